@@ -1,0 +1,16 @@
+//! The project's own chores, as functions that its tests can call; `cargo xtask` is the program.
+//!
+//! - [`fetch_data`]: the ants and bees photographs, downloaded, checked and unpacked
+//! - [`tidy`]: rules about the source that neither rustfmt nor clippy knows
+//! - [`reference`]: the tests that need the reference values kept outside the repository
+//! - [`ci`]: everything that must pass before a change is merged
+//!
+//! This package depends on none of the project's crates and not on candle, so that it builds in
+//! seconds; where a chore needs them, it runs `cargo`.
+
+pub mod cargo;
+pub mod ci;
+pub mod fetch_data;
+pub mod project;
+pub mod reference;
+pub mod tidy;
