@@ -1,0 +1,344 @@
+//! The parameters of a model: ordered by name, each trainable or frozen.
+//!
+//! [`Params`] is a backend for candle's `VarBuilder`, so any candle model can be built on it. What trains is
+//! a [`Var`] that autograd tracks; what is frozen is handed out detached, and since candle records no graph
+//! that no variable leads to, frozen layers cost no gradient.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use candle_core::{DType, Device, Shape, Tensor, Var, bail};
+use candle_nn::var_builder::SimpleBackend;
+use candle_nn::{Init, VarBuilder};
+use serde::Serialize;
+
+use crate::error::{Doing, Error};
+use crate::{init, pattern};
+
+/// A name-ordered set of parameters. Clones share the parameters, as candle's tensors share their storage.
+#[derive(Clone, Debug)]
+pub struct Params {
+    entries: Arc<Mutex<BTreeMap<String, Entry>>>,
+    device: Device,
+    /// Draws parameters that a model asks for and that do not exist; `None` makes that an error.
+    fresh_seed: Option<u64>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    value: Value,
+    trainable: bool,
+}
+
+/// A tensor becomes a variable, which copies it, only when it first trains: what stays frozen is held once.
+#[derive(Debug)]
+enum Value {
+    Constant(Tensor),
+    Variable(Var),
+}
+
+impl Entry {
+    fn detached(&self) -> Tensor {
+        match &self.value {
+            Value::Constant(tensor) => tensor.clone(),
+            Value::Variable(var) => var.as_detached_tensor(),
+        }
+    }
+
+    fn tracked(&self) -> Tensor {
+        match &self.value {
+            Value::Variable(var) if self.trainable => var.as_tensor().clone(),
+            _ => self.detached(),
+        }
+    }
+
+    fn set_trainable(&mut self, trainable: bool) -> candle_core::Result<()> {
+        if let (true, Value::Constant(tensor)) = (trainable, &self.value) {
+            self.value = Value::Variable(Var::from_tensor(tensor)?);
+        }
+        self.trainable = trainable;
+        Ok(())
+    }
+}
+
+/// How much of a model trains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Numbers (not tensors) that train.
+    pub trainable: usize,
+    /// Numbers that are frozen.
+    pub frozen: usize,
+}
+
+/// Copies of the parameters that trained when it was taken; see [`Params::snapshot`].
+#[derive(Debug)]
+pub struct Snapshot(BTreeMap<String, Tensor>);
+
+impl Snapshot {
+    /// The copied values by name.
+    pub fn tensors(&self) -> &BTreeMap<String, Tensor> {
+        &self.0
+    }
+}
+
+impl Params {
+    /// An empty set that creates what a model asks for, trainable, as a function of (`seed`, name).
+    ///
+    /// The values follow the model's own `Init` hints. For `candle_nn::linear` that is Kaiming's normal
+    /// distribution, not the default of PyTorch's `nn.Linear`, which is U(−1/√in, 1/√in).
+    pub fn new(seed: u64, device: &Device) -> Self {
+        Self {
+            entries: Arc::default(),
+            device: device.clone(),
+            fresh_seed: Some(seed),
+        }
+    }
+
+    /// Takes over `tensors`, all of them frozen: what came from a checkpoint trains only when asked to.
+    ///
+    /// Nothing is copied on the same device. A model that asks for a name that is not here gets an error,
+    /// unless [`create_missing`](Self::create_missing) is called.
+    pub fn from_tensors(tensors: BTreeMap<String, Tensor>, device: &Device) -> Result<Self, Error> {
+        let mut entries = BTreeMap::new();
+        for (name, tensor) in tensors {
+            let tensor = tensor
+                .to_device(device)
+                .doing(format!("moving `{name}` to the device"))?
+                .detach();
+            entries.insert(
+                name,
+                Entry {
+                    value: Value::Constant(tensor),
+                    trainable: false,
+                },
+            );
+        }
+        Ok(Self {
+            entries: Arc::new(Mutex::new(entries)),
+            device: device.clone(),
+            fresh_seed: None,
+        })
+    }
+
+    /// From now on, creates what a model asks for and what is missing, trainable, from (`seed`, name).
+    pub fn create_missing(mut self, seed: u64) -> Self {
+        self.fresh_seed = Some(seed);
+        self
+    }
+
+    /// A builder for the model that trains: trainable parameters tracked by autograd, frozen ones detached.
+    ///
+    /// It sees the flags as they are when the model is built: build again after [`set_trainable`](Self::set_trainable).
+    pub fn var_builder(&self) -> VarBuilder<'static> {
+        self.builder(true)
+    }
+
+    /// A builder for a model that only evaluates: every parameter detached, so that no graph is recorded.
+    ///
+    /// The values are shared with the trained model, not copied. A layer that derives something from its
+    /// weights when it is built (a packed copy, say) does not see later updates: build again after training.
+    pub fn frozen_var_builder(&self) -> VarBuilder<'static> {
+        self.builder(false)
+    }
+
+    fn builder(&self, tracked: bool) -> VarBuilder<'static> {
+        let backend = ParamsBackend {
+            params: self.clone(),
+            tracked,
+        };
+        VarBuilder::from_backend(Box::new(backend), DType::F32, self.device.clone())
+    }
+
+    /// Makes exactly the parameters under `patterns` trainable and freezes all others.
+    ///
+    /// Patterns are layer prefixes (see [`pattern`]). One under which nothing lies is
+    /// [`Error::UnknownPattern`]; then nothing changes.
+    pub fn set_trainable<S: AsRef<str>>(&self, patterns: &[S]) -> Result<(), Error> {
+        let mut entries = self.lock();
+        for pattern in patterns.iter().map(AsRef::as_ref) {
+            if !entries.keys().any(|name| pattern::covers(pattern, name)) {
+                let names = || entries.keys().map(String::as_str);
+                return Err(Error::UnknownPattern {
+                    pattern: pattern.to_owned(),
+                    suggestion: pattern::nearest(pattern, names()),
+                    layers: pattern::layers(names()),
+                });
+            }
+        }
+        for (name, entry) in entries.iter_mut() {
+            let trains = patterns
+                .iter()
+                .any(|pattern| pattern::covers(pattern.as_ref(), name));
+            entry
+                .set_trainable(trains)
+                .doing(format!("making `{name}` trainable"))?;
+        }
+        Ok(())
+    }
+
+    /// The trainable parameters, in the order of their names.
+    pub fn trainable(&self) -> Vec<(String, Var)> {
+        let entries = self.lock();
+        let variables = entries.iter().filter(|(_, entry)| entry.trainable);
+        variables
+            .filter_map(|(name, entry)| match &entry.value {
+                Value::Variable(var) => Some((name.clone(), var.clone())),
+                Value::Constant(_) => None,
+            })
+            .collect()
+    }
+
+    /// All parameters by name, for saving. They share storage with the model: save or copy before training on.
+    pub fn tensors(&self) -> BTreeMap<String, Tensor> {
+        self.lock()
+            .iter()
+            .map(|(name, entry)| (name.clone(), entry.detached()))
+            .collect()
+    }
+
+    /// How many numbers train and how many are frozen.
+    pub fn counts(&self) -> Counts {
+        let mut counts = Counts {
+            trainable: 0,
+            frozen: 0,
+        };
+        for entry in self.lock().values() {
+            let count = if entry.trainable {
+                &mut counts.trainable
+            } else {
+                &mut counts.frozen
+            };
+            *count += match &entry.value {
+                Value::Constant(tensor) => tensor.elem_count(),
+                Value::Variable(var) => var.elem_count(),
+            };
+        }
+        counts
+    }
+
+    /// Copies what trains. These are real copies: candle's `clone` and `detach` would follow every update.
+    pub fn snapshot(&self) -> Result<Snapshot, Error> {
+        let mut copies = BTreeMap::new();
+        for (name, var) in self.trainable() {
+            let copy = var
+                .as_detached_tensor()
+                .copy()
+                .doing(format!("copying `{name}`"))?;
+            copies.insert(name, copy);
+        }
+        Ok(Snapshot(copies))
+    }
+
+    /// Writes a snapshot back, in place: models built on these parameters see it.
+    ///
+    /// A name that is unknown or never trained here is [`Error::UnknownParameter`]; then nothing changes.
+    pub fn restore(&self, snapshot: &Snapshot) -> Result<(), Error> {
+        let entries = self.lock();
+        let mut pairs = Vec::with_capacity(snapshot.0.len());
+        for (name, copy) in &snapshot.0 {
+            match entries.get(name).map(|entry| &entry.value) {
+                Some(Value::Variable(var)) => pairs.push((name, var, copy)),
+                _ => {
+                    return Err(Error::UnknownParameter {
+                        name: name.clone(),
+                        suggestion: pattern::nearest(name, entries.keys().map(String::as_str)),
+                    });
+                }
+            }
+        }
+        for (name, var, copy) in pairs {
+            var.set(copy).doing(format!("restoring `{name}`"))?;
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
+        // Each change is complete before anything can panic, so that a poisoned lock still guards a valid map.
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a `VarBuilder` asks; `tracked` says whether trainable parameters lead autograd to their variable.
+struct ParamsBackend {
+    params: Params,
+    tracked: bool,
+}
+
+impl ParamsBackend {
+    fn hand_out(
+        &self,
+        entry: &Entry,
+        name: &str,
+        dtype: DType,
+        device: &Device,
+    ) -> candle_core::Result<Tensor> {
+        let tensor = if self.tracked {
+            entry.tracked()
+        } else {
+            entry.detached()
+        };
+        // A converted copy would not follow the updates of its variable, so none is made silently.
+        if tensor.dtype() != dtype {
+            bail!(
+                "`{name}` is {:?}, but the model asks for {dtype:?}: convert the tensors first",
+                tensor.dtype()
+            );
+        }
+        if !tensor.device().same_device(device) {
+            bail!("`{name}` lies on another device than the one the model asks for");
+        }
+        Ok(tensor)
+    }
+}
+
+impl SimpleBackend for ParamsBackend {
+    fn get(
+        &self,
+        s: Shape,
+        name: &str,
+        h: Init,
+        dtype: DType,
+        dev: &Device,
+    ) -> candle_core::Result<Tensor> {
+        let mut entries = self.params.lock();
+        if let (false, Some(seed)) = (entries.contains_key(name), self.params.fresh_seed) {
+            let var = init::variable(h, &s, dtype, &self.params.device, seed, name)?;
+            entries.insert(
+                name.to_owned(),
+                Entry {
+                    value: Value::Variable(var),
+                    trainable: true,
+                },
+            );
+        }
+        let Some(entry) = entries.get(name) else {
+            return Err(missing(name, &entries));
+        };
+        let tensor = self.hand_out(entry, name, dtype, dev)?;
+        if tensor.shape() != &s {
+            bail!(
+                "`{name}` has shape {:?}, but the model asks for {s:?}",
+                tensor.shape()
+            );
+        }
+        Ok(tensor)
+    }
+
+    fn get_unchecked(&self, name: &str, dtype: DType, dev: &Device) -> candle_core::Result<Tensor> {
+        let entries = self.params.lock();
+        let entry = entries.get(name).ok_or_else(|| missing(name, &entries))?;
+        self.hand_out(entry, name, dtype, dev)
+    }
+
+    fn contains_tensor(&self, name: &str) -> bool {
+        self.params.lock().contains_key(name)
+    }
+}
+
+fn missing(name: &str, entries: &BTreeMap<String, Entry>) -> candle_core::Error {
+    let near = pattern::nearest(name, entries.keys().map(String::as_str));
+    let hint = near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+    candle_core::Error::Msg(format!(
+        "the model asks for `{name}`, which is not among the parameters{hint}"
+    ))
+}

@@ -1,0 +1,350 @@
+//! The update of one parameter, in place and in one pass over memory.
+//!
+//! An update is bound by memory: it reads w, g and v and writes w and v. Written with tensor operations it
+//! would also write and read back g + weight_decay·w, the new velocity and lr·d. On the CPU one fused loop
+//! does it instead; other devices use candle's operations.
+
+use std::cell::RefCell;
+
+use candle_core::{CpuStorage, DType, InplaceOp2, Layout, Result, Tensor, Var, bail};
+use rayon::prelude::*;
+
+use crate::sgd::SgdConfig;
+
+/// Below this many numbers, waking another thread costs more than it saves.
+const SMALLEST_CHUNK: usize = 1 << 15;
+
+/// The numbers of one update, in the precision the update computes in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rule {
+    rate: f64,
+    momentum: f64,
+    fresh: f64,
+    decay: f64,
+    nesterov: bool,
+}
+
+impl Rule {
+    pub(crate) fn new(config: &SgdConfig, rate: f64) -> Self {
+        let SgdConfig {
+            momentum,
+            dampening,
+            weight_decay,
+            nesterov,
+        } = *config;
+        Self {
+            rate,
+            momentum,
+            fresh: 1.0 - dampening,
+            decay: weight_decay,
+            nesterov,
+        }
+    }
+}
+
+/// A parameter's velocity, where its update needs it.
+#[derive(Debug)]
+pub(crate) enum Velocity {
+    /// Contiguous, for the fused update on the CPU.
+    Host(Vec<f32>),
+    /// Beside the parameter, for every other device and type.
+    Device(Tensor),
+}
+
+/// Updates `var` by `gradient`. The velocity is created in the first step, if there is momentum.
+pub(crate) fn apply(
+    var: &Var,
+    gradient: &Tensor,
+    velocity: &mut Option<Velocity>,
+    rule: &Rule,
+) -> Result<()> {
+    if var.dims() != gradient.dims() || var.dtype() != gradient.dtype() {
+        let (w, g) = (
+            (var.dims(), var.dtype()),
+            (gradient.dims(), gradient.dtype()),
+        );
+        bail!("the parameter is {w:?}, but its gradient is {g:?}");
+    }
+    if !(var.device().is_cpu() && var.dtype() == DType::F32) {
+        return apply_tensors(var, gradient, velocity, rule);
+    }
+    let first = velocity.is_none();
+    if first && rule.momentum != 0.0 {
+        // Zeroed pages come lazily from the system: this is not a pass over memory.
+        *velocity = Some(Velocity::Host(vec![0.0; var.elem_count()]));
+    }
+    let velocity = match velocity {
+        Some(Velocity::Host(v)) => Some((v.as_mut_slice(), first)),
+        _ => None,
+    };
+    // candle's matmul leaves transposed gradients; a loop over both orders would miss the cache.
+    let gradient = gradient.contiguous()?;
+    var.inplace_op2(
+        &gradient,
+        &Fused {
+            rule: *rule,
+            velocity: RefCell::new(velocity),
+        },
+    )
+}
+
+/// The fused update as a candle operation on (w, g). The velocity rides along, because candle's in-place
+/// operations write one tensor only.
+struct Fused<'a> {
+    rule: Rule,
+    /// The velocity and whether this is its first step.
+    velocity: RefCell<Option<(&'a mut [f32], bool)>>,
+}
+
+impl InplaceOp2 for Fused<'_> {
+    fn name(&self) -> &'static str {
+        "sgd-update"
+    }
+
+    fn cpu_fwd(
+        &self,
+        w: &mut CpuStorage,
+        w_layout: &Layout,
+        g: &CpuStorage,
+        g_layout: &Layout,
+    ) -> Result<()> {
+        let (Some((w_start, w_end)), Some((g_start, g_end))) =
+            (w_layout.contiguous_offsets(), g_layout.contiguous_offsets())
+        else {
+            bail!("sgd-update: the parameter and its gradient must be contiguous");
+        };
+        let (CpuStorage::F32(w), CpuStorage::F32(g)) = (w, g) else {
+            bail!("sgd-update: the parameter and its gradient must be f32");
+        };
+        let (w, g) = (&mut w[w_start..w_end], &g[g_start..g_end]);
+        update(
+            w,
+            g,
+            self.velocity
+                .borrow_mut()
+                .as_mut()
+                .map(|(v, first)| (&mut **v, *first)),
+            &self.rule,
+        );
+        Ok(())
+    }
+}
+
+/// Chooses the loop outside of it, so that each loop is straight arithmetic that the compiler vectorises.
+fn update(w: &mut [f32], g: &[f32], velocity: Option<(&mut [f32], bool)>, rule: &Rule) {
+    let [rate, momentum, fresh, decay] =
+        [rule.rate, rule.momentum, rule.fresh, rule.decay].map(|x| x as f32);
+    let chunk = w
+        .len()
+        .div_ceil(rayon::current_num_threads())
+        .max(SMALLEST_CHUNK);
+    let Some((v, first)) = velocity else {
+        let pieces = w.par_chunks_mut(chunk).zip(g.par_chunks(chunk));
+        return pieces.for_each(|(w, g)| {
+            for (w, g) in w.iter_mut().zip(g) {
+                *w -= rate * (g + decay * *w);
+            }
+        });
+    };
+    let pieces = w
+        .par_chunks_mut(chunk)
+        .zip(g.par_chunks(chunk))
+        .zip(v.par_chunks_mut(chunk));
+    pieces.for_each(|((w, g), v)| match (first, rule.nesterov) {
+        (true, false) => sweep(w, g, v, decay, rate, |g, _| (g, g)),
+        (true, true) => sweep(w, g, v, decay, rate, |g, _| (g, g + momentum * g)),
+        (false, false) => sweep(w, g, v, decay, rate, |g, v| {
+            let v = momentum * v + fresh * g;
+            (v, v)
+        }),
+        (false, true) => sweep(w, g, v, decay, rate, |g, v| {
+            let v = momentum * v + fresh * g;
+            (v, g + momentum * v)
+        }),
+    });
+}
+
+/// One pass: `direct` takes (g + decay·w, v) to the new velocity and the direction.
+#[inline(always)]
+fn sweep(
+    w: &mut [f32],
+    g: &[f32],
+    v: &mut [f32],
+    decay: f32,
+    rate: f32,
+    direct: impl Fn(f32, f32) -> (f32, f32),
+) {
+    for ((w, g), v) in w.iter_mut().zip(g).zip(v) {
+        let (velocity, direction) = direct(g + decay * *w, *v);
+        *v = velocity;
+        *w -= rate * direction;
+    }
+}
+
+/// The same with candle's operations, for other devices and types: nothing goes through the host.
+fn apply_tensors(
+    var: &Var,
+    gradient: &Tensor,
+    velocity: &mut Option<Velocity>,
+    rule: &Rule,
+) -> Result<()> {
+    // The detached view keeps the update out of any graph.
+    let w = var.as_detached_tensor();
+    let mut g = gradient.detach();
+    if rule.decay != 0.0 {
+        g = (g + (&w * rule.decay)?)?;
+    }
+    let direction = if rule.momentum == 0.0 {
+        g
+    } else {
+        let v = match velocity.take() {
+            Some(Velocity::Device(v)) => ((v * rule.momentum)? + (&g * rule.fresh)?)?,
+            Some(Velocity::Host(_)) => {
+                bail!("a parameter must not change its device or type while it trains")
+            }
+            None => g.clone(),
+        };
+        let direction = if rule.nesterov {
+            (g + (&v * rule.momentum)?)?
+        } else {
+            v.clone()
+        };
+        *velocity = Some(Velocity::Device(v));
+        direction
+    };
+    var.set(&(w - (direction * rule.rate)?)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+
+    const OPTIONS: [SgdConfig; 5] = [
+        SgdConfig {
+            momentum: 0.0,
+            dampening: 0.0,
+            weight_decay: 0.0,
+            nesterov: false,
+        },
+        SgdConfig {
+            momentum: 0.0,
+            dampening: 0.0,
+            weight_decay: 0.1,
+            nesterov: false,
+        },
+        SgdConfig {
+            momentum: 0.9,
+            dampening: 0.0,
+            weight_decay: 0.1,
+            nesterov: false,
+        },
+        SgdConfig {
+            momentum: 0.9,
+            dampening: 0.3,
+            weight_decay: 0.1,
+            nesterov: false,
+        },
+        SgdConfig {
+            momentum: 0.9,
+            dampening: 0.0,
+            weight_decay: 0.1,
+            nesterov: true,
+        },
+    ];
+
+    /// Long enough for several chunks, with a ragged end.
+    const LENGTH: usize = 3 * SMALLEST_CHUNK + 7;
+
+    fn wave(step: usize) -> Vec<f64> {
+        (0..LENGTH)
+            .map(|i| ((i * 7 + step * 13) as f64 * 0.37).sin())
+            .collect()
+    }
+
+    /// torch/optim/sgd.py, one number at a time, in double precision.
+    fn oracle(config: &SgdConfig, rate: f64, steps: usize) -> Vec<f64> {
+        let mut w = wave(100);
+        let mut v = vec![0.0; LENGTH];
+        for step in 0..steps {
+            for ((w, v), g) in w.iter_mut().zip(&mut v).zip(wave(step)) {
+                let g = g + config.weight_decay * *w;
+                *v = if step == 0 {
+                    g
+                } else {
+                    config.momentum * *v + (1.0 - config.dampening) * g
+                };
+                *w -= rate
+                    * if config.nesterov {
+                        g + config.momentum * *v
+                    } else if config.momentum > 0.0 {
+                        *v
+                    } else {
+                        g
+                    };
+            }
+        }
+        w
+    }
+
+    fn run(config: &SgdConfig, dtype: DType, transposed: bool) -> Vec<f64> {
+        let tensor = |step| {
+            Tensor::from_vec(wave(step), LENGTH, &Device::Cpu)
+                .unwrap()
+                .to_dtype(dtype)
+                .unwrap()
+        };
+        // A (LENGTH, 1) view of a (1, LENGTH) tensor, as a matmul by a transposed weight leaves it.
+        let shaped = |t: Tensor| {
+            if transposed {
+                t.reshape((1, LENGTH)).unwrap().t().unwrap()
+            } else {
+                t
+            }
+        };
+        let var = Var::from_tensor(&shaped(tensor(100))).unwrap();
+        let mut velocity = None;
+        for step in 0..4 {
+            apply(
+                &var,
+                &shaped(tensor(step)),
+                &mut velocity,
+                &Rule::new(config, 0.05),
+            )
+            .unwrap();
+        }
+        var.flatten_all()
+            .unwrap()
+            .to_dtype(DType::F64)
+            .unwrap()
+            .to_vec1()
+            .unwrap()
+    }
+
+    #[test]
+    fn fused_and_tensor_updates_equal_the_oracle() {
+        for config in &OPTIONS {
+            let expected = oracle(config, 0.05, 4);
+            for (dtype, transposed, tolerance) in [
+                (DType::F32, false, 1e-6),
+                (DType::F32, true, 1e-6),
+                (DType::F64, false, 1e-12),
+            ] {
+                let got = run(config, dtype, transposed);
+                let worst = got
+                    .iter()
+                    .zip(&expected)
+                    .map(|(a, b)| (a - b).abs())
+                    .fold(0.0, f64::max);
+                assert!(worst < tolerance, "{config:?} {dtype:?}: {worst:e}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_gradient_of_another_shape_is_refused() {
+        let var = Var::zeros(3, DType::F32, &Device::Cpu).unwrap();
+        let gradient = Tensor::zeros(4, DType::F32, &Device::Cpu).unwrap();
+        assert!(apply(&var, &gradient, &mut None, &Rule::new(&OPTIONS[0], 0.1)).is_err());
+    }
+}
