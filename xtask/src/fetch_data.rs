@@ -17,12 +17,14 @@
 //! # }
 //! ```
 
+mod answer;
 mod download;
 mod error;
 mod manifest;
 mod partial;
 mod progress;
 mod unpack;
+mod workshop;
 
 pub use download::{Patience, client};
 pub use error::{Error, Problem};
@@ -32,9 +34,11 @@ pub use unpack::Limits;
 
 use error::io;
 use partial::Partial;
-use std::fs::{self, File, TryLockError};
+use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use workshop::{LOCK, beside, lock, replace};
 
 /// Where PyTorch's transfer learning tutorial keeps the photographs.
 pub const HYMENOPTERA_URL: &str = "https://download.pytorch.org/tutorial/hymenoptera_data.zip";
@@ -76,7 +80,7 @@ pub struct Options {
     pub manifest: Manifest,
     /// The folder to make.
     pub target: PathBuf,
-    /// Fetch although the folder is complete, and replace it although it holds other files too.
+    /// Fetch although the folder is complete. Files that are not of the data set are safe all the same.
     pub force: bool,
     /// How patient the download is.
     pub patience: Patience,
@@ -180,7 +184,12 @@ pub fn fetch(options: &Options, observer: &mut dyn FnMut(Event<'_>)) -> Result<O
             extra: found.extra,
         });
     }
-    if !found.extra.is_empty() && !options.force {
+    if target.exists() && !target.is_dir() {
+        return Err(io("use as a folder", target)(
+            ErrorKind::NotADirectory.into(),
+        ));
+    }
+    if !found.extra.is_empty() {
         return Err(Error::InTheWay {
             target: target.clone(),
             extra: found.extra,
@@ -204,9 +213,7 @@ pub fn fetch(options: &Options, observer: &mut dyn FnMut(Event<'_>)) -> Result<O
             let origin = archive.display().to_string();
             unpack_afresh(options, archive, &origin, &unpacked, observer)
         }
-        Source::Url(url) => Partial::open(&workshop, url).and_then(|mut partial| {
-            download_and_unpack(options, &mut partial, &unpacked, observer)
-        }),
+        Source::Url(url) => download_and_unpack(options, url, &workshop, &unpacked, observer),
     }
     .and_then(|bytes| replace(&unpacked, target).map(|()| bytes));
     drop(lock);
@@ -228,32 +235,38 @@ pub fn fetch(options: &Options, observer: &mut dyn FnMut(Event<'_>)) -> Result<O
     }
 }
 
-/// Name of the file in the workshop by which runs exclude each other.
-const LOCK: &str = "lock";
-
 /// Downloads and unpacks; once more from the beginning if the pieces of several answers do not make
 /// a good archive.
 fn download_and_unpack(
     options: &Options,
-    partial: &mut Partial,
+    url: &str,
+    workshop: &Path,
     unpacked: &Path,
     observer: &mut dyn FnMut(Event<'_>),
 ) -> Result<u64, Error> {
-    let url = partial.origin.url.clone();
+    let mut partial = Partial::open(workshop, url)?;
     let mut may_repeat = true;
     loop {
-        download::download(&options.agent, partial, &options.patience, observer)?;
-        let in_pieces = partial.in_pieces;
-        match unpack_afresh(options, partial.path(), &url, unpacked, observer) {
+        let result = download::download(&options.agent, &mut partial, &options.patience, observer)
+            .and_then(|()| unpack_afresh(options, partial.path(), url, unpacked, observer));
+        match result {
             Err(error) if error.is_bad_archive() => {
-                partial.discard()?;
-                if !in_pieces || !may_repeat {
+                let repeat = partial.in_pieces && may_repeat;
+                if !repeat {
+                    partial.remove();
                     return Err(error);
                 }
+                partial.discard()?;
                 may_repeat = false;
                 observer(Event::StartingAfresh { reason: &error });
             }
-            result => return result,
+            Err(error) => {
+                if partial.have == 0 {
+                    partial.remove();
+                }
+                return Err(error);
+            }
+            Ok(bytes) => return Ok(bytes),
         }
     }
 }
@@ -280,50 +293,4 @@ fn unpack_afresh(
         unpacked,
         &mut || observer(Event::Unpacked),
     )
-}
-
-/// Puts `new` where `target` is. A folder cannot be renamed over another that holds files, so the old
-/// one is moved aside first, and back if the second rename fails.
-fn replace(new: &Path, target: &Path) -> Result<(), Error> {
-    let old = beside(target, "old");
-    if old.exists() {
-        fs::remove_dir_all(&old).map_err(io("remove", &old))?;
-    }
-    let had_old = target.symlink_metadata().is_ok();
-    if had_old {
-        fs::rename(target, &old).map_err(io("move aside", target))?;
-    }
-    if let Err(error) = fs::rename(new, target) {
-        if had_old {
-            fs::rename(&old, target).map_err(io("move back", &old))?;
-        }
-        return Err(io("put in place", target)(error));
-    }
-    if had_old {
-        fs::remove_dir_all(&old)
-            .or_else(|_| fs::remove_file(&old))
-            .map_err(io("remove", &old))?;
-    }
-    Ok(())
-}
-
-/// Keeps other runs away from the workshop until the returned file is closed.
-fn lock(workshop: &Path, target: &Path) -> Result<File, Error> {
-    let path = workshop.join(LOCK);
-    let file = File::create(&path).map_err(io("create", &path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Error::Busy {
-            target: target.to_path_buf(),
-        }),
-        Err(TryLockError::Error(error)) => Err(io("lock", &path)(error)),
-    }
-}
-
-/// `.NAME.SUFFIX` in the folder that holds `target`: the same file system, so that a rename works.
-fn beside(target: &Path, suffix: &str) -> PathBuf {
-    let name = target
-        .file_name()
-        .map_or_else(|| "data".into(), |name| name.to_string_lossy());
-    target.with_file_name(format!(".{name}.{suffix}"))
 }

@@ -2,7 +2,7 @@
 //!
 //! - [`fetch_data`]: the ants and bees photographs, downloaded, checked and unpacked
 //! - [`tidy`]: rules about the source that neither rustfmt nor clippy knows
-//! - [`reference`]: the tests that need the reference values kept outside the repository
+//! - [`mod@reference`]: the tests that need the reference values kept outside the repository
 //! - [`ci`]: everything that must pass before a change is merged
 //!
 //! This package depends on none of the project's crates and not on candle, so that it builds in

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Instant;
 use xtask::fetch_data::{
     HYMENOPTERA_MANIFEST, HYMENOPTERA_URL, Manifest, Options, Outcome, Progress, Source, fetch,
@@ -27,7 +28,7 @@ enum Chore {
         /// The folder to make [default: data/hymenoptera_data in the project]
         #[arg(long, value_name = "DIR")]
         data: Option<PathBuf>,
-        /// Fetch although the folder is complete; replace it although it holds other files too
+        /// Fetch anew although the folder is complete
         #[arg(long)]
         force: bool,
     },
@@ -48,8 +49,19 @@ enum Chore {
     },
 }
 
-fn main() -> Result<()> {
-    match Args::parse().chore {
+fn main() -> ExitCode {
+    match run(Args::parse().chore) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Not by returning it: that would add a backtrace, of no use to whoever reads this.
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(chore: Chore) -> Result<()> {
+    match chore {
         Chore::FetchData { from, data, force } => fetch_data(&from, data, force),
         Chore::Tidy => tidy::run(&project::root()),
         Chore::Ci => ci::run(&project::root()),

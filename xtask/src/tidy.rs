@@ -66,7 +66,7 @@ pub fn run(root: &Path) -> Result<()> {
         println!("{finding}");
     }
     if !findings.is_empty() {
-        bail!("{} places are not tidy", findings.len());
+        bail!("rules broken: {}", findings.len());
     }
     println!("{} files are tidy", files.len());
     Ok(())

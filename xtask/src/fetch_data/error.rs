@@ -141,8 +141,8 @@ pub enum Error {
         problems: Vec<Problem>,
     },
 
-    /// The destination holds files that are not of the data set and would be lost.
-    #[error("{} is incomplete and would be replaced, but also holds files that are not of the data set:{}\nMove them away, choose another folder with --data DIR, or give --force to replace the folder", target.display(), listed(extra))]
+    /// The destination has to be made anew, but holds files that would be lost.
+    #[error("{} would be replaced, but also holds files that are not of the data set:{}\nMove them away, or choose another folder with --data DIR", target.display(), listed(extra))]
     InTheWay {
         /// The destination.
         target: PathBuf,

@@ -93,6 +93,12 @@ impl Partial {
         })
     }
 
+    /// Removes both files. What cannot be removed is recognised as useless by the next run.
+    pub(super) fn remove(self) {
+        let _ = fs::remove_file(&self.notes);
+        let _ = fs::remove_file(&self.bytes);
+    }
+
     /// Opens the file to add bytes at its end.
     pub(super) fn append(&self) -> Result<File, Error> {
         OpenOptions::new()

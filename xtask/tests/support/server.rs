@@ -1,0 +1,184 @@
+//! A web server on this machine that answers as the test says and notes what it was asked.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+
+/// A request, and how many bytes of body went out for it.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    pub path: String,
+    pub range: Option<String>,
+    pub if_range: Option<String>,
+    pub sent: usize,
+}
+
+impl Request {
+    /// Where the asked range begins.
+    pub fn start(&self) -> Option<usize> {
+        let range = self.range.as_ref()?.strip_prefix("bytes=")?;
+        range.strip_suffix('-')?.parse().ok()
+    }
+}
+
+/// An answer. The body may be cut, whatever the headers announce; then the connection closes.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    pub status: &'static str,
+    pub headers: Vec<(&'static str, String)>,
+    pub body: Vec<u8>,
+    /// How much of the body is sent.
+    pub send: usize,
+}
+
+impl Reply {
+    pub fn new(status: &'static str) -> Self {
+        Self {
+            status,
+            headers: vec![("Content-Length", "0".to_owned())],
+            body: Vec::new(),
+            send: 0,
+        }
+    }
+
+    /// All of `body`.
+    pub fn whole(body: &[u8]) -> Self {
+        Self {
+            status: "200 OK",
+            headers: vec![("Content-Length", body.len().to_string())],
+            body: body.to_vec(),
+            send: body.len(),
+        }
+    }
+
+    /// `body` from `start`.
+    pub fn rest(body: &[u8], start: usize) -> Self {
+        let end = body.len() - 1;
+        let range = format!("bytes {start}-{end}/{}", body.len());
+        let mut reply = Self::whole(&body[start..]).header("Content-Range", &range);
+        reply.status = "206 Partial Content";
+        reply
+    }
+
+    pub fn header(mut self, name: &'static str, value: &str) -> Self {
+        self.headers.retain(|(known, _)| *known != name);
+        self.headers.push((name, value.to_owned()));
+        self
+    }
+
+    /// Breaks off after `bytes` of the body.
+    pub fn cut(mut self, bytes: usize) -> Self {
+        self.send = bytes.min(self.body.len());
+        self
+    }
+}
+
+/// What a well-behaved server sends: the rest if it is asked for and the file is the same, else all.
+pub fn ranged(body: &[u8], etag: &str, request: &Request) -> Reply {
+    let fresh = request.if_range.as_ref().is_none_or(|tag| tag == etag);
+    match request.start().filter(|_| fresh) {
+        Some(start) => Reply::rest(body, start),
+        None => Reply::whole(body),
+    }
+    .header("ETag", etag)
+}
+
+/// The server. Stops when dropped.
+pub struct Server {
+    address: SocketAddr,
+    log: Arc<Mutex<Vec<Request>>>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Answers each request by `answer`, which also gets the request's number, from 0.
+    pub fn start(answer: impl Fn(&Request, usize) -> Reply + Send + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let stop = Arc::new(AtomicBool::new(false));
+        let (thread_log, thread_stop) = (log.clone(), stop.clone());
+        let thread = thread::spawn(move || {
+            for stream in listener.incoming() {
+                if thread_stop.load(Ordering::SeqCst) {
+                    return;
+                }
+                let mut stream = stream.unwrap();
+                let Some(mut request) = read_request(&stream) else {
+                    continue;
+                };
+                let number = thread_log.lock().unwrap().len();
+                let reply = answer(&request, number);
+                request.sent = reply.send;
+                // Noted before it is sent: the test may look as soon as it has the answer.
+                thread_log.lock().unwrap().push(request);
+                // The client may have gone away; that is its right.
+                let _ = send(&mut stream, &reply);
+                let _ = stream.shutdown(Shutdown::Both);
+            }
+        });
+        Self {
+            address,
+            log,
+            stop,
+            thread: Some(thread),
+        }
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    pub fn requests(&self) -> Vec<Request> {
+        self.log.lock().unwrap().clone()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        let _ = TcpStream::connect(self.address);
+        if let Some(thread) = self.thread.take() {
+            let result = thread.join();
+            assert!(
+                result.is_ok() || thread::panicking(),
+                "the server's thread panicked"
+            );
+        }
+    }
+}
+
+fn read_request(stream: &TcpStream) -> Option<Request> {
+    let mut lines = BufReader::new(stream).lines();
+    let first = lines.next()?.ok()?;
+    let mut request = Request {
+        path: first.split(' ').nth(1)?.to_owned(),
+        ..Request::default()
+    };
+    for line in lines {
+        let line = line.ok()?;
+        let Some((name, value)) = line.split_once(':') else {
+            break;
+        };
+        let value = Some(value.trim().to_owned());
+        match name.to_ascii_lowercase().as_str() {
+            "range" => request.range = value,
+            "if-range" => request.if_range = value,
+            _ => {}
+        }
+    }
+    Some(request)
+}
+
+fn send(stream: &mut TcpStream, reply: &Reply) -> std::io::Result<()> {
+    write!(stream, "HTTP/1.1 {}\r\nConnection: close\r\n", reply.status)?;
+    for (name, value) in &reply.headers {
+        write!(stream, "{name}: {value}\r\n")?;
+    }
+    write!(stream, "\r\n")?;
+    stream.write_all(&reply.body[..reply.send])?;
+    stream.flush()
+}
