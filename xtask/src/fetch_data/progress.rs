@@ -1,7 +1,7 @@
 //! Shows what [`fetch`](super::fetch) does: a bar on a terminal, a few plain lines elsewhere.
 
 use super::Event;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
 
 /// Draws on standard error.
@@ -46,10 +46,7 @@ impl Progress {
                     }
                     None => "{spinner} {binary_bytes}  {binary_bytes_per_sec}",
                 };
-                self.start(total, style);
-                self.bar.set_position(have);
-                // Speed and time left are about what is still to come.
-                self.bar.reset_eta();
+                self.start(total, style, have);
             }
             Event::Received { bytes } => self.bar.inc(bytes),
             Event::Retrying { reason, pause } => {
@@ -68,6 +65,7 @@ impl Progress {
                 self.start(
                     Some(files as u64),
                     "{bar:30} {pos}/{len} files unpacked and checked",
+                    0,
                 );
             }
             Event::Unpacked => self.bar.inc(1),
@@ -79,15 +77,21 @@ impl Progress {
         self.bar.finish_and_clear();
     }
 
-    fn start(&mut self, length: Option<u64>, style: &str) {
+    fn start(&mut self, length: Option<u64>, style: &str, position: u64) {
         self.finish();
         if !self.terminal {
             return;
         }
-        self.bar = length.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
+        // Speed and time left are about what is still to come, so the start is noted, undrawn, before
+        // the clock runs.
+        self.bar = ProgressBar::with_draw_target(length, ProgressDrawTarget::hidden())
+            .with_position(position);
+        self.bar.tick();
+        self.bar.reset_eta();
         self.bar.set_style(
             ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()),
         );
+        self.bar.set_draw_target(ProgressDrawTarget::stderr());
     }
 
     fn line(&mut self, text: &str) {

@@ -135,6 +135,8 @@ pub(super) fn unpack(
             Ok(_) | Err(Stop::Read(_)) => problems.push(Problem::Corrupt(path.to_owned())),
             Err(Stop::Caller(error)) => return Err(error),
         }
+        // The rename that puts all in place must not overtake the bytes if the power fails.
+        output.sync_data().map_err(io("write", &target))?;
         seen.insert(path.to_owned());
         on_file();
     }
