@@ -36,7 +36,7 @@ pub(crate) fn nearest<'a>(
     pattern: &str,
     names: impl IntoIterator<Item = &'a str>,
 ) -> Option<String> {
-    let limit = (pattern.chars().count() / 3).max(1);
+    let limit = pattern.chars().count().div_ceil(3);
     let prefixes = names.into_iter().flat_map(|name| {
         let cuts = name
             .match_indices('.')

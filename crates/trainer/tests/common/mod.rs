@@ -1,0 +1,176 @@
+//! A small model and small data for the tests of the loop.
+
+#![allow(dead_code)] // each test file uses its own part
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::rc::Rc;
+
+use candle_core::{Device, Tensor};
+use candle_nn::{Linear, Module, VarBuilder, linear};
+use trainer::{Batch, Batches, Mode, Model, Params, Split};
+
+pub const INPUTS: usize = 3;
+pub const HIDDEN: usize = 7;
+pub const CLASSES: usize = 2;
+
+/// Three linear layers, `body.0`, `body.1` and `head`, with tanh between them.
+pub struct Mlp {
+    names: Vec<String>,
+    layers: Vec<Linear>,
+    seen: Rc<RefCell<Vec<(Range<usize>, Mode)>>>,
+    /// Cuts the graph before the head, as an operation without backward does.
+    cut: bool,
+}
+
+/// Builds [`Mlp`]s and remembers what was asked of them.
+#[derive(Clone, Default)]
+pub struct Builder {
+    pub seen: Rc<RefCell<Vec<(Range<usize>, Mode)>>>,
+    pub cut: bool,
+}
+
+impl Builder {
+    pub fn build(&self, vb: VarBuilder) -> candle_core::Result<Mlp> {
+        let layers = vec![
+            linear(INPUTS, HIDDEN, vb.pp("body.0"))?,
+            linear(HIDDEN, HIDDEN, vb.pp("body.1"))?,
+            linear(HIDDEN, CLASSES, vb.pp("head"))?,
+        ];
+        let names = ["body.0", "body.1", "head"].map(String::from).to_vec();
+        Ok(Mlp {
+            names,
+            layers,
+            seen: self.seen.clone(),
+            cut: self.cut,
+        })
+    }
+}
+
+impl Model for Mlp {
+    fn layer_names(&self) -> &[String] {
+        &self.names
+    }
+
+    fn forward_layers(
+        &self,
+        x: &Tensor,
+        layers: Range<usize>,
+        mode: Mode,
+    ) -> candle_core::Result<Tensor> {
+        self.seen.borrow_mut().push((layers.clone(), mode));
+        let mut x = x.clone();
+        for layer in layers {
+            if self.cut && layer == 2 {
+                x = x.detach();
+            }
+            x = self.layers[layer].forward(&x)?;
+            if layer < 2 {
+                x = x.tanh()?;
+            }
+            if let Mode::Train { seed, step } = mode {
+                // Stands for dropout: something that depends on the key.
+                x = x.affine(1.0 + 1e-3 * ((seed + step) % 7) as f64, 0.0)?;
+            }
+        }
+        Ok(x)
+    }
+}
+
+/// Points around two centres, by a generator of its own; a pass takes them in an order of its epoch.
+pub struct Points {
+    pub samples: usize,
+    pub batch: usize,
+    pub seed: u64,
+    pub shuffled: bool,
+    /// From this epoch on, the classes are exchanged.
+    pub flipped_from: u64,
+    /// Batches that were read so far.
+    pub read: Cell<usize>,
+}
+
+impl Points {
+    pub fn train(samples: usize) -> Self {
+        Self {
+            samples,
+            batch: 8,
+            seed: 1,
+            shuffled: true,
+            flipped_from: u64::MAX,
+            read: Cell::new(0),
+        }
+    }
+
+    pub fn val(samples: usize) -> Self {
+        Self {
+            seed: 2,
+            shuffled: false,
+            ..Self::train(samples)
+        }
+    }
+
+    pub fn point(&self, index: usize) -> ([f32; INPUTS], u32) {
+        let mut state = (index as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (self.seed << 40);
+        let mut noise = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 40) as f32 / (1 << 24) as f32 - 0.5
+        };
+        let class = index % CLASSES;
+        let centre = if class == 0 { 0.3 } else { -0.3 };
+        ([0; INPUTS].map(|_| centre + noise()), class as u32)
+    }
+}
+
+impl Split for Points {
+    fn samples(&self) -> usize {
+        self.samples
+    }
+
+    fn pass(&self, epoch: u64, first: usize) -> Batches<'_> {
+        let mut order: Vec<usize> = (0..self.samples).collect();
+        if self.shuffled {
+            order.sort_by_key(|&i| {
+                (i as u64 + 1)
+                    .wrapping_mul(epoch + 3)
+                    .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+                    >> 32
+            });
+        }
+        let batches: Vec<Vec<usize>> = order.chunks(self.batch).map(<[_]>::to_vec).collect();
+        Box::new(batches.into_iter().skip(first).map(move |indices| {
+            self.read.set(self.read.get() + 1);
+            let points: Vec<_> = indices.iter().map(|&i| self.point(i)).collect();
+            let inputs: Vec<f32> = points.iter().flat_map(|(x, _)| *x).collect();
+            let flip = u32::from(epoch >= self.flipped_from);
+            let targets: Vec<u32> = points.iter().map(|(_, class)| class ^ flip).collect();
+            Ok(Batch {
+                inputs: Tensor::from_vec(inputs, (indices.len(), INPUTS), &Device::Cpu)?,
+                targets: Tensor::new(targets, &Device::Cpu)?,
+                indices,
+            })
+        }))
+    }
+}
+
+/// Fresh parameters of an [`Mlp`].
+pub fn fresh(seed: u64) -> Params {
+    let params = Params::new(seed, &Device::Cpu);
+    Builder::default().build(params.var_builder()).unwrap();
+    params
+}
+
+/// Every parameter's bits, copied.
+pub fn bits(params: &Params) -> BTreeMap<String, Vec<u32>> {
+    let bits = |tensor: Tensor| {
+        let values = tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        values.into_iter().map(f32::to_bits).collect()
+    };
+    params
+        .tensors()
+        .into_iter()
+        .map(|(name, tensor)| (name, bits(tensor)))
+        .collect()
+}

@@ -1,0 +1,382 @@
+//! The optimizer and the whole loop against values that PyTorch wrote.
+//!
+//! The files lie in `tests/golden`; the variable `WAGGLE_GOLDEN` names another folder with the same layout.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::PathBuf;
+
+use candle_core::{D, DType, Device, IndexOp, Result, Tensor};
+use candle_nn::{Conv2dConfig, Module, VarBuilder};
+use serde_json::Value;
+use trainer::{
+    Batch, Batches, Data, Event, FitConfig, Flow, Gradients, Group, Mode, Model, Outcome, Params,
+    Phase, Schedule, Sgd, SgdConfig, Split, Stage,
+};
+
+fn fixture(name: &str) -> PathBuf {
+    let own = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    std::env::var_os("WAGGLE_GOLDEN")
+        .map_or_else(own, PathBuf::from)
+        .join(name)
+}
+
+fn tensors(name: &str) -> BTreeMap<String, Tensor> {
+    let path = fixture(name);
+    let read = candle_core::safetensors::load(&path, &Device::Cpu);
+    read.unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+        .into_iter()
+        .collect()
+}
+
+fn largest_difference(a: &Tensor, b: &Tensor) -> f32 {
+    let difference = (a - b).unwrap().abs().unwrap().flatten_all().unwrap();
+    let difference = difference.to_vec1::<f32>().unwrap();
+    assert!(difference.iter().all(|x| x.is_finite()));
+    difference.into_iter().fold(0.0, f32::max)
+}
+
+#[test]
+fn golden_sgd() {
+    let golden = tensors("sgd.safetensors");
+    let variants: Vec<&str> = golden
+        .keys()
+        .filter_map(|name| name.strip_suffix(".p0"))
+        .collect();
+    assert!(!variants.is_empty());
+    for variant in variants {
+        let plain = SgdConfig::default();
+        let config = match variant {
+            "plain" => plain,
+            "momentum" => SgdConfig {
+                momentum: 0.9,
+                ..plain
+            },
+            "dampening" => SgdConfig {
+                momentum: 0.9,
+                dampening: 0.3,
+                ..plain
+            },
+            "decay" => SgdConfig {
+                momentum: 0.9,
+                weight_decay: 0.05,
+                ..plain
+            },
+            "nesterov" => SgdConfig {
+                momentum: 0.9,
+                nesterov: true,
+                ..plain
+            },
+            other => panic!("the settings of the variant `{other}` are not known"),
+        };
+        let schedule = Schedule::StepLr {
+            step: 4,
+            gamma: 0.1,
+        };
+        let start = golden[&format!("{variant}.p0")].copy().unwrap();
+        let params =
+            Params::from_tensors(BTreeMap::from([("w".to_owned(), start)]), &Device::Cpu).unwrap();
+        params.set_trainable(&["w"]).unwrap();
+        let mut sgd = Sgd::new(&params, config, vec![Group::new("w", 0.05)]).unwrap();
+
+        let gradients: Vec<&Tensor> = (0..)
+            .map_while(|step| golden.get(&format!("{variant}.g{step}")))
+            .collect();
+        assert!(!gradients.is_empty());
+        for (step, gradient) in gradients.into_iter().enumerate() {
+            let gradients = Gradients::from_iter([("w".to_owned(), gradient.clone())]);
+            sgd.step(gradients, schedule.factor(step as u64)).unwrap();
+            let worst = largest_difference(
+                &params.tensors()["w"],
+                &golden[&format!("{variant}.p{}", step + 1)],
+            );
+            assert!(worst <= 1e-6, "{variant}, step {step}: {worst:e}");
+        }
+    }
+}
+
+/// VGG from candle's own operations, but for the pooling and the ReLU, whose gradients differ from PyTorch's.
+struct Vgg {
+    names: Vec<String>,
+    convolutions: Vec<(candle_nn::Conv2d, bool)>,
+    classifier: Vec<candle_nn::Linear>,
+}
+
+impl Vgg {
+    fn new(golden: &Value, vb: VarBuilder) -> Result<Self> {
+        let units = golden["cfg"].as_array().expect("cfg is a list");
+        let (mut names, mut convolutions) = (Vec::new(), Vec::new());
+        let (mut at, mut channels) = (0, 3);
+        for (i, unit) in units.iter().enumerate() {
+            let Some(width) = unit.as_u64() else {
+                at += 1;
+                continue;
+            };
+            let (width, name) = (width as usize, format!("features.{at}"));
+            let config = Conv2dConfig {
+                padding: 1,
+                ..Default::default()
+            };
+            let convolution = candle_nn::conv2d(channels, width, 3, config, vb.pp(&name))?;
+            convolutions.push((convolution, units.get(i + 1).is_some_and(Value::is_string)));
+            names.push(name);
+            (at, channels) = (at + 2, width);
+        }
+        let size = |key: &str| golden[key].as_u64().expect("a size") as usize;
+        let sizes = [
+            channels * 49,
+            size("hidden"),
+            size("hidden"),
+            size("classes"),
+        ];
+        let mut classifier = Vec::new();
+        for (i, at) in [0, 3, 6].into_iter().enumerate() {
+            names.push(format!("classifier.{at}"));
+            classifier.push(candle_nn::linear(
+                sizes[i],
+                sizes[i + 1],
+                vb.pp(format!("classifier.{at}")),
+            )?);
+        }
+        Ok(Self {
+            names,
+            convolutions,
+            classifier,
+        })
+    }
+}
+
+impl Model for Vgg {
+    fn layer_names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// The values were taken with dropout off, so that the mode plays no part.
+    fn forward_layers(&self, x: &Tensor, layers: Range<usize>, _: Mode) -> Result<Tensor> {
+        let mut x = x.clone();
+        let convolutions = self.convolutions.len();
+        for layer in layers {
+            if let Some((convolution, pool)) = self.convolutions.get(layer) {
+                x = relu(&convolution.forward(&x)?)?;
+                if *pool {
+                    x = max_pool(&x)?;
+                }
+                if layer + 1 == convolutions {
+                    x = average_pool(&x, 7)?.flatten_from(1)?;
+                }
+            } else {
+                x = self.classifier[layer - convolutions].forward(&x)?;
+                if layer + 1 < self.names.len() {
+                    x = relu(&x)?;
+                }
+            }
+        }
+        Ok(x)
+    }
+}
+
+/// max(x, 0) with the gradient 0 at 0, where candle's is 1.
+fn relu(x: &Tensor) -> Result<Tensor> {
+    x * x.detach().gt(0.0)?.to_dtype(DType::F32)?
+}
+
+/// 2×2 maximum with the whole gradient to the first maximum, by gathering it.
+fn max_pool(x: &Tensor) -> Result<Tensor> {
+    let (n, c, h, w) = x.dims4()?;
+    let (h, w) = (h / 2, w / 2);
+    let windows = x
+        .i((.., .., ..2 * h, ..2 * w))?
+        .contiguous()?
+        .reshape(&[n, c, h, 2, w, 2])?;
+    let windows = windows
+        .permute([0, 1, 2, 4, 3, 5])?
+        .contiguous()?
+        .reshape(&[n, c, h, w, 4])?;
+    windows
+        .gather(&windows.detach().argmax_keepdim(D::Minus1)?, D::Minus1)?
+        .squeeze(D::Minus1)
+}
+
+/// Adaptive average pooling to `size`×`size`, as a product with averaging matrices on both sides.
+fn average_pool(x: &Tensor, size: usize) -> Result<Tensor> {
+    let (n, c, h, w) = x.dims4()?;
+    let averages = |length: usize| {
+        let mut rows = vec![0f32; size * length];
+        for i in 0..size {
+            let (start, end) = (i * length / size, ((i + 1) * length).div_ceil(size));
+            rows[i * length + start..i * length + end].fill(1.0 / (end - start) as f32);
+        }
+        Tensor::from_vec(rows, (size, length), &Device::Cpu)
+    };
+    let columns = x
+        .reshape((n * c * h, w))?
+        .matmul(&averages(w)?.t()?)?
+        .reshape((n * c, h, size))?;
+    averages(h)?
+        .broadcast_left(n * c)?
+        .contiguous()?
+        .matmul(&columns)?
+        .reshape((n, c, size, size))
+}
+
+/// The batches of the golden file, or the first of them as validation.
+struct GoldenBatches(Vec<Batch>);
+
+impl Split for GoldenBatches {
+    fn samples(&self) -> usize {
+        self.0.iter().map(|batch| batch.indices.len()).sum()
+    }
+
+    fn pass(&self, _epoch: u64, first: usize) -> Batches<'_> {
+        Box::new(self.0[first..].iter().cloned().map(Ok))
+    }
+}
+
+fn golden_batches(golden: &BTreeMap<String, Tensor>) -> Vec<Batch> {
+    let batch = |step: usize| {
+        let pixels = golden
+            .get(&format!("batch{step}.pixels"))?
+            .to_dtype(DType::F32)
+            .unwrap();
+        let targets = golden[&format!("batch{step}.y")]
+            .to_dtype(DType::U32)
+            .unwrap();
+        let samples = targets.elem_count();
+        let indices = (step * samples..(step + 1) * samples).collect();
+        Some(Batch {
+            inputs: ((pixels / 127.5).unwrap() - 1.0).unwrap(),
+            targets,
+            indices,
+        })
+    };
+    (0..).map_while(batch).collect()
+}
+
+/// Trains the golden network by `fit` for one epoch; compares each batch's loss and the final weights.
+fn golden_trajectory(run: &str) {
+    let json: Value =
+        serde_json::from_slice(&std::fs::read(fixture("vgg_narrow.json")).unwrap()).unwrap();
+    let golden = tensors("vgg_narrow.safetensors");
+    let number = |key: &str| {
+        json[key]
+            .as_f64()
+            .unwrap_or_else(|| panic!("{key} is a number"))
+    };
+
+    let start = golden
+        .iter()
+        .filter_map(|(name, t)| Some((name.strip_prefix("init.")?.to_owned(), t.copy().unwrap())));
+    let params = Params::from_tensors(start.collect(), &Device::Cpu).unwrap();
+    let mut config = SgdConfig {
+        momentum: number("momentum"),
+        ..SgdConfig::default()
+    };
+    let groups = if run == "head_only" {
+        params.set_trainable(&["classifier.6"]).unwrap();
+        vec![Group::everything(number("head_only_lr"))]
+    } else {
+        params.set_trainable(&["features", "classifier"]).unwrap();
+        if run == "nesterov_weight_decay" {
+            config = SgdConfig {
+                nesterov: true,
+                weight_decay: number("weight_decay"),
+                ..config
+            };
+        }
+        let rate = |i: usize| json["group_lrs"][i].as_f64().expect("a rate");
+        // The longer pattern wins over `classifier`.
+        vec![
+            Group::new("features", rate(0)),
+            Group::new("classifier", rate(1)),
+            Group::new("classifier.6", rate(2)),
+        ]
+    };
+
+    let batches = golden_batches(&golden);
+    let data = Data {
+        train: &GoldenBatches(batches.clone()),
+        val: &GoldenBatches(batches[..1].to_vec()),
+    };
+    let fit_config = FitConfig {
+        epochs: 1,
+        validate_first: false,
+        ..FitConfig::default()
+    };
+    let mut stage = Stage::new(&params, config, groups).unwrap();
+    let mut losses = Vec::new();
+    let mut observe = |event: &Event| {
+        if let Event::BatchDone {
+            phase: Phase::Train,
+            progress,
+            ..
+        } = event
+        {
+            losses.push(progress.batch_loss);
+        }
+        Flow::Continue
+    };
+    let outcome = trainer::fit(
+        &params,
+        |vb| Vgg::new(&json, vb),
+        data,
+        &fit_config,
+        &mut stage,
+        &mut observe,
+    )
+    .unwrap();
+    assert!(matches!(outcome, Outcome::Finished { best_epoch: 0, .. }));
+
+    let expected: Vec<f64> = json["losses"][run]
+        .as_array()
+        .expect("losses")
+        .iter()
+        .filter_map(Value::as_f64)
+        .collect();
+    assert_eq!(losses.len(), expected.len());
+    for (step, (loss, expected)) in losses.iter().zip(&expected).enumerate() {
+        assert!(
+            (loss - expected).abs() <= 1e-5,
+            "{run}, step {step}: {loss} instead of {expected}"
+        );
+    }
+    let prefix = format!("{run}.");
+    let mut compared = 0;
+    for (name, tensor) in params.tensors() {
+        match golden.get(&format!("{prefix}{name}")) {
+            Some(expected) => {
+                let worst = largest_difference(&tensor, expected);
+                assert!(worst <= 1e-5, "{run}, {name}: {worst:e}");
+                compared += 1;
+            }
+            // What the reference did not write was frozen.
+            None => assert_eq!(
+                largest_difference(&tensor, &golden[&format!("init.{name}")]),
+                0.0,
+                "{run}, {name}"
+            ),
+        }
+    }
+    assert_eq!(
+        compared,
+        golden
+            .keys()
+            .filter(|name| name.starts_with(&prefix))
+            .count()
+    );
+    assert!(compared > 0);
+}
+
+#[test]
+fn golden_vgg_grouped_sgd_momentum() {
+    golden_trajectory("grouped_sgd_momentum");
+}
+
+#[test]
+fn golden_vgg_head_only() {
+    golden_trajectory("head_only");
+}
+
+#[test]
+fn golden_vgg_nesterov_weight_decay() {
+    golden_trajectory("nesterov_weight_decay");
+}

@@ -1,0 +1,212 @@
+//! Parameters: creation, freezing, copies, and what a model gets to see.
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use candle_core::{CpuStorage, DType, Device, Storage, Tensor};
+use candle_nn::Init;
+use common::{Builder, bits, fresh};
+use trainer::{Counts, Error, Params};
+
+fn named(names: &[&str]) -> Params {
+    let tensor = || Tensor::zeros(2, DType::F32, &Device::Cpu).unwrap();
+    let tensors = names
+        .iter()
+        .map(|name| (name.to_string(), tensor()))
+        .collect();
+    Params::from_tensors(tensors, &Device::Cpu).unwrap()
+}
+
+fn trainable(params: &Params) -> Vec<String> {
+    params
+        .trainable()
+        .into_iter()
+        .map(|(name, _)| name)
+        .collect()
+}
+
+fn address(tensor: &Tensor) -> *const f32 {
+    match &*tensor.storage_and_layout().0 {
+        Storage::Cpu(CpuStorage::F32(values)) => values.as_ptr(),
+        _ => panic!("not f32 on the CPU"),
+    }
+}
+
+#[test]
+fn fresh_values_depend_on_seed_and_name_only() {
+    let hint = Init::Randn {
+        mean: 0.0,
+        stdev: 1.0,
+    };
+    let (a, b) = (Params::new(7, &Device::Cpu), Params::new(7, &Device::Cpu));
+    for name in ["x", "y"] {
+        a.var_builder().get_with_hints(3, name, hint).unwrap();
+    }
+    for name in ["other", "y", "x"] {
+        b.frozen_var_builder()
+            .get_with_hints(3, name, hint)
+            .unwrap();
+    }
+    let (a, b) = (bits(&a), bits(&b));
+    assert_eq!((&a["x"], &a["y"]), (&b["x"], &b["y"]));
+    assert_ne!(a["x"], a["y"]);
+    assert_ne!(bits(&fresh(1)), bits(&fresh(2)));
+}
+
+#[test]
+fn patterns_are_layer_prefixes() {
+    let params = named(&[
+        "classifier.6.bias",
+        "classifier.6.weight",
+        "classifier.60.weight",
+        "features.0.weight",
+    ]);
+    params.set_trainable(&["classifier.6"]).unwrap();
+    assert_eq!(
+        trainable(&params),
+        ["classifier.6.bias", "classifier.6.weight"]
+    );
+    assert_eq!(
+        params.counts(),
+        Counts {
+            trainable: 4,
+            frozen: 4
+        }
+    );
+    params
+        .set_trainable(&["features", "classifier.60.weight"])
+        .unwrap();
+    assert_eq!(
+        trainable(&params),
+        ["classifier.60.weight", "features.0.weight"]
+    );
+}
+
+#[test]
+fn an_unknown_pattern_changes_nothing_and_suggests() {
+    let params = named(&["classifier.6.weight", "features.0.weight"]);
+    params.set_trainable(&["features"]).unwrap();
+    let error = params
+        .set_trainable(&["classifier", "feature"])
+        .unwrap_err();
+    assert_eq!(trainable(&params), ["features.0.weight"]);
+    let text = error.to_string();
+    assert!(
+        text.contains("did you mean `features`?") && text.contains("`classifier.6`"),
+        "{text}"
+    );
+    assert!(matches!(error, Error::UnknownPattern { pattern, .. } if pattern == "feature"));
+}
+
+#[test]
+fn only_what_trains_is_tracked() {
+    let params = fresh(1);
+    params.set_trainable(&["head"]).unwrap();
+    let (tracked, detached) = (params.var_builder(), params.frozen_var_builder());
+    assert!(tracked.get((2, 7), "head.weight").unwrap().is_variable());
+    assert!(!tracked.get((7, 3), "body.0.weight").unwrap().track_op());
+    assert!(!detached.get((2, 7), "head.weight").unwrap().track_op());
+}
+
+#[test]
+fn the_detached_model_sees_updates() {
+    let params = fresh(1);
+    let view = params.frozen_var_builder().get(2, "head.bias").unwrap();
+    let (_, var) = params
+        .trainable()
+        .into_iter()
+        .find(|(name, _)| name == "head.bias")
+        .unwrap();
+    var.set(&Tensor::new(&[5f32, 6.], &Device::Cpu).unwrap())
+        .unwrap();
+    assert_eq!(view.to_vec1::<f32>().unwrap(), [5.0, 6.0]);
+}
+
+#[test]
+fn frozen_tensors_are_not_copied() {
+    let tensor = Tensor::new(&[1f32, 2.], &Device::Cpu).unwrap();
+    let params = Params::from_tensors(
+        BTreeMap::from([("w".to_owned(), tensor.clone())]),
+        &Device::Cpu,
+    )
+    .unwrap();
+    assert_eq!(address(&params.tensors()["w"]), address(&tensor));
+
+    // Training must not write into the caller's tensor.
+    params.set_trainable(&["w"]).unwrap();
+    params.trainable()[0]
+        .1
+        .set(&Tensor::new(&[3f32, 4.], &Device::Cpu).unwrap())
+        .unwrap();
+    assert_eq!(tensor.to_vec1::<f32>().unwrap(), [1.0, 2.0]);
+    assert_eq!(params.tensors()["w"].to_vec1::<f32>().unwrap(), [3.0, 4.0]);
+
+    // Freezing again keeps what was learned.
+    params.set_trainable::<&str>(&[]).unwrap();
+    assert_eq!(params.tensors()["w"].to_vec1::<f32>().unwrap(), [3.0, 4.0]);
+}
+
+#[test]
+fn a_snapshot_is_a_copy_of_what_trains() {
+    let params = fresh(1);
+    params.set_trainable(&["head"]).unwrap();
+    let before = bits(&params);
+    let snapshot = params.snapshot().unwrap();
+    assert_eq!(
+        snapshot.tensors().keys().collect::<Vec<_>>(),
+        ["head.bias", "head.weight"]
+    );
+    for (_, var) in params.trainable() {
+        var.set(&var.zeros_like().unwrap()).unwrap();
+    }
+    assert_ne!(bits(&params), before);
+    params.restore(&snapshot).unwrap();
+    assert_eq!(bits(&params), before);
+
+    let error = named(&["head.weight"]).restore(&snapshot).unwrap_err();
+    assert!(matches!(error, Error::UnknownParameter { .. }), "{error}");
+}
+
+#[test]
+fn a_model_that_does_not_fit_is_refused() {
+    let params = named(&["body.0.weigth", "head.weight"]);
+    let build = |params: &Params| Builder::default().build(params.var_builder()).map(|_| ());
+    let error = build(&params).unwrap_err().to_string();
+    assert!(
+        error.contains("`body.0.weight`") && error.contains("did you mean `body.0.weigth`?"),
+        "{error}"
+    );
+
+    let vb = params.var_builder();
+    let error = vb.get((3, 3), "head.weight").unwrap_err().to_string();
+    assert!(
+        error.contains("has shape [2], but the model asks for [3, 3]"),
+        "{error}"
+    );
+    let error = vb
+        .set_dtype(DType::F64)
+        .get(2, "head.weight")
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("F32") && error.contains("F64"), "{error}");
+}
+
+#[test]
+fn what_a_checkpoint_lacks_is_fresh_and_trains() {
+    let body: BTreeMap<_, _> = fresh(1)
+        .tensors()
+        .into_iter()
+        .filter(|(name, _)| name.starts_with("body"))
+        .collect();
+    let params = Params::from_tensors(body, &Device::Cpu)
+        .unwrap()
+        .create_missing(9);
+    Builder::default().build(params.var_builder()).unwrap();
+    assert_eq!(trainable(&params), ["head.bias", "head.weight"]);
+    assert_eq!(bits(&params)["head.weight"], bits(&fresh(9))["head.weight"]);
+    assert_eq!(
+        bits(&params)["body.0.weight"],
+        bits(&fresh(1))["body.0.weight"]
+    );
+}

@@ -1,0 +1,186 @@
+//! Parameter groups: who trains at which rate, and which settings are refused. The numbers are in `golden.rs`.
+
+mod common;
+
+use candle_core::{Device, Tensor};
+use common::{bits, fresh};
+use trainer::{Error, Gradients, Group, Params, Sgd, SgdConfig};
+
+/// A step of plain gradient descent with gradients of 1 shows each parameter's rate.
+fn rates(params: &Params, groups: Vec<Group>) -> Vec<(String, f32)> {
+    let mut sgd = Sgd::new(params, SgdConfig::default(), groups).unwrap();
+    let mut gradients = Vec::new();
+    for (name, var) in params.trainable() {
+        var.set(&var.zeros_like().unwrap()).unwrap();
+        gradients.push((name, var.ones_like().unwrap().detach()));
+    }
+    sgd.step(Gradients::from_iter(gradients), 1.0).unwrap();
+    let first = |tensor: Tensor| -tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap()[0];
+    params
+        .trainable()
+        .into_iter()
+        .map(|(name, var)| (name, first(var.as_detached_tensor())))
+        .collect()
+}
+
+fn refused(params: &Params, config: SgdConfig, groups: Vec<Group>) -> Error {
+    Sgd::new(params, config, groups).map(|_| ()).unwrap_err()
+}
+
+#[test]
+fn the_longest_pattern_wins() {
+    let groups = vec![
+        Group::everything(0.1),
+        Group::new("body.1", 0.3),
+        Group::new("body", 0.2),
+        Group::new("body.1.bias", 0.4),
+    ];
+    let expected = [
+        ("body.0.bias", 0.2),
+        ("body.0.weight", 0.2),
+        ("body.1.bias", 0.4),
+        ("body.1.weight", 0.3),
+        ("head.bias", 0.1),
+        ("head.weight", 0.1),
+    ];
+    assert_eq!(
+        rates(&fresh(1), groups),
+        expected.map(|(name, rate)| (name.to_owned(), rate))
+    );
+}
+
+#[test]
+fn groups_must_fit_the_parameters() {
+    let params = fresh(1);
+    let plain = SgdConfig::default();
+    let group = |pattern: &str| Group::new(pattern, 0.1);
+
+    let error = refused(&params, plain, vec![group("body")]);
+    assert!(
+        matches!(&error, Error::Uncovered { names } if names == &["head.bias", "head.weight"]),
+        "{error}"
+    );
+    let error = refused(
+        &params,
+        plain,
+        vec![group("body"), group("head"), group("heda")],
+    );
+    assert!(
+        matches!(&error, Error::UnknownPattern { suggestion: Some(s), .. } if s == "head"),
+        "{error}"
+    );
+    let error = refused(
+        &params,
+        plain,
+        vec![group("head"), group("body"), group("body")],
+    );
+    assert!(
+        matches!(&error, Error::DuplicateGroup { pattern } if pattern == "body"),
+        "{error}"
+    );
+    // Everything under `body` is taken by longer patterns.
+    let error = refused(
+        &params,
+        plain,
+        vec![
+            group("head"),
+            group("body"),
+            group("body.0"),
+            group("body.1"),
+        ],
+    );
+    assert!(
+        matches!(&error, Error::EmptyGroup { pattern, .. } if pattern == "body"),
+        "{error}"
+    );
+
+    params.set_trainable(&["head"]).unwrap();
+    let error = refused(&params, plain, vec![group("head"), group("body")]);
+    assert!(
+        matches!(&error, Error::EmptyGroup { pattern, .. } if pattern == "body"),
+        "{error}"
+    );
+    assert!(
+        error.to_string().contains("trainable layers: `head`"),
+        "{error}"
+    );
+    params.set_trainable::<&str>(&[]).unwrap();
+    assert!(matches!(
+        refused(&params, plain, vec![group("head")]),
+        Error::NothingTrains
+    ));
+}
+
+#[test]
+fn settings_outside_their_range_are_refused() {
+    let params = fresh(1);
+    for rate in [f64::NAN, -0.1, f64::INFINITY] {
+        let error = refused(&params, SgdConfig::default(), vec![Group::everything(rate)]);
+        assert!(matches!(error, Error::Setting { .. }), "{error}");
+    }
+    let plain = SgdConfig::default();
+    for config in [
+        SgdConfig {
+            momentum: -0.9,
+            ..plain
+        },
+        SgdConfig {
+            dampening: f64::NAN,
+            ..plain
+        },
+        SgdConfig {
+            weight_decay: -1.0,
+            ..plain
+        },
+        SgdConfig {
+            nesterov: true,
+            ..plain
+        },
+        SgdConfig {
+            nesterov: true,
+            momentum: 0.9,
+            dampening: 0.1,
+            ..plain
+        },
+    ] {
+        let error = refused(&params, config, vec![Group::everything(0.1)]);
+        assert!(
+            matches!(error, Error::Setting { .. }),
+            "{config:?}: {error}"
+        );
+    }
+}
+
+#[test]
+fn a_parameter_without_gradient_rests_with_its_momentum() {
+    let params = fresh(1);
+    params.set_trainable(&["head.bias", "body.0.bias"]).unwrap();
+    for (_, var) in params.trainable() {
+        var.set(&var.zeros_like().unwrap()).unwrap();
+    }
+    let config = SgdConfig {
+        momentum: 0.5,
+        weight_decay: 0.1,
+        ..SgdConfig::default()
+    };
+    let mut sgd = Sgd::new(&params, config, vec![Group::everything(1.0)]).unwrap();
+    let ones = |name: &str, n: usize| {
+        (
+            name.to_owned(),
+            Tensor::ones(n, candle_core::DType::F32, &Device::Cpu).unwrap(),
+        )
+    };
+
+    sgd.step(Gradients::from_iter([ones("head.bias", 2)]), 1.0)
+        .unwrap();
+    let resting = bits(&params);
+    assert_eq!(resting["body.0.bias"], vec![0f32.to_bits(); 7]);
+    sgd.step(Gradients::from_iter([ones("body.0.bias", 7)]), 1.0)
+        .unwrap();
+    assert_eq!(bits(&params)["head.bias"], resting["head.bias"]);
+    sgd.step(Gradients::from_iter([ones("head.bias", 2)]), 1.0)
+        .unwrap();
+    // v = 1, w = −1; then v = 0.5 + (1 − 0.1) = 1.4, w = −2.4.
+    let head = params.tensors()["head.bias"].to_vec1::<f32>().unwrap();
+    assert!(head.iter().all(|w| (w + 2.4).abs() < 1e-6), "{head:?}");
+}
