@@ -5,8 +5,8 @@
 //! - [`mod@reference`]: the tests that need the reference values kept outside the repository
 //! - [`ci`]: everything that must pass before a change is merged
 //!
-//! This package depends on none of the project's crates and not on candle, so that it builds in
-//! seconds; where a chore needs them, it runs `cargo`.
+//! This package depends on none of the project's crates and not on candle, so that it builds without
+//! them; where a chore needs them, it runs `cargo`.
 
 pub mod cargo;
 pub mod ci;

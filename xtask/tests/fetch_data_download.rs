@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use support::archive::{assert_complete, corrupt_zip, files, good_zip, names, options};
 use support::server::{Reply, Server, ranged};
 use tempfile::TempDir;
-use xtask::fetch_data::{Error, Options, Outcome, Problem, fetch};
+use xtask::fetch_data::{Error, Event, Options, Outcome, Problem, fetch};
 
 const TAG: &str = "\"v1\"";
 const HALF: usize = 14_000;
@@ -24,10 +24,20 @@ fn run(options: &Options) -> Result<Outcome, Error> {
     fetch(options, &mut |_| {})
 }
 
+/// Expects success, without having unpacked anything wrong on the way.
 fn expect_fetched(options: &Options) {
+    expect_fetched_after(options, 0);
+}
+
+/// Expects success after so many archives that turned out wrong once they were complete.
+fn expect_fetched_after(options: &Options, wrong: usize) {
     let bytes = files().iter().map(|(_, bytes)| bytes.len() as u64).sum();
-    let outcome = run(options).unwrap();
-    assert_eq!(outcome, Outcome::Fetched { files: 4, bytes });
+    let mut fresh_starts = 0;
+    let outcome = fetch(options, &mut |event| {
+        fresh_starts += usize::from(matches!(event, Event::StartingAfresh { .. }));
+    });
+    assert_eq!(outcome.unwrap(), Outcome::Fetched { files: 4, bytes });
+    assert_eq!(fresh_starts, wrong);
     assert_complete(&options.target);
 }
 
@@ -194,7 +204,7 @@ fn pieces_that_do_not_fit_together_are_fetched_again_as_one() {
         _ => Reply::whole(&good_zip()),
     });
     let (_folder, target) = place();
-    expect_fetched(&options(&server.url("/set.zip"), &target));
+    expect_fetched_after(&options(&server.url("/set.zip"), &target), 1);
     let requests = server.requests();
     assert_eq!(requests.len(), 3);
     assert_eq!(requests[2].range, None);
