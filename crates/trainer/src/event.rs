@@ -123,3 +123,28 @@ pub enum Event {
 
 /// The observer of a stage.
 pub type Observer<'a> = dyn FnMut(&Event) -> Flow + 'a;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::Sums;
+
+    #[test]
+    fn an_event_is_one_flat_object() {
+        let mut sums = Sums::default();
+        sums.add(0.5, 3, 4);
+        let event = Event::BatchDone {
+            phase: Phase::Val,
+            epoch: 2,
+            progress: Progress::new(0, 0.5, &sums, 10),
+        };
+        let expected = serde_json::json!({
+            "event": "batch_done", "phase": "val", "epoch": 2, "batch": 0, "batch_loss": 0.5, "loss": 0.5,
+            "accuracy": 0.75, "samples": 4, "samples_total": 10,
+        });
+        assert_eq!(
+            serde_json::to_value(&event).expect("an event has only plain fields"),
+            expected
+        );
+    }
+}

@@ -70,6 +70,7 @@
 //! Everything is deterministic: with the same seed, data and number of threads, two runs give the same bits.
 //! What may differ from PyTorch is said where it is; the update rule, the loss and the loop are its.
 
+mod backend;
 mod data;
 mod error;
 mod evaluate;

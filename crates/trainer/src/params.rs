@@ -7,25 +7,26 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use candle_core::{DType, Device, Shape, Tensor, Var, bail};
-use candle_nn::var_builder::SimpleBackend;
-use candle_nn::{Init, VarBuilder};
+use candle_core::{DType, Device, Tensor, Var};
+use candle_nn::VarBuilder;
 use serde::Serialize;
 
+use crate::backend::ParamsBackend;
 use crate::error::{Doing, Error};
-use crate::{init, pattern};
+use crate::pattern;
 
 /// A name-ordered set of parameters. Clones share the parameters, as candle's tensors share their storage.
 #[derive(Clone, Debug)]
 pub struct Params {
     entries: Arc<Mutex<BTreeMap<String, Entry>>>,
-    device: Device,
+    pub(crate) device: Device,
     /// Draws parameters that a model asks for and that do not exist; `None` makes that an error.
-    fresh_seed: Option<u64>,
+    pub(crate) fresh_seed: Option<u64>,
 }
 
+/// A parameter and whether it trains; a trainable one is always a variable.
 #[derive(Debug)]
-struct Entry {
+pub(crate) struct Entry {
     value: Value,
     trainable: bool,
 }
@@ -38,14 +39,24 @@ enum Value {
 }
 
 impl Entry {
-    fn detached(&self) -> Tensor {
+    /// A parameter that trains from the start.
+    pub(crate) fn fresh(var: Var) -> Self {
+        Self {
+            value: Value::Variable(var),
+            trainable: true,
+        }
+    }
+
+    /// The value without a way back to the variable; it shares its storage.
+    pub(crate) fn detached(&self) -> Tensor {
         match &self.value {
             Value::Constant(tensor) => tensor.clone(),
             Value::Variable(var) => var.as_detached_tensor(),
         }
     }
 
-    fn tracked(&self) -> Tensor {
+    /// The variable itself if it trains, else the value detached.
+    pub(crate) fn tracked(&self) -> Tensor {
         match &self.value {
             Value::Variable(var) if self.trainable => var.as_tensor().clone(),
             _ => self.detached(),
@@ -252,93 +263,8 @@ impl Params {
         Ok(())
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
         // Each change is complete before anything can panic, so that a poisoned lock still guards a valid map.
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// What a `VarBuilder` asks; `tracked` says whether trainable parameters lead autograd to their variable.
-struct ParamsBackend {
-    params: Params,
-    tracked: bool,
-}
-
-impl ParamsBackend {
-    fn hand_out(
-        &self,
-        entry: &Entry,
-        name: &str,
-        dtype: DType,
-        device: &Device,
-    ) -> candle_core::Result<Tensor> {
-        let tensor = if self.tracked {
-            entry.tracked()
-        } else {
-            entry.detached()
-        };
-        // A converted copy would not follow the updates of its variable, so none is made silently.
-        if tensor.dtype() != dtype {
-            bail!(
-                "`{name}` is {:?}, but the model asks for {dtype:?}: convert the tensors first",
-                tensor.dtype()
-            );
-        }
-        if !tensor.device().same_device(device) {
-            bail!("`{name}` lies on another device than the one the model asks for");
-        }
-        Ok(tensor)
-    }
-}
-
-impl SimpleBackend for ParamsBackend {
-    fn get(
-        &self,
-        s: Shape,
-        name: &str,
-        h: Init,
-        dtype: DType,
-        dev: &Device,
-    ) -> candle_core::Result<Tensor> {
-        let mut entries = self.params.lock();
-        if let (false, Some(seed)) = (entries.contains_key(name), self.params.fresh_seed) {
-            let var = init::variable(h, &s, dtype, &self.params.device, seed, name)?;
-            entries.insert(
-                name.to_owned(),
-                Entry {
-                    value: Value::Variable(var),
-                    trainable: true,
-                },
-            );
-        }
-        let Some(entry) = entries.get(name) else {
-            return Err(missing(name, &entries));
-        };
-        let tensor = self.hand_out(entry, name, dtype, dev)?;
-        if tensor.shape() != &s {
-            bail!(
-                "`{name}` has shape {:?}, but the model asks for {s:?}",
-                tensor.shape()
-            );
-        }
-        Ok(tensor)
-    }
-
-    fn get_unchecked(&self, name: &str, dtype: DType, dev: &Device) -> candle_core::Result<Tensor> {
-        let entries = self.params.lock();
-        let entry = entries.get(name).ok_or_else(|| missing(name, &entries))?;
-        self.hand_out(entry, name, dtype, dev)
-    }
-
-    fn contains_tensor(&self, name: &str) -> bool {
-        self.params.lock().contains_key(name)
-    }
-}
-
-fn missing(name: &str, entries: &BTreeMap<String, Entry>) -> candle_core::Error {
-    let near = pattern::nearest(name, entries.keys().map(String::as_str));
-    let hint = near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
-    candle_core::Error::Msg(format!(
-        "the model asks for `{name}`, which is not among the parameters{hint}"
-    ))
 }

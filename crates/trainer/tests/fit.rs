@@ -1,98 +1,15 @@
-//! The loop: what it trains, what it leaves alone, what it tells, and how it fails.
+//! The loop: what it trains, what it leaves alone, and what it tells.
 
 mod common;
 
-use std::cell::Cell;
-
-use candle_core::{Device, Tensor};
-use common::{Builder, CLASSES, Points, bits, fresh};
+use candle_core::Tensor;
+use common::{
+    Builder, MOMENTUM, Points, bits, epochs, evaluated, fresh, passes, run, stage, timeless,
+};
 use trainer::{
-    Batch, Batches, Confusion, Data, Error, Evaluation, Event, FitConfig, Flow, FrozenCache, Group,
-    Mode, Model, Outcome, Params, Phase, Schedule, SgdConfig, Split, Stage, cross_entropy,
-    evaluate, fit, frozen_layers,
+    Data, Error, Event, FitConfig, Flow, Group, Mode, Model, Outcome, Params, Phase, Schedule,
+    Split, Stage, cross_entropy, fit, frozen_layers,
 };
-
-const MOMENTUM: SgdConfig = SgdConfig {
-    momentum: 0.9,
-    dampening: 0.0,
-    weight_decay: 0.0,
-    nesterov: false,
-};
-
-fn epochs(epochs: u64) -> FitConfig {
-    FitConfig {
-        epochs,
-        seed: 5,
-        ..FitConfig::default()
-    }
-}
-
-fn stage(params: &Params, rate: f64) -> Stage {
-    Stage::new(params, MOMENTUM, vec![Group::everything(rate)]).unwrap()
-}
-
-/// Runs a stage and collects its events without their times.
-fn run(
-    params: &Params,
-    data: Data<'_>,
-    config: &FitConfig,
-    stage: &mut Stage,
-) -> Result<(Outcome, Vec<Event>), Error> {
-    let mut events = Vec::new();
-    let builder = Builder::default();
-    let outcome = fit(
-        params,
-        |vb| builder.build(vb),
-        data,
-        config,
-        stage,
-        &mut |event| {
-            events.push(timeless(event));
-            Flow::Continue
-        },
-    )?;
-    Ok((outcome, events))
-}
-
-fn timeless(event: &Event) -> Event {
-    let mut event = event.clone();
-    match &mut event {
-        Event::PhaseEnd {
-            seconds,
-            samples_per_second,
-            ..
-        } => (*seconds, *samples_per_second) = (0.0, 0.0),
-        Event::StageEnd { seconds, .. } => *seconds = 0.0,
-        _ => {}
-    }
-    event
-}
-
-/// (epoch, loss, accuracy) of every pass of a phase.
-fn passes(events: &[Event], wanted: Phase) -> Vec<(u64, f64, f64)> {
-    let pass = |event: &Event| match *event {
-        Event::PhaseEnd {
-            phase,
-            epoch,
-            loss,
-            accuracy,
-            ..
-        } if phase == wanted => Some((epoch, loss, accuracy)),
-        _ => None,
-    };
-    events.iter().filter_map(pass).collect()
-}
-
-fn evaluated(params: &Params, split: &dyn Split) -> Evaluation {
-    let model = Builder::default()
-        .build(params.frozen_var_builder())
-        .unwrap();
-    evaluate(&model, split, &mut FrozenCache::off(), &mut |_| {
-        Flow::Continue
-    })
-    .unwrap()
-    .unwrap()
-}
 
 #[test]
 fn two_groups_learn_and_the_first_epoch_only_validates() {
@@ -172,54 +89,37 @@ fn two_groups_learn_and_the_first_epoch_only_validates() {
 
 #[test]
 fn means_are_over_samples_not_batches() {
-    // At rate 0 the batches of an epoch see the same weights: the loss of a pass is that of its samples.
+    // 19 samples are batches of 8, 8 and 3.
     let params = fresh(1);
-    let train = Points {
-        shuffled: false,
-        ..Points::train(19)
+    let data = Data {
+        train: &Points::train(19),
+        val: &Points::val(19),
     };
-    let mut rest = stage(&params, 0.0);
-    let config = FitConfig {
-        validate_first: false,
-        seed: 0,
-        ..epochs(1)
-    };
-    let all = Points {
-        batch: 19,
-        ..Points::train(19)
-    };
-    let (_, events) = run(
-        &params,
-        Data {
-            train: &train,
-            val: &Points {
-                shuffled: false,
-                ..train_like(&train)
-            },
-        },
-        &config,
-        &mut rest,
-    )
-    .unwrap();
     let whole = evaluated(
         &params,
         &Points {
-            shuffled: false,
-            ..all
+            batch: 19,
+            ..Points::val(19)
         },
     );
+    let (_, events) = run(&params, data, &epochs(2), &mut stage(&params, 0.1)).unwrap();
     let (_, loss, accuracy) = passes(&events, Phase::Val)[0];
-    assert!((loss - whole.loss()).abs() < 1e-6);
-    assert_eq!(accuracy, whole.accuracy());
-}
+    assert!((loss - whole.loss()).abs() < 1e-6 && accuracy == whole.accuracy());
 
-fn train_like(points: &Points) -> Points {
-    Points {
-        samples: points.samples,
-        batch: points.batch,
-        seed: points.seed,
-        ..Points::train(0)
-    }
+    let batch_loss = |event: &Event| match event {
+        Event::BatchDone {
+            phase: Phase::Train,
+            progress,
+            ..
+        } => Some(progress.batch_loss),
+        _ => None,
+    };
+    let losses: Vec<f64> = events.iter().filter_map(batch_loss).collect();
+    let [a, b, c] = losses[..] else {
+        panic!("{losses:?}")
+    };
+    let (_, loss, _) = passes(&events, Phase::Train)[0];
+    assert!((loss - (8.0 * a + 8.0 * b + 3.0 * c) / 19.0).abs() < 1e-12);
 }
 
 #[test]
@@ -421,53 +321,6 @@ fn a_stopped_stage_goes_on_as_if_it_had_not_stopped() {
 }
 
 #[test]
-fn remembered_frozen_outputs_change_nothing() {
-    let frozen_run = |cache_bytes| {
-        let params = fresh(3);
-        params.set_trainable(&["head"]).unwrap();
-        let val = Points::val(21);
-        let data = Data {
-            train: &Points::train(30),
-            val: &val,
-        };
-        let builder = Builder::default();
-        let mut events = Vec::new();
-        let config = FitConfig {
-            cache_bytes,
-            ..epochs(4)
-        };
-        fit(
-            &params,
-            |vb| builder.build(vb),
-            data,
-            &config,
-            &mut stage(&params, 0.05),
-            &mut |event| {
-                events.push(timeless(event));
-                Flow::Continue
-            },
-        )
-        .unwrap();
-        let frozen = builder
-            .seen
-            .borrow()
-            .iter()
-            .filter(|(layers, mode)| *layers == (0..2) && *mode == Mode::Eval)
-            .count();
-        (bits(&params), events, val.read.get(), frozen)
-    };
-    let batch = 8 * common::HIDDEN * size_of::<f32>();
-    let (bits, events, read, frozen) = frozen_run(0);
-    assert_eq!((read, frozen), (4 * 3, 4 * 3));
-    // All three batches, only the first, and a byte too little for the second.
-    for (bytes, expected) in [(1 << 30, 3), (batch, 3 + 3 * 2), (2 * batch - 1, 3 + 3 * 2)] {
-        let cached = frozen_run(bytes);
-        assert_eq!((cached.2, cached.3), (expected, expected), "{bytes} bytes");
-        assert_eq!((&cached.0, &cached.1), (&bits, &events), "{bytes} bytes");
-    }
-}
-
-#[test]
 fn dropout_keys_follow_the_steps() {
     let params = fresh(1);
     params.set_trainable(&["head"]).unwrap();
@@ -499,31 +352,6 @@ fn dropout_keys_follow_the_steps() {
 }
 
 #[test]
-fn evaluation_counts_every_sample() {
-    let params = fresh(1);
-    let split = Points::val(21);
-    let found = evaluated(&params, &split);
-    assert_eq!(
-        found
-            .predictions
-            .iter()
-            .map(|p| p.sample)
-            .collect::<Vec<_>>(),
-        (0..21).collect::<Vec<_>>()
-    );
-    let mut confusion = Confusion::new(CLASSES);
-    for p in &found.predictions {
-        assert_eq!(p.target, split.point(p.sample).1);
-        confusion.add(p.target as usize, p.prediction as usize);
-    }
-    assert_eq!(found.confusion, confusion);
-    let right: u64 = (0..CLASSES)
-        .map(|class| confusion.rows()[class][class])
-        .sum();
-    assert_eq!(found.accuracy(), right as f64 / 21.0);
-}
-
-#[test]
 fn the_frozen_part_ends_at_the_first_layer_that_trains() {
     let params = fresh(1);
     let names = ["body.0", "body.1", "head"].map(String::from);
@@ -549,239 +377,4 @@ fn the_frozen_part_ends_at_the_first_layer_that_trains() {
         frozen_layers(&params, &names),
         Err(Error::NothingTrains)
     ));
-}
-
-#[test]
-fn a_cut_graph_is_an_error_that_names_the_parameters() {
-    let params = fresh(1);
-    let before = bits(&params);
-    let builder = Builder {
-        cut: true,
-        ..Builder::default()
-    };
-    let data = Data {
-        train: &Points::train(16),
-        val: &Points::val(8),
-    };
-    let mut stage = stage(&params, 0.1);
-    let error = fit(
-        &params,
-        |vb| builder.build(vb),
-        data,
-        &epochs(2),
-        &mut stage,
-        &mut |_| Flow::Continue,
-    )
-    .unwrap_err();
-    let Error::MissingGradient { names } = error else {
-        panic!("{error}")
-    };
-    assert_eq!(
-        names,
-        [
-            "body.0.bias",
-            "body.0.weight",
-            "body.1.bias",
-            "body.1.weight"
-        ]
-    );
-    assert_eq!(bits(&params), before, "nothing was updated");
-}
-
-/// A split whose batch `at` is spoilt by `spoil`.
-struct Spoilt<F> {
-    points: Points,
-    at: usize,
-    spoil: F,
-}
-
-impl<F: Fn(Batch) -> Result<Batch, trainer::BoxError>> Split for Spoilt<F> {
-    fn samples(&self) -> usize {
-        self.points.samples
-    }
-
-    fn pass(&self, epoch: u64, first: usize) -> Batches<'_> {
-        let batches = self.points.pass(epoch, first).zip(first..);
-        Box::new(batches.map(|(batch, at)| {
-            if at == self.at {
-                (self.spoil)(batch?)
-            } else {
-                batch
-            }
-        }))
-    }
-}
-
-fn spoilt(spoil: impl Fn(Batch) -> Result<Batch, trainer::BoxError>) -> Error {
-    let params = fresh(1);
-    let train = Spoilt {
-        points: Points {
-            shuffled: false,
-            ..Points::train(20)
-        },
-        at: 1,
-        spoil,
-    };
-    let data = Data {
-        train: &train,
-        val: &Points::val(8),
-    };
-    run(&params, data, &epochs(2), &mut stage(&params, 0.1))
-        .map(|_| ())
-        .unwrap_err()
-}
-
-#[test]
-fn a_loss_that_is_no_number_says_where() {
-    let error = spoilt(|batch| {
-        Ok(Batch {
-            inputs: (batch.inputs * f64::NAN)?,
-            ..batch
-        })
-    });
-    let text = error.to_string();
-    let Error::NonFiniteLoss(found) = error else {
-        panic!("{text}")
-    };
-    assert!(found.loss.is_nan());
-    assert_eq!(
-        (found.phase, found.epoch, found.batch),
-        (Phase::Train, Some(1), 1)
-    );
-    assert_eq!(found.samples, (8..16).collect::<Vec<_>>());
-    assert_eq!(found.rates[0].rate, 0.1);
-    assert!(
-        text.contains("batch 1 of epoch 1") && text.contains("smaller"),
-        "{text}"
-    );
-
-    // A rate that is far too large: weights overflow, and the next loss shows it.
-    let params = fresh(1);
-    let data = Data {
-        train: &Points::train(64),
-        val: &Points::val(8),
-    };
-    let error = run(&params, data, &epochs(9), &mut stage(&params, 1e38))
-        .map(|_| ())
-        .unwrap_err();
-    assert!(matches!(error, Error::NonFiniteLoss(_)), "{error}");
-}
-
-#[test]
-fn spoilt_batches_are_errors() {
-    let error = spoilt(|_| Err("the disk is gone".into()));
-    assert!(
-        matches!(
-            &error,
-            Error::Data {
-                phase: Phase::Train,
-                epoch: Some(1),
-                batch: 1,
-                ..
-            }
-        ),
-        "{error}"
-    );
-    assert_eq!(
-        std::error::Error::source(&error).unwrap().to_string(),
-        "the disk is gone"
-    );
-
-    let error = spoilt(|batch| {
-        Ok(Batch {
-            targets: Tensor::full(2u32, 8, &Device::Cpu)?,
-            ..batch
-        })
-    });
-    assert!(
-        matches!(
-            &error,
-            Error::Target {
-                sample: 8,
-                target: 2,
-                classes: 2
-            }
-        ),
-        "{error}"
-    );
-
-    let error = spoilt(|batch| {
-        Ok(Batch {
-            targets: batch.targets.narrow(0, 0, 7)?,
-            ..batch
-        })
-    });
-    assert!(
-        matches!(&error, Error::Shape { got, .. } if got == &[7]),
-        "{error}"
-    );
-
-    let error = spoilt(|batch| {
-        Ok(Batch {
-            inputs: batch.inputs.narrow(1, 0, 2)?,
-            ..batch
-        })
-    });
-    assert!(matches!(&error, Error::Candle { .. }), "{error}");
-}
-
-#[test]
-fn wrong_settings_are_refused_before_anything_runs() {
-    let params = fresh(1);
-    let (train, val, none) = (Points::train(16), Points::val(8), Points::val(0));
-    let data = Data {
-        train: &train,
-        val: &val,
-    };
-    let refused = |data: Data<'_>, config: &FitConfig, stage: &mut Stage| {
-        run(&params, data, config, stage).map(|_| ()).unwrap_err()
-    };
-    let mut whole = stage(&params, 0.1);
-    assert!(matches!(
-        refused(data, &epochs(0), &mut whole),
-        Error::Setting { .. }
-    ));
-    let schedule = FitConfig {
-        schedule: Schedule::StepLr {
-            step: 0,
-            gamma: 0.1,
-        },
-        ..epochs(2)
-    };
-    assert!(matches!(
-        refused(data, &schedule, &mut whole),
-        Error::Setting { .. }
-    ));
-    let empty = Data { val: &none, ..data };
-    assert!(matches!(
-        refused(empty, &epochs(2), &mut whole),
-        Error::EmptySplit { phase: Phase::Val }
-    ));
-
-    params.set_trainable(&["head"]).unwrap();
-    let error = refused(data, &epochs(2), &mut whole);
-    assert!(
-        matches!(&error, Error::OptimizerMismatch { names } if names.len() == 4),
-        "{error}"
-    );
-    assert_eq!(train.read.get() + val.read.get(), 0);
-}
-
-#[test]
-fn evaluation_stops_when_asked() {
-    let split = Points::val(40);
-    let model = Builder::default()
-        .build(fresh(1).frozen_var_builder())
-        .unwrap();
-    let batches = Cell::new(0);
-    let found = evaluate(&model, &split, &mut FrozenCache::off(), &mut |_| {
-        batches.set(batches.get() + 1);
-        if batches.get() == 2 {
-            Flow::Stop
-        } else {
-            Flow::Continue
-        }
-    });
-    assert!(found.unwrap().is_none());
-    assert_eq!(split.read.get(), 2);
 }

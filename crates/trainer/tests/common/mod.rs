@@ -9,17 +9,23 @@ use std::rc::Rc;
 
 use candle_core::{Device, Tensor};
 use candle_nn::{Linear, Module, VarBuilder, linear};
-use trainer::{Batch, Batches, Mode, Model, Params, Split};
+use trainer::{
+    Batch, Batches, Data, Error, Evaluation, Event, FitConfig, Flow, FrozenCache, Group, Mode,
+    Model, Outcome, Params, Phase, SgdConfig, Split, Stage, evaluate, fit,
+};
 
 pub const INPUTS: usize = 3;
 pub const HIDDEN: usize = 7;
 pub const CLASSES: usize = 2;
 
+/// The parts of the model that were run, and how.
+pub type Seen = Rc<RefCell<Vec<(Range<usize>, Mode)>>>;
+
 /// Three linear layers, `body.0`, `body.1` and `head`, with tanh between them.
 pub struct Mlp {
     names: Vec<String>,
     layers: Vec<Linear>,
-    seen: Rc<RefCell<Vec<(Range<usize>, Mode)>>>,
+    seen: Seen,
     /// Cuts the graph before the head, as an operation without backward does.
     cut: bool,
 }
@@ -27,7 +33,7 @@ pub struct Mlp {
 /// Builds [`Mlp`]s and remembers what was asked of them.
 #[derive(Clone, Default)]
 pub struct Builder {
-    pub seen: Rc<RefCell<Vec<(Range<usize>, Mode)>>>,
+    pub seen: Seen,
     pub cut: bool,
 }
 
@@ -173,4 +179,86 @@ pub fn bits(params: &Params) -> BTreeMap<String, Vec<u32>> {
         .into_iter()
         .map(|(name, tensor)| (name, bits(tensor)))
         .collect()
+}
+
+pub const MOMENTUM: SgdConfig = SgdConfig {
+    momentum: 0.9,
+    dampening: 0.0,
+    weight_decay: 0.0,
+    nesterov: false,
+};
+
+pub fn epochs(epochs: u64) -> FitConfig {
+    FitConfig {
+        epochs,
+        seed: 5,
+        ..FitConfig::default()
+    }
+}
+
+pub fn stage(params: &Params, rate: f64) -> Stage {
+    Stage::new(params, MOMENTUM, vec![Group::everything(rate)]).unwrap()
+}
+
+/// Runs a stage and collects its events without their times.
+pub fn run(
+    params: &Params,
+    data: Data<'_>,
+    config: &FitConfig,
+    stage: &mut Stage,
+) -> Result<(Outcome, Vec<Event>), Error> {
+    let mut events = Vec::new();
+    let builder = Builder::default();
+    let outcome = fit(
+        params,
+        |vb| builder.build(vb),
+        data,
+        config,
+        stage,
+        &mut |event| {
+            events.push(timeless(event));
+            Flow::Continue
+        },
+    )?;
+    Ok((outcome, events))
+}
+
+pub fn timeless(event: &Event) -> Event {
+    let mut event = event.clone();
+    match &mut event {
+        Event::PhaseEnd {
+            seconds,
+            samples_per_second,
+            ..
+        } => (*seconds, *samples_per_second) = (0.0, 0.0),
+        Event::StageEnd { seconds, .. } => *seconds = 0.0,
+        _ => {}
+    }
+    event
+}
+
+/// (epoch, loss, accuracy) of every pass of a phase.
+pub fn passes(events: &[Event], wanted: Phase) -> Vec<(u64, f64, f64)> {
+    let pass = |event: &Event| match *event {
+        Event::PhaseEnd {
+            phase,
+            epoch,
+            loss,
+            accuracy,
+            ..
+        } if phase == wanted => Some((epoch, loss, accuracy)),
+        _ => None,
+    };
+    events.iter().filter_map(pass).collect()
+}
+
+pub fn evaluated(params: &Params, split: &dyn Split) -> Evaluation {
+    let model = Builder::default()
+        .build(params.frozen_var_builder())
+        .unwrap();
+    evaluate(&model, split, &mut FrozenCache::off(), &mut |_| {
+        Flow::Continue
+    })
+    .unwrap()
+    .unwrap()
 }

@@ -1,0 +1,89 @@
+//! How a candle `VarBuilder` gets at [`Params`].
+
+use std::collections::BTreeMap;
+
+use candle_core::{DType, Device, Shape, Tensor, bail};
+use candle_nn::Init;
+use candle_nn::var_builder::SimpleBackend;
+
+use crate::params::{Entry, Params};
+use crate::{init, pattern};
+
+/// What a `VarBuilder` asks; `tracked` says whether trainable parameters lead autograd to their variable.
+pub(crate) struct ParamsBackend {
+    pub(crate) params: Params,
+    pub(crate) tracked: bool,
+}
+
+impl ParamsBackend {
+    fn hand_out(
+        &self,
+        entry: &Entry,
+        name: &str,
+        dtype: DType,
+        device: &Device,
+    ) -> candle_core::Result<Tensor> {
+        let tensor = if self.tracked {
+            entry.tracked()
+        } else {
+            entry.detached()
+        };
+        // A converted copy would not follow the updates of its variable, so none is made silently.
+        if tensor.dtype() != dtype {
+            bail!(
+                "`{name}` is {:?}, but the model asks for {dtype:?}: convert the tensors first",
+                tensor.dtype()
+            );
+        }
+        if !tensor.device().same_device(device) {
+            bail!("`{name}` lies on another device than the one the model asks for");
+        }
+        Ok(tensor)
+    }
+}
+
+impl SimpleBackend for ParamsBackend {
+    fn get(
+        &self,
+        s: Shape,
+        name: &str,
+        h: Init,
+        dtype: DType,
+        dev: &Device,
+    ) -> candle_core::Result<Tensor> {
+        let mut entries = self.params.lock();
+        if let (false, Some(seed)) = (entries.contains_key(name), self.params.fresh_seed) {
+            let var = init::variable(h, &s, dtype, &self.params.device, seed, name)?;
+            entries.insert(name.to_owned(), Entry::fresh(var));
+        }
+        let Some(entry) = entries.get(name) else {
+            return Err(missing(name, &entries));
+        };
+        let tensor = self.hand_out(entry, name, dtype, dev)?;
+        if tensor.shape() != &s {
+            bail!(
+                "`{name}` has shape {:?}, but the model asks for {s:?}",
+                tensor.shape()
+            );
+        }
+        Ok(tensor)
+    }
+
+    fn get_unchecked(&self, name: &str, dtype: DType, dev: &Device) -> candle_core::Result<Tensor> {
+        let entries = self.params.lock();
+        let entry = entries.get(name).ok_or_else(|| missing(name, &entries))?;
+        self.hand_out(entry, name, dtype, dev)
+    }
+
+    fn contains_tensor(&self, name: &str) -> bool {
+        self.params.lock().contains_key(name)
+    }
+}
+
+fn missing(name: &str, entries: &BTreeMap<String, Entry>) -> candle_core::Error {
+    let near = pattern::nearest(name, entries.keys().map(String::as_str));
+    let hint = near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+    candle_core::Error::Msg(format!(
+        "the model asks for `{name}`, which is not among the parameters{hint}"
+    ))
+}
