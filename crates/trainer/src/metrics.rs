@@ -114,10 +114,10 @@ mod tests {
     #[test]
     fn rows_are_the_truth() {
         let mut confusion = Confusion::new(3);
-        for (truth, prediction) in [(0, 0), (0, 2), (0, 0), (2, 0)] {
+        for (truth, prediction) in [(0, 0), (0, 2), (0, 0), (2, 1)] {
             confusion.add(truth, prediction);
         }
-        assert_eq!(confusion.rows(), [[2, 0, 1], [0, 0, 0], [1, 0, 0]]);
+        assert_eq!(confusion.rows(), [[2, 0, 1], [0, 0, 0], [0, 1, 0]]);
         assert_eq!(confusion.recall(), [Some(2.0 / 3.0), None, Some(0.0)]);
     }
 }

@@ -254,7 +254,7 @@ mod tests {
     ];
 
     /// Long enough for several chunks, with a ragged end.
-    const LENGTH: usize = 3 * SMALLEST_CHUNK + 7;
+    const LENGTH: usize = 3 * SMALLEST_CHUNK + 10;
 
     fn wave(step: usize) -> Vec<f64> {
         (0..LENGTH)
@@ -294,10 +294,10 @@ mod tests {
                 .to_dtype(dtype)
                 .unwrap()
         };
-        // A (LENGTH, 1) view of a (1, LENGTH) tensor, as a matmul by a transposed weight leaves it.
+        // Rows of a transposed view, as a matmul by a transposed weight leaves its gradient.
         let shaped = |t: Tensor| {
             if transposed {
-                t.reshape((1, LENGTH)).unwrap().t().unwrap()
+                t.reshape((2, LENGTH / 2)).unwrap().t().unwrap()
             } else {
                 t
             }
@@ -305,15 +305,16 @@ mod tests {
         let var = Var::from_tensor(&shaped(tensor(100))).unwrap();
         let mut velocity = None;
         for step in 0..4 {
-            apply(
-                &var,
-                &shaped(tensor(step)),
-                &mut velocity,
-                &Rule::new(config, 0.05),
-            )
-            .unwrap();
+            let gradient = shaped(tensor(step));
+            assert_eq!(gradient.is_contiguous(), !transposed);
+            apply(&var, &gradient, &mut velocity, &Rule::new(config, 0.05)).unwrap();
         }
-        var.flatten_all()
+        let w = if transposed {
+            var.t().unwrap()
+        } else {
+            var.as_tensor().clone()
+        };
+        w.flatten_all()
             .unwrap()
             .to_dtype(DType::F64)
             .unwrap()

@@ -216,13 +216,34 @@ fn the_best_weights_are_restored() {
     );
     assert!((1..4).contains(&best_epoch), "{accuracies:?}");
     assert!(accuracies[8] < 0.5 && best_accuracy > 0.9, "{accuracies:?}");
-    // Strictly greater: the first of equals is the best.
     assert_eq!(
         accuracies.iter().position(|a| *a == best_accuracy),
         Some(best_epoch as usize)
     );
     assert_eq!(bits(&params), weights);
     assert_eq!(evaluated(&params, &val).accuracy(), best_accuracy);
+}
+
+#[test]
+fn of_equal_epochs_the_first_is_the_best() {
+    // At rate 0 no epoch is better than the one that only validates.
+    let params = fresh(1);
+    let data = Data {
+        train: &Points::train(16),
+        val: &Points::val(16),
+    };
+    let (outcome, events) = run(&params, data, &epochs(3), &mut stage(&params, 0.0)).unwrap();
+    assert!(
+        matches!(outcome, Outcome::Finished { best_epoch: 0, .. }),
+        "{outcome:?}"
+    );
+    assert_eq!(
+        events
+            .iter()
+            .filter(|event| matches!(event, Event::NewBest { .. }))
+            .count(),
+        1
+    );
 }
 
 #[test]
