@@ -1,0 +1,73 @@
+//! The program `waggle`: command line, terminal, files and pictures around the library crates.
+//!
+//! Read it in this order: [`args`] is what can be typed, [`config`] what that means once data and weights
+//! are known, [`commands`] what is then done. [`adapters`] joins the libraries, which do not know each
+//! other; [`message`] and [`render`] are what the user sees, [`run_dir`], [`metrics`] and [`plots`] what
+//! stays on disk. This is the only crate that prints and the only one with `anyhow`.
+
+pub mod args;
+
+pub mod config;
+
+pub mod device;
+pub mod message;
+pub mod metrics;
+
+pub mod plots;
+pub mod render;
+pub mod run_dir;
+pub mod values;
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Runs the program: parses `arguments` (the first is the program's name), does what they say, and reports
+/// what went wrong on standard error.
+///
+/// Returns 0 when done, 1 when it failed, 2 for wrong usage.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match args::Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version come this way too; that nobody reads them is no reason to fail.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let _ = cli;
+    match anyhow::Ok(ExitCode::SUCCESS) {
+        Ok(code) => code,
+        Err(error) if nobody_reads(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            report(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The error with its causes, one a line, outermost first.
+fn report(error: &anyhow::Error) {
+    let mut text = format!("error: {error}\n");
+    let mut last = error.to_string();
+    for cause in error.chain().skip(1) {
+        let cause = cause.to_string();
+        // Transparent wrappers would say the same thing twice.
+        if !last.contains(&cause) {
+            text.push_str(&format!("  because: {}\n", cause.replace('\n', "\n    ")));
+        }
+        last = cause;
+    }
+    // If standard error is closed there is nobody left to tell.
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// Whether the reader of standard output went away, as in `waggle predict … | head`.
+fn nobody_reads(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
+}

@@ -1,0 +1,7 @@
+//! The program `waggle`. Everything is in the library beside it, where tests and examples reach it.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::run(std::env::args_os())
+}

@@ -1,0 +1,342 @@
+//! The notebook's lines, and one bar for each pass while it runs.
+
+use std::fmt::Write as _;
+use std::io::Write;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::{Lines, Renderer};
+use crate::message::Message;
+
+/// Lines for people.
+pub struct Terminal<W> {
+    out: Lines<W>,
+    bar: Option<ProgressBar>,
+    train_pictures: u64,
+    val_pictures: u64,
+}
+
+impl<W: Write> Terminal<W> {
+    /// Lines go to `out`; bars to standard error when it is a terminal.
+    pub fn new(out: W) -> Self {
+        Self {
+            out: Lines::new(out),
+            bar: None,
+            train_pictures: 0,
+            val_pictures: 0,
+        }
+    }
+
+    fn clear(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn start_bar(&mut self, phase: &'static str, pictures: u64) {
+        self.clear();
+        let style = ProgressStyle::with_template(
+            "{prefix:>5} {bar:32.cyan/black.bright} {pos}/{len} pictures  {per_sec}, {eta} left  {msg}",
+        )
+        .expect("the template is a constant that tests draw with")
+        .with_key("per_sec", |state: &indicatif::ProgressState, out: &mut dyn std::fmt::Write| {
+            // An error here could only come from the buffer that indicatif draws into.
+            let _ = write!(out, "{:.1}/s", state.per_sec());
+        })
+        .progress_chars("━━╌");
+        let bar = ProgressBar::new(pictures)
+            .with_style(style)
+            .with_prefix(phase);
+        bar.enable_steady_tick(Duration::from_millis(500));
+        self.bar = Some(bar);
+    }
+
+    fn start_spinner(&mut self, what: &str) {
+        self.clear();
+        let bar = ProgressBar::new_spinner().with_message(what.to_string());
+        bar.enable_steady_tick(Duration::from_millis(120));
+        self.bar = Some(bar);
+    }
+
+    fn line(&mut self, text: &str) -> anyhow::Result<()> {
+        self.clear();
+        self.out.line(text)
+    }
+}
+
+impl<W: Write> Renderer for Terminal<W> {
+    fn show(&mut self, message: &Message<'_>) -> anyhow::Result<()> {
+        match message {
+            Message::Data {
+                source,
+                root,
+                classes,
+                train_pictures,
+                val_pictures,
+                hint,
+            } => {
+                let what = match *source {
+                    "sample" => "the built-in sample of drawn insects, ",
+                    "photographs" => "the photographs of ants and bees, ",
+                    _ => "",
+                };
+                self.line(&format!(
+                    "Data: {what}{root}: {train_pictures} train and {val_pictures} val pictures of {}",
+                    list_classes(classes)
+                ))?;
+                hint.map_or(Ok(()), |hint| self.line(&format!("      {hint}")))
+            }
+            Message::Working { what } => {
+                self.start_spinner(what);
+                Ok(())
+            }
+            Message::Device {
+                device,
+                threads,
+                fallback,
+            } => {
+                let plural = if *threads == 1 { "" } else { "s" };
+                self.line(&format!("Device: {device}, {threads} thread{plural}"))?;
+                fallback.map_or(Ok(()), |why| self.line(&format!("        {why}")))
+            }
+            Message::Network { table, .. } => self.line(&format!("\n{}", table.trim_end())),
+            Message::Weights {
+                source,
+                loaded,
+                fresh,
+                unused,
+                mismatched,
+            } => {
+                self.line(&format!(
+                    "\nWeights: {source}: {} of {} tensors loaded",
+                    loaded.len(),
+                    loaded.len() + fresh.len()
+                ))?;
+                for (what, names) in [
+                    ("fresh, start at random", fresh),
+                    ("of another shape in the file, so fresh", mismatched),
+                    ("in the file but not in the network", unused),
+                ] {
+                    if !names.is_empty() {
+                        self.line(&format!("         {what}: {}", layers(names)))?;
+                    }
+                }
+                Ok(())
+            }
+            Message::Run { directory } => self.line(&format!("Run: {directory}")),
+            Message::StageStart {
+                stage,
+                epochs,
+                groups,
+                trainable_parameters,
+                frozen_parameters,
+                train_pictures,
+                val_pictures,
+            } => {
+                self.train_pictures = *train_pictures;
+                self.val_pictures = *val_pictures;
+                let plural = if *epochs == 1 { "" } else { "s" };
+                let rates: Vec<String> = groups
+                    .iter()
+                    .map(|group| {
+                        let layers = if group.layers.is_empty() {
+                            "everything"
+                        } else {
+                            &group.layers
+                        };
+                        format!("{layers} at {}", rate(group.rate))
+                    })
+                    .collect();
+                self.line(&format!(
+                    "\nStage {stage}: {epochs} epoch{plural}, {} of {} parameters train: {}\n",
+                    thousands(*trainable_parameters),
+                    thousands(trainable_parameters + frozen_parameters),
+                    rates.join(", ")
+                ))
+            }
+            Message::EpochStart {
+                epoch,
+                epochs,
+                validates_only,
+                ..
+            } => {
+                self.line(&format!("Epoch {epoch}/{epochs}\n----------"))?;
+                if *validates_only {
+                    self.start_bar("val", self.val_pictures);
+                } else {
+                    self.start_bar("train", self.train_pictures);
+                }
+                Ok(())
+            }
+            Message::Batch {
+                pictures, score, ..
+            } => {
+                if let Some(bar) = &self.bar {
+                    bar.set_message(format!("loss {:.4}", score.loss));
+                    bar.set_position(*pictures);
+                }
+                Ok(())
+            }
+            Message::Phase { phase, score, .. } => {
+                self.line(&format!(
+                    "{phase} Loss: {:.4} Acc: {:.4}",
+                    score.loss, score.accuracy
+                ))?;
+                match phase {
+                    trainer::Phase::Train => {
+                        self.start_bar("val", self.val_pictures);
+                        Ok(())
+                    }
+                    trainer::Phase::Val => self.line(""),
+                }
+            }
+            Message::NewBest { .. } => Ok(()),
+            Message::StageEnd {
+                best_accuracy,
+                seconds,
+                ..
+            } => {
+                let seconds = seconds.round() as u64;
+                self.line(&format!(
+                    "Training complete in {}m {}s",
+                    seconds / 60,
+                    seconds % 60
+                ))?;
+                self.line(&format!("Best val Acc: {best_accuracy:.4}"))
+            }
+            Message::Done {
+                directory, model, ..
+            } => {
+                self.line(&format!("\nModel: {model}"))?;
+                self.line(&format!("Try it: waggle predict {directory} PICTURE..."))
+            }
+        }
+    }
+}
+
+fn list_classes(classes: &[String]) -> String {
+    const SHOWN: usize = 8;
+    let shown = classes
+        .iter()
+        .take(SHOWN)
+        .cloned()
+        .collect::<Vec<_>>()
+        .join(", ");
+    let more = if classes.len() > SHOWN { ", …" } else { "" };
+    format!("{} classes ({shown}{more})", classes.len())
+}
+
+/// Parameter names shortened to their layers, each once.
+fn layers(names: &[String]) -> String {
+    let mut layers: Vec<&str> = names
+        .iter()
+        .map(|name| {
+            name.rsplit_once('.')
+                .map_or(name.as_str(), |(layer, _)| layer)
+        })
+        .collect();
+    layers.dedup();
+    layers.join(", ")
+}
+
+/// A learning rate as people write it: 1e-3, 0.05.
+fn rate(rate: f64) -> String {
+    if rate < 0.01 {
+        format!("{rate:e}")
+    } else {
+        rate.to_string()
+    }
+}
+
+/// 138357544 as 138,357,544.
+pub(crate) fn thousands(number: usize) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        let _ = write!(text, "{digit}");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::Score;
+    use trainer::Phase;
+
+    #[test]
+    fn the_notebooks_lines_are_printed_as_they_are() {
+        let mut out = Vec::new();
+        let mut terminal = Terminal::new(&mut out);
+        let stage = "transfer";
+        let score = Score {
+            loss: 0.12344,
+            accuracy: 0.95006,
+        };
+        for message in [
+            Message::EpochStart {
+                stage,
+                epoch: 3,
+                epochs: 25,
+                validates_only: false,
+            },
+            Message::Batch {
+                stage,
+                phase: Phase::Train,
+                epoch: 3,
+                batch: 1,
+                pictures: 32,
+                pictures_total: 244,
+                score,
+            },
+            Message::Phase {
+                stage,
+                phase: Phase::Train,
+                epoch: 3,
+                score,
+                seconds: 1.0,
+                pictures_per_second: 9.0,
+            },
+            Message::Phase {
+                stage,
+                phase: Phase::Val,
+                epoch: 3,
+                score,
+                seconds: 1.0,
+                pictures_per_second: 9.0,
+            },
+            Message::StageEnd {
+                stage,
+                best_epoch: 3,
+                best_accuracy: 0.95424,
+                seconds: 191.6,
+            },
+        ] {
+            terminal.show(&message).unwrap();
+        }
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "Epoch 3/25\n----------\ntrain Loss: 0.1234 Acc: 0.9501\nval Loss: 0.1234 Acc: 0.9501\n\n\
+             Training complete in 3m 12s\nBest val Acc: 0.9542\n"
+        );
+    }
+
+    #[test]
+    fn numbers_are_readable() {
+        assert_eq!(thousands(0), "0");
+        assert_eq!(thousands(999), "999");
+        assert_eq!(thousands(138_357_544), "138,357,544");
+        assert_eq!(rate(1e-3), "1e-3");
+        assert_eq!(rate(0.05), "0.05");
+    }
+
+    #[test]
+    fn parameters_are_shown_by_layer() {
+        let names = ["classifier.6.bias", "classifier.6.weight"].map(String::from);
+        assert_eq!(layers(&names), "classifier.6");
+    }
+}

@@ -1,0 +1,172 @@
+//! The directory that one run writes to: created without ever touching an earlier one, every file whole
+//! or not there.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+
+/// Runs beside each other under one name; past this something is wrong.
+const MOST_RUNS: usize = 100_000;
+
+/// A run directory that this process created.
+#[derive(Debug)]
+pub struct RunDir {
+    path: PathBuf,
+}
+
+impl RunDir {
+    /// Creates `wanted`, or `wanted-2`, `wanted-3`, … where that exists.
+    ///
+    /// Creating a directory either succeeds or says that it exists, in one step of the file system: two
+    /// runs that start at the same moment get two directories.
+    ///
+    /// # Errors
+    ///
+    /// When the parent cannot be created or written to.
+    pub fn create(wanted: &Path) -> anyhow::Result<Self> {
+        let hint = || {
+            format!(
+                "cannot create the run directory {}; choose a place that can be written with --out",
+                wanted.display()
+            )
+        };
+        let name = wanted.file_name().with_context(hint)?.to_os_string();
+        let parent = match wanted.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        fs::create_dir_all(parent).with_context(hint)?;
+        for number in 1..MOST_RUNS {
+            let path = if number == 1 {
+                wanted.to_path_buf()
+            } else {
+                let mut numbered = name.clone();
+                numbered.push(format!("-{number}"));
+                parent.join(numbered)
+            };
+            match fs::create_dir(&path) {
+                Ok(()) => {
+                    sync_directory(parent).with_context(hint)?;
+                    return Ok(Self { path });
+                }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error).with_context(hint),
+            }
+        }
+        anyhow::bail!(
+            "{} and {MOST_RUNS} numbered ones exist already; clear some, or use --out",
+            wanted.display()
+        )
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The path of one of its files.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Writes a file whole, replacing an earlier version of it; see [`write_atomically`].
+    pub fn write(&self, name: &str, bytes: &[u8]) -> anyhow::Result<()> {
+        write_atomically(&self.file(name), bytes)
+    }
+}
+
+/// Writes beside the place, syncs, and renames: whoever looks, also after a crash, finds the old bytes or
+/// the new ones, never a part.
+///
+/// # Errors
+///
+/// When the directory cannot be written to; nothing is left behind then.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let write = || -> io::Result<()> {
+        let parent = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".waggle-");
+        // Temporary files are private by default; what we write is for everybody that the umask allows.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let mut file = builder.tempfile_in(parent)?;
+        file.write_all(bytes)?;
+        file.as_file().sync_all()?;
+        file.persist(path)?;
+        sync_directory(parent)
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// A rename is on disk only when its directory is.
+fn sync_directory(path: &Path) -> io::Result<()> {
+    if cfg!(unix) {
+        File::open(path)?.sync_all()
+    } else {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_existing_run_is_never_touched() {
+        let root = tempfile::tempdir().unwrap();
+        let wanted = root.path().join("runs/train");
+        let first = RunDir::create(&wanted).unwrap();
+        first.write("metrics.csv", b"first").unwrap();
+        let second = RunDir::create(&wanted).unwrap();
+        assert_eq!(second.path(), root.path().join("runs/train-2"));
+        second.write("metrics.csv", b"second").unwrap();
+        assert_eq!(fs::read(first.file("metrics.csv")).unwrap(), b"first");
+    }
+
+    #[test]
+    fn runs_that_start_together_get_a_directory_each() {
+        let root = tempfile::tempdir().unwrap();
+        let wanted = root.path().join("train");
+        let mut paths: Vec<PathBuf> = std::thread::scope(|scope| {
+            let starts: Vec<_> = (0..16)
+                .map(|_| scope.spawn(|| RunDir::create(&wanted).unwrap().path().to_path_buf()))
+                .collect();
+            starts
+                .into_iter()
+                .map(|start| start.join().unwrap())
+                .collect()
+        });
+        paths.sort();
+        paths.dedup();
+        assert_eq!(paths.len(), 16);
+    }
+
+    #[test]
+    fn a_place_below_a_file_is_an_error_that_names_it() {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("file"), b"").unwrap();
+        let message = format!(
+            "{:#}",
+            RunDir::create(&root.path().join("file/train")).unwrap_err()
+        );
+        assert!(
+            message.contains("file/train") && message.contains("--out"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn a_file_is_replaced_whole_and_leaves_nothing_beside_it() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("x");
+        write_atomically(&path, b"a longer first version").unwrap();
+        write_atomically(&path, b"short").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"short");
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);
+    }
+}
