@@ -1,0 +1,40 @@
+//! Adaptive average pooling: a fixed output size for any input size.
+//!
+//! Bin i of an axis covers the cells from floor(i·in/out) to ceil((i+1)·in/out), as in PyTorch's
+//! `AdaptiveAvgPool2d` (aten/src/ATen/native/AdaptiveAveragePooling.cpp). Where the input is smaller than the
+//! output, a bin is one cell and cells repeat.
+
+use candle_core::{Result, Tensor};
+
+/// Pools `x` (n, c, h, w) → (n, c, size.0, size.1); the identity when the sizes agree.
+///
+/// The pooling is linear and separable: two products with small matrices, whose gradients candle knows.
+/// Errors: candle's, when `x` has not four axes.
+pub fn adaptive_avg_pool2d(x: &Tensor, size: (usize, usize)) -> Result<Tensor> {
+    let (n, c, h, w) = x.dims4()?;
+    if (h, w) == size {
+        return Ok(x.clone());
+    }
+    let columns = bins(w, size.1);
+    let columns = Tensor::from_vec(columns, (size.1, w), x.device())?.to_dtype(x.dtype())?;
+    let rows = Tensor::from_vec(bins(h, size.0), (size.0, h), x.device())?.to_dtype(x.dtype())?;
+    let narrow = x
+        .contiguous()?
+        .reshape((n * c * h, w))?
+        .matmul(&columns.t()?)?
+        .reshape((n * c, h, size.1))?;
+    let rows = rows.unsqueeze(0)?.broadcast_as((n * c, size.0, h))?;
+    rows.contiguous()?
+        .matmul(&narrow)?
+        .reshape((n, c, size.0, size.1))
+}
+
+/// The matrix (out, in) that takes the mean over each bin.
+fn bins(input: usize, output: usize) -> Vec<f32> {
+    let mut matrix = vec![0f32; output * input];
+    for bin in 0..output {
+        let (from, to) = (bin * input / output, ((bin + 1) * input).div_ceil(output));
+        matrix[bin * input + from..bin * input + to].fill(1.0 / (to - from) as f32);
+    }
+    matrix
+}

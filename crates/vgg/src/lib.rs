@@ -1,0 +1,3 @@
+//! VGG networks for candle.
+
+pub mod kernels;
