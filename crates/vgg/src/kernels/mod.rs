@@ -14,10 +14,12 @@ mod adaptive_pool;
 mod conv;
 mod im2col;
 mod max_pool;
+mod relu;
 mod share;
 
 pub use adaptive_pool::adaptive_avg_pool2d;
 pub use conv::{ConvLayer, conv_stack};
+pub use relu::relu;
 
 use candle_core::{Result, Tensor};
 

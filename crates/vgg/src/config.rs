@@ -1,0 +1,247 @@
+//! The family of VGG networks as one table.
+//!
+//! K. Simonyan and A. Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition" (2014);
+//! the columns A, B, D and E of its table 1 are VGG-11, 13, 16 and 19. Numbering as in torchvision
+//! (torchvision/models/vgg.py): each convolution takes two places in `features` (itself and its ReLU), each pool
+//! one.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+
+/// A place in the convolution part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Unit {
+    /// A 3x3 convolution to this many channels, with bias, padding 1 and ReLU.
+    Conv(usize),
+    /// A 2x2 max pool with stride 2.
+    Pool,
+}
+
+/// Everything that decides the shapes of a network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VggConfig {
+    /// A name for people: `vgg16`.
+    pub architecture: String,
+    /// The convolution part, from the input on. The input has three channels.
+    pub features: Vec<Unit>,
+    /// The adaptive average pool's output has this height and width: 7 in the paper's networks.
+    pub avgpool: usize,
+    /// Width of the two hidden layers of the classifier: 4096 in the paper's networks.
+    pub hidden: usize,
+    /// Width of the output.
+    pub classes: usize,
+    /// Height and width of the pictures that the network was made for. Others work too.
+    pub input_size: usize,
+}
+
+/// The convolutions of each block, by name; every block ends in a pool.
+const TABLE: [(&str, [usize; 5]); 4] = [
+    ("vgg11", [1, 1, 2, 2, 2]),
+    ("vgg13", [2, 2, 2, 2, 2]),
+    ("vgg16", [2, 2, 3, 3, 3]),
+    ("vgg19", [2, 2, 4, 4, 4]),
+];
+
+const WIDTHS: [usize; 5] = [64, 128, 256, 512, 512];
+
+impl VggConfig {
+    /// The names that [`VggConfig::named`] knows.
+    pub const NAMES: [&str; 4] = [TABLE[0].0, TABLE[1].0, TABLE[2].0, TABLE[3].0];
+
+    /// A network of the paper by its name, in any case.
+    ///
+    /// Errors: [`Error::UnknownArchitecture`].
+    pub fn named(name: &str, classes: usize) -> Result<Self, Error> {
+        let wanted = name.to_ascii_lowercase();
+        let Some((architecture, blocks)) = TABLE.iter().find(|(name, _)| *name == wanted) else {
+            return Err(Error::UnknownArchitecture { name: name.into() });
+        };
+        Ok(Self::of_blocks(architecture, blocks, WIDTHS, classes))
+    }
+
+    /// VGG-11 for 224-pixel pictures.
+    pub fn vgg11(classes: usize) -> Self {
+        Self::of_blocks(TABLE[0].0, &TABLE[0].1, WIDTHS, classes)
+    }
+
+    /// VGG-13 for 224-pixel pictures.
+    pub fn vgg13(classes: usize) -> Self {
+        Self::of_blocks(TABLE[1].0, &TABLE[1].1, WIDTHS, classes)
+    }
+
+    /// VGG-16 for 224-pixel pictures: 138,357,544 parameters with 1000 classes.
+    pub fn vgg16(classes: usize) -> Self {
+        Self::of_blocks(TABLE[2].0, &TABLE[2].1, WIDTHS, classes)
+    }
+
+    /// VGG-19 for 224-pixel pictures.
+    pub fn vgg19(classes: usize) -> Self {
+        Self::of_blocks(TABLE[3].0, &TABLE[3].1, WIDTHS, classes)
+    }
+
+    /// The thirteen convolutions of VGG-16 with other widths per block, hidden width, pool and input size.
+    pub fn slim_vgg16(
+        widths: [usize; 5],
+        hidden: usize,
+        avgpool: usize,
+        input_size: usize,
+        classes: usize,
+    ) -> Self {
+        Self {
+            architecture: "slim_vgg16".into(),
+            hidden,
+            avgpool,
+            input_size,
+            ..Self::of_blocks(TABLE[2].0, &TABLE[2].1, widths, classes)
+        }
+    }
+
+    fn of_blocks(name: &str, blocks: &[usize; 5], widths: [usize; 5], classes: usize) -> Self {
+        let mut features = Vec::new();
+        for (&convolutions, width) in blocks.iter().zip(widths) {
+            features.extend(std::iter::repeat_n(Unit::Conv(width), convolutions));
+            features.push(Unit::Pool);
+        }
+        Self {
+            architecture: name.into(),
+            features,
+            avgpool: 7,
+            hidden: 4096,
+            classes,
+            input_size: 224,
+        }
+    }
+
+    /// The convolutions in order: their index in torchvision's `features`, channels in and out, and whether a
+    /// pool follows.
+    ///
+    /// Errors: [`Error::Config`] where a pool follows no convolution, there is none at all, or a width is 0.
+    pub fn convolutions(&self) -> Result<Vec<Convolution>, Error> {
+        let mut found: Vec<Convolution> = Vec::new();
+        let (mut index, mut channels) = (0, 3);
+        for (place, unit) in self.features.iter().enumerate() {
+            match *unit {
+                Unit::Conv(0) => return Err(self.wrong("a convolution of width 0")),
+                Unit::Conv(width) => {
+                    found.push(Convolution {
+                        index,
+                        input: channels,
+                        output: width,
+                        pool: self.features.get(place + 1) == Some(&Unit::Pool),
+                    });
+                    (index, channels) = (index + 2, width);
+                }
+                Unit::Pool => {
+                    let follows = place > 0 && self.features[place - 1] != Unit::Pool;
+                    if !follows {
+                        return Err(self.wrong("a pool that follows no convolution"));
+                    }
+                    index += 1;
+                }
+            }
+        }
+        if found.is_empty() {
+            return Err(self.wrong("no convolution"));
+        }
+        if self.avgpool == 0 || self.hidden == 0 || self.classes == 0 {
+            return Err(self.wrong("a pool, hidden width or class count of 0"));
+        }
+        Ok(found)
+    }
+
+    fn wrong(&self, what: &'static str) -> Error {
+        Error::Config {
+            architecture: self.architecture.clone(),
+            what,
+        }
+    }
+
+    /// The smallest height and width that the pools leave something of: 32 for five pools.
+    pub fn smallest_input(&self) -> usize {
+        let pools = self.features.iter().filter(|unit| **unit == Unit::Pool);
+        1 << pools.count()
+    }
+
+    /// Names and shapes of all parameters, in the order of torchvision's `state_dict`.
+    ///
+    /// Errors: those of [`VggConfig::convolutions`].
+    pub fn parameters(&self) -> Result<Vec<(String, Vec<usize>)>, Error> {
+        let convolutions = self.convolutions()?;
+        let mut shapes = Vec::new();
+        let mut layer = |name: String, weight: Vec<usize>| {
+            let width = weight[0];
+            shapes.push((format!("{name}.weight"), weight));
+            shapes.push((format!("{name}.bias"), vec![width]));
+        };
+        for conv in &convolutions {
+            let weight = vec![conv.output, conv.input, 3, 3];
+            layer(format!("features.{}", conv.index), weight);
+        }
+        for (index, input, output) in self.linears(&convolutions) {
+            layer(format!("classifier.{index}"), vec![output, input]);
+        }
+        Ok(shapes)
+    }
+
+    /// The linear layers: index in `classifier`, width in and out.
+    pub(crate) fn linears(&self, convolutions: &[Convolution]) -> [(usize, usize, usize); 3] {
+        let channels = convolutions.last().map_or(0, |conv| conv.output);
+        let flat = channels * self.avgpool * self.avgpool;
+        [
+            (0, flat, self.hidden),
+            (3, self.hidden, self.hidden),
+            (6, self.hidden, self.classes),
+        ]
+    }
+}
+
+/// One convolution of a network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Convolution {
+    /// Its index in torchvision's `features`.
+    pub index: usize,
+    /// Channels in.
+    pub input: usize,
+    /// Channels out.
+    pub output: usize,
+    /// Whether a pool follows.
+    pub pool: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_has_the_parameters_of_the_paper() {
+        let count = |config: VggConfig| -> usize {
+            let shapes = config.parameters().expect("a network of the table");
+            shapes
+                .iter()
+                .map(|(_, shape)| shape.iter().product::<usize>())
+                .sum()
+        };
+        assert_eq!(count(VggConfig::vgg11(1000)), 132_863_336);
+        assert_eq!(count(VggConfig::vgg13(1000)), 133_047_848);
+        assert_eq!(count(VggConfig::vgg16(1000)), 138_357_544);
+        assert_eq!(count(VggConfig::vgg19(1000)), 143_667_240);
+    }
+
+    #[test]
+    fn convolutions_have_torchvisions_indices() {
+        let convolutions = VggConfig::vgg16(2)
+            .convolutions()
+            .expect("a network of the table");
+        let indices: Vec<_> = convolutions.iter().map(|conv| conv.index).collect();
+        assert_eq!(indices, [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28]);
+    }
+
+    #[test]
+    fn a_pool_needs_a_convolution() {
+        let mut config = VggConfig::vgg11(2);
+        config.features.insert(0, Unit::Pool);
+        assert!(matches!(config.convolutions(), Err(Error::Config { .. })));
+    }
+}

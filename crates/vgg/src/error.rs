@@ -1,0 +1,104 @@
+//! What can go wrong with a network or its weights, each with what, where and what to do next.
+
+use std::path::PathBuf;
+
+/// An error of this crate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No network of the table has this name.
+    #[error("unknown architecture `{name}`: use one of {}", crate::VggConfig::NAMES.join(", "))]
+    UnknownArchitecture {
+        /// The name that was asked for.
+        name: String,
+    },
+    /// A configuration that describes no network.
+    #[error("the configuration of {architecture} has {what}")]
+    Config {
+        /// The configuration's name.
+        architecture: String,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// A file could not be read or written.
+    #[error("could not {doing} {}: {source}", path.display())]
+    Io {
+        /// `read`, `write`, …
+        doing: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Not a safetensors file, or a broken one.
+    #[error("{} is not a whole safetensors file: {reason}; fetch or copy it again", path.display())]
+    NotSafetensors {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A tensor in a number format that no weights are kept in.
+    #[error("{}: tensor {tensor} is {dtype}; weights are F32, F16 or BF16", path.display())]
+    Dtype {
+        /// The file.
+        path: PathBuf,
+        /// The tensor's name.
+        tensor: String,
+        /// Its format.
+        dtype: String,
+    },
+    /// The tensors of the file make another network than the one asked for.
+    #[error("{} does not fit {wanted}: {found}. {advice}", path.display())]
+    WrongArchitecture {
+        /// The file.
+        path: PathBuf,
+        /// The network that was asked for.
+        wanted: String,
+        /// What the file holds instead, or which tensors do not fit.
+        found: String,
+        /// What to do next.
+        advice: String,
+    },
+    /// Tensors that the network has no place for.
+    #[error("{} holds tensors that {wanted} has no place for: {}", path.display(), .names.join(", "))]
+    Unexpected {
+        /// The file.
+        path: PathBuf,
+        /// The network.
+        wanted: String,
+        /// The tensors, each with the nearest expected name.
+        names: Vec<String>,
+    },
+    /// A model file whose metadata is missing or contradicts its tensors.
+    #[error("{}: {what}", path.display())]
+    Metadata {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// The hub did not give the file.
+    #[error("could not get {file} of {repository} from the hub: {reason}")]
+    Hub {
+        /// The repository, `owner/name`.
+        repository: String,
+        /// The file.
+        file: String,
+        /// What happened and what to do next.
+        reason: String,
+    },
+    /// candle refused an operation.
+    #[error(transparent)]
+    Candle(#[from] candle_core::Error),
+}
+
+impl Error {
+    pub(crate) fn io(doing: &'static str, path: &std::path::Path, source: std::io::Error) -> Self {
+        Self::Io {
+            doing,
+            path: path.into(),
+            source,
+        }
+    }
+}

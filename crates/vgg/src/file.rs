@@ -1,0 +1,212 @@
+//! Safetensors files: read tensor by tensor, written beside and renamed.
+//!
+//! Reading streams: at most one tensor more than what is kept is in memory, and the header is checked against
+//! the file's length before anything is allocated. Writing is ours because the `safetensors` crate writes its
+//! metadata in the order of a `HashMap`, which differs from run to run: the same weights must give the same bytes.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use candle_core::{CpuStorage, DType, Device, Storage, Tensor};
+use safetensors::tensor::{Dtype, Metadata as Header, TensorInfo};
+
+use crate::error::Error;
+
+/// The longest header that is believed, as in the `safetensors` crate.
+const LONGEST_HEADER: u64 = 100_000_000;
+
+/// An open safetensors file, its header read and checked.
+#[derive(Debug)]
+pub(crate) struct TensorFile {
+    path: PathBuf,
+    file: File,
+    data: u64,
+    tensors: BTreeMap<String, TensorInfo>,
+    strings: BTreeMap<String, String>,
+}
+
+impl TensorFile {
+    /// Opens `path` and checks its header.
+    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
+        let mut file = File::open(path).map_err(|error| Error::io("read", path, error))?;
+        let io = |error| Error::io("read", path, error);
+        let broken = |reason: String| Error::NotSafetensors {
+            path: path.into(),
+            reason,
+        };
+        let about = file.metadata().map_err(io)?;
+        if !about.is_file() {
+            return Err(broken("it is no file".into()));
+        }
+        let mut length = [0u8; 8];
+        if about.len() < 8 {
+            return Err(broken(format!("it has {} bytes", about.len())));
+        }
+        file.read_exact(&mut length).map_err(io)?;
+        let length = u64::from_le_bytes(length);
+        if length > LONGEST_HEADER || length > about.len() - 8 {
+            return Err(broken(format!(
+                "its header claims {length} bytes of a file of {}",
+                about.len()
+            )));
+        }
+        let mut header = vec![0u8; length as usize];
+        file.read_exact(&mut header).map_err(io)?;
+        let header: Header = serde_json::from_slice(&header)
+            .map_err(|error| broken(format!("its header cannot be read: {error}")))?;
+        let expected = 8 + length + header.data_len() as u64;
+        if expected != about.len() {
+            return Err(broken(format!(
+                "its header describes {expected} bytes and the file has {}",
+                about.len()
+            )));
+        }
+        let tensors = header.tensors().into_iter();
+        Ok(Self {
+            path: path.into(),
+            file,
+            data: 8 + length,
+            tensors: tensors.map(|(name, info)| (name, info.clone())).collect(),
+            strings: header
+                .metadata()
+                .clone()
+                .unwrap_or_default()
+                .into_iter()
+                .collect(),
+        })
+    }
+
+    /// The strings of `__metadata__`.
+    pub(crate) fn strings(&self) -> &BTreeMap<String, String> {
+        &self.strings
+    }
+
+    /// Names and shapes as they stand in the file.
+    pub(crate) fn shapes(&self) -> impl Iterator<Item = (&str, &[usize])> {
+        let entries = self.tensors.iter();
+        entries.map(|(name, info)| (name.as_str(), info.shape.as_slice()))
+    }
+
+    /// Reads a tensor as f32 in `shape`, which has as many elements as the file's.
+    pub(crate) fn read(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        device: &Device,
+    ) -> Result<Tensor, Error> {
+        let info = self
+            .tensors
+            .get(name)
+            .ok_or_else(|| Error::NotSafetensors {
+                path: self.path.clone(),
+                reason: format!("tensor {name} is missing"),
+            })?;
+        let (from, to) = info.data_offsets;
+        let (dtype, count) = (info.dtype, shape.iter().product::<usize>());
+        let at = SeekFrom::Start(self.data + from as u64);
+        let mut fill = |bytes: &mut [u8]| {
+            self.file.seek(at)?;
+            self.file.read_exact(bytes)
+        };
+        let io = |error| Error::io("read", &self.path, error);
+        let values = match dtype {
+            Dtype::F32 => {
+                let mut values = vec![0f32; count];
+                fill(bytemuck::cast_slice_mut(&mut values)).map_err(io)?;
+                values
+            }
+            Dtype::F16 | Dtype::BF16 => {
+                let mut bytes = vec![0u8; to - from];
+                fill(&mut bytes).map_err(io)?;
+                let half = if dtype == Dtype::F16 {
+                    DType::F16
+                } else {
+                    DType::BF16
+                };
+                let half = Tensor::from_raw_buffer(&bytes, half, &[count], &Device::Cpu)?;
+                half.to_dtype(DType::F32)?.to_vec1()?
+            }
+            other => {
+                return Err(Error::Dtype {
+                    path: self.path.clone(),
+                    tensor: name.into(),
+                    dtype: format!("{other:?}"),
+                });
+            }
+        };
+        // The format is little-endian, and so is every machine that candle runs on.
+        Ok(Tensor::from_vec(values, shape, device)?)
+    }
+}
+
+/// Writes `tensors` (f32) and `strings` to `path`: beside it first, synced, then renamed, so that a reader and a
+/// crash see the old file or the new one. The same input gives the same bytes.
+pub(crate) fn write(
+    path: &Path,
+    tensors: &BTreeMap<String, Tensor>,
+    strings: &BTreeMap<String, String>,
+) -> Result<(), Error> {
+    let folder = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let beside = folder.join(format!(".{name}.{}", std::process::id()));
+    let written = write_all(&beside, tensors, strings).and_then(|()| {
+        std::fs::rename(&beside, path).map_err(|error| Error::io("write", path, error))?;
+        // The rename itself must survive a power cut.
+        let synced = File::open(folder).and_then(|folder| folder.sync_all());
+        synced.map_err(|error| Error::io("sync", folder, error))
+    });
+    if written.is_err() {
+        // What was half written helps nobody; the first error is the one to report.
+        let _ = std::fs::remove_file(&beside);
+    }
+    written
+}
+
+fn write_all(
+    path: &Path,
+    tensors: &BTreeMap<String, Tensor>,
+    strings: &BTreeMap<String, String>,
+) -> Result<(), Error> {
+    let io = |error| Error::io("write", path, error);
+    let mut header = serde_json::Map::new();
+    header.insert("__metadata__".into(), serde_json::json!(strings));
+    let mut offset = 0;
+    for (name, tensor) in tensors {
+        let end = offset + 4 * tensor.elem_count();
+        let info = serde_json::json!({
+            "dtype": "F32", "shape": tensor.dims(), "data_offsets": [offset, end],
+        });
+        header.insert(name.clone(), info);
+        offset = end;
+    }
+    let mut header = serde_json::Value::Object(header).to_string().into_bytes();
+    // Readers map the data into memory, where it must be aligned.
+    header.resize(header.len().next_multiple_of(8), b' ');
+
+    let file = File::create(path).map_err(io)?;
+    let mut out = BufWriter::with_capacity(1 << 20, file);
+    out.write_all(&(header.len() as u64).to_le_bytes())
+        .map_err(io)?;
+    out.write_all(&header).map_err(io)?;
+    for tensor in tensors.values() {
+        let tensor = tensor
+            .to_device(&Device::Cpu)?
+            .to_dtype(DType::F32)?
+            .contiguous()?;
+        let (storage, layout) = tensor.storage_and_layout();
+        let (Storage::Cpu(CpuStorage::F32(values)), Some((from, to))) =
+            (&*storage, layout.contiguous_offsets())
+        else {
+            unreachable!("the tensor was just brought to the CPU, to f32 and to one piece");
+        };
+        out.write_all(bytemuck::cast_slice(&values[from..to]))
+            .map_err(io)?;
+    }
+    let file = out.into_inner().map_err(|error| io(error.into_error()))?;
+    file.sync_all().map_err(io)
+}

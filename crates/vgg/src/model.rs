@@ -1,0 +1,163 @@
+//! The network: convolutions, a pool to a fixed size, three linear layers.
+//!
+//! ```text
+//! (B, 3, H, W) ─ features ─▶ (B, C, H/32, W/32) ─ avgpool ─▶ (B, C, 7, 7) ─ flatten ─▶ (B, C·49) ─ classifier ─▶ (B, classes)
+//! ```
+//!
+//! As torchvision/models/vgg.py without batch norm. The layers with parameters are counted 0..n from the input
+//! on; each carries the parameter-free ones that follow it (ReLU, pools, flatten, dropout), so that running
+//! `0..k` and then `k..n` is running the network.
+
+use std::ops::Range;
+
+use candle_core::{Result, Tensor, bail};
+use candle_nn::{Init, VarBuilder};
+
+use crate::config::VggConfig;
+use crate::dropout::dropout_half;
+use crate::error::Error;
+use crate::kernels::{ConvLayer, adaptive_avg_pool2d, conv_stack, linear, relu};
+
+/// Whether the network trains, and if so, what its dropout draws from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Evaluation: no dropout.
+    Eval,
+    /// Training: dropout with masks that are a function of (`seed`, `step`, layer).
+    Train {
+        /// The seed of the run.
+        seed: u64,
+        /// The training step.
+        step: u64,
+    },
+}
+
+/// A VGG network.
+#[derive(Clone, Debug)]
+pub struct Vgg {
+    config: VggConfig,
+    names: Vec<String>,
+    convolutions: Vec<ConvLayer>,
+    linears: Vec<Linear>,
+}
+
+#[derive(Clone, Debug)]
+struct Linear {
+    weight: Tensor,
+    bias: Tensor,
+}
+
+impl Vgg {
+    /// Builds the network on `vb`, which holds `features.N.weight` … `classifier.6.bias`.
+    ///
+    /// A backend that creates what it lacks is asked for `nn.Linear`'s default in the classifier and torchvision's
+    /// kaiming_normal in the convolutions.
+    /// Errors: a configuration that is none, a tensor that is missing or has another shape.
+    pub fn new(config: &VggConfig, vb: VarBuilder<'_>) -> std::result::Result<Self, Error> {
+        let table = config.convolutions()?;
+        let mut names = Vec::new();
+        let mut convolutions = Vec::new();
+        for conv in &table {
+            let name = format!("features.{}", conv.index);
+            let vb = vb.pp(&name);
+            let init = Init::Randn {
+                mean: 0.0,
+                stdev: (2.0 / (9 * conv.output) as f64).sqrt(),
+            };
+            let weight = vb.get_with_hints((conv.output, conv.input, 3, 3), "weight", init)?;
+            let bias = vb.get_with_hints(conv.output, "bias", Init::Const(0.0))?;
+            convolutions.push(ConvLayer::new(weight, bias, conv.pool)?);
+            names.push(name);
+        }
+        let mut linears = Vec::new();
+        for (index, input, output) in config.linears(&table) {
+            let name = format!("classifier.{index}");
+            let vb = vb.pp(&name);
+            let up = 1.0 / (input as f64).sqrt();
+            let init = Init::Uniform { lo: -up, up };
+            linears.push(Linear {
+                weight: vb.get_with_hints((output, input), "weight", init)?,
+                bias: vb.get_with_hints(output, "bias", init)?,
+            });
+            names.push(name);
+        }
+        Ok(Self {
+            config: config.clone(),
+            names,
+            convolutions,
+            linears,
+        })
+    }
+
+    /// The configuration that it was built from.
+    pub fn config(&self) -> &VggConfig {
+        &self.config
+    }
+
+    /// The layers with parameters, from the input on: `features.0` … `classifier.6`.
+    pub fn layer_names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// The logits of pictures `x` (B, 3, H, W) f32, normalised: (B, classes).
+    ///
+    /// Errors: pictures smaller than [`VggConfig::smallest_input`], another number of channels.
+    pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        self.forward_layers(x, 0..self.names.len(), mode)
+    }
+
+    /// The convolution part alone: (B, 3, H, W) → (B, C, H/32, W/32).
+    ///
+    /// Errors: as [`Vgg::forward`].
+    pub fn features(&self, x: &Tensor) -> Result<Tensor> {
+        self.check_pictures(x)?;
+        conv_stack(x, &self.convolutions)
+    }
+
+    /// Runs `layers`, counted as in [`Vgg::layer_names`], with what follows each up to the next. `x` is the
+    /// pictures for a range that starts at 0, else the output of the layers before it.
+    ///
+    /// Errors: as [`Vgg::forward`]; a range beyond the network.
+    pub fn forward_layers(&self, x: &Tensor, layers: Range<usize>, mode: Mode) -> Result<Tensor> {
+        let (convolutions, all) = (self.convolutions.len(), self.names.len());
+        if layers.start > layers.end || layers.end > all {
+            bail!("layers {layers:?} of a network with {all}");
+        }
+        if layers.start == 0 && layers.end > 0 {
+            self.check_pictures(x)?;
+        }
+        let mut x = x.clone();
+        if layers.start < convolutions && !layers.is_empty() {
+            let end = layers.end.min(convolutions);
+            x = conv_stack(&x, &self.convolutions[layers.start..end])?;
+            if end == convolutions {
+                x = adaptive_avg_pool2d(&x, (self.config.avgpool, self.config.avgpool))?;
+                x = x.flatten_from(1)?;
+            }
+        }
+        for layer in layers.start.max(convolutions)..layers.end {
+            let Linear { weight, bias } = &self.linears[layer - convolutions];
+            x = linear(&x, weight, bias)?;
+            if layer + 1 < all {
+                x = relu(&x)?;
+                if let Mode::Train { seed, step } = mode {
+                    x = dropout_half(&x, seed, step, layer as u64)?;
+                }
+            }
+        }
+        Ok(x)
+    }
+
+    fn check_pictures(&self, x: &Tensor) -> Result<()> {
+        let (_, channels, h, w) = x.dims4()?;
+        let least = self.config.smallest_input();
+        if channels != 3 || h < least || w < least {
+            bail!(
+                "{} takes pictures (B, 3, H, W) of at least {least}x{least} pixels, not {:?}",
+                self.config.architecture,
+                x.shape()
+            );
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,35 @@
+//! Which network a file holds, from the names and shapes of its convolutions.
+
+use std::collections::BTreeMap;
+
+use crate::config::VggConfig;
+
+/// The name of the network of the table whose convolutions these are; with batch norm `vgg16_bn` and so on,
+/// which are recognised but not built yet. `None` if it is none of them.
+pub(crate) fn architecture<'a>(
+    shapes: impl Iterator<Item = (&'a str, &'a [usize])>,
+) -> Option<String> {
+    let mut convolutions = BTreeMap::new();
+    let mut normalised = false;
+    for (name, shape) in shapes {
+        let Some(rest) = name.strip_prefix("features.") else {
+            continue;
+        };
+        normalised |= rest.ends_with(".running_mean");
+        if let (Some(index), [k, c, 3, 3]) = (rest.strip_suffix(".weight"), shape)
+            && let Ok(index) = index.parse::<usize>()
+        {
+            convolutions.insert(index, (*c, *k));
+        }
+    }
+    let found: Vec<_> = convolutions.into_values().collect();
+    VggConfig::NAMES.into_iter().find_map(|name| {
+        let table = VggConfig::named(name, 1000).ok()?.convolutions().ok()?;
+        let fits = table
+            .iter()
+            .map(|conv| (conv.input, conv.output))
+            .eq(found.iter().copied());
+        let suffix = if normalised { "_bn" } else { "" };
+        fits.then(|| format!("{name}{suffix}"))
+    })
+}
