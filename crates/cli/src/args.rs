@@ -4,7 +4,7 @@
 //! [`crate::config`] before any work starts. A value that parses here is valid by itself: there is no
 //! batch of no pictures and no learning rate that is not a number past this file.
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 
 use clap::builder::styling::{AnsiColor, Styles};
@@ -21,10 +21,10 @@ const STYLES: Styles = Styles::styled()
 
 const EXAMPLES: &str = "\
 Examples:
-  waggle train                                  the whole job on the photographs, or on the built-in sample
-  waggle train --data my_pictures               your own folder: my_pictures/{train,val}/CLASS/picture.jpg
-  waggle predict runs/train new_pictures/       a class and a probability for each picture
-  waggle evaluate runs/train                    loss, accuracy and confusion on the validation pictures
+  waggle train                             the photographs, or the built-in sample
+  waggle train --data my_pictures          my_pictures/{train,val}/CLASS/picture.jpg
+  waggle predict runs/train new_pictures   a class for each picture
+  waggle evaluate runs/train               accuracy on the validation pictures
 
 Exit codes: 0 done, 1 failed, 2 wrong usage.";
 
@@ -32,12 +32,12 @@ const TRAIN_EXAMPLES: &str = "\
 Examples:
   waggle train
   waggle train --data my_pictures --weights vgg16.safetensors --out runs/mine
-  waggle train --stage finetune --weights runs/train/model.safetensors --finetune-epochs 10
-  waggle train --finetune-lr classifier=1e-3    fine-tune the classifier alone; what is not named stays frozen
-  waggle train --json > events.jsonl            one JSON object a line, for programs
+  waggle train --stage finetune --weights runs/train/model.safetensors
+  waggle train --finetune-lr classifier=1e-3     keeps the convolutions frozen
+  waggle train --json > events.jsonl             for programs
 
-The run directory holds config.toml, metrics.csv, curves.png, confusion_matrix.png, train_batch.png
-and model.safetensors, which is all that `waggle predict` needs.";
+The run directory holds config.toml, metrics.csv, curves.png, confusion_matrix.png,
+train_batch.png and model.safetensors, which is all that `waggle predict` needs.";
 
 /// Transfer learning for pictures: a folder of photographs in, a trained VGG classifier out.
 #[derive(Debug, Parser)]
@@ -140,7 +140,8 @@ pub struct TrainArgs {
     )]
     pub finetune_lr: LayerRates,
 
-    /// Seed of everything random: the same seed gives the same model, to the last bit
+    /// Seed of everything random: the same seed and number of threads give the same model, to the
+    /// last bit
     #[arg(
         long,
         value_name = "N",
@@ -202,8 +203,8 @@ pub struct EvaluateArgs {
     /// A model.safetensors, or the run directory that holds it
     pub model: PathBuf,
 
-    /// Folder of pictures: DIR/SPLIT/CLASS/... [default: data/hymenoptera_data or the built-in sample,
-    /// whichever has the model's classes]
+    /// Folder of pictures: DIR/SPLIT/CLASS/... [default: the folder that the run trained on, else
+    /// data/hymenoptera_data when it was fetched, else the built-in sample]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
 
@@ -283,8 +284,8 @@ pub struct ShowArgs {
     pub input_size: Option<InputSize>,
 
     /// Epoch that the batch is taken from: its pictures are cut, turned and ordered anew in each
-    #[arg(long, value_name = "N", default_value_t = 2)]
-    pub epoch: u64,
+    #[arg(long, value_name = "N", default_value = "2")]
+    pub epoch: NonZeroU64,
 
     /// Seed of the order and the cuts
     #[arg(long, value_name = "N", default_value_t = 1234)]

@@ -5,18 +5,21 @@
 //! other; [`message`] and [`render`] are what the user sees, [`run_dir`], [`metrics`] and [`plots`] what
 //! stays on disk. This is the only crate that prints and the only one with `anyhow`.
 
+pub mod adapters;
 pub mod args;
-
+pub mod commands;
 pub mod config;
-
+pub mod data_source;
 pub mod device;
 pub mod message;
 pub mod metrics;
-
+pub mod model_file;
 pub mod plots;
 pub mod render;
 pub mod run_dir;
+pub mod start;
 pub mod values;
+pub mod watch;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -37,8 +40,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    let _ = cli;
-    match anyhow::Ok(ExitCode::SUCCESS) {
+    match commands::run(cli.command) {
         Ok(code) => code,
         Err(error) if nobody_reads(&error) => ExitCode::SUCCESS,
         Err(error) => {

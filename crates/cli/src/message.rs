@@ -34,6 +34,15 @@ pub enum Message<'a> {
         /// What, as in "checking 397 pictures".
         what: String,
     },
+    /// A file is being fetched.
+    Download {
+        /// From where.
+        what: &'a str,
+        /// Bytes so far.
+        done: usize,
+        /// Bytes in all.
+        total: usize,
+    },
     /// Where it computes.
     Device {
         /// `cpu` or `cuda:N`.
@@ -62,10 +71,10 @@ pub enum Message<'a> {
         loaded: &'a [String],
         /// Parameters that start at random.
         fresh: &'a [String],
-        /// Tensors of the file that the network has no place for.
+        /// Tensors of the file that fit, but were replaced: the head of other classes. They are among the fresh.
         unused: &'a [String],
-        /// Parameters whose shape in the file is another, and which therefore start at random.
-        mismatched: &'a [String],
+        /// Parameters of another shape in the file: name, shape there, shape here. They are among the fresh.
+        mismatched: &'a [(String, Vec<usize>, Vec<usize>)],
     },
     /// The run directory exists.
     Run {

@@ -44,7 +44,7 @@ impl RunDir {
             } else {
                 let mut numbered = name.clone();
                 numbered.push(format!("-{number}"));
-                parent.join(numbered)
+                wanted.with_file_name(numbered)
             };
             match fs::create_dir(&path) {
                 Ok(()) => {

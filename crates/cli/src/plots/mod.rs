@@ -1,5 +1,6 @@
 //! The pictures of a run: curves and confusion matrix, drawn with a font that is part of the program.
 
+pub mod batch;
 pub mod confusion_matrix;
 pub mod curves;
 

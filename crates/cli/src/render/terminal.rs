@@ -59,6 +59,19 @@ impl<W: Write> Terminal<W> {
         self.bar = Some(bar);
     }
 
+    fn start_download(&mut self, what: &str, bytes: u64) {
+        self.clear();
+        let template = "{prefix} {bar:32.cyan/black.bright} {bytes}/{total_bytes}  {bytes_per_sec}, {eta} left";
+        let style = ProgressStyle::with_template(template)
+            .expect("the template is a constant that tests draw with")
+            .progress_chars("━━╌");
+        self.bar = Some(
+            ProgressBar::new(bytes)
+                .with_style(style)
+                .with_prefix(what.to_string()),
+        );
+    }
+
     fn line(&mut self, text: &str) -> anyhow::Result<()> {
         self.clear();
         self.out.line(text)
@@ -91,6 +104,15 @@ impl<W: Write> Renderer for Terminal<W> {
                 self.start_spinner(what);
                 Ok(())
             }
+            Message::Download { what, done, total } => {
+                match &self.bar {
+                    Some(bar) if bar.length() == Some(*total as u64) => {
+                        bar.set_position(*done as u64)
+                    }
+                    _ => self.start_download(what, *total as u64),
+                }
+                Ok(())
+            }
             Message::Device {
                 device,
                 threads,
@@ -113,14 +135,22 @@ impl<W: Write> Renderer for Terminal<W> {
                     loaded.len(),
                     loaded.len() + fresh.len()
                 ))?;
-                for (what, names) in [
-                    ("fresh, start at random", fresh),
-                    ("of another shape in the file, so fresh", mismatched),
-                    ("in the file but not in the network", unused),
-                ] {
-                    if !names.is_empty() {
-                        self.line(&format!("         {what}: {}", layers(names)))?;
-                    }
+                if !fresh.is_empty() {
+                    self.line(&format!(
+                        "         fresh, starting at random: {}",
+                        layers(fresh)
+                    ))?;
+                }
+                for (name, theirs, ours) in *mismatched {
+                    self.line(&format!(
+                        "         {name} is {theirs:?} in the file, {ours:?} here"
+                    ))?;
+                }
+                if !unused.is_empty() {
+                    self.line(&format!(
+                        "         not used, being of other classes: {}",
+                        layers(unused)
+                    ))?;
                 }
                 Ok(())
             }
@@ -323,6 +353,26 @@ mod tests {
             "Epoch 3/25\n----------\ntrain Loss: 0.1234 Acc: 0.9501\nval Loss: 0.1234 Acc: 0.9501\n\n\
              Training complete in 3m 12s\nBest val Acc: 0.9542\n"
         );
+    }
+
+    #[test]
+    fn every_bar_can_be_drawn() {
+        let mut terminal = Terminal::new(Vec::new());
+        for (done, total) in [(0, 1000), (500, 1000), (1000, 1000)] {
+            terminal
+                .show(&Message::Download {
+                    what: "timm/vgg16.tv_in1k",
+                    done,
+                    total,
+                })
+                .unwrap();
+        }
+        terminal
+            .show(&Message::Working {
+                what: "reading".to_string(),
+            })
+            .unwrap();
+        terminal.start_bar("train", 10);
     }
 
     #[test]

@@ -1,0 +1,48 @@
+//! `waggle show`: a training batch as the network sees it.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use dataset::{DecodeOptions, Loader, LoaderConfig};
+
+use crate::args::ShowArgs;
+use crate::data_source::Source;
+use crate::run_dir::write_atomically;
+use crate::{plots, start};
+
+/// Runs the command.
+pub fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
+    let folder = Source::choose(args.data.as_deref()).open()?;
+    let size = match (args.input_size, &folder.source) {
+        (Some(size), _) => size.get(),
+        (None, Source::Sample) => start::sample_input_size()?,
+        (None, _) => 224,
+    };
+    let config = LoaderConfig {
+        batch_size: args.batch_size.get(),
+        seed: args.seed,
+        decode: DecodeOptions {
+            ignore_exif: args.ignore_exif,
+            ..DecodeOptions::default()
+        },
+        ..LoaderConfig::train(u32::try_from(size).context("the input size is too large")?)
+    };
+    let normalize = config.normalize;
+    let loader = Loader::new(folder.train.samples(), config)?;
+    // Epochs are counted from 1 for people, from 0 in the loader.
+    let batch = loader
+        .epoch(args.epoch.get() - 1)
+        .next()
+        .context("there is no training batch")??;
+    write_atomically(
+        &args.output,
+        &plots::batch::draw(&batch, folder.classes(), normalize)?,
+    )?;
+    super::print(&format!(
+        "{} pictures of {} in {}\n",
+        batch.indices.len(),
+        folder.root.display(),
+        args.output.display()
+    ))?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,28 @@
+//! `waggle summary`: a network layer by layer.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use vgg::{Summary, VggConfig};
+
+use crate::args::SummaryArgs;
+use crate::model_file;
+
+/// Runs the command.
+pub fn run(args: &SummaryArgs) -> anyhow::Result<ExitCode> {
+    let config = match &args.model {
+        Some(path) => {
+            let path = model_file::locate(path)?;
+            let metadata = vgg::read_metadata(&path)?;
+            metadata
+                .with_context(|| format!("{} does not say what network it holds", path.display()))?
+                .config
+        }
+        None => VggConfig {
+            input_size: args.input_size.get(),
+            ..VggConfig::named(&args.arch, args.classes.get())?
+        },
+    };
+    super::print(&format!("{}\n", Summary::new(&config)?))?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,140 @@
+//! Which pictures: a folder that was named, the fetched photographs, or the drawn sample.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use dataset::ImageFolder;
+
+use crate::message::Message;
+
+/// Where `cargo xtask fetch-data` puts the photographs.
+const PHOTOGRAPHS: &str = "data/hymenoptera_data";
+/// Where the sample is drawn.
+const SAMPLE: &str = "data/sample";
+
+/// A folder of pictures, and why it is this one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// Named with `--data`.
+    Given(PathBuf),
+    /// The ants and bees, because they were fetched.
+    Photographs,
+    /// The drawn insects, because nothing else is there.
+    Sample,
+}
+
+impl Source {
+    /// `given`, else the photographs when they are there, else the sample.
+    pub fn choose(given: Option<&Path>) -> Self {
+        match given {
+            Some(path) => Self::Given(path.to_path_buf()),
+            None if Path::new(PHOTOGRAPHS).is_dir() => Self::Photographs,
+            None => Self::Sample,
+        }
+    }
+
+    /// As in `config.toml`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Given(_) => "given",
+            Self::Photographs => "photographs",
+            Self::Sample => "sample",
+        }
+    }
+
+    /// The folder; the sample is drawn when it is not there yet.
+    ///
+    /// # Errors
+    ///
+    /// When the sample cannot be written.
+    pub fn root(&self) -> anyhow::Result<PathBuf> {
+        match self {
+            Self::Given(path) => Ok(path.clone()),
+            Self::Photographs => Ok(PathBuf::from(PHOTOGRAPHS)),
+            Self::Sample => {
+                let root = PathBuf::from(SAMPLE);
+                dataset::sample::write(&root)
+                    .context("the built-in sample cannot be drawn; name a folder of pictures with --data DIR")?;
+                Ok(root)
+            }
+        }
+    }
+
+    fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Given(_) => None,
+            Self::Photographs => Some(
+                "Your own pictures: --data DIR. The drawn sample: --data data/sample, once drawn.",
+            ),
+            Self::Sample => Some(
+                "The photographs of ants and bees: cargo xtask fetch-data. Your own: --data DIR.",
+            ),
+        }
+    }
+
+    /// Lists the pictures of both splits.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`ImageFolder::train_and_val`], and of [`Source::root`].
+    pub fn open(self) -> anyhow::Result<Folder> {
+        let root = self.root()?;
+        let (train, val) = ImageFolder::train_and_val(&root)?;
+        Ok(Folder {
+            source: self,
+            root,
+            train,
+            val,
+        })
+    }
+}
+
+/// The pictures of both splits, listed.
+#[derive(Debug)]
+pub struct Folder {
+    /// Why this folder.
+    pub source: Source,
+    /// The folder of the splits.
+    pub root: PathBuf,
+    /// What the network learns from.
+    pub train: ImageFolder,
+    /// What it is judged by.
+    pub val: ImageFolder,
+}
+
+impl Folder {
+    /// Class names, by index.
+    pub fn classes(&self) -> &[String] {
+        self.train.classes()
+    }
+
+    /// Pictures in both splits.
+    pub fn pictures(&self) -> usize {
+        self.train.len() + self.val.len()
+    }
+
+    /// What is used, for the user.
+    pub fn message(&self) -> Message<'_> {
+        Message::Data {
+            source: self.source.name(),
+            root: self.root.display().to_string(),
+            classes: self.classes(),
+            train_pictures: self.train.len(),
+            val_pictures: self.val.len(),
+            hint: self.source.hint(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_is_named_is_taken() {
+        assert_eq!(
+            Source::choose(Some(Path::new("x"))),
+            Source::Given(PathBuf::from("x"))
+        );
+    }
+}

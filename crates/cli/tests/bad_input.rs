@@ -1,0 +1,258 @@
+//! Everything that can be wrong with what a user gives: a message that says what and where, exit code 1 or
+//! 2, and never a panic.
+
+mod harness;
+
+use harness::Place;
+
+/// Trains on `data` with the tiny network and the least work; for inputs that should not get that far.
+fn train<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    let mut arguments = vec!["train", "--data", "data", "--weights", "tiny.safetensors"];
+    arguments.extend([
+        "--transfer-epochs",
+        "1",
+        "--finetune-epochs",
+        "1",
+        "--batch-size",
+        "8",
+    ]);
+    arguments.extend(more);
+    arguments
+}
+
+#[track_caller]
+fn says(message: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(message.contains(part), "{part:?} is not in:\n{message}");
+    }
+}
+
+#[test]
+fn no_such_folder() {
+    let place = Place::new();
+    says(
+        &place.fails(1, &["train", "--data", "nowhere"]),
+        &["nowhere"],
+    );
+    assert!(
+        !place.path("runs").exists(),
+        "a run that cannot start leaves no directory"
+    );
+}
+
+#[test]
+fn a_folder_without_splits_or_classes() {
+    let place = Place::with_stripes();
+    std::fs::create_dir(place.path("empty")).unwrap();
+    says(
+        &place.fails(1, &["train", "--data", "empty"]),
+        &["empty", "train"],
+    );
+    std::fs::create_dir_all(place.path("bare/train")).unwrap();
+    std::fs::create_dir_all(place.path("bare/val")).unwrap();
+    says(
+        &place.fails(1, &["train", "--data", "bare"]),
+        &["bare/train"],
+    );
+    std::fs::remove_dir_all(place.path("data/val")).unwrap();
+    says(&place.fails(1, &train(&[])), &["val", "data"]);
+}
+
+#[test]
+fn an_empty_class() {
+    let place = Place::with_stripes();
+    place.write("data/train/nothing/notes.txt", b"no picture");
+    says(&place.fails(1, &train(&[])), &["nothing", "png"]);
+}
+
+#[test]
+fn undecodable_and_truncated_pictures_are_all_listed_before_training() {
+    let place = Place::with_stripes();
+    let whole = place.read("data/train/down/00.png");
+    place.write("data/train/down/00.png", &whole[..whole.len() / 2]);
+    place.write("data/train/across/03.png", b"this is not a picture");
+    place.write("data/val/across/01.jpg", b"");
+    let message = place.fails(1, &train(&[]));
+    says(
+        &message,
+        &[
+            "train/down/00.png",
+            "train/across/03.png",
+            "val/across/01.jpg",
+        ],
+    );
+    assert!(!place.path("runs").exists());
+}
+
+#[test]
+fn a_class_in_val_unknown_to_train() {
+    let place = Place::with_stripes();
+    place.picture("data/val/stranger/0.png", 0, 0);
+    says(&place.fails(1, &train(&[])), &["stranger"]);
+}
+
+#[test]
+fn wrong_and_truncated_weights() {
+    let place = Place::with_stripes();
+    let with = |file: &str| {
+        place.fails(
+            1,
+            &[
+                "train",
+                "--data",
+                "data",
+                "--weights",
+                file,
+                "--transfer-epochs",
+                "1",
+            ],
+        )
+    };
+    says(&with("missing.safetensors"), &["missing.safetensors"]);
+    place.write("text.safetensors", b"these are not weights");
+    says(&with("text.safetensors"), &["text.safetensors"]);
+    place.write("empty.safetensors", b"");
+    says(&with("empty.safetensors"), &["empty.safetensors"]);
+    let whole = place.read("tiny.safetensors");
+    place.write("cut.safetensors", &whole[..whole.len() - 100]);
+    says(&with("cut.safetensors"), &["cut.safetensors"]);
+    place.foreign_weights("foreign.safetensors");
+    says(&with("foreign.safetensors"), &["foreign.safetensors"]);
+    assert!(!place.path("runs").exists());
+}
+
+#[test]
+fn an_architecture_other_than_the_files() {
+    let place = Place::with_stripes();
+    says(
+        &place.fails(1, &train(&["--arch", "vgg19"])),
+        &["tiny.safetensors", "vgg19"],
+    );
+}
+
+#[test]
+fn a_head_of_another_size() {
+    let place = Place::with_stripes();
+    place.succeeds(&train(&["--stage", "transfer"]));
+    place.stripes("three", &["across", "down", "wide"], 2, 2);
+    let message = place.fails(1, &["evaluate", "runs/train", "--data", "three"]);
+    says(&message, &["wide", "three"]);
+    place.stripes("other", &["across", "up"], 2, 2);
+    says(
+        &place.fails(1, &["evaluate", "runs/train", "--data", "other"]),
+        &["up", "down"],
+    );
+    // A model whose class list and last layer disagree.
+    place.model_with_classes(
+        "runs/train/model.safetensors",
+        "liar.safetensors",
+        &["a", "b", "c"],
+    );
+    place.picture("p.png", 0, 0);
+    says(
+        &place.fails(1, &["predict", "liar.safetensors", "p.png"]),
+        &["liar.safetensors"],
+    );
+}
+
+#[test]
+fn an_output_that_cannot_be_written() {
+    let place = Place::with_stripes();
+    place.write("file", b"");
+    says(
+        &place.fails(1, &train(&["--out", "file/runs/train"])),
+        &["file/runs/train", "--out"],
+    );
+    says(
+        &place.fails(1, &["show", "--data", "data", "-o", "file/x.png"]),
+        &["file/x.png"],
+    );
+}
+
+#[test]
+fn a_device_that_is_unknown_or_not_there() {
+    let place = Place::with_stripes();
+    says(
+        &place.fails(2, &train(&["--device", "tpu"])),
+        &["--device", "tpu", "cpu"],
+    );
+    if !candle_core::utils::cuda_is_available() {
+        says(
+            &place.fails(1, &train(&["--device", "cuda:7"])),
+            &["cuda:7", "--device cpu"],
+        );
+    }
+}
+
+#[test]
+fn numbers_that_cannot_work() {
+    let place = Place::new();
+    for (flag, value) in [
+        ("--batch-size", "0"),
+        ("--lr", "NaN"),
+        ("--momentum", "2"),
+        ("--transfer-epochs", "0"),
+    ] {
+        says(&place.fails(2, &["train", flag, value]), &[flag, value]);
+    }
+    says(
+        &place.fails(2, &["train", "--finetune-lr", "features=NaN"]),
+        &["--finetune-lr", "features=NaN"],
+    );
+}
+
+#[test]
+fn layers_that_do_not_exist_or_leave_nothing_to_train() {
+    let place = Place::with_stripes();
+    says(
+        &place.fails(1, &train(&["--finetune-lr", "clasifier=1e-3"])),
+        &["clasifier", "classifier.6"],
+    );
+    says(
+        &place.fails(1, &train(&["--transfer-layers", "head"])),
+        &["head", "classifier.6"],
+    );
+    // Found before the first stage has run, not after it.
+    let groups =
+        "features=1e-3,classifier=1e-3,classifier.0=1e-3,classifier.3=1e-3,classifier.6=1e-3";
+    says(
+        &place.fails(1, &train(&["--finetune-lr", groups])),
+        &["`classifier`"],
+    );
+    assert!(!place.path("runs").exists());
+}
+
+#[test]
+fn a_model_that_is_not_there_or_not_one() {
+    let place = Place::with_stripes();
+    place.picture("p.png", 0, 0);
+    says(
+        &place.fails(1, &["predict", "nowhere", "p.png"]),
+        &["nowhere"],
+    );
+    std::fs::create_dir(place.path("folder")).unwrap();
+    says(
+        &place.fails(1, &["predict", "folder", "p.png"]),
+        &["folder", "model.safetensors"],
+    );
+    says(
+        &place.fails(1, &["evaluate", "p.png", "--data", "data"]),
+        &["p.png"],
+    );
+    // Weights without class names are a start for training, not a model.
+    place.weights_without_metadata("tiny.safetensors", "bare.safetensors");
+    says(
+        &place.fails(1, &["predict", "bare.safetensors", "p.png"]),
+        &["bare.safetensors"],
+    );
+}
+
+#[test]
+fn wrong_usage_exits_with_two() {
+    let place = Place::new();
+    place.fails(2, &["train", "--no-such-flag"]);
+    place.fails(2, &["predict", "model.safetensors"]);
+    place.fails(2, &["train", "--quiet", "--json"]);
+    assert_eq!(place.waggle(&[]).status.code(), Some(2));
+    assert_eq!(place.waggle(&["--help"]).status.code(), Some(0));
+}

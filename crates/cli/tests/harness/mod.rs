@@ -1,0 +1,215 @@
+//! A folder of its own for each test, tiny pictures and networks in it, and the real program run there.
+
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use candle_core::Device;
+use image::{Rgb, RgbImage};
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+use vgg::config::Unit;
+use vgg::{Metadata, VggConfig};
+
+/// A temporary folder in which the program runs: what it writes by default lands here.
+pub struct Place {
+    folder: tempfile::TempDir,
+}
+
+impl Place {
+    /// An empty one.
+    pub fn new() -> Self {
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    /// One with a data folder `data` of two kinds of stripes (12 train and 6 val pictures a class) and a
+    /// tiny network's weights `tiny.safetensors`.
+    pub fn with_stripes() -> Self {
+        let place = Self::new();
+        place.stripes("data", &["across", "down"], 12, 6);
+        place.tiny_weights("tiny.safetensors", 10);
+        place
+    }
+
+    /// A path in it.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Writes a file, with its folders.
+    pub fn write(&self, name: &str, bytes: &[u8]) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+
+    /// Reads a file.
+    pub fn read(&self, name: &str) -> Vec<u8> {
+        fs::read(self.path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
+    /// A data folder: the classes differ in the direction and width of their stripes.
+    pub fn stripes(&self, root: &str, classes: &[&str], train: usize, val: usize) {
+        for (split, count) in [("train", train), ("val", val)] {
+            for (class, name) in classes.iter().enumerate() {
+                for number in 0..count {
+                    self.picture(
+                        &format!("{root}/{split}/{name}/{number:02}.png"),
+                        class,
+                        number,
+                    );
+                }
+            }
+        }
+    }
+
+    /// A picture of one class; `number` moves and tints it.
+    pub fn picture(&self, name: &str, class: usize, number: usize) {
+        let (width, height) = (44 + number as u32 % 5, 40 + number as u32 % 7);
+        let picture = RgbImage::from_fn(width, height, |x, y| {
+            let along = if class.is_multiple_of(2) { y } else { x } as usize + number;
+            let light = if (along / (3 + class / 2)).is_multiple_of(2) {
+                230
+            } else {
+                30
+            };
+            Rgb([light, light / 2 + (number * 7 % 100) as u8, 120])
+        });
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        picture.save(path).unwrap();
+    }
+
+    /// Weights of a network so small that a run takes a second, for `classes` classes that nobody else has.
+    pub fn tiny_weights(&self, name: &str, classes: usize) {
+        let config = VggConfig {
+            architecture: "tiny".to_string(),
+            features: vec![
+                Unit::Conv(8),
+                Unit::Pool,
+                Unit::Conv(12),
+                Unit::Pool,
+                Unit::Conv(16),
+                Unit::Pool,
+            ],
+            avgpool: 2,
+            hidden: 24,
+            classes,
+            input_size: 32,
+        };
+        let mut tensors = vgg::init::from_scratch(&config, 7, &Device::Cpu).unwrap();
+        for layer in ["classifier.0", "classifier.3", "classifier.6"] {
+            let inputs = tensors[&format!("{layer}.weight")].dims()[1];
+            for name in [format!("{layer}.weight"), format!("{layer}.bias")] {
+                let shape = tensors[&name].dims().to_vec();
+                let tensor =
+                    vgg::init::linear_default(&name, &shape, inputs, 7, &Device::Cpu).unwrap();
+                tensors.insert(name, tensor);
+            }
+        }
+        let classes = (0..classes).map(|class| format!("thing {class}")).collect();
+        let metadata = Metadata {
+            config,
+            classes,
+            mean: [0.5; 3],
+            std: [0.25; 3],
+        };
+        vgg::save(&self.path(name), &tensors, &metadata).unwrap();
+    }
+
+    /// The tensors of `from` without a word about what they are.
+    pub fn weights_without_metadata(&self, from: &str, to: &str) {
+        let bytes = self.read(from);
+        let tensors = SafeTensors::deserialize(&bytes).unwrap();
+        self.write(
+            to,
+            &safetensors::serialize(tensors.tensors(), None).unwrap(),
+        );
+    }
+
+    /// The model `from`, whose metadata claims other classes.
+    pub fn model_with_classes(&self, from: &str, to: &str, classes: &[&str]) {
+        let bytes = self.read(from);
+        let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
+        let mut metadata = header.metadata().clone().expect("a model has metadata");
+        metadata.insert(
+            "classes".to_string(),
+            serde_json::to_string(classes).unwrap(),
+        );
+        let tensors = SafeTensors::deserialize(&bytes).unwrap();
+        self.write(
+            to,
+            &safetensors::serialize(tensors.tensors(), Some(metadata)).unwrap(),
+        );
+    }
+
+    /// Weights of something else.
+    pub fn foreign_weights(&self, name: &str) {
+        let values = [0u8; 4 * 6];
+        let view = TensorView::new(Dtype::F32, vec![2, 3], &values).unwrap();
+        self.write(
+            name,
+            &safetensors::serialize([("layer1.0.conv1.weight", view)], None).unwrap(),
+        );
+    }
+
+    /// Runs the program in this place.
+    pub fn waggle(&self, arguments: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_waggle"))
+            .args(arguments)
+            .current_dir(self.folder.path())
+            .output()
+            .expect("the program starts")
+    }
+
+    /// Runs it and expects success; returns standard output.
+    pub fn succeeds(&self, arguments: &[&str]) -> String {
+        let output = self.waggle(arguments);
+        let (out, err) = texts(&output);
+        assert!(
+            output.status.success(),
+            "{arguments:?}: {:?}\n{out}\n{err}",
+            output.status.code()
+        );
+        out
+    }
+
+    /// Runs it and expects failure with `code`, without a panic; returns standard error.
+    pub fn fails(&self, code: i32, arguments: &[&str]) -> String {
+        let output = self.waggle(arguments);
+        let (out, err) = texts(&output);
+        assert_eq!(
+            output.status.code(),
+            Some(code),
+            "{arguments:?}\n{out}\n{err}"
+        );
+        assert!(!err.contains("panicked"), "{err}");
+        assert!(
+            err.starts_with("error: ") || err.contains("\nerror: "),
+            "{err}"
+        );
+        err
+    }
+}
+
+/// Standard output and standard error.
+pub fn texts(output: &Output) -> (String, String) {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("UTF-8");
+    (text(&output.stdout), text(&output.stderr))
+}
+
+/// Lines of JSON.
+pub fn json_lines(text: &str) -> Vec<serde_json::Value> {
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}")))
+        .collect()
+}
+
+/// A path as an argument.
+pub fn argument(path: &Path) -> &str {
+    path.to_str().expect("UTF-8")
+}

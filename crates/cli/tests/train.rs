@@ -1,0 +1,359 @@
+//! `waggle train` from end to end on tiny pictures with a tiny network.
+
+mod harness;
+
+use std::collections::BTreeMap;
+
+use harness::{Place, json_lines};
+
+const TRAIN: [&str; 15] = [
+    "train",
+    "--data",
+    "data",
+    "--weights",
+    "tiny.safetensors",
+    "--transfer-epochs",
+    "3",
+    "--finetune-epochs",
+    "3",
+    "--batch-size",
+    "8",
+    "--lr",
+    "1e-2",
+    "--threads",
+    "2",
+];
+
+fn train<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    [&TRAIN, more].concat()
+}
+
+/// `metrics.csv` without its two columns of times.
+fn metrics(place: &Place, run: &str) -> Vec<String> {
+    let text = String::from_utf8(place.read(&format!("{run}/metrics.csv"))).unwrap();
+    text.lines()
+        .map(|line| line.rsplitn(3, ',').last().unwrap().to_string())
+        .collect()
+}
+
+#[test]
+fn the_whole_job() {
+    let place = Place::with_stripes();
+    let out = place.succeeds(&train(&[]));
+
+    // The notebook's lines, in the notebook's order.
+    assert!(out.starts_with("Data: "), "{out}");
+    for stage in ["Stage transfer", "Stage finetune"] {
+        let part = &out[out.find(stage).unwrap_or_else(|| panic!("{stage}: {out}"))..];
+        let lines: Vec<&str> = part.lines().skip(2).take(12).collect();
+        assert_eq!(lines[..2], ["Epoch 1/3", "----------"], "{part}");
+        assert!(
+            lines[2].starts_with("val Loss: "),
+            "the first epoch only validates: {part}"
+        );
+        assert_eq!(lines[4..6], ["Epoch 2/3", "----------"], "{part}");
+        assert!(
+            lines[6].starts_with("train Loss: ") && lines[6].contains(" Acc: "),
+            "{part}"
+        );
+        assert!(lines[7].starts_with("val Loss: "), "{part}");
+        assert!(part.contains("\nTraining complete in 0m "), "{part}");
+        assert!(part.contains("\nBest val Acc: "), "{part}");
+    }
+    // The network and what became of the weights are told before training.
+    let before = &out[..out.find("Stage transfer").unwrap()];
+    assert!(
+        before.contains("(features)") && before.contains("Linear("),
+        "{before}"
+    );
+    assert!(before.contains("fresh"), "{before}");
+
+    let metrics = metrics(&place, "runs/train");
+    assert_eq!(
+        metrics[0],
+        "stage,epoch,train_loss,train_accuracy,val_loss,val_accuracy"
+    );
+    assert!(metrics[1].starts_with("transfer,1,,,"), "{}", metrics[1]);
+    assert_eq!(metrics.len(), 7);
+    let losses: Vec<f64> = metrics[1..]
+        .iter()
+        .map(|row| row.split(',').nth(4).unwrap().parse().unwrap())
+        .collect();
+    assert!(
+        losses[2] < losses[0],
+        "the transfer stage learns: {losses:?}"
+    );
+
+    for name in ["curves.png", "confusion_matrix.png", "train_batch.png"] {
+        let picture = image::load_from_memory(&place.read(&format!("runs/train/{name}"))).unwrap();
+        assert!(picture.width() >= 32 && picture.height() >= 32, "{name}");
+    }
+    let config = String::from_utf8(place.read("runs/train/config.toml")).unwrap();
+    for part in [
+        "[versions]",
+        "seed = 1234",
+        "batch_size = 8",
+        "\"classifier.6\"",
+        "across",
+    ] {
+        assert!(config.contains(part), "{part}: {config}");
+    }
+    let mut files: Vec<String> = std::fs::read_dir(place.path("runs/train"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    files.sort();
+    assert_eq!(
+        files,
+        [
+            "config.toml",
+            "confusion_matrix.png",
+            "curves.png",
+            "metrics.csv",
+            "model.safetensors",
+            "train_batch.png"
+        ],
+        "nothing temporary stays"
+    );
+}
+
+#[test]
+fn the_saved_weights_have_the_names_and_shapes_of_the_state_dict() {
+    let place = Place::with_stripes();
+    place.succeeds(&train(&["--stage", "transfer"]));
+    let shapes = |bytes: &[u8]| -> BTreeMap<String, Vec<usize>> {
+        let tensors = safetensors::SafeTensors::deserialize(bytes).unwrap();
+        tensors
+            .iter()
+            .map(|(name, view)| {
+                assert_eq!(view.dtype(), safetensors::Dtype::F32);
+                (name.to_string(), view.shape().to_vec())
+            })
+            .collect()
+    };
+    let mut expected = shapes(&place.read("tiny.safetensors"));
+    // Two classes instead of the ten that the weights were made for.
+    let hidden = expected["classifier.6.weight"][1];
+    expected.insert("classifier.6.weight".to_string(), vec![2, hidden]);
+    expected.insert("classifier.6.bias".to_string(), vec![2]);
+    assert_eq!(
+        shapes(&place.read("runs/train/model.safetensors")),
+        expected
+    );
+}
+
+#[test]
+fn the_transfer_stage_changes_only_what_was_fresh() {
+    let place = Place::with_stripes();
+    place.succeeds(&train(&["--stage", "transfer"]));
+    let (before, after) = (
+        place.read("tiny.safetensors"),
+        place.read("runs/train/model.safetensors"),
+    );
+    let before = safetensors::SafeTensors::deserialize(&before).unwrap();
+    let after = safetensors::SafeTensors::deserialize(&after).unwrap();
+    for (name, view) in before
+        .iter()
+        .filter(|(name, _)| !name.starts_with("classifier.6"))
+    {
+        assert_eq!(view.data(), after.tensor(name).unwrap().data(), "{name}");
+    }
+}
+
+#[test]
+fn the_same_run_gives_the_same_bytes_with_any_number_of_workers() {
+    let place = Place::with_stripes();
+    for workers in ["1", "1", "4"] {
+        place.succeeds(&train(&["--workers", workers]));
+    }
+    place.succeeds(&train(&["--cache-images", "0", "--workers", "3"]));
+    for other in ["runs/train-2", "runs/train-3", "runs/train-4"] {
+        let model = |run: &str| place.read(&format!("{run}/model.safetensors"));
+        assert!(model("runs/train") == model(other), "{other}");
+        assert_eq!(metrics(&place, "runs/train"), metrics(&place, other));
+    }
+    place.succeeds(&train(&["--seed", "5"]));
+    assert_ne!(
+        metrics(&place, "runs/train"),
+        metrics(&place, "runs/train-5"),
+        "the seed matters"
+    );
+}
+
+#[test]
+fn an_earlier_run_is_never_overwritten() {
+    let place = Place::with_stripes();
+    place.write("mine/notes.txt", b"keep");
+    let run = place.succeeds(&train(&["--out", "mine", "--stage", "transfer", "--quiet"]));
+    assert_eq!(run, "mine-2\n");
+    assert_eq!(place.read("mine/notes.txt"), b"keep");
+    assert_eq!(std::fs::read_dir(place.path("mine")).unwrap().count(), 1);
+}
+
+#[test]
+fn json_lines_tell_the_same_as_the_table() {
+    let place = Place::with_stripes();
+    let events = json_lines(&place.succeeds(&train(&["--json"])));
+    let kinds: Vec<&str> = events
+        .iter()
+        .map(|event| event["event"].as_str().unwrap())
+        .collect();
+    assert_eq!(kinds.first(), Some(&"data"));
+    assert_eq!(kinds.last(), Some(&"done"));
+    for kind in [
+        "device",
+        "network",
+        "weights",
+        "run",
+        "stage_start",
+        "epoch_start",
+        "batch",
+        "phase",
+        "new_best",
+    ] {
+        assert!(kinds.contains(&kind), "{kind}: {kinds:?}");
+    }
+    let val: Vec<String> = events
+        .iter()
+        .filter(|event| event["event"] == "phase" && event["phase"] == "val")
+        .map(|event| {
+            format!(
+                "{},{},{}",
+                event["stage"].as_str().unwrap(),
+                event["epoch"],
+                event["loss"]
+            )
+        })
+        .collect();
+    let rows: Vec<String> = metrics(&place, "runs/train")[1..]
+        .iter()
+        .map(|row| {
+            let fields: Vec<&str> = row.split(',').collect();
+            format!("{},{},{}", fields[0], fields[1], fields[4])
+        })
+        .collect();
+    assert_eq!(val, rows);
+}
+
+#[test]
+fn a_run_goes_on_from_the_model_of_another() {
+    let place = Place::with_stripes();
+    place.succeeds(&train(&["--stage", "transfer"]));
+    let more = [
+        "--weights",
+        "runs/train/model.safetensors",
+        "--stage",
+        "finetune",
+        "--finetune-epochs",
+        "2",
+    ];
+    let arguments = [
+        &[
+            "train",
+            "--data",
+            "data",
+            "--batch-size",
+            "8",
+            "--threads",
+            "2",
+        ],
+        &more[..],
+    ]
+    .concat();
+    let out = place.succeeds(&arguments);
+    assert!(
+        !out.contains("fresh"),
+        "the head fits and is taken over: {out}"
+    );
+    // It starts where the other ended.
+    let (first, second) = (
+        metrics(&place, "runs/train"),
+        metrics(&place, "runs/train-2"),
+    );
+    let best = first[1..]
+        .iter()
+        .map(|row| {
+            row.split(',')
+                .skip(4)
+                .map(|field| field.parse().unwrap())
+                .collect::<Vec<f64>>()
+        })
+        .reduce(|best, row| if row[1] > best[1] { row } else { best })
+        .unwrap();
+    let start: Vec<f64> = second[1]
+        .split(',')
+        .skip(4)
+        .map(|field| field.parse().unwrap())
+        .collect();
+    assert_eq!(start, best);
+}
+
+#[test]
+fn layers_that_finetune_does_not_name_stay_frozen() {
+    let place = Place::with_stripes();
+    let arguments = [
+        &[
+            "train",
+            "--data",
+            "data",
+            "--weights",
+            "tiny.safetensors",
+            "--batch-size",
+            "4",
+        ][..],
+        &[
+            "--stage",
+            "finetune",
+            "--finetune-epochs",
+            "20",
+            "--finetune-lr",
+            "classifier=2e-2",
+        ],
+    ];
+    place.succeeds(&arguments.concat());
+    let (before, after) = (
+        place.read("tiny.safetensors"),
+        place.read("runs/train/model.safetensors"),
+    );
+    let before = safetensors::SafeTensors::deserialize(&before).unwrap();
+    let after = safetensors::SafeTensors::deserialize(&after).unwrap();
+    let same =
+        |name: &str| before.tensor(name).unwrap().data() == after.tensor(name).unwrap().data();
+    assert!(same("features.0.weight"));
+    assert!(!same("classifier.0.weight"));
+}
+
+#[test]
+fn a_loss_that_is_not_finite_names_the_pictures_and_keeps_the_best_weights() {
+    let place = Place::with_stripes();
+    let arguments = [
+        &train(&["--stage", "finetune", "--finetune-lr"])[..],
+        &["features=1e30,classifier=1e30"],
+    ]
+    .concat();
+    let message = place.fails(1, &arguments);
+    assert!(
+        message.contains("loss") && message.contains("data/train/"),
+        "{message}"
+    );
+    assert!(message.contains("learning rate"), "{message}");
+    assert!(place.path("runs/train/model.safetensors").exists());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_closed_pipe_does_not_end_the_training() {
+    use std::process::{Command, Stdio};
+    let place = Place::with_stripes();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_waggle"))
+        .args(train(&["--stage", "transfer"]))
+        .current_dir(place.path("."))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", harness::texts(&output).1);
+    assert_eq!(metrics(&place, "runs/train").len(), 4);
+}
