@@ -1,0 +1,197 @@
+//! A picture file of any supported format as 8-bit RGB: what Pillow's `Image.open(path).convert("RGB")` gives.
+//!
+//! The content decides the format, whatever the extension says. Grey is repeated to three channels, alpha is dropped
+//! (not composited), palettes are expanded, CMYK is converted. Lossless formats agree with Pillow to the bit; JPEG
+//! and lossy WebP differ by rounding in the inverse transform and the chroma upsampling, by less than 0.6 level on
+//! average.
+//!
+//! Two differences, on purpose. The EXIF orientation is applied, where torchvision ignores it
+//! ([`DecodeOptions::ignore_exif`] turns that off). Sixteen-bit grey keeps its high byte, as sixteen-bit colour does
+//! in Pillow too, where Pillow saturates grey at 255.
+
+mod jpeg;
+
+use std::fs::File;
+use std::io::{Cursor, Read as _};
+use std::path::Path;
+
+use image::metadata::Orientation;
+use image::{ColorType, DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage};
+
+use crate::error::{Error, Result};
+
+/// What to make of a file, and what to refuse.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DecodeOptions {
+    /// Leave the pixels as they are stored instead of turning the picture upright.
+    pub ignore_exif: bool,
+    /// The most pixels a picture may have: 178,956,970 by default, where Pillow suspects a decompression bomb.
+    pub max_pixels: usize,
+}
+
+impl Default for DecodeOptions {
+    fn default() -> Self {
+        Self {
+            ignore_exif: false,
+            max_pixels: 178_956_970,
+        }
+    }
+}
+
+/// Decodes one picture. [`Decoder`] does the same for many, with less allocation.
+///
+/// # Errors
+///
+/// A file that cannot be read, is of no supported format, is damaged or truncated, or has too many pixels.
+pub fn decode(path: impl AsRef<Path>, options: &DecodeOptions) -> Result<RgbImage> {
+    Decoder::new(options.clone()).decode(path.as_ref(), RgbImage::default())
+}
+
+/// Decodes pictures one after the other, and keeps the memory that files are read into.
+#[derive(Clone, Debug)]
+pub struct Decoder {
+    options: DecodeOptions,
+    file: Vec<u8>,
+}
+
+impl Decoder {
+    /// A decoder that follows `options`.
+    pub fn new(options: DecodeOptions) -> Self {
+        Self {
+            options,
+            file: Vec::new(),
+        }
+    }
+
+    /// Decodes `path` into the memory of `reuse`, whose pixels are of no interest any more.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`decode`].
+    pub fn decode(&mut self, path: &Path, reuse: RgbImage) -> Result<RgbImage> {
+        self.file.clear();
+        let read = File::open(path).and_then(|mut file| file.read_to_end(&mut self.file));
+        read.map_err(|source| Error::Io {
+            action: "read",
+            path: path.into(),
+            source,
+        })?;
+        decode_bytes(&self.file, path, &self.options, reuse)
+    }
+}
+
+/// Decodes the picture in `bytes` into the memory of `reuse`; errors name it `name`.
+///
+/// # Errors
+///
+/// Those of [`decode`], except for reading the file.
+pub fn decode_bytes(
+    bytes: &[u8],
+    name: &Path,
+    options: &DecodeOptions,
+    reuse: RgbImage,
+) -> Result<RgbImage> {
+    let format = image::guess_format(bytes).map_err(|error| undecodable(name, error))?;
+    let (picture, orientation) = match format {
+        ImageFormat::Jpeg => jpeg::decode(bytes, name, options, reuse)?,
+        _ => other(bytes, format, name, options, reuse)?,
+    };
+    if options.ignore_exif || orientation == Orientation::NoTransforms {
+        return Ok(picture);
+    }
+    let mut picture = DynamicImage::ImageRgb8(picture);
+    picture.apply_orientation(orientation);
+    Ok(picture.into_rgb8())
+}
+
+/// Every format but JPEG.
+fn other(
+    bytes: &[u8],
+    format: ImageFormat,
+    name: &Path,
+    options: &DecodeOptions,
+    reuse: RgbImage,
+) -> Result<(RgbImage, Orientation)> {
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    let mut limits = Limits::no_limits();
+    // The widest pixel that is decoded has four channels of sixteen bits.
+    limits.max_alloc = Some((options.max_pixels as u64).saturating_mul(8));
+    reader.limits(limits);
+    let mut decoder = reader
+        .into_decoder()
+        .map_err(|error| undecodable(name, error))?;
+    let (width, height) = decoder.dimensions();
+    check_pixels(width as usize, height as usize, name, options)?;
+    // Pillow reads pictures with damaged metadata too.
+    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    if decoder.color_type() == ColorType::Rgb8 {
+        return fill(width, height, reuse, |pixels| {
+            decoder
+                .read_image(pixels)
+                .map_err(|error| undecodable(name, error))
+        })
+        .map(|picture| (picture, orientation));
+    }
+    let picture = DynamicImage::from_decoder(decoder).map_err(|error| undecodable(name, error))?;
+    Ok((to_rgb8(picture), orientation))
+}
+
+/// A picture of `width` × `height` in the memory of `reuse`, with the pixels that `write` writes.
+fn fill(
+    width: u32,
+    height: u32,
+    reuse: RgbImage,
+    write: impl FnOnce(&mut [u8]) -> Result<()>,
+) -> Result<RgbImage> {
+    let mut pixels = reuse.into_raw();
+    // Cleared: a decoder that skips a damaged part must not show another picture there.
+    pixels.clear();
+    pixels.resize(width as usize * height as usize * 3, 0);
+    write(&mut pixels)?;
+    Ok(RgbImage::from_raw(width, height, pixels).expect("the buffer has the picture's size"))
+}
+
+fn to_rgb8(picture: DynamicImage) -> RgbImage {
+    let (width, height) = (picture.width(), picture.height());
+    let rgb: Vec<u8> = match &picture {
+        DynamicImage::ImageLuma16(grey) => grey.pixels().flat_map(|p| [high(p.0[0]); 3]).collect(),
+        DynamicImage::ImageLumaA16(grey) => grey.pixels().flat_map(|p| [high(p.0[0]); 3]).collect(),
+        DynamicImage::ImageRgb16(rgb) => rgb.pixels().flat_map(|p| p.0.map(high)).collect(),
+        DynamicImage::ImageRgba16(rgba) => rgba
+            .pixels()
+            .flat_map(|p| [high(p.0[0]), high(p.0[1]), high(p.0[2])])
+            .collect(),
+        _ => return picture.into_rgb8(),
+    };
+    RgbImage::from_raw(width, height, rgb).expect("three bytes were collected for each pixel")
+}
+
+fn high(value: u16) -> u8 {
+    value.to_be_bytes()[0]
+}
+
+fn check_pixels(width: usize, height: usize, name: &Path, options: &DecodeOptions) -> Result<()> {
+    let limit = options.max_pixels;
+    if width.saturating_mul(height) > limit {
+        return Err(Error::TooManyPixels {
+            path: name.into(),
+            width,
+            height,
+            limit,
+        });
+    }
+    if width == 0 || height == 0 {
+        return Err(Error::Decode {
+            path: name.into(),
+            reason: "it has no pixels".into(),
+        });
+    }
+    Ok(())
+}
+
+fn undecodable(name: &Path, reason: impl ToString) -> Error {
+    Error::Decode {
+        path: name.into(),
+        reason: reason.to_string(),
+    }
+}

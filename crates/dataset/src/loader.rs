@@ -1,0 +1,98 @@
+//! Batches of decoded, transformed, normalised pictures, made by worker threads ahead of the consumer.
+//!
+//! What a sample looks like depends on (seed, epoch, sample) and the order of an epoch on (seed, epoch); the number
+//! of workers, the cache and the timing change nothing. Batches come in order, the last one may be smaller, and the
+//! number of batches that exist at a time is bounded.
+
+mod cache;
+mod config;
+mod epoch;
+pub(crate) mod guard;
+mod ordered;
+mod worker;
+
+pub use config::LoaderConfig;
+pub use epoch::{Batch, Epoch};
+
+use std::sync::Arc;
+
+use crate::decode::Decoder;
+use crate::error::Result;
+use crate::image_folder::Sample;
+use crate::random::{self, Domain};
+use crate::verify;
+use worker::Recipe;
+
+/// Makes epochs of batches from the pictures of one split.
+///
+/// Cloning is cheap and shares the cache of decoded pictures.
+#[derive(Clone, Debug)]
+pub struct Loader {
+    recipe: Arc<Recipe>,
+}
+
+impl Loader {
+    /// A loader of `samples`. Reads nothing yet.
+    ///
+    /// # Errors
+    ///
+    /// A setting outside its range: batch size or picture size 0, a standard deviation that is not above 0.
+    pub fn new(samples: &[Sample], config: LoaderConfig) -> Result<Self> {
+        config.check()?;
+        Ok(Self {
+            recipe: Arc::new(Recipe::new(samples, config, Decoder::decode)),
+        })
+    }
+
+    /// How many batches an epoch has; the last may be smaller.
+    pub fn batches(&self) -> usize {
+        self.samples().len().div_ceil(self.config().batch_size)
+    }
+
+    /// The pictures, in the order of their indices.
+    pub fn samples(&self) -> &[Sample] {
+        &self.recipe.samples
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &LoaderConfig {
+        &self.recipe.config
+    }
+
+    /// The order in which an epoch visits the samples: a function of the seed and the epoch.
+    pub fn order(&self, epoch: u64) -> Vec<usize> {
+        let count = self.samples().len();
+        if !self.config().shuffle {
+            return (0..count).collect();
+        }
+        random::shuffled(
+            &mut random::stream(Domain::Order, self.config().seed, epoch, 0),
+            count,
+        )
+    }
+
+    /// The batches of an epoch. Its workers start at once and stop when it is dropped.
+    pub fn epoch(&self, epoch: u64) -> Epoch {
+        self.epoch_from(epoch, 0)
+    }
+
+    /// The batches of an epoch from the batch `first` on: what [`epoch`](Self::epoch) gives after `first` batches.
+    pub fn epoch_from(&self, epoch: u64, first: usize) -> Epoch {
+        Epoch::start(self, epoch, first)
+    }
+
+    /// Decodes every picture once and keeps what the cache has room for.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadPictures`](crate::Error::BadPictures), with every picture that cannot be used.
+    pub fn preload(&self) -> Result<()> {
+        let recipe = &self.recipe;
+        verify::each(
+            recipe.samples.len(),
+            self.config().workers,
+            || recipe.worker(),
+            |worker, sample| recipe.load(worker, sample),
+        )
+    }
+}

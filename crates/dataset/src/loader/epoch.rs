@@ -1,0 +1,134 @@
+//! One pass over the samples, batch by batch.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use candle_core::Tensor;
+
+use super::Loader;
+use super::ordered::Ordered;
+use super::worker::{Recipe, Worker};
+use crate::error::{Error, Result};
+
+/// Some samples, ready for the network.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// The normalised pictures, (samples, 3, size, size), f32.
+    pub images: Tensor,
+    /// The classes, (samples), u32.
+    pub labels: Tensor,
+    /// The samples' indices in the loader's list.
+    pub indices: Vec<usize>,
+}
+
+/// The batches of an epoch, in order. After an error there are no more.
+pub struct Epoch {
+    recipe: Arc<Recipe>,
+    epoch: u64,
+    order: Arc<[usize]>,
+    next: usize,
+    source: Source,
+}
+
+/// Who makes the batches.
+enum Source {
+    Threads(Ordered<Vec<f32>>),
+    Caller(Box<Worker>),
+    Failed(Error),
+    Finished,
+}
+
+impl Epoch {
+    pub(super) fn start(loader: &Loader, epoch: u64, first: usize) -> Self {
+        let recipe = loader.recipe.clone();
+        let order: Arc<[usize]> = loader.order(epoch).into();
+        let batches = loader.batches();
+        let first = first.min(batches);
+        let source = if recipe.config.workers == 0 {
+            Source::Caller(Box::new(recipe.worker()))
+        } else {
+            let (shared, for_state, order) = (recipe.clone(), recipe.clone(), order.clone());
+            let config = &recipe.config;
+            let started = Ordered::start(
+                first..batches,
+                config.workers,
+                config.prefetch,
+                move || for_state.worker(),
+                move |worker, batch, stop| {
+                    let samples = samples_of(&order, batch, shared.config.batch_size);
+                    shared.batch(worker, epoch, samples, &|| stop.load(Ordering::Relaxed))
+                },
+            );
+            started.map_or_else(Source::Failed, Source::Threads)
+        };
+        Self {
+            recipe,
+            epoch,
+            order,
+            next: first,
+            source,
+        }
+    }
+
+    fn values(&mut self) -> Option<Result<Vec<f32>>> {
+        match &mut self.source {
+            Source::Threads(ordered) => ordered.next(),
+            Source::Caller(worker) => {
+                let samples = samples_of(&self.order, self.next, self.recipe.config.batch_size);
+                (!samples.is_empty())
+                    .then(|| self.recipe.batch(worker, self.epoch, samples, &|| false))
+            }
+            Source::Failed(_) => match std::mem::replace(&mut self.source, Source::Finished) {
+                Source::Failed(error) => Some(Err(error)),
+                _ => None,
+            },
+            Source::Finished => None,
+        }
+    }
+
+    /// The tensors are made in the consumer's thread: a device may belong to it.
+    fn assemble(&self, values: Vec<f32>) -> Result<Batch> {
+        let config = &self.recipe.config;
+        let indices = samples_of(&self.order, self.next, config.batch_size).to_vec();
+        let side = config.transform.size() as usize;
+        let labels: Vec<u32> = indices
+            .iter()
+            .map(|&sample| self.recipe.samples[sample].label)
+            .collect();
+        Ok(Batch {
+            images: Tensor::from_vec(values, (indices.len(), 3, side, side), &config.device)?,
+            labels: Tensor::from_vec(labels, indices.len(), &config.device)?,
+            indices,
+        })
+    }
+}
+
+impl Iterator for Epoch {
+    type Item = Result<Batch>;
+
+    fn next(&mut self) -> Option<Result<Batch>> {
+        let batch = self
+            .values()
+            .map(|values| values.and_then(|values| self.assemble(values)));
+        self.next += 1;
+        if !matches!(batch, Some(Ok(_))) {
+            self.source = Source::Finished;
+        }
+        batch
+    }
+}
+
+impl fmt::Debug for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Epoch")
+            .field("epoch", &self.epoch)
+            .field("next", &self.next)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The samples of a batch; none when there is no such batch.
+fn samples_of(order: &[usize], batch: usize, batch_size: usize) -> &[usize] {
+    order.chunks(batch_size).nth(batch).unwrap_or_default()
+}

@@ -1,0 +1,145 @@
+//! The geometry of one sample: which part of the picture lands where.
+
+/// A rectangle of pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Region {
+    /// Rows above it.
+    pub top: u32,
+    /// Columns left of it.
+    pub left: u32,
+    /// Its rows.
+    pub height: u32,
+    /// Its columns.
+    pub width: u32,
+}
+
+/// Cut out `region`, resize it to `resized`, keep `window` of that, and lay it on a black square.
+///
+/// One description for both pipelines, so that a centre crop costs only the pixels that it keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// The part of the picture that takes part; no pixel outside of it does.
+    pub region: Region,
+    /// (width, height) that the region is resized to.
+    pub resized: (u32, u32),
+    /// The part of the resized picture that is kept.
+    pub window: Region,
+    /// (left, top) of the window on the square.
+    pub at: (u32, u32),
+    /// Height and width of the square.
+    pub size: u32,
+    /// Whether left and right are swapped at the end.
+    pub flip: bool,
+}
+
+impl Plan {
+    /// `resized_crop` of torchvision: `region` resized to a square of `size`, perhaps flipped.
+    pub fn resized_crop(region: Region, size: u32, flip: bool) -> Self {
+        let window = Region {
+            top: 0,
+            left: 0,
+            height: size,
+            width: size,
+        };
+        Self {
+            region,
+            resized: (size, size),
+            window,
+            at: (0, 0),
+            size,
+            flip,
+        }
+    }
+
+    /// `Resize(resize)` and `CenterCrop(size)` of torchvision, for a picture of `width` × `height`.
+    ///
+    /// A side shorter than `size` is padded with black, before normalisation.
+    pub fn center_crop(width: u32, height: u32, resize: u32, size: u32) -> Self {
+        let region = Region {
+            top: 0,
+            left: 0,
+            height,
+            width,
+        };
+        let resized = resized_size(width, height, resize);
+        let (left, width, pad_left) = center(resized.0, size);
+        let (top, height, pad_top) = center(resized.1, size);
+        let window = Region {
+            top,
+            left,
+            height,
+            width,
+        };
+        Self {
+            region,
+            resized,
+            window,
+            at: (pad_left, pad_top),
+            size,
+            flip: false,
+        }
+    }
+}
+
+/// (width, height) after `Resize(short)`: the shorter side becomes `short`, the longer short · long / short side,
+/// rounded down (`_compute_resized_output_size` of torchvision).
+pub fn resized_size(width: u32, height: u32, short: u32) -> (u32, u32) {
+    let long = |long: u32, side: u32| {
+        u32::try_from(u64::from(short) * u64::from(long) / u64::from(side.max(1)))
+            .unwrap_or(u32::MAX)
+    };
+    if width <= height {
+        (short, long(height, width))
+    } else {
+        (long(width, height), short)
+    }
+}
+
+/// Along one axis: (first kept, number kept, padding before) of a centre crop of `size` from `length`.
+fn center(length: u32, size: u32) -> (u32, u32, u32) {
+    if length < size {
+        return (0, length, (size - length) / 2);
+    }
+    (
+        (f64::from(length - size) / 2.0).round_ties_even() as u32,
+        size,
+        0,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_long_side_is_rounded_down() {
+        assert_eq!(resized_size(500, 375, 256), (341, 256));
+        assert_eq!(resized_size(375, 500, 256), (256, 341));
+        assert_eq!(resized_size(256, 300, 256), (256, 300));
+        assert_eq!(resized_size(1, 40, 256), (256, 10_240));
+        assert_eq!(resized_size(1, 178_956_970, 256), (256, u32::MAX));
+    }
+
+    #[test]
+    fn offsets_round_half_to_even_and_short_sides_are_padded() {
+        for (difference, offset) in [
+            (0, 0),
+            (1, 0),
+            (2, 1),
+            (3, 2),
+            (5, 2),
+            (7, 4),
+            (117, 58),
+            (119, 60),
+        ] {
+            assert_eq!(
+                center(224 + difference, 224),
+                (offset, 224, 0),
+                "{difference}"
+            );
+        }
+        assert_eq!(center(223, 224), (0, 223, 0));
+        assert_eq!(center(221, 224), (0, 221, 1));
+        assert_eq!(center(1, 224), (0, 1, 111));
+    }
+}

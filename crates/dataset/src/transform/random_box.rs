@@ -1,0 +1,152 @@
+//! The random box of `RandomResizedCrop`, with torchvision's scale (0.08, 1) and ratio (3/4, 4/3).
+
+use rand::Rng;
+
+use super::Region;
+use crate::random;
+
+/// The least and the largest share of the picture's area.
+const SCALE: (f64, f64) = (0.08, 1.0);
+/// The least and the largest ratio of width to height.
+const RATIO: (f64, f64) = (3.0 / 4.0, 4.0 / 3.0);
+
+/// Draws a box within a picture of `width` × `height`.
+///
+/// Up to ten times: area = U(0.08, 1) · W · H and ratio = exp(U(ln 3/4, ln 4/3)), so w = √(area · ratio) and
+/// h = √(area / ratio), rounded half to even; the first that fits is placed uniformly. If none fits, the largest
+/// box of an allowed ratio in the middle. As `RandomResizedCrop.get_params` of torchvision.
+///
+/// A box has at least one pixel if the picture has.
+pub fn random_resized_crop(width: u32, height: u32, rng: &mut impl Rng) -> Region {
+    let area = f64::from(width) * f64::from(height);
+    for _ in 0..10 {
+        let target = area * random::between(rng, SCALE.0, SCALE.1);
+        let ratio = random::between(rng, RATIO.0.ln(), RATIO.1.ln()).exp();
+        let w = (target * ratio).sqrt().round_ties_even();
+        let h = (target / ratio).sqrt().round_ties_even();
+        if w < 1.0 || w > f64::from(width) || h < 1.0 || h > f64::from(height) {
+            continue;
+        }
+        let (w, h) = (w as u32, h as u32);
+        let top = random::below(rng, height - h + 1);
+        let left = random::below(rng, width - w + 1);
+        return Region {
+            top,
+            left,
+            height: h,
+            width: w,
+        };
+    }
+    largest(width, height)
+}
+
+fn largest(width: u32, height: u32) -> Region {
+    let ratio = f64::from(width) / f64::from(height);
+    let (w, h) = if ratio < RATIO.0 {
+        (width, (f64::from(width) / RATIO.0).round_ties_even() as u32)
+    } else if ratio > RATIO.1 {
+        (
+            (f64::from(height) * RATIO.1).round_ties_even() as u32,
+            height,
+        )
+    } else {
+        (width, height)
+    };
+    Region {
+        top: (height - h) / 2,
+        left: (width - w) / 2,
+        height: h,
+        width: w,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::{Domain, stream};
+
+    /// Every side from 1 to 40, and some large and thin ones.
+    fn sizes() -> impl Iterator<Item = (u32, u32)> {
+        let small = (1..=40).flat_map(|w| (1..=40).map(move |h| (w, h)));
+        small.chain([
+            (1, 65_535),
+            (65_535, 1),
+            (4_000, 3),
+            (500, 375),
+            (65_535, 65_535),
+        ])
+    }
+
+    #[test]
+    fn boxes_lie_within_the_picture() {
+        for (w, h) in sizes() {
+            for index in 0..20 {
+                let region =
+                    random_resized_crop(w, h, &mut stream(Domain::Augment, 7, u64::from(w), index));
+                assert!(
+                    region.width >= 1 && region.height >= 1,
+                    "{region:?} in {w} × {h}"
+                );
+                assert!(
+                    region.left + region.width <= w && region.top + region.height <= h,
+                    "{region:?} in {w} × {h}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn boxes_keep_to_area_and_ratio() {
+        for (w, h) in [(500, 375), (375, 500), (1000, 1000)] {
+            let (mut first, mut last) = (false, false);
+            for index in 0..4000 {
+                let b = random_resized_crop(w, h, &mut stream(Domain::Augment, 3, 0, index));
+                let share = f64::from(b.width * b.height) / f64::from(w * h);
+                let ratio = f64::from(b.width) / f64::from(b.height);
+                // Rounding both sides by half a pixel moves the area and the ratio a little.
+                assert!(
+                    (0.078..=1.0).contains(&share) && (0.74..=1.35).contains(&ratio),
+                    "{b:?}"
+                );
+                first |= b.left == 0;
+                last |= b.left + b.width == w;
+            }
+            assert!(first && last, "both edges can be reached");
+        }
+    }
+
+    #[test]
+    fn the_fallback_is_the_largest_box_in_the_middle() {
+        assert_eq!(
+            largest(3000, 200),
+            Region {
+                top: 0,
+                left: 1366,
+                height: 200,
+                width: 267
+            }
+        );
+        assert_eq!(
+            largest(30, 200),
+            Region {
+                top: 80,
+                left: 0,
+                height: 40,
+                width: 30
+            }
+        );
+        assert_eq!(
+            largest(20, 20),
+            Region {
+                top: 0,
+                left: 0,
+                height: 20,
+                width: 20
+            }
+        );
+        assert_eq!(
+            random_resized_crop(3000, 200, &mut stream(Domain::Augment, 0, 0, 0)),
+            largest(3000, 200)
+        );
+    }
+}
