@@ -67,8 +67,8 @@ pub enum Command {
 #[derive(Debug, Args)]
 #[command(after_help = TRAIN_EXAMPLES)]
 pub struct TrainArgs {
-    /// Folder of pictures: DIR/{train,val|valid|validation}/CLASS/... [default: data/hymenoptera_data
-    /// when it was fetched, else the built-in sample]
+    /// Folder of pictures, DIR/{train,val|valid|validation}/CLASS/..., or `sample` for the built-in
+    /// drawings [default: data/hymenoptera_data when it was fetched, else the sample]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
 
@@ -203,8 +203,8 @@ pub struct EvaluateArgs {
     /// A model.safetensors, or the run directory that holds it
     pub model: PathBuf,
 
-    /// Folder of pictures: DIR/SPLIT/CLASS/... [default: the folder that the run trained on, else
-    /// data/hymenoptera_data when it was fetched, else the built-in sample]
+    /// Folder of pictures, DIR/SPLIT/CLASS/..., or `sample` [default: the folder that the run trained
+    /// on, else data/hymenoptera_data when it was fetched, else the built-in sample]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
 
@@ -266,8 +266,8 @@ pub struct PredictArgs {
 /// `waggle show`.
 #[derive(Debug, Args)]
 pub struct ShowArgs {
-    /// Folder of pictures: DIR/train/CLASS/... [default: data/hymenoptera_data when it was fetched, else
-    /// the built-in sample]
+    /// Folder of pictures, DIR/train/CLASS/..., or `sample` [default: data/hymenoptera_data when it was
+    /// fetched, else the built-in sample]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
 

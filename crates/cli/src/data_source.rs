@@ -25,8 +25,16 @@ pub enum Source {
 
 impl Source {
     /// `given`, else the photographs when they are there, else the sample.
+    ///
+    /// The places of the photographs and of the sample are known by name, and so is the word `sample` where
+    /// no folder is called so: what is the default without photographs can be had with them.
     pub fn choose(given: Option<&Path>) -> Self {
+        let is = |path: &Path, name: &str| path == Path::new(name);
         match given {
+            Some(path) if is(path, SAMPLE) || (is(path, "sample") && !path.is_dir()) => {
+                Self::Sample
+            }
+            Some(path) if is(path, PHOTOGRAPHS) => Self::Photographs,
             Some(path) => Self::Given(path.to_path_buf()),
             None if Path::new(PHOTOGRAPHS).is_dir() => Self::Photographs,
             None => Self::Sample,
@@ -63,9 +71,9 @@ impl Source {
     fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Given(_) => None,
-            Self::Photographs => Some(
-                "Your own pictures: --data DIR. The drawn sample: --data data/sample, once drawn.",
-            ),
+            Self::Photographs => {
+                Some("Your own pictures: --data DIR. The drawn sample: --data sample.")
+            }
             Self::Sample => Some(
                 "The photographs of ants and bees: cargo xtask fetch-data. Your own: --data DIR.",
             ),
@@ -131,10 +139,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_that_is_named_is_taken() {
-        assert_eq!(
-            Source::choose(Some(Path::new("x"))),
-            Source::Given(PathBuf::from("x"))
-        );
+    fn a_folder_that_is_named_is_taken_and_the_sample_has_a_name() {
+        let choose = |path: &str| Source::choose(Some(Path::new(path)));
+        assert_eq!(choose("x"), Source::Given(PathBuf::from("x")));
+        assert_eq!(choose("sample"), Source::Sample);
+        assert_eq!(choose("data/sample/"), Source::Sample);
+        assert_eq!(choose("data/hymenoptera_data"), Source::Photographs);
     }
 }

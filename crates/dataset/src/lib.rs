@@ -6,6 +6,7 @@ mod error;
 pub mod image_folder;
 mod loader;
 mod random;
+pub mod sample;
 pub mod transform;
 mod verify;
 

@@ -30,9 +30,9 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     super::start_threads(&args.machine)?;
     let device = device::open(args.machine.device)?.device;
     let model = Model::open(&args.model, &device)?;
-    let root = match &args.data {
-        Some(root) => root.clone(),
-        None => data_of_run(&model.path)?.map_or_else(|| Source::choose(None).root(), Ok)?,
+    let root = match (&args.data, data_of_run(&model.path)) {
+        (None, Some(root)) => root?,
+        (given, _) => Source::choose(given.as_deref()).root()?,
     };
     let folder = open(&root, &args.split, model.classes())?;
     let config = LoaderConfig {
@@ -73,19 +73,19 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// The data folder of the run that wrote the model, when its configuration lies beside it.
-fn data_of_run(model: &Path) -> anyhow::Result<Option<PathBuf>> {
+fn data_of_run(model: &Path) -> Option<anyhow::Result<PathBuf>> {
     let file = model.with_file_name(Config::FILE);
-    if !file.is_file() {
-        return Ok(None);
-    }
-    let root = PathBuf::from(Config::read(&file)?.data.root);
-    if !root.is_dir() {
+    let root = |config: Config| {
+        let root = PathBuf::from(config.data.root);
+        if root.is_dir() {
+            return Ok(root);
+        }
         bail!(
             "the pictures that this model was trained on are no longer at `{}`; say where they are with --data DIR",
             root.display()
-        );
-    }
-    Ok(Some(root))
+        )
+    };
+    file.is_file().then(|| Config::read(&file).and_then(root))
 }
 
 /// Lists the pictures of a split, labelled as the model labels them.

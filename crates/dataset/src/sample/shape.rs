@@ -1,0 +1,236 @@
+//! Shapes as signed distances: how far a point is from the outline, negative inside.
+//!
+//! A distance is all that anti-aliasing, soft shadows and shading need. Those of ellipses and blades are first-order
+//! approximations (value divided by the length of its gradient), exact at the outline.
+
+use super::plane::{Point, at};
+
+/// Half the width of a [`Shape::Blade`] along it: from 0 at its start to 1 at its end, at most about 1.
+pub(super) type Profile = fn(f32) -> f32;
+
+/// An outline.
+#[derive(Clone, Debug)]
+pub(super) enum Shape {
+    /// The axis is the unit direction of the first radius.
+    Ellipse {
+        centre: Point,
+        axis: Point,
+        radii: Point,
+    },
+    /// A line of many points with round ends, that thins out from radius `first` to `last`.
+    Limb {
+        points: Vec<Point>,
+        first: f32,
+        last: f32,
+    },
+    /// Symmetric about the line from `start` to `end`: leaves, wings, bodies.
+    Blade {
+        start: Point,
+        end: Point,
+        width: f32,
+        profile: Profile,
+    },
+    /// Any outline of straight lines.
+    Polygon(Vec<Point>),
+}
+
+pub(super) fn disc(centre: Point, radius: f32) -> Shape {
+    ellipse(centre, radius, radius)
+}
+
+pub(super) fn ellipse(centre: Point, rx: f32, ry: f32) -> Shape {
+    Shape::Ellipse {
+        centre,
+        axis: at(1.0, 0.0),
+        radii: at(rx, ry),
+    }
+}
+
+pub(super) fn limb(points: &[Point], first: f32, last: f32) -> Shape {
+    Shape::Limb {
+        points: points.to_vec(),
+        first,
+        last,
+    }
+}
+
+pub(super) fn blade(start: Point, end: Point, width: f32, profile: Profile) -> Shape {
+    Shape::Blade {
+        start,
+        end,
+        width,
+        profile,
+    }
+}
+
+/// Profiles of blades.
+pub(super) mod profile {
+    /// An ellipse.
+    pub fn oval(t: f32) -> f32 {
+        (4.0 * t * (1.0 - t)).max(0.0).sqrt()
+    }
+
+    /// Blunt at the start, widest at two fifths, pointed at the end.
+    pub fn drop(t: f32) -> f32 {
+        1.35 * (t * (1.0 - t) * (1.6 - t)).max(0.0).sqrt() * (1.2 - 0.35 * t)
+    }
+
+    /// Narrow at the start, round and wide at the end.
+    pub fn paddle(t: f32) -> f32 {
+        drop(1.0 - t)
+    }
+
+    /// Pointed at both ends.
+    pub fn leaf(t: f32) -> f32 {
+        4.0 * t * (1.0 - t)
+    }
+}
+
+impl Shape {
+    /// Whether outside the shape [`Shape::distance`] is never more than the true distance.
+    pub fn is_exact(&self) -> bool {
+        matches!(self, Self::Limb { .. } | Self::Polygon(_))
+    }
+
+    pub fn distance(&self, p: Point) -> f32 {
+        match self {
+            Self::Ellipse {
+                centre,
+                axis,
+                radii,
+            } => {
+                let d = p - *centre;
+                let d = at(d.dot(*axis), d.dot(axis.across()));
+                let (u, v) = (d.x / radii.x, d.y / radii.y);
+                let value = at(u, v).length();
+                let slope = at(u / radii.x, v / radii.y).length();
+                if slope < 1e-6 {
+                    -radii.x.min(radii.y)
+                } else {
+                    value * (value - 1.0) / slope
+                }
+            }
+            Self::Limb {
+                points,
+                first,
+                last,
+            } => {
+                let pieces = points.len().saturating_sub(1).max(1) as f32;
+                let mut nearest = f32::INFINITY;
+                for (i, ends) in points.windows(2).enumerate() {
+                    let along = ends[1] - ends[0];
+                    let t =
+                        ((p - ends[0]).dot(along) / along.dot(along).max(1e-12)).clamp(0.0, 1.0);
+                    let radius = first + (last - first) * ((i as f32 + t) / pieces);
+                    nearest = nearest.min((p - ends[0] - along * t).length() - radius);
+                }
+                nearest
+            }
+            Self::Blade {
+                start,
+                end,
+                width,
+                profile,
+            } => {
+                let along = *end - *start;
+                let length = along.length();
+                let (d, axis) = (p - *start, along * (1.0 / length));
+                let (u, v) = (d.dot(axis), d.dot(axis.across()).abs());
+                let t = (u / length).clamp(0.0, 1.0);
+                let beyond = (u - t * length).abs();
+                let half = width * profile(t);
+                if beyond > 0.0 {
+                    return at(beyond, (v - half).max(0.0)).length();
+                }
+                let step = 0.02;
+                let (before, after) = ((t - step).max(0.0), (t + step).min(1.0));
+                let slope =
+                    width * (profile(after) - profile(before)) / ((after - before) * length);
+                (v - half) / (1.0 + slope * slope).sqrt()
+            }
+            Self::Polygon(points) => {
+                let mut nearest = f32::INFINITY;
+                let mut inside = false;
+                for (i, &a) in points.iter().enumerate() {
+                    let b = points[(i + 1) % points.len()];
+                    let along = b - a;
+                    let t = ((p - a).dot(along) / along.dot(along).max(1e-12)).clamp(0.0, 1.0);
+                    nearest = nearest.min((p - a - along * t).length());
+                    if (a.y > p.y) != (b.y > p.y) && p.x < a.x + (p.y - a.y) / (b.y - a.y) * along.x
+                    {
+                        inside = !inside;
+                    }
+                }
+                if inside { -nearest } else { nearest }
+            }
+        }
+    }
+
+    /// A box around the shape: its least and greatest coordinates.
+    pub fn bounds(&self) -> (Point, Point) {
+        let (points, margin): (&[Point], f32) = match self {
+            Self::Ellipse { centre, radii, .. } => (&[*centre], radii.x.max(radii.y)),
+            Self::Limb {
+                points,
+                first,
+                last,
+            } => (points, first.max(*last)),
+            Self::Blade {
+                start, end, width, ..
+            } => (&[*start, *end], width * 1.2),
+            Self::Polygon(points) => (points, 0.0),
+        };
+        let (mut low, mut high) = (
+            at(f32::INFINITY, f32::INFINITY),
+            at(f32::NEG_INFINITY, f32::NEG_INFINITY),
+        );
+        for p in points {
+            low = at(low.x.min(p.x - margin), low.y.min(p.y - margin));
+            high = at(high.x.max(p.x + margin), high.y.max(p.y + margin));
+        }
+        (low, high)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outlines_are_where_the_shapes_say() {
+        let shapes = [
+            (disc(at(1.0, 2.0), 3.0), at(4.0, 2.0), at(1.0, 0.0)),
+            (
+                ellipse(at(0.0, 0.0), 2.0, 1.0),
+                at(0.0, -1.0),
+                at(0.0, -1.0),
+            ),
+            (
+                limb(&[at(0.0, 0.0), at(4.0, 0.0)], 1.0, 0.5),
+                at(4.5, 0.0),
+                at(1.0, 0.0),
+            ),
+            (
+                blade(at(0.0, 0.0), at(4.0, 0.0), 1.0, profile::oval),
+                at(2.0, 1.0),
+                at(0.0, 1.0),
+            ),
+            (
+                Shape::Polygon(vec![at(0.0, 0.0), at(2.0, 0.0), at(2.0, 2.0), at(0.0, 2.0)]),
+                at(2.0, 1.0),
+                at(1.0, 0.0),
+            ),
+        ];
+        for (shape, edge, outwards) in shapes {
+            for step in [-0.1f32, 0.0, 0.1] {
+                let distance = shape.distance(edge + outwards * step);
+                assert!(
+                    (distance - step).abs() < 0.02,
+                    "{shape:?}: {distance} for {step}"
+                );
+            }
+            let (low, high) = shape.bounds();
+            assert!(low.x <= edge.x && edge.x <= high.x && low.y <= edge.y && edge.y <= high.y);
+        }
+    }
+}

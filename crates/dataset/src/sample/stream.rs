@@ -1,0 +1,62 @@
+//! Seeded choices: one independent stream of numbers for every picture.
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+/// A stream of random numbers.
+pub(super) struct Stream(ChaCha8Rng);
+
+impl Stream {
+    /// The stream of picture `index` of `class` in `split`.
+    pub fn new(seed: u64, split: &str, class: &str, index: u64) -> Self {
+        let parts = [seed, fnv(split), fnv(class), index];
+        let mut key = [0; 32];
+        for (bytes, part) in key.chunks_exact_mut(8).zip(parts) {
+            bytes.copy_from_slice(&part.to_le_bytes());
+        }
+        Self(ChaCha8Rng::from_seed(key))
+    }
+
+    pub fn bits(&mut self) -> u32 {
+        self.0.next_u32()
+    }
+
+    /// Uniform in [0, 1), in steps of 2⁻²⁴.
+    pub fn unit(&mut self) -> f32 {
+        (self.bits() >> 8) as f32 / (1 << 24) as f32
+    }
+
+    pub fn between(&mut self, low: f32, high: f32) -> f32 {
+        low + (high - low) * self.unit()
+    }
+
+    /// Around `middle`, at most `spread` away, near it more often than far.
+    pub fn around(&mut self, middle: f32, spread: f32) -> f32 {
+        middle + spread * (self.unit() + self.unit() - 1.0)
+    }
+
+    /// A whole number from `low` to `high`, both included.
+    pub fn count(&mut self, low: usize, high: usize) -> usize {
+        low + ((u64::from(self.bits()) * (high - low + 1) as u64) >> 32) as usize
+    }
+
+    pub fn chance(&mut self, probability: f32) -> bool {
+        self.unit() < probability
+    }
+
+    /// −1 or 1.
+    pub fn sign(&mut self) -> f32 {
+        if self.chance(0.5) { -1.0 } else { 1.0 }
+    }
+
+    pub fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[self.count(0, choices.len() - 1)]
+    }
+}
+
+/// The 64-bit FNV-1a sum of `text`.
+fn fnv(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |sum, byte| {
+        (sum ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}

@@ -1,0 +1,247 @@
+//! The network against PyTorch: logits, losses, every gradient, six SGD steps.
+//!
+//! The values were written by torchvision's own classes on a narrow VGG. `WAGGLE_GOLDEN` names another folder of
+//! such files; pattern, widths, classes and picture sizes are what that folder says.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use candle_core::{D, DType, Device, Tensor, Var};
+use candle_nn::VarBuilder;
+use serde_json::Value;
+use vgg::config::Unit;
+use vgg::{Mode, Vgg, VggConfig};
+
+type Tensors = BTreeMap<String, Tensor>;
+
+struct Golden {
+    json: Value,
+    tensors: Tensors,
+    config: VggConfig,
+}
+
+impl Golden {
+    fn read() -> Self {
+        let own = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+        let folder = std::env::var_os("WAGGLE_GOLDEN").map_or(own, PathBuf::from);
+        let json = std::fs::read(folder.join("vgg_narrow.json")).expect("the golden json");
+        let json: Value = serde_json::from_slice(&json).expect("json");
+        let path = folder.join("vgg_narrow.safetensors");
+        let tensors = candle_core::safetensors::load(path, &Device::Cpu).expect("golden tensors");
+        let units = json["cfg"].as_array().expect("cfg").iter();
+        let features = units.map(|unit| match unit.as_u64() {
+            Some(width) => Unit::Conv(width as usize),
+            None => Unit::Pool,
+        });
+        let config = VggConfig {
+            architecture: "narrow".into(),
+            features: features.collect(),
+            avgpool: 7,
+            hidden: json["hidden"].as_u64().expect("hidden") as usize,
+            classes: json["classes"].as_u64().expect("classes") as usize,
+            input_size: 64,
+        };
+        Self {
+            json,
+            tensors: tensors.into_iter().collect(),
+            config,
+        }
+    }
+
+    /// The tensors under a prefix, without it.
+    fn under(&self, prefix: &str) -> Tensors {
+        let entries = self.tensors.iter();
+        entries
+            .filter_map(|(name, tensor)| Some((name.strip_prefix(prefix)?.into(), tensor.clone())))
+            .collect()
+    }
+
+    fn pictures(&self, name: &str) -> Tensor {
+        let pixels = self.tensors[name].to_dtype(DType::F32).expect("pixels");
+        ((pixels / 127.5).expect("scaled") - 1.0).expect("shifted")
+    }
+
+    fn sizes(&self) -> Vec<String> {
+        let sizes: Vec<_> = self.under("pixels").into_keys().collect();
+        assert!(!sizes.is_empty(), "the golden file has no pictures");
+        sizes
+    }
+}
+
+/// Parameters as variables, those of `trainable` prefixes tracked, and the network on them.
+fn network(golden: &Golden, trainable: &[&str]) -> (Vgg, BTreeMap<String, Var>) {
+    let mut vars = BTreeMap::new();
+    let mut tensors = std::collections::HashMap::new();
+    for (name, tensor) in golden.under("init.") {
+        let var = Var::from_tensor(&tensor.copy().expect("copy")).expect("variable");
+        if trainable.iter().any(|prefix| name.starts_with(prefix)) {
+            tensors.insert(name.clone(), var.as_tensor().clone());
+            vars.insert(name, var);
+        } else {
+            tensors.insert(name, var.as_tensor().detach());
+        }
+    }
+    let vb = VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu);
+    (
+        Vgg::new(&golden.config, vb).expect("the narrow network"),
+        vars,
+    )
+}
+
+fn cross_entropy(logits: &Tensor, labels: &Tensor) -> Tensor {
+    let log = candle_nn::ops::log_softmax(logits, D::Minus1).expect("log softmax");
+    candle_nn::loss::nll(&log, labels).expect("loss")
+}
+
+fn labels(tensor: &Tensor, n: usize) -> Tensor {
+    let all = tensor.to_dtype(DType::U32).expect("labels");
+    all.narrow(0, 0, n).expect("enough labels")
+}
+
+fn values(tensor: &Tensor) -> Vec<f32> {
+    let flat = tensor.flatten_all().expect("flat");
+    flat.to_vec1().expect("f32")
+}
+
+fn largest_difference(a: &Tensor, b: &Tensor) -> f32 {
+    assert_eq!(a.dims(), b.dims());
+    let pairs = values(a).into_iter().zip(values(b));
+    pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+fn largest(tensor: &Tensor) -> f32 {
+    values(tensor)
+        .into_iter()
+        .fold(0.0, |most, value| most.max(value.abs()))
+}
+
+#[test]
+fn golden_parameters_have_torchvisions_names_and_shapes() {
+    let golden = Golden::read();
+    let ours = golden.config.parameters().expect("the narrow network");
+    let ours: BTreeMap<_, _> = ours.into_iter().collect();
+    let theirs = golden.under("init.").into_iter();
+    let theirs: BTreeMap<_, _> = theirs.map(|(name, t)| (name, t.dims().to_vec())).collect();
+    assert_eq!(ours, theirs);
+}
+
+#[test]
+fn golden_logits_losses_and_gradients() {
+    let golden = Golden::read();
+    let (network, vars) = network(&golden, &[""]);
+    for size in golden.sizes() {
+        let x = golden.pictures(&format!("pixels{size}"));
+        let n = x.dim(0).expect("pictures");
+        let logits = network.forward(&x, Mode::Eval).expect("forward");
+        let off = largest_difference(&logits, &golden.tensors[&format!("logits{size}")]);
+        assert!(off <= 1e-5, "logits at {size}: {off}");
+
+        let loss = cross_entropy(&logits, &labels(&golden.tensors["labels"], n));
+        let expected = values(&golden.tensors[&format!("loss{size}")])[0];
+        let loss_value = loss.to_scalar::<f32>().expect("a number");
+        assert!(
+            (loss_value - expected).abs() <= 1e-5,
+            "loss at {size}: {loss_value}"
+        );
+
+        let gradients = loss.backward().expect("backward");
+        let expected = golden.under(&format!("grad{size}."));
+        assert!(!expected.is_empty(), "no gradients at {size}");
+        for (name, expected) in expected {
+            let ours = gradients.get(&vars[&name]).expect("a gradient");
+            let off = largest_difference(ours, &expected) / largest(&expected);
+            assert!(off <= 1e-4, "gradient of {name} at {size}: {off}");
+        }
+    }
+}
+
+#[test]
+fn golden_layer_ranges_make_the_whole() {
+    let golden = Golden::read();
+    let (network, _) = network(&golden, &[]);
+    let x = golden.pictures(&format!("pixels{}", golden.sizes()[0]));
+    let all = network.layer_names().len();
+    let whole = values(&network.forward(&x, Mode::Eval).expect("forward"));
+    for split in 0..=all {
+        let first = network
+            .forward_layers(&x, 0..split, Mode::Eval)
+            .expect("first part");
+        let second = network
+            .forward_layers(&first, split..all, Mode::Eval)
+            .expect("second part");
+        assert_eq!(values(&second), whole, "split at {split}");
+    }
+}
+
+/// Learning rate of a parameter in the golden file's groups.
+fn rate(json: &Value, name: &str) -> f64 {
+    let group = match name {
+        name if name.starts_with("features") => 0,
+        name if name.starts_with("classifier.6") => 2,
+        _ => 1,
+    };
+    json["group_lrs"][group].as_f64().expect("a rate")
+}
+
+fn golden_curve(recipe: &str, trainable: &[&str], nesterov: bool, decay: f64) {
+    let golden = Golden::read();
+    let (network, vars) = network(&golden, trainable);
+    let momentum = golden.json["momentum"].as_f64().expect("momentum");
+    let head_only = golden.json["head_only_lr"].as_f64().expect("a rate");
+    let mut velocity = Tensors::new();
+    let losses = golden.json["losses"][recipe].as_array().expect("losses");
+    for (step, expected) in losses.iter().enumerate() {
+        let x = golden.pictures(&format!("batch{step}.pixels"));
+        let y = &golden.tensors[&format!("batch{step}.y")];
+        let y = labels(y, y.dim(0).expect("labels"));
+        let loss = cross_entropy(&network.forward(&x, Mode::Eval).expect("forward"), &y);
+        let off = f64::from(loss.to_scalar::<f32>().expect("a number"))
+            - expected.as_f64().expect("a loss");
+        assert!(off.abs() <= 1e-5, "{recipe}, step {step}: off by {off}");
+        let gradients = loss.backward().expect("backward");
+        for (name, var) in &vars {
+            let rate = if recipe == "head_only" {
+                head_only
+            } else {
+                rate(&golden.json, name)
+            };
+            let g = gradients.get(var).expect("a gradient").detach();
+            let g = (g + (var.as_tensor().detach() * decay).expect("decay")).expect("sum");
+            let v = match velocity.get(name) {
+                Some(v) => ((v * momentum).expect("product") + &g).expect("sum"),
+                None => g.clone(),
+            };
+            let d = if nesterov {
+                (g + (&v * momentum).expect("product")).expect("sum")
+            } else {
+                v.clone()
+            };
+            velocity.insert(name.clone(), v);
+            let next =
+                (var.as_tensor().detach() - (d * rate).expect("product")).expect("difference");
+            var.set(&next).expect("update");
+        }
+    }
+    let end = golden.under(&format!("{recipe}."));
+    assert!(!end.is_empty(), "no final weights of {recipe}");
+    for (name, expected) in end {
+        let off = largest_difference(vars[&name].as_tensor(), &expected);
+        assert!(off <= 1e-5, "{recipe}: {name} is off by {off}");
+    }
+}
+
+#[test]
+fn golden_grouped_sgd_momentum() {
+    golden_curve("grouped_sgd_momentum", &[""], false, 0.0);
+}
+
+#[test]
+fn golden_head_only() {
+    golden_curve("head_only", &["classifier.6"], false, 0.0);
+}
+
+#[test]
+fn golden_nesterov_weight_decay() {
+    let decay = Golden::read().json["weight_decay"].as_f64().expect("decay");
+    golden_curve("nesterov_weight_decay", &[""], true, decay);
+}
