@@ -1,0 +1,76 @@
+//! The ImageNet network looks at a picture, then gets a head for two classes of our own.
+//!
+//! `cargo run --release -p vgg --example forward_and_replace_head [WEIGHTS.safetensors]`
+//!
+//! WEIGHTS may have torchvision's or timm's names (VGG-16, with or without classifier). Without it, a narrow
+//! network from scratch stands in, so that the example needs no download.
+
+use std::path::{Path, PathBuf};
+
+use candle_core::{D, DType, Device, Tensor};
+use candle_nn::VarBuilder;
+use vgg::{Head, Metadata, Mode, Summary, Vgg, VggConfig};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let device = Device::Cpu;
+    let scratch = tempfile::tempdir()?;
+    let (path, config) = match std::env::args_os().nth(1) {
+        Some(path) => (PathBuf::from(path), VggConfig::vgg16(1000)),
+        None => narrow(scratch.path(), &device)?,
+    };
+    println!("{}", Summary::new(&config)?);
+
+    // As it was trained, with all its classes.
+    let loaded = vgg::load_pretrained(&path, &config, Head::Keep, 1234, &device)?;
+    let fresh = loaded.report.fresh_layers();
+    println!(
+        "{} tensors loaded, fresh: {fresh:?}",
+        loaded.report.loaded.len()
+    );
+    let network = build(&config, loaded.tensors, &device)?;
+    let side = config.input_size;
+    let ramp = Tensor::arange(0f32, (3 * side * side) as f32, &device)?;
+    let picture = (ramp / (3 * side * side) as f64)?.reshape((1, 3, side, side))?;
+    let logits = network.forward(&picture, Mode::Eval)?;
+    let probabilities = candle_nn::ops::softmax(&logits, D::Minus1)?;
+    let class = probabilities.argmax(D::Minus1)?.to_vec1::<u32>()?[0];
+    println!("{:?} logits, most likely class {class}", logits.dims());
+
+    // For two classes: the head is replaced, the rest stays as it was.
+    let ours = VggConfig {
+        classes: 2,
+        ..config
+    };
+    let loaded = vgg::load_pretrained(&path, &ours, Head::Fresh, 1234, &device)?;
+    println!("to train first: {:?}", loaded.report.fresh_layers());
+    let network = build(&ours, loaded.tensors, &device)?;
+    let logits = network.forward(&picture, Mode::Eval)?;
+    println!("{:?} logits: {:?}", logits.dims(), logits.to_vec2::<f32>()?);
+    Ok(())
+}
+
+fn build(
+    config: &VggConfig,
+    tensors: std::collections::BTreeMap<String, Tensor>,
+    device: &Device,
+) -> Result<Vgg, vgg::Error> {
+    let tensors = tensors.into_iter().collect();
+    Vgg::new(
+        config,
+        VarBuilder::from_tensors(tensors, DType::F32, device),
+    )
+}
+
+fn narrow(folder: &Path, device: &Device) -> Result<(PathBuf, VggConfig), vgg::Error> {
+    let config = VggConfig::slim_vgg16([8, 8, 16, 16, 16], 32, 7, 64, 10);
+    let path = folder.join("narrow.safetensors");
+    let metadata = Metadata {
+        config: config.clone(),
+        classes: (0..10).map(|class| format!("class {class}")).collect(),
+        mean: [0.485, 0.456, 0.406],
+        std: [0.229, 0.224, 0.225],
+    };
+    let tensors = vgg::init::from_scratch(&config, 1234, device)?;
+    vgg::save(&path, &tensors, &metadata)?;
+    Ok((path, config))
+}

@@ -1,0 +1,160 @@
+//! The network as a whole: against candle-transformers' VGG, dropout by key, sizes, NaN, gradients on demand.
+
+use std::collections::HashMap;
+
+use candle_core::{DType, Device, Tensor, Var};
+use candle_nn::{ModuleT, VarBuilder};
+use candle_transformers::models::vgg as theirs;
+use vgg::{Mode, Vgg, VggConfig};
+
+const CPU: Device = Device::Cpu;
+
+fn picture(side: usize, seed: usize) -> Tensor {
+    let values = (0..3 * side * side).map(|at| ((at * 7919 + seed) % 1000) as f32 / 500.0 - 1.0);
+    Tensor::from_vec(values.collect(), (1, 3, side, side), &CPU).expect("a picture")
+}
+
+fn values(tensor: &Tensor) -> Vec<f32> {
+    let flat = tensor.flatten_all().expect("flat");
+    flat.to_vec1().expect("f32")
+}
+
+fn narrow() -> (VggConfig, HashMap<String, Tensor>) {
+    let config = VggConfig::slim_vgg16([4, 4, 8, 8, 8], 16, 7, 64, 3);
+    let tensors = vgg::init::from_scratch(&config, 5, &CPU).expect("a narrow network");
+    (config, tensors.into_iter().collect())
+}
+
+fn build(config: &VggConfig, tensors: HashMap<String, Tensor>) -> Vgg {
+    Vgg::new(config, VarBuilder::from_tensors(tensors, DType::F32, &CPU)).expect("a network")
+}
+
+/// candle-transformers' VGG-16 is fixed at full width, takes one picture, and puts a ReLU on the logits.
+#[test]
+fn candle_transformers_agrees_up_to_its_final_relu() {
+    let config = VggConfig::vgg16(1000);
+    let tensors = vgg::init::from_scratch(&config, 5, &CPU).expect("a network");
+    // N(0, 0.01²) makes logits near 0; a larger head makes the comparison sharp.
+    let tensors: HashMap<_, _> = tensors
+        .into_iter()
+        .map(|(name, tensor)| match name.as_str() {
+            "classifier.6.weight" => (name, (tensor * 50.0).expect("scaled")),
+            _ => (name, tensor),
+        })
+        .collect();
+    let renamed = tensors.iter().map(|(name, tensor)| {
+        // They keep the classifier as timm does, as convolutions.
+        let tensor = match name.as_str() {
+            "classifier.0.weight" => tensor.reshape((4096, 512, 7, 7)),
+            "classifier.3.weight" => tensor.reshape((4096, 4096, 1, 1)),
+            _ => Ok(tensor.clone()),
+        };
+        (vgg::names::timm(name), tensor.expect("as a convolution"))
+    });
+    let vb = VarBuilder::from_tensors(renamed.collect(), DType::F32, &CPU);
+    let network = theirs::Vgg::new(vb, theirs::Models::Vgg16).expect("their network");
+    let x = picture(224, 3);
+    let expected = values(
+        &network
+            .forward_t(&x.squeeze(0).expect("one picture"), false)
+            .expect("their forward"),
+    );
+    let logits = build(&config, tensors)
+        .forward(&x, Mode::Eval)
+        .expect("our forward");
+    let ours: Vec<f32> = values(&logits)
+        .into_iter()
+        .map(|logit| logit.max(0.0))
+        .collect();
+    let largest = expected.iter().copied().fold(0f32, f32::max);
+    assert!(largest > 0.1, "the comparison says nothing: {largest}");
+    for (ours, expected) in ours.iter().zip(&expected) {
+        assert!(
+            (ours - expected).abs() <= 1e-4 * largest,
+            "{ours} {expected}"
+        );
+    }
+}
+
+#[test]
+fn a_batch_is_its_pictures_one_by_one() {
+    let (config, tensors) = narrow();
+    let network = build(&config, tensors);
+    let pictures: Vec<_> = (0..3).map(|seed| picture(64, seed)).collect();
+    let batch = Tensor::cat(&pictures, 0).expect("a batch");
+    let together = values(&network.forward(&batch, Mode::Eval).expect("forward"));
+    let alone = pictures
+        .iter()
+        .flat_map(|x| values(&network.forward(x, Mode::Eval).expect("forward")));
+    for (together, alone) in together.iter().zip(alone) {
+        assert!((together - alone).abs() < 1e-6);
+    }
+}
+
+#[test]
+fn every_size_from_the_smallest_on_works_and_smaller_ones_are_refused() {
+    let (config, tensors) = narrow();
+    let network = build(&config, tensors);
+    for side in [32, 33, 63, 97, 224] {
+        let logits = network
+            .forward(&picture(side, 0), Mode::Eval)
+            .expect("forward");
+        assert_eq!(logits.dims(), [1, 3]);
+    }
+    let error = network
+        .forward(&picture(31, 0), Mode::Eval)
+        .expect_err("too small");
+    assert!(error.to_string().contains("at least 32x32"), "{error}");
+}
+
+#[test]
+fn dropout_follows_seed_and_step() {
+    let (config, tensors) = narrow();
+    let network = build(&config, tensors);
+    let x = picture(64, 0);
+    let run = |seed, step| {
+        let mode = Mode::Train { seed, step };
+        values(&network.forward(&x, mode).expect("forward"))
+    };
+    assert_eq!(run(1, 1), run(1, 1));
+    assert_ne!(run(1, 1), run(1, 2));
+    assert_ne!(run(1, 1), run(2, 1));
+    assert_ne!(
+        run(1, 1),
+        values(&network.forward(&x, Mode::Eval).expect("forward"))
+    );
+}
+
+#[test]
+fn nan_in_is_nan_out() {
+    let (config, tensors) = narrow();
+    let network = build(&config, tensors);
+    let mut pixels = values(&picture(64, 0));
+    pixels[1234] = f32::NAN;
+    let x = Tensor::from_vec(pixels, (1, 3, 64, 64), &CPU).expect("a picture");
+    let logits = values(&network.forward(&x, Mode::Eval).expect("forward"));
+    assert!(logits.iter().all(|logit| logit.is_nan()), "{logits:?}");
+}
+
+#[test]
+fn gradients_are_computed_for_what_is_tracked_alone() {
+    let (config, mut tensors) = narrow();
+    let head = Var::from_tensor(&tensors["classifier.6.weight"]).expect("a variable");
+    tensors.insert("classifier.6.weight".into(), head.as_tensor().clone());
+    let conv = tensors["features.28.weight"].clone();
+    let network = build(&config, tensors);
+    let logits = network
+        .forward(&picture(64, 0), Mode::Eval)
+        .expect("forward");
+    let gradients = logits
+        .sqr()
+        .and_then(|l| l.sum_all())
+        .and_then(|l| l.backward());
+    let gradients = gradients.expect("backward");
+    assert!(gradients.get(&head).is_some());
+    assert!(gradients.get(&conv).is_none());
+    let before = network
+        .forward_layers(&picture(64, 0), 0..15, Mode::Eval)
+        .expect("trunk");
+    assert!(!before.track_op(), "the frozen trunk recorded a graph");
+}
