@@ -1,0 +1,67 @@
+//! Golden files, pictures and folders for the tests of this crate.
+
+#![allow(dead_code)] // each test file uses its own part
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use candle_core::{Device, Tensor};
+use dataset::Sample;
+use image::{Rgb, RgbImage};
+use tempfile::TempDir;
+
+/// A file of the golden folder; `WAGGLE_GOLDEN` names another folder with the same layout.
+pub fn golden(name: &str) -> PathBuf {
+    let own = || Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    std::env::var_os("WAGGLE_GOLDEN").map_or_else(own, PathBuf::from).join(name)
+}
+
+pub fn tensors(path: &Path) -> BTreeMap<String, Tensor> {
+    let read = candle_core::safetensors::load(path, &Device::Cpu);
+    read.unwrap_or_else(|error| panic!("{}: {error}", path.display())).into_iter().collect()
+}
+
+pub fn json(path: &Path) -> serde_json::Value {
+    let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    serde_json::from_str(&text).unwrap()
+}
+
+/// A picture from a tensor of bytes, (height, width, 3).
+pub fn picture(tensor: &Tensor) -> RgbImage {
+    let (height, width, channels) = tensor.dims3().unwrap();
+    assert_eq!(channels, 3);
+    let bytes = tensor.flatten_all().unwrap().to_vec1::<u8>().unwrap();
+    RgbImage::from_raw(width as u32, height as u32, bytes).unwrap()
+}
+
+/// Mean and largest absolute difference of two pictures of one size, in levels.
+pub fn difference(a: &RgbImage, b: &RgbImage) -> (f64, u8) {
+    assert_eq!(a.dimensions(), b.dimensions());
+    let pairs = a.as_raw().iter().zip(b.as_raw());
+    let differences: Vec<u8> = pairs.map(|(a, b)| a.abs_diff(*b)).collect();
+    let sum: f64 = differences.iter().map(|&d| f64::from(d)).sum();
+    (sum / differences.len() as f64, differences.into_iter().max().unwrap())
+}
+
+/// A picture that differs from every other in each corner.
+pub fn pattern(width: u32, height: u32, seed: u32) -> RgbImage {
+    RgbImage::from_fn(width, height, |x, y| {
+        let wave = |a: u32, b: u32| 127.0 + 120.0 * ((x * a + y * b + seed * 37) as f32 / 23.0).sin();
+        Rgb([wave(3, 1) as u8, wave(1, 2 + seed % 3) as u8, ((x * 5 + y * 3 + seed * 17) % 256) as u8])
+    })
+}
+
+/// A split with two classes; pictures of several sizes and formats.
+pub fn mixed_folder(pictures: u32) -> (TempDir, Vec<Sample>) {
+    let folder = TempDir::new().unwrap();
+    for index in 0..pictures {
+        let class = folder.path().join(if index % 3 == 0 { "ants" } else { "bees" });
+        fs::create_dir_all(&class).unwrap();
+        let extension = ["png", "jpg", "bmp", "webp", "ppm", "tif"][index as usize % 6];
+        let picture = pattern(40 + 7 * index % 60, 70 - 5 * index % 40, index);
+        picture.save(class.join(format!("{index:03}.{extension}"))).unwrap();
+    }
+    let samples = dataset::ImageFolder::scan(folder.path()).unwrap().samples().to_vec();
+    (folder, samples)
+}

@@ -1,0 +1,170 @@
+//! Decoding, transforms and the grid against values that Pillow and torchvision wrote.
+//!
+//! The files lie in `tests/golden`; the variable `WAGGLE_GOLDEN` names another folder with the same layout.
+
+mod common;
+
+use common::{difference, golden, json, picture, tensors};
+use dataset::contact_sheet::{Grid, make_grid};
+use dataset::transform::{Plan, Region, apply, random_resized_crop, resized_size};
+use dataset::{DecodeOptions, Normalize, Transform, decode};
+use image::{DynamicImage, RgbImage};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use serde_json::Value;
+
+/// Whether the content is coded with loss, so that decoders may round differently.
+fn is_lossy(bytes: &[u8]) -> bool {
+    let jpeg = bytes.starts_with(&[0xFF, 0xD8]);
+    jpeg || bytes.starts_with(b"RIFF") && bytes.windows(4).any(|chunk| chunk == b"VP8 ")
+}
+
+#[test]
+fn golden_decode() {
+    let expected = tensors(&golden("decode/expected.safetensors"));
+    assert!(!expected.is_empty());
+    let as_torchvision = DecodeOptions { ignore_exif: true, ..DecodeOptions::default() };
+    for (name, expected) in expected {
+        let path = golden("decode").join(&name);
+        let expected = picture(&expected);
+        let ours = decode(&path, &as_torchvision).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        let raw = image::load_from_memory(&bytes).unwrap();
+        if let DynamicImage::ImageLuma16(raw) = raw {
+            // Where we differ on purpose. Pillow's value shows that the sixteen bits are right.
+            for ((raw, pillow), ours) in raw.pixels().zip(expected.pixels()).zip(ours.pixels()) {
+                assert_eq!(pillow.0, [raw.0[0].min(255) as u8; 3], "{name}");
+                assert_eq!(ours.0, [(raw.0[0] / 256) as u8; 3], "{name}");
+            }
+            continue;
+        }
+        let (mean, largest) = difference(&ours, &expected);
+        println!("{name}: mean {mean:.4}, largest {largest}");
+        if is_lossy(&bytes) {
+            assert!(mean <= 0.6, "{name}: mean {mean}");
+        } else {
+            assert_eq!(ours, expected, "{name}: mean {mean}, largest {largest}");
+        }
+    }
+}
+
+fn number(value: &Value) -> u32 {
+    value.as_u64().and_then(|n| u32::try_from(n).ok()).unwrap_or_else(|| panic!("{value} is no size"))
+}
+
+/// Equal to Pillow, to the bit; a tolerance is not needed.
+fn assert_same(ours: &RgbImage, expected: &RgbImage, what: &str) {
+    let (mean, largest) = difference(ours, expected);
+    assert_eq!(ours, expected, "{what}: mean {mean}, largest {largest}");
+}
+
+fn eval(of: &RgbImage, size: u32) -> RgbImage {
+    let plan = Transform::eval(size).plan(of.width(), of.height(), &mut ChaCha8Rng::seed_from_u64(0));
+    apply(of, &plan).unwrap()
+}
+
+#[test]
+fn golden_transforms() {
+    let (values, facts) = (tensors(&golden("transforms.safetensors")), json(&golden("transforms.json")));
+    let synthetic = decode(golden("synthetic.png"), &DecodeOptions::default()).unwrap();
+    let (width, height) = synthetic.dimensions();
+    assert_eq!([width, height], [number(&facts["size_wh"][0]), number(&facts["size_wh"][1])]);
+
+    let expected = picture(&values["eval"]);
+    let size = expected.width();
+    let Transform::Eval { resize, .. } = Transform::eval(size) else { unreachable!() };
+    let resized = resized_size(width, height, resize);
+    assert_eq!([resized.0, resized.1], [number(&facts["resized_wh"][0]), number(&facts["resized_wh"][1])]);
+    assert_same(&eval(&synthetic, size), &expected, "eval");
+
+    let crops = facts["crops"].as_array().unwrap();
+    assert!(!crops.is_empty());
+    for (index, crop) in crops.iter().enumerate() {
+        let expected = picture(&values[&format!("crop{index}")]);
+        let ours = apply(&synthetic, &plan_of(crop, expected.width())).unwrap();
+        assert_same(&ours, &expected, &format!("crop{index}"));
+    }
+
+    let rgb = decode(golden("decode/rgb.png"), &DecodeOptions::default()).unwrap();
+    let expected = picture(&values["small_eval"]);
+    assert_same(&eval(&rgb, expected.width()), &expected, "small_eval");
+
+    let rows = &values["eval.normalized.first_rows"];
+    let mut ours = Vec::new();
+    Normalize::IMAGENET.append(&eval(&synthetic, size), &mut ours);
+    let (channels, height, width) = rows.dims3().unwrap();
+    let rows: Vec<Vec<Vec<f32>>> = rows.to_vec3().unwrap();
+    for c in 0..channels {
+        for y in 0..height {
+            let start = (c * size as usize + y) * size as usize;
+            assert_eq!(ours[start..start + width], rows[c][y], "channel {c}, row {y}");
+        }
+    }
+}
+
+fn plan_of(crop: &Value, size: u32) -> Plan {
+    let side = |name: &str| number(&crop[name]);
+    let region = Region { top: side("top"), left: side("left"), height: side("height"), width: side("width") };
+    Plan::resized_crop(region, size, crop["flip"].as_bool().unwrap())
+}
+
+#[test]
+fn golden_grid() {
+    let values = tensors(&golden("transforms.safetensors"));
+    let crops = json(&golden("transforms.json"))["crops"].as_array().unwrap().len();
+    let names = (0..crops).map(|index| format!("crop{index}")).chain(["eval".to_owned()]);
+    let pictures: Vec<RgbImage> = names.map(|name| picture(&values[&name])).collect();
+    let ours = make_grid(&pictures, &Grid { per_row: 3, ..Grid::default() }).unwrap();
+
+    // The golden file keeps every second row and column, channel by channel.
+    let expected = values["grid"].to_vec3::<u8>().unwrap();
+    let size = (expected[0][0].len(), expected[0].len());
+    assert_eq!(size, (ours.width().div_ceil(2) as usize, ours.height().div_ceil(2) as usize));
+    for (channel, plane) in expected.iter().enumerate() {
+        for (y, row) in plane.iter().enumerate() {
+            for (x, &expected) in row.iter().enumerate() {
+                let ours = ours.get_pixel(2 * x as u32, 2 * y as u32).0[channel];
+                assert_eq!(ours, expected, "channel {channel} at {x}, {y}");
+            }
+        }
+    }
+}
+
+fn quantile(sorted: &[f64], q: f64) -> f64 {
+    // Linear between neighbours, as torch.quantile.
+    let place = q * (sorted.len() - 1) as f64;
+    let (below, share) = (place.floor() as usize, place.fract());
+    let above = (below + 1).min(sorted.len() - 1);
+    sorted[below] + (sorted[above] - sorted[below]) * share
+}
+
+#[test]
+fn golden_random_resized_crop_quantiles() {
+    let facts = json(&golden("transforms.json"));
+    let pictures = facts["random_resized_crop"].as_array().unwrap();
+    assert!(!pictures.is_empty());
+    for expected in pictures {
+        let (w, h) = (number(&expected["boxes_on_wh"][0]), number(&expected["boxes_on_wh"][1]));
+        let mut rng = ChaCha8Rng::seed_from_u64(u64::from(w));
+        let boxes: Vec<Region> = (0..200_000).map(|_| random_resized_crop(w, h, &mut rng)).collect();
+        let (w, h) = (f64::from(w), f64::from(h));
+        // Two per cent of the value; but 20,000 draws do not pin down a small share of the area or an offset of a
+        // few pixels to that, so at least that much of a fifth of the area, or of the picture's extent.
+        let measures: [(&str, fn(&Region) -> f64, f64, f64); 4] = [
+            ("area", |b| f64::from(b.width) * f64::from(b.height), w * h, 0.2),
+            ("ratio", |b| f64::from(b.width) / f64::from(b.height), 1.0, 0.0),
+            ("top", |b| f64::from(b.top), 1.0, h),
+            ("left", |b| f64::from(b.left), 1.0, w),
+        ];
+        for (name, measure, unit, least) in measures {
+            let mut values: Vec<f64> = boxes.iter().map(|b| measure(b) / unit).collect();
+            values.sort_by(f64::total_cmp);
+            for q in [0.05, 0.25, 0.5, 0.75, 0.95] {
+                let expected = expected[format!("{name}_{q}")].as_f64().unwrap();
+                let ours = quantile(&values, q);
+                let tolerance = 0.02 * expected.max(least);
+                assert!((ours - expected).abs() <= tolerance, "{w} × {h}: {name}_{q} is {ours}, not {expected}");
+            }
+        }
+    }
+}
