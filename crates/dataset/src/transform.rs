@@ -5,6 +5,7 @@
 //!
 //! Sources: `torchvision/transforms/transforms.py` (`RandomResizedCrop`), `functional.py` (`resize`, `center_crop`).
 
+mod axis;
 mod normalize;
 mod plan;
 mod random_box;

@@ -1,0 +1,146 @@
+//! One pass of a resize: the weights along an axis, and their application to rows of RGB bytes.
+
+use std::ops::Range;
+
+/// Bits behind the point of a weight. A byte times weights that add up to one needs eight more, and a sign.
+const BITS: u32 = 32 - 8 - 2;
+
+/// What rounds a sum to the nearest byte, half up.
+const HALF: i32 = 1 << (BITS - 1);
+
+/// The weights of one pass: for each output, the first input that takes part, and as many weights as any output has.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Axis {
+    starts: Vec<usize>,
+    weights: Vec<i32>,
+    taps: usize,
+}
+
+impl Axis {
+    /// The outputs `first .. first + count` of `length` inputs resized to `resized`.
+    pub(super) fn set(&mut self, length: u32, resized: u32, first: u32, count: u32) {
+        let scale = f64::from(length) / f64::from(resized);
+        let support = scale.max(1.0);
+        let length = length as usize;
+        // Inputs whose centre lies nearer than the support, on both sides.
+        self.taps = ((support * 2.0).ceil() as usize + 1).min(length);
+        self.starts.clear();
+        self.weights.clear();
+        for output in first..first + count {
+            let center = (f64::from(output) + 0.5) * scale;
+            let from = (center - support + 0.5).max(0.0) as usize;
+            let to = ((center + support + 0.5) as usize).min(length);
+            let weight =
+                |input: usize| (1.0 - ((input as f64 - center + 0.5) / support).abs()).max(0.0);
+            let total: f64 = (from..to).map(weight).sum();
+            // Moved back near the end, so that every output has the same number of inputs.
+            let start = from.min(length - self.taps);
+            self.starts.push(start);
+            self.weights.extend((start..start + self.taps).map(|input| {
+                if (from..to).contains(&input) {
+                    fixed(weight(input) / total)
+                } else {
+                    0
+                }
+            }));
+        }
+    }
+
+    /// Mirrors the outputs.
+    pub(super) fn reverse(&mut self) {
+        self.starts.reverse();
+        // Reversing everything also reverses the weights of each output, which is undone.
+        self.weights.reverse();
+        self.weights
+            .chunks_exact_mut(self.taps)
+            .for_each(<[i32]>::reverse);
+    }
+
+    /// The inputs that any output needs; from now on they are counted from the first of them.
+    pub(super) fn rebase(&mut self) -> Range<usize> {
+        let first = self.starts.iter().copied().min().unwrap_or(0);
+        let last = self.starts.iter().copied().max().unwrap_or(0);
+        self.starts.iter_mut().for_each(|start| *start -= first);
+        first..last + self.taps
+    }
+
+    fn outputs(&self) -> impl Iterator<Item = (usize, &[i32])> {
+        self.starts
+            .iter()
+            .copied()
+            .zip(self.weights.chunks_exact(self.taps))
+    }
+}
+
+/// Rounds to fixed point, half up; a triangle has no negative weights.
+fn fixed(weight: f64) -> i32 {
+    (0.5 + weight * f64::from(1 << BITS)) as i32
+}
+
+/// A rectangle of a picture.
+#[derive(Clone, Copy)]
+pub(super) struct Rows<'a> {
+    pub(super) bytes: &'a [u8],
+    /// Bytes from one row to the next.
+    pub(super) stride: usize,
+    /// Rows above the rectangle.
+    pub(super) top: usize,
+    /// Bytes left of it in each row.
+    pub(super) left: usize,
+    /// Bytes of it in each row.
+    pub(super) width: usize,
+}
+
+impl<'a> Rows<'a> {
+    /// Rows of `width` bytes that follow each other.
+    pub(super) fn packed(bytes: &'a [u8], width: usize) -> Self {
+        Self {
+            bytes,
+            stride: width,
+            top: 0,
+            left: 0,
+            width,
+        }
+    }
+
+    fn row(&self, index: usize) -> &'a [u8] {
+        let start = (self.top + index) * self.stride + self.left;
+        &self.bytes[start..start + self.width]
+    }
+}
+
+/// The horizontal pass: every target row from the source row of the same number.
+pub(super) fn across<'t>(source: Rows, axis: &Axis, target: impl Iterator<Item = &'t mut [u8]>) {
+    for (index, to) in target.enumerate() {
+        let (from, _) = source.row(index).as_chunks::<3>();
+        let (to, _) = to.as_chunks_mut::<3>();
+        for (pixel, (start, weights)) in to.iter_mut().zip(axis.outputs()) {
+            let mut sum = [HALF; 3];
+            for (&[r, g, b], &weight) in from[start..start + weights.len()].iter().zip(weights) {
+                sum[0] += i32::from(r) * weight;
+                sum[1] += i32::from(g) * weight;
+                sum[2] += i32::from(b) * weight;
+            }
+            *pixel = sum.map(|sum| (sum >> BITS) as u8);
+        }
+    }
+}
+
+/// The vertical pass: every target row from the source rows that its output needs.
+pub(super) fn down<'t>(source: Rows, axis: &Axis, target: impl Iterator<Item = &'t mut [u8]>) {
+    const LANES: usize = 32;
+    for (to, (start, weights)) in target.zip(axis.outputs()) {
+        for (block, to) in to.chunks_mut(LANES).enumerate() {
+            let mut sum = [HALF; LANES];
+            for (tap, &weight) in weights.iter().enumerate() {
+                let from = &source.row(start + tap)[block * LANES..][..to.len()];
+                for (sum, &byte) in sum.iter_mut().zip(from) {
+                    *sum += i32::from(byte) * weight;
+                }
+            }
+            for (byte, sum) in to.iter_mut().zip(sum) {
+                *byte = (sum >> BITS) as u8;
+            }
+        }
+    }
+}
