@@ -3,11 +3,13 @@
 //! - [`fetch_data`]: the ants and bees photographs, downloaded, checked and unpacked
 //! - [`tidy`]: rules about the source that neither rustfmt nor clippy knows
 //! - [`mod@reference`]: the tests that need the reference values kept outside the repository
+//! - [`bench_peers`]: the same work here and in other libraries, side by side
 //! - [`ci`]: everything that must pass before a change is merged
 //!
 //! This package depends on none of the project's crates and not on candle, so that it builds without
 //! them; where a chore needs them, it runs `cargo`.
 
+pub mod bench_peers;
 pub mod cargo;
 pub mod ci;
 pub mod fetch_data;

@@ -1,0 +1,62 @@
+//! The convolution part in candle's own operations: what there was before this project's kernels.
+
+use anyhow::{Context as _, Result};
+use candle_core::Tensor;
+use candle_nn::VarBuilder;
+use trainer::Gradients;
+use vgg::VggConfig;
+use vgg::config::Convolution;
+
+use crate::row::{Proof, Row, Run, params, trunk};
+
+/// Gets everything ready that a run needs; nothing if candle does not do this row.
+///
+/// Only the time counts: the gradient of candle 0.11's `max_pool2d` is wrong.
+pub fn prepare(row: &Row) -> Result<Option<Run>> {
+    let trains = match row.work.as_str() {
+        "frozen forward" => false,
+        "features step" => true,
+        _ => return Ok(None),
+    };
+    let config = trunk();
+    let params = params(&config)?;
+    params.set_trainable(if trains { &["features"][..] } else { &[] })?;
+    let layers = layers_of(&config, params.var_builder())?;
+    let (x, shape, parameters) = (row.pictures()?, row.features_shape(), params.trainable());
+    Ok(Some(Box::new(move || {
+        let mut features = x.clone();
+        for layer in &layers {
+            let sum = features.conv2d(&layer.weight, 1, 1, 1, 1)?;
+            features = sum
+                .broadcast_add(&layer.bias.reshape((1, (), 1, 1))?)?
+                .relu()?;
+            if layer.pool {
+                features = features.max_pool2d(2)?;
+            }
+        }
+        if !trains {
+            return Ok(Proof::new(features, shape.clone()));
+        }
+        let gradients = Gradients::backward(features.sum_all()?, &parameters)?;
+        let first = gradients.get("features.0.weight").context("no gradient")?;
+        Ok(Proof::new(first.clone(), [64, 3, 3, 3]))
+    })))
+}
+
+struct Layer {
+    weight: Tensor,
+    bias: Tensor,
+    pool: bool,
+}
+
+fn layers_of(config: &VggConfig, vb: VarBuilder<'_>) -> Result<Vec<Layer>> {
+    let layer = |conv: Convolution| {
+        let vb = vb.pp(format!("features.{}", conv.index));
+        Ok(Layer {
+            weight: vb.get((conv.output, conv.input, 3, 3), "weight")?,
+            bias: vb.get(conv.output, "bias")?,
+            pool: conv.pool,
+        })
+    };
+    config.convolutions()?.into_iter().map(layer).collect()
+}

@@ -1,0 +1,204 @@
+//! The rows in this project's own crates, through what they offer to everybody.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use candle_core::Tensor;
+use cli::adapters::{Network, Pictures};
+use dataset::{ImageFolder, Loader, LoaderConfig, Sample};
+use trainer::{
+    Data, Event, FitConfig, Flow, Gradients, Group, Mode, Model as _, Params, Sgd, SgdConfig, Stage,
+};
+use vgg::{Vgg, VggConfig};
+
+use crate::row::{BATCH, DEVICE, Proof, Row, Run, SEED, params, trunk};
+
+/// The photographs' classes: ants and bees.
+const CLASSES: usize = 2;
+
+/// Gets everything ready that a run needs.
+pub fn prepare(row: &Row, data: Option<&Path>) -> Result<Run> {
+    let data = || data.context("this row needs a folder of pictures, DATA");
+    match row.work.as_str() {
+        "frozen forward" => frozen_forward(row),
+        "predict forward" => predict_forward(row),
+        "features step" => features_step(row),
+        "stage-1 step" => step(row, 1),
+        "stage-2 step" => step(row, 2),
+        "loader train uncached" => loader(data()?, 0),
+        "loader train cached" => loader(data()?, 1 << 30),
+        "stage-1 epochs" => epochs(data()?, &[1]),
+        "two-stage recipe" => epochs(data()?, &[1, 2]),
+        other => bail!("`{other}` is no row"),
+    }
+}
+
+fn frozen_forward(row: &Row) -> Result<Run> {
+    let config = trunk();
+    let network = Vgg::new(&config, params(&config)?.frozen_var_builder())?;
+    let (x, shape) = (row.pictures()?, row.features_shape());
+    Ok(Box::new(move || {
+        Ok(Proof::new(network.features(&x)?, shape.clone()))
+    }))
+}
+
+fn predict_forward(row: &Row) -> Result<Run> {
+    let config = VggConfig::vgg16(CLASSES);
+    let network = Vgg::new(&config, params(&config)?.frozen_var_builder())?;
+    let (x, batch) = (row.pictures()?, row.batch);
+    Ok(Box::new(move || {
+        let logits = network.forward(&x, vgg::Mode::Eval)?;
+        Ok(Proof::new(logits, [batch, CLASSES]))
+    }))
+}
+
+/// Forward and backward through the thirteen convolutions: every weight's and bias's gradient.
+fn features_step(row: &Row) -> Result<Run> {
+    let config = trunk();
+    let params = params(&config)?;
+    params.set_trainable(&["features"])?;
+    let network = Vgg::new(&config, params.var_builder())?;
+    let (x, parameters) = (row.pictures()?, params.trainable());
+    Ok(Box::new(move || {
+        let sum = network.features(&x)?.sum_all()?;
+        let gradients = Gradients::backward(sum, &parameters)?;
+        gradients.check_complete(&parameters)?;
+        let first = gradients.get("features.0.weight").context("no gradient")?;
+        Ok(Proof::new(first.clone(), [64, 3, 3, 3]))
+    }))
+}
+
+/// What trains in a stage, at the recipe's rates.
+fn groups(stage: usize) -> Vec<Group> {
+    let mut groups = vec![Group::new("classifier.6", 1e-3)];
+    if stage == 2 {
+        groups.push(Group::new("features", 1e-4));
+        groups.push(Group::new("classifier.0", 5e-4));
+        groups.push(Group::new("classifier.3", 5e-4));
+    }
+    groups
+}
+
+const SGD: SgdConfig = SgdConfig {
+    momentum: 0.9,
+    dampening: 0.0,
+    weight_decay: 0.0,
+    nesterov: false,
+};
+
+fn set_trainable(params: &Params, groups: &[Group]) -> Result<()> {
+    let layers: Vec<&str> = groups.iter().map(|group| group.pattern.as_str()).collect();
+    Ok(params.set_trainable(&layers)?)
+}
+
+/// A training step as the trainer's loop does it: forward, loss, backward, SGD with momentum; dropout on.
+fn step(row: &Row, stage: usize) -> Result<Run> {
+    let config = VggConfig::vgg16(CLASSES);
+    let (params, groups) = (params(&config)?, groups(stage));
+    set_trainable(&params, &groups)?;
+    let mut sgd = Sgd::new(&params, SGD, groups)?;
+    let network = Network::new(&config, params.var_builder())?;
+    let parameters = params.trainable();
+    let frozen = trainer::frozen_layers(&params, network.layer_names())?;
+    let layers = network.layer_names().len();
+
+    let x = row.pictures()?;
+    let labels: Vec<u32> = (0..CLASSES as u32).cycle().take(row.batch).collect();
+    let y = Tensor::from_vec(labels, row.batch, &DEVICE)?;
+    let mut step = 0;
+    Ok(Box::new(move || {
+        let mode = Mode::Train { seed: SEED, step };
+        step += 1;
+        let features = network.forward_layers(&x, 0..frozen, mode)?.detach();
+        let logits = network.forward_layers(&features, frozen..layers, mode)?;
+        let loss = trainer::cross_entropy(&logits, &y)?;
+        let value = loss.to_scalar::<f32>()?;
+        // As in the loop: the graph keeps what backward needs, these would keep it longer.
+        drop((features, logits));
+        sgd.step(Gradients::backward(loss, &parameters)?, 1.0)?;
+        Ok(Proof::new(Tensor::new(&[value], &DEVICE)?, [1]))
+    }))
+}
+
+/// A pass over the training pictures in this thread, without workers: the pipeline per core.
+fn loader(data: &Path, cache_bytes: usize) -> Result<Run> {
+    let (train, _) = ImageFolder::train_and_val(data)?;
+    let config = LoaderConfig {
+        workers: 0,
+        cache_bytes,
+        ..LoaderConfig::train(224)
+    };
+    let loader = Loader::new(train.samples(), config)?;
+    let mut epoch = 0;
+    Ok(Box::new(move || {
+        let (mut seen, mut last) = (0, None);
+        for batch in loader.epoch(epoch) {
+            let batch = batch?;
+            seen += batch.indices.len();
+            last = Some(batch.images);
+        }
+        epoch += 1;
+        let pictures = loader.samples().len();
+        ensure!(seen == pictures, "{seen} pictures of {pictures}");
+        let last = last.context("there is no picture")?;
+        let shape = [(pictures - 1) % BATCH + 1, 3, 224, 224];
+        Ok(Proof::new(last, shape))
+    }))
+}
+
+/// Stages of three epochs, the first of which only validates, as `waggle train` runs them: every picture
+/// decoded once beforehand and kept, four workers, validation computing frozen layers once.
+fn epochs(data: &Path, stages: &'static [usize]) -> Result<Run> {
+    let config = VggConfig::vgg16(CLASSES);
+    let params = params(&config)?;
+    let data = data.to_path_buf();
+    Ok(Box::new(move || {
+        let (train, val) = ImageFolder::train_and_val(&data)?;
+        let pictures = train.len() + val.len();
+        let open = |samples: &[Sample], config: LoaderConfig| -> Result<Pictures> {
+            let cache_bytes = (1usize << 30) / pictures * samples.len();
+            let loader = Loader::new(
+                samples,
+                LoaderConfig {
+                    cache_bytes,
+                    ..config
+                },
+            )?;
+            loader.preload()?;
+            Ok(Pictures::new(loader))
+        };
+        let train = open(train.samples(), LoaderConfig::train(224))?;
+        let val = open(val.samples(), LoaderConfig::eval(224))?;
+        let mut losses = Vec::new();
+        for &stage in stages {
+            let groups = groups(stage);
+            set_trainable(&params, &groups)?;
+            let mut state = Stage::new(&params, SGD, groups)?;
+            let fit = FitConfig {
+                epochs: 3,
+                ..FitConfig::default()
+            };
+            trainer::fit(
+                &params,
+                |vb| Network::new(&config, vb),
+                Data {
+                    train: &train,
+                    val: &val,
+                },
+                &fit,
+                &mut state,
+                &mut |event| {
+                    if let Event::PhaseEnd { loss, .. } = event {
+                        losses.push(*loss);
+                    }
+                    Flow::Continue
+                },
+            )?;
+        }
+        let passes = 5 * stages.len();
+        Ok(Proof::new(
+            Tensor::new(losses.as_slice(), &DEVICE)?,
+            [passes],
+        ))
+    }))
+}
