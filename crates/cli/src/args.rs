@@ -8,10 +8,10 @@ use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 
 use clap::builder::styling::{AnsiColor, Styles};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 
 use crate::device::DeviceChoice;
-use crate::values::{ByteSize, InputSize, LayerRates, Momentum, Rate, WeightsSource};
+use crate::values::{ByteSize, InputSize, LayerRates, Momentum, Rate, StageChoice, WeightsSource};
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -314,17 +314,6 @@ pub struct SummaryArgs {
     /// A model.safetensors or run directory to describe instead
     #[arg(long, value_name = "MODEL", conflicts_with_all = ["arch", "classes", "input_size"])]
     pub model: Option<PathBuf>,
-}
-
-/// Which stages `waggle train` runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum StageChoice {
-    /// Transfer, then fine-tuning from its best weights
-    Both,
-    /// Only what the weights left fresh
-    Transfer,
-    /// Only all layers at their own rates
-    Finetune,
 }
 
 fn positive(text: &str) -> Result<NonZeroUsize, String> {

@@ -9,8 +9,8 @@ use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 use trainer::pattern;
 
-use crate::args::{StageChoice, TrainArgs};
-use crate::values::LayerRate;
+use crate::args::TrainArgs;
+use crate::values::{LayerRate, StageChoice};
 
 /// The version of candle in the workspace's lock file (a test compares the two).
 pub const CANDLE_VERSION: &str = "0.11.1";

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 /// A learning rate: finite and above zero.
@@ -198,6 +199,17 @@ impl FromStr for WeightsSource {
             path => Self::File(PathBuf::from(path)),
         })
     }
+}
+
+/// Which stages `waggle train` runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum StageChoice {
+    /// Transfer, then fine-tuning from its best weights
+    Both,
+    /// Only what the weights left fresh
+    Transfer,
+    /// Only all layers at their own rates
+    Finetune,
 }
 
 #[cfg(test)]
