@@ -200,7 +200,7 @@ fn span(rows: &[EpochRow], value: impl Fn(&Score) -> f64) -> (f64, f64) {
         return (0.0, 1.0);
     }
     let room = ((high - low) * 0.1).max(1e-3);
-    (low - room, high + 1.5 * room)
+    (low - room, high + 2.5 * room)
 }
 
 #[cfg(test)]
