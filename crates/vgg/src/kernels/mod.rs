@@ -10,22 +10,33 @@
 //! when nothing is tracked no graph is recorded and nothing is kept for a backward pass. On the CPU these are
 //! our own operations; other devices run candle's.
 
+#![allow(
+    clippy::needless_range_loop,
+    reason = "small blocks of registers are indexed side by side; iterators hide which"
+)]
+
 mod adaptive_pool;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod blocked;
 mod conv;
-mod im2col;
-mod max_pool;
+mod device;
+mod gradient;
+mod lanes;
+mod linear;
+mod path;
+mod product;
 mod relu;
 mod share;
+mod sizes;
+mod transform;
+mod weights;
+mod winograd;
 
 pub use adaptive_pool::adaptive_avg_pool2d;
 pub use conv::{ConvLayer, conv_stack};
+pub use linear::linear;
+pub use path::Path;
 pub use relu::relu;
-
-use candle_core::{Result, Tensor};
-
-/// A fully connected layer: `x` (n, in), `weight` (out, in), `bias` (out) → (n, out).
-///
-/// Errors: candle's, when shapes do not fit.
-pub fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
-    x.matmul(&weight.t()?)?.broadcast_add(bias)
-}

@@ -1,0 +1,82 @@
+//! Which instruction set the kernels run on: the best that the processor has, chosen once.
+//!
+//! `WAGGLE_KERNELS=avx512|avx2|portable` asks for a lesser one, for tests and comparisons.
+
+use std::sync::OnceLock;
+
+use super::lanes::{Portable, Task};
+#[cfg(target_arch = "x86_64")]
+use super::{avx2, avx512};
+
+/// An instruction set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Path {
+    /// Any processor.
+    Portable,
+    /// x86-64 with AVX2 and FMA.
+    Avx2,
+    /// x86-64 with AVX-512 F, BW, DQ and VL.
+    Avx512,
+}
+
+impl Path {
+    /// What this processor has, the best last.
+    pub fn available() -> Vec<Self> {
+        let mut paths = vec![Self::Portable];
+        #[cfg(target_arch = "x86_64")]
+        {
+            let fma = is_x86_feature_detected!("fma");
+            if fma && is_x86_feature_detected!("avx2") {
+                paths.push(Self::Avx2);
+            }
+            if fma
+                && is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vl")
+            {
+                paths.push(Self::Avx512);
+            }
+        }
+        paths
+    }
+
+    /// The best that the processor has, or a lesser one that `WAGGLE_KERNELS` names. Anything else there, also
+    /// what the processor lacks, is ignored: a program must not fail for a wish about speed.
+    pub fn chosen() -> Self {
+        static CHOSEN: OnceLock<Path> = OnceLock::new();
+        *CHOSEN.get_or_init(|| {
+            let available = Self::available();
+            let wish = std::env::var("WAGGLE_KERNELS").unwrap_or_default();
+            let wished = available.iter().find(|path| path.name() == wish);
+            let best = available.last().copied().unwrap_or(Self::Portable);
+            wished.copied().unwrap_or(best)
+        })
+    }
+
+    /// As `WAGGLE_KERNELS` has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Portable => "portable",
+            Self::Avx2 => "avx2",
+            Self::Avx512 => "avx512",
+        }
+    }
+
+    /// Runs a task on this instruction set.
+    ///
+    /// # Safety
+    /// The path must be one of [`Path::available`], and the task's pointers valid for what it says.
+    pub(super) unsafe fn run(self, task: impl Task) {
+        // SAFETY: the caller promises both.
+        unsafe {
+            match self {
+                #[cfg(target_arch = "x86_64")]
+                Self::Avx512 => avx512::run(task),
+                #[cfg(target_arch = "x86_64")]
+                Self::Avx2 => avx2::run(task),
+                _ => task.run::<Portable>(),
+            }
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! The products in the middle: at each of the 36 positions, a matrix of tiles times a matrix of weights.
+
+use super::blocked::LANES;
+use super::lanes::Lanes;
+
+/// M[tile][k] = Σ_c V[tile][c]·U[c][k] at one position, for 16·GROUPS channels k.
+///
+/// `v` is `[c / 16][tile][16]` with `block` elements from one block to the next, of which `c` channels count;
+/// `u` is `[c][16·GROUPS]`; `m` is `[tile][16·GROUPS]`.
+///
+/// # Safety
+/// As [`Lanes`]; the pointers are valid for `tiles` tiles and `c` channels.
+#[inline(always)]
+pub(super) unsafe fn forward<L: Lanes>(
+    v: *const f32,
+    block: usize,
+    u: *const f32,
+    m: *mut f32,
+    tiles: usize,
+    c: usize,
+) {
+    // Rows of nearly equal length keep the registers busy: 16 tiles are 8 + 8, not 14 + 2.
+    let rows = tiles.div_ceil(L::TILES);
+    for row in 0..rows {
+        let (from, to) = (row * tiles / rows, (row + 1) * tiles / rows);
+        // SAFETY: the tiles `from..to` lie within `tiles`.
+        unsafe {
+            let (v, m) = (v.add(from * LANES), m.add(from * LANES * L::GROUPS));
+            match (to - from, L::GROUPS) {
+                (1, 2) => row_of::<L, 1, 2>(v, block, u, m, c),
+                (2, 2) => row_of::<L, 2, 2>(v, block, u, m, c),
+                (3, 2) => row_of::<L, 3, 2>(v, block, u, m, c),
+                (4, 2) => row_of::<L, 4, 2>(v, block, u, m, c),
+                (5, 2) => row_of::<L, 5, 2>(v, block, u, m, c),
+                (6, 2) => row_of::<L, 6, 2>(v, block, u, m, c),
+                (7, 2) => row_of::<L, 7, 2>(v, block, u, m, c),
+                (8, 2) => row_of::<L, 8, 2>(v, block, u, m, c),
+                (9, 2) => row_of::<L, 9, 2>(v, block, u, m, c),
+                (10, 2) => row_of::<L, 10, 2>(v, block, u, m, c),
+                (11, 2) => row_of::<L, 11, 2>(v, block, u, m, c),
+                (12, 2) => row_of::<L, 12, 2>(v, block, u, m, c),
+                (13, 2) => row_of::<L, 13, 2>(v, block, u, m, c),
+                (14, 2) => row_of::<L, 14, 2>(v, block, u, m, c),
+                (1, 1) => row_of::<L, 1, 1>(v, block, u, m, c),
+                (2, 1) => row_of::<L, 2, 1>(v, block, u, m, c),
+                (3, 1) => row_of::<L, 3, 1>(v, block, u, m, c),
+                (4, 1) => row_of::<L, 4, 1>(v, block, u, m, c),
+                (5, 1) => row_of::<L, 5, 1>(v, block, u, m, c),
+                (6, 1) => row_of::<L, 6, 1>(v, block, u, m, c),
+                _ => unreachable!("a row has at most TILES tiles, in at most two groups"),
+            }
+        }
+    }
+}
+
+/// `R` tiles by `G` vectors of channels, all sums in registers.
+#[inline(always)]
+unsafe fn row_of<L: Lanes, const R: usize, const G: usize>(
+    v: *const f32,
+    block: usize,
+    u: *const f32,
+    m: *mut f32,
+    c: usize,
+) {
+    // SAFETY: as promised to `forward`.
+    unsafe {
+        let mut sums = [[L::splat(0.0); G]; R];
+        let mut weights = u;
+        let mut from = 0;
+        while from < c {
+            let tiles = v.add(from / LANES * block);
+            for lane in 0..LANES.min(c - from) {
+                let mut u = [L::splat(0.0); G];
+                for group in 0..G {
+                    u[group] = L::load(weights.add(group * LANES));
+                }
+                for tile in 0..R {
+                    let value = L::splat(*tiles.add(tile * LANES + lane));
+                    for group in 0..G {
+                        sums[tile][group] = L::fma(value, u[group], sums[tile][group]);
+                    }
+                }
+                weights = weights.add(G * LANES);
+            }
+            from += LANES;
+        }
+        for tile in 0..R {
+            for group in 0..G {
+                L::store(m.add((tile * G + group) * LANES), sums[tile][group]);
+            }
+        }
+    }
+}
+
+/// U[c][k] += Σ_tile V[tile][c]·W[tile][k] at one position, for 16 channels c and 16·GROUPS channels k.
+///
+/// `v` is `[tile][16]`; `w` is `[k / 16][tile][16]` with `block` elements from one block to the next; `u` is
+/// `[16 c][16·GROUPS]`.
+///
+/// # Safety
+/// As [`Lanes`]; the pointers are valid for `tiles` tiles.
+#[inline(always)]
+pub(super) unsafe fn weight_gradient<L: Lanes>(
+    v: *const f32,
+    w: *const f32,
+    block: usize,
+    u: *mut f32,
+    tiles: usize,
+) {
+    // SAFETY: promised by the caller; the parts make up the sixteen channels.
+    unsafe {
+        match L::GROUPS {
+            2 => {
+                columns_of::<L, 8, 2>(v, w, block, u, tiles);
+                columns_of::<L, 8, 2>(v.add(8), w, block, u.add(8 * 2 * LANES), tiles);
+            }
+            _ => {
+                for part in 0..4 {
+                    let u = u.add(part * 4 * LANES);
+                    columns_of::<L, 4, 1>(v.add(part * 4), w, block, u, tiles);
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn columns_of<L: Lanes, const C: usize, const G: usize>(
+    v: *const f32,
+    w: *const f32,
+    block: usize,
+    u: *mut f32,
+    tiles: usize,
+) {
+    // SAFETY: as promised to `weight_gradient`.
+    unsafe {
+        let mut sums = [[L::splat(0.0); G]; C];
+        for c in 0..C {
+            for group in 0..G {
+                sums[c][group] = L::load(u.add((c * G + group) * LANES));
+            }
+        }
+        for tile in 0..tiles {
+            let mut weights = [L::splat(0.0); G];
+            for group in 0..G {
+                weights[group] = L::load(w.add(group * block + tile * LANES));
+            }
+            for c in 0..C {
+                let value = L::splat(*v.add(tile * LANES + c));
+                for group in 0..G {
+                    sums[c][group] = L::fma(value, weights[group], sums[c][group]);
+                }
+            }
+        }
+        for c in 0..C {
+            for group in 0..G {
+                L::store(u.add((c * G + group) * LANES), sums[c][group]);
+            }
+        }
+    }
+}

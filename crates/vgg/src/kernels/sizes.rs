@@ -1,0 +1,58 @@
+//! How the work is cut, in one place.
+//!
+//! All sizes follow from two assumptions about a core that hold for the processors of the last ten years: a
+//! second-level cache of at least 1 MiB, of which about a megabyte may hold transformed tiles and their products,
+//! and a shared last-level cache that holds tens of megabytes. They are bounds for speed, never for correctness.
+
+use super::transform::POSITIONS;
+
+/// Bytes of one number at all positions of a tile.
+const TILE_BYTES: usize = POSITIONS * 4;
+
+/// Transformed weights below this stay in a core's cache while it walks over the tiles: each thread then works on
+/// tiles of its own. Larger ones are read once by the threads together, each for channels of its own.
+const OWN_WEIGHTS: usize = 4 << 20;
+
+/// Transformed tiles and products of one block.
+const BLOCK: usize = 1 << 20;
+
+/// Transformed tiles that the threads share.
+const SHARED_BLOCK: usize = 8 << 20;
+
+/// Whether each thread takes tiles of its own (with all channels) rather than channels of its own (of all tiles).
+pub(super) fn by_tiles(c: usize, k: usize) -> bool {
+    TILE_BYTES * c * k <= OWN_WEIGHTS
+}
+
+/// Tiles of a block that one thread transforms, multiplies and transforms back: a multiple of `rows`, the tiles
+/// of a product's row.
+pub(super) fn own_block(c: usize, k: usize, rows: usize) -> usize {
+    (BLOCK / (TILE_BYTES * (c + k)) / rows).max(1) * rows
+}
+
+/// Tiles of a block that the threads transform together.
+pub(super) fn shared_block(c: usize, rows: usize) -> usize {
+    (SHARED_BLOCK / (TILE_BYTES * c) / rows).max(2) * rows
+}
+
+/// Whether each thread sums the weight gradient over tiles of its own, rather than at positions of its own.
+pub(super) fn gradient_by_tiles(c: usize, k: usize) -> bool {
+    TILE_BYTES * c * k <= 3 << 20
+}
+
+/// Tiles of a block of the weight gradient. Per block the sums are read and written once and the tiles' transforms
+/// written and read once: their traffic is least where both are of one size.
+pub(super) fn gradient_block(c: usize, k: usize) -> usize {
+    (c * k / (c + k)).clamp(32, 256)
+}
+
+/// Pictures whose gradients are masked at a time: at most 32 MiB of them, at least one picture.
+pub(super) fn masked_pictures(picture: usize) -> usize {
+    ((32 << 20) / (4 * picture)).max(1)
+}
+
+/// Pictures that go through the later layers together when there is no graph.
+pub(super) const GROUP: usize = 8;
+
+/// Pictures of more pixels than this go through one at a time then: their activations would leave the caches.
+pub(super) const LARGE_PICTURE: usize = 32 * 32;

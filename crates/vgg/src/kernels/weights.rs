@@ -1,0 +1,186 @@
+//! Kernels (k, c, 3, 3) to transformed weights and back.
+
+use std::ops::Range;
+
+use super::blocked::LANES;
+use super::lanes::{Lanes, Task};
+use super::path::Path;
+use super::share::{Shared, split};
+use super::transform::{Kernel, KernelGradient, POSITIONS, both, load};
+
+/// Which convolution weights are for: they say where tap t of (output o, input i) lies in (k, c, 3, 3).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Kernels {
+    pub outputs: usize,
+    pub inputs: usize,
+    output_stride: usize,
+    input_stride: usize,
+    turned: bool,
+}
+
+impl Kernels {
+    /// The convolution itself: outputs k, inputs c.
+    pub(super) fn forward(k: usize, c: usize) -> Self {
+        Self {
+            outputs: k,
+            inputs: c,
+            output_stride: 9 * c,
+            input_stride: 9,
+            turned: false,
+        }
+    }
+
+    /// The convolution of its input gradient: outputs c, inputs k, the kernel turned by 180°.
+    pub(super) fn backward(k: usize, c: usize) -> Self {
+        Self {
+            outputs: c,
+            inputs: k,
+            output_stride: 9,
+            input_stride: 9 * c,
+            turned: true,
+        }
+    }
+
+    fn at(self, output: usize, input: usize, tap: usize) -> usize {
+        let tap = if self.turned { 8 - tap } else { tap };
+        output * self.output_stride + input * self.input_stride + tap
+    }
+}
+
+/// Weights as the products take them: `[output / group][position][input][group]`, zero beyond the last output.
+#[derive(Debug)]
+pub(super) struct Transformed {
+    pub values: Vec<f32>,
+    pub path: Path,
+}
+
+/// Output channels that one product computes together on this path.
+pub(super) fn group(path: Path) -> usize {
+    match path {
+        Path::Avx512 => 2 * LANES,
+        Path::Avx2 | Path::Portable => LANES,
+    }
+}
+
+/// Transforms `weight`.
+pub(super) fn transform(path: Path, weight: &[f32], kernels: Kernels) -> Transformed {
+    let width = group(path);
+    let groups = kernels.outputs.div_ceil(width);
+    let size = POSITIONS * kernels.inputs * width;
+    let mut values = vec![0f32; groups * size];
+    let to = Shared::new(&mut values);
+    // In units of (group, input), so that few groups still give work to all threads.
+    split(groups * kernels.inputs, |units| {
+        // SAFETY: `path` was available when it was chosen. A unit writes the elements of its group and input
+        // alone, and reads within `weight`, whose size `Kernels` describes.
+        unsafe {
+            path.run(TransformTask {
+                weight: weight.as_ptr(),
+                kernels,
+                units,
+                to: to.part(0, groups * size),
+            });
+        }
+    });
+    Transformed { values, path }
+}
+
+struct TransformTask {
+    weight: *const f32,
+    kernels: Kernels,
+    units: Range<usize>,
+    to: *mut f32,
+}
+
+impl Task for TransformTask {
+    #[inline(always)]
+    unsafe fn run<L: Lanes>(self) {
+        let Kernels {
+            outputs, inputs, ..
+        } = self.kernels;
+        let width = L::GROUPS * LANES;
+        for unit in self.units {
+            let (group, input) = (unit / inputs, unit % inputs);
+            for part in 0..L::GROUPS {
+                let first = group * width + part * LANES;
+                let count = LANES.min(outputs.saturating_sub(first));
+                let mut taps = [[0f32; LANES]; 9];
+                for lane in 0..count {
+                    for (tap, taps) in taps.iter_mut().enumerate() {
+                        // SAFETY: output, input and tap are within the weights.
+                        taps[lane] =
+                            unsafe { *self.weight.add(self.kernels.at(first + lane, input, tap)) };
+                    }
+                }
+                // SAFETY: the lanes' promise; the target is the unit's place in `to`.
+                unsafe {
+                    let g = load::<L, 3>(taps.as_ptr().cast(), 3 * LANES, LANES);
+                    let u = both::<L, Kernel, 3, 6>(g);
+                    for position in 0..POSITIONS {
+                        let at = ((group * POSITIONS + position) * inputs + input) * width
+                            + part * LANES;
+                        L::store(self.to.add(at), u[position / 6][position % 6]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Sums at the positions, `[position][c / 16][k / group][16 c][group]`, to the gradient (k, c, 3, 3).
+pub(super) fn gradient(path: Path, sums: &[f32], k: usize, c: usize) -> Vec<f32> {
+    let mut gradient = vec![0f32; k * c * 9];
+    let len = gradient.len();
+    let to = Shared::new(&mut gradient);
+    // By input channel: those of a block of sixteen lie side by side.
+    split(c, |channels| {
+        // SAFETY: `path` was available when it was chosen. A channel's elements are written by one part alone.
+        unsafe {
+            path.run(GradientTask {
+                sums: sums.as_ptr(),
+                k,
+                c,
+                channels,
+                to: to.part(0, len),
+            });
+        }
+    });
+    gradient
+}
+
+struct GradientTask {
+    sums: *const f32,
+    k: usize,
+    c: usize,
+    channels: Range<usize>,
+    to: *mut f32,
+}
+
+impl Task for GradientTask {
+    #[inline(always)]
+    unsafe fn run<L: Lanes>(self) {
+        let width = L::GROUPS * LANES;
+        let groups = self.k.div_ceil(width);
+        let position = self.c.div_ceil(LANES) * groups * LANES * width;
+        for channel in self.channels {
+            let (block, lane) = (channel / LANES, channel % LANES);
+            for vector in 0..self.k.div_ceil(LANES) {
+                let (group, part) = (vector / L::GROUPS, vector % L::GROUPS);
+                let at = ((block * groups + group) * LANES + lane) * width + part * LANES;
+                // SAFETY: the lanes' promise; `at` lies within a position, `position` elements long.
+                unsafe {
+                    let u = load::<L, 6>(self.sums.add(at), 6 * position, position);
+                    let g = both::<L, KernelGradient, 6, 3>(u);
+                    for tap in 0..9 {
+                        let mut lanes = [0f32; LANES];
+                        L::store(lanes.as_mut_ptr(), g[tap / 3][tap % 3]);
+                        let outputs = vector * LANES..self.k.min((vector + 1) * LANES);
+                        for (output, value) in outputs.zip(lanes) {
+                            *self.to.add((output * self.c + channel) * 9 + tap) = value;
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

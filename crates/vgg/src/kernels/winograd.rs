@@ -1,0 +1,415 @@
+//! The convolution: transform tiles, multiply at each position, transform back with bias, ReLU and pool.
+//!
+//! The input gradient is the same convolution with other weights. Every output is a sum over the input channels
+//! in their order, whatever the number of threads: the result has the same bits for any.
+
+use std::ops::Range;
+
+use super::blocked::{Extent, LANES, TILE};
+use super::lanes::{Lanes, Task};
+use super::path::Path;
+use super::product;
+use super::share::{Shared, split};
+use super::sizes;
+use super::transform::{Input, Output, POSITIONS, both, load};
+use super::weights::{Transformed, group};
+
+/// What follows the sums of a convolution.
+pub(super) struct Epilogue<'a> {
+    /// Added to each channel.
+    pub bias: Option<&'a [f32]>,
+    /// max(0, ·) after it.
+    pub relu: bool,
+    /// A 2x2 max pool after that.
+    pub pool: bool,
+    /// Where the pool's first maxima lie, one byte per element of the blocked output.
+    pub indices: Option<&'a mut [u8]>,
+}
+
+/// Convolves `x` (blocked, of extent `from`) to `k` channels into `y` (blocked; pooled if the epilogue pools).
+///
+/// `y` holds zeros, or an earlier result of the same extent.
+pub(super) fn convolve(
+    x: &[f32],
+    from: Extent,
+    weights: &Transformed,
+    k: usize,
+    epilogue: Epilogue<'_>,
+    y: &mut [f32],
+) {
+    let to = Extent { c: k, ..from };
+    let stored = if epilogue.pool { to.pooled() } else { to };
+    assert_eq!(
+        (x.len(), y.len()),
+        (from.len(), stored.len()),
+        "the extents of a convolution"
+    );
+    let mut bias = vec![0f32; stored.blocks() * LANES];
+    if let Some(values) = epilogue.bias {
+        bias[..k].copy_from_slice(values);
+    }
+    let indices = epilogue.indices.map(|indices| {
+        assert_eq!(indices.len(), stored.len(), "one index per element");
+        Shared::new(indices)
+    });
+    let path = weights.path;
+    let work = Work {
+        path,
+        x,
+        from,
+        to,
+        stored,
+        weights: &weights.values,
+        width: group(path),
+        bias: &bias,
+        relu: epilogue.relu,
+        pool: epilogue.pool,
+        y: Shared::new(y),
+        indices,
+    };
+    if sizes::by_tiles(from.c, k) {
+        work.by_tiles();
+    } else {
+        work.by_channels();
+    }
+}
+
+struct Work<'a> {
+    path: Path,
+    x: &'a [f32],
+    from: Extent,
+    to: Extent,
+    stored: Extent,
+    weights: &'a [f32],
+    width: usize,
+    bias: &'a [f32],
+    relu: bool,
+    pool: bool,
+    y: Shared<'a>,
+    indices: Option<Shared<'a, u8>>,
+}
+
+/// Sixteen more elements where the number of vectors is even: an odd stride spreads positions over the cache.
+fn odd(elements: usize) -> usize {
+    elements
+        + if (elements / LANES).is_multiple_of(2) {
+            LANES
+        } else {
+            0
+        }
+}
+
+impl Work<'_> {
+    fn groups(&self) -> usize {
+        self.to.c.div_ceil(self.width)
+    }
+
+    /// Each thread takes tiles of its own, with all channels.
+    fn by_tiles(&self) {
+        let block = sizes::own_block(self.from.blocks() * LANES, self.groups() * self.width, 14);
+        split(self.from.n * self.from.tiles(), |tiles| {
+            let block = block.min(tiles.len());
+            let v_stride = odd(self.from.blocks() * block * LANES);
+            let mut v = vec![0f32; POSITIONS * v_stride];
+            let mut m = vec![0f32; POSITIONS * odd(self.groups() * block * self.width)];
+            for start in tiles.clone().step_by(block) {
+                let tiles = start..tiles.end.min(start + block);
+                let all = Shared::new(&mut v);
+                self.transform(tiles.clone(), tiles.start, block, v_stride, &all);
+                self.multiply(&v, v_stride, block, tiles, 0..self.groups(), &mut m);
+            }
+        });
+    }
+
+    /// The threads transform a block of tiles together, then each multiplies for channels of its own.
+    fn by_channels(&self) {
+        let all = self.from.n * self.from.tiles();
+        let block = sizes::shared_block(self.from.blocks() * LANES, 14).min(all);
+        let v_stride = odd(self.from.blocks() * block * LANES);
+        let mut v = vec![0f32; POSITIONS * v_stride];
+        for start in (0..all).step_by(block) {
+            let tiles = start..all.min(start + block);
+            let shared = Shared::new(&mut v);
+            split(tiles.len(), |part| {
+                let part = start + part.start..start + part.end;
+                self.transform(part, start, block, v_stride, &shared);
+            });
+            split(self.groups(), |groups| {
+                let mut m = vec![0f32; POSITIONS * odd(groups.len() * block * self.width)];
+                self.multiply(&v, v_stride, block, tiles.clone(), groups, &mut m);
+            });
+        }
+    }
+
+    /// Bᵀ d B of `tiles`, which are counted from `start` in `v`: `[position][c / 16][tile][16]`.
+    fn transform(
+        &self,
+        tiles: Range<usize>,
+        start: usize,
+        block: usize,
+        stride: usize,
+        v: &Shared<'_>,
+    ) {
+        // SAFETY: `path` was available when it was chosen. A tile's patch of 6x6 lies within its bordered plane,
+        // and its place in `v` is its own.
+        unsafe {
+            self.path.run(InputTask {
+                x: self.x.as_ptr(),
+                from: self.from,
+                tiles,
+                start,
+                block,
+                stride,
+                v: v.part(0, POSITIONS * stride),
+            });
+        }
+    }
+
+    /// The products of a block and their way into the output, for some groups of channels.
+    fn multiply(
+        &self,
+        v: &[f32],
+        v_stride: usize,
+        block: usize,
+        tiles: Range<usize>,
+        groups: Range<usize>,
+        m: &mut [f32],
+    ) {
+        let m_group = block * self.width;
+        let m_stride = odd(groups.len() * m_group);
+        assert!(v.len() >= POSITIONS * v_stride && m.len() >= POSITIONS * m_stride);
+        let (path, c) = (self.path, self.from.c);
+        // SAFETY: `path` was available when it was chosen. The buffers have the strides given here; the output's
+        // planes of these groups at these tiles belong to this call alone.
+        unsafe {
+            path.run(ProductTask {
+                v: v.as_ptr(),
+                v_stride,
+                v_block: block * LANES,
+                u: self.weights.as_ptr(),
+                m: m.as_mut_ptr(),
+                m_stride,
+                m_group,
+                groups: groups.clone(),
+                tiles: tiles.len(),
+                c,
+            });
+            path.run(OutputTask {
+                m: m.as_ptr(),
+                m_stride,
+                m_group,
+                groups,
+                tiles,
+                to: self.to,
+                stored: self.stored,
+                bias: self.bias.as_ptr(),
+                relu: self.relu,
+                pool: self.pool,
+                y: self.y.part(0, self.stored.len()),
+                indices: match &self.indices {
+                    Some(indices) => indices.part(0, self.stored.len()),
+                    None => std::ptr::null_mut(),
+                },
+            });
+        }
+    }
+}
+
+/// Transforms patches of the input.
+pub(super) struct InputTask {
+    pub x: *const f32,
+    pub from: Extent,
+    pub tiles: Range<usize>,
+    pub start: usize,
+    pub block: usize,
+    pub stride: usize,
+    pub v: *mut f32,
+}
+
+impl Task for InputTask {
+    #[inline(always)]
+    unsafe fn run<L: Lanes>(self) {
+        let (row, plane) = (self.from.row(), self.from.plane());
+        for tile in self.tiles {
+            let place = Place::of(tile, self.from);
+            let corner = place.picture * self.from.picture() + place.corner(row);
+            for block in 0..self.from.blocks() {
+                // SAFETY: the lanes' promise; a patch begins one pixel above and left of its tile, in the border
+                // or before, and ends one pixel below and right of it.
+                unsafe {
+                    let x = self.x.add(corner + block * plane);
+                    let v = both::<L, Input, 6, 6>(load::<L, 6>(x, row, LANES));
+                    let to = self.v.add((block * self.block + tile - self.start) * LANES);
+                    for position in 0..POSITIONS {
+                        L::store(
+                            to.add(position * self.stride),
+                            v[position / 6][position % 6],
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Where a tile lies.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    pub picture: usize,
+    /// Its first row and column in the picture.
+    pub y: usize,
+    pub x: usize,
+}
+
+impl Place {
+    #[inline(always)]
+    pub(super) fn of(tile: usize, extent: Extent) -> Self {
+        let (picture, tile) = (tile / extent.tiles(), tile % extent.tiles());
+        let columns = extent.tile_columns();
+        Self {
+            picture,
+            y: tile / columns * TILE,
+            x: tile % columns * TILE,
+        }
+    }
+
+    /// The upper left corner of its 6x6 patch in a bordered plane.
+    #[inline(always)]
+    fn corner(self, row: usize) -> usize {
+        self.y * row + self.x * LANES
+    }
+}
+
+struct ProductTask {
+    v: *const f32,
+    v_stride: usize,
+    v_block: usize,
+    u: *const f32,
+    m: *mut f32,
+    m_stride: usize,
+    m_group: usize,
+    groups: Range<usize>,
+    tiles: usize,
+    c: usize,
+}
+
+impl Task for ProductTask {
+    #[inline(always)]
+    unsafe fn run<L: Lanes>(self) {
+        let weights = self.c * L::GROUPS * LANES;
+        for position in 0..POSITIONS {
+            for (place, group) in self.groups.clone().enumerate() {
+                // SAFETY: the lanes' promise; position, group and tiles lie within the buffers.
+                unsafe {
+                    product::forward::<L>(
+                        self.v.add(position * self.v_stride),
+                        self.v_block,
+                        self.u.add((group * POSITIONS + position) * weights),
+                        self.m.add(position * self.m_stride + place * self.m_group),
+                        self.tiles,
+                        self.c,
+                    );
+                }
+            }
+        }
+    }
+}
+
+struct OutputTask {
+    m: *const f32,
+    m_stride: usize,
+    m_group: usize,
+    groups: Range<usize>,
+    tiles: Range<usize>,
+    to: Extent,
+    stored: Extent,
+    bias: *const f32,
+    relu: bool,
+    pool: bool,
+    y: *mut f32,
+    indices: *mut u8,
+}
+
+impl Task for OutputTask {
+    #[inline(always)]
+    unsafe fn run<L: Lanes>(self) {
+        let (row, plane) = (self.stored.row(), self.stored.plane());
+        for (index, tile) in self.tiles.clone().enumerate() {
+            let place = Place::of(tile, self.to);
+            for (group_place, group) in self.groups.clone().enumerate() {
+                for part in 0..L::GROUPS {
+                    let block = group * L::GROUPS + part;
+                    if block >= self.stored.blocks() {
+                        continue;
+                    }
+                    // SAFETY: the lanes' promise; group, tile and block lie within the buffers, and only pixels
+                    // of the picture are written.
+                    unsafe {
+                        let at = group_place * self.m_group + (index * L::GROUPS + part) * LANES;
+                        let m = self.m.add(at);
+                        let m = load::<L, 6>(m, 6 * self.m_stride, self.m_stride);
+                        let bias = L::load(self.bias.add(block * LANES));
+                        let mut y = both::<L, Output, 6, 4>(m);
+                        for i in 0..TILE {
+                            for j in 0..TILE {
+                                y[i][j] = L::add(y[i][j], bias);
+                                if self.relu {
+                                    y[i][j] = L::relu(y[i][j]);
+                                }
+                            }
+                        }
+                        let picture = place.picture * self.stored.picture();
+                        let origin = picture + block * plane + self.stored.origin();
+                        if self.pool {
+                            self.store_pooled::<L>(&y, place, origin, row);
+                        } else {
+                            let rows = TILE.min(self.to.h - place.y);
+                            let columns = TILE.min(self.to.w - place.x);
+                            for i in 0..rows {
+                                let at = origin + (place.y + i) * row + place.x * LANES;
+                                for j in 0..columns {
+                                    L::store(self.y.add(at + j * LANES), y[i][j]);
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl OutputTask {
+    /// # Safety
+    /// As [`Task::run`].
+    #[inline(always)]
+    unsafe fn store_pooled<L: Lanes>(
+        &self,
+        y: &[[L::V; 4]; 4],
+        place: Place,
+        origin: usize,
+        row: usize,
+    ) {
+        for i in 0..2.min(self.stored.h.saturating_sub(place.y / 2)) {
+            for j in 0..2.min(self.stored.w.saturating_sub(place.x / 2)) {
+                let at = origin + (place.y / 2 + i) * row + (place.x / 2 + j) * LANES;
+                let window = [
+                    y[2 * i][2 * j],
+                    y[2 * i][2 * j + 1],
+                    y[2 * i + 1][2 * j],
+                    y[2 * i + 1][2 * j + 1],
+                ];
+                // SAFETY: promised by the caller; `at` is a pixel of the pooled picture.
+                unsafe {
+                    let largest = if self.indices.is_null() {
+                        let [a, b, c, d] = window;
+                        L::max(L::max(a, b), L::max(c, d))
+                    } else {
+                        L::first_max(window, self.indices.add(at))
+                    };
+                    L::store(self.y.add(at), largest);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,463 @@
+//! Every instruction set against the convolution as it is defined, in double precision.
+
+use candle_core::{Device, Tensor, Var};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use rayon::prelude::*;
+use vgg::kernels::{ConvLayer, Path, adaptive_avg_pool2d, conv_stack, linear, relu};
+
+const CPU: Device = Device::Cpu;
+
+/// The largest error allowed, relative to the tensor's largest value.
+const ALLOWED: f64 = 5e-6;
+
+/// y = max(0, w ∗ x + b), then a 2x2 max pool or not, and the gradients of Σ y·g: loops and nothing else.
+struct Naive {
+    n: usize,
+    c: usize,
+    k: usize,
+    h: usize,
+    w: usize,
+    pool: bool,
+}
+
+struct Found {
+    y: Vec<f64>,
+    x: Vec<f64>,
+    weight: Vec<f64>,
+    bias: Vec<f64>,
+}
+
+impl Naive {
+    fn stored(&self) -> (usize, usize) {
+        if self.pool {
+            (self.h / 2, self.w / 2)
+        } else {
+            (self.h, self.w)
+        }
+    }
+
+    fn run(&self, x: &[f32], weight: &[f32], bias: &[f32], g: &[f32]) -> Found {
+        let &Self { n, c, k, h, w, .. } = self;
+        let (oh, ow) = self.stored();
+        let taps = |i: usize, j: usize| {
+            (0..9).filter_map(move |tap| {
+                let (y, x) = ((i + tap / 3).checked_sub(1)?, (j + tap % 3).checked_sub(1)?);
+                (y < h && x < w).then_some((tap, y * w + x))
+            })
+        };
+        let plane = |(at, plane): (usize, &mut [f64])| {
+            let (picture, out) = (at / k, at % k);
+            for (pixel, value) in plane.iter_mut().enumerate() {
+                let mut sum = f64::from(bias[out]);
+                for channel in 0..c {
+                    let x = &x[(picture * c + channel) * h * w..][..h * w];
+                    let weight = &weight[(out * c + channel) * 9..][..9];
+                    for (tap, from) in taps(pixel / w, pixel % w) {
+                        sum += f64::from(weight[tap]) * f64::from(x[from]);
+                    }
+                }
+                *value = sum;
+            }
+        };
+        let mut sums = vec![0f64; n * k * h * w];
+        sums.par_chunks_mut(h * w).enumerate().for_each(plane);
+        let (mut y, mut before) = (Vec::new(), vec![0f64; sums.len()]);
+        for plane in 0..n * k {
+            for cell in 0..oh * ow {
+                let at = |i: usize, j: usize| plane * h * w + i * w + j;
+                let window = if self.pool {
+                    let (i, j) = (2 * (cell / ow), 2 * (cell % ow));
+                    vec![at(i, j), at(i, j + 1), at(i + 1, j), at(i + 1, j + 1)]
+                } else {
+                    vec![at(cell / ow, cell % ow)]
+                };
+                let relu = |at: usize| sums[at].max(0.0);
+                let first = window
+                    .iter()
+                    .copied()
+                    .reduce(|a, b| if relu(b) > relu(a) { b } else { a });
+                let first = first.expect("a window has a cell");
+                y.push(relu(first));
+                if sums[first] > 0.0 {
+                    before[first] = f64::from(g[plane * oh * ow + cell]);
+                }
+            }
+        }
+        let mut found = Found {
+            y,
+            x: vec![0.0; x.len()],
+            weight: vec![0.0; weight.len()],
+            bias: vec![0.0; k],
+        };
+        for picture in 0..n {
+            for out in 0..k {
+                let before = &before[(picture * k + out) * h * w..][..h * w];
+                found.bias[out] += before.iter().sum::<f64>();
+                for channel in 0..c {
+                    let from = (picture * c + channel) * h * w;
+                    let kernel = (out * c + channel) * 9;
+                    for (pixel, &before) in before.iter().enumerate().filter(|(_, b)| **b != 0.0) {
+                        for (tap, at) in taps(pixel / w, pixel % w) {
+                            found.x[from + at] += before * f64::from(weight[kernel + tap]);
+                            found.weight[kernel + tap] += before * f64::from(x[from + at]);
+                        }
+                    }
+                }
+            }
+        }
+        found
+    }
+}
+
+fn random(rng: &mut ChaCha8Rng, count: usize) -> Vec<f32> {
+    (0..count)
+        .map(|_| rng.next_u32() as f32 / u32::MAX as f32 * 2.0 - 1.0)
+        .collect()
+}
+
+fn below(rng: &mut ChaCha8Rng, limit: usize) -> usize {
+    rng.next_u32() as usize % limit
+}
+
+fn error(ours: &Tensor, exact: &[f64]) -> f64 {
+    let ours: Vec<f32> = ours.flatten_all().and_then(|t| t.to_vec1()).expect("f32");
+    assert_eq!(ours.len(), exact.len());
+    let largest = exact.iter().fold(0f64, |most, value| most.max(value.abs()));
+    let off = ours
+        .iter()
+        .zip(exact)
+        .map(|(&ours, exact)| (f64::from(ours) - exact).abs());
+    let off = off.fold(0f64, |most, off| {
+        if off.is_nan() {
+            f64::NAN
+        } else {
+            most.max(off)
+        }
+    });
+    if largest == 0.0 { off } else { off / largest }
+}
+
+fn variable(values: Vec<f32>, shape: &[usize]) -> Var {
+    let tensor = Tensor::from_vec(values, shape, &CPU).expect("a tensor");
+    Var::from_tensor(&tensor).expect("a variable")
+}
+
+fn check(path: Path, naive: &Naive, seed: u64) {
+    let &Naive {
+        n,
+        c,
+        k,
+        h,
+        w,
+        pool,
+    } = naive;
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let (oh, ow) = naive.stored();
+    let x = random(&mut rng, n * c * h * w);
+    let weight = random(&mut rng, k * c * 9);
+    let bias = random(&mut rng, k);
+    let g = random(&mut rng, n * k * oh * ow);
+    let exact = naive.run(&x, &weight, &bias, &g);
+    let (x, weight, bias) = (
+        variable(x, &[n, c, h, w]),
+        variable(weight, &[k, c, 3, 3]),
+        variable(bias, &[k]),
+    );
+    let what = format!("{path:?} n={n} c={c} k={k} {h}x{w} pool={pool}");
+
+    let layer = |weight: Tensor, bias: Tensor| {
+        ConvLayer::on_path(weight, bias, pool, path).expect("a layer")
+    };
+    let tracked = layer(weight.as_tensor().clone(), bias.as_tensor().clone());
+    let y = conv_stack(&x, &[tracked]).expect("forward");
+    assert_eq!(y.dims(), [n, k, oh, ow], "{what}");
+    let off = error(&y, &exact.y);
+    assert!(off <= ALLOWED, "{what}: forward {off:.1e}");
+
+    // Without a graph it is the same arithmetic.
+    let frozen = layer(weight.as_tensor().detach(), bias.as_tensor().detach());
+    let again = conv_stack(&x.as_tensor().detach(), &[frozen]).expect("forward");
+    let values = |t: &Tensor| {
+        t.flatten_all()
+            .and_then(|t| t.to_vec1::<f32>())
+            .expect("f32")
+    };
+    assert_eq!(
+        values(&y),
+        values(&again),
+        "{what}: with and without a graph"
+    );
+
+    let g = Tensor::from_vec(g, (n, k, oh, ow), &CPU).expect("a gradient");
+    let gradients = (y * g)
+        .and_then(|y| y.sum_all())
+        .and_then(|y| y.backward())
+        .expect("backward");
+    for (name, var, exact) in [
+        ("x", &x, exact.x),
+        ("weight", &weight, exact.weight),
+        ("bias", &bias, exact.bias),
+    ] {
+        let off = error(gradients.get(var).expect("a gradient"), &exact);
+        assert!(off <= ALLOWED, "{what}: gradient of {name} {off:.1e}");
+    }
+}
+
+/// A ReLU or a pool decides by a comparison; where two sums are nearer than the rounding error, single and double
+/// precision may decide otherwise. Values of a few thousand sums make that too rare to be met with these seeds.
+fn shapes() -> Vec<Naive> {
+    let mut rng = ChaCha8Rng::seed_from_u64(1234);
+    let mut shapes = Vec::new();
+    for side in 1..=17 {
+        for pool in [false, true] {
+            if side >= 2 || !pool {
+                shapes.push(Naive {
+                    n: 1,
+                    c: 1 + below(&mut rng, 20),
+                    k: 1 + below(&mut rng, 40),
+                    h: side,
+                    w: side,
+                    pool,
+                });
+            }
+        }
+    }
+    for n in [1, 33] {
+        for (c, k) in [(3, 16), (16, 16), (17, 33), (5, 1)] {
+            for pool in [false, true] {
+                shapes.push(Naive {
+                    n,
+                    c,
+                    k,
+                    h: 5,
+                    w: 6,
+                    pool,
+                });
+            }
+        }
+    }
+    shapes.push(Naive {
+        n: 2,
+        c: 160,
+        k: 200,
+        h: 9,
+        w: 10,
+        pool: false,
+    });
+    shapes.push(Naive {
+        n: 3,
+        c: 192,
+        k: 176,
+        h: 6,
+        w: 6,
+        pool: true,
+    });
+    while shapes.len() < 210 {
+        shapes.push(Naive {
+            n: 1 + below(&mut rng, 3),
+            c: 1 + below(&mut rng, 48),
+            k: 1 + below(&mut rng, 70),
+            h: 2 + below(&mut rng, 16),
+            w: 2 + below(&mut rng, 16),
+            pool: below(&mut rng, 2) == 0,
+        });
+    }
+    shapes
+}
+
+#[test]
+fn every_instruction_set_agrees_with_the_definition() {
+    let shapes = shapes();
+    assert!(shapes.len() >= 200);
+    for path in Path::available() {
+        shapes
+            .par_iter()
+            .enumerate()
+            .for_each(|(seed, naive)| check(path, naive, seed as u64));
+    }
+}
+
+#[test]
+fn a_run_of_layers_is_its_layers_one_by_one() {
+    let mut rng = ChaCha8Rng::seed_from_u64(5);
+    let mut layers = Vec::new();
+    for (c, k, pool) in [
+        (3, 20, false),
+        (20, 24, true),
+        (24, 40, false),
+        (40, 33, true),
+    ] {
+        let weight = Tensor::from_vec(random(&mut rng, k * c * 9), (k, c, 3, 3), &CPU);
+        let bias = Tensor::from_vec(random(&mut rng, k), k, &CPU);
+        layers.push(ConvLayer::new(weight.expect("w"), bias.expect("b"), pool).expect("a layer"));
+    }
+    let x = Tensor::from_vec(random(&mut rng, 11 * 3 * 45 * 38), (11, 3, 45, 38), &CPU).expect("x");
+    let all = conv_stack(&x, &layers).expect("forward");
+    let one_by_one = layers.iter().fold(x, |x, layer| {
+        conv_stack(&x, std::slice::from_ref(layer)).expect("forward")
+    });
+    let values = |t: &Tensor| {
+        t.flatten_all()
+            .and_then(|t| t.to_vec1::<f32>())
+            .expect("f32")
+    };
+    assert_eq!(all.dims(), [11, 33, 11, 9]);
+    assert_eq!(values(&all), values(&one_by_one));
+}
+
+#[test]
+fn threads_do_not_change_the_forward_pass() {
+    let run = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .expect("threads");
+        pool.install(|| {
+            let mut rng = ChaCha8Rng::seed_from_u64(6);
+            let weight =
+                Tensor::from_vec(random(&mut rng, 96 * 64 * 9), (96, 64, 3, 3), &CPU).expect("w");
+            let bias = Tensor::from_vec(random(&mut rng, 96), 96, &CPU).expect("b");
+            let x =
+                Tensor::from_vec(random(&mut rng, 64 * 30 * 30), (1, 64, 30, 30), &CPU).expect("x");
+            let layer = ConvLayer::new(weight, bias, true).expect("a layer");
+            let y = conv_stack(&x, &[layer]).expect("forward");
+            y.flatten_all()
+                .and_then(|y| y.to_vec1::<f32>())
+                .expect("f32")
+        })
+    };
+    let one = run(1);
+    assert_eq!(one, run(2));
+    assert_eq!(one, run(3));
+}
+
+#[test]
+fn nan_in_is_nan_out() {
+    for path in Path::available() {
+        for (at, pool) in [(0, false), (17, true), (80, true)] {
+            let mut x = vec![0.5f32; 2 * 81];
+            x[at] = f32::NAN;
+            let x = Tensor::from_vec(x, (1, 2, 9, 9), &CPU).expect("x");
+            let weight = Tensor::from_vec(vec![-1f32; 3 * 2 * 9], (3, 2, 3, 3), &CPU).expect("w");
+            let bias = Tensor::zeros(3, candle_core::DType::F32, &CPU).expect("b");
+            let layer = ConvLayer::on_path(weight, bias, pool, path).expect("a layer");
+            let y = conv_stack(&x, &[layer]).expect("forward");
+            let y: Vec<f32> = y.flatten_all().and_then(|y| y.to_vec1()).expect("f32");
+            // Pixel 80 is in the row and column that a pool of 9x9 leaves out, but its neighbours read it.
+            assert!(y.iter().any(|y| y.is_nan()), "{path:?} {at} {pool}");
+        }
+    }
+    let x = Tensor::new(&[f32::NAN, -1.0, 2.0], &CPU).expect("x");
+    let y: Vec<f32> = relu(&x).and_then(|y| y.to_vec1()).expect("f32");
+    assert!(y[0].is_nan() && y[1..] == [0.0, 2.0]);
+}
+
+#[test]
+fn a_tie_gives_the_gradient_to_the_first() {
+    for path in Path::available() {
+        let x = variable(vec![1.0; 16], &[1, 1, 4, 4]);
+        // A kernel of a centre tap alone: the convolution is the identity.
+        let centre = [0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0f32];
+        let weight = Tensor::from_vec(centre.to_vec(), (1, 1, 3, 3), &CPU).expect("w");
+        let bias = Tensor::zeros(1, candle_core::DType::F32, &CPU).expect("b");
+        let layer = ConvLayer::on_path(weight, bias, true, path).expect("a layer");
+        let y = conv_stack(&x, &[layer]).expect("forward");
+        let gradients = y.sum_all().and_then(|y| y.backward()).expect("backward");
+        let g: Vec<f32> = gradients
+            .get(&x)
+            .expect("g")
+            .flatten_all()
+            .and_then(|g| g.to_vec1())
+            .expect("f32");
+        // The rounding of the transforms may break a tie; whole gradients must arrive all the same.
+        let sum: f32 = g.iter().sum();
+        assert!((sum - 4.0).abs() < 1e-5, "{path:?} {g:?}");
+    }
+}
+
+#[test]
+fn adaptive_pooling_takes_the_mean_of_pytorchs_bins() {
+    for (h, w) in [(1, 1), (2, 3), (6, 7), (7, 7), (8, 8), (10, 23)] {
+        let mut rng = ChaCha8Rng::seed_from_u64(8);
+        let values = random(&mut rng, 2 * 3 * h * w);
+        let x = variable(values.clone(), &[2, 3, h, w]);
+        let y = adaptive_avg_pool2d(&x, (7, 7)).expect("forward");
+        let mut exact = Vec::new();
+        let mut gradient = vec![0f64; values.len()];
+        for plane in 0..6 {
+            for bin in 0..49 {
+                let range = |i: usize, size: usize| i * size / 7..((i + 1) * size).div_ceil(7);
+                let cells: Vec<_> = range(bin / 7, h)
+                    .flat_map(|i| range(bin % 7, w).map(move |j| plane * h * w + i * w + j))
+                    .collect();
+                exact.push(
+                    cells.iter().map(|&at| f64::from(values[at])).sum::<f64>() / cells.len() as f64,
+                );
+                cells
+                    .iter()
+                    .for_each(|&at| gradient[at] += 1.0 / cells.len() as f64);
+            }
+        }
+        assert!(error(&y, &exact) < 1e-6, "{h}x{w}");
+        let gradients = y.sum_all().and_then(|y| y.backward()).expect("backward");
+        assert!(
+            error(gradients.get(&x).expect("g"), &gradient) < 1e-6,
+            "{h}x{w}"
+        );
+    }
+}
+
+#[test]
+fn a_linear_layer_and_its_gradients() {
+    for (n, input, output) in [
+        (1, 1, 1),
+        (1, 300, 7),
+        (5, 33, 70),
+        (32, 1000, 65),
+        (33, 17, 3),
+    ] {
+        let mut rng = ChaCha8Rng::seed_from_u64(9);
+        let (xs, ws) = (
+            random(&mut rng, n * input),
+            random(&mut rng, output * input),
+        );
+        let (bs, gs) = (random(&mut rng, output), random(&mut rng, n * output));
+        let mut y = vec![0f64; n * output];
+        let (mut gx, mut gw, mut gb) = (
+            vec![0f64; n * input],
+            vec![0f64; output * input],
+            vec![0f64; output],
+        );
+        for row in 0..n {
+            for out in 0..output {
+                let g = f64::from(gs[row * output + out]);
+                y[row * output + out] = f64::from(bs[out]);
+                gb[out] += g;
+                for at in 0..input {
+                    let (x, w) = (
+                        f64::from(xs[row * input + at]),
+                        f64::from(ws[out * input + at]),
+                    );
+                    y[row * output + out] += x * w;
+                    gx[row * input + at] += g * w;
+                    gw[out * input + at] += g * x;
+                }
+            }
+        }
+        let x = variable(xs, &[n, input]);
+        let (w, b) = (variable(ws, &[output, input]), variable(bs, &[output]));
+        let found = linear(&x, &w, &b).expect("forward");
+        assert!(error(&found, &y) <= ALLOWED);
+        let g = Tensor::from_vec(gs, (n, output), &CPU).expect("g");
+        let gradients = (found * g)
+            .and_then(|y| y.sum_all())
+            .and_then(|y| y.backward())
+            .expect("backward");
+        for (var, exact) in [(&x, gx), (&w, gw), (&b, gb)] {
+            let gradient = gradients.get(var).expect("a gradient");
+            assert!(gradient.is_contiguous());
+            assert!(error(gradient, &exact) <= ALLOWED);
+        }
+    }
+}
