@@ -96,3 +96,57 @@ impl Loader {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use image::RgbImage;
+
+    use super::*;
+    use crate::error::Error;
+
+    /// A decoder with a bug that one of the files brings to light.
+    fn with_a_bug(_: &mut Decoder, path: &std::path::Path, _: RgbImage) -> Result<RgbImage> {
+        assert!(!path.ends_with("5.jpg"), "index out of bounds");
+        Ok(RgbImage::from_pixel(30, 20, image::Rgb([9; 3])))
+    }
+
+    #[test]
+    fn a_panic_names_the_picture_and_ends_the_epoch() {
+        let samples: Vec<Sample> = (0..12)
+            .map(|i| Sample {
+                path: format!("{i}.jpg").into(),
+                label: 0,
+            })
+            .collect();
+        for workers in [0, 1, 3] {
+            let config = LoaderConfig {
+                batch_size: 2,
+                workers,
+                ..LoaderConfig::eval(8)
+            };
+            let loader = Loader {
+                recipe: Arc::new(Recipe::new(&samples, config, with_a_bug)),
+            };
+            let results: Vec<_> = loader.epoch(0).collect();
+            assert_eq!(results.len(), 3, "two batches and the error");
+            match results.into_iter().last() {
+                Some(Err(Error::Panic { what, message })) => {
+                    assert!(
+                        what.contains("5.jpg") && message.contains("index out of bounds"),
+                        "{what}: {message}"
+                    );
+                }
+                other => panic!("{other:?}"),
+            }
+            match loader.preload() {
+                Err(Error::BadPictures {
+                    errors,
+                    checked: 12,
+                }) => {
+                    assert!(matches!(&errors[..], [Error::Panic { .. }]), "{errors:?}");
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}

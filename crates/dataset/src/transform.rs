@@ -5,8 +5,11 @@
 //!
 //! Sources: `torchvision/transforms/transforms.py` (`RandomResizedCrop`), `functional.py` (`resize`, `center_crop`).
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 mod axis;
 mod normalize;
+mod passes;
 mod plan;
 mod random_box;
 mod resample;

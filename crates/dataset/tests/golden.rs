@@ -23,7 +23,10 @@ fn is_lossy(bytes: &[u8]) -> bool {
 fn golden_decode() {
     let expected = tensors(&golden("decode/expected.safetensors"));
     assert!(!expected.is_empty());
-    let as_torchvision = DecodeOptions { ignore_exif: true, ..DecodeOptions::default() };
+    let as_torchvision = DecodeOptions {
+        ignore_exif: true,
+        ..DecodeOptions::default()
+    };
     for (name, expected) in expected {
         let path = golden("decode").join(&name);
         let expected = picture(&expected);
@@ -49,7 +52,10 @@ fn golden_decode() {
 }
 
 fn number(value: &Value) -> u32 {
-    value.as_u64().and_then(|n| u32::try_from(n).ok()).unwrap_or_else(|| panic!("{value} is no size"))
+    value
+        .as_u64()
+        .and_then(|n| u32::try_from(n).ok())
+        .unwrap_or_else(|| panic!("{value} is no size"))
 }
 
 /// Equal to Pillow, to the bit; a tolerance is not needed.
@@ -59,22 +65,37 @@ fn assert_same(ours: &RgbImage, expected: &RgbImage, what: &str) {
 }
 
 fn eval(of: &RgbImage, size: u32) -> RgbImage {
-    let plan = Transform::eval(size).plan(of.width(), of.height(), &mut ChaCha8Rng::seed_from_u64(0));
+    let plan =
+        Transform::eval(size).plan(of.width(), of.height(), &mut ChaCha8Rng::seed_from_u64(0));
     apply(of, &plan).unwrap()
 }
 
 #[test]
 fn golden_transforms() {
-    let (values, facts) = (tensors(&golden("transforms.safetensors")), json(&golden("transforms.json")));
+    let (values, facts) = (
+        tensors(&golden("transforms.safetensors")),
+        json(&golden("transforms.json")),
+    );
     let synthetic = decode(golden("synthetic.png"), &DecodeOptions::default()).unwrap();
     let (width, height) = synthetic.dimensions();
-    assert_eq!([width, height], [number(&facts["size_wh"][0]), number(&facts["size_wh"][1])]);
+    assert_eq!(
+        [width, height],
+        [number(&facts["size_wh"][0]), number(&facts["size_wh"][1])]
+    );
 
     let expected = picture(&values["eval"]);
     let size = expected.width();
-    let Transform::Eval { resize, .. } = Transform::eval(size) else { unreachable!() };
+    let Transform::Eval { resize, .. } = Transform::eval(size) else {
+        unreachable!()
+    };
     let resized = resized_size(width, height, resize);
-    assert_eq!([resized.0, resized.1], [number(&facts["resized_wh"][0]), number(&facts["resized_wh"][1])]);
+    assert_eq!(
+        [resized.0, resized.1],
+        [
+            number(&facts["resized_wh"][0]),
+            number(&facts["resized_wh"][1])
+        ]
+    );
     assert_same(&eval(&synthetic, size), &expected, "eval");
 
     let crops = facts["crops"].as_array().unwrap();
@@ -97,29 +118,56 @@ fn golden_transforms() {
     for c in 0..channels {
         for y in 0..height {
             let start = (c * size as usize + y) * size as usize;
-            assert_eq!(ours[start..start + width], rows[c][y], "channel {c}, row {y}");
+            assert_eq!(
+                ours[start..start + width],
+                rows[c][y],
+                "channel {c}, row {y}"
+            );
         }
     }
 }
 
 fn plan_of(crop: &Value, size: u32) -> Plan {
     let side = |name: &str| number(&crop[name]);
-    let region = Region { top: side("top"), left: side("left"), height: side("height"), width: side("width") };
+    let region = Region {
+        top: side("top"),
+        left: side("left"),
+        height: side("height"),
+        width: side("width"),
+    };
     Plan::resized_crop(region, size, crop["flip"].as_bool().unwrap())
 }
 
 #[test]
 fn golden_grid() {
     let values = tensors(&golden("transforms.safetensors"));
-    let crops = json(&golden("transforms.json"))["crops"].as_array().unwrap().len();
-    let names = (0..crops).map(|index| format!("crop{index}")).chain(["eval".to_owned()]);
+    let crops = json(&golden("transforms.json"))["crops"]
+        .as_array()
+        .unwrap()
+        .len();
+    let names = (0..crops)
+        .map(|index| format!("crop{index}"))
+        .chain(["eval".to_owned()]);
     let pictures: Vec<RgbImage> = names.map(|name| picture(&values[&name])).collect();
-    let ours = make_grid(&pictures, &Grid { per_row: 3, ..Grid::default() }).unwrap();
+    let ours = make_grid(
+        &pictures,
+        &Grid {
+            per_row: 3,
+            ..Grid::default()
+        },
+    )
+    .unwrap();
 
     // The golden file keeps every second row and column, channel by channel.
     let expected = values["grid"].to_vec3::<u8>().unwrap();
     let size = (expected[0][0].len(), expected[0].len());
-    assert_eq!(size, (ours.width().div_ceil(2) as usize, ours.height().div_ceil(2) as usize));
+    assert_eq!(
+        size,
+        (
+            ours.width().div_ceil(2) as usize,
+            ours.height().div_ceil(2) as usize
+        )
+    );
     for (channel, plane) in expected.iter().enumerate() {
         for (y, row) in plane.iter().enumerate() {
             for (x, &expected) in row.iter().enumerate() {
@@ -144,15 +192,30 @@ fn golden_random_resized_crop_quantiles() {
     let pictures = facts["random_resized_crop"].as_array().unwrap();
     assert!(!pictures.is_empty());
     for expected in pictures {
-        let (w, h) = (number(&expected["boxes_on_wh"][0]), number(&expected["boxes_on_wh"][1]));
+        let (w, h) = (
+            number(&expected["boxes_on_wh"][0]),
+            number(&expected["boxes_on_wh"][1]),
+        );
         let mut rng = ChaCha8Rng::seed_from_u64(u64::from(w));
-        let boxes: Vec<Region> = (0..200_000).map(|_| random_resized_crop(w, h, &mut rng)).collect();
+        let boxes: Vec<Region> = (0..200_000)
+            .map(|_| random_resized_crop(w, h, &mut rng))
+            .collect();
         let (w, h) = (f64::from(w), f64::from(h));
         // Two per cent of the value; but 20,000 draws do not pin down a small share of the area or an offset of a
         // few pixels to that, so at least that much of a fifth of the area, or of the picture's extent.
         let measures: [(&str, fn(&Region) -> f64, f64, f64); 4] = [
-            ("area", |b| f64::from(b.width) * f64::from(b.height), w * h, 0.2),
-            ("ratio", |b| f64::from(b.width) / f64::from(b.height), 1.0, 0.0),
+            (
+                "area",
+                |b| f64::from(b.width) * f64::from(b.height),
+                w * h,
+                0.2,
+            ),
+            (
+                "ratio",
+                |b| f64::from(b.width) / f64::from(b.height),
+                1.0,
+                0.0,
+            ),
             ("top", |b| f64::from(b.top), 1.0, h),
             ("left", |b| f64::from(b.left), 1.0, w),
         ];
@@ -163,7 +226,10 @@ fn golden_random_resized_crop_quantiles() {
                 let expected = expected[format!("{name}_{q}")].as_f64().unwrap();
                 let ours = quantile(&values, q);
                 let tolerance = 0.02 * expected.max(least);
-                assert!((ours - expected).abs() <= tolerance, "{w} × {h}: {name}_{q} is {ours}, not {expected}");
+                assert!(
+                    (ours - expected).abs() <= tolerance,
+                    "{w} × {h}: {name}_{q} is {ours}, not {expected}"
+                );
             }
         }
     }

@@ -24,14 +24,19 @@ fn photographs() -> Option<(PathBuf, TempDir, PathBuf)> {
     };
     let folder = TempDir::new().unwrap();
     let bytes = std::fs::read(shared.join("data/hymenoptera_data.zip")).unwrap();
-    zip::ZipArchive::new(Cursor::new(bytes)).unwrap().extract(folder.path()).unwrap();
+    zip::ZipArchive::new(Cursor::new(bytes))
+        .unwrap()
+        .extract(folder.path())
+        .unwrap();
     let root = folder.path().join("hymenoptera_data");
     Some((shared, folder, root))
 }
 
 #[test]
 fn photographs_are_counted_as_torchvision_does() {
-    let Some((_, _folder, root)) = photographs() else { return };
+    let Some((_, _folder, root)) = photographs() else {
+        return;
+    };
     let (train, val) = ImageFolder::train_and_val(root).unwrap();
     assert_eq!(train.classes(), ["ants", "bees"]);
     assert_eq!((train.len(), train.counts()), (244, vec![123, 121]));
@@ -42,12 +47,17 @@ fn photographs_are_counted_as_torchvision_does() {
 
 #[test]
 fn photographs_are_transformed_as_torchvision_does() {
-    let Some((shared, _folder, root)) = photographs() else { return };
+    let Some((shared, _folder, root)) = photographs() else {
+        return;
+    };
     let values = tensors(&shared.join("golden/photos/transforms.safetensors"));
     let facts = json(&shared.join("golden/photos/transforms.json"));
     let facts = facts.as_array().unwrap();
     assert!(!facts.is_empty());
-    let as_torchvision = DecodeOptions { ignore_exif: true, ..DecodeOptions::default() };
+    let as_torchvision = DecodeOptions {
+        ignore_exif: true,
+        ..DecodeOptions::default()
+    };
     let mut worst = 0.0;
     let mut check = |name: String, ours: &RgbImage| {
         let (mean, largest) = difference(ours, &picture(&values[&name]));
@@ -56,9 +66,13 @@ fn photographs_are_transformed_as_torchvision_does() {
         worst = f64::max(worst, mean);
     };
     for (k, record) in facts.iter().enumerate() {
-        let photograph = decode(root.join(record["file"].as_str().unwrap()), &as_torchvision).unwrap();
+        let photograph =
+            decode(root.join(record["file"].as_str().unwrap()), &as_torchvision).unwrap();
         let (width, height) = photograph.dimensions();
-        assert_eq!([width, height], [&record["size_wh"][0], &record["size_wh"][1]].map(|n| n.as_u64().unwrap() as u32));
+        assert_eq!(
+            [width, height],
+            [&record["size_wh"][0], &record["size_wh"][1]].map(|n| n.as_u64().unwrap() as u32)
+        );
         let size = values[&format!("{k}.eval")].dims()[0] as u32;
         let plan = Transform::eval(size).plan(width, height, &mut ChaCha8Rng::seed_from_u64(0));
         let eval = apply(&photograph, &plan).unwrap();
@@ -68,14 +82,26 @@ fn photographs_are_transformed_as_torchvision_does() {
             let mut ours = Vec::new();
             Normalize::IMAGENET.append(&eval, &mut ours);
             assert_eq!(ours.len(), expected.len());
-            let sum: f64 = ours.iter().zip(&expected).map(|(a, b)| f64::from((a - b).abs())).sum();
+            let sum: f64 = ours
+                .iter()
+                .zip(&expected)
+                .map(|(a, b)| f64::from((a - b).abs()))
+                .sum();
             // Half a level, in units of the smallest standard deviation.
             let mean = sum / ours.len() as f64;
-            assert!(mean < 0.5 / 255.0 / 0.224, "{k}.eval.normalized: mean {mean}");
+            assert!(
+                mean < 0.5 / 255.0 / 0.224,
+                "{k}.eval.normalized: mean {mean}"
+            );
         }
         for (j, crop) in record["crops"].as_array().unwrap().iter().enumerate() {
             let side = |name: &str| crop[name].as_u64().unwrap() as u32;
-            let region = Region { top: side("top"), left: side("left"), height: side("height"), width: side("width") };
+            let region = Region {
+                top: side("top"),
+                left: side("left"),
+                height: side("height"),
+                width: side("width"),
+            };
             let plan = Plan::resized_crop(region, size, crop["flip"].as_bool().unwrap());
             check(format!("{k}.crop{j}"), &apply(&photograph, &plan).unwrap());
         }
@@ -85,9 +111,13 @@ fn photographs_are_transformed_as_torchvision_does() {
 
 #[test]
 fn the_grid_of_photographs_is_torchvisions() {
-    let Some((shared, _folder, _)) = photographs() else { return };
+    let Some((shared, _folder, _)) = photographs() else {
+        return;
+    };
     let values = tensors(&shared.join("golden/photos/transforms.safetensors"));
-    let pictures: Vec<RgbImage> = (0..4).map(|k| picture(&values[&format!("{k}.eval")])).collect();
+    let pictures: Vec<RgbImage> = (0..4)
+        .map(|k| picture(&values[&format!("{k}.eval")]))
+        .collect();
     let grid = &tensors(&shared.join("golden/photos/grid.safetensors"))["grid"];
     let expected = picture(&grid.permute((1, 2, 0)).unwrap());
     assert_eq!(make_grid(&pictures, &Grid::default()).unwrap(), expected);
@@ -95,15 +125,37 @@ fn the_grid_of_photographs_is_torchvisions() {
 
 #[test]
 fn an_epoch_of_photographs_is_the_same_for_any_number_of_workers() {
-    let Some((_, _folder, root)) = photographs() else { return };
+    let Some((_, _folder, root)) = photographs() else {
+        return;
+    };
     let (train, _) = ImageFolder::train_and_val(root).unwrap();
     let epoch = |workers, cache_bytes| {
-        let config = LoaderConfig { workers, cache_bytes, ..LoaderConfig::train(224) };
+        let config = LoaderConfig {
+            workers,
+            cache_bytes,
+            ..LoaderConfig::train(224)
+        };
         let loader = Loader::new(train.samples(), config).unwrap();
         assert_eq!(loader.batches(), 8);
         let batches: Vec<_> = loader.epoch(3).collect::<Result<_, _>>().unwrap();
-        assert_eq!(batches.iter().map(|batch| batch.indices.len()).collect::<Vec<_>>(), [32, 32, 32, 32, 32, 32, 32, 20]);
-        batches.iter().map(|batch| batch.images.flatten_all().unwrap().to_vec1::<f32>().unwrap()).collect::<Vec<_>>()
+        assert_eq!(
+            batches
+                .iter()
+                .map(|batch| batch.indices.len())
+                .collect::<Vec<_>>(),
+            [32, 32, 32, 32, 32, 32, 32, 20]
+        );
+        batches
+            .iter()
+            .map(|batch| {
+                batch
+                    .images
+                    .flatten_all()
+                    .unwrap()
+                    .to_vec1::<f32>()
+                    .unwrap()
+            })
+            .collect::<Vec<_>>()
     };
     let one = epoch(1, 0);
     assert!(epoch(4, 20 << 20) == one);

@@ -125,3 +125,147 @@ impl<T> Drop for Ordered<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::sync::atomic::AtomicUsize;
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn results_come_in_order_though_jobs_end_in_any() {
+        for threads in [1, 2, 5, 40] {
+            let ordered = Ordered::start(
+                3..30,
+                threads,
+                2,
+                || (),
+                |(), job, _| {
+                    // Early jobs take longer.
+                    thread::sleep(Duration::from_micros(if job % 5 == 3 { 3000 } else { 10 }));
+                    Ok(job)
+                },
+            );
+            let results: Vec<_> = ordered.unwrap().collect::<Result<_>>().unwrap();
+            assert_eq!(results, (3..30).collect::<Vec<_>>(), "{threads} threads");
+        }
+    }
+
+    #[test]
+    fn no_more_is_made_than_the_bound_allows() {
+        let started = Arc::new(AtomicUsize::new(0));
+        let count = started.clone();
+        let mut ordered = Ordered::start(
+            0..50,
+            3,
+            2,
+            || (),
+            move |(), job, _| {
+                count.fetch_add(1, Ordering::SeqCst);
+                Ok(job)
+            },
+        )
+        .unwrap();
+        for taken in 0..50 {
+            // What may be started now is started soon, and no more than that, however long the consumer waits.
+            let allowed = (taken + 3 + 2).min(50);
+            while started.load(Ordering::SeqCst) < allowed {
+                thread::yield_now();
+            }
+            thread::sleep(Duration::from_millis(1));
+            assert_eq!(started.load(Ordering::SeqCst), allowed);
+            assert_eq!(ordered.next().unwrap().unwrap(), taken);
+        }
+        assert!(ordered.next().is_none());
+    }
+
+    #[test]
+    fn work_overlaps_with_the_consumer() {
+        let (tell, told) = mpsc::channel();
+        let tell = Mutex::new(tell);
+        let mut ordered = Ordered::start(
+            0..3,
+            1,
+            1,
+            || (),
+            move |(), job, _| {
+                tell.lock().unwrap().send(job).unwrap();
+                Ok(job)
+            },
+        )
+        .unwrap();
+        assert_eq!(ordered.next().unwrap().unwrap(), 0);
+        // The next two are made though nobody has asked for them.
+        for job in 0..3 {
+            assert_eq!(told.recv_timeout(Duration::from_secs(20)), Ok(job));
+        }
+    }
+
+    #[test]
+    fn a_panic_is_an_error_in_its_place_and_the_others_go_on() {
+        let ordered = Ordered::start(
+            0..6,
+            2,
+            1,
+            || (),
+            |(), job, _| {
+                assert_ne!(job, 3, "three is unlucky");
+                Ok(job)
+            },
+        );
+        let results: Vec<_> = ordered.unwrap().collect();
+        assert_eq!(results.len(), 6);
+        for (job, result) in results.into_iter().enumerate() {
+            match result {
+                Ok(done) => assert_eq!(done, job),
+                Err(Error::Panic { what, message }) => {
+                    assert_eq!((job, what.as_str()), (3, "batch 3"));
+                    assert!(message.contains("three is unlucky"), "{message}");
+                }
+                Err(other) => panic!("{other}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_state_that_cannot_be_made_is_an_error_too() {
+        let ordered = Ordered::start(
+            0..2,
+            1,
+            0,
+            || panic!("no state"),
+            |_: &mut (), job, _| Ok(job),
+        );
+        assert!(
+            ordered
+                .unwrap()
+                .all(|result| matches!(result, Err(Error::Panic { .. })))
+        );
+    }
+
+    #[test]
+    fn dropping_stops_the_threads_and_waits_for_them() {
+        let state = Arc::new(());
+        let held = state.clone();
+        let mut ordered = Ordered::start(
+            0..1000,
+            4,
+            2,
+            move || held.clone(),
+            |_, job, stop| {
+                while job > 0 && !stop.load(Ordering::Relaxed) {
+                    thread::yield_now();
+                }
+                Ok(job)
+            },
+        )
+        .unwrap();
+        assert_eq!(ordered.next().unwrap().unwrap(), 0);
+        drop(ordered);
+        assert_eq!(Arc::strong_count(&state), 1, "no thread is left");
+    }
+}

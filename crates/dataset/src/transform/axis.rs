@@ -1,12 +1,12 @@
-//! One pass of a resize: the weights along an axis, and their application to rows of RGB bytes.
+//! The weights of one pass of a resize, and the rows of bytes that they are applied to.
 
 use std::ops::Range;
 
 /// Bits behind the point of a weight. A byte times weights that add up to one needs eight more, and a sign.
-const BITS: u32 = 32 - 8 - 2;
+pub(super) const BITS: u32 = 32 - 8 - 2;
 
 /// What rounds a sum to the nearest byte, half up.
-const HALF: i32 = 1 << (BITS - 1);
+pub(super) const HALF: i32 = 1 << (BITS - 1);
 
 /// The weights of one pass: for each output, the first input that takes part, and as many weights as any output has.
 #[derive(Clone, Debug, Default)]
@@ -17,13 +17,22 @@ pub(super) struct Axis {
 }
 
 impl Axis {
+    /// How many inputs each output has.
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        expect(dead_code, reason = "only a vector kernel asks")
+    )]
+    pub(super) fn taps(&self) -> usize {
+        self.taps
+    }
+
     /// The outputs `first .. first + count` of `length` inputs resized to `resized`.
     pub(super) fn set(&mut self, length: u32, resized: u32, first: u32, count: u32) {
         let scale = f64::from(length) / f64::from(resized);
         let support = scale.max(1.0);
         let length = length as usize;
-        // Inputs whose centre lies nearer than the support, on both sides.
-        self.taps = ((support * 2.0).ceil() as usize + 1).min(length);
+        // An interval of this length, open at one end, holds no more whole numbers than that.
+        self.taps = ((support * 2.0).ceil() as usize).min(length);
         self.starts.clear();
         self.weights.clear();
         for output in first..first + count {
@@ -64,7 +73,7 @@ impl Axis {
         first..last + self.taps
     }
 
-    fn outputs(&self) -> impl Iterator<Item = (usize, &[i32])> {
+    pub(super) fn outputs(&self) -> impl Iterator<Item = (usize, &[i32])> {
         self.starts
             .iter()
             .copied()
@@ -103,44 +112,17 @@ impl<'a> Rows<'a> {
         }
     }
 
-    fn row(&self, index: usize) -> &'a [u8] {
+    pub(super) fn row(&self, index: usize) -> &'a [u8] {
         let start = (self.top + index) * self.stride + self.left;
         &self.bytes[start..start + self.width]
     }
-}
 
-/// The horizontal pass: every target row from the source row of the same number.
-pub(super) fn across<'t>(source: Rows, axis: &Axis, target: impl Iterator<Item = &'t mut [u8]>) {
-    for (index, to) in target.enumerate() {
-        let (from, _) = source.row(index).as_chunks::<3>();
-        let (to, _) = to.as_chunks_mut::<3>();
-        for (pixel, (start, weights)) in to.iter_mut().zip(axis.outputs()) {
-            let mut sum = [HALF; 3];
-            for (&[r, g, b], &weight) in from[start..start + weights.len()].iter().zip(weights) {
-                sum[0] += i32::from(r) * weight;
-                sum[1] += i32::from(g) * weight;
-                sum[2] += i32::from(b) * weight;
-            }
-            *pixel = sum.map(|sum| (sum >> BITS) as u8);
-        }
-    }
-}
-
-/// The vertical pass: every target row from the source rows that its output needs.
-pub(super) fn down<'t>(source: Rows, axis: &Axis, target: impl Iterator<Item = &'t mut [u8]>) {
-    const LANES: usize = 32;
-    for (to, (start, weights)) in target.zip(axis.outputs()) {
-        for (block, to) in to.chunks_mut(LANES).enumerate() {
-            let mut sum = [HALF; LANES];
-            for (tap, &weight) in weights.iter().enumerate() {
-                let from = &source.row(start + tap)[block * LANES..][..to.len()];
-                for (sum, &byte) in sum.iter_mut().zip(from) {
-                    *sum += i32::from(byte) * weight;
-                }
-            }
-            for (byte, sum) in to.iter_mut().zip(sum) {
-                *byte = (sum >> BITS) as u8;
-            }
-        }
+    /// The bytes of the rectangle's row, and whatever follows it in the picture.
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        expect(dead_code, reason = "only a vector kernel reads on")
+    )]
+    pub(super) fn from_row(&self, index: usize) -> &'a [u8] {
+        &self.bytes[(self.top + index) * self.stride + self.left..]
     }
 }

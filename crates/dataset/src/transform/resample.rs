@@ -11,7 +11,8 @@
 use image::RgbImage;
 
 use super::Plan;
-use super::axis::{Axis, Rows, across, down};
+use super::axis::{Axis, Rows};
+use super::passes::{across, down};
 use crate::error::{Error, Result};
 
 /// Applies one plan. [`Resampler`] does the same for many pictures, with less allocation.

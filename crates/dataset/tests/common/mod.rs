@@ -14,16 +14,21 @@ use tempfile::TempDir;
 /// A file of the golden folder; `WAGGLE_GOLDEN` names another folder with the same layout.
 pub fn golden(name: &str) -> PathBuf {
     let own = || Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    std::env::var_os("WAGGLE_GOLDEN").map_or_else(own, PathBuf::from).join(name)
+    std::env::var_os("WAGGLE_GOLDEN")
+        .map_or_else(own, PathBuf::from)
+        .join(name)
 }
 
 pub fn tensors(path: &Path) -> BTreeMap<String, Tensor> {
     let read = candle_core::safetensors::load(path, &Device::Cpu);
-    read.unwrap_or_else(|error| panic!("{}: {error}", path.display())).into_iter().collect()
+    read.unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+        .into_iter()
+        .collect()
 }
 
 pub fn json(path: &Path) -> serde_json::Value {
-    let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let text =
+        fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     serde_json::from_str(&text).unwrap()
 }
 
@@ -41,14 +46,22 @@ pub fn difference(a: &RgbImage, b: &RgbImage) -> (f64, u8) {
     let pairs = a.as_raw().iter().zip(b.as_raw());
     let differences: Vec<u8> = pairs.map(|(a, b)| a.abs_diff(*b)).collect();
     let sum: f64 = differences.iter().map(|&d| f64::from(d)).sum();
-    (sum / differences.len() as f64, differences.into_iter().max().unwrap())
+    (
+        sum / differences.len() as f64,
+        differences.into_iter().max().unwrap(),
+    )
 }
 
 /// A picture that differs from every other in each corner.
 pub fn pattern(width: u32, height: u32, seed: u32) -> RgbImage {
     RgbImage::from_fn(width, height, |x, y| {
-        let wave = |a: u32, b: u32| 127.0 + 120.0 * ((x * a + y * b + seed * 37) as f32 / 23.0).sin();
-        Rgb([wave(3, 1) as u8, wave(1, 2 + seed % 3) as u8, ((x * 5 + y * 3 + seed * 17) % 256) as u8])
+        let wave =
+            |a: u32, b: u32| 127.0 + 120.0 * ((x * a + y * b + seed * 37) as f32 / 23.0).sin();
+        Rgb([
+            wave(3, 1) as u8,
+            wave(1, 2 + seed % 3) as u8,
+            ((x * 5 + y * 3 + seed * 17) % 256) as u8,
+        ])
     })
 }
 
@@ -56,12 +69,19 @@ pub fn pattern(width: u32, height: u32, seed: u32) -> RgbImage {
 pub fn mixed_folder(pictures: u32) -> (TempDir, Vec<Sample>) {
     let folder = TempDir::new().unwrap();
     for index in 0..pictures {
-        let class = folder.path().join(if index % 3 == 0 { "ants" } else { "bees" });
+        let class = folder
+            .path()
+            .join(if index % 3 == 0 { "ants" } else { "bees" });
         fs::create_dir_all(&class).unwrap();
         let extension = ["png", "jpg", "bmp", "webp", "ppm", "tif"][index as usize % 6];
         let picture = pattern(40 + 7 * index % 60, 70 - 5 * index % 40, index);
-        picture.save(class.join(format!("{index:03}.{extension}"))).unwrap();
+        picture
+            .save(class.join(format!("{index:03}.{extension}")))
+            .unwrap();
     }
-    let samples = dataset::ImageFolder::scan(folder.path()).unwrap().samples().to_vec();
+    let samples = dataset::ImageFolder::scan(folder.path())
+        .unwrap()
+        .samples()
+        .to_vec();
     (folder, samples)
 }

@@ -1,0 +1,97 @@
+//! Lists a folder of pictures and batches it, without any other crate of this project.
+//!
+//! ```text
+//! cargo run --release -p dataset --example batch_folder -- DIR [SHEET.png]
+//! ```
+//!
+//! `DIR` holds `train/CLASS/…` and `val/CLASS/…`. The first batch is also drawn, if a file for it is named. Without
+//! arguments, a few drawn pictures in a temporary folder take the place of yours.
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use dataset::contact_sheet::titled;
+use dataset::{ImageFolder, Loader, LoaderConfig, Normalize};
+use image::{Rgb, RgbImage};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let mut arguments = std::env::args_os().skip(1).map(PathBuf::from);
+    let drawn = tempfile::tempdir()?;
+    let root = match arguments.next() {
+        Some(root) => root,
+        None => {
+            draw(drawn.path())?;
+            drawn.path().to_owned()
+        }
+    };
+
+    let (train, val) = ImageFolder::train_and_val(&root)?;
+    for (name, split) in [("train", &train), ("val", &val)] {
+        println!("{name}: {} pictures", split.len());
+        for (class, count) in split.classes().iter().zip(split.counts()) {
+            println!("  {count:5} {class}");
+        }
+    }
+
+    let loader = Loader::new(train.samples(), LoaderConfig::train(224))?;
+    loader.preload()?;
+    for epoch in 0..2 {
+        let start = Instant::now();
+        let mut pictures = 0;
+        for batch in loader.epoch(epoch) {
+            pictures += batch?.indices.len();
+        }
+        let speed = pictures as f64 / start.elapsed().as_secs_f64();
+        println!(
+            "epoch {epoch}: {} batches, {speed:.0} pictures/s",
+            loader.batches()
+        );
+    }
+
+    if let Some(file) = arguments.next() {
+        let batch = loader
+            .epoch(0)
+            .next()
+            .ok_or("the training split is empty")??;
+        let (_, _, height, width) = batch.images.dims4()?;
+        let mut pictures = Vec::new();
+        let mut titles = Vec::new();
+        for (image, label) in batch
+            .images
+            .chunk(batch.indices.len(), 0)?
+            .iter()
+            .zip(batch.labels.to_vec1::<u32>()?)
+        {
+            let values = image.flatten_all()?.to_vec1()?;
+            pictures.push(Normalize::IMAGENET.restore(&values, width as u32, height as u32)?);
+            titles.push(train.classes()[label as usize].as_str());
+        }
+        titled(&pictures, &titles, 8)?.save(&file)?;
+        println!("the first batch: {}", file.display());
+    }
+    Ok(())
+}
+
+/// A data set of stripes: upright ones and level ones.
+fn draw(root: &Path) -> Result<(), Box<dyn Error>> {
+    for (split, count) in [("train", 24), ("val", 8)] {
+        for (class, upright) in [("upright", true), ("level", false)] {
+            let folder = root.join(split).join(class);
+            std::fs::create_dir_all(&folder)?;
+            for number in 0..count {
+                let picture = RgbImage::from_fn(160, 120, |x, y| {
+                    let along = if upright { x } else { y };
+                    let level = if (along + number) / 8 % 2 == 0 {
+                        230
+                    } else {
+                        40
+                    };
+                    Rgb([level, level, (number * 9) as u8])
+                });
+                picture.save(folder.join(format!("{number:02}.png")))?;
+            }
+        }
+    }
+    Ok(())
+}

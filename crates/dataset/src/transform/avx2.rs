@@ -1,0 +1,142 @@
+//! The passes of a resize on AVX2, with the same integers as the portable ones.
+//!
+//! A weight of 22 bits does not fit the processor's 16-bit multiply-add, which does four times the work of a 32-bit
+//! multiplication; so it is split into two of 11, whose sums are put together at the end.
+
+use std::arch::x86_64::{
+    __m128i, __m256i, _mm_add_epi32, _mm_cvtsi128_si64, _mm_extract_epi32, _mm_loadu_si128,
+    _mm_packus_epi16, _mm_packus_epi32, _mm_setr_epi8, _mm_shuffle_epi8, _mm_srli_epi32,
+    _mm256_add_epi32, _mm256_broadcastsi128_si256, _mm256_castsi256_si128,
+    _mm256_extracti128_si256, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_setr_epi8,
+    _mm256_setr_epi32, _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_slli_epi32,
+};
+
+use super::axis::{Axis, BITS, HALF, Rows};
+use super::passes::down_portable;
+
+/// Inputs that one step takes part of: 12 of 16 loaded bytes.
+const TAPS: usize = 4;
+/// Bits of the lower half of a weight.
+const LOW: u32 = BITS / 2;
+
+/// See [`super::passes::down`]. The compiler makes good vectors of the portable code when it may.
+#[target_feature(enable = "avx2")]
+pub(super) fn down<'t>(source: Rows, axis: &Axis, target: impl Iterator<Item = &'t mut [u8]>) {
+    down_portable(source, axis, target);
+}
+
+/// See [`super::passes::across`].
+#[target_feature(enable = "avx2")]
+pub(super) fn across<'t>(source: Rows, axis: &Axis, target: impl Iterator<Item = &'t mut [u8]>) {
+    let steps = axis.taps().div_ceil(TAPS);
+    let starts: Vec<usize> = axis.outputs().map(|(start, _)| start * 3).collect();
+    let weights: Vec<Halves> = axis
+        .outputs()
+        .flat_map(|(_, weights)| weights.chunks(TAPS).map(split))
+        .collect();
+    for (index, to) in target.enumerate() {
+        // Reading on into the next row is harmless: those inputs have weight 0.
+        let from = source.from_row(index);
+        let (fours, rest) = to.as_chunks_mut::<12>();
+        let (starts_of_fours, starts_of_rest) = starts.as_chunks::<4>();
+        let (weights_of_fours, weights_of_rest) = weights.split_at(fours.len() * 4 * steps);
+        let groups = starts_of_fours
+            .iter()
+            .zip(weights_of_fours.chunks_exact(4 * steps));
+        for (pixels, (starts, weights)) in fours.iter_mut().zip(groups) {
+            // Spelled out: the compiler does not inline across `map`, which was not built for these instructions.
+            let a = pixel(from, starts[0], &weights[..steps]);
+            let b = pixel(from, starts[1], &weights[steps..2 * steps]);
+            let c = pixel(from, starts[2], &weights[2 * steps..3 * steps]);
+            let d = pixel(from, starts[3], &weights[3 * steps..]);
+            *pixels = interleave(a, b, c, d);
+        }
+        let singles = starts_of_rest
+            .iter()
+            .zip(weights_of_rest.chunks_exact(steps));
+        for (pixel_bytes, (&start, weights)) in rest.as_chunks_mut::<3>().0.iter_mut().zip(singles)
+        {
+            let one = pixel(from, start, weights);
+            let [r, g, b, ..] = interleave(one, one, one, one);
+            *pixel_bytes = [r, g, b];
+        }
+    }
+}
+
+/// One output's channels as 32-bit numbers, from the inputs at `from[start..]`.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn pixel(from: &[u8], start: usize, weights: &[Halves]) -> __m128i {
+    // Channel by channel, pairs of neighbouring inputs as 16-bit numbers: inputs 0 and 1 in the lower half of the
+    // register, 2 and 3 in the upper. -1 gives zero.
+    #[rustfmt::skip]
+    let pairs = _mm256_setr_epi8(
+        0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, -1, -1, -1, -1,
+        6, -1, 9, -1, 7, -1, 10, -1, 8, -1, 11, -1, -1, -1, -1, -1,
+    );
+    let mut low = _mm256_setr_epi32(HALF, HALF, HALF, HALF, 0, 0, 0, 0);
+    let mut high = _mm256_setzero_si256();
+    for (step, [low_weights, high_weights]) in weights.iter().enumerate() {
+        let bytes = load_bytes(&from[start + step * TAPS * 3..]);
+        let inputs = _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(bytes), pairs);
+        low = _mm256_add_epi32(low, _mm256_madd_epi16(inputs, load_weights(low_weights)));
+        high = _mm256_add_epi32(high, _mm256_madd_epi16(inputs, load_weights(high_weights)));
+    }
+    let sums = _mm256_add_epi32(low, _mm256_slli_epi32::<{ LOW as i32 }>(high));
+    let sums = _mm_add_epi32(
+        _mm256_castsi256_si128(sums),
+        _mm256_extracti128_si256::<1>(sums),
+    );
+    _mm_srli_epi32::<{ BITS as i32 }>(sums)
+}
+
+/// Four pixels as bytes.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn interleave(a: __m128i, b: __m128i, c: __m128i, d: __m128i) -> [u8; 12] {
+    let bytes = _mm_packus_epi16(_mm_packus_epi32(a, b), _mm_packus_epi32(c, d));
+    let bytes = _mm_shuffle_epi8(
+        bytes,
+        _mm_setr_epi8(0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, -1, -1, -1, -1),
+    );
+    let mut pixels = [0; 12];
+    pixels[..8].copy_from_slice(&_mm_cvtsi128_si64(bytes).to_le_bytes());
+    pixels[8..].copy_from_slice(&_mm_extract_epi32::<2>(bytes).to_le_bytes());
+    pixels
+}
+
+/// The lower and the upper halves of four weights, laid out as the inputs of [`pixel`].
+type Halves = [[i16; 16]; 2];
+
+fn split(weights: &[i32]) -> Halves {
+    let mut halves = [[0; 16]; 2];
+    for (tap, weight) in weights.iter().enumerate() {
+        for channel in 0..3 {
+            let place = tap / 2 * 8 + channel * 2 + tap % 2;
+            // Both fit: a weight is at most 2^22.
+            halves[0][place] = (weight & ((1 << LOW) - 1)) as i16;
+            halves[1][place] = (weight >> LOW) as i16;
+        }
+    }
+    halves
+}
+
+/// The first 16 bytes, or as many as there are.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn load_bytes(bytes: &[u8]) -> __m128i {
+    let mut padded = [0; 16];
+    let bytes = bytes.first_chunk::<16>().unwrap_or_else(|| {
+        padded[..bytes.len()].copy_from_slice(bytes);
+        &padded
+    });
+    // SAFETY: the array has the 16 bytes that are read; the address need not be aligned.
+    unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn load_weights(weights: &[i16; 16]) -> __m256i {
+    // SAFETY: the array has the 32 bytes that are read; the address need not be aligned.
+    unsafe { _mm256_loadu_si256(weights.as_ptr().cast()) }
+}

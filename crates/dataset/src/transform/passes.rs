@@ -1,0 +1,121 @@
+//! The two passes of a resize, for every processor: the arithmetic that faster kernels must reproduce to the bit.
+
+#[cfg(target_arch = "x86_64")]
+use super::avx2;
+use super::axis::{Axis, BITS, HALF, Rows};
+
+/// The horizontal pass: every target row from the source row of the same number.
+pub(super) fn across<'t>(source: Rows, axis: &Axis, target: impl Iterator<Item = &'t mut [u8]>) {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") {
+        // SAFETY: the processor has AVX2.
+        return unsafe { avx2::across(source, axis, target) };
+    }
+    across_portable(source, axis, target);
+}
+
+/// The vertical pass: every target row from the source rows that its output needs.
+pub(super) fn down<'t>(source: Rows, axis: &Axis, target: impl Iterator<Item = &'t mut [u8]>) {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") {
+        // SAFETY: the processor has AVX2.
+        return unsafe { avx2::down(source, axis, target) };
+    }
+    down_portable(source, axis, target);
+}
+
+fn across_portable<'t>(source: Rows, axis: &Axis, target: impl Iterator<Item = &'t mut [u8]>) {
+    for (index, to) in target.enumerate() {
+        let (from, _) = source.row(index).as_chunks::<3>();
+        let (to, _) = to.as_chunks_mut::<3>();
+        for (pixel, (start, weights)) in to.iter_mut().zip(axis.outputs()) {
+            let mut sum = [HALF; 3];
+            for (&[r, g, b], &weight) in from[start..start + weights.len()].iter().zip(weights) {
+                sum[0] += i32::from(r) * weight;
+                sum[1] += i32::from(g) * weight;
+                sum[2] += i32::from(b) * weight;
+            }
+            *pixel = sum.map(|sum| (sum >> BITS) as u8);
+        }
+    }
+}
+
+/// Inlined into the kernels of processors whose vectors the compiler can use by itself.
+#[inline(always)]
+pub(super) fn down_portable<'t>(
+    source: Rows,
+    axis: &Axis,
+    target: impl Iterator<Item = &'t mut [u8]>,
+) {
+    const LANES: usize = 32;
+    for (to, (start, weights)) in target.zip(axis.outputs()) {
+        let (blocks, rest) = to.as_chunks_mut::<LANES>();
+        let blocks_end = blocks.len() * LANES;
+        for (block, to) in blocks.iter_mut().enumerate() {
+            let mut sum = [HALF; LANES];
+            for (tap, &weight) in weights.iter().enumerate() {
+                let from = &source.row(start + tap)[block * LANES..][..LANES];
+                for (sum, &byte) in sum.iter_mut().zip(from) {
+                    *sum = sum.wrapping_add(i32::from(byte).wrapping_mul(weight));
+                }
+            }
+            for (byte, sum) in to.iter_mut().zip(sum) {
+                *byte = (sum >> BITS) as u8;
+            }
+        }
+        for (at, byte) in (blocks_end..).zip(rest) {
+            let taps = (start..).zip(weights);
+            let sum: i32 = taps
+                .map(|(row, weight)| i32::from(source.row(row)[at]) * weight)
+                .sum();
+            *byte = ((HALF + sum) >> BITS) as u8;
+        }
+    }
+}
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use super::*;
+
+    /// Bytes without a pattern that weights could hide.
+    fn noise(count: usize) -> Vec<u8> {
+        (0..count as u64)
+            .map(|i| (i.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8)
+            .collect()
+    }
+
+    #[test]
+    fn the_vector_kernels_give_the_portable_bytes() {
+        if !is_x86_feature_detected!("avx2") {
+            println!("skipped: this processor has no AVX2");
+            return;
+        }
+        for length in [1, 2, 3, 4, 5, 7, 16, 63, 200, 1000] {
+            for resized in [1, 2, 3, 8, 11, 64, 224] {
+                let mut axis = Axis::default();
+                axis.set(length, resized, 0, resized);
+                let (length, resized) = (length as usize, resized as usize);
+                let rows = 3;
+                // The last row ends with the buffer: a kernel must not read behind it.
+                let picture = noise(length * rows * 3);
+                let source = Rows::packed(&picture, length * 3);
+                let mut made = [vec![0; resized * rows * 3], vec![1; resized * rows * 3]];
+                across_portable(source, &axis, made[0].chunks_exact_mut(resized * 3));
+                across(source, &axis, made[1].chunks_exact_mut(resized * 3));
+                assert_eq!(made[0], made[1], "across, {length} to {resized}");
+
+                for width in [1, 31, 32, 33, 100] {
+                    let picture = noise(length * width);
+                    let source = Rows::packed(&picture, width);
+                    let mut made = [vec![0; resized * width], vec![1; resized * width]];
+                    down_portable(source, &axis, made[0].chunks_exact_mut(width));
+                    down(source, &axis, made[1].chunks_exact_mut(width));
+                    assert_eq!(
+                        made[0], made[1],
+                        "down, {length} to {resized}, {width} wide"
+                    );
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! Decoding beyond the golden values: orientation, damaged files, limits, and that nothing is left of the last picture.
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use common::{golden, pattern};
+use dataset::decode::decode_bytes;
+use dataset::{DecodeOptions, Decoder, Error, Sample, decode, verify};
+use image::RgbImage;
+use tempfile::TempDir;
+
+fn options() -> DecodeOptions {
+    DecodeOptions::default()
+}
+
+/// Every picture of the golden folder.
+fn pictures() -> Vec<PathBuf> {
+    let mut found = dataset::image_folder::pictures(golden("decode")).unwrap();
+    found.sort();
+    assert!(!found.is_empty());
+    found
+}
+
+fn from_bytes(bytes: &[u8]) -> Result<RgbImage, Error> {
+    decode_bytes(bytes, Path::new("test"), &options(), RgbImage::default())
+}
+
+/// A small JPEG with an EXIF orientation.
+fn jpeg_with_orientation(picture: &RgbImage, orientation: u8) -> Vec<u8> {
+    let mut plain = Vec::new();
+    let encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(&mut plain, 95);
+    picture.write_with_encoder(encoder).unwrap();
+    // A TIFF header, and one directory with one entry: 0x0112, a number of 16 bits.
+    let mut exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0".to_vec();
+    exif.extend([orientation, 0, 0, 0, 0, 0, 0, 0]);
+    let length = u16::try_from(exif.len() + 2).unwrap().to_be_bytes();
+    [&plain[..2], &[0xFF, 0xE1], &length, &exif, &plain[2..]].concat()
+}
+
+#[test]
+fn every_orientation_is_applied_unless_told_otherwise() {
+    // Four quadrants, of which no turn or reflection gives the same.
+    let stored = RgbImage::from_fn(48, 32, |x, y| {
+        image::Rgb([
+            if x < 24 { 30 } else { 220 },
+            if y < 16 { 40 } else { 200 },
+            90,
+        ])
+    });
+    let corner = |picture: &RgbImage, right: bool, bottom: bool| {
+        let x = if right { picture.width() - 5 } else { 4 };
+        let y = if bottom { picture.height() - 5 } else { 4 };
+        let [r, g, _] = picture.get_pixel(x, y).0;
+        (r > 128, g > 128)
+    };
+    // EXIF: what the first row and the first column of the stored picture are, so which stored corner (right, bottom)
+    // is seen at the top left and at the top right.
+    let seen = [
+        (1, (false, false), (true, false)),
+        (2, (true, false), (false, false)),
+        (3, (true, true), (false, true)),
+        (4, (false, true), (true, true)),
+        (5, (false, false), (false, true)),
+        (6, (false, true), (false, false)),
+        (7, (true, true), (true, false)),
+        (8, (true, false), (true, true)),
+    ];
+    for (orientation, top_left, top_right) in seen {
+        let bytes = jpeg_with_orientation(&stored, orientation);
+        let upright = from_bytes(&bytes).unwrap();
+        let size = if orientation < 5 { (48, 32) } else { (32, 48) };
+        assert_eq!(upright.dimensions(), size, "{orientation}");
+        assert_eq!(corner(&upright, false, false), top_left, "{orientation}");
+        assert_eq!(corner(&upright, true, false), top_right, "{orientation}");
+        let raw = DecodeOptions {
+            ignore_exif: true,
+            ..options()
+        };
+        let raw = decode_bytes(&bytes, Path::new("test"), &raw, RgbImage::default()).unwrap();
+        assert_eq!(
+            (raw.dimensions(), corner(&raw, false, false)),
+            ((48, 32), (false, false)),
+            "{orientation}"
+        );
+    }
+    let nonsense = from_bytes(&jpeg_with_orientation(&stored, 77)).unwrap();
+    assert_eq!(nonsense.dimensions(), (48, 32));
+}
+
+#[test]
+fn the_content_decides_the_format() {
+    let folder = TempDir::new().unwrap();
+    for path in pictures() {
+        let disguised = folder.path().join("picture.bmp");
+        fs::copy(&path, &disguised).unwrap();
+        assert_eq!(
+            decode(&disguised, &options()).unwrap(),
+            decode(&path, &options()).unwrap(),
+            "{}",
+            path.display()
+        );
+    }
+}
+
+#[test]
+fn every_truncated_file_is_an_error() {
+    for path in pictures() {
+        let bytes = fs::read(&path).unwrap();
+        for percent in [0, 1, 10, 50, 75, 90] {
+            let result = from_bytes(&bytes[..bytes.len() * percent / 100]);
+            assert!(result.is_err(), "{} cut to {percent} %", path.display());
+        }
+    }
+    let jpeg = fs::read(golden("decode/rgb.jpg")).unwrap();
+    // Down to the loss of a few bytes at the end; the decoder itself would paint them grey.
+    for lost in 1..60 {
+        assert!(
+            matches!(
+                from_bytes(&jpeg[..jpeg.len() - lost]),
+                Err(Error::Truncated { .. })
+            ),
+            "{lost} bytes lost"
+        );
+    }
+    assert!(from_bytes(&[&jpeg[..], b"and a tail"].concat()).is_ok());
+}
+
+#[test]
+fn damaged_files_never_panic() {
+    let mut state = 1u64;
+    let mut random = || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize
+    };
+    for path in pictures() {
+        let bytes = fs::read(&path).unwrap();
+        for _ in 0..60 {
+            let mut damaged = bytes.clone();
+            for _ in 0..1 + random() % 8 {
+                let at = random() % damaged.len();
+                damaged[at] = random() as u8;
+            }
+            let small = DecodeOptions {
+                max_pixels: 1 << 20,
+                ..options()
+            };
+            // Through `verify`, which turns a decoder's panic into an error.
+            let folder = TempDir::new().unwrap();
+            let file = folder.path().join("x");
+            fs::write(&file, &damaged).unwrap();
+            let _ = verify(
+                &[Sample {
+                    path: file,
+                    label: 0,
+                }],
+                &small,
+                0,
+            );
+        }
+    }
+}
+
+#[test]
+fn pictures_above_the_limit_are_refused_before_they_are_decoded() {
+    let limit = DecodeOptions {
+        max_pixels: 48 * 40 - 1,
+        ..options()
+    };
+    for path in pictures() {
+        let size = image::image_dimensions(&path);
+        let Ok((w, h)) = size else { continue };
+        let exact = DecodeOptions {
+            max_pixels: (w * h) as usize,
+            ..options()
+        };
+        assert!(decode(&path, &exact).is_ok(), "{}", path.display());
+        let below = DecodeOptions {
+            max_pixels: (w * h) as usize - 1,
+            ..limit.clone()
+        };
+        assert!(
+            matches!(decode(&path, &below), Err(Error::TooManyPixels { .. })),
+            "{}",
+            path.display()
+        );
+    }
+    // A PNG header that claims 60,000 × 60,000 pixels.
+    let mut bomb = fs::read(golden("decode/rgb.png")).unwrap();
+    bomb[16..20].copy_from_slice(&60_000u32.to_be_bytes());
+    bomb[20..24].copy_from_slice(&60_000u32.to_be_bytes());
+    assert!(from_bytes(&bomb).is_err());
+}
+
+#[test]
+fn a_decoder_keeps_nothing_of_the_picture_before() {
+    let mut decoder = Decoder::new(options());
+    let mut last = RgbImage::from_pixel(300, 200, image::Rgb([99; 3]));
+    for path in pictures() {
+        let fresh = decode(&path, &options()).unwrap();
+        last = decoder.decode(&path, last).unwrap();
+        assert_eq!(last, fresh, "{}", path.display());
+    }
+}
+
+#[test]
+fn sixteen_bits_keep_their_high_byte() {
+    let folder = TempDir::new().unwrap();
+    let (grey, alpha, rgb, rgba) = ("l.png", "la.png", "rgb.png", "rgba.png");
+    let at = |name: &str| folder.path().join(name);
+    let value = |x: u32, y: u32, c: u32| (x * 1733 + y * 7919 + c * 257) as u16;
+    image::ImageBuffer::from_fn(20, 20, |x, y| image::Luma([value(x, y, 0)]))
+        .save(at(grey))
+        .unwrap();
+    image::ImageBuffer::from_fn(20, 20, |x, y| image::LumaA([value(x, y, 0), 7]))
+        .save(at(alpha))
+        .unwrap();
+    image::ImageBuffer::from_fn(20, 20, |x, y| image::Rgb([0, 1, 2].map(|c| value(x, y, c))))
+        .save(at(rgb))
+        .unwrap();
+    image::ImageBuffer::from_fn(20, 20, |x, y| {
+        image::Rgba([0, 1, 2, 3].map(|c| value(x, y, c)))
+    })
+    .save(at(rgba))
+    .unwrap();
+    for (name, channels) in [
+        (grey, [0, 0, 0]),
+        (alpha, [0, 0, 0]),
+        (rgb, [0, 1, 2]),
+        (rgba, [0, 1, 2]),
+    ] {
+        let ours = decode(at(name), &options()).unwrap();
+        for (x, y, pixel) in ours.enumerate_pixels() {
+            assert_eq!(
+                pixel.0,
+                channels.map(|c| (value(x, y, c) >> 8) as u8),
+                "{name}"
+            );
+        }
+    }
+}
+
+#[test]
+fn verify_lists_every_bad_picture_in_order() {
+    let folder = TempDir::new().unwrap();
+    let mut samples = Vec::new();
+    for index in 0..12u32 {
+        let path = folder.path().join(format!("{index:02}.jpg"));
+        pattern(30, 20, index).save(&path).unwrap();
+        samples.push(Sample { path, label: 0 });
+    }
+    for workers in [0, 1, 4] {
+        verify(&samples, &options(), workers).unwrap();
+    }
+    fs::write(&samples[9].path, b"text").unwrap();
+    let whole = fs::read(&samples[2].path).unwrap();
+    fs::write(&samples[2].path, &whole[..whole.len() / 2]).unwrap();
+    fs::remove_file(&samples[5].path).unwrap();
+    fs::write(&samples[11].path, b"").unwrap();
+    for workers in [0, 1, 4] {
+        let error = verify(&samples, &options(), workers).unwrap_err();
+        let message = error.to_string();
+        assert!(
+            message.starts_with("4 of 12 pictures cannot be used"),
+            "{message}"
+        );
+        let Error::BadPictures { errors, .. } = error else {
+            panic!("{error:?}")
+        };
+        assert!(
+            matches!(
+                &errors[..],
+                [
+                    Error::Truncated { .. },
+                    Error::Io { .. },
+                    Error::Decode { .. },
+                    Error::Decode { .. }
+                ]
+            ),
+            "{errors:?}"
+        );
+        let places: Vec<_> = ["02.jpg", "05.jpg", "09.jpg", "11.jpg"]
+            .map(|name| message.find(name).unwrap())
+            .into();
+        assert!(places.is_sorted(), "{message}");
+    }
+}

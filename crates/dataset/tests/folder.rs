@@ -1,0 +1,203 @@
+//! Scanning: torchvision's order and rules, and a clear error for each thing that can be wrong.
+
+use std::fs;
+use std::path::Path;
+
+use dataset::image_folder::{EXTENSIONS, is_picture, pictures, train_folder, val_folder};
+use dataset::{Error, ImageFolder};
+use tempfile::TempDir;
+
+/// A folder with empty files; scanning looks at names only.
+fn folder(files: &[&str]) -> TempDir {
+    let root = TempDir::new().unwrap();
+    for file in files {
+        touch(&root.path().join(file));
+    }
+    root
+}
+
+fn touch(path: &Path) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, b"").unwrap();
+}
+
+fn names(root: &TempDir, folder: &ImageFolder) -> Vec<(String, u32)> {
+    let relative = |path: &Path| {
+        path.strip_prefix(root.path())
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .replace('\\', "/")
+    };
+    folder
+        .samples()
+        .iter()
+        .map(|sample| (relative(&sample.path), sample.label))
+        .collect()
+}
+
+#[test]
+fn classes_and_pictures_are_sorted_by_code_point() {
+    let root = folder(&[
+        "b/x.jpg", "10/x.jpg", "2/x.jpg", "B/x.jpg", "ä/x.jpg", "a/2.jpg", "a/10.jpg", "a/Z.jpg",
+    ]);
+    let scanned = ImageFolder::scan(root.path()).unwrap();
+    assert_eq!(scanned.classes(), ["10", "2", "B", "a", "b", "ä"]);
+    let of_a: Vec<_> = names(&root, &scanned)
+        .into_iter()
+        .filter(|(_, label)| *label == 3)
+        .map(|(name, _)| name)
+        .collect();
+    assert_eq!(of_a, ["a/10.jpg", "a/2.jpg", "a/Z.jpg"]);
+    assert_eq!(scanned.counts(), [1, 1, 1, 3, 1, 1]);
+    assert_eq!((scanned.len(), scanned.root()), (8, root.path()));
+}
+
+#[test]
+fn pictures_are_found_recursively_by_folder_then_name() {
+    // As Python: the folders as strings, so `a-b` comes between `a` and `a/c`.
+    let root = folder(&["k/z.png", "k/a/c/1.png", "k/a/2.png", "k/a-b/3.png"]);
+    let scanned = ImageFolder::scan(root.path()).unwrap();
+    let found: Vec<_> = names(&root, &scanned)
+        .into_iter()
+        .map(|(name, _)| name)
+        .collect();
+    assert_eq!(
+        found,
+        ["k/z.png", "k/a/2.png", "k/a-b/3.png", "k/a/c/1.png"]
+    );
+}
+
+#[test]
+fn extensions_count_in_any_case_and_gif_does_not() {
+    for extension in EXTENSIONS {
+        assert!(
+            is_picture(format!("x.{extension}"))
+                && is_picture(format!("x.{}", extension.to_uppercase()))
+        );
+    }
+    for other in ["x.gif", "x.txt", "jpg", "x.jpg.txt", "x", "x.jpgx"] {
+        assert!(!is_picture(other), "{other}");
+    }
+    let root = folder(&["ants/imageNotFound.gif", "ants/A.JPEG", "ants/notes.txt"]);
+    assert_eq!(
+        names(&root, &ImageFolder::scan(root.path()).unwrap()),
+        [("ants/A.JPEG".to_owned(), 0)]
+    );
+}
+
+#[test]
+fn hidden_names_are_skipped() {
+    let root = folder(&["a/1.jpg", "a/.2.jpg", "a/.trash/3.jpg", ".git/4.jpg"]);
+    let scanned = ImageFolder::scan(root.path()).unwrap();
+    assert_eq!(
+        (scanned.classes(), scanned.len()),
+        (&["a".to_owned()][..], 1)
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn links_are_followed_but_not_in_circles() {
+    let root = folder(&["a/1.jpg", "elsewhere/deep/2.jpg"]);
+    let link = |target: &str, name: &str| {
+        std::os::unix::fs::symlink(root.path().join(target), root.path().join(name))
+    };
+    link("elsewhere/deep", "a/linked").unwrap();
+    link("a", "a/circle").unwrap();
+    let found = pictures(root.path().join("a")).unwrap();
+    let found: Vec<_> = found
+        .iter()
+        .map(|path| path.strip_prefix(root.path()).unwrap().to_str().unwrap())
+        .collect();
+    assert_eq!(found, ["a/1.jpg", "a/linked/2.jpg"]);
+    link("nowhere", "a/broken.jpg").unwrap();
+    assert_eq!(
+        pictures(root.path().join("a")).unwrap().len(),
+        3,
+        "a broken link is found, and fails when it is read"
+    );
+}
+
+#[test]
+fn one_class_map_serves_both_splits() {
+    for val_name in ["val", "valid", "validation"] {
+        let root = folder(&["train/a/1.jpg", "train/b/1.jpg", "train/c/1.jpg"]);
+        touch(&root.path().join(val_name).join("c/1.jpg"));
+        let (train, val) = ImageFolder::train_and_val(root.path()).unwrap();
+        assert_eq!(train.classes(), val.classes());
+        assert_eq!(
+            val.counts(),
+            [0, 0, 1],
+            "a class that is missing keeps its index"
+        );
+        assert_eq!(val.samples()[0].label, 2);
+        assert_eq!(val_folder(root.path()).unwrap(), root.path().join(val_name));
+        assert_eq!(
+            train_folder(root.path()).unwrap(),
+            root.path().join("train")
+        );
+    }
+}
+
+#[test]
+fn a_class_that_training_lacks_is_an_error() {
+    let root = folder(&["train/a/1.jpg", "val/a/1.jpg", "val/wasps/1.jpg"]);
+    let error = ImageFolder::train_and_val(root.path()).unwrap_err();
+    assert!(matches!(&error, Error::UnknownClasses { unknown, .. } if unknown == &["wasps"]));
+    let message = error.to_string();
+    assert!(
+        message.contains("`wasps`") && message.contains("`a`") && message.contains("val"),
+        "{message}"
+    );
+}
+
+#[test]
+fn what_is_missing_is_named() {
+    let root = folder(&[
+        "train/a/1.jpg",
+        "empty/b/notes.txt",
+        "empty/c/1.png",
+        "empty/d/x.gif",
+    ]);
+    fs::create_dir(root.path().join("bare")).unwrap();
+    let message = |result: Result<ImageFolder, Error>| result.unwrap_err().to_string();
+
+    let gone = message(ImageFolder::scan(root.path().join("gone")));
+    assert!(
+        gone.contains("there is no folder") && gone.contains("gone"),
+        "{gone}"
+    );
+    assert!(
+        message(ImageFolder::scan(root.path().join("train/a/1.jpg")))
+            .contains("there is no folder")
+    );
+    let bare = message(ImageFolder::scan(root.path().join("bare")));
+    assert!(
+        bare.contains("no class folder") && bare.contains("bare"),
+        "{bare}"
+    );
+    let empty = message(ImageFolder::scan(root.path().join("empty")));
+    assert!(
+        empty.contains("`b`, `d`") && !empty.contains("`c`"),
+        "{empty}"
+    );
+    assert!(
+        EXTENSIONS.iter().all(|extension| empty.contains(extension)),
+        "{empty}"
+    );
+    let split = ImageFolder::train_and_val(root.path())
+        .unwrap_err()
+        .to_string();
+    assert!(
+        split.contains("`val` or `valid` or `validation`"),
+        "{split}"
+    );
+    assert!(
+        ImageFolder::train_and_val(root.path().join("gone"))
+            .unwrap_err()
+            .to_string()
+            .contains("no folder")
+    );
+    assert!(pictures(root.path().join("gone")).is_err());
+}

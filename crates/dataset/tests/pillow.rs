@@ -1,0 +1,114 @@
+//! The resize against Pillow 13.0 where the golden pictures do not reach: both orders of the two passes.
+//!
+//! `pillow/resize.safetensors` holds noise (`N.from`) and what `Image.resize(size, BILINEAR)` makes of it (`N.to`), on
+//! both sides of the limit at which Pillow begins with the vertical pass.
+
+mod common;
+
+use std::path::Path;
+
+use common::{difference, picture, tensors};
+use dataset::transform::{Plan, Region, apply};
+use image::imageops::flip_horizontal;
+
+#[test]
+fn resizing_gives_pillows_bytes_in_either_order_of_passes() {
+    let values =
+        tensors(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pillow/resize.safetensors"));
+    let mut cases = 0;
+    for name in values.keys().filter_map(|name| name.strip_suffix(".from")) {
+        let from = picture(&values[&format!("{name}.from")]);
+        let to = picture(&values[&format!("{name}.to")]);
+        let (width, height) = from.dimensions();
+        let region = Region {
+            top: 0,
+            left: 0,
+            height,
+            width,
+        };
+        let ours = apply(&from, &Plan::resized_crop(region, to.width(), false)).unwrap();
+        assert_eq!(ours, to, "{width} × {height}: {:?}", difference(&ours, &to));
+        let flipped = apply(&from, &Plan::resized_crop(region, to.width(), true)).unwrap();
+        assert_eq!(flipped, flip_horizontal(&to), "{width} × {height}, flipped");
+        cases += 1;
+    }
+    assert!(cases > 10);
+}
+
+/// A window of a resized picture is the same pixels as the whole, cut afterwards; so is one that needs padding.
+#[test]
+fn a_centre_crop_is_cut_from_the_whole_resized_picture() {
+    for (width, height) in [(50, 37), (37, 50), (64, 200), (200, 64), (9, 11), (40, 40)] {
+        let from = common::pattern(width, height, 1);
+        for (resize, size) in [(40, 32), (32, 32), (20, 32), (21, 32), (30, 33)] {
+            let plan = Plan::center_crop(width, height, resize, size);
+            let ours = apply(&from, &plan).unwrap();
+            // The whole picture, in as many squares as it takes.
+            for y in 0..size {
+                for x in 0..size {
+                    let inside = (plan.at.0..plan.at.0 + plan.window.width).contains(&x)
+                        && (plan.at.1..plan.at.1 + plan.window.height).contains(&y);
+                    let expected = if inside {
+                        let at = Region {
+                            left: plan.window.left + x - plan.at.0,
+                            top: plan.window.top + y - plan.at.1,
+                            width: 1,
+                            height: 1,
+                        };
+                        let one = Plan {
+                            window: at,
+                            at: (0, 0),
+                            size: 1,
+                            ..plan
+                        };
+                        *apply(&from, &one).unwrap().get_pixel(0, 0)
+                    } else {
+                        image::Rgb([0; 3])
+                    };
+                    assert_eq!(
+                        ours.get_pixel(x, y),
+                        &expected,
+                        "{width} × {height} to {resize}, {size}: {x}, {y}"
+                    );
+                }
+            }
+            let flipped = apply(&from, &Plan { flip: true, ..plan }).unwrap();
+            assert_eq!(
+                flipped,
+                flip_horizontal(&ours),
+                "{width} × {height} to {resize}, {size}, flipped"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_plan_for_another_picture_is_refused() {
+    let from = common::pattern(30, 20, 1);
+    let region = |left, top, width, height| Region {
+        top,
+        left,
+        height,
+        width,
+    };
+    for region in [
+        region(0, 0, 31, 20),
+        region(1, 0, 30, 20),
+        region(0, 1, 30, 20),
+        region(0, 0, 0, 5),
+        region(u32::MAX, 0, 1, 1),
+    ] {
+        let error = apply(&from, &Plan::resized_crop(region, 8, false)).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("does not fit a picture of 30 × 20"),
+            "{error}"
+        );
+    }
+    let outside = Plan {
+        at: (1, 0),
+        ..Plan::resized_crop(region(0, 0, 30, 20), 8, false)
+    };
+    assert!(apply(&from, &outside).is_err());
+}
