@@ -113,14 +113,13 @@ fn golden_transforms() {
     let rows = &values["eval.normalized.first_rows"];
     let mut ours = Vec::new();
     Normalize::IMAGENET.append(&eval(&synthetic, size), &mut ours);
-    let (channels, height, width) = rows.dims3().unwrap();
-    let rows: Vec<Vec<Vec<f32>>> = rows.to_vec3().unwrap();
-    for c in 0..channels {
-        for y in 0..height {
-            let start = (c * size as usize + y) * size as usize;
+    let (_, _, width) = rows.dims3().unwrap();
+    let ours: Vec<&[f32]> = ours.chunks_exact(size as usize).collect();
+    for (c, plane) in rows.to_vec3::<f32>().unwrap().iter().enumerate() {
+        for (y, expected) in plane.iter().enumerate() {
             assert_eq!(
-                ours[start..start + width],
-                rows[c][y],
+                &ours[c * size as usize + y][..width],
+                expected,
                 "channel {c}, row {y}"
             );
         }
@@ -186,6 +185,9 @@ fn quantile(sorted: &[f64], q: f64) -> f64 {
     sorted[below] + (sorted[above] - sorted[below]) * share
 }
 
+/// A number that a box has.
+type Measure = fn(&Region) -> f64;
+
 #[test]
 fn golden_random_resized_crop_quantiles() {
     let facts = json(&golden("transforms.json"));
@@ -203,7 +205,7 @@ fn golden_random_resized_crop_quantiles() {
         let (w, h) = (f64::from(w), f64::from(h));
         // Two per cent of the value; but 20,000 draws do not pin down a small share of the area or an offset of a
         // few pixels to that, so at least that much of a fifth of the area, or of the picture's extent.
-        let measures: [(&str, fn(&Region) -> f64, f64, f64); 4] = [
+        let measures: [(&str, Measure, f64, f64); 4] = [
             (
                 "area",
                 |b| f64::from(b.width) * f64::from(b.height),

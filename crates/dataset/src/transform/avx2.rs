@@ -36,7 +36,7 @@ pub(super) fn across<'t>(source: Rows, axis: &Axis, target: impl Iterator<Item =
         .collect();
     for (index, to) in target.enumerate() {
         // Reading on into the next row is harmless: those inputs have weight 0.
-        let from = source.from_row(index);
+        let from = source.row_onward(index);
         let (fours, rest) = to.as_chunks_mut::<12>();
         let (starts_of_fours, starts_of_rest) = starts.as_chunks::<4>();
         let (weights_of_fours, weights_of_rest) = weights.split_at(fours.len() * 4 * steps);

@@ -122,7 +122,7 @@ impl<'a> Rows<'a> {
         not(target_arch = "x86_64"),
         expect(dead_code, reason = "only a vector kernel reads on")
     )]
-    pub(super) fn from_row(&self, index: usize) -> &'a [u8] {
+    pub(super) fn row_onward(&self, index: usize) -> &'a [u8] {
         &self.bytes[(self.top + index) * self.stride + self.left..]
     }
 }
