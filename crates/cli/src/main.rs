@@ -3,5 +3,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    cli::memory::keep_large_blocks();
     cli::run(std::env::args_os())
 }
