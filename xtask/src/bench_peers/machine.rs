@@ -39,7 +39,7 @@ impl Machine {
             .as_secs();
         let lock = fs::read_to_string(root.join("Cargo.lock")).unwrap_or_default();
         let mut versions = vec![
-            ("rustc".to_owned(), said("rustc", &["--version"], root)),
+            ("rustc".to_owned(), rustc(root)),
             ("candle".to_owned(), locked(&lock, "candle-core")),
         ];
         versions.extend(peers.into_iter().map(|(name, version)| {
@@ -128,6 +128,11 @@ fn locked(lock: &str, package: &str) -> String {
     let _ = lines.find(|line| *line == format!("name = \"{package}\""));
     let version = lines.next().and_then(|line| line.split('"').nth(1));
     version.unwrap_or("unknown").to_owned()
+}
+
+fn rustc(root: &Path) -> String {
+    let said = said("rustc", &["--version"], root);
+    said.strip_prefix("rustc ").unwrap_or(&said).to_owned()
 }
 
 fn commit(root: &Path) -> String {

@@ -13,8 +13,10 @@ use vgg::{Vgg, VggConfig};
 
 use crate::row::{BATCH, DEVICE, Proof, Row, Run, SEED, params, trunk};
 
+/// ImageNet's classes, as in the whole VGG-16 of 138 million parameters.
+const CLASSES: usize = 1000;
 /// The photographs' classes: ants and bees.
-const CLASSES: usize = 2;
+const PHOTOGRAPHS_CLASSES: usize = 2;
 
 /// Gets everything ready that a run needs.
 pub fn prepare(row: &Row, data: Option<&Path>) -> Result<Run> {
@@ -149,7 +151,7 @@ fn loader(data: &Path, cache_bytes: usize) -> Result<Run> {
 /// Stages of three epochs, the first of which only validates, as `waggle train` runs them: every picture
 /// decoded once beforehand and kept, four workers, validation computing frozen layers once.
 fn epochs(data: &Path, stages: &'static [usize]) -> Result<Run> {
-    let config = VggConfig::vgg16(CLASSES);
+    let config = VggConfig::vgg16(PHOTOGRAPHS_CLASSES);
     let params = params(&config)?;
     let data = data.to_path_buf();
     Ok(Box::new(move || {
