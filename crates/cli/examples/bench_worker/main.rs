@@ -25,6 +25,10 @@ fn main() -> Result<()> {
             bail!("usage: bench_worker ROW PEER THREADS [DATA]; `cargo xtask bench-peers` runs it")
         }
     };
+    if peer == "ours" {
+        // As the program does at its start; candle runs as its users run it.
+        cli::memory::keep_large_blocks();
+    }
     let threads = threads.parse().context("THREADS is a number")?;
     let row = Row::parse(row)?;
     rayon::ThreadPoolBuilder::new()
