@@ -4,6 +4,7 @@
 //! tiles of 4x4, and one more pixel of zeros lies around: the padding of the convolution, which nobody has to
 //! test for. One layout serves the forward pass and both gradients.
 
+use candle_core::Shape;
 use rayon::prelude::*;
 
 use super::share::{Shared, piece};
@@ -81,6 +82,12 @@ impl Extent {
             ..self
         }
     }
+}
+
+/// The shape of a blocked tensor: (n, c/16, height, width, 16), border included.
+pub(super) fn blocked_shape(extent: Extent) -> Shape {
+    let (row, plane) = (extent.row(), extent.plane());
+    Shape::from((extent.n, extent.blocks(), plane / row, row / LANES, LANES))
 }
 
 /// (n, c, h, w) → blocked. `to` holds zeros, or a tensor of the same extent.

@@ -13,9 +13,9 @@ use super::path::Path;
 use super::product;
 use super::share::{Shared, split};
 use super::sizes;
+use super::tiles::{InputTask, Place};
 use super::transform::{OutputGradient, POSITIONS, both, load};
 use super::weights::{self, group};
-use super::winograd::{InputTask, Place};
 
 /// Sums over tiles at the positions, to which pictures are added.
 pub(super) struct WeightGradient {

@@ -22,6 +22,7 @@ mod avx2;
 mod avx512;
 mod blocked;
 mod conv;
+mod conv_op;
 mod device;
 mod gradient;
 mod lanes;
@@ -31,7 +32,9 @@ mod product;
 mod relu;
 mod share;
 mod sizes;
+mod tiles;
 mod transform;
+mod trunk;
 mod weights;
 mod winograd;
 

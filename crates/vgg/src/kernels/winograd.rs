@@ -5,13 +5,14 @@
 
 use std::ops::Range;
 
-use super::blocked::{Extent, LANES, TILE};
+use super::blocked::{Extent, LANES};
 use super::lanes::{Lanes, Task};
 use super::path::Path;
 use super::product;
 use super::share::{Shared, split};
 use super::sizes;
-use super::transform::{Input, Output, POSITIONS, both, load};
+use super::tiles::{InputTask, OutputTask};
+use super::transform::POSITIONS;
 use super::weights::{Transformed, group};
 
 /// What follows the sums of a convolution.
@@ -215,71 +216,6 @@ impl Work<'_> {
     }
 }
 
-/// Transforms patches of the input.
-pub(super) struct InputTask {
-    pub x: *const f32,
-    pub from: Extent,
-    pub tiles: Range<usize>,
-    pub start: usize,
-    pub block: usize,
-    pub stride: usize,
-    pub v: *mut f32,
-}
-
-impl Task for InputTask {
-    #[inline(always)]
-    unsafe fn run<L: Lanes>(self) {
-        let (row, plane) = (self.from.row(), self.from.plane());
-        for tile in self.tiles {
-            let place = Place::of(tile, self.from);
-            let corner = place.picture * self.from.picture() + place.corner(row);
-            for block in 0..self.from.blocks() {
-                // SAFETY: the lanes' promise; a patch begins one pixel above and left of its tile, in the border
-                // or before, and ends one pixel below and right of it.
-                unsafe {
-                    let x = self.x.add(corner + block * plane);
-                    let v = both::<L, Input, 6, 6>(load::<L, 6>(x, row, LANES));
-                    let to = self.v.add((block * self.block + tile - self.start) * LANES);
-                    for position in 0..POSITIONS {
-                        L::store(
-                            to.add(position * self.stride),
-                            v[position / 6][position % 6],
-                        );
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// Where a tile lies.
-#[derive(Clone, Copy)]
-pub(super) struct Place {
-    pub picture: usize,
-    /// Its first row and column in the picture.
-    pub y: usize,
-    pub x: usize,
-}
-
-impl Place {
-    #[inline(always)]
-    pub(super) fn of(tile: usize, extent: Extent) -> Self {
-        let (picture, tile) = (tile / extent.tiles(), tile % extent.tiles());
-        let columns = extent.tile_columns();
-        Self {
-            picture,
-            y: tile / columns * TILE,
-            x: tile % columns * TILE,
-        }
-    }
-
-    /// The upper left corner of its 6x6 patch in a bordered plane.
-    #[inline(always)]
-    fn corner(self, row: usize) -> usize {
-        self.y * row + self.x * LANES
-    }
-}
-
 struct ProductTask {
     v: *const f32,
     v_stride: usize,
@@ -309,105 +245,6 @@ impl Task for ProductTask {
                         self.tiles,
                         self.c,
                     );
-                }
-            }
-        }
-    }
-}
-
-struct OutputTask {
-    m: *const f32,
-    m_stride: usize,
-    m_group: usize,
-    groups: Range<usize>,
-    tiles: Range<usize>,
-    to: Extent,
-    stored: Extent,
-    bias: *const f32,
-    relu: bool,
-    pool: bool,
-    y: *mut f32,
-    indices: *mut u8,
-}
-
-impl Task for OutputTask {
-    #[inline(always)]
-    unsafe fn run<L: Lanes>(self) {
-        let (row, plane) = (self.stored.row(), self.stored.plane());
-        for (index, tile) in self.tiles.clone().enumerate() {
-            let place = Place::of(tile, self.to);
-            for (group_place, group) in self.groups.clone().enumerate() {
-                for part in 0..L::GROUPS {
-                    let block = group * L::GROUPS + part;
-                    if block >= self.stored.blocks() {
-                        continue;
-                    }
-                    // SAFETY: the lanes' promise; group, tile and block lie within the buffers, and only pixels
-                    // of the picture are written.
-                    unsafe {
-                        let at = group_place * self.m_group + (index * L::GROUPS + part) * LANES;
-                        let m = self.m.add(at);
-                        let m = load::<L, 6>(m, 6 * self.m_stride, self.m_stride);
-                        let bias = L::load(self.bias.add(block * LANES));
-                        let mut y = both::<L, Output, 6, 4>(m);
-                        for i in 0..TILE {
-                            for j in 0..TILE {
-                                y[i][j] = L::add(y[i][j], bias);
-                                if self.relu {
-                                    y[i][j] = L::relu(y[i][j]);
-                                }
-                            }
-                        }
-                        let picture = place.picture * self.stored.picture();
-                        let origin = picture + block * plane + self.stored.origin();
-                        if self.pool {
-                            self.store_pooled::<L>(&y, place, origin, row);
-                        } else {
-                            let rows = TILE.min(self.to.h - place.y);
-                            let columns = TILE.min(self.to.w - place.x);
-                            for i in 0..rows {
-                                let at = origin + (place.y + i) * row + place.x * LANES;
-                                for j in 0..columns {
-                                    L::store(self.y.add(at + j * LANES), y[i][j]);
-                                }
-                            }
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
-impl OutputTask {
-    /// # Safety
-    /// As [`Task::run`].
-    #[inline(always)]
-    unsafe fn store_pooled<L: Lanes>(
-        &self,
-        y: &[[L::V; 4]; 4],
-        place: Place,
-        origin: usize,
-        row: usize,
-    ) {
-        for i in 0..2.min(self.stored.h.saturating_sub(place.y / 2)) {
-            for j in 0..2.min(self.stored.w.saturating_sub(place.x / 2)) {
-                let at = origin + (place.y / 2 + i) * row + (place.x / 2 + j) * LANES;
-                let window = [
-                    y[2 * i][2 * j],
-                    y[2 * i][2 * j + 1],
-                    y[2 * i + 1][2 * j],
-                    y[2 * i + 1][2 * j + 1],
-                ];
-                // SAFETY: promised by the caller; `at` is a pixel of the pooled picture.
-                unsafe {
-                    let largest = if self.indices.is_null() {
-                        let [a, b, c, d] = window;
-                        L::max(L::max(a, b), L::max(c, d))
-                    } else {
-                        L::first_max(window, self.indices.add(at))
-                    };
-                    L::store(self.y.add(at), largest);
                 }
             }
         }

@@ -1,0 +1,80 @@
+//! Runs of layers where nothing is tracked: no graph, and buffers that are used again.
+
+use candle_core::{Device, Result, Tensor};
+
+use super::blocked::{self, Extent};
+use super::conv::{ConvLayer, with_values};
+use super::sizes;
+use super::winograd::{Epilogue, convolve};
+
+/// Pictures in groups that stay in the caches: one at a time while they are large, several when they are small.
+pub(super) fn without_graph(
+    x: &Tensor,
+    layers: &[ConvLayer],
+    extents: &[Extent],
+) -> Result<Tensor> {
+    let last = extents[layers.len()];
+    let transformed: Vec<_> = layers
+        .iter()
+        .map(ConvLayer::transformed)
+        .collect::<Result<_>>()?;
+    let biases: Vec<Vec<f32>> = layers
+        .iter()
+        .map(|layer| layer.bias().to_vec1())
+        .collect::<Result<_>>()?;
+    let group = sizes::GROUP.min(last.n);
+    // The first layers take one picture after the other, the rest a group.
+    let single = extents
+        .iter()
+        .take_while(|extent| extent.h * extent.w > sizes::LARGE_PICTURE);
+    let single = single.count().min(layers.len());
+    let n_of = |place: usize| if place < single { 1 } else { group };
+    let places = extents.iter().enumerate();
+    let mut buffers: Vec<Vec<f32>> = places
+        .map(|(place, extent)| vec![0f32; extent.with_n(n_of(place)).len()])
+        .collect();
+    let mut y = Vec::with_capacity(last.n * last.c * last.h * last.w);
+    let run = |layer: usize, n: usize, x: &[f32], y: &mut [f32]| {
+        let Some(weights) = transformed[layer].get() else {
+            unreachable!("the weights were transformed above");
+        };
+        let epilogue = Epilogue {
+            bias: Some(&biases[layer]),
+            relu: true,
+            pool: layers[layer].pools(),
+            indices: None,
+        };
+        let from = extents[layer].with_n(n);
+        convolve(x, from, weights, extents[layer + 1].c, epilogue, y);
+    };
+    with_values(x, |x| {
+        let picture = extents[0].c * extents[0].h * extents[0].w;
+        for pictures in x.chunks(group * picture) {
+            let n = pictures.len() / picture;
+            let steps = if single == 0 { 1 } else { n };
+            for (step, x) in pictures.chunks(pictures.len() / steps).enumerate() {
+                let extent = extents[0].with_n(n / steps);
+                blocked::pack(x, extent, &mut buffers[0][..extent.len()]);
+                for layer in 0..single {
+                    let (before, after) = buffers.split_at_mut(layer + 1);
+                    let to = extents[layer + 1].picture();
+                    // The last of these layers writes its picture's place in the group.
+                    let at = if layer + 1 < single { 0 } else { step * to };
+                    run(layer, 1, &before[layer], &mut after[0][at..at + to]);
+                }
+            }
+            for layer in single..layers.len() {
+                let (before, after) = buffers.split_at_mut(layer + 1);
+                let from = extents[layer].with_n(n).len();
+                let to = extents[layer + 1].with_n(n).len();
+                run(layer, n, &before[layer][..from], &mut after[0][..to]);
+            }
+            let extent = last.with_n(n);
+            y.extend(blocked::unpack(
+                &buffers[layers.len()][..extent.len()],
+                extent,
+            ));
+        }
+    })?;
+    Tensor::from_vec(y, (last.n, last.c, last.h, last.w), &Device::Cpu)
+}
