@@ -171,9 +171,9 @@ impl Class {
         let mut stream = Stream::new(seed, split.name(), self.name, index);
         let (width, height) = (stream.count(72, 140), stream.count(72, 140));
         let mut canvas = scene::background(&mut stream, width, height);
-        scene::clutter(&mut canvas, &mut stream, 4);
+        scene::clutter(&mut canvas, &mut stream, 3);
 
-        let unit = canvas.side() * stream.between(0.5, 0.95);
+        let unit = canvas.side() * stream.between(0.65, 1.05);
         let mut along = |length: f32| {
             let room = (length - 0.8 * unit).max(0.0) / 2.0;
             length / 2.0 + stream.around(0.0, room)
@@ -183,7 +183,7 @@ impl Class {
         let pose = Pose::new(centre, stream.unit(), unit).squashed(slant);
         (self.draw)(&mut canvas, &mut stream, &pose);
 
-        if stream.chance(0.35) {
+        if stream.chance(0.2) {
             scene::obstacle(&mut canvas, &mut stream, centre);
         }
         scene::photograph(canvas, &mut stream)
@@ -206,7 +206,7 @@ pub fn write(dir: &Path) -> Result<Written, Error> {
 ///
 /// # Errors
 ///
-/// As [`write`].
+/// As [`write()`].
 pub fn write_classes(
     dir: &Path,
     classes: &[Class],

@@ -101,7 +101,7 @@ pub(super) fn ant(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
         let eye = ellipse(at(0.12, 0.75 * skull_width * side), 0.028, 0.02);
         canvas.fill(&head, &eye, 1.0, 1.0, |_| [0.05; 3]);
     }
-    if stream.chance(0.15) {
+    if stream.chance(0.1) {
         // Ants that are about to swarm have wings.
         let spread = stream.between(0.02, 0.14);
         let (length, alpha) = (stream.between(0.6, 0.8), stream.between(0.2, 0.5));
@@ -112,7 +112,7 @@ pub(super) fn ant(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
 /// Head, furred chest, striped abdomen, wings.
 pub(super) fn bee(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     let coat = Coat::natural(stream, pose);
-    let stout = stream.between(0.75, 1.15);
+    let stout = stream.between(0.95, 1.3);
     let key = stream.bits();
 
     let hind = pose.inner(at(0.0, 0.0), 0.5 + stream.around(0.0, 0.04), 1.0);
@@ -154,7 +154,7 @@ pub(super) fn bee(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     }
 
     let stripes = stream.count(4, 6) as f32;
-    let strong = stream.pick(&[0.25, 0.5, 0.8, 1.0]);
+    let strong = stream.pick(&[0.4, 0.7, 1.0, 1.0]);
     let share = stream.between(0.35, 0.6);
     let (main, second) = (coat.main, coat.second);
     let stripe = coat.contrast();
@@ -190,6 +190,6 @@ pub(super) fn bee(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
         canvas.fill(&head, &eye, 1.0, 1.0, |_| lit(main, 0.35));
     }
     let spread = stream.between(0.02, 0.24);
-    let (length, alpha) = (stream.between(0.5, 0.68), stream.between(0.12, 0.6));
+    let (length, alpha) = (stream.between(0.5, 0.68), stream.between(0.25, 0.65));
     wings(canvas, stream, pose, 0.14, spread, length, alpha);
 }

@@ -38,9 +38,9 @@ fn ground(stream: &mut Stream) -> Colour {
 /// A background of `width` × `height` pixels.
 pub(super) fn background(stream: &mut Stream, width: usize, height: usize) -> Canvas {
     let (a, mut b) = (ground(stream), ground(stream));
-    if stream.chance(0.7) {
+    if stream.chance(0.85) {
         // Mostly two shades of one surface, not two surfaces.
-        b = mix(lit(a, stream.between(0.55, 1.35)), b, 0.2);
+        b = mix(lit(a, stream.between(0.7, 1.25)), b, 0.15);
     }
     let key = stream.bits();
     let side = width.min(height) as f32;
@@ -114,8 +114,8 @@ pub(super) fn background(stream: &mut Stream, width: usize, height: usize) -> Ca
         }
         5 => {
             // Grass: many blades, one over the other.
-            let mut canvas = Canvas::new(width, height, |_| lit(a, 0.6));
-            for _ in 0..stream.count(25, 60) {
+            let mut canvas = Canvas::new(width, height, |_| lit(a, 0.8));
+            for _ in 0..stream.count(12, 30) {
                 stalk(&mut canvas, stream, mix(a, b, 0.5), 0.02, 0.05);
             }
             canvas
@@ -187,9 +187,9 @@ pub(super) fn photograph(mut canvas: Canvas, stream: &mut Stream) -> image::RgbI
         let bright = glare * bell((p - spot).length() / (0.35 * size.length()));
         [0, 1, 2].map(|c| 0.45 + (colour[c] * light * cast[c] + bright - 0.45) * contrast)
     });
-    let times = stream.pick(&[0, 1, 1, 2, 3]);
+    let times = stream.pick(&[0, 0, 1, 1, 2]);
     canvas.blur(stream.between(0.08, 0.25), times);
-    let noise = stream.between(0.0, 0.07);
+    let noise = stream.between(0.0, 0.05);
     canvas.develop(stream, noise)
 }
 

@@ -1,0 +1,401 @@
+//! Pretrains the slim VGG-16 behind the built-in sample, on drawn pictures of other things.
+//!
+//! ```sh
+//! cargo run --release -p cli --example pretrain_sample            # writes data/sample_backbone.safetensors
+//! cargo run --release -p cli --example pretrain_sample -- FILE
+//! ```
+//!
+//! Thirteen convolutions without batch normalisation hardly start to learn from random weights. Three things,
+//! none of them in the finished network, make them:
+//!
+//! 1. A shallow network learns first, one convolution a block, and the deep one grows out of it, as Simonyan and
+//!    Zisserman initialised their deeper networks with their net A (2014, section 3.1). The convolutions that are
+//!    added begin as the identity, which ReLU leaves alone, so that the deep network begins where the shallow one
+//!    ended (T. Chen, I. Goodfellow, J. Shlens, "Net2Net", 2016).
+//! 2. The shallow network's random weights are scaled and shifted so that each channel has mean 0 and deviation
+//!    1 over a batch before its ReLU (T. Salimans, D. Kingma, "Weight Normalization", 2016, section 3).
+//! 3. No dropout: the network is small and every epoch cuts the pictures differently.
+//!
+//! Everything is seeded: the same program on the same number of threads writes the same file.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, bail};
+use candle_core::{D, Device, Tensor};
+use cli::adapters::Network;
+use dataset::sample::{PRETRAINING, Split as Part};
+use dataset::transform::{Normalize, Plan, Region, Resampler, Transform};
+use image::RgbImage;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use rayon::prelude::*;
+use trainer::{
+    BoxError, Data, Event, FitConfig, Flow, Group, Mode, Model, Params, Phase, Schedule, SgdConfig,
+    Stage,
+};
+use vgg::config::Unit;
+use vgg::{Metadata, VggConfig};
+
+/// Of the drawings, the order of batches, the crops, the initial weights.
+const SEED: u64 = 1234;
+/// Pictures of each class.
+const TRAIN: u64 = 500;
+const VAL: u64 = 40;
+
+/// The network: channels of each block, width of the hidden layers, side of the last pool and of the input.
+const WIDTHS: [usize; 5] = [16, 24, 48, 96, 96];
+const HIDDEN: usize = 256;
+const AVGPOOL: usize = 2;
+const INPUT: u32 = 64;
+
+/// Convolutions of each block: of the network that learns first, and of VGG-16.
+const SHALLOW: [usize; 5] = [1, 1, 1, 1, 1];
+const DEEP: [usize; 5] = [2, 2, 3, 3, 3];
+
+const BATCH: usize = 32;
+const MOMENTUM: f64 = 0.9;
+const WEIGHT_DECAY: f64 = 1e-4;
+/// Epochs and learning rate of the two networks; both rates rise over an epoch and fall as a cosine.
+const SHALLOW_RUN: (u64, f64) = (7, 0.03);
+const DEEP_RUN: (u64, f64) = (5, 0.015);
+
+/// The least part of a picture's area that a training crop shows.
+const LEAST_AREA: f64 = 0.35;
+
+/// How far from the identity an added convolution begins, as a part of the usual random weights.
+const STIR: f64 = 0.2;
+
+fn main() -> anyhow::Result<()> {
+    let out = target()?;
+    let started = Instant::now();
+    let train = Drawings::draw(Part::Train, TRAIN);
+    let val = Drawings::draw(Part::Val, VAL);
+    println!(
+        "{} classes, {} + {} pictures drawn in {:.0} s",
+        PRETRAINING.len(),
+        train.pictures.len(),
+        val.pictures.len(),
+        started.elapsed().as_secs_f64()
+    );
+    let data = Data {
+        train: &train,
+        val: &val,
+    };
+
+    let shallow = network(SHALLOW);
+    let tensors = standardized(&shallow, &train)?;
+    println!("\none convolution a block:");
+    let tensors = fit(&shallow, tensors, data, SHALLOW_RUN)?;
+
+    let deep = network(DEEP);
+    let tensors = deepened(&shallow, &tensors, &deep)?;
+    println!("\nthirteen convolutions:");
+    let tensors = fit(&deep, tensors, data, DEEP_RUN)?;
+
+    let normalize = Normalize::IMAGENET;
+    let metadata = Metadata {
+        config: deep,
+        classes: PRETRAINING
+            .iter()
+            .map(|class| class.name().to_string())
+            .collect(),
+        mean: normalize.mean,
+        std: normalize.std,
+    };
+    vgg::save(&out, &tensors, &metadata)?;
+    let bytes = std::fs::metadata(&out)?.len();
+    println!(
+        "\n{}: {:.2} MB, after {:.1} minutes",
+        out.display(),
+        bytes as f64 / 1e6,
+        started.elapsed().as_secs_f64() / 60.0
+    );
+    Ok(())
+}
+
+/// Where the weights go.
+fn target() -> anyhow::Result<PathBuf> {
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    match arguments.as_slice() {
+        [] => Ok(
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/sample_backbone.safetensors")
+        ),
+        [file] if !file.to_string_lossy().starts_with('-') => Ok(file.into()),
+        _ => bail!("usage: pretrain_sample [FILE]"),
+    }
+}
+
+fn network(blocks: [usize; 5]) -> VggConfig {
+    let classes = PRETRAINING.len();
+    let slim = VggConfig::slim_vgg16(WIDTHS, HIDDEN, AVGPOOL, INPUT as usize, classes);
+    if blocks == DEEP {
+        return slim;
+    }
+    let mut features = Vec::new();
+    for (width, convolutions) in WIDTHS.into_iter().zip(blocks) {
+        features.extend(std::iter::repeat_n(Unit::Conv(width), convolutions));
+        features.push(Unit::Pool);
+    }
+    VggConfig {
+        architecture: "slim_vgg8".to_string(),
+        features,
+        ..slim
+    }
+}
+
+/// Random weights, with each channel brought to mean 0 and deviation 1 before its ReLU over some pictures.
+fn standardized(
+    config: &VggConfig,
+    pictures: &Drawings,
+) -> anyhow::Result<BTreeMap<String, Tensor>> {
+    let mut tensors = vgg::init::from_scratch(config, SEED, &Device::Cpu)?;
+    let indices: Vec<_> = (0..256).map(|i| i * 61 % pictures.pictures.len()).collect();
+    let mut x = pictures
+        .batch(&indices, 0)
+        .map_err(anyhow::Error::from_boxed)?
+        .inputs;
+    for conv in config.convolutions()? {
+        let layer = format!("features.{}", conv.index);
+        let z = x.conv2d(&tensors[&format!("{layer}.weight")], 1, 1, 1, 1)?;
+        // Channels last and flat: (pixels, channels).
+        let flat = z.permute((0, 2, 3, 1))?.flatten(0, 2)?;
+        let (mean, deviation) = standardize(&mut tensors, &layer, &flat)?;
+        let shape = (1, conv.output, 1, 1);
+        x = z
+            .broadcast_sub(&mean.reshape(shape)?)?
+            .broadcast_div(&deviation.reshape(shape)?)?
+            .relu()?;
+        if conv.pool {
+            x = x.max_pool2d(2)?;
+        }
+    }
+    x = vgg::kernels::adaptive_avg_pool2d(&x, (config.avgpool, config.avgpool))?.flatten_from(1)?;
+    for layer in ["classifier.0", "classifier.3"] {
+        let z = x.matmul(&tensors[&format!("{layer}.weight")].t()?)?;
+        let (mean, deviation) = standardize(&mut tensors, layer, &z)?;
+        x = z.broadcast_sub(&mean)?.broadcast_div(&deviation)?.relu()?;
+    }
+    Ok(tensors)
+}
+
+/// Changes the weights of `layer`, whose bias is 0, so that its output `z` (n, channels) gets mean 0 and deviation
+/// 1 in each channel; returns what the mean and the deviation were, (channels).
+fn standardize(
+    tensors: &mut BTreeMap<String, Tensor>,
+    layer: &str,
+    z: &Tensor,
+) -> candle_core::Result<(Tensor, Tensor)> {
+    let mean = z.mean(0)?;
+    let deviation = (z.broadcast_sub(&mean)?.sqr()?.mean(0)? + 1e-8)?.sqrt()?;
+    let name = format!("{layer}.weight");
+    let mut column = vec![1; tensors[&name].rank()];
+    column[0] = mean.dim(D::Minus1)?;
+    let weight = tensors[&name].broadcast_div(&deviation.reshape(column)?)?;
+    tensors.insert(name, weight);
+    tensors.insert(format!("{layer}.bias"), (mean.div(&deviation)? * -1.0)?);
+    Ok((mean, deviation))
+}
+
+/// The weights of `deep` that make it compute nearly what `shallow` computes.
+fn deepened(
+    shallow: &VggConfig,
+    weights: &BTreeMap<String, Tensor>,
+    deep: &VggConfig,
+) -> anyhow::Result<BTreeMap<String, Tensor>> {
+    let mut tensors = vgg::init::from_scratch(deep, SEED, &Device::Cpu)?;
+    let mut known = shallow.convolutions()?.into_iter();
+    let mut starts_block = true;
+    for conv in deep.convolutions()? {
+        let layer = format!("features.{}", conv.index);
+        if starts_block {
+            let from = known
+                .next()
+                .context("the shallow network has fewer blocks")?;
+            for part in ["weight", "bias"] {
+                let tensor = weights[&format!("features.{}.{part}", from.index)].clone();
+                tensors.insert(format!("{layer}.{part}"), tensor);
+            }
+        } else {
+            let name = format!("{layer}.weight");
+            let mut centre = vec![0f32; 9];
+            centre[4] = 1.0;
+            let centre = Tensor::from_vec(centre, (1, 1, 3, 3), &Device::Cpu)?;
+            let unit = Tensor::eye(conv.output, candle_core::DType::F32, &Device::Cpu)?
+                .reshape((conv.output, conv.output, 1, 1))?;
+            let stirred = (unit.broadcast_mul(&centre)? + (&tensors[&name] * STIR)?)?;
+            tensors.insert(name, stirred);
+        }
+        starts_block = conv.pool;
+    }
+    for (name, tensor) in weights.range("classifier".to_string()..) {
+        if name.starts_with("classifier.") {
+            tensors.insert(name.clone(), tensor.clone());
+        }
+    }
+    Ok(tensors)
+}
+
+/// Trains all layers and returns the weights of the best epoch.
+fn fit(
+    config: &VggConfig,
+    tensors: BTreeMap<String, Tensor>,
+    data: Data<'_>,
+    (epochs, rate): (u64, f64),
+) -> anyhow::Result<BTreeMap<String, Tensor>> {
+    let params = Params::from_tensors(tensors, &Device::Cpu)?;
+    params.set_trainable(&["features", "classifier"])?;
+    let sgd = SgdConfig {
+        momentum: MOMENTUM,
+        weight_decay: WEIGHT_DECAY,
+        ..SgdConfig::default()
+    };
+    let mut stage = Stage::new(&params, sgd, vec![Group::everything(rate)])?;
+    let fit = FitConfig {
+        epochs: epochs + 1,
+        seed: SEED,
+        schedule: Schedule::Cosine { epochs, warmup: 1 },
+        ..FitConfig::default()
+    };
+    let build = |vb| Network::new(config, vb).map(WithoutDropout);
+    trainer::fit(&params, build, data, &fit, &mut stage, &mut |event| {
+        show(event)
+    })?;
+    Ok(params.tensors())
+}
+
+fn show(event: &Event) -> Flow {
+    if let Event::PhaseEnd {
+        phase,
+        epoch,
+        loss,
+        accuracy,
+        seconds,
+        samples_per_second,
+    } = event
+    {
+        let percent = 100.0 * accuracy;
+        match phase {
+            Phase::Train => print!(
+                "epoch {epoch:>2}: train loss {loss:.3}, accuracy {percent:4.1} % ({seconds:.0} s, {samples_per_second:.0} pictures/s); "
+            ),
+            Phase::Val => println!("val loss {loss:.3}, accuracy {percent:4.1} %"),
+        }
+    }
+    Flow::Continue
+}
+
+/// A network whose dropout stays off while it trains.
+struct WithoutDropout(Network);
+
+impl Model for WithoutDropout {
+    fn layer_names(&self) -> &[String] {
+        self.0.layer_names()
+    }
+
+    fn forward_layers(
+        &self,
+        x: &Tensor,
+        layers: Range<usize>,
+        _: Mode,
+    ) -> candle_core::Result<Tensor> {
+        self.0.forward_layers(x, layers, Mode::Eval)
+    }
+}
+
+/// The drawn pictures of a split, in memory.
+struct Drawings {
+    part: Part,
+    /// Picture `i` has class `i` modulo the number of classes.
+    pictures: Vec<RgbImage>,
+}
+
+impl Drawings {
+    fn draw(part: Part, count: u64) -> Self {
+        let classes = PRETRAINING.len();
+        let draw = |i: usize| PRETRAINING[i % classes].picture(SEED, part, (i / classes) as u64);
+        let pictures = (0..classes * count as usize)
+            .into_par_iter()
+            .map(draw)
+            .collect();
+        Self { part, pictures }
+    }
+
+    /// The pictures `indices` as they look in `epoch`.
+    fn batch(&self, indices: &[usize], epoch: u64) -> Result<trainer::Batch, BoxError> {
+        let cut = |&index: &usize| -> Result<Vec<f32>, BoxError> {
+            let picture = &self.pictures[index];
+            let (width, height) = picture.dimensions();
+            let plan = match self.part {
+                Part::Train => crop(width, height, &mut keyed(b"crop", epoch, index as u64)),
+                Part::Val => Transform::eval(INPUT).plan(width, height, &mut keyed(b"none", 0, 0)),
+            };
+            let mut values = Vec::new();
+            Normalize::IMAGENET.append(Resampler::default().apply(picture, &plan)?, &mut values);
+            Ok(values)
+        };
+        let parts: Vec<_> = indices.par_iter().map(cut).collect::<Result<_, _>>()?;
+        let side = INPUT as usize;
+        let labels = indices
+            .iter()
+            .map(|index| (index % PRETRAINING.len()) as u32);
+        Ok(trainer::Batch {
+            inputs: Tensor::from_vec(parts.concat(), (indices.len(), 3, side, side), &Device::Cpu)?,
+            targets: Tensor::from_vec(labels.collect(), indices.len(), &Device::Cpu)?,
+            indices: indices.to_vec(),
+        })
+    }
+}
+
+impl trainer::Split for Drawings {
+    fn samples(&self) -> usize {
+        self.pictures.len()
+    }
+
+    fn pass(&self, epoch: u64, first: usize) -> trainer::Batches<'_> {
+        let mut order: Vec<_> = (0..self.pictures.len()).collect();
+        if self.part == Part::Train {
+            let mut rng = keyed(b"turn", epoch, 0);
+            order.sort_by_cached_key(|_| rng.next_u64());
+        }
+        let batches: Vec<_> = order.chunks(BATCH).map(<[_]>::to_vec).collect();
+        Box::new(
+            batches
+                .into_iter()
+                .skip(first)
+                .map(move |indices| self.batch(&indices, epoch)),
+        )
+    }
+}
+
+/// A random part of a picture, between 3:4 and 4:3, perhaps flipped; larger parts than ImageNet's recipe takes.
+fn crop(width: u32, height: u32, rng: &mut ChaCha8Rng) -> Plan {
+    let mut unit = || f64::from(rng.next_u32()) / 2f64.powi(32);
+    let area = (LEAST_AREA + (1.0 - LEAST_AREA) * unit()) * f64::from(width * height);
+    let ratio = ((2.0 * unit() - 1.0) * (4f64 / 3.0).ln()).exp();
+    let side = |length: f64, most: u32| (length.round() as u32).clamp(1, most);
+    let (w, h) = (
+        side((area * ratio).sqrt(), width),
+        side((area / ratio).sqrt(), height),
+    );
+    let mut place = |room: u32| (unit() * f64::from(room + 1)) as u32;
+    let region = Region {
+        left: place(width - w),
+        top: place(height - h),
+        width: w,
+        height: h,
+    };
+    Plan::resized_crop(region, INPUT, unit() < 0.5)
+}
+
+/// The random stream for one purpose.
+fn keyed(purpose: &[u8; 4], epoch: u64, index: u64) -> ChaCha8Rng {
+    let mut key = [0; 32];
+    key[..8].copy_from_slice(&SEED.to_le_bytes());
+    key[8..16].copy_from_slice(&epoch.to_le_bytes());
+    key[16..24].copy_from_slice(&index.to_le_bytes());
+    key[24..28].copy_from_slice(purpose);
+    ChaCha8Rng::from_seed(key)
+}
