@@ -51,7 +51,7 @@ use self::stream::Stream;
 
 pub use self::folder::{Error, Written};
 
-/// The seed of the sample that [`write`] writes.
+/// The seed of the sample that [`write()`] writes.
 pub const SEED: u64 = 1234;
 
 /// How many pictures a class of the sample has; close to the photographs' 244 and 153 in all.
@@ -202,7 +202,7 @@ pub fn write(dir: &Path) -> Result<Written, Error> {
     write_classes(dir, &INSECTS, SEED, COUNTS)
 }
 
-/// Writes `counts` pictures of each of `classes`, as [`write`] does: for example [`PRETRAINING`], to look at it.
+/// Writes `counts` pictures of each of `classes`, as [`write()`] does: for example [`PRETRAINING`], to look at it.
 ///
 /// # Errors
 ///
