@@ -65,6 +65,16 @@ impl Lanes for Avx2 {
         }
     }
     #[inline(always)]
+    unsafe fn prefetch(from: *const f32) {
+        // SAFETY: a prefetch reads nothing that could fault.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn prefetch_second(from: *const f32) {
+        // SAFETY: as above.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(from.cast()) }
+    }
+    #[inline(always)]
     unsafe fn add(a: Pair, b: Pair) -> Pair {
         // SAFETY: see above.
         unsafe { (_mm256_add_ps(a.0, b.0), _mm256_add_ps(a.1, b.1)) }

@@ -4,9 +4,9 @@
 //! tiles of 4x4, and one more pixel of zeros lies around: the padding of the convolution, which nobody has to
 //! test for. One layout serves the forward pass and both gradients.
 
-use candle_core::Shape;
 use rayon::prelude::*;
 
+use super::buffer::Buffer;
 use super::share::{Shared, piece};
 
 /// Channels that lie together.
@@ -84,24 +84,44 @@ impl Extent {
     }
 }
 
-/// The shape of a blocked tensor: (n, c/16, height, width, 16), border included.
-pub(super) fn blocked_shape(extent: Extent) -> Shape {
-    let (row, plane) = (extent.row(), extent.plane());
-    Shape::from((extent.n, extent.blocks(), plane / row, row / LANES, LANES))
+/// A blocked tensor whose pixels hold anything, and all around them zeros.
+pub(super) fn blank(extent: Extent) -> Buffer {
+    blank_around(extent, extent.h, extent.w)
 }
 
-/// (n, c, h, w) → blocked. `to` holds zeros, or a tensor of the same extent.
+/// As [`blank`]; only the first `h` rows and `w` columns hold anything.
+pub(super) fn blank_around(extent: Extent, h: usize, w: usize) -> Buffer {
+    let mut buffer = Buffer::any(extent.len());
+    let (row, rows) = (extent.row(), extent.plane() / extent.row());
+    buffer.par_chunks_mut(extent.plane()).for_each(|plane| {
+        let (above, below) = (0..row, (h + 1) * row..rows * row);
+        plane[above].fill(0.0);
+        plane[below].fill(0.0);
+        for line in plane.chunks_exact_mut(row).skip(1).take(h) {
+            line[..LANES].fill(0.0);
+            line[(w + 1) * LANES..].fill(0.0);
+        }
+    });
+    buffer
+}
+
+/// (n, c, h, w) → the pixels of `to`, which [`blank`] made.
 pub(super) fn pack(x: &[f32], extent: Extent, to: &mut [f32]) {
     let Extent { c, h, w, .. } = extent;
     to.par_chunks_mut(extent.plane())
         .enumerate()
         .for_each(|(plane, to)| {
             let (picture, block) = (plane / extent.blocks(), plane % extent.blocks());
-            for lane in 0..LANES.min(c - block * LANES) {
-                let from = &x[(picture * c + block * LANES + lane) * h * w..][..h * w];
-                for (row, line) in from.chunks_exact(w).enumerate() {
-                    let to = &mut to[extent.origin() + row * extent.row() + lane..];
-                    for (to, &value) in to.iter_mut().step_by(LANES).zip(line) {
+            let lanes = LANES.min(c - block * LANES);
+            let channels = &x[(picture * c + block * LANES) * h * w..][..lanes * h * w];
+            for row in 0..h {
+                let to = &mut to[extent.origin() + row * extent.row()..][..w * LANES];
+                if lanes < LANES {
+                    to.fill(0.0);
+                }
+                for (lane, channel) in channels.chunks_exact(h * w).enumerate() {
+                    let from = &channel[row * w..][..w];
+                    for (to, &value) in to[lane..].iter_mut().step_by(LANES).zip(from) {
                         *to = value;
                     }
                 }
@@ -145,7 +165,7 @@ mod tests {
         for (n, c, h, w) in [(1, 1, 1, 1), (2, 16, 4, 4), (3, 17, 5, 7), (1, 40, 13, 2)] {
             let extent = Extent { n, c, h, w };
             let x: Vec<f32> = (0..n * c * h * w).map(|i| i as f32 + 1.0).collect();
-            let mut blocked = vec![0f32; extent.len()];
+            let mut blocked = blank(extent);
             pack(&x, extent, &mut blocked);
             assert_eq!(unpack(&blocked, extent), x);
             // All else is zero: the border, rounding up and missing channels.

@@ -1,16 +1,16 @@
 //! Runs of convolutions as candle operations: what the network calls.
 //!
-//! On the CPU a run is packed into the blocked layout once, stays in it, and is unpacked once. A tensor between two
-//! layers has the shape (n, c/16, h', w', 16) there, border included. Where nothing is tracked there is no graph:
-//! pictures go through the layers in small groups ([`super::trunk`]).
+//! On the CPU a run is packed into the blocked layout once, stays in it, and is unpacked once. Where nothing is
+//! tracked there is no graph: pictures go through the layers in small groups ([`super::trunk`]). Otherwise all
+//! of them go through together and leave a trace for the backward pass ([`super::graph`]).
 
 use std::sync::{Arc, OnceLock};
 
-use candle_core::{CpuStorage, CustomOp1, Device, Layout, Result, Shape, Storage, Tensor, bail};
+use candle_core::{CpuStorage, Device, Layout, Result, Storage, Tensor, bail};
 
-use super::blocked::{self, Extent, blocked_shape};
-use super::conv_op::ConvOp;
+use super::blocked::Extent;
 use super::device;
+use super::graph::with_graph;
 use super::path::Path;
 use super::trunk::without_graph;
 use super::weights::{self, Kernels, Transformed};
@@ -22,7 +22,8 @@ pub struct ConvLayer {
     pub(super) bias: Tensor,
     pub(super) pool: bool,
     path: Path,
-    transformed: Arc<OnceLock<Transformed>>,
+    /// Shared by clones.
+    transformed: Arc<OnceLock<Arc<Transformed>>>,
 }
 
 impl ConvLayer {
@@ -70,30 +71,25 @@ impl ConvLayer {
         self.weight.track_op() || self.bias.track_op()
     }
 
-    fn outputs(&self) -> Result<usize> {
-        self.weight.dim(0)
-    }
-
-    fn op(&self, from: Extent) -> Result<ConvOp> {
-        Ok(ConvOp::new(from, self.outputs()?, self.pool, self.path))
+    pub(super) fn path(&self) -> Path {
+        self.path
     }
 
     /// The transformed weight, remembered where it cannot change.
-    pub(super) fn transformed(&self) -> Result<Arc<OnceLock<Transformed>>> {
-        let kept = if self.weight.track_op() {
-            Arc::default()
-        } else {
-            Arc::clone(&self.transformed)
-        };
-        if kept.get().is_none() {
-            let (k, c, _, _) = self.weight.dims4()?;
-            let transformed = with_values(&self.weight, |weight| {
-                weights::transform(self.path, weight, Kernels::forward(k, c))
-            })?;
-            // Another thread may have been faster; its values are the same.
-            let _ = kept.set(transformed);
+    pub(super) fn transformed(&self) -> Result<Arc<Transformed>> {
+        if let (false, Some(kept)) = (self.weight.track_op(), self.transformed.get()) {
+            return Ok(Arc::clone(kept));
         }
-        Ok(kept)
+        let (k, c, _, _) = self.weight.dims4()?;
+        let transformed = with_values(&self.weight, |weight| {
+            weights::transform(self.path, weight, Kernels::forward(k, c))
+        })?;
+        let transformed = Arc::new(transformed);
+        if !self.weight.track_op() {
+            // Another thread may have been faster; its values are the same.
+            let _ = self.transformed.set(Arc::clone(&transformed));
+        }
+        Ok(transformed)
     }
 }
 
@@ -136,51 +132,13 @@ pub fn conv_stack(x: &Tensor, layers: &[ConvLayer]) -> Result<Tensor> {
     if !x.track_op() && !layers.iter().any(ConvLayer::tracked) {
         return without_graph(&x, layers, &extents);
     }
-    let mut y = x.apply_op1(Pack(extents[0]))?;
-    for (layer, from) in layers.iter().zip(&extents) {
-        y = y.apply_op3(&layer.weight, &layer.bias, layer.op(*from)?)?;
+    // What lies before everything tracked needs no graph either.
+    let frozen = layers.iter().position(ConvLayer::tracked).unwrap_or(0);
+    if frozen == 0 || x.track_op() {
+        return with_graph(&x, layers, &extents);
     }
-    y.apply_op1(Unpack(extents[extents.len() - 1]))
-}
-
-/// (n, c, h, w) → blocked.
-struct Pack(Extent);
-
-impl CustomOp1 for Pack {
-    fn name(&self) -> &'static str {
-        "vgg-pack"
-    }
-
-    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let mut y = vec![0f32; self.0.len()];
-        blocked::pack(contiguous(x, layout)?, self.0, &mut y);
-        Ok((CpuStorage::F32(y), blocked_shape(self.0)))
-    }
-
-    fn bwd(&self, _: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        grad.contiguous()?
-            .apply_op1_no_bwd(&Unpack(self.0))
-            .map(Some)
-    }
-}
-
-/// Blocked → (n, c, h, w).
-struct Unpack(Extent);
-
-impl CustomOp1 for Unpack {
-    fn name(&self) -> &'static str {
-        "vgg-unpack"
-    }
-
-    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let Extent { n, c, h, w } = self.0;
-        let y = blocked::unpack(contiguous(x, layout)?, self.0);
-        Ok((CpuStorage::F32(y), Shape::from((n, c, h, w))))
-    }
-
-    fn bwd(&self, _: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        grad.contiguous()?.apply_op1_no_bwd(&Pack(self.0)).map(Some)
-    }
+    let x = without_graph(&x, &layers[..frozen], &extents[..=frozen])?;
+    with_graph(&x, &layers[frozen..], &extents[frozen..])
 }
 
 /// The values of a contiguous f32 tensor on the CPU.

@@ -1,19 +1,19 @@
-//! Backward of a convolution with ReLU and pool: the gradient before them, and those of weight and bias.
+//! The weight gradient of a convolution, in the transformed domain.
 //!
 //! dU = Σ (Bᵀ d B) ⊙ (A dY Aᵀ) over all tiles, then dW = Gᵀ dU G. Small sums (dU of few channels) are kept by each
 //! thread for tiles of its own and added up in order at the end; large ones are shared, each thread having
 //! positions of its own. The former depends on the number of threads in the last bits, the latter does not.
 
 use std::ops::Range;
-use std::sync::Mutex;
 
 use super::blocked::{Extent, LANES, TILE};
+use super::buffer::{Buffer, scratch};
 use super::lanes::{Lanes, Task};
 use super::path::Path;
 use super::product;
-use super::share::{Shared, split};
+use super::share::{Shared, piece, split};
 use super::sizes;
-use super::tiles::{InputTask, Place};
+use super::tiles::{InputTask, Place, odd};
 use super::transform::{OutputGradient, POSITIONS, both, load};
 use super::weights::{self, group};
 
@@ -22,7 +22,9 @@ pub(super) struct WeightGradient {
     path: Path,
     from: Extent,
     k: usize,
-    sums: Vec<f32>,
+    /// Whether nothing has been added yet, and `sums` hold anything.
+    fresh: bool,
+    sums: Buffer,
 }
 
 impl WeightGradient {
@@ -34,7 +36,8 @@ impl WeightGradient {
             path,
             from,
             k,
-            sums: vec![0f32; size],
+            fresh: true,
+            sums: Buffer::any(size),
         }
     }
 
@@ -58,10 +61,11 @@ impl WeightGradient {
             width,
         };
         if sizes::gradient_by_tiles(from.blocks() * LANES, work.groups * width) {
-            work.by_tiles(&mut self.sums);
+            work.by_tiles(&mut self.sums, self.fresh);
         } else {
-            work.by_positions(&mut self.sums);
+            work.by_positions(&mut self.sums, self.fresh);
         }
+        self.fresh = false;
     }
 
     /// The gradient of the weight, (k, c, 3, 3).
@@ -80,93 +84,112 @@ struct Work<'a> {
     width: usize,
 }
 
-/// The transforms of a block of tiles.
-struct Block {
+/// The transforms of a block of tiles: V = Bᵀ d B and W = A dY Aᵀ, `[position][channel / 16][tile][16]` each.
+struct Block<'a> {
+    /// Tiles that it has room for.
     tiles: usize,
-    v: Vec<f32>,
-    w: Vec<f32>,
+    v: &'a mut [f32],
+    w: &'a mut [f32],
+}
+
+/// A block that several threads fill.
+struct SharedBlock<'a> {
+    tiles: usize,
+    v: Shared<'a>,
+    w: Shared<'a>,
+}
+
+impl Block<'_> {
+    fn shared(&mut self) -> SharedBlock<'_> {
+        SharedBlock {
+            tiles: self.tiles,
+            v: Shared::new(self.v),
+            w: Shared::new(self.w),
+        }
+    }
 }
 
 impl Work<'_> {
-    fn block(&self, tiles: usize) -> Block {
-        Block {
-            tiles,
-            v: vec![0f32; POSITIONS * self.v_stride(tiles)],
-            w: vec![0f32; POSITIONS * self.w_stride(tiles)],
-        }
+    /// Lends a block with room for `tiles`.
+    fn with_block<R>(&self, tiles: usize, work: impl FnOnce(Block<'_>) -> R) -> R {
+        scratch(POSITIONS * self.v_stride(tiles), |v| {
+            scratch(POSITIONS * self.w_stride(tiles), |w| {
+                work(Block { tiles, v, w })
+            })
+        })
     }
 
     fn v_stride(&self, tiles: usize) -> usize {
-        self.from.blocks() * tiles * LANES + LANES
+        odd(self.from.blocks() * tiles * LANES)
     }
 
     fn w_stride(&self, tiles: usize) -> usize {
-        self.groups * tiles * self.width + LANES
+        odd(self.groups * tiles * self.width)
     }
 
     fn block_size(&self) -> usize {
         sizes::gradient_block(self.from.blocks() * LANES, self.groups * self.width)
     }
 
-    fn by_tiles(&self, sums: &mut [f32]) {
+    fn by_tiles(&self, sums: &mut [f32], fresh: bool) {
         let all = self.from.n * self.from.tiles();
-        let parts = Mutex::new(Vec::new());
-        split(all, |tiles| {
-            let first = tiles.start;
-            let mut own = vec![0f32; sums.len()];
-            let mut block = self.block(self.block_size().min(tiles.len()));
-            for start in tiles.clone().step_by(block.tiles) {
-                let tiles = start..tiles.end.min(start + block.tiles);
-                let count = tiles.len();
-                let (stride_v, stride_w) = (self.v_stride(block.tiles), self.w_stride(block.tiles));
-                let (v, w) = (Shared::new(&mut block.v), Shared::new(&mut block.w));
-                self.transform(tiles, start, block.tiles, (&v, stride_v), (&w, stride_w));
-                let own = Shared::new(&mut own);
-                self.multiply(&block, count, 0..POSITIONS, &own);
+        let len = sums.len();
+        let parts = rayon::current_num_threads().min(all);
+        let mut own = Buffer::any(parts * len);
+        let shared = Shared::new(&mut own);
+        split(parts, |numbers| {
+            for part in numbers {
+                let tiles = piece(all, parts, part);
+                // SAFETY: each part has sums of its own.
+                let own =
+                    unsafe { std::slice::from_raw_parts_mut(shared.part(part * len, len), len) };
+                self.with_block(self.block_size().min(tiles.len()), |mut block| {
+                    for start in tiles.clone().step_by(block.tiles) {
+                        let now = start..tiles.end.min(start + block.tiles);
+                        self.transform(now.clone(), start, &block.shared());
+                        let first = start == tiles.start;
+                        self.multiply(&block, now.len(), 0..POSITIONS, &Shared::new(own), first);
+                    }
+                });
             }
-            let mut parts = parts
-                .lock()
-                .unwrap_or_else(|poisoned| poisoned.into_inner());
-            parts.push((first, own));
         });
-        let mut parts = parts
-            .into_inner()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
-        parts.sort_by_key(|(first, _)| *first);
-        for (_, part) in parts {
-            sums.iter_mut()
-                .zip(part)
-                .for_each(|(sum, part)| *sum += part);
-        }
+        let shared = Shared::new(sums);
+        split(len, |elements| {
+            // SAFETY: each part has elements of its own.
+            let sums = unsafe {
+                let to = shared.part(elements.start, elements.len());
+                std::slice::from_raw_parts_mut(to, elements.len())
+            };
+            for part in 0..parts {
+                let own = &own[part * len..][elements.clone()];
+                if fresh && part == 0 {
+                    sums.copy_from_slice(own);
+                } else {
+                    sums.iter_mut().zip(own).for_each(|(sum, own)| *sum += own);
+                }
+            }
+        });
     }
 
-    fn by_positions(&self, sums: &mut [f32]) {
+    fn by_positions(&self, sums: &mut [f32], fresh: bool) {
         let all = self.from.n * self.from.tiles();
-        let mut block = self.block(self.block_size().min(all));
-        for start in (0..all).step_by(block.tiles) {
-            let count = block.tiles.min(all - start);
-            let (stride_v, stride_w) = (self.v_stride(block.tiles), self.w_stride(block.tiles));
-            let size = block.tiles;
-            let (v, w) = (Shared::new(&mut block.v), Shared::new(&mut block.w));
-            split(count, |part| {
-                let part = start + part.start..start + part.end;
-                self.transform(part, start, size, (&v, stride_v), (&w, stride_w));
-            });
-            let sums = Shared::new(sums);
-            split(POSITIONS, |positions| {
-                self.multiply(&block, count, positions, &sums)
-            });
-        }
+        self.with_block(self.block_size().min(all), |mut block| {
+            for start in (0..all).step_by(block.tiles) {
+                let count = block.tiles.min(all - start);
+                let shared = block.shared();
+                split(count, |part| {
+                    self.transform(start + part.start..start + part.end, start, &shared);
+                });
+                let sums = Shared::new(sums);
+                split(POSITIONS, |positions| {
+                    self.multiply(&block, count, positions, &sums, fresh && start == 0);
+                });
+            }
+        });
     }
 
-    fn transform(
-        &self,
-        tiles: Range<usize>,
-        start: usize,
-        block: usize,
-        (v, v_stride): (&Shared<'_>, usize),
-        (w, w_stride): (&Shared<'_>, usize),
-    ) {
+    fn transform(&self, tiles: Range<usize>, start: usize, block: &SharedBlock<'_>) {
+        let (v_stride, w_stride) = (self.v_stride(block.tiles), self.w_stride(block.tiles));
         // SAFETY: `path` was available when it was chosen. A tile's patches lie within their bordered planes, and
         // its places in `v` and `w` are its own.
         unsafe {
@@ -175,24 +198,31 @@ impl Work<'_> {
                 from: self.from,
                 tiles: tiles.clone(),
                 start,
-                block,
+                block: block.tiles,
                 stride: v_stride,
-                v: v.part(0, POSITIONS * v_stride),
+                v: block.v.part(0, POSITIONS * v_stride),
             });
             self.path.run(GradientTask {
                 g: self.g.as_ptr(),
                 to: self.to,
                 tiles,
                 start,
-                block,
+                block: block.tiles,
                 stride: w_stride,
-                w: w.part(0, POSITIONS * w_stride),
+                w: block.w.part(0, POSITIONS * w_stride),
             });
         }
     }
 
     /// Adds a block's products at some positions to `sums`, `[position][c / 16][group][16 c][width]`.
-    fn multiply(&self, block: &Block, count: usize, positions: Range<usize>, sums: &Shared<'_>) {
+    fn multiply(
+        &self,
+        block: &Block<'_>,
+        count: usize,
+        positions: Range<usize>,
+        sums: &Shared<'_>,
+        fresh: bool,
+    ) {
         let size = self.from.blocks() * self.groups * LANES * self.width;
         // SAFETY: `path` was available when it was chosen. The buffers have the strides given here, and the sums
         // at these positions belong to this call alone.
@@ -208,6 +238,7 @@ impl Work<'_> {
                 groups: self.groups,
                 sums: sums.part(positions.start * size, positions.len() * size),
                 positions,
+                fresh,
             });
         }
     }
@@ -223,6 +254,8 @@ struct ProductTask {
     inputs: usize,
     groups: usize,
     positions: Range<usize>,
+    /// Whether the sums hold anything, and are to be written rather than added to.
+    fresh: bool,
     sums: *mut f32,
 }
 
@@ -242,6 +275,7 @@ impl Task for ProductTask {
                             self.block,
                             sums,
                             self.tiles,
+                            self.fresh,
                         );
                         sums = sums.add(LANES * L::GROUPS * LANES);
                     }
@@ -284,105 +318,6 @@ impl Task for GradientTask {
                         );
                     }
                 }
-            }
-        }
-    }
-}
-
-/// The gradient before ReLU and pool from the one after them, for `n` pictures; returns the bias's, (k).
-///
-/// `y` and `grad` are blocked as the convolution stored them, `indices` its pool's maxima; `g` is blocked like the
-/// convolution's output `to` and holds zeros, or an earlier result of the same extent.
-pub(super) fn before_relu(
-    path: Path,
-    y: &[f32],
-    grad: &[f32],
-    indices: Option<&[u8]>,
-    to: Extent,
-    g: &mut [f32],
-) -> Vec<f64> {
-    let stored = if indices.is_some() { to.pooled() } else { to };
-    assert_eq!(
-        (y.len(), grad.len(), g.len()),
-        (stored.len(), stored.len(), to.len())
-    );
-    let planes = to.n * to.blocks();
-    let mut bias = vec![0f64; planes * LANES];
-    let (sums, out) = (Shared::new(&mut bias), Shared::new(g));
-    split(planes, |planes| {
-        // SAFETY: `path` was available when it was chosen; each plane is written by the one part that has it.
-        unsafe {
-            path.run(MaskTask {
-                y: y.as_ptr(),
-                grad: grad.as_ptr(),
-                indices: indices.map_or(std::ptr::null(), <[u8]>::as_ptr),
-                to,
-                stored,
-                g: out.part(0, to.len()),
-                bias: sums.part(planes.start * LANES, planes.len() * LANES),
-                planes,
-            });
-        }
-    });
-    let channels = to.blocks() * LANES;
-    (0..to.c)
-        .map(|channel| {
-            (0..to.n)
-                .map(|picture| bias[picture * channels + channel])
-                .sum()
-        })
-        .collect()
-}
-
-struct MaskTask {
-    y: *const f32,
-    grad: *const f32,
-    indices: *const u8,
-    to: Extent,
-    stored: Extent,
-    planes: Range<usize>,
-    g: *mut f32,
-    bias: *mut f64,
-}
-
-impl Task for MaskTask {
-    #[inline(always)]
-    unsafe fn run<L: Lanes>(self) {
-        let pools = !self.indices.is_null();
-        for (place, plane) in self.planes.clone().enumerate() {
-            let from = plane * self.stored.plane() + self.stored.origin();
-            let to = plane * self.to.plane() + self.to.origin();
-            let mut sums = [0f64; LANES];
-            for row in 0..self.stored.h {
-                // SAFETY: the lanes' promise; rows and columns lie within the planes.
-                unsafe {
-                    let mut sum = L::splat(0.0);
-                    for column in 0..self.stored.w {
-                        let at = from + row * self.stored.row() + column * LANES;
-                        let g =
-                            L::where_positive(L::load(self.grad.add(at)), L::load(self.y.add(at)));
-                        sum = L::add(sum, g);
-                        if pools {
-                            for index in 0..4 {
-                                let (i, j) = (2 * row + index / 2, 2 * column + index % 2);
-                                let part = L::where_index(g, self.indices.add(at), index as u8);
-                                L::store(self.g.add(to + i * self.to.row() + j * LANES), part);
-                            }
-                        } else {
-                            L::store(self.g.add(to + row * self.to.row() + column * LANES), g);
-                        }
-                    }
-                    // A row in single precision, rows in double: the error does not grow with the picture.
-                    let mut lanes = [0f32; LANES];
-                    L::store(lanes.as_mut_ptr(), sum);
-                    sums.iter_mut()
-                        .zip(lanes)
-                        .for_each(|(sum, lane)| *sum += f64::from(lane));
-                }
-            }
-            for (lane, sum) in sums.into_iter().enumerate() {
-                // SAFETY: the plane's sixteen sums.
-                unsafe { *self.bias.add(place * LANES + lane) = sum };
             }
         }
     }

@@ -19,6 +19,10 @@ pub(super) trait Lanes: Copy + 'static {
     unsafe fn splat(x: f32) -> Self::V;
     unsafe fn load(from: *const f32) -> Self::V;
     unsafe fn store(to: *mut f32, v: Self::V);
+    /// Asks for a cache line that will be read soon; any address will do.
+    unsafe fn prefetch(from: *const f32);
+    /// Asks for it in the second-level cache.
+    unsafe fn prefetch_second(from: *const f32);
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
@@ -75,6 +79,10 @@ impl Lanes for Portable {
         // SAFETY: the caller promises sixteen elements.
         unsafe { to.cast::<[f32; 16]>().write_unaligned(v) }
     }
+    #[inline(always)]
+    unsafe fn prefetch(_: *const f32) {}
+    #[inline(always)]
+    unsafe fn prefetch_second(_: *const f32) {}
     #[inline(always)]
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V {
         lanes(|i| a[i] + b[i])

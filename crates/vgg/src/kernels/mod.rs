@@ -20,13 +20,16 @@ mod adaptive_pool;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod backward;
 mod blocked;
+mod buffer;
 mod conv;
-mod conv_op;
 mod device;
 mod gradient;
+mod graph;
 mod lanes;
 mod linear;
+mod mask;
 mod path;
 mod product;
 mod relu;

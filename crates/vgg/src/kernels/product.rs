@@ -6,7 +6,7 @@ use super::lanes::Lanes;
 /// M[tile][k] = Σ_c V[tile][c]·U[c][k] at one position, for 16·GROUPS channels k.
 ///
 /// `v` is `[c / 16][tile][16]` with `block` elements from one block to the next, of which `c` channels count;
-/// `u` is `[c][16·GROUPS]`; `m` is `[tile][16·GROUPS]`.
+/// `u` is `[c][16·GROUPS]`, and `next` the weights that will be wanted after these; `m` is `[tile][16·GROUPS]`.
 ///
 /// # Safety
 /// As [`Lanes`]; the pointers are valid for `tiles` tiles and `c` channels.
@@ -15,6 +15,7 @@ pub(super) unsafe fn forward<L: Lanes>(
     v: *const f32,
     block: usize,
     u: *const f32,
+    next: *const f32,
     m: *mut f32,
     tiles: usize,
     c: usize,
@@ -26,27 +27,30 @@ pub(super) unsafe fn forward<L: Lanes>(
         // SAFETY: the tiles `from..to` lie within `tiles`.
         unsafe {
             let (v, m) = (v.add(from * LANES), m.add(from * LANES * L::GROUPS));
+            // Each row asks for its part of the next weights.
+            let pace = L::GROUPS * LANES / rows;
+            let next = (next.wrapping_add(row * c * pace), pace);
             match (to - from, L::GROUPS) {
-                (1, 2) => row_of::<L, 1, 2>(v, block, u, m, c),
-                (2, 2) => row_of::<L, 2, 2>(v, block, u, m, c),
-                (3, 2) => row_of::<L, 3, 2>(v, block, u, m, c),
-                (4, 2) => row_of::<L, 4, 2>(v, block, u, m, c),
-                (5, 2) => row_of::<L, 5, 2>(v, block, u, m, c),
-                (6, 2) => row_of::<L, 6, 2>(v, block, u, m, c),
-                (7, 2) => row_of::<L, 7, 2>(v, block, u, m, c),
-                (8, 2) => row_of::<L, 8, 2>(v, block, u, m, c),
-                (9, 2) => row_of::<L, 9, 2>(v, block, u, m, c),
-                (10, 2) => row_of::<L, 10, 2>(v, block, u, m, c),
-                (11, 2) => row_of::<L, 11, 2>(v, block, u, m, c),
-                (12, 2) => row_of::<L, 12, 2>(v, block, u, m, c),
-                (13, 2) => row_of::<L, 13, 2>(v, block, u, m, c),
-                (14, 2) => row_of::<L, 14, 2>(v, block, u, m, c),
-                (1, 1) => row_of::<L, 1, 1>(v, block, u, m, c),
-                (2, 1) => row_of::<L, 2, 1>(v, block, u, m, c),
-                (3, 1) => row_of::<L, 3, 1>(v, block, u, m, c),
-                (4, 1) => row_of::<L, 4, 1>(v, block, u, m, c),
-                (5, 1) => row_of::<L, 5, 1>(v, block, u, m, c),
-                (6, 1) => row_of::<L, 6, 1>(v, block, u, m, c),
+                (1, 2) => row_of::<L, 1, 2>(v, block, u, next, m, c),
+                (2, 2) => row_of::<L, 2, 2>(v, block, u, next, m, c),
+                (3, 2) => row_of::<L, 3, 2>(v, block, u, next, m, c),
+                (4, 2) => row_of::<L, 4, 2>(v, block, u, next, m, c),
+                (5, 2) => row_of::<L, 5, 2>(v, block, u, next, m, c),
+                (6, 2) => row_of::<L, 6, 2>(v, block, u, next, m, c),
+                (7, 2) => row_of::<L, 7, 2>(v, block, u, next, m, c),
+                (8, 2) => row_of::<L, 8, 2>(v, block, u, next, m, c),
+                (9, 2) => row_of::<L, 9, 2>(v, block, u, next, m, c),
+                (10, 2) => row_of::<L, 10, 2>(v, block, u, next, m, c),
+                (11, 2) => row_of::<L, 11, 2>(v, block, u, next, m, c),
+                (12, 2) => row_of::<L, 12, 2>(v, block, u, next, m, c),
+                (13, 2) => row_of::<L, 13, 2>(v, block, u, next, m, c),
+                (14, 2) => row_of::<L, 14, 2>(v, block, u, next, m, c),
+                (1, 1) => row_of::<L, 1, 1>(v, block, u, next, m, c),
+                (2, 1) => row_of::<L, 2, 1>(v, block, u, next, m, c),
+                (3, 1) => row_of::<L, 3, 1>(v, block, u, next, m, c),
+                (4, 1) => row_of::<L, 4, 1>(v, block, u, next, m, c),
+                (5, 1) => row_of::<L, 5, 1>(v, block, u, next, m, c),
+                (6, 1) => row_of::<L, 6, 1>(v, block, u, next, m, c),
                 _ => unreachable!("a row has at most TILES tiles, in at most two groups"),
             }
         }
@@ -59,6 +63,7 @@ unsafe fn row_of<L: Lanes, const R: usize, const G: usize>(
     v: *const f32,
     block: usize,
     u: *const f32,
+    (mut next, pace): (*const f32, usize),
     m: *mut f32,
     c: usize,
 ) {
@@ -69,17 +74,23 @@ unsafe fn row_of<L: Lanes, const R: usize, const G: usize>(
         let mut from = 0;
         while from < c {
             let tiles = v.add(from / LANES * block);
-            for lane in 0..LANES.min(c - from) {
-                let mut u = [L::splat(0.0); G];
-                for group in 0..G {
-                    u[group] = L::load(weights.add(group * LANES));
-                }
-                for tile in 0..R {
-                    let value = L::splat(*tiles.add(tile * LANES + lane));
-                    for group in 0..G {
-                        sums[tile][group] = L::fma(value, u[group], sums[tile][group]);
-                    }
-                }
+            let lanes = LANES.min(c - from);
+            let mut lane = 0;
+            while lane + 2 <= lanes {
+                // Two at a time, so that counting them costs less.
+                add::<L, R, G>(&mut sums, tiles.add(lane), weights);
+                add::<L, R, G>(&mut sums, tiles.add(lane + 1), weights.add(G * LANES));
+                // Tiles of the next row, which the weights' stream would otherwise find in the second cache.
+                L::prefetch(tiles.wrapping_add((R + lane) * LANES));
+                L::prefetch(tiles.wrapping_add((R + lane + 1) * LANES));
+                L::prefetch_second(next);
+                L::prefetch_second(next.wrapping_add(pace));
+                next = next.wrapping_add(2 * pace);
+                weights = weights.add(2 * G * LANES);
+                lane += 2;
+            }
+            if lane < lanes {
+                add::<L, R, G>(&mut sums, tiles.add(lane), weights);
                 weights = weights.add(G * LANES);
             }
             from += LANES;
@@ -92,7 +103,33 @@ unsafe fn row_of<L: Lanes, const R: usize, const G: usize>(
     }
 }
 
-/// U[c][k] += Σ_tile V[tile][c]·W[tile][k] at one position, for 16 channels c and 16·GROUPS channels k.
+/// Channels whose weights are asked for ahead of their use: far enough for a line from the last-level cache.
+const AHEAD: usize = 16;
+
+/// Adds the products of one input channel to the sums.
+#[inline(always)]
+unsafe fn add<L: Lanes, const R: usize, const G: usize>(
+    sums: &mut [[L::V; G]; R],
+    tiles: *const f32,
+    weights: *const f32,
+) {
+    // SAFETY: as promised to `forward`.
+    unsafe {
+        let mut u = [L::splat(0.0); G];
+        for group in 0..G {
+            u[group] = L::load(weights.add(group * LANES));
+            L::prefetch(weights.wrapping_add((AHEAD * G + group) * LANES));
+        }
+        for tile in 0..R {
+            let value = L::splat(*tiles.add(tile * LANES));
+            for group in 0..G {
+                sums[tile][group] = L::fma(value, u[group], sums[tile][group]);
+            }
+        }
+    }
+}
+
+/// U[c][k] += Σ_tile V[tile][c]·W[tile][k] (= if `fresh`) at one position, for 16 channels c and 16·GROUPS channels k.
 ///
 /// `v` is `[tile][16]`; `w` is `[k / 16][tile][16]` with `block` elements from one block to the next; `u` is
 /// `[16 c][16·GROUPS]`.
@@ -106,18 +143,19 @@ pub(super) unsafe fn weight_gradient<L: Lanes>(
     block: usize,
     u: *mut f32,
     tiles: usize,
+    fresh: bool,
 ) {
     // SAFETY: promised by the caller; the parts make up the sixteen channels.
     unsafe {
         match L::GROUPS {
             2 => {
-                columns_of::<L, 8, 2>(v, w, block, u, tiles);
-                columns_of::<L, 8, 2>(v.add(8), w, block, u.add(8 * 2 * LANES), tiles);
+                columns_of::<L, 8, 2>(v, w, block, u, tiles, fresh);
+                columns_of::<L, 8, 2>(v.add(8), w, block, u.add(8 * 2 * LANES), tiles, fresh);
             }
             _ => {
                 for part in 0..4 {
                     let u = u.add(part * 4 * LANES);
-                    columns_of::<L, 4, 1>(v.add(part * 4), w, block, u, tiles);
+                    columns_of::<L, 4, 1>(v.add(part * 4), w, block, u, tiles, fresh);
                 }
             }
         }
@@ -131,13 +169,16 @@ unsafe fn columns_of<L: Lanes, const C: usize, const G: usize>(
     block: usize,
     u: *mut f32,
     tiles: usize,
+    fresh: bool,
 ) {
     // SAFETY: as promised to `weight_gradient`.
     unsafe {
         let mut sums = [[L::splat(0.0); G]; C];
-        for c in 0..C {
-            for group in 0..G {
-                sums[c][group] = L::load(u.add((c * G + group) * LANES));
+        if !fresh {
+            for c in 0..C {
+                for group in 0..G {
+                    sums[c][group] = L::load(u.add((c * G + group) * LANES));
+                }
             }
         }
         for tile in 0..tiles {

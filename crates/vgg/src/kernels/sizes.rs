@@ -17,7 +17,7 @@ const OWN_WEIGHTS: usize = 4 << 20;
 const BLOCK: usize = 1 << 20;
 
 /// Transformed tiles that the threads share.
-const SHARED_BLOCK: usize = 8 << 20;
+const SHARED_BLOCK: usize = 12 << 20;
 
 /// Whether each thread takes tiles of its own (with all channels) rather than channels of its own (of all tiles).
 pub(super) fn by_tiles(c: usize, k: usize) -> bool {
@@ -30,9 +30,11 @@ pub(super) fn own_block(c: usize, k: usize, rows: usize) -> usize {
     (BLOCK / (TILE_BYTES * (c + k)) / rows).max(1) * rows
 }
 
-/// Tiles of a block that the threads transform together.
-pub(super) fn shared_block(c: usize, rows: usize) -> usize {
-    (SHARED_BLOCK / (TILE_BYTES * c) / rows).max(2) * rows
+/// Tiles of a block that the threads transform together, of `all`: blocks are of nearly one size, and whole rows.
+pub(super) fn shared_block(c: usize, rows: usize, all: usize) -> usize {
+    let most = SHARED_BLOCK / (TILE_BYTES * c);
+    let blocks = all.div_ceil(most.max(1));
+    all.div_ceil(blocks).next_multiple_of(rows)
 }
 
 /// Whether each thread sums the weight gradient over tiles of its own, rather than at positions of its own.

@@ -6,6 +6,16 @@ use super::blocked::{Extent, LANES, TILE};
 use super::lanes::{Lanes, Task};
 use super::transform::{Input, Output, POSITIONS, both, load};
 
+/// Sixteen more elements where the number of vectors is even: an odd stride spreads positions over the cache.
+pub(super) fn odd(elements: usize) -> usize {
+    elements
+        + if (elements / LANES).is_multiple_of(2) {
+            LANES
+        } else {
+            0
+        }
+}
+
 /// Transforms patches of the input.
 pub(super) struct InputTask {
     pub x: *const f32,
@@ -21,10 +31,10 @@ impl Task for InputTask {
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
         let (row, plane) = (self.from.row(), self.from.plane());
-        for tile in self.tiles {
-            let place = Place::of(tile, self.from);
-            let corner = place.picture * self.from.picture() + place.corner(row);
-            for block in 0..self.from.blocks() {
+        for block in 0..self.from.blocks() {
+            let mut place = Place::of(self.tiles.start, self.from);
+            for tile in self.tiles.clone() {
+                let corner = place.picture * self.from.picture() + place.corner(row);
                 // SAFETY: the lanes' promise; a patch begins one pixel above and left of its tile, in the border
                 // or before, and ends one pixel below and right of it.
                 unsafe {
@@ -38,6 +48,7 @@ impl Task for InputTask {
                         );
                     }
                 }
+                place = place.next(self.from);
             }
         }
     }
@@ -61,6 +72,31 @@ impl Place {
             picture,
             y: tile / columns * TILE,
             x: tile % columns * TILE,
+        }
+    }
+
+    /// The tile after this one.
+    #[inline(always)]
+    pub(super) fn next(self, extent: Extent) -> Self {
+        let Self { picture, y, x } = self;
+        if x + TILE < extent.w {
+            Self {
+                picture,
+                y,
+                x: x + TILE,
+            }
+        } else if y + TILE < extent.h {
+            Self {
+                picture,
+                y: y + TILE,
+                x: 0,
+            }
+        } else {
+            Self {
+                picture: picture + 1,
+                y: 0,
+                x: 0,
+            }
         }
     }
 
@@ -91,14 +127,14 @@ impl Task for OutputTask {
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
         let (row, plane) = (self.stored.row(), self.stored.plane());
-        for (index, tile) in self.tiles.clone().enumerate() {
-            let place = Place::of(tile, self.to);
-            for (group_place, group) in self.groups.clone().enumerate() {
-                for part in 0..L::GROUPS {
-                    let block = group * L::GROUPS + part;
-                    if block >= self.stored.blocks() {
-                        continue;
-                    }
+        for (group_place, group) in self.groups.clone().enumerate() {
+            for part in 0..L::GROUPS {
+                let block = group * L::GROUPS + part;
+                if block >= self.stored.blocks() {
+                    continue;
+                }
+                let mut place = Place::of(self.tiles.start, self.to);
+                for index in 0..self.tiles.len() {
                     // SAFETY: the lanes' promise; group, tile and block lie within the buffers, and only pixels
                     // of the picture are written.
                     unsafe {
@@ -130,6 +166,7 @@ impl Task for OutputTask {
                             }
                         }
                     }
+                    place = place.next(self.to);
                 }
             }
         }

@@ -3,6 +3,7 @@
 use candle_core::{Device, Result, Tensor};
 
 use super::blocked::{self, Extent};
+use super::buffer::Buffer;
 use super::conv::{ConvLayer, with_values};
 use super::sizes;
 use super::winograd::{Epilogue, convolve};
@@ -30,14 +31,11 @@ pub(super) fn without_graph(
     let single = single.count().min(layers.len());
     let n_of = |place: usize| if place < single { 1 } else { group };
     let places = extents.iter().enumerate();
-    let mut buffers: Vec<Vec<f32>> = places
-        .map(|(place, extent)| vec![0f32; extent.with_n(n_of(place)).len()])
+    let mut buffers: Vec<Buffer> = places
+        .map(|(place, extent)| blocked::blank(extent.with_n(n_of(place))))
         .collect();
     let mut y = Vec::with_capacity(last.n * last.c * last.h * last.w);
     let run = |layer: usize, n: usize, x: &[f32], y: &mut [f32]| {
-        let Some(weights) = transformed[layer].get() else {
-            unreachable!("the weights were transformed above");
-        };
         let epilogue = Epilogue {
             bias: Some(&biases[layer]),
             relu: true,
@@ -45,7 +43,14 @@ pub(super) fn without_graph(
             indices: None,
         };
         let from = extents[layer].with_n(n);
-        convolve(x, from, weights, extents[layer + 1].c, epilogue, y);
+        convolve(
+            x,
+            from,
+            &transformed[layer],
+            extents[layer + 1].c,
+            epilogue,
+            y,
+        );
     };
     with_values(x, |x| {
         let picture = extents[0].c * extents[0].h * extents[0].w;

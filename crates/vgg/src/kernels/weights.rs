@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::blocked::LANES;
+use super::buffer::Buffer;
 use super::lanes::{Lanes, Task};
 use super::path::Path;
 use super::share::{Shared, split};
@@ -48,10 +49,15 @@ impl Kernels {
 }
 
 /// Weights as the products take them: `[output / group][position][input][group]`, zero beyond the last output.
-#[derive(Debug)]
 pub(super) struct Transformed {
-    pub values: Vec<f32>,
+    pub values: Buffer,
     pub path: Path,
+}
+
+impl std::fmt::Debug for Transformed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} values for {}", self.values.len(), self.path.name())
+    }
 }
 
 /// Output channels that one product computes together on this path.
@@ -67,7 +73,8 @@ pub(super) fn transform(path: Path, weight: &[f32], kernels: Kernels) -> Transfo
     let width = group(path);
     let groups = kernels.outputs.div_ceil(width);
     let size = POSITIONS * kernels.inputs * width;
-    let mut values = vec![0f32; groups * size];
+    // Every element is written: the lanes beyond the last output with zeros.
+    let mut values = Buffer::any(groups * size);
     let to = Shared::new(&mut values);
     // In units of (group, input), so that few groups still give work to all threads.
     split(groups * kernels.inputs, |units| {

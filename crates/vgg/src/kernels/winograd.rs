@@ -6,12 +6,13 @@
 use std::ops::Range;
 
 use super::blocked::{Extent, LANES};
+use super::buffer::scratch;
 use super::lanes::{Lanes, Task};
 use super::path::Path;
 use super::product;
 use super::share::{Shared, split};
 use super::sizes;
-use super::tiles::{InputTask, OutputTask};
+use super::tiles::{InputTask, OutputTask, odd};
 use super::transform::POSITIONS;
 use super::weights::{Transformed, group};
 
@@ -90,16 +91,6 @@ struct Work<'a> {
     indices: Option<Shared<'a, u8>>,
 }
 
-/// Sixteen more elements where the number of vectors is even: an odd stride spreads positions over the cache.
-fn odd(elements: usize) -> usize {
-    elements
-        + if (elements / LANES).is_multiple_of(2) {
-            LANES
-        } else {
-            0
-        }
-}
-
 impl Work<'_> {
     fn groups(&self) -> usize {
         self.to.c.div_ceil(self.width)
@@ -111,35 +102,35 @@ impl Work<'_> {
         split(self.from.n * self.from.tiles(), |tiles| {
             let block = block.min(tiles.len());
             let v_stride = odd(self.from.blocks() * block * LANES);
-            let mut v = vec![0f32; POSITIONS * v_stride];
-            let mut m = vec![0f32; POSITIONS * odd(self.groups() * block * self.width)];
-            for start in tiles.clone().step_by(block) {
-                let tiles = start..tiles.end.min(start + block);
-                let all = Shared::new(&mut v);
-                self.transform(tiles.clone(), tiles.start, block, v_stride, &all);
-                self.multiply(&v, v_stride, block, tiles, 0..self.groups(), &mut m);
-            }
+            scratch(POSITIONS * v_stride, |v| {
+                for start in tiles.clone().step_by(block) {
+                    let tiles = start..tiles.end.min(start + block);
+                    let all = Shared::new(v);
+                    self.transform(tiles.clone(), tiles.start, block, v_stride, &all);
+                    self.multiply(v, v_stride, block, tiles, 0..self.groups());
+                }
+            });
         });
     }
 
     /// The threads transform a block of tiles together, then each multiplies for channels of its own.
     fn by_channels(&self) {
         let all = self.from.n * self.from.tiles();
-        let block = sizes::shared_block(self.from.blocks() * LANES, 14).min(all);
+        let block = sizes::shared_block(self.from.blocks() * LANES, 14, all).min(all);
         let v_stride = odd(self.from.blocks() * block * LANES);
-        let mut v = vec![0f32; POSITIONS * v_stride];
-        for start in (0..all).step_by(block) {
-            let tiles = start..all.min(start + block);
-            let shared = Shared::new(&mut v);
-            split(tiles.len(), |part| {
-                let part = start + part.start..start + part.end;
-                self.transform(part, start, block, v_stride, &shared);
-            });
-            split(self.groups(), |groups| {
-                let mut m = vec![0f32; POSITIONS * odd(groups.len() * block * self.width)];
-                self.multiply(&v, v_stride, block, tiles.clone(), groups, &mut m);
-            });
-        }
+        scratch(POSITIONS * v_stride, |v| {
+            for start in (0..all).step_by(block) {
+                let tiles = start..all.min(start + block);
+                let shared = Shared::new(v);
+                split(tiles.len(), |part| {
+                    let part = start + part.start..start + part.end;
+                    self.transform(part, start, block, v_stride, &shared);
+                });
+                split(self.groups(), |groups| {
+                    self.multiply(v, v_stride, block, tiles.clone(), groups);
+                });
+            }
+        });
     }
 
     /// Bᵀ d B of `tiles`, which are counted from `start` in `v`: `[position][c / 16][tile][16]`.
@@ -174,45 +165,46 @@ impl Work<'_> {
         block: usize,
         tiles: Range<usize>,
         groups: Range<usize>,
-        m: &mut [f32],
     ) {
         let m_group = block * self.width;
         let m_stride = odd(groups.len() * m_group);
-        assert!(v.len() >= POSITIONS * v_stride && m.len() >= POSITIONS * m_stride);
+        assert!(v.len() >= POSITIONS * v_stride, "transformed tiles");
         let (path, c) = (self.path, self.from.c);
-        // SAFETY: `path` was available when it was chosen. The buffers have the strides given here; the output's
-        // planes of these groups at these tiles belong to this call alone.
-        unsafe {
-            path.run(ProductTask {
-                v: v.as_ptr(),
-                v_stride,
-                v_block: block * LANES,
-                u: self.weights.as_ptr(),
-                m: m.as_mut_ptr(),
-                m_stride,
-                m_group,
-                groups: groups.clone(),
-                tiles: tiles.len(),
-                c,
-            });
-            path.run(OutputTask {
-                m: m.as_ptr(),
-                m_stride,
-                m_group,
-                groups,
-                tiles,
-                to: self.to,
-                stored: self.stored,
-                bias: self.bias.as_ptr(),
-                relu: self.relu,
-                pool: self.pool,
-                y: self.y.part(0, self.stored.len()),
-                indices: match &self.indices {
-                    Some(indices) => indices.part(0, self.stored.len()),
-                    None => std::ptr::null_mut(),
-                },
-            });
-        }
+        scratch(POSITIONS * m_stride, |m| {
+            // SAFETY: `path` was available when it was chosen. The buffers have the strides given here; the output's
+            // planes of these groups at these tiles belong to this call alone.
+            unsafe {
+                path.run(ProductTask {
+                    v: v.as_ptr(),
+                    v_stride,
+                    v_block: block * LANES,
+                    u: self.weights.as_ptr(),
+                    m: m.as_mut_ptr(),
+                    m_stride,
+                    m_group,
+                    groups: groups.clone(),
+                    tiles: tiles.len(),
+                    c,
+                });
+                path.run(OutputTask {
+                    m: m.as_ptr(),
+                    m_stride,
+                    m_group,
+                    groups,
+                    tiles,
+                    to: self.to,
+                    stored: self.stored,
+                    bias: self.bias.as_ptr(),
+                    relu: self.relu,
+                    pool: self.pool,
+                    y: self.y.part(0, self.stored.len()),
+                    indices: match &self.indices {
+                        Some(indices) => indices.part(0, self.stored.len()),
+                        None => std::ptr::null_mut(),
+                    },
+                });
+            }
+        });
     }
 }
 
@@ -233,14 +225,24 @@ impl Task for ProductTask {
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
         let weights = self.c * L::GROUPS * LANES;
+        let u = |group: usize, position: usize| {
+            self.u
+                .wrapping_add((group * POSITIONS + position) * weights)
+        };
         for position in 0..POSITIONS {
             for (place, group) in self.groups.clone().enumerate() {
+                let next = if group + 1 < self.groups.end {
+                    u(group + 1, position)
+                } else {
+                    u(self.groups.start, position + 1)
+                };
                 // SAFETY: the lanes' promise; position, group and tiles lie within the buffers.
                 unsafe {
                     product::forward::<L>(
                         self.v.add(position * self.v_stride),
                         self.v_block,
-                        self.u.add((group * POSITIONS + position) * weights),
+                        u(group, position),
+                        next,
                         self.m.add(position * self.m_stride + place * self.m_group),
                         self.tiles,
                         self.c,
