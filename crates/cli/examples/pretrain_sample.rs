@@ -303,6 +303,10 @@ impl Model for WithoutDropout {
     ) -> candle_core::Result<Tensor> {
         self.0.forward_layers(x, layers, Mode::Eval)
     }
+
+    fn take_gradient(&self, parameter: &Tensor) -> Option<Tensor> {
+        self.0.take_gradient(parameter)
+    }
 }
 
 /// The drawn pictures of a split, in memory.

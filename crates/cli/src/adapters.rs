@@ -22,7 +22,7 @@ impl Network {
     /// a build function.
     pub fn new(config: &VggConfig, vb: VarBuilder<'_>) -> candle_core::Result<Self> {
         match Vgg::new(config, vb) {
-            Ok(vgg) => Ok(Self(vgg)),
+            Ok(vgg) => Ok(Self(vgg.with_gradients_aside())),
             Err(vgg::Error::Candle(error)) => Err(error),
             Err(error) => Err(candle_core::Error::wrap(error)),
         }
@@ -45,6 +45,10 @@ impl trainer::Model for Network {
             trainer::Mode::Train { seed, step } => vgg::Mode::Train { seed, step },
         };
         self.0.forward_layers(x, layers, mode)
+    }
+
+    fn take_gradient(&self, parameter: &Tensor) -> Option<Tensor> {
+        self.0.take_gradient(parameter)
     }
 }
 

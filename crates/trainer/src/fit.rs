@@ -267,7 +267,10 @@ impl<M: Model> Training<'_, M> {
             })));
         }
         let (value, correct) = (scored.value, scored.correct());
-        let gradients = Gradients::backward(scored.loss, self.parameters)?;
+        let mut gradients = Gradients::backward(scored.loss, self.parameters)?;
+        gradients.complete(self.parameters, |parameter| {
+            self.model.take_gradient(parameter)
+        });
         if stage.step == 0 {
             gradients.check_complete(self.parameters)?;
         }

@@ -25,6 +25,22 @@ impl Gradients {
         Ok(Self(gradients.collect()))
     }
 
+    /// Adds what `take` has for `parameters` that have no gradient yet: see
+    /// [`Model::take_gradient`](crate::Model::take_gradient).
+    pub fn complete(
+        &mut self,
+        parameters: &[(String, Var)],
+        take: impl Fn(&Tensor) -> Option<Tensor>,
+    ) {
+        for (name, var) in parameters {
+            if !self.0.contains_key(name)
+                && let Some(gradient) = take(var)
+            {
+                self.0.insert(name.clone(), gradient);
+            }
+        }
+    }
+
     /// Demands a gradient for each of `parameters`; else [`Error::MissingGradient`] names those without.
     pub fn check_complete(&self, parameters: &[(String, Var)]) -> Result<(), Error> {
         let missing = parameters

@@ -39,6 +39,13 @@ pub trait Model {
         layers: Range<usize>,
         mode: Mode,
     ) -> candle_core::Result<Tensor>;
+
+    /// Takes the gradient of a parameter that the model's own operations computed in the last backward pass without
+    /// handing it to candle, which would copy it. Most models have none.
+    fn take_gradient(&self, parameter: &Tensor) -> Option<Tensor> {
+        let _ = parameter;
+        None
+    }
 }
 
 /// How many leading layers have no trainable parameter: what runs without a graph, and once per picture in

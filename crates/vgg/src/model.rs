@@ -16,7 +16,7 @@ use candle_nn::{Init, VarBuilder};
 use crate::config::VggConfig;
 use crate::dropout::dropout_half;
 use crate::error::Error;
-use crate::kernels::{ConvLayer, adaptive_avg_pool2d, conv_stack, linear, relu};
+use crate::kernels::{Aside, ConvLayer, adaptive_avg_pool2d, conv_stack, linear_with_aside, relu};
 
 /// Whether the network trains, and if so, what its dropout draws from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +39,7 @@ pub struct Vgg {
     names: Vec<String>,
     convolutions: Vec<ConvLayer>,
     linears: Vec<Linear>,
+    aside: Option<Aside>,
 }
 
 #[derive(Clone, Debug)]
@@ -86,7 +87,23 @@ impl Vgg {
             names,
             convolutions,
             linears,
+            aside: None,
         })
+    }
+
+    /// The same network, which puts the gradients of its parameters aside, on the CPU: candle's backward pass would
+    /// copy each of them, half a gigabyte for VGG-16. Whoever trains it takes them from [`Vgg::take_gradient`].
+    pub fn with_gradients_aside(mut self) -> Self {
+        let aside = Aside::default();
+        let convolutions = self.convolutions.into_iter();
+        self.convolutions = convolutions.map(|layer| layer.with_aside(&aside)).collect();
+        self.aside = Some(aside);
+        self
+    }
+
+    /// Takes the gradient of a parameter that the last backward pass put aside.
+    pub fn take_gradient(&self, parameter: &Tensor) -> Option<Tensor> {
+        self.aside.as_ref()?.take(parameter)
     }
 
     /// The configuration that it was built from.
@@ -137,7 +154,7 @@ impl Vgg {
         }
         for layer in layers.start.max(convolutions)..layers.end {
             let Linear { weight, bias } = &self.linears[layer - convolutions];
-            x = linear(&x, weight, bias)?;
+            x = linear_with_aside(&x, weight, bias, self.aside.as_ref())?;
             if layer + 1 < all {
                 x = relu(&x)?;
                 if let Mode::Train { seed, step } = mode {

@@ -158,3 +158,48 @@ fn gradients_are_computed_for_what_is_tracked_alone() {
         .expect("trunk");
     assert!(!before.track_op(), "the frozen trunk recorded a graph");
 }
+
+/// Tracks all parameters of the narrow network.
+fn tracked() -> (VggConfig, HashMap<String, Tensor>) {
+    let (config, tensors) = narrow();
+    let track = |(name, tensor)| {
+        let var = Var::from_tensor(&tensor).expect("a copy");
+        (name, var.into_inner())
+    };
+    (config, tensors.into_iter().map(track).collect())
+}
+
+#[test]
+fn gradients_put_aside_are_those_that_candle_gets() {
+    let (config, tensors) = tracked();
+    let mode = Mode::Train { seed: 1, step: 2 };
+    let x = Tensor::cat(&[picture(64, 1), picture(64, 2)], 0).expect("two pictures");
+    let plain = build(&config, tensors.clone());
+    let logits = plain.forward(&x, mode).expect("logits");
+    let store = logits.sqr().and_then(|l| l.backward()).expect("gradients");
+    let aside = build(&config, tensors.clone()).with_gradients_aside();
+    let logits = aside.forward(&x, mode).expect("logits");
+    let rest = logits.sqr().and_then(|l| l.backward()).expect("gradients");
+    for (name, parameter) in &tensors {
+        let expected = store.get(parameter).expect("every parameter is tracked");
+        assert!(rest.get(parameter).is_none(), "{name}");
+        let gradient = aside.take_gradient(parameter).expect(name);
+        assert_eq!(values(&gradient), values(expected), "{name}");
+        assert!(values(expected).iter().any(|&g| g != 0.0), "{name}");
+        assert!(aside.take_gradient(parameter).is_none(), "{name}");
+        assert!(plain.take_gradient(parameter).is_none(), "{name}");
+    }
+}
+
+#[test]
+fn a_second_backward_pass_says_what_is_gone() {
+    let (config, tensors) = tracked();
+    let logits = build(&config, tensors).forward(&picture(64, 1), Mode::Eval);
+    let loss = logits.and_then(|l| l.sum_all()).expect("a loss");
+    loss.backward().expect("the first time");
+    let error = loss.backward().expect_err("the activations are freed");
+    assert!(
+        error.to_string().contains("a second backward pass"),
+        "{error}"
+    );
+}

@@ -59,11 +59,12 @@ fn features_step(row: &Row) -> Result<Run> {
     let config = trunk();
     let params = params(&config)?;
     params.set_trainable(&["features"])?;
-    let network = Vgg::new(&config, params.var_builder())?;
+    let network = Vgg::new(&config, params.var_builder())?.with_gradients_aside();
     let (x, parameters) = (row.pictures()?, params.trainable());
     Ok(Box::new(move || {
         let sum = network.features(&x)?.sum_all()?;
-        let gradients = Gradients::backward(sum, &parameters)?;
+        let mut gradients = Gradients::backward(sum, &parameters)?;
+        gradients.complete(&parameters, |parameter| network.take_gradient(parameter));
         gradients.check_complete(&parameters)?;
         let first = gradients.get("features.0.weight").context("no gradient")?;
         Ok(Proof::new(first.clone(), [64, 3, 3, 3]))
@@ -117,7 +118,9 @@ fn step(row: &Row, stage: usize) -> Result<Run> {
         let value = loss.to_scalar::<f32>()?;
         // As in the loop: the graph keeps what backward needs, these would keep it longer.
         drop((features, logits));
-        sgd.step(Gradients::backward(loss, &parameters)?, 1.0)?;
+        let mut gradients = Gradients::backward(loss, &parameters)?;
+        gradients.complete(&parameters, |parameter| network.take_gradient(parameter));
+        sgd.step(gradients, 1.0)?;
         Ok(Proof::new(Tensor::new(&[value], &DEVICE)?, [1]))
     }))
 }

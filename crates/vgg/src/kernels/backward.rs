@@ -1,4 +1,8 @@
-//! The backward pass of one convolution with its ReLU and pool: which gradients, and in which order.
+//! The backward pass of one convolution with its ReLU and pool, or of two: which gradients, and in which order.
+//!
+//! It goes through some pictures at a time, so that the gradient before the ReLU is never whole.
+
+use std::ops::Range;
 
 use super::blocked::{Extent, blank, blank_around};
 use super::buffer::Buffer;
@@ -6,22 +10,19 @@ use super::gradient::WeightGradient;
 use super::mask::before_relu;
 use super::path::Path;
 use super::sizes;
-use super::weights::{self, Kernels};
+use super::weights::{self, Kernels, Transformed};
 use super::winograd::{Epilogue, convolve};
 
-/// A layer and what its forward pass left. All activations are blocked.
-pub(super) struct Backward<'a> {
+/// A layer, without the activations around it.
+pub(super) struct Layer<'a> {
     pub path: Path,
-    /// Of `x`.
+    /// Of its input x.
     pub from: Extent,
-    /// Of `y`, pooled if the layer pools.
+    /// Of its output y, pooled if the layer pools.
     pub stored: Extent,
-    pub x: &'a [f32],
     /// (k, c, 3, 3).
     pub weight: &'a [f32],
-    pub y: &'a [f32],
-    /// Where the pool's first maxima lay, if the layer pools.
-    pub indices: Option<&'a [u8]>,
+    pub wanted: Wanted,
 }
 
 /// Which gradients to compute.
@@ -32,69 +33,169 @@ pub(super) struct Wanted {
     pub bias: bool,
 }
 
-/// The gradients that were wanted: of x blocked, the others as the parameters lie.
+/// What the forward pass left of a layer, for some pictures: blocked activations.
+#[derive(Clone, Copy)]
+pub(super) struct Left<'a> {
+    pub x: &'a [f32],
+    pub y: &'a [f32],
+    /// Where the pool's first maxima lay, if the layer pools.
+    pub indices: Option<&'a [u8]>,
+}
+
+/// The gradients of a layer's parameters, as the parameters lie, where they were wanted.
 pub(super) struct Gradients {
-    pub x: Option<Buffer>,
     pub weight: Option<Vec<f32>>,
     pub bias: Option<Vec<f32>>,
 }
 
-impl Backward<'_> {
-    /// From the gradient of `y`; some pictures at a time, so that the gradient before the ReLU is never whole.
-    pub(super) fn gradients(&self, gradient: &[f32], wanted: Wanted) -> Gradients {
-        let (from, stored) = (self.from, self.stored);
-        let to = Extent {
-            c: stored.c,
-            ..from
+/// The layer's gradients from that of y, and that of x, blocked, where it was wanted.
+pub(super) fn backward(
+    layer: &Layer<'_>,
+    left: Left<'_>,
+    gradient: &[f32],
+) -> (Gradients, Option<Buffer>) {
+    let mut x_gradient = layer.wanted.x.then(|| blank(layer.from));
+    let mut sums = Sums::new(layer, layer.pictures_at_once(), left.indices.is_some());
+    for pictures in layer.groups() {
+        let x = part(layer.from, &pictures);
+        let y = part(layer.stored, &pictures);
+        let left = Left {
+            x: &left.x[x.clone()],
+            y: &left.y[y.clone()],
+            indices: left.indices.map(|indices| &indices[y.clone()]),
         };
-        let turned = wanted.x.then(|| {
-            let kernels = Kernels::backward(to.c, from.c);
-            weights::transform(self.path, self.weight, kernels)
-        });
-        let mut x_gradient = wanted.x.then(|| blank(from));
-        let mut weight_gradient = wanted
-            .weight
-            .then(|| WeightGradient::new(self.path, from, to.c));
-        let mut bias_gradient = vec![0f64; to.c];
-        let at_once = sizes::masked_pictures(to.picture()).min(from.n);
-        // What an odd size leaves out of the pool has no gradient.
-        let pool = if self.indices.is_some() { 2 } else { 1 };
-        let (h, w) = (pool * stored.h, pool * stored.w);
-        let mut before = blank_around(to.with_n(at_once), h, w);
-        for first in (0..from.n).step_by(at_once) {
-            let n = at_once.min(from.n - first);
-            let part = |extent: Extent| first * extent.picture()..(first + n) * extent.picture();
-            let before = &mut before[..to.with_n(n).len()];
-            let sums = before_relu(
-                self.path,
-                &self.y[part(stored)],
-                &gradient[part(stored)],
-                self.indices.map(|indices| &indices[part(stored)]),
-                to.with_n(n),
-                before,
-            );
-            for (total, sum) in bias_gradient.iter_mut().zip(sums) {
-                *total += sum;
-            }
-            if let Some(weight_gradient) = &mut weight_gradient {
-                weight_gradient.add(&self.x[part(from)], before, n);
-            }
-            if let (Some(turned), Some(x_gradient)) = (&turned, &mut x_gradient) {
-                let nothing = Epilogue {
-                    bias: None,
-                    relu: false,
-                    pool: false,
-                    indices: None,
-                };
-                let x_gradient = &mut x_gradient[part(from)];
-                convolve(before, to.with_n(n), turned, from.c, nothing, x_gradient);
-            }
+        let x_gradient = x_gradient.as_mut().map(|gradient| &mut gradient[x]);
+        sums.add(pictures.len(), left, &gradient[y], x_gradient);
+    }
+    (sums.finish(), x_gradient)
+}
+
+/// As [`backward`], of two layers at once. What lies between them was not kept: `recompute` makes it from the first
+/// layer's x for some pictures. It is never whole, and neither is its gradient. `x` is the first layer's, whose own
+/// gradient cannot be had; `left` is the second layer's, without x.
+pub(super) fn backward_of_two(
+    layers: [&Layer<'_>; 2],
+    x: &[f32],
+    recompute: impl Fn(&[f32], usize, &mut [f32]),
+    left: Left<'_>,
+    gradient: &[f32],
+) -> [Gradients; 2] {
+    let [first, second] = layers;
+    let at_once = second.pictures_at_once();
+    let mut first_sums = Sums::new(first, at_once, false);
+    let mut second_sums = Sums::new(second, at_once, left.indices.is_some());
+    let mut between = blank(second.from.with_n(at_once));
+    let mut between_gradient = blank(second.from.with_n(at_once));
+    for pictures in second.groups() {
+        let n = pictures.len();
+        let between = &mut between[..second.from.with_n(n).len()];
+        let between_gradient = &mut between_gradient[..between.len()];
+        let x = &x[part(first.from, &pictures)];
+        recompute(x, n, between);
+        let y = part(second.stored, &pictures);
+        let left = Left {
+            x: between,
+            y: &left.y[y.clone()],
+            indices: left.indices.map(|indices| &indices[y.clone()]),
+        };
+        second_sums.add(n, left, &gradient[y], Some(between_gradient));
+        let left = Left {
+            x,
+            y: between,
+            indices: None,
+        };
+        first_sums.add(n, left, between_gradient, None);
+    }
+    [first_sums.finish(), second_sums.finish()]
+}
+
+fn part(extent: Extent, pictures: &Range<usize>) -> Range<usize> {
+    pictures.start * extent.picture()..pictures.end * extent.picture()
+}
+
+impl Layer<'_> {
+    /// The extent before the pool.
+    fn to(&self) -> Extent {
+        Extent {
+            c: self.stored.c,
+            ..self.from
         }
-        let bias = bias_gradient.into_iter().map(|sum| sum as f32).collect();
+    }
+
+    fn pictures_at_once(&self) -> usize {
+        sizes::masked_pictures(self.to().picture()).min(self.from.n)
+    }
+
+    fn groups(&self) -> impl Iterator<Item = Range<usize>> {
+        let (n, at_once) = (self.from.n, self.pictures_at_once());
+        (0..n)
+            .step_by(at_once)
+            .map(move |first| first..n.min(first + at_once))
+    }
+}
+
+/// The gradients of a layer's parameters, summed over groups of pictures.
+struct Sums<'a> {
+    layer: &'a Layer<'a>,
+    /// The weights of the convolution that gives the gradient of x.
+    turned: Option<Transformed>,
+    weight: Option<WeightGradient>,
+    bias: Vec<f64>,
+    /// A group's gradient before ReLU and pool.
+    before: Buffer,
+}
+
+impl<'a> Sums<'a> {
+    fn new(layer: &'a Layer<'a>, at_once: usize, pools: bool) -> Self {
+        let (from, to, stored) = (layer.from, layer.to(), layer.stored);
+        let turned = layer.wanted.x.then(|| {
+            let kernels = Kernels::backward(to.c, from.c);
+            weights::transform(layer.path, layer.weight, kernels)
+        });
+        let weight = layer
+            .wanted
+            .weight
+            .then(|| WeightGradient::new(layer.path, from, to.c));
+        // What an odd size leaves out of the pool has no gradient.
+        let pool = if pools { 2 } else { 1 };
+        let before = blank_around(to.with_n(at_once), pool * stored.h, pool * stored.w);
+        Self {
+            layer,
+            turned,
+            weight,
+            bias: vec![0.0; to.c],
+            before,
+        }
+    }
+
+    /// Adds a group of `n` pictures, of which `gradient` is that of y.
+    fn add(&mut self, n: usize, left: Left<'_>, gradient: &[f32], x_gradient: Option<&mut [f32]>) {
+        let layer = self.layer;
+        let to = layer.to().with_n(n);
+        let before = &mut self.before[..to.len()];
+        let sums = before_relu(layer.path, left.y, gradient, left.indices, to, before);
+        for (total, sum) in self.bias.iter_mut().zip(sums) {
+            *total += sum;
+        }
+        if let Some(weight) = &mut self.weight {
+            weight.add(left.x, before, n);
+        }
+        if let (Some(turned), Some(x_gradient)) = (&self.turned, x_gradient) {
+            let nothing = Epilogue {
+                bias: None,
+                relu: false,
+                pool: false,
+                indices: None,
+            };
+            convolve(before, to, turned, layer.from.c, nothing, x_gradient);
+        }
+    }
+
+    fn finish(self) -> Gradients {
+        let bias = self.bias.into_iter().map(|sum| sum as f32).collect();
         Gradients {
-            x: x_gradient,
-            weight: weight_gradient.map(WeightGradient::finish),
-            bias: wanted.bias.then_some(bias),
+            weight: self.weight.map(WeightGradient::finish),
+            bias: self.layer.wanted.bias.then_some(bias),
         }
     }
 }

@@ -6,7 +6,7 @@
 
 use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A cache line.
 #[derive(Clone, Copy)]
@@ -24,32 +24,38 @@ pub(super) struct Buffer {
 
 impl Buffer {
     fn zeros(len: usize) -> Self {
-        Self {
-            lines: vec![Line([0.0; LINE]); len.div_ceil(LINE)],
-            len,
-        }
+        let count = len.div_ceil(LINE);
+        let mut lines = Vec::with_capacity(count);
+        huge_pages(&mut lines);
+        lines.resize(count, Line([0.0; LINE]));
+        Self { lines, len }
     }
 
-    /// `len` elements with any values, from the pool if it has such a buffer.
+    /// `len` elements with any values, from the pool if it has a buffer that fits.
     pub(super) fn any(len: usize) -> Self {
-        let kept = {
-            let mut pool = POOL.lock().unwrap_or_else(|poison| poison.into_inner());
-            let lines = len.div_ceil(LINE);
-            let fits = |buffer: &Self| (lines..=lines + lines / 8).contains(&buffer.lines.len());
-            // The last one in is the likeliest to be in a cache.
-            pool.iter().rposition(fits).map(|at| pool.remove(at))
-        };
-        match kept {
-            Some(buffer) => Self {
-                lines: buffer.take(),
-                len,
-            },
+        match pool().lend(len.div_ceil(LINE)) {
+            Some(lines) => Self { lines, len },
             None => Self::zeros(len),
         }
     }
+}
 
-    fn take(mut self) -> Vec<Line> {
-        std::mem::take(&mut self.lines)
+/// Asks Linux for pages of 2 MiB: a walk over many pages of 4 KiB spends a tenth of its time on their addresses.
+fn huge_pages(lines: &mut Vec<Line>) {
+    #[cfg(target_os = "linux")]
+    {
+        const HUGE: usize = 2 << 20;
+        let room = lines.spare_capacity_mut();
+        let start = room.as_ptr() as usize;
+        let (from, to) = (
+            start.next_multiple_of(HUGE),
+            (start + size_of_val(room)) / HUGE * HUGE,
+        );
+        if from < to {
+            // SAFETY: the range lies within the allocation; advice does not change what memory holds. If it is not
+            // taken, pages stay small.
+            unsafe { libc::madvise(from as *mut libc::c_void, to - from, libc::MADV_HUGEPAGE) };
+        }
     }
 }
 
@@ -69,26 +75,60 @@ impl DerefMut for Buffer {
     }
 }
 
-/// What the pool keeps at most, in bytes: the activations of 32 pictures of 224x224 in VGG-16, and then some.
-const KEPT: usize = 2 << 30;
+/// Buffers on loan and at home, in lines.
+struct Pool {
+    kept: Vec<Vec<Line>>,
+    lent: usize,
+    /// The most that was on loan at one time.
+    most: usize,
+}
 
-static POOL: Mutex<Vec<Buffer>> = Mutex::new(Vec::new());
+static POOL: Mutex<Pool> = Mutex::new(Pool {
+    kept: Vec::new(),
+    lent: 0,
+    most: 0,
+});
+
+fn pool() -> MutexGuard<'static, Pool> {
+    POOL.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Pool {
+    /// The smallest kept buffer of at least `count` lines, unless most of it would lie idle. Without one, the caller
+    /// makes a new one, and as much as there would then be too much is given back to the system: what is lent and
+    /// what is kept are never more than what was once needed at the same time.
+    fn lend(&mut self, count: usize) -> Option<Vec<Line>> {
+        let fits = |lines: &&Vec<Line>| (count..=2 * count).contains(&lines.len());
+        let best = self.kept.iter().filter(fits).map(Vec::len).min();
+        let found = best.and_then(|best| {
+            // The last one in is the likeliest to be in a cache.
+            let at = self.kept.iter().rposition(|lines| lines.len() == best)?;
+            Some(self.kept.remove(at))
+        });
+        self.lent += found.as_ref().map_or(count, Vec::len);
+        self.most = self.most.max(self.lent);
+        self.shrink();
+        found
+    }
+
+    fn take_back(&mut self, lines: Vec<Line>) {
+        self.lent = self.lent.saturating_sub(lines.len());
+        self.kept.push(lines);
+        self.shrink();
+    }
+
+    fn shrink(&mut self) {
+        let kept = |pool: &Self| pool.kept.iter().map(Vec::len).sum::<usize>();
+        while !self.kept.is_empty() && self.lent + kept(self) > self.most {
+            self.kept.remove(0);
+        }
+    }
+}
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        if self.lines.is_empty() {
-            return;
-        }
-        let mut pool = POOL.lock().unwrap_or_else(|poison| poison.into_inner());
-        pool.push(Self {
-            lines: std::mem::take(&mut self.lines),
-            len: self.len,
-        });
-        let bytes = |pool: &[Self]| pool.iter().map(|b| b.lines.len() * 64).sum::<usize>();
-        while bytes(&pool) > KEPT {
-            // Forgotten lines are freed here and not put back.
-            let mut oldest = pool.remove(0);
-            drop(std::mem::take(&mut oldest.lines));
+        if !self.lines.is_empty() {
+            pool().take_back(std::mem::take(&mut self.lines));
         }
     }
 }
@@ -103,7 +143,7 @@ pub(super) fn scratch<R>(len: usize, work: impl FnOnce(&mut [f32]) -> R) -> R {
     let kept = SCRATCH.with_borrow_mut(Vec::pop);
     let mut buffer = kept
         .filter(|buffer| buffer.len >= len)
-        .unwrap_or_else(|| Buffer::zeros(len));
+        .unwrap_or_else(|| Buffer::any(len));
     let result = work(&mut buffer[..len]);
     SCRATCH.with_borrow_mut(|kept| kept.push(buffer));
     result
@@ -114,18 +154,37 @@ mod tests {
     use super::*;
 
     #[test]
-    fn buffers_start_at_cache_lines_and_come_back() {
-        let length = 123_457;
-        let mut buffer = Buffer::any(length);
-        assert_eq!((buffer.len(), buffer.as_ptr() as usize % 64), (length, 0));
-        buffer[length - 1] = 3.0;
-        let place = buffer.as_ptr();
-        drop(buffer);
-        assert_eq!(Buffer::any(length).as_ptr(), place);
+    fn buffers_start_at_cache_lines() {
+        let mut buffer = Buffer::any(1001);
+        assert_eq!((buffer.len(), buffer.as_ptr() as usize % 64), (1001, 0));
+        buffer[1000] = 3.0;
         scratch(100, |outer| {
             outer.fill(1.0);
             scratch(100, |inner| inner.fill(2.0));
             assert!(outer.iter().all(|&x| x == 1.0));
         });
+    }
+
+    #[test]
+    fn the_pool_keeps_what_was_needed_at_once_and_no_more() {
+        let mut pool = Pool {
+            kept: Vec::new(),
+            lent: 0,
+            most: 0,
+        };
+        let lines = |count| vec![Line([0.0; LINE]); count];
+        let sizes = |pool: &Pool| pool.kept.iter().map(Vec::len).collect::<Vec<_>>();
+        for count in [100, 50, 30] {
+            assert!(pool.lend(count).is_none());
+        }
+        for count in [100, 50, 30] {
+            pool.take_back(lines(count));
+        }
+        assert_eq!((sizes(&pool), pool.lent), (vec![100, 50, 30], 0));
+        // The smallest that fits, and none of which most would lie idle.
+        assert_eq!(pool.lend(40).map(|lines| lines.len()), Some(50));
+        assert!(pool.lend(10).is_none());
+        // 60 are lent; with 100 and 30 kept that would be 190, where 180 were once needed.
+        assert_eq!((sizes(&pool), pool.lent), (vec![30], 60));
     }
 }

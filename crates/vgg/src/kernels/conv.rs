@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 use candle_core::{CpuStorage, Device, Layout, Result, Storage, Tensor, bail};
 
+use super::aside::Aside;
 use super::blocked::Extent;
 use super::device;
 use super::graph::with_graph;
@@ -21,6 +22,7 @@ pub struct ConvLayer {
     pub(super) weight: Tensor,
     pub(super) bias: Tensor,
     pub(super) pool: bool,
+    pub(super) aside: Option<Aside>,
     path: Path,
     /// Shared by clones.
     transformed: Arc<OnceLock<Arc<Transformed>>>,
@@ -54,9 +56,18 @@ impl ConvLayer {
             weight: weight.contiguous()?,
             bias: bias.contiguous()?,
             pool,
+            aside: None,
             path,
             transformed: Arc::default(),
         })
+    }
+
+    /// The same layer, which puts the gradients of its weight and bias aside instead of giving them to candle.
+    pub fn with_aside(self, aside: &Aside) -> Self {
+        Self {
+            aside: Some(aside.clone()),
+            ..self
+        }
     }
 
     pub(super) fn bias(&self) -> &Tensor {
@@ -67,7 +78,7 @@ impl ConvLayer {
         self.pool
     }
 
-    fn tracked(&self) -> bool {
+    pub(super) fn tracked(&self) -> bool {
         self.weight.track_op() || self.bias.track_op()
     }
 

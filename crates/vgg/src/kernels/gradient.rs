@@ -6,6 +6,8 @@
 
 use std::ops::Range;
 
+#[cfg(target_arch = "x86_64")]
+use super::amx_product;
 use super::blocked::{Extent, LANES, TILE};
 use super::buffer::{Buffer, scratch};
 use super::lanes::{Lanes, Task};
@@ -227,7 +229,7 @@ impl Work<'_> {
         // SAFETY: `path` was available when it was chosen. The buffers have the strides given here, and the sums
         // at these positions belong to this call alone.
         unsafe {
-            self.path.run(ProductTask {
+            let products = ProductTask {
                 v: block.v.as_ptr(),
                 v_stride: self.v_stride(block.tiles),
                 w: block.w.as_ptr(),
@@ -239,24 +241,30 @@ impl Work<'_> {
                 sums: sums.part(positions.start * size, positions.len() * size),
                 positions,
                 fresh,
-            });
+            };
+            match self.path {
+                #[cfg(target_arch = "x86_64")]
+                Path::Amx => amx_product::weight_gradient(&products),
+                _ => self.path.run(products),
+            }
         }
     }
 }
 
-struct ProductTask {
-    v: *const f32,
-    v_stride: usize,
-    w: *const f32,
-    w_stride: usize,
-    block: usize,
-    tiles: usize,
-    inputs: usize,
-    groups: usize,
-    positions: Range<usize>,
+/// The products of a block of tiles at some positions.
+pub(super) struct ProductTask {
+    pub v: *const f32,
+    pub v_stride: usize,
+    pub w: *const f32,
+    pub w_stride: usize,
+    pub block: usize,
+    pub tiles: usize,
+    pub inputs: usize,
+    pub groups: usize,
+    pub positions: Range<usize>,
     /// Whether the sums hold anything, and are to be written rather than added to.
-    fresh: bool,
-    sums: *mut f32,
+    pub fresh: bool,
+    pub sums: *mut f32,
 }
 
 impl Task for ProductTask {

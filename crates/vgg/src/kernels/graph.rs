@@ -3,16 +3,20 @@
 //! candle begins every gradient as a tensor of zeros and adds to it. For the activations of 32 pictures that is
 //! ten gigabytes of traffic in every step, and four of memory. So what lies between two layers is no tensor here:
 //! a [`Trace`] keeps it, and the graph's nodes carry tokens of one element. A layer's backward pass takes the
-//! gradient that the layer after it left in the trace, and leaves one for the layer before it.
+//! gradient that the layer after it left in the trace, leaves one for the layer before it, and frees the output
+//! that nobody needs any more.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp3, Device, Layout, Result, Shape, Tensor, bail};
 
-use super::backward::{Backward, Gradients, Wanted};
+use super::aside::Aside;
+use super::backward::{Gradients, Layer, Left, Wanted, backward, backward_of_two};
 use super::blocked::{self, Extent};
 use super::buffer::Buffer;
 use super::conv::{ConvLayer, on_cpu, with_values};
+use super::sizes;
+use super::weights::Transformed;
 use super::winograd::{Epilogue, convolve};
 
 /// As [`conv_stack`](super::conv_stack), for layers of which some are tracked; `extents` lie around them.
@@ -22,7 +26,6 @@ pub(super) fn with_graph(x: &Tensor, layers: &[ConvLayer], extents: &[Extent]) -
     for (place, layer) in layers.iter().enumerate() {
         let step = Step {
             trace: Arc::clone(&trace),
-            layer: layer.clone(),
             place,
         };
         token = token.apply_op3(&layer.weight, &layer.bias, step)?;
@@ -32,57 +35,210 @@ pub(super) fn with_graph(x: &Tensor, layers: &[ConvLayer], extents: &[Extent]) -
 
 /// What a run's backward pass needs of its forward pass.
 struct Trace {
+    layers: Vec<ConvLayer>,
     /// Those around the layers, one more than layers.
     extents: Vec<Extent>,
-    activations: Vec<Buffer>,
+    /// Whether the first layer's output is not kept, but computed again: see [`Trace::record`].
+    recomputes: bool,
+    kept: Mutex<Kept>,
+}
+
+/// What changes during the backward pass.
+struct Kept {
+    activations: Vec<Option<Buffer>>,
     /// Where the first maxima of each layer's pool lay.
     indices: Vec<Option<Vec<u8>>>,
     /// The gradient that has come furthest, and which activation's it is.
-    gradient: Mutex<Option<(usize, Buffer)>>,
+    gradient: Option<(usize, Buffer)>,
+    /// The first layer's gradients, if the second layer's backward pass has computed them.
+    first: Option<Gradients>,
 }
 
 impl Trace {
+    /// The forward pass.
+    ///
+    /// The first layer's output is a third of all activations of a VGG-16, and costs less than a hundredth of its
+    /// operations: where the gradient of x is not wanted, it is made for some pictures at a time, and again in the
+    /// backward pass.
     fn record(x: &Tensor, layers: &[ConvLayer], extents: &[Extent]) -> Result<Self> {
+        let recomputes = layers.len() > 1
+            && !x.track_op()
+            && layers[0].tracked()
+            && sizes::recomputed(extents[0].c, extents[1].c, layers[0].pool);
+        let trace = Self {
+            layers: layers.to_vec(),
+            extents: extents.to_vec(),
+            recomputes,
+            kept: Mutex::new(Kept {
+                activations: Vec::new(),
+                indices: Vec::new(),
+                gradient: None,
+                first: None,
+            }),
+        };
         let mut input = blocked::blank(extents[0]);
         with_values(x, |x| blocked::pack(x, extents[0], &mut input))?;
-        let (mut activations, mut indices) = (vec![input], Vec::new());
-        for (layer, (from, to)) in layers.iter().zip(extents.iter().zip(&extents[1..])) {
-            let weights = layer.transformed()?;
-            let bias = layer.bias.to_vec1::<f32>()?;
-            let mut y = blocked::blank(*to);
-            let mut maxima = layer.pool.then(|| vec![0u8; to.len()]);
-            let epilogue = Epilogue {
-                bias: Some(&bias),
-                relu: true,
-                pool: layer.pool,
-                indices: maxima.as_deref_mut(),
+        let mut kept = trace.kept();
+        kept.activations.push(Some(input));
+        for place in 0..layers.len() {
+            let (y, maxima) = match (recomputes, place) {
+                (true, 0) => (None, None),
+                (true, 1) => {
+                    let (y, maxima) = trace.first_two(kept.activation(0)?)?;
+                    (Some(y), maxima)
+                }
+                _ => {
+                    let (y, maxima) = trace.forward(place, kept.activation(place)?)?;
+                    (Some(y), maxima)
+                }
             };
-            let x = &activations[activations.len() - 1];
-            convolve(x, *from, &weights, to.c, epilogue, &mut y);
-            activations.push(y);
-            indices.push(maxima);
+            kept.activations.push(y);
+            kept.indices.push(maxima);
         }
-        Ok(Self {
-            extents: extents.to_vec(),
-            activations,
-            indices,
-            gradient: Mutex::new(None),
+        drop(kept);
+        Ok(trace)
+    }
+
+    fn forward(&self, place: usize, x: &[f32]) -> Result<(Buffer, Option<Vec<u8>>)> {
+        let to = self.extents[place + 1];
+        let layer = Ready::new(&self.layers[place])?;
+        let mut y = blocked::blank(to);
+        let mut maxima = layer.pool.then(|| vec![0u8; to.len()]);
+        layer.run(x, self.extents[place], &mut y, maxima.as_deref_mut());
+        Ok((y, maxima))
+    }
+
+    /// The second layer's output, from the first layer's x.
+    fn first_two(&self, x: &[f32]) -> Result<(Buffer, Option<Vec<u8>>)> {
+        let [from, between, to] = [0, 1, 2].map(|place| self.extents[place]);
+        let first = Ready::new(&self.layers[0])?;
+        let second = Ready::new(&self.layers[1])?;
+        let mut y = blocked::blank(to);
+        let mut maxima = second.pool.then(|| vec![0u8; to.len()]);
+        let group = sizes::masked_pictures(between.picture()).min(from.n);
+        let mut buffer = blocked::blank(between.with_n(group));
+        for start in (0..from.n).step_by(group) {
+            let end = from.n.min(start + group);
+            let (from, between) = (from.with_n(end - start), between.with_n(end - start));
+            let x = &x[start * from.picture()..end * from.picture()];
+            let out = start * to.picture()..end * to.picture();
+            let buffer = &mut buffer[..between.len()];
+            first.run(x, from, buffer, None);
+            let maxima = maxima.as_mut().map(|maxima| &mut maxima[out.clone()]);
+            second.run(buffer, between, &mut y[out], maxima);
+        }
+        Ok((y, maxima))
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The backward pass of one layer; of two where the first one's output was not kept.
+    fn backward(&self, place: usize, wanted: Wanted) -> Result<Gradients> {
+        let mut kept = self.kept();
+        if let (0, Some(gradients)) = (place, kept.first.take()) {
+            return Ok(gradients);
+        }
+        let gradient = kept.take_gradient(place + 1)?;
+        let Some(y) = kept.activations[place + 1].take() else {
+            bail!("{SECOND_TIME}")
+        };
+        let maxima = kept.indices[place].take();
+        let left = |x| Left {
+            x,
+            y: &y,
+            indices: maxima.as_deref(),
+        };
+        if self.recomputes && place == 1 {
+            let first = &self.layers[0];
+            let wanted_first = Wanted {
+                x: false,
+                weight: first.weight.track_op(),
+                bias: first.bias.track_op(),
+            };
+            let again = Ready::new(first)?;
+            let recompute = |x: &[f32], n: usize, between: &mut [f32]| {
+                again.run(x, self.extents[0].with_n(n), between, None);
+            };
+            let [first, second] = self.with_layer(0, wanted_first, |first| {
+                self.with_layer(1, wanted, |second| {
+                    let layers = [first, second];
+                    let x = kept.activation(0)?;
+                    Ok(backward_of_two(layers, x, recompute, left(&[]), &gradient))
+                })
+            })?;
+            kept.first = Some(first);
+            return Ok(second);
+        }
+        let (gradients, x_gradient) = self.with_layer(place, wanted, |layer| {
+            Ok(backward(layer, left(kept.activation(place)?), &gradient))
+        })?;
+        kept.gradient = x_gradient.map(|gradient| (place, gradient));
+        Ok(gradients)
+    }
+
+    fn with_layer<T>(
+        &self,
+        place: usize,
+        wanted: Wanted,
+        work: impl FnOnce(&Layer<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let ConvLayer { weight, .. } = &self.layers[place];
+        let (storage, layout) = weight.storage_and_layout();
+        work(&Layer {
+            path: self.layers[place].path(),
+            from: self.extents[place],
+            stored: self.extents[place + 1],
+            weight: on_cpu(&storage, layout)?,
+            wanted,
         })
     }
+}
 
-    /// Leaves the gradient of activation `place`.
-    fn leave(&self, place: usize, gradient: Buffer) {
-        let mut left = self.gradient.lock().unwrap_or_else(|e| e.into_inner());
-        *left = Some((place, gradient));
+const SECOND_TIME: &str =
+    "a second backward pass through the same convolutions: the first one freed what it needs";
+
+impl Kept {
+    fn activation(&self, place: usize) -> Result<&[f32]> {
+        match &self.activations[place] {
+            Some(activation) => Ok(activation),
+            None => bail!("{SECOND_TIME}"),
+        }
     }
 
-    /// Takes the gradient of activation `place`.
-    fn take(&self, place: usize) -> Result<Buffer> {
-        let mut left = self.gradient.lock().unwrap_or_else(|e| e.into_inner());
-        match left.take() {
+    fn take_gradient(&mut self, place: usize) -> Result<Buffer> {
+        match self.gradient.take() {
             Some((at, gradient)) if at == place => Ok(gradient),
             _ => bail!("two backward passes through the same convolutions at the same time"),
         }
+    }
+}
+
+/// A layer ready to run.
+struct Ready {
+    weights: Arc<Transformed>,
+    bias: Vec<f32>,
+    pool: bool,
+}
+
+impl Ready {
+    fn new(layer: &ConvLayer) -> Result<Self> {
+        Ok(Self {
+            weights: layer.transformed()?,
+            bias: layer.bias.to_vec1()?,
+            pool: layer.pool,
+        })
+    }
+
+    fn run(&self, x: &[f32], from: Extent, y: &mut [f32], indices: Option<&mut [u8]>) {
+        let epilogue = Epilogue {
+            bias: Some(&self.bias),
+            relu: true,
+            pool: self.pool,
+            indices,
+        };
+        convolve(x, from, &self.weights, self.bias.len(), epilogue, y);
     }
 }
 
@@ -109,9 +265,14 @@ impl CustomOp1 for Enter {
 
     fn bwd(&self, _: &Tensor, _: &Tensor, _: &Tensor) -> Result<Option<Tensor>> {
         let extent = self.0.extents[0];
-        let gradient = blocked::unpack(&self.0.take(0)?, extent);
+        let gradient = self.0.kept().take_gradient(0)?;
         let Extent { n, c, h, w } = extent;
-        Tensor::from_vec(gradient, (n, c, h, w), &Device::Cpu).map(Some)
+        Tensor::from_vec(
+            blocked::unpack(&gradient, extent),
+            (n, c, h, w),
+            &Device::Cpu,
+        )
+        .map(Some)
     }
 }
 
@@ -126,7 +287,7 @@ impl CustomOp1 for Leave {
     fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
         let last = self.0.extents.len() - 1;
         let Extent { n, c, h, w } = self.0.extents[last];
-        let y = blocked::unpack(&self.0.activations[last], self.0.extents[last]);
+        let y = blocked::unpack(self.0.kept().activation(last)?, self.0.extents[last]);
         Ok((CpuStorage::F32(y), Shape::from((n, c, h, w))))
     }
 
@@ -136,7 +297,7 @@ impl CustomOp1 for Leave {
         with_values(&grad.contiguous()?, |grad| {
             blocked::pack(grad, self.0.extents[last], &mut gradient);
         })?;
-        self.0.leave(last, gradient);
+        self.0.kept().gradient = Some((last, gradient));
         token_gradient().map(Some)
     }
 }
@@ -144,7 +305,6 @@ impl CustomOp1 for Leave {
 /// (token, weight, bias) → token: y = pool(max(0, w ∗ x + b)).
 struct Step {
     trace: Arc<Trace>,
-    layer: ConvLayer,
     place: usize,
 }
 
@@ -173,42 +333,25 @@ impl CustomOp3 for Step {
         _: &Tensor,
         _: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let Self { trace, place, .. } = self;
-        let gradient = trace.take(place + 1)?;
         let wanted = Wanted {
             x: x.track_op(),
             weight: weight.track_op(),
             bias: bias.track_op(),
         };
-        let (storage, layout) = weight.storage_and_layout();
-        let backward = Backward {
-            path: self.layer.path(),
-            from: trace.extents[*place],
-            stored: trace.extents[place + 1],
-            x: &trace.activations[*place],
-            weight: on_cpu(&storage, layout)?,
-            y: &trace.activations[place + 1],
-            indices: trace.indices[*place].as_deref(),
-        };
-        let Gradients {
-            x: x_gradient,
-            weight: weight_gradient,
-            bias: bias_gradient,
-        } = backward.gradients(&gradient, wanted);
-        drop(gradient);
-        let x_token = x_gradient.map(|gradient| {
-            trace.leave(*place, gradient);
-            token_gradient()
-        });
-        let tensor = |values: Option<Vec<f32>>, of: &Tensor| {
-            values
-                .map(|values| Tensor::from_vec(values, of.shape(), &Device::Cpu))
-                .transpose()
+        let gradients = self.trace.backward(self.place, wanted)?;
+        let x_token = wanted.x.then(token_gradient).transpose()?;
+        let aside = self.trace.layers[self.place].aside.as_ref();
+        let hand_over = |values: Option<Vec<f32>>, of: &Tensor| {
+            let Some(values) = values else {
+                return Ok(None);
+            };
+            let gradient = Tensor::from_vec(values, of.shape(), &Device::Cpu)?;
+            Aside::hand_over(aside, of, gradient)
         };
         Ok((
-            x_token.transpose()?,
-            tensor(weight_gradient, weight)?,
-            tensor(bias_gradient, bias)?,
+            x_token,
+            hand_over(gradients.weight, weight)?,
+            hand_over(gradients.bias, bias)?,
         ))
     }
 }

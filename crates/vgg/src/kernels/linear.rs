@@ -8,6 +8,7 @@
 
 use candle_core::{CpuStorage, CustomOp3, Device, Layout, Result, Shape, Tensor, bail};
 
+use super::aside::Aside;
 use super::conv::contiguous;
 use super::lanes::{Lanes, Task};
 use super::path::Path;
@@ -18,6 +19,16 @@ use super::share::{Shared, split};
 /// Differentiable in all three; each gradient is computed only where it is tracked.
 /// Errors: shapes that do not fit.
 pub fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
+    linear_with_aside(x, weight, bias, None)
+}
+
+/// As [`linear`]; puts the gradients of weight and bias aside, on the CPU, instead of giving them to candle.
+pub fn linear_with_aside(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: &Tensor,
+    aside: Option<&Aside>,
+) -> Result<Tensor> {
     let (_, input) = x.dims2()?;
     let (output, expected) = weight.dims2()?;
     if input != expected || bias.dims() != [output] {
@@ -32,10 +43,10 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
         return x.matmul(&weight.t()?)?.broadcast_add(bias);
     }
     let (x, weight, bias) = (x.contiguous()?, weight.contiguous()?, bias.contiguous()?);
-    x.apply_op3(&weight, &bias, Linear)
+    x.apply_op3(&weight, &bias, Linear(aside.cloned()))
 }
 
-struct Linear;
+struct Linear(Option<Aside>);
 
 impl CustomOp3 for Linear {
     fn name(&self) -> &'static str {
@@ -88,10 +99,14 @@ impl CustomOp3 for Linear {
         };
         // Detached, so that the backward pass itself is not recorded.
         let (x_values, weight_values) = (x.detach(), weight.detach());
+        let aside = |of: &Tensor, gradient: Option<Tensor>| match gradient {
+            Some(gradient) => Aside::hand_over(self.0.as_ref(), of, gradient),
+            None => Ok(None),
+        };
         Ok((
             wanted(x, &|| grad.matmul(&weight_values))?,
-            wanted(weight, &|| grad.t()?.matmul(&x_values))?,
-            wanted(bias, &|| grad.sum(0))?,
+            aside(weight, wanted(weight, &|| grad.t()?.matmul(&x_values))?)?,
+            aside(bias, wanted(bias, &|| grad.sum(0))?)?,
         ))
     }
 }

@@ -17,6 +17,11 @@
 
 mod adaptive_pool;
 #[cfg(target_arch = "x86_64")]
+mod amx;
+#[cfg(target_arch = "x86_64")]
+mod amx_product;
+mod aside;
+#[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
@@ -35,6 +40,8 @@ mod product;
 mod relu;
 mod share;
 mod sizes;
+#[cfg(target_arch = "x86_64")]
+mod thirds;
 mod tiles;
 mod transform;
 mod trunk;
@@ -42,7 +49,8 @@ mod weights;
 mod winograd;
 
 pub use adaptive_pool::adaptive_avg_pool2d;
+pub use aside::Aside;
 pub use conv::{ConvLayer, conv_stack};
-pub use linear::linear;
+pub use linear::{linear, linear_with_aside};
 pub use path::Path;
 pub use relu::relu;

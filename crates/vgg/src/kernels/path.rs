@@ -1,12 +1,12 @@
 //! Which instruction set the kernels run on: the best that the processor has, chosen once.
 //!
-//! `WAGGLE_KERNELS=avx512|avx2|portable` asks for a lesser one, for tests and comparisons.
+//! `WAGGLE_KERNELS=amx|avx512|avx2|portable` asks for a lesser one, for tests and comparisons.
 
 use std::sync::OnceLock;
 
 use super::lanes::{Portable, Task};
 #[cfg(target_arch = "x86_64")]
-use super::{avx2, avx512};
+use super::{amx, avx2, avx512};
 
 /// An instruction set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub enum Path {
     Avx2,
     /// x86-64 with AVX-512 F, BW, DQ and VL.
     Avx512,
+    /// The same with AMX for bf16, for the products.
+    Amx,
 }
 
 impl Path {
@@ -36,6 +38,9 @@ impl Path {
                 && is_x86_feature_detected!("avx512vl")
             {
                 paths.push(Self::Avx512);
+                if amx::available() {
+                    paths.push(Self::Amx);
+                }
             }
         }
         paths
@@ -60,6 +65,7 @@ impl Path {
             Self::Portable => "portable",
             Self::Avx2 => "avx2",
             Self::Avx512 => "avx512",
+            Self::Amx => "amx",
         }
     }
 
@@ -72,7 +78,7 @@ impl Path {
         unsafe {
             match self {
                 #[cfg(target_arch = "x86_64")]
-                Self::Avx512 => avx512::run(task),
+                Self::Avx512 | Self::Amx => avx512::run(task),
                 #[cfg(target_arch = "x86_64")]
                 Self::Avx2 => avx2::run(task),
                 _ => task.run::<Portable>(),

@@ -27,7 +27,7 @@ pub(super) fn by_tiles(c: usize, k: usize) -> bool {
 /// Tiles of a block that one thread transforms, multiplies and transforms back: a multiple of `rows`, the tiles
 /// of a product's row.
 pub(super) fn own_block(c: usize, k: usize, rows: usize) -> usize {
-    (BLOCK / (TILE_BYTES * (c + k)) / rows).max(1) * rows
+    (BLOCK / (TILE_BYTES * (c + k)) / rows).max(2) * rows
 }
 
 /// Tiles of a block that the threads transform together, of `all`: blocks are of nearly one size, and whole rows.
@@ -45,7 +45,7 @@ pub(super) fn gradient_by_tiles(c: usize, k: usize) -> bool {
 /// Tiles of a block of the weight gradient. Per block the sums are read and written once and the tiles' transforms
 /// written and read once: their traffic is least where both are of one size.
 pub(super) fn gradient_block(c: usize, k: usize) -> usize {
-    (c * k / (c + k)).clamp(32, 256)
+    (c * k / (c + k)).clamp(32, 256).next_multiple_of(32)
 }
 
 /// Pictures whose gradients are masked at a time: at most 32 MiB of them, at least one picture.
@@ -58,3 +58,9 @@ pub(super) const GROUP: usize = 8;
 
 /// Pictures of more pixels than this go through one at a time then: their activations would leave the caches.
 pub(super) const LARGE_PICTURE: usize = 32 * 32;
+
+/// Whether a layer of a run's beginning computes its output again in the backward pass rather than keep it: where
+/// it has so few input channels that this is cheap.
+pub(super) fn recomputed(c: usize, k: usize, pool: bool) -> bool {
+    !pool && 4 * c <= k
+}

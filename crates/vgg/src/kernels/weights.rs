@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::blocked::LANES;
-use super::buffer::Buffer;
+use super::buffer::{Buffer, scratch};
 use super::lanes::{Lanes, Task};
 use super::path::Path;
 use super::share::{Shared, split};
@@ -60,16 +60,39 @@ impl std::fmt::Debug for Transformed {
     }
 }
 
+/// With so few input channels AMX, which takes 32 at a time, is slower than AVX-512.
+#[cfg(target_arch = "x86_64")]
+const FEW_INPUTS: usize = 12;
+
 /// Output channels that one product computes together on this path.
 pub(super) fn group(path: Path) -> usize {
     match path {
-        Path::Avx512 => 2 * LANES,
+        Path::Amx | Path::Avx512 => 2 * LANES,
         Path::Avx2 | Path::Portable => LANES,
+    }
+}
+
+/// Tiles that one product computes together on this path.
+pub(super) fn rows(path: Path) -> usize {
+    match path {
+        Path::Amx => 32,
+        Path::Avx512 => 14,
+        Path::Avx2 => 6,
+        Path::Portable => 4,
     }
 }
 
 /// Transforms `weight`.
 pub(super) fn transform(path: Path, weight: &[f32], kernels: Kernels) -> Transformed {
+    #[cfg(target_arch = "x86_64")]
+    if path == Path::Amx && kernels.inputs > FEW_INPUTS {
+        return transform_and_take_apart(weight, kernels);
+    }
+    let path = if path == Path::Amx {
+        Path::Avx512
+    } else {
+        path
+    };
     let width = group(path);
     let groups = kernels.outputs.div_ceil(width);
     let size = POSITIONS * kernels.inputs * width;
@@ -85,9 +108,43 @@ pub(super) fn transform(path: Path, weight: &[f32], kernels: Kernels) -> Transfo
                 weight: weight.as_ptr(),
                 kernels,
                 units,
+                first: 0,
                 to: to.part(0, groups * size),
             });
         }
+    });
+    Transformed { values, path }
+}
+
+/// As [`transform`], for AMX: a group is transformed in the cache and then taken apart.
+#[cfg(target_arch = "x86_64")]
+fn transform_and_take_apart(weight: &[f32], kernels: Kernels) -> Transformed {
+    use super::amx_product::{take_weights_apart, weights_bytes};
+
+    let path = Path::Amx;
+    let groups = kernels.outputs.div_ceil(group(path));
+    let size = POSITIONS * kernels.inputs * group(path);
+    let apart = POSITIONS * weights_bytes(kernels.inputs) / 4;
+    let mut values = Buffer::any(groups * apart);
+    let to = Shared::new(&mut values);
+    split(groups, |groups| {
+        scratch(size, |u| {
+            for group in groups {
+                // SAFETY: `path` was available when it was chosen. The group is transformed into `u`, which has
+                // room for it, and taken apart to where no other part writes.
+                unsafe {
+                    path.run(TransformTask {
+                        weight: weight.as_ptr(),
+                        kernels,
+                        units: group * kernels.inputs..(group + 1) * kernels.inputs,
+                        first: group,
+                        to: u.as_mut_ptr(),
+                    });
+                    let to = to.part(group * apart, apart);
+                    take_weights_apart(u.as_ptr(), kernels.inputs, to);
+                }
+            }
+        });
     });
     Transformed { values, path }
 }
@@ -96,6 +153,8 @@ struct TransformTask {
     weight: *const f32,
     kernels: Kernels,
     units: Range<usize>,
+    /// The group that lies at `to`.
+    first: usize,
     to: *mut f32,
 }
 
@@ -124,7 +183,8 @@ impl Task for TransformTask {
                     let g = load::<L, 3>(taps.as_ptr().cast(), 3 * LANES, LANES);
                     let u = both::<L, Kernel, 3, 6>(g);
                     for position in 0..POSITIONS {
-                        let at = ((group * POSITIONS + position) * inputs + input) * width
+                        let at = (((group - self.first) * POSITIONS + position) * inputs + input)
+                            * width
                             + part * LANES;
                         L::store(self.to.add(at), u[position / 6][position % 6]);
                     }

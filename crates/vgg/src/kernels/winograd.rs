@@ -5,6 +5,8 @@
 
 use std::ops::Range;
 
+#[cfg(target_arch = "x86_64")]
+use super::amx_product;
 use super::blocked::{Extent, LANES};
 use super::buffer::scratch;
 use super::lanes::{Lanes, Task};
@@ -14,7 +16,7 @@ use super::share::{Shared, split};
 use super::sizes;
 use super::tiles::{InputTask, OutputTask, odd};
 use super::transform::POSITIONS;
-use super::weights::{Transformed, group};
+use super::weights::{Transformed, group, rows};
 
 /// What follows the sums of a convolution.
 pub(super) struct Epilogue<'a> {
@@ -98,9 +100,13 @@ impl Work<'_> {
 
     /// Each thread takes tiles of its own, with all channels.
     fn by_tiles(&self) {
-        let block = sizes::own_block(self.from.blocks() * LANES, self.groups() * self.width, 14);
+        let block = sizes::own_block(
+            self.from.blocks() * LANES,
+            self.groups() * self.width,
+            rows(self.path),
+        );
         split(self.from.n * self.from.tiles(), |tiles| {
-            let block = block.min(tiles.len());
+            let block = block.min(tiles.len().next_multiple_of(LANES));
             let v_stride = odd(self.from.blocks() * block * LANES);
             scratch(POSITIONS * v_stride, |v| {
                 for start in tiles.clone().step_by(block) {
@@ -116,7 +122,8 @@ impl Work<'_> {
     /// The threads transform a block of tiles together, then each multiplies for channels of its own.
     fn by_channels(&self) {
         let all = self.from.n * self.from.tiles();
-        let block = sizes::shared_block(self.from.blocks() * LANES, 14, all).min(all);
+        let block = sizes::shared_block(self.from.blocks() * LANES, rows(self.path), all);
+        let block = block.min(all.next_multiple_of(LANES));
         let v_stride = odd(self.from.blocks() * block * LANES);
         scratch(POSITIONS * v_stride, |v| {
             for start in (0..all).step_by(block) {
@@ -174,7 +181,7 @@ impl Work<'_> {
             // SAFETY: `path` was available when it was chosen. The buffers have the strides given here; the output's
             // planes of these groups at these tiles belong to this call alone.
             unsafe {
-                path.run(ProductTask {
+                let products = ProductTask {
                     v: v.as_ptr(),
                     v_stride,
                     v_block: block * LANES,
@@ -185,7 +192,12 @@ impl Work<'_> {
                     groups: groups.clone(),
                     tiles: tiles.len(),
                     c,
-                });
+                };
+                match path {
+                    #[cfg(target_arch = "x86_64")]
+                    Path::Amx => amx_product::forward(&products),
+                    _ => path.run(products),
+                }
                 path.run(OutputTask {
                     m: m.as_ptr(),
                     m_stride,
@@ -208,17 +220,18 @@ impl Work<'_> {
     }
 }
 
-struct ProductTask {
-    v: *const f32,
-    v_stride: usize,
-    v_block: usize,
-    u: *const f32,
-    m: *mut f32,
-    m_stride: usize,
-    m_group: usize,
-    groups: Range<usize>,
-    tiles: usize,
-    c: usize,
+/// The products of a block of tiles at all positions.
+pub(super) struct ProductTask {
+    pub v: *const f32,
+    pub v_stride: usize,
+    pub v_block: usize,
+    pub u: *const f32,
+    pub m: *mut f32,
+    pub m_stride: usize,
+    pub m_group: usize,
+    pub groups: Range<usize>,
+    pub tiles: usize,
+    pub c: usize,
 }
 
 impl Task for ProductTask {

@@ -1,0 +1,224 @@
+//! AMX: products of matrices of bf16 with sums in f32, in registers of sixteen rows of 64 bytes.
+//!
+//! Each f32 is the sum of three bf16 ([`super::thirds`]). Of the nine products of two such sums the six larger ones
+//! are computed, which leaves an error of 2⁻²⁴, that of f32 itself. The five smaller ones are added up first, so
+//! that as few additions as possible round at the size of the result. Six products of bf16 take less than half
+//! the time of one of f32 on AVX-512.
+//!
+//! The instructions are written out, since their intrinsics are not stable in Rust.
+
+use std::arch::asm;
+use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
+use std::sync::OnceLock;
+
+use super::thirds::{COLUMNS_TILE, ROWS_TILE};
+
+/// Whether the processor has AMX for bf16, and the system lets this process use it.
+pub(super) fn available() -> bool {
+    static AVAILABLE: OnceLock<bool> = OnceLock::new();
+    *AVAILABLE.get_or_init(|| has_instructions() && saves_registers() && permitted())
+}
+
+fn has_instructions() -> bool {
+    const BF16: u32 = 1 << 22;
+    const TILE: u32 = 1 << 24;
+    __cpuid(0).eax >= 7 && __cpuid_count(7, 0).edx & (BF16 | TILE) == BF16 | TILE
+}
+
+/// Whether the system keeps the tile registers when it switches threads.
+fn saves_registers() -> bool {
+    const OSXSAVE: u32 = 1 << 27;
+    const TILES: u64 = 0b11 << 17;
+
+    #[target_feature(enable = "xsave")]
+    fn enabled() -> u64 {
+        // SAFETY: the caller saw that the system uses XSAVE.
+        unsafe { _xgetbv(0) }
+    }
+    // SAFETY: `OSXSAVE` says that the instruction is there.
+    __cpuid(1).ecx & OSXSAVE != 0 && unsafe { enabled() } & TILES == TILES
+}
+
+/// Asks Linux for the tile registers, once for all threads; other systems are not asked.
+#[cfg(target_os = "linux")]
+fn permitted() -> bool {
+    const SYS_ARCH_PRCTL: i64 = 158;
+    const ARCH_REQ_XCOMP_PERM: i64 = 0x1023;
+    const XFEATURE_XTILEDATA: i64 = 18;
+    let result: i64;
+    // SAFETY: this call changes nothing but which registers the process may use; `syscall` overwrites rcx and r11.
+    unsafe {
+        asm!(
+            "syscall",
+            inlateout("rax") SYS_ARCH_PRCTL => result,
+            in("rdi") ARCH_REQ_XCOMP_PERM,
+            in("rsi") XFEATURE_XTILEDATA,
+            lateout("rcx") _,
+            lateout("r11") _,
+            options(nostack),
+        );
+    }
+    result == 0
+}
+
+#[cfg(not(target_os = "linux"))]
+fn permitted() -> bool {
+    false
+}
+
+/// What shape the tile registers have: `ldtilecfg`'s operand.
+#[repr(C, align(64))]
+struct Shapes {
+    palette: u8,
+    start_row: u8,
+    reserved: [u8; 14],
+    bytes_per_row: [u16; 16],
+    rows: [u8; 16],
+}
+
+/// While it lives, the thread's tile registers are sixteen rows of 64 bytes.
+pub(super) struct Tiles(());
+
+impl Tiles {
+    /// # Safety
+    /// AMX must be [`available`].
+    pub(super) unsafe fn new() -> Self {
+        let mut shapes = Shapes {
+            palette: 1,
+            start_row: 0,
+            reserved: [0; 14],
+            bytes_per_row: [0; 16],
+            rows: [0; 16],
+        };
+        shapes.bytes_per_row[..8].fill(64);
+        shapes.rows[..8].fill(16);
+        // SAFETY: promised by the caller; the operand is 64 bytes of valid shapes.
+        unsafe { asm!("ldtilecfg [{}]", in(reg) &shapes, options(nostack, readonly)) };
+        Self(())
+    }
+}
+
+impl Drop for Tiles {
+    fn drop(&mut self) {
+        // SAFETY: there is AMX, or `new` had not been called.
+        unsafe { asm!("tilerelease", options(nostack, nomem)) };
+    }
+}
+
+/// Bytes from one block of 32 of the inner dimension to the next in the right matrix.
+const RIGHT_BLOCK: usize = 3 * COLUMNS_TILE;
+
+/// C = A·B for 32 rows (or 16, if `HALF`) and 32 columns.
+///
+/// `a` is `[inner / 32][third][row][32]` with `third` bytes from one third to the next, `b` is
+/// `[inner / 32][third][column / 16][16 pairs][16 columns][2]`, `c` is `[row][32]` in f32. A sixth of what will
+/// be read after `b`, from `next` on, is asked for meanwhile.
+///
+/// # Safety
+/// `_tiles` live on this thread; the pointers are valid for `blocks` blocks, and for all rows.
+#[inline(always)]
+pub(super) unsafe fn multiply<const HALF: bool>(
+    _tiles: &Tiles,
+    a: *const u8,
+    third: usize,
+    b: *const u8,
+    blocks: usize,
+    c: *mut f32,
+    next: *const u8,
+) {
+    // tmm0 to tmm3 are C, tmm4 and tmm5 rows of A, tmm6 and tmm7 columns of B.
+    macro_rules! kernel {
+        ($second:literal, $($row1:literal),*) => {
+            asm!(
+                "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
+                "2:",
+                // Low · high.
+                "tileloadd tmm4, [{low} + {line}]",
+                concat!($second, "tileloadd tmm5, [{low} + {line} + 1024]"),
+                "tileloadd tmm6, [{b} + {line}]",
+                "tileloadd tmm7, [{b} + {line} + 1024]",
+                "tdpbf16ps tmm0, tmm4, tmm6", "tdpbf16ps tmm1, tmm4, tmm7",
+                $($row1,)*
+                "prefetcht1 [{next} + 0]", "prefetcht1 [{next} + 64]",
+                "prefetcht1 [{next} + 128]", "prefetcht1 [{next} + 192]",
+                // Middle · high.
+                "tileloadd tmm4, [{middle} + {line}]",
+                concat!($second, "tileloadd tmm5, [{middle} + {line} + 1024]"),
+                "tdpbf16ps tmm0, tmm4, tmm6", "tdpbf16ps tmm1, tmm4, tmm7",
+                $($row1,)*
+                "prefetcht1 [{next} + 256]", "prefetcht1 [{next} + 320]",
+                "prefetcht1 [{next} + 384]", "prefetcht1 [{next} + 448]",
+                // Middle · middle.
+                "tileloadd tmm6, [{b} + {line} + 2048]",
+                "tileloadd tmm7, [{b} + {line} + 3072]",
+                "tdpbf16ps tmm0, tmm4, tmm6", "tdpbf16ps tmm1, tmm4, tmm7",
+                $($row1,)*
+                "prefetcht1 [{next} + 512]", "prefetcht1 [{next} + 576]",
+                "prefetcht1 [{next} + 640]", "prefetcht1 [{next} + 704]",
+                // High · middle.
+                "tileloadd tmm4, [{a} + {line}]",
+                concat!($second, "tileloadd tmm5, [{a} + {line} + 1024]"),
+                "tdpbf16ps tmm0, tmm4, tmm6", "tdpbf16ps tmm1, tmm4, tmm7",
+                $($row1,)*
+                "prefetcht1 [{next} + 768]", "prefetcht1 [{next} + 832]",
+                "prefetcht1 [{next} + 896]", "prefetcht1 [{next} + 960]",
+                // High · low.
+                "tileloadd tmm6, [{b} + {line} + 4096]",
+                "tileloadd tmm7, [{b} + {line} + 5120]",
+                "tdpbf16ps tmm0, tmm4, tmm6", "tdpbf16ps tmm1, tmm4, tmm7",
+                $($row1,)*
+                "add {next}, 1024",
+                "add {a}, {step}", "add {middle}, {step}", "add {low}, {step}", "add {b}, 6144",
+                "dec {count}",
+                "jnz 2b",
+                // Back to the beginning, for high · high.
+                "mov {count}, {blocks}",
+                "imul {middle}, {blocks}, 6144",
+                "sub {b}, {middle}",
+                "mov {middle}, {step}",
+                "imul {middle}, {blocks}",
+                "sub {a}, {middle}",
+                "3:",
+                "tileloadd tmm4, [{a} + {line}]",
+                concat!($second, "tileloadd tmm5, [{a} + {line} + 1024]"),
+                "tileloadd tmm6, [{b} + {line}]",
+                "tileloadd tmm7, [{b} + {line} + 1024]",
+                "tdpbf16ps tmm0, tmm4, tmm6", "tdpbf16ps tmm1, tmm4, tmm7",
+                $($row1,)*
+                "add {a}, {step}", "add {b}, 6144",
+                "dec {count}",
+                "jnz 3b",
+                // Rows of C are 128 bytes apart.
+                "lea {line}, [{line} + 64]",
+                "tilestored [{c} + {line}], tmm0",
+                "tilestored [{c} + {line} + 64], tmm1",
+                concat!($second, "tilestored [{c} + {line} + 2048], tmm2"),
+                concat!($second, "tilestored [{c} + {line} + 2112], tmm3"),
+                a = inout(reg) a => _,
+                middle = inout(reg) a.wrapping_add(third) => _,
+                low = inout(reg) a.wrapping_add(2 * third) => _,
+                b = inout(reg) b => _,
+                next = inout(reg) next => _,
+                count = inout(reg) blocks => _,
+                blocks = in(reg) blocks,
+                step = in(reg) 3 * third,
+                line = inout(reg) 64usize => _,
+                c = in(reg) c,
+                options(nostack),
+            )
+        };
+    }
+    const { assert!(RIGHT_BLOCK == 6144 && ROWS_TILE == 1024) };
+    // SAFETY: promised by the caller; tile registers belong to nobody but the kernels of this file.
+    unsafe {
+        if HALF {
+            kernel!("# ",);
+        } else {
+            kernel!(
+                "",
+                "tdpbf16ps tmm2, tmm5, tmm6",
+                "tdpbf16ps tmm3, tmm5, tmm7"
+            );
+        }
+    }
+}

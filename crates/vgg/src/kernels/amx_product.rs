@@ -1,0 +1,151 @@
+//! The products at the positions on AMX: matrices are taken apart into thirds where they are needed, in the cache.
+
+use std::ops::Range;
+
+use super::amx::{Tiles, multiply};
+use super::blocked::LANES;
+use super::buffer::scratch;
+use super::gradient::ProductTask as GradientTask;
+use super::thirds::{self, COLUMNS_TILE, ROWS_TILE};
+use super::transform::POSITIONS;
+use super::winograd::ProductTask;
+
+/// Inner dimension of a product of tile registers, and their rows and columns taken two by two.
+const BLOCK: usize = 32;
+
+/// Bytes of a group of 32 output channels' weights at one position.
+pub(super) fn weights_bytes(inputs: usize) -> usize {
+    inputs.div_ceil(BLOCK) * 3 * COLUMNS_TILE
+}
+
+/// Takes weights `[position][input][32]` apart to what [`forward`] reads, `[position]` of [`weights_bytes`].
+///
+/// # Safety
+/// AVX-512; the pointers are valid for that.
+pub(super) unsafe fn take_weights_apart(u: *const f32, inputs: usize, to: *mut f32) {
+    let width = 2 * LANES;
+    for position in 0..POSITIONS {
+        // SAFETY: promised by the caller.
+        unsafe {
+            let u = u.add(position * inputs * width);
+            let to = to.cast::<u8>().add(position * weights_bytes(inputs));
+            thirds::columns(u, width, LANES, inputs, to);
+        }
+    }
+}
+
+/// M = V·U of a block of tiles at all positions, for some groups of output channels.
+///
+/// # Safety
+/// AMX; as [`ProductTask`]'s run, with room in `m` for tiles rounded up to whole sixteens.
+pub(super) unsafe fn forward(task: &ProductTask) {
+    let inputs = task.c.div_ceil(LANES);
+    let rows = task.tiles.next_multiple_of(LANES);
+    let (third, weights) = (rows * 64, weights_bytes(task.c));
+    let u = |group: usize, position: usize| {
+        let at = (group * POSITIONS + position) * weights;
+        task.u.cast::<u8>().wrapping_add(at)
+    };
+    let blocks = task.c.div_ceil(BLOCK);
+    scratch(blocks * 3 * third / 4, |a| {
+        // SAFETY: promised by the caller; `a` has room for the thirds of all rows.
+        unsafe {
+            let a = a.as_mut_ptr().cast::<u8>();
+            let tiles = Tiles::new();
+            for position in 0..POSITIONS {
+                let v = task.v.add(position * task.v_stride);
+                thirds::rows(v, task.v_block, inputs, task.tiles, a, third);
+                for (place, group) in task.groups.clone().enumerate() {
+                    let next = if group + 1 < task.groups.end {
+                        u(group + 1, position)
+                    } else {
+                        u(task.groups.start, position + 1)
+                    };
+                    let m = task.m.add(position * task.m_stride + place * task.m_group);
+                    for row in (0..rows).step_by(BLOCK) {
+                        let (a, b) = (a.add(row * 64), u(group, position));
+                        let m = m.add(row * 2 * LANES);
+                        let next = next.wrapping_add(row / BLOCK % 6 * blocks * 1024);
+                        if row + BLOCK <= rows {
+                            multiply::<false>(&tiles, a, third, b, blocks, m, next);
+                        } else {
+                            multiply::<true>(&tiles, a, third, b, blocks, m, next);
+                        }
+                    }
+                }
+            }
+        }
+    });
+}
+
+/// U += Vᵀ·W (= if fresh) of a block of tiles at some positions.
+///
+/// # Safety
+/// AMX; as [`GradientTask`]'s run.
+pub(super) unsafe fn weight_gradient(task: &GradientTask) {
+    let blocks = task.tiles.div_ceil(BLOCK);
+    let third = task.inputs * ROWS_TILE;
+    let columns = blocks * 3 * COLUMNS_TILE;
+    scratch(blocks * 3 * third / 4, |a| {
+        scratch(task.groups * columns / 4, |b| {
+            // SAFETY: promised by the caller; `a` and `b` have room for the thirds of all channels.
+            unsafe {
+                let (a, b) = (a.as_mut_ptr().cast::<u8>(), b.as_mut_ptr().cast::<u8>());
+                let tiles = Tiles::new();
+                let Range { start, end } = task.positions;
+                for position in start..end {
+                    let v = task.v.add(position * task.v_stride);
+                    for input in 0..task.inputs {
+                        let to = a.add(input * ROWS_TILE);
+                        thirds::transposed_rows(v.add(input * task.block), task.tiles, to, third);
+                    }
+                    let w = task.w.add(position * task.w_stride);
+                    for group in 0..task.groups {
+                        let w = w.add(group * 2 * task.block);
+                        let to = b.add(group * columns);
+                        thirds::columns(w, LANES, task.block, task.tiles, to);
+                    }
+                    let size = LANES * 2 * LANES;
+                    let sums = task.sums;
+                    let sums = sums.add((position - start) * task.inputs * task.groups * size);
+                    for input in (0..task.inputs).step_by(2) {
+                        for group in 0..task.groups {
+                            let mut c = Square([0.0; BLOCK * BLOCK]);
+                            let (to, b) = (c.0.as_mut_ptr(), b.add(group * columns));
+                            let a = a.add(input * ROWS_TILE);
+                            let rows = if input + 1 < task.inputs {
+                                multiply::<false>(&tiles, a, third, b, blocks, to, b);
+                                2
+                            } else {
+                                multiply::<true>(&tiles, a, third, b, blocks, to, b);
+                                1
+                            };
+                            for (row, c) in c.0.chunks_exact(size).take(rows).enumerate() {
+                                let sums = sums.add(((input + row) * task.groups + group) * size);
+                                add(c, sums, task.fresh);
+                            }
+                        }
+                    }
+                }
+            }
+        });
+    });
+}
+
+#[repr(C, align(64))]
+struct Square([f32; BLOCK * BLOCK]);
+
+/// Adds `c` to the sums, or writes it there.
+///
+/// # Safety
+/// AVX-512; `sums` is valid for as many elements.
+#[target_feature(enable = "avx512f")]
+unsafe fn add(c: &[f32], sums: *mut f32, fresh: bool) {
+    for (place, value) in c.iter().enumerate() {
+        // SAFETY: promised by the caller.
+        unsafe {
+            let sum = sums.add(place);
+            *sum = if fresh { *value } else { *sum + value };
+        }
+    }
+}
