@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use super::{Class, Counts, Split};
 
 /// What the stamp begins with; the number goes up with every change of the drawings.
-const VERSION: &str = "drawn by waggle, version 1";
+const VERSION: &str = "drawn by waggle, version 2";
 
 /// The stamp's name. It begins with a dot, so that no scan takes it for data.
 const STAMP: &str = ".drawn";

@@ -3,8 +3,8 @@
 //! Colours, sizes, poses and backgrounds come from the same distributions; what tells the kinds apart is what
 //! tells ants from bees. An ant: three parts with a thin waist between the last two, long thin legs, elbowed
 //! feelers. A bee: a stout body without a waist, a striped abdomen, two pairs of clear wings, short legs. And
-//! as in nature the marks are not always there: some ants are winged or banded, the wings of some bees are
-//! folded and hard to see, their stripes faint.
+//! as in nature the marks are not always there: some ants are banded, the wings of some bees are folded, their
+//! stripes faint.
 
 use super::body::{Coat, legs, part, shadow, thin, wings};
 use super::canvas::{Canvas, lit, mix};
@@ -13,8 +13,12 @@ use super::shape::{blade, disc, ellipse, limb, profile};
 use super::stream::Stream;
 use super::texture::noise;
 
+/// How much larger these two are drawn than the things of the pretraining task: they are looked at more closely.
+const CLOSER: f32 = 1.2;
+
 /// Head, thorax, the nodes of the waist, gaster.
 pub(super) fn ant(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
+    let pose = &pose.inner(at(0.0, 0.0), 0.0, CLOSER);
     let coat = Coat::natural(stream, pose);
     let stout = stream.between(0.85, 1.25);
     let key = stream.bits();
@@ -24,7 +28,7 @@ pub(super) fn ant(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     let hind = pose.inner(waist, 0.5 + stream.around(0.0, 0.07), 1.0);
     let head = pose.inner(at(0.22, 0.0), stream.around(0.0, 0.06), 1.0);
     let gaster_length = stream.between(0.34, 0.44);
-    let gaster_width = stout * stream.between(0.12, 0.17);
+    let gaster_width = stout * stream.between(0.115, 0.16);
     let gaster = blade(
         at(0.05, 0.0),
         at(0.05 + gaster_length, 0.0),
@@ -39,7 +43,7 @@ pub(super) fn ant(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     shadow(canvas, &hind, &coat, &gaster);
     shadow(canvas, pose, &coat, &thorax);
     shadow(canvas, &head, &coat, &skull);
-    let length = stream.between(0.48, 0.66);
+    let length = stream.between(0.52, 0.7);
     legs(
         canvas,
         stream,
@@ -47,7 +51,7 @@ pub(super) fn ant(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
         &coat,
         &[(0.14, 0.14), (0.06, 0.25), (-0.03, 0.37)],
         length,
-        0.017,
+        0.02,
     );
 
     for side in [-1.0, 1.0] {
@@ -69,7 +73,7 @@ pub(super) fn ant(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
 
     let (bands, faint) = (
         stream.count(3, 5) as f32,
-        stream.pick(&[0.0, 0.0, 0.25, 0.45]),
+        stream.pick(&[0.0, 0.0, 0.15, 0.3]),
     );
     let gloss = stream.between(0.0, 0.6);
     let (main, second) = (coat.main, coat.second);
@@ -101,16 +105,11 @@ pub(super) fn ant(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
         let eye = ellipse(at(0.12, 0.75 * skull_width * side), 0.028, 0.02);
         canvas.fill(&head, &eye, 1.0, 1.0, |_| [0.05; 3]);
     }
-    if stream.chance(0.1) {
-        // Ants that are about to swarm have wings.
-        let spread = stream.between(0.02, 0.14);
-        let (length, alpha) = (stream.between(0.6, 0.8), stream.between(0.2, 0.5));
-        wings(canvas, stream, pose, 0.12, spread, length, alpha);
-    }
 }
 
 /// Head, furred chest, striped abdomen, wings.
 pub(super) fn bee(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
+    let pose = &pose.inner(at(0.0, 0.0), 0.0, CLOSER);
     let coat = Coat::natural(stream, pose);
     let stout = stream.between(0.95, 1.3);
     let key = stream.bits();
@@ -118,9 +117,9 @@ pub(super) fn bee(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     let hind = pose.inner(at(0.0, 0.0), 0.5 + stream.around(0.0, 0.04), 1.0);
     let head = pose.inner(at(0.26, 0.0), stream.around(0.0, 0.05), 1.0);
     let length = stream.between(0.46, 0.56);
-    let width = stout * stream.between(0.15, 0.19);
+    let width = stout * stream.between(0.165, 0.205);
     let abdomen = blade(at(-0.05, 0.0), at(length, 0.0), width, profile::drop);
-    let chest_width = stout * stream.between(0.14, 0.17);
+    let chest_width = stout * stream.between(0.15, 0.18);
     let chest = ellipse(at(0.12, 0.0), 0.16, chest_width);
     let skull_width = stout * stream.between(0.11, 0.14);
     let skull = ellipse(at(0.07, 0.0), 0.085, skull_width);
@@ -154,7 +153,7 @@ pub(super) fn bee(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     }
 
     let stripes = stream.count(4, 6) as f32;
-    let strong = stream.pick(&[0.4, 0.7, 1.0, 1.0]);
+    let strong = stream.pick(&[0.6, 0.8, 1.0, 1.0]);
     let share = stream.between(0.35, 0.6);
     let (main, second) = (coat.main, coat.second);
     let stripe = coat.contrast();
@@ -189,7 +188,7 @@ pub(super) fn bee(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
         let eye = ellipse(at(0.08, 0.72 * skull_width * side), 0.06, 0.03);
         canvas.fill(&head, &eye, 1.0, 1.0, |_| lit(main, 0.35));
     }
-    let spread = stream.between(0.02, 0.24);
-    let (length, alpha) = (stream.between(0.5, 0.68), stream.between(0.25, 0.65));
+    let spread = stream.between(0.05, 0.24);
+    let (length, alpha) = (stream.between(0.55, 0.72), stream.between(0.35, 0.65));
     wings(canvas, stream, pose, 0.14, spread, length, alpha);
 }

@@ -70,13 +70,12 @@ pub(super) fn backward(
     (sums.finish(), x_gradient)
 }
 
-/// As [`backward`], of two layers at once. What lies between them was not kept: `recompute` makes it from the first
-/// layer's x for some pictures. It is never whole, and neither is its gradient. `x` is the first layer's, whose own
-/// gradient cannot be had; `left` is the second layer's, without x.
+/// As [`backward`], of two layers at once. The first one's x and what lies between them were not kept: `recompute`
+/// makes both for some pictures. They are never whole, and neither is the gradient between them; that of x cannot be
+/// had. `left` is the second layer's, without x.
 pub(super) fn backward_of_two(
     layers: [&Layer<'_>; 2],
-    x: &[f32],
-    recompute: impl Fn(&[f32], usize, &mut [f32]),
+    recompute: impl Fn(Range<usize>, &mut [f32], &mut [f32]),
     left: Left<'_>,
     gradient: &[f32],
 ) -> [Gradients; 2] {
@@ -84,14 +83,15 @@ pub(super) fn backward_of_two(
     let at_once = second.pictures_at_once();
     let mut first_sums = Sums::new(first, at_once, false);
     let mut second_sums = Sums::new(second, at_once, left.indices.is_some());
+    let mut x = blank(first.from.with_n(at_once));
     let mut between = blank(second.from.with_n(at_once));
     let mut between_gradient = blank(second.from.with_n(at_once));
     for pictures in second.groups() {
         let n = pictures.len();
         let between = &mut between[..second.from.with_n(n).len()];
         let between_gradient = &mut between_gradient[..between.len()];
-        let x = &x[part(first.from, &pictures)];
-        recompute(x, n, between);
+        let x = &mut x[..first.from.with_n(n).len()];
+        recompute(pictures.clone(), x, between);
         let y = part(second.stored, &pictures);
         let left = Left {
             x: between,

@@ -8,53 +8,62 @@ use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// A cache line.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([f32; 16]);
+use memmap2::MmapMut;
 
+/// f32 in a cache line.
 const LINE: usize = 16;
 
-/// Elements that start at a cache line.
-#[derive(Default)]
-pub(super) struct Buffer {
-    lines: Vec<Line>,
-    len: usize,
+/// Memory from the system, in lines. Not from the allocator: what is given back is free for everybody.
+struct Lines {
+    memory: Option<MmapMut>,
+    count: usize,
 }
 
-impl Buffer {
-    fn zeros(len: usize) -> Self {
-        let count = len.div_ceil(LINE);
-        let mut lines = Vec::with_capacity(count);
-        huge_pages(&mut lines);
-        lines.resize(count, Line([0.0; LINE]));
-        Self { lines, len }
+impl Lines {
+    fn new(count: usize) -> Self {
+        let memory = (count > 0).then(|| {
+            let bytes = count * LINE * size_of::<f32>();
+            // As Vec does when there is no memory.
+            let memory = MmapMut::map_anon(bytes)
+                .unwrap_or_else(|error| panic!("{bytes} bytes of memory: {error}"));
+            // Pages of 2 MiB: a walk over many pages of 4 KiB spends a tenth of its time on their addresses. If the
+            // advice is not taken, pages stay small.
+            #[cfg(target_os = "linux")]
+            let _ = memory.advise(memmap2::Advice::HugePage);
+            memory
+        });
+        Self { memory, count }
     }
 
-    /// `len` elements with any values, from the pool if it has a buffer that fits.
-    pub(super) fn any(len: usize) -> Self {
-        match pool().lend(len.div_ceil(LINE)) {
-            Some(lines) => Self { lines, len },
-            None => Self::zeros(len),
+    fn start(&self) -> *const f32 {
+        match &self.memory {
+            Some(memory) => memory.as_ptr().cast(),
+            None => std::ptr::NonNull::dangling().as_ptr(),
+        }
+    }
+
+    fn start_mut(&mut self) -> *mut f32 {
+        match &mut self.memory {
+            Some(memory) => memory.as_mut_ptr().cast(),
+            None => std::ptr::NonNull::dangling().as_ptr(),
         }
     }
 }
 
-/// Asks Linux for pages of 2 MiB: a walk over many pages of 4 KiB spends a tenth of its time on their addresses.
-fn huge_pages(lines: &mut Vec<Line>) {
-    #[cfg(target_os = "linux")]
-    {
-        const HUGE: usize = 2 << 20;
-        let room = lines.spare_capacity_mut();
-        let start = room.as_ptr() as usize;
-        let (from, to) = (
-            start.next_multiple_of(HUGE),
-            (start + size_of_val(room)) / HUGE * HUGE,
-        );
-        if from < to {
-            // SAFETY: the range lies within the allocation; advice does not change what memory holds. If it is not
-            // taken, pages stay small.
-            unsafe { libc::madvise(from as *mut libc::c_void, to - from, libc::MADV_HUGEPAGE) };
+/// Elements that start at a cache line.
+pub(super) struct Buffer {
+    lines: Lines,
+    len: usize,
+}
+
+impl Buffer {
+    /// `len` elements with any values, from the pool if it has a buffer that fits.
+    pub(super) fn any(len: usize) -> Self {
+        let count = len.div_ceil(LINE);
+        let kept = pool().lend(count);
+        Self {
+            lines: kept.unwrap_or_else(|| Lines::new(count)),
+            len,
         }
     }
 }
@@ -63,21 +72,22 @@ impl Deref for Buffer {
     type Target = [f32];
 
     fn deref(&self) -> &[f32] {
-        // SAFETY: `len` elements lie in the lines, which are arrays of f32.
-        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
+        // SAFETY: `len` elements lie in the lines. Mapped memory starts at a page and holds zeros at first; all bits
+        // are an f32.
+        unsafe { std::slice::from_raw_parts(self.lines.start(), self.len) }
     }
 }
 
 impl DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [f32] {
         // SAFETY: as above, and borrowed exclusively.
-        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
+        unsafe { std::slice::from_raw_parts_mut(self.lines.start_mut(), self.len) }
     }
 }
 
 /// Buffers on loan and at home, in lines.
 struct Pool {
-    kept: Vec<Vec<Line>>,
+    kept: Vec<Lines>,
     lent: usize,
     /// The most that was on loan at one time.
     most: usize,
@@ -97,28 +107,28 @@ impl Pool {
     /// The smallest kept buffer of at least `count` lines, unless most of it would lie idle. Without one, the caller
     /// makes a new one, and as much as there would then be too much is given back to the system: what is lent and
     /// what is kept are never more than what was once needed at the same time.
-    fn lend(&mut self, count: usize) -> Option<Vec<Line>> {
-        let fits = |lines: &&Vec<Line>| (count..=2 * count).contains(&lines.len());
-        let best = self.kept.iter().filter(fits).map(Vec::len).min();
+    fn lend(&mut self, count: usize) -> Option<Lines> {
+        let fits = |lines: &&Lines| (count..=2 * count).contains(&lines.count);
+        let best = self.kept.iter().filter(fits).map(|lines| lines.count).min();
         let found = best.and_then(|best| {
             // The last one in is the likeliest to be in a cache.
-            let at = self.kept.iter().rposition(|lines| lines.len() == best)?;
+            let at = self.kept.iter().rposition(|lines| lines.count == best)?;
             Some(self.kept.remove(at))
         });
-        self.lent += found.as_ref().map_or(count, Vec::len);
+        self.lent += found.as_ref().map_or(count, |lines| lines.count);
         self.most = self.most.max(self.lent);
         self.shrink();
         found
     }
 
-    fn take_back(&mut self, lines: Vec<Line>) {
-        self.lent = self.lent.saturating_sub(lines.len());
+    fn take_back(&mut self, lines: Lines) {
+        self.lent = self.lent.saturating_sub(lines.count);
         self.kept.push(lines);
         self.shrink();
     }
 
     fn shrink(&mut self) {
-        let kept = |pool: &Self| pool.kept.iter().map(Vec::len).sum::<usize>();
+        let kept = |pool: &Self| pool.kept.iter().map(|lines| lines.count).sum::<usize>();
         while !self.kept.is_empty() && self.lent + kept(self) > self.most {
             self.kept.remove(0);
         }
@@ -127,8 +137,9 @@ impl Pool {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        if !self.lines.is_empty() {
-            pool().take_back(std::mem::take(&mut self.lines));
+        if self.lines.count > 0 {
+            let lines = std::mem::replace(&mut self.lines, Lines::new(0));
+            pool().take_back(lines);
         }
     }
 }
@@ -172,17 +183,19 @@ mod tests {
             lent: 0,
             most: 0,
         };
-        let lines = |count| vec![Line([0.0; LINE]); count];
-        let sizes = |pool: &Pool| pool.kept.iter().map(Vec::len).collect::<Vec<_>>();
+        let sizes = |pool: &Pool| -> Vec<usize> {
+            let kept = pool.kept.iter();
+            kept.map(|lines| lines.count).collect()
+        };
         for count in [100, 50, 30] {
             assert!(pool.lend(count).is_none());
         }
         for count in [100, 50, 30] {
-            pool.take_back(lines(count));
+            pool.take_back(Lines::new(count));
         }
         assert_eq!((sizes(&pool), pool.lent), (vec![100, 50, 30], 0));
         // The smallest that fits, and none of which most would lie idle.
-        assert_eq!(pool.lend(40).map(|lines| lines.len()), Some(50));
+        assert_eq!(pool.lend(40).map(|lines| lines.count), Some(50));
         assert!(pool.lend(10).is_none());
         // 60 are lent; with 100 and 30 kept that would be 190, where 180 were once needed.
         assert_eq!((sizes(&pool), pool.lent), (vec![30], 60));

@@ -6,6 +6,7 @@
 //! gradient that the layer after it left in the trace, leaves one for the layer before it, and frees the output
 //! that nobody needs any more.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp3, Device, Layout, Result, Shape, Tensor, bail};
@@ -38,8 +39,8 @@ struct Trace {
     layers: Vec<ConvLayer>,
     /// Those around the layers, one more than layers.
     extents: Vec<Extent>,
-    /// Whether the first layer's output is not kept, but computed again: see [`Trace::record`].
-    recomputes: bool,
+    /// The pictures, where the first layer's output is not kept, but computed again: see [`Trace::record`].
+    again: Option<Tensor>,
     kept: Mutex<Kept>,
 }
 
@@ -59,16 +60,16 @@ impl Trace {
     ///
     /// The first layer's output is a third of all activations of a VGG-16, and costs less than a hundredth of its
     /// operations: where the gradient of x is not wanted, it is made for some pictures at a time, and again in the
-    /// backward pass.
+    /// backward pass. So are the blocked pictures, whose three channels would take the room of sixteen.
     fn record(x: &Tensor, layers: &[ConvLayer], extents: &[Extent]) -> Result<Self> {
-        let recomputes = layers.len() > 1
+        let again = layers.len() > 1
             && !x.track_op()
             && layers[0].tracked()
             && sizes::recomputed(extents[0].c, extents[1].c, layers[0].pool);
         let trace = Self {
             layers: layers.to_vec(),
             extents: extents.to_vec(),
-            recomputes,
+            again: again.then(|| x.clone()),
             kept: Mutex::new(Kept {
                 activations: Vec::new(),
                 indices: Vec::new(),
@@ -76,23 +77,19 @@ impl Trace {
                 first: None,
             }),
         };
-        let mut input = blocked::blank(extents[0]);
-        with_values(x, |x| blocked::pack(x, extents[0], &mut input))?;
         let mut kept = trace.kept();
-        kept.activations.push(Some(input));
-        for place in 0..layers.len() {
-            let (y, maxima) = match (recomputes, place) {
-                (true, 0) => (None, None),
-                (true, 1) => {
-                    let (y, maxima) = trace.first_two(kept.activation(0)?)?;
-                    (Some(y), maxima)
-                }
-                _ => {
-                    let (y, maxima) = trace.forward(place, kept.activation(place)?)?;
-                    (Some(y), maxima)
-                }
-            };
-            kept.activations.push(y);
+        if again {
+            let (y, maxima) = trace.first_two(x)?;
+            kept.activations.extend([None, None, Some(y)]);
+            kept.indices.extend([None, maxima]);
+        } else {
+            let mut input = blocked::blank(extents[0]);
+            with_values(x, |x| blocked::pack(x, extents[0], &mut input))?;
+            kept.activations.push(Some(input));
+        }
+        for place in kept.indices.len()..layers.len() {
+            let (y, maxima) = trace.forward(place, kept.activation(place)?)?;
+            kept.activations.push(Some(y));
             kept.indices.push(maxima);
         }
         drop(kept);
@@ -108,25 +105,29 @@ impl Trace {
         Ok((y, maxima))
     }
 
-    /// The second layer's output, from the first layer's x.
-    fn first_two(&self, x: &[f32]) -> Result<(Buffer, Option<Vec<u8>>)> {
+    /// The second layer's output.
+    fn first_two(&self, x: &Tensor) -> Result<(Buffer, Option<Vec<u8>>)> {
         let [from, between, to] = [0, 1, 2].map(|place| self.extents[place]);
         let first = Ready::new(&self.layers[0])?;
         let second = Ready::new(&self.layers[1])?;
         let mut y = blocked::blank(to);
         let mut maxima = second.pool.then(|| vec![0u8; to.len()]);
         let group = sizes::masked_pictures(between.picture()).min(from.n);
+        let mut pictures = blocked::blank(from.with_n(group));
         let mut buffer = blocked::blank(between.with_n(group));
-        for start in (0..from.n).step_by(group) {
-            let end = from.n.min(start + group);
-            let (from, between) = (from.with_n(end - start), between.with_n(end - start));
-            let x = &x[start * from.picture()..end * from.picture()];
-            let out = start * to.picture()..end * to.picture();
-            let buffer = &mut buffer[..between.len()];
-            first.run(x, from, buffer, None);
-            let maxima = maxima.as_mut().map(|maxima| &mut maxima[out.clone()]);
-            second.run(buffer, between, &mut y[out], maxima);
-        }
+        with_values(x, |x| {
+            for start in (0..from.n).step_by(group) {
+                let end = from.n.min(start + group);
+                let (from, between) = (from.with_n(end - start), between.with_n(end - start));
+                let pictures = &mut pictures[..from.len()];
+                blocked::pack(planar(x, from, &(start..end)), from, pictures);
+                let buffer = &mut buffer[..between.len()];
+                first.run(pictures, from, buffer, None);
+                let out = start * to.picture()..end * to.picture();
+                let maxima = maxima.as_mut().map(|maxima| &mut maxima[out.clone()]);
+                second.run(buffer, between, &mut y[out], maxima);
+            }
+        })?;
         Ok((y, maxima))
     }
 
@@ -150,7 +151,7 @@ impl Trace {
             y: &y,
             indices: maxima.as_deref(),
         };
-        if self.recomputes && place == 1 {
+        if let (Some(x), 1) = (&self.again, place) {
             let first = &self.layers[0];
             let wanted_first = Wanted {
                 x: false,
@@ -158,14 +159,17 @@ impl Trace {
                 bias: first.bias.track_op(),
             };
             let again = Ready::new(first)?;
-            let recompute = |x: &[f32], n: usize, between: &mut [f32]| {
-                again.run(x, self.extents[0].with_n(n), between, None);
-            };
             let [first, second] = self.with_layer(0, wanted_first, |first| {
                 self.with_layer(1, wanted, |second| {
-                    let layers = [first, second];
-                    let x = kept.activation(0)?;
-                    Ok(backward_of_two(layers, x, recompute, left(&[]), &gradient))
+                    with_values(x, |values| {
+                        let recompute =
+                            |group: Range<usize>, x: &mut [f32], between: &mut [f32]| {
+                                let from = self.extents[0].with_n(group.len());
+                                blocked::pack(planar(values, from, &group), from, x);
+                                again.run(x, from, between, None);
+                            };
+                        backward_of_two([first, second], recompute, left(&[]), &gradient)
+                    })
                 })
             })?;
             kept.first = Some(first);
@@ -194,6 +198,12 @@ impl Trace {
             wanted,
         })
     }
+}
+
+/// Some pictures of planes (n, c, h, w).
+fn planar<'a>(x: &'a [f32], extent: Extent, pictures: &Range<usize>) -> &'a [f32] {
+    let picture = extent.c * extent.h * extent.w;
+    &x[pictures.start * picture..pictures.end * picture]
 }
 
 const SECOND_TIME: &str =
