@@ -4,14 +4,21 @@
 //! [`crate::config`] before any work starts. A value that parses here is valid by itself: there is no
 //! batch of no pictures and no learning rate that is not a number past this file.
 
+mod export;
+mod summary;
+
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand};
+use vgg::VggConfig;
 
 use crate::device::DeviceChoice;
 use crate::values::{ByteSize, InputSize, LayerRates, Momentum, Rate, StageChoice, WeightsSource};
+
+pub use export::{ExportArgs, ExportFormat};
+pub use summary::SummaryArgs;
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -48,7 +55,7 @@ pub struct Cli {
     pub command: Command,
 }
 
-/// The five things that the program does.
+/// The things that the program does.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Train a classifier on a folder of pictures, in two stages: the fresh layers, then all of them
@@ -57,6 +64,8 @@ pub enum Command {
     Evaluate(EvaluateArgs),
     /// Say what is on pictures
     Predict(PredictArgs),
+    /// Write a trained model for other programs: safetensors, timm, ONNX
+    Export(ExportArgs),
     /// Draw a training batch as the network sees it, with the class names
     Show(ShowArgs),
     /// Print a network layer by layer, with shapes and parameter counts
@@ -72,14 +81,15 @@ pub struct TrainArgs {
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
 
-    /// Where the weights start: `hub` (timm's ImageNet weights, downloaded once), a .safetensors FILE in
-    /// torchvision's or timm's names, or `none` (random) [default: hub with photographs, the built-in
-    /// backbone with the built-in sample]
-    #[arg(long, value_name = "hub|FILE|none")]
+    /// Where the weights start: `hub` (timm's ImageNet weights, downloaded once), any VGG on the hub
+    /// (hf:OWNER/REPO[@REVISION][/FILE]), a FILE (.safetensors, or a state dict of PyTorch) in torchvision's
+    /// or timm's names, or `none` (random) [default: hub with photographs, the built-in backbone with the
+    /// built-in sample]
+    #[arg(long, value_name = "hub|hf:…|FILE|none")]
     pub weights: Option<WeightsSource>,
 
     /// Network, when the weights file does not say [default: vgg16]
-    #[arg(long, value_name = "NAME", value_parser = ["vgg11", "vgg13", "vgg16", "vgg19"])]
+    #[arg(long, value_name = "NAME", value_parser = VggConfig::NAMES)]
     pub arch: Option<String>,
 
     /// Side of the square that the network sees, in pixels [default: what the weights were made for; 224]
@@ -296,26 +306,6 @@ pub struct ShowArgs {
     pub ignore_exif: bool,
 }
 
-/// `waggle summary`.
-#[derive(Debug, Args)]
-pub struct SummaryArgs {
-    /// Network
-    #[arg(long, value_name = "NAME", default_value = "vgg16", value_parser = ["vgg11", "vgg13", "vgg16", "vgg19"])]
-    pub arch: String,
-
-    /// Classes that it tells apart
-    #[arg(long, value_name = "N", default_value = "1000", value_parser = positive)]
-    pub classes: NonZeroUsize,
-
-    /// Side of the square that the network sees, in pixels
-    #[arg(long, value_name = "PIXELS", default_value = "224")]
-    pub input_size: InputSize,
-
-    /// A model.safetensors or run directory to describe instead
-    #[arg(long, value_name = "MODEL", conflicts_with_all = ["arch", "classes", "input_size"])]
-    pub model: Option<PathBuf>,
-}
-
 fn positive(text: &str) -> Result<NonZeroUsize, String> {
     text.parse()
         .map_err(|_| "expected a whole number of at least 1".to_string())
@@ -354,6 +344,7 @@ mod tests {
             ("--cache-images", "much"),
             ("--device", "tpu"),
             ("--arch", "resnet50"),
+            ("--weights", "hf:vgg16"),
             ("--input-size", "8"),
         ] {
             // `--flag=value`, so that "-1" is a value and not a flag of its own.

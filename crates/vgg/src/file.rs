@@ -6,10 +6,11 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use candle_core::{CpuStorage, DType, Device, Storage, Tensor};
+use half::{bf16, f16};
 use safetensors::tensor::{Dtype, Metadata as Header, TensorInfo};
 
 use crate::error::Error;
@@ -28,18 +29,14 @@ pub(crate) struct TensorFile {
 }
 
 impl TensorFile {
-    /// Opens `path` and checks its header.
-    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
-        let mut file = File::open(path).map_err(|error| Error::io("read", path, error))?;
+    /// Reads and checks the header of the open `file` of `path`.
+    pub(crate) fn open(path: &Path, mut file: File) -> Result<Self, Error> {
         let io = |error| Error::io("read", path, error);
         let broken = |reason: String| Error::NotSafetensors {
             path: path.into(),
             reason,
         };
         let about = file.metadata().map_err(io)?;
-        if !about.is_file() {
-            return Err(broken("it is no file".into()));
-        }
         let mut length = [0u8; 8];
         if about.len() < 8 {
             return Err(broken(format!("it has {} bytes", about.len())));
@@ -103,31 +100,13 @@ impl TensorFile {
                 path: self.path.clone(),
                 reason: format!("tensor {name} is missing"),
             })?;
-        let (from, to) = info.data_offsets;
+        let (from, _) = info.data_offsets;
         let (dtype, count) = (info.dtype, shape.iter().product::<usize>());
         let at = SeekFrom::Start(self.data + from as u64);
-        let mut fill = |bytes: &mut [u8]| {
-            self.file.seek(at)?;
-            self.file.read_exact(bytes)
-        };
-        let io = |error| Error::io("read", &self.path, error);
-        let values = match dtype {
-            Dtype::F32 => {
-                let mut values = vec![0f32; count];
-                fill(bytemuck::cast_slice_mut(&mut values)).map_err(io)?;
-                values
-            }
-            Dtype::F16 | Dtype::BF16 => {
-                let mut bytes = vec![0u8; to - from];
-                fill(&mut bytes).map_err(io)?;
-                let half = if dtype == Dtype::F16 {
-                    DType::F16
-                } else {
-                    DType::BF16
-                };
-                let half = Tensor::from_raw_buffer(&bytes, half, &[count], &Device::Cpu)?;
-                half.to_dtype(DType::F32)?.to_vec1()?
-            }
+        let dtype = match dtype {
+            Dtype::F32 => DType::F32,
+            Dtype::F16 => DType::F16,
+            Dtype::BF16 => DType::BF16,
             other => {
                 return Err(Error::Dtype {
                     path: self.path.clone(),
@@ -136,17 +115,51 @@ impl TensorFile {
                 });
             }
         };
-        // The format is little-endian, and so is every machine that candle runs on.
+        let io = |error| Error::io("read", &self.path, error);
+        self.file.seek(at).map_err(io)?;
+        let values = read_f32(&mut self.file, dtype, count).map_err(io)?;
         Ok(Tensor::from_vec(values, shape, device)?)
     }
 }
 
-/// Writes `tensors` (f32) and `strings` to `path`: beside it first, synced, then renamed, so that a reader and a
-/// crash see the old file or the new one. The same input gives the same bytes.
+/// Reads `count` numbers of type f32, f16 or bf16 as f32, without a copy of them all in between.
+///
+/// Both formats are little-endian, and so is every machine that candle runs on.
+pub(crate) fn read_f32(from: &mut impl Read, dtype: DType, count: usize) -> io::Result<Vec<f32>> {
+    const PIECE: usize = 1 << 18;
+    let mut values = vec![0f32; count];
+    if dtype == DType::F32 {
+        from.read_exact(bytemuck::cast_slice_mut(&mut values))?;
+        return Ok(values);
+    }
+    let mut halves = vec![0u16; PIECE.min(count)];
+    for piece in values.chunks_mut(PIECE) {
+        let halves = &mut halves[..piece.len()];
+        from.read_exact(bytemuck::cast_slice_mut(halves))?;
+        for (value, &half) in piece.iter_mut().zip(halves.iter()) {
+            *value = match dtype {
+                DType::F16 => f16::from_bits(half).to_f32(),
+                _ => bf16::from_bits(half).to_f32(),
+            };
+        }
+    }
+    Ok(values)
+}
+
+/// Writes `tensors` (f32) and `strings` to `path`, [`atomically`]. The same input gives the same bytes.
 pub(crate) fn write(
     path: &Path,
     tensors: &BTreeMap<String, Tensor>,
     strings: &BTreeMap<String, String>,
+) -> Result<(), Error> {
+    atomically(path, |out| write_all(out, path, tensors, strings))
+}
+
+/// A file that `fill` writes: beside `path` first, synced, then renamed, so that a reader and a crash see the old
+/// file or the new one.
+pub(crate) fn atomically(
+    path: &Path,
+    fill: impl FnOnce(&mut BufWriter<File>) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let folder = match path.parent() {
         Some(parent) if parent != Path::new("") => parent,
@@ -154,8 +167,16 @@ pub(crate) fn write(
     };
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let beside = folder.join(format!(".{name}.{}", std::process::id()));
-    let written = write_all(&beside, tensors, strings).and_then(|()| {
-        std::fs::rename(&beside, path).map_err(|error| Error::io("write", path, error))?;
+    let io = |error| Error::io("write", path, error);
+    let fill_and_sync = || {
+        let file = File::create(&beside).map_err(io)?;
+        let mut out = BufWriter::with_capacity(1 << 20, file);
+        fill(&mut out)?;
+        let file = out.into_inner().map_err(|error| io(error.into_error()))?;
+        file.sync_all().map_err(io)
+    };
+    let written = fill_and_sync().and_then(|()| {
+        std::fs::rename(&beside, path).map_err(io)?;
         // The rename itself must survive a power cut.
         let synced = File::open(folder).and_then(|folder| folder.sync_all());
         synced.map_err(|error| Error::io("sync", folder, error))
@@ -168,6 +189,7 @@ pub(crate) fn write(
 }
 
 fn write_all(
+    out: &mut impl Write,
     path: &Path,
     tensors: &BTreeMap<String, Tensor>,
     strings: &BTreeMap<String, String>,
@@ -188,8 +210,6 @@ fn write_all(
     // Readers map the data into memory, where it must be aligned.
     header.resize(header.len().next_multiple_of(8), b' ');
 
-    let file = File::create(path).map_err(io)?;
-    let mut out = BufWriter::with_capacity(1 << 20, file);
     out.write_all(&(header.len() as u64).to_le_bytes())
         .map_err(io)?;
     out.write_all(&header).map_err(io)?;
@@ -207,6 +227,5 @@ fn write_all(
         out.write_all(bytemuck::cast_slice(&values[from..to]))
             .map_err(io)?;
     }
-    let file = out.into_inner().map_err(|error| io(error.into_error()))?;
-    file.sync_all().map_err(io)
+    Ok(())
 }

@@ -36,6 +36,7 @@
 //! # }
 //! ```
 
+mod checkpoint;
 pub mod config;
 mod dropout;
 pub mod error;
@@ -46,9 +47,13 @@ pub mod kernels;
 pub mod metadata;
 mod model;
 pub mod names;
+mod norm;
+pub mod onnx;
+mod pth;
 mod random;
 mod recognise;
 mod summary;
+pub mod timm;
 mod weights;
 
 pub use config::VggConfig;

@@ -1,13 +1,16 @@
 //! Weights in and out: pretrained networks for new classes, whole models for prediction.
+//!
+//! Both formats of [`Checkpoint`] are read; safetensors are written.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
 
+use crate::checkpoint::Checkpoint;
 use crate::config::VggConfig;
 use crate::error::Error;
-use crate::file::{self, TensorFile};
+use crate::file;
 use crate::init;
 use crate::metadata::Metadata;
 use crate::names;
@@ -32,9 +35,7 @@ impl Report {
     pub fn fresh_layers(&self) -> Vec<String> {
         let mut layers = Vec::new();
         for name in &self.fresh {
-            let layer = name
-                .rsplit_once('.')
-                .map_or(name.as_str(), |(layer, _)| layer);
+            let layer = layer_of(name);
             if !layers.iter().any(|known| known == layer) {
                 layers.push(layer.to_string());
             }
@@ -65,18 +66,18 @@ pub enum Head {
 ///
 /// Errors: an unreadable or broken file, metadata that makes no sense.
 pub fn read_metadata(path: &Path) -> Result<Option<Metadata>, Error> {
-    metadata_of(&TensorFile::open(path)?, path)
+    metadata_of(&Checkpoint::open(path)?, path)
 }
 
-fn metadata_of(file: &TensorFile, path: &Path) -> Result<Option<Metadata>, Error> {
-    Metadata::from_strings(file.strings()).map_err(|what| Error::Metadata {
+fn metadata_of(file: &Checkpoint, path: &Path) -> Result<Option<Metadata>, Error> {
+    Metadata::from_strings(&file.strings()).map_err(|what| Error::Metadata {
         path: path.into(),
         what,
     })
 }
 
-/// Reads a pretrained network for new classes: safetensors in torchvision's or timm's names, f32, f16 or bf16,
-/// with or without a classifier.
+/// Reads a pretrained network for new classes: safetensors or a state dict of PyTorch, in torchvision's or timm's
+/// names, f32, f16 or bf16, with or without a classifier.
 ///
 /// The convolutions must all be there. Layers of the classifier that the file lacks are initialised as
 /// `nn.Linear` is, keyed by `seed` and name; so is the head, unless it is kept. A classifier of other widths is
@@ -89,7 +90,7 @@ pub fn load_pretrained(
     seed: u64,
     device: &Device,
 ) -> Result<Loaded, Error> {
-    let mut file = TensorFile::open(path)?;
+    let mut file = Checkpoint::open(path)?;
     let parameters = config.parameters()?;
     let (found, unexpected) = sort_names(&file, &parameters);
     check_features(path, config, &parameters, &found, &file)?;
@@ -105,7 +106,7 @@ pub fn load_pretrained(
     let mut tensors = BTreeMap::new();
     let usable = usable_layers(&parameters, &found, head, &mut report);
     for (name, shape) in &parameters {
-        let layer = name.rsplit_once('.').map_or("", |(layer, _)| layer);
+        let layer = layer_of(name);
         let tensor = if usable.contains(&layer) {
             report.loaded.push(name.clone());
             file.read(&found[name.as_str()].0, shape, device)?
@@ -119,7 +120,7 @@ pub fn load_pretrained(
     Ok(Loaded { tensors, report })
 }
 
-/// The layers whose weight and bias both come from the file; the report is told of the rest.
+/// The layers whose tensors all come from the file; the report is told of the rest.
 fn usable_layers<'a>(
     parameters: &'a [(String, Vec<usize>)],
     found: &Found<'_>,
@@ -127,10 +128,10 @@ fn usable_layers<'a>(
     report: &mut Report,
 ) -> Vec<&'a str> {
     let mut usable = Vec::new();
-    for pair in parameters.chunks(2) {
-        let layer = pair[0].0.trim_end_matches(".weight");
+    for tensors in parameters.chunk_by(|(a, _), (b, _)| layer_of(a) == layer_of(b)) {
+        let layer = layer_of(&tensors[0].0);
         let mut fits = true;
-        for (name, shape) in pair {
+        for (name, shape) in tensors {
             match found.get(name.as_str()) {
                 None => fits = false,
                 Some((_, theirs)) if theirs != shape => {
@@ -152,6 +153,11 @@ fn usable_layers<'a>(
     usable
 }
 
+/// `features.0` of `features.0.weight`.
+fn layer_of(name: &str) -> &str {
+    name.rsplit_once('.').map_or(name, |(layer, _)| layer)
+}
+
 fn inputs_of(parameters: &[(String, Vec<usize>)], layer: &str) -> usize {
     let weight = format!("{layer}.weight");
     let shape = parameters.iter().find(|(name, _)| *name == weight);
@@ -163,18 +169,23 @@ type Found<'a> = BTreeMap<&'a str, (String, Vec<usize>)>;
 
 /// The file's tensors that the network has, and the others, each with what may have been meant.
 fn sort_names<'a>(
-    file: &TensorFile,
+    file: &Checkpoint,
     parameters: &'a [(String, Vec<usize>)],
 ) -> (Found<'a>, Vec<String>) {
     let mut found = Found::new();
     let mut unexpected = Vec::new();
     for (name, shape) in file.shapes() {
         let ours = names::torchvision(name);
+        if names::is_count(&ours) {
+            continue;
+        }
         match parameters.iter().find(|(known, _)| *known == ours) {
-            Some((known, _)) => {
+            Some((known, _)) if !found.contains_key(known.as_str()) => {
                 let shape = names::torchvision_shape(known, shape);
                 found.insert(known, (name.to_string(), shape));
             }
+            // As in a checkpoint with the weights and their moving average side by side.
+            Some((known, _)) => unexpected.push(format!("{name} (a second {known})")),
             None => {
                 let known = parameters.iter().map(|(known, _)| known.as_str());
                 unexpected.push(match names::nearest(&ours, known) {
@@ -193,9 +204,9 @@ fn check_features(
     config: &VggConfig,
     parameters: &[(String, Vec<usize>)],
     found: &Found<'_>,
-    file: &TensorFile,
+    file: &Checkpoint,
 ) -> Result<(), Error> {
-    let theirs = recognise::architecture(file.shapes());
+    let theirs = recognise::architecture(file.shapes().into_iter());
     let wrong = |found: String| Error::WrongArchitecture {
         path: path.into(),
         wanted: config.architecture.clone(),
@@ -246,7 +257,7 @@ pub struct Model {
 ///
 /// Errors: a broken file, no metadata, tensors that are missing, have other shapes, or are too many.
 pub fn load_model(path: &Path, device: &Device) -> Result<Model, Error> {
-    let mut file = TensorFile::open(path)?;
+    let mut file = Checkpoint::open(path)?;
     let wrong = |what: String| Error::Metadata {
         path: path.into(),
         what,
