@@ -231,7 +231,7 @@ fn walk(
 }
 
 /// The names of the class folders in `root`, sorted.
-fn class_folders(root: &Path) -> Result<Vec<String>> {
+pub(crate) fn class_folders(root: &Path) -> Result<Vec<String>> {
     if !root.is_dir() {
         return Err(Error::NoFolder { path: root.into() });
     }
