@@ -4,14 +4,20 @@
 //! [`crate::config`] before any work starts. A value that parses here is valid by itself: there is no
 //! batch of no pictures and no learning rate that is not a number past this file.
 
-use std::num::{NonZeroU64, NonZeroUsize};
+mod inspect;
+
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand};
 
+pub use inspect::{CheckArgs, ShowArgs, SummaryArgs};
+
 use crate::device::DeviceChoice;
-use crate::values::{ByteSize, InputSize, LayerRates, Momentum, Rate, StageChoice, WeightsSource};
+use crate::values::{
+    ByteSize, InputSize, LayerRates, Momentum, OnBad, Rate, StageChoice, WeightsSource,
+};
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -25,6 +31,7 @@ Examples:
   waggle train --data my_pictures          my_pictures/{train,val}/CLASS/picture.jpg
   waggle predict runs/train new_pictures   a class for each picture
   waggle evaluate runs/train               accuracy on the validation pictures
+  waggle check my_pictures                 damaged files, duplicates, leaks from train to val
 
 Exit codes: 0 done, 1 failed, 2 wrong usage.";
 
@@ -48,7 +55,7 @@ pub struct Cli {
     pub command: Command,
 }
 
-/// The five things that the program does.
+/// The things that the program does.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Train a classifier on a folder of pictures, in two stages: the fresh layers, then all of them
@@ -57,6 +64,8 @@ pub enum Command {
     Evaluate(EvaluateArgs),
     /// Say what is on pictures
     Predict(PredictArgs),
+    /// Look for what is wrong with a folder of pictures: damaged files, leaks, contradicting labels
+    Check(CheckArgs),
     /// Draw a training batch as the network sees it, with the class names
     Show(ShowArgs),
     /// Print a network layer by layer, with shapes and parameter counts
@@ -71,6 +80,11 @@ pub struct TrainArgs {
     /// drawings [default: data/hymenoptera_data when it was fetched, else the sample]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
+
+    /// What to do about pictures that cannot be decoded: end with a list of them, or go on without them, and
+    /// say which
+    #[arg(long, value_enum, default_value_t = OnBad::Fail)]
+    pub on_bad: OnBad,
 
     /// Where the weights start: `hub` (timm's ImageNet weights, downloaded once), a .safetensors FILE in
     /// torchvision's or timm's names, or `none` (random) [default: hub with photographs, the built-in
@@ -261,59 +275,6 @@ pub struct PredictArgs {
     #[command(flatten)]
     /// Threads, workers, device.
     pub machine: MachineArgs,
-}
-
-/// `waggle show`.
-#[derive(Debug, Args)]
-pub struct ShowArgs {
-    /// Folder of pictures, DIR/train/CLASS/..., or `sample` [default: data/hymenoptera_data when it was
-    /// fetched, else the built-in sample]
-    #[arg(long, value_name = "DIR")]
-    pub data: Option<PathBuf>,
-
-    /// PNG file to write; an existing one is replaced
-    #[arg(long, short, value_name = "FILE", default_value = "train_batch.png")]
-    pub output: PathBuf,
-
-    /// Pictures in the batch
-    #[arg(long, value_name = "N", default_value = "32", value_parser = positive)]
-    pub batch_size: NonZeroUsize,
-
-    /// Side of the square that the network sees, in pixels [default: 224, the built-in sample 64]
-    #[arg(long, value_name = "PIXELS")]
-    pub input_size: Option<InputSize>,
-
-    /// Epoch that the batch is taken from: its pictures are cut, turned and ordered anew in each
-    #[arg(long, value_name = "N", default_value = "2")]
-    pub epoch: NonZeroU64,
-
-    /// Seed of the order and the cuts
-    #[arg(long, value_name = "N", default_value_t = 1234)]
-    pub seed: u64,
-
-    /// Do not turn photographs upright by their EXIF orientation
-    #[arg(long)]
-    pub ignore_exif: bool,
-}
-
-/// `waggle summary`.
-#[derive(Debug, Args)]
-pub struct SummaryArgs {
-    /// Network
-    #[arg(long, value_name = "NAME", default_value = "vgg16", value_parser = ["vgg11", "vgg13", "vgg16", "vgg19"])]
-    pub arch: String,
-
-    /// Classes that it tells apart
-    #[arg(long, value_name = "N", default_value = "1000", value_parser = positive)]
-    pub classes: NonZeroUsize,
-
-    /// Side of the square that the network sees, in pixels
-    #[arg(long, value_name = "PIXELS", default_value = "224")]
-    pub input_size: InputSize,
-
-    /// A model.safetensors or run directory to describe instead
-    #[arg(long, value_name = "MODEL", conflicts_with_all = ["arch", "classes", "input_size"])]
-    pub model: Option<PathBuf>,
 }
 
 fn positive(text: &str) -> Result<NonZeroUsize, String> {

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use trainer::pattern;
 
 use crate::args::TrainArgs;
-use crate::values::{LayerRate, StageChoice};
+use crate::bad_pictures::Skipped;
+use crate::values::{LayerRate, OnBad, StageChoice};
 
 /// The version of candle in the workspace's lock file (a test compares the two).
 pub const CANDLE_VERSION: &str = "0.11.1";
@@ -56,6 +57,12 @@ pub struct DataConfig {
     pub val_pictures: usize,
     /// Photographs are not turned upright.
     pub ignore_exif: bool,
+    /// What was to be done about pictures that cannot be decoded.
+    #[serde(default)]
+    pub on_bad: OnBad,
+    /// The pictures that were left out for that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skipped: Vec<Skipped>,
 }
 
 /// Network and initial weights.
@@ -325,6 +332,11 @@ mod tests {
                 train_pictures: 244,
                 val_pictures: 153,
                 ignore_exif: false,
+                on_bad: OnBad::Skip,
+                skipped: vec![Skipped {
+                    path: "train/ants/7.jpg".to_string(),
+                    reason: "it has no pixels".to_string(),
+                }],
             },
             network: NetworkConfig {
                 architecture: "vgg16".to_string(),

@@ -56,4 +56,4 @@ pub use error::{Error, Result};
 pub use image_folder::{ImageFolder, Sample};
 pub use loader::{Batch, Epoch, Loader, LoaderConfig};
 pub use transform::{Normalize, Transform};
-pub use verify::verify;
+pub use verify::{find_bad, verify};

@@ -10,6 +10,7 @@ use trainer::{Data, Evaluation, FitConfig, Flow, FrozenCache, Group, Params, Sgd
 
 use crate::adapters::{Network, Pictures};
 use crate::args::TrainArgs;
+use crate::bad_pictures::{self, Skipped};
 use crate::config::{
     self, CANDLE_VERSION, Config, DataConfig, MachineConfig, NetworkConfig, StageConfig,
     TrainingConfig, Versions,
@@ -40,7 +41,8 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
             what: "drawing the built-in sample".to_string(),
         })?;
     }
-    let folder = source.open()?;
+    let mut folder = source.open()?;
+    let skipped = bad_pictures::sort_out(args, &mut folder, renderer)?;
     renderer.show(&folder.message())?;
     renderer.show(&Message::Device {
         device: &opened.name,
@@ -54,7 +56,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
         &opened.device,
         renderer,
     )?;
-    let config = resolve(args, &folder, &start, &opened.name, threads)?;
+    let config = resolve(args, &folder, skipped, &start, &opened.name, threads)?;
     renderer.show(&Message::Working {
         what: format!("reading all {} pictures", folder.pictures()),
     })?;
@@ -124,6 +126,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
 fn resolve(
     args: &TrainArgs,
     folder: &Folder,
+    skipped: Vec<Skipped>,
     start: &Start,
     device: &str,
     threads: usize,
@@ -142,6 +145,8 @@ fn resolve(
             train_pictures: folder.train.len(),
             val_pictures: folder.val.len(),
             ignore_exif: args.machine.ignore_exif,
+            on_bad: args.on_bad,
+            skipped,
         },
         network: NetworkConfig {
             architecture: start.config.architecture.clone(),

@@ -59,11 +59,7 @@ fn group(
 }
 
 /// Joins the pictures with the same `key`.
-fn join_equal(
-    sets: &mut Sets,
-    pictures: &[(&Listed, Prints)],
-    key: impl Fn(&Prints) -> [u8; 32],
-) {
+fn join_equal(sets: &mut Sets, pictures: &[(&Listed, Prints)], key: impl Fn(&Prints) -> [u8; 32]) {
     let mut first = HashMap::new();
     for (number, (_, prints)) in pictures.iter().enumerate() {
         let twin = *first.entry(key(prints)).or_insert(number);

@@ -224,7 +224,10 @@ impl Report {
                 })
                 .collect(),
         });
-        let train: Vec<usize> = listing.present[0].iter().map(|&class| counts[0][class]).collect();
+        let train: Vec<usize> = listing.present[0]
+            .iter()
+            .map(|&class| counts[0][class])
+            .collect();
         let smallest = train.iter().copied().min().filter(|&least| least > 0);
         let largest = train.iter().copied().max();
         let mut empty_classes = Vec::new();
@@ -240,7 +243,9 @@ impl Report {
             root: root.display().to_string(),
             splits,
             empty_classes,
-            unknown_classes: unknown.map(|&class| listing.classes[class].clone()).collect(),
+            unknown_classes: unknown
+                .map(|&class| listing.classes[class].clone())
+                .collect(),
             imbalance: largest
                 .zip(smallest)
                 .map(|(largest, smallest)| largest as f64 / smallest as f64),
@@ -312,7 +317,10 @@ impl Report {
         !self.unusable.is_empty()
             || !self.empty_classes.is_empty()
             || !self.unknown_classes.is_empty()
-            || self.duplicates.iter().any(|group| group.leak || group.conflict)
+            || self
+                .duplicates
+                .iter()
+                .any(|group| group.leak || group.conflict)
     }
 }
 
