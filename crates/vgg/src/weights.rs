@@ -158,6 +158,9 @@ fn inputs_of(parameters: &[(String, Vec<usize>)], layer: &str) -> usize {
     shape.map_or(1, |(_, shape)| shape[1..].iter().product())
 }
 
+/// Tensors that belong nowhere which an error names.
+const LISTED: usize = 20;
+
 /// By torchvision's name: the name in the file, and the shape in torchvision's layout.
 type Found<'a> = BTreeMap<&'a str, (String, Vec<usize>)>;
 
@@ -168,6 +171,7 @@ fn sort_names<'a>(
 ) -> (Found<'a>, Vec<String>) {
     let mut found = Found::new();
     let mut unexpected = Vec::new();
+    let mut more = 0;
     for (name, shape) in file.shapes() {
         let ours = names::torchvision(name);
         match parameters.iter().find(|(known, _)| *known == ours) {
@@ -175,6 +179,7 @@ fn sort_names<'a>(
                 let shape = names::torchvision_shape(known, shape);
                 found.insert(known, (name.to_string(), shape));
             }
+            None if unexpected.len() == LISTED => more += 1,
             None => {
                 let known = parameters.iter().map(|(known, _)| known.as_str());
                 unexpected.push(match names::nearest(&ours, known) {
@@ -183,6 +188,9 @@ fn sort_names<'a>(
                 });
             }
         }
+    }
+    if more > 0 {
+        unexpected.push(format!("and {more} more"));
     }
     (found, unexpected)
 }

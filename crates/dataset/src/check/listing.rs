@@ -123,6 +123,9 @@ impl Walk<'_> {
                     self.ignore(&path, Why::NoSplit);
                 } else if fs::canonicalize(&path).is_ok_and(|real| above.contains(&real)) {
                     self.ignore(&path, Why::LinkLoop);
+                } else if level < 2 {
+                    // Training lists each class folder by itself, and looks for loops from there on.
+                    self.enter(&path, level + 1, &mut Vec::new())?;
                 } else {
                     self.enter(&path, level + 1, above)?;
                 }
