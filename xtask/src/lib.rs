@@ -13,6 +13,7 @@ pub mod bench_peers;
 pub mod cargo;
 pub mod ci;
 pub mod fetch_data;
+pub mod fuzz;
 pub mod project;
 pub mod reference;
 pub mod tidy;
