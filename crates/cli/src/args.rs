@@ -83,7 +83,7 @@ pub struct TrainArgs {
 
     /// What to do about pictures that cannot be decoded: end with a list of them, or go on without them, and
     /// say which
-    #[arg(long, value_enum, default_value_t = OnBad::Fail)]
+    #[arg(long, value_name = "fail|skip", value_enum, default_value_t = OnBad::Fail)]
     pub on_bad: OnBad,
 
     /// Where the weights start: `hub` (timm's ImageNet weights, downloaded once), a .safetensors FILE in

@@ -85,6 +85,14 @@ fn row(case: &Case, model: &[u8]) -> String {
         "{}: a run that cannot start leaves no directory",
         case.what
     );
+    assert_eq!(
+        message
+            .lines()
+            .filter(|line| line.starts_with("error: "))
+            .count(),
+        1,
+        "{message}"
+    );
     // Wrong usage goes on with a reminder of the usage, the same for all.
     let message = message.split("\n\n").next().unwrap_or_default();
     let place = place.path("");
@@ -94,11 +102,25 @@ fn row(case: &Case, model: &[u8]) -> String {
         .trim()
         .replace('\n', " ⏎ ")
         .replace('|', "\\|");
-    assert!(!message.is_empty(), "{}: no message", case.what);
+    let message = without_temporary_names(&message);
     format!(
         "| {} | `waggle {}` | {} | {message} |\n",
         case.what,
         case.command,
         code.unwrap_or_default()
     )
+}
+
+/// Files are written beside their places under random names, which some systems' errors repeat.
+fn without_temporary_names(message: &str) -> String {
+    const PREFIX: &str = ".waggle-";
+    match message.split_once(PREFIX) {
+        Some((before, after)) => {
+            let name = after
+                .find(|c: char| !c.is_ascii_alphanumeric())
+                .unwrap_or(after.len());
+            format!("{before}{PREFIX}…{}", &after[name..])
+        }
+        None => message.to_string(),
+    }
 }

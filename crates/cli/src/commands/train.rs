@@ -261,11 +261,13 @@ impl Splits {
         if bad.is_empty() {
             return Ok(());
         }
-        Err(dataset::Error::BadPictures {
+        let error = dataset::Error::BadPictures {
             errors: bad,
             checked: folder.pictures(),
-        }
-        .into())
+        };
+        Err(anyhow::Error::new(error).context(
+            "there are pictures that cannot be decoded; mend or remove them, or leave them out with --on-bad skip",
+        ))
     }
 
     /// `train_batch.png`: the first batch that trains, as the network sees it.

@@ -248,7 +248,7 @@ pub const CASES: &[Case] = &[
     },
     Case {
         section: "Models",
-        what: "a network of no layers",
+        what: "a convolution of no channels",
         command: "predict model.safetensors data/val",
         prepare: |place| forge::change_model(place, "config", "\"conv\":8", "\"conv\":0"),
     },
