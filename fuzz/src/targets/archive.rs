@@ -69,18 +69,17 @@ impl Target for Archive {
                 more(&mut zip)?;
                 Ok::<_, zip::result::ZipError>(zip.finish()?.into_inner())
             };
-        let plain = SimpleFileOptions::default;
         [
             zip(CompressionMethod::Stored, |_| Ok(())),
             zip(CompressionMethod::Deflated, |_| Ok(())),
             zip(CompressionMethod::Deflated, |zip| {
-                zip.add_directory("set/train/", plain())
+                zip.add_directory("set/train/", SimpleFileOptions::default())
             }),
             zip(CompressionMethod::Stored, |zip| {
-                zip.add_symlink("set/link", "/etc/passwd", plain())
+                zip.add_symlink("set/link", "/etc/passwd", SimpleFileOptions::default())
             }),
             zip(CompressionMethod::Stored, |zip| {
-                zip.start_file("../outside", plain())
+                zip.start_file("../outside", SimpleFileOptions::default())
             }),
         ]
         .into_iter()
