@@ -40,7 +40,7 @@ pub struct Outcome {
     pub crashes: BTreeMap<String, PathBuf>,
 }
 
-/// Runs `target` so often; crashes go to files in `folder`.
+/// Runs `target` so often. Crashes go to files in `folder`; the input at hand is in `scratch`, where an abort leaves it.
 ///
 /// # Errors
 ///
@@ -49,11 +49,12 @@ pub fn run(
     target: &mut dyn Target,
     executions: u64,
     seed: u64,
+    scratch: &Path,
     folder: &Path,
 ) -> anyhow::Result<Outcome> {
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     remember_panics();
-    let watchdog = Watchdog::new(folder.join(format!("{}-last", target.name())));
+    let watchdog = Watchdog::new(scratch.join(format!("{}-last", target.name())));
     let mut random = stream(target.name(), seed);
     let mut corpus = target.seeds();
     let good = corpus.len();
@@ -107,8 +108,6 @@ pub fn run(
     outcome.corpus = corpus.len();
     outcome.blocks = reached.blocks();
     outcome.seconds = start.elapsed().as_secs_f64();
-    // Nothing happened in it, or it has a name of its own.
-    let _ = std::fs::remove_file(watchdog.input());
     Ok(outcome)
 }
 

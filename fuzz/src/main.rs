@@ -52,12 +52,17 @@ fn main() -> anyhow::Result<ExitCode> {
         println!("accepted: {accepted}, {used} bytes at most");
         return Ok(ExitCode::SUCCESS);
     }
+    println!(
+        "An input that aborts is left in {}.\n",
+        scratch.path().display()
+    );
     let mut outcomes = Vec::new();
     for target in &mut chosen {
         outcomes.push(engine::run(
             target.as_mut(),
             args.executions,
             args.seed,
+            scratch.path(),
             &args.crashes,
         )?);
         // The table so far, for those who wait.

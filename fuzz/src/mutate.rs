@@ -49,7 +49,7 @@ pub fn mutated(
     words: &[&[u8]],
 ) -> Vec<u8> {
     let mut bytes = input.to_vec();
-    for _ in 0..below(random, 8) + 1 {
+    for _ in 0..1 << below(random, 4) {
         change(random, &mut bytes, others, words);
     }
     bytes.truncate(LONGEST);

@@ -2,7 +2,7 @@
 //!
 //! An abort or an endless loop leaves no chance to say what led to it; the file does.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -56,10 +56,5 @@ impl Watchdog {
         let result = run();
         self.began.store(0, Ordering::Relaxed);
         (result, start.elapsed())
-    }
-
-    /// Where the input of the last execution is.
-    pub fn input(&self) -> &Path {
-        &self.input
     }
 }

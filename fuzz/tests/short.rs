@@ -15,7 +15,8 @@ fn hostile_input_neither_panics_nor_takes_too_much() {
     let scratch = tempfile::tempdir_in(targets::scratch_parent()).unwrap();
     for target in &mut targets::all(scratch.path()) {
         let good = target.seeds().len() as u64;
-        let outcome = engine::run(target.as_mut(), 2_000, 1, folder.path()).unwrap();
+        let outcome =
+            engine::run(target.as_mut(), 2_000, 1, scratch.path(), folder.path()).unwrap();
         println!("{}", engine::table(std::slice::from_ref(&outcome)));
         assert_eq!(outcome.crashes.len(), 0, "{:#?}", outcome.crashes);
         assert_eq!(outcome.executions, 2_000);
