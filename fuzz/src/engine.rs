@@ -1,6 +1,7 @@
 //! Feeds a target: mutates what it has, runs it, keeps what is new, and counts.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -92,11 +93,8 @@ pub fn run(
         match result {
             Ok(accepted) => outcome.accepted += u64::from(accepted),
             Err(_) => {
-                let place = last_panic();
-                if !outcome.crashes.contains_key(&place) {
-                    outcome
-                        .crashes
-                        .insert(place, keep(&input, target.name(), folder)?);
+                if let Entry::Vacant(first) = outcome.crashes.entry(last_panic()) {
+                    first.insert(keep(&input, target.name(), folder)?);
                 }
             }
         }
