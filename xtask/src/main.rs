@@ -8,7 +8,7 @@ use std::time::Instant;
 use xtask::fetch_data::{
     HYMENOPTERA_MANIFEST, HYMENOPTERA_URL, Manifest, Options, Outcome, Progress, Source, fetch,
 };
-use xtask::{bench_peers, cargo, ci, project, reference, tidy};
+use xtask::{bench_peers, cargo, ci, fuzz, project, reference, tidy};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
@@ -43,6 +43,12 @@ enum Chore {
     },
     /// Time the same work here, in PyTorch and in other libraries, side by side
     BenchPeers(bench_peers::Options),
+    /// Feed hostile input to everything that reads files, guided by coverage
+    Fuzz {
+        /// Passed on: --executions N, --target NAME, --seed N, --input FILE
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Train the small backbone of the built-in sample anew and write it to data/
     PretrainSample {
         /// Passed on to the example that does it
@@ -69,6 +75,7 @@ fn run(chore: Chore) -> Result<()> {
         Chore::Ci => ci::run(&project::root()),
         Chore::Reference { path } => reference::run(&project::root(), &path),
         Chore::BenchPeers(options) => bench_peers::run(&project::root(), &options),
+        Chore::Fuzz { args } => fuzz::run(&project::root(), &args),
         Chore::PretrainSample { args } => cargo::Cargo::new(&project::root())
             .args([
                 "run",

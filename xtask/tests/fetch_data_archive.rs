@@ -339,12 +339,17 @@ fn a_name_that_comes_twice_is_refused() {
 #[test]
 fn limits_are_kept() {
     let generous = Limits {
+        archive_bytes: good_zip().len() as u64,
         entries: 5,
         file_bytes: 12_000,
         total_bytes: 28_500,
     };
     let mut place = Place::with(&good_zip());
     for limits in [
+        Limits {
+            archive_bytes: generous.archive_bytes - 1,
+            ..generous
+        },
         Limits {
             entries: 4,
             ..generous

@@ -5,9 +5,9 @@
 //! batch of no pictures and no learning rate that is not a number past this file.
 
 mod export;
-mod summary;
+mod inspect;
 
-use std::num::{NonZeroU64, NonZeroUsize};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::builder::styling::{AnsiColor, Styles};
@@ -15,10 +15,12 @@ use clap::{Args, Parser, Subcommand};
 use vgg::VggConfig;
 
 use crate::device::DeviceChoice;
-use crate::values::{ByteSize, InputSize, LayerRates, Momentum, Rate, StageChoice, WeightsSource};
+use crate::values::{
+    ByteSize, InputSize, LayerRates, Momentum, OnBad, Rate, StageChoice, WeightsSource,
+};
 
 pub use export::{ExportArgs, ExportFormat};
-pub use summary::SummaryArgs;
+pub use inspect::{CheckArgs, ShowArgs, SummaryArgs};
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -32,6 +34,7 @@ Examples:
   waggle train --data my_pictures          my_pictures/{train,val}/CLASS/picture.jpg
   waggle predict runs/train new_pictures   a class for each picture
   waggle evaluate runs/train               accuracy on the validation pictures
+  waggle check my_pictures                 damaged files, duplicates, leaks from train to val
 
 Exit codes: 0 done, 1 failed, 2 wrong usage.";
 
@@ -66,6 +69,8 @@ pub enum Command {
     Predict(PredictArgs),
     /// Write a trained model for other programs: safetensors, timm, ONNX
     Export(ExportArgs),
+    /// Look for what is wrong with a folder of pictures: damaged files, leaks, contradicting labels
+    Check(CheckArgs),
     /// Draw a training batch as the network sees it, with the class names
     Show(ShowArgs),
     /// Print a network layer by layer, with shapes and parameter counts
@@ -80,6 +85,11 @@ pub struct TrainArgs {
     /// drawings [default: data/hymenoptera_data when it was fetched, else the sample]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
+
+    /// What to do about pictures that cannot be decoded: end with a list of them, or go on without them, and
+    /// say which
+    #[arg(long, value_name = "fail|skip", value_enum, default_value_t = OnBad::Fail)]
+    pub on_bad: OnBad,
 
     /// Where the weights start: `hub` (timm's ImageNet weights, downloaded once), any VGG on the hub
     /// (hf:OWNER/REPO[@REVISION][/FILE]), a FILE (.safetensors, or a state dict of PyTorch) in torchvision's
@@ -271,39 +281,6 @@ pub struct PredictArgs {
     #[command(flatten)]
     /// Threads, workers, device.
     pub machine: MachineArgs,
-}
-
-/// `waggle show`.
-#[derive(Debug, Args)]
-pub struct ShowArgs {
-    /// Folder of pictures, DIR/train/CLASS/..., or `sample` [default: data/hymenoptera_data when it was
-    /// fetched, else the built-in sample]
-    #[arg(long, value_name = "DIR")]
-    pub data: Option<PathBuf>,
-
-    /// PNG file to write; an existing one is replaced
-    #[arg(long, short, value_name = "FILE", default_value = "train_batch.png")]
-    pub output: PathBuf,
-
-    /// Pictures in the batch
-    #[arg(long, value_name = "N", default_value = "32", value_parser = positive)]
-    pub batch_size: NonZeroUsize,
-
-    /// Side of the square that the network sees, in pixels [default: 224, the built-in sample 64]
-    #[arg(long, value_name = "PIXELS")]
-    pub input_size: Option<InputSize>,
-
-    /// Epoch that the batch is taken from: its pictures are cut, turned and ordered anew in each
-    #[arg(long, value_name = "N", default_value = "2")]
-    pub epoch: NonZeroU64,
-
-    /// Seed of the order and the cuts
-    #[arg(long, value_name = "N", default_value_t = 1234)]
-    pub seed: u64,
-
-    /// Do not turn photographs upright by their EXIF orientation
-    #[arg(long)]
-    pub ignore_exif: bool,
 }
 
 fn positive(text: &str) -> Result<NonZeroUsize, String> {

@@ -3,6 +3,8 @@
 //! Arguments say what is wanted; data and weights decide the rest (which classes, which layers are fresh).
 //! Here both meet, so that nothing is decided later, in the middle of training.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, bail};
@@ -10,10 +12,14 @@ use serde::{Deserialize, Serialize};
 use trainer::pattern;
 
 use crate::args::TrainArgs;
-use crate::values::{LayerRate, StageChoice};
+use crate::bad_pictures::Skipped;
+use crate::values::{LayerRate, OnBad, StageChoice};
 
 /// The version of candle in the workspace's lock file (a test compares the two).
 pub const CANDLE_VERSION: &str = "0.11.1";
+
+/// The longest `config.toml` that is believed: ten thousand pictures that were skipped take one MiB.
+const LONGEST_FILE: u64 = 16 << 20;
 
 /// Everything that decides the result of a run, and on what machine it ran.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -56,6 +62,12 @@ pub struct DataConfig {
     pub val_pictures: usize,
     /// Photographs are not turned upright.
     pub ignore_exif: bool,
+    /// What was to be done about pictures that cannot be decoded.
+    #[serde(default)]
+    pub on_bad: OnBad,
+    /// The pictures that were left out for that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skipped: Vec<Skipped>,
 }
 
 /// Network and initial weights.
@@ -145,8 +157,18 @@ impl Config {
     ///
     /// When it cannot be read or is not a configuration.
     pub fn read(path: &Path) -> anyhow::Result<Self> {
-        let text = std::fs::read_to_string(path)
-            .with_context(|| format!("cannot read {}", path.display()))?;
+        let mut text = String::new();
+        // One byte more than is believed tells a file that is too long.
+        let read =
+            File::open(path).and_then(|file| file.take(LONGEST_FILE + 1).read_to_string(&mut text));
+        read.with_context(|| format!("cannot read {}", path.display()))?;
+        if text.len() as u64 > LONGEST_FILE {
+            bail!(
+                "{} is not the configuration of a run: it has more than {} MiB",
+                path.display(),
+                LONGEST_FILE >> 20
+            );
+        }
         toml::from_str(&text)
             .with_context(|| format!("{} is not the configuration of a run", path.display()))
     }
@@ -325,6 +347,11 @@ mod tests {
                 train_pictures: 244,
                 val_pictures: 153,
                 ignore_exif: false,
+                on_bad: OnBad::Skip,
+                skipped: vec![Skipped {
+                    path: "train/ants/7.jpg".to_string(),
+                    reason: "it has no pixels".to_string(),
+                }],
             },
             network: NetworkConfig {
                 architecture: "vgg16".to_string(),

@@ -7,6 +7,7 @@
 
 pub mod adapters;
 pub mod args;
+pub mod bad_pictures;
 pub mod commands;
 pub mod config;
 pub mod data_source;

@@ -34,6 +34,13 @@ pub enum Message<'a> {
         /// What, as in "checking 397 pictures".
         what: String,
     },
+    /// A picture cannot be decoded and is left out.
+    SkippedPicture {
+        /// The file, relative to the data folder.
+        path: &'a str,
+        /// Why it cannot be used.
+        reason: &'a str,
+    },
     /// A file is being fetched.
     Download {
         /// From where.

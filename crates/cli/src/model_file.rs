@@ -20,7 +20,7 @@ pub const FILE: &str = "model.safetensors";
 ///
 /// # Errors
 ///
-/// When there is none.
+/// When there is none, or it is a link that leads out of the run directory.
 pub fn locate(path: &Path) -> anyhow::Result<PathBuf> {
     if !path.exists() {
         bail!(
@@ -36,6 +36,17 @@ pub fn locate(path: &Path) -> anyhow::Result<PathBuf> {
         bail!(
             "the folder `{}` holds no {FILE}; give a run directory, such as runs/train",
             path.display()
+        );
+    }
+    // A run directory from somebody else must not choose what is read here.
+    let (folder, real) = (path.canonicalize(), file.canonicalize());
+    if let (Ok(folder), Ok(real)) = (folder, real)
+        && !real.starts_with(&folder)
+    {
+        bail!(
+            "`{}` is a link that leads out of its run directory, to `{}`; give that file itself if you trust it",
+            file.display(),
+            real.display()
         );
     }
     Ok(file)

@@ -10,8 +10,10 @@
 //! in Pillow too, where Pillow saturates grey at 255.
 
 mod jpeg;
+mod limits;
+mod stored;
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{Cursor, Read as _};
 use std::path::Path;
 
@@ -19,6 +21,8 @@ use image::metadata::Orientation;
 use image::{ColorType, DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage};
 
 use crate::error::{Error, Result};
+use limits::{check_memory, check_pixels};
+pub use stored::{Channels, Stored};
 
 /// What to make of a file, and what to refuse.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +31,9 @@ pub struct DecodeOptions {
     pub ignore_exif: bool,
     /// The most pixels a picture may have: 178,956,970 by default, where Pillow suspects a decompression bomb.
     pub max_pixels: usize,
+    /// The most memory that one picture may take, in bytes: its file, and its pixels with all that its decoder
+    /// holds beside them. 1 GiB by default, which only a picture of more than a hundred million pixels needs.
+    pub max_bytes: u64,
 }
 
 impl Default for DecodeOptions {
@@ -34,6 +41,7 @@ impl Default for DecodeOptions {
         Self {
             ignore_exif: false,
             max_pixels: 178_956_970,
+            max_bytes: 1 << 30,
         }
     }
 }
@@ -69,15 +77,40 @@ impl Decoder {
     ///
     /// Those of [`decode`].
     pub fn decode(&mut self, path: &Path, reuse: RgbImage) -> Result<RgbImage> {
-        self.file.clear();
-        let read = File::open(path).and_then(|mut file| file.read_to_end(&mut self.file));
-        read.map_err(|source| Error::Io {
-            action: "read",
-            path: path.into(),
-            source,
-        })?;
+        read_file(path, self.options.max_bytes, &mut self.file)?;
         decode_bytes(&self.file, path, &self.options, reuse)
     }
+}
+
+/// Reads a whole file into `into`, whatever that held before.
+///
+/// # Errors
+///
+/// A file that cannot be read or is larger than `limit`, and whatever is no file: reading a pipe or a device may
+/// never end.
+pub(crate) fn read_file(path: &Path, limit: u64, into: &mut Vec<u8>) -> Result<()> {
+    let io = |source| Error::Io {
+        action: "read",
+        path: path.into(),
+        source,
+    };
+    let about = fs::metadata(path).map_err(io)?;
+    if !about.is_file() {
+        return Err(undecodable(path, "it is no file"));
+    }
+    if about.len() > limit {
+        return Err(Error::FileTooLarge {
+            path: path.into(),
+            bytes: about.len(),
+            limit,
+        });
+    }
+    into.clear();
+    // The limit again, for a file that grows.
+    File::open(path)
+        .and_then(|file| file.take(limit).read_to_end(into))
+        .map_err(io)?;
+    Ok(())
 }
 
 /// Decodes the picture in `bytes` into the memory of `reuse`; errors name it `name`.
@@ -91,18 +124,35 @@ pub fn decode_bytes(
     options: &DecodeOptions,
     reuse: RgbImage,
 ) -> Result<RgbImage> {
+    decode_with_facts(bytes, name, options, reuse).map(|(picture, _)| picture)
+}
+
+/// As [`decode_bytes`], with what the picture was before it became upright 8-bit RGB.
+///
+/// # Errors
+///
+/// Those of [`decode_bytes`].
+pub fn decode_with_facts(
+    bytes: &[u8],
+    name: &Path,
+    options: &DecodeOptions,
+    reuse: RgbImage,
+) -> Result<(RgbImage, Stored)> {
     let format = image::guess_format(bytes).map_err(|error| undecodable(name, error))?;
-    let (picture, orientation) = match format {
+    let (picture, orientation, stored) = match format {
         ImageFormat::Jpeg => jpeg::decode(bytes, name, options, reuse)?,
         _ => other(bytes, format, name, options, reuse)?,
     };
     if options.ignore_exif || orientation == Orientation::NoTransforms {
-        return Ok(picture);
+        return Ok((picture, stored));
     }
     let mut picture = DynamicImage::ImageRgb8(picture);
     picture.apply_orientation(orientation);
-    Ok(picture.into_rgb8())
+    Ok((picture.into_rgb8(), stored))
 }
+
+/// The pixels as they are stored, how they must be turned, and what they were.
+type Decoded = (RgbImage, Orientation, Stored);
 
 /// Every format but JPEG.
 fn other(
@@ -111,29 +161,42 @@ fn other(
     name: &Path,
     options: &DecodeOptions,
     reuse: RgbImage,
-) -> Result<(RgbImage, Orientation)> {
+) -> Result<Decoded> {
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut limits = Limits::no_limits();
     // The widest pixel that is decoded has four channels of sixteen bits.
-    limits.max_alloc = Some((options.max_pixels as u64).saturating_mul(8));
+    let widest = (options.max_pixels as u64).saturating_mul(8);
+    limits.max_alloc = Some(widest.min(options.max_bytes));
     reader.limits(limits);
     let mut decoder = reader
         .into_decoder()
         .map_err(|error| undecodable(name, error))?;
     let (width, height) = decoder.dimensions();
     check_pixels(width as usize, height as usize, name, options)?;
+    let colour = decoder.color_type();
+    let pixel = u64::from(colour.bytes_per_pixel());
+    let beside = match format {
+        // The decoder fills a buffer of its own and copies it.
+        ImageFormat::Tiff => pixel,
+        // A lossless picture's pixels, or a lossy one's planes and their upsampled rows.
+        ImageFormat::WebP => 4,
+        _ => 0,
+    };
+    let converted = if colour == ColorType::Rgb8 { 0 } else { 3 };
+    check_memory(width, height, pixel + beside + converted, name, options)?;
+    let stored = Stored::new(format, width, height, decoder.original_color_type());
     // Pillow reads pictures with damaged metadata too.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    if decoder.color_type() == ColorType::Rgb8 {
+    if colour == ColorType::Rgb8 {
         return fill(width, height, reuse, |pixels| {
             decoder
                 .read_image(pixels)
                 .map_err(|error| undecodable(name, error))
         })
-        .map(|picture| (picture, orientation));
+        .map(|picture| (picture, orientation, stored));
     }
     let picture = DynamicImage::from_decoder(decoder).map_err(|error| undecodable(name, error))?;
-    Ok((to_rgb8(picture), orientation))
+    Ok((to_rgb8(picture), orientation, stored))
 }
 
 /// A picture of `width` × `height` in the memory of `reuse`, with the pixels that `write` writes.
@@ -168,25 +231,6 @@ fn to_rgb8(picture: DynamicImage) -> RgbImage {
 
 fn high(value: u16) -> u8 {
     value.to_be_bytes()[0]
-}
-
-fn check_pixels(width: usize, height: usize, name: &Path, options: &DecodeOptions) -> Result<()> {
-    let limit = options.max_pixels;
-    if width.saturating_mul(height) > limit {
-        return Err(Error::TooManyPixels {
-            path: name.into(),
-            width,
-            height,
-            limit,
-        });
-    }
-    if width == 0 || height == 0 {
-        return Err(Error::Decode {
-            path: name.into(),
-            reason: "it has no pixels".into(),
-        });
-    }
-    Ok(())
 }
 
 fn undecodable(name: &Path, reason: impl ToString) -> Error {

@@ -120,6 +120,40 @@ pub enum Error {
         limit: usize,
     },
 
+    /// A picture whose decoder would need more memory than it is worth.
+    #[error(
+        "`{}` has {width} × {height} pixels and would take {} MiB to decode, above the limit of {} MiB; shrink it, \
+         or raise the limit (`DecodeOptions::max_bytes`)",
+        .path.display(), .needed >> 20, .limit >> 20
+    )]
+    TooMuchMemory {
+        /// The file.
+        path: PathBuf,
+        /// Width in pixels.
+        width: u32,
+        /// Height in pixels.
+        height: u32,
+        /// The bytes that its decoder would hold at a time.
+        needed: u64,
+        /// The most bytes that are accepted.
+        limit: u64,
+    },
+
+    /// A file too long to be a picture's.
+    #[error(
+        "`{}` has {} MiB, above the limit of {} MiB for the file of a picture; remove it, or raise the limit \
+         (`DecodeOptions::max_bytes`)",
+        .path.display(), .bytes >> 20, .limit >> 20
+    )]
+    FileTooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Its length.
+        bytes: u64,
+        /// The most bytes that are accepted.
+        limit: u64,
+    },
+
     /// Every picture that cannot be used, found by looking at all of them.
     #[error("{} of {checked} pictures cannot be used:{}", .errors.len(), Lines(.errors))]
     BadPictures {
@@ -182,6 +216,34 @@ pub enum Error {
     /// candle could not make a tensor: out of memory, or a device that failed.
     #[error("cannot make the tensors of a batch")]
     Tensor(#[from] candle_core::Error),
+}
+
+impl Error {
+    /// What is wrong with a picture, in words without its path and without advice: for a list of pictures.
+    pub fn reason(&self) -> String {
+        match self {
+            Self::Decode { reason, .. } => reason.clone(),
+            Self::Truncated { .. } => "truncated: the file ends before the picture does".into(),
+            Self::TooManyPixels {
+                width,
+                height,
+                limit,
+                ..
+            } => format!("{width} × {height} pixels, above the limit of {limit}"),
+            Self::TooMuchMemory { needed, limit, .. } => format!(
+                "would take {} MiB to decode, above the limit of {} MiB",
+                needed >> 20,
+                limit >> 20
+            ),
+            Self::FileTooLarge { bytes, limit, .. } => format!(
+                "a file of {} MiB, above the limit of {} MiB",
+                bytes >> 20,
+                limit >> 20
+            ),
+            Self::Io { source, .. } => source.to_string(),
+            other => other.to_string(),
+        }
+    }
 }
 
 /// `` `a`, `b` `` with any separator.

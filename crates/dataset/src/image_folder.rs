@@ -89,6 +89,18 @@ impl ImageFolder {
         Ok((train, val))
     }
 
+    /// The same without the samples of these indices. A class may lose all its pictures; it keeps its index.
+    #[must_use]
+    pub fn without(&self, indices: &[usize]) -> Self {
+        let samples = self.samples.iter().enumerate();
+        let kept = samples.filter(|(index, _)| !indices.contains(index));
+        Self {
+            root: self.root.clone(),
+            classes: self.classes.clone(),
+            samples: kept.map(|(_, sample)| sample.clone()).collect(),
+        }
+    }
+
     /// The folder that holds the class folders.
     pub fn root(&self) -> &Path {
         &self.root
@@ -104,7 +116,7 @@ impl ImageFolder {
         &self.samples
     }
 
-    /// How many pictures there are; never 0.
+    /// How many pictures there are; never 0 in a folder that was scanned.
     #[expect(
         clippy::len_without_is_empty,
         reason = "a folder without pictures is an error"
@@ -231,7 +243,7 @@ fn walk(
 }
 
 /// The names of the class folders in `root`, sorted.
-fn class_folders(root: &Path) -> Result<Vec<String>> {
+pub(crate) fn class_folders(root: &Path) -> Result<Vec<String>> {
     if !root.is_dir() {
         return Err(Error::NoFolder { path: root.into() });
     }

@@ -39,6 +39,7 @@
 //!
 //! This crate knows no model, and it never prints.
 
+pub mod check;
 pub mod contact_sheet;
 pub mod decode;
 mod error;
@@ -49,9 +50,10 @@ pub mod sample;
 pub mod transform;
 mod verify;
 
+pub use check::{CheckOptions, Report, check};
 pub use decode::{DecodeOptions, Decoder, decode};
 pub use error::{Error, Result};
 pub use image_folder::{ImageFolder, Sample};
 pub use loader::{Batch, Epoch, Loader, LoaderConfig};
 pub use transform::{Normalize, Transform};
-pub use verify::verify;
+pub use verify::{find_bad, verify};

@@ -88,12 +88,13 @@ impl Loader {
     /// [`Error::BadPictures`](crate::Error::BadPictures), with every picture that cannot be used.
     pub fn preload(&self) -> Result<()> {
         let recipe = &self.recipe;
-        verify::each(
+        let bad = verify::each(
             recipe.samples.len(),
             self.config().workers,
             || recipe.worker(),
             |worker, sample| recipe.load(worker, sample),
-        )
+        )?;
+        verify::all_good(bad, recipe.samples.len())
     }
 }
 

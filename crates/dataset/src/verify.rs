@@ -19,6 +19,19 @@ use crate::loader::guard::guarded;
 ///
 /// [`Error::BadPictures`], with every picture that cannot be used.
 pub fn verify(samples: &[Sample], options: &DecodeOptions, workers: usize) -> Result<()> {
+    all_good(find_bad(samples, options, workers)?, samples.len())
+}
+
+/// The pictures that cannot be used, as [`verify`] finds them: index and error, in the order of the samples.
+///
+/// # Errors
+///
+/// [`Error::Spawn`], when there are no threads to be had.
+pub fn find_bad(
+    samples: &[Sample],
+    options: &DecodeOptions,
+    workers: usize,
+) -> Result<Vec<(usize, Error)>> {
     let state = || (Decoder::new(options.clone()), RgbImage::default());
     each(
         samples.len(),
@@ -37,13 +50,24 @@ pub fn verify(samples: &[Sample], options: &DecodeOptions, workers: usize) -> Re
     )
 }
 
+/// An error that lists what is `bad` among `checked` pictures, if anything is.
+pub(crate) fn all_good(bad: Vec<(usize, Error)>, checked: usize) -> Result<()> {
+    if bad.is_empty() {
+        return Ok(());
+    }
+    Err(Error::BadPictures {
+        errors: bad.into_iter().map(|(_, error)| error).collect(),
+        checked,
+    })
+}
+
 /// Runs `check` on 0 to `count` − 1 and gathers the errors in that order.
 pub(crate) fn each<S>(
     count: usize,
     workers: usize,
     state: impl Fn() -> S + Sync,
     check: impl Fn(&mut S, usize) -> Result<()> + Sync,
-) -> Result<()> {
+) -> Result<Vec<(usize, Error)>> {
     let next = AtomicUsize::new(0);
     let bad = Mutex::new(Vec::new());
     let work = || {
@@ -72,12 +96,6 @@ pub(crate) fn each<S>(
         })?;
     }
     let mut bad = bad.into_inner().expect("nothing panics while it is locked");
-    if bad.is_empty() {
-        return Ok(());
-    }
     bad.sort_by_key(|&(sample, _)| sample);
-    Err(Error::BadPictures {
-        errors: bad.into_iter().map(|(_, error)| error).collect(),
-        checked: count,
-    })
+    Ok(bad)
 }

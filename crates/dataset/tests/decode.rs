@@ -196,6 +196,73 @@ fn pictures_above_the_limit_are_refused_before_they_are_decoded() {
 }
 
 #[test]
+fn pictures_that_would_take_too_much_memory_are_refused() {
+    for path in pictures() {
+        let Ok((w, h)) = image::image_dimensions(&path) else {
+            continue;
+        };
+        // Every picture takes three bytes a pixel at least, and none more than twenty-four.
+        let with = |bytes| DecodeOptions {
+            max_bytes: bytes,
+            ..options()
+        };
+        let length = fs::metadata(&path).unwrap().len();
+        let pixels = u64::from(w) * u64::from(h);
+        if length < 3 * pixels - 1 {
+            assert!(
+                matches!(
+                    decode(&path, &with(3 * pixels - 1)),
+                    Err(Error::TooMuchMemory { .. } | Error::Decode { .. })
+                ),
+                "{}",
+                path.display()
+            );
+        }
+        assert!(
+            decode(&path, &with(24 * pixels + 65_536)).is_ok(),
+            "{}",
+            path.display()
+        );
+        assert!(matches!(
+            decode(&path, &with(length - 1)),
+            Err(Error::FileTooLarge { .. })
+        ));
+    }
+    // 12,000 × 12,000 pixels of four channels with sixteen bits: within the limit of pixels, 1.5 GiB to decode.
+    let deep = image::DynamicImage::new_rgba16(4, 4);
+    let mut bomb = Vec::new();
+    deep.write_to(
+        &mut std::io::Cursor::new(&mut bomb),
+        image::ImageFormat::Png,
+    )
+    .unwrap();
+    let side = 12_000u32.to_be_bytes();
+    bomb[16..20].copy_from_slice(&side);
+    bomb[20..24].copy_from_slice(&side);
+    let crc = crc32(&bomb[12..29]).to_be_bytes();
+    bomb[29..33].copy_from_slice(&crc);
+    let error = from_bytes(&bomb).unwrap_err();
+    assert!(matches!(error, Error::TooMuchMemory { .. }), "{error}");
+}
+
+/// The checksum of PNG's chunks, bit by bit.
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0, |crc, &byte| {
+        (0..8).fold(crc ^ u32::from(byte), |crc, _| {
+            (crc >> 1) ^ (0xEDB8_8320 & (crc & 1).wrapping_neg())
+        })
+    })
+}
+
+#[test]
+#[cfg(unix)]
+fn a_device_is_not_read() {
+    // Reading it would never end.
+    let error = decode(Path::new("/dev/zero"), &options()).unwrap_err();
+    assert!(error.to_string().contains("no file"), "{error}");
+}
+
+#[test]
 fn a_decoder_keeps_nothing_of_the_picture_before() {
     let mut decoder = Decoder::new(options());
     let mut last = RgbImage::from_pixel(300, 200, image::Rgb([99; 3]));

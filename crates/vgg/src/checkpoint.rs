@@ -23,13 +23,14 @@ impl Checkpoint {
     /// Opens `path` and checks what it says about its tensors.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         let io = |error| Error::io("read", path, error);
-        let mut file = File::open(path).map_err(io)?;
-        if !file.metadata().map_err(io)?.is_file() {
+        // Asked before it is opened: opening a pipe waits for somebody who writes to it.
+        if !std::fs::metadata(path).map_err(io)?.is_file() {
             return Err(Error::NotSafetensors {
                 path: path.into(),
                 reason: "it is no file".into(),
             });
         }
+        let mut file = File::open(path).map_err(io)?;
         match pth::kind(&mut file).map_err(io)? {
             Kind::Zip => PthFile::open(path, file).map(Self::Pth),
             Kind::Legacy => Err(pth::legacy(path)),

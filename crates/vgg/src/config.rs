@@ -49,6 +49,12 @@ const TABLE: [(&str, [usize; 5]); 4] = [
 
 /// What the name of a network with batch norm ends with, as in torchvision.
 const BATCH_NORM: &str = "_bn";
+/// The most layers and the largest width, pool and number of classes that are believed. A file of a few hundred bytes
+/// can claim any number; the largest network of the paper has 19 layers, 4096 wide.
+const MOST_UNITS: usize = 1_000;
+const LARGEST_WIDTH: usize = 1_000_000;
+/// The most parameters of a network: VGG-19 has 144 million, with the 21,841 classes of all of ImageNet 229 million.
+const MOST_PARAMETERS: usize = 250_000_000;
 
 const WIDTHS: [usize; 5] = [64, 128, 256, 512, 512];
 
@@ -131,13 +137,20 @@ impl VggConfig {
     /// The convolutions in order: their index in torchvision's `features`, channels in and out, and whether a
     /// pool follows.
     ///
-    /// Errors: [`Error::Config`] where a pool follows no convolution, there is none at all, or a width is 0.
+    /// Errors: [`Error::Config`] where a pool follows no convolution, there is none at all, or a width is 0 or beyond
+    /// reason.
     pub fn convolutions(&self) -> Result<Vec<Convolution>, Error> {
+        if self.features.len() > MOST_UNITS {
+            return Err(self.wrong("more than a thousand layers"));
+        }
         let mut found: Vec<Convolution> = Vec::new();
         let (mut index, mut channels) = (0, 3);
         for (place, unit) in self.features.iter().enumerate() {
             match *unit {
                 Unit::Conv(0) => return Err(self.wrong("a convolution of width 0")),
+                Unit::Conv(width) if width > LARGEST_WIDTH => {
+                    return Err(self.wrong("a convolution more than a million wide"));
+                }
                 Unit::Conv(width) => {
                     found.push(Convolution {
                         index,
@@ -163,6 +176,9 @@ impl VggConfig {
         if self.avgpool == 0 || self.hidden == 0 || self.classes == 0 {
             return Err(self.wrong("a pool, hidden width or class count of 0"));
         }
+        if self.avgpool.max(self.hidden).max(self.classes) > LARGEST_WIDTH {
+            return Err(self.wrong("a pool, hidden width or class count above a million"));
+        }
         Ok(found)
     }
 
@@ -181,13 +197,14 @@ impl VggConfig {
     /// The smallest height and width that the pools leave something of: 32 for five pools.
     pub fn smallest_input(&self) -> usize {
         let pools = self.features.iter().filter(|unit| **unit == Unit::Pool);
-        1 << pools.count()
+        let doublings = u32::try_from(pools.count()).unwrap_or(u32::MAX);
+        1usize.checked_shl(doublings).unwrap_or(usize::MAX)
     }
 
     /// Names and shapes of all parameters, in the order of torchvision's `state_dict`; with batch norm its running
     /// statistics too ([`is_statistic`]), but not its count of batches, which nothing depends on.
     ///
-    /// Errors: those of [`VggConfig::convolutions`].
+    /// Errors: those of [`VggConfig::convolutions`], and [`Error::Config`] for more than 250 million parameters.
     pub fn parameters(&self) -> Result<Vec<(String, Vec<usize>)>, Error> {
         let convolutions = self.convolutions()?;
         let mut shapes = Vec::new();
@@ -209,13 +226,23 @@ impl VggConfig {
             add(layer(), "weight", &[output, input]);
             add(layer(), "bias", &[output]);
         }
+        let sizes = shapes.iter().map(|(_, shape)| {
+            let sides = shape.iter();
+            sides.fold(1usize, |size, &side| size.saturating_mul(side))
+        });
+        if sizes.fold(0, usize::saturating_add) > MOST_PARAMETERS {
+            return Err(self.wrong("more than 250 million parameters"));
+        }
         Ok(shapes)
     }
 
     /// The linear layers: index in `classifier`, width in and out.
     pub(crate) fn linears(&self, convolutions: &[Convolution]) -> [(usize, usize, usize); 3] {
         let channels = convolutions.last().map_or(0, |conv| conv.output);
-        let flat = channels * self.avgpool * self.avgpool;
+        // What is absurd saturates, and is refused with the number of parameters.
+        let flat = channels
+            .saturating_mul(self.avgpool)
+            .saturating_mul(self.avgpool);
         [
             (0, flat, self.hidden),
             (3, self.hidden, self.hidden),
@@ -304,6 +331,28 @@ mod tests {
         for name in ["vgg", "vgg12", "vgg16_bn_bn", "_bn"] {
             assert!(VggConfig::named(name, 2).is_err(), "{name}");
         }
+    fn absurd_networks_are_refused_without_overflow() {
+        let good = VggConfig::vgg11(2);
+        let refused = |change: fn(&mut VggConfig)| {
+            let mut config = good.clone();
+            change(&mut config);
+            matches!(config.parameters(), Err(Error::Config { .. }))
+        };
+        assert!(refused(|config| config.hidden = usize::MAX));
+        assert!(refused(|config| config.hidden = 900_000));
+        assert!(refused(|config| config.avgpool = usize::MAX));
+        assert!(refused(|config| config.avgpool = 1_000_000));
+        assert!(refused(|config| config.classes = usize::MAX));
+        assert!(refused(
+            |config| config.features = vec![Unit::Conv(usize::MAX); 3]
+        ));
+        assert!(refused(
+            |config| config.features = vec![Unit::Conv(8); 1_001]
+        ));
+        let mut config = good.clone();
+        config.features = [Unit::Conv(1), Unit::Pool].repeat(200);
+        assert_eq!(config.smallest_input(), usize::MAX);
+        assert!(VggConfig::vgg19(21_841).parameters().is_ok());
     }
 
     #[test]

@@ -62,13 +62,18 @@ impl Metadata {
     /// Whether the parts agree and are within reason.
     pub(crate) fn check(&self) -> Result<(), String> {
         let (config, classes) = (&self.config, &self.classes);
-        config.convolutions().map_err(|error| error.to_string())?;
+        config.parameters().map_err(|error| error.to_string())?;
         if classes.len() != config.classes {
             return Err(format!(
                 "its metadata names {} classes for a network of {}",
                 classes.len(),
                 config.classes
             ));
+        }
+        let mut names: Vec<&str> = classes.iter().map(String::as_str).collect();
+        names.sort_unstable();
+        if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(format!("its metadata names the class `{}` twice", twice[0]));
         }
         if config.input_size < config.smallest_input() || config.input_size > LARGEST_INPUT {
             return Err(format!(

@@ -57,17 +57,27 @@ fn translate(
 /// The shape that a tensor has in torchvision: timm's classifier keeps matrices as convolutions.
 pub(crate) fn torchvision_shape(name: &str, shape: &[usize]) -> Vec<usize> {
     if name.starts_with("classifier.") && shape.len() == 4 {
-        vec![shape[0], shape[1..].iter().product()]
+        // A tensor without elements may have any sides; their product need not be a number.
+        let columns = shape[1..]
+            .iter()
+            .fold(1usize, |product, &side| product.saturating_mul(side));
+        vec![shape[0], columns]
     } else {
         shape.to_vec()
     }
 }
+
+/// The longest name that is compared: the comparison takes time as the product of both lengths.
+const LONGEST: usize = 100;
 
 /// The nearest of `candidates` by edit distance, if it is near enough to be meant.
 pub(crate) fn nearest<'a>(
     name: &str,
     candidates: impl Iterator<Item = &'a str>,
 ) -> Option<&'a str> {
+    if name.len() > LONGEST {
+        return None;
+    }
     candidates
         .map(|candidate| (edit_distance(name, candidate), candidate))
         .min()

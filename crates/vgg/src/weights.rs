@@ -164,6 +164,9 @@ fn inputs_of(parameters: &[(String, Vec<usize>)], layer: &str) -> usize {
     shape.map_or(1, |(_, shape)| shape[1..].iter().product())
 }
 
+/// Tensors that belong nowhere which an error names.
+const LISTED: usize = 20;
+
 /// By torchvision's name: the name in the file, and the shape in torchvision's layout.
 type Found<'a> = BTreeMap<&'a str, (String, Vec<usize>)>;
 
@@ -174,6 +177,7 @@ fn sort_names<'a>(
 ) -> (Found<'a>, Vec<String>) {
     let mut found = Found::new();
     let mut unexpected = Vec::new();
+    let mut more = 0;
     for (name, shape) in file.shapes() {
         let ours = names::torchvision(name);
         if names::is_count(&ours) {
@@ -186,6 +190,7 @@ fn sort_names<'a>(
             }
             // As in a checkpoint with the weights and their moving average side by side.
             Some((known, _)) => unexpected.push(format!("{name} (a second {known})")),
+            None if unexpected.len() == LISTED => more += 1,
             None => {
                 let known = parameters.iter().map(|(known, _)| known.as_str());
                 unexpected.push(match names::nearest(&ours, known) {
@@ -194,6 +199,9 @@ fn sort_names<'a>(
                 });
             }
         }
+    }
+    if more > 0 {
+        unexpected.push(format!("and {more} more"));
     }
     (found, unexpected)
 }

@@ -17,6 +17,8 @@ use zip::result::ZipError;
 /// The largest archive that is unpacked.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
+    /// Bytes of the archive itself: its list of entries is read whole before the entries can be counted.
+    pub archive_bytes: u64,
     /// Files and folders in it.
     pub entries: usize,
     /// Bytes of one file, unpacked.
@@ -26,9 +28,10 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// Several times what the photographs need: 4,000 entries, 32 MiB each, 256 MiB together.
+    /// Several times what the photographs need: 4,000 entries, 32 MiB each, 256 MiB together and packed.
     fn default() -> Self {
         Self {
+            archive_bytes: 256 << 20,
             entries: 4_000,
             file_bytes: 32 << 20,
             total_bytes: 256 << 20,
@@ -61,6 +64,11 @@ pub(super) fn unpack(
         limit,
     };
     let file = File::open(archive).map_err(io("open", archive))?;
+    let length = file.metadata().map_err(io("open", archive))?.len();
+    if length > limits.archive_bytes {
+        let what = format!("its length, {length} bytes,");
+        return Err(over(what, limits.archive_bytes));
+    }
     let mut zip = ZipArchive::new(BufReader::new(file)).map_err(unusable)?;
     if zip.len() > limits.entries {
         let what = format!("the number of entries, {},", zip.len());

@@ -10,6 +10,7 @@ use trainer::{Data, Evaluation, FitConfig, Flow, FrozenCache, Group, Params, Sgd
 
 use crate::adapters::{Network, Pictures};
 use crate::args::TrainArgs;
+use crate::bad_pictures::{self, Skipped};
 use crate::config::{
     self, CANDLE_VERSION, Config, DataConfig, MachineConfig, NetworkConfig, StageConfig,
     TrainingConfig, Versions,
@@ -40,7 +41,8 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
             what: "drawing the built-in sample".to_string(),
         })?;
     }
-    let folder = source.open()?;
+    let mut folder = source.open()?;
+    let skipped = bad_pictures::sort_out(args, &mut folder, renderer)?;
     renderer.show(&folder.message())?;
     renderer.show(&Message::Device {
         device: &opened.name,
@@ -54,7 +56,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
         &opened.device,
         renderer,
     )?;
-    let config = resolve(args, &folder, &start, &opened.name, threads)?;
+    let config = resolve(args, &folder, skipped, &start, &opened.name, threads)?;
     renderer.show(&Message::Working {
         what: format!("reading all {} pictures", folder.pictures()),
     })?;
@@ -125,6 +127,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
 fn resolve(
     args: &TrainArgs,
     folder: &Folder,
+    skipped: Vec<Skipped>,
     start: &Start,
     device: &str,
     threads: usize,
@@ -143,6 +146,8 @@ fn resolve(
             train_pictures: folder.train.len(),
             val_pictures: folder.val.len(),
             ignore_exif: args.machine.ignore_exif,
+            on_bad: args.on_bad,
+            skipped,
         },
         network: NetworkConfig {
             architecture: start.config.architecture.clone(),
@@ -257,11 +262,13 @@ impl Splits {
         if bad.is_empty() {
             return Ok(());
         }
-        Err(dataset::Error::BadPictures {
+        let error = dataset::Error::BadPictures {
             errors: bad,
             checked: folder.pictures(),
-        }
-        .into())
+        };
+        Err(anyhow::Error::new(error).context(
+            "there are pictures that cannot be decoded; mend or remove them, or leave them out with --on-bad skip",
+        ))
     }
 
     /// `train_batch.png`: the first batch that trains, as the network sees it.

@@ -104,6 +104,9 @@ impl<W: Write> Renderer for Terminal<W> {
                 self.start_spinner(what);
                 Ok(())
             }
+            Message::SkippedPicture { path, reason } => {
+                self.line(&format!("Skipped: {path}: {reason}"))
+            }
             Message::Download { what, done, total } => {
                 match &self.bar {
                     Some(bar) if bar.length() == Some(*total as u64) => {

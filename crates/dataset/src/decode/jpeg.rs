@@ -2,24 +2,24 @@
 
 use std::path::Path;
 
-use image::RgbImage;
 use image::metadata::Orientation;
+use image::{ImageFormat, RgbImage};
 use zune_jpeg::JpegDecoder;
 use zune_jpeg::errors::DecodeErrors;
 use zune_jpeg::zune_core::bytestream::ZCursor;
 use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
-use super::{DecodeOptions, check_pixels, fill, undecodable};
+use super::limits::{check_memory, check_pixels};
+use super::{Channels, DecodeOptions, Decoded, Stored, fill, undecodable};
 use crate::error::{Error, Result};
 
-/// The picture as stored, and how it must be turned.
 pub(super) fn decode(
     bytes: &[u8],
     name: &Path,
     options: &DecodeOptions,
     reuse: RgbImage,
-) -> Result<(RgbImage, Orientation)> {
+) -> Result<Decoded> {
     // The decoder paints what a truncated file lacks in grey and reports success; Pillow refuses such a file.
     if !has_end(bytes) {
         return Err(Error::Truncated { path: name.into() });
@@ -36,14 +36,34 @@ pub(super) fn decode(
     decoder.decode_headers().map_err(failed)?;
     let (width, height) = decoder.dimensions().expect("the headers were decoded");
     check_pixels(width, height, name, options)?;
+    // A JPEG's sides have sixteen bits.
+    let (width, height) = (width as u32, height as u32);
+    let info = decoder.info().expect("the headers were decoded");
+    let coefficients = 2 * u64::from(info.components);
+    check_memory(width, height, 3 + coefficients, name, options)?;
+    let channels = match decoder.input_colorspace() {
+        Some(ColorSpace::Luma) => Channels::Grey,
+        Some(ColorSpace::CMYK | ColorSpace::YCCK) => Channels::Cmyk,
+        _ => Channels::Rgb,
+    };
+    let stored = Stored {
+        format: ImageFormat::Jpeg,
+        width,
+        height,
+        channels,
+        bits: 8,
+    };
     let orientation = decoder
         .exif()
         .and_then(|exif| Orientation::from_exif_chunk(exif));
-    // A JPEG's sides have sixteen bits.
-    let picture = fill(width as u32, height as u32, reuse, |pixels| {
+    let picture = fill(width, height, reuse, |pixels| {
         decoder.decode_into(pixels).map_err(failed)
     })?;
-    Ok((picture, orientation.unwrap_or(Orientation::NoTransforms)))
+    Ok((
+        picture,
+        orientation.unwrap_or(Orientation::NoTransforms),
+        stored,
+    ))
 }
 
 /// Whether the picture's end marker is there.

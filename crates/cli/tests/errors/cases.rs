@@ -1,0 +1,315 @@
+//! The cases of `docs/errors.md`, in its order.
+
+use safetensors::Dtype;
+
+use crate::forge;
+use crate::harness::Place;
+
+/// A bad input.
+pub struct Case {
+    /// The heading it stands under.
+    pub section: &'static str,
+    /// What is wrong.
+    pub what: &'static str,
+    /// The arguments, separated by blanks.
+    pub command: &'static str,
+    /// Makes it so, in a place with a good data set, weights and model.
+    pub prepare: fn(&Place),
+}
+
+#[rustfmt::skip] // A case a line, where it fits.
+pub const CASES: &[Case] = &[
+    Case { section: "Data folders", what: "no such folder", command: "train --data nowhere", prepare: |_| {} },
+    Case { section: "Data folders", what: "a file instead of a folder", command: "train --data tiny.safetensors", prepare: |_| {} },
+    Case {
+        section: "Data folders",
+        what: "no folder for the splits",
+        command: "train --data bare",
+        prepare: |place| std::fs::create_dir(place.path("bare")).unwrap(),
+    },
+    Case {
+        section: "Data folders",
+        what: "no class folder",
+        command: "train --data bare",
+        prepare: |place| {
+            std::fs::create_dir_all(place.path("bare/train")).unwrap();
+            std::fs::create_dir_all(place.path("bare/val")).unwrap();
+        },
+    },
+    Case {
+        section: "Data folders",
+        what: "no validation pictures",
+        command: "train --data data --weights tiny.safetensors",
+        prepare: |place| std::fs::remove_dir_all(place.path("data/val")).unwrap(),
+    },
+    Case {
+        section: "Data folders",
+        what: "a class without a picture",
+        command: "train --data data --weights tiny.safetensors",
+        prepare: |place| place.write("data/train/nothing/notes.txt", b"no picture"),
+    },
+    Case {
+        section: "Data folders",
+        what: "a class that only val has",
+        command: "train --data data --weights tiny.safetensors",
+        prepare: |place| place.picture("data/val/stranger/0.png", 0, 0),
+    },
+    Case { section: "Data folders", what: "`check`: no such folder", command: "check nowhere", prepare: |_| {} },
+    Case {
+        section: "Data folders",
+        what: "`check`: no validation pictures",
+        command: "check data",
+        prepare: |place| std::fs::remove_dir_all(place.path("data/val")).unwrap(),
+    },
+    Case { section: "Data folders", what: "`show`: no such folder", command: "show --data nowhere", prepare: |_| {} },
+    Case { section: "Data folders", what: "`evaluate`: no such split", command: "evaluate model.safetensors --data data --split test", prepare: |_| {} },
+    Case {
+        section: "Pictures",
+        what: "text with a picture's extension",
+        command: "train --data data --weights tiny.safetensors",
+        prepare: |place| place.write("data/train/down/00.png", b"this is not a picture"),
+    },
+    Case {
+        section: "Pictures",
+        what: "an empty file",
+        command: "train --data data --weights tiny.safetensors",
+        prepare: |place| place.write("data/val/down/00.png", b""),
+    },
+    Case {
+        section: "Pictures",
+        what: "half a PNG",
+        command: "train --data data --weights tiny.safetensors",
+        prepare: |place| {
+            let whole = place.read("data/train/down/00.png");
+            place.write("data/train/down/00.png", &whole[..whole.len() / 2]);
+        },
+    },
+    Case {
+        section: "Pictures",
+        what: "half a JPEG",
+        command: "train --data data --weights tiny.safetensors",
+        prepare: |place| place.write("data/train/down/half.jpg", &forge::half_a_jpeg()),
+    },
+    Case {
+        section: "Pictures",
+        what: "a GIF, whatever it is called",
+        command: "train --data data --weights tiny.safetensors",
+        prepare: |place| place.write("data/train/down/gif.jpg", b"GIF89a\x01\0\x01\0\0\0\0;"),
+    },
+    Case {
+        section: "Pictures",
+        what: "a decompression bomb: 60,000 × 60,000 pixels in 53 bytes",
+        command: "train --data data --weights tiny.safetensors",
+        prepare: |place| place.write("data/train/down/bomb.png", &forge::png(60_000, 60_000, 8, 2)),
+    },
+    Case {
+        section: "Pictures",
+        what: "pixels that take too much memory: 12,000 × 12,000 of 64 bits",
+        command: "train --data data --weights tiny.safetensors",
+        prepare: |place| place.write("data/train/down/bomb.png", &forge::png(12_000, 12_000, 16, 6)),
+    },
+    Case {
+        section: "Pictures",
+        what: "a picture of no pixels",
+        command: "train --data data --weights tiny.safetensors",
+        prepare: |place| place.write("data/train/down/none.png", &forge::png(0, 5, 8, 2)),
+    },
+    Case {
+        section: "Pictures",
+        what: "a device that is called a picture",
+        command: "train --data data --weights tiny.safetensors",
+        prepare: |place| {
+            std::os::unix::fs::symlink("/dev/zero", place.path("data/train/down/zero.png")).unwrap();
+        },
+    },
+    Case {
+        section: "Pictures",
+        what: "bad pictures are skipped until a class has none",
+        command: "train --data data --weights tiny.safetensors --on-bad skip",
+        prepare: |place| {
+            for number in 0..6 {
+                place.write(&format!("data/val/down/{number:02}.png"), b"");
+            }
+        },
+    },
+    Case { section: "Pictures", what: "`predict`: no such picture", command: "predict model.safetensors nowhere.jpg", prepare: |_| {} },
+    Case {
+        section: "Pictures",
+        what: "`predict`: a bad picture among good ones",
+        command: "predict model.safetensors data/val",
+        prepare: |place| place.write("data/val/down/00.png", b"no picture"),
+    },
+    Case {
+        section: "Pictures",
+        what: "`predict`: a folder without pictures",
+        command: "predict model.safetensors bare",
+        prepare: |place| std::fs::create_dir(place.path("bare")).unwrap(),
+    },
+    Case { section: "Weights", what: "no such file", command: "train --data data --weights nowhere.safetensors", prepare: |_| {} },
+    Case { section: "Weights", what: "a folder", command: "train --data data --weights data", prepare: |_| {} },
+    Case {
+        section: "Weights",
+        what: "text",
+        command: "train --data data --weights tiny.safetensors",
+        prepare: |place| place.write("tiny.safetensors", b"these are not weights"),
+    },
+    Case {
+        section: "Weights",
+        what: "an empty file",
+        command: "train --data data --weights tiny.safetensors",
+        prepare: |place| place.write("tiny.safetensors", b""),
+    },
+    Case {
+        section: "Weights",
+        what: "a truncated file",
+        command: "train --data data --weights tiny.safetensors",
+        prepare: |place| {
+            let whole = place.read("tiny.safetensors");
+            place.write("tiny.safetensors", &whole[..whole.len() - 100]);
+        },
+    },
+    Case {
+        section: "Weights",
+        what: "a header longer than the file",
+        command: "train --data data --weights tiny.safetensors",
+        prepare: |place| place.write("tiny.safetensors", b"\xff\xff\xff\xff\xff\xff\xff\xff{}"),
+    },
+    Case {
+        section: "Weights",
+        what: "a tensor outside of the file",
+        command: "train --data data --weights tiny.safetensors",
+        prepare: |place| place.write("tiny.safetensors", &forge::weights(r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#, 4)),
+    },
+    Case {
+        section: "Weights",
+        what: "tensors that share bytes",
+        command: "train --data data --weights tiny.safetensors",
+        prepare: |place| place.write("tiny.safetensors", &forge::weights(r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}}"#, 12)),
+    },
+    Case {
+        section: "Weights",
+        what: "a shape that overflows",
+        command: "train --data data --weights tiny.safetensors",
+        prepare: |place| place.write("tiny.safetensors", &forge::weights(r#"{"a":{"dtype":"F32","shape":[9223372036854775807,3],"data_offsets":[0,4]}}"#, 4)),
+    },
+    Case {
+        section: "Weights",
+        what: "weights of another kind of network",
+        command: "train --data data --weights tiny.safetensors",
+        prepare: |place| place.foreign_weights("tiny.safetensors"),
+    },
+    Case { section: "Weights", what: "another network than `--arch`", command: "train --data data --weights tiny.safetensors --arch vgg19", prepare: |_| {} },
+    Case {
+        section: "Weights",
+        what: "a misspelt tensor",
+        command: "train --data data --weights tiny.safetensors",
+        prepare: |place| {
+            forge::change_weights(place, |name| (name.replace("classifier.3.bias", "classifer.3.bias"), Dtype::F32));
+        },
+    },
+    Case {
+        section: "Weights",
+        what: "whole numbers instead of weights",
+        command: "train --data data --weights tiny.safetensors",
+        prepare: |place| forge::change_weights(place, |name| (name.to_string(), Dtype::I32)),
+    },
+    Case { section: "Models", what: "no such model", command: "predict nowhere data/val", prepare: |_| {} },
+    Case { section: "Models", what: "a folder that is no run", command: "predict data data/val", prepare: |_| {} },
+    Case { section: "Models", what: "a picture instead of a model", command: "evaluate data/val/down/00.png --data data", prepare: |_| {} },
+    Case {
+        section: "Models",
+        what: "weights without metadata",
+        command: "predict bare.safetensors data/val",
+        prepare: |place| place.weights_without_metadata("tiny.safetensors", "bare.safetensors"),
+    },
+    Case {
+        section: "Models",
+        what: "a class list of the wrong length",
+        command: "predict model.safetensors data/val",
+        prepare: |place| place.model_with_classes("model.safetensors", "model.safetensors", &["a", "b", "c"]),
+    },
+    Case {
+        section: "Models",
+        what: "a class that is named twice",
+        command: "predict model.safetensors data/val",
+        prepare: |place| place.model_with_classes("model.safetensors", "model.safetensors", &["a", "a"]),
+    },
+    Case {
+        section: "Models",
+        what: "a huge input size",
+        command: "predict model.safetensors data/val",
+        prepare: |place| forge::change_model(place, "config", "\"input_size\":32", "\"input_size\":1000000"),
+    },
+    Case {
+        section: "Models",
+        what: "a network of too many parameters",
+        command: "predict model.safetensors data/val",
+        prepare: |place| forge::change_model(place, "config", "\"hidden\":24", "\"hidden\":900000"),
+    },
+    Case {
+        section: "Models",
+        what: "a convolution of no channels",
+        command: "predict model.safetensors data/val",
+        prepare: |place| forge::change_model(place, "config", "\"conv\":8", "\"conv\":0"),
+    },
+    Case {
+        section: "Models",
+        what: "a mean that is no number",
+        command: "predict model.safetensors data/val",
+        prepare: |place| forge::change_model(place, "mean", "0.5", "1e60"),
+    },
+    Case {
+        section: "Models",
+        what: "a deviation of 0",
+        command: "predict model.safetensors data/val",
+        prepare: |place| forge::change_model(place, "std", "0.25", "0.0"),
+    },
+    Case {
+        section: "Models",
+        what: "a model file that is a link out of its run directory",
+        command: "predict run data/val",
+        prepare: |place| {
+            std::fs::create_dir(place.path("run")).unwrap();
+            std::os::unix::fs::symlink("../model.safetensors", place.path("run/model.safetensors")).unwrap();
+        },
+    },
+    Case {
+        section: "Models",
+        what: "classes that the model does not know",
+        command: "evaluate model.safetensors --data other",
+        prepare: |place| place.stripes("other", &["across", "up"], 2, 2),
+    },
+    Case {
+        section: "Models",
+        what: "a run whose `config.toml` is damaged",
+        command: "evaluate run",
+        prepare: |place| {
+            let model = place.read("model.safetensors");
+            place.write("run/model.safetensors", &model);
+            place.write("run/config.toml", b"[data");
+        },
+    },
+    Case { section: "Settings", what: "a network that is not there", command: "train --data data --weights tiny.safetensors --arch resnet50", prepare: |_| {} },
+    Case { section: "Settings", what: "a batch of nothing", command: "train --data data --weights tiny.safetensors --batch-size 0", prepare: |_| {} },
+    Case { section: "Settings", what: "a learning rate that is no number", command: "train --data data --weights tiny.safetensors --lr NaN", prepare: |_| {} },
+    Case { section: "Settings", what: "a learning rate of 0", command: "train --data data --weights tiny.safetensors --lr 0", prepare: |_| {} },
+    Case { section: "Settings", what: "a momentum of 1", command: "train --data data --weights tiny.safetensors --momentum 1", prepare: |_| {} },
+    Case { section: "Settings", what: "no epochs", command: "train --data data --weights tiny.safetensors --transfer-epochs 0", prepare: |_| {} },
+    Case { section: "Settings", what: "no workers", command: "train --data data --weights tiny.safetensors --workers 0", prepare: |_| {} },
+    Case { section: "Settings", what: "an input size that leaves nothing", command: "train --data data --weights tiny.safetensors --input-size 8", prepare: |_| {} },
+    Case { section: "Settings", what: "a size without a number", command: "train --data data --weights tiny.safetensors --cache-images much", prepare: |_| {} },
+    Case { section: "Settings", what: "a group without a rate", command: "train --data data --weights tiny.safetensors --finetune-lr features", prepare: |_| {} },
+    Case { section: "Settings", what: "a group that is named twice", command: "train --data data --weights tiny.safetensors --finetune-lr features=1e-3,features=1e-4", prepare: |_| {} },
+    Case { section: "Settings", what: "a layer that is not there", command: "train --data data --weights tiny.safetensors --finetune-lr clasifier=1e-3", prepare: |_| {} },
+    Case { section: "Settings", what: "a layer that is not there, in the first stage", command: "train --data data --weights tiny.safetensors --transfer-layers head", prepare: |_| {} },
+    Case { section: "Settings", what: "a group that others leave empty", command: "train --data data --weights tiny.safetensors --finetune-lr features=1e-3,classifier=1e-3,classifier.0=1e-3,classifier.3=1e-3,classifier.6=1e-3", prepare: |_| {} },
+    Case { section: "Settings", what: "an unknown answer to bad pictures", command: "train --data data --weights tiny.safetensors --on-bad perhaps", prepare: |_| {} },
+    Case { section: "Settings", what: "an unknown device", command: "train --data data --weights tiny.safetensors --device tpu", prepare: |_| {} },
+    Case { section: "Settings", what: "quiet and JSON at once", command: "train --data data --weights tiny.safetensors --quiet --json", prepare: |_| {} },
+    Case { section: "Settings", what: "an unknown flag", command: "train --data data --weights tiny.safetensors --no-such-flag", prepare: |_| {} },
+    Case { section: "Settings", what: "an unknown command", command: "teach", prepare: |_| {} },
+    Case { section: "Settings", what: "`predict` without a picture", command: "predict model.safetensors", prepare: |_| {} },
+    Case { section: "Settings", what: "`summary`: more classes than any network has", command: "summary --classes 18446744073709551615", prepare: |_| {} },
+    Case { section: "Output", what: "a run directory below a file", command: "train --data data --weights tiny.safetensors --out tiny.safetensors/run", prepare: |_| {} },
+    Case { section: "Output", what: "a picture below a file", command: "show --data data -o tiny.safetensors/batch.png", prepare: |_| {} },
+];

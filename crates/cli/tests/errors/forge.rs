@@ -1,0 +1,83 @@
+//! Makes the files of the cases: pictures and weights that are wrong in one way.
+
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, TensorView};
+
+use crate::harness::Place;
+
+/// A PNG whose header claims another size and another kind of pixel than its data has.
+pub fn png(width: u32, height: u32, bits: u8, colour: u8) -> Vec<u8> {
+    let mut header = b"IHDR".to_vec();
+    header.extend(width.to_be_bytes());
+    header.extend(height.to_be_bytes());
+    header.extend([bits, colour, 0, 0, 0]);
+    let mut bytes = b"\x89PNG\r\n\x1a\n\0\0\0\x0d".to_vec();
+    bytes.extend(&header);
+    bytes.extend(crc32(&header).to_be_bytes());
+    // An empty stream of pixels.
+    let data = b"IDAT\x78\x9c\x03\0\0\0\0\x01";
+    bytes.extend(8u32.to_be_bytes());
+    bytes.extend(data);
+    bytes.extend(crc32(data).to_be_bytes());
+    bytes
+}
+
+/// The checksum of PNG's chunks, bit by bit.
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0, |crc, &byte| {
+        (0..8).fold(crc ^ u32::from(byte), |crc, _| {
+            (crc >> 1) ^ (0xEDB8_8320 & (crc & 1).wrapping_neg())
+        })
+    })
+}
+
+/// The first half of a JPEG.
+pub fn half_a_jpeg() -> Vec<u8> {
+    let picture =
+        image::RgbImage::from_fn(64, 64, |x, y| image::Rgb([x as u8 * 3, y as u8 * 2, 77]));
+    let mut bytes = Vec::new();
+    let encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, 90);
+    picture.write_with_encoder(encoder).unwrap();
+    bytes.truncate(bytes.len() / 2);
+    bytes
+}
+
+/// A safetensors file of this header and so many bytes of zeros.
+pub fn weights(header: &str, data: usize) -> Vec<u8> {
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(header.as_bytes());
+    bytes.resize(bytes.len() + data, 0);
+    bytes
+}
+
+/// `model.safetensors` with one string of its metadata changed.
+pub fn change_model(place: &Place, key: &str, from: &str, to: &str) {
+    let bytes = place.read("model.safetensors");
+    let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
+    let mut strings = header.metadata().clone().expect("a model has metadata");
+    let changed = strings[key].replacen(from, to, 1);
+    assert_ne!(
+        changed, strings[key],
+        "{from} is not in {key}: {}",
+        strings[key]
+    );
+    strings.insert(key.to_string(), changed);
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let bytes = safetensors::serialize(tensors.tensors(), Some(strings)).unwrap();
+    place.write("model.safetensors", &bytes);
+}
+
+/// `tiny.safetensors` with each tensor renamed and given another number format of the same width.
+pub fn change_weights(place: &Place, change: impl Fn(&str) -> (String, Dtype)) {
+    let bytes = place.read("tiny.safetensors");
+    let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let tensors = tensors.tensors();
+    let changed = tensors.iter().map(|(name, tensor)| {
+        let (name, dtype) = change(name);
+        let view = TensorView::new(dtype, tensor.shape().to_vec(), tensor.data());
+        (name, view.unwrap())
+    });
+    let bytes = safetensors::serialize(changed, header.metadata().clone()).unwrap();
+    place.write("tiny.safetensors", &bytes);
+}

@@ -1,0 +1,389 @@
+//! `check` on folders with one fault each, and on a folder with none.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use common::pattern;
+use dataset::check::{Likeness, Report, Shape, Why};
+use dataset::decode::Channels;
+use dataset::{CheckOptions, DecodeOptions, check};
+use image::codecs::jpeg::JpegEncoder;
+use image::imageops::{FilterType, resize};
+use image::{DynamicImage, GrayImage, ImageBuffer, Luma, Rgb, RgbImage, Rgba, RgbaImage};
+use tempfile::TempDir;
+
+/// A data set of three pictures a class in train and two in val, all different.
+fn good() -> TempDir {
+    let root = TempDir::new().unwrap();
+    let mut seed = 0;
+    for (split, count) in [("train", 3), ("val", 2)] {
+        for class in ["ants", "bees"] {
+            for number in 0..count {
+                let path = root.path().join(format!("{split}/{class}/{number}.png"));
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                seed += 1;
+                scene(seed).save(path).unwrap();
+            }
+        }
+    }
+    root
+}
+
+/// A picture of a few large patches, each seed's own.
+fn scene(seed: u32) -> RgbImage {
+    let mut state = seed.wrapping_mul(2_654_435_769) | 1;
+    let mut next = move || {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        (state >> 24) as u8
+    };
+    let patches: Vec<Rgb<u8>> = (0..30).map(|_| Rgb([next(), next(), next()])).collect();
+    RgbImage::from_fn(120, 100, |x, y| patches[(x / 20 + y / 20 * 6) as usize])
+}
+
+fn jpeg(picture: &RgbImage, quality: u8) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    JpegEncoder::new_with_quality(&mut bytes, quality)
+        .encode_image(picture)
+        .unwrap();
+    bytes
+}
+
+fn checked(root: &Path) -> Report {
+    check(root, &CheckOptions::default(), &|_, _| {}).unwrap()
+}
+
+#[test]
+fn a_good_folder_has_no_findings() {
+    let root = good();
+    let report = checked(root.path());
+    assert!(!report.is_serious());
+    assert_eq!(report.splits[0].pictures, 6);
+    assert_eq!(report.splits[1].pictures, 4);
+    assert_eq!(report.splits[1].classes[1].class, "bees");
+    assert_eq!(report.splits[1].classes[1].pictures, 2);
+    assert_eq!(report.imbalance, Some(1.0));
+    assert_eq!(report.duplicates, []);
+    assert_eq!(report.ignored, []);
+    assert_eq!(report.odd_shapes, []);
+    assert_eq!(report.odd_colours, []);
+    assert_eq!(report.wrong_extension, []);
+}
+
+#[test]
+fn the_number_of_workers_changes_nothing_and_progress_reaches_the_end() {
+    let root = good();
+    fs::copy(
+        root.path().join("train/ants/0.png"),
+        root.path().join("val/ants/9.png"),
+    )
+    .unwrap();
+    let reports = [0, 1, 5].map(|workers| {
+        let last = std::sync::atomic::AtomicUsize::new(0);
+        let options = CheckOptions {
+            workers,
+            ..CheckOptions::default()
+        };
+        let report = check(root.path(), &options, &|done, all| {
+            assert!(done <= all);
+            last.fetch_max(done, std::sync::atomic::Ordering::Relaxed);
+        });
+        assert_eq!(last.into_inner(), 11);
+        serde_json::to_value(report.unwrap()).unwrap()
+    });
+    assert_eq!(reports[0], reports[1]);
+    assert_eq!(reports[0], reports[2]);
+}
+
+#[test]
+fn files_that_cannot_be_decoded_are_named_with_the_reason() {
+    let root = good();
+    let at = |name: &str| root.path().join(name);
+    fs::write(at("train/ants/text.jpg"), "no picture").unwrap();
+    fs::write(at("train/bees/empty.png"), "").unwrap();
+    let whole = jpeg(&scene(99), 90);
+    fs::write(at("val/bees/half.jpg"), &whole[..whole.len() / 2]).unwrap();
+    let report = checked(root.path());
+    assert!(report.is_serious());
+    let found: Vec<_> = report.unusable.iter().map(|it| it.path.as_str()).collect();
+    assert_eq!(
+        found,
+        [
+            "train/ants/text.jpg",
+            "train/bees/empty.png",
+            "val/bees/half.jpg"
+        ]
+    );
+    assert!(report.unusable[2].reason.contains("truncated"));
+    assert!(
+        report
+            .unusable
+            .iter()
+            .all(|it| !it.reason.contains("text.jpg"))
+    );
+}
+
+#[test]
+fn the_content_is_compared_with_the_extension() {
+    let root = good();
+    fs::rename(
+        root.path().join("train/ants/0.png"),
+        root.path().join("train/ants/0.jpg"),
+    )
+    .unwrap();
+    let report = checked(root.path());
+    assert_eq!(report.wrong_extension.len(), 1);
+    assert_eq!(report.wrong_extension[0].path, "train/ants/0.jpg");
+    assert_eq!(report.wrong_extension[0].content, "png");
+    assert!(!report.is_serious(), "it is decoded all the same");
+}
+
+#[test]
+fn what_is_passed_over_is_listed_with_the_reason() {
+    let root = good();
+    let at = |name: &str| root.path().join(name);
+    let picture = fs::read(at("train/ants/0.png")).unwrap();
+    fs::write(at("train/ants/.hidden.png"), &picture).unwrap();
+    fs::write(at("train/ants/notes.txt"), "text").unwrap();
+    fs::write(at("train/ants/photo"), &picture).unwrap();
+    fs::write(at("train/stray.png"), &picture).unwrap();
+    fs::write(at("stray.png"), &picture).unwrap();
+    fs::create_dir(at("test")).unwrap();
+    let report = checked(root.path());
+    let found: Vec<_> = report
+        .ignored
+        .iter()
+        .map(|it| (it.path.as_str(), it.why, it.content.as_deref()))
+        .collect();
+    assert_eq!(
+        found,
+        [
+            ("stray.png", Why::BesideTheSplits, Some("png")),
+            ("test", Why::NoSplit, None),
+            ("train/ants/.hidden.png", Why::Hidden, Some("png")),
+            ("train/ants/notes.txt", Why::Extension, None),
+            ("train/ants/photo", Why::Extension, Some("png")),
+            ("train/stray.png", Why::BesideTheClasses, Some("png")),
+        ]
+    );
+}
+
+#[test]
+#[cfg(unix)]
+fn a_link_to_a_folder_above_is_not_followed_but_told() {
+    let root = good();
+    let ants = root.path().join("train/ants");
+    std::os::unix::fs::symlink(&ants, ants.join("loop")).unwrap();
+    let report = checked(root.path());
+    assert_eq!(report.splits[0].pictures, 6);
+    assert_eq!(report.ignored.len(), 1);
+    assert_eq!(report.ignored[0].why, Why::LinkLoop);
+}
+
+#[test]
+fn shapes_and_colours_are_told() {
+    let root = good();
+    let at = |name: &str| root.path().join("train/ants").join(name);
+    pattern(63, 200, 1).save(at("tiny.png")).unwrap();
+    pattern(64, 256, 2).save(at("a wide one.png")).unwrap();
+    pattern(64, 257, 3).save(at("narrow.png")).unwrap();
+    let grey = GrayImage::from_fn(80, 80, |x, y| Luma([(x * 3 + y) as u8]));
+    grey.save(at("grey.png")).unwrap();
+    let alpha = RgbaImage::from_fn(80, 80, |x, y| Rgba([y as u8, x as u8, 90, 200]));
+    alpha.save(at("alpha.png")).unwrap();
+    let deep: ImageBuffer<Rgb<u16>, Vec<u16>> =
+        ImageBuffer::from_fn(80, 80, |x, y| Rgb([(x * y * 9) as u16, 7, 60_000]));
+    DynamicImage::ImageRgb16(deep).save(at("deep.png")).unwrap();
+    let cmyk = fs::read_dir(common::golden("decode")).unwrap();
+    let cmyk = cmyk
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.to_string_lossy().contains("cmyk"));
+
+    let report = checked(root.path());
+    let shapes: Vec<_> = report
+        .odd_shapes
+        .iter()
+        .map(|it| (it.path.as_str(), it.shape))
+        .collect();
+    assert_eq!(
+        shapes,
+        [
+            ("train/ants/narrow.png", Shape::Narrow),
+            ("train/ants/tiny.png", Shape::Tiny)
+        ]
+    );
+    let colours: Vec<_> = report
+        .odd_colours
+        .iter()
+        .map(|it| (it.path.as_str(), it.channels, it.bits))
+        .collect();
+    assert_eq!(
+        colours,
+        [
+            ("train/ants/alpha.png", Channels::RgbAlpha, 8),
+            ("train/ants/deep.png", Channels::Rgb, 16),
+            ("train/ants/grey.png", Channels::Grey, 8),
+        ]
+    );
+    if let Some(cmyk) = cmyk {
+        let bytes = fs::read(&cmyk).unwrap();
+        let facts = dataset::decode::decode_with_facts(
+            &bytes,
+            &cmyk,
+            &Default::default(),
+            RgbImage::new(0, 0),
+        );
+        assert_eq!(facts.unwrap().1.channels, Channels::Cmyk);
+    }
+}
+
+#[test]
+fn the_same_file_in_train_and_val_is_a_leak() {
+    let root = good();
+    fs::copy(
+        root.path().join("train/ants/1.png"),
+        root.path().join("val/ants/7.png"),
+    )
+    .unwrap();
+    let report = checked(root.path());
+    assert!(report.is_serious());
+    let [group] = &report.duplicates[..] else {
+        panic!("{:?}", report.duplicates);
+    };
+    assert_eq!(
+        (group.likeness, group.leak, group.conflict),
+        (Likeness::File, true, false)
+    );
+    let paths: Vec<_> = group.pictures.iter().map(|it| it.path.as_str()).collect();
+    assert_eq!(paths, ["train/ants/1.png", "val/ants/7.png"]);
+    assert_eq!((report.leaks().count(), report.conflicts().count()), (1, 0));
+}
+
+#[test]
+fn the_same_pixels_under_two_labels_are_a_conflict() {
+    let root = good();
+    // The same pixels in another format.
+    let picture = image::open(root.path().join("train/ants/1.png")).unwrap();
+    picture.save(root.path().join("train/bees/7.bmp")).unwrap();
+    let report = checked(root.path());
+    let [group] = &report.duplicates[..] else {
+        panic!("{:?}", report.duplicates);
+    };
+    assert_eq!(
+        (group.likeness, group.leak, group.conflict),
+        (Likeness::Pixels, false, true)
+    );
+    assert!(report.is_serious());
+}
+
+#[test]
+fn a_scaled_and_compressed_copy_is_found_and_a_harmless_one_is_not_serious() {
+    let root = good();
+    let picture = image::open(root.path().join("train/ants/1.png"))
+        .unwrap()
+        .into_rgb8();
+    let scaled = resize(&picture, 84, 70, FilterType::Lanczos3);
+    fs::write(root.path().join("train/ants/8.jpg"), jpeg(&scaled, 60)).unwrap();
+    let report = checked(root.path());
+    let [group] = &report.duplicates[..] else {
+        panic!("{:?}", report.duplicates);
+    };
+    assert_eq!(
+        (group.likeness, group.leak, group.conflict),
+        (Likeness::Near, false, false)
+    );
+    assert!(!report.is_serious(), "twice in one class of one split");
+
+    fs::rename(
+        root.path().join("train/ants/8.jpg"),
+        root.path().join("val/bees/8.jpg"),
+    )
+    .unwrap();
+    let report = checked(root.path());
+    assert!(report.duplicates[0].leak && report.duplicates[0].conflict);
+    assert!(report.is_serious());
+}
+
+#[test]
+fn a_chain_of_likenesses_is_reported_step_by_step() {
+    let root = good();
+    let original = root.path().join("train/ants/0.png");
+    fs::copy(&original, root.path().join("train/ants/7.png")).unwrap();
+    let picture = image::open(&original).unwrap();
+    picture.save(root.path().join("train/ants/8.bmp")).unwrap();
+    fs::write(
+        root.path().join("train/ants/9.jpg"),
+        jpeg(&picture.into_rgb8(), 70),
+    )
+    .unwrap();
+    let found: Vec<_> = checked(root.path())
+        .duplicates
+        .iter()
+        .map(|group| (group.likeness, group.pictures.len()))
+        .collect();
+    assert_eq!(
+        found,
+        [
+            (Likeness::File, 2),
+            (Likeness::Pixels, 3),
+            (Likeness::Near, 4)
+        ]
+    );
+}
+
+#[test]
+fn empty_and_unknown_classes_are_findings_not_errors() {
+    let root = good();
+    fs::create_dir(root.path().join("train/wasps")).unwrap();
+    fs::create_dir(root.path().join("val/beetles")).unwrap();
+    scene(77)
+        .save(root.path().join("val/beetles/0.png"))
+        .unwrap();
+    let report = checked(root.path());
+    assert_eq!(report.empty_classes, ["train/wasps"]);
+    assert_eq!(report.unknown_classes, ["beetles"]);
+    assert_eq!(report.imbalance, None);
+    assert!(report.is_serious());
+}
+
+#[test]
+fn an_imbalance_is_a_ratio() {
+    let root = good();
+    for number in 10..16 {
+        let path = root.path().join(format!("train/bees/{number}.png"));
+        scene(number).save(path).unwrap();
+    }
+    assert_eq!(checked(root.path()).imbalance, Some(3.0));
+}
+
+#[test]
+fn limits_hold_here_too() {
+    let root = good();
+    let options = CheckOptions {
+        decode: DecodeOptions {
+            max_pixels: 100,
+            ..DecodeOptions::default()
+        },
+        ..CheckOptions::default()
+    };
+    let report = check(root.path(), &options, &|_, _| {}).unwrap();
+    assert_eq!(report.unusable.len(), 10);
+    assert!(report.unusable[0].reason.contains("limit of 100"));
+}
+
+#[test]
+fn a_folder_that_is_no_data_set_is_an_error() {
+    let root = TempDir::new().unwrap();
+    assert!(check(root.path(), &CheckOptions::default(), &|_, _| {}).is_err());
+    assert!(
+        check(
+            root.path().join("nowhere"),
+            &CheckOptions::default(),
+            &|_, _| {}
+        )
+        .is_err()
+    );
+}

@@ -1,0 +1,177 @@
+//! Weights files made to do harm: every one is an error, and none makes us reserve what it claims.
+
+use std::path::{Path, PathBuf};
+
+use candle_core::Device;
+use vgg::{Error, Head, Metadata, VggConfig};
+
+const CPU: Device = Device::Cpu;
+
+/// A safetensors file of this header and so many bytes of data.
+fn file(folder: &Path, header: &str, data: usize) -> PathBuf {
+    let path = folder.join("hostile.safetensors");
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(header.as_bytes());
+    bytes.resize(bytes.len() + data, 0);
+    std::fs::write(&path, bytes).expect("a file");
+    path
+}
+
+fn refused(header: &str, data: usize) -> String {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = file(folder.path(), header, data);
+    let error = vgg::read_metadata(&path).expect_err(header);
+    assert!(matches!(error, Error::NotSafetensors { .. }), "{error}");
+    let config = VggConfig::vgg11(2);
+    vgg::load_pretrained(&path, &config, Head::Fresh, 0, &CPU).expect_err(header);
+    vgg::load_model(&path, &CPU).expect_err(header);
+    error.to_string()
+}
+
+fn tensor(name: &str, shape: &str, from: u64, to: u64) -> String {
+    format!(r#""{name}": {{"dtype": "F32", "shape": {shape}, "data_offsets": [{from}, {to}]}}"#)
+}
+
+#[test]
+fn tensors_outside_of_the_file_are_refused() {
+    refused(&format!("{{{}}}", tensor("a", "[2]", 0, 8)), 4);
+    refused(&format!("{{{}}}", tensor("a", "[1]", 0, 4)), 8);
+    refused(&format!("{{{}}}", tensor("a", "[1]", 4, 8)), 8);
+    refused(&format!("{{{}}}", tensor("a", "[1]", 8, 4)), 8);
+    refused(
+        &format!("{{{}}}", tensor("a", "[0]", u64::MAX - 3, u64::MAX - 3)),
+        0,
+    );
+}
+
+#[test]
+fn tensors_that_share_bytes_or_leave_gaps_are_refused() {
+    let pair = |from| {
+        format!(
+            "{{{}, {}}}",
+            tensor("a", "[2]", 0, 8),
+            tensor("b", "[2]", from, from + 8)
+        )
+    };
+    refused(&pair(0), 8);
+    refused(&pair(4), 12);
+    refused(&pair(12), 20);
+}
+
+#[test]
+fn shapes_that_overflow_or_contradict_their_bytes_are_refused() {
+    refused(
+        &format!("{{{}}}", tensor("a", "[4294967296, 4294967296, 4]", 0, 0)),
+        0,
+    );
+    refused(
+        &format!("{{{}}}", tensor("a", "[9223372036854775807, 3]", 0, 4)),
+        4,
+    );
+    refused(&format!("{{{}}}", tensor("a", "[3]", 0, 8)), 8);
+    refused(&format!("{{{}}}", tensor("a", "[-1]", 0, 8)), 8);
+}
+
+#[test]
+fn a_header_beyond_reason_is_refused_before_it_is_read() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("long.safetensors");
+    // Sparse: seventeen million bytes that take no place.
+    let bytes = std::fs::File::create(&path).expect("a file");
+    bytes.set_len(40 << 20).expect("a length");
+    std::io::Write::write_all(&mut &bytes, &(17u64 << 20).to_le_bytes()).expect("a start");
+    let error = vgg::read_metadata(&path)
+        .expect_err("a long header")
+        .to_string();
+    assert!(error.contains("17825792"), "{error}");
+}
+
+#[test]
+fn an_empty_shape_of_huge_sides_is_only_a_wrong_shape() {
+    // Nothing to read, so the format allows it; a product of the last two sides overflows.
+    let max = usize::MAX;
+    let header = format!(
+        "{{{}}}",
+        tensor("head.fc.weight", &format!("[0, {max}, {max}, 2]"), 0, 0)
+    );
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = file(folder.path(), &header, 0);
+    let error = vgg::load_pretrained(&path, &VggConfig::vgg11(2), Head::Fresh, 0, &CPU);
+    assert!(matches!(error, Err(Error::WrongArchitecture { .. })));
+}
+
+#[test]
+fn many_tensors_that_belong_nowhere_are_named_in_part() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = VggConfig::slim_vgg16([1; 5], 1, 1, 32, 2);
+    let mut tensors = vgg::init::from_scratch(&config, 0, &CPU).expect("a tiny network");
+    let nothing = candle_core::Tensor::zeros(0, candle_core::DType::F32, &CPU).expect("nothing");
+    for number in 0..5_000 {
+        tensors.insert(format!("extra.{number}"), nothing.clone());
+    }
+    let path = folder.path().join("many.safetensors");
+    safetensors::serialize_to_file(&tensors, None, &path).expect("a file");
+    let error = vgg::load_pretrained(&path, &config, Head::Fresh, 0, &CPU).expect_err("too many");
+    let message = error.to_string();
+    assert!(message.contains("and 4980 more"), "{message}");
+    assert!(message.len() < 2_000, "{}", message.len());
+}
+
+#[test]
+fn a_small_file_cannot_ask_for_a_huge_network() {
+    let config = VggConfig::slim_vgg16([1; 5], 4, 1, 32, 2);
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("model.safetensors");
+    let tensors = vgg::init::from_scratch(&config, 0, &CPU).expect("a tiny network");
+    let metadata = |config: &VggConfig| Metadata {
+        config: config.clone(),
+        classes: vec!["a".into(), "b".into()],
+        mean: [0.5; 3],
+        std: [0.5; 3],
+    };
+    vgg::save(&path, &tensors, &metadata(&config)).expect("a model");
+    let bytes = std::fs::read(&path).expect("a file");
+    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).expect("a header");
+    let honest = header.metadata().clone().expect("metadata");
+    for (key, from, to) in [
+        ("config", r#""hidden":4"#, r#""hidden":400000"#),
+        (
+            "config",
+            r#""hidden":4"#,
+            r#""hidden":18446744073709551615"#,
+        ),
+        ("config", r#""avgpool":1"#, r#""avgpool":999999"#),
+        ("config", r#""classes":2"#, r#""classes":4000000000"#),
+        ("config", r#""input_size":32"#, r#""input_size":100000"#),
+        (
+            "config",
+            r#"{"conv":1}"#,
+            r#"{"conv":18446744073709551615}"#,
+        ),
+        (
+            "config",
+            r#""architecture":"slim_vgg16""#,
+            r#""architecture":5"#,
+        ),
+        ("classes", r#"["a","b"]"#, r#"["a","b","c"]"#),
+        ("classes", r#"["a","b"]"#, r#"["a","a"]"#),
+        ("mean", "0.5", "1e300"),
+        ("std", "0.5", "-0.5"),
+        ("std", "0.5", "0"),
+    ] {
+        let mut strings = honest.clone();
+        let changed = strings[key].replacen(from, to, 1);
+        assert_ne!(changed, strings[key], "{from} is not in the {key}");
+        strings.insert(key.into(), changed);
+        safetensors::serialize_to_file(&tensors, Some(strings), &path).expect("a file");
+        let error = vgg::read_metadata(&path).expect_err(to);
+        assert!(matches!(error, Error::Metadata { .. }), "{to}: {error}");
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn a_device_is_no_file() {
+    let error = vgg::read_metadata(Path::new("/dev/zero")).expect_err("a device");
+    assert!(error.to_string().contains("it is no file"), "{error}");
+}
