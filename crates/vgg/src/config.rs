@@ -331,6 +331,9 @@ mod tests {
         for name in ["vgg", "vgg12", "vgg16_bn_bn", "_bn"] {
             assert!(VggConfig::named(name, 2).is_err(), "{name}");
         }
+    }
+
+    #[test]
     fn absurd_networks_are_refused_without_overflow() {
         let good = VggConfig::vgg11(2);
         let refused = |change: fn(&mut VggConfig)| {

@@ -29,6 +29,7 @@ pub(super) fn tiny() -> VggConfig {
     VggConfig {
         architecture: "tiny".into(),
         features: vec![Unit::Conv(2), Unit::Pool, Unit::Conv(3), Unit::Pool],
+        batch_norm: false,
         avgpool: 1,
         hidden: 4,
         classes: 2,
