@@ -72,10 +72,11 @@ pub struct TrainArgs {
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
 
-    /// Where the weights start: `hub` (timm's ImageNet weights, downloaded once), a .safetensors FILE in
-    /// torchvision's or timm's names, or `none` (random) [default: hub with photographs, the built-in
-    /// backbone with the built-in sample]
-    #[arg(long, value_name = "hub|FILE|none")]
+    /// Where the weights start: `hub` (timm's ImageNet weights, downloaded once), any VGG on the hub
+    /// (hf:OWNER/REPO[@REVISION][/FILE]), a FILE (.safetensors, or a state dict of PyTorch) in torchvision's
+    /// or timm's names, or `none` (random) [default: hub with photographs, the built-in backbone with the
+    /// built-in sample]
+    #[arg(long, value_name = "hub|hf:…|FILE|none")]
     pub weights: Option<WeightsSource>,
 
     /// Network, when the weights file does not say [default: vgg16]
@@ -354,6 +355,7 @@ mod tests {
             ("--cache-images", "much"),
             ("--device", "tpu"),
             ("--arch", "resnet50"),
+            ("--weights", "hf:vgg16"),
             ("--input-size", "8"),
         ] {
             // `--flag=value`, so that "-1" is a value and not a flag of its own.

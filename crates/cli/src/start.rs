@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use candle_core::{Device, Tensor};
 use dataset::transform::Normalize;
+use vgg::hub::Address;
 use vgg::{Head, Metadata, Report, Summary, VggConfig};
 
 use crate::args::TrainArgs;
@@ -56,13 +57,38 @@ impl Start {
         renderer: &mut dyn Renderer,
     ) -> anyhow::Result<Self> {
         let start = match (&args.weights, data) {
-            (Some(WeightsSource::File(path)), _) => Self::from_file(args, path, classes, device)?,
+            (Some(WeightsSource::File(path)), _) => {
+                Self::from_file(args, path, path.display().to_string(), classes, device)?
+            }
+            (Some(WeightsSource::Repository(address)), _) => {
+                let path = download(address, renderer)?;
+                Self::from_file(
+                    args,
+                    &path,
+                    format!("{address} from the hub"),
+                    classes,
+                    device,
+                )?
+            }
             (Some(WeightsSource::None), _) => Self::from_nothing(args, data, classes, device)?,
             (None, Source::Sample) if args.arch.is_none() => {
                 Self::from_sample_backbone(args, classes, device)?
             }
             (Some(WeightsSource::Hub) | None, _) => {
-                Self::from_hub(args, classes, device, renderer)?
+                let config = named(args)?;
+                let address = vgg::hub::imagenet(&config.architecture)?;
+                let path = download(&address, renderer)?;
+                let source = format!("{address} from the hub");
+                Self::load(
+                    args,
+                    &path,
+                    source,
+                    config,
+                    Head::Fresh,
+                    None,
+                    classes,
+                    device,
+                )?
             }
         };
         let least = start.config.smallest_input();
@@ -78,6 +104,7 @@ impl Start {
     fn from_file(
         args: &TrainArgs,
         path: &Path,
+        source: String,
         classes: &[String],
         device: &Device,
     ) -> anyhow::Result<Self> {
@@ -104,7 +131,7 @@ impl Start {
         Self::load(
             args,
             path,
-            path.display().to_string(),
+            source,
             config,
             head,
             metadata.as_ref(),
@@ -132,43 +159,6 @@ impl Start {
                 device,
             )
         })
-    }
-
-    fn from_hub(
-        args: &TrainArgs,
-        classes: &[String],
-        device: &Device,
-        renderer: &mut dyn Renderer,
-    ) -> anyhow::Result<Self> {
-        let config = named(args)?;
-        let repository = vgg::hub::repository(&config.architecture)?;
-        let mut failed = None;
-        let mut shown = None;
-        let path = vgg::hub::fetch(&repository, &mut |done, total| {
-            // A message for each per cent; the transfer reports far smaller pieces.
-            let percent = done * 100 / total.max(1);
-            if shown.replace(percent) != Some(percent) && failed.is_none() {
-                failed = renderer
-                    .show(&Message::Download {
-                        what: &repository,
-                        done,
-                        total,
-                    })
-                    .err();
-            }
-        })?;
-        failed.map_or(Ok(()), Err)?;
-        let source = format!("{repository} from the hub");
-        Self::load(
-            args,
-            &path,
-            source,
-            config,
-            Head::Fresh,
-            None,
-            classes,
-            device,
-        )
     }
 
     fn from_nothing(
@@ -273,6 +263,24 @@ fn with_sample_backbone<T>(
     let metadata = vgg::read_metadata(file.path())?
         .context("the built-in backbone does not say what it is")?;
     then(file.path(), &metadata)
+}
+
+/// A file from the hub or its cache, with messages while it is transferred.
+fn download(address: &Address, renderer: &mut dyn Renderer) -> anyhow::Result<PathBuf> {
+    let what = address.to_string();
+    let mut failed = None;
+    let mut shown = None;
+    let path = vgg::hub::fetch(address, &mut |done, total| {
+        // A message for each per cent; the transfer reports far smaller pieces.
+        let percent = done * 100 / total.max(1);
+        if shown.replace(percent) != Some(percent) && failed.is_none() {
+            let what = &what;
+            failed = renderer
+                .show(&Message::Download { what, done, total })
+                .err();
+        }
+    })?;
+    failed.map_or(Ok(path), Err)
 }
 
 fn named(args: &TrainArgs) -> anyhow::Result<VggConfig> {

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
+use vgg::hub::Address;
 
 /// A learning rate: finite and above zero.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -182,6 +183,8 @@ impl FromStr for LayerRates {
 pub enum WeightsSource {
     /// timm's ImageNet weights for the architecture, through the hub's cache.
     Hub,
+    /// A file of any repository on the hub.
+    Repository(Address),
     /// A file on this machine.
     File(PathBuf),
     /// Random.
@@ -193,9 +196,10 @@ impl FromStr for WeightsSource {
 
     fn from_str(text: &str) -> Result<Self, String> {
         Ok(match text {
-            "" => return Err("expected hub, a FILE or none".to_string()),
+            "" => return Err("expected hub, hf:OWNER/REPO, a FILE or none".to_string()),
             "hub" => Self::Hub,
             "none" => Self::None,
+            _ if text.starts_with("hf:") => Self::Repository(text[3..].parse()?),
             path => Self::File(PathBuf::from(path)),
         })
     }

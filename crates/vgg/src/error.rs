@@ -38,6 +38,14 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// A PyTorch file that is no state dict, asks for code to be run, or is broken.
+    #[error("{} is no state dict of PyTorch that can be read: {reason}", path.display())]
+    NotStateDict {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, and what to do next.
+        reason: String,
+    },
     /// A tensor in a number format that no weights are kept in.
     #[error("{}: tensor {tensor} is {dtype}; weights are F32, F16 or BF16", path.display())]
     Dtype {

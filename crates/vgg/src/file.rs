@@ -28,18 +28,14 @@ pub(crate) struct TensorFile {
 }
 
 impl TensorFile {
-    /// Opens `path` and checks its header.
-    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
-        let mut file = File::open(path).map_err(|error| Error::io("read", path, error))?;
+    /// Reads and checks the header of the open `file` of `path`.
+    pub(crate) fn open(path: &Path, mut file: File) -> Result<Self, Error> {
         let io = |error| Error::io("read", path, error);
         let broken = |reason: String| Error::NotSafetensors {
             path: path.into(),
             reason,
         };
         let about = file.metadata().map_err(io)?;
-        if !about.is_file() {
-            return Err(broken("it is no file".into()));
-        }
         let mut length = [0u8; 8];
         if about.len() < 8 {
             return Err(broken(format!("it has {} bytes", about.len())));

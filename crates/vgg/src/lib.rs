@@ -36,6 +36,7 @@
 //! # }
 //! ```
 
+mod checkpoint;
 pub mod config;
 mod dropout;
 pub mod error;
@@ -46,6 +47,7 @@ pub mod kernels;
 pub mod metadata;
 mod model;
 pub mod names;
+mod pth;
 mod random;
 mod recognise;
 mod summary;

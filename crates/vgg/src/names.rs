@@ -15,8 +15,18 @@ const PAIRS: [(&str, &str); 3] = [
     ("classifier.6", "head.fc"),
 ];
 
-/// torchvision's name of a tensor that may have timm's.
+/// What wrappers put before the names of what they wrap: `DataParallel`, `torch.compile`, a class with a `model`.
+const WRAPPERS: [&str; 3] = ["module.", "_orig_mod.", "model."];
+
+/// torchvision's name of a tensor that may have timm's, or stand in a wrapper.
 pub fn torchvision(name: &str) -> String {
+    let mut name = name;
+    while let Some(rest) = WRAPPERS
+        .iter()
+        .find_map(|wrapper| name.strip_prefix(wrapper))
+    {
+        name = rest;
+    }
     translate(name, |(torchvision, timm)| (timm, torchvision))
 }
 
@@ -91,6 +101,10 @@ mod tests {
             assert_eq!(timm(ours), theirs);
             assert_eq!(torchvision(ours), ours);
         }
+        assert_eq!(
+            torchvision("module.model.head.fc.bias"),
+            "classifier.6.bias"
+        );
         assert_eq!(timm("classifier.60.bias"), "classifier.60.bias");
     }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::config::VggConfig;
+use crate::names;
 
 /// The name of the network of the table whose convolutions these are; with batch norm `vgg16_bn` and so on,
 /// which are recognised but not built yet. `None` if it is none of them.
@@ -12,6 +13,7 @@ pub(crate) fn architecture<'a>(
     let mut convolutions = BTreeMap::new();
     let mut normalised = false;
     for (name, shape) in shapes {
+        let name = names::torchvision(name);
         let Some(rest) = name.strip_prefix("features.") else {
             continue;
         };

@@ -1,13 +1,16 @@
 //! Weights in and out: pretrained networks for new classes, whole models for prediction.
+//!
+//! Both formats of [`Checkpoint`] are read; safetensors are written.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
 
+use crate::checkpoint::Checkpoint;
 use crate::config::VggConfig;
 use crate::error::Error;
-use crate::file::{self, TensorFile};
+use crate::file;
 use crate::init;
 use crate::metadata::Metadata;
 use crate::names;
@@ -65,18 +68,18 @@ pub enum Head {
 ///
 /// Errors: an unreadable or broken file, metadata that makes no sense.
 pub fn read_metadata(path: &Path) -> Result<Option<Metadata>, Error> {
-    metadata_of(&TensorFile::open(path)?, path)
+    metadata_of(&Checkpoint::open(path)?, path)
 }
 
-fn metadata_of(file: &TensorFile, path: &Path) -> Result<Option<Metadata>, Error> {
-    Metadata::from_strings(file.strings()).map_err(|what| Error::Metadata {
+fn metadata_of(file: &Checkpoint, path: &Path) -> Result<Option<Metadata>, Error> {
+    Metadata::from_strings(&file.strings()).map_err(|what| Error::Metadata {
         path: path.into(),
         what,
     })
 }
 
-/// Reads a pretrained network for new classes: safetensors in torchvision's or timm's names, f32, f16 or bf16,
-/// with or without a classifier.
+/// Reads a pretrained network for new classes: safetensors or a state dict of PyTorch, in torchvision's or timm's
+/// names, f32, f16 or bf16, with or without a classifier.
 ///
 /// The convolutions must all be there. Layers of the classifier that the file lacks are initialised as
 /// `nn.Linear` is, keyed by `seed` and name; so is the head, unless it is kept. A classifier of other widths is
@@ -89,7 +92,7 @@ pub fn load_pretrained(
     seed: u64,
     device: &Device,
 ) -> Result<Loaded, Error> {
-    let mut file = TensorFile::open(path)?;
+    let mut file = Checkpoint::open(path)?;
     let parameters = config.parameters()?;
     let (found, unexpected) = sort_names(&file, &parameters);
     check_features(path, config, &parameters, &found, &file)?;
@@ -163,7 +166,7 @@ type Found<'a> = BTreeMap<&'a str, (String, Vec<usize>)>;
 
 /// The file's tensors that the network has, and the others, each with what may have been meant.
 fn sort_names<'a>(
-    file: &TensorFile,
+    file: &Checkpoint,
     parameters: &'a [(String, Vec<usize>)],
 ) -> (Found<'a>, Vec<String>) {
     let mut found = Found::new();
@@ -171,10 +174,12 @@ fn sort_names<'a>(
     for (name, shape) in file.shapes() {
         let ours = names::torchvision(name);
         match parameters.iter().find(|(known, _)| *known == ours) {
-            Some((known, _)) => {
+            Some((known, _)) if !found.contains_key(known.as_str()) => {
                 let shape = names::torchvision_shape(known, shape);
                 found.insert(known, (name.to_string(), shape));
             }
+            // As in a checkpoint with the weights and their moving average side by side.
+            Some((known, _)) => unexpected.push(format!("{name} (a second {known})")),
             None => {
                 let known = parameters.iter().map(|(known, _)| known.as_str());
                 unexpected.push(match names::nearest(&ours, known) {
@@ -193,9 +198,9 @@ fn check_features(
     config: &VggConfig,
     parameters: &[(String, Vec<usize>)],
     found: &Found<'_>,
-    file: &TensorFile,
+    file: &Checkpoint,
 ) -> Result<(), Error> {
-    let theirs = recognise::architecture(file.shapes());
+    let theirs = recognise::architecture(file.shapes().into_iter());
     let wrong = |found: String| Error::WrongArchitecture {
         path: path.into(),
         wanted: config.architecture.clone(),
@@ -246,7 +251,7 @@ pub struct Model {
 ///
 /// Errors: a broken file, no metadata, tensors that are missing, have other shapes, or are too many.
 pub fn load_model(path: &Path, device: &Device) -> Result<Model, Error> {
-    let mut file = TensorFile::open(path)?;
+    let mut file = Checkpoint::open(path)?;
     let wrong = |what: String| Error::Metadata {
         path: path.into(),
         what,

@@ -1,0 +1,60 @@
+"""Writes the files beside it with PyTorch, for tests/pth.rs: python make.py (torch 2.15, torchvision 0.29)."""
+
+import os
+import pathlib
+
+import safetensors.torch
+import torch
+import torchvision
+
+HERE = pathlib.Path(__file__).parent
+torch.manual_seed(7)
+
+# torchvision's own class with the thirteen convolutions of VGG-16, two channels each.
+BLOCKS = [2, 2, "M", 2, 2, "M", 2, 2, 2, "M", 2, 2, 2, "M", 2, 2, 2, "M"]
+model = torchvision.models.VGG(torchvision.models.vgg.make_layers(BLOCKS), num_classes=3)
+model.avgpool = torch.nn.AdaptiveAvgPool2d(1)
+for place, (inputs, outputs) in {0: (2, 4), 3: (4, 4), 6: (4, 3)}.items():
+    model.classifier[place] = torch.nn.Linear(inputs, outputs)
+state = model.state_dict()
+
+
+def save(name, value, **options):
+    torch.save(value, HERE / name, **options)
+
+
+safetensors.torch.save_file(state, HERE / "expected.safetensors")
+save("plain.pth", state)
+save("parameters.pth", dict(model.named_parameters()))
+
+# As a GPU writes it: its tensors say where they were.
+location_tag = torch.serialization.location_tag
+torch.serialization.location_tag = lambda storage: "cuda:0"
+save("cuda_half.pth", {name: tensor.half() for name, tensor in state.items()})
+torch.serialization.location_tag = location_tag
+
+# A checkpoint of a training script: more than weights, names in a wrapper, one storage for all of them, some of
+# its tensors transposed in memory, and a counter beside.
+total = sum(tensor.numel() for tensor in state.values())
+shared, at, views = torch.zeros(total + 5), 5, {}
+for name, tensor in state.items():
+    view = shared[at : at + tensor.numel()]
+    view = view.view(tensor.T.shape).T if tensor.dim() == 2 else view.view(tensor.shape)
+    view.copy_(tensor)
+    views["module." + name], at = view, at + tensor.numel()
+save("checkpoint.pth", {"epoch": 3, "lr": 0.1, "best": None, "done": False, "state_dict": views})
+save("bfloat.pth", {"model": {name: tensor.bfloat16() for name, tensor in state.items()}})
+
+
+class Evil:
+    """Runs a command in whoever unpickles it without care."""
+
+    def __reduce__(self):
+        return os.system, ("touch /tmp/waggle-was-here",)
+
+
+save("evil.pth", {"features.0.weight": state["features.0.weight"], "features.0.bias": Evil()})
+save("module.pth", torch.nn.Sequential(torch.nn.Linear(1, 1)))
+save("double.pth", {name: tensor.double() for name, tensor in state.items()})
+save("legacy.pth", {"features.0.bias": state["features.0.bias"]}, _use_new_zipfile_serialization=False)
+torch.jit.save(torch.jit.trace(torch.nn.Linear(1, 1), torch.zeros(1)), HERE / "script.pt")
