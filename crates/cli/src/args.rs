@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand};
+use vgg::VggConfig;
 
 use crate::device::DeviceChoice;
 use crate::values::{ByteSize, InputSize, LayerRates, Momentum, Rate, StageChoice, WeightsSource};
@@ -80,7 +81,7 @@ pub struct TrainArgs {
     pub weights: Option<WeightsSource>,
 
     /// Network, when the weights file does not say [default: vgg16]
-    #[arg(long, value_name = "NAME", value_parser = ["vgg11", "vgg13", "vgg16", "vgg19"])]
+    #[arg(long, value_name = "NAME", value_parser = VggConfig::NAMES)]
     pub arch: Option<String>,
 
     /// Side of the square that the network sees, in pixels [default: what the weights were made for; 224]
@@ -301,7 +302,7 @@ pub struct ShowArgs {
 #[derive(Debug, Args)]
 pub struct SummaryArgs {
     /// Network
-    #[arg(long, value_name = "NAME", default_value = "vgg16", value_parser = ["vgg11", "vgg13", "vgg16", "vgg19"])]
+    #[arg(long, value_name = "NAME", default_value = "vgg16", value_parser = VggConfig::NAMES)]
     pub arch: String,
 
     /// Classes that it tells apart

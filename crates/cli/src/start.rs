@@ -172,6 +172,14 @@ impl Start {
         } else {
             (named(args)?, Normalize::IMAGENET)
         };
+        if config.batch_norm {
+            bail!(
+                "{0} does not train from random weights here: its batch norms keep the statistics that they start \
+                 with. Leave --weights out to start from pretrained ones, or use --arch {1}",
+                config.architecture,
+                config.architecture.trim_end_matches("_bn")
+            );
+        }
         let config = fitted(config, args, classes);
         let tensors = vgg::init::from_scratch(&config, args.seed, device)?;
         let report = Report {

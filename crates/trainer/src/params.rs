@@ -29,6 +29,8 @@ pub struct Params {
 pub(crate) struct Entry {
     value: Value,
     trainable: bool,
+    /// Never trains; see [`Params::with_state`].
+    state: bool,
 }
 
 /// A tensor becomes a variable, which copies it, only when it first trains: what stays frozen is held once.
@@ -44,6 +46,7 @@ impl Entry {
         Self {
             value: Value::Variable(var),
             trainable: true,
+            state: false,
         }
     }
 
@@ -121,6 +124,7 @@ impl Params {
                 Entry {
                     value: Value::Constant(tensor),
                     trainable: false,
+                    state: false,
                 },
             );
         }
@@ -129,6 +133,15 @@ impl Params {
             device: device.clone(),
             fresh_seed: None,
         })
+    }
+
+    /// Marks what belongs to the model but is no parameter, such as the running statistics of a batch norm: it is
+    /// handed out, saved and restored with the rest, and no pattern makes it trainable.
+    pub fn with_state(self, is_state: impl Fn(&str) -> bool) -> Self {
+        for (name, entry) in self.lock().iter_mut() {
+            entry.state = is_state(name);
+        }
+        self
     }
 
     /// From now on, creates what a model asks for and what is missing, trainable, from (`seed`, name).
@@ -177,9 +190,8 @@ impl Params {
             }
         }
         for (name, entry) in entries.iter_mut() {
-            let trains = patterns
-                .iter()
-                .any(|pattern| pattern::covers(pattern.as_ref(), name));
+            let mut patterns = patterns.iter().map(AsRef::as_ref);
+            let trains = !entry.state && patterns.any(|pattern| pattern::covers(pattern, name));
             entry
                 .set_trainable(trains)
                 .doing(format!("making `{name}` trainable"))?;

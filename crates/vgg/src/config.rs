@@ -2,8 +2,8 @@
 //!
 //! K. Simonyan and A. Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition" (2014);
 //! the columns A, B, D and E of its table 1 are VGG-11, 13, 16 and 19. Numbering as in torchvision
-//! (torchvision/models/vgg.py): each convolution takes two places in `features` (itself and its ReLU), each pool
-//! one.
+//! (torchvision/models/vgg.py): each convolution takes two places in `features` (itself and its ReLU), three with
+//! batch norm (which stands between them), each pool one.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +13,7 @@ use crate::error::Error;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Unit {
-    /// A 3x3 convolution to this many channels, with bias, padding 1 and ReLU.
+    /// A 3x3 convolution to this many channels, with bias, padding 1, batch norm where the network has it, and ReLU.
     Conv(usize),
     /// A 2x2 max pool with stride 2.
     Pool,
@@ -26,6 +26,9 @@ pub struct VggConfig {
     pub architecture: String,
     /// The convolution part, from the input on. The input has three channels.
     pub features: Vec<Unit>,
+    /// Whether a batch norm follows each convolution.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub batch_norm: bool,
     /// The adaptive average pool's output has this height and width: 7 in the paper's networks.
     pub avgpool: usize,
     /// Width of the two hidden layers of the classifier: 4096 in the paper's networks.
@@ -44,21 +47,31 @@ const TABLE: [(&str, [usize; 5]); 4] = [
     ("vgg19", [2, 2, 4, 4, 4]),
 ];
 
+/// What the name of a network with batch norm ends with, as in torchvision.
+const BATCH_NORM: &str = "_bn";
+
 const WIDTHS: [usize; 5] = [64, 128, 256, 512, 512];
 
 impl VggConfig {
     /// The names that [`VggConfig::named`] knows.
-    pub const NAMES: [&str; 4] = [TABLE[0].0, TABLE[1].0, TABLE[2].0, TABLE[3].0];
+    pub const NAMES: [&str; 8] = [
+        "vgg11", "vgg11_bn", "vgg13", "vgg13_bn", "vgg16", "vgg16_bn", "vgg19", "vgg19_bn",
+    ];
 
     /// A network of the paper by its name, in any case.
     ///
     /// Errors: [`Error::UnknownArchitecture`].
     pub fn named(name: &str, classes: usize) -> Result<Self, Error> {
         let wanted = name.to_ascii_lowercase();
-        let Some((architecture, blocks)) = TABLE.iter().find(|(name, _)| *name == wanted) else {
+        let plain = wanted.strip_suffix(BATCH_NORM);
+        let column = plain.unwrap_or(&wanted);
+        let Some((_, blocks)) = TABLE.iter().find(|(name, _)| *name == column) else {
             return Err(Error::UnknownArchitecture { name: name.into() });
         };
-        Ok(Self::of_blocks(architecture, blocks, WIDTHS, classes))
+        Ok(Self {
+            batch_norm: plain.is_some(),
+            ..Self::of_blocks(&wanted, blocks, WIDTHS, classes)
+        })
     }
 
     /// VGG-11 for 224-pixel pictures.
@@ -107,6 +120,7 @@ impl VggConfig {
         Self {
             architecture: name.into(),
             features,
+            batch_norm: false,
             avgpool: 7,
             hidden: 4096,
             classes,
@@ -127,11 +141,12 @@ impl VggConfig {
                 Unit::Conv(width) => {
                     found.push(Convolution {
                         index,
+                        norm: self.batch_norm.then_some(index + 1),
                         input: channels,
                         output: width,
                         pool: self.features.get(place + 1) == Some(&Unit::Pool),
                     });
-                    (index, channels) = (index + 2, width);
+                    (index, channels) = (index + self.places(), width);
                 }
                 Unit::Pool => {
                     let follows = place > 0 && self.features[place - 1] != Unit::Pool;
@@ -151,6 +166,11 @@ impl VggConfig {
         Ok(found)
     }
 
+    /// Places that a convolution takes in `features`, with what follows it up to the next or a pool.
+    pub(crate) fn places(&self) -> usize {
+        if self.batch_norm { 3 } else { 2 }
+    }
+
     fn wrong(&self, what: &'static str) -> Error {
         Error::Config {
             architecture: self.architecture.clone(),
@@ -164,23 +184,30 @@ impl VggConfig {
         1 << pools.count()
     }
 
-    /// Names and shapes of all parameters, in the order of torchvision's `state_dict`.
+    /// Names and shapes of all parameters, in the order of torchvision's `state_dict`; with batch norm its running
+    /// statistics too ([`is_statistic`]), but not its count of batches, which nothing depends on.
     ///
     /// Errors: those of [`VggConfig::convolutions`].
     pub fn parameters(&self) -> Result<Vec<(String, Vec<usize>)>, Error> {
         let convolutions = self.convolutions()?;
         let mut shapes = Vec::new();
-        let mut layer = |name: String, weight: Vec<usize>| {
-            let width = weight[0];
-            shapes.push((format!("{name}.weight"), weight));
-            shapes.push((format!("{name}.bias"), vec![width]));
+        let mut add = |layer: String, tensor: &str, shape: &[usize]| {
+            shapes.push((format!("{layer}.{tensor}"), shape.to_vec()));
         };
         for conv in &convolutions {
-            let weight = vec![conv.output, conv.input, 3, 3];
-            layer(format!("features.{}", conv.index), weight);
+            let layer = || format!("features.{}", conv.index);
+            add(layer(), "weight", &[conv.output, conv.input, 3, 3]);
+            add(layer(), "bias", &[conv.output]);
+            if let Some(norm) = conv.norm {
+                for tensor in NORM {
+                    add(format!("features.{norm}"), tensor, &[conv.output]);
+                }
+            }
         }
         for (index, input, output) in self.linears(&convolutions) {
-            layer(format!("classifier.{index}"), vec![output, input]);
+            let layer = || format!("classifier.{index}");
+            add(layer(), "weight", &[output, input]);
+            add(layer(), "bias", &[output]);
         }
         Ok(shapes)
     }
@@ -197,11 +224,26 @@ impl VggConfig {
     }
 }
 
+/// Networks without batch norm are described as before there were any with it.
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+/// The tensors of a batch norm; the last two are its running statistics.
+const NORM: [&str; 4] = ["weight", "bias", "running_mean", "running_var"];
+
+/// Whether a tensor of this name is a running statistic of a batch norm: state that no gradient reaches.
+pub fn is_statistic(name: &str) -> bool {
+    NORM[2..].iter().any(|end| name.ends_with(end))
+}
+
 /// One convolution of a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Convolution {
     /// Its index in torchvision's `features`.
     pub index: usize,
+    /// The index of its batch norm, if it has one.
+    pub norm: Option<usize>,
     /// Channels in.
     pub input: usize,
     /// Channels out.
@@ -236,6 +278,32 @@ mod tests {
             .expect("a network of the table");
         let indices: Vec<_> = convolutions.iter().map(|conv| conv.index).collect();
         assert_eq!(indices, [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28]);
+    }
+
+    #[test]
+    fn batch_norm_stands_between_a_convolution_and_its_relu() {
+        let config = VggConfig::named("VGG16_BN", 1000).expect("a network of the table");
+        assert_eq!(config.architecture, "vgg16_bn");
+        let convolutions = config.convolutions().expect("a network of the table");
+        let indices: Vec<_> = convolutions.iter().map(|conv| conv.index).collect();
+        assert_eq!(indices, [0, 3, 7, 10, 14, 17, 20, 24, 27, 30, 34, 37, 40]);
+        assert_eq!(convolutions[12].norm, Some(41));
+        let parameters = config.parameters().expect("a network of the table");
+        let trained = parameters.iter().filter(|(name, _)| !is_statistic(name));
+        let count: usize = trained
+            .map(|(_, shape)| shape.iter().product::<usize>())
+            .sum();
+        assert_eq!(count, 138_365_992);
+    }
+
+    #[test]
+    fn every_name_is_a_network_of_that_name() {
+        for name in VggConfig::NAMES {
+            assert_eq!(VggConfig::named(name, 2).expect(name).architecture, name);
+        }
+        for name in ["vgg", "vgg12", "vgg16_bn_bn", "_bn"] {
+            assert!(VggConfig::named(name, 2).is_err(), "{name}");
+        }
     }
 
     #[test]

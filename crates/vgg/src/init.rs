@@ -33,7 +33,8 @@ pub fn linear_default(
 }
 
 /// A whole network from scratch, as torchvision's `VGG(init_weights=True)`: convolutions N(0, 2/(9·out))
-/// (kaiming_normal with fan_out), linear weights N(0, 0.01²), biases 0.
+/// (kaiming_normal with fan_out), linear weights N(0, 0.01²), biases 0; batch norms scale by 1, with mean 0 and
+/// variance 1.
 ///
 /// Errors: those of [`VggConfig::convolutions`], candle's.
 pub fn from_scratch(
@@ -49,7 +50,10 @@ pub fn from_scratch(
             2 => 0.01,
             _ => 0.0,
         };
+        let is_one =
+            name.ends_with(".running_var") || shape.len() == 1 && name.ends_with(".weight");
         let values = match deviation {
+            _ if is_one => vec![1f32; count],
             0.0 => vec![0f32; count],
             deviation => normal(&name, count, deviation, seed),
         };

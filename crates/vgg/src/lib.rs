@@ -47,6 +47,7 @@ pub mod kernels;
 pub mod metadata;
 mod model;
 pub mod names;
+mod norm;
 mod pth;
 mod random;
 mod recognise;

@@ -4,9 +4,10 @@
 //! (B, 3, H, W) ─ features ─▶ (B, C, H/32, W/32) ─ avgpool ─▶ (B, C, 7, 7) ─ flatten ─▶ (B, C·49) ─ classifier ─▶ (B, classes)
 //! ```
 //!
-//! As torchvision/models/vgg.py without batch norm. The layers with parameters are counted 0..n from the input
+//! As torchvision/models/vgg.py; batch norm keeps its statistics (see `norm.rs`). The layers with parameters are counted 0..n from the input
 //! on; each carries the parameter-free ones that follow it (ReLU, pools, flatten, dropout), so that running
-//! `0..k` and then `k..n` is running the network.
+//! `0..k` and then `k..n` is running the network. A convolution runs together with its batch norm, with the part
+//! that the batch norm is in.
 
 use std::ops::Range;
 
@@ -17,6 +18,7 @@ use crate::config::VggConfig;
 use crate::dropout::dropout_half;
 use crate::error::Error;
 use crate::kernels::{Aside, ConvLayer, adaptive_avg_pool2d, conv_stack, linear_with_aside, relu};
+use crate::norm::BatchNorm;
 
 /// Whether the network trains, and if so, what its dropout draws from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,9 +39,51 @@ pub enum Mode {
 pub struct Vgg {
     config: VggConfig,
     names: Vec<String>,
-    convolutions: Vec<ConvLayer>,
+    convolutions: Vec<Block>,
     linears: Vec<Linear>,
     aside: Option<Aside>,
+}
+
+/// A convolution with what follows it.
+#[derive(Clone, Debug)]
+struct Block {
+    weight: Tensor,
+    bias: Tensor,
+    norm: Option<BatchNorm>,
+    pool: bool,
+    /// The two in one, where neither trains.
+    fixed: Option<ConvLayer>,
+}
+
+impl Block {
+    fn new(weight: Tensor, bias: Tensor, norm: Option<BatchNorm>, pool: bool) -> Result<Self> {
+        let tracked =
+            weight.track_op() || bias.track_op() || norm.as_ref().is_some_and(BatchNorm::tracked);
+        let mut block = Self {
+            weight,
+            bias,
+            norm,
+            pool,
+            fixed: None,
+        };
+        if !tracked || block.norm.is_none() {
+            block.fixed = Some(block.layer()?);
+        }
+        Ok(block)
+    }
+
+    /// The convolution to run. With a batch norm that trains, or before one, it is made anew from what the weights
+    /// are now: an optimizer changes them in place.
+    fn layer(&self) -> Result<ConvLayer> {
+        match (&self.fixed, &self.norm) {
+            (Some(layer), _) => Ok(layer.clone()),
+            (None, None) => ConvLayer::new(self.weight.clone(), self.bias.clone(), self.pool),
+            (None, Some(norm)) => {
+                let (weight, bias) = norm.fold(&self.weight, &self.bias)?;
+                ConvLayer::new(weight, bias, self.pool)
+            }
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -60,15 +104,24 @@ impl Vgg {
         let mut convolutions = Vec::new();
         for conv in &table {
             let name = format!("features.{}", conv.index);
-            let vb = vb.pp(&name);
+            let (whole, vb) = (&vb, vb.pp(&name));
             let init = Init::Randn {
                 mean: 0.0,
                 stdev: (2.0 / (9 * conv.output) as f64).sqrt(),
             };
             let weight = vb.get_with_hints((conv.output, conv.input, 3, 3), "weight", init)?;
             let bias = vb.get_with_hints(conv.output, "bias", Init::Const(0.0))?;
-            convolutions.push(ConvLayer::new(weight, bias, conv.pool)?);
             names.push(name);
+            let norm = match conv.norm {
+                Some(index) => {
+                    let name = format!("features.{index}");
+                    let norm = BatchNorm::new(conv.output, &whole.pp(&name))?;
+                    names.push(name);
+                    Some(norm)
+                }
+                None => None,
+            };
+            convolutions.push(Block::new(weight, bias, norm, conv.pool)?);
         }
         let mut linears = Vec::new();
         for (index, input, output) in config.linears(&table) {
@@ -95,8 +148,12 @@ impl Vgg {
     /// copy each of them, half a gigabyte for VGG-16. Whoever trains it takes them from [`Vgg::take_gradient`].
     pub fn with_gradients_aside(mut self) -> Self {
         let aside = Aside::default();
-        let convolutions = self.convolutions.into_iter();
-        self.convolutions = convolutions.map(|layer| layer.with_aside(&aside)).collect();
+        for block in &mut self.convolutions {
+            // Through a batch norm, the gradients of the folded weights go on to those of the parameters.
+            if block.norm.is_none() {
+                block.fixed = block.fixed.take().map(|layer| layer.with_aside(&aside));
+            }
+        }
         self.aside = Some(aside);
         self
     }
@@ -128,7 +185,13 @@ impl Vgg {
     /// Errors: as [`Vgg::forward`].
     pub fn features(&self, x: &Tensor) -> Result<Tensor> {
         self.check_pictures(x)?;
-        conv_stack(x, &self.convolutions)
+        self.run_blocks(x, 0..self.convolutions.len())
+    }
+
+    fn run_blocks(&self, x: &Tensor, blocks: Range<usize>) -> Result<Tensor> {
+        let blocks = self.convolutions[blocks].iter();
+        let layers = blocks.map(Block::layer).collect::<Result<Vec<_>>>()?;
+        conv_stack(x, &layers)
     }
 
     /// Runs `layers`, counted as in [`Vgg::layer_names`], with what follows each up to the next. `x` is the
@@ -136,7 +199,10 @@ impl Vgg {
     ///
     /// Errors: as [`Vgg::forward`]; a range beyond the network.
     pub fn forward_layers(&self, x: &Tensor, layers: Range<usize>, mode: Mode) -> Result<Tensor> {
-        let (convolutions, all) = (self.convolutions.len(), self.names.len());
+        // With batch norm a block is two layers, and runs where its second one is.
+        let per_block = if self.config.batch_norm { 2 } else { 1 };
+        let convolutions = self.convolutions.len() * per_block;
+        let all = self.names.len();
         if layers.start > layers.end || layers.end > all {
             bail!("layers {layers:?} of a network with {all}");
         }
@@ -146,7 +212,7 @@ impl Vgg {
         let mut x = x.clone();
         if layers.start < convolutions && !layers.is_empty() {
             let end = layers.end.min(convolutions);
-            x = conv_stack(&x, &self.convolutions[layers.start..end])?;
+            x = self.run_blocks(&x, layers.start / per_block..end / per_block)?;
             if end == convolutions {
                 x = adaptive_avg_pool2d(&x, (self.config.avgpool, self.config.avgpool))?;
                 x = x.flatten_from(1)?;

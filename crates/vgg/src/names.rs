@@ -30,6 +30,11 @@ pub fn torchvision(name: &str) -> String {
     translate(name, |(torchvision, timm)| (timm, torchvision))
 }
 
+/// Whether it is how many batches a batch norm has seen, which PyTorch keeps beside the weights.
+pub(crate) fn is_count(name: &str) -> bool {
+    name.ends_with(".num_batches_tracked")
+}
+
 /// timm's name of a tensor that may have torchvision's.
 pub fn timm(name: &str) -> String {
     translate(name, |pair| pair)

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use crate::config::VggConfig;
 use crate::names;
 
-/// The name of the network of the table whose convolutions these are; with batch norm `vgg16_bn` and so on,
-/// which are recognised but not built yet. `None` if it is none of them.
+/// The name of the network of the table whose convolutions these are, with `_bn` where batch norm is among them.
+/// `None` if it is none of them.
 pub(crate) fn architecture<'a>(
     shapes: impl Iterator<Item = (&'a str, &'a [usize])>,
 ) -> Option<String> {
@@ -26,12 +26,10 @@ pub(crate) fn architecture<'a>(
     }
     let found: Vec<_> = convolutions.into_values().collect();
     VggConfig::NAMES.into_iter().find_map(|name| {
-        let table = VggConfig::named(name, 1000).ok()?.convolutions().ok()?;
-        let fits = table
-            .iter()
-            .map(|conv| (conv.input, conv.output))
-            .eq(found.iter().copied());
-        let suffix = if normalised { "_bn" } else { "" };
-        fits.then(|| format!("{name}{suffix}"))
+        let config = VggConfig::named(name, 1000).ok()?;
+        let table = config.convolutions().ok()?;
+        let widths = table.iter().map(|conv| (conv.input, conv.output));
+        let fits = widths.eq(found.iter().copied()) && config.batch_norm == normalised;
+        fits.then(|| name.to_string())
     })
 }

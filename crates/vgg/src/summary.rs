@@ -45,14 +45,19 @@ impl Summary {
                         format!("Conv2d({channels}, {width}, kernel_size=3, stride=1, padding=1)");
                     let parameters = width * channels * 9 + width;
                     add("features", index, layer, &[width, side, side], parameters);
-                    add(
-                        "features",
-                        index + 1,
-                        "ReLU()".into(),
-                        &[width, side, side],
-                        0,
-                    );
-                    (index, channels) = (index + 2, width);
+                    let relu = index + config.places() - 1;
+                    if config.batch_norm {
+                        let layer = format!("BatchNorm2d({width})");
+                        add(
+                            "features",
+                            index + 1,
+                            layer,
+                            &[width, side, side],
+                            2 * width,
+                        );
+                    }
+                    add("features", relu, "ReLU()".into(), &[width, side, side], 0);
+                    (index, channels) = (relu + 1, width);
                 }
                 Unit::Pool => {
                     side /= 2;
@@ -154,5 +159,13 @@ mod tests {
         assert!(text.contains("512 x 14 x 14"));
         assert!(text.contains("102,764,544"));
         assert!(text.ends_with("138,357,544 parameters"));
+    }
+
+    #[test]
+    fn batch_norms_are_counted_without_their_statistics() {
+        let config = VggConfig::named("vgg11_bn", 1000).expect("a network of the table");
+        let summary = Summary::new(&config).expect("a network of the table");
+        assert_eq!(summary.parameters(), 132_868_840);
+        assert!(summary.to_string().contains("(26): BatchNorm2d(512)"));
     }
 }

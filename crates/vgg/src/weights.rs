@@ -35,9 +35,7 @@ impl Report {
     pub fn fresh_layers(&self) -> Vec<String> {
         let mut layers = Vec::new();
         for name in &self.fresh {
-            let layer = name
-                .rsplit_once('.')
-                .map_or(name.as_str(), |(layer, _)| layer);
+            let layer = layer_of(name);
             if !layers.iter().any(|known| known == layer) {
                 layers.push(layer.to_string());
             }
@@ -108,7 +106,7 @@ pub fn load_pretrained(
     let mut tensors = BTreeMap::new();
     let usable = usable_layers(&parameters, &found, head, &mut report);
     for (name, shape) in &parameters {
-        let layer = name.rsplit_once('.').map_or("", |(layer, _)| layer);
+        let layer = layer_of(name);
         let tensor = if usable.contains(&layer) {
             report.loaded.push(name.clone());
             file.read(&found[name.as_str()].0, shape, device)?
@@ -122,7 +120,7 @@ pub fn load_pretrained(
     Ok(Loaded { tensors, report })
 }
 
-/// The layers whose weight and bias both come from the file; the report is told of the rest.
+/// The layers whose tensors all come from the file; the report is told of the rest.
 fn usable_layers<'a>(
     parameters: &'a [(String, Vec<usize>)],
     found: &Found<'_>,
@@ -130,10 +128,10 @@ fn usable_layers<'a>(
     report: &mut Report,
 ) -> Vec<&'a str> {
     let mut usable = Vec::new();
-    for pair in parameters.chunks(2) {
-        let layer = pair[0].0.trim_end_matches(".weight");
+    for tensors in parameters.chunk_by(|(a, _), (b, _)| layer_of(a) == layer_of(b)) {
+        let layer = layer_of(&tensors[0].0);
         let mut fits = true;
-        for (name, shape) in pair {
+        for (name, shape) in tensors {
             match found.get(name.as_str()) {
                 None => fits = false,
                 Some((_, theirs)) if theirs != shape => {
@@ -155,6 +153,11 @@ fn usable_layers<'a>(
     usable
 }
 
+/// `features.0` of `features.0.weight`.
+fn layer_of(name: &str) -> &str {
+    name.rsplit_once('.').map_or(name, |(layer, _)| layer)
+}
+
 fn inputs_of(parameters: &[(String, Vec<usize>)], layer: &str) -> usize {
     let weight = format!("{layer}.weight");
     let shape = parameters.iter().find(|(name, _)| *name == weight);
@@ -173,6 +176,9 @@ fn sort_names<'a>(
     let mut unexpected = Vec::new();
     for (name, shape) in file.shapes() {
         let ours = names::torchvision(name);
+        if names::is_count(&ours) {
+            continue;
+        }
         match parameters.iter().find(|(known, _)| *known == ours) {
             Some((known, _)) if !found.contains_key(known.as_str()) => {
                 let shape = names::torchvision_shape(known, shape);

@@ -63,7 +63,8 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
 
     tell(&start, renderer)?;
     let metadata = start.metadata(folder.classes());
-    let params = Params::from_tensors(start.tensors, &opened.device)?;
+    let params =
+        Params::from_tensors(start.tensors, &opened.device)?.with_state(vgg::config::is_statistic);
     for stage in &config.stages {
         // What a stage cannot do is found now, not after the stage before it has run.
         prepare(stage, &params, config.training.momentum)?;
