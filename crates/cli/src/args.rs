@@ -8,7 +8,7 @@ use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 
 use clap::builder::styling::{AnsiColor, Styles};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use vgg::VggConfig;
 
 use crate::device::DeviceChoice;
@@ -49,7 +49,7 @@ pub struct Cli {
     pub command: Command,
 }
 
-/// The five things that the program does.
+/// The things that the program does.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Train a classifier on a folder of pictures, in two stages: the fresh layers, then all of them
@@ -58,6 +58,8 @@ pub enum Command {
     Evaluate(EvaluateArgs),
     /// Say what is on pictures
     Predict(PredictArgs),
+    /// Write a trained model for other programs: safetensors, timm, ONNX
+    Export(ExportArgs),
     /// Draw a training batch as the network sees it, with the class names
     Show(ShowArgs),
     /// Print a network layer by layer, with shapes and parameter counts
@@ -263,6 +265,42 @@ pub struct PredictArgs {
     #[command(flatten)]
     /// Threads, workers, device.
     pub machine: MachineArgs,
+}
+
+/// `waggle export`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  waggle export runs/train --to onnx --softmax     model.onnx beside the model
+  waggle export runs/train --to timm --out ants    timm.create_model(\"local-dir:ants\", pretrained=True)")]
+pub struct ExportArgs {
+    /// A model.safetensors, or the run directory that holds it
+    pub model: PathBuf,
+
+    /// What to write: safetensors (torchvision's names), timm (a folder with its names and config.json) or
+    /// onnx (any number of pictures at once; classes, mean and std in its metadata)
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub to: ExportFormat,
+
+    /// File to write, for timm a folder; an existing one is replaced [default: exported.safetensors, timm
+    /// or model.onnx, beside the model]
+    #[arg(long, short, value_name = "PATH")]
+    pub out: Option<PathBuf>,
+
+    /// End in probabilities instead of logits (onnx)
+    #[arg(long)]
+    pub softmax: bool,
+}
+
+/// A format that models are written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ExportFormat {
+    /// Weights in torchvision's names
+    Safetensors,
+    /// Weights in timm's names, with its configuration
+    Timm,
+    /// The whole network as ONNX
+    Onnx,
 }
 
 /// `waggle show`.

@@ -137,12 +137,20 @@ impl TensorFile {
     }
 }
 
-/// Writes `tensors` (f32) and `strings` to `path`: beside it first, synced, then renamed, so that a reader and a
-/// crash see the old file or the new one. The same input gives the same bytes.
+/// Writes `tensors` (f32) and `strings` to `path`, [`atomically`]. The same input gives the same bytes.
 pub(crate) fn write(
     path: &Path,
     tensors: &BTreeMap<String, Tensor>,
     strings: &BTreeMap<String, String>,
+) -> Result<(), Error> {
+    atomically(path, |out| write_all(out, path, tensors, strings))
+}
+
+/// A file that `fill` writes: beside `path` first, synced, then renamed, so that a reader and a crash see the old
+/// file or the new one.
+pub(crate) fn atomically(
+    path: &Path,
+    fill: impl FnOnce(&mut BufWriter<File>) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let folder = match path.parent() {
         Some(parent) if parent != Path::new("") => parent,
@@ -150,8 +158,16 @@ pub(crate) fn write(
     };
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let beside = folder.join(format!(".{name}.{}", std::process::id()));
-    let written = write_all(&beside, tensors, strings).and_then(|()| {
-        std::fs::rename(&beside, path).map_err(|error| Error::io("write", path, error))?;
+    let io = |error| Error::io("write", path, error);
+    let fill_and_sync = || {
+        let file = File::create(&beside).map_err(io)?;
+        let mut out = BufWriter::with_capacity(1 << 20, file);
+        fill(&mut out)?;
+        let file = out.into_inner().map_err(|error| io(error.into_error()))?;
+        file.sync_all().map_err(io)
+    };
+    let written = fill_and_sync().and_then(|()| {
+        std::fs::rename(&beside, path).map_err(io)?;
         // The rename itself must survive a power cut.
         let synced = File::open(folder).and_then(|folder| folder.sync_all());
         synced.map_err(|error| Error::io("sync", folder, error))
@@ -164,6 +180,7 @@ pub(crate) fn write(
 }
 
 fn write_all(
+    out: &mut impl Write,
     path: &Path,
     tensors: &BTreeMap<String, Tensor>,
     strings: &BTreeMap<String, String>,
@@ -184,8 +201,6 @@ fn write_all(
     // Readers map the data into memory, where it must be aligned.
     header.resize(header.len().next_multiple_of(8), b' ');
 
-    let file = File::create(path).map_err(io)?;
-    let mut out = BufWriter::with_capacity(1 << 20, file);
     out.write_all(&(header.len() as u64).to_le_bytes())
         .map_err(io)?;
     out.write_all(&header).map_err(io)?;
@@ -203,6 +218,5 @@ fn write_all(
         out.write_all(bytemuck::cast_slice(&values[from..to]))
             .map_err(io)?;
     }
-    let file = out.into_inner().map_err(|error| io(error.into_error()))?;
-    file.sync_all().map_err(io)
+    Ok(())
 }

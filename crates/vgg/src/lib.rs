@@ -48,10 +48,12 @@ pub mod metadata;
 mod model;
 pub mod names;
 mod norm;
+pub mod onnx;
 mod pth;
 mod random;
 mod recognise;
 mod summary;
+pub mod timm;
 mod weights;
 
 pub use config::VggConfig;

@@ -188,6 +188,25 @@ impl Vgg {
         self.run_blocks(x, 0..self.convolutions.len())
     }
 
+    /// Weight and bias of each convolution, its batch norm folded in.
+    pub(crate) fn folded_convolutions(&self) -> Result<Vec<[Tensor; 2]>> {
+        let folded = |block: &Block| {
+            let (weight, bias) = match &block.norm {
+                Some(norm) => norm.fold(&block.weight, &block.bias)?,
+                None => (block.weight.clone(), block.bias.clone()),
+            };
+            Ok([weight, bias])
+        };
+        self.convolutions.iter().map(folded).collect()
+    }
+
+    /// Name, weight and bias of each linear layer.
+    pub(crate) fn linear_layers(&self) -> Vec<(&str, [Tensor; 2])> {
+        let names = &self.names[self.names.len() - self.linears.len()..];
+        let weights = self.linears.iter().map(|layer| [layer.weight.clone(), layer.bias.clone()]);
+        names.iter().map(String::as_str).zip(weights).collect()
+    }
+
     fn run_blocks(&self, x: &Tensor, blocks: Range<usize>) -> Result<Tensor> {
         let blocks = self.convolutions[blocks].iter();
         let layers = blocks.map(Block::layer).collect::<Result<Vec<_>>>()?;
