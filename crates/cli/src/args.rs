@@ -4,15 +4,19 @@
 //! [`crate::config`] before any work starts. A value that parses here is valid by itself: there is no
 //! batch of no pictures and no learning rate that is not a number past this file.
 
+mod export;
+
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 
 use clap::builder::styling::{AnsiColor, Styles};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use vgg::VggConfig;
 
 use crate::device::DeviceChoice;
 use crate::values::{ByteSize, InputSize, LayerRates, Momentum, Rate, StageChoice, WeightsSource};
+
+pub use export::{ExportArgs, ExportFormat};
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -265,42 +269,6 @@ pub struct PredictArgs {
     #[command(flatten)]
     /// Threads, workers, device.
     pub machine: MachineArgs,
-}
-
-/// `waggle export`.
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  waggle export runs/train --to onnx --softmax     model.onnx beside the model
-  waggle export runs/train --to timm --out ants    timm.create_model(\"local-dir:ants\", pretrained=True)")]
-pub struct ExportArgs {
-    /// A model.safetensors, or the run directory that holds it
-    pub model: PathBuf,
-
-    /// What to write: safetensors (torchvision's names), timm (a folder with its names and config.json) or
-    /// onnx (any number of pictures at once; classes, mean and std in its metadata)
-    #[arg(long, value_enum, value_name = "FORMAT")]
-    pub to: ExportFormat,
-
-    /// File to write, for timm a folder; an existing one is replaced [default: exported.safetensors, timm
-    /// or model.onnx, beside the model]
-    #[arg(long, short, value_name = "PATH")]
-    pub out: Option<PathBuf>,
-
-    /// End in probabilities instead of logits (onnx)
-    #[arg(long)]
-    pub softmax: bool,
-}
-
-/// A format that models are written in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ExportFormat {
-    /// Weights in torchvision's names
-    Safetensors,
-    /// Weights in timm's names, with its configuration
-    Timm,
-    /// The whole network as ONNX
-    Onnx,
 }
 
 /// `waggle show`.

@@ -203,7 +203,10 @@ impl Vgg {
     /// Name, weight and bias of each linear layer.
     pub(crate) fn linear_layers(&self) -> Vec<(&str, [Tensor; 2])> {
         let names = &self.names[self.names.len() - self.linears.len()..];
-        let weights = self.linears.iter().map(|layer| [layer.weight.clone(), layer.bias.clone()]);
+        let weights = self
+            .linears
+            .iter()
+            .map(|layer| [layer.weight.clone(), layer.bias.clone()]);
         names.iter().map(String::as_str).zip(weights).collect()
     }
 

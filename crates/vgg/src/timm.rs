@@ -39,7 +39,11 @@ pub fn save(
     let known = VggConfig::named(&config.architecture, config.classes);
     let known = known.is_ok_and(|known| {
         let size = config.input_size;
-        *config == VggConfig { input_size: size, ..known }
+        *config
+            == VggConfig {
+                input_size: size,
+                ..known
+            }
     });
     if !known {
         return Err(wrong(format!(

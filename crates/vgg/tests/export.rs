@@ -25,7 +25,9 @@ fn with_batch_norm() -> VggConfig {
 fn metadata(config: &VggConfig) -> Metadata {
     Metadata {
         config: config.clone(),
-        classes: ["ant", "bee", "größer \"als\" eine Wespe"].map(String::from).into(),
+        classes: ["ant", "bee", "größer \"als\" eine Wespe"]
+            .map(String::from)
+            .into(),
         mean: [0.485, 0.456, 0.406],
         std: [0.229, 0.224, 0.225],
     }
@@ -76,10 +78,15 @@ fn values(tensor: &Tensor) -> Vec<f32> {
 
 fn close(found: &[f32], expected: &[f32], what: &str) {
     assert_eq!(found.len(), expected.len(), "{what}");
-    let largest = expected.iter().fold(0f32, |largest, value| largest.max(value.abs()));
+    let largest = expected
+        .iter()
+        .fold(0f32, |largest, value| largest.max(value.abs()));
     assert!(largest > 1e-3, "{what}: the comparison says nothing");
     for (found, expected) in found.iter().zip(expected) {
-        assert!((found - expected).abs() <= 1e-4 * largest, "{what}: {found} {expected}");
+        assert!(
+            (found - expected).abs() <= 1e-4 * largest,
+            "{what}: {found} {expected}"
+        );
     }
 }
 
@@ -98,7 +105,9 @@ fn another_runtime_computes_the_same_from_onnx() {
         let model = rten::Model::load_file(&path).expect("a model that others read");
         for count in [1, 3] {
             let (x, pictures) = pictures(count, side);
-            let ours = network(&config, &tensors).forward(&pictures, Mode::Eval).expect("logits");
+            let ours = network(&config, &tensors)
+                .forward(&pictures, Mode::Eval)
+                .expect("logits");
             close(&run(&model, &x, count, side), &values(&ours), what);
         }
     }
@@ -116,15 +125,21 @@ fn softmax_and_metadata_go_with_it_and_the_bytes_are_the_same_each_time() {
     assert!(save() == save());
     let model = rten::Model::load_file(&path).expect("a model that others read");
     let (x, pictures) = pictures(2, 64);
-    let logits = network(&config, &tensors).forward(&pictures, Mode::Eval).expect("logits");
+    let logits = network(&config, &tensors)
+        .forward(&pictures, Mode::Eval)
+        .expect("logits");
     let expected = candle_nn::ops::softmax(&logits, D::Minus1).expect("probabilities");
     close(&run(&model, &x, 2, 64), &values(&expected), "probabilities");
     let about = model.metadata();
-    let classes: Vec<String> = serde_json::from_str(about.get("classes").expect("classes")).expect("JSON");
+    let classes: Vec<String> =
+        serde_json::from_str(about.get("classes").expect("classes")).expect("JSON");
     assert_eq!(classes, metadata(&config).classes);
     let mean: Vec<f32> = serde_json::from_str(about.get("mean").expect("a mean")).expect("JSON");
     assert_eq!(mean, [0.485, 0.456, 0.406]);
-    assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 1);
+    assert_eq!(
+        std::fs::read_dir(folder.path()).expect("a folder").count(),
+        1
+    );
 }
 
 #[test]
@@ -150,8 +165,12 @@ fn timms_names_and_shapes_are_read_back() {
 fn a_network_that_timm_has_not_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let (out, config) = (folder.path().join("timm"), plain(2, 64));
-    let error = timm::save(&out, &tensors(&config), &metadata(&config)).expect_err("no such network");
+    let error =
+        timm::save(&out, &tensors(&config), &metadata(&config)).expect_err("no such network");
     assert!(matches!(error, Error::Metadata { .. }));
-    assert!(error.to_string().contains("timm has no slim_vgg16"), "{error}");
+    assert!(
+        error.to_string().contains("timm has no slim_vgg16"),
+        "{error}"
+    );
     assert!(!Path::new(&out).exists());
 }

@@ -21,8 +21,14 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<ExitCode> {
         None => beside(&model, args.to),
     };
     // Compared as files, so that `./model` and `model` are the same.
-    if out.canonicalize().is_ok_and(|out| model.canonicalize().is_ok_and(|model| model == out)) {
-        bail!("{} is the model itself; choose another --out", out.display());
+    if out
+        .canonicalize()
+        .is_ok_and(|out| model.canonicalize().is_ok_and(|model| model == out))
+    {
+        bail!(
+            "{} is the model itself; choose another --out",
+            out.display()
+        );
     }
     let vgg::Model { metadata, tensors } =
         vgg::load_model(&model, &Device::Cpu).context("the model cannot be used")?;
@@ -30,7 +36,11 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<ExitCode> {
         ExportFormat::Safetensors => vgg::save(&out, &tensors, &metadata)?,
         ExportFormat::Timm => vgg::timm::save(&out, &tensors, &metadata)?,
         ExportFormat::Onnx => {
-            let output = if args.softmax { Output::Probabilities } else { Output::Logits };
+            let output = if args.softmax {
+                Output::Probabilities
+            } else {
+                Output::Logits
+            };
             vgg::onnx::save(&out, &tensors, &metadata, output)?;
         }
     }

@@ -79,7 +79,9 @@ pub fn save(
         )));
     }
     file::atomically(path, |out| {
-        model.write(out).map_err(|error| Error::io("write", path, error))
+        model
+            .write(out)
+            .map_err(|error| Error::io("write", path, error))
     })
 }
 
@@ -108,20 +110,34 @@ fn graph(
     output: Output,
 ) -> Result<Message, Error> {
     let on_cpu = |(name, tensor): (&String, &Tensor)| {
-        let tensor = tensor.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.detach();
+        let tensor = tensor
+            .to_device(&Device::Cpu)?
+            .to_dtype(DType::F32)?
+            .detach();
         Ok((name.clone(), tensor))
     };
     let tensors = tensors.iter().map(on_cpu).collect::<Result<_, Error>>()?;
-    let network = Vgg::new(config, VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu))?;
+    let network = Vgg::new(
+        config,
+        VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu),
+    )?;
     let mut graph = Graph {
         message: Message::default(),
         last: INPUT.into(),
     };
     let mut side = config.input_size;
-    for (conv, weights) in config.convolutions()?.iter().zip(network.folded_convolutions()?) {
+    for (conv, weights) in config
+        .convolutions()?
+        .iter()
+        .zip(network.folded_convolutions()?)
+    {
         let name = format!("features.{}", conv.index);
         let [weight, bias] = graph.weights(&name, weights)?;
-        let square = [("kernel_shape", &[3, 3][..]), ("pads", &[1; 4][..]), ("strides", &[1; 2][..])];
+        let square = [
+            ("kernel_shape", &[3, 3][..]),
+            ("pads", &[1; 4][..]),
+            ("strides", &[1; 2][..]),
+        ];
         graph.node("Conv", &name, &[&weight, &bias], &square);
         graph.node("Relu", &format!("{name}.relu"), &[], &[]);
         if conv.pool {
@@ -141,7 +157,11 @@ fn graph(
     let linears = network.linear_layers();
     for (place, (name, weights)) in linears.iter().enumerate() {
         let [weight, bias] = graph.weights(name, weights.clone())?;
-        let output_name = if place + 1 == linears.len() { "logits" } else { name };
+        let output_name = if place + 1 == linears.len() {
+            "logits"
+        } else {
+            name
+        };
         graph.node("Gemm", output_name, &[&weight, &bias], &[]);
         if place + 1 < linears.len() {
             graph.node("Relu", &format!("{name}.relu"), &[], &[]);
@@ -155,7 +175,10 @@ fn graph(
         .message
         .text(2, &config.architecture)
         .message(11, value(INPUT, &[None, Some(3), size, size]))
-        .message(12, value(output.name(), &[None, Some(config.classes as u64)])))
+        .message(
+            12,
+            value(output.name(), &[None, Some(config.classes as u64)]),
+        ))
 }
 
 /// The nodes and weights of a chain: each node takes the output of the one before it, and is called as its output.

@@ -74,7 +74,9 @@ impl Message {
                     let (Storage::Cpu(CpuStorage::F32(values)), Some((from, to))) =
                         (&*storage, layout.contiguous_offsets())
                     else {
-                        return Err(io::Error::other("a tensor is not f32 in one piece on the CPU"));
+                        return Err(io::Error::other(
+                            "a tensor is not f32 in one piece on the CPU",
+                        ));
                     };
                     out.write_all(cast_slice(&values[from..to]))?;
                 }
