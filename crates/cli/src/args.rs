@@ -5,6 +5,7 @@
 //! batch of no pictures and no learning rate that is not a number past this file.
 
 mod export;
+mod summary;
 
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ use crate::device::DeviceChoice;
 use crate::values::{ByteSize, InputSize, LayerRates, Momentum, Rate, StageChoice, WeightsSource};
 
 pub use export::{ExportArgs, ExportFormat};
+pub use summary::SummaryArgs;
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -302,26 +304,6 @@ pub struct ShowArgs {
     /// Do not turn photographs upright by their EXIF orientation
     #[arg(long)]
     pub ignore_exif: bool,
-}
-
-/// `waggle summary`.
-#[derive(Debug, Args)]
-pub struct SummaryArgs {
-    /// Network
-    #[arg(long, value_name = "NAME", default_value = "vgg16", value_parser = VggConfig::NAMES)]
-    pub arch: String,
-
-    /// Classes that it tells apart
-    #[arg(long, value_name = "N", default_value = "1000", value_parser = positive)]
-    pub classes: NonZeroUsize,
-
-    /// Side of the square that the network sees, in pixels
-    #[arg(long, value_name = "PIXELS", default_value = "224")]
-    pub input_size: InputSize,
-
-    /// A model.safetensors or run directory to describe instead
-    #[arg(long, value_name = "MODEL", conflicts_with_all = ["arch", "classes", "input_size"])]
-    pub model: Option<PathBuf>,
 }
 
 fn positive(text: &str) -> Result<NonZeroUsize, String> {

@@ -36,6 +36,7 @@ impl Golden {
         let config = VggConfig {
             architecture: "narrow".into(),
             features: features.collect(),
+            batch_norm: false,
             avgpool: 7,
             hidden: json["hidden"].as_u64().expect("hidden") as usize,
             classes: json["classes"].as_u64().expect("classes") as usize,

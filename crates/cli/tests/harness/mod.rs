@@ -86,6 +86,11 @@ impl Place {
 
     /// Weights of a network so small that a run takes a second, for `classes` classes that nobody else has.
     pub fn tiny_weights(&self, name: &str, classes: usize) {
+        self.tiny_weights_of(name, classes, false);
+    }
+
+    /// The same, with batch norm or without.
+    pub fn tiny_weights_of(&self, name: &str, classes: usize, batch_norm: bool) {
         let config = VggConfig {
             architecture: "tiny".to_string(),
             features: vec![
@@ -96,6 +101,7 @@ impl Place {
                 Unit::Conv(16),
                 Unit::Pool,
             ],
+            batch_norm,
             avgpool: 2,
             hidden: 24,
             classes,

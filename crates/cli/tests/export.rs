@@ -1,0 +1,128 @@
+//! `export` on a model that `train` wrote, and training with batch norm.
+
+mod harness;
+
+use candle_core::{Device, Tensor};
+use harness::Place;
+
+fn values(tensor: &Tensor) -> Vec<f32> {
+    tensor.flatten_all().unwrap().to_vec1().unwrap()
+}
+
+/// A place with a run in `runs/train`, from a tiny network with batch norm.
+fn trained() -> Place {
+    let place = Place::with_stripes();
+    place.tiny_weights_of("normed.safetensors", 10, true);
+    let rates = "features=1e-2,classifier=1e-2";
+    let run = "train --data data --weights normed.safetensors --stage finetune --finetune-epochs 3 --batch-size 4";
+    let mut arguments: Vec<&str> = run.split(' ').collect();
+    arguments.extend(["--finetune-lr", rates]);
+    place.succeeds(&arguments);
+    place
+}
+
+#[test]
+fn batch_norm_trains_its_scale_and_keeps_its_statistics() {
+    let place = trained();
+    let model = |name: &str| {
+        vgg::load_model(&place.path(name), &Device::Cpu)
+            .unwrap()
+            .tensors
+    };
+    let (before, after) = (
+        model("normed.safetensors"),
+        model("runs/train/model.safetensors"),
+    );
+    for layer in ["features.1", "features.5", "features.9"] {
+        for name in ["weight", "bias", "running_mean", "running_var"] {
+            let name = format!("{layer}.{name}");
+            let same = values(&before[&name]) == values(&after[&name]);
+            assert_eq!(same, name.contains("running"), "{name}");
+        }
+    }
+    let out = place.succeeds(&["predict", "runs/train", "data/val/down/00.png"]);
+    assert!(out.contains("down") || out.contains("across"), "{out}");
+}
+
+#[test]
+fn a_model_is_exported_where_it_is_asked_for_and_beside_itself() {
+    let place = trained();
+    let out = place.succeeds(&["export", "runs/train", "--to", "onnx", "--softmax"]);
+    assert_eq!(out.trim_end(), "runs/train/model.onnx");
+    let onnx = place.read("runs/train/model.onnx");
+    let holds = |text: &str| {
+        onnx.windows(text.len())
+            .any(|window| window == text.as_bytes())
+    };
+    assert!(holds("probabilities") && holds(r#"["across","down"]"#));
+
+    place.succeeds(&[
+        "export",
+        "runs/train",
+        "--to",
+        "safetensors",
+        "--out",
+        "copy.safetensors",
+    ]);
+    let copy = place.read("copy.safetensors");
+    assert!(copy == place.read("runs/train/model.safetensors"));
+
+    // Weights of this network in timm's names would load nowhere.
+    let message = place.fails(1, &["export", "runs/train", "--to", "timm"]);
+    assert!(message.contains("timm has no tiny"), "{message}");
+    let message = place.fails(
+        1,
+        &["export", "runs/train", "--to", "safetensors", "--softmax"],
+    );
+    assert!(
+        message.contains("--softmax belongs to --to onnx"),
+        "{message}"
+    );
+    let itself = "runs/train/./model.safetensors";
+    let message = place.fails(
+        1,
+        &["export", "runs/train", "--to", "onnx", "--out", itself],
+    );
+    assert!(message.contains("is the model itself"), "{message}");
+    let message = place.fails(1, &["export", "nowhere", "--to", "onnx"]);
+    assert!(message.contains("there is no model"), "{message}");
+}
+
+#[test]
+fn batch_norm_from_random_weights_is_refused_with_what_to_do() {
+    let place = Place::with_stripes();
+    let message = place.fails(
+        1,
+        &[
+            "train",
+            "--data",
+            "data",
+            "--weights",
+            "none",
+            "--arch",
+            "vgg11_bn",
+        ],
+    );
+    assert!(message.contains("--arch vgg11"), "{message}");
+}
+
+#[test]
+fn a_state_dict_is_no_model_and_code_in_one_does_not_run() {
+    let place = Place::with_stripes();
+    let evil = concat!(env!("CARGO_MANIFEST_DIR"), "/../vgg/tests/pth/evil.pth");
+    let message = place.fails(1, &["train", "--data", "data", "--weights", evil]);
+    assert!(
+        message.contains("posix.system") && message.contains("was not run"),
+        "{message}"
+    );
+    let plain = concat!(env!("CARGO_MANIFEST_DIR"), "/../vgg/tests/pth/plain.pth");
+    for command in ["predict", "evaluate"] {
+        let paths: &[&str] = if command == "predict" { &["data"] } else { &[] };
+        let arguments = [&[command, plain], paths].concat();
+        let message = place.fails(1, &arguments);
+        assert!(
+            message.contains("no metadata of a trained model"),
+            "{message}"
+        );
+    }
+}
