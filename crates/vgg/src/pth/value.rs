@@ -179,9 +179,10 @@ impl TensorView {
 
     /// One past the last number that it uses; `None` beyond all memory.
     fn end(&self) -> Option<usize> {
+        // A size of 0 hides how large the others are, which no arithmetic after this one may meet.
         self.sizes
             .iter()
-            .try_fold(1usize, |count, &size| count.checked_mul(size))?;
+            .try_fold(1usize, |count, &size| count.checked_mul(size.max(1)))?;
         if self.sizes.contains(&0) {
             return Some(self.offset);
         }
@@ -252,6 +253,7 @@ mod tests {
     fn ends_beyond_all_memory_are_none() {
         assert_eq!(view(1, &[2, 3], &[1, 2], 7).end(), Some(7));
         assert_eq!(view(0, &[usize::MAX, 3], &[1, 2], 7).end(), None);
+        assert_eq!(view(0, &[0, usize::MAX, 3], &[1; 3], 7).end(), None);
         assert_eq!(view(usize::MAX, &[1], &[1], 7).end(), None);
         assert_eq!(view(0, &[2], &[usize::MAX], 7).end(), None);
     }
