@@ -13,8 +13,8 @@ fn values(tensor: &Tensor) -> Vec<f32> {
 fn trained() -> Place {
     let place = Place::with_stripes();
     place.tiny_weights_of("normed.safetensors", 10, true);
-    let rates = "features=1e-2,classifier=1e-2";
-    let run = "train --data data --weights normed.safetensors --stage finetune --finetune-epochs 3 --batch-size 4";
+    let rates = "features=2e-2,classifier=2e-2";
+    let run = "train --data data --weights normed.safetensors --stage finetune --finetune-epochs 20 --batch-size 4";
     let mut arguments: Vec<&str> = run.split(' ').collect();
     arguments.extend(["--finetune-lr", rates]);
     place.succeeds(&arguments);

@@ -99,12 +99,39 @@ fn describe(metadata: &Metadata) -> serde_json::Value {
             "interpolation": "bilinear",
             "crop_pct": 0.875,
             "crop_mode": "center",
-            "mean": metadata.mean,
-            "std": metadata.std,
+            "mean": shortest(metadata.mean),
+            "std": shortest(metadata.std),
             "num_classes": classes,
             "pool_size": [config.avgpool, config.avgpool],
             "first_conv": "features.0",
             "classifier": "head.fc",
         },
     })
+}
+
+/// As short as f32 is written: 0.485 and not 0.48500001430511475.
+fn shortest(values: [f32; 3]) -> [f64; 3] {
+    values.map(|value| value.to_string().parse().unwrap_or(value.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_configuration_is_what_timm_asks_for() {
+        let metadata = Metadata {
+            config: VggConfig::named("vgg16_bn", 2).expect("a network of the table"),
+            classes: ["ants", "bees"].map(String::from).into(),
+            mean: [0.485, 0.456, 0.406],
+            std: [0.229, 0.224, 0.225],
+        };
+        let about = describe(&metadata);
+        assert_eq!(about["architecture"], "vgg16_bn");
+        assert_eq!(about["label_names"], json!(["ants", "bees"]));
+        let cfg = &about["pretrained_cfg"];
+        assert_eq!(cfg["input_size"], json!([3, 224, 224]));
+        assert_eq!(cfg["mean"].to_string(), "[0.485,0.456,0.406]");
+        assert_eq!(cfg["classifier"], "head.fc");
+    }
 }
