@@ -6,10 +6,11 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use candle_core::{CpuStorage, DType, Device, Storage, Tensor};
+use half::{bf16, f16};
 use safetensors::tensor::{Dtype, Metadata as Header, TensorInfo};
 
 use crate::error::Error;
@@ -99,31 +100,13 @@ impl TensorFile {
                 path: self.path.clone(),
                 reason: format!("tensor {name} is missing"),
             })?;
-        let (from, to) = info.data_offsets;
+        let (from, _) = info.data_offsets;
         let (dtype, count) = (info.dtype, shape.iter().product::<usize>());
         let at = SeekFrom::Start(self.data + from as u64);
-        let mut fill = |bytes: &mut [u8]| {
-            self.file.seek(at)?;
-            self.file.read_exact(bytes)
-        };
-        let io = |error| Error::io("read", &self.path, error);
-        let values = match dtype {
-            Dtype::F32 => {
-                let mut values = vec![0f32; count];
-                fill(bytemuck::cast_slice_mut(&mut values)).map_err(io)?;
-                values
-            }
-            Dtype::F16 | Dtype::BF16 => {
-                let mut bytes = vec![0u8; to - from];
-                fill(&mut bytes).map_err(io)?;
-                let half = if dtype == Dtype::F16 {
-                    DType::F16
-                } else {
-                    DType::BF16
-                };
-                let half = Tensor::from_raw_buffer(&bytes, half, &[count], &Device::Cpu)?;
-                half.to_dtype(DType::F32)?.to_vec1()?
-            }
+        let dtype = match dtype {
+            Dtype::F32 => DType::F32,
+            Dtype::F16 => DType::F16,
+            Dtype::BF16 => DType::BF16,
             other => {
                 return Err(Error::Dtype {
                     path: self.path.clone(),
@@ -132,9 +115,35 @@ impl TensorFile {
                 });
             }
         };
-        // The format is little-endian, and so is every machine that candle runs on.
+        let io = |error| Error::io("read", &self.path, error);
+        self.file.seek(at).map_err(io)?;
+        let values = read_f32(&mut self.file, dtype, count).map_err(io)?;
         Ok(Tensor::from_vec(values, shape, device)?)
     }
+}
+
+/// Reads `count` numbers of type f32, f16 or bf16 as f32, without a copy of them all in between.
+///
+/// Both formats are little-endian, and so is every machine that candle runs on.
+pub(crate) fn read_f32(from: &mut impl Read, dtype: DType, count: usize) -> io::Result<Vec<f32>> {
+    const PIECE: usize = 1 << 18;
+    let mut values = vec![0f32; count];
+    if dtype == DType::F32 {
+        from.read_exact(bytemuck::cast_slice_mut(&mut values))?;
+        return Ok(values);
+    }
+    let mut halves = vec![0u16; PIECE.min(count)];
+    for piece in values.chunks_mut(PIECE) {
+        let halves = &mut halves[..piece.len()];
+        from.read_exact(bytemuck::cast_slice_mut(halves))?;
+        for (value, &half) in piece.iter_mut().zip(halves.iter()) {
+            *value = match dtype {
+                DType::F16 => f16::from_bits(half).to_f32(),
+                _ => bf16::from_bits(half).to_f32(),
+            };
+        }
+    }
+    Ok(values)
 }
 
 /// Writes `tensors` (f32) and `strings` to `path`, [`atomically`]. The same input gives the same bytes.

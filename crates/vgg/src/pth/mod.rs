@@ -16,13 +16,15 @@ mod value;
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use zip::ZipArchive;
+use zip::read::ZipFile;
 
 use crate::error::Error;
+use crate::file::read_f32;
 use value::{Element, TensorView};
 
 /// The longest pickle that is believed: a state dict needs about 200 bytes a tensor.
@@ -132,9 +134,7 @@ impl PthFile {
             tensors: BTreeMap::new(),
         };
         if names.contains(&format!("{}byteorder", pth.root)) {
-            let mut order = Vec::new();
-            let length = pth.entry("byteorder", 16)?;
-            pth.fill("byteorder", &mut grown(&mut order, length))?;
+            let order = pth.bytes("byteorder", 16)?;
             if order != b"little" {
                 return Err(wrong(format!(
                     "its numbers are {}-endian; save it again on a little-endian machine",
@@ -142,9 +142,7 @@ impl PthFile {
                 )));
             }
         }
-        let length = pth.entry("data.pkl", LONGEST_PICKLE)?;
-        let mut bytes = Vec::new();
-        pth.fill("data.pkl", &mut grown(&mut bytes, length))?;
+        let bytes = pth.bytes("data.pkl", LONGEST_PICKLE)?;
         let pickle = pickle::read(&bytes).map_err(wrong)?;
         pth.tensors = state_dict::tensors(pickle).map_err(wrong)?;
         Ok(pth)
@@ -187,20 +185,8 @@ impl PthFile {
                 "{place} has {length} bytes and its pickle says {expected}; fetch or copy it again"
             )));
         }
-        let mut values = match dtype {
-            DType::F32 => {
-                let mut values = vec![0f32; view.storage.count];
-                self.fill(&place, bytemuck::cast_slice_mut(&mut values))?;
-                values
-            }
-            half => {
-                let mut bytes = vec![0u8; length];
-                self.fill(&place, &mut bytes)?;
-                let count = [view.storage.count];
-                let half = Tensor::from_raw_buffer(&bytes, half, &count, &Device::Cpu)?;
-                half.to_dtype(DType::F32)?.to_vec1()?
-            }
-        };
+        let count = view.storage.count;
+        let mut values = self.whole(&place, |entry| read_f32(entry, dtype, count))?;
         if !view.is_whole() {
             // `places` makes as many as the tensor has, which the storage does not bound where strides are 0.
             if view.sizes.iter().product::<usize>() != shape.iter().product::<usize>() {
@@ -238,20 +224,31 @@ impl PthFile {
         }
     }
 
-    /// Fills `bytes` with a whole file of the archive; the archive's checksum is compared at its end.
-    fn fill(&mut self, name: &str, bytes: &mut [u8]) -> Result<(), Error> {
+    /// What `read` makes of a whole file of the archive; the archive's checksum is compared at its end.
+    fn whole<T>(
+        &mut self,
+        name: &str,
+        read: impl FnOnce(&mut ZipFile<'_, BufReader<File>>) -> io::Result<T>,
+    ) -> Result<T, Error> {
         let full = format!("{}{name}", self.root);
-        let read = match self.archive.by_name(&full) {
-            Ok(mut entry) => entry.read_exact(bytes).and_then(|()| entry.read(&mut [0])),
+        let done = match self.archive.by_name(&full) {
+            Ok(mut entry) => read(&mut entry).and_then(|value| Ok((value, entry.read(&mut [0])?))),
             Err(error) => Err(error.into()),
         };
-        match read {
-            Ok(0) => Ok(()),
+        match done {
+            Ok((value, 0)) => Ok(value),
             Ok(_) => Err(self.wrong(format!("{name} is longer than it claims"))),
             Err(error) => Err(self.wrong(format!(
                 "{name} cannot be read ({error}); fetch or copy it again"
             ))),
         }
+    }
+
+    /// The bytes of a short file of the archive.
+    fn bytes(&mut self, name: &str, most: u64) -> Result<Vec<u8>, Error> {
+        let mut bytes = vec![0; self.entry(name, most)?];
+        self.whole(name, |entry| entry.read_exact(&mut bytes))?;
+        Ok(bytes)
     }
 
     fn wrong(&self, reason: String) -> Error {
@@ -260,9 +257,4 @@ impl PthFile {
             reason,
         }
     }
-}
-
-fn grown(bytes: &mut Vec<u8>, length: usize) -> &mut [u8] {
-    bytes.resize(length, 0);
-    bytes
 }
