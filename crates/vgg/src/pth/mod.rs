@@ -42,7 +42,7 @@ pub(crate) enum Kind {
 }
 
 /// Looks at the first bytes of a file and goes back to its start.
-pub(crate) fn kind(file: &mut File) -> std::io::Result<Kind> {
+pub(crate) fn kind(file: &mut File) -> io::Result<Kind> {
     /// A ustar header has its magic here.
     const TAR_MAGIC: usize = 257;
     let mut start = Vec::new();

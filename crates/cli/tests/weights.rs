@@ -1,29 +1,31 @@
-//! `export` on a model that `train` wrote, and training with batch norm.
+//! Weights in and out: `export`, batch norm, state dicts, the hub.
 
 mod harness;
 
+use std::process::Command;
+
 use candle_core::{Device, Tensor};
-use harness::Place;
+use harness::{Place, texts};
 
 fn values(tensor: &Tensor) -> Vec<f32> {
     tensor.flatten_all().unwrap().to_vec1().unwrap()
 }
 
 /// A place with a run in `runs/train`, from a tiny network with batch norm.
-fn trained() -> Place {
+fn trained(epochs: &str) -> Place {
     let place = Place::with_stripes();
     place.tiny_weights_of("normed.safetensors", 10, true);
     let rates = "features=2e-2,classifier=2e-2";
-    let run = "train --data data --weights normed.safetensors --stage finetune --finetune-epochs 20 --batch-size 4";
+    let run = "train --data data --weights normed.safetensors --stage finetune --batch-size 4";
     let mut arguments: Vec<&str> = run.split(' ').collect();
-    arguments.extend(["--finetune-lr", rates]);
+    arguments.extend(["--finetune-epochs", epochs, "--finetune-lr", rates]);
     place.succeeds(&arguments);
     place
 }
 
 #[test]
 fn batch_norm_trains_its_scale_and_keeps_its_statistics() {
-    let place = trained();
+    let place = trained("20");
     let model = |name: &str| {
         vgg::load_model(&place.path(name), &Device::Cpu)
             .unwrap()
@@ -46,7 +48,7 @@ fn batch_norm_trains_its_scale_and_keeps_its_statistics() {
 
 #[test]
 fn a_model_is_exported_where_it_is_asked_for_and_beside_itself() {
-    let place = trained();
+    let place = trained("1");
     let out = place.succeeds(&["export", "runs/train", "--to", "onnx", "--softmax"]);
     assert_eq!(out.trim_end(), "runs/train/model.onnx");
     let onnx = place.read("runs/train/model.onnx");
@@ -125,4 +127,45 @@ fn a_state_dict_is_no_model_and_code_in_one_does_not_run() {
             "{message}"
         );
     }
+}
+
+#[test]
+fn any_repository_on_the_hub_is_a_start() {
+    let place = Place::with_stripes();
+    // A cache as the hub's clients keep it, so that nothing is transferred.
+    let repository = "hf/hub/models--someone--stripes";
+    place.write(&format!("{repository}/refs/v1"), b"0123abcd");
+    let weights = place.read("tiny.safetensors");
+    place.write(
+        &format!("{repository}/snapshots/0123abcd/nets/tiny.safetensors"),
+        &weights,
+    );
+    let run = |weights: &str| {
+        let arguments = [
+            "train",
+            "--data",
+            "data",
+            "--stage",
+            "transfer",
+            "--transfer-epochs",
+            "1",
+        ];
+        let mut program = Command::new(env!("CARGO_BIN_EXE_waggle"));
+        program
+            .current_dir(place.path("."))
+            .args(arguments)
+            .args(["--weights", weights]);
+        program
+            .env("HF_HOME", place.path("hf"))
+            .env_remove("HF_HUB_CACHE");
+        texts(&program.env("HF_HUB_OFFLINE", "1").output().unwrap())
+    };
+    let (out, err) = run("hf:someone/stripes@v1/nets/tiny.safetensors");
+    assert!(
+        out.contains("someone/stripes@v1/nets/tiny.safetensors from the hub"),
+        "{out}\n{err}"
+    );
+    assert!(place.path("runs/train/model.safetensors").exists(), "{err}");
+    let (_, err) = run("hf:someone/stripes@v2");
+    assert!(err.contains("HF_HUB_OFFLINE"), "{err}");
 }
