@@ -9,6 +9,9 @@ use std::str::FromStr;
 
 use anyhow::{Context, anyhow, bail};
 use candle_core::{DType, Device, Tensor};
+use vgg::Precision;
+
+use crate::args::MachineArgs;
 
 /// A device as typed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,12 +77,30 @@ impl Opened {
     }
 }
 
-/// Opens what was asked for.
+/// Opens what the arguments ask for.
 ///
 /// # Errors
 ///
-/// When a GPU is asked for by name and cannot be had.
-pub fn open(choice: DeviceChoice) -> anyhow::Result<Opened> {
+/// When a GPU is asked for by name and cannot be had, or a precision that the device lacks.
+pub fn open(machine: &MachineArgs) -> anyhow::Result<Opened> {
+    let opened = chosen(machine.device)?;
+    check(machine.precision, &opened)?;
+    Ok(opened)
+}
+
+fn check(precision: Precision, opened: &Opened) -> anyhow::Result<()> {
+    if precision.runs_on(&opened.device) {
+        return Ok(());
+    }
+    let why = opened.fallback.as_ref();
+    let why = why.map_or_else(String::new, |why| format!(" ({why})"));
+    bail!(
+        "--precision {precision} is for NVIDIA's GPUs, and the device is {}{why}; leave it out to compute in f32",
+        opened.name
+    )
+}
+
+fn chosen(choice: DeviceChoice) -> anyhow::Result<Opened> {
     match choice {
         DeviceChoice::Cpu => Ok(Opened::cpu(None)),
         DeviceChoice::Auto => Ok(automatic(built_for(), working)),
@@ -190,12 +211,25 @@ mod tests {
             if choice == DeviceChoice::Metal && candle_core::utils::metal_is_available() {
                 continue;
             }
-            let message = open(choice).err().expect("no such GPU").to_string();
+            let message = chosen(choice).err().expect("no such GPU").to_string();
             assert!(
                 message.contains(&choice.to_string()) && message.contains("--device cpu"),
                 "{message}"
             );
         }
+    }
+
+    #[test]
+    fn the_cpu_refuses_bf16_and_says_why_it_is_the_cpu() {
+        let cpu = Opened::cpu(Some("cuda:0 does not work".to_string()));
+        let message = check(Precision::Bf16, &cpu)
+            .expect_err("no bf16")
+            .to_string();
+        assert!(
+            message.contains("--precision bf16") && message.contains("cuda:0 does not work"),
+            "{message}"
+        );
+        check(Precision::F32, &cpu).expect("f32 runs everywhere");
     }
 
     #[test]

@@ -73,15 +73,18 @@ fn convolve(x: &Tensor, weight: &Tensor, unrolled: usize) -> Result<Tensor> {
 
 /// The kernel that takes the gradient of a convolution's output to that of its input: (k, c, 3, 3) → (c, k, 3, 3).
 fn rotated(weight: &Tensor) -> Result<Tensor> {
-    weight.transpose(0, 1)?.flip(&[2, 3])?.contiguous()
+    let (k, c, _, _) = weight.dims4()?;
+    // To turn the nine by 180° is to count them backwards.
+    let turned = weight.contiguous()?.reshape((k, c, 9))?.flip(&[2])?;
+    turned.reshape((k, c, 3, 3))?.transpose(0, 1)?.contiguous()
 }
 
-/// Σ g over pictures and pixels. The sums over pixels are added up in f32, also those of bf16.
+/// Σ g over pictures and pixels. The sums over pixels are added up in f32 where `g` has fewer bits.
 fn bias_gradient(g: &Tensor) -> Result<Tensor> {
     let (n, k, _, _) = g.dims4()?;
     let planes = g.reshape((n, k, ()))?.sum(2)?;
     match g.dtype() {
-        DType::BF16 => planes.to_dtype(DType::F32)?.sum(0)?.to_dtype(DType::BF16),
+        half @ (DType::BF16 | DType::F16) => planes.to_dtype(DType::F32)?.sum(0)?.to_dtype(half),
         _ => planes.sum(0),
     }
 }

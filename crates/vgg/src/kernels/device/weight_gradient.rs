@@ -27,7 +27,7 @@ fn by_products(x: &Tensor, g: &Tensor) -> Result<Tensor> {
         let products = g.matmul(&x.transpose(1, 2)?)?;
         match products.dtype() {
             // Long sums are no matter for eight bits.
-            DType::BF16 => products.to_dtype(DType::F32)?.sum(0),
+            DType::BF16 | DType::F16 => products.to_dtype(DType::F32)?.sum(0),
             _ => products.sum(0),
         }
     };
