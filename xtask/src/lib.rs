@@ -4,6 +4,7 @@
 //! - [`tidy`]: rules about the source that neither rustfmt nor clippy knows
 //! - [`mod@reference`]: the tests that need the reference values kept outside the repository
 //! - [`bench_peers`]: the same work here and in other libraries, side by side
+//! - [`cuda_check`]: lints and builds with CUDA, on machines without a GPU
 //! - [`ci`]: everything that must pass before a change is merged
 //!
 //! This package depends on none of the project's crates and not on candle, so that it builds without
@@ -12,6 +13,7 @@
 pub mod bench_peers;
 pub mod cargo;
 pub mod ci;
+pub mod cuda_check;
 pub mod fetch_data;
 pub mod project;
 pub mod reference;

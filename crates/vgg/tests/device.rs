@@ -5,6 +5,7 @@ mod gpu;
 mod naive;
 
 use candle_core::{DType, Device, Tensor, Var};
+use gpu::devices;
 use naive::{Naive, error, random};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -12,11 +13,6 @@ use vgg::kernels::{self, ConvLayer, device};
 
 /// The largest error allowed, relative to the tensor's largest value.
 const ALLOWED: f64 = 1e-5;
-
-/// The CPU, and a GPU where there is one.
-fn devices() -> Vec<Device> {
-    std::iter::once(Device::Cpu).chain(gpu::device()).collect()
-}
 
 fn variable(values: &[f32], shape: &[usize], device: &Device) -> Var {
     let tensor = Tensor::from_slice(values, shape, device).expect("a tensor");

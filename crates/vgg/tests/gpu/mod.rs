@@ -1,9 +1,25 @@
 //! The GPU that tests run on, with the feature `cuda` and where there is one.
 
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
 use std::io::Write as _;
 use std::sync::OnceLock;
 
 use candle_core::{DType, Device, Tensor};
+
+/// The CPU, and the GPU where there is one: what a test runs on.
+pub fn devices() -> impl Iterator<Item = Device> {
+    std::iter::once(Device::Cpu).chain(device())
+}
+
+/// What a result may be off by: `on_cpu`, or 1e-4 where a GPU adds up in an order of its own.
+pub fn tolerance(device: &Device, on_cpu: f32) -> f32 {
+    if device.is_cpu() {
+        on_cpu
+    } else {
+        on_cpu.max(1e-4)
+    }
+}
 
 /// The first GPU. Without one, or where its results could not be compared, a line says what is skipped, past the
 /// capture of `cargo test`.
