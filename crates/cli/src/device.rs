@@ -12,6 +12,7 @@ use candle_core::{DType, Device, Tensor};
 use vgg::Precision;
 
 use crate::args::MachineArgs;
+use crate::gpu_memory;
 
 /// A device as typed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -163,7 +164,7 @@ fn automatic(
 
 /// Opens a GPU and lets it add and multiply: that needs the driver, kernels for this GPU, and cuBLAS.
 fn working(choice: DeviceChoice) -> anyhow::Result<Device> {
-    let attempt = || -> candle_core::Result<Device> {
+    let attempt = || -> anyhow::Result<Device> {
         let device = match choice {
             DeviceChoice::Cuda(number) => Device::new_cuda(number)?,
             DeviceChoice::Metal => Device::new_metal(0)?,
@@ -172,13 +173,14 @@ fn working(choice: DeviceChoice) -> anyhow::Result<Device> {
         let ones = Tensor::ones((2, 2), DType::F32, &device)?;
         let four = ((&ones + &ones)?.matmul(&ones)?).to_vec2::<f32>()?;
         if four != [[4.0; 2]; 2] {
-            candle_core::bail!("1 + 1 times two is {four:?}");
+            bail!("1 + 1 times two is {four:?}");
         }
+        gpu_memory::keep_blocks(&device)?;
         Ok(device)
     };
     // Some errors of a driver that is broken or too old reach candle's bindings as panics.
     match catch_unwind(AssertUnwindSafe(attempt)) {
-        Ok(found) => Ok(found?),
+        Ok(found) => found,
         Err(panic) => {
             let said = panic
                 .downcast_ref::<String>()
