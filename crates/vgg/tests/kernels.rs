@@ -6,6 +6,7 @@ use candle_core::{Device, Tensor, Var};
 use naive::{Naive, error, random};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
+use rayon::prelude::*;
 use vgg::kernels::{ConvLayer, Path, adaptive_avg_pool2d, conv_stack, linear, relu};
 
 const CPU: Device = Device::Cpu;
