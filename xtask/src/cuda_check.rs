@@ -43,6 +43,16 @@ pub struct Options {
     pub features: String,
 }
 
+impl Default for Options {
+    /// The check.
+    fn default() -> Self {
+        Self {
+            build: false,
+            features: "cuda".to_owned(),
+        }
+    }
+}
+
 /// Lints everything with the feature `cudnn`, which holds `cuda`; or builds the program.
 ///
 /// # Errors

@@ -115,7 +115,7 @@ where
     let shape = Shape::from((k, x_layout.dims()[1], 3, 3));
     let x = x.slice(x_layout.start_offset()..);
     let g = g.slice(g_layout.start_offset()..);
-    let mut workspace = device.alloc_zeros::<u8>(bytes)?;
+    let mut workspace = device.alloc_zeros::<u8>(bytes.max(1))?;
     let mut gradient: CudaSlice<T> = device.alloc_zeros(shape.elem_count())?;
     // SAFETY: the descriptors say what the slices hold: both tensors are contiguous from their offset on (the
     // caller made them so), the gradient has the filter's size, and the workspace the size that was asked for.
