@@ -13,6 +13,7 @@ use candle_nn::VarBuilder;
 use gpu::{devices, tolerance};
 use serde_json::Value;
 use vgg::config::Unit;
+use vgg::kernels::{ConvLayer, adaptive_avg_pool2d, device};
 use vgg::{Mode, Vgg, VggConfig};
 
 type Tensors = BTreeMap<String, Tensor>;
@@ -164,6 +165,45 @@ fn golden_logits_losses_and_gradients() {
                     "{device:?}: gradient of {name} at {size}: {off}"
                 );
             }
+        }
+    }
+}
+
+/// The network out of the functions that a GPU runs, here on the CPU.
+#[test]
+fn golden_gradients_of_what_other_devices_run() {
+    let golden = Golden::read();
+    let (_, vars) = network(&golden, &[""], &Device::Cpu);
+    let parameter = |name: String| vars[&name].as_tensor().clone();
+    let weights = |layer: &str| [format!("{layer}.weight"), format!("{layer}.bias")].map(parameter);
+    let table = golden.config.convolutions().expect("the narrow network");
+    let layers = table.iter().map(|conv| {
+        let [weight, bias] = weights(&format!("features.{}", conv.index));
+        ConvLayer::new(weight, bias, conv.pool).expect("a layer")
+    });
+    let layers: Vec<_> = layers.collect();
+    for size in golden.sizes() {
+        let x = golden.pictures(&format!("pixels{size}"), &Device::Cpu);
+        let n = x.dim(0).expect("pictures");
+        let pool = (golden.config.avgpool, golden.config.avgpool);
+        let mut x = device::conv_stack(&x, &layers)
+            .and_then(|x| adaptive_avg_pool2d(&x, pool)?.flatten_from(1))
+            .expect("features");
+        for layer in ["classifier.0", "classifier.3", "classifier.6"] {
+            let [weight, bias] = weights(layer);
+            x = device::linear(&x, &weight, &bias).expect("a linear layer");
+            if layer != "classifier.6" {
+                x = device::relu(&x).expect("a ReLU");
+            }
+        }
+        let off = largest_difference(&x, &golden.tensors[&format!("logits{size}")]);
+        assert!(off <= 1e-5, "logits at {size}: {off}");
+        let labels = labels(&golden.tensors["labels"], n, &Device::Cpu);
+        let gradients = cross_entropy(&x, &labels).backward().expect("backward");
+        for (name, expected) in golden.under(&format!("grad{size}.")) {
+            let ours = gradients.get(&vars[&name]).expect("a gradient");
+            let off = largest_difference(ours, &expected) / largest(&expected);
+            assert!(off <= 1e-4, "gradient of {name} at {size}: {off}");
         }
     }
 }
