@@ -4,13 +4,15 @@ usage: peer.py ROW PEER THREADS [DATA]
        peer.py versions
 
 ROW is a name such as `frozen forward b8`: what is done, the batch, and the pictures' height and width
-where it is not 224 (`frozen forward b8 112px`). PEER is `torch nchw`, `torch channels_last`,
+where it is not 224 (`frozen forward b8 112px`). On a GPU it starts with `cuda` and says how products
+are rounded: `cuda stage-2 step bf16 b32`, or `f32`, or `tf32`. PEER is `torch nchw`, `torch channels_last`,
 `onnxruntime`, `openvino`, `torchvision pillow` or `torchvision v2`. DATA is a folder with train/CLASS and
 val/CLASS, for the rows that read pictures.
 
 The protocol, the same as that of crates/cli/examples/bench_worker.rs: after set-up and a warm-up it prints
 `ready`. Each line on standard input is a number of runs, and is answered by the seconds of one of them.
-At the end of the input it prints the largest resident memory in bytes since the set-up. A peer that cannot
+At the end of the input it prints the largest resident memory in bytes since the set-up, on a GPU the
+most memory that tensors had there. A peer that cannot
 do a row, or is not installed, prints `skip: WHY` and ends. Everything else goes to standard error.
 
 `versions` prints what is installed, as one JSON object, without importing it.
@@ -44,7 +46,10 @@ class Row:
         self.size = int(words.pop()[:-2]) if words[-1].endswith("px") else 224
         batch = words[-1][1:]
         self.batch = int(batch) if words[-1][0] == "b" and batch.isdigit() else None
-        self.work = " ".join(words[:-1] if self.batch else words)
+        words = words[:-1] if self.batch else words
+        self.device = "cuda" if words[0] == "cuda" else "cpu"
+        self.rounding = words.pop() if self.device == "cuda" else "f32"
+        self.work = " ".join(words[1:] if self.device == "cuda" else words)
 
 
 def module(name):
@@ -151,19 +156,30 @@ def step(row, peer, threads, stage):
     """A training step as the loop does it: forward, loss, backward, SGD with momentum; dropout on."""
     torch = torch_with(threads)
     memory_format = layout(torch, peer)
-    model = network(torch, memory_format).train()
+    if row.device == "cuda":
+        prepare_gpu(torch, row)
+    model = network(torch, memory_format).to(row.device).train()
     optimizer = optimizer_of(torch, model, stage)
-    x = pictures(torch, row).to(memory_format=memory_format)
-    y = torch.arange(row.batch) % CLASSES
+    x = pictures(torch, row).to(row.device, memory_format=memory_format)
+    y = (torch.arange(row.batch) % CLASSES).to(row.device)
 
     def run():
         optimizer.zero_grad()
-        loss = torch.nn.functional.cross_entropy(model(x), y)
+        with torch.autocast(row.device, torch.bfloat16, enabled=row.rounding == "bf16"):
+            loss = torch.nn.functional.cross_entropy(model(x), y)
         loss.backward()
         optimizer.step()
         return loss.item()
 
     return run, check_losses
+
+
+def prepare_gpu(torch, row):
+    if not torch.cuda.is_available():
+        raise Skip("its PyTorch finds no GPU")
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = row.rounding == "tf32"
+    # The fastest algorithm for each layer, found in the warm-up.
+    torch.backends.cudnn.benchmark = True
 
 
 def optimizer_of(torch, model, stage):
@@ -317,9 +333,11 @@ def prepare(row, peer, threads, data):
     return work()
 
 
-def forget_peak():
-    """Lets the kernel measure the peak from here on, where it can; else the set-up counts too."""
+def forget_peak(row):
+    """Lets the peak be measured from here on, where the kernel can; else the set-up counts too."""
     gc.collect()
+    if row.device == "cuda":
+        return module("torch").cuda.reset_peak_memory_stats()
     try:
         with open("/proc/self/clear_refs", "w") as control:
             control.write("5")
@@ -327,7 +345,9 @@ def forget_peak():
         pass
 
 
-def peak_bytes():
+def peak_bytes(row):
+    if row.device == "cuda":
+        return module("torch").cuda.max_memory_allocated()
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
 
@@ -355,7 +375,7 @@ def main(arguments):
         run, check_result = prepare(row, peer, threads, data)
     except Skip as why:
         return print(f"skip: {why}", flush=True)
-    forget_peak()
+    forget_peak(row)
     # Whole epochs are their own warm-up: they take minutes.
     if row.work not in ["stage-1 epochs", "two-stage recipe"]:
         check_result(run())
@@ -368,7 +388,7 @@ def main(arguments):
         seconds = (time.perf_counter() - start) / times
         check_result(result)
         print(seconds, flush=True)
-    print(peak_bytes(), flush=True)
+    print(peak_bytes(row), flush=True)
 
 
 main(sys.argv[1:])

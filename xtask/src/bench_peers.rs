@@ -18,7 +18,7 @@ use anyhow::{Context, Result, bail, ensure};
 use machine::Machine;
 use race::{Contender, race};
 use report::Measured;
-use rows::{CANDLE, OURS, Row};
+use rows::{CANDLE, Device, OURS, Row};
 use serde_json::{Map, Value};
 use std::fs;
 use std::num::NonZeroUsize;
@@ -38,6 +38,9 @@ pub struct Options {
     /// A Python with torch and torchvision; onnxruntime and openvino take part if it has them
     #[arg(long, value_name = "PATH")]
     pub python: PathBuf,
+    /// What to compare on: without --only it decides the rows, and `cuda` builds with cuDNN
+    #[arg(long, value_enum, default_value = "cpu")]
+    pub device: Device,
     /// Only this row, such as 'frozen forward b8'; may be given several times
     #[arg(long, value_name = "NAME")]
     pub only: Vec<String>,
@@ -66,12 +69,19 @@ pub struct Options {
 /// An unknown row, missing photographs, a Python without PyTorch, a failed build; any row that failed.
 pub fn run(root: &Path, options: &Options) -> Result<()> {
     let rows = match options.only.as_slice() {
-        [] => Row::all(),
+        [] => Row::all(options.device),
         names => names
             .iter()
             .map(|name| Row::parse(name))
             .collect::<Result<_>>()?,
     };
+    if let Some(row) = rows.iter().find(|row| row.device() != options.device) {
+        let name = row.name();
+        match row.device() {
+            Device::Cuda => bail!("the row `{name}` runs on a GPU: add --device cuda"),
+            Device::Cpu => bail!("the row `{name}` runs on the CPU: leave --device cuda out"),
+        }
+    }
     let data = match &options.data {
         Some(folder) => folder.clone(),
         None => root.join("data/hymenoptera_data"),
@@ -86,13 +96,22 @@ pub fn run(root: &Path, options: &Options) -> Result<()> {
     let peer = root.join("xtask/peers/peer.py");
     let versions = versions(&options.python, &peer)?;
     write_json(options.json.as_deref(), &[])?;
+    let features: &[&str] = match options.device {
+        Device::Cpu => &[],
+        Device::Cuda => &["--features", "cudnn"],
+    };
     let ours = Cargo::new(root)
         .args(["build", "--locked", "--release", "-p", "cli"])
         .args(["--example", "bench_worker"])
+        .args(features)
         .executables()?
         .pop()
         .context("cargo built no example bench_worker in cli")?;
     let machine = Machine::here(root, threads, versions)?;
+    let machine = match options.device {
+        Device::Cpu => machine,
+        Device::Cuda => machine.with_gpu(),
+    };
 
     let contender = |row: &Row, name: &str| {
         let mut command = if [OURS, CANDLE].contains(&name) {
@@ -108,6 +127,11 @@ pub fn run(root: &Path, options: &Options) -> Result<()> {
         }
         // candle sizes its own pools by this.
         command.env("RAYON_NUM_THREADS", threads.to_string());
+        if row.needs_full_f32() {
+            command.env("NVIDIA_TF32_OVERRIDE", "0");
+        } else {
+            command.env_remove("NVIDIA_TF32_OVERRIDE");
+        }
         // Only the end of what a failed process says is shown: that must be the reason.
         command.env("RUST_BACKTRACE", "0");
         Contender::new(name, command)
@@ -120,7 +144,7 @@ pub fn run(root: &Path, options: &Options) -> Result<()> {
         let result = race(contenders, rounds, row.runs(), REST, &mut |round| {
             eprintln!("{}: round {round} of {rounds}", row.name());
         });
-        match result.and_then(|result| Measured::new(row.name(), result)) {
+        match result.and_then(|result| Measured::new(row, result)) {
             Ok(row) => measured.push(row),
             Err(error) => {
                 eprintln!("{}: failed: {error:#}", row.name());
@@ -273,6 +297,15 @@ mod tests {
             "{message}"
         );
         assert!(refusal(&python, &["--only", "stage-2 step b32"]).contains("has no torch"));
+    }
+
+    #[test]
+    fn a_row_of_another_device_is_refused_with_what_to_add() {
+        let python = Path::new("python3");
+        let on_gpu = refusal(python, &["--only", "cuda stage-2 step bf16 b32"]);
+        assert!(on_gpu.contains("add --device cuda"), "{on_gpu}");
+        let on_cpu = refusal(python, &["--device", "cuda", "--only", "stage-2 step b32"]);
+        assert!(on_cpu.contains("leave --device cuda out"), "{on_cpu}");
     }
 
     #[test]

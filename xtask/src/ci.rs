@@ -1,9 +1,10 @@
 //! Everything that must pass before a change is merged, in the order of what fails soonest.
 //!
-//! One profile and always the whole workspace, so that all steps share one build of the dependencies.
+//! One profile and always the whole workspace, so that all steps share one build of the dependencies; but for the
+//! last, whose dependencies have CUDA's stand-ins in them.
 
 use crate::cargo::Cargo;
-use crate::{reference, tidy};
+use crate::{cuda_check, reference, tidy};
 use anyhow::{Context, Result, bail};
 use std::path::Path;
 use std::process::Command;
@@ -21,7 +22,7 @@ const BUDGET: Duration = Duration::from_secs(20 * 60);
 /// A step: what it is called, and what it does in the project's root.
 type Step = (&'static str, fn(&Path) -> Result<()>);
 
-const STEPS: [Step; 7] = [
+const STEPS: [Step; 8] = [
     ("format", |root| {
         Cargo::new(root).args(["fmt", "--all", "--check"]).run()
     }),
@@ -52,6 +53,9 @@ const STEPS: [Step; 7] = [
         }
         println!("skipped: there is no {}", reference::USUAL_PLACE);
         Ok(())
+    }),
+    ("CUDA", |root| {
+        cuda_check::run(root, &cuda_check::Options::default())
     }),
 ];
 

@@ -5,6 +5,7 @@
 //! - [`mod@reference`]: the tests that need the reference values kept outside the repository
 //! - [`bench_peers`]: the same work here and in other libraries, side by side
 //! - [`fuzz`]: hostile input for everything that reads files
+//! - [`cuda_check`]: lints and builds with CUDA, on machines without a GPU
 //! - [`ci`]: everything that must pass before a change is merged
 //!
 //! This package depends on none of the project's crates and not on candle, so that it builds without
@@ -13,6 +14,7 @@
 pub mod bench_peers;
 pub mod cargo;
 pub mod ci;
+pub mod cuda_check;
 pub mod fetch_data;
 pub mod fuzz;
 pub mod project;

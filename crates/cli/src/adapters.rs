@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use candle_core::Tensor;
 use candle_nn::VarBuilder;
-use vgg::{Vgg, VggConfig};
+use vgg::{Precision, Vgg, VggConfig};
 
 /// A VGG network that the trainer can run in part.
 #[derive(Debug, Clone)]
@@ -26,6 +26,11 @@ impl Network {
             Err(vgg::Error::Candle(error)) => Err(error),
             Err(error) => Err(candle_core::Error::wrap(error)),
         }
+    }
+
+    /// The same network, its layers computing in `precision`.
+    pub fn in_precision(self, precision: Precision) -> Self {
+        Self(self.0.in_precision(precision))
     }
 }
 

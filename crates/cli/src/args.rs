@@ -203,14 +203,13 @@ pub struct MachineArgs {
     #[arg(long, value_name = "N", value_parser = positive, help_heading = "Machine")]
     pub threads: Option<NonZeroUsize>,
 
-    /// Where to compute: auto, cpu, cuda or cuda:N
-    #[arg(
-        long,
-        value_name = "DEVICE",
-        default_value = "auto",
-        help_heading = "Machine"
-    )]
+    /// Where to compute: auto, cpu, cuda, cuda:N or metal
+    #[arg(long, default_value = "auto", help_heading = "Machine")]
     pub device: DeviceChoice,
+
+    /// What layers round to: f32, or bf16 (NVIDIA's GPUs only; weights and their updates stay f32)
+    #[arg(long, default_value = "f32", help_heading = "Machine")]
+    pub precision: vgg::Precision,
 
     /// Do not turn photographs upright by their EXIF orientation (torchvision does not)
     #[arg(long, help_heading = "Machine")]
@@ -320,6 +319,7 @@ mod tests {
             ("--finetune-lr", "features=1e-3,features=1e-4"),
             ("--cache-images", "much"),
             ("--device", "tpu"),
+            ("--precision", "f16"),
             ("--arch", "resnet50"),
             ("--weights", "hf:vgg16"),
             ("--input-size", "8"),

@@ -10,6 +10,7 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 use trainer::pattern;
+use vgg::Precision;
 
 use crate::args::TrainArgs;
 use crate::bad_pictures::Skipped;
@@ -97,14 +98,21 @@ pub struct TrainingConfig {
 /// How it was computed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MachineConfig {
-    /// `cpu` or `cuda:N`.
+    /// `cpu`, `cuda:N` or `metal`.
     pub device: String,
+    /// `f32` or `bf16`; runs of versions without it were f32.
+    #[serde(default = "f32_precision")]
+    pub precision: String,
     /// Threads that compute.
     pub threads: usize,
     /// Threads that read pictures.
     pub workers: usize,
     /// Bytes for decoded pictures.
     pub cache_images: u64,
+}
+
+fn f32_precision() -> String {
+    Precision::F32.to_string()
 }
 
 /// One stage.
@@ -366,6 +374,7 @@ mod tests {
             },
             machine: MachineConfig {
                 device: "cpu".to_string(),
+                precision: "f32".to_string(),
                 threads: 2,
                 workers: 4,
                 cache_images: 1 << 30,

@@ -1,10 +1,18 @@
-//! Which device computes: `--device auto|cpu|cuda[:N]` to candle's [`Device`].
+//! Which device computes: `--device auto|cpu|cuda[:N]|metal` to candle's [`Device`].
+//!
+//! candle's `cuda_is_available` tells how it was compiled, not what the machine has, and a GPU that opens may
+//! still be too old for the kernels. So a device counts only after it has computed something.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::str::FromStr;
 
-use anyhow::{Context, bail};
-use candle_core::Device;
+use anyhow::{Context, anyhow, bail};
+use candle_core::{DType, Device, Tensor};
+use vgg::Precision;
+
+use crate::args::MachineArgs;
+use crate::gpu_memory;
 
 /// A device as typed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,8 +21,10 @@ pub enum DeviceChoice {
     Auto,
     /// The CPU.
     Cpu,
-    /// The GPU of this number, or an error.
+    /// NVIDIA's GPU of this number, or an error.
     Cuda(usize),
+    /// Apple's GPU, or an error.
+    Metal,
 }
 
 impl FromStr for DeviceChoice {
@@ -25,11 +35,14 @@ impl FromStr for DeviceChoice {
             "auto" => Ok(Self::Auto),
             "cpu" => Ok(Self::Cpu),
             "cuda" => Ok(Self::Cuda(0)),
+            "metal" => Ok(Self::Metal),
             _ => text
                 .strip_prefix("cuda:")
                 .and_then(|number| number.parse().ok())
                 .map(Self::Cuda)
-                .ok_or_else(|| "unknown device; expected auto, cpu, cuda or cuda:N".to_string()),
+                .ok_or_else(|| {
+                    "unknown device; expected auto, cpu, cuda, cuda:N or metal".to_string()
+                }),
         }
     }
 }
@@ -40,6 +53,7 @@ impl fmt::Display for DeviceChoice {
             Self::Auto => f.write_str("auto"),
             Self::Cpu => f.write_str("cpu"),
             Self::Cuda(number) => write!(f, "cuda:{number}"),
+            Self::Metal => f.write_str("metal"),
         }
     }
 }
@@ -48,51 +62,131 @@ impl fmt::Display for DeviceChoice {
 pub struct Opened {
     /// candle's handle.
     pub device: Device,
-    /// `cpu` or `cuda:N`.
+    /// `cpu`, `cuda:N` or `metal`.
     pub name: String,
     /// With `auto`: why a GPU that this program was built for is not used.
     pub fallback: Option<String>,
 }
 
-/// Opens what was asked for.
+impl Opened {
+    fn cpu(fallback: Option<String>) -> Self {
+        Self {
+            device: Device::Cpu,
+            name: DeviceChoice::Cpu.to_string(),
+            fallback,
+        }
+    }
+}
+
+/// Opens what the arguments ask for.
 ///
 /// # Errors
 ///
-/// When a GPU is asked for by name and cannot be had.
-pub fn open(choice: DeviceChoice) -> anyhow::Result<Opened> {
-    let built_for_cuda = candle_core::utils::cuda_is_available();
-    let cpu = |fallback| Opened {
-        device: Device::Cpu,
-        name: "cpu".to_string(),
-        fallback,
-    };
+/// When a GPU is asked for by name and cannot be had, or a precision that the device lacks.
+pub fn open(machine: &MachineArgs) -> anyhow::Result<Opened> {
+    let opened = chosen(machine.device)?;
+    check(machine.precision, &opened)?;
+    Ok(opened)
+}
+
+fn check(precision: Precision, opened: &Opened) -> anyhow::Result<()> {
+    if precision.runs_on(&opened.device) {
+        return Ok(());
+    }
+    let why = opened.fallback.as_ref();
+    let why = why.map_or_else(String::new, |why| format!(" ({why})"));
+    bail!(
+        "--precision {precision} is for NVIDIA's GPUs, and the device is {}{why}; leave it out to compute in f32",
+        opened.name
+    )
+}
+
+fn chosen(choice: DeviceChoice) -> anyhow::Result<Opened> {
     match choice {
-        DeviceChoice::Cpu => Ok(cpu(None)),
-        DeviceChoice::Auto if !built_for_cuda => Ok(cpu(None)),
-        DeviceChoice::Auto => Ok(match Device::new_cuda(0) {
-            Ok(device) => Opened {
-                device,
-                name: "cuda:0".to_string(),
-                fallback: None,
-            },
-            Err(error) => cpu(Some(format!("no GPU could be opened ({error})"))),
-        }),
-        DeviceChoice::Cuda(number) if !built_for_cuda => {
-            bail!(
-                "device cuda:{number} cannot be used: this program was built without CUDA; use --device cpu or --device auto"
-            )
-        }
-        DeviceChoice::Cuda(number) => {
-            let device = Device::new_cuda(number).with_context(|| {
-                format!(
-                    "device cuda:{number} cannot be opened; `nvidia-smi` lists what is there, --device cpu always works"
-                )
+        DeviceChoice::Cpu => Ok(Opened::cpu(None)),
+        DeviceChoice::Auto => Ok(automatic(built_for(), working)),
+        DeviceChoice::Cuda(_) | DeviceChoice::Metal => {
+            let flag = if choice == DeviceChoice::Metal {
+                "metal"
+            } else {
+                "cuda"
+            };
+            if built_for().is_none_or(|built| built.to_string().split(':').next() != Some(flag)) {
+                bail!(
+                    "device {choice} cannot be used: this program was built without it; build it with \
+                     --features {flag}, or use --device cpu or --device auto"
+                );
+            }
+            let device = working(choice).with_context(|| {
+                let list = match choice {
+                    DeviceChoice::Cuda(_) => "`nvidia-smi` lists what is there, ",
+                    _ => "",
+                };
+                format!("device {choice} cannot be used; {list}--device cpu always works")
             })?;
             Ok(Opened {
                 device,
-                name: format!("cuda:{number}"),
+                name: choice.to_string(),
                 fallback: None,
             })
+        }
+    }
+}
+
+/// The kind of GPU that this program can use, as its first one.
+fn built_for() -> Option<DeviceChoice> {
+    if candle_core::utils::cuda_is_available() {
+        Some(DeviceChoice::Cuda(0))
+    } else if candle_core::utils::metal_is_available() {
+        Some(DeviceChoice::Metal)
+    } else {
+        None
+    }
+}
+
+/// The GPU if it can be opened, else the CPU with the reason.
+fn automatic(
+    gpu: Option<DeviceChoice>,
+    open: impl FnOnce(DeviceChoice) -> anyhow::Result<Device>,
+) -> Opened {
+    let Some(gpu) = gpu else {
+        return Opened::cpu(None);
+    };
+    match open(gpu) {
+        Ok(device) => Opened {
+            device,
+            name: gpu.to_string(),
+            fallback: None,
+        },
+        Err(error) => Opened::cpu(Some(format!("{gpu} does not work: {error:#}"))),
+    }
+}
+
+/// Opens a GPU and lets it add and multiply: that needs the driver, kernels for this GPU, and cuBLAS.
+fn working(choice: DeviceChoice) -> anyhow::Result<Device> {
+    let attempt = || -> anyhow::Result<Device> {
+        let device = match choice {
+            DeviceChoice::Cuda(number) => Device::new_cuda(number)?,
+            DeviceChoice::Metal => Device::new_metal(0)?,
+            DeviceChoice::Auto | DeviceChoice::Cpu => Device::Cpu,
+        };
+        let ones = Tensor::ones((2, 2), DType::F32, &device)?;
+        let four = ((&ones + &ones)?.matmul(&ones)?).to_vec2::<f32>()?;
+        if four != [[4.0; 2]; 2] {
+            bail!("1 + 1 times two is {four:?}");
+        }
+        gpu_memory::keep_blocks(&device)?;
+        Ok(device)
+    };
+    // Some errors of a driver that is broken or too old reach candle's bindings as panics.
+    match catch_unwind(AssertUnwindSafe(attempt)) {
+        Ok(found) => found,
+        Err(panic) => {
+            let said = panic
+                .downcast_ref::<String>()
+                .map(String::as_str)
+                .or_else(|| panic.downcast_ref::<&str>().copied());
+            Err(anyhow!("{}", said.unwrap_or("its driver panicked")))
         }
     }
 }
@@ -106,20 +200,50 @@ mod tests {
         assert_eq!("auto".parse(), Ok(DeviceChoice::Auto));
         assert_eq!("cuda".parse(), Ok(DeviceChoice::Cuda(0)));
         assert_eq!("cuda:3".parse(), Ok(DeviceChoice::Cuda(3)));
-        for wrong in ["", "gpu", "cuda:", "cuda:x", "cuda:-1", "CPU"] {
+        assert_eq!("metal".parse(), Ok(DeviceChoice::Metal));
+        for wrong in ["", "gpu", "cuda:", "cuda:x", "cuda:-1", "CPU", "metal:0"] {
             assert!(wrong.parse::<DeviceChoice>().is_err(), "{wrong}");
         }
     }
 
     #[test]
-    fn a_gpu_by_name_is_an_error_without_cuda() {
-        let message = open(DeviceChoice::Cuda(1))
-            .err()
-            .expect("no CUDA here")
+    fn a_gpu_by_name_that_cannot_be_had_is_an_error() {
+        // No machine has so many; and a program without CUDA refuses any.
+        for choice in [DeviceChoice::Cuda(1000), DeviceChoice::Metal] {
+            if choice == DeviceChoice::Metal && candle_core::utils::metal_is_available() {
+                continue;
+            }
+            let message = chosen(choice).err().expect("no such GPU").to_string();
+            assert!(
+                message.contains(&choice.to_string()) && message.contains("--device cpu"),
+                "{message}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_cpu_refuses_bf16_and_says_why_it_is_the_cpu() {
+        let cpu = Opened::cpu(Some("cuda:0 does not work".to_string()));
+        let message = check(Precision::Bf16, &cpu)
+            .expect_err("no bf16")
             .to_string();
         assert!(
-            message.contains("cuda:1") && message.contains("--device cpu"),
+            message.contains("--precision bf16") && message.contains("cuda:0 does not work"),
             "{message}"
         );
+        check(Precision::F32, &cpu).expect("f32 runs everywhere");
+    }
+
+    #[test]
+    fn auto_says_why_it_falls_back() {
+        let broken = |_| Err(anyhow!("no driver"));
+        let opened = automatic(Some(DeviceChoice::Cuda(0)), broken);
+        assert_eq!(opened.name, "cpu");
+        let why = opened.fallback.expect("a reason");
+        assert!(why.contains("cuda:0") && why.contains("no driver"), "{why}");
+        assert!(automatic(None, broken).fallback.is_none());
+        // What stands for a GPU here is the CPU.
+        let found = automatic(Some(DeviceChoice::Cuda(0)), |_| working(DeviceChoice::Cpu));
+        assert_eq!((found.name.as_str(), found.fallback), ("cuda:0", None));
     }
 }

@@ -12,6 +12,7 @@ pub mod commands;
 pub mod config;
 pub mod data_source;
 pub mod device;
+pub mod gpu_memory;
 pub mod memory;
 pub mod message;
 pub mod metrics;

@@ -52,7 +52,7 @@ pub enum Message<'a> {
     },
     /// Where it computes.
     Device {
-        /// `cpu` or `cuda:N`.
+        /// `cpu`, `cuda:N` or `metal`.
         device: &'a str,
         /// Threads that compute.
         threads: usize,

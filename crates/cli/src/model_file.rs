@@ -86,6 +86,14 @@ impl Model {
         })
     }
 
+    /// The same model, its layers computing in `precision`.
+    pub fn in_precision(self, precision: vgg::Precision) -> Self {
+        Self {
+            network: self.network.in_precision(precision),
+            ..self
+        }
+    }
+
     /// The network, for a whole pass over a data set.
     pub fn network(&self) -> &Network {
         &self.network

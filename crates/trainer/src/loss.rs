@@ -55,8 +55,15 @@ pub(crate) fn score(logits: &Tensor, targets: &Tensor, indices: &[usize]) -> Res
             ));
         }
     };
-    let targets_host = targets.to_vec1::<u32>().doing("reading the targets")?;
-    if let Some((&target, &sample)) = targets_host
+    // On a GPU, a target that is no class would make the loss read foreign memory before anybody knows.
+    let last = Tensor::new(classes as u32 - 1, targets.device());
+    let classes_only = last.and_then(|last| targets.broadcast_minimum(&last));
+    let classes_only = classes_only.doing("the loss")?;
+    let loss = cross_entropy(logits, &classes_only).doing("the loss")?;
+    let read = read(&loss, logits, targets).doing("reading the loss")?;
+    let (predictions, targets) = read[1..].split_at(samples);
+    let targets: Vec<u32> = targets.iter().map(|&target| target as u32).collect();
+    if let Some((&target, &sample)) = targets
         .iter()
         .zip(indices)
         .find(|&(&target, _)| target as usize >= classes)
@@ -67,24 +74,49 @@ pub(crate) fn score(logits: &Tensor, targets: &Tensor, indices: &[usize]) -> Res
             classes,
         });
     }
-    let loss = cross_entropy(logits, targets).doing("the loss")?;
-    let value = loss
-        .to_dtype(DType::F64)
-        .and_then(|loss| loss.to_scalar())
-        .doing("reading the loss")?;
-    let predictions = logits
-        .detach()
-        .to_dtype(DType::F32)
-        .and_then(|z| z.to_vec2::<f32>())
-        .doing("reading the logits")?;
-    let predictions = predictions.iter().map(|row| first_maximum(row)).collect();
+    let last = classes as u32 - 1;
     Ok(Scored {
         loss,
-        value,
+        value: read[0],
         classes,
-        targets: targets_host,
-        predictions,
+        targets,
+        // A row with NaN has no largest logit; its loss is NaN too.
+        predictions: predictions.iter().map(|&p| (p as u32).min(last)).collect(),
     })
+}
+
+/// The loss, then each sample's predicted class, then its target, in one read: on a GPU a read waits for all the
+/// work before it, so that a step makes one. f32 holds classes up to 2²⁴ exactly.
+fn read(loss: &Tensor, logits: &Tensor, targets: &Tensor) -> candle_core::Result<Vec<f64>> {
+    let wide = match logits.dtype() {
+        DType::F64 => DType::F64,
+        _ => DType::F32,
+    };
+    let all = Tensor::cat(
+        &[
+            loss.detach().reshape(1)?.to_dtype(wide)?,
+            first_maxima(&logits.detach())?.to_dtype(wide)?,
+            targets.to_dtype(wide)?,
+        ],
+        0,
+    )?;
+    if wide == DType::F64 {
+        return all.to_vec1();
+    }
+    Ok(all.to_vec1::<f32>()?.into_iter().map(f64::from).collect())
+}
+
+/// The first of the largest logits of each row, computed where they are: (B, C) → (B) u32. Candle's `argmax` does
+/// not say which of equals it takes.
+fn first_maxima(logits: &Tensor) -> candle_core::Result<Tensor> {
+    let classes = logits.dim(D::Minus1)? as u32;
+    let largest = logits.max_keepdim(D::Minus1)?;
+    let class = Tensor::arange(0, classes, logits.device())?.broadcast_as(logits.shape())?;
+    let none = Tensor::new(classes, logits.device())?.broadcast_as(logits.shape())?;
+    logits
+        .broadcast_ge(&largest)?
+        .where_cond(&class, &none)?
+        .min(D::Minus1)
 }
 
 /// Refuses a batch whose parts do not have the same number of samples.
@@ -113,16 +145,6 @@ fn shape(what: &'static str, tensor: &Tensor, expected: String) -> Error {
         got: tensor.dims().to_vec(),
         expected,
     }
-}
-
-fn first_maximum(row: &[f32]) -> u32 {
-    let mut best = 0;
-    for (class, value) in row.iter().enumerate() {
-        if *value > row[best] {
-            best = class;
-        }
-    }
-    best as u32
 }
 
 #[cfg(test)]
@@ -172,8 +194,10 @@ mod tests {
 
     #[test]
     fn ties_go_to_the_first_class() {
-        assert_eq!(first_maximum(&[0.5, 2.0, 2.0, 1.0]), 1);
-        assert_eq!(first_maximum(&[-3.0, -3.0]), 0);
+        let logits = [[0.5f32, 2.0, 2.0, 1.0], [-3.0, -3.0, -4.0, -3.0]];
+        let logits = Tensor::new(&logits, &Device::Cpu).unwrap();
+        let classes = first_maxima(&logits).unwrap().to_vec1::<u32>().unwrap();
+        assert_eq!(classes, [1, 0]);
     }
 
     #[test]

@@ -198,7 +198,13 @@ fn apply_tensors(
         g
     } else {
         let v = match velocity.take() {
-            Some(Velocity::Device(v)) => ((v * rule.momentum)? + (&g * rule.fresh)?)?,
+            Some(Velocity::Device(v)) => {
+                let fresh = match rule.fresh {
+                    1.0 => g.clone(),
+                    share => (&g * share)?,
+                };
+                ((v * rule.momentum)? + fresh)?
+            }
             Some(Velocity::Host(_)) => {
                 bail!("a parameter must not change its device or type while it trains")
             }

@@ -2,6 +2,9 @@
 //!
 //! The files lie in `tests/golden`; the variable `WAGGLE_GOLDEN` names another folder with the same layout.
 
+#[path = "../../vgg/tests/gpu/mod.rs"]
+mod gpu;
+
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -38,6 +41,10 @@ fn largest_difference(a: &Tensor, b: &Tensor) -> f32 {
 
 #[test]
 fn golden_sgd() {
+    gpu::devices().for_each(|device| golden_sgd_on(&device));
+}
+
+fn golden_sgd_on(device: &Device) {
     let golden = tensors("sgd.safetensors");
     let variants: Vec<&str> = golden
         .keys()
@@ -75,7 +82,7 @@ fn golden_sgd() {
         };
         let start = golden[&format!("{variant}.p0")].copy().unwrap();
         let params =
-            Params::from_tensors(BTreeMap::from([("w".to_owned(), start)]), &Device::Cpu).unwrap();
+            Params::from_tensors(BTreeMap::from([("w".to_owned(), start)]), device).unwrap();
         params.set_trainable(&["w"]).unwrap();
         let mut sgd = Sgd::new(&params, config, vec![Group::new("w", 0.05)]).unwrap();
 
@@ -84,13 +91,17 @@ fn golden_sgd() {
             .collect();
         assert!(!gradients.is_empty());
         for (step, gradient) in gradients.into_iter().enumerate() {
-            let gradients = Gradients::from_iter([("w".to_owned(), gradient.clone())]);
+            let gradient = gradient.to_device(device).unwrap();
+            let gradients = Gradients::from_iter([("w".to_owned(), gradient)]);
             sgd.step(gradients, schedule.factor(step as u64)).unwrap();
             let worst = largest_difference(
-                &params.tensors()["w"],
+                &params.tensors()["w"].to_device(&Device::Cpu).unwrap(),
                 &golden[&format!("{variant}.p{}", step + 1)],
             );
-            assert!(worst <= 1e-6, "{variant}, step {step}: {worst:e}");
+            assert!(
+                worst <= 1e-6,
+                "{device:?}: {variant}, step {step}: {worst:e}"
+            );
         }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! y = x·m / (1 − p), m Bernoulli(1 − p) per element (inverted dropout, as `torch.nn.Dropout`). The masks differ
 //! from PyTorch's, which come from one generator in the order of calls; here a step can be computed again, alone
-//! and on any device, and gives the same mask: it is drawn on the host and sent as a tensor.
+//! and on any device, and gives the same mask: it is drawn on the host and sent as one byte an element (131 KB a
+//! layer for 32 pictures in VGG-16).
 
 use candle_core::{Result, Tensor};
 use rand_chacha::rand_core::Rng;
@@ -18,17 +19,18 @@ pub(crate) const HALF: f32 = 0.5;
 pub(crate) fn dropout_half(x: &Tensor, seed: u64, step: u64, layer: u64) -> Result<Tensor> {
     let mut rng = keyed(b"dropout\0", [seed, step, layer]);
     let mut bits = 0u32;
-    let mask: Vec<f32> = (0..x.elem_count())
+    let mask: Vec<u8> = (0..x.elem_count())
         .map(|at| {
             if at % 32 == 0 {
                 bits = rng.next_u32();
             }
             let kept = bits & 1;
             bits >>= 1;
-            kept as f32 / (1.0 - HALF)
+            kept as u8
         })
         .collect();
-    x * Tensor::from_vec(mask, x.shape(), x.device())?.to_dtype(x.dtype())?
+    let mask = Tensor::from_vec(mask, x.shape(), x.device())?.to_dtype(x.dtype())?;
+    x * (mask / f64::from(1.0 - HALF))?
 }
 
 #[cfg(test)]

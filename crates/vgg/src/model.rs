@@ -11,7 +11,7 @@
 
 use std::ops::Range;
 
-use candle_core::{Result, Tensor, bail};
+use candle_core::{DType, Result, Tensor, bail};
 use candle_nn::{Init, VarBuilder};
 
 use crate::config::VggConfig;
@@ -19,6 +19,7 @@ use crate::dropout::dropout_half;
 use crate::error::Error;
 use crate::kernels::{Aside, ConvLayer, adaptive_avg_pool2d, conv_stack, linear_with_aside, relu};
 use crate::norm::BatchNorm;
+use crate::precision::Precision;
 
 /// Whether the network trains, and if so, what its dropout draws from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +43,7 @@ pub struct Vgg {
     convolutions: Vec<Block>,
     linears: Vec<Linear>,
     aside: Option<Aside>,
+    precision: Precision,
 }
 
 /// A convolution with what follows it.
@@ -141,6 +143,7 @@ impl Vgg {
             convolutions,
             linears,
             aside: None,
+            precision: Precision::F32,
         })
     }
 
@@ -163,6 +166,11 @@ impl Vgg {
         self.aside.as_ref()?.take(parameter)
     }
 
+    /// The same network, its layers computing in `precision`. The logits are f32 in any case.
+    pub fn in_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
+    }
+
     /// The configuration that it was built from.
     pub fn config(&self) -> &VggConfig {
         &self.config
@@ -175,7 +183,8 @@ impl Vgg {
 
     /// The logits of pictures `x` (B, 3, H, W) f32, normalised: (B, classes).
     ///
-    /// Errors: pictures smaller than [`VggConfig::smallest_input`], another number of channels.
+    /// Errors: pictures smaller than [`VggConfig::smallest_input`], another number of channels, a device that does not
+    /// compute in the network's precision.
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         self.forward_layers(x, 0..self.names.len(), mode)
     }
@@ -185,7 +194,7 @@ impl Vgg {
     /// Errors: as [`Vgg::forward`].
     pub fn features(&self, x: &Tensor) -> Result<Tensor> {
         self.check_pictures(x)?;
-        self.run_blocks(x, 0..self.convolutions.len())
+        self.run_blocks(&self.precision.of(x)?, 0..self.convolutions.len())
     }
 
     /// Weight and bias of each convolution, its batch norm folded in.
@@ -231,7 +240,7 @@ impl Vgg {
         if layers.start == 0 && layers.end > 0 {
             self.check_pictures(x)?;
         }
-        let mut x = x.clone();
+        let mut x = self.precision.of(x)?;
         if layers.start < convolutions && !layers.is_empty() {
             let end = layers.end.min(convolutions);
             x = self.run_blocks(&x, layers.start / per_block..end / per_block)?;
@@ -249,6 +258,9 @@ impl Vgg {
                     x = dropout_half(&x, seed, step, layer as u64)?;
                 }
             }
+        }
+        if layers.end == all && self.precision == Precision::Bf16 {
+            x = x.to_dtype(DType::F32)?;
         }
         Ok(x)
     }

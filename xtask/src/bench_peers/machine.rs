@@ -19,6 +19,7 @@ pub struct Machine {
     memory_bytes: u64,
     cores: usize,
     threads: usize,
+    gpu: Option<String>,
     commit: String,
     versions: Vec<(String, String)>,
 }
@@ -52,14 +53,34 @@ impl Machine {
             memory_bytes: memory(&read("/proc/meminfo")?),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             threads,
+            gpu: None,
             commit: commit(root),
             versions,
         })
     }
 
-    /// A name for a file about this run: date and processor.
+    /// The same with its first GPU, if `nvidia-smi` knows one.
+    pub fn with_gpu(self) -> Self {
+        let found = Command::new("nvidia-smi")
+            .args([
+                "--query-gpu=name,driver_version,memory.total",
+                "--format=csv,noheader",
+            ])
+            .output();
+        let told = found.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+        let first = told
+            .ok()
+            .and_then(|told| told.lines().next().map(str::to_owned));
+        Self {
+            gpu: Some(first.unwrap_or_else(|| "unknown".to_owned())),
+            ..self
+        }
+    }
+
+    /// A name for a file about this run: date and processor, or the GPU.
     pub fn file_stem(&self) -> String {
-        let processor = self.processor.to_lowercase();
+        let gpu = self.gpu.as_deref().and_then(|gpu| gpu.split(',').next());
+        let processor = gpu.unwrap_or(&self.processor).to_lowercase();
         let words = processor
             .split(|c: char| !c.is_ascii_alphanumeric())
             .filter(|word| !["", "r", "tm", "cpu", "processor", "family", "model"].contains(word))
@@ -73,6 +94,9 @@ impl Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "- date: {}", self.date)?;
         writeln!(f, "- processor: {}", self.processor)?;
+        if let Some(gpu) = &self.gpu {
+            writeln!(f, "- GPU: {gpu}")?;
+        }
         writeln!(
             f,
             "- threads: {} on {} cores; memory: {:.0} GB",
@@ -220,6 +244,7 @@ mod tests {
             memory_bytes: 24_000_000_000,
             cores: 2,
             threads: 2,
+            gpu: None,
             commit: "abc".to_owned(),
             versions: vec![("torch".to_owned(), "2.15.0".to_owned())],
         };

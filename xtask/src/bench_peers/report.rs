@@ -1,7 +1,7 @@
 //! What the races came to, as a table and as JSON.
 
 use super::race::{Figures, Outcome};
-use super::rows::{OURS, decides};
+use super::rows::{Device, OURS, Row, decides};
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 
@@ -9,17 +9,19 @@ use serde_json::{Map, Value, json};
 #[derive(Clone, Debug)]
 pub struct Measured {
     name: String,
+    /// Pictures in a run on a GPU, whose speed is told in pictures a second.
+    pictures: Option<usize>,
     ours: Figures,
     peers: Vec<Figures>,
     skipped: Vec<(String, String)>,
 }
 
 impl Measured {
-    /// The row `name` from its race.
+    /// The row from its race.
     ///
     /// # Errors
     /// When this project did not take part.
-    pub fn new(name: &str, outcome: Outcome) -> Result<Self> {
+    pub fn new(row: &Row, outcome: Outcome) -> Result<Self> {
         let Outcome {
             mut figures,
             skipped,
@@ -30,7 +32,8 @@ impl Measured {
             .with_context(|| format!("this project did not take part: {skipped:?}"))?;
         let ours = figures.remove(ours);
         Ok(Self {
-            name: name.to_owned(),
+            name: row.name().to_owned(),
+            pictures: row.batch().filter(|_| row.device() == Device::Cuda),
             ours,
             peers: figures,
             skipped,
@@ -46,6 +49,17 @@ impl Measured {
     /// How many times as long the best peer takes, if one took part.
     pub fn ratio(&self) -> Option<f64> {
         self.best().map(|best| self.times_ours(best))
+    }
+
+    /// Each contender's pictures a second, in words, where the row is about that.
+    fn speeds(&self) -> Option<String> {
+        let pictures = self.pictures? as f64;
+        let contenders = std::iter::once(&self.ours).chain(&self.peers);
+        let speeds = contenders.map(|figures| {
+            let speed = pictures / median(&figures.seconds);
+            format!("{} {speed:.0}", figures.name)
+        });
+        Some(speeds.collect::<Vec<_>>().join(", "))
     }
 
     fn times_ours(&self, peer: &Figures) -> f64 {
@@ -150,7 +164,13 @@ pub fn table(measured: &[Measured]) -> String {
     }
     text += "\nSeconds are the median of the turns, spread is largest less smallest turn over the median, peak is \
              the largest resident memory of the process after its set-up, its libraries included, without the \
-             worker processes of a loader. The row's ratio is marked *.\n";
+             worker processes of a loader. On a GPU it is the most that tensors had there. The row's ratio is \
+             marked *.\n";
+    for row in measured {
+        if let Some(speeds) = row.speeds() {
+            text += &format!("{}: pictures a second: {speeds}.\n", row.name);
+        }
+    }
     for row in measured {
         for (name, why) in &row.skipped {
             text += &format!("{}: without {name}, {why}.\n", row.name);
@@ -193,6 +213,24 @@ mod tests {
         }
     }
 
+    fn named(name: &str) -> Row {
+        Row::parse(name).unwrap()
+    }
+
+    #[test]
+    fn a_gpus_speed_is_in_pictures_a_second() {
+        let outcome = Outcome {
+            figures: vec![
+                figures(OURS, &[0.1, 0.2, 0.1], 1),
+                figures("torch nchw", &[0.05], 1),
+            ],
+            skipped: Vec::new(),
+        };
+        let row = Measured::new(&named("cuda stage-2 step bf16 b32"), outcome).unwrap();
+        assert_eq!(row.speeds().unwrap(), "ours 320, torch nchw 640");
+        assert!(table(&[row]).contains("pictures a second: ours 320, torch nchw 640"));
+    }
+
     fn row() -> Measured {
         let outcome = Outcome {
             figures: vec![
@@ -204,7 +242,7 @@ mod tests {
             ],
             skipped: vec![("onnxruntime".to_owned(), "not installed".to_owned())],
         };
-        Measured::new("frozen forward b8", outcome).unwrap()
+        Measured::new(&named("frozen forward b8"), outcome).unwrap()
     }
 
     #[test]
@@ -222,7 +260,8 @@ mod tests {
             figures: vec![figures(OURS, &[1.0], 1), figures("openvino", &[1.0], 1)],
             skipped: Vec::new(),
         };
-        assert_eq!(Measured::new("x", alone).unwrap().ratio(), None);
+        let alone = Measured::new(&named("frozen forward b8"), alone).unwrap();
+        assert_eq!((alone.ratio(), alone.speeds()), (None, None));
     }
 
     #[test]
@@ -231,7 +270,7 @@ mod tests {
             figures: vec![figures("torch nchw", &[1.0], 1)],
             skipped: vec![(OURS.to_owned(), "tired".to_owned())],
         };
-        let error = Measured::new("x", outcome).unwrap_err();
+        let error = Measured::new(&named("frozen forward b8"), outcome).unwrap_err();
         assert!(error.to_string().contains("tired"), "{error}");
     }
 

@@ -2,6 +2,15 @@
 
 use anyhow::{Result, bail};
 
+/// What the contenders compute on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Device {
+    /// The processor.
+    Cpu,
+    /// The first NVIDIA GPU.
+    Cuda,
+}
+
 /// This project.
 pub const OURS: &str = "ours";
 
@@ -31,7 +40,7 @@ struct Work {
     rounds: usize,
 }
 
-const WORKS: [Work; 9] = [
+const WORKS: [Work; 15] = [
     Work {
         name: "frozen forward",
         batches: &[1, 8, 32],
@@ -95,7 +104,24 @@ const WORKS: [Work; 9] = [
         candle: false,
         rounds: 1,
     },
+    on_gpu("cuda stage-1 step f32"),
+    on_gpu("cuda stage-1 step tf32"),
+    on_gpu("cuda stage-1 step bf16"),
+    on_gpu("cuda stage-2 step f32"),
+    on_gpu("cuda stage-2 step tf32"),
+    on_gpu("cuda stage-2 step bf16"),
 ];
+
+/// A training step on a GPU, against PyTorch in its eager mode, with products rounded as the name says.
+const fn on_gpu(name: &'static str) -> Work {
+    Work {
+        name,
+        batches: &[32],
+        peers: LAYOUTS,
+        candle: false,
+        rounds: 7,
+    }
+}
 
 /// A row of the table.
 #[derive(Debug)]
@@ -106,8 +132,14 @@ pub struct Row {
 }
 
 impl Row {
-    /// The rows that are measured when none is named.
-    pub fn all() -> Vec<Self> {
+    /// The rows of a device, which are measured when none is named.
+    pub fn all(device: Device) -> Vec<Self> {
+        let mut rows = Self::everywhere();
+        rows.retain(|row| row.device() == device);
+        rows
+    }
+
+    fn everywhere() -> Vec<Self> {
         let of_work = |work: &'static Work| {
             let batched = work.batches.iter().map(move |&batch| Self {
                 name: format!("{} b{batch}", work.name),
@@ -130,7 +162,7 @@ impl Row {
     /// # Errors
     /// A name that is none, with those that are.
     pub fn parse(name: &str) -> Result<Self> {
-        let mut all = Self::all();
+        let mut all = Self::everywhere();
         if let Some(found) = all.iter().position(|row| row.name == name) {
             return Ok(all.swap_remove(found));
         }
@@ -147,6 +179,25 @@ impl Row {
             work,
             batch: Some(batch),
         })
+    }
+
+    /// Where it is computed.
+    pub fn device(&self) -> Device {
+        match self.work.name.starts_with("cuda ") {
+            true => Device::Cuda,
+            false => Device::Cpu,
+        }
+    }
+
+    /// Whether NVIDIA's libraries must not round f32 to TF32: one does so by default, and not every caller of it
+    /// can say no.
+    pub fn needs_full_f32(&self) -> bool {
+        self.device() == Device::Cuda && self.work.name.ends_with(" f32")
+    }
+
+    /// Pictures in a run, where a run is about a batch.
+    pub fn batch(&self) -> Option<usize> {
+        self.batch
     }
 
     /// Its name.
@@ -167,9 +218,13 @@ impl Row {
         self.work.rounds
     }
 
-    /// How many runs make a turn: small batches are too short to be timed alone.
+    /// How many runs make a turn: small batches, and those on a GPU, are too short to be timed alone.
     pub fn runs(&self) -> usize {
-        self.batch.map_or(1, |batch| (16 / batch).max(1))
+        let pictures = match self.device() {
+            Device::Cpu => 16,
+            Device::Cuda => 320,
+        };
+        self.batch.map_or(1, |batch| (pictures / batch).max(1))
     }
 
     /// Whether it needs a folder of photographs.
@@ -203,7 +258,29 @@ mod tests {
 
     #[test]
     fn the_rows_have_the_names_that_reports_rely_on() {
-        let names: Vec<String> = Row::all().into_iter().map(|row| row.name).collect();
+        let names =
+            |device| -> Vec<String> { Row::all(device).into_iter().map(|row| row.name).collect() };
+        assert_eq!(
+            names(Device::Cuda),
+            [
+                "cuda stage-1 step f32 b32",
+                "cuda stage-1 step tf32 b32",
+                "cuda stage-1 step bf16 b32",
+                "cuda stage-2 step f32 b32",
+                "cuda stage-2 step tf32 b32",
+                "cuda stage-2 step bf16 b32",
+            ]
+        );
+        let full: Vec<_> = Row::everywhere()
+            .into_iter()
+            .filter(Row::needs_full_f32)
+            .map(|row| row.name)
+            .collect();
+        assert_eq!(
+            full,
+            ["cuda stage-1 step f32 b32", "cuda stage-2 step f32 b32"]
+        );
+        let names = names(Device::Cpu);
         assert_eq!(
             names,
             [
@@ -220,7 +297,7 @@ mod tests {
                 "two-stage recipe",
             ]
         );
-        for row in Row::all() {
+        for row in Row::everywhere() {
             assert_eq!(Row::parse(&row.name).unwrap().name, row.name);
         }
     }
@@ -233,6 +310,7 @@ mod tests {
             ("frozen forward b4 112px", Some(4), 4)
         );
         assert_eq!(Row::parse("stage-2 step b64").unwrap().runs(), 1);
+        assert_eq!(Row::parse("cuda stage-2 step bf16 b64").unwrap().runs(), 5);
         for name in [
             "frozen forward",
             "frozen forward b",
@@ -270,7 +348,7 @@ mod tests {
 
     #[test]
     fn every_row_has_a_peer_that_decides() {
-        for row in Row::all() {
+        for row in Row::everywhere() {
             assert_eq!(row.contenders().filter(|peer| decides(peer)).count(), 2);
         }
     }

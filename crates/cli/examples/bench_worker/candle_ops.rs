@@ -19,7 +19,7 @@ pub fn prepare(row: &Row) -> Result<Option<Run>> {
         _ => return Ok(None),
     };
     let config = trunk();
-    let params = params(&config)?;
+    let params = params(&config, &row.device)?;
     params.set_trainable(if trains { &["features"][..] } else { &[] })?;
     let layers = layers_of(&config, params.var_builder())?;
     let (x, shape, parameters) = (row.pictures()?, row.features_shape(), params.trainable());

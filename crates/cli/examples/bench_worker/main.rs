@@ -13,6 +13,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use candle_core::Device;
 
 use row::{Row, Run};
 
@@ -31,6 +32,7 @@ fn main() -> Result<()> {
     }
     let threads = threads.parse().context("THREADS is a number")?;
     let row = Row::parse(row)?;
+    cli::gpu_memory::keep_blocks(&row.device)?;
     rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
         .build_global()?;
@@ -47,15 +49,16 @@ fn main() -> Result<()> {
         _ => bail!("PEER is `ours` or `candle`"),
     };
     forget_peak();
+    cli::gpu_memory::forget_peak(&row.device)?;
     // Whole epochs are their own warm-up: they take minutes.
     if !row.is_whole_epochs() {
         run()?.check()?;
     }
-    answer(&mut run)
+    answer(&mut run, &row.device)
 }
 
 /// Answers each line of standard input, a number of runs, with the seconds of one; in the end, tells the peak.
-fn answer(run: &mut Run) -> Result<()> {
+fn answer(run: &mut Run, device: &Device) -> Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "ready")?;
     for line in io::stdin().lock().lines() {
@@ -70,7 +73,11 @@ fn answer(run: &mut Run) -> Result<()> {
         proof.check()?;
         writeln!(out, "{seconds}")?;
     }
-    writeln!(out, "{}", peak_bytes()?)?;
+    let peak = match device {
+        Device::Cpu => peak_bytes()?,
+        _ => cli::gpu_memory::peak_bytes(device)?.context("this GPU does not tell its peak")?,
+    };
+    writeln!(out, "{peak}")?;
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use cli::adapters::{Network, Pictures};
 use dataset::{ImageFolder, Loader, LoaderConfig, Sample};
 use trainer::{
@@ -11,7 +11,7 @@ use trainer::{
 };
 use vgg::{Vgg, VggConfig};
 
-use crate::row::{BATCH, DEVICE, Proof, Row, Run, SEED, params, trunk};
+use crate::row::{BATCH, Proof, Row, Run, SEED, params, trunk};
 
 /// ImageNet's classes, as in the whole VGG-16 of 138 million parameters.
 const CLASSES: usize = 1000;
@@ -37,7 +37,7 @@ pub fn prepare(row: &Row, data: Option<&Path>) -> Result<Run> {
 
 fn frozen_forward(row: &Row) -> Result<Run> {
     let config = trunk();
-    let network = Vgg::new(&config, params(&config)?.frozen_var_builder())?;
+    let network = Vgg::new(&config, params(&config, &row.device)?.frozen_var_builder())?;
     let (x, shape) = (row.pictures()?, row.features_shape());
     Ok(Box::new(move || {
         Ok(Proof::new(network.features(&x)?, shape.clone()))
@@ -46,7 +46,7 @@ fn frozen_forward(row: &Row) -> Result<Run> {
 
 fn predict_forward(row: &Row) -> Result<Run> {
     let config = VggConfig::vgg16(CLASSES);
-    let network = Vgg::new(&config, params(&config)?.frozen_var_builder())?;
+    let network = Vgg::new(&config, params(&config, &row.device)?.frozen_var_builder())?;
     let (x, batch) = (row.pictures()?, row.batch);
     Ok(Box::new(move || {
         let logits = network.forward(&x, vgg::Mode::Eval)?;
@@ -57,7 +57,7 @@ fn predict_forward(row: &Row) -> Result<Run> {
 /// Forward and backward through the thirteen convolutions: every weight's and bias's gradient.
 fn features_step(row: &Row) -> Result<Run> {
     let config = trunk();
-    let params = params(&config)?;
+    let params = params(&config, &row.device)?;
     params.set_trainable(&["features"])?;
     let network = Vgg::new(&config, params.var_builder())?.with_gradients_aside();
     let (x, parameters) = (row.pictures()?, params.trainable());
@@ -97,18 +97,18 @@ fn set_trainable(params: &Params, groups: &[Group]) -> Result<()> {
 /// A training step as the trainer's loop does it: forward, loss, backward, SGD with momentum; dropout on.
 fn step(row: &Row, stage: usize) -> Result<Run> {
     let config = VggConfig::vgg16(CLASSES);
-    let (params, groups) = (params(&config)?, groups(stage));
+    let (params, groups) = (params(&config, &row.device)?, groups(stage));
     set_trainable(&params, &groups)?;
     let mut sgd = Sgd::new(&params, SGD, groups)?;
-    let network = Network::new(&config, params.var_builder())?;
+    let network = Network::new(&config, params.var_builder())?.in_precision(row.precision);
     let parameters = params.trainable();
     let frozen = trainer::frozen_layers(&params, network.layer_names())?;
     let layers = network.layer_names().len();
 
     let x = row.pictures()?;
     let labels: Vec<u32> = (0..CLASSES as u32).cycle().take(row.batch).collect();
-    let y = Tensor::from_vec(labels, row.batch, &DEVICE)?;
-    let mut step = 0;
+    let y = Tensor::from_vec(labels, row.batch, &row.device)?;
+    let (device, mut step) = (row.device.clone(), 0);
     Ok(Box::new(move || {
         let mode = Mode::Train { seed: SEED, step };
         step += 1;
@@ -121,7 +121,9 @@ fn step(row: &Row, stage: usize) -> Result<Run> {
         let mut gradients = Gradients::backward(loss, &parameters)?;
         gradients.complete(&parameters, |parameter| network.take_gradient(parameter));
         sgd.step(gradients, 1.0)?;
-        Ok(Proof::new(Tensor::new(&[value], &DEVICE)?, [1]))
+        // A GPU works on while this thread goes ahead.
+        device.synchronize()?;
+        Ok(Proof::new(Tensor::new(&[value], &Device::Cpu)?, [1]))
     }))
 }
 
@@ -155,7 +157,7 @@ fn loader(data: &Path, cache_bytes: usize) -> Result<Run> {
 /// decoded once beforehand and kept, four workers, validation computing frozen layers once.
 fn epochs(data: &Path, stages: &'static [usize]) -> Result<Run> {
     let config = VggConfig::vgg16(PHOTOGRAPHS_CLASSES);
-    let params = params(&config)?;
+    let params = params(&config, &Device::Cpu)?;
     let data = data.to_path_buf();
     Ok(Box::new(move || {
         let (train, val) = ImageFolder::train_and_val(&data)?;
@@ -202,7 +204,7 @@ fn epochs(data: &Path, stages: &'static [usize]) -> Result<Run> {
         }
         let passes = 5 * stages.len();
         Ok(Proof::new(
-            Tensor::new(losses.as_slice(), &DEVICE)?,
+            Tensor::new(losses.as_slice(), &Device::Cpu)?,
             [passes],
         ))
     }))

@@ -1,19 +1,20 @@
 //! What a row is, and what a run of it has to show.
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use candle_core::{DType, Device, Tensor};
 use trainer::Params;
-use vgg::VggConfig;
+use vgg::{Precision, VggConfig};
 
 /// What weights, shuffling and dropout are drawn from.
 pub const SEED: u64 = 1234;
 /// Pictures in a batch, where the row does not say.
 pub const BATCH: usize = 32;
-/// All rows compare CPUs.
-pub const DEVICE: Device = Device::Cpu;
-
-/// A row's name, taken apart: `frozen forward b8 112px`.
+/// A row's name, taken apart: `frozen forward b8 112px`, `cuda stage-2 step bf16 b32`.
 pub struct Row {
+    /// Where: a row that does not start with `cuda` runs on the CPU.
+    pub device: Device,
+    /// What layers round to: f32 unless a row on the GPU says otherwise.
+    pub precision: Precision,
     /// What is done.
     pub work: String,
     /// Pictures in a batch.
@@ -37,8 +38,23 @@ impl Row {
         words.truncate(words.len() - usize::from(size.is_some()));
         let batch = number(words.last(), "b", "");
         words.truncate(words.len() - usize::from(batch.is_some()));
+        let on_gpu = words.first() == Some(&"cuda");
+        let rounding = if on_gpu { words.pop() } else { None };
+        let words = &words[usize::from(on_gpu)..];
         ensure!(!words.is_empty(), "`{name}` is no row");
+        // Ten bits of f32 in products; cuDNN does so by itself, unless NVIDIA_TF32_OVERRIDE says no.
+        candle_core::cuda::set_gemm_reduced_precision_f32(rounding == Some("tf32"));
+        let device = match on_gpu {
+            true => Device::new_cuda(0)?,
+            false => Device::Cpu,
+        };
         Ok(Self {
+            device,
+            precision: match rounding {
+                None | Some("f32" | "tf32") => Precision::F32,
+                Some("bf16") => Precision::Bf16,
+                Some(other) => bail!("`{other}` is no precision"),
+            },
             work: words.join(" "),
             batch: batch.unwrap_or(BATCH),
             size: size.unwrap_or(224),
@@ -56,7 +72,7 @@ impl Row {
         Ok(Tensor::from_vec(
             (0..count).map(value).collect(),
             shape,
-            &DEVICE,
+            &self.device,
         )?)
     }
 
@@ -113,7 +129,7 @@ pub fn trunk() -> VggConfig {
 }
 
 /// Random weights of a network, all frozen.
-pub fn params(config: &VggConfig) -> Result<Params> {
-    let tensors = vgg::init::from_scratch(config, SEED, &DEVICE)?;
-    Ok(Params::from_tensors(tensors, &DEVICE)?)
+pub fn params(config: &VggConfig, device: &Device) -> Result<Params> {
+    let tensors = vgg::init::from_scratch(config, SEED, device)?;
+    Ok(Params::from_tensors(tensors, device)?)
 }

@@ -12,7 +12,6 @@ use crate::adapters::Pictures;
 use crate::args::EvaluateArgs;
 use crate::config::Config;
 use crate::data_source::Source;
-use crate::device;
 use crate::model_file::Model;
 
 /// What `--json` prints.
@@ -28,8 +27,8 @@ struct Report<'a> {
 /// Runs the command.
 pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     super::start_threads(&args.machine)?;
-    let device = device::open(args.machine.device)?.device;
-    let model = Model::open(&args.model, &device)?;
+    let device = super::open_device(&args.machine)?;
+    let model = Model::open(&args.model, &device)?.in_precision(args.machine.precision);
     let root = match (&args.data, data_of_run(&model.path)) {
         (None, Some(root)) => root?,
         (given, _) => Source::choose(given.as_deref()).root()?,

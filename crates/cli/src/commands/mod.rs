@@ -12,8 +12,10 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::Context;
+use candle_core::Device;
 
 use crate::args::{Command, MachineArgs};
+use crate::device;
 
 /// Does what `command` says.
 ///
@@ -46,6 +48,15 @@ fn start_threads(machine: &MachineArgs) -> anyhow::Result<usize> {
         .num_threads(threads)
         .build_global();
     Ok(rayon::current_num_threads())
+}
+
+/// Opens the device; that it is not the GPU that the program was built for goes to standard error.
+fn open_device(machine: &MachineArgs) -> anyhow::Result<Device> {
+    let opened = device::open(machine)?;
+    if let Some(why) = &opened.fallback {
+        warn(&format!("warning: computing on the CPU, {why}"));
+    }
+    Ok(opened.device)
 }
 
 /// Writes to standard output; that nobody reads it is told apart in [`crate::run`].

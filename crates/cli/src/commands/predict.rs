@@ -11,7 +11,6 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::args::PredictArgs;
-use crate::device;
 use crate::model_file::Model;
 
 /// What is said about one picture.
@@ -32,7 +31,8 @@ struct Guess<'a> {
 /// Runs the command.
 pub fn run(args: &PredictArgs) -> anyhow::Result<ExitCode> {
     super::start_threads(&args.machine)?;
-    let model = Model::open(&args.model, &device::open(args.machine.device)?.device)?;
+    let device = super::open_device(&args.machine)?;
+    let model = Model::open(&args.model, &device)?.in_precision(args.machine.precision);
     let format = Format::of(args);
     let mut bad = Bad::default();
     let paths = pictures(&args.paths, &mut bad);

@@ -33,7 +33,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
     };
     let renderer = renderer.as_mut();
     let threads = super::start_threads(&args.machine)?;
-    let opened = device::open(args.machine.device)?;
+    let opened = device::open(&args.machine)?;
 
     let source = Source::choose(args.data.as_deref());
     if source == Source::Sample {
@@ -91,7 +91,9 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
         Pictures::new(splits.train.clone()),
         Pictures::new(splits.val.clone()),
     );
-    let build = |vb| Network::new(&metadata.config, vb);
+    let precision = args.machine.precision;
+    let build =
+        |vb| Network::new(&metadata.config, vb).map(|network| network.in_precision(precision));
     for stage in &config.stages {
         let mut state = prepare(stage, &params, config.training.momentum)?;
         let fit = FitConfig {
@@ -162,6 +164,7 @@ fn resolve(
         },
         machine: MachineConfig {
             device: device.to_string(),
+            precision: args.machine.precision.to_string(),
             threads,
             workers: args.machine.workers.get(),
             cache_images: args.cache_images.get(),

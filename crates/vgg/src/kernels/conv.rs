@@ -128,9 +128,6 @@ pub fn conv_stack(x: &Tensor, layers: &[ConvLayer]) -> Result<Tensor> {
         }
         extents.push(to);
     }
-    if !matches!(x.device(), Device::Cpu) {
-        return device::conv_stack(x, layers);
-    }
     if n == 0 || layers.is_empty() {
         let to = extents[extents.len() - 1];
         return if layers.is_empty() {
@@ -138,6 +135,9 @@ pub fn conv_stack(x: &Tensor, layers: &[ConvLayer]) -> Result<Tensor> {
         } else {
             Tensor::zeros((0, to.c, to.h, to.w), x.dtype(), x.device())
         };
+    }
+    if !matches!(x.device(), Device::Cpu) {
+        return device::conv_stack(x, layers);
     }
     let x = x.contiguous()?;
     if !x.track_op() && !layers.iter().any(ConvLayer::tracked) {

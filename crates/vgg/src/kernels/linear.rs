@@ -40,7 +40,7 @@ pub fn linear_with_aside(
         );
     }
     if !matches!(x.device(), Device::Cpu) {
-        return x.matmul(&weight.t()?)?.broadcast_add(bias);
+        return super::device::linear(x, weight, bias);
     }
     let (x, weight, bias) = (x.contiguous()?, weight.contiguous()?, bias.contiguous()?);
     x.apply_op3(&weight, &bias, Linear(aside.cloned()))

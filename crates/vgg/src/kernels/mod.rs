@@ -8,7 +8,7 @@
 //!
 //! Each is differentiable, and computes a gradient only for what is tracked: a frozen weight costs none, and
 //! when nothing is tracked no graph is recorded and nothing is kept for a backward pass. On the CPU these are
-//! our own operations; other devices run candle's.
+//! our own operations; other devices run candle's, with gradients of our own ([`device`]).
 
 #![allow(
     clippy::needless_range_loop,
@@ -29,7 +29,7 @@ mod backward;
 mod blocked;
 mod buffer;
 mod conv;
-mod device;
+pub mod device;
 mod gradient;
 mod graph;
 mod lanes;
