@@ -130,6 +130,53 @@ impl Config {
     /// The file's name in the run directory.
     pub const FILE: &str = "config.toml";
 
+    /// One for tests.
+    #[cfg(test)]
+    pub(crate) fn example() -> Self {
+        Self {
+            versions: Versions {
+                waggle: "0.1.0".to_string(),
+                candle: CANDLE_VERSION.to_string(),
+            },
+            data: DataConfig {
+                root: "/data".to_string(),
+                source: "given".to_string(),
+                classes: vec!["ants".to_string(), "bees \"quoted\"".to_string()],
+                train_pictures: 244,
+                val_pictures: 153,
+                ignore_exif: false,
+            },
+            network: NetworkConfig {
+                architecture: "vgg16".to_string(),
+                input_size: 224,
+                weights: "hub".to_string(),
+                fresh_layers: vec!["classifier.6".to_string()],
+            },
+            training: TrainingConfig {
+                seed: 1234,
+                batch_size: 32,
+                momentum: 0.9,
+            },
+            machine: MachineConfig {
+                device: "cpu".to_string(),
+                threads: 2,
+                workers: 4,
+                cache_images: 1 << 30,
+            },
+            stages: vec![
+                StageConfig {
+                    name: StageName::Transfer,
+                    epochs: 25,
+                    groups: vec![LayerRate {
+                        layers: "features".to_string(),
+                        rate: 1e-3,
+                    }],
+                };
+                2
+            ],
+        }
+    }
+
     /// As a file, with a comment that says what it is.
     pub fn to_toml(&self) -> anyhow::Result<String> {
         let body =
@@ -313,38 +360,7 @@ mod tests {
 
     #[test]
     fn the_file_holds_everything() {
-        let config = Config {
-            versions: Versions {
-                waggle: "0.1.0".to_string(),
-                candle: CANDLE_VERSION.to_string(),
-            },
-            data: DataConfig {
-                root: "/data".to_string(),
-                source: "given".to_string(),
-                classes: names(&["ants", "bees \"quoted\""]),
-                train_pictures: 244,
-                val_pictures: 153,
-                ignore_exif: false,
-            },
-            network: NetworkConfig {
-                architecture: "vgg16".to_string(),
-                input_size: 224,
-                weights: "hub".to_string(),
-                fresh_layers: names(&["classifier.6"]),
-            },
-            training: TrainingConfig {
-                seed: 1234,
-                batch_size: 32,
-                momentum: 0.9,
-            },
-            machine: MachineConfig {
-                device: "cpu".to_string(),
-                threads: 2,
-                workers: 4,
-                cache_images: 1 << 30,
-            },
-            stages: stages(&args(&[]), &names(&LAYERS), &[]).unwrap(),
-        };
+        let config = Config::example();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(Config::FILE);
         std::fs::write(&path, config.to_toml().unwrap()).unwrap();

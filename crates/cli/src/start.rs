@@ -11,6 +11,7 @@ use vgg::{Head, Metadata, Report, Summary, VggConfig};
 
 use crate::args::TrainArgs;
 use crate::data_source::Source;
+use crate::fingerprint;
 use crate::message::Message;
 use crate::render::Renderer;
 use crate::values::WeightsSource;
@@ -32,6 +33,8 @@ pub struct Start {
     pub report: Report,
     /// Where they come from, in words.
     pub source: String,
+    /// SHA-256 of the file that holds them; nothing for random ones.
+    pub sha256: Option<String>,
     /// How pictures are normalised for them.
     pub normalize: Normalize,
 }
@@ -193,6 +196,7 @@ impl Start {
             tensors,
             report,
             source: "none".to_string(),
+            sha256: None,
             normalize,
         })
     }
@@ -220,6 +224,7 @@ impl Start {
             tensors: loaded.tensors,
             report: loaded.report,
             source,
+            sha256: Some(fingerprint::sha256(path)?),
             normalize,
         })
     }

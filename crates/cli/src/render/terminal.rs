@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{Lines, Renderer};
+use super::{Lines, Renderer, resuming};
 use crate::message::Message;
 
 /// Lines for people.
@@ -155,6 +155,14 @@ impl<W: Write> Renderer for Terminal<W> {
                 Ok(())
             }
             Message::Run { directory } => self.line(&format!("Run: {directory}")),
+            Message::Checkpoint { .. }
+            | Message::DamagedCheckpoint { .. }
+            | Message::Resumed { .. }
+            | Message::ChangedData { .. }
+            | Message::AlreadyDone { .. }
+            | Message::Interrupted { .. } => {
+                resuming::line(message).map_or(Ok(()), |line| self.line(&line))
+            }
             Message::StageStart {
                 stage,
                 epochs,
