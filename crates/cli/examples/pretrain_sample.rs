@@ -278,7 +278,7 @@ fn fit(
         ..FitConfig::default()
     };
     let build = |vb| Network::new(config, vb).map(WithoutDropout);
-    trainer::fit(&params, build, data, &fit, &mut stage, &mut |event| {
+    trainer::fit(&params, build, data, &fit, &mut stage, &mut |event, _| {
         show(event)
     })?;
     Ok(params.tensors())

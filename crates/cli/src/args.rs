@@ -6,6 +6,7 @@
 
 mod export;
 mod inspect;
+mod resuming;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -21,6 +22,7 @@ use crate::values::{
 
 pub use export::{ExportArgs, ExportFormat};
 pub use inspect::{CheckArgs, ShowArgs, SummaryArgs};
+pub use resuming::ResumeArgs;
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -36,18 +38,18 @@ Examples:
   waggle evaluate runs/train               accuracy on the validation pictures
   waggle check my_pictures                 damaged files, duplicates, leaks from train to val
 
-Exit codes: 0 done, 1 failed, 2 wrong usage.";
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 and 143 interrupted.";
 
 const TRAIN_EXAMPLES: &str = "\
 Examples:
-  waggle train
   waggle train --data my_pictures --weights vgg16.safetensors --out runs/mine
   waggle train --stage finetune --weights runs/train/model.safetensors
   waggle train --finetune-lr classifier=1e-3     keeps the convolutions frozen
+  waggle train --resume runs/train               goes on after an interrupt, a crash, a power cut
   waggle train --json > events.jsonl             for programs
 
-The run directory holds config.toml, metrics.csv, curves.png, confusion_matrix.png,
-train_batch.png and model.safetensors, which is all that `waggle predict` needs.";
+The run directory holds config.toml, metrics.csv, pictures of the curves and of a batch, and
+model.safetensors, which is all that `waggle predict` needs.";
 
 /// Transfer learning for pictures: a folder of photographs in, a trained VGG classifier out.
 #[derive(Debug, Parser)]
@@ -78,7 +80,7 @@ pub enum Command {
 }
 
 /// `waggle train`.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(after_help = TRAIN_EXAMPLES)]
 pub struct TrainArgs {
     /// Folder of pictures, DIR/{train,val|valid|validation}/CLASS/..., or `sample` for the built-in
@@ -109,6 +111,10 @@ pub struct TrainArgs {
     /// Run directory to create; an existing one is never overwritten, runs/train-2 is made instead
     #[arg(long, value_name = "DIR", default_value = "runs/train")]
     pub out: PathBuf,
+
+    #[command(flatten)]
+    /// Going on after an interrupt.
+    pub resuming: ResumeArgs,
 
     /// Which stages to run: transfer (what the weights left fresh trains, the rest is frozen), finetune
     /// (every layer, each with its own learning rate), or one after the other
@@ -166,6 +172,7 @@ pub struct TrainArgs {
         long,
         value_name = "N",
         default_value_t = 1234,
+        value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64),
         help_heading = "Recipe"
     )]
     pub seed: u64,
@@ -328,11 +335,6 @@ mod tests {
             let message = refused(&["waggle", "train", &format!("{flag}={value}")]);
             assert!(message.contains(flag), "{flag} {value}: {message}");
         }
-    }
-
-    #[test]
-    fn quiet_and_json_exclude_each_other() {
-        assert!(refused(&["waggle", "train", "--quiet", "--json"]).contains("cannot be used with"));
     }
 
     #[test]

@@ -150,6 +150,59 @@ impl Config {
     /// The file's name in the run directory.
     pub const FILE: &str = "config.toml";
 
+    /// One for tests.
+    #[cfg(test)]
+    pub(crate) fn example() -> Self {
+        Self {
+            versions: Versions {
+                waggle: "0.1.0".to_string(),
+                candle: CANDLE_VERSION.to_string(),
+            },
+            data: DataConfig {
+                root: "/data".to_string(),
+                source: "given".to_string(),
+                classes: vec!["ants".to_string(), "bees \"quoted\"".to_string()],
+                train_pictures: 244,
+                val_pictures: 153,
+                ignore_exif: false,
+                on_bad: OnBad::Skip,
+                skipped: vec![Skipped {
+                    path: "train/ants/7.jpg".to_string(),
+                    reason: "it has no pixels".to_string(),
+                }],
+            },
+            network: NetworkConfig {
+                architecture: "vgg16".to_string(),
+                input_size: 224,
+                weights: "hub".to_string(),
+                fresh_layers: vec!["classifier.6".to_string()],
+            },
+            training: TrainingConfig {
+                seed: 1234,
+                batch_size: 32,
+                momentum: 0.9,
+            },
+            machine: MachineConfig {
+                device: "cpu".to_string(),
+                precision: "f32".to_string(),
+                threads: 2,
+                workers: 4,
+                cache_images: 1 << 30,
+            },
+            stages: vec![
+                StageConfig {
+                    name: StageName::Transfer,
+                    epochs: 25,
+                    groups: vec![LayerRate {
+                        layers: "features".to_string(),
+                        rate: 1e-3,
+                    }],
+                };
+                2
+            ],
+        }
+    }
+
     /// As a file, with a comment that says what it is.
     pub fn to_toml(&self) -> anyhow::Result<String> {
         let body =
@@ -260,140 +313,5 @@ fn summarized(chosen: &[String], layers: &[String]) -> Vec<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::args::{Cli, Command};
-    use clap::Parser;
-
-    fn args(more: &[&str]) -> TrainArgs {
-        let Command::Train(args) = Cli::parse_from([&["waggle", "train"], more].concat()).command
-        else {
-            panic!("not train");
-        };
-        *args
-    }
-
-    fn names(names: &[&str]) -> Vec<String> {
-        names.iter().map(|name| name.to_string()).collect()
-    }
-
-    const LAYERS: [&str; 5] = [
-        "features.0",
-        "features.2",
-        "classifier.0",
-        "classifier.3",
-        "classifier.6",
-    ];
-
-    fn transfer_layers(more: &[&str], fresh: &[&str]) -> Vec<String> {
-        let stages = stages(&args(more), &names(&LAYERS), &names(fresh)).unwrap();
-        assert_eq!(stages[0].name, StageName::Transfer);
-        stages[0]
-            .groups
-            .iter()
-            .map(|group| group.layers.clone())
-            .collect()
-    }
-
-    #[test]
-    fn what_is_fresh_trains_in_the_first_stage() {
-        assert_eq!(transfer_layers(&[], &["classifier.6"]), ["classifier.6"]);
-        assert_eq!(transfer_layers(&[], &LAYERS[2..]), ["classifier"]);
-        assert_eq!(
-            transfer_layers(&[], &LAYERS[3..]),
-            ["classifier.3", "classifier.6"]
-        );
-        assert_eq!(transfer_layers(&[], &LAYERS), ["features", "classifier"]);
-        assert_eq!(transfer_layers(&[], &[]), ["classifier.6"]);
-        assert_eq!(
-            transfer_layers(&["--transfer-layers", "classifier"], &["classifier.6"]),
-            ["classifier"]
-        );
-    }
-
-    #[test]
-    fn the_stages_are_those_asked_for() {
-        let stages = |choice: &str| {
-            let stages = stages(&args(&["--stage", choice]), &names(&LAYERS), &[]).unwrap();
-            stages
-                .into_iter()
-                .map(|stage| stage.name.as_str())
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(stages("both"), ["transfer", "finetune"]);
-        assert_eq!(stages("transfer"), ["transfer"]);
-        assert_eq!(stages("finetune"), ["finetune"]);
-    }
-
-    #[test]
-    fn a_misspelt_layer_is_refused_with_the_names_that_exist() {
-        for more in [
-            ["--transfer-layers", "clasifier"],
-            ["--finetune-lr", "feature=1e-3"],
-        ] {
-            let message = stages(&args(&more), &names(&LAYERS), &[])
-                .unwrap_err()
-                .to_string();
-            assert!(
-                message.contains(more[0]) && message.contains("features.2"),
-                "{message}"
-            );
-        }
-    }
-
-    #[test]
-    fn the_file_holds_everything() {
-        let config = Config {
-            versions: Versions {
-                waggle: "0.1.0".to_string(),
-                candle: CANDLE_VERSION.to_string(),
-            },
-            data: DataConfig {
-                root: "/data".to_string(),
-                source: "given".to_string(),
-                classes: names(&["ants", "bees \"quoted\""]),
-                train_pictures: 244,
-                val_pictures: 153,
-                ignore_exif: false,
-                on_bad: OnBad::Skip,
-                skipped: vec![Skipped {
-                    path: "train/ants/7.jpg".to_string(),
-                    reason: "it has no pixels".to_string(),
-                }],
-            },
-            network: NetworkConfig {
-                architecture: "vgg16".to_string(),
-                input_size: 224,
-                weights: "hub".to_string(),
-                fresh_layers: names(&["classifier.6"]),
-            },
-            training: TrainingConfig {
-                seed: 1234,
-                batch_size: 32,
-                momentum: 0.9,
-            },
-            machine: MachineConfig {
-                device: "cpu".to_string(),
-                precision: "f32".to_string(),
-                threads: 2,
-                workers: 4,
-                cache_images: 1 << 30,
-            },
-            stages: stages(&args(&[]), &names(&LAYERS), &[]).unwrap(),
-        };
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join(Config::FILE);
-        std::fs::write(&path, config.to_toml().unwrap()).unwrap();
-        assert_eq!(Config::read(&path).unwrap(), config);
-    }
-
-    #[test]
-    fn the_candle_version_is_the_locked_one() {
-        let lock =
-            std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.lock"))
-                .unwrap();
-        assert!(lock.contains(&format!(
-            "name = \"candle-core\"\nversion = \"{CANDLE_VERSION}\"\n"
-        )));
-    }
-}
+#[path = "config_tests.rs"]
+mod tests;

@@ -41,6 +41,15 @@ impl Source {
         }
     }
 
+    /// What [`name`](Self::name) says of the pictures in `root`.
+    pub fn named(name: &str, root: &Path) -> Self {
+        match name {
+            "sample" => Self::Sample,
+            "photographs" => Self::Photographs,
+            _ => Self::Given(root.to_path_buf()),
+        }
+    }
+
     /// As in `config.toml`.
     pub fn name(&self) -> &'static str {
         match self {
@@ -87,6 +96,15 @@ impl Source {
     /// Those of [`ImageFolder::train_and_val`], and of [`Source::root`].
     pub fn open(self) -> anyhow::Result<Folder> {
         let root = self.root()?;
+        self.open_at(root)
+    }
+
+    /// Lists the pictures of both splits in a folder that is known, as when a run goes on.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`ImageFolder::train_and_val`].
+    pub fn open_at(self, root: PathBuf) -> anyhow::Result<Folder> {
         let (train, val) = ImageFolder::train_and_val(&root)?;
         Ok(Folder {
             source: self,

@@ -8,19 +8,26 @@
 pub mod adapters;
 pub mod args;
 pub mod bad_pictures;
+pub mod checkpoint;
 pub mod commands;
 pub mod config;
 pub mod data_source;
 pub mod device;
+pub mod divergence;
+pub mod fingerprint;
 pub mod gpu_memory;
+pub mod interrupt;
 pub mod memory;
 pub mod message;
 pub mod metrics;
 pub mod model_file;
 pub mod plots;
 pub mod render;
+pub mod resume;
 pub mod run_dir;
+pub mod splits;
 pub mod start;
+pub mod typed;
 pub mod values;
 pub mod watch;
 
@@ -28,14 +35,12 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::Parser;
-
 /// Runs the program: parses `arguments` (the first is the program's name), does what they say, and reports
 /// what went wrong on standard error.
 ///
-/// Returns 0 when done, 1 when it failed, 2 for wrong usage.
+/// Returns 0 when done, 1 when it failed, 2 for wrong usage, 130 or 143 when SIGINT or SIGTERM ended a training.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match args::Cli::try_parse_from(arguments) {
+    let cli = match typed::parse(arguments) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version come this way too; that nobody reads them is no reason to fail.

@@ -88,6 +88,52 @@ pub enum Message<'a> {
         /// Its path.
         directory: String,
     },
+    /// A checkpoint of the run that goes on is not usable.
+    DamagedCheckpoint {
+        /// Its file.
+        file: String,
+        /// What is wrong with it.
+        reason: &'a str,
+    },
+    /// The run goes on from a checkpoint.
+    Resumed {
+        /// Its file.
+        file: String,
+        /// `transfer` or `finetune`.
+        stage: &'static str,
+        /// Counted from 1.
+        epoch: u64,
+        /// Training batches of the epoch that are done.
+        batches: usize,
+    },
+    /// The pictures are not those that the run began with, and the user wants to go on.
+    ChangedData {
+        /// What is different.
+        changes: &'a str,
+    },
+    /// The run that is to go on is done already.
+    AlreadyDone {
+        /// The run directory.
+        directory: String,
+    },
+    /// A checkpoint is on disk.
+    Checkpoint {
+        /// Its file.
+        file: String,
+        /// Its size.
+        bytes: u64,
+        /// Seconds that training waited for it.
+        waited: f64,
+        /// Seconds that writing took, beside training.
+        written: f64,
+    },
+    /// A signal ended the training; it can go on.
+    Interrupted {
+        /// `SIGINT` or `SIGTERM`.
+        signal: String,
+        /// The run directory.
+        directory: String,
+    },
     /// A stage begins.
     StageStart {
         /// `transfer` or `finetune`.

@@ -1,11 +1,12 @@
 //! `metrics.csv`: one row an epoch, on disk before the next epoch starts.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+use crate::config::StageName;
 use crate::run_dir::RunDir;
 
 /// Loss and accuracy over a pass: the mean over its pictures, and the share that was right.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Score {
     /// Mean cross-entropy.
     pub loss: f64,
@@ -13,11 +14,22 @@ pub struct Score {
     pub accuracy: f64,
 }
 
+/// A pass over a split.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Pass {
+    /// What it found.
+    pub score: Score,
+    /// How long it took; since it went on, if it was interrupted.
+    pub seconds: f64,
+    /// Pictures in that time.
+    pub pictures: f64,
+}
+
 /// One epoch of one stage.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EpochRow {
-    /// `transfer` or `finetune`.
-    pub stage: &'static str,
+    /// The stage.
+    pub stage: StageName,
     /// Counted from 1.
     pub epoch: usize,
     /// Nothing in the first epoch of a stage, which only validates.
@@ -48,6 +60,17 @@ impl Metrics {
         &self.rows
     }
 
+    /// Takes up the rows of a run that goes on, and writes the file: rows after its checkpoint go.
+    ///
+    /// # Errors
+    ///
+    /// When the run directory cannot be written to.
+    pub fn restore(rows: Vec<EpochRow>, run: &RunDir) -> anyhow::Result<Self> {
+        let metrics = Self { rows };
+        run.write(Self::FILE, &metrics.to_csv()?)?;
+        Ok(metrics)
+    }
+
     /// Adds a row and writes the file.
     ///
     /// # Errors
@@ -75,7 +98,7 @@ impl Metrics {
             let number =
                 |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
             csv.write_record([
-                row.stage.to_string(),
+                row.stage.as_str().to_string(),
                 row.epoch.to_string(),
                 number(row.train.map(|train| train.loss)),
                 number(row.train.map(|train| train.accuracy)),
@@ -103,7 +126,7 @@ mod tests {
             accuracy: 0.5,
         };
         let first = EpochRow {
-            stage: "transfer",
+            stage: StageName::Transfer,
             epoch: 1,
             train: None,
             val,

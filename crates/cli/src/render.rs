@@ -4,6 +4,7 @@
 //! standard output any more (`waggle train | head`), training goes on in silence: its result is the run
 //! directory, and an hour of work should not end for a closed pipe.
 
+mod resuming;
 mod terminal;
 
 use std::io::{self, Write};
@@ -61,7 +62,9 @@ impl<W: Write> Quiet<W> {
 impl<W: Write> Renderer for Quiet<W> {
     fn show(&mut self, message: &Message<'_>) -> anyhow::Result<()> {
         match message {
-            Message::Done { directory, .. } => self.out.line(directory),
+            Message::Done { directory, .. } | Message::AlreadyDone { directory } => {
+                self.out.line(directory)
+            }
             _ => Ok(()),
         }
     }

@@ -1,19 +1,25 @@
 //! The directory that one run writes to: created without ever touching an earlier one, every file whole
 //! or not there.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 
 /// Runs beside each other under one name; past this something is wrong.
 const MOST_RUNS: usize = 100_000;
 
-/// A run directory that this process created.
+/// What the names of files begin with that were being written when a process was killed: ours, the model's and the
+/// checkpoints'.
+const UNFINISHED: [&str; 3] = [".waggle-", ".model.safetensors.", ".checkpoint-"];
+
+/// A run directory that belongs to this process.
 #[derive(Debug)]
 pub struct RunDir {
     path: PathBuf,
+    /// Held as long as the process writes here.
+    _lock: Option<File>,
 }
 
 impl RunDir {
@@ -49,7 +55,8 @@ impl RunDir {
             match fs::create_dir(&path) {
                 Ok(()) => {
                     sync_directory(parent).with_context(hint)?;
-                    return Ok(Self { path });
+                    let _lock = lock(&path)?;
+                    return Ok(Self { path, _lock });
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error).with_context(hint),
@@ -59,6 +66,34 @@ impl RunDir {
             "{} and {MOST_RUNS} numbered ones exist already; clear some, or use --out",
             wanted.display()
         )
+    }
+
+    /// Takes over the directory of an earlier run, and removes what that was writing when it was killed.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such directory, another process is at work in it, or it cannot be written to.
+    pub fn open(path: &Path) -> anyhow::Result<Self> {
+        if !path.is_dir() {
+            bail!(
+                "there is no run directory {}; `waggle train` without --resume starts a run",
+                path.display()
+            );
+        }
+        let _lock = lock(path)?;
+        let cannot = || format!("cannot clear up {}", path.display());
+        for entry in fs::read_dir(path).with_context(cannot)? {
+            let entry = entry.with_context(cannot)?;
+            let name = entry.file_name();
+            let unfinished = |name: &str| UNFINISHED.iter().any(|start| name.starts_with(start));
+            if name.to_str().is_some_and(unfinished) {
+                fs::remove_file(entry.path()).with_context(cannot)?;
+            }
+        }
+        Ok(Self {
+            path: path.to_path_buf(),
+            _lock,
+        })
     }
 
     /// Where it is.
@@ -103,6 +138,23 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     write().with_context(|| format!("cannot write {}", path.display()))
 }
 
+/// Keeps a second process out, as long as the file is open and the process lives.
+///
+/// Not every file system can lock, and a directory cannot be opened on every system; then there is no lock.
+fn lock(path: &Path) -> anyhow::Result<Option<File>> {
+    let Ok(directory) = File::open(path) else {
+        return Ok(None);
+    };
+    match directory.try_lock() {
+        Ok(()) => Ok(Some(directory)),
+        Err(TryLockError::WouldBlock) => bail!(
+            "another process is training in {}; wait for it, or end it first",
+            path.display()
+        ),
+        Err(TryLockError::Error(_)) => Ok(None),
+    }
+}
+
 /// A rename is on disk only when its directory is.
 fn sync_directory(path: &Path) -> io::Result<()> {
     if cfg!(unix) {
@@ -144,6 +196,23 @@ mod tests {
         paths.sort();
         paths.dedup();
         assert_eq!(paths.len(), 16);
+    }
+
+    #[test]
+    fn one_process_at_a_time_and_leftovers_go() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("train");
+        let first = RunDir::create(&path).unwrap();
+        let message = RunDir::open(&path).unwrap_err().to_string();
+        assert!(message.contains("another process"), "{message}");
+        drop(first);
+        for name in [".waggle-Xy12", ".checkpoint-3.safetensors", "metrics.csv"] {
+            fs::write(path.join(name), b"").unwrap();
+        }
+        let again = RunDir::open(&path).unwrap();
+        assert!(again.file("metrics.csv").exists());
+        assert_eq!(fs::read_dir(&path).unwrap().count(), 1);
+        assert!(RunDir::open(&root.path().join("nowhere")).is_err());
     }
 
     #[test]

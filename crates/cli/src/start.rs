@@ -12,6 +12,7 @@ use vgg::{Head, Metadata, Report, Summary, VggConfig};
 
 use crate::args::TrainArgs;
 use crate::data_source::Source;
+use crate::fingerprint;
 use crate::message::Message;
 use crate::render::Renderer;
 use crate::values::WeightsSource;
@@ -33,6 +34,8 @@ pub struct Start {
     pub report: Report,
     /// Where they come from, in words.
     pub source: String,
+    /// SHA-256 of the file that holds them; nothing for random ones.
+    pub sha256: Option<String>,
     /// How pictures are normalised for them.
     pub normalize: Normalize,
 }
@@ -191,6 +194,7 @@ impl Start {
             tensors,
             report,
             source: "none".to_string(),
+            sha256: None,
             normalize,
         })
     }
@@ -218,6 +222,7 @@ impl Start {
             tensors: loaded.tensors,
             report: loaded.report,
             source,
+            sha256: Some(fingerprint::sha256(path)?),
             normalize,
         })
     }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
@@ -51,6 +52,29 @@ impl FromStr for Momentum {
         match text.parse::<f64>() {
             Ok(momentum) if (0.0..1.0).contains(&momentum) => Ok(Self(momentum)),
             _ => Err("expected a momentum from 0 to below 1, such as 0.9".to_string()),
+        }
+    }
+}
+
+/// A time in minutes, fractions included; 0 for never.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Minutes(f64);
+
+impl Minutes {
+    /// As a duration; `None` for never.
+    pub fn get(self) -> Option<Duration> {
+        (self.0 > 0.0).then(|| Duration::from_secs_f64(60.0 * self.0))
+    }
+}
+
+impl FromStr for Minutes {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse::<f64>() {
+            // A million minutes are two years.
+            Ok(minutes) if (0.0..=1e6).contains(&minutes) => Ok(Self(minutes)),
+            _ => Err("expected minutes, such as 5 or 0.5; 0 for none".to_string()),
         }
     }
 }

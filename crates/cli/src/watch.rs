@@ -1,11 +1,13 @@
-//! Follows a stage while it trains: shows it, writes its rows and curves, and saves each best model at once,
-//! so that a crash in epoch 20 costs nothing of what was reached in epoch 19.
+//! Follows a stage while it trains: shows it, writes its rows and curves, saves each best model at once, makes the
+//! checkpoints, and stops it when a signal asks to.
 
-use trainer::{Event, Flow, Phase};
+use trainer::{Event, Flow, Phase, Stage};
 
+use crate::checkpoint::{Keeper, Kept, Progress};
 use crate::config::StageName;
+use crate::interrupt::Interrupts;
 use crate::message::Message;
-use crate::metrics::{EpochRow, Metrics, Score};
+use crate::metrics::{EpochRow, Metrics, Pass, Score};
 use crate::plots;
 use crate::render::Renderer;
 use crate::run_dir::RunDir;
@@ -18,42 +20,56 @@ pub struct Watch<'a> {
     pub run: &'a RunDir,
     /// The rows so far.
     pub metrics: Metrics,
+    /// The training pass of the epoch that is being validated.
+    pub training: Option<Pass>,
     /// Writes the model as it is now.
     pub save: &'a dyn Fn() -> anyhow::Result<()>,
     /// A model has been written.
     pub saved: bool,
+    /// Makes the checkpoints.
+    pub keeper: Keeper<'a>,
+    /// Whether to stop.
+    pub interrupts: &'a Interrupts,
 }
 
 impl Watch<'_> {
-    /// Runs `stage`, which gets an observer, and returns its result; or what went wrong in the observer,
-    /// which stopped it.
+    /// Runs `stage`, which is number `index` and gets an observer, and returns its result; or what went wrong in
+    /// the observer, which stopped it.
     ///
     /// # Errors
     ///
     /// Those of `stage`, and a file that cannot be written.
     pub fn follow<T>(
         &mut self,
+        index: usize,
         name: StageName,
         stage: impl FnOnce(&mut trainer::Observer<'_>) -> Result<T, trainer::Error>,
     ) -> anyhow::Result<Result<T, trainer::Error>> {
         let mut failed = None;
-        let mut training = None;
-        let result = stage(&mut |event| match self.see(name, event, &mut training) {
-            Ok(()) => Flow::Continue,
-            Err(error) => {
+        let result = stage(&mut |event, stage| {
+            let seen = self
+                .see(name, event)
+                .and_then(|()| self.keep(index, event, stage));
+            seen.unwrap_or_else(|error| {
                 failed = Some(error);
                 Flow::Stop
-            }
+            })
         });
         failed.map_or(Ok(result), Err)
     }
 
-    fn see(
-        &mut self,
-        name: StageName,
-        event: &Event,
-        training: &mut Option<Pass>,
-    ) -> anyhow::Result<()> {
+    /// Goes on where a checkpoint was made: with its rows and curves, whatever was written after it.
+    ///
+    /// # Errors
+    ///
+    /// When the run directory cannot be written to.
+    pub fn take_up(&mut self, progress: &Progress) -> anyhow::Result<()> {
+        self.metrics = Metrics::restore(progress.rows.clone(), self.run)?;
+        self.training = progress.training;
+        self.draw_curves()
+    }
+
+    fn see(&mut self, name: StageName, event: &Event) -> anyhow::Result<()> {
         // The model first: who reads "new best" may rely on the file.
         if let Event::NewBest { epoch, .. } = event {
             // Nothing has trained before the first validation of a later stage: the file holds these weights.
@@ -80,25 +96,85 @@ impl Watch<'_> {
                 pictures: samples_per_second * seconds,
             };
             match phase {
-                Phase::Train => *training = Some(pass),
+                Phase::Train => self.training = Some(pass),
                 Phase::Val => {
-                    let row = row(name, *epoch, training.take(), pass);
+                    let row = row(name, *epoch, self.training.take(), pass);
                     self.metrics.push(row, self.run)?;
-                    self.run
-                        .write("curves.png", &plots::curves::draw(self.metrics.rows())?)?;
+                    self.draw_curves()?;
                 }
             }
         }
         self.renderer.show(&Message::of_stage(name.as_str(), event))
     }
-}
 
-/// A pass over a split.
-#[derive(Clone, Copy)]
-struct Pass {
-    score: Score,
-    seconds: f64,
-    pictures: f64,
+    /// Draws the curves of the rows so far, if there are any.
+    ///
+    /// # Errors
+    ///
+    /// When the run directory cannot be written to.
+    pub fn draw_curves(&self) -> anyhow::Result<()> {
+        if self.metrics.rows().is_empty() {
+            return Ok(());
+        }
+        self.run
+            .write("curves.png", &plots::curves::draw(self.metrics.rows())?)
+    }
+
+    /// Makes a checkpoint where one is due, and says whether to go on.
+    fn keep(&mut self, index: usize, event: &Event, stage: &Stage) -> anyhow::Result<Flow> {
+        let kept = self.keeper.poll()?;
+        self.tell(kept)?;
+        let due = match event {
+            // The first is there before anything can be lost. At the end of an epoch there is one anyway.
+            Event::StageStart { .. }
+            | Event::PhaseEnd {
+                phase: Phase::Val, ..
+            } => true,
+            Event::BatchDone {
+                phase: Phase::Train,
+                ..
+            }
+            | Event::PhaseEnd {
+                phase: Phase::Train,
+                ..
+            } => self.keeper.is_due(),
+            // The best weights are restored: that is no state between two batches.
+            Event::StageEnd { .. } => return Ok(Flow::Continue),
+            _ => false,
+        };
+        let stop = self.interrupts.pending().is_some();
+        if due || stop {
+            let rows = self.metrics.rows();
+            let kept = self.keeper.keep(index, stage, rows, self.training)?;
+            self.tell(kept)?;
+        }
+        if stop || matches!(event, Event::StageStart { .. }) {
+            self.finish_checkpoint()?;
+            self.interrupts.defer();
+        }
+        Ok(if stop { Flow::Stop } else { Flow::Continue })
+    }
+
+    /// Waits for the checkpoint that is being written.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be written.
+    pub fn finish_checkpoint(&mut self) -> anyhow::Result<()> {
+        let kept = self.keeper.finish()?;
+        self.tell(kept)
+    }
+
+    fn tell(&mut self, kept: Option<Kept>) -> anyhow::Result<()> {
+        kept.map_or(Ok(()), |kept| {
+            self.renderer.show(&Message::Checkpoint {
+                file: kept.path.display().to_string(),
+                bytes: kept.bytes,
+                waited: kept.waited.as_secs_f64(),
+                written: kept.written.as_secs_f64(),
+            })
+        })
+    }
 }
 
 fn row(stage: StageName, epoch: u64, train: Option<Pass>, val: Pass) -> EpochRow {
@@ -107,7 +183,7 @@ fn row(stage: StageName, epoch: u64, train: Option<Pass>, val: Pass) -> EpochRow
         (pictures + pass.pictures, seconds + pass.seconds)
     });
     EpochRow {
-        stage: stage.as_str(),
+        stage,
         epoch: epoch as usize + 1,
         train: train.map(|pass| pass.score),
         val: val.score,
@@ -123,7 +199,27 @@ fn row(stage: StageName, epoch: u64, train: Option<Pass>, val: Pass) -> EpochRow
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checkpoint::{Checkpoint, Identity};
+    use crate::config::Config;
     use crate::render::Quiet;
+    use candle_core::{DType, Device, Tensor};
+    use trainer::{Group, Params, SgdConfig};
+
+    /// A stage of one number.
+    fn stage() -> (Params, Stage) {
+        let one = Tensor::zeros(1, DType::F32, &Device::Cpu).unwrap();
+        let tensors = [("features.0.bias".to_string(), one)].into();
+        let params = Params::from_tensors(tensors, &Device::Cpu).unwrap();
+        params.set_trainable(&["features"]).unwrap();
+        let groups = vec![Group::everything(0.1)];
+        let stage = Stage::new(&params, SgdConfig::default(), groups).unwrap();
+        (params, stage)
+    }
+
+    fn keeper<'a>(run: &RunDir, params: &'a Params) -> Keeper<'a> {
+        let identity = Identity::example(Config::example());
+        Keeper::new(run.path(), None, &identity, params, None).unwrap()
+    }
 
     fn end(phase: Phase, epoch: u64, accuracy: f64) -> Event {
         Event::PhaseEnd {
@@ -146,12 +242,16 @@ mod tests {
             Ok(())
         };
         let mut renderer = Quiet::new(Vec::new());
+        let (params, state) = stage();
         let mut watch = Watch {
             renderer: &mut renderer,
             run: &run,
             metrics: Metrics::default(),
+            training: None,
             save: &save,
             saved: false,
+            keeper: keeper(&run, &params),
+            interrupts: &Interrupts::catch().unwrap(),
         };
         let events = [
             end(Phase::Val, 0, 0.5),
@@ -166,12 +266,15 @@ mod tests {
                 accuracy: 0.75,
             },
         ];
-        for stage in [StageName::Transfer, StageName::Finetune] {
+        for (index, stage) in [StageName::Transfer, StageName::Finetune]
+            .into_iter()
+            .enumerate()
+        {
             watch
-                .follow(stage, |observer| {
+                .follow(index, stage, |observer| {
                     events
                         .iter()
-                        .for_each(|event| assert_eq!(observer(event), Flow::Continue));
+                        .for_each(|event| assert_eq!(observer(event, &state), Flow::Continue));
                     Ok(())
                 })
                 .unwrap()
@@ -186,7 +289,7 @@ mod tests {
             .metrics
             .rows()
             .iter()
-            .map(|row| (row.stage, row.epoch, row.seconds))
+            .map(|row| (row.stage.as_str(), row.epoch, row.seconds))
             .collect();
         assert_eq!(
             rows,
@@ -199,24 +302,32 @@ mod tests {
         );
         assert_eq!(watch.metrics.rows()[1].images_per_second, 10.0);
         assert!(run.file("curves.png").exists() && run.file("metrics.csv").exists());
+        watch.keeper.finish().unwrap();
+        let (checkpoint, damaged) = Checkpoint::newest(run.path()).unwrap();
+        let progress = checkpoint.unwrap().progress;
+        assert_eq!((progress.stage, damaged.len()), (1, 0));
     }
 
     #[test]
     fn a_file_that_cannot_be_written_stops_the_stage() {
         let root = tempfile::tempdir().unwrap();
         let run = RunDir::create(&root.path().join("train")).unwrap();
-        std::fs::remove_dir_all(run.path()).unwrap();
         let mut renderer = Quiet::new(Vec::new());
         let save = || Ok(());
+        let (params, state) = stage();
         let mut watch = Watch {
             renderer: &mut renderer,
             run: &run,
             metrics: Metrics::default(),
+            training: None,
             save: &save,
             saved: false,
+            keeper: keeper(&run, &params),
+            interrupts: &Interrupts::catch().unwrap(),
         };
-        let result = watch.follow(StageName::Transfer, |observer| {
-            Ok(observer(&end(Phase::Val, 0, 0.5)))
+        std::fs::remove_dir_all(run.path()).unwrap();
+        let result = watch.follow(0, StageName::Transfer, |observer| {
+            Ok(observer(&end(Phase::Val, 0, 0.5), &state))
         });
         assert!(format!("{:#}", result.unwrap_err()).contains("metrics.csv"));
     }

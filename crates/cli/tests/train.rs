@@ -28,14 +28,6 @@ fn train<'a>(more: &[&'a str]) -> Vec<&'a str> {
     [&TRAIN, more].concat()
 }
 
-/// `metrics.csv` without its two columns of times.
-fn metrics(place: &Place, run: &str) -> Vec<String> {
-    let text = String::from_utf8(place.read(&format!("{run}/metrics.csv"))).unwrap();
-    text.lines()
-        .map(|line| line.rsplitn(3, ',').last().unwrap().to_string())
-        .collect()
-}
-
 #[test]
 fn the_whole_job() {
     let place = Place::with_stripes();
@@ -68,7 +60,7 @@ fn the_whole_job() {
     );
     assert!(before.contains("fresh"), "{before}");
 
-    let metrics = metrics(&place, "runs/train");
+    let metrics = place.metrics("runs/train");
     assert_eq!(
         metrics[0],
         "stage,epoch,train_loss,train_accuracy,val_loss,val_accuracy"
@@ -98,13 +90,8 @@ fn the_whole_job() {
     ] {
         assert!(config.contains(part), "{part}: {config}");
     }
-    let mut files: Vec<String> = std::fs::read_dir(place.path("runs/train"))
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    files.sort();
     assert_eq!(
-        files,
+        place.files("runs/train"),
         [
             "config.toml",
             "confusion_matrix.png",
@@ -170,12 +157,12 @@ fn the_same_run_gives_the_same_bytes_with_any_number_of_workers() {
     for other in ["runs/train-2", "runs/train-3", "runs/train-4"] {
         let model = |run: &str| place.read(&format!("{run}/model.safetensors"));
         assert!(model("runs/train") == model(other), "{other}");
-        assert_eq!(metrics(&place, "runs/train"), metrics(&place, other));
+        assert_eq!(place.metrics("runs/train"), place.metrics(other));
     }
     place.succeeds(&train(&["--seed", "5"]));
     assert_ne!(
-        metrics(&place, "runs/train"),
-        metrics(&place, "runs/train-5"),
+        place.metrics("runs/train"),
+        place.metrics("runs/train-5"),
         "the seed matters"
     );
 }
@@ -225,7 +212,7 @@ fn json_lines_tell_the_same_as_the_table() {
             )
         })
         .collect();
-    let rows: Vec<String> = metrics(&place, "runs/train")[1..]
+    let rows: Vec<String> = place.metrics("runs/train")[1..]
         .iter()
         .map(|row| {
             let fields: Vec<&str> = row.split(',').collect();
@@ -266,10 +253,7 @@ fn a_run_goes_on_from_the_model_of_another() {
         "the head fits and is taken over: {out}"
     );
     // It starts where the other ended.
-    let (first, second) = (
-        metrics(&place, "runs/train"),
-        metrics(&place, "runs/train-2"),
-    );
+    let (first, second) = (place.metrics("runs/train"), place.metrics("runs/train-2"));
     let best = first[1..]
         .iter()
         .map(|row| {
@@ -336,8 +320,26 @@ fn a_loss_that_is_not_finite_names_the_pictures_and_keeps_the_best_weights() {
         message.contains("loss") && message.contains("data/train/"),
         "{message}"
     );
-    assert!(message.contains("learning rate"), "{message}");
-    assert!(place.path("runs/train/model.safetensors").exists());
+    for part in [
+        "learning rates: features 1e30, classifier 1e30",
+        " of epoch 2 of stage finetune",
+        "batch ",
+        "ten times smaller",
+        "The best weights so far, of epoch 1 with val accuracy 0.",
+        "runs/train/model.safetensors",
+    ] {
+        assert!(message.contains(part), "{part}: {message}");
+    }
+    // The best weights are those before the first step.
+    let (before, kept) = (
+        place.read("tiny.safetensors"),
+        place.read("runs/train/model.safetensors"),
+    );
+    let before = safetensors::SafeTensors::deserialize(&before).unwrap();
+    let kept = safetensors::SafeTensors::deserialize(&kept).unwrap();
+    for name in ["features.0.weight", "classifier.3.bias"] {
+        assert!(before.tensor(name).unwrap().data() == kept.tensor(name).unwrap().data());
+    }
 }
 
 #[cfg(unix)]
@@ -355,5 +357,5 @@ fn a_closed_pipe_does_not_end_the_training() {
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{}", harness::texts(&output).1);
-    assert_eq!(metrics(&place, "runs/train").len(), 4);
+    assert_eq!(place.metrics("runs/train").len(), 4);
 }

@@ -14,7 +14,7 @@ fn values(tensor: &Tensor) -> Vec<f32> {
 /// A place with a run in `runs/train`, from a tiny network with batch norm.
 fn trained(epochs: &str) -> Place {
     let place = Place::with_stripes();
-    place.tiny_weights_of("normed.safetensors", 10, true);
+    place.weights("normed.safetensors", 10, 24, true);
     let rates = "features=2e-2,classifier=2e-2";
     let run = "train --data data --weights normed.safetensors --stage finetune --batch-size 4";
     let mut arguments: Vec<&str> = run.split(' ').collect();

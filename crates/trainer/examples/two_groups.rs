@@ -101,7 +101,7 @@ impl Split for Spirals {
 }
 
 /// Draws the events: the library itself never prints.
-fn show(event: &Event) -> Flow {
+fn show(event: &Event, _: &Stage) -> Flow {
     match event {
         Event::StageStart { counts, groups, .. } => {
             println!(

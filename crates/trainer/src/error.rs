@@ -96,6 +96,19 @@ pub enum Error {
         names: Vec<String>,
     },
 
+    /// A saved state that does not fit the parameters.
+    #[error(
+        "the saved state does not fit: {what} of `{name}` {problem}; it belongs to another model or other layers trained"
+    )]
+    SavedState {
+        /// Which part of the state.
+        what: &'static str,
+        /// The parameter.
+        name: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+
     /// Trainable parameters that the loss does not depend on, or whose graph an operation cut.
     #[error(
         "backward gave no gradient to {}: the loss does not depend on them, or an operation without a backward \

@@ -2,10 +2,11 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::metrics::Progress;
 use crate::params::Counts;
+use crate::stage::Stage;
 
 /// What the observer wants next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,7 +18,7 @@ pub enum Flow {
 }
 
 /// A training or a validation pass.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
     /// Weights are updated, dropout is on.
@@ -121,8 +122,9 @@ pub enum Event {
     },
 }
 
-/// The observer of a stage.
-pub type Observer<'a> = dyn FnMut(&Event) -> Flow + 'a;
+/// The observer of a stage. It sees the stage's state as it is at the event, and may keep it: wherever it asks to
+/// stop, and anywhere else, the stage can go on from that state ([`Stage::resume`]) to the same result.
+pub type Observer<'a> = dyn FnMut(&Event, &Stage) -> Flow + 'a;
 
 #[cfg(test)]
 mod tests {

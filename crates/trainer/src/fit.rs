@@ -60,8 +60,8 @@ pub enum Outcome {
         /// Their val accuracy.
         best_accuracy: f64,
     },
-    /// The observer stopped it. Weights and stage are as they are after the last batch: call [`fit`] again
-    /// to go on, with the same result as if it had not stopped.
+    /// The observer stopped it. Weights and stage are as they are after the last batch: call [`fit`] again, with
+    /// this stage or one that was [resumed](Stage::resume), to go on to the same result as if it had not stopped.
     Stopped,
 }
 
@@ -104,7 +104,7 @@ pub fn fit<M: Model>(
         train_samples: data.train.samples(),
         val_samples: data.val.samples(),
     };
-    if observer(&start) == Flow::Stop {
+    if observer(&start, stage) == Flow::Stop {
         return Ok(Outcome::Stopped);
     }
 
@@ -115,13 +115,13 @@ pub fn fit<M: Model>(
             .schedule
             .factor(epoch - u64::from(config.validate_first && epoch > 0));
         let rates = stage.sgd.rates(factor);
-        if observer(&Event::EpochStart {
+        let start = Event::EpochStart {
             epoch,
             epochs,
             validates_only,
             rates: rates.clone(),
-        }) == Flow::Stop
-        {
+        };
+        if observer(&start, stage) == Flow::Stop {
             return Ok(Outcome::Stopped);
         }
 
@@ -136,11 +136,12 @@ pub fn fit<M: Model>(
         // Built anew, because layers may derive something from their weights when they are built.
         let evaluated = build(params.frozen_var_builder()).doing("building the model")?;
         let mut observe = |progress: &Progress| {
-            observer(&Event::BatchDone {
+            let event = Event::BatchDone {
                 phase: Phase::Val,
                 epoch,
                 progress: *progress,
-            })
+            };
+            observer(&event, stage)
         };
         let found = evaluate(&evaluated, data.val, &mut cache, &mut observe)
             .map_err(|error| error.in_epoch(epoch, rates))?;
@@ -151,19 +152,13 @@ pub fn fit<M: Model>(
         stage.end_epoch();
 
         // From here on the epoch is done: stopping at any of these events loses nothing.
-        let mut flow = observer(&phase_end(
-            Phase::Val,
+        let end = phase_end(Phase::Val, epoch, &found.sums, data.val.samples(), phase);
+        let mut flow = observer(&end, stage);
+        let best = Event::NewBest {
             epoch,
-            &found.sums,
-            data.val.samples(),
-            phase,
-        ));
-        if is_best
-            && observer(&Event::NewBest {
-                epoch,
-                accuracy: found.accuracy(),
-            }) == Flow::Stop
-        {
+            accuracy: found.accuracy(),
+        };
+        if is_best && observer(&best, stage) == Flow::Stop {
             flow = Flow::Stop;
         }
         if flow == Flow::Stop && stage.epoch < config.epochs {
@@ -177,11 +172,12 @@ pub fn fit<M: Model>(
         .expect("the first epoch that ends is the best so far");
     params.restore(&best.weights)?;
     let (best_epoch, best_accuracy) = (best.epoch, best.accuracy);
-    observer(&Event::StageEnd {
+    let end = Event::StageEnd {
         best_epoch,
         best_accuracy,
         seconds: started.elapsed().as_secs_f64(),
-    });
+    };
+    observer(&end, stage);
     Ok(Outcome::Finished {
         best_epoch,
         best_accuracy,
@@ -217,12 +213,12 @@ impl<M: Model> Training<'_, M> {
             })?;
             let loss = self.step(stage, &batch, factor)?;
             let progress = Progress::new(index, loss, &stage.sums, total);
-            if observer(&Event::BatchDone {
+            let event = Event::BatchDone {
                 phase,
                 epoch,
                 progress,
-            }) == Flow::Stop
-            {
+            };
+            if observer(&event, stage) == Flow::Stop {
                 return Ok(ControlFlow::Break(()));
             }
         }
@@ -234,7 +230,8 @@ impl<M: Model> Training<'_, M> {
         let done = (stage.sums.samples - before) as usize;
         let sums = stage.sums;
         stage.end_training();
-        match observer(&phase_end(Phase::Train, epoch, &sums, done, started)) {
+        let end = phase_end(Phase::Train, epoch, &sums, done, started);
+        match observer(&end, stage) {
             Flow::Stop => Ok(ControlFlow::Break(())),
             Flow::Continue => Ok(ControlFlow::Continue(())),
         }

@@ -61,7 +61,7 @@
 //! let mut stage = Stage::new(&params, sgd, vec![Group::new("body", 0.05), Group::new("head", 0.1)])?;
 //! let data = Data { train: &Xor, val: &Xor };
 //! let config = FitConfig { epochs: 60, ..FitConfig::default() };
-//! trainer::fit(&params, |vb| Mlp::new(vb), data, &config, &mut stage, &mut |_| Flow::Continue)?;
+//! trainer::fit(&params, |vb| Mlp::new(vb), data, &config, &mut stage, &mut |_, _| Flow::Continue)?;
 //!
 //! assert_eq!(stage.best().expect("an epoch was validated").accuracy, 1.0);
 //! # Ok(()) }
@@ -100,4 +100,4 @@ pub use model::{Mode, Model, frozen_layers};
 pub use params::{Counts, Params, Snapshot};
 pub use schedule::Schedule;
 pub use sgd::{Group, Sgd, SgdConfig};
-pub use stage::{Best, Stage};
+pub use stage::{Best, BestPosition, Position, Stage};

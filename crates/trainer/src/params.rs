@@ -252,6 +252,23 @@ impl Params {
         Ok(Snapshot(copies))
     }
 
+    /// A snapshot of `copies`, which an earlier one held: one for each parameter that trains.
+    pub(crate) fn snapshot_of(
+        &self,
+        mut copies: BTreeMap<String, Tensor>,
+    ) -> Result<Snapshot, Error> {
+        let mut tensors = BTreeMap::new();
+        for (name, var) in self.trainable() {
+            let copy = take_saved(&mut copies, "the best weights", &name, &var)?;
+            let copy = copy
+                .to_device(&self.device)
+                .doing(format!("moving `{name}` to the device"))?;
+            tensors.insert(name, copy);
+        }
+        no_more_saved(&copies, "best weights")?;
+        Ok(Snapshot(tensors))
+    }
+
     /// Writes a snapshot back, in place: models built on these parameters see it.
     ///
     /// A name that is unknown or never trained here is [`Error::UnknownParameter`]; then nothing changes.
@@ -278,5 +295,47 @@ impl Params {
     pub(crate) fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
         // Each change is complete before anything can panic, so that a poisoned lock still guards a valid map.
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes what was saved for the parameter `name` out of `tensors`; it must have the shape and type of `var`.
+pub(crate) fn take_saved(
+    tensors: &mut BTreeMap<String, Tensor>,
+    what: &'static str,
+    name: &str,
+    var: &Var,
+) -> Result<Tensor, Error> {
+    let wrong = |problem: String| Error::SavedState {
+        what,
+        name: name.to_owned(),
+        problem,
+    };
+    let tensor = tensors
+        .remove(name)
+        .ok_or_else(|| wrong("is missing".to_owned()))?;
+    if (tensor.dims(), tensor.dtype()) != (var.dims(), var.dtype()) {
+        return Err(wrong(format!(
+            "is {:?} {:?}, but the parameter is {:?} {:?}",
+            tensor.dtype(),
+            tensor.dims(),
+            var.dtype(),
+            var.dims()
+        )));
+    }
+    Ok(tensor)
+}
+
+/// Refuses what was saved for a parameter that does not train here.
+pub(crate) fn no_more_saved(
+    tensors: &BTreeMap<String, Tensor>,
+    what: &'static str,
+) -> Result<(), Error> {
+    match tensors.keys().next() {
+        None => Ok(()),
+        Some(name) => Err(Error::SavedState {
+            what,
+            name: name.clone(),
+            problem: "does not belong to a parameter that trains".to_owned(),
+        }),
     }
 }

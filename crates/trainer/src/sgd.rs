@@ -12,13 +12,15 @@
 //!
 //! `candle_nn::SGD` has neither momentum nor groups. The update itself is in [`crate::update`].
 
-use candle_core::Var;
+use std::collections::BTreeMap;
+
+use candle_core::{Tensor, Var};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Doing, Error};
 use crate::event::GroupRate;
 use crate::gradients::Gradients;
-use crate::params::Params;
+use crate::params::{Params, no_more_saved, take_saved};
 use crate::pattern;
 use crate::update::{self, Rule, Velocity};
 
@@ -183,6 +185,34 @@ impl Sgd {
             rate: group.rate * factor,
         };
         self.groups.iter().enumerate().map(rate).collect()
+    }
+
+    /// Copies of the velocities by parameter, for those that have one.
+    pub fn velocities(&self) -> Result<BTreeMap<String, Tensor>, Error> {
+        let mut copies = BTreeMap::new();
+        for slot in &self.slots {
+            if let Some(velocity) = &slot.velocity {
+                let copy = velocity
+                    .copy(&slot.var)
+                    .doing(format!("copying the velocity of `{}`", slot.name))?;
+                copies.insert(slot.name.clone(), copy);
+            }
+        }
+        Ok(copies)
+    }
+
+    /// Takes over what [`velocities`](Self::velocities) gave: one for each parameter.
+    pub(crate) fn set_velocities(
+        &mut self,
+        mut velocities: BTreeMap<String, Tensor>,
+    ) -> Result<(), Error> {
+        for slot in &mut self.slots {
+            let velocity = take_saved(&mut velocities, "the velocity", &slot.name, &slot.var)?;
+            let velocity = Velocity::new(velocity, &slot.var)
+                .doing(format!("restoring the velocity of `{}`", slot.name))?;
+            slot.velocity = Some(velocity);
+        }
+        no_more_saved(&velocities, "a velocity")
     }
 
     /// The shared settings.

@@ -1,4 +1,9 @@
-//! The state of a stage: everything that the loop changes beside the weights themselves.
+//! The state of a stage: everything that the loop changes beside the weights themselves, and how it is kept.
+
+use std::collections::BTreeMap;
+
+use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::event::Phase;
@@ -35,8 +40,48 @@ pub struct Best {
     pub epoch: u64,
     /// Its val accuracy.
     pub accuracy: f64,
+    /// Training steps done in the stage up to then.
+    pub step: u64,
     /// Copies of what trained, as it was then.
     pub weights: Snapshot,
+}
+
+/// A [`Stage`]'s numbers, to be written down and taken up again.
+///
+/// All of a stage's state is this, its [velocities](Sgd::velocities), the best weights, and the weights in its
+/// [`Params`]. Floating-point numbers must be kept exactly, or what follows is not the same to the last bit.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Position {
+    /// The epoch, counted from 0; how many are done.
+    pub epoch: u64,
+    /// The phase of the epoch that is to go on.
+    pub phase: Phase,
+    /// The next training batch of the epoch.
+    pub batch: usize,
+    /// Training steps done in the stage.
+    pub step: u64,
+    /// Training loss and accuracy of the epoch so far.
+    pub sums: Sums,
+    /// The best epoch so far.
+    pub best: Option<BestPosition>,
+}
+
+/// The best epoch so far, without its weights.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BestPosition {
+    /// Which, counted from 0.
+    pub epoch: u64,
+    /// Its val accuracy.
+    pub accuracy: f64,
+    /// Training steps done in the stage up to then.
+    pub step: u64,
+}
+
+impl Position {
+    /// Whether the best weights are those that the model has at this moment, so that they need not be kept twice.
+    pub fn best_is_current(&self) -> bool {
+        self.best.is_some_and(|best| best.step == self.step)
+    }
 }
 
 impl Stage {
@@ -51,6 +96,76 @@ impl Stage {
             best: None,
             sgd: Sgd::new(params, config, groups)?,
         })
+    }
+
+    /// A stage as it was when `position`, `velocities` and `best` were taken; [`fit`](crate::fit()) goes on from there.
+    ///
+    /// `params` must hold the weights of that moment, with the same parameters trainable. `best` is not looked at
+    /// where [`Position::best_is_current`] says that it is the same.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Stage::new`], and [`Error::SavedState`] for tensors that are missing, too many or of another shape.
+    pub fn resume(
+        params: &Params,
+        config: SgdConfig,
+        groups: Vec<Group>,
+        position: Position,
+        velocities: BTreeMap<String, Tensor>,
+        best: BTreeMap<String, Tensor>,
+    ) -> Result<Self, Error> {
+        let mut sgd = Sgd::new(params, config, groups)?;
+        // The first step makes the velocities of all parameters, and only momentum makes any.
+        if position.step > 0 && config.momentum != 0.0 {
+            sgd.set_velocities(velocities)?;
+        }
+        let best = match position.best {
+            None => None,
+            Some(found) => {
+                let weights = if position.best_is_current() {
+                    params.snapshot()?
+                } else {
+                    params.snapshot_of(best)?
+                };
+                let BestPosition {
+                    epoch,
+                    accuracy,
+                    step,
+                } = found;
+                Some(Best {
+                    epoch,
+                    accuracy,
+                    step,
+                    weights,
+                })
+            }
+        };
+        Ok(Self {
+            epoch: position.epoch,
+            phase: position.phase,
+            batch: position.batch,
+            step: position.step,
+            sums: position.sums,
+            best,
+            sgd,
+        })
+    }
+
+    /// Where it is.
+    pub fn position(&self) -> Position {
+        let best = self.best.as_ref().map(|best| BestPosition {
+            epoch: best.epoch,
+            accuracy: best.accuracy,
+            step: best.step,
+        });
+        Position {
+            epoch: self.epoch,
+            phase: self.phase,
+            batch: self.batch,
+            step: self.step,
+            sums: self.sums,
+            best,
+        }
     }
 
     /// How many epochs are done.
@@ -92,6 +207,7 @@ impl Stage {
             self.best = Some(Best {
                 epoch: self.epoch,
                 accuracy,
+                step: self.step,
                 weights: params.snapshot()?,
             });
         }

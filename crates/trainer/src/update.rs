@@ -51,6 +51,31 @@ pub(crate) enum Velocity {
     Device(Tensor),
 }
 
+impl Velocity {
+    /// The velocity of `var` with the values of `tensor`, which has its shape and type.
+    pub(crate) fn new(tensor: Tensor, var: &Var) -> Result<Self> {
+        Ok(if is_fused(var) {
+            Self::Host(tensor.flatten_all()?.to_vec1()?)
+        } else {
+            Self::Device(tensor.to_device(var.device())?)
+        })
+    }
+
+    /// Its values in the shape of `var`; later updates do not change them.
+    pub(crate) fn copy(&self, var: &Var) -> Result<Tensor> {
+        match self {
+            Self::Host(values) => Tensor::from_slice(values, var.shape(), var.device()),
+            // Updates replace this tensor and never write into it.
+            Self::Device(tensor) => Ok(tensor.clone()),
+        }
+    }
+}
+
+/// Whether updates of `var` are fused.
+fn is_fused(var: &Var) -> bool {
+    var.device().is_cpu() && var.dtype() == DType::F32
+}
+
 /// Updates `var` by `gradient`. The velocity is created in the first step, if there is momentum.
 pub(crate) fn apply(
     var: &Var,
@@ -65,7 +90,7 @@ pub(crate) fn apply(
         );
         bail!("the parameter is {w:?}, but its gradient is {g:?}");
     }
-    if !(var.device().is_cpu() && var.dtype() == DType::F32) {
+    if !is_fused(var) {
         return apply_tensors(var, gradient, velocity, rule);
     }
     let first = velocity.is_none();

@@ -54,7 +54,7 @@ fn remembered_frozen_outputs_change_nothing() {
             data,
             &config,
             &mut stage(&params, 0.05),
-            &mut |event| {
+            &mut |event, _| {
                 events.push(timeless(event));
                 Flow::Continue
             },

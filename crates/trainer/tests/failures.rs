@@ -25,7 +25,7 @@ fn a_cut_graph_is_an_error_that_names_the_parameters() {
         data,
         &epochs(2),
         &mut stage,
-        &mut |_| Flow::Continue,
+        &mut |_, _| Flow::Continue,
     )
     .unwrap_err();
     let Error::MissingGradient { names } = error else {

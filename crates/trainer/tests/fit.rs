@@ -8,7 +8,7 @@ use common::{
 };
 use trainer::{
     Data, Error, Event, FitConfig, Flow, Group, Mode, Model, Outcome, Params, Phase, Schedule,
-    Split, Stage, cross_entropy, fit, frozen_layers,
+    SgdConfig, Split, Stage, cross_entropy, fit, frozen_layers,
 };
 
 #[test]
@@ -193,7 +193,7 @@ fn the_best_weights_are_restored() {
         data,
         &epochs(9),
         &mut stage,
-        &mut |event| {
+        &mut |event, _| {
             match event {
                 Event::NewBest { epoch, accuracy } => kept.push((*epoch, *accuracy, bits(&params))),
                 Event::PhaseEnd {
@@ -306,7 +306,7 @@ fn a_stopped_stage_goes_on_as_if_it_had_not_stopped() {
             data,
             &epochs(5),
             &mut stage,
-            &mut |event| {
+            &mut |event, _| {
                 stops += usize::from(seen.len() >= stop_at);
                 seen.push(timeless(event));
                 if seen.len() > stop_at {
@@ -342,6 +342,104 @@ fn a_stopped_stage_goes_on_as_if_it_had_not_stopped() {
 }
 
 #[test]
+fn a_stage_resumed_from_what_was_kept_at_any_event_ends_the_same() {
+    for config in [MOMENTUM, SgdConfig::default()] {
+        let data = Data {
+            train: &Points {
+                flipped_from: 3,
+                ..Points::train(50)
+            },
+            val: &Points::val(20),
+        };
+        let groups = || vec![Group::new("body", 0.05), Group::new("head", 0.1)];
+        let whole = fresh(3);
+        let mut stage = Stage::new(&whole, config, groups()).unwrap();
+        let copies = |tensors: std::collections::BTreeMap<String, Tensor>| {
+            let copy = |(name, tensor): (String, Tensor)| (name, tensor.copy().unwrap());
+            tensors
+                .into_iter()
+                .map(copy)
+                .collect::<std::collections::BTreeMap<_, _>>()
+        };
+        let mut kept = Vec::new();
+        fit(
+            &whole,
+            |vb| Builder::default().build(vb),
+            data,
+            &epochs(5),
+            &mut stage,
+            &mut |event, stage| {
+                // After the end of a stage its weights are the best ones, which is no place to go on from.
+                if !matches!(event, Event::StageEnd { .. }) {
+                    let best = match stage.best() {
+                        Some(best) if !stage.position().best_is_current() => {
+                            best.weights.tensors().clone()
+                        }
+                        _ => Default::default(),
+                    };
+                    kept.push((
+                        stage.position(),
+                        copies(whole.tensors()),
+                        stage.sgd().velocities().unwrap(),
+                        best,
+                    ));
+                }
+                Flow::Continue
+            },
+        )
+        .unwrap();
+        assert!(kept.iter().any(|(.., best)| !best.is_empty()));
+        assert!(kept.iter().any(|(position, ..)| position.batch == 3));
+
+        for (position, weights, velocities, best) in kept {
+            let params = Params::from_tensors(weights, &candle_core::Device::Cpu).unwrap();
+            params.set_trainable(&["body", "head"]).unwrap();
+            let mut resumed =
+                Stage::resume(&params, config, groups(), position, velocities, best).unwrap();
+            run(&params, data, &epochs(5), &mut resumed).unwrap();
+            assert_eq!(bits(&params), bits(&whole), "{position:?}");
+            assert_eq!(resumed.position(), stage.position());
+        }
+    }
+}
+
+#[test]
+fn a_saved_state_of_another_model_is_refused() {
+    let params = fresh(3);
+    let data = Data {
+        train: &Points::train(50),
+        val: &Points::val(20),
+    };
+    let mut before = stage(&params, 0.05);
+    run(&params, data, &epochs(3), &mut before).unwrap();
+    let resume = |change: &dyn Fn(&mut std::collections::BTreeMap<String, Tensor>)| {
+        let mut velocities = before.sgd().velocities().unwrap();
+        change(&mut velocities);
+        let best = before.best().unwrap().weights.tensors().clone();
+        let groups = vec![Group::everything(0.05)];
+        Stage::resume(
+            &params,
+            MOMENTUM,
+            groups,
+            before.position(),
+            velocities,
+            best,
+        )
+    };
+    resume(&|_| ()).unwrap();
+    let name = || "head.bias".to_owned();
+    let other = Tensor::zeros(77, candle_core::DType::F32, &candle_core::Device::Cpu).unwrap();
+    for error in [
+        resume(&|velocities| drop(velocities.remove(&name()))).unwrap_err(),
+        resume(&|velocities| drop(velocities.insert(name(), other.clone()))).unwrap_err(),
+        resume(&|velocities| drop(velocities.insert("tail".to_owned(), other.clone())))
+            .unwrap_err(),
+    ] {
+        assert!(matches!(error, Error::SavedState { .. }), "{error}");
+    }
+}
+
+#[test]
 fn dropout_keys_follow_the_steps() {
     let params = fresh(1);
     params.set_trainable(&["head"]).unwrap();
@@ -356,7 +454,7 @@ fn dropout_keys_follow_the_steps() {
         data,
         &epochs(3),
         &mut stage(&params, 0.1),
-        &mut |_| Flow::Continue,
+        &mut |_, _| Flow::Continue,
     )
     .unwrap();
     let seen = builder.seen.borrow();

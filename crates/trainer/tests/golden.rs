@@ -315,7 +315,7 @@ fn golden_trajectory(run: &str) {
     };
     let mut stage = Stage::new(&params, config, groups).unwrap();
     let mut losses = Vec::new();
-    let mut observe = |event: &Event| {
+    let mut observe = |event: &Event, _: &Stage| {
         if let Event::BatchDone {
             phase: Phase::Train,
             progress,

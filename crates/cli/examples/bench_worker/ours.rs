@@ -194,7 +194,7 @@ fn epochs(data: &Path, stages: &'static [usize]) -> Result<Run> {
                 },
                 &fit,
                 &mut state,
-                &mut |event| {
+                &mut |event, _| {
                     if let Event::PhaseEnd { loss, .. } = event {
                         losses.push(*loss);
                     }

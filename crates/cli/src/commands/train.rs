@@ -1,47 +1,64 @@
 //! `waggle train`: what can fail early is tried before the first step, then the stages run.
 
+mod stages;
+
 use std::io;
 use std::process::ExitCode;
 
-use anyhow::{Context, anyhow};
-use candle_core::Device;
-use dataset::{DecodeOptions, Loader, LoaderConfig, Sample};
-use trainer::{Data, Evaluation, FitConfig, Flow, FrozenCache, Group, Params, SgdConfig, Stage};
+use anyhow::Context;
+use trainer::{Evaluation, Outcome, Params};
 
-use crate::adapters::{Network, Pictures};
 use crate::args::TrainArgs;
 use crate::bad_pictures::{self, Skipped};
+use crate::checkpoint::{Identity, Keeper};
 use crate::config::{
-    self, CANDLE_VERSION, Config, DataConfig, MachineConfig, NetworkConfig, StageConfig,
-    TrainingConfig, Versions,
+    self, CANDLE_VERSION, Config, DataConfig, MachineConfig, NetworkConfig, TrainingConfig,
+    Versions,
 };
 use crate::data_source::{Folder, Source};
+use crate::fingerprint::Fingerprint;
+use crate::interrupt::Interrupts;
 use crate::message::Message;
 use crate::metrics::{Metrics, Score};
 use crate::render::{JsonLines, Quiet, Renderer, Terminal};
+use crate::resume::{Found, Resume};
 use crate::run_dir::RunDir;
+use crate::splits::Splits;
 use crate::start::Start;
 use crate::watch::Watch;
 use crate::{device, model_file, plots};
+use stages::Stages;
 
 /// Runs the command.
-pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
-    let mut renderer: Box<dyn Renderer> = match (args.quiet, args.json) {
+pub fn run(typed: &TrainArgs) -> anyhow::Result<ExitCode> {
+    let interrupts = Interrupts::catch()?;
+    let mut renderer: Box<dyn Renderer> = match (typed.quiet, typed.json) {
         (true, _) => Box::new(Quiet::new(io::stdout())),
         (_, true) => Box::new(JsonLines::new(io::stdout())),
         _ => Box::new(Terminal::new(io::stdout())),
     };
     let renderer = renderer.as_mut();
+    let resumed = match &typed.resuming.resume {
+        None => None,
+        Some(path) => match Resume::open(path, typed, renderer)? {
+            Found::Unfinished(resumed) => Some(*resumed),
+            Found::Finished => {
+                let directory = path.display().to_string();
+                renderer.show(&Message::AlreadyDone { directory })?;
+                return Ok(ExitCode::SUCCESS);
+            }
+        },
+    };
+    let args = &resumed
+        .as_ref()
+        .map_or_else(|| typed.clone(), |resumed| resumed.args.clone());
     let threads = super::start_threads(&args.machine)?;
     let opened = device::open(&args.machine)?;
 
-    let source = Source::choose(args.data.as_deref());
-    if source == Source::Sample {
-        renderer.show(&Message::Working {
-            what: "drawing the built-in sample".to_string(),
-        })?;
-    }
-    let mut folder = source.open()?;
+    let mut folder = match &resumed {
+        Some(resumed) => resumed.folder()?,
+        None => open_folder(args, renderer)?,
+    };
     let skipped = bad_pictures::sort_out(args, &mut folder, renderer)?;
     renderer.show(&folder.message())?;
     renderer.show(&Message::Device {
@@ -49,30 +66,54 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
         threads,
         fallback: opened.fallback.as_deref(),
     })?;
-    let start = Start::choose(
+    let mut start = Start::choose(
         args,
         &folder.source,
         folder.classes(),
         &opened.device,
         renderer,
     )?;
-    let config = resolve(args, &folder, skipped, &start, &opened.name, threads)?;
     renderer.show(&Message::Working {
         what: format!("reading all {} pictures", folder.pictures()),
     })?;
     let splits = Splits::new(args, &folder, &start, &opened.device)?;
     splits.verify(&folder)?;
+    let identity = Identity {
+        weights_sha256: start.sha256.clone(),
+        arguments: args.resuming.typed.clone(),
+        config: resolve(args, &folder, skipped, &start, &opened.name, threads)?,
+        data: Fingerprint::of(&folder)?,
+    };
+    if let Some(resumed) = &resumed {
+        resumed.check(&identity, renderer)?;
+    }
 
     tell(&start, renderer)?;
     let metadata = start.metadata(folder.classes());
+    let (run, mut checkpoint) = match resumed {
+        Some(resumed) => {
+            renderer.show(&resumed.message())?;
+            (Some(resumed.run), Some(resumed.checkpoint))
+        }
+        None => (None, None),
+    };
+    if let Some(checkpoint) = &mut checkpoint {
+        start.tensors.append(&mut checkpoint.weights);
+    }
     let params =
         Params::from_tensors(start.tensors, &opened.device)?.with_state(vgg::config::is_statistic);
-    for stage in &config.stages {
-        // What a stage cannot do is found now, not after the stage before it has run.
-        prepare(stage, &params, config.training.momentum)?;
-    }
-    let run = RunDir::create(&args.out)?;
-    run.write(Config::FILE, config.to_toml()?.as_bytes())?;
+    let stages = Stages {
+        config: &identity.config,
+        params: &params,
+        metadata: &metadata,
+        splits: &splits,
+        precision: args.machine.precision,
+    };
+    stages.check()?;
+    let run = match run {
+        Some(run) => run,
+        None => create_run(args, &identity.config)?,
+    };
     renderer.show(&Message::Run {
         directory: run.path().display().to_string(),
     })?;
@@ -84,45 +125,55 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
         renderer,
         run: &run,
         metrics: Metrics::default(),
+        training: None,
         save: &save,
         saved: false,
+        keeper: Keeper::new(
+            run.path(),
+            checkpoint.as_ref(),
+            &identity,
+            &params,
+            args.resuming.checkpoint_every.get(),
+        )?,
+        interrupts: &interrupts,
     };
-    let (train, val) = (
-        Pictures::new(splits.train.clone()),
-        Pictures::new(splits.val.clone()),
-    );
-    let precision = args.machine.precision;
-    let build =
-        |vb| Network::new(&metadata.config, vb).map(|network| network.in_precision(precision));
-    for stage in &config.stages {
-        let mut state = prepare(stage, &params, config.training.momentum)?;
-        let fit = FitConfig {
-            epochs: stage.epochs,
-            seed: args.seed,
-            ..FitConfig::default()
-        };
-        let data = Data {
-            train: &train,
-            val: &val,
-        };
-        watch
-            .follow(stage.name, |observer| {
-                trainer::fit(&params, build, data, &fit, &mut state, observer)
-            })?
-            .map_err(|error| explain(error, &splits))?;
-    }
-
-    let network = build(params.frozen_var_builder())?;
-    let found = trainer::evaluate(&network, &val, &mut FrozenCache::off(), &mut |_| {
-        Flow::Continue
+    let found = match stages.run(&mut watch, &model, checkpoint)? {
+        Outcome::Stopped => None,
+        Outcome::Finished { .. } => stages.evaluate(&interrupts)?,
+    };
+    watch.finish_checkpoint()?;
+    let Some(found) = found else {
+        return interrupted(args, &interrupts, &run, watch.renderer);
+    };
+    draw_confusion(&found, folder.classes(), &run)?;
+    watch.keeper.clear()?;
+    watch.renderer.show(&Message::Done {
+        directory: run.path().display().to_string(),
+        model: model.display().to_string(),
+        score: Score {
+            loss: found.loss(),
+            accuracy: found.accuracy(),
+        },
     })?;
-    finish(
-        &found.context("the last evaluation did not end")?,
-        folder.classes(),
-        &run,
-        watch.renderer,
-    )?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The pictures that the arguments mean.
+fn open_folder(args: &TrainArgs, renderer: &mut dyn Renderer) -> anyhow::Result<Folder> {
+    let source = Source::choose(args.data.as_deref());
+    if source == Source::Sample {
+        renderer.show(&Message::Working {
+            what: "drawing the built-in sample".to_string(),
+        })?;
+    }
+    source.open()
+}
+
+/// A new run directory that says what it is.
+fn create_run(args: &TrainArgs, config: &Config) -> anyhow::Result<RunDir> {
+    let run = RunDir::create(&args.out)?;
+    run.write(Config::FILE, config.to_toml()?.as_bytes())?;
+    Ok(run)
 }
 
 /// Everything that decides the result, in one place.
@@ -190,148 +241,31 @@ fn tell(start: &Start, renderer: &mut dyn Renderer) -> anyhow::Result<()> {
     })
 }
 
-/// Sets what trains in a stage and makes its optimizer, without momentum yet.
-fn prepare(stage: &StageConfig, params: &Params, momentum: f64) -> anyhow::Result<Stage> {
-    let groups: Vec<Group> = stage
-        .groups
-        .iter()
-        .map(|group| Group::new(group.layers.clone(), group.rate))
-        .collect();
-    let layers: Vec<&str> = stage
-        .groups
-        .iter()
-        .map(|group| group.layers.as_str())
-        .collect();
-    let optimizer = SgdConfig {
-        momentum,
-        ..SgdConfig::default()
-    };
-    params
-        .set_trainable(&layers)
-        .and_then(|()| Stage::new(params, optimizer, groups))
-        .with_context(|| format!("the {} stage cannot run", stage.name.as_str()))
-}
-
-/// Both splits as batches.
-struct Splits {
-    train: Loader,
-    val: Loader,
-}
-
-impl Splits {
-    fn new(
-        args: &TrainArgs,
-        folder: &Folder,
-        start: &Start,
-        device: &Device,
-    ) -> anyhow::Result<Self> {
-        let size = u32::try_from(start.config.input_size).context("the input size is too large")?;
-        let budget = usize::try_from(args.cache_images.get()).unwrap_or(usize::MAX);
-        // Both get the share of the memory that their pictures are of all.
-        let share =
-            |split: usize| (budget as f64 * split as f64 / folder.pictures() as f64) as usize;
-        let loader = |samples: &[Sample], config: LoaderConfig| {
-            let config = LoaderConfig {
-                batch_size: args.batch_size.get(),
-                workers: args.machine.workers.get(),
-                seed: args.seed,
-                normalize: start.normalize,
-                device: device.clone(),
-                cache_bytes: share(samples.len()),
-                decode: DecodeOptions {
-                    ignore_exif: args.machine.ignore_exif,
-                    ..DecodeOptions::default()
-                },
-                ..config
-            };
-            Loader::new(samples, config)
-        };
-        Ok(Self {
-            train: loader(folder.train.samples(), LoaderConfig::train(size))?,
-            val: loader(folder.val.samples(), LoaderConfig::eval(size))?,
-        })
-    }
-
-    /// Decodes every picture once: one that cannot be is known now, not in epoch 7. All of them are listed.
-    fn verify(&self, folder: &Folder) -> anyhow::Result<()> {
-        let mut bad = Vec::new();
-        for split in [&self.train, &self.val] {
-            match split.preload() {
-                Ok(()) => {}
-                Err(dataset::Error::BadPictures { errors, .. }) => bad.extend(errors),
-                Err(error) => return Err(error.into()),
-            }
-        }
-        if bad.is_empty() {
-            return Ok(());
-        }
-        let error = dataset::Error::BadPictures {
-            errors: bad,
-            checked: folder.pictures(),
-        };
-        Err(anyhow::Error::new(error).context(
-            "there are pictures that cannot be decoded; mend or remove them, or leave them out with --on-bad skip",
-        ))
-    }
-
-    /// `train_batch.png`: the first batch that trains, as the network sees it.
-    fn draw_batch(&self, folder: &Folder, run: &RunDir) -> anyhow::Result<()> {
-        let batch = self
-            .train
-            .epoch(1)
-            .next()
-            .context("there is no training batch")??;
-        let normalize = self.train.config().normalize;
-        run.write(
-            "train_batch.png",
-            &plots::batch::draw(&batch, folder.classes(), normalize)?,
-        )
-    }
-}
-
-/// Adds the pictures of the batch to a loss that is not finite: the trainer knows them by number only.
-fn explain(error: trainer::Error, splits: &Splits) -> anyhow::Error {
-    const SHOWN: usize = 8;
-    let trainer::Error::NonFiniteLoss(loss) = &error else {
-        return error.into();
-    };
-    let samples = match loss.phase {
-        trainer::Phase::Train => splits.train.samples(),
-        trainer::Phase::Val => splits.val.samples(),
-    };
-    let mut pictures: Vec<String> = loss
-        .samples
-        .iter()
-        .take(SHOWN)
-        .filter_map(|&index| samples.get(index))
-        .map(|sample| sample.path.display().to_string())
-        .collect();
-    if loss.samples.len() > SHOWN {
-        pictures.push(format!("and {} more", loss.samples.len() - SHOWN));
-    }
-    let context = anyhow!(
-        "training stopped: the loss is no longer a number. The best weights so far are in the run directory. \
-         The batch: {}",
-        pictures.join(", ")
-    );
-    anyhow::Error::new(error).context(context.to_string())
-}
-
-/// The confusion matrix and the last words.
-fn finish(
-    found: &Evaluation,
-    classes: &[String],
+/// The last words of a run that a signal stopped, and its exit code.
+fn interrupted(
+    args: &TrainArgs,
+    interrupts: &Interrupts,
     run: &RunDir,
     renderer: &mut dyn Renderer,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<ExitCode> {
+    let signal = interrupts
+        .pending()
+        .context("the training stopped without being asked to")?;
+    let directory = run.path().display().to_string();
+    if args.quiet {
+        super::warn(&format!(
+            "stopped by {signal}; to go on: waggle train --resume {directory}"
+        ));
+    }
+    renderer.show(&Message::Interrupted {
+        signal: signal.to_string(),
+        directory,
+    })?;
+    Ok(ExitCode::from(signal.exit_code()))
+}
+
+/// `confusion_matrix.png`.
+fn draw_confusion(found: &Evaluation, classes: &[String], run: &RunDir) -> anyhow::Result<()> {
     let picture = plots::confusion_matrix::draw(classes, found.confusion.rows())?;
-    run.write("confusion_matrix.png", &picture)?;
-    renderer.show(&Message::Done {
-        directory: run.path().display().to_string(),
-        model: run.file(model_file::FILE).display().to_string(),
-        score: Score {
-            loss: found.loss(),
-            accuracy: found.accuracy(),
-        },
-    })
+    run.write("confusion_matrix.png", &picture)
 }

@@ -5,6 +5,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::{Canvas, FAINT, FONT, GREY, INK, drawing, png};
+use crate::config::StageName;
 use crate::metrics::{EpochRow, Score};
 
 const TRAIN: RGBColor = RGBColor(222, 120, 20);
@@ -101,7 +102,7 @@ fn panel(
         }
         let place = (at + 0.01 * last, high - 0.01 * (high - low));
         chart
-            .draw_series([Text::new(stage, place, top(HPos::Left))])
+            .draw_series([Text::new(stage.as_str(), place, top(HPos::Left))])
             .map_err(drawing)?;
     }
 
@@ -175,8 +176,8 @@ fn best(rows: &[EpochRow]) -> Option<(f64, f64)> {
 }
 
 /// Where each stage starts on the axis, half an epoch before its first, and its name.
-fn stages(rows: &[EpochRow]) -> Vec<(f64, &'static str)> {
-    let mut stages: Vec<(f64, &'static str)> = Vec::new();
+fn stages(rows: &[EpochRow]) -> Vec<(f64, StageName)> {
+    let mut stages: Vec<(f64, StageName)> = Vec::new();
     for (x, row) in numbered(rows) {
         if stages.last().is_none_or(|(_, name)| *name != row.stage) {
             stages.push((x - 0.5, row.stage));
@@ -207,7 +208,7 @@ fn span(rows: &[EpochRow], value: impl Fn(&Score) -> f64) -> (f64, f64) {
 mod tests {
     use super::*;
 
-    fn row(stage: &'static str, epoch: usize, loss: f64) -> EpochRow {
+    fn row(stage: StageName, epoch: usize, loss: f64) -> EpochRow {
         let score = Score {
             loss,
             accuracy: 1.0 - loss / 2.0,
@@ -225,12 +226,12 @@ mod tests {
     #[test]
     fn both_colours_appear_and_one_epoch_is_enough() {
         let rows = [
-            row("transfer", 1, 0.7),
-            row("transfer", 2, 0.4),
-            row("transfer", 3, 0.3),
-            row("finetune", 1, 0.3),
-            row("finetune", 2, 0.1),
-            row("finetune", 3, 0.05),
+            row(StageName::Transfer, 1, 0.7),
+            row(StageName::Transfer, 2, 0.4),
+            row(StageName::Transfer, 3, 0.3),
+            row(StageName::Finetune, 1, 0.3),
+            row(StageName::Finetune, 2, 0.1),
+            row(StageName::Finetune, 3, 0.05),
         ];
         for count in 1..=rows.len() {
             let png = draw(&rows[..count]).unwrap();
@@ -249,10 +250,10 @@ mod tests {
 
     #[test]
     fn a_constant_or_broken_curve_still_has_a_range() {
-        let (low, high) = span(&[row("transfer", 1, 0.5)], |score| score.loss);
+        let (low, high) = span(&[row(StageName::Transfer, 1, 0.5)], |score| score.loss);
         assert!(low < 0.5 && high > 0.5);
         assert_eq!(
-            span(&[row("transfer", 1, f64::NAN)], |score| score.loss),
+            span(&[row(StageName::Transfer, 1, f64::NAN)], |score| score.loss),
             (0.0, 1.0)
         );
         assert!(draw(&[]).is_err());
@@ -261,10 +262,10 @@ mod tests {
     #[test]
     fn the_first_of_equals_in_the_last_stage_is_the_best() {
         let rows = [
-            row("transfer", 1, 0.1),
-            row("finetune", 1, 0.3),
-            row("finetune", 2, 0.2),
-            row("finetune", 3, 0.2),
+            row(StageName::Transfer, 1, 0.1),
+            row(StageName::Finetune, 1, 0.3),
+            row(StageName::Finetune, 2, 0.2),
+            row(StageName::Finetune, 3, 0.2),
         ];
         assert_eq!(best(&rows), Some((3.0, 0.9)));
         assert_eq!(best(&[]), None);
@@ -273,10 +274,13 @@ mod tests {
     #[test]
     fn the_second_stage_goes_on_where_the_first_ends() {
         let rows = [
-            row("transfer", 1, 0.7),
-            row("transfer", 2, 0.4),
-            row("finetune", 1, 0.4),
+            row(StageName::Transfer, 1, 0.7),
+            row(StageName::Transfer, 2, 0.4),
+            row(StageName::Finetune, 1, 0.4),
         ];
-        assert_eq!(stages(&rows), [(0.5, "transfer"), (2.5, "finetune")]);
+        assert_eq!(
+            stages(&rows),
+            [(0.5, StageName::Transfer), (2.5, StageName::Finetune)]
+        );
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{Lines, Renderer};
+use super::{Lines, Renderer, resuming};
 use crate::message::Message;
 
 /// Lines for people.
@@ -158,6 +158,14 @@ impl<W: Write> Renderer for Terminal<W> {
                 Ok(())
             }
             Message::Run { directory } => self.line(&format!("Run: {directory}")),
+            Message::Checkpoint { .. }
+            | Message::DamagedCheckpoint { .. }
+            | Message::Resumed { .. }
+            | Message::ChangedData { .. }
+            | Message::AlreadyDone { .. }
+            | Message::Interrupted { .. } => {
+                resuming::line(message).map_or(Ok(()), |line| self.line(&line))
+            }
             Message::StageStart {
                 stage,
                 epochs,
@@ -296,100 +304,5 @@ pub(crate) fn thousands(number: usize) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::metrics::Score;
-    use trainer::Phase;
-
-    #[test]
-    fn the_notebooks_lines_are_printed_as_they_are() {
-        let mut out = Vec::new();
-        let mut terminal = Terminal::new(&mut out);
-        let stage = "transfer";
-        let score = Score {
-            loss: 0.12344,
-            accuracy: 0.95006,
-        };
-        for message in [
-            Message::EpochStart {
-                stage,
-                epoch: 3,
-                epochs: 25,
-                validates_only: false,
-            },
-            Message::Batch {
-                stage,
-                phase: Phase::Train,
-                epoch: 3,
-                batch: 1,
-                pictures: 32,
-                pictures_total: 244,
-                score,
-            },
-            Message::Phase {
-                stage,
-                phase: Phase::Train,
-                epoch: 3,
-                score,
-                seconds: 1.0,
-                pictures_per_second: 9.0,
-            },
-            Message::Phase {
-                stage,
-                phase: Phase::Val,
-                epoch: 3,
-                score,
-                seconds: 1.0,
-                pictures_per_second: 9.0,
-            },
-            Message::StageEnd {
-                stage,
-                best_epoch: 3,
-                best_accuracy: 0.95424,
-                seconds: 191.6,
-            },
-        ] {
-            terminal.show(&message).unwrap();
-        }
-        assert_eq!(
-            String::from_utf8(out).unwrap(),
-            "Epoch 3/25\n----------\ntrain Loss: 0.1234 Acc: 0.9501\nval Loss: 0.1234 Acc: 0.9501\n\n\
-             Training complete in 3m 12s\nBest val Acc: 0.9542\n"
-        );
-    }
-
-    #[test]
-    fn every_bar_can_be_drawn() {
-        let mut terminal = Terminal::new(Vec::new());
-        for (done, total) in [(0, 1000), (500, 1000), (1000, 1000)] {
-            terminal
-                .show(&Message::Download {
-                    what: "timm/vgg16.tv_in1k",
-                    done,
-                    total,
-                })
-                .unwrap();
-        }
-        terminal
-            .show(&Message::Working {
-                what: "reading".to_string(),
-            })
-            .unwrap();
-        terminal.start_bar("train", 10);
-    }
-
-    #[test]
-    fn numbers_are_readable() {
-        assert_eq!(thousands(0), "0");
-        assert_eq!(thousands(999), "999");
-        assert_eq!(thousands(138_357_544), "138,357,544");
-        assert_eq!(rate(1e-3), "1e-3");
-        assert_eq!(rate(0.05), "0.05");
-    }
-
-    #[test]
-    fn parameters_are_shown_by_layer() {
-        let names = ["classifier.6.bias", "classifier.6.weight"].map(String::from);
-        assert_eq!(layers(&names), "classifier.6");
-    }
-}
+#[path = "terminal_tests.rs"]
+mod tests;

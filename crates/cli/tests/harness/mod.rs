@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 
 use candle_core::Device;
 use image::{Rgb, RgbImage};
@@ -86,11 +86,11 @@ impl Place {
 
     /// Weights of a network so small that a run takes a second, for `classes` classes that nobody else has.
     pub fn tiny_weights(&self, name: &str, classes: usize) {
-        self.tiny_weights_of(name, classes, false);
+        self.weights(name, classes, 24, false);
     }
 
-    /// The same, with batch norm or without.
-    pub fn tiny_weights_of(&self, name: &str, classes: usize, batch_norm: bool) {
+    /// The same with another width of the classifier, and with batch norm or without.
+    pub fn weights(&self, name: &str, classes: usize, hidden: usize, batch_norm: bool) {
         let config = VggConfig {
             architecture: "tiny".to_string(),
             features: vec![
@@ -103,7 +103,7 @@ impl Place {
             ],
             batch_norm,
             avgpool: 2,
-            hidden: 24,
+            hidden,
             classes,
             input_size: 32,
         };
@@ -172,6 +172,55 @@ impl Place {
             .expect("the program starts")
     }
 
+    /// Starts the program in this place, with pipes for what it prints.
+    pub fn start(&self, arguments: &[&str]) -> Child {
+        self.command(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts")
+    }
+
+    /// The program with `arguments`, to be started in this place.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_waggle"));
+        command.args(arguments).current_dir(self.folder.path());
+        command
+    }
+
+    /// `metrics.csv` of a run without its two columns of times.
+    pub fn metrics(&self, run: &str) -> Vec<String> {
+        let text = String::from_utf8(self.read(&format!("{run}/metrics.csv"))).unwrap();
+        text.lines()
+            .map(|line| line.rsplitn(3, ',').last().unwrap().to_string())
+            .collect()
+    }
+
+    /// The names of a run's files.
+    pub fn files(&self, run: &str) -> Vec<String> {
+        let entries = fs::read_dir(self.path(run)).unwrap();
+        let mut names: Vec<String> = entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// Expects two finished runs to be the same in everything but times.
+    #[track_caller]
+    pub fn same(&self, run: &str, other: &str) {
+        for file in [
+            "model.safetensors",
+            "confusion_matrix.png",
+            "train_batch.png",
+        ] {
+            let of = |run: &str| self.read(&format!("{run}/{file}"));
+            assert!(of(run) == of(other), "{file} of {run} and {other} differ");
+        }
+        assert_eq!(self.metrics(run), self.metrics(other));
+        assert_eq!(self.files(run), self.files(other));
+    }
+
     /// Runs it and expects success; returns standard output.
     pub fn succeeds(&self, arguments: &[&str]) -> String {
         let output = self.waggle(arguments);
@@ -200,6 +249,15 @@ impl Place {
         );
         err
     }
+}
+
+/// Sends a signal, by its name without SIG.
+pub fn send(child: &Child, signal: &str) {
+    let sent = Command::new("kill")
+        .args([format!("-{signal}"), child.id().to_string()])
+        .status()
+        .expect("there is a `kill`");
+    assert!(sent.success());
 }
 
 /// Standard output and standard error.

@@ -215,7 +215,7 @@ pub fn run(
         data,
         config,
         stage,
-        &mut |event| {
+        &mut |event, _| {
             events.push(timeless(event));
             Flow::Continue
         },

@@ -1,0 +1,244 @@
+//! Checkpoints: all that a run needs to go on, bit for bit, in one file of its run directory.
+//!
+//! `checkpoint-N.safetensors` holds as strings what the run is ([`Identity`]) and where it is ([`Progress`]), both
+//! as TOML, which keeps every digit of a number; and as tensors
+//!
+//! - `weights/NAME`: what has trained so far, in any stage. Everything else is named by source and SHA-256 and read
+//!   or drawn anew;
+//! - `velocity/NAME`: the optimizer's velocities;
+//! - `best/NAME`: the best weights so far, unless they are the present ones.
+
+mod fault;
+mod file;
+mod keeper;
+mod store;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use candle_core::Tensor;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use trainer::{Params, Position, Stage, pattern};
+
+use crate::config::{Config, StageConfig};
+use crate::fingerprint::Fingerprint;
+use crate::metrics::{EpochRow, Pass};
+use crate::typed::Typed;
+use file::Contents;
+pub use keeper::{Keeper, Kept};
+
+/// What a run is: the same in all of its checkpoints.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Identity {
+    /// SHA-256 of the file that the weights come from; nothing for random ones.
+    pub weights_sha256: Option<String>,
+    /// The arguments that were typed.
+    pub arguments: Typed,
+    /// What they mean.
+    pub config: Config,
+    /// The pictures.
+    pub data: Fingerprint,
+}
+
+#[cfg(test)]
+impl Identity {
+    /// One for tests.
+    pub(crate) fn example(config: Config) -> Self {
+        Self {
+            weights_sha256: None,
+            arguments: Typed::default(),
+            config,
+            data: Fingerprint::default(),
+        }
+    }
+}
+
+/// Where a run is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Which stage it is in, by its index.
+    pub stage: usize,
+    /// Where in the stage.
+    pub position: Position,
+    /// The training pass of the epoch that is being validated.
+    pub training: Option<Pass>,
+    /// The epochs that are done.
+    #[serde(default)]
+    pub rows: Vec<EpochRow>,
+}
+
+impl Progress {
+    /// The beginning of stage `stage`.
+    fn new(stage: usize, position: Position) -> Self {
+        Self {
+            stage,
+            position,
+            training: None,
+            rows: Vec::new(),
+        }
+    }
+}
+
+/// A checkpoint in memory.
+#[derive(Debug)]
+pub struct Checkpoint {
+    /// Its file.
+    pub path: PathBuf,
+    /// What the run is.
+    pub identity: Identity,
+    /// Where it is.
+    pub progress: Progress,
+    /// Weights by name.
+    pub weights: BTreeMap<String, Tensor>,
+    /// Velocities by name.
+    pub velocities: BTreeMap<String, Tensor>,
+    /// The best weights by name; empty where they are the present ones.
+    pub best: BTreeMap<String, Tensor>,
+    number: u64,
+}
+
+const IDENTITY: &str = "run";
+const PROGRESS: &str = "progress";
+const WEIGHTS: &str = "weights/";
+const VELOCITY: &str = "velocity/";
+const BEST: &str = "best/";
+
+impl Checkpoint {
+    /// The newest whole checkpoint in a run directory, and those after it that are damaged, with the reason.
+    ///
+    /// # Errors
+    ///
+    /// When the directory cannot be read.
+    pub fn newest(folder: &Path) -> anyhow::Result<(Option<Self>, Vec<Damaged>)> {
+        let mut damaged = Vec::new();
+        for number in store::numbers(folder)?.into_iter().rev() {
+            match Self::read(folder, number) {
+                Ok(checkpoint) => return Ok((Some(checkpoint), damaged)),
+                Err(error) => damaged.push(Damaged {
+                    path: store::path(folder, number),
+                    reason: format!("{error:#}"),
+                }),
+            }
+        }
+        Ok((None, damaged))
+    }
+
+    fn read(folder: &Path, number: u64) -> anyhow::Result<Self> {
+        let path = store::path(folder, number);
+        let Contents { strings, tensors } = Contents::read(&path)?;
+        let mut parts = [WEIGHTS, VELOCITY, BEST].map(|prefix| (prefix, BTreeMap::new()));
+        for (name, tensor) in tensors {
+            let part = parts
+                .iter_mut()
+                .find_map(|(prefix, part)| Some((name.strip_prefix(*prefix)?, part)));
+            let (name, part) = part.with_context(|| format!("it holds a strange `{name}`"))?;
+            part.insert(name.to_string(), tensor);
+        }
+        let [weights, velocities, best] = parts.map(|(_, part)| part);
+        Ok(Self {
+            path,
+            identity: parse(&strings, IDENTITY)?,
+            progress: parse(&strings, PROGRESS)?,
+            weights,
+            velocities,
+            best,
+            number,
+        })
+    }
+}
+
+/// A checkpoint that cannot be used.
+#[derive(Debug)]
+pub struct Damaged {
+    /// Its file.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// What a checkpoint at this moment holds, copied, so that training can go on while it is written.
+fn contents(
+    identity: &str,
+    progress: &Progress,
+    stages: &[StageConfig],
+    params: &Params,
+    stage: &Stage,
+) -> anyhow::Result<Contents> {
+    let text = toml::to_string(progress).context("cannot write the progress as TOML")?;
+    let strings = [
+        (IDENTITY.to_string(), identity.to_string()),
+        (PROGRESS.to_string(), text),
+    ]
+    .into();
+    let mut tensors = BTreeMap::new();
+    let mut add = |prefix: &str, name: &str, tensor: Tensor| {
+        tensors.insert(format!("{prefix}{name}"), tensor);
+    };
+    // Before its first step a stage has changed nothing.
+    let trained = progress.stage + usize::from(progress.position.step > 0);
+    for (name, tensor) in params.tensors() {
+        let mut groups = stages[..trained].iter().flat_map(|stage| &stage.groups);
+        if groups.any(|group| pattern::covers(&group.layers, &name)) {
+            add(WEIGHTS, &name, tensor.copy()?);
+        }
+    }
+    for (name, velocity) in stage.sgd().velocities()? {
+        add(VELOCITY, &name, velocity);
+    }
+    if let Some(best) = stage.best()
+        && !progress.position.best_is_current()
+    {
+        for (name, tensor) in best.weights.tensors() {
+            add(BEST, name, tensor.clone());
+        }
+    }
+    Ok(Contents { strings, tensors })
+}
+
+fn parse<T: DeserializeOwned>(strings: &BTreeMap<String, String>, key: &str) -> anyhow::Result<T> {
+    let text = strings
+        .get(key)
+        .with_context(|| format!("it lacks `{key}`"))?;
+    toml::from_str(text)
+        .with_context(|| format!("its `{key}` was written by another version of waggle"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use trainer::{BestPosition, Phase, Sums};
+
+    #[test]
+    fn progress_keeps_every_bit_of_a_number() {
+        // Numbers whose shortest decimal form is long; a parser that rounds twice gets some of them wrong.
+        let mut bits = 0x3ff0_0000_0000_0001u64;
+        for _ in 0..2000 {
+            bits = bits
+                .wrapping_mul(6364136223846793005)
+                .wrapping_add(1442695040888963407);
+            let number = f64::from_bits(bits >> 2 | 1 << 61);
+            let best = Some(BestPosition {
+                epoch: 3,
+                accuracy: 1.0 / number,
+                step: 17,
+            });
+            let position = Position {
+                epoch: 4,
+                phase: Phase::Val,
+                batch: 5,
+                step: 22,
+                sums: Sums {
+                    loss: number,
+                    correct: 3,
+                    samples: 7,
+                },
+                best,
+            };
+            let progress = Progress::new(1, position);
+            let text = toml::to_string(&progress).unwrap();
+            assert_eq!(toml::from_str::<Progress>(&text).unwrap(), progress);
+        }
+    }
+}

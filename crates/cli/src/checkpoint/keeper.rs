@@ -1,0 +1,186 @@
+//! When checkpoints are made, and who writes them.
+//!
+//! A gigabyte takes seconds to reach a disk. What is to be written is copied, which takes a fraction of one, and a
+//! thread writes the copy while training goes on; at most one is being written at a time.
+
+use std::path::{Path, PathBuf};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow};
+use trainer::{Params, Position, Stage};
+
+use super::store::Store;
+use super::{Checkpoint, Identity, Progress, contents};
+use crate::config::StageConfig;
+use crate::metrics::{EpochRow, Pass};
+
+/// Makes the checkpoints of a run.
+pub struct Keeper<'a> {
+    params: &'a Params,
+    stages: Vec<StageConfig>,
+    identity: String,
+    every: Option<Duration>,
+    last: Instant,
+    kept: Option<(usize, Position)>,
+    writer: Writer,
+}
+
+/// A checkpoint that is on disk.
+#[derive(Debug)]
+pub struct Kept {
+    /// Its file.
+    pub path: PathBuf,
+    /// Its size.
+    pub bytes: u64,
+    /// How long training waited for it: for the copy, and for an earlier one that was still being written.
+    pub waited: Duration,
+    /// How long writing it took, beside training.
+    pub written: Duration,
+}
+
+impl<'a> Keeper<'a> {
+    /// For the run in `folder`, which begins, or goes on from the checkpoint `from`. Inside an epoch it makes one
+    /// `every` so often, or none.
+    ///
+    /// # Errors
+    ///
+    /// When the folder cannot be read.
+    pub fn new(
+        folder: &Path,
+        from: Option<&Checkpoint>,
+        identity: &Identity,
+        params: &'a Params,
+        every: Option<Duration>,
+    ) -> anyhow::Result<Self> {
+        let store = Store::new(folder, from.map(|checkpoint| checkpoint.number))?;
+        Ok(Self {
+            params,
+            stages: identity.config.stages.clone(),
+            identity: toml::to_string(identity).context("cannot write the run as TOML")?,
+            every,
+            last: Instant::now(),
+            kept: from.map(|from| (from.progress.stage, from.progress.position)),
+            writer: Writer::Idle(store),
+        })
+    }
+
+    /// Whether it is time for one inside an epoch. While one is being written it is not.
+    pub fn is_due(&self) -> bool {
+        self.every.is_some_and(|every| self.last.elapsed() >= every)
+            && matches!(self.writer, Writer::Idle(_))
+    }
+
+    /// Makes a checkpoint of this moment, unless the last one is of the same; returns once it is copied.
+    ///
+    /// # Errors
+    ///
+    /// Those of the one before, when it was still being written; no memory for the copy.
+    pub fn keep(
+        &mut self,
+        index: usize,
+        stage: &Stage,
+        rows: &[EpochRow],
+        training: Option<Pass>,
+    ) -> anyhow::Result<Option<Kept>> {
+        let position = stage.position();
+        if self.kept == Some((index, position)) {
+            return Ok(None);
+        }
+        let started = Instant::now();
+        let before = self.finish()?;
+        let progress = Progress {
+            training,
+            rows: rows.to_vec(),
+            ..Progress::new(index, position)
+        };
+        let contents = contents(&self.identity, &progress, &self.stages, self.params, stage)?;
+        let waited = started.elapsed();
+        let Writer::Idle(mut store) = std::mem::replace(&mut self.writer, Writer::Failed) else {
+            return Ok(before);
+        };
+        let bytes = contents.bytes();
+        let thread = thread::Builder::new().name("checkpoint".to_string());
+        let write = move || {
+            let started = Instant::now();
+            let path = store.write(&contents)?;
+            let written = started.elapsed();
+            let kept = Kept {
+                path,
+                bytes,
+                waited,
+                written,
+            };
+            Ok((store, kept))
+        };
+        let thread = thread
+            .spawn(write)
+            .context("no thread can be started to write a checkpoint")?;
+        self.writer = Writer::Busy(thread);
+        self.kept = Some((index, position));
+        self.last = Instant::now();
+        Ok(before)
+    }
+
+    /// The checkpoint that was being written, if it has just been finished.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be written.
+    pub fn poll(&mut self) -> anyhow::Result<Option<Kept>> {
+        match &self.writer {
+            Writer::Busy(thread) if thread.is_finished() => self.finish(),
+            _ => Ok(None),
+        }
+    }
+
+    /// Waits for the checkpoint that is being written, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be written.
+    pub fn finish(&mut self) -> anyhow::Result<Option<Kept>> {
+        match std::mem::replace(&mut self.writer, Writer::Failed) {
+            Writer::Busy(thread) => {
+                let written = thread
+                    .join()
+                    .map_err(|_| anyhow!("the thread that writes checkpoints panicked"))?;
+                let (store, kept) = written?;
+                self.writer = Writer::Idle(store);
+                Ok(Some(kept))
+            }
+            other => {
+                self.writer = other;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Removes the checkpoints of a run that is done: they are large, and of no use any more.
+    ///
+    /// # Errors
+    ///
+    /// When one cannot be written, or not removed.
+    pub fn clear(&mut self) -> anyhow::Result<()> {
+        self.finish()?;
+        match &self.writer {
+            Writer::Idle(store) => store.clear(),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A run that ends in an error still finishes the checkpoint that was being written.
+impl Drop for Keeper<'_> {
+    fn drop(&mut self) {
+        let _ = self.finish();
+    }
+}
+
+/// The store, or the thread that has it.
+enum Writer {
+    Idle(Store),
+    Busy(JoinHandle<anyhow::Result<(Store, Kept)>>),
+    /// It is lost with the thread that failed; the run ends then.
+    Failed,
+}

@@ -1,0 +1,161 @@
+//! Runs the stages of a training one after the other, from the beginning or from a checkpoint.
+
+use std::path::Path;
+
+use anyhow::Context;
+use candle_nn::VarBuilder;
+use trainer::{
+    Data, Evaluation, FitConfig, Flow, FrozenCache, Group, Outcome, Params, Progress, SgdConfig,
+    Stage,
+};
+use vgg::{Metadata, Precision};
+
+use crate::adapters::{Network, Pictures};
+use crate::checkpoint::Checkpoint;
+use crate::config::{Config, StageConfig};
+use crate::divergence::Scene;
+use crate::interrupt::Interrupts;
+use crate::splits::Splits;
+use crate::watch::Watch;
+
+/// What all stages share.
+pub(super) struct Stages<'a> {
+    pub(super) config: &'a Config,
+    pub(super) params: &'a Params,
+    pub(super) metadata: &'a Metadata,
+    pub(super) splits: &'a Splits,
+    pub(super) precision: Precision,
+}
+
+impl Stages<'_> {
+    /// Runs them, and leaves the best weights of the last in the parameters; or stops where the observer wants.
+    /// `model` is where the best weights so far are saved.
+    pub(super) fn run(
+        &self,
+        watch: &mut Watch<'_>,
+        model: &Path,
+        mut from: Option<Checkpoint>,
+    ) -> anyhow::Result<Outcome> {
+        let (train, val) = (
+            Pictures::new(self.splits.train.clone()),
+            Pictures::new(self.splits.val.clone()),
+        );
+        let data = Data {
+            train: &train,
+            val: &val,
+        };
+        let mut first = 0;
+        if let Some(checkpoint) = &from {
+            watch.take_up(&checkpoint.progress)?;
+            first = checkpoint.progress.stage;
+        }
+        let mut outcome = Outcome::Stopped;
+        for (index, stage) in self.config.stages.iter().enumerate().skip(first) {
+            let resumes = from.is_some();
+            let mut state = self.prepare(stage, from.take())?;
+            if resumes {
+                watch.saved = self.save_best(index, &state, model)?;
+            }
+            let fit = FitConfig {
+                epochs: stage.epochs,
+                seed: self.config.training.seed,
+                ..FitConfig::default()
+            };
+            let result = watch.follow(index, stage.name, |observer| {
+                let build = |vb| self.build(vb);
+                trainer::fit(self.params, build, data, &fit, &mut state, observer)
+            })?;
+            outcome = result.map_err(|error| {
+                let scene = Scene {
+                    stage: stage.name,
+                    train: self.splits.train.samples(),
+                    val: self.splits.val.samples(),
+                    best: state.best(),
+                    model: watch.saved.then_some(model),
+                };
+                scene.explain(error)
+            })?;
+            if outcome == Outcome::Stopped {
+                break;
+            }
+        }
+        Ok(outcome)
+    }
+
+    /// Finds out now what a stage cannot do, not after the stage before it has run.
+    pub(super) fn check(&self) -> anyhow::Result<()> {
+        let mut stages = self.config.stages.iter();
+        stages.try_for_each(|stage| self.prepare(stage, None).map(drop))
+    }
+
+    /// Evaluates the weights as they are; `None` when a signal asks to stop.
+    pub(super) fn evaluate(&self, interrupts: &Interrupts) -> anyhow::Result<Option<Evaluation>> {
+        let network = self.build(self.params.frozen_var_builder())?;
+        let val = Pictures::new(self.splits.val.clone());
+        let mut observe = |_: &Progress| match interrupts.pending() {
+            None => Flow::Continue,
+            Some(_) => Flow::Stop,
+        };
+        let mut cache = FrozenCache::off();
+        Ok(trainer::evaluate(&network, &val, &mut cache, &mut observe)?)
+    }
+
+    fn build(&self, vb: VarBuilder<'_>) -> candle_core::Result<Network> {
+        Network::new(&self.metadata.config, vb).map(|network| network.in_precision(self.precision))
+    }
+
+    /// Sets what trains in a stage, and makes its state: at the beginning, or where `from` was made.
+    fn prepare(&self, stage: &StageConfig, from: Option<Checkpoint>) -> anyhow::Result<Stage> {
+        let params = self.params;
+        let groups: Vec<Group> = stage
+            .groups
+            .iter()
+            .map(|group| Group::new(group.layers.clone(), group.rate))
+            .collect();
+        let layers: Vec<&str> = stage
+            .groups
+            .iter()
+            .map(|group| group.layers.as_str())
+            .collect();
+        let optimizer = SgdConfig {
+            momentum: self.config.training.momentum,
+            ..SgdConfig::default()
+        };
+        let make = || match from {
+            None => Stage::new(params, optimizer, groups),
+            Some(Checkpoint {
+                progress,
+                velocities,
+                best,
+                ..
+            }) => Stage::resume(
+                params,
+                optimizer,
+                groups,
+                progress.position,
+                velocities,
+                best,
+            ),
+        };
+        params
+            .set_trainable(&layers)
+            .and_then(|()| make())
+            .with_context(|| format!("the {} stage cannot run", stage.name.as_str()))
+    }
+
+    /// Writes the best model so far of a run that goes on: of this stage, else what the stage before ended with. The
+    /// file that is there may be of a later epoch than the checkpoint. Returns whether there is a best model.
+    fn save_best(&self, index: usize, stage: &Stage, model: &Path) -> anyhow::Result<bool> {
+        let mut tensors = self.params.tensors();
+        match stage.best() {
+            Some(best) => {
+                let best = best.weights.tensors().iter();
+                tensors.extend(best.map(|(name, tensor)| (name.clone(), tensor.clone())));
+            }
+            None if index == 0 => return Ok(false),
+            None => {}
+        }
+        vgg::save(model, &tensors, self.metadata)?;
+        Ok(true)
+    }
+}

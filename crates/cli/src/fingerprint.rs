@@ -1,0 +1,137 @@
+//! What was trained on: the SHA-256 of every picture, to notice when a folder is not what it was.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use anyhow::Context;
+use dataset::Sample;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::data_source::Folder;
+
+/// SHA-256 in hexadecimal by path in the data folder.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Fingerprint(BTreeMap<String, String>);
+
+impl Fingerprint {
+    /// Reads every picture of `folder`.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read.
+    pub fn of(folder: &Folder) -> anyhow::Result<Self> {
+        let samples: Vec<&Sample> = [&folder.train, &folder.val]
+            .into_iter()
+            .flat_map(|split| split.samples())
+            .collect();
+        let hashed = samples.into_par_iter().map(|sample| {
+            let path = &sample.path;
+            let name = path.strip_prefix(&folder.root).unwrap_or(path);
+            Ok((name.to_string_lossy().into_owned(), sha256(path)?))
+        });
+        Ok(Self(hashed.collect::<anyhow::Result<_>>()?))
+    }
+
+    /// What is different now, for people; `None` if nothing is.
+    pub fn changes(&self, now: &Self) -> Option<String> {
+        let without = |these: &Self, those: &Self| -> Vec<String> {
+            let names = these.0.keys();
+            names
+                .filter(|name| !those.0.contains_key(*name))
+                .cloned()
+                .collect()
+        };
+        let modified = self
+            .0
+            .iter()
+            .filter(|(name, hash)| now.0.get(*name).is_some_and(|other| other != *hash))
+            .map(|(name, _)| name.clone())
+            .collect();
+        let lines: Vec<String> = [
+            ("added", without(now, self)),
+            ("removed", without(self, now)),
+            ("modified", modified),
+        ]
+        .into_iter()
+        .filter(|(_, names)| !names.is_empty())
+        .map(|(what, names)| format!("{} {what}: {}", names.len(), list(&names)))
+        .collect();
+        (!lines.is_empty()).then(|| lines.join("\n"))
+    }
+}
+
+/// The SHA-256 of a file in hexadecimal.
+///
+/// # Errors
+///
+/// When it cannot be read; the message names it.
+pub fn sha256(path: &Path) -> anyhow::Result<String> {
+    let hash = || -> io::Result<String> {
+        let mut file = File::open(path)?;
+        let mut hash = Sha256::new();
+        let mut buffer = vec![0; 1 << 18];
+        loop {
+            match file.read(&mut buffer)? {
+                0 => break,
+                count => hash.update(&buffer[..count]),
+            }
+        }
+        Ok(hexadecimal(&hash.finalize()))
+    };
+    hash().with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// The SHA-256 of bytes in hexadecimal.
+pub fn sha256_of(bytes: &[u8]) -> String {
+    hexadecimal(&Sha256::digest(bytes))
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn list(names: &[String]) -> String {
+    const SHOWN: usize = 10;
+    let mut text = names[..names.len().min(SHOWN)].join(", ");
+    if names.len() > SHOWN {
+        text.push_str(&format!(" and {} more", names.len() - SHOWN));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(files: &[(&str, &str)]) -> Fingerprint {
+        let entry = |(name, hash): &(&str, &str)| (name.to_string(), hash.to_string());
+        Fingerprint(files.iter().map(entry).collect())
+    }
+
+    #[test]
+    fn what_was_added_removed_and_modified_is_listed() {
+        let before = of(&[("a", "1"), ("b", "2"), ("c", "3")]);
+        assert_eq!(before.changes(&before), None);
+        let now = of(&[("a", "1"), ("b", "4"), ("d", "3")]);
+        assert_eq!(
+            before.changes(&now).unwrap(),
+            "1 added: d\n1 removed: c\n1 modified: b"
+        );
+    }
+
+    #[test]
+    fn a_file_has_the_hash_of_its_bytes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        std::fs::write(&path, b"abc").unwrap();
+        // The example of FIPS 180-4.
+        let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(sha256(&path).unwrap(), expected);
+        assert_eq!(sha256_of(b"abc"), expected);
+    }
+}

@@ -1,0 +1,82 @@
+//! SIGINT (Ctrl-C) and SIGTERM: the first asks the training to stop where it can go on later, the second ends the
+//! program at once.
+//!
+//! While nothing can be lost, before the first checkpoint and after the last, the first ends it at once too.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use anyhow::Context;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+
+/// What the handlers share with the program.
+#[derive(Debug, Clone)]
+pub struct Interrupts {
+    at_once: Arc<AtomicBool>,
+    signal: Arc<AtomicUsize>,
+}
+
+/// A signal that asked the program to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Interrupt(i32);
+
+impl Interrupts {
+    /// Installs the handlers; until [`defer`](Self::defer), a signal ends the program at once.
+    ///
+    /// # Errors
+    ///
+    /// When the system refuses them.
+    pub fn catch() -> anyhow::Result<Self> {
+        let caught = Self {
+            at_once: Arc::new(AtomicBool::new(true)),
+            signal: Arc::default(),
+        };
+        for signal in [SIGINT, SIGTERM] {
+            let install = || {
+                // They act in this order: leave if this is the second one, else note that it was the first.
+                let code = Interrupt(signal).exit_code();
+                flag::register_conditional_shutdown(
+                    signal,
+                    i32::from(code),
+                    caught.at_once.clone(),
+                )?;
+                flag::register_usize(signal, caught.signal.clone(), signal as usize)?;
+                flag::register(signal, caught.at_once.clone())
+            };
+            install().context("cannot install the handlers of interrupts")?;
+        }
+        Ok(caught)
+    }
+
+    /// From now on, the first signal only shows in [`pending`](Self::pending).
+    pub fn defer(&self) {
+        self.at_once.store(false, Ordering::SeqCst);
+    }
+
+    /// The signal that asks to stop.
+    pub fn pending(&self) -> Option<Interrupt> {
+        match self.signal.load(Ordering::SeqCst) {
+            0 => None,
+            signal => Some(Interrupt(signal as i32)),
+        }
+    }
+}
+
+impl Interrupt {
+    /// 128 and the number of the signal, as shells have it: 130 or 143.
+    pub fn exit_code(self) -> u8 {
+        (128 + self.0) as u8
+    }
+}
+
+impl fmt::Display for Interrupt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0 == SIGTERM {
+            "SIGTERM"
+        } else {
+            "SIGINT"
+        })
+    }
+}

@@ -1,0 +1,28 @@
+//! What people read about checkpoints and going on from them.
+
+use crate::message::Message;
+
+/// The line for one of these messages. A checkpoint that is made is nothing to read about.
+pub(super) fn line(message: &Message<'_>) -> Option<String> {
+    Some(match message {
+        Message::DamagedCheckpoint { file, reason } => {
+            format!("Damaged: {file} ({reason}); the one before it is used")
+        }
+        Message::Resumed {
+            file,
+            stage,
+            epoch,
+            batches,
+        } => format!("Going on from {file}: stage {stage}, epoch {epoch}, {batches} batches done"),
+        Message::ChangedData { changes } => {
+            format!("The pictures are not those that the run began with:\n{changes}")
+        }
+        Message::AlreadyDone { directory } => {
+            format!("The run {directory} is done already; there is nothing to resume")
+        }
+        Message::Interrupted { signal, directory } => format!(
+            "\nStopped by {signal}; nothing is lost. To go on: waggle train --resume {directory}"
+        ),
+        _ => return None,
+    })
+}

@@ -1,0 +1,290 @@
+//! `--resume`: opens a run that was interrupted, and makes sure that what goes on is the same run.
+
+use std::path::Path;
+
+use anyhow::{Context, bail};
+
+use crate::args::TrainArgs;
+use crate::checkpoint::{Checkpoint, Identity};
+use crate::config::{Config, StageConfig, StageName};
+use crate::data_source::{Folder, Source};
+use crate::device::DeviceChoice;
+use crate::message::Message;
+use crate::metrics::Metrics;
+use crate::model_file;
+use crate::render::Renderer;
+use crate::run_dir::RunDir;
+
+/// What is in a run directory.
+pub enum Found {
+    /// A run that can go on.
+    Unfinished(Box<Resume>),
+    /// One that is done.
+    Finished,
+}
+
+/// A run that goes on.
+#[derive(Debug)]
+pub struct Resume {
+    /// The arguments that it was started with, with what may be given anew.
+    pub args: TrainArgs,
+    /// Its directory.
+    pub run: RunDir,
+    /// Its last whole checkpoint.
+    pub checkpoint: Checkpoint,
+}
+
+impl Resume {
+    /// Opens the run directory `path`. A damaged checkpoint is told of, and the one before it taken.
+    ///
+    /// # Errors
+    ///
+    /// No run directory, none that this process may use, or one without a whole checkpoint.
+    pub fn open(
+        path: &Path,
+        typed: &TrainArgs,
+        renderer: &mut dyn Renderer,
+    ) -> anyhow::Result<Found> {
+        let run = RunDir::open(path)?;
+        let (checkpoint, damaged) = Checkpoint::newest(path)?;
+        for one in &damaged {
+            renderer.show(&Message::DamagedCheckpoint {
+                file: one.path.display().to_string(),
+                reason: &one.reason,
+            })?;
+        }
+        let Some(checkpoint) = checkpoint else {
+            if damaged.is_empty() && is_finished(&run) {
+                return Ok(Found::Finished);
+            }
+            bail!(
+                "{} holds no checkpoint{}, so that it cannot be resumed; start it again without --resume{}",
+                path.display(),
+                if damaged.is_empty() {
+                    ""
+                } else {
+                    " that is whole"
+                },
+                if run.file(model_file::FILE).exists() {
+                    ", for example from its best weights so far (--weights)"
+                } else {
+                    ""
+                }
+            );
+        };
+        let identity = &checkpoint.identity;
+        let all = identity.arguments.replaced_by(&typed.resuming.typed);
+        let mut args = all.parse().with_context(|| {
+            format!(
+                "{} was written by another version of waggle",
+                checkpoint.path.display()
+            )
+        })?;
+        args.data = typed.data.clone();
+        args.resuming.allow_changed_data = typed.resuming.allow_changed_data;
+        (args.quiet, args.json) = (typed.quiet, typed.json);
+        // What the machine decided then is decided the same now.
+        let machine = &identity.config.machine;
+        if !all.has("threads") {
+            args.machine.threads = machine.threads.try_into().ok();
+        }
+        if !all.has("device") {
+            let device: Result<DeviceChoice, String> = machine.device.parse();
+            args.machine.device = device.unwrap_or(args.machine.device);
+        }
+        Ok(Found::Unfinished(Box::new(Self {
+            args,
+            run,
+            checkpoint,
+        })))
+    }
+
+    /// Where it goes on, for the user.
+    pub fn message(&self) -> Message<'static> {
+        let progress = &self.checkpoint.progress;
+        let stage = &self.checkpoint.identity.config.stages[progress.stage];
+        Message::Resumed {
+            file: self.checkpoint.path.display().to_string(),
+            stage: stage.name.as_str(),
+            // After the last epoch of a stage there is none to go on with.
+            epoch: (progress.position.epoch + 1).min(stage.epochs),
+            batches: progress.position.batch,
+        }
+    }
+
+    /// The run's pictures: where they were, or where `--data` says that they are now.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be listed.
+    pub fn folder(&self) -> anyhow::Result<Folder> {
+        let data = &self.checkpoint.identity.config.data;
+        let before = Path::new(&data.root);
+        let source = Source::named(&data.source, before);
+        if source == Source::Sample && self.args.data.is_none() {
+            dataset::sample::write(before).context("the built-in sample cannot be drawn")?;
+        }
+        let root = self.args.data.as_deref().unwrap_or(before);
+        source.open_at(root.to_path_buf())
+    }
+
+    /// Whether `now` is the same run.
+    ///
+    /// # Errors
+    ///
+    /// Everything that differs and could change the result, named.
+    pub fn check(&self, now: &Identity, renderer: &mut dyn Renderer) -> anyhow::Result<()> {
+        let before = &self.checkpoint.identity;
+        let differences = differences(&before.config, &now.config);
+        if !differences.is_empty() {
+            bail!(
+                "what was given would change the result of the run {}; leave it out, or start another run:\n{}",
+                self.run.path().display(),
+                differences.join("\n")
+            );
+        }
+        if before.weights_sha256 != now.weights_sha256 {
+            bail!(
+                "the weights {} are not those that the run {} began with (their SHA-256 differs); \
+                 name the right file with --weights",
+                now.config.network.weights,
+                self.run.path().display()
+            );
+        }
+        if let Some(changes) = before.data.changes(&now.data) {
+            if !self.args.resuming.allow_changed_data {
+                bail!(
+                    "the pictures are not those that the run began with; put them right, or go on all the same with \
+                     --allow-changed-data:\n{changes}"
+                );
+            }
+            renderer.show(&Message::ChangedData { changes: &changes })?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether all epochs of a run without checkpoints are done: they go when it is, and only then.
+fn is_finished(run: &RunDir) -> bool {
+    let Ok(config) = Config::read(&run.file(Config::FILE)) else {
+        return false;
+    };
+    let epochs: u64 = config.stages.iter().map(|stage| stage.epochs).sum();
+    let rows = std::fs::read_to_string(run.file(Metrics::FILE)).unwrap_or_default();
+    run.file(model_file::FILE).exists() && rows.lines().count() as u64 == epochs + 1
+}
+
+/// What differs between two configurations and could change the result, by the argument that decides it.
+fn differences(run: &Config, now: &Config) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut compare = |what: &str, run: String, now: String| {
+        if run != now {
+            found.push(format!("{what}: {run} in the run, {now} now"));
+        }
+    };
+    let version = |config: &Config| config.versions.waggle.clone();
+    compare("the version of waggle", version(run), version(now));
+    let classes = |config: &Config| config.data.classes.join(", ");
+    compare("the classes of --data", classes(run), classes(now));
+    let exif = |config: &Config| config.data.ignore_exif.to_string();
+    compare("--ignore-exif", exif(run), exif(now));
+    let on_bad = |config: &Config| format!("{:?}", config.data.on_bad).to_lowercase();
+    compare("--on-bad", on_bad(run), on_bad(now));
+    let precision = |config: &Config| config.machine.precision.clone();
+    compare("--precision", precision(run), precision(now));
+    let (network, network_now) = (&run.network, &now.network);
+    compare(
+        "--arch",
+        network.architecture.clone(),
+        network_now.architecture.clone(),
+    );
+    compare(
+        "--input-size",
+        network.input_size.to_string(),
+        network_now.input_size.to_string(),
+    );
+    compare(
+        "the fresh layers of --weights",
+        network.fresh_layers.join(", "),
+        network_now.fresh_layers.join(", "),
+    );
+    let (training, training_now) = (&run.training, &now.training);
+    compare(
+        "--seed",
+        training.seed.to_string(),
+        training_now.seed.to_string(),
+    );
+    compare(
+        "--batch-size",
+        training.batch_size.to_string(),
+        training_now.batch_size.to_string(),
+    );
+    compare(
+        "--momentum",
+        training.momentum.to_string(),
+        training_now.momentum.to_string(),
+    );
+    let threads = |config: &Config| config.machine.threads.to_string();
+    compare("--threads", threads(run), threads(now));
+    let kind = |config: &Config| {
+        let device = config.machine.device.split(':').next();
+        device.unwrap_or_default().to_string()
+    };
+    compare("--device", kind(run), kind(now));
+    let names = |config: &Config| {
+        let names: Vec<_> = config.stages.iter().map(|s| s.name.as_str()).collect();
+        names.join(" and ")
+    };
+    compare("--stage", names(run), names(now));
+    for (stage, stage_now) in run.stages.iter().zip(&now.stages) {
+        let name = stage.name.as_str();
+        compare(
+            &format!("--{name}-epochs"),
+            stage.epochs.to_string(),
+            stage_now.epochs.to_string(),
+        );
+        let rates = |stage: &StageConfig| {
+            let groups = stage.groups.iter();
+            let rates: Vec<_> = groups
+                .map(|group| format!("{}={:e}", group.layers, group.rate))
+                .collect();
+            rates.join(",")
+        };
+        compare(
+            match stage.name {
+                StageName::Transfer => "--lr, --transfer-layers",
+                StageName::Finetune => "--finetune-lr",
+            },
+            rates(stage),
+            rates(stage_now),
+        );
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_changes_the_result_is_named_and_the_rest_is_not() {
+        let run = Config::example();
+        let mut now = run.clone();
+        now.machine.workers += 1;
+        now.machine.cache_images = 0;
+        now.data.root = "/elsewhere".to_string();
+        now.network.weights = "/elsewhere/weights".to_string();
+        assert_eq!(differences(&run, &now), Vec::<String>::new());
+        now.training.seed = 5;
+        now.machine.device = "cuda:0".to_string();
+        now.stages[1].groups[0].rate = 0.5;
+        assert_eq!(
+            differences(&run, &now),
+            [
+                "--seed: 1234 in the run, 5 now",
+                "--device: cpu in the run, cuda now",
+                "--lr, --transfer-layers: features=1e-3 in the run, features=5e-1 now"
+            ]
+        );
+    }
+}

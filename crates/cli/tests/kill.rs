@@ -1,0 +1,172 @@
+//! A training that is killed at any moment, also while it writes a checkpoint, goes on to the same bytes.
+//!
+//! `WAGGLE_KILLS` and `WAGGLE_INTERRUPTS` say how often: 10 and 3 without them, 100 and 20 for the whole proof. The
+//! moments are drawn from a seed; what the program does at such a moment depends on the machine.
+
+#![cfg(unix)]
+
+mod harness;
+
+use std::process::Stdio;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use cli::checkpoint::Checkpoint;
+use harness::{Place, send};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+const TRAIN: [&str; 17] = [
+    "train",
+    "--data",
+    "data",
+    "--weights",
+    "tiny.safetensors",
+    "--transfer-epochs",
+    "3",
+    "--finetune-epochs",
+    "4",
+    "--batch-size",
+    "4",
+    "--threads",
+    "2",
+    "--checkpoint-every",
+    "0.00001",
+    "--workers",
+    "2",
+];
+
+fn times(variable: &str, usual: usize) -> usize {
+    match std::env::var(variable) {
+        Ok(text) => text
+            .parse()
+            .unwrap_or_else(|_| panic!("{variable}={text} is no number")),
+        Err(_) => usual,
+    }
+}
+
+/// An uninterrupted run in `whole`, how long it took, and how many bytes of checkpoints it wrote.
+fn whole(place: &Place) -> (Duration, u64) {
+    let started = Instant::now();
+    let out = place.succeeds(&[&TRAIN[..], &["--out", "whole", "--json"]].concat());
+    let bytes = harness::json_lines(&out)
+        .iter()
+        .filter_map(|event| event["bytes"].as_u64())
+        .sum();
+    (started.elapsed(), bytes)
+}
+
+/// How a process is ended.
+#[derive(Debug)]
+enum End {
+    /// SIGKILL after this time.
+    Killed(Duration),
+    /// A crash after this many bytes of checkpoints.
+    Crashed(u64),
+    /// SIGINT after this time.
+    Interrupted(Duration),
+}
+
+/// Runs the program until it ends or is ended; whether it was done.
+fn run(place: &Place, arguments: &[&str], end: &End) -> bool {
+    let mut command = place.command(arguments);
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    if let End::Crashed(bytes) = end {
+        command.env("WAGGLE_FAULT", format!("checkpoint:{bytes}"));
+    }
+    let mut child = command.spawn().expect("the program starts");
+    match end {
+        End::Killed(after) => {
+            thread::sleep(*after);
+            child.kill().unwrap();
+        }
+        End::Interrupted(after) => {
+            thread::sleep(*after);
+            send(&child, "INT");
+        }
+        End::Crashed(_) => {}
+    }
+    let status = child.wait().unwrap();
+    match end {
+        End::Interrupted(_) => assert!(matches!(status.code(), Some(0 | 130)), "{status}"),
+        _ => assert!(matches!(status.code(), Some(0) | None), "{status}"),
+    }
+    status.success()
+}
+
+/// Ends runs `rounds` times at what `draw` says, resumes each, and compares. Some are ended a second time.
+fn ended_runs_go_on(
+    rounds: usize,
+    mut draw: impl FnMut(&Place, &mut dyn FnMut(u64) -> u64) -> End,
+) {
+    let place = Place::with_stripes();
+    let mut random = ChaCha8Rng::seed_from_u64(20);
+    let mut below = |bound: u64| random.next_u64() % bound;
+    let (mut early, mut inside, mut late) = (0, 0, 0);
+    for round in 0..rounds {
+        let out = format!("run-{round}");
+        let mut arguments = [&TRAIN[..], &["--out", &out]].concat();
+        let mut done = false;
+        for _ in 0..1 + below(2) {
+            let end = draw(&place, &mut below);
+            done = run(&place, &arguments, &end);
+            if !place.path(&out).exists() {
+                continue;
+            }
+            // Every checkpoint that has its name is whole, whenever the process was ended.
+            let (checkpoint, damaged) = Checkpoint::newest(&place.path(&out)).unwrap();
+            assert!(damaged.is_empty(), "round {round}, {end:?}: {damaged:?}");
+            if done {
+                break;
+            }
+            if checkpoint.is_some() {
+                arguments = vec!["train", "--resume", &out];
+            } else {
+                // Nothing was lost: not a step had been done.
+                std::fs::remove_dir_all(place.path(&out)).unwrap();
+            }
+        }
+        match (done, arguments[1]) {
+            (true, _) => late += 1,
+            (false, "--resume") => inside += 1,
+            (false, _) => early += 1,
+        }
+        if !done {
+            place.succeeds(&arguments);
+        }
+        place.same(&out, "whole");
+        std::fs::remove_dir_all(place.path(&out)).unwrap();
+    }
+    println!(
+        "{rounds} of {rounds} equal; ended before the first step {early}, in the run {inside}, after it {late}"
+    );
+    assert!(
+        inside * 4 > rounds,
+        "too few moments lie in the run: {inside} of {rounds}"
+    );
+}
+
+#[test]
+fn a_killed_run_goes_on_to_the_same_bytes() {
+    let mut measured = None;
+    let mut crash = false;
+    ended_runs_go_on(times("WAGGLE_KILLS", 10), |place, below| {
+        let (length, bytes) = *measured.get_or_insert_with(|| whole(place));
+        crash = !crash;
+        if crash {
+            // How many there are depends on how fast the disk is.
+            End::Crashed(below(bytes * 2 / 3))
+        } else {
+            End::Killed(Duration::from_micros(below(length.as_micros() as u64)))
+        }
+    });
+}
+
+#[test]
+fn an_interrupted_run_goes_on_to_the_same_bytes() {
+    let mut measured = None;
+    ended_runs_go_on(times("WAGGLE_INTERRUPTS", 3), |place, below| {
+        let (length, _) = *measured.get_or_insert_with(|| whole(place));
+        End::Interrupted(Duration::from_micros(below(length.as_micros() as u64)))
+    });
+}

@@ -1,0 +1,358 @@
+//! A training that is interrupted goes on to the same bytes; one that would not is refused.
+
+#![cfg(unix)]
+
+mod harness;
+
+use std::io::{BufRead, BufReader, Read};
+
+use harness::{Place, json_lines, send};
+use serde_json::Value;
+
+const TRAIN: [&str; 17] = [
+    "train",
+    "--data",
+    "data",
+    "--weights",
+    "tiny.safetensors",
+    "--transfer-epochs",
+    "4",
+    "--finetune-epochs",
+    "5",
+    "--batch-size",
+    "4",
+    "--lr",
+    "1e-2",
+    "--threads",
+    "2",
+    "--checkpoint-every",
+    "0.0001",
+];
+
+fn train<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    [&TRAIN, more].concat()
+}
+
+/// How a run ended that got signals.
+struct Ended {
+    code: Option<i32>,
+    events: Vec<Value>,
+}
+
+/// Starts a training into `out`, sends `signals` at the first event that is `when`, and waits for its end.
+fn interrupt(
+    place: &Place,
+    arguments: &[&str],
+    signals: &[&str],
+    when: &dyn Fn(&Value) -> bool,
+) -> Ended {
+    let mut child = place.start(&[arguments, &["--json"]].concat());
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut events = Vec::new();
+    for line in lines.by_ref() {
+        events.extend(json_lines(&line.unwrap()));
+        if when(events.last().unwrap()) {
+            break;
+        }
+    }
+    signals.iter().for_each(|signal| send(&child, signal));
+    for line in lines {
+        events.extend(json_lines(&line.unwrap()));
+    }
+    let mut errors = String::new();
+    let mut stderr = child.stderr.take().unwrap();
+    stderr.read_to_string(&mut errors).unwrap();
+    assert_eq!(errors, "");
+    let code = child.wait().unwrap().code();
+    Ended { code, events }
+}
+
+/// Interrupts a training into `out` in its second transfer epoch.
+fn stopped_run(place: &Place, out: &str) {
+    let early = |event: &Value| event["event"] == "batch" && event["epoch"] == 2;
+    let ended = interrupt(place, &train(&["--out", out]), &["INT"], &early);
+    assert_eq!(ended.code, Some(130));
+}
+
+fn is(event: &Value, wanted: &[(&str, Value)]) -> bool {
+    wanted.iter().all(|(key, value)| event[*key] == *value)
+}
+
+#[test]
+fn an_interrupted_run_ends_with_the_same_bytes_as_an_uninterrupted_one() {
+    let place = Place::with_stripes();
+    place.succeeds(&train(&["--out", "whole"]));
+    let at = |event: &str, stage: &str, phase: &str, epoch: u64| {
+        [
+            ("event", event.into()),
+            ("stage", stage.into()),
+            ("phase", phase.into()),
+            ("epoch", epoch.into()),
+        ]
+    };
+    let moments = [
+        ("INT", 130, at("batch", "transfer", "val", 1)),
+        ("TERM", 143, at("batch", "transfer", "train", 2)),
+        ("INT", 130, at("phase", "transfer", "val", 2)),
+        ("INT", 130, at("batch", "finetune", "val", 1)),
+        ("TERM", 143, at("batch", "finetune", "train", 3)),
+        ("INT", 130, at("phase", "finetune", "train", 3)),
+        ("INT", 130, at("batch", "finetune", "val", 3)),
+    ];
+    for (number, (signal, code, moment)) in moments.iter().enumerate() {
+        let out = format!("stopped-{number}");
+        let ended = interrupt(&place, &train(&["--out", &out]), &[signal], &|event| {
+            is(event, moment)
+        });
+        assert_eq!(ended.code, Some(*code), "{moment:?}");
+        let last = ended.events.last().unwrap();
+        assert_eq!(last["event"], "interrupted");
+        assert_eq!(last["directory"], Value::from(out.as_str()));
+        assert!(
+            !place
+                .files(&out)
+                .contains(&"confusion_matrix.png".to_string())
+        );
+
+        // What cannot change the result may be given anew.
+        let other: &[&str] = if number % 2 == 0 {
+            &["--workers", "1", "--cache-images", "0", "--lr", "0.01"]
+        } else {
+            &[]
+        };
+        let told = place.succeeds(&[&["train", "--resume", &out], other].concat());
+        assert!(told.contains("Going on from "), "{told}");
+        place.same(&out, "whole");
+    }
+}
+
+#[test]
+fn a_run_may_be_interrupted_again_and_again() {
+    let place = Place::with_stripes();
+    place.succeeds(&train(&["--out", "whole"]));
+    stopped_run(&place, "run");
+    let mut stops = 0;
+    loop {
+        // Each time after two more batches.
+        let seen = std::cell::Cell::new(0);
+        let ended = interrupt(&place, &["train", "--resume", "run"], &["INT"], &|event| {
+            seen.set(seen.get() + usize::from(event["event"] == "batch"));
+            seen.get() == 2 || event["event"] == "done"
+        });
+        match ended.code {
+            Some(130) => stops += 1,
+            Some(0) => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(stops > 2, "{stops}");
+    place.same("run", "whole");
+}
+
+#[test]
+fn the_second_signal_ends_it_at_once() {
+    let place = Place::with_stripes();
+    place.succeeds(&train(&["--out", "whole"]));
+    // Both arrive before the next batch is done, in one order or the other.
+    let early = |event: &Value| event["event"] == "batch" && event["epoch"] == 2;
+    let signals = ["STOP", "INT", "TERM", "CONT"];
+    let names = (0..10).map(|number| format!("run-{number}"));
+    let run = names.into_iter().find(|run| {
+        let ended = interrupt(&place, &train(&["--out", run]), &signals, &early);
+        assert!(matches!(ended.code, Some(130 | 143)));
+        // Two threads may get them at the very same moment, when neither is the second.
+        let mut events = ended.events.iter();
+        events.all(|event| event["event"] != "interrupted")
+    });
+    let run = run.expect("a second signal ends it");
+    place.succeeds(&["train", "--resume", &run]);
+    place.same(&run, "whole");
+}
+
+#[test]
+fn a_signal_before_anything_can_be_lost_ends_it_at_once() {
+    let place = Place::with_stripes();
+    let first = |event: &Value| event["event"] == "data";
+    let signals = ["STOP", "TERM", "CONT"];
+    let mut ended = interrupt(&place, &train(&["--out", "run"]), &signals, &first);
+    // The program may be past this part when the signal comes; not every time.
+    for number in 0..20 {
+        if ended
+            .events
+            .iter()
+            .all(|event| event["event"] != "interrupted")
+        {
+            break;
+        }
+        let out = format!("run-{number}");
+        ended = interrupt(&place, &train(&["--out", &out]), &signals, &first);
+    }
+    assert_eq!(ended.code, Some(143));
+    assert!(
+        ended
+            .events
+            .iter()
+            .all(|event| event["event"] != "interrupted")
+    );
+}
+
+#[test]
+fn what_would_change_the_result_is_refused_and_named() {
+    let place = Place::with_stripes();
+    stopped_run(&place, "run");
+    for (more, named) in [
+        (["--lr", "0.5"], "--lr"),
+        (["--batch-size", "8"], "--batch-size"),
+        (["--seed", "5"], "--seed"),
+        (["--momentum", "0.5"], "--momentum"),
+        (["--threads", "1"], "--threads"),
+        (["--finetune-epochs", "6"], "--finetune-epochs"),
+        (["--finetune-lr", "classifier=1e-3"], "--finetune-lr"),
+        (["--stage", "transfer"], "--stage"),
+        (["--input-size", "48"], "--input-size"),
+        (["--arch", "vgg16"], "--arch"),
+    ] {
+        let message = place.fails(1, &[&["train", "--resume", "run"][..], &more].concat());
+        assert!(message.contains(named), "{named}: {message}");
+    }
+    let message = place.fails(2, &["train", "--resume", "run", "--out", "other"]);
+    assert!(message.contains("--out"), "{message}");
+    place.fails(2, &["train", "--allow-changed-data"]);
+    place.tiny_weights("tiny.safetensors", 11);
+    let message = place.fails(1, &["train", "--resume", "run"]);
+    assert!(
+        message.contains("tiny.safetensors") && message.contains("SHA-256"),
+        "{message}"
+    );
+    // A copy of the right file elsewhere will do.
+    place.tiny_weights("copy.safetensors", 10);
+    place.succeeds(&["train", "--resume", "run", "--weights", "copy.safetensors"]);
+}
+
+#[test]
+fn changed_pictures_are_refused_unless_they_are_wanted() {
+    let place = Place::with_stripes();
+    stopped_run(&place, "run");
+    place.picture("data/train/across/99.png", 0, 3);
+    place.picture("data/train/down/04.png", 1, 77);
+    std::fs::remove_file(place.path("data/val/across/01.png")).unwrap();
+    let message = place.fails(1, &["train", "--resume", "run"]);
+    for part in [
+        "1 added: train/across/99.png",
+        "1 removed: val/across/01.png",
+        "1 modified: train/down/04.png",
+        "--allow-changed-data",
+    ] {
+        assert!(message.contains(part), "{part}: {message}");
+    }
+    let told = place.succeeds(&["train", "--resume", "run", "--allow-changed-data"]);
+    assert!(told.contains("1 added: train/across/99.png"), "{told}");
+}
+
+#[test]
+fn a_folder_that_was_moved_is_still_the_same() {
+    let place = Place::with_stripes();
+    place.succeeds(&train(&["--out", "whole"]));
+    stopped_run(&place, "run");
+    std::fs::rename(place.path("data"), place.path("moved")).unwrap();
+    place.fails(1, &["train", "--resume", "run"]);
+    place.succeeds(&["train", "--resume", "run", "--data", "moved"]);
+    place.same("run", "whole");
+}
+
+#[test]
+fn a_damaged_checkpoint_is_told_of_and_the_one_before_it_used() {
+    let place = Place::with_stripes();
+    place.succeeds(&train(&["--out", "whole"]));
+    stopped_run(&place, "run");
+    let checkpoints: Vec<String> = place
+        .files("run")
+        .into_iter()
+        .filter(|name| name.starts_with("checkpoint-"))
+        .collect();
+    assert_eq!(checkpoints.len(), 2);
+    let number = |name: &String| -> u64 {
+        let digits = name.trim_start_matches("checkpoint-");
+        digits.trim_end_matches(".safetensors").parse().unwrap()
+    };
+    let newest = checkpoints.iter().max_by_key(|name| number(name)).unwrap();
+    let mut bytes = place.read(&format!("run/{newest}"));
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    place.write(&format!("run/{newest}"), &bytes);
+    let told = place.succeeds(&["train", "--resume", "run"]);
+    assert!(told.contains(&format!("Damaged: run/{newest}")), "{told}");
+    place.same("run", "whole");
+
+    stopped_run(&place, "lost");
+    for name in place.files("lost") {
+        if name.starts_with("checkpoint-") {
+            place.write(&format!("lost/{name}"), b"damaged");
+        }
+    }
+    let message = place.fails(1, &["train", "--resume", "lost"]);
+    assert!(message.contains("no checkpoint that is whole"), "{message}");
+}
+
+#[test]
+fn a_finished_run_says_so_and_one_without_checkpoint_too() {
+    let place = Place::with_stripes();
+    place.succeeds(&train(&["--out", "run"]));
+    let told = place.succeeds(&["train", "--resume", "run"]);
+    assert!(told.contains("done already"), "{told}");
+    let message = place.fails(1, &["train", "--resume", "nowhere"]);
+    assert!(message.contains("nowhere"), "{message}");
+    std::fs::create_dir(place.path("empty")).unwrap();
+    let message = place.fails(1, &["train", "--resume", "empty"]);
+    assert!(message.contains("empty holds no checkpoint"), "{message}");
+    // A run of an earlier version, which made none, and which was killed.
+    let rows = place.read("run/metrics.csv");
+    let half = &rows[..rows.len() / 2];
+    place.write("run/metrics.csv", half);
+    let message = place.fails(1, &["train", "--resume", "run"]);
+    assert!(message.contains("--weights"), "{message}");
+}
+
+#[test]
+fn a_full_disk_ends_the_run_and_the_checkpoint_before_it_is_good() {
+    use std::os::unix::process::CommandExt;
+    let place = Place::with_stripes();
+    // Large beside the pictures that the run draws.
+    place.weights("tiny.safetensors", 10, 300, false);
+    place.succeeds(&train(&["--out", "whole"]));
+    let model = place.read("whole/model.safetensors").len() as u64;
+    let mut command = place.command(&train(&["--out", "run"]));
+    // A model and a checkpoint of the transfer stage are smaller, one of the fine-tuning stage is larger.
+    let limit = model + model / 2;
+    // SAFETY: both calls only change settings of the new process, and are safe between fork and exec.
+    unsafe {
+        command.pre_exec(move || {
+            // Without this the signal would end the process where a full disk gives an error.
+            libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+            let limit = libc::rlimit {
+                rlim_cur: limit,
+                rlim_max: limit,
+            };
+            match libc::setrlimit(libc::RLIMIT_FSIZE, &limit) {
+                0 => Ok(()),
+                _ => Err(std::io::Error::last_os_error()),
+            }
+        });
+    }
+    let output = command.output().unwrap();
+    let (out, err) = harness::texts(&output);
+    assert_eq!(output.status.code(), Some(1), "{out}{err}");
+    assert!(out.contains("Stage finetune"), "{out}");
+    for part in [
+        "cannot write the checkpoint run/checkpoint-",
+        "the one before it is whole",
+    ] {
+        assert!(err.contains(part), "{part}: {err}");
+    }
+    assert!(
+        place.files("run").iter().all(|name| !name.starts_with('.')),
+        "nothing half written stays"
+    );
+    place.succeeds(&["train", "--resume", "run"]);
+    place.same("run", "whole");
+}
