@@ -103,6 +103,9 @@ pub struct MachineConfig {
     /// `f32` or `bf16`; runs of versions without it were f32.
     #[serde(default = "f32_precision")]
     pub precision: String,
+    /// The instruction set of the kernels on the CPU.
+    #[serde(default)]
+    pub kernels: String,
     /// Threads that compute.
     pub threads: usize,
     /// Threads that read pictures.
@@ -185,6 +188,7 @@ impl Config {
             machine: MachineConfig {
                 device: "cpu".to_string(),
                 precision: "f32".to_string(),
+                kernels: "avx2".to_string(),
                 threads: 2,
                 workers: 4,
                 cache_images: 1 << 30,

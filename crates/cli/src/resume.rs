@@ -226,6 +226,12 @@ fn differences(run: &Config, now: &Config) -> Vec<String> {
     );
     let threads = |config: &Config| config.machine.threads.to_string();
     compare("--threads", threads(run), threads(now));
+    let kernels = |config: &Config| config.machine.kernels.clone();
+    compare(
+        "the processor's instruction set (or WAGGLE_KERNELS)",
+        kernels(run),
+        kernels(now),
+    );
     let kind = |config: &Config| {
         let device = config.machine.device.split(':').next();
         device.unwrap_or_default().to_string()

@@ -269,7 +269,8 @@ impl Params {
         Ok(Snapshot(tensors))
     }
 
-    /// Writes a snapshot back, in place: models built on these parameters see it.
+    /// Writes a snapshot back, in place: models built on these parameters see it, but for what a layer derived from
+    /// its weights (a packed copy, say), as with [`frozen_var_builder`](Self::frozen_var_builder).
     ///
     /// A name that is unknown or never trained here is [`Error::UnknownParameter`]; then nothing changes.
     pub fn restore(&self, snapshot: &Snapshot) -> Result<(), Error> {

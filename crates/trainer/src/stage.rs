@@ -120,6 +120,13 @@ impl Stage {
             sgd.set_velocities(velocities)?;
         }
         let best = match position.best {
+            None if position.epoch > 0 => {
+                return Err(Error::SavedState {
+                    what: "the best epoch",
+                    name: "the stage".to_string(),
+                    problem: format!("is missing after {} epochs", position.epoch),
+                });
+            }
             None => None,
             Some(found) => {
                 let weights = if position.best_is_current() {

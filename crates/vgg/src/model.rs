@@ -161,7 +161,7 @@ impl Vgg {
         self
     }
 
-    /// Takes the gradient of a parameter that the last backward pass put aside.
+    /// Takes the gradient of a parameter that was put aside, summed over all backward passes since it was last taken.
     pub fn take_gradient(&self, parameter: &Tensor) -> Option<Tensor> {
         self.aside.as_ref()?.take(parameter)
     }

@@ -234,6 +234,38 @@ fn nan_in_is_nan_out() {
 }
 
 #[test]
+fn a_pool_keeps_nan_wherever_it_lies_in_its_window() {
+    for path in Path::available() {
+        for at in 0..64 {
+            // As the last layer of a frozen network, and with a graph, which remembers where the largest lies.
+            for tracked in [false, true] {
+                let mut x = vec![1f32; 64];
+                x[at] = f32::NAN;
+                let x = variable(x, &[1, 1, 8, 8]);
+                let x = if tracked {
+                    x.as_tensor().clone()
+                } else {
+                    x.as_detached_tensor()
+                };
+                let weight = Tensor::ones((1, 1, 3, 3), candle_core::DType::F32, &CPU).expect("w");
+                let bias = Tensor::zeros(1, candle_core::DType::F32, &CPU).expect("b");
+                let layer = ConvLayer::on_path(weight, bias, true, path).expect("a layer");
+                let y = conv_stack(&x, &[layer]).expect("forward");
+                let y: Vec<f32> = y.flatten_all().and_then(|y| y.to_vec1()).expect("f32");
+                // Every window that reads the pixel: those with an output beside it or on it.
+                for (window, y) in y.iter().enumerate() {
+                    let reads = |pixel: usize, window: usize| {
+                        (2 * window..2 * window + 2).any(|output| output.abs_diff(pixel) <= 1)
+                    };
+                    let read = reads(at / 8, window / 4) && reads(at % 8, window % 4);
+                    assert!(!read || y.is_nan(), "{path:?} {at} {window} {tracked}: {y}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn a_tie_gives_the_gradient_to_the_first() {
     for path in Path::available() {
         let x = variable(vec![1.0; 16], &[1, 1, 4, 4]);

@@ -216,6 +216,7 @@ fn resolve(
         machine: MachineConfig {
             device: device.to_string(),
             precision: args.machine.precision.to_string(),
+            kernels: vgg::kernels::Path::chosen().name().to_string(),
             threads,
             workers: args.machine.workers.get(),
             cache_images: args.cache_images.get(),

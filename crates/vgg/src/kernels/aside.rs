@@ -14,7 +14,8 @@ use candle_core::{Result, Tensor, TensorId};
 pub struct Aside(Arc<Mutex<HashMap<TensorId, Tensor>>>);
 
 impl Aside {
-    /// Takes out the gradient of a parameter: one summed over all backward passes since it was last taken.
+    /// Takes out the gradient of a parameter, summed over all backward passes since it was last taken: also those
+    /// that failed on their way. Only variables have theirs here.
     pub fn take(&self, parameter: &Tensor) -> Option<Tensor> {
         self.lock().remove(&parameter.id())
     }
@@ -25,7 +26,8 @@ impl Aside {
         parameter: &Tensor,
         gradient: Tensor,
     ) -> Result<Option<Tensor>> {
-        let Some(aside) = aside else {
+        // What is no variable is computed from something, to which candle has to lead its gradient on.
+        let Some(aside) = aside.filter(|_| parameter.is_variable()) else {
             return Ok(Some(gradient));
         };
         let mut waiting = aside.lock();

@@ -20,7 +20,20 @@ pub(super) struct Avx2;
 
 type Pair = (__m256, __m256);
 
-/// The largest of four in each lane, and where the first of them is.
+/// Where `a` is larger than `b`, or NaN: lanes of all ones, which select.
+///
+/// # Safety
+/// As [`Lanes`].
+#[inline(always)]
+unsafe fn larger_or_nan(a: __m256, b: __m256) -> __m256 {
+    // SAFETY: promised by the caller.
+    unsafe {
+        let larger = _mm256_cmp_ps::<_CMP_GT_OQ>(a, b);
+        _mm256_or_ps(larger, _mm256_cmp_ps::<_CMP_UNORD_Q>(a, a))
+    }
+}
+
+/// The largest of four, and where the first of them is.
 ///
 /// # Safety
 /// As [`Lanes`].
@@ -30,7 +43,7 @@ unsafe fn first_max(v: [__m256; 4]) -> (__m256, __m256i) {
     unsafe {
         let (mut best, mut at) = (v[0], _mm256_setzero_ps());
         for place in 1..4 {
-            let larger = _mm256_cmp_ps::<_CMP_GT_OQ>(v[place], best);
+            let larger = larger_or_nan(v[place], best);
             best = _mm256_blendv_ps(best, v[place], larger);
             at = _mm256_blendv_ps(at, _mm256_set1_ps(place as f32), larger);
         }
@@ -110,7 +123,12 @@ impl Lanes for Avx2 {
     #[inline(always)]
     unsafe fn max(a: Pair, b: Pair) -> Pair {
         // SAFETY: see above.
-        unsafe { (_mm256_max_ps(a.0, b.0), _mm256_max_ps(a.1, b.1)) }
+        unsafe {
+            (
+                _mm256_blendv_ps(b.0, a.0, larger_or_nan(a.0, b.0)),
+                _mm256_blendv_ps(b.1, a.1, larger_or_nan(a.1, b.1)),
+            )
+        }
     }
     #[inline(always)]
     unsafe fn first_max(v: [Pair; 4], indices: *mut u8) -> Pair {

@@ -14,6 +14,19 @@ pub(super) unsafe fn run(task: impl Task) {
     unsafe { task.run::<Avx512>() }
 }
 
+/// Where `a` is larger than `b`, or NaN.
+///
+/// # Safety
+/// As [`Lanes`].
+#[inline(always)]
+unsafe fn larger_or_nan(a: __m512, b: __m512) -> __mmask16 {
+    // SAFETY: promised by the caller.
+    unsafe {
+        let larger = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, b);
+        larger | _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(a, a)
+    }
+}
+
 /// Intel since Skylake-X, AMD since Zen 4.
 #[derive(Clone, Copy)]
 pub(super) struct Avx512;
@@ -78,7 +91,7 @@ impl Lanes for Avx512 {
     #[inline(always)]
     unsafe fn max(a: __m512, b: __m512) -> __m512 {
         // SAFETY: see above.
-        unsafe { _mm512_max_ps(a, b) }
+        unsafe { _mm512_mask_mov_ps(b, larger_or_nan(a, b), a) }
     }
     #[inline(always)]
     unsafe fn first_max(v: [__m512; 4], indices: *mut u8) -> __m512 {
@@ -86,7 +99,7 @@ impl Lanes for Avx512 {
         unsafe {
             let (mut best, mut at) = (v[0], _mm512_setzero_si512());
             for place in 1..4 {
-                let larger = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(v[place], best);
+                let larger = larger_or_nan(v[place], best);
                 best = _mm512_mask_mov_ps(best, larger, v[place]);
                 at = _mm512_mask_mov_epi32(at, larger, _mm512_set1_epi32(place as i32));
             }

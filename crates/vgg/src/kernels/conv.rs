@@ -41,8 +41,8 @@ impl ConvLayer {
     ///
     /// Errors: other shapes; an instruction set that this processor lacks.
     pub fn on_path(weight: Tensor, bias: Tensor, pool: bool, path: Path) -> Result<Self> {
-        let (k, _, kh, kw) = weight.dims4()?;
-        if (kh, kw) != (3, 3) || bias.dims() != [k] {
+        let (k, c, kh, kw) = weight.dims4()?;
+        if (kh, kw) != (3, 3) || bias.dims() != [k] || k * c == 0 {
             bail!(
                 "a convolution needs a weight (k, c, 3, 3) and a bias (k), not {:?} and {:?}",
                 weight.shape(),

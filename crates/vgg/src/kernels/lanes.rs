@@ -30,9 +30,10 @@ pub(super) trait Lanes: Copy + 'static {
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// max(0, v); NaN stays NaN.
     unsafe fn relu(v: Self::V) -> Self::V;
-    /// The larger; of a NaN and a number either may come out.
+    /// The larger; NaN if one of them is.
     unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
-    /// The largest of four, and where the first of them is, written as sixteen bytes 0..4.
+    /// The largest of four, and where the first of them is, written as sixteen bytes 0..4; the last NaN if there is
+    /// one, as in PyTorch.
     unsafe fn first_max(v: [Self::V; 4], indices: *mut u8) -> Self::V;
     /// `v` where the byte at `indices` is `index`, else 0.
     unsafe fn where_index(v: Self::V, indices: *const u8, index: u8) -> Self::V;
@@ -106,7 +107,13 @@ impl Lanes for Portable {
     }
     #[inline(always)]
     unsafe fn max(a: Self::V, b: Self::V) -> Self::V {
-        lanes(|i| if a[i] > b[i] { a[i] } else { b[i] })
+        lanes(|i| {
+            if a[i] > b[i] || a[i].is_nan() {
+                a[i]
+            } else {
+                b[i]
+            }
+        })
     }
     #[inline(always)]
     unsafe fn first_max(v: [Self::V; 4], indices: *mut u8) -> Self::V {
@@ -114,7 +121,7 @@ impl Lanes for Portable {
         let mut at = [0u8; 16];
         for (place, v) in (1u8..).zip(&v[1..]) {
             for lane in 0..16 {
-                if v[lane] > best[lane] {
+                if v[lane] > best[lane] || v[lane].is_nan() {
                     (best[lane], at[lane]) = (v[lane], place);
                 }
             }
