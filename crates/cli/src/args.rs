@@ -94,7 +94,7 @@ pub struct TrainArgs {
     pub on_bad: OnBad,
 
     /// Where the weights start: `hub` (timm's ImageNet weights, downloaded once), any VGG on the hub
-    /// (hf:OWNER/REPO[@REVISION][/FILE]), a FILE (.safetensors, or a state dict of PyTorch) in torchvision's
+    /// (hf:OWNER/REPO, then perhaps @REVISION and /FILE), a FILE (.safetensors, or a state dict of PyTorch) in torchvision's
     /// or timm's names, or `none` (random) [default: hub with photographs, the built-in backbone with the
     /// built-in sample]
     #[arg(long, value_name = "hub|hf:…|FILE|none")]

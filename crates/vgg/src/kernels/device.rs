@@ -3,7 +3,7 @@
 //! candle's own backward pass of a convolution goes through `conv_transpose2d` and through a convolution whose
 //! kernel is as large as the picture, that of its max pool gives a unique maximum a quarter of its gradient, and
 //! that of a linear layer leaves a transposed view. So a layer here computes its result without a graph and hangs
-//! it into the graph as one operation ([`computed`]) whose gradients are written out.
+//! it into the graph as one operation (`computed`) whose gradients are written out.
 //!
 //! | | formula | how |
 //! |---|---|---|
