@@ -174,6 +174,42 @@ fn is_finished(run: &RunDir) -> bool {
     run.file(model_file::FILE).exists() && rows.lines().count() as u64 == epochs + 1
 }
 
+/// What decides the result, by the argument that says it, and its value in a configuration.
+type Deciding = (&'static str, fn(&Config) -> String);
+
+const DECIDING: [Deciding; 13] = [
+    ("the version of waggle", |config| {
+        config.versions.waggle.clone()
+    }),
+    ("the classes of --data", |config| {
+        config.data.classes.join(", ")
+    }),
+    ("--ignore-exif", |config| {
+        config.data.ignore_exif.to_string()
+    }),
+    ("--on-bad", |config| {
+        format!("{:?}", config.data.on_bad).to_lowercase()
+    }),
+    ("--precision", |config| config.machine.precision.clone()),
+    ("--arch", |config| config.network.architecture.clone()),
+    ("--input-size", |config| {
+        config.network.input_size.to_string()
+    }),
+    ("the fresh layers of --weights", |config| {
+        config.network.fresh_layers.join(", ")
+    }),
+    ("--seed", |config| config.training.seed.to_string()),
+    ("--batch-size", |config| {
+        config.training.batch_size.to_string()
+    }),
+    ("--momentum", |config| config.training.momentum.to_string()),
+    ("--threads", |config| config.machine.threads.to_string()),
+    (
+        "the processor's instruction set (or WAGGLE_KERNELS)",
+        |config| config.machine.kernels.clone(),
+    ),
+];
+
 /// What differs between two configurations and could change the result, by the argument that decides it.
 fn differences(run: &Config, now: &Config) -> Vec<String> {
     let mut found = Vec::new();
@@ -182,56 +218,9 @@ fn differences(run: &Config, now: &Config) -> Vec<String> {
             found.push(format!("{what}: {run} in the run, {now} now"));
         }
     };
-    let version = |config: &Config| config.versions.waggle.clone();
-    compare("the version of waggle", version(run), version(now));
-    let classes = |config: &Config| config.data.classes.join(", ");
-    compare("the classes of --data", classes(run), classes(now));
-    let exif = |config: &Config| config.data.ignore_exif.to_string();
-    compare("--ignore-exif", exif(run), exif(now));
-    let on_bad = |config: &Config| format!("{:?}", config.data.on_bad).to_lowercase();
-    compare("--on-bad", on_bad(run), on_bad(now));
-    let precision = |config: &Config| config.machine.precision.clone();
-    compare("--precision", precision(run), precision(now));
-    let (network, network_now) = (&run.network, &now.network);
-    compare(
-        "--arch",
-        network.architecture.clone(),
-        network_now.architecture.clone(),
-    );
-    compare(
-        "--input-size",
-        network.input_size.to_string(),
-        network_now.input_size.to_string(),
-    );
-    compare(
-        "the fresh layers of --weights",
-        network.fresh_layers.join(", "),
-        network_now.fresh_layers.join(", "),
-    );
-    let (training, training_now) = (&run.training, &now.training);
-    compare(
-        "--seed",
-        training.seed.to_string(),
-        training_now.seed.to_string(),
-    );
-    compare(
-        "--batch-size",
-        training.batch_size.to_string(),
-        training_now.batch_size.to_string(),
-    );
-    compare(
-        "--momentum",
-        training.momentum.to_string(),
-        training_now.momentum.to_string(),
-    );
-    let threads = |config: &Config| config.machine.threads.to_string();
-    compare("--threads", threads(run), threads(now));
-    let kernels = |config: &Config| config.machine.kernels.clone();
-    compare(
-        "the processor's instruction set (or WAGGLE_KERNELS)",
-        kernels(run),
-        kernels(now),
-    );
+    for (what, value) in DECIDING {
+        compare(what, value(run), value(now));
+    }
     let kind = |config: &Config| {
         let device = config.machine.device.split(':').next();
         device.unwrap_or_default().to_string()

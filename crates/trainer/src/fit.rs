@@ -264,10 +264,8 @@ impl<M: Model> Training<'_, M> {
             })));
         }
         let (value, correct) = (scored.value, scored.correct());
-        let mut gradients = Gradients::backward(scored.loss, self.parameters)?;
-        gradients.complete(self.parameters, |parameter| {
-            self.model.take_gradient(parameter)
-        });
+        let take = |parameter: &_| self.model.take_gradient(parameter);
+        let gradients = Gradients::backward_with(scored.loss, self.parameters, take)?;
         if stage.step == 0 {
             gradients.check_complete(self.parameters)?;
         }

@@ -18,27 +18,21 @@ impl Gradients {
     ///
     /// It takes the loss to free the graph, with all activations, before the optimizer runs.
     pub fn backward(loss: Tensor, parameters: &[(String, Var)]) -> Result<Self, Error> {
-        let mut store = loss.backward().doing("the backward pass")?;
-        let gradients = parameters
-            .iter()
-            .filter_map(|(name, var)| Some((name.clone(), store.remove(var)?)));
-        Ok(Self(gradients.collect()))
+        Self::backward_with(loss, parameters, |_| None)
     }
 
-    /// Adds what `take` has for `parameters` that have no gradient yet: see
+    /// As [`Gradients::backward`], where `take` has the gradients that did not go through candle: see
     /// [`Model::take_gradient`](crate::Model::take_gradient).
-    pub fn complete(
-        &mut self,
+    pub fn backward_with(
+        loss: Tensor,
         parameters: &[(String, Var)],
         take: impl Fn(&Tensor) -> Option<Tensor>,
-    ) {
-        for (name, var) in parameters {
-            if !self.0.contains_key(name)
-                && let Some(gradient) = take(var)
-            {
-                self.0.insert(name.clone(), gradient);
-            }
-        }
+    ) -> Result<Self, Error> {
+        let mut store = loss.backward().doing("the backward pass")?;
+        let gradients = parameters.iter().filter_map(|(name, var)| {
+            Some((name.clone(), store.remove(var).or_else(|| take(var))?))
+        });
+        Ok(Self(gradients.collect()))
     }
 
     /// Demands a gradient for each of `parameters`; else [`Error::MissingGradient`] names those without.

@@ -152,10 +152,7 @@ impl Vgg {
     pub fn with_gradients_aside(mut self) -> Self {
         let aside = Aside::default();
         for block in &mut self.convolutions {
-            // Through a batch norm, the gradients of the folded weights go on to those of the parameters.
-            if block.norm.is_none() {
-                block.fixed = block.fixed.take().map(|layer| layer.with_aside(&aside));
-            }
+            block.fixed = block.fixed.take().map(|layer| layer.with_aside(&aside));
         }
         self.aside = Some(aside);
         self

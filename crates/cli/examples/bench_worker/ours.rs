@@ -63,8 +63,8 @@ fn features_step(row: &Row) -> Result<Run> {
     let (x, parameters) = (row.pictures()?, params.trainable());
     Ok(Box::new(move || {
         let sum = network.features(&x)?.sum_all()?;
-        let mut gradients = Gradients::backward(sum, &parameters)?;
-        gradients.complete(&parameters, |parameter| network.take_gradient(parameter));
+        let take = |parameter: &_| network.take_gradient(parameter);
+        let gradients = Gradients::backward_with(sum, &parameters, take)?;
         gradients.check_complete(&parameters)?;
         let first = gradients.get("features.0.weight").context("no gradient")?;
         Ok(Proof::new(first.clone(), [64, 3, 3, 3]))
@@ -118,8 +118,8 @@ fn step(row: &Row, stage: usize) -> Result<Run> {
         let value = loss.to_scalar::<f32>()?;
         // As in the loop: the graph keeps what backward needs, these would keep it longer.
         drop((features, logits));
-        let mut gradients = Gradients::backward(loss, &parameters)?;
-        gradients.complete(&parameters, |parameter| network.take_gradient(parameter));
+        let take = |parameter: &_| network.take_gradient(parameter);
+        let gradients = Gradients::backward_with(loss, &parameters, take)?;
         sgd.step(gradients, 1.0)?;
         // A GPU works on while this thread goes ahead.
         device.synchronize()?;

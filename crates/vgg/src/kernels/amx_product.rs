@@ -11,7 +11,7 @@ use super::transform::POSITIONS;
 use super::winograd::ProductTask;
 
 /// Inner dimension of a product of tile registers, and their rows and columns taken two by two.
-const BLOCK: usize = 32;
+pub(super) const BLOCK: usize = 32;
 
 /// Bytes of a group of 32 output channels' weights at one position.
 pub(super) fn weights_bytes(inputs: usize) -> usize {

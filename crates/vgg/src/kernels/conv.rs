@@ -70,14 +70,6 @@ impl ConvLayer {
         }
     }
 
-    pub(super) fn bias(&self) -> &Tensor {
-        &self.bias
-    }
-
-    pub(super) fn pools(&self) -> bool {
-        self.pool
-    }
-
     pub(super) fn tracked(&self) -> bool {
         self.weight.track_op() || self.bias.track_op()
     }

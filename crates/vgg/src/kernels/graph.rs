@@ -16,9 +16,8 @@ use super::backward::{Gradients, Layer, Left, Wanted, backward, backward_of_two}
 use super::blocked::{self, Extent};
 use super::buffer::Buffer;
 use super::conv::{ConvLayer, on_cpu, with_values};
+use super::ready::Ready;
 use super::sizes;
-use super::weights::Transformed;
-use super::winograd::{Epilogue, convolve};
 
 /// As [`conv_stack`](super::conv_stack), for layers of which some are tracked; `extents` lie around them.
 pub(super) fn with_graph(x: &Tensor, layers: &[ConvLayer], extents: &[Extent]) -> Result<Tensor> {
@@ -222,33 +221,6 @@ impl Kept {
             Some((at, gradient)) if at == place => Ok(gradient),
             _ => bail!("two backward passes through the same convolutions at the same time"),
         }
-    }
-}
-
-/// A layer ready to run.
-struct Ready {
-    weights: Arc<Transformed>,
-    bias: Vec<f32>,
-    pool: bool,
-}
-
-impl Ready {
-    fn new(layer: &ConvLayer) -> Result<Self> {
-        Ok(Self {
-            weights: layer.transformed()?,
-            bias: layer.bias.to_vec1()?,
-            pool: layer.pool,
-        })
-    }
-
-    fn run(&self, x: &[f32], from: Extent, y: &mut [f32], indices: Option<&mut [u8]>) {
-        let epilogue = Epilogue {
-            bias: Some(&self.bias),
-            relu: true,
-            pool: self.pool,
-            indices,
-        };
-        convolve(x, from, &self.weights, self.bias.len(), epilogue, y);
     }
 }
 

@@ -37,6 +37,7 @@ mod linear;
 mod mask;
 mod path;
 mod product;
+mod ready;
 mod relu;
 mod share;
 mod sizes;

@@ -5,8 +5,8 @@ use candle_core::{Device, Result, Tensor};
 use super::blocked::{self, Extent};
 use super::buffer::Buffer;
 use super::conv::{ConvLayer, with_values};
+use super::ready::Ready;
 use super::sizes;
-use super::winograd::{Epilogue, convolve};
 
 /// Pictures in groups that stay in the caches: one at a time while they are large, several when they are small.
 pub(super) fn without_graph(
@@ -15,14 +15,7 @@ pub(super) fn without_graph(
     extents: &[Extent],
 ) -> Result<Tensor> {
     let last = extents[layers.len()];
-    let transformed: Vec<_> = layers
-        .iter()
-        .map(ConvLayer::transformed)
-        .collect::<Result<_>>()?;
-    let biases: Vec<Vec<f32>> = layers
-        .iter()
-        .map(|layer| layer.bias().to_vec1())
-        .collect::<Result<_>>()?;
+    let ready: Vec<_> = layers.iter().map(Ready::new).collect::<Result<_>>()?;
     let group = sizes::GROUP.min(last.n);
     // The first layers take one picture after the other, the rest a group.
     let single = extents
@@ -36,21 +29,7 @@ pub(super) fn without_graph(
         .collect();
     let mut y = Vec::with_capacity(last.n * last.c * last.h * last.w);
     let run = |layer: usize, n: usize, x: &[f32], y: &mut [f32]| {
-        let epilogue = Epilogue {
-            bias: Some(&biases[layer]),
-            relu: true,
-            pool: layers[layer].pools(),
-            indices: None,
-        };
-        let from = extents[layer].with_n(n);
-        convolve(
-            x,
-            from,
-            &transformed[layer],
-            extents[layer + 1].c,
-            epilogue,
-            y,
-        );
+        ready[layer].run(x, extents[layer].with_n(n), y, None);
     };
     with_values(x, |x| {
         let picture = extents[0].c * extents[0].h * extents[0].w;

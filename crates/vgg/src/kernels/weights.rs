@@ -4,10 +4,12 @@ use std::ops::Range;
 
 use super::blocked::LANES;
 use super::buffer::{Buffer, scratch};
-use super::lanes::{Lanes, Task};
+use super::lanes::{Lanes, Portable, Task};
 use super::path::Path;
 use super::share::{Shared, split};
 use super::transform::{Kernel, KernelGradient, POSITIONS, both, load};
+#[cfg(target_arch = "x86_64")]
+use super::{avx2::Avx2, avx512::Avx512};
 
 /// Which convolution weights are for: they say where tap t of (output o, input i) lies in (k, c, 3, 3).
 #[derive(Clone, Copy, Debug)]
@@ -66,19 +68,26 @@ const FEW_INPUTS: usize = 12;
 
 /// Output channels that one product computes together on this path.
 pub(super) fn group(path: Path) -> usize {
-    match path {
-        Path::Amx | Path::Avx512 => 2 * LANES,
-        Path::Avx2 | Path::Portable => LANES,
-    }
+    let vectors = match path {
+        #[cfg(target_arch = "x86_64")]
+        Path::Amx | Path::Avx512 => Avx512::GROUPS,
+        #[cfg(target_arch = "x86_64")]
+        Path::Avx2 => Avx2::GROUPS,
+        _ => Portable::GROUPS,
+    };
+    vectors * LANES
 }
 
 /// Tiles that one product computes together on this path.
 pub(super) fn rows(path: Path) -> usize {
     match path {
-        Path::Amx => 32,
-        Path::Avx512 => 14,
-        Path::Avx2 => 6,
-        Path::Portable => 4,
+        #[cfg(target_arch = "x86_64")]
+        Path::Amx => super::amx_product::BLOCK,
+        #[cfg(target_arch = "x86_64")]
+        Path::Avx512 => Avx512::TILES,
+        #[cfg(target_arch = "x86_64")]
+        Path::Avx2 => Avx2::TILES,
+        _ => Portable::TILES,
     }
 }
 
