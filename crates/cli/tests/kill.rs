@@ -1,12 +1,14 @@
 //! A training that is killed at any moment, also while it writes a checkpoint, goes on to the same bytes.
 //!
 //! `WAGGLE_KILLS` and `WAGGLE_INTERRUPTS` say how often: 10 and 3 without them, 100 and 20 for the whole proof. The
-//! moments are drawn from a seed; what the program does at such a moment depends on the machine.
+//! moments are drawn from a seed, as so many events of the run and a part of the time to the next: however busy the
+//! machine is, they lie where they were drawn. What the program does in that part of a step depends on the machine.
 
 #![cfg(unix)]
 
 mod harness;
 
+use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -45,47 +47,82 @@ fn times(variable: &str, usual: usize) -> usize {
     }
 }
 
-/// An uninterrupted run in `whole`, how long it took, and how many bytes of checkpoints it wrote.
-fn whole(place: &Place) -> (Duration, u64) {
-    let started = Instant::now();
-    let out = place.succeeds(&[&TRAIN[..], &["--out", "whole", "--json"]].concat());
-    let bytes = harness::json_lines(&out)
-        .iter()
-        .filter_map(|event| event["bytes"].as_u64())
-        .sum();
-    (started.elapsed(), bytes)
+/// What an uninterrupted run in `whole` was like.
+#[derive(Clone, Copy)]
+struct Whole {
+    /// How many events it told.
+    events: u64,
+    /// The mean time from one to the next, in microseconds.
+    gap: u64,
+    /// How many bytes of checkpoints it wrote.
+    bytes: u64,
+}
+
+impl Whole {
+    fn run(place: &Place) -> Self {
+        let started = Instant::now();
+        let out = place.succeeds(&[&TRAIN[..], &["--out", "whole", "--json"]].concat());
+        let told = harness::json_lines(&out);
+        let events = told.len() as u64;
+        Self {
+            events,
+            gap: started.elapsed().as_micros() as u64 / events,
+            bytes: told
+                .iter()
+                .filter_map(|event| event["bytes"].as_u64())
+                .sum(),
+        }
+    }
+
+    /// A moment after at least `first` events.
+    fn moment(self, first: u64, below: &mut dyn FnMut(u64) -> u64) -> Moment {
+        Moment {
+            events: first + below(self.events - first),
+            then: Duration::from_micros(below(self.gap)),
+        }
+    }
+}
+
+/// A moment of a run: after so many events, and some time.
+#[derive(Debug)]
+struct Moment {
+    events: u64,
+    then: Duration,
 }
 
 /// How a process is ended.
 #[derive(Debug)]
 enum End {
-    /// SIGKILL after this time.
-    Killed(Duration),
-    /// A crash after this many bytes of checkpoints.
+    /// By SIGKILL.
+    Killed(Moment),
+    /// By a crash after this many bytes of checkpoints.
     Crashed(u64),
-    /// SIGINT after this time.
-    Interrupted(Duration),
+    /// By SIGINT.
+    Interrupted(Moment),
 }
 
 /// Runs the program until it ends or is ended; whether it was done.
 fn run(place: &Place, arguments: &[&str], end: &End) -> bool {
-    let mut command = place.command(arguments);
-    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut command = place.command(&[arguments, &["--json"]].concat());
+    command.stdout(Stdio::piped()).stderr(Stdio::null());
     if let End::Crashed(bytes) = end {
         command.env("WAGGLE_FAULT", format!("checkpoint:{bytes}"));
     }
     let mut child = command.spawn().expect("the program starts");
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    if let End::Killed(moment) | End::Interrupted(moment) = end {
+        for _ in 0..moment.events {
+            lines.next();
+        }
+        thread::sleep(moment.then);
+    }
     match end {
-        End::Killed(after) => {
-            thread::sleep(*after);
-            child.kill().unwrap();
-        }
-        End::Interrupted(after) => {
-            thread::sleep(*after);
-            send(&child, "INT");
-        }
+        End::Killed(_) => child.kill().unwrap(),
+        End::Interrupted(_) => send(&child, "INT"),
         End::Crashed(_) => {}
     }
+    // A pipe that nobody reads would stop it.
+    lines.for_each(drop);
     let status = child.wait().unwrap();
     match end {
         End::Interrupted(_) => assert!(matches!(status.code(), Some(0 | 130)), "{status}"),
@@ -151,13 +188,13 @@ fn a_killed_run_goes_on_to_the_same_bytes() {
     let mut measured = None;
     let mut crash = false;
     ended_runs_go_on(times("WAGGLE_KILLS", 10), |place, below| {
-        let (length, bytes) = *measured.get_or_insert_with(|| whole(place));
+        let whole = *measured.get_or_insert_with(|| Whole::run(place));
         crash = !crash;
         if crash {
             // How many there are depends on how fast the disk is.
-            End::Crashed(below(bytes * 2 / 3))
+            End::Crashed(below(whole.bytes * 2 / 3))
         } else {
-            End::Killed(Duration::from_micros(below(length.as_micros() as u64)))
+            End::Killed(whole.moment(0, below))
         }
     });
 }
@@ -166,7 +203,8 @@ fn a_killed_run_goes_on_to_the_same_bytes() {
 fn an_interrupted_run_goes_on_to_the_same_bytes() {
     let mut measured = None;
     ended_runs_go_on(times("WAGGLE_INTERRUPTS", 3), |place, below| {
-        let (length, _) = *measured.get_or_insert_with(|| whole(place));
-        End::Interrupted(Duration::from_micros(below(length.as_micros() as u64)))
+        let whole = *measured.get_or_insert_with(|| Whole::run(place));
+        // Before the first event the system still answers for the program, which has not asked for the signal.
+        End::Interrupted(whole.moment(1, below))
     });
 }
