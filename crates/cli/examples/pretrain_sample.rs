@@ -322,7 +322,7 @@ impl Model for WithoutDropout {
         self.0.forward_layers(x, layers, Mode::Eval)
     }
 
-    fn take_gradient(&self, parameter: &Tensor) -> Option<Tensor> {
+    fn take_gradient(&self, parameter: &Tensor) -> Option<trainer::Gradient> {
         self.0.take_gradient(parameter)
     }
 }

@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use candle_core::Tensor;
 use candle_nn::VarBuilder;
+use vgg::kernels::Gradient;
 use vgg::{Precision, Vgg, VggConfig};
 
 /// A VGG network that the trainer can run in part.
@@ -34,6 +35,14 @@ impl Network {
     }
 }
 
+/// The network's gradient as the trainer's.
+pub fn gradient(of: Gradient) -> trainer::Gradient {
+    match of {
+        Gradient::Values(values) => trainer::Gradient::Values(values),
+        Gradient::Product { left, right } => trainer::Gradient::Product { left, right },
+    }
+}
+
 impl trainer::Model for Network {
     fn layer_names(&self) -> &[String] {
         self.0.layer_names()
@@ -52,8 +61,8 @@ impl trainer::Model for Network {
         self.0.forward_layers(x, layers, mode)
     }
 
-    fn take_gradient(&self, parameter: &Tensor) -> Option<Tensor> {
-        self.0.take_gradient(parameter)
+    fn take_gradient(&self, parameter: &Tensor) -> Option<trainer::Gradient> {
+        self.0.take_gradient(parameter).map(gradient)
     }
 }
 

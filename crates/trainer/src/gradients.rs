@@ -5,13 +5,56 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{Tensor, Var};
+use candle_core::{DType, Result as CandleResult, Shape, Tensor, Var};
 
 use crate::error::{Doing, Error};
 
+/// The gradient of one parameter.
+#[derive(Clone, Debug)]
+pub enum Gradient {
+    /// Its values, in the parameter's shape.
+    Values(Tensor),
+    /// leftᵀ·right of `left` (n, out) and `right` (n, in), for a parameter (out, in): the weight of a fully connected
+    /// layer that saw n samples. Where n is small this is less memory than the values, which the update on the CPU
+    /// computes a few rows at a time.
+    Product {
+        /// The gradient of the layer's output.
+        left: Tensor,
+        /// The layer's input.
+        right: Tensor,
+    },
+}
+
+impl Gradient {
+    /// The values in the parameter's shape; those of a product are computed.
+    pub fn values(&self) -> CandleResult<Tensor> {
+        match self {
+            Self::Values(values) => Ok(values.clone()),
+            Self::Product { left, right } => left.t()?.matmul(right),
+        }
+    }
+
+    /// Shape and type of the values.
+    pub(crate) fn shape_and_dtype(&self) -> CandleResult<(Shape, DType)> {
+        Ok(match self {
+            Self::Values(values) => (values.shape().clone(), values.dtype()),
+            Self::Product { left, right } => {
+                let ((_, out), (_, inputs)) = (left.dims2()?, right.dims2()?);
+                ((out, inputs).into(), left.dtype())
+            }
+        })
+    }
+}
+
+impl From<Tensor> for Gradient {
+    fn from(values: Tensor) -> Self {
+        Self::Values(values)
+    }
+}
+
 /// Gradients by parameter name. A parameter that the loss does not depend on has none.
 #[derive(Debug, Default)]
-pub struct Gradients(BTreeMap<String, Tensor>);
+pub struct Gradients(BTreeMap<String, Gradient>);
 
 impl Gradients {
     /// Differentiates a scalar `loss` by `parameters`.
@@ -26,11 +69,12 @@ impl Gradients {
     pub fn backward_with(
         loss: Tensor,
         parameters: &[(String, Var)],
-        take: impl Fn(&Tensor) -> Option<Tensor>,
+        take: impl Fn(&Tensor) -> Option<Gradient>,
     ) -> Result<Self, Error> {
         let mut store = loss.backward().doing("the backward pass")?;
         let gradients = parameters.iter().filter_map(|(name, var)| {
-            Some((name.clone(), store.remove(var).or_else(|| take(var))?))
+            let gradient = store.remove(var).map(Gradient::from);
+            Some((name.clone(), gradient.or_else(|| take(var))?))
         });
         Ok(Self(gradients.collect()))
     }
@@ -50,18 +94,19 @@ impl Gradients {
     }
 
     /// The gradient of a parameter.
-    pub fn get(&self, name: &str) -> Option<&Tensor> {
+    pub fn get(&self, name: &str) -> Option<&Gradient> {
         self.0.get(name)
     }
 
     /// Takes a gradient out, so that its memory is free once it has been used.
-    pub fn take(&mut self, name: &str) -> Option<Tensor> {
+    pub fn take(&mut self, name: &str) -> Option<Gradient> {
         self.0.remove(name)
     }
 }
 
-impl FromIterator<(String, Tensor)> for Gradients {
-    fn from_iter<I: IntoIterator<Item = (String, Tensor)>>(gradients: I) -> Self {
-        Self(gradients.into_iter().collect())
+impl<G: Into<Gradient>> FromIterator<(String, G)> for Gradients {
+    fn from_iter<I: IntoIterator<Item = (String, G)>>(gradients: I) -> Self {
+        let gradients = gradients.into_iter();
+        Self(gradients.map(|(name, g)| (name, g.into())).collect())
     }
 }

@@ -5,6 +5,7 @@ use std::ops::Range;
 use candle_core::Tensor;
 
 use crate::error::Error;
+use crate::gradients::Gradient;
 use crate::params::Params;
 use crate::pattern;
 
@@ -42,7 +43,7 @@ pub trait Model {
 
     /// Takes the gradient of a parameter that the model's own operations computed in the last backward pass without
     /// handing it to candle, which would copy it. Most models have none.
-    fn take_gradient(&self, parameter: &Tensor) -> Option<Tensor> {
+    fn take_gradient(&self, parameter: &Tensor) -> Option<Gradient> {
         let _ = parameter;
         None
     }

@@ -1,27 +1,24 @@
 //! The update of one parameter, in place and in one pass over memory.
 //!
 //! An update is bound by memory: it reads w, g and v and writes w and v. Written with tensor operations it
-//! would also write and read back g + weight_decay·w, the new velocity and lr·d. On the CPU one fused loop
-//! does it instead; other devices use candle's operations.
+//! would also write and read back g + weight_decay·w, the new velocity and lr·d. On the CPU one loop
+//! ([`fused`]) does it instead; other devices use candle's operations.
 
-use std::cell::RefCell;
+use candle_core::{DType, Result, Tensor, Var, bail};
 
-use candle_core::{CpuStorage, DType, InplaceOp2, Layout, Result, Tensor, Var, bail};
-use rayon::prelude::*;
-
+use crate::fused;
+use crate::gradients::Gradient;
 use crate::sgd::SgdConfig;
 
-/// Below this many numbers, waking another thread costs more than it saves.
-const SMALLEST_CHUNK: usize = 1 << 15;
-
-/// The numbers of one update, in the precision the update computes in.
+/// The numbers of one update.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rule {
-    rate: f64,
-    momentum: f64,
-    fresh: f64,
-    decay: f64,
-    nesterov: bool,
+    pub(crate) rate: f64,
+    pub(crate) momentum: f64,
+    /// The share of a new gradient that enters the velocity.
+    pub(crate) fresh: f64,
+    pub(crate) decay: f64,
+    pub(crate) nesterov: bool,
 }
 
 impl Rule {
@@ -79,19 +76,17 @@ fn is_fused(var: &Var) -> bool {
 /// Updates `var` by `gradient`. The velocity is created in the first step, if there is momentum.
 pub(crate) fn apply(
     var: &Var,
-    gradient: &Tensor,
+    gradient: &Gradient,
     velocity: &mut Option<Velocity>,
     rule: &Rule,
 ) -> Result<()> {
-    if var.dims() != gradient.dims() || var.dtype() != gradient.dtype() {
-        let (w, g) = (
-            (var.dims(), var.dtype()),
-            (gradient.dims(), gradient.dtype()),
-        );
+    let (shape, dtype) = gradient.shape_and_dtype()?;
+    if var.shape() != &shape || var.dtype() != dtype {
+        let (w, g) = ((var.dims(), var.dtype()), (shape.dims(), dtype));
         bail!("the parameter is {w:?}, but its gradient is {g:?}");
     }
     if !is_fused(var) {
-        return apply_tensors(var, gradient, velocity, rule);
+        return apply_tensors(var, &gradient.values()?, velocity, rule);
     }
     let first = velocity.is_none();
     if first && rule.momentum != 0.0 {
@@ -99,111 +94,10 @@ pub(crate) fn apply(
         *velocity = Some(Velocity::Host(vec![0.0; var.elem_count()]));
     }
     let velocity = match velocity {
-        Some(Velocity::Host(v)) => Some((v.as_mut_slice(), first)),
+        Some(Velocity::Host(v)) => Some(v.as_mut_slice()),
         _ => None,
     };
-    // candle's matmul leaves transposed gradients; a loop over both orders would miss the cache.
-    let gradient = gradient.contiguous()?;
-    var.inplace_op2(
-        &gradient,
-        &Fused {
-            rule: *rule,
-            velocity: RefCell::new(velocity),
-        },
-    )
-}
-
-/// The fused update as a candle operation on (w, g). The velocity rides along, because candle's in-place
-/// operations write one tensor only.
-struct Fused<'a> {
-    rule: Rule,
-    /// The velocity and whether this is its first step.
-    velocity: RefCell<Option<(&'a mut [f32], bool)>>,
-}
-
-impl InplaceOp2 for Fused<'_> {
-    fn name(&self) -> &'static str {
-        "sgd-update"
-    }
-
-    fn cpu_fwd(
-        &self,
-        w: &mut CpuStorage,
-        w_layout: &Layout,
-        g: &CpuStorage,
-        g_layout: &Layout,
-    ) -> Result<()> {
-        let (Some((w_start, w_end)), Some((g_start, g_end))) =
-            (w_layout.contiguous_offsets(), g_layout.contiguous_offsets())
-        else {
-            bail!("sgd-update: the parameter and its gradient must be contiguous");
-        };
-        let (CpuStorage::F32(w), CpuStorage::F32(g)) = (w, g) else {
-            bail!("sgd-update: the parameter and its gradient must be f32");
-        };
-        let (w, g) = (&mut w[w_start..w_end], &g[g_start..g_end]);
-        update(
-            w,
-            g,
-            self.velocity
-                .borrow_mut()
-                .as_mut()
-                .map(|(v, first)| (&mut **v, *first)),
-            &self.rule,
-        );
-        Ok(())
-    }
-}
-
-/// Chooses the loop outside of it, so that each loop is straight arithmetic that the compiler vectorises.
-fn update(w: &mut [f32], g: &[f32], velocity: Option<(&mut [f32], bool)>, rule: &Rule) {
-    let [rate, momentum, fresh, decay] =
-        [rule.rate, rule.momentum, rule.fresh, rule.decay].map(|x| x as f32);
-    let chunk = w
-        .len()
-        .div_ceil(rayon::current_num_threads())
-        .max(SMALLEST_CHUNK);
-    let Some((v, first)) = velocity else {
-        let pieces = w.par_chunks_mut(chunk).zip(g.par_chunks(chunk));
-        return pieces.for_each(|(w, g)| {
-            for (w, g) in w.iter_mut().zip(g) {
-                *w -= rate * (g + decay * *w);
-            }
-        });
-    };
-    let pieces = w
-        .par_chunks_mut(chunk)
-        .zip(g.par_chunks(chunk))
-        .zip(v.par_chunks_mut(chunk));
-    pieces.for_each(|((w, g), v)| match (first, rule.nesterov) {
-        (true, false) => sweep(w, g, v, decay, rate, |g, _| (g, g)),
-        (true, true) => sweep(w, g, v, decay, rate, |g, _| (g, g + momentum * g)),
-        (false, false) => sweep(w, g, v, decay, rate, |g, v| {
-            let v = momentum * v + fresh * g;
-            (v, v)
-        }),
-        (false, true) => sweep(w, g, v, decay, rate, |g, v| {
-            let v = momentum * v + fresh * g;
-            (v, g + momentum * v)
-        }),
-    });
-}
-
-/// One pass: `direct` takes (g + decay·w, v) to the new velocity and the direction.
-#[inline(always)]
-fn sweep(
-    w: &mut [f32],
-    g: &[f32],
-    v: &mut [f32],
-    decay: f32,
-    rate: f32,
-    direct: impl Fn(f32, f32) -> (f32, f32),
-) {
-    for ((w, g), v) in w.iter_mut().zip(g).zip(v) {
-        let (velocity, direction) = direct(g + decay * *w, *v);
-        *v = velocity;
-        *w -= rate * direction;
-    }
+    fused::update(var, gradient, velocity, rule, first)
 }
 
 /// The same with candle's operations, for other devices and types: nothing goes through the host.
@@ -285,7 +179,7 @@ mod tests {
     ];
 
     /// Long enough for several chunks, with a ragged end.
-    const LENGTH: usize = 3 * SMALLEST_CHUNK + 10;
+    const LENGTH: usize = 3 * fused::SMALLEST_CHUNK + 10;
 
     fn wave(step: usize) -> Vec<f64> {
         (0..LENGTH)
@@ -338,7 +232,8 @@ mod tests {
         for step in 0..4 {
             let gradient = shaped(tensor(step));
             assert_eq!(gradient.is_contiguous(), !transposed);
-            apply(&var, &gradient, &mut velocity, &Rule::new(config, 0.05)).unwrap();
+            let rule = Rule::new(config, 0.05);
+            apply(&var, &gradient.into(), &mut velocity, &rule).unwrap();
         }
         let w = if transposed {
             var.t().unwrap()
@@ -376,7 +271,47 @@ mod tests {
     #[test]
     fn a_gradient_of_another_shape_is_refused() {
         let var = Var::zeros(3, DType::F32, &Device::Cpu).unwrap();
-        let gradient = Tensor::zeros(4, DType::F32, &Device::Cpu).unwrap();
-        assert!(apply(&var, &gradient, &mut None, &Rule::new(&OPTIONS[0], 0.1)).is_err());
+        let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap();
+        let product = Gradient::Product {
+            left: zeros(&[2, 3]),
+            right: zeros(&[2, 1]),
+        };
+        for gradient in [zeros(&[4]).into(), product] {
+            assert!(apply(&var, &gradient, &mut None, &Rule::new(&OPTIONS[0], 0.1)).is_err());
+        }
+    }
+
+    #[test]
+    fn a_product_updates_as_its_values_do() {
+        let wave = |rows: usize, columns: usize| {
+            let values = (0..rows * columns).map(|i| (i as f32 * 0.37).sin());
+            Tensor::from_iter(values, &Device::Cpu)
+                .and_then(|t| t.reshape((rows, columns)))
+                .unwrap()
+        };
+        for config in &OPTIONS {
+            for dtype in [DType::F32, DType::F64] {
+                let tensor = |rows, columns| wave(rows, columns).to_dtype(dtype).unwrap();
+                let product = Gradient::Product {
+                    left: tensor(5, 300),
+                    right: tensor(5, 1100),
+                };
+                let values = Gradient::from(product.values().unwrap());
+                let updated = |gradient: &Gradient| {
+                    let var = Var::from_tensor(&tensor(300, 1100)).unwrap();
+                    let mut velocity = None;
+                    for _ in 0..3 {
+                        apply(&var, gradient, &mut velocity, &Rule::new(config, 0.05)).unwrap();
+                    }
+                    var.to_dtype(DType::F64).unwrap()
+                };
+                let difference = (updated(&product) - updated(&values))
+                    .unwrap()
+                    .abs()
+                    .unwrap();
+                let worst: f64 = difference.max_all().unwrap().to_scalar().unwrap();
+                assert!(worst < 1e-6, "{config:?} {dtype:?}: {worst:e}");
+            }
+        }
     }
 }

@@ -17,7 +17,9 @@ use candle_nn::{Init, VarBuilder};
 use crate::config::VggConfig;
 use crate::dropout::dropout_half;
 use crate::error::Error;
-use crate::kernels::{Aside, ConvLayer, adaptive_avg_pool2d, conv_stack, linear_with_aside, relu};
+use crate::kernels::{
+    Aside, ConvLayer, Gradient, adaptive_avg_pool2d, conv_stack, linear_with_aside, relu,
+};
 use crate::norm::BatchNorm;
 use crate::precision::Precision;
 
@@ -159,7 +161,7 @@ impl Vgg {
     }
 
     /// Takes the gradient of a parameter that was put aside, summed over all backward passes since it was last taken.
-    pub fn take_gradient(&self, parameter: &Tensor) -> Option<Tensor> {
+    pub fn take_gradient(&self, parameter: &Tensor) -> Option<Gradient> {
         self.aside.as_ref()?.take(parameter)
     }
 

@@ -38,7 +38,10 @@ pub fn prepare(row: &Row) -> Result<Option<Run>> {
             return Ok(Proof::new(features, shape.clone()));
         }
         let gradients = Gradients::backward(features.sum_all()?, &parameters)?;
-        let first = gradients.get("features.0.weight").context("no gradient")?;
+        let first = gradients
+            .get("features.0.weight")
+            .context("no gradient")?
+            .values()?;
         Ok(Proof::new(first.clone(), [64, 3, 3, 3]))
     })))
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use candle_core::{Device, Tensor};
-use cli::adapters::{Network, Pictures};
+use cli::adapters::{Network, Pictures, gradient};
 use dataset::{ImageFolder, Loader, LoaderConfig, Sample};
 use trainer::{
     Data, Event, FitConfig, Flow, Gradients, Group, Mode, Model as _, Params, Sgd, SgdConfig, Stage,
@@ -63,11 +63,11 @@ fn features_step(row: &Row) -> Result<Run> {
     let (x, parameters) = (row.pictures()?, params.trainable());
     Ok(Box::new(move || {
         let sum = network.features(&x)?.sum_all()?;
-        let take = |parameter: &_| network.take_gradient(parameter);
+        let take = |parameter: &_| network.take_gradient(parameter).map(gradient);
         let gradients = Gradients::backward_with(sum, &parameters, take)?;
         gradients.check_complete(&parameters)?;
         let first = gradients.get("features.0.weight").context("no gradient")?;
-        Ok(Proof::new(first.clone(), [64, 3, 3, 3]))
+        Ok(Proof::new(first.values()?, [64, 3, 3, 3]))
     }))
 }
 

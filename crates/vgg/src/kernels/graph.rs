@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp3, Device, Layout, Result, Shape, Tensor, bail};
 
-use super::aside::Aside;
+use super::aside::{Aside, Gradient};
 use super::backward::{Gradients, Layer, Left, Wanted, backward, backward_of_two};
 use super::blocked::{self, Extent};
 use super::buffer::Buffer;
@@ -328,7 +328,7 @@ impl CustomOp3 for Step {
                 return Ok(None);
             };
             let gradient = Tensor::from_vec(values, of.shape(), &Device::Cpu)?;
-            Aside::hand_over(aside, of, gradient)
+            Aside::hand_over(aside, of, Gradient::Values(gradient))
         };
         Ok((
             x_token,

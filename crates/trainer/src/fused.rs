@@ -1,0 +1,192 @@
+//! The update of a parameter on the CPU: one pass over w and v, and over g where that is stored.
+
+use std::cell::RefCell;
+
+use candle_core::{CpuStorage, InplaceOp2, InplaceOp3, Layout, Result, Var, bail};
+use rayon::prelude::*;
+
+use crate::gradients::Gradient;
+use crate::product::Product;
+use crate::update::Rule;
+
+/// Below this many numbers, waking another thread costs more than it saves.
+pub(crate) const SMALLEST_CHUNK: usize = 1 << 15;
+
+/// Updates `var` and its velocity by `gradient`, which has its shape; all f32 on the CPU. In a parameter's `first`
+/// step the velocity becomes the gradient.
+pub(crate) fn update(
+    var: &Var,
+    gradient: &Gradient,
+    velocity: Option<&mut [f32]>,
+    rule: &Rule,
+    first: bool,
+) -> Result<()> {
+    let sweep = Sweep {
+        rate: rule.rate as f32,
+        momentum: rule.momentum as f32,
+        fresh: rule.fresh as f32,
+        decay: rule.decay as f32,
+        nesterov: rule.nesterov,
+        first,
+    };
+    let fused = Fused {
+        sweep,
+        velocity: RefCell::new(velocity),
+    };
+    match gradient {
+        // candle's matmul leaves transposed gradients; a loop over both orders would miss the cache.
+        Gradient::Values(values) => var.inplace_op2(&values.contiguous()?, &fused),
+        Gradient::Product { left, right } => {
+            var.inplace_op3(&left.contiguous()?, &right.contiguous()?, &fused)
+        }
+    }
+}
+
+/// The fused update as a candle operation on (w, g) or (w, left, right). The velocity rides along, because candle's
+/// in-place operations write one tensor only.
+struct Fused<'a> {
+    sweep: Sweep,
+    velocity: RefCell<Option<&'a mut [f32]>>,
+}
+
+impl Fused<'_> {
+    /// Gives `work` pieces of w and v of `unit` numbers or a multiple of that, with the place of their first.
+    fn in_pieces(
+        &self,
+        w: &mut [f32],
+        unit: usize,
+        work: impl Fn(usize, &mut [f32], Option<&mut [f32]>) + Sync,
+    ) {
+        let units = w.len().div_ceil(unit);
+        let chunk = units.div_ceil(rayon::current_num_threads()).max(1) * unit;
+        let pieces = w.par_chunks_mut(chunk).enumerate();
+        match self.velocity.borrow_mut().as_deref_mut() {
+            Some(v) => pieces
+                .zip(v.par_chunks_mut(chunk))
+                .for_each(|((piece, w), v)| work(piece * chunk, w, Some(v))),
+            None => pieces.for_each(|(piece, w)| work(piece * chunk, w, None)),
+        }
+    }
+}
+
+impl InplaceOp2 for Fused<'_> {
+    fn name(&self) -> &'static str {
+        "sgd-update"
+    }
+
+    fn cpu_fwd(
+        &self,
+        w: &mut CpuStorage,
+        w_layout: &Layout,
+        g: &CpuStorage,
+        g_layout: &Layout,
+    ) -> Result<()> {
+        let (w, g) = (values_mut(w, w_layout)?, values(g, g_layout)?);
+        let sweep = self.sweep;
+        self.in_pieces(w, SMALLEST_CHUNK, |start, w, v| {
+            sweep.over(w, &g[start..][..w.len()], v);
+        });
+        Ok(())
+    }
+}
+
+impl InplaceOp3 for Fused<'_> {
+    fn name(&self) -> &'static str {
+        "sgd-update-by-product"
+    }
+
+    fn cpu_fwd(
+        &self,
+        w: &mut CpuStorage,
+        w_layout: &Layout,
+        left: &CpuStorage,
+        left_layout: &Layout,
+        right: &CpuStorage,
+        right_layout: &Layout,
+    ) -> Result<()> {
+        let (outputs, inputs) = w_layout.shape().dims2()?;
+        let (left, right) = (values(left, left_layout)?, values(right, right_layout)?);
+        let (sweep, product) = (self.sweep, Product::new(left, right, outputs, inputs));
+        self.in_pieces(values_mut(w, w_layout)?, inputs, |start, w, mut v| {
+            let first = start / inputs;
+            product.for_each(first..first + w.len() / inputs, |row, column, g| {
+                let at = (row - first) * inputs + column;
+                let v = v.as_deref_mut().map(|v| &mut v[at..][..g.len()]);
+                sweep.over(&mut w[at..][..g.len()], g, v);
+            });
+        });
+        Ok(())
+    }
+}
+
+fn values<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
+    match (storage, layout.contiguous_offsets()) {
+        (CpuStorage::F32(values), Some((start, end))) => Ok(&values[start..end]),
+        _ => bail!("an update by a gradient needs contiguous f32"),
+    }
+}
+
+fn values_mut<'a>(storage: &'a mut CpuStorage, layout: &Layout) -> Result<&'a mut [f32]> {
+    match (storage, layout.contiguous_offsets()) {
+        (CpuStorage::F32(values), Some((start, end))) => Ok(&mut values[start..end]),
+        _ => bail!("an update needs a contiguous f32 parameter"),
+    }
+}
+
+/// The arithmetic of an update.
+#[derive(Clone, Copy)]
+struct Sweep {
+    rate: f32,
+    momentum: f32,
+    fresh: f32,
+    decay: f32,
+    nesterov: bool,
+    first: bool,
+}
+
+impl Sweep {
+    /// Chooses the loop outside of it, so that each loop is straight arithmetic that the compiler vectorises.
+    fn over(self, w: &mut [f32], g: &[f32], v: Option<&mut [f32]>) {
+        let Self {
+            rate,
+            momentum,
+            fresh,
+            decay,
+            ..
+        } = self;
+        let Some(v) = v else {
+            for (w, g) in w.iter_mut().zip(g) {
+                *w -= rate * (g + decay * *w);
+            }
+            return;
+        };
+        match (self.first, self.nesterov) {
+            (true, false) => self.pass(w, g, v, |g, _| (g, g)),
+            (true, true) => self.pass(w, g, v, |g, _| (g, g + momentum * g)),
+            (false, false) => self.pass(w, g, v, |g, v| {
+                let v = momentum * v + fresh * g;
+                (v, v)
+            }),
+            (false, true) => self.pass(w, g, v, |g, v| {
+                let v = momentum * v + fresh * g;
+                (v, g + momentum * v)
+            }),
+        }
+    }
+
+    /// One pass: `direct` takes (g + decay·w, v) to the new velocity and the direction.
+    #[inline(always)]
+    fn pass(
+        self,
+        w: &mut [f32],
+        g: &[f32],
+        v: &mut [f32],
+        direct: impl Fn(f32, f32) -> (f32, f32),
+    ) {
+        for ((w, g), v) in w.iter_mut().zip(g).zip(v) {
+            let (velocity, direction) = direct(g + self.decay * *w, *v);
+            *v = velocity;
+            *w -= self.rate * direction;
+        }
+    }
+}
