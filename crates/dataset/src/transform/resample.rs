@@ -68,7 +68,10 @@ impl Resampler {
 
         let side = plan.size as usize * 3;
         let mut pixels = std::mem::take(out).into_raw();
-        pixels.clear();
+        if (plan.window.width, plan.window.height) != (plan.size, plan.size) {
+            // What the window leaves is padding; else every byte is written below.
+            pixels.clear();
+        }
         pixels.resize(side * plan.size as usize, 0);
         // A flip swaps the padding of the two sides as well.
         let left = if plan.flip {
@@ -92,7 +95,7 @@ impl Resampler {
             left: (plan.region.left as usize + needed_columns.start) * 3,
             width: needed_columns.len() * 3,
         };
-        between.clear();
+        // Every byte of it is written by the first pass.
         if vertical_first(plan) {
             between.resize(source.width * plan.window.height as usize, 0);
             down(source, rows, between.chunks_exact_mut(source.width));

@@ -117,16 +117,38 @@ impl Drop for Tiles {
 /// Bytes from one block of 32 of the inner dimension to the next in the right matrix.
 const RIGHT_BLOCK: usize = 3 * COLUMNS_TILE;
 
+/// [`multiply`] with some of its constants.
+pub(super) type Multiplication =
+    unsafe fn(&Tiles, *const u8, usize, *const u8, usize, *mut f32, *const u8);
+
+/// For products whose right matrix is read by `calls` of [`multiply`], that for 32 rows, that for 16, and the `LINES`
+/// with which six of them, or all if they are fewer, ask for a matrix as large as it.
+pub(super) fn multiplications(calls: usize) -> (Multiplication, Multiplication, usize) {
+    macro_rules! with {
+        ($lines:literal) => {
+            (multiply::<false, $lines>, multiply::<true, $lines>, $lines)
+        };
+    }
+    const { assert!(RIGHT_BLOCK == 4 * 24 * 64) };
+    match calls {
+        0 | 1 => with!(24),
+        2 => with!(12),
+        3 => with!(8),
+        4 => with!(6),
+        5 => with!(5),
+        _ => with!(4),
+    }
+}
+
 /// C = A·B for 32 rows (or 16, if `HALF`) and 32 columns.
 ///
 /// `a` is `[inner / 32][third][row][32]` with `third` bytes from one third to the next, `b` is
-/// `[inner / 32][third][column / 16][16 pairs][16 columns][2]`, `c` is `[row][32]` in f32. A sixth of what will
-/// be read after `b`, from `next` on, is asked for meanwhile.
+/// `[inner / 32][third][column / 16][16 pairs][16 columns][2]`, `c` is `[row][32]` in f32. Meanwhile,
+/// `next` and what follows is asked for in the second-level cache: 4·`LINES` lines in each block.
 ///
 /// # Safety
 /// `_tiles` live on this thread; the pointers are valid for `blocks` blocks, and for all rows.
-#[inline(always)]
-pub(super) unsafe fn multiply<const HALF: bool>(
+pub(super) unsafe fn multiply<const HALF: bool, const LINES: usize>(
     _tiles: &Tiles,
     a: *const u8,
     third: usize,
@@ -148,35 +170,30 @@ pub(super) unsafe fn multiply<const HALF: bool>(
                 "tileloadd tmm7, [{b} + {line} + 1024]",
                 "tdpbf16ps tmm0, tmm4, tmm6", "tdpbf16ps tmm1, tmm4, tmm7",
                 $($row1,)*
-                "prefetcht1 [{next} + 0]", "prefetcht1 [{next} + 64]",
-                "prefetcht1 [{next} + 128]", "prefetcht1 [{next} + 192]",
+                ".rept {lines}", "prefetcht1 [{next}]", "add {next}, 64", ".endr",
                 // Middle · high.
                 "tileloadd tmm4, [{middle} + {line}]",
                 concat!($second, "tileloadd tmm5, [{middle} + {line} + 1024]"),
                 "tdpbf16ps tmm0, tmm4, tmm6", "tdpbf16ps tmm1, tmm4, tmm7",
                 $($row1,)*
-                "prefetcht1 [{next} + 256]", "prefetcht1 [{next} + 320]",
-                "prefetcht1 [{next} + 384]", "prefetcht1 [{next} + 448]",
+                ".rept {lines}", "prefetcht1 [{next}]", "add {next}, 64", ".endr",
                 // Middle · middle.
                 "tileloadd tmm6, [{b} + {line} + 2048]",
                 "tileloadd tmm7, [{b} + {line} + 3072]",
                 "tdpbf16ps tmm0, tmm4, tmm6", "tdpbf16ps tmm1, tmm4, tmm7",
                 $($row1,)*
-                "prefetcht1 [{next} + 512]", "prefetcht1 [{next} + 576]",
-                "prefetcht1 [{next} + 640]", "prefetcht1 [{next} + 704]",
+                ".rept {lines}", "prefetcht1 [{next}]", "add {next}, 64", ".endr",
                 // High · middle.
                 "tileloadd tmm4, [{a} + {line}]",
                 concat!($second, "tileloadd tmm5, [{a} + {line} + 1024]"),
                 "tdpbf16ps tmm0, tmm4, tmm6", "tdpbf16ps tmm1, tmm4, tmm7",
                 $($row1,)*
-                "prefetcht1 [{next} + 768]", "prefetcht1 [{next} + 832]",
-                "prefetcht1 [{next} + 896]", "prefetcht1 [{next} + 960]",
+                ".rept {lines}", "prefetcht1 [{next}]", "add {next}, 64", ".endr",
                 // High · low.
                 "tileloadd tmm6, [{b} + {line} + 4096]",
                 "tileloadd tmm7, [{b} + {line} + 5120]",
                 "tdpbf16ps tmm0, tmm4, tmm6", "tdpbf16ps tmm1, tmm4, tmm7",
                 $($row1,)*
-                "add {next}, 1024",
                 "add {a}, {step}", "add {middle}, {step}", "add {low}, {step}", "add {b}, 6144",
                 "dec {count}",
                 "jnz 2b",
@@ -212,6 +229,7 @@ pub(super) unsafe fn multiply<const HALF: bool>(
                 blocks = in(reg) blocks,
                 step = in(reg) 3 * third,
                 line = inout(reg) 64usize => _,
+                lines = const LINES,
                 c = in(reg) c,
                 out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
                 out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::amx::{Tiles, multiply};
+use super::amx::{Tiles, multiplications, multiply};
 use super::blocked::LANES;
 use super::buffer::scratch;
 use super::gradient::ProductTask as GradientTask;
@@ -47,6 +47,9 @@ pub(super) unsafe fn forward(task: &ProductTask) {
         task.u.cast::<u8>().wrapping_add(at)
     };
     let blocks = task.c.div_ceil(BLOCK);
+    // Together the rows ask for the next weights: of few tiles, each for more of them.
+    let calls = rows.div_ceil(BLOCK);
+    let (whole, half, lines) = multiplications(calls);
     scratch(blocks * 3 * third / 4, |a| {
         // SAFETY: promised by the caller; `a` has room for the thirds of all rows.
         unsafe {
@@ -65,12 +68,9 @@ pub(super) unsafe fn forward(task: &ProductTask) {
                     for row in (0..rows).step_by(BLOCK) {
                         let (a, b) = (a.add(row * 64), u(group, position));
                         let m = m.add(row * 2 * LANES);
-                        let next = next.wrapping_add(row / BLOCK % 6 * blocks * 1024);
-                        if row + BLOCK <= rows {
-                            multiply::<false>(&tiles, a, third, b, blocks, m, next);
-                        } else {
-                            multiply::<true>(&tiles, a, third, b, blocks, m, next);
-                        }
+                        let next = next.wrapping_add(row / BLOCK % 6 * blocks * 4 * lines * 64);
+                        let multiply = if row + BLOCK <= rows { whole } else { half };
+                        multiply(&tiles, a, third, b, blocks, m, next);
                     }
                 }
             }
@@ -114,10 +114,10 @@ pub(super) unsafe fn weight_gradient(task: &GradientTask) {
                             let (to, b) = (c.0.as_mut_ptr(), b.add(group * columns));
                             let a = a.add(input * ROWS_TILE);
                             let rows = if input + 1 < task.inputs {
-                                multiply::<false>(&tiles, a, third, b, blocks, to, b);
+                                multiply::<false, 4>(&tiles, a, third, b, blocks, to, b);
                                 2
                             } else {
-                                multiply::<true>(&tiles, a, third, b, blocks, to, b);
+                                multiply::<true, 4>(&tiles, a, third, b, blocks, to, b);
                                 1
                             };
                             for (row, c) in c.0.chunks_exact(size).take(rows).enumerate() {
