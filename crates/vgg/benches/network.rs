@@ -1,4 +1,4 @@
-//! The convolutions of VGG-16 together, frozen and training: how their cost grows with the batch and the input.
+//! The convolutions of VGG-16 together, frozen and training. `examples/growth.rs` shows how their cost grows.
 //!
 //! ```text
 //! cargo bench -p vgg --bench network
@@ -14,9 +14,6 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use vgg::{Vgg, VggConfig, init};
-
-const BATCHES: [usize; 7] = [1, 2, 4, 8, 16, 32, 64];
-const SIZES: [usize; 8] = [64, 96, 128, 160, 224, 320, 448, 512];
 
 fn pictures(n: usize, side: usize) -> Tensor {
     let mut rng = ChaCha8Rng::seed_from_u64(side as u64);
@@ -59,42 +56,25 @@ fn check(vgg: &Vgg) {
 fn network_benches(criterion: &mut Criterion) {
     let frozen = network(false);
     check(&frozen);
-    let mut group = criterion.benchmark_group("frozen forward by batch");
-    group.sample_size(10);
-    for n in BATCHES {
-        let x = pictures(n, 224);
-        group.throughput(Throughput::Elements(n as u64));
-        group.bench_with_input(BenchmarkId::from_parameter(n), &x, |bencher, x| {
-            bencher.iter(|| frozen.features(black_box(x)).expect("it ran before"));
-        });
-    }
-    group.finish();
-
-    let mut group = criterion.benchmark_group("frozen forward by size");
-    group.sample_size(10);
-    for side in SIZES {
-        let x = pictures(8, side);
-        group.throughput(Throughput::Elements(8));
-        group.bench_with_input(BenchmarkId::from_parameter(side), &x, |bencher, x| {
-            bencher.iter(|| frozen.features(black_box(x)).expect("it ran before"));
-        });
-    }
-    group.finish();
-
     let training = network(true);
-    let mut group = criterion.benchmark_group("forward and backward by batch");
-    group.sample_size(10);
     for n in [1, 8, 32] {
         let x = pictures(n, 224);
-        group.throughput(Throughput::Elements(n as u64));
-        group.bench_with_input(BenchmarkId::from_parameter(n), &x, |bencher, x| {
+        let mut group = criterion.benchmark_group("convolutions of VGG-16");
+        group
+            .sample_size(10)
+            .throughput(Throughput::Elements(n as u64));
+        group.bench_with_input(BenchmarkId::new("forward", n), &x, |bencher, x| {
+            bencher.iter(|| frozen.features(black_box(x)).expect("it ran before"));
+        });
+        let id = BenchmarkId::new("forward and backward", n);
+        group.bench_with_input(id, &x, |bencher, x| {
             bencher.iter(|| {
                 let y = training.features(black_box(x)).expect("it ran before");
                 y.backward().expect("it ran before")
             });
         });
+        group.finish();
     }
-    group.finish();
 }
 
 criterion_group!(benches, network_benches);
