@@ -373,3 +373,20 @@ fn a_linear_layer_and_its_gradients() {
         }
     }
 }
+
+#[test]
+fn a_row_of_a_linear_layer_has_the_same_bits_in_every_batch() {
+    let mut rng = ChaCha8Rng::seed_from_u64(14);
+    for (output, input) in [(9, 1500), (4, 16), (3, 2100)] {
+        let x = Tensor::from_vec(random(&mut rng, 9 * input), (9, input), &CPU).expect("x");
+        let w = Tensor::from_vec(random(&mut rng, output * input), (output, input), &CPU);
+        let b = Tensor::from_vec(random(&mut rng, output), output, &CPU).expect("b");
+        let w = w.expect("w");
+        let rows = |y: Tensor| y.to_vec2::<f32>().expect("rows");
+        let all = rows(linear(&x, &w, &b).expect("nine rows"));
+        for n in 1..9 {
+            let some = x.narrow(0, 0, n).and_then(|x| linear(&x, &w, &b));
+            assert_eq!(rows(some.expect("some rows")), all[..n], "{n}");
+        }
+    }
+}

@@ -193,6 +193,32 @@ fn gradients_put_aside_are_those_that_candle_gets() {
 }
 
 #[test]
+fn gradients_put_aside_add_up_over_backward_passes() {
+    let (config, tensors) = tracked();
+    let after = |seeds: &[usize], name: &str| {
+        let network = build(&config, tensors.clone()).with_gradients_aside();
+        for &seed in seeds {
+            let logits = network.forward(&picture(64, seed), Mode::Eval);
+            let loss = logits.and_then(|l| l.sqr()).expect("a loss");
+            loss.backward().expect("gradients");
+        }
+        let gradient = network.take_gradient(&tensors[name]).expect(name);
+        gradient.values().expect(name)
+    };
+    for name in [
+        "features.0.weight",
+        "classifier.0.weight",
+        "classifier.6.bias",
+    ] {
+        let sum = (after(&[1], name) + after(&[2], name)).expect("one shape");
+        let difference = (after(&[1, 2], name) - sum)
+            .and_then(|d| d.abs()?.max_all()?.to_scalar::<f32>())
+            .expect("a number");
+        assert!(difference < 1e-4, "{name}: {difference}");
+    }
+}
+
+#[test]
 fn a_second_backward_pass_says_what_is_gone() {
     let (config, tensors) = tracked();
     let logits = build(&config, tensors).forward(&picture(64, 1), Mode::Eval);
