@@ -390,3 +390,21 @@ fn a_row_of_a_linear_layer_has_the_same_bits_in_every_batch() {
         }
     }
 }
+
+#[test]
+fn memory_that_was_given_back_is_not_missed() {
+    let mut rng = ChaCha8Rng::seed_from_u64(15);
+    let x = Tensor::from_vec(random(&mut rng, 3 * 64), (1, 3, 8, 8), &CPU).expect("x");
+    let w = Tensor::from_vec(random(&mut rng, 5 * 27), (5, 3, 3, 3), &CPU).expect("w");
+    let b = Tensor::from_vec(random(&mut rng, 5), 5, &CPU).expect("b");
+    let layer = ConvLayer::new(w, b, true).expect("a layer");
+    let run = || {
+        let y = conv_stack(&x, std::slice::from_ref(&layer)).expect("forward");
+        y.flatten_all()
+            .and_then(|y| y.to_vec1::<f32>())
+            .expect("f32")
+    };
+    let before = run();
+    vgg::kernels::release_memory();
+    assert_eq!(run(), before);
+}

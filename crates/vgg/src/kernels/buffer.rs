@@ -138,6 +138,14 @@ impl Pool {
     }
 }
 
+/// Gives the memory that the kernels keep for their next call back to the system: after training, up to a gigabyte. What
+/// each thread keeps for itself stays, some megabytes.
+pub fn release_memory() {
+    let mut pool = pool();
+    pool.kept.clear();
+    pool.most = pool.lent;
+}
+
 impl Drop for Buffer {
     fn drop(&mut self) {
         if self.lines.count > 0 {

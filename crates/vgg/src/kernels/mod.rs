@@ -51,6 +51,7 @@ mod winograd;
 
 pub use adaptive_pool::adaptive_avg_pool2d;
 pub use aside::{Aside, Gradient};
+pub use buffer::release_memory;
 pub use conv::{ConvLayer, conv_stack};
 pub use linear::{linear, linear_with_aside};
 pub use path::Path;
