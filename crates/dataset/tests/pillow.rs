@@ -8,7 +8,7 @@ mod common;
 use std::path::Path;
 
 use common::{difference, picture, tensors};
-use dataset::transform::{Plan, Region, apply};
+use dataset::transform::{Plan, Region, Resampler, apply};
 use image::imageops::flip_horizontal;
 
 #[test]
@@ -111,4 +111,36 @@ fn a_plan_for_another_picture_is_refused() {
         ..Plan::resized_crop(region(0, 0, 30, 20), 8, false)
     };
     assert!(apply(&from, &outside).is_err());
+}
+
+#[test]
+fn a_resampler_keeps_nothing_of_earlier_pictures() {
+    let mut resampler = Resampler::default();
+    let (large, small) = (common::pattern(90, 70, 1), common::pattern(20, 33, 2));
+    let whole = Region {
+        top: 0,
+        left: 0,
+        height: 70,
+        width: 90,
+    };
+    // Whole squares, squares with padding, and other sizes, one after the other.
+    let padded = Plan::center_crop(20, 33, 20, 48);
+    assert!(padded.window.width < 48, "it has padding");
+    for (picture, plan) in [
+        (&large, Plan::resized_crop(whole, 48, false)),
+        (&small, padded),
+        (&large, Plan::resized_crop(whole, 48, true)),
+        (
+            &small,
+            Plan {
+                flip: true,
+                ..padded
+            },
+        ),
+        (&large, Plan::resized_crop(whole, 16, false)),
+        (&large, Plan::center_crop(90, 70, 40, 32)),
+    ] {
+        let ours = resampler.apply(picture, &plan).unwrap();
+        assert_eq!(*ours, apply(picture, &plan).unwrap(), "{plan:?}");
+    }
 }

@@ -50,15 +50,13 @@ struct Fused<'a> {
 }
 
 impl Fused<'_> {
-    /// Gives `work` pieces of w and v of `unit` numbers or a multiple of that, with the place of their first.
+    /// Gives `work` pieces of w and v of `chunk` numbers, with the place of their first.
     fn in_pieces(
         &self,
         w: &mut [f32],
-        unit: usize,
+        chunk: usize,
         work: impl Fn(usize, &mut [f32], Option<&mut [f32]>) + Sync,
     ) {
-        let units = w.len().div_ceil(unit);
-        let chunk = units.div_ceil(rayon::current_num_threads()).max(1) * unit;
         let pieces = w.par_chunks_mut(chunk).enumerate();
         match self.velocity.borrow_mut().as_deref_mut() {
             Some(v) => pieces
@@ -83,7 +81,8 @@ impl InplaceOp2 for Fused<'_> {
     ) -> Result<()> {
         let (w, g) = (values_mut(w, w_layout)?, values(g, g_layout)?);
         let sweep = self.sweep;
-        self.in_pieces(w, SMALLEST_CHUNK, |start, w, v| {
+        let chunk = share(w.len()).max(SMALLEST_CHUNK);
+        self.in_pieces(w, chunk, |start, w, v| {
             sweep.over(w, &g[start..][..w.len()], v);
         });
         Ok(())
@@ -107,7 +106,9 @@ impl InplaceOp3 for Fused<'_> {
         let (outputs, inputs) = w_layout.shape().dims2()?;
         let (left, right) = (values(left, left_layout)?, values(right, right_layout)?);
         let (sweep, product) = (self.sweep, Product::new(left, right, outputs, inputs));
-        self.in_pieces(values_mut(w, w_layout)?, inputs, |start, w, mut v| {
+        // Whole rows.
+        let chunk = (share(outputs) * inputs).max(1);
+        self.in_pieces(values_mut(w, w_layout)?, chunk, |start, w, mut v| {
             let first = start / inputs;
             product.for_each(first..first + w.len() / inputs, |row, column, g| {
                 let at = (row - first) * inputs + column;
@@ -117,6 +118,11 @@ impl InplaceOp3 for Fused<'_> {
         });
         Ok(())
     }
+}
+
+/// What each thread has of `count` things.
+fn share(count: usize) -> usize {
+    count.div_ceil(rayon::current_num_threads())
 }
 
 fn values<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {

@@ -1,11 +1,12 @@
 //! The gradients of one step: the one point that all of them pass between backward and the optimizer.
 //!
 //! Whatever acts on all gradients of a step (clipping, or the sum over machines when training on several)
-//! belongs here and leaves the loop as it is.
+//! belongs here and leaves the loop as it is. Of a product the values are summed, or the rows of its factors joined;
+//! one factor is scaled.
 
 use std::collections::BTreeMap;
 
-use candle_core::{DType, Result as CandleResult, Shape, Tensor, Var};
+use candle_core::{DType, Result as CandleResult, Shape, Tensor, Var, bail};
 
 use crate::error::{Doing, Error};
 
@@ -16,7 +17,7 @@ pub enum Gradient {
     Values(Tensor),
     /// leftᵀ·right of `left` (n, out) and `right` (n, in), for a parameter (out, in): the weight of a fully connected
     /// layer that saw n samples. Where n is small this is less memory than the values, which the update on the CPU
-    /// computes a few rows at a time.
+    /// computes a few rows at a time. The factors may share memory with the layer's input and output.
     Product {
         /// The gradient of the layer's output.
         left: Tensor,
@@ -34,15 +35,22 @@ impl Gradient {
         }
     }
 
+    fn plus(&self, other: &Self) -> CandleResult<Self> {
+        (self.values()? + other.values()?).map(Self::Values)
+    }
+
     /// Shape and type of the values.
     pub(crate) fn shape_and_dtype(&self) -> CandleResult<(Shape, DType)> {
-        Ok(match self {
-            Self::Values(values) => (values.shape().clone(), values.dtype()),
+        match self {
+            Self::Values(values) => Ok((values.shape().clone(), values.dtype())),
             Self::Product { left, right } => {
-                let ((_, out), (_, inputs)) = (left.dims2()?, right.dims2()?);
-                ((out, inputs).into(), left.dtype())
+                let ((n, out), (rows, inputs)) = (left.dims2()?, right.dims2()?);
+                if n != rows || left.dtype() != right.dtype() {
+                    bail!("{left:?} and {right:?} are no factors of a gradient");
+                }
+                Ok(((out, inputs).into(), left.dtype()))
             }
-        })
+        }
     }
 }
 
@@ -59,7 +67,8 @@ pub struct Gradients(BTreeMap<String, Gradient>);
 impl Gradients {
     /// Differentiates a scalar `loss` by `parameters`.
     ///
-    /// It takes the loss to free the graph, with all activations, before the optimizer runs.
+    /// It takes the loss to free the graph, with all activations that are no factor of a gradient, before the optimizer
+    /// runs.
     pub fn backward(loss: Tensor, parameters: &[(String, Var)]) -> Result<Self, Error> {
         Self::backward_with(loss, parameters, |_| None)
     }
@@ -72,11 +81,21 @@ impl Gradients {
         take: impl Fn(&Tensor) -> Option<Gradient>,
     ) -> Result<Self, Error> {
         let mut store = loss.backward().doing("the backward pass")?;
-        let gradients = parameters.iter().filter_map(|(name, var)| {
-            let gradient = store.remove(var).map(Gradient::from);
-            Some((name.clone(), gradient.or_else(|| take(var))?))
-        });
-        Ok(Self(gradients.collect()))
+        let mut gradients = BTreeMap::new();
+        for (name, var) in parameters {
+            let gradient = match (store.remove(var).map(Gradient::from), take(var)) {
+                // Used both by the model's operations and by candle's: a penalty on the weights, for example.
+                (Some(one), Some(other)) => one
+                    .plus(&other)
+                    .doing(format!("adding up the gradients of `{name}`"))?,
+                (one, other) => match one.or(other) {
+                    Some(gradient) => gradient,
+                    None => continue,
+                },
+            };
+            gradients.insert(name.clone(), gradient);
+        }
+        Ok(Self(gradients))
     }
 
     /// Demands a gradient for each of `parameters`; else [`Error::MissingGradient`] names those without.
@@ -108,5 +127,28 @@ impl<G: Into<Gradient>> FromIterator<(String, G)> for Gradients {
     fn from_iter<I: IntoIterator<Item = (String, G)>>(gradients: I) -> Self {
         let gradients = gradients.into_iter();
         Self(gradients.map(|(name, g)| (name, g.into())).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    #[test]
+    fn what_comes_from_both_sides_adds_up() {
+        let tensor = |values: [f32; 2]| Tensor::new(&[values], &Device::Cpu).unwrap();
+        let w = Var::from_tensor(&tensor([1.0, 2.0])).unwrap();
+        // d Σ w² = 2 w, and 3·(10, 20) from the model's own operations.
+        let product = || Gradient::Product {
+            left: Tensor::new(&[[3f32]], &Device::Cpu).unwrap(),
+            right: tensor([10.0, 20.0]),
+        };
+        let parameters = [("w".to_owned(), w.clone())];
+        let loss = w.sqr().and_then(|w| w.sum_all()).unwrap();
+        let gradients = Gradients::backward_with(loss, &parameters, |_| Some(product())).unwrap();
+        let values = gradients.get("w").unwrap().values().unwrap();
+        assert_eq!(values.to_vec2::<f32>().unwrap(), [[32.0, 64.0]]);
     }
 }

@@ -56,7 +56,8 @@ impl<'a> Product<'a> {
             for row in rows.clone().step_by(ROWS) {
                 let some = ROWS.min(rows.end - row);
                 Arch::new().dispatch(Sums {
-                    left: &self.left[row..],
+                    // Without samples there is nothing to begin at.
+                    left: &self.left[row.min(self.left.len())..],
                     stride: self.outputs,
                     some,
                     right: &right,
@@ -115,27 +116,38 @@ impl WithSimd for Sums<'_> {
 mod tests {
     use super::*;
 
+    fn wave(len: usize, step: f32) -> Vec<f32> {
+        (0..len).map(|i| (i as f32 * step).sin()).collect()
+    }
+
+    /// The product by calls for `rows`.
+    fn found(product: Product<'_>, rows: &[Range<usize>]) -> Vec<f32> {
+        let mut found = vec![f32::NAN; product.outputs * product.inputs];
+        for rows in rows {
+            product.for_each(rows.clone(), |row, column, values| {
+                found[row * product.inputs + column..][..values.len()].copy_from_slice(values);
+            });
+        }
+        found
+    }
+
     #[test]
-    fn pieces_are_those_of_the_product_in_double_precision() {
+    fn the_product_is_that_in_double_precision_whatever_the_pieces() {
         for (n, outputs, inputs) in [
+            (0, 3, 5),
             (1, 1, 1),
             (3, 5, 17),
             (32, 7, 5000),
             (2, 9, 256),
-            (40, 4, 3000),
+            (40, 11, 3000),
         ] {
-            let wave = |len: usize, step: f32| -> Vec<f32> {
-                (0..len).map(|i| (i as f32 * step).sin()).collect()
-            };
             let (left, right) = (wave(n * outputs, 0.7), wave(n * inputs, 0.3));
-            let mut found = vec![f32::NAN; outputs * inputs];
             let product = Product::new(&left, &right, outputs, inputs);
-            for rows in [0..outputs / 2, outputs / 2..outputs] {
-                product.for_each(rows, |row, column, values| {
-                    found[row * inputs + column..][..values.len()].copy_from_slice(values);
-                });
+            let whole = found(product, &[0..outputs]);
+            for cut in 0..outputs {
+                assert_eq!(found(product, &[0..cut, cut..outputs]), whole, "{cut}");
             }
-            for (at, &found) in found.iter().enumerate() {
+            for (at, &found) in whole.iter().enumerate() {
                 let (row, column) = (at / inputs, at % inputs);
                 let terms = (0..n).map(|k| {
                     f64::from(left[k * outputs + row]) * f64::from(right[k * inputs + column])

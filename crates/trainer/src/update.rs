@@ -276,42 +276,71 @@ mod tests {
             left: zeros(&[2, 3]),
             right: zeros(&[2, 1]),
         };
-        for gradient in [zeros(&[4]).into(), product] {
+        // No product at all: factors of different numbers of rows, or types.
+        let uneven = Gradient::Product {
+            left: zeros(&[2, 3]),
+            right: zeros(&[1, 1]),
+        };
+        let mixed = Gradient::Product {
+            left: zeros(&[2, 3]),
+            right: zeros(&[2, 1]).to_dtype(DType::F64).unwrap(),
+        };
+        for gradient in [zeros(&[4]).into(), product, uneven, mixed] {
             assert!(apply(&var, &gradient, &mut None, &Rule::new(&OPTIONS[0], 0.1)).is_err());
         }
     }
 
-    #[test]
-    fn a_product_updates_as_its_values_do() {
-        let wave = |rows: usize, columns: usize| {
-            let values = (0..rows * columns).map(|i| (i as f32 * 0.37).sin());
+    fn factors(n: usize, dtype: DType) -> Gradient {
+        let wave = |columns: usize| {
+            let values = (0..n * columns).map(|i| (i as f32 * 0.37).sin());
             Tensor::from_iter(values, &Device::Cpu)
-                .and_then(|t| t.reshape((rows, columns)))
+                .and_then(|t| t.reshape((n, columns))?.to_dtype(dtype))
                 .unwrap()
         };
+        Gradient::Product {
+            left: wave(30),
+            right: wave(1100),
+        }
+    }
+
+    /// What three updates by `gradient` make of a parameter (30, 1100), in f64.
+    fn updated(gradient: &Gradient, dtype: DType, config: &SgdConfig) -> Vec<f64> {
+        let values = (0..30 * 1100).map(|i| (i as f32 * 0.11).sin());
+        let start = Tensor::from_iter(values, &Device::Cpu)
+            .and_then(|t| t.reshape((30, 1100))?.to_dtype(dtype))
+            .unwrap();
+        let (var, mut velocity) = (Var::from_tensor(&start).unwrap(), None);
+        for _ in 0..3 {
+            apply(&var, gradient, &mut velocity, &Rule::new(config, 0.05)).unwrap();
+        }
+        let values = var.flatten_all().and_then(|w| w.to_dtype(DType::F64));
+        values.and_then(|w| w.to_vec1()).unwrap()
+    }
+
+    #[test]
+    fn a_product_updates_as_its_values_do_in_double_precision() {
         for config in &OPTIONS {
-            for dtype in [DType::F32, DType::F64] {
-                let tensor = |rows, columns| wave(rows, columns).to_dtype(dtype).unwrap();
-                let product = Gradient::Product {
-                    left: tensor(5, 300),
-                    right: tensor(5, 1100),
-                };
-                let values = Gradient::from(product.values().unwrap());
-                let updated = |gradient: &Gradient| {
-                    let var = Var::from_tensor(&tensor(300, 1100)).unwrap();
-                    let mut velocity = None;
-                    for _ in 0..3 {
-                        apply(&var, gradient, &mut velocity, &Rule::new(config, 0.05)).unwrap();
-                    }
-                    var.to_dtype(DType::F64).unwrap()
-                };
-                let difference = (updated(&product) - updated(&values))
-                    .unwrap()
-                    .abs()
-                    .unwrap();
-                let worst: f64 = difference.max_all().unwrap().to_scalar().unwrap();
-                assert!(worst < 1e-6, "{config:?} {dtype:?}: {worst:e}");
+            for n in [0, 1, 5] {
+                let values = factors(n, DType::F64).values().unwrap();
+                let expected = updated(&values.into(), DType::F64, config);
+                let found = updated(&factors(n, DType::F32), DType::F32, config);
+                let pairs = found.iter().zip(&expected);
+                let worst = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+                assert!(worst < 1e-6, "{config:?} {n}: {worst:e}");
             }
+        }
+    }
+
+    #[test]
+    fn an_update_by_a_product_has_the_same_bits_on_any_number_of_threads() {
+        let on = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+            let product = factors(5, DType::F32);
+            pool.unwrap()
+                .install(|| updated(&product, DType::F32, &OPTIONS[3]))
+        };
+        for threads in 2..5 {
+            assert_eq!(on(threads), on(1), "{threads}");
         }
     }
 }

@@ -144,7 +144,7 @@ pub(super) fn multiplications(calls: usize) -> (Multiplication, Multiplication, 
 ///
 /// `a` is `[inner / 32][third][row][32]` with `third` bytes from one third to the next, `b` is
 /// `[inner / 32][third][column / 16][16 pairs][16 columns][2]`, `c` is `[row][32]` in f32. Meanwhile,
-/// `next` and what follows is asked for in the second-level cache: 4·`LINES` lines in each block.
+/// what lies at `next` is asked for in the second-level cache: 4·`LINES` lines in each block.
 ///
 /// # Safety
 /// `_tiles` live on this thread; the pointers are valid for `blocks` blocks, and for all rows.
@@ -157,6 +157,7 @@ pub(super) unsafe fn multiply<const HALF: bool, const LINES: usize>(
     c: *mut f32,
     next: *const u8,
 ) {
+    // `.rept` repeats what is between it and `.endr`, as LLVM's and GNU's assemblers have it.
     // tmm0 to tmm3 are C, tmm4 and tmm5 rows of A, tmm6 and tmm7 columns of B.
     macro_rules! kernel {
         ($second:literal, $($row1:literal),*) => {

@@ -109,7 +109,7 @@ fn pool() -> MutexGuard<'static, Pool> {
 impl Pool {
     /// The smallest kept buffer of at least `count` lines, unless most of it would lie idle. Without one, the caller
     /// makes a new one, and as much as there would then be too much is given back to the system: what is lent and
-    /// what is kept are never more than what was once needed at the same time, and [`SPARE`].
+    /// what is kept are never more than what was once needed at the same time and a quarter ([`SPARE`]) of that.
     fn lend(&mut self, count: usize) -> Option<Lines> {
         let fits = |lines: &&Lines| (count..=2 * count).contains(&lines.count);
         let best = self.kept.iter().filter(fits).map(|lines| lines.count).min();

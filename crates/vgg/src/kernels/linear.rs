@@ -100,10 +100,15 @@ impl CustomOp3 for Linear {
         // Detached, so that the backward pass itself is not recorded.
         let (x_values, weight_values) = (x.detach(), weight.detach());
         let product = || {
-            Ok(Gradient::Product {
+            let product = Gradient::Product {
                 left: grad.clone(),
                 right: x_values.clone(),
-            })
+            };
+            // The optimizer may write a variable before it comes to this gradient.
+            if x.is_variable() {
+                return product.values().map(Gradient::Values);
+            }
+            Ok(product)
         };
         let aside = |of: &Tensor, gradient: Option<Gradient>| match gradient {
             Some(gradient) => Aside::hand_over(self.0.as_ref(), of, gradient),
@@ -233,7 +238,7 @@ impl ForwardTask {
                 for c in 0..C {
                     let at = weight.add(c * self.input + vector * 16);
                     w[c] = L::load(at);
-                    if R == 1 {
+                    if C == STREAMS {
                         L::prefetch_second(at.wrapping_add(AHEAD));
                     }
                 }
