@@ -259,7 +259,8 @@ Examples:
   waggle predict runs/train photos/ --csv > photos.csv
   waggle predict model.safetensors photos/ --top-k 3 --json
 
-A picture that cannot be read is reported, the others go on, and the exit code is 1.")]
+A picture that cannot be read is told of on standard error (with --json also by a line of its path and error),
+the others go on, and the exit code is 1.")]
 pub struct PredictArgs {
     /// A model.safetensors, or the run directory that holds it
     pub model: PathBuf,
@@ -276,7 +277,7 @@ pub struct PredictArgs {
     #[arg(long, value_name = "N", default_value = "16", value_parser = positive)]
     pub batch_size: NonZeroUsize,
 
-    /// Print one JSON object a line: path, class, probability, top
+    /// Print one JSON object a line: path, class, probability, top; for a picture that cannot be read, path, error
     #[arg(long, conflicts_with = "csv")]
     pub json: bool,
 

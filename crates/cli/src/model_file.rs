@@ -133,7 +133,10 @@ impl Model {
     /// # Errors
     ///
     /// candle's, such as no memory.
-    pub fn probabilities(&self, pictures: &[Vec<f32>]) -> anyhow::Result<Vec<Vec<f32>>> {
+    pub fn probabilities(&self, pictures: &[&[f32]]) -> anyhow::Result<Vec<Vec<f32>>> {
+        if pictures.is_empty() {
+            return Ok(Vec::new());
+        }
         let side = self.input_size() as usize;
         let x = Tensor::from_vec(
             pictures.concat(),

@@ -93,13 +93,28 @@ impl Typed {
     }
 }
 
+/// What stands for a number in the help.
+const NUMBERS: [&str; 6] = ["MINUTES", "N", "PIXELS", "RATE", "SIZE", "X"];
+
+/// The command line's definition, in which `-1e-3` after an option that takes a number is its value: what is wrong with
+/// it is better said by the value's own check than by "unexpected argument".
+fn definition() -> Command {
+    Cli::command().mut_subcommands(|command| {
+        command.mut_args(|argument| {
+            let names = argument.get_value_names().unwrap_or_default();
+            let is_number = names.iter().any(|name| NUMBERS.contains(&name.as_str()));
+            argument.allow_hyphen_values(is_number)
+        })
+    })
+}
+
 /// Parses a command line, the program's name first, and notes what of `train` was typed.
 ///
 /// # Errors
 ///
 /// Wrong usage; also help and version, which clap hands out in the same way.
 pub fn parse(line: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
-    let matches = Cli::command().try_get_matches_from(line)?;
+    let matches = definition().try_get_matches_from(line)?;
     let mut cli =
         Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut Cli::command()))?;
     if let (args::Command::Train(train), Some((_, matches))) =
@@ -127,6 +142,26 @@ mod tests {
         match parse(line.iter().map(Into::into)).unwrap().command {
             args::Command::Train(args) => *args,
             _ => panic!("not train"),
+        }
+    }
+
+    #[test]
+    fn a_number_below_zero_is_a_value_and_refused_as_one() {
+        for (command, option, value) in [
+            ("train", "--lr", "-1"),
+            ("train", "--momentum", "-0.9"),
+            ("train", "--lr", "-1e-3"),
+            ("train", "--seed", "-1"),
+            ("train", "--workers", "-2"),
+            ("train", "--checkpoint-every", "-5"),
+            ("train", "--cache-images", "-1"),
+            ("show", "--epoch", "-1"),
+            ("summary", "--classes", "-8"),
+        ] {
+            let line = ["waggle", command, option, value];
+            let message = parse(line.map(OsString::from)).unwrap_err().to_string();
+            let wanted = format!("invalid value '{value}' for '{option}");
+            assert!(message.contains(&wanted), "{line:?}: {message}");
         }
     }
 

@@ -175,15 +175,28 @@ fn a_bad_picture_does_not_stop_the_others() {
     let output = place.waggle(&["predict", "runs/train", "new", "missing.png", "--json"]);
     let (out, err) = texts(&output);
     assert_eq!(output.status.code(), Some(1), "{err}");
-    let paths: Vec<String> = json_lines(&out)
+    let told = json_lines(&out);
+    let paths: Vec<&str> = told
         .iter()
-        .map(|one| one["path"].as_str().unwrap().to_string())
+        .map(|one| one["path"].as_str().unwrap())
         .collect();
-    assert_eq!(paths, ["new/a.png", "new/c.png"]);
+    let asked = ["new/a.png", "new/b.png", "new/c.png", "missing.png"];
+    assert_eq!(paths, asked, "an object for each picture, in order");
+    for (one, is_good) in told.iter().zip([true, false, true, false]) {
+        assert_eq!(one["class"].is_string(), is_good, "{one}");
+        assert_eq!(one["error"].is_string(), !is_good, "{one}");
+    }
+    let why = told[1]["error"].as_str().unwrap();
+    assert!(why.contains("is not a picture"), "{why}");
     assert!(
         err.contains("new/b.png") && err.contains("missing.png"),
         "{err}"
     );
+    // Without --json the same pictures, exit code and errors.
+    let output = place.waggle(&["predict", "runs/train", "new", "missing.png"]);
+    assert_eq!(output.status.code(), Some(1));
+    let (out, same) = texts(&output);
+    assert_eq!((out.lines().count(), same), (2, err), "{out}");
     std::fs::create_dir(place.path("none")).unwrap();
     assert!(
         place
@@ -230,6 +243,14 @@ fn show() {
         picture.width(),
         picture.height()
     );
+    // What is there stays, unless it may go.
+    let message = place.fails(1, &["show", "--data", "data"]);
+    for part in ["train_batch.png exists already", "--overwrite", "-o FILE"] {
+        assert!(message.contains(part), "{message}");
+    }
+    place.write("old.png", b"old");
+    place.succeeds(&["show", "--data", "data", "-o", "old.png", "--overwrite"]);
+    assert_ne!(place.read("old.png"), b"old");
     // Another epoch, other cuts; the same epoch, the same picture.
     for (name, epoch) in [("again.png", "2"), ("other.png", "3")] {
         place.succeeds(&[

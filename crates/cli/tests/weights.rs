@@ -69,6 +69,21 @@ fn a_model_is_exported_where_it_is_asked_for_and_beside_itself() {
     let copy = place.read("copy.safetensors");
     assert!(copy == place.read("runs/train/model.safetensors"));
 
+    // What is there stays, unless it may go.
+    place.write("runs/train/model.onnx", b"mine");
+    let again = ["export", "runs/train", "--to", "onnx", "--softmax"];
+    let message = place.fails(1, &again);
+    for part in [
+        "runs/train/model.onnx exists already",
+        "--overwrite",
+        "--out PATH",
+    ] {
+        assert!(message.contains(part), "{message}");
+    }
+    assert_eq!(place.read("runs/train/model.onnx"), b"mine");
+    place.succeeds(&[&again[..], &["--overwrite"]].concat());
+    assert!(place.read("runs/train/model.onnx") == onnx);
+
     // Weights of this network in timm's names would load nowhere.
     let message = place.fails(1, &["export", "runs/train", "--to", "timm"]);
     assert!(message.contains("timm has no tiny"), "{message}");

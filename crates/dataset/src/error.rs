@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use crate::image_folder::EXTENSIONS;
+use crate::layout::Layout;
 use crate::transform::Plan;
 
 /// A result whose error is [`Error`].
@@ -21,7 +22,7 @@ pub enum Error {
 
     /// A data set without the folder of a split.
     #[error(
-        "`{}` holds no folder {}; a data set is laid out as DIR/train/CLASS/… and DIR/val/CLASS/…",
+        "`{}` holds no folder {}; a data set is laid out as DIR/train/CLASS/… and DIR/val/CLASS/…{layout}",
         .path.display(), Quoted(.accepted, " or ")
     )]
     NoSplit {
@@ -29,6 +30,8 @@ pub enum Error {
         path: PathBuf,
         /// The names that would do.
         accepted: Vec<String>,
+        /// What the folder seems to be instead.
+        layout: Layout,
     },
 
     /// A split without class folders.

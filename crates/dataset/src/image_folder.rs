@@ -10,6 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::layout::Layout;
 
 /// The extensions that count as pictures, in any case: torchvision's list, which has no `gif`.
 pub const EXTENSIONS: [&str; 9] = [
@@ -17,9 +18,9 @@ pub const EXTENSIONS: [&str; 9] = [
 ];
 
 /// The accepted names of the training split.
-const TRAIN: [&str; 1] = ["train"];
+pub(crate) const TRAIN: [&str; 1] = ["train"];
 /// The accepted names of the validation split; the first that exists is taken.
-const VAL: [&str; 3] = ["val", "valid", "validation"];
+pub(crate) const VAL: [&str; 3] = ["val", "valid", "validation"];
 
 /// A picture's file and the index of its class.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -289,6 +290,7 @@ fn split(root: &Path, accepted: &[&str]) -> Result<PathBuf> {
         .find(|path| path.is_dir());
     found.ok_or_else(|| Error::NoSplit {
         path: root.into(),
+        layout: Layout::of(root),
         accepted: accepted.iter().map(|&name| name.to_owned()).collect(),
     })
 }

@@ -19,10 +19,13 @@ pub struct ExportArgs {
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub to: ExportFormat,
 
-    /// File to write, for timm a folder; an existing one is replaced [default: exported.safetensors, timm
-    /// or model.onnx, beside the model]
+    /// File to write, for timm a folder [default: exported.safetensors, timm or model.onnx, beside the model]
     #[arg(long, short, value_name = "PATH")]
     pub out: Option<PathBuf>,
+
+    /// Replace what is there already
+    #[arg(long)]
+    pub overwrite: bool,
 
     /// End in probabilities instead of logits (onnx)
     #[arg(long)]

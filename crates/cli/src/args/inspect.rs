@@ -40,9 +40,13 @@ pub struct ShowArgs {
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
 
-    /// PNG file to write; an existing one is replaced
+    /// PNG file to write
     #[arg(long, short, value_name = "FILE", default_value = "train_batch.png")]
     pub output: PathBuf,
+
+    /// Replace the file if it is there already
+    #[arg(long)]
+    pub overwrite: bool,
 
     /// Pictures in the batch
     #[arg(long, value_name = "N", default_value = "32", value_parser = positive)]

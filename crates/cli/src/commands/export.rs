@@ -30,6 +30,7 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<ExitCode> {
             out.display()
         );
     }
+    super::keep_existing(&out, args.overwrite, "--out PATH")?;
     let vgg::Model { metadata, tensors } =
         vgg::load_model(&model, &Device::Cpu).context("the model cannot be used")?;
     match args.to {

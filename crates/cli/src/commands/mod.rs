@@ -9,9 +9,10 @@ mod summary;
 mod train;
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use candle_core::Device;
 
 use crate::args::{Command, MachineArgs};
@@ -57,6 +58,22 @@ fn open_device(machine: &MachineArgs) -> anyhow::Result<Device> {
         warn(&format!("warning: computing on the CPU, {why}"));
     }
     Ok(opened.device)
+}
+
+/// Refuses to replace what is there, unless `overwrite` asks for it: as little is lost by accident here as in `train`,
+/// which never overwrites a run. `option` names another place. An empty folder is nothing that could be lost.
+fn keep_existing(path: &Path, overwrite: bool, option: &str) -> anyhow::Result<()> {
+    let is_empty = || {
+        path.read_dir()
+            .is_ok_and(|mut entries| entries.next().is_none())
+    };
+    if !overwrite && path.symlink_metadata().is_ok() && !is_empty() {
+        bail!(
+            "{} exists already; replace it with --overwrite, or choose another place with {option}",
+            path.display()
+        );
+    }
+    Ok(())
 }
 
 /// Writes to standard output; that nobody reads it is told apart in [`crate::run`].

@@ -34,26 +34,26 @@ pub fn run(args: &PredictArgs) -> anyhow::Result<ExitCode> {
     let device = super::open_device(&args.machine)?;
     let model = Model::open(&args.model, &device)?.in_precision(args.machine.precision);
     let format = Format::of(args);
-    let mut bad = Bad::default();
-    let paths = pictures(&args.paths, &mut bad);
+    let mut bad = Bad { format, count: 0 };
+    let paths = pictures(&args.paths, &mut bad)?;
     super::print(&format.header(args.top_k.get().min(model.classes().len())))?;
     thread::scope(|scope| {
         // One chunk is read while the one before it is computed.
         let (sender, chunks) = mpsc::sync_channel(1);
         scope.spawn(|| read(&model, &paths, args, sender));
         for chunk in chunks {
-            let mut read = Vec::with_capacity(args.batch_size.get());
-            for (path, picture) in chunk? {
-                match picture {
-                    Ok(picture) => read.push((path, picture)),
-                    Err(error) => bad.report(&error.into()),
+            let chunk = chunk?;
+            let read = chunk
+                .iter()
+                .filter_map(|(_, picture)| picture.as_ref().ok());
+            let read: Vec<&[f32]> = read.map(Vec::as_slice).collect();
+            let mut found = model.probabilities(&read)?.into_iter();
+            for (path, picture) in chunk {
+                if let Err(error) = picture {
+                    bad.report(path, &error.into())?;
+                    continue;
                 }
-            }
-            let (paths, pictures): (Vec<_>, Vec<_>) = read.into_iter().unzip();
-            if pictures.is_empty() {
-                continue;
-            }
-            for (path, probabilities) in paths.into_iter().zip(model.probabilities(&pictures)?) {
+                let probabilities = found.next().context("a picture has no probabilities")?;
                 let prediction =
                     Prediction::new(path, model.classes(), &probabilities, args.top_k.get());
                 super::print(&format.line(&prediction)?)?;
@@ -187,15 +187,23 @@ fn csv_line(fields: &[String]) -> anyhow::Result<String> {
 }
 
 /// Pictures that could not be read: told at once, counted for the exit code.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Bad {
+    format: Format,
     count: usize,
 }
 
 impl Bad {
-    fn report(&mut self, error: &anyhow::Error) {
+    /// Tells people on standard error, and programs in the picture's place among the predictions.
+    fn report(&mut self, path: &Path, error: &anyhow::Error) -> anyhow::Result<()> {
         self.count += 1;
         super::warn(&format!("error: {error:#}"));
+        if self.format == Format::Json {
+            let (path, error) = (path.display().to_string(), format!("{error:#}"));
+            let line = serde_json::json!({ "path": path, "error": error });
+            super::print(&format!("{line}\n"))?;
+        }
+        Ok(())
     }
 
     fn exit_code(&self) -> ExitCode {
@@ -208,7 +216,7 @@ impl Bad {
 }
 
 /// Files as given, folders as the pictures in them and their subfolders, in the order of folder and name.
-fn pictures(paths: &[PathBuf], bad: &mut Bad) -> Vec<PathBuf> {
+fn pictures(paths: &[PathBuf], bad: &mut Bad) -> anyhow::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for path in paths {
         if !path.is_dir() {
@@ -217,16 +225,19 @@ fn pictures(paths: &[PathBuf], bad: &mut Bad) -> Vec<PathBuf> {
             continue;
         }
         match image_folder::pictures(path) {
-            Ok(pictures) if pictures.is_empty() => bad.report(&anyhow!(
-                "no picture in the folder `{}`; accepted extensions, in any case: {}",
-                path.display(),
-                image_folder::EXTENSIONS.join(" ")
-            )),
+            Ok(pictures) if pictures.is_empty() => {
+                let error = anyhow!(
+                    "no picture in the folder `{}`; accepted extensions, in any case: {}",
+                    path.display(),
+                    image_folder::EXTENSIONS.join(" ")
+                );
+                bad.report(path, &error)?;
+            }
             Ok(pictures) => found.extend(pictures),
-            Err(error) => bad.report(&error.into()),
+            Err(error) => bad.report(path, &error.into())?,
         }
     }
-    found
+    Ok(found)
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use crate::{plots, start};
 
 /// Runs the command.
 pub fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
+    super::keep_existing(&args.output, args.overwrite, "-o FILE")?;
     let folder = Source::choose(args.data.as_deref()).open()?;
     let size = match (args.input_size, &folder.source) {
         (Some(size), _) => size.get(),

@@ -293,6 +293,7 @@ pub const CASES: &[Case] = &[
     Case { section: "Settings", what: "a batch of nothing", command: "train --data data --weights tiny.safetensors --batch-size 0", prepare: |_| {} },
     Case { section: "Settings", what: "a learning rate that is no number", command: "train --data data --weights tiny.safetensors --lr NaN", prepare: |_| {} },
     Case { section: "Settings", what: "a learning rate of 0", command: "train --data data --weights tiny.safetensors --lr 0", prepare: |_| {} },
+    Case { section: "Settings", what: "a learning rate below 0", command: "train --data data --weights tiny.safetensors --lr -1", prepare: |_| {} },
     Case { section: "Settings", what: "a momentum of 1", command: "train --data data --weights tiny.safetensors --momentum 1", prepare: |_| {} },
     Case { section: "Settings", what: "no epochs", command: "train --data data --weights tiny.safetensors --transfer-epochs 0", prepare: |_| {} },
     Case { section: "Settings", what: "no workers", command: "train --data data --weights tiny.safetensors --workers 0", prepare: |_| {} },
@@ -311,5 +312,12 @@ pub const CASES: &[Case] = &[
     Case { section: "Settings", what: "`predict` without a picture", command: "predict model.safetensors", prepare: |_| {} },
     Case { section: "Settings", what: "`summary`: more classes than any network has", command: "summary --classes 18446744073709551615", prepare: |_| {} },
     Case { section: "Output", what: "a run directory below a file", command: "train --data data --weights tiny.safetensors --out tiny.safetensors/run", prepare: |_| {} },
+    Case { section: "Output", what: "`show`: a file that is there already", command: "show --data data -o model.safetensors", prepare: |_| {} },
+    Case {
+        section: "Output",
+        what: "`export`: a folder that holds something",
+        command: "export model.safetensors --to timm --out data",
+        prepare: |_| {},
+    },
     Case { section: "Output", what: "a picture below a file", command: "show --data data -o tiny.safetensors/batch.png", prepare: |_| {} },
 ];
