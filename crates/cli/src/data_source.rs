@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use dataset::ImageFolder;
 
 use crate::message::Message;
@@ -132,6 +132,31 @@ impl Folder {
     /// Class names, by index.
     pub fn classes(&self) -> &[String] {
         self.train.classes()
+    }
+
+    /// Refuses to train on a single class: every answer would be right.
+    ///
+    /// # Errors
+    ///
+    /// There is one class alone; that its pictures lie in folders of their own tells where the classes may be.
+    pub fn refuse_one_class(&self) -> anyhow::Result<()> {
+        let [class] = self.classes() else {
+            return Ok(());
+        };
+        let folder = self.train.root().join(class);
+        let mut samples = self.train.samples().iter();
+        let hint = if samples.all(|sample| sample.path.parent() != Some(&folder)) {
+            format!(
+                "; the folders in `{}` seem to be the classes, which belong where it is",
+                folder.display()
+            )
+        } else {
+            String::new()
+        };
+        bail!(
+            "`{}` holds a single class folder, `{class}`, and there is nothing to tell it apart from{hint}",
+            self.train.root().display()
+        );
     }
 
     /// Pictures in both splits.

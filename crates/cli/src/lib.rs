@@ -30,6 +30,8 @@ pub mod start;
 pub mod typed;
 pub mod values;
 pub mod watch;
+pub mod weights_file;
+pub mod words;
 
 use std::ffi::OsString;
 use std::io::{self, Write};

@@ -1,5 +1,7 @@
 //! `--resume`: opens a run that was interrupted, and makes sure that what goes on is the same run.
 
+mod finished;
+
 use std::path::Path;
 
 use anyhow::{Context, bail};
@@ -10,7 +12,6 @@ use crate::config::{Config, StageConfig, StageName};
 use crate::data_source::{Folder, Source};
 use crate::device::DeviceChoice;
 use crate::message::Message;
-use crate::metrics::Metrics;
 use crate::model_file;
 use crate::render::Renderer;
 use crate::run_dir::RunDir;
@@ -54,7 +55,10 @@ impl Resume {
             })?;
         }
         let Some(checkpoint) = checkpoint else {
-            if damaged.is_empty() && is_finished(&run) {
+            if damaged.is_empty()
+                && let Some(config) = finished::configuration(&run)
+            {
+                refuse_changes(&run, &config, &finished::with_typed(&config, typed))?;
                 return Ok(Found::Finished);
             }
             bail!(
@@ -135,14 +139,7 @@ impl Resume {
     /// Everything that differs and could change the result, named.
     pub fn check(&self, now: &Identity, renderer: &mut dyn Renderer) -> anyhow::Result<()> {
         let before = &self.checkpoint.identity;
-        let differences = differences(&before.config, &now.config);
-        if !differences.is_empty() {
-            bail!(
-                "what was given would change the result of the run {}; leave it out, or start another run:\n{}",
-                self.run.path().display(),
-                differences.join("\n")
-            );
-        }
+        refuse_changes(&self.run, &before.config, &now.config)?;
         if before.weights_sha256 != now.weights_sha256 {
             bail!(
                 "the weights {} are not those that the run {} began with (their SHA-256 differs); \
@@ -164,14 +161,17 @@ impl Resume {
     }
 }
 
-/// Whether all epochs of a run without checkpoints are done: they go when it is, and only then.
-fn is_finished(run: &RunDir) -> bool {
-    let Ok(config) = Config::read(&run.file(Config::FILE)) else {
-        return false;
-    };
-    let epochs: u64 = config.stages.iter().map(|stage| stage.epochs).sum();
-    let rows = std::fs::read_to_string(run.file(Metrics::FILE)).unwrap_or_default();
-    run.file(model_file::FILE).exists() && rows.lines().count() as u64 == epochs + 1
+/// Refuses a configuration that would change the result of a run.
+fn refuse_changes(run: &RunDir, before: &Config, now: &Config) -> anyhow::Result<()> {
+    let differences = differences(before, now);
+    if !differences.is_empty() {
+        bail!(
+            "what was given would change the result of the run {}; leave it out, or start another run:\n{}",
+            run.path().display(),
+            differences.join("\n")
+        );
+    }
+    Ok(())
 }
 
 /// What decides the result, by the argument that says it, and its value in a configuration.

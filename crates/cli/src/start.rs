@@ -16,6 +16,7 @@ use crate::fingerprint;
 use crate::message::Message;
 use crate::render::Renderer;
 use crate::values::WeightsSource;
+use crate::weights_file;
 
 /// The slim network that was pretrained on drawn pictures, for the built-in sample.
 static SAMPLE_BACKBONE: &[u8] = include_bytes!(concat!(
@@ -61,6 +62,7 @@ impl Start {
     ) -> anyhow::Result<Self> {
         let start = match (&args.weights, data) {
             (Some(WeightsSource::File(path)), _) => {
+                let path = &weights_file::find(path)?;
                 Self::from_file(args, path, path.display().to_string(), classes, device)?
             }
             (Some(WeightsSource::Repository(address)), _) => {

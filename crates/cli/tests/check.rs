@@ -61,10 +61,10 @@ fn serious_findings_are_marked_and_exit_with_one() {
     let (out, err) = texts(&output);
     assert_eq!(output.status.code(), Some(1), "{out}\n{err}");
     for part in [
-        "! 1 pictures that cannot be decoded:\n    train/down/half.png: ",
-        "! 1 pictures both in train and in val (leaks):\n    the same file: train/across/00.png, val/down/leak.png",
-        "! 1 pictures in more than one class (contradicting labels):",
-        "\n1 files and folders that are not used:\n    train/down/notes.txt: no extension of a picture",
+        "! Pictures that cannot be decoded: 1\n    train/down/half.png: ",
+        "! Pictures both in train and in val (leaks): 1\n    the same file: train/across/00.png, val/down/leak.png",
+        "! Pictures in more than one class (contradicting labels): 1",
+        "\nFiles and folders that are not used: 1\n    train/down/notes.txt: no extension of a picture",
         "Serious findings are marked with `!`.",
     ] {
         assert!(out.contains(part), "{part:?} is not in:\n{out}");

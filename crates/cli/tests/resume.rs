@@ -33,6 +33,21 @@ fn train<'a>(more: &[&'a str]) -> Vec<&'a str> {
     [&TRAIN, more].concat()
 }
 
+/// What would change the result of such a run, and what the refusal names.
+const REFUSED: [([&str; 2], &str); 11] = [
+    (["--lr", "0.5"], "--lr"),
+    (["--transfer-layers", "classifier"], "--transfer-layers"),
+    (["--batch-size", "8"], "--batch-size"),
+    (["--seed", "5"], "--seed"),
+    (["--momentum", "0.5"], "--momentum"),
+    (["--threads", "1"], "--threads"),
+    (["--finetune-epochs", "6"], "--finetune-epochs"),
+    (["--finetune-lr", "classifier=1e-3"], "--finetune-lr"),
+    (["--stage", "transfer"], "--stage"),
+    (["--input-size", "48"], "--input-size"),
+    (["--arch", "vgg16"], "--arch"),
+];
+
 /// How a run ended that got signals.
 struct Ended {
     code: Option<i32>,
@@ -200,18 +215,7 @@ fn a_signal_before_anything_can_be_lost_ends_it_at_once() {
 fn what_would_change_the_result_is_refused_and_named() {
     let place = Place::with_stripes();
     stopped_run(&place, "run");
-    for (more, named) in [
-        (["--lr", "0.5"], "--lr"),
-        (["--batch-size", "8"], "--batch-size"),
-        (["--seed", "5"], "--seed"),
-        (["--momentum", "0.5"], "--momentum"),
-        (["--threads", "1"], "--threads"),
-        (["--finetune-epochs", "6"], "--finetune-epochs"),
-        (["--finetune-lr", "classifier=1e-3"], "--finetune-lr"),
-        (["--stage", "transfer"], "--stage"),
-        (["--input-size", "48"], "--input-size"),
-        (["--arch", "vgg16"], "--arch"),
-    ] {
+    for (more, named) in REFUSED {
         let message = place.fails(1, &[&["train", "--resume", "run"][..], &more].concat());
         assert!(message.contains(named), "{named}: {message}");
     }
@@ -299,6 +303,14 @@ fn a_finished_run_says_so_and_one_without_checkpoint_too() {
     let place = Place::with_stripes();
     place.succeeds(&train(&["--out", "run"]));
     let told = place.succeeds(&["train", "--resume", "run"]);
+    assert!(told.contains("done already"), "{told}");
+    // It is refused what a run that can go on is refused, and no more.
+    for (more, named) in REFUSED {
+        let message = place.fails(1, &[&["train", "--resume", "run"][..], &more].concat());
+        assert!(message.contains(named), "{named}: {message}");
+    }
+    let same = ["--lr", "0.01", "--workers", "1", "--stage", "both"];
+    let told = place.succeeds(&[&["train", "--resume", "run"][..], &same].concat());
     assert!(told.contains("done already"), "{told}");
     let message = place.fails(1, &["train", "--resume", "nowhere"]);
     assert!(message.contains("nowhere"), "{message}");

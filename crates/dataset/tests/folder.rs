@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use dataset::image_folder::{EXTENSIONS, is_picture, pictures, train_folder, val_folder};
-use dataset::{Error, ImageFolder};
+use dataset::{Error, ImageFolder, Layout};
 use tempfile::TempDir;
 
 /// A folder with empty files; scanning looks at names only.
@@ -200,4 +200,37 @@ fn what_is_missing_is_named() {
             .contains("no folder")
     );
     assert!(pictures(root.path().join("gone")).is_err());
+}
+
+#[test]
+fn a_folder_that_is_no_data_set_is_recognised() {
+    let root = folder(&[
+        "around/set/train/ants/1.jpg",
+        "around/set/val/ants/1.jpg",
+        "flat/bees/1.jpg",
+        "flat/wasps/1.JPG",
+        "flat/.hidden/1.jpg",
+        "loose/1.jpg",
+        "lone/train/ants/1.jpg",
+        "nothing/notes.txt",
+    ]);
+    let at = |path: &str| root.path().join(path);
+    let layout = |path: &str| match ImageFolder::train_and_val(at(path)).unwrap_err() {
+        Error::NoSplit { layout, .. } => layout,
+        other => panic!("{path}: {other}"),
+    };
+    let set = at("around/set");
+    for part in ["train", "val", "train/ants", "val/ants"] {
+        let found = layout(&format!("around/set/{part}"));
+        assert_eq!(found, Layout::PartOf { root: set.clone() }, "{part}");
+    }
+    assert_eq!(layout("around"), Layout::Around { root: set });
+    let names = ["bees", "wasps"].map(String::from).to_vec();
+    assert_eq!(layout("flat"), Layout::Classes { names });
+    assert_eq!(layout("loose"), Layout::Pictures);
+    assert_eq!(layout("lone"), Layout::TrainOnly);
+    assert_eq!(layout("nothing"), Layout::Other);
+    let message = ImageFolder::train_and_val(at("around/set/train")).unwrap_err();
+    let wanted = format!("give all of it, `{}`", at("around/set").display());
+    assert!(message.to_string().ends_with(&wanted), "{message}");
 }

@@ -65,7 +65,7 @@ impl Metadata {
         config.parameters().map_err(|error| error.to_string())?;
         if classes.len() != config.classes {
             return Err(format!(
-                "its metadata names {} classes for a network of {}",
+                "its metadata has a class list of length {} for a network of {}",
                 classes.len(),
                 config.classes
             ));

@@ -288,7 +288,7 @@ pub fn load_model(path: &Path, device: &Device) -> Result<Model, Error> {
             None => return Err(wrong(format!("tensor {name} is missing"))),
             Some((_, theirs)) if theirs != shape => {
                 return Err(wrong(format!(
-                    "tensor {name} is {theirs:?}, but its metadata ({} classes) says {shape:?}",
+                    "tensor {name} is {theirs:?}, but its metadata (classes: {}) says {shape:?}",
                     metadata.classes.len()
                 )));
             }

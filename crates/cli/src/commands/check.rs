@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::args::CheckArgs;
 use crate::data_source::Source;
+use crate::words::counted;
 
 /// Files that a table names before it says how many more there are.
 const NAMED: usize = 10;
@@ -76,20 +77,20 @@ fn table(report: &Report) -> String {
     section(
         &mut text,
         true,
-        "class folders without a picture, which train refuses",
+        "Class folders without a picture, which train refuses",
         &refused(&report.empty_classes),
     );
     section(
         &mut text,
         true,
-        "class folders of val that train does not have",
+        "Class folders of val that train does not have",
         &refused(&report.unknown_classes),
     );
     let unusable = report.unusable.iter();
     let lines: Vec<_> = unusable
         .map(|it| format!("{}: {}", it.path, it.reason))
         .collect();
-    section(&mut text, true, "pictures that cannot be decoded", &lines);
+    section(&mut text, true, "Pictures that cannot be decoded", &lines);
 
     let (mut leaks, mut conflicts, mut rest) = (Vec::new(), Vec::new(), Vec::new());
     for group in &report.duplicates {
@@ -106,19 +107,19 @@ fn table(report: &Report) -> String {
     section(
         &mut text,
         true,
-        "pictures both in train and in val (leaks)",
+        "Pictures both in train and in val (leaks)",
         &leaks,
     );
     section(
         &mut text,
         true,
-        "pictures in more than one class (contradicting labels)",
+        "Pictures in more than one class (contradicting labels)",
         &conflicts,
     );
     section(
         &mut text,
         false,
-        "pictures more than once in one class of one split",
+        "Pictures more than once in one class of one split",
         &rest,
     );
 
@@ -136,7 +137,7 @@ fn table(report: &Report) -> String {
     section(
         &mut text,
         false,
-        "pictures with another format's extension; they are used",
+        "Pictures with another format's extension; they are used",
         &lines,
     );
     let shapes = report.odd_shapes.iter();
@@ -152,7 +153,7 @@ fn table(report: &Report) -> String {
         })
         .collect();
     let title = format!(
-        "pictures of unusual shape (tiny: a side below {} pixels; narrow: one side above {} times the other; \
+        "Pictures of unusual shape (tiny: a side below {} pixels; narrow: one side above {} times the other; \
          huge: above {} million pixels)",
         limits.tiny,
         limits.narrow,
@@ -166,7 +167,7 @@ fn table(report: &Report) -> String {
     section(
         &mut text,
         false,
-        "pictures that are not RGB of 8 bits; they are converted",
+        "Pictures that are not RGB of 8 bits; they are converted",
         &lines,
     );
     let ignored = report.ignored.iter();
@@ -179,7 +180,7 @@ fn table(report: &Report) -> String {
     section(
         &mut text,
         false,
-        "files and folders that are not used",
+        "Files and folders that are not used",
         &lines,
     );
 
@@ -210,18 +211,19 @@ fn counts(report: &Report) -> String {
     for ((name, train), val) in names.zip(&train.classes).zip(&val.classes) {
         row(name, &train.pictures.to_string(), &val.pictures.to_string());
     }
-    let _ = writeln!(text, "\n{} pictures read.", train.pictures + val.pictures);
+    let pictures = counted(train.pictures + val.pictures, "picture");
+    let _ = writeln!(text, "\n{pictures} read.");
     text
 }
 
-/// A kind of finding: how many, and the first of them. Nothing where there are none.
+/// A kind of finding: what, how many, and the first of them. Nothing where there are none.
 fn section(text: &mut String, serious: bool, title: &str, lines: &[String]) {
     if lines.is_empty() {
         return;
     }
     let mark = if serious { "! " } else { "" };
     // Writing into a string cannot fail.
-    let _ = writeln!(text, "\n{mark}{} {title}:", lines.len());
+    let _ = writeln!(text, "\n{mark}{title}: {}", lines.len());
     for line in lines.iter().take(NAMED) {
         let _ = writeln!(text, "    {line}");
     }

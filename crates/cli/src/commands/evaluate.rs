@@ -13,6 +13,7 @@ use crate::args::EvaluateArgs;
 use crate::config::Config;
 use crate::data_source::Source;
 use crate::model_file::Model;
+use crate::words::counted;
 
 /// What `--json` prints.
 #[derive(Debug, Serialize)]
@@ -139,11 +140,12 @@ fn for_people(report: &Report<'_>, model: &Model, folder: &Path) -> String {
     let pictures: u64 = rows.iter().flatten().sum();
     let right: u64 = rows.iter().enumerate().map(|(class, row)| row[class]).sum();
     let mut text = format!(
-        "Model: {} ({}, {} pixels)\nData: {}, {pictures} pictures\nLoss: {:.4} Acc: {:.4} ({right} right)\n",
+        "Model: {} ({}, {} pixels)\nData: {}, {}\nLoss: {:.4} Acc: {:.4} ({right} right)\n",
         model.path.display(),
         model.metadata.config.architecture,
         model.metadata.config.input_size,
         folder.display(),
+        counted(pictures as usize, "picture"),
         report.loss,
         report.accuracy,
     );

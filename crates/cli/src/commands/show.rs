@@ -8,6 +8,7 @@ use dataset::{DecodeOptions, Loader, LoaderConfig};
 use crate::args::ShowArgs;
 use crate::data_source::Source;
 use crate::run_dir::write_atomically;
+use crate::words::counted;
 use crate::{plots, start};
 
 /// Runs the command.
@@ -40,8 +41,8 @@ pub fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
         &plots::batch::draw(&batch, folder.classes(), normalize)?,
     )?;
     super::print(&format!(
-        "{} pictures of {} in {}\n",
-        batch.indices.len(),
+        "{} of {} in {}\n",
+        counted(batch.indices.len(), "picture"),
         folder.root.display(),
         args.output.display()
     ))?;

@@ -166,7 +166,9 @@ fn open_folder(args: &TrainArgs, renderer: &mut dyn Renderer) -> anyhow::Result<
             what: "drawing the built-in sample".to_string(),
         })?;
     }
-    source.open()
+    let folder = source.open()?;
+    folder.refuse_one_class()?;
+    Ok(folder)
 }
 
 /// A new run directory that says what it is.

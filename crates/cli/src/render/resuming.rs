@@ -1,6 +1,7 @@
 //! What people read about checkpoints and going on from them.
 
 use crate::message::Message;
+use crate::words::counted;
 
 /// The line for one of these messages. A checkpoint that is made is nothing to read about.
 pub(super) fn line(message: &Message<'_>) -> Option<String> {
@@ -13,7 +14,10 @@ pub(super) fn line(message: &Message<'_>) -> Option<String> {
             stage,
             epoch,
             batches,
-        } => format!("Going on from {file}: stage {stage}, epoch {epoch}, {batches} batches done"),
+        } => {
+            let batches = counted(*batches, "batch");
+            format!("Going on from {file}: stage {stage}, epoch {epoch}, {batches} done")
+        }
         Message::ChangedData { changes } => {
             format!("The pictures are not those that the run began with:\n{changes}")
         }

@@ -8,11 +8,14 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{Lines, Renderer, resuming};
 use crate::message::Message;
+use crate::words::counted;
 
 /// Lines for people.
 pub struct Terminal<W> {
     out: Lines<W>,
     bar: Option<ProgressBar>,
+    /// Of the stage that runs.
+    epochs: u64,
     train_pictures: u64,
     val_pictures: u64,
 }
@@ -23,6 +26,7 @@ impl<W: Write> Terminal<W> {
         Self {
             out: Lines::new(out),
             bar: None,
+            epochs: 0,
             train_pictures: 0,
             val_pictures: 0,
         }
@@ -121,8 +125,8 @@ impl<W: Write> Renderer for Terminal<W> {
                 threads,
                 fallback,
             } => {
-                let plural = if *threads == 1 { "" } else { "s" };
-                self.line(&format!("Device: {device}, {threads} thread{plural}"))?;
+                let threads = counted(*threads, "thread");
+                self.line(&format!("Device: {device}, {threads}"))?;
                 fallback.map_or(Ok(()), |why| self.line(&format!("        {why}")))
             }
             Message::Network { table, .. } => self.line(&format!("\n{}", table.trim_end())),
@@ -177,7 +181,7 @@ impl<W: Write> Renderer for Terminal<W> {
             } => {
                 self.train_pictures = *train_pictures;
                 self.val_pictures = *val_pictures;
-                let plural = if *epochs == 1 { "" } else { "s" };
+                self.epochs = *epochs;
                 let rates: Vec<String> = groups
                     .iter()
                     .map(|group| {
@@ -190,11 +194,19 @@ impl<W: Write> Renderer for Terminal<W> {
                     })
                     .collect();
                 self.line(&format!(
-                    "\nStage {stage}: {epochs} epoch{plural}, {} of {} parameters train: {}\n",
+                    "\nStage {stage}: {}, {} of {} parameters train: {}\n",
+                    counted(*epochs as usize, "epoch"),
                     thousands(*trainable_parameters),
                     thousands(trainable_parameters + frozen_parameters),
                     rates.join(", ")
-                ))
+                ))?;
+                if *epochs == 1 {
+                    self.line(&format!(
+                        "Warning: nothing trains, because the first epoch of a stage only validates; \
+                         --{stage}-epochs 2 trains for one epoch\n"
+                    ))?;
+                }
+                Ok(())
             }
             Message::EpochStart {
                 epoch,
@@ -234,9 +246,10 @@ impl<W: Write> Renderer for Terminal<W> {
             }
             Message::NewBest { .. } => Ok(()),
             Message::StageEnd {
+                stage,
+                best_epoch,
                 best_accuracy,
                 seconds,
-                ..
             } => {
                 let seconds = seconds.round() as u64;
                 self.line(&format!(
@@ -244,7 +257,14 @@ impl<W: Write> Renderer for Terminal<W> {
                     seconds / 60,
                     seconds % 60
                 ))?;
-                self.line(&format!("Best val Acc: {best_accuracy:.4}"))
+                self.line(&format!("Best val Acc: {best_accuracy:.4}"))?;
+                self.line(&match (best_epoch, self.epochs) {
+                    (_, 1) => format!("Kept: the weights that stage {stage} began with"),
+                    (1, _) => format!(
+                        "Kept: the weights that stage {stage} began with; no epoch that trained was better"
+                    ),
+                    _ => format!("Kept: the weights of epoch {best_epoch}"),
+                })
             }
             Message::Done {
                 directory, model, ..
@@ -265,7 +285,7 @@ fn list_classes(classes: &[String]) -> String {
         .collect::<Vec<_>>()
         .join(", ");
     let more = if classes.len() > SHOWN { ", …" } else { "" };
-    format!("{} classes ({shown}{more})", classes.len())
+    format!("{} ({shown}{more})", counted(classes.len(), "class"))
 }
 
 /// Parameter names shortened to their layers, each once.

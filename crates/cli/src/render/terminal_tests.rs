@@ -57,7 +57,55 @@ fn the_notebooks_lines_are_printed_as_they_are() {
     assert_eq!(
         String::from_utf8(out).unwrap(),
         "Epoch 3/25\n----------\ntrain Loss: 0.1234 Acc: 0.9501\nval Loss: 0.1234 Acc: 0.9501\n\n\
-         Training complete in 3m 12s\nBest val Acc: 0.9542\n"
+         Training complete in 3m 12s\nBest val Acc: 0.9542\nKept: the weights of epoch 3\n"
+    );
+}
+
+/// What is said about a stage of so many epochs whose best is `best_epoch`.
+fn stage_told(epochs: u64, best_epoch: u64) -> String {
+    let mut out = Vec::new();
+    let mut terminal = Terminal::new(&mut out);
+    let stage = "finetune";
+    for message in [
+        Message::StageStart {
+            stage,
+            epochs,
+            groups: Vec::new(),
+            trainable_parameters: 1,
+            frozen_parameters: 0,
+            train_pictures: 4,
+            val_pictures: 4,
+        },
+        Message::StageEnd {
+            stage,
+            best_epoch,
+            best_accuracy: 0.5,
+            seconds: 1.0,
+        },
+    ] {
+        terminal.show(&message).unwrap();
+    }
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn a_stage_says_whose_weights_are_kept_and_when_it_was_in_vain() {
+    let told = stage_told(3, 2);
+    assert!(told.ends_with("\nKept: the weights of epoch 2\n"), "{told}");
+    assert!(!told.contains("Warning"), "{told}");
+    let told = stage_told(3, 1);
+    let in_vain =
+        "Kept: the weights that stage finetune began with; no epoch that trained was better\n";
+    assert!(told.ends_with(in_vain), "{told}");
+    let told = stage_told(1, 1);
+    assert!(told.contains("Stage finetune: 1 epoch,"), "{told}");
+    assert!(
+        told.contains("Warning: nothing trains") && told.contains("--finetune-epochs 2"),
+        "{told}"
+    );
+    assert!(
+        told.ends_with("\nKept: the weights that stage finetune began with\n"),
+        "{told}"
     );
 }
 

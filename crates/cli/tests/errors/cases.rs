@@ -27,6 +27,44 @@ pub const CASES: &[Case] = &[
         command: "train --data bare",
         prepare: |place| std::fs::create_dir(place.path("bare")).unwrap(),
     },
+    Case { section: "Data folders", what: "a split instead of the data set", command: "train --data data/train", prepare: |_| {} },
+    Case {
+        section: "Data folders",
+        what: "the folder around the data set",
+        command: "train --data around",
+        prepare: |place| {
+            std::fs::create_dir(place.path("around")).unwrap();
+            std::fs::rename(place.path("data"), place.path("around/data")).unwrap();
+        },
+    },
+    Case {
+        section: "Data folders",
+        what: "classes without splits",
+        command: "train --data data",
+        prepare: |place| {
+            std::fs::rename(place.path("data/train"), place.path("classes")).unwrap();
+            std::fs::remove_dir_all(place.path("data")).unwrap();
+            std::fs::rename(place.path("classes"), place.path("data")).unwrap();
+        },
+    },
+    Case {
+        section: "Data folders",
+        what: "pictures without classes",
+        command: "train --data bare",
+        prepare: |place| place.picture("bare/0.png", 0, 0),
+    },
+    Case {
+        section: "Data folders",
+        what: "a folder too many between split and classes",
+        command: "train --data data --weights tiny.safetensors",
+        prepare: |place| {
+            for split in ["train", "val"] {
+                std::fs::rename(place.path("data").join(split), place.path("classes")).unwrap();
+                std::fs::create_dir(place.path("data").join(split)).unwrap();
+                std::fs::rename(place.path("classes"), place.path("data").join(split).join("pictures")).unwrap();
+            }
+        },
+    },
     Case {
         section: "Data folders",
         what: "no class folder",
@@ -146,6 +184,7 @@ pub const CASES: &[Case] = &[
         prepare: |place| std::fs::create_dir(place.path("bare")).unwrap(),
     },
     Case { section: "Weights", what: "no such file", command: "train --data data --weights nowhere.safetensors", prepare: |_| {} },
+    Case { section: "Weights", what: "no such file, where there are others", command: "train --data data --weights ./tiny.pth", prepare: |_| {} },
     Case { section: "Weights", what: "a folder", command: "train --data data --weights data", prepare: |_| {} },
     Case {
         section: "Weights",
@@ -197,6 +236,12 @@ pub const CASES: &[Case] = &[
         what: "weights of another kind of network",
         command: "train --data data --weights tiny.safetensors",
         prepare: |place| place.foreign_weights("tiny.safetensors"),
+    },
+    Case {
+        section: "Weights",
+        what: "weights of another network than vgg16, which is the default",
+        command: "train --data data --weights vgg19.safetensors",
+        prepare: |place| forge::zeros_of("vgg19", &place.path("vgg19.safetensors")),
     },
     Case { section: "Weights", what: "another network than `--arch`", command: "train --data data --weights tiny.safetensors --arch vgg19", prepare: |_| {} },
     Case {

@@ -1,7 +1,13 @@
 //! Makes the files of the cases: pictures and weights that are wrong in one way.
 
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
+
+use vgg::VggConfig;
 
 use crate::harness::Place;
 
@@ -48,6 +54,28 @@ pub fn weights(header: &str, data: usize) -> Vec<u8> {
     bytes.extend(header.as_bytes());
     bytes.resize(bytes.len() + data, 0);
     bytes
+}
+
+/// The convolutions of a network of the table, without metadata and all of them 0: a file with a hole, which takes no
+/// room on the disk.
+pub fn zeros_of(architecture: &str, path: &Path) {
+    let config = VggConfig::named(architecture, 1000).unwrap();
+    let mut header = serde_json::Map::new();
+    let mut end = 0;
+    for (name, shape) in config.parameters().unwrap() {
+        if name.starts_with("features.") {
+            let start = end;
+            end += 4 * shape.iter().product::<usize>();
+            let tensor =
+                serde_json::json!({ "dtype": "F32", "shape": shape, "data_offsets": [start, end] });
+            header.insert(name, tensor);
+        }
+    }
+    let header = serde_json::Value::from(header).to_string();
+    let mut file = File::create(path).unwrap();
+    file.write_all(&weights(&header, 0)).unwrap();
+    let length = file.metadata().unwrap().len();
+    file.set_len(length + end as u64).unwrap();
 }
 
 /// `model.safetensors` with one string of its metadata changed.
