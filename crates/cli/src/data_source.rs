@@ -147,8 +147,9 @@ impl Folder {
         let mut samples = self.train.samples().iter();
         let hint = if samples.all(|sample| sample.path.parent() != Some(&folder)) {
             format!(
-                "; the folders in `{}` seem to be the classes, which belong where it is",
-                folder.display()
+                "; the folders in `{}` seem to be the classes: move them up, into `{}`",
+                folder.display(),
+                self.train.root().display()
             )
         } else {
             String::new()

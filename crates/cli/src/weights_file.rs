@@ -25,14 +25,10 @@ pub fn find(path: &Path) -> anyhow::Result<PathBuf> {
         _ => Path::new("."),
     };
     let beside = weights_in(folder);
-    let hint = if beside.is_empty() {
-        String::new()
-    } else {
-        format!(
-            "; the folder `{}` has {}",
-            folder.display(),
-            beside.join(", ")
-        )
+    let hint = match beside.join(", ") {
+        none if none.is_empty() => none,
+        names if folder == Path::new(".") => format!("; in this folder are {names}"),
+        names => format!("; in `{}` are {names}", folder.display()),
     };
     bail!(
         "there is no weights file `{}`{hint}. --weights takes a FILE (.safetensors, or a state dict of PyTorch), hub, \

@@ -1,18 +1,35 @@
-//! Counts with their nouns.
+//! Small parts of sentences: counts with their nouns, paths in commands.
 
 /// `1 picture`, `2 pictures`, `3 classes`, `4 batches`.
 pub fn counted(number: usize, noun: &str) -> String {
     let ending = match noun {
         _ if number == 1 => "",
-        _ if noun.ends_with('s') || noun.ends_with("ch") => "es",
+        "batch" | "class" => "es",
         _ => "s",
     };
     format!("{number} {noun}{ending}")
 }
 
+/// A path as a shell takes it: in quotes where it needs them.
+pub fn quoted(path: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-+,:@%".contains(c);
+    if !path.is_empty() && path.chars().all(is_plain) {
+        path.to_string()
+    } else {
+        format!("'{}'", path.replace('\'', r"'\''"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_is_quoted_where_a_shell_would_split_it() {
+        assert_eq!(quoted("runs/train-2"), "runs/train-2");
+        assert_eq!(quoted("runs/Bienen ü"), "'runs/Bienen ü'");
+        assert_eq!(quoted("$HOME's"), r"'$HOME'\''s'");
+    }
 
     #[test]
     fn one_is_one_and_all_else_is_many() {
@@ -21,5 +38,6 @@ mod tests {
         assert_eq!(counted(2, "class"), "2 classes");
         assert_eq!(counted(1, "batch"), "1 batch");
         assert_eq!(counted(11, "batch"), "11 batches");
+        assert_eq!(counted(3, "epoch"), "3 epochs");
     }
 }

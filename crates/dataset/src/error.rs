@@ -22,7 +22,7 @@ pub enum Error {
 
     /// A data set without the folder of a split.
     #[error(
-        "`{}` holds no folder {}; a data set is laid out as DIR/train/CLASS/… and DIR/val/CLASS/…{layout}",
+        "`{}` holds no folder {}; {layout}",
         .path.display(), Quoted(.accepted, " or ")
     )]
     NoSplit {

@@ -290,7 +290,7 @@ fn split(root: &Path, accepted: &[&str]) -> Result<PathBuf> {
         .find(|path| path.is_dir());
     found.ok_or_else(|| Error::NoSplit {
         path: root.into(),
-        layout: Layout::of(root),
+        layout: Layout::of(root, accepted),
         accepted: accepted.iter().map(|&name| name.to_owned()).collect(),
     })
 }

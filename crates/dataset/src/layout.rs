@@ -22,6 +22,13 @@ pub enum Layout {
         /// The data set.
         root: PathBuf,
     },
+    /// A data set whose split has another spelling.
+    Misspelt {
+        /// The name of the folder.
+        found: String,
+        /// The name that it should have.
+        wanted: String,
+    },
     /// A data set without validation pictures.
     TrainOnly,
     /// Class folders, not divided into splits.
@@ -36,23 +43,30 @@ pub enum Layout {
 }
 
 impl Layout {
-    /// Looks at the folder `root`. What cannot be read is not looked at.
-    pub fn of(root: &Path) -> Self {
+    /// Looks at the folder `root`, which has none of the folders `accepted`. What cannot be read is not looked at.
+    pub(crate) fn of(root: &Path, accepted: &[&str]) -> Self {
         if let Some(root) = data_set_above(root) {
             return Self::PartOf { root };
+        }
+        let entries = entries(root);
+        for path in entries.iter().filter(|path| path.is_dir()) {
+            let found = name_of(path);
+            if let Some(wanted) = accepted
+                .iter()
+                .find(|name| found.eq_ignore_ascii_case(name))
+            {
+                let wanted = wanted.to_string();
+                return Self::Misspelt { found, wanted };
+            }
         }
         if root.join(TRAIN[0]).is_dir() {
             return Self::TrainOnly;
         }
-        let entries = entries(root);
         if let Some(root) = entries.iter().find(|path| path.join(TRAIN[0]).is_dir()) {
             return Self::Around { root: root.clone() };
         }
         let classes = entries.iter().filter(|path| holds_pictures(path));
-        let names: Vec<String> = classes
-            .filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned()))
-            .take(NAMED)
-            .collect();
+        let names: Vec<String> = classes.take(NAMED).map(|path| name_of(path)).collect();
         if !names.is_empty() {
             return Self::Classes { names };
         }
@@ -82,6 +96,11 @@ fn data_set_above(path: &Path) -> Option<PathBuf> {
     root.join(TRAIN[0]).is_dir().then_some(root)
 }
 
+fn name_of(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default();
+    name.to_string_lossy().into_owned()
+}
+
 fn holds_pictures(folder: &Path) -> bool {
     let mut entries = entries(folder).into_iter();
     entries.any(|path| is_picture(&path) && path.is_file())
@@ -96,27 +115,34 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
     paths
 }
 
-/// A sentence that says what to do, after a full stop; nothing where nothing is known.
+/// What it is, and what to do, after a semicolon.
 impl fmt::Display for Layout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::PartOf { root } => {
-                write!(f, ". This is a part of a data set: give all of it, `{}`", root.display())
+            Self::PartOf { root } => write!(
+                f,
+                "it is a part of a data set: give all of it, `{}`",
+                root.display()
+            ),
+            Self::Around { root } => write!(f, "did you mean `{}`?", root.display()),
+            Self::Misspelt { found, wanted } => {
+                write!(f, "rename its folder `{found}` to `{wanted}`")
             }
-            Self::Around { root } => write!(f, ". Did you mean `{}`?", root.display()),
             Self::TrainOnly => f.write_str(
-                ". Move some of the train pictures of each class there, about one in five",
+                "move some of the train pictures of each class there, about one in five, to DIR/val/CLASS/…",
             ),
             Self::Classes { names } => write!(
                 f,
-                ". These seem to be classes: {}; put their folders into `train`, and some of the pictures of each \
-                 into a folder of the same name in `val`",
+                "its folders seem to be classes ({}): move them to DIR/train/CLASS/…, and about one in five of their \
+                 pictures to DIR/val/CLASS/…",
                 names.join(", ")
             ),
             Self::Pictures => f.write_str(
-                ". Here are pictures without a class: put those of each class into a folder of its own",
+                "its pictures have no classes: move them to DIR/train/CLASS/… and DIR/val/CLASS/…",
             ),
-            Self::Other => Ok(()),
+            Self::Other => {
+                f.write_str("a data set is laid out as DIR/train/CLASS/… and DIR/val/CLASS/…")
+            }
         }
     }
 }

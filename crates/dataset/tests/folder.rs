@@ -213,6 +213,9 @@ fn a_folder_that_is_no_data_set_is_recognised() {
         "loose/1.jpg",
         "lone/train/ants/1.jpg",
         "nothing/notes.txt",
+        "Train/Train/ants/1.jpg",
+        "Val/train/ants/1.jpg",
+        "Val/VALID/ants/1.jpg",
     ]);
     let at = |path: &str| root.path().join(path);
     let layout = |path: &str| match ImageFolder::train_and_val(at(path)).unwrap_err() {
@@ -229,6 +232,10 @@ fn a_folder_that_is_no_data_set_is_recognised() {
     assert_eq!(layout("flat"), Layout::Classes { names });
     assert_eq!(layout("loose"), Layout::Pictures);
     assert_eq!(layout("lone"), Layout::TrainOnly);
+    for (set, found, wanted) in [("Train", "Train", "train"), ("Val", "VALID", "valid")] {
+        let (found, wanted) = (found.to_string(), wanted.to_string());
+        assert_eq!(layout(set), Layout::Misspelt { found, wanted });
+    }
     assert_eq!(layout("nothing"), Layout::Other);
     let message = ImageFolder::train_and_val(at("around/set/train")).unwrap_err();
     let wanted = format!("give all of it, `{}`", at("around/set").display());

@@ -248,7 +248,7 @@ fn metadata_that_contradicts_itself_or_the_head_is_refused() {
     for (replaced, expected) in [
         (
             vec![("classes", r#"["a", "b"]"#)],
-            "2 classes for a network of 3",
+            "a class list of length 2 for a network of 3",
         ),
         (
             vec![("classes", r#"["a", "b"]"#), ("config", &two)],

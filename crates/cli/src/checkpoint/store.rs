@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, ensure};
 
 use super::file::Contents;
+use crate::words::quoted;
 
 const PREFIX: &str = "checkpoint-";
 const SUFFIX: &str = ".safetensors";
@@ -43,7 +44,7 @@ impl Store {
             let earlier = match self.newest {
                 Some(_) => format!(
                     "; the one before it is whole, and `waggle train --resume {}` goes on from there",
-                    self.folder.display()
+                    quoted(&self.folder.display().to_string())
                 ),
                 None => String::new(),
             };

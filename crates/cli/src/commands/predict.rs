@@ -28,6 +28,13 @@ struct Guess<'a> {
     probability: f32,
 }
 
+/// What is said to programs about a picture that cannot be read.
+#[derive(Debug, Serialize)]
+struct Unread {
+    path: String,
+    error: String,
+}
+
 /// Runs the command.
 pub fn run(args: &PredictArgs) -> anyhow::Result<ExitCode> {
     super::start_threads(&args.machine)?;
@@ -199,9 +206,12 @@ impl Bad {
         self.count += 1;
         super::warn(&format!("error: {error:#}"));
         if self.format == Format::Json {
-            let (path, error) = (path.display().to_string(), format!("{error:#}"));
-            let line = serde_json::json!({ "path": path, "error": error });
-            super::print(&format!("{line}\n"))?;
+            let unread = Unread {
+                path: path.display().to_string(),
+                error: format!("{error:#}"),
+            };
+            let line = serde_json::to_string(&unread).context("cannot write an error as JSON")?;
+            super::print(&(line + "\n"))?;
         }
         Ok(())
     }

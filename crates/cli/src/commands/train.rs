@@ -26,6 +26,7 @@ use crate::run_dir::RunDir;
 use crate::splits::Splits;
 use crate::start::Start;
 use crate::watch::Watch;
+use crate::words::quoted;
 use crate::{device, model_file, plots};
 use stages::Stages;
 
@@ -257,7 +258,8 @@ fn interrupted(
     let directory = run.path().display().to_string();
     if args.quiet {
         super::warn(&format!(
-            "stopped by {signal}; to go on: waggle train --resume {directory}"
+            "stopped by {signal}; to go on: waggle train --resume {}",
+            quoted(&directory)
         ));
     }
     renderer.show(&Message::Interrupted {

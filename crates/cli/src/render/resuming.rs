@@ -1,7 +1,7 @@
 //! What people read about checkpoints and going on from them.
 
 use crate::message::Message;
-use crate::words::counted;
+use crate::words::{counted, quoted};
 
 /// The line for one of these messages. A checkpoint that is made is nothing to read about.
 pub(super) fn line(message: &Message<'_>) -> Option<String> {
@@ -25,7 +25,8 @@ pub(super) fn line(message: &Message<'_>) -> Option<String> {
             format!("The run {directory} is done already; there is nothing to resume")
         }
         Message::Interrupted { signal, directory } => format!(
-            "\nStopped by {signal}; nothing is lost. To go on: waggle train --resume {directory}"
+            "\nStopped by {signal}; nothing is lost. To go on: waggle train --resume {}",
+            quoted(directory)
         ),
         _ => return None,
     })

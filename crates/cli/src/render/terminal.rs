@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{Lines, Renderer, resuming};
 use crate::message::Message;
-use crate::words::counted;
+use crate::words::{counted, quoted};
 
 /// Lines for people.
 pub struct Terminal<W> {
@@ -270,7 +270,8 @@ impl<W: Write> Renderer for Terminal<W> {
                 directory, model, ..
             } => {
                 self.line(&format!("\nModel: {model}"))?;
-                self.line(&format!("Try it: waggle predict {directory} PICTURE..."))
+                let run = quoted(directory);
+                self.line(&format!("Try it: waggle predict {run} PICTURE..."))
             }
         }
     }

@@ -67,6 +67,12 @@ pub const CASES: &[Case] = &[
     },
     Case {
         section: "Data folders",
+        what: "a split in capitals",
+        command: "train --data data",
+        prepare: |place| std::fs::rename(place.path("data/val"), place.path("data/Val")).unwrap(),
+    },
+    Case {
+        section: "Data folders",
         what: "no class folder",
         command: "train --data bare",
         prepare: |place| {
