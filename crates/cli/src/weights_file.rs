@@ -27,8 +27,8 @@ pub fn find(path: &Path) -> anyhow::Result<PathBuf> {
     let beside = weights_in(folder);
     let hint = match beside.join(", ") {
         none if none.is_empty() => none,
-        names if folder == Path::new(".") => format!("; in this folder are {names}"),
-        names => format!("; in `{}` are {names}", folder.display()),
+        names if folder == Path::new(".") => format!("; in this folder: {names}"),
+        names => format!("; in `{}`: {names}", folder.display()),
     };
     bail!(
         "there is no weights file `{}`{hint}. --weights takes a FILE (.safetensors, or a state dict of PyTorch), hub, \

@@ -228,7 +228,7 @@ fn a_run_goes_on_from_the_model_of_another() {
     place.succeeds(&train(&["--stage", "transfer"]));
     let more = [
         "--weights",
-        "runs/train/model.safetensors",
+        "runs/train",
         "--stage",
         "finetune",
         "--finetune-epochs",

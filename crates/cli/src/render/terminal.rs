@@ -261,7 +261,7 @@ impl<W: Write> Renderer for Terminal<W> {
                 self.line(&match (best_epoch, self.epochs) {
                     (_, 1) => format!("Kept: the weights that stage {stage} began with"),
                     (1, _) => format!(
-                        "Kept: the weights that stage {stage} began with; no epoch that trained was better"
+                        "Kept: the weights that stage {stage} began with; no epoch that trained had a higher val Acc"
                     ),
                     _ => format!("Kept: the weights of epoch {best_epoch}"),
                 })

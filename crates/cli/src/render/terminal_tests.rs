@@ -94,8 +94,7 @@ fn a_stage_says_whose_weights_are_kept_and_when_it_was_in_vain() {
     assert!(told.ends_with("\nKept: the weights of epoch 2\n"), "{told}");
     assert!(!told.contains("Warning"), "{told}");
     let told = stage_told(3, 1);
-    let in_vain =
-        "Kept: the weights that stage finetune began with; no epoch that trained was better\n";
+    let in_vain = "Kept: the weights that stage finetune began with; no epoch that trained had a higher val Acc\n";
     assert!(told.ends_with(in_vain), "{told}");
     let told = stage_told(1, 1);
     assert!(told.contains("Stage finetune: 1 epoch,"), "{told}");
