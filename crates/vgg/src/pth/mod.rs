@@ -61,6 +61,11 @@ pub(crate) fn kind(file: &mut File) -> io::Result<Kind> {
     })
 }
 
+/// Reads `count` bytes, or those that are left, and drops them.
+fn skip(from: &mut impl Read, count: u64) -> io::Result<u64> {
+    io::copy(&mut from.take(count), &mut io::sink())
+}
+
 /// The error for the format before PyTorch 1.6.
 pub(crate) fn legacy(path: &Path) -> Error {
     Error::NotStateDict {
@@ -185,18 +190,20 @@ impl PthFile {
                 "{place} has {length} bytes and its pickle says {expected}; fetch or copy it again"
             )));
         }
-        let count = view.storage.count;
-        let mut values = self.whole(&place, |entry| read_f32(entry, dtype, count))?;
-        if !view.is_whole() {
-            // `places` makes as many as the tensor has, which the storage does not bound where strides are 0.
-            if view.sizes.iter().product::<usize>() != shape.iter().product::<usize>() {
-                return Err(self.wrong(format!("tensor {name} is {:?}, not {shape:?}", view.sizes)));
-            }
-            values = view
-                .places()
-                .into_iter()
-                .map(|place| values[place])
-                .collect();
+        // `gather` makes as many as the tensor has, which the storage does not bound where strides are 0.
+        if view.sizes.iter().product::<usize>() != shape.iter().product::<usize>() {
+            return Err(self.wrong(format!("tensor {name} is {:?}, not {shape:?}", view.sizes)));
+        }
+        // Several tensors may share a storage: what belongs to others passes by without being kept.
+        let (span, bytes) = (view.span(), view.storage.element.bytes());
+        let mut values = self.whole(&place, |entry| {
+            skip(entry, (span.start * bytes) as u64)?;
+            let values = read_f32(entry, dtype, span.len())?;
+            skip(entry, u64::MAX)?;
+            Ok(values)
+        })?;
+        if !view.is_in_order() {
+            values = view.gather(&values);
         }
         Ok(Tensor::from_vec(values, shape, device)?)
     }

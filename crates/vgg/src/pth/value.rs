@@ -1,5 +1,7 @@
 //! What a pickle of `torch.save` can hold, and the tensors in it as views of storages.
 
+use std::ops::Range;
+
 /// A value by its number in the list of all.
 pub(super) type Id = usize;
 
@@ -177,6 +179,12 @@ impl TensorView {
         Ok(view)
     }
 
+    /// The part of the storage that it uses.
+    pub(super) fn span(&self) -> Range<usize> {
+        // `new` has compared the end with the storage.
+        self.offset..self.end().unwrap_or(self.offset)
+    }
+
     /// One past the last number that it uses; `None` beyond all memory.
     fn end(&self) -> Option<usize> {
         // A size of 0 hides how large the others are, which no arithmetic after this one may meet.
@@ -194,25 +202,37 @@ impl TensorView {
         last.checked_add(1)
     }
 
-    /// Whether it is its whole storage, in order: the common case.
-    pub(super) fn is_whole(&self) -> bool {
+    /// Whether its numbers lie one after the other, in row-major order: the common case.
+    pub(super) fn is_in_order(&self) -> bool {
         let mut expected = 1;
-        let mut in_order = true;
-        for (&size, &stride) in self.sizes.iter().zip(&self.strides).rev() {
-            in_order &= size == 1 || stride == expected;
-            expected *= size;
-        }
-        in_order && self.offset == 0 && expected == self.storage.count
+        self.sizes
+            .iter()
+            .zip(&self.strides)
+            .rev()
+            .all(|(&size, &stride)| {
+                let in_order = size == 1 || stride == expected;
+                expected *= size;
+                in_order
+            })
     }
 
-    /// The places of its numbers in the storage, in row-major order.
-    pub(super) fn places(&self) -> Vec<usize> {
-        let mut places = vec![self.offset];
-        for (&size, &stride) in self.sizes.iter().zip(&self.strides) {
-            let steps = |&place: &usize| (0..size).map(move |at| place + at * stride);
-            places = places.iter().flat_map(steps).collect();
+    /// Its numbers in row-major order, from those of its [`span`](Self::span).
+    pub(super) fn gather(&self, span: &[f32]) -> Vec<f32> {
+        let mut values = Vec::with_capacity(self.sizes.iter().product());
+        gather(&self.sizes, &self.strides, span, 0, &mut values);
+        values
+    }
+}
+
+/// Appends the numbers below one place of the outer axes, `at` in the storage.
+fn gather(sizes: &[usize], strides: &[usize], from: &[f32], at: usize, to: &mut Vec<f32>) {
+    match (sizes, strides) {
+        ([size, sizes @ ..], [stride, strides @ ..]) => {
+            for step in 0..*size {
+                gather(sizes, strides, from, at + step * stride, to);
+            }
         }
-        places
+        _ => to.push(from[at]),
     }
 }
 
@@ -234,19 +254,25 @@ mod tests {
     }
 
     #[test]
-    fn places_follow_strides() {
-        assert_eq!(view(1, &[2, 3], &[1, 2], 7).places(), [1, 3, 5, 2, 4, 6]);
-        assert_eq!(view(4, &[], &[], 5).places(), [4]);
-        assert_eq!(view(0, &[2, 0], &[1, 1], 5).places(), [0usize; 0]);
+    fn gathering_follows_strides() {
+        let gathered = |view: TensorView| {
+            let storage: Vec<f32> = (0..view.storage.count).map(|at| at as f32).collect();
+            view.gather(&storage[view.span()])
+        };
+        let turned = gathered(view(1, &[2, 3], &[1, 2], 7));
+        assert_eq!(turned, [1., 3., 5., 2., 4., 6.]);
+        assert_eq!(gathered(view(1, &[2, 2], &[0, 3], 7)), [1., 4., 1., 4.]);
+        assert_eq!(gathered(view(4, &[], &[], 5)), [4.]);
+        assert_eq!(gathered(view(0, &[2, 0], &[1, 1], 5)), [0f32; 0]);
     }
 
     #[test]
-    fn only_a_whole_storage_in_order_is_whole() {
-        assert!(view(0, &[2, 3], &[3, 1], 6).is_whole());
-        assert!(view(0, &[2, 1, 3], &[3, 99, 1], 6).is_whole());
-        assert!(!view(0, &[2, 3], &[1, 2], 6).is_whole());
-        assert!(!view(0, &[2, 3], &[3, 1], 7).is_whole());
-        assert!(!view(1, &[2, 3], &[3, 1], 7).is_whole());
+    fn rows_one_after_the_other_are_in_order() {
+        assert!(view(0, &[2, 3], &[3, 1], 6).is_in_order());
+        assert!(view(1, &[2, 3], &[3, 1], 9).is_in_order());
+        assert!(view(0, &[2, 1, 3], &[3, 99, 1], 6).is_in_order());
+        assert!(!view(0, &[2, 3], &[1, 2], 6).is_in_order());
+        assert!(!view(0, &[2, 3], &[4, 1], 7).is_in_order());
     }
 
     #[test]
