@@ -84,6 +84,16 @@ fn answer(mut stream: TcpStream, log: &Log) -> std::io::Result<()> {
     if path.contains("others") || path.contains("misspelt") {
         return refuse(&mut stream, "404 Not Found");
     }
+    if path.starts_with("/someone/large") {
+        // As the hub does with all that git does not keep: another host has it, and its checksum stands here.
+        let port = stream.local_addr()?.port();
+        let head = format!(
+            "HTTP/1.1 302 Found\r\nlocation: http://localhost:{port}/elsewhere\r\netag: \"0123abcd\"\r\n\
+             x-linked-etag: \"{}\"\r\nx-repo-commit: {COMMIT}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+            checksum()
+        );
+        return stream.write_all(head.as_bytes());
+    }
 
     let (from, to) = range.split_once('-').unwrap_or(("0", ""));
     let from: usize = from.parse().unwrap_or(0);
@@ -174,7 +184,9 @@ fn weights_come_from_the_hub_once_whole_and_from_the_cache_after() {
         "{}",
         path.display()
     );
+    assert_eq!(steps.first(), Some(&(0, BODY.len())), "{steps:?}");
     assert_eq!(steps.last(), Some(&(BODY.len(), BODY.len())), "{steps:?}");
+    assert!(steps.is_sorted(), "{steps:?}");
     let expected = "/timm/vgg16.tv_in1k/resolve/main/model.safetensors";
     for request in since(0) {
         assert!(request.starts_with(expected), "{request}");
@@ -207,6 +219,17 @@ fn weights_come_from_the_hub_once_whole_and_from_the_cache_after() {
     assert_eq!(fetched(&format!("someone/small@{COMMIT}/vgg/16.pth")), BODY);
     assert_eq!(requests(), before);
 
+    // A large file comes from another host, which is not told the token on the way.
+    let before = requests();
+    assert_eq!(fetched("someone/large"), BODY);
+    let elsewhere = since(before);
+    assert!(
+        elsewhere.contains(&"/elsewhere 0- ".into()),
+        "{elsewhere:?}"
+    );
+    let blob = home.path().join("hub/models--someone--large/blobs");
+    assert!(blob.join(checksum()).exists());
+
     // A transfer that breaks off goes on where it stopped.
     let before = requests();
     assert_eq!(fetched("someone/broken"), BODY);
@@ -234,6 +257,23 @@ fn weights_come_from_the_hub_once_whole_and_from_the_cache_after() {
         bad && !name.ends_with(".lock") && !name.contains("/refs/")
     };
     assert_eq!(left.iter().find(of_the_bad), None);
+
+    // A token that was saved once, and a cache that is elsewhere.
+    let cache = tempfile::tempdir().expect("a folder");
+    std::fs::write(home.path().join("token"), "hf_saved").expect("a file");
+    set("HF_TOKEN", "");
+    let before = requests();
+    assert_eq!(fetched("someone/saved"), BODY);
+    set("HF_HUB_CACHE", &cache.path().to_string_lossy());
+    assert_eq!(fetched("someone/saved"), BODY);
+    let saved = since(before);
+    assert!(
+        saved.iter().all(|line| line.ends_with("Bearer hf_saved")),
+        "{saved:?}"
+    );
+    let blob = cache.path().join("models--someone--saved/blobs");
+    assert!(blob.join(checksum()).exists());
+    set("HF_HUB_CACHE", "");
 
     // Refused, unknown, no hub, unreachable.
     let why = reason("someone/gated");

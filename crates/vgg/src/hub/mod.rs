@@ -67,7 +67,8 @@ pub fn fetch(address: &Address, on_progress: &mut OnProgress<'_>) -> Result<Path
         )));
     }
     let endpoint = set("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".into());
-    let token = set("HF_TOKEN").or_else(|| cache.token());
+    // A saved token lies in HF_HOME, wherever the cache is.
+    let token = set("HF_TOKEN").or_else(|| Cache::from_env().token());
     let api = ApiBuilder::from_cache(cache)
         .with_endpoint(endpoint.trim_end_matches('/').into())
         .with_token(token)
