@@ -180,9 +180,12 @@ pub(crate) fn atomically(
     };
     let written = fill_and_sync().and_then(|()| {
         std::fs::rename(&beside, path).map_err(io)?;
-        // The rename itself must survive a power cut.
-        let synced = File::open(folder).and_then(|folder| folder.sync_all());
-        synced.map_err(|error| Error::io("sync", folder, error))
+        // The rename itself must survive a power cut. Windows opens no folder as a file.
+        if cfg!(unix) {
+            let synced = File::open(folder).and_then(|folder| folder.sync_all());
+            synced.map_err(|error| Error::io("sync", folder, error))?;
+        }
+        Ok(())
     });
     if written.is_err() {
         // What was half written helps nobody; the first error is the one to report.
