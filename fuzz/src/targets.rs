@@ -4,6 +4,7 @@ mod archive;
 mod configuration;
 mod metadata;
 mod picture;
+mod pth;
 mod weights;
 
 use std::path::{Path, PathBuf};
@@ -26,6 +27,7 @@ pub fn all(scratch: &Path) -> Vec<Box<dyn Target>> {
         Box::new(picture::Picture),
         Box::new(archive::Archive::new(scratch)),
         Box::new(weights::Weights::new(scratch)),
+        Box::new(pth::StateDict::new(scratch)),
         Box::new(metadata::Description::new(scratch)),
         Box::new(configuration::Configuration::new(scratch)),
     ]

@@ -27,8 +27,9 @@ use crate::error::Error;
 use crate::file::read_f32;
 use value::{Element, TensorView};
 
-/// The longest pickle that is believed: a state dict needs about 200 bytes a tensor.
-const LONGEST_PICKLE: u64 = 16 << 20;
+/// The longest pickle that is believed. A state dict needs about 200 bytes a tensor; a hostile pickle can make a value
+/// of 150 bytes of each of its own, and a list that grows has half of them twice.
+const LONGEST_PICKLE: u64 = 2 << 20;
 
 /// What a file looks like from its first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

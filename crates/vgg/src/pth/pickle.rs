@@ -4,7 +4,7 @@
 //! names. This one knows the instructions that `torch.save` writes (protocol 2) and the few names in [`Global`];
 //! anything else ends with an error that says what was asked for. What is built are plain [`Value`]s in one list
 //! that refer to each other by number: a pickle of n bytes makes fewer than n of them however often it repeats
-//! itself, and nothing here is recursive.
+//! itself, none is a copy of something long, and nothing here is recursive.
 //!
 //! Why not `candle_core::pickle`: it copies whole objects for each reference, which lets a small file fill the
 //! memory, indexes arguments without looking, and passes over what it does not understand.
@@ -221,12 +221,13 @@ impl<'a> Machine<'a> {
         let value = match callee {
             Global::OrderedDict if arguments.is_empty() => Value::Dict(Vec::new()),
             Global::RebuildTensor => Value::Tensor(TensorView::new(&self.values, arguments)?),
-            Global::RebuildParameter => match arguments.first().map(|&id| &self.values[id]) {
-                Some(Value::Tensor(view)) => Value::Tensor(view.clone()),
+            // These two stand for their first argument, which is not copied: a call is shorter than it may be.
+            Global::RebuildParameter => match arguments.first() {
+                Some(&id) if matches!(self.values[id], Value::Tensor(_)) => return self.again(id),
                 _ => return Err("a parameter without a tensor".into()),
             },
-            Global::Size => match arguments.first().map(|&id| &self.values[id]) {
-                Some(Value::Tuple(sizes)) => Value::Tuple(sizes.clone()),
+            Global::Size => match arguments.first() {
+                Some(&id) if matches!(self.values[id], Value::Tuple(_)) => return self.again(id),
                 _ => return Err("a torch.Size without sizes".into()),
             },
             Global::OrderedDict | Global::Storage(_) => {
@@ -234,6 +235,12 @@ impl<'a> Machine<'a> {
             }
         };
         self.push(value);
+        Ok(())
+    }
+
+    /// Puts a value that is there already on the stack.
+    fn again(&mut self, id: Id) -> Result<(), String> {
+        self.stack.push(Slot::Value(id));
         Ok(())
     }
 
@@ -276,9 +283,8 @@ impl<'a> Machine<'a> {
 
     fn recall(&mut self, place: u32) -> Result<(), String> {
         let id = self.memo.get(&place);
-        let id = id.ok_or("it refers to something that is not there")?;
-        self.stack.push(Slot::Value(*id));
-        Ok(())
+        let id = *id.ok_or("it refers to something that is not there")?;
+        self.again(id)
     }
 
     fn push(&mut self, value: Value) {

@@ -45,6 +45,44 @@ fn doubling_costs_a_value_a_step() {
 }
 
 #[test]
+fn what_stands_for_something_long_is_no_copy_of_it() {
+    // A tuple of a thousand, then torch.Size of it a thousand times.
+    let mut bytes = b"(".to_vec();
+    bytes.extend([b'N'; 1000]);
+    bytes.extend(b"tq\x00ctorch\nSize\nq\x01");
+    for _ in 0..1000 {
+        bytes.extend(b"h\x01h\x00\x85R");
+    }
+    bytes.push(b'.');
+    let pickle = read(&bytes).expect("sizes");
+    let is_long = |value: &&Value| matches!(value, Value::Tuple(items) if items.len() > 1);
+    assert_eq!(pickle.values.iter().filter(is_long).count(), 1);
+    // A tensor copies its sizes and the name of its storage, so both are short.
+    let tensor = |key: usize, sizes: usize| {
+        let key = [&(key as u32).to_le_bytes()[..], &vec![b'0'; key]].concat();
+        let sizes = [b"(", &b"K\x01".repeat(sizes)[..], b"t"].concat();
+        let mut bytes = b"ctorch._utils\n_rebuild_tensor_v2\n(".to_vec();
+        bytes.extend(b"(X\x07\0\0\0storagectorch\nFloatStorage\nX");
+        bytes.extend(
+            [
+                &key,
+                &b"X\x03\0\0\0cpuK\x01tQK\0"[..],
+                &sizes,
+                &sizes,
+                b"tR.",
+            ]
+            .concat(),
+        );
+        read(&bytes)
+    };
+    tensor(20, 8).expect("a tensor");
+    let reason = tensor(20, 9).expect_err("too many dimensions");
+    assert!(reason.contains("more than 8 dimensions"), "{reason}");
+    let reason = tensor(21, 8).expect_err("a long name");
+    assert!(reason.contains("no storage"), "{reason}");
+}
+
+#[test]
 fn every_other_instruction_and_name_is_refused() {
     let known = b"\x80.(N\x88\x89JKM\x8aGX)t\x85\x86\x87]ae}suqrhjcRbQ";
     for byte in (0..=u8::MAX).filter(|byte| !known.contains(byte)) {

@@ -2,6 +2,11 @@
 
 use std::ops::Range;
 
+/// The most dimensions of a tensor, and the longest name of a storage. PyTorch writes numbers for names. Both are
+/// copied into each tensor, so that without a limit a short pickle could fill the memory.
+const MOST_DIMENSIONS: usize = 8;
+const LONGEST_KEY: usize = 20;
+
 /// A value by its number in the list of all.
 pub(super) type Id = usize;
 
@@ -128,7 +133,7 @@ impl Value {
                 Self::Text(key),
                 Self::Text(_),
                 Self::Int(count),
-            ] if kind == "storage" => Ok(Self::Storage(StorageRef {
+            ] if kind == "storage" && key.len() <= LONGEST_KEY => Ok(Self::Storage(StorageRef {
                 element: *element,
                 key: key.clone(),
                 count: usize::try_from(*count).map_err(|_| "a storage of negative size")?,
@@ -152,6 +157,11 @@ impl TensorView {
         else {
             return Err("a tensor without storage, offset, sizes and strides".into());
         };
+        if sizes.len().max(strides.len()) > MOST_DIMENSIONS {
+            return Err(format!(
+                "a tensor of more than {MOST_DIMENSIONS} dimensions"
+            ));
+        }
         let number = |id: &Id| match &values[*id] {
             Value::Int(number) => usize::try_from(*number).ok(),
             _ => None,
