@@ -8,7 +8,6 @@
 //! - `velocity/NAME`: the optimizer's velocities;
 //! - `best/NAME`: the best weights so far, unless they are the present ones.
 
-mod fault;
 mod file;
 mod keeper;
 mod store;

@@ -14,6 +14,7 @@ pub mod config;
 pub mod data_source;
 pub mod device;
 pub mod divergence;
+mod fault;
 pub mod fingerprint;
 pub mod gpu_memory;
 pub mod interrupt;

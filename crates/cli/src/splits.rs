@@ -6,6 +6,7 @@ use dataset::{DecodeOptions, Loader, LoaderConfig, Sample};
 
 use crate::args::TrainArgs;
 use crate::data_source::Folder;
+use crate::fault;
 use crate::plots;
 use crate::run_dir::RunDir;
 use crate::start::Start;
@@ -49,7 +50,7 @@ impl Splits {
                 },
                 ..config
             };
-            Loader::new(samples, config)
+            Loader::decoding(samples, config, fault::decode)
         };
         Ok(Self {
             train: loader(folder.train.samples(), LoaderConfig::train(size))?,

@@ -56,6 +56,6 @@ pub use decode::{DecodeOptions, Decoder, decode};
 pub use error::{Error, Result};
 pub use image_folder::{ImageFolder, Sample};
 pub use layout::Layout;
-pub use loader::{Batch, Epoch, Loader, LoaderConfig};
+pub use loader::{Batch, DecodeFn, Epoch, Loader, LoaderConfig};
 pub use transform::{Normalize, Transform};
 pub use verify::{find_bad, verify};

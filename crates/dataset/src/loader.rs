@@ -21,6 +21,7 @@ use crate::error::Result;
 use crate::image_folder::Sample;
 use crate::random::{self, Domain};
 use crate::verify;
+pub use worker::DecodeFn;
 use worker::Recipe;
 
 /// Makes epochs of batches from the pictures of one split.
@@ -38,9 +39,19 @@ impl Loader {
     ///
     /// A setting outside its range: batch size or picture size 0, a standard deviation that is not above 0.
     pub fn new(samples: &[Sample], config: LoaderConfig) -> Result<Self> {
+        Self::decoding(samples, config, Decoder::decode)
+    }
+
+    /// A loader whose pictures come from `decode` instead of [`Decoder::decode`]: another format, another source. A
+    /// panic of it becomes an error that names the picture.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`new`](Self::new).
+    pub fn decoding(samples: &[Sample], config: LoaderConfig, decode: DecodeFn) -> Result<Self> {
         config.check()?;
         Ok(Self {
-            recipe: Arc::new(Recipe::new(samples, config, Decoder::decode)),
+            recipe: Arc::new(Recipe::new(samples, config, decode)),
         })
     }
 
@@ -125,9 +136,7 @@ mod tests {
                 workers,
                 ..LoaderConfig::eval(8)
             };
-            let loader = Loader {
-                recipe: Arc::new(Recipe::new(&samples, config, with_a_bug)),
-            };
+            let loader = Loader::decoding(&samples, config, with_a_bug).unwrap();
             let results: Vec<_> = loader.epoch(0).collect();
             assert_eq!(results.len(), 3, "two batches and the error");
             match results.into_iter().last() {

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use super::fault::Fragile;
+use crate::fault::Fragile;
 
 /// The checksum's name; it sorts after all others, and its bytes are the last of the file.
 const CHECKSUM: &str = "~sha256";

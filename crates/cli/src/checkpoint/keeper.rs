@@ -3,6 +3,7 @@
 //! A gigabyte takes seconds to reach a disk. What is to be written is copied, which takes a fraction of one, and a
 //! thread writes the copy while training goes on; at most one is being written at a time.
 
+use std::any::Any;
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -142,9 +143,7 @@ impl<'a> Keeper<'a> {
     pub fn finish(&mut self) -> anyhow::Result<Option<Kept>> {
         match std::mem::replace(&mut self.writer, Writer::Failed) {
             Writer::Busy(thread) => {
-                let written = thread
-                    .join()
-                    .map_err(|_| anyhow!("the thread that writes checkpoints panicked"))?;
+                let written = thread.join().map_err(panicked)?;
                 let (store, kept) = written?;
                 self.writer = Writer::Idle(store);
                 Ok(Some(kept))
@@ -168,6 +167,17 @@ impl<'a> Keeper<'a> {
             _ => Ok(()),
         }
     }
+}
+
+/// The error for a panic of the thread that writes.
+fn panicked(payload: Box<dyn Any + Send>) -> anyhow::Error {
+    let text = payload.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    anyhow!(
+        "the code panicked while it wrote a checkpoint: {}; please report this. The checkpoint before it, if there \
+         is one, is whole: --resume goes on from there",
+        text.unwrap_or("no message")
+    )
 }
 
 /// A run that ends in an error still finishes the checkpoint that was being written.

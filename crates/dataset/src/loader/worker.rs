@@ -24,8 +24,8 @@ pub(super) struct Recipe {
     decode: DecodeFn,
 }
 
-/// Decodes a file into recycled memory; a test puts another one in its place.
-pub(super) type DecodeFn = fn(&mut Decoder, &Path, RgbImage) -> Result<RgbImage>;
+/// Decodes a file into recycled memory, as [`Decoder::decode`] does.
+pub type DecodeFn = fn(&mut Decoder, &Path, RgbImage) -> Result<RgbImage>;
 
 /// What a worker has for itself: buffers that it uses again for every picture.
 #[derive(Debug)]

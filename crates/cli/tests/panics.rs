@@ -1,0 +1,116 @@
+//! A bug in one of the program's threads ends the run with its message; it neither hangs nor loses what was done.
+
+mod harness;
+
+use std::io::Read;
+use std::process::Stdio;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use harness::Place;
+
+/// The message of every deliberate panic.
+const MESSAGE: &str = "a fault that a test asked for";
+
+/// Nothing is kept in memory, so that every epoch decodes its pictures.
+const TRAIN: [&str; 17] = [
+    "train",
+    "--data",
+    "data",
+    "--weights",
+    "tiny.safetensors",
+    "--transfer-epochs",
+    "3",
+    "--finetune-epochs",
+    "2",
+    "--batch-size",
+    "4",
+    "--threads",
+    "2",
+    "--cache-images",
+    "0",
+    "--checkpoint-every",
+    "0.00001",
+];
+
+/// A run that ends with code 1 by itself; its standard error.
+fn fails(place: &Place, fault: &str, more: &[&str]) -> String {
+    let mut child = place
+        .command(&[&TRAIN[..], more].concat())
+        .env("WAGGLE_FAULT", fault)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let started = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if started.elapsed() > Duration::from_secs(120) {
+            child.kill().unwrap();
+            panic!("{fault}: it hangs");
+        }
+        thread::sleep(Duration::from_millis(20));
+    };
+    let mut said = String::new();
+    child.stderr.unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!(status.code(), Some(1), "{fault}: {said}");
+    said
+}
+
+/// What is said as the error, after what Rust says about a panic.
+#[track_caller]
+fn error(said: &str) -> &str {
+    let at = said.find("error: ");
+    let error = &said[at.unwrap_or_else(|| panic!("no error: {said}"))..];
+    assert!(error.contains(MESSAGE), "{said}");
+    error
+}
+
+#[test]
+fn a_panic_in_a_loader_ends_the_run_and_names_the_picture() {
+    let place = Place::with_stripes();
+    place.succeeds(&[&TRAIN[..], &["--out", "whole"]].concat());
+    // 36 pictures are read once, then drawn for `train_batch.png`: a few at most. 80 lies in the first stage.
+    for workers in ["1", "3"] {
+        let out = format!("run-{workers}");
+        let said = fails(
+            &place,
+            "picture-panic:80",
+            &["--out", &out, "--workers", workers],
+        );
+        assert!(error(&said).contains(".png`"), "{said}");
+        place.succeeds(&["train", "--resume", &out]);
+        place.same(&out, "whole");
+    }
+}
+
+#[test]
+fn a_panic_while_all_pictures_are_read_is_one_of_the_bad_ones() {
+    let place = Place::with_stripes();
+    let said = fails(&place, "picture-panic:35", &["--out", "run"]);
+    assert!(error(&said).contains(".png`"), "{said}");
+    assert!(!place.path("run").exists());
+}
+
+#[test]
+fn a_panic_in_the_thread_that_writes_checkpoints_ends_the_run() {
+    let place = Place::with_stripes();
+    let told = place.succeeds(&[&TRAIN[..], &["--out", "whole", "--json"]].concat());
+    let told = harness::json_lines(&told);
+    let first = told.iter().find_map(|event| event["bytes"].as_u64());
+    let first = first.expect("it told of checkpoints");
+
+    let fault = format!("checkpoint-panic:{}", first / 2);
+    let said = fails(&place, &fault, &["--out", "early"]);
+    assert!(error(&said).contains("wrote a checkpoint"), "{said}");
+    let said = place.fails(1, &["train", "--resume", "early"]);
+    assert!(said.contains("holds no checkpoint"), "{said}");
+
+    let fault = format!("checkpoint-panic:{}", first + first / 2);
+    let said = fails(&place, &fault, &["--out", "late"]);
+    assert!(error(&said).contains("wrote a checkpoint"), "{said}");
+    place.succeeds(&["train", "--resume", "late"]);
+    place.same("late", "whole");
+}
