@@ -5,6 +5,7 @@
 //! - [`mod@reference`]: the tests that need the reference values kept outside the repository
 //! - [`bench_peers`]: the same work here and in other libraries, side by side
 //! - [`fuzz`]: hostile input for everything that reads files
+//! - [`sanitize`]: the crates with unsafe code under AddressSanitizer
 //! - [`cuda_check`]: lints and builds with CUDA, on machines without a GPU
 //! - [`ci`]: everything that must pass before a change is merged
 //!
@@ -19,4 +20,5 @@ pub mod fetch_data;
 pub mod fuzz;
 pub mod project;
 pub mod reference;
+pub mod sanitize;
 pub mod tidy;

@@ -8,7 +8,7 @@ use std::time::Instant;
 use xtask::fetch_data::{
     HYMENOPTERA_MANIFEST, HYMENOPTERA_URL, Manifest, Options, Outcome, Progress, Source, fetch,
 };
-use xtask::{bench_peers, cargo, ci, cuda_check, fuzz, project, reference, tidy};
+use xtask::{bench_peers, cargo, ci, cuda_check, fuzz, project, reference, sanitize, tidy};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
@@ -49,6 +49,8 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Run the tests of the crates with unsafe code under AddressSanitizer
+    Sanitize,
     /// Lint with CUDA, without a GPU or a toolkit; with --build, build with the toolkit in CUDA_HOME
     CudaCheck(cuda_check::Options),
     /// Train the small backbone of the built-in sample anew and write it to data/
@@ -78,6 +80,7 @@ fn run(chore: Chore) -> Result<()> {
         Chore::Reference { path } => reference::run(&project::root(), &path),
         Chore::BenchPeers(options) => bench_peers::run(&project::root(), &options),
         Chore::Fuzz { args } => fuzz::run(&project::root(), &args),
+        Chore::Sanitize => sanitize::run(&project::root()),
         Chore::CudaCheck(options) => cuda_check::run(&project::root(), &options),
         Chore::PretrainSample { args } => cargo::Cargo::new(&project::root())
             .args([

@@ -109,10 +109,10 @@ impl Contents {
         input.read_exact(&mut bytes)?;
         let (strings, infos) = parse(&bytes)?;
         let end = infos.last().map_or(0, |(_, info)| info.data_offsets.1);
+        let expected = (8 + header).saturating_add(end);
         ensure!(
-            8 + header + end == length,
-            "it has {length} bytes instead of {}",
-            8 + header + end
+            expected == length,
+            "it has {length} bytes instead of {expected}"
         );
 
         let mut tensors = BTreeMap::new();
