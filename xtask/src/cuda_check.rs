@@ -5,6 +5,7 @@
 //! kernel must never get into a program. With `--build` a real toolkit compiles and links the program.
 
 use crate::cargo::Cargo;
+use crate::script;
 use anyhow::{Context, Result, ensure};
 use std::env;
 use std::fs;
@@ -62,7 +63,7 @@ pub fn run(root: &Path, options: &Options) -> Result<()> {
         return build(root, &options.features);
     }
     let folder = root.join("target/cuda-check");
-    let nvcc = stand_in(&folder)?;
+    let nvcc = script::write(&folder, "nvcc", STAND_IN)?;
     with_versions(Cargo::new(root))
         .env("NVCC", nvcc)
         .env("CARGO_TARGET_DIR", &folder)
@@ -146,24 +147,6 @@ fn with_versions(cargo: Cargo) -> Cargo {
     .fold(cargo, |cargo, (name, value)| cargo.env(name, value))
 }
 
-/// Writes the stand-in for `nvcc` into `folder`. Left alone if it is there: a newer file would be a newer
-/// compiler, and compile everything again.
-fn stand_in(folder: &Path) -> Result<PathBuf> {
-    let path = folder.join("nvcc");
-    if fs::read_to_string(&path).is_ok_and(|text| text == STAND_IN) {
-        return Ok(path);
-    }
-    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    fs::write(&path, STAND_IN).with_context(|| format!("cannot write {}", path.display()))?;
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt as _;
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))
-            .with_context(|| format!("cannot make {} executable", path.display()))?;
-    }
-    Ok(path)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -171,7 +154,7 @@ mod tests {
     #[test]
     fn the_stand_in_writes_what_nvcc_is_asked_for() {
         let folder = tempfile::tempdir().unwrap();
-        let nvcc = stand_in(folder.path()).unwrap();
+        let nvcc = script::write(folder.path(), "nvcc", STAND_IN).unwrap();
         let out = folder.path().display().to_string();
         let object = format!("{out}/x.o");
         for arguments in [
@@ -199,14 +182,5 @@ mod tests {
         let stubs = home.path().join("made");
         link_stubs(&stubs, &missing).unwrap();
         assert!(fs::metadata(stubs.join("libcudnn.so")).unwrap().len() > 0);
-    }
-
-    #[test]
-    fn a_second_stand_in_is_the_first() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = stand_in(folder.path()).unwrap();
-        let before = fs::metadata(&path).unwrap().modified().unwrap();
-        stand_in(folder.path()).unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().modified().unwrap(), before);
     }
 }

@@ -5,7 +5,7 @@
 //! - [`mod@reference`]: the tests that need the reference values kept outside the repository
 //! - [`bench_peers`]: the same work here and in other libraries, side by side
 //! - [`fuzz`]: hostile input for everything that reads files
-//! - [`sanitize`]: the crates with unsafe code under AddressSanitizer
+//! - [`sanitize`]: our own crates under AddressSanitizer
 //! - [`cuda_check`]: lints and builds with CUDA, on machines without a GPU
 //! - [`ci`]: everything that must pass before a change is merged
 //!
@@ -21,4 +21,5 @@ pub mod fuzz;
 pub mod project;
 pub mod reference;
 pub mod sanitize;
+pub mod script;
 pub mod tidy;
