@@ -53,7 +53,7 @@ fn long_pickles_do_not_fill_the_memory() {
     let mut all = targets::all(scratch.path());
     let pth = all.iter_mut().find(|target| target.name() == "pth");
     let pth = pth.expect("there is such a target");
-    let tensor = b"ctorch._utils\n_rebuild_tensor_v2\nq\x01((X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\00\
+    let tensor = b"ctorch._utils\n_rebuild_tensor_v2\nq\x01((X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000\
         X\x03\0\0\0cpuK\x01tQK\0(K\x01K\x01K\x01K\x01K\x01K\x01K\x01K\x01tq\x02h\x02tq\x03";
     let starts: [(&[u8], &[u8]); 5] = [
         (b"", b"N"),

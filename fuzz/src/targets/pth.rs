@@ -141,7 +141,7 @@ impl Target for StateDict {
             b"J\xff\xff\xff\x7f",
             b"\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f",
             b"\x8a\x08\0\0\0\0\x01\0\0\0",
-            b"X\x01\0\0\0000",
+            b"X\x01\x00\x00\x00000",
             b"X\x07\0\0\0storage",
             b"X\x0a\0\0\0state_dict",
             b"X\xff\xff\xff\xff",
