@@ -16,7 +16,7 @@ struct Args {
     /// Executions of each target
     #[arg(long, value_name = "N", default_value_t = 200_000)]
     executions: u64,
-    /// Only this target: picture, archive, weights, pth, metadata or configuration
+    /// Only this target: picture, archive, weights, pth, checkpoint, metadata or configuration
     #[arg(long, value_name = "NAME")]
     target: Option<String>,
     /// The same seed gives the same executions

@@ -1,6 +1,7 @@
 //! What is fed: each a function from bytes to whether they were accepted, with good files to start from.
 
 mod archive;
+mod checkpoint;
 mod configuration;
 mod metadata;
 mod picture;
@@ -28,6 +29,7 @@ pub fn all(scratch: &Path) -> Vec<Box<dyn Target>> {
         Box::new(archive::Archive::new(scratch)),
         Box::new(weights::Weights::new(scratch)),
         Box::new(pth::StateDict::new(scratch)),
+        Box::new(checkpoint::Resumed::new(scratch)),
         Box::new(metadata::Description::new(scratch)),
         Box::new(configuration::Configuration::new(scratch)),
     ]
