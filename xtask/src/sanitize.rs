@@ -24,7 +24,7 @@ const LESSER: [&str; 3] = ["avx512", "avx2", "portable"];
 /// This one runs on every instruction set by itself, and takes the most time.
 const EVERY_PATH: &str = "every_instruction_set_agrees_with_the_definition";
 
-/// Runs all unit tests and those of the kernels, the latter on each instruction set.
+/// Runs all unit tests, the golden ones and those of the kernels, the last on each instruction set.
 ///
 /// # Errors
 /// When something fails, or the sanitizer finds something.
@@ -39,9 +39,9 @@ pub fn run(root: &Path) -> Result<()> {
             .env("RUSTC_WORKSPACE_WRAPPER", &wrapper)
             .env("WAGGLE_KERNELS", path)
             .args(["test", "--locked", "--workspace"])
-            .args(["--test", "kernels", "--test", "device", "--test", "golden"])
+            .args(["--test", "kernels", "--test", "device"])
     };
-    cargo(BEST).args(["--lib"]).run()?;
+    cargo(BEST).args(["--lib", "--test", "golden"]).run()?;
     for path in LESSER {
         cargo(path).args(["--", "--skip", EVERY_PATH]).run()?;
     }
