@@ -83,28 +83,37 @@ fn build(root: &Path, features: &str) -> Result<()> {
         home.display(),
         nvcc.display()
     );
-    let mut cargo = with_versions(Cargo::new(root))
+    let cargo = with_versions(Cargo::new(root))
         .env("NVCC", nvcc)
-        .env("CARGO_TARGET_DIR", root.join("target/cuda"));
+        .env("CARGO_TARGET_DIR", root.join("target/cuda"))
+        .args(["rustc", "--locked", "--release", "-p", "cli"])
+        .args(["--bin", "waggle", "--features", features]);
     let missing = missing_libraries(&home, features);
-    if !missing.is_empty() {
-        let folder = root.join("target/cuda/link-stubs");
-        link_stubs(&folder, &missing)?;
-        println!(
-            "CUDA_HOME lacks {}: linked against empty stand-ins, the program will need the real ones to start",
-            missing.join(", ")
-        );
-        let flags = env::var("RUSTFLAGS").unwrap_or_default();
-        let search = format!("-L native={}", folder.display());
-        cargo = cargo.env(
-            "RUSTFLAGS",
-            format!("{flags} {search} -C link-arg=-Wl,--unresolved-symbols=ignore-all"),
-        );
+    if missing.is_empty() {
+        return cargo.run();
     }
+    let folder = root.join("target/cuda/link-stubs");
+    link_stubs(&folder, &missing, &cuda_version())?;
+    println!(
+        "CUDA_HOME lacks {}: linked against empty stand-ins, the program will need the real ones to start",
+        missing.join(", ")
+    );
+    // For the program alone: build scripts must start without these libraries.
     cargo
-        .args(["build", "--locked", "--release", "-p", "cli"])
-        .args(["--features", features])
+        .args(["--"])
+        .args(link_arguments(&folder, &missing))
         .run()
+}
+
+/// What makes rustc link against the stand-ins in `folder`. They define nothing, so that the linker would find
+/// every name missing, and then leave the libraries out as not needed: the program could not start anywhere.
+fn link_arguments(folder: &Path, names: &[&str]) -> Vec<String> {
+    let search = ["-L".to_owned(), format!("native={}", folder.display())];
+    let flags = ["-Wl,--unresolved-symbols=ignore-all", "-Wl,--no-as-needed"].map(str::to_owned);
+    let libraries = names.iter().map(|name| format!("-l{name}"));
+    let linker = flags.into_iter().chain(libraries);
+    let linker = linker.flat_map(|flag| ["-C".to_owned(), format!("link-arg={flag}")]);
+    search.into_iter().chain(linker).collect()
 }
 
 /// The libraries that a program with these features is linked against and that the toolkit does not bring: the
@@ -122,18 +131,38 @@ fn missing_libraries(home: &Path, features: &str) -> Vec<&'static str> {
         .collect()
 }
 
-/// Empty shared libraries of these names.
-fn link_stubs(folder: &Path, names: &[&str]) -> Result<()> {
+/// Empty shared libraries of these names, which say that they are those of the toolkit `version`: the program asks
+/// for what they say.
+fn link_stubs(folder: &Path, names: &[&str], version: &str) -> Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     for name in names {
         let status = Command::new("cc")
             .args(["-shared", "-x", "c", "/dev/null", "-o"])
             .arg(folder.join(format!("lib{name}.so")))
+            .arg(format!("-Wl,-soname,{}", file_name(name, version)))
             .status()
             .context("cannot start cc, which Rust links with too")?;
         ensure!(status.success(), "cc made no lib{name}.so ({status})");
     }
     Ok(())
+}
+
+/// What the library is called where programs run: the driver's and some others count by themselves, the rest go with
+/// the toolkit.
+fn file_name(name: &str, version: &str) -> String {
+    let toolkit = version.parse::<u32>().unwrap_or_default() / 1000;
+    let number = match name {
+        "cuda" => 1,
+        "cudnn" => 9,
+        "curand" => 10,
+        _ => toolkit,
+    };
+    format!("lib{name}.so.{number}")
+}
+
+/// The version of the toolkit, as cudarc writes it.
+fn cuda_version() -> String {
+    env::var("CUDARC_CUDA_VERSION").unwrap_or_else(|_| CUDA_VERSION.to_owned())
 }
 
 /// What the user has set goes before ours.
@@ -179,8 +208,51 @@ mod tests {
         let missing = missing_libraries(home.path(), "cudnn");
         assert_eq!(missing, ["nvrtc", "curand", "cublas", "cublasLt", "cudnn"]);
         assert_eq!(missing_libraries(home.path(), "cuda").len(), 4);
-        let stubs = home.path().join("made");
-        link_stubs(&stubs, &missing).unwrap();
-        assert!(fs::metadata(stubs.join("libcudnn.so")).unwrap().len() > 0);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_program_asks_for_the_libraries_that_stubs_stand_for() {
+        let folder = tempfile::tempdir().unwrap();
+        link_stubs(folder.path(), &["cuda", "cudart"], "13000").unwrap();
+        let source = folder.path().join("main.rs");
+        let program = folder.path().join("program");
+        let text = "#[link(name = \"cuda\")] unsafe extern \"C\" { fn cuInit(flags: u32) -> i32; }\n\
+                    fn main() { println!(\"{}\", unsafe { cuInit(0) }); }\n";
+        fs::write(&source, text).unwrap();
+        let status = Command::new("rustc")
+            .args(["--edition", "2024", "-o"])
+            .args([&program, &source])
+            .args(link_arguments(folder.path(), &["cuda", "cudart"]))
+            .status();
+        assert!(status.unwrap().success());
+
+        // Libraries that have what it needs, where the loader looks first: the program starts and calls them.
+        let real = folder.path().join("real");
+        fs::create_dir(&real).unwrap();
+        let code = folder.path().join("real.c");
+        fs::write(&code, "int cuInit(unsigned flags) { return 100; }\n").unwrap();
+        for file in ["libcuda.so.1", "libcudart.so.13"] {
+            let status = Command::new("cc")
+                .arg("-shared")
+                .arg(&code)
+                .arg("-o")
+                .arg(real.join(file))
+                .status();
+            assert!(status.unwrap().success());
+        }
+        let output = Command::new(&program)
+            .env("LD_LIBRARY_PATH", &real)
+            .output()
+            .unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "100\n");
+        // It asks for both: without the second it does not start.
+        fs::remove_file(real.join("libcudart.so.13")).unwrap();
+        fs::create_dir(real.join("libcudart.so.13")).unwrap();
+        let output = Command::new(&program)
+            .env("LD_LIBRARY_PATH", &real)
+            .output()
+            .unwrap();
+        assert!(!output.status.success());
     }
 }
