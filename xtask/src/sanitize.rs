@@ -14,7 +14,7 @@ use std::path::Path;
 /// assertions, the standard library's own checks of its unsafe functions are there as well.
 const WRAPPER: &str = r#"#!/bin/sh
 # rustc with AddressSanitizer, see xtask/src/sanitize.rs.
-RUSTC_BOOTSTRAP=1 exec "$@" -Zsanitizer=address -Cdebug-assertions=on -Coverflow-checks=on
+RUSTC_BOOTSTRAP=1 exec "$@" -Zsanitizer=address --cfg waggle_heap -Cdebug-assertions=on -Coverflow-checks=on
 "#;
 
 /// The instruction sets of `vgg::kernels::Path`. In place of one that the processor lacks, its best runs again.

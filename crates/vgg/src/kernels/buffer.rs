@@ -8,23 +8,39 @@ use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use memmap2::MmapMut;
+/// Whether buffers come from the system and go back to a pool. Under a sanitizer or miri each is an allocation of its
+/// own, so that an access outside of it, or after it was given back, is seen.
+const POOLED: bool = !cfg!(any(miri, waggle_heap));
+
+#[cfg(not(any(miri, waggle_heap)))]
+type Memory = memmap2::MmapMut;
+#[cfg(any(miri, waggle_heap))]
+type Memory = Box<[Line]>;
+
+/// A cache line of the allocator's.
+#[cfg(any(miri, waggle_heap))]
+#[derive(Clone)]
+#[repr(align(64))]
+struct Line(#[expect(dead_code, reason = "reached by pointers")] [f32; LINE]);
 
 /// f32 in a cache line.
 const LINE: usize = 16;
 
 /// Memory from the system, in lines. Not from the allocator: what is given back is free for everybody.
 struct Lines {
-    memory: Option<MmapMut>,
+    memory: Option<Memory>,
     count: usize,
 }
 
 impl Lines {
     fn new(count: usize) -> Self {
+        #[cfg(any(miri, waggle_heap))]
+        let memory = (count > 0).then(|| vec![Line([0.0; LINE]); count].into_boxed_slice());
+        #[cfg(not(any(miri, waggle_heap)))]
         let memory = (count > 0).then(|| {
             let bytes = count * LINE * size_of::<f32>();
             // As Vec does when there is no memory.
-            let memory = MmapMut::map_anon(bytes)
+            let memory = Memory::map_anon(bytes)
                 .unwrap_or_else(|error| panic!("{bytes} bytes of memory: {error}"));
             // Pages of 2 MiB: a walk over many pages of 4 KiB spends a tenth of its time on their addresses. If the
             // advice is not taken, pages stay small.
@@ -60,7 +76,7 @@ impl Buffer {
     /// `len` elements with any values, from the pool if it has a buffer that fits.
     pub(super) fn any(len: usize) -> Self {
         let count = len.div_ceil(LINE);
-        let kept = pool().lend(count);
+        let kept = POOLED.then(|| pool().lend(count)).flatten();
         Self {
             lines: kept.unwrap_or_else(|| Lines::new(count)),
             len,
@@ -148,7 +164,7 @@ pub fn release_memory() {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        if self.lines.count > 0 {
+        if POOLED && self.lines.count > 0 {
             let lines = std::mem::replace(&mut self.lines, Lines::new(0));
             pool().take_back(lines);
         }
@@ -164,7 +180,7 @@ pub(super) fn scratch<R>(len: usize, work: impl FnOnce(&mut [f32]) -> R) -> R {
     // While a thread waits for others it may begin another piece of work, which then gets another buffer.
     let kept = SCRATCH.with_borrow_mut(Vec::pop);
     let mut buffer = kept
-        .filter(|buffer| buffer.len >= len)
+        .filter(|buffer| POOLED && buffer.len >= len)
         .unwrap_or_else(|| Buffer::any(len));
     let result = work(&mut buffer[..len]);
     SCRATCH.with_borrow_mut(|kept| kept.push(buffer));
