@@ -102,7 +102,7 @@ impl DerefMut for Buffer {
 }
 
 /// What is kept beyond what was needed at once, as a part of that: sizes seldom fit exactly.
-const SPARE: usize = 4;
+const SPARE: usize = 10;
 
 /// Buffers on loan and at home, in lines.
 struct Pool {
@@ -125,7 +125,7 @@ fn pool() -> MutexGuard<'static, Pool> {
 impl Pool {
     /// The smallest kept buffer of at least `count` lines, unless most of it would lie idle. Without one, the caller
     /// makes a new one, and as much as there would then be too much is given back to the system: what is lent and
-    /// what is kept are never more than what was once needed at the same time and a quarter ([`SPARE`]) of that.
+    /// what is kept are never more than what was once needed at the same time and a tenth ([`SPARE`]) of that.
     fn lend(&mut self, count: usize) -> Option<Lines> {
         let fits = |lines: &&Lines| (count..=2 * count).contains(&lines.count);
         let best = self.kept.iter().filter(fits).map(|lines| lines.count).min();
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn the_pool_keeps_a_quarter_more_than_what_was_needed_at_once() {
+    fn the_pool_keeps_a_tenth_more_than_what_was_needed_at_once() {
         let mut pool = Pool {
             kept: Vec::new(),
             lent: 0,
@@ -225,8 +225,7 @@ mod tests {
         assert_eq!(pool.lend(40).map(|lines| lines.count), Some(50));
         assert!(pool.lend(10).is_none());
         assert_eq!((sizes(&pool), pool.lent), (vec![100, 30], 60));
-        // 100 are lent; with 100 and 30 kept that would be 230, a quarter more than the 180 that were once needed
-        // and some.
+        // With 100 more there would be 230, where 180 were once needed.
         assert!(pool.lend(40).is_none());
         assert_eq!((sizes(&pool), pool.lent), (vec![30], 100));
     }
