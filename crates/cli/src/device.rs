@@ -13,6 +13,7 @@ use vgg::Precision;
 
 use crate::args::MachineArgs;
 use crate::gpu_memory;
+use crate::words;
 
 /// A device as typed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -182,10 +183,7 @@ fn working(choice: DeviceChoice) -> anyhow::Result<Device> {
     match catch_unwind(AssertUnwindSafe(attempt)) {
         Ok(found) => found,
         Err(panic) => {
-            let said = panic
-                .downcast_ref::<String>()
-                .map(String::as_str)
-                .or_else(|| panic.downcast_ref::<&str>().copied());
+            let said = words::of_panic(panic.as_ref());
             Err(anyhow!("{}", said.unwrap_or("its driver panicked")))
         }
     }

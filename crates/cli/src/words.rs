@@ -1,4 +1,6 @@
-//! Small parts of sentences: counts with their nouns, paths in commands.
+//! Small parts of sentences: counts with their nouns, paths in commands, what a panic said.
+
+use std::any::Any;
 
 /// `1 picture`, `2 pictures`, `3 classes`, `4 batches`.
 pub fn counted(number: usize, noun: &str) -> String {
@@ -20,9 +22,27 @@ pub fn quoted(path: &str) -> String {
     }
 }
 
+/// What a panic said, if it was words.
+pub fn of_panic(payload: &(dyn Any + Send)) -> Option<&str> {
+    let text = payload.downcast_ref::<&str>().copied();
+    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_panic_is_read_whether_its_words_were_put_together_or_not() {
+        let said = |panic: fn()| {
+            let payload = std::panic::catch_unwind(panic).unwrap_err();
+            of_panic(payload.as_ref()).map(str::to_owned)
+        };
+        assert_eq!(said(|| panic!("as it is")).as_deref(), Some("as it is"));
+        let number = || panic!("number {}", "7".parse::<u8>().unwrap());
+        assert_eq!(said(number).as_deref(), Some("number 7"));
+        assert_eq!(said(|| std::panic::panic_any(7)), None);
+    }
 
     #[test]
     fn a_path_is_quoted_where_a_shell_would_split_it() {

@@ -14,29 +14,17 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use cli::checkpoint::Checkpoint;
-use harness::{Place, send};
+use harness::{Place, send, training};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-const TRAIN: [&str; 17] = [
-    "train",
-    "--data",
-    "data",
-    "--weights",
-    "tiny.safetensors",
-    "--transfer-epochs",
-    "3",
-    "--finetune-epochs",
-    "4",
-    "--batch-size",
-    "4",
-    "--threads",
-    "2",
-    "--checkpoint-every",
-    "0.00001",
-    "--workers",
-    "2",
-];
+fn train<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    training(
+        ["3", "4"],
+        "4",
+        &[&["--checkpoint-every", "0.00001", "--workers", "2"], more],
+    )
+}
 
 fn times(variable: &str, usual: usize) -> usize {
     match std::env::var(variable) {
@@ -61,7 +49,7 @@ struct Whole {
 impl Whole {
     fn run(place: &Place) -> Self {
         let started = Instant::now();
-        let out = place.succeeds(&[&TRAIN[..], &["--out", "whole", "--json"]].concat());
+        let out = place.succeeds(&train(&["--out", "whole", "--json"]));
         let told = harness::json_lines(&out);
         let events = told.len() as u64;
         Self {
@@ -142,7 +130,7 @@ fn ended_runs_go_on(
     let (mut early, mut inside, mut late) = (0, 0, 0);
     for round in 0..rounds {
         let out = format!("run-{round}");
-        let mut arguments = [&TRAIN[..], &["--out", &out]].concat();
+        let mut arguments = train(&["--out", &out]);
         let mut done = false;
         for _ in 0..1 + below(2) {
             let end = draw(&place, &mut below);

@@ -7,36 +7,27 @@ use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use harness::Place;
+use harness::{Place, training};
 
 /// The message of every deliberate panic.
 const MESSAGE: &str = "a fault that a test asked for";
 
 /// Nothing is kept in memory, so that every epoch decodes its pictures.
-const TRAIN: [&str; 17] = [
-    "train",
-    "--data",
-    "data",
-    "--weights",
-    "tiny.safetensors",
-    "--transfer-epochs",
-    "3",
-    "--finetune-epochs",
-    "2",
-    "--batch-size",
-    "4",
-    "--threads",
-    "2",
-    "--cache-images",
-    "0",
-    "--checkpoint-every",
-    "0.00001",
-];
+fn train<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    training(
+        ["3", "2"],
+        "4",
+        &[
+            &["--cache-images", "0", "--checkpoint-every", "0.00001"],
+            more,
+        ],
+    )
+}
 
 /// A run that ends with code 1 by itself; its standard error.
 fn fails(place: &Place, fault: &str, more: &[&str]) -> String {
     let mut child = place
-        .command(&[&TRAIN[..], more].concat())
+        .command(&train(more))
         .env("WAGGLE_FAULT", fault)
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
@@ -71,7 +62,7 @@ fn error(said: &str) -> &str {
 #[test]
 fn a_panic_in_a_loader_ends_the_run_and_names_the_picture() {
     let place = Place::with_stripes();
-    place.succeeds(&[&TRAIN[..], &["--out", "whole"]].concat());
+    place.succeeds(&train(&["--out", "whole"]));
     // 36 pictures are read once, then drawn for `train_batch.png`: a few at most. 80 lies in the first stage.
     for workers in ["1", "3"] {
         let out = format!("run-{workers}");
@@ -97,7 +88,7 @@ fn a_panic_while_all_pictures_are_read_is_one_of_the_bad_ones() {
 #[test]
 fn a_panic_in_the_thread_that_writes_checkpoints_ends_the_run() {
     let place = Place::with_stripes();
-    let told = place.succeeds(&[&TRAIN[..], &["--out", "whole", "--json"]].concat());
+    let told = place.succeeds(&train(&["--out", "whole", "--json"]));
     let told = harness::json_lines(&told);
     let first = told.iter().find_map(|event| event["bytes"].as_u64());
     let first = first.expect("it told of checkpoints");

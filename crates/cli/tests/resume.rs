@@ -6,31 +6,15 @@ mod harness;
 
 use std::io::{BufRead, BufReader, Read};
 
-use harness::{Place, json_lines, send};
+use harness::{Place, json_lines, send, training};
 use serde_json::Value;
 
-const TRAIN: [&str; 17] = [
-    "train",
-    "--data",
-    "data",
-    "--weights",
-    "tiny.safetensors",
-    "--transfer-epochs",
-    "4",
-    "--finetune-epochs",
-    "5",
-    "--batch-size",
-    "4",
-    "--lr",
-    "1e-2",
-    "--threads",
-    "2",
-    "--checkpoint-every",
-    "0.0001",
-];
-
 fn train<'a>(more: &[&'a str]) -> Vec<&'a str> {
-    [&TRAIN, more].concat()
+    training(
+        ["4", "5"],
+        "4",
+        &[&["--lr", "1e-2", "--checkpoint-every", "0.0001"], more],
+    )
 }
 
 /// What would change the result of such a run, and what the refusal names.

@@ -4,28 +4,10 @@ mod harness;
 
 use std::collections::BTreeMap;
 
-use harness::{Place, json_lines};
-
-const TRAIN: [&str; 15] = [
-    "train",
-    "--data",
-    "data",
-    "--weights",
-    "tiny.safetensors",
-    "--transfer-epochs",
-    "3",
-    "--finetune-epochs",
-    "3",
-    "--batch-size",
-    "8",
-    "--lr",
-    "1e-2",
-    "--threads",
-    "2",
-];
+use harness::{Place, json_lines, training};
 
 fn train<'a>(more: &[&'a str]) -> Vec<&'a str> {
-    [&TRAIN, more].concat()
+    training(["3", "3"], "8", &[&["--lr", "1e-2"], more])
 }
 
 #[test]

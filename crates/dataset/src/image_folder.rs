@@ -265,7 +265,7 @@ pub(crate) fn class_folders(root: &Path) -> Result<Vec<String>> {
 }
 
 /// The names in a folder, sorted by code point, without those that begin with a dot.
-fn entries(folder: &Path) -> Result<Vec<OsString>> {
+pub(crate) fn entries(folder: &Path) -> Result<Vec<OsString>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(folder).map_err(|source| cannot_read(folder, source))? {
         let name = entry

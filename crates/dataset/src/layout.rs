@@ -1,10 +1,9 @@
 //! What a folder is that does not hold the splits of a data set: for an error that says what was probably meant.
 
 use std::fmt;
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::image_folder::{TRAIN, VAL, is_picture};
+use crate::image_folder::{self, TRAIN, VAL, is_picture};
 
 /// Names of class folders that a hint repeats.
 const NAMED: usize = 3;
@@ -106,13 +105,10 @@ fn holds_pictures(folder: &Path) -> bool {
     entries.any(|path| is_picture(&path) && path.is_file())
 }
 
-/// What lies in a folder and is not hidden, sorted.
+/// What lies in a folder and is not hidden, sorted; nothing where it cannot be read.
 fn entries(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let visible = entries.filter(|entry| !entry.file_name().as_encoded_bytes().starts_with(b"."));
-    let mut paths: Vec<PathBuf> = visible.map(|entry| entry.path()).collect();
-    paths.sort();
-    paths
+    let names = image_folder::entries(folder).unwrap_or_default();
+    names.iter().map(|name| folder.join(name)).collect()
 }
 
 /// What it is, and what to do, after a semicolon.

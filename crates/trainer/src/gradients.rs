@@ -88,10 +88,8 @@ impl Gradients {
                 (Some(one), Some(other)) => one
                     .plus(&other)
                     .doing(format!("adding up the gradients of `{name}`"))?,
-                (one, other) => match one.or(other) {
-                    Some(gradient) => gradient,
-                    None => continue,
-                },
+                (Some(one), None) | (None, Some(one)) => one,
+                (None, None) => continue,
             };
             gradients.insert(name.clone(), gradient);
         }

@@ -15,6 +15,7 @@ use super::store::Store;
 use super::{Checkpoint, Identity, Progress, contents};
 use crate::config::StageConfig;
 use crate::metrics::{EpochRow, Pass};
+use crate::words;
 
 /// Makes the checkpoints of a run.
 pub struct Keeper<'a> {
@@ -171,12 +172,10 @@ impl<'a> Keeper<'a> {
 
 /// The error for a panic of the thread that writes.
 fn panicked(payload: Box<dyn Any + Send>) -> anyhow::Error {
-    let text = payload.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
     anyhow!(
         "the code panicked while it wrote a checkpoint: {}; please report this. The checkpoint before it, if there \
          is one, is whole: --resume goes on from there",
-        text.unwrap_or("no message")
+        words::of_panic(payload.as_ref()).unwrap_or("no message")
     )
 }
 

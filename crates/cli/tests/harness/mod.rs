@@ -251,6 +251,20 @@ impl Place {
     }
 }
 
+/// The arguments of a training on `data` with the tiny network: epochs of both stages, and `more`.
+pub fn training<'a>(
+    [transfer, finetune]: [&'a str; 2],
+    batch_size: &'a str,
+    more: &[&[&'a str]],
+) -> Vec<&'a str> {
+    let mut arguments = vec!["train", "--data", "data", "--weights", "tiny.safetensors"];
+    arguments.extend(["--transfer-epochs", transfer]);
+    arguments.extend(["--finetune-epochs", finetune]);
+    arguments.extend(["--batch-size", batch_size, "--threads", "2"]);
+    arguments.extend(more.concat());
+    arguments
+}
+
 /// Sends a signal, by its name without SIG.
 pub fn send(child: &Child, signal: &str) {
     let sent = Command::new("kill")

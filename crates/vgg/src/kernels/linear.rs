@@ -94,9 +94,6 @@ impl CustomOp3 for Linear {
         _: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let wanted = |tensor: &Tensor, gradient: &dyn Fn() -> Result<Gradient>| {
-            tensor.track_op().then(gradient).transpose()
-        };
         // Detached, so that the backward pass itself is not recorded.
         let (x_values, weight_values) = (x.detach(), weight.detach());
         let product = || {
@@ -110,15 +107,15 @@ impl CustomOp3 for Linear {
             }
             Ok(product)
         };
-        let aside = |of: &Tensor, gradient: Option<Gradient>| match gradient {
-            Some(gradient) => Aside::hand_over(self.0.as_ref(), of, gradient),
-            None => Ok(None),
+        let hand_over = |of: &Tensor, gradient: &dyn Fn() -> Result<Gradient>| match of.track_op() {
+            true => Aside::hand_over(self.0.as_ref(), of, gradient()?),
+            false => Ok(None),
         };
         let dx = x.track_op().then(|| grad.matmul(&weight_values));
         Ok((
             dx.transpose()?,
-            aside(weight, wanted(weight, &product)?)?,
-            aside(bias, wanted(bias, &|| Ok(Gradient::Values(grad.sum(0)?)))?)?,
+            hand_over(weight, &product)?,
+            hand_over(bias, &|| grad.sum(0).map(Gradient::Values))?,
         ))
     }
 }
