@@ -165,7 +165,7 @@ fn automatic(
 
 /// Opens a GPU and lets it add and multiply: that needs the driver, kernels for this GPU, and cuBLAS.
 fn working(choice: DeviceChoice) -> anyhow::Result<Device> {
-    let attempt = || -> anyhow::Result<Device> {
+    let compute = || -> candle_core::Result<Device> {
         let device = match choice {
             DeviceChoice::Cuda(number) => Device::new_cuda(number)?,
             DeviceChoice::Metal => Device::new_metal(0)?,
@@ -174,8 +174,12 @@ fn working(choice: DeviceChoice) -> anyhow::Result<Device> {
         let ones = Tensor::ones((2, 2), DType::F32, &device)?;
         let four = ((&ones + &ones)?.matmul(&ones)?).to_vec2::<f32>()?;
         if four != [[4.0; 2]; 2] {
-            bail!("1 + 1 times two is {four:?}");
+            candle_core::bail!("1 + 1 times two is {four:?}");
         }
+        Ok(device)
+    };
+    let attempt = || -> anyhow::Result<Device> {
+        let device = compute().map_err(without_backtrace)?;
         gpu_memory::keep_blocks(&device)?;
         Ok(device)
     };
@@ -189,9 +193,27 @@ fn working(choice: DeviceChoice) -> anyhow::Result<Device> {
     }
 }
 
+/// candle puts a backtrace into the words of an error where RUST_BACKTRACE is set; why a GPU is not used is no crash.
+fn without_backtrace(error: candle_core::Error) -> candle_core::Error {
+    match error {
+        candle_core::Error::WithBacktrace { inner, .. } => without_backtrace(*inner),
+        error => error,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_reason_is_told_without_a_backtrace() {
+        let inner = candle_core::Error::Msg("no such GPU".into());
+        let error = candle_core::Error::WithBacktrace {
+            inner: Box::new(inner),
+            backtrace: Box::new(std::backtrace::Backtrace::force_capture()),
+        };
+        assert_eq!(without_backtrace(error).to_string(), "no such GPU");
+    }
 
     #[test]
     fn names_are_read() {

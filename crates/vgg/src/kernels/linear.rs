@@ -129,7 +129,7 @@ const COLUMNS: usize = 2;
 /// Rows of the weights that are read side by side for fewer rows of x: memory answers several streams faster than one.
 const STREAMS: usize = 4;
 /// How far ahead of its use a stream is asked for, in elements: the processor's own guesses end with each page.
-const AHEAD: usize = 1024;
+const AHEAD: usize = 256;
 
 /// y[:, outputs] += x·weightᵀ.
 struct ForwardTask {
