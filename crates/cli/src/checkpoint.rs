@@ -19,7 +19,7 @@ use anyhow::Context;
 use candle_core::Tensor;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use trainer::{Params, Position, Stage, pattern};
+use trainer::{Held, Params, Position, Stage, pattern};
 
 use crate::config::{Config, StageConfig};
 use crate::fingerprint::Fingerprint;
@@ -157,14 +157,14 @@ pub struct Damaged {
     pub reason: String,
 }
 
-/// What a checkpoint at this moment holds, copied, so that training can go on while it is written.
+/// What a checkpoint at this moment holds, whatever training changes while it is written.
 fn contents(
     identity: &str,
     progress: &Progress,
     stages: &[StageConfig],
     params: &Params,
     stage: &Stage,
-) -> anyhow::Result<Contents> {
+) -> anyhow::Result<Contents<Held>> {
     let text = toml::to_string(progress).context("cannot write the progress as TOML")?;
     let strings = [
         (IDENTITY.to_string(), identity.to_string()),
@@ -172,25 +172,25 @@ fn contents(
     ]
     .into();
     let mut tensors = BTreeMap::new();
-    let mut add = |prefix: &str, name: &str, tensor: Tensor| {
-        tensors.insert(format!("{prefix}{name}"), tensor);
+    let mut add = |prefix: &str, name: &str, held: Held| {
+        tensors.insert(format!("{prefix}{name}"), held);
     };
     // Before its first step a stage has changed nothing.
     let trained = progress.stage + usize::from(progress.position.step > 0);
-    for (name, tensor) in params.tensors() {
+    for (name, held) in params.hold()? {
         let mut groups = stages[..trained].iter().flat_map(|stage| &stage.groups);
         if groups.any(|group| pattern::covers(&group.layers, &name)) {
-            add(WEIGHTS, &name, tensor.copy()?);
+            add(WEIGHTS, &name, held);
         }
     }
-    for (name, velocity) in stage.sgd().velocities()? {
+    for (name, velocity) in stage.sgd().hold_velocities() {
         add(VELOCITY, &name, velocity);
     }
     if let Some(best) = stage.best()
         && !progress.position.best_is_current()
     {
         for (name, tensor) in best.weights.tensors() {
-            add(BEST, name, tensor.clone());
+            add(BEST, name, tensor.clone().into());
         }
     }
     Ok(Contents { strings, tensors })

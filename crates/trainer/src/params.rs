@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::backend::ParamsBackend;
 use crate::error::{Doing, Error};
+use crate::hold::{Held, Holds};
 use crate::pattern;
 
 /// A name-ordered set of parameters. Clones share the parameters, as candle's tensors share their storage.
@@ -22,6 +23,8 @@ pub struct Params {
     pub(crate) device: Device,
     /// Draws parameters that a model asks for and that do not exist; `None` makes that an error.
     pub(crate) fresh_seed: Option<u64>,
+    /// Who reads parameters while training goes on.
+    pub(crate) holds: Holds,
 }
 
 /// A parameter and whether it trains; a trainable one is always a variable.
@@ -105,6 +108,7 @@ impl Params {
             entries: Arc::default(),
             device: device.clone(),
             fresh_seed: Some(seed),
+            holds: Holds::default(),
         }
     }
 
@@ -132,6 +136,7 @@ impl Params {
             entries: Arc::new(Mutex::new(entries)),
             device: device.clone(),
             fresh_seed: None,
+            holds: Holds::default(),
         })
     }
 
@@ -211,12 +216,27 @@ impl Params {
             .collect()
     }
 
-    /// All parameters by name, for saving. They share storage with the model: save or copy before training on.
+    /// All parameters by name, for saving. They share storage with the model: save or copy before training on,
+    /// or [`hold`](Self::hold) them.
     pub fn tensors(&self) -> BTreeMap<String, Tensor> {
         self.lock()
             .iter()
             .map(|(name, entry)| (name.clone(), entry.detached()))
             .collect()
+    }
+
+    /// All parameters by name as they are now, to be read by another thread while training goes on.
+    ///
+    /// # Errors
+    ///
+    /// Memory for a parameter that does not lie in one piece.
+    pub fn hold(&self) -> Result<BTreeMap<String, Held>, Error> {
+        let hold = |(name, tensor): (String, Tensor)| {
+            let held = self.holds.hold(&name, tensor);
+            let held = held.doing(format!("holding `{name}`"))?;
+            Ok((name, held))
+        };
+        self.tensors().into_iter().map(hold).collect()
     }
 
     /// How many numbers train and how many are frozen.
@@ -288,7 +308,8 @@ impl Params {
             }
         }
         for (name, var, copy) in pairs {
-            var.set(copy).doing(format!("restoring `{name}`"))?;
+            let restored = self.holds.before_change(name).and_then(|()| var.set(copy));
+            restored.doing(format!("restoring `{name}`"))?;
         }
         Ok(())
     }

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Doing, Error};
 use crate::event::GroupRate;
 use crate::gradients::Gradients;
+use crate::hold::{Held, Holds};
 use crate::params::{Params, no_more_saved, take_saved};
 use crate::pattern;
 use crate::update::{self, Rule, Velocity};
@@ -90,6 +91,7 @@ pub struct Sgd {
     config: SgdConfig,
     groups: Vec<Group>,
     slots: Vec<Slot>,
+    holds: Holds,
 }
 
 /// One parameter. The velocity belongs to it and exists from its first step on.
@@ -155,6 +157,7 @@ impl Sgd {
             config,
             groups,
             slots,
+            holds: params.holds.clone(),
         })
     }
 
@@ -167,7 +170,8 @@ impl Sgd {
                 continue;
             };
             let rule = Rule::new(&self.config, self.groups[slot.group].rate * factor);
-            update::apply(&slot.var, &gradient, &mut slot.velocity, &rule)
+            let held = self.holds.before_change(&slot.name);
+            held.and_then(|()| update::apply(&slot.var, &gradient, &mut slot.velocity, &rule))
                 .doing(format!("the update of `{}`", slot.name))?;
         }
         Ok(())
@@ -187,21 +191,17 @@ impl Sgd {
         self.groups.iter().enumerate().map(rate).collect()
     }
 
-    /// Copies of the velocities by parameter, for those that have one.
-    pub fn velocities(&self) -> Result<BTreeMap<String, Tensor>, Error> {
-        let mut copies = BTreeMap::new();
-        for slot in &self.slots {
-            if let Some(velocity) = &slot.velocity {
-                let copy = velocity
-                    .copy(&slot.var)
-                    .doing(format!("copying the velocity of `{}`", slot.name))?;
-                copies.insert(slot.name.clone(), copy);
-            }
-        }
-        Ok(copies)
+    /// The velocities as they are now by parameter, for those that have one; for another thread to read while training
+    /// goes on.
+    pub fn hold_velocities(&self) -> BTreeMap<String, Held> {
+        let held = |slot: &Slot| {
+            let velocity = slot.velocity.as_ref()?;
+            Some((slot.name.clone(), velocity.hold(&slot.var)))
+        };
+        self.slots.iter().filter_map(held).collect()
     }
 
-    /// Takes over what [`velocities`](Self::velocities) gave: one for each parameter.
+    /// Takes over what [`hold_velocities`](Self::hold_velocities) gave: one for each parameter.
     pub(crate) fn set_velocities(
         &mut self,
         mut velocities: BTreeMap<String, Tensor>,

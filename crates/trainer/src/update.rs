@@ -4,10 +4,13 @@
 //! would also write and read back g + weight_decay·w, the new velocity and lr·d. On the CPU one loop
 //! ([`fused`]) does it instead; other devices use candle's operations.
 
+use std::sync::Arc;
+
 use candle_core::{DType, Result, Tensor, Var, bail};
 
 use crate::fused;
 use crate::gradients::Gradient;
+use crate::hold::Held;
 use crate::sgd::SgdConfig;
 
 /// The numbers of one update.
@@ -43,7 +46,7 @@ impl Rule {
 #[derive(Debug)]
 pub(crate) enum Velocity {
     /// Contiguous, for the fused update on the CPU.
-    Host(Vec<f32>),
+    Host(Arc<Vec<f32>>),
     /// Beside the parameter, for every other device and type.
     Device(Tensor),
 }
@@ -52,18 +55,18 @@ impl Velocity {
     /// The velocity of `var` with the values of `tensor`, which has its shape and type.
     pub(crate) fn new(tensor: Tensor, var: &Var) -> Result<Self> {
         Ok(if is_fused(var) {
-            Self::Host(tensor.flatten_all()?.to_vec1()?)
+            Self::Host(Arc::new(tensor.flatten_all()?.to_vec1()?))
         } else {
             Self::Device(tensor.to_device(var.device())?)
         })
     }
 
-    /// Its values in the shape of `var`; later updates do not change them.
-    pub(crate) fn copy(&self, var: &Var) -> Result<Tensor> {
+    /// Its values in the shape of `var`, which later updates do not change.
+    pub(crate) fn hold(&self, var: &Var) -> Held {
         match self {
-            Self::Host(values) => Tensor::from_slice(values, var.shape(), var.device()),
+            Self::Host(values) => Held::velocity(Arc::clone(values), var.shape()),
             // Updates replace this tensor and never write into it.
-            Self::Device(tensor) => Ok(tensor.clone()),
+            Self::Device(tensor) => tensor.clone().into(),
         }
     }
 }
@@ -91,10 +94,11 @@ pub(crate) fn apply(
     let first = velocity.is_none();
     if first && rule.momentum != 0.0 {
         // Zeroed pages come lazily from the system: this is not a pass over memory.
-        *velocity = Some(Velocity::Host(vec![0.0; var.elem_count()]));
+        *velocity = Some(Velocity::Host(Arc::new(vec![0.0; var.elem_count()])));
     }
     let velocity = match velocity {
-        Some(Velocity::Host(v)) => Some(v.as_mut_slice()),
+        // Copied first if somebody still holds it as it was.
+        Some(Velocity::Host(v)) => Some(Arc::make_mut(v).as_mut_slice()),
         _ => None,
     };
     fused::update(var, gradient, velocity, rule, first)

@@ -9,11 +9,12 @@ use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::Path;
 
-use anyhow::{Context, bail, ensure};
-use candle_core::{CpuStorage, Device, Storage, Tensor};
+use anyhow::{Context, ensure};
+use candle_core::{Device, Tensor};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
+use trainer::Held;
 
 use crate::fault::Fragile;
 
@@ -24,16 +25,17 @@ const CHECKSUM: &str = "~sha256";
 const CHECKSUM_BYTES: usize = 32;
 
 /// What a file holds: strings and tensors, by name.
-#[derive(Debug, Default)]
-pub(super) struct Contents {
+#[derive(Debug)]
+pub(super) struct Contents<T> {
     pub(super) strings: BTreeMap<String, String>,
-    pub(super) tensors: BTreeMap<String, Tensor>,
+    pub(super) tensors: BTreeMap<String, T>,
 }
 
-impl Contents {
+impl Contents<Held> {
     /// How many bytes the file will have.
     pub(super) fn bytes(&self) -> u64 {
-        let values: usize = self.tensors.values().map(Tensor::elem_count).sum();
+        let counts = self.tensors.values().map(|held| held.shape().elem_count());
+        let values: usize = counts.sum();
         (8 + self.header().len() + 4 * values + CHECKSUM_BYTES) as u64
     }
 
@@ -41,9 +43,10 @@ impl Contents {
         let mut header = Map::new();
         header.insert("__metadata__".to_string(), json!(self.strings));
         let mut at = 0;
-        for (name, tensor) in &self.tensors {
-            let end = at + 4 * tensor.elem_count();
-            let info = json!({"dtype": "F32", "shape": tensor.dims(), "data_offsets": [at, end]});
+        for (name, held) in &self.tensors {
+            let (shape, count) = (held.shape().dims(), held.shape().elem_count());
+            let end = at + 4 * count;
+            let info = json!({"dtype": "F32", "shape": shape, "data_offsets": [at, end]});
             header.insert(name.clone(), info);
             at = end;
         }
@@ -56,8 +59,8 @@ impl Contents {
         header
     }
 
-    /// Writes and syncs the file.
-    pub(super) fn write(&self, path: &Path) -> anyhow::Result<()> {
+    /// Writes and syncs the file. Each tensor is let go of once it is written.
+    pub(super) fn write(self, path: &Path) -> anyhow::Result<()> {
         let file = Fragile(File::create(path)?);
         let mut out = Hashing {
             inner: BufWriter::with_capacity(1 << 20, file),
@@ -66,28 +69,20 @@ impl Contents {
         let header = self.header();
         out.write_all(&(header.len() as u64).to_le_bytes())?;
         out.write_all(&header)?;
-        for (name, tensor) in &self.tensors {
-            let tensor = tensor.to_device(&Device::Cpu)?.contiguous()?;
-            let (storage, layout) = tensor.storage_and_layout();
-            let (Storage::Cpu(CpuStorage::F32(values)), Some((from, to))) =
-                (&*storage, layout.contiguous_offsets())
-            else {
-                bail!(
-                    "`{name}` is {:?}; only f32 can be kept exactly",
-                    tensor.dtype()
-                );
+        for (name, held) in self.tensors {
+            let write = |piece: &[f32]| -> anyhow::Result<()> {
+                Ok(out.write_all(bytemuck::cast_slice(piece))?)
             };
-            // Pieces that stay in the processor's cache between the checksum and the copy to the system.
-            for piece in values[from..to].chunks(1 << 16) {
-                out.write_all(bytemuck::cast_slice(piece))?;
-            }
+            held.read(write).with_context(|| format!("`{name}`"))?;
         }
         let Hashing { mut inner, hash } = out;
         inner.write_all(&hash.finalize())?;
         let file = inner.into_inner().map_err(|error| error.into_error())?;
         Ok(file.0.sync_all()?)
     }
+}
 
+impl Contents<Tensor> {
     /// Reads a file and checks all of it.
     ///
     /// Nothing larger than the file is allocated, whatever its header says.
@@ -207,9 +202,10 @@ impl<T: Read> Read for Hashing<T> {
 mod tests {
     use super::*;
 
-    fn contents() -> Contents {
+    fn contents<T: From<Tensor>>() -> Contents<T> {
         let tensor = |values: &[f32], shape: &[usize]| {
-            Tensor::from_slice(values, shape, &Device::Cpu).unwrap()
+            let tensor = Tensor::from_slice(values, shape, &Device::Cpu);
+            T::from(tensor.unwrap())
         };
         Contents {
             strings: [("run".to_string(), "a = \"b\"\n".to_string())].into(),
@@ -228,16 +224,18 @@ mod tests {
     fn what_is_written_is_read_back_bit_for_bit() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x");
-        let contents = contents();
-        contents.write(&path).unwrap();
+        let to_write = contents::<Held>();
+        let bytes = to_write.bytes();
+        to_write.write(&path).unwrap();
         assert_eq!(
             std::fs::metadata(&path).unwrap().len(),
-            contents.bytes(),
+            bytes,
             "the size is known beforehand"
         );
+        let contents = contents::<Tensor>();
         let read = Contents::read(&path).unwrap();
         assert_eq!(read.strings, contents.strings);
-        let bits = |contents: &Contents| -> Vec<(String, Vec<usize>, Vec<u32>)> {
+        let bits = |contents: &Contents<Tensor>| -> Vec<(String, Vec<usize>, Vec<u32>)> {
             let bits = |(name, tensor): (&String, &Tensor)| {
                 let values = tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
                 let bits = values.into_iter().map(f32::to_bits).collect();
@@ -257,7 +255,7 @@ mod tests {
     fn every_changed_byte_and_every_cut_is_noticed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x");
-        contents().write(&path).unwrap();
+        contents::<Held>().write(&path).unwrap();
         let whole = std::fs::read(&path).unwrap();
         for at in 0..whole.len() {
             for change in [1, 0x80] {

@@ -1,7 +1,7 @@
 //! When checkpoints are made, and who writes them.
 //!
-//! A gigabyte takes seconds to reach a disk. What is to be written is copied, which takes a fraction of one, and a
-//! thread writes the copy while training goes on; at most one is being written at a time.
+//! A gigabyte takes seconds to reach a disk. A thread writes it while training goes on; what is not yet written when
+//! the next update comes is copied first. At most one checkpoint is being written at a time.
 
 use std::any::Any;
 use std::path::{Path, PathBuf};
@@ -35,7 +35,7 @@ pub struct Kept {
     pub path: PathBuf,
     /// Its size.
     pub bytes: u64,
-    /// How long training waited for it: for the copy, and for an earlier one that was still being written.
+    /// How long training waited before it began: for an earlier one that was still being written.
     pub waited: Duration,
     /// How long writing it took, beside training.
     pub written: Duration,
@@ -73,11 +73,11 @@ impl<'a> Keeper<'a> {
             && matches!(self.writer, Writer::Idle(_))
     }
 
-    /// Makes a checkpoint of this moment, unless the last one is of the same; returns once it is copied.
+    /// Makes a checkpoint of this moment, unless the last one is of the same; returns while it is being written.
     ///
     /// # Errors
     ///
-    /// Those of the one before, when it was still being written; no memory for the copy.
+    /// Those of the one before, when it was still being written; no thread to write this one.
     pub fn keep(
         &mut self,
         index: usize,
@@ -105,7 +105,7 @@ impl<'a> Keeper<'a> {
         let thread = thread::Builder::new().name("checkpoint".to_string());
         let write = move || {
             let started = Instant::now();
-            let path = store.write(&contents)?;
+            let path = store.write(contents)?;
             let written = started.elapsed();
             let kept = Kept {
                 path,

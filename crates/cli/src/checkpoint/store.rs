@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 
+use trainer::Held;
+
 use super::file::Contents;
 use crate::words::quoted;
 
@@ -38,7 +40,7 @@ impl Store {
     /// # Errors
     ///
     /// No room, or a folder that cannot be written to; the newest checkpoint is as it was, and nothing is left beside it.
-    pub(super) fn write(&mut self, contents: &Contents) -> anyhow::Result<PathBuf> {
+    pub(super) fn write(&mut self, contents: Contents<Held>) -> anyhow::Result<PathBuf> {
         let path = path(&self.folder, self.next);
         let doing = || {
             let earlier = match self.newest {
@@ -144,10 +146,10 @@ fn free_bytes(folder: &Path) -> Option<u64> {
 mod tests {
     use super::*;
 
-    fn contents(text: &str) -> Contents {
+    fn contents(text: &str) -> Contents<Held> {
         Contents {
             strings: [("text".to_string(), text.to_string())].into(),
-            ..Contents::default()
+            tensors: Default::default(),
         }
     }
 
@@ -157,13 +159,13 @@ mod tests {
         let folder = root.path();
         let mut store = Store::new(folder, None).unwrap();
         for text in ["a", "b", "c"] {
-            store.write(&contents(text)).unwrap();
+            store.write(contents(text)).unwrap();
         }
         assert_eq!(numbers(folder).unwrap(), [2, 3]);
         // Resumed from 2, because 3 is damaged.
         fs::write(path(folder, 3), b"damaged").unwrap();
         let mut store = Store::new(folder, Some(2)).unwrap();
-        store.write(&contents("d")).unwrap();
+        store.write(contents("d")).unwrap();
         assert_eq!(numbers(folder).unwrap(), [2, 4]);
         assert_eq!(
             Contents::read(&path(folder, 4)).unwrap().strings["text"],

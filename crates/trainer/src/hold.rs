@@ -1,0 +1,224 @@
+//! Values as they are at one moment, for a thread that saves them while training goes on.
+//!
+//! A copy of all weights and velocities takes as much memory again, and most of it is for nothing: what has been read
+//! by the time of the next update may change. So a value is copied only when it is about to change and is still
+//! wanted as it was.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use candle_core::{CpuStorage, Device, Result, Shape, Storage, Tensor, bail};
+
+/// A tensor as it was when it was held, whatever updates follow. Drop it once it is read.
+#[derive(Debug)]
+pub struct Held {
+    shape: Shape,
+    values: Values,
+}
+
+#[derive(Debug)]
+enum Values {
+    /// A parameter's, which updates change in place.
+    Parameter(Arc<Mutex<Source>>),
+    /// Those of a velocity: an update copies them first if they are held.
+    Velocity(Arc<Vec<f32>>),
+    /// Those of a tensor that nobody changes.
+    Fixed(Tensor),
+}
+
+/// Where the values of a parameter are to be read.
+#[derive(Debug)]
+struct Source {
+    tensor: Tensor,
+    /// Whether the tensor is a copy, which no update changes.
+    copied: bool,
+}
+
+/// Numbers that are lent at a time: they stay in the processor's cache, and training never waits for longer.
+const PIECE: usize = 1 << 16;
+
+impl Held {
+    /// A velocity's values.
+    pub(crate) fn velocity(values: Arc<Vec<f32>>, shape: &Shape) -> Self {
+        Self {
+            shape: shape.clone(),
+            values: Values::Velocity(values),
+        }
+    }
+
+    /// Its shape.
+    pub fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    /// Lends the values to `work`, from the first to the last in pieces.
+    ///
+    /// # Errors
+    ///
+    /// Those of `work`, a device that does not hand its values over, a type other than f32.
+    pub fn read<E: From<candle_core::Error>>(
+        &self,
+        mut work: impl FnMut(&[f32]) -> std::result::Result<(), E>,
+    ) -> std::result::Result<(), E> {
+        let source = match &self.values {
+            Values::Velocity(values) => return values.chunks(PIECE).try_for_each(work),
+            Values::Fixed(tensor) => return whole(tensor, work),
+            Values::Parameter(source) => source,
+        };
+        let on_host = lock(source).tensor.device().is_cpu();
+        if !on_host {
+            let tensor = lock(source).tensor.to_device(&Device::Cpu)?;
+            return whole(&tensor, work);
+        }
+        // Piece by piece, since an update that comes meanwhile waits for the lock.
+        let count = self.shape.elem_count();
+        let mut piece = Vec::with_capacity(PIECE.min(count));
+        for from in (0..count).step_by(PIECE) {
+            piece.clear();
+            with_values(&lock(source).tensor, |values| {
+                piece.extend_from_slice(&values[from..count.min(from + PIECE)]);
+            })?;
+            work(&piece)?;
+        }
+        Ok(())
+    }
+}
+
+/// Of a tensor that nobody changes.
+impl From<Tensor> for Held {
+    fn from(tensor: Tensor) -> Self {
+        Self {
+            shape: tensor.shape().clone(),
+            values: Values::Fixed(tensor),
+        }
+    }
+}
+
+fn whole<E: From<candle_core::Error>>(
+    tensor: &Tensor,
+    work: impl FnMut(&[f32]) -> std::result::Result<(), E>,
+) -> std::result::Result<(), E> {
+    let tensor = tensor.to_device(&Device::Cpu)?.contiguous()?;
+    with_values(&tensor, |values| values.chunks(PIECE).try_for_each(work))?
+}
+
+fn with_values<T>(tensor: &Tensor, work: impl FnOnce(&[f32]) -> T) -> Result<T> {
+    let (storage, layout) = tensor.storage_and_layout();
+    match (&*storage, layout.contiguous_offsets()) {
+        (Storage::Cpu(CpuStorage::F32(values)), Some((from, to))) => Ok(work(&values[from..to])),
+        _ => bail!("only contiguous f32 can be read, not {:?}", tensor.dtype()),
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing panics between two states of a source.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The parameters that are held, by name. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Holds(Arc<Mutex<Vec<Hold>>>);
+
+/// A parameter's name, and where it is read as long as somebody holds it.
+type Hold = (String, Weak<Mutex<Source>>);
+
+impl Holds {
+    /// Holds the parameter `name`, whose storage `tensor` shares.
+    pub(crate) fn hold(&self, name: &str, tensor: Tensor) -> Result<Held> {
+        let tensor = tensor.contiguous()?;
+        let shape = tensor.shape().clone();
+        let source = Arc::new(Mutex::new(Source {
+            tensor,
+            copied: false,
+        }));
+        let mut held = lock(&self.0);
+        held.retain(|(_, source)| source.strong_count() > 0);
+        held.push((name.to_owned(), Arc::downgrade(&source)));
+        Ok(Held {
+            shape,
+            values: Values::Parameter(source),
+        })
+    }
+
+    /// To be called before the parameter `name` changes: whoever holds it gets a copy.
+    pub(crate) fn before_change(&self, name: &str) -> Result<()> {
+        let held = lock(&self.0);
+        for (_, source) in held.iter().filter(|(held, _)| held == name) {
+            let Some(source) = source.upgrade() else {
+                continue;
+            };
+            let mut source = lock(&source);
+            if !source.copied {
+                source.tensor = source.tensor.copy()?;
+                source.copied = true;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Var;
+
+    fn values(held: &Held) -> Vec<f32> {
+        let mut all = Vec::new();
+        held.read::<candle_core::Error>(|piece| {
+            all.extend_from_slice(piece);
+            Ok(())
+        })
+        .unwrap();
+        all
+    }
+
+    #[test]
+    fn what_is_held_stays_as_it_was() {
+        let count = PIECE + 7;
+        let before: Vec<f32> = (0..count).map(|i| i as f32).collect();
+        let var = Var::from_slice(&before, count, &Device::Cpu).unwrap();
+        let holds = Holds::default();
+        let held = holds.hold("a", var.as_detached_tensor()).unwrap();
+        let other = holds.hold("b", var.as_detached_tensor()).unwrap();
+        holds.before_change("a").unwrap();
+        var.set(&var.zeros_like().unwrap()).unwrap();
+        assert_eq!(values(&held), before);
+        assert_eq!(
+            values(&other),
+            vec![0.0; count],
+            "nobody said that b changes"
+        );
+    }
+
+    #[test]
+    fn a_change_between_two_pieces_is_not_seen() {
+        let count = 3 * PIECE;
+        let var = Var::ones(count, candle_core::DType::F32, &Device::Cpu).unwrap();
+        let holds = Holds::default();
+        let held = holds.hold("a", var.as_detached_tensor()).unwrap();
+        let mut sum = 0.0;
+        held.read::<candle_core::Error>(|piece| {
+            sum += piece.iter().sum::<f32>();
+            holds.before_change("a")?;
+            var.set(&var.zeros_like()?)
+        })
+        .unwrap();
+        assert_eq!(sum, count as f32);
+    }
+
+    #[test]
+    fn what_is_no_longer_held_is_not_copied() {
+        let var = Var::ones(3, candle_core::DType::F32, &Device::Cpu).unwrap();
+        let holds = Holds::default();
+        let source = |held: &Held| match &held.values {
+            Values::Parameter(source) => Arc::downgrade(source),
+            _ => unreachable!("a parameter"),
+        };
+        let held = holds.hold("a", var.as_detached_tensor()).unwrap();
+        let dropped = source(&held);
+        drop(held);
+        holds.before_change("a").unwrap();
+        assert!(dropped.upgrade().is_none());
+        let _again = holds.hold("a", var.as_detached_tensor()).unwrap();
+        assert_eq!(lock(&holds.0).len(), 1, "the list does not grow");
+    }
+}
