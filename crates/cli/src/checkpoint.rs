@@ -183,14 +183,14 @@ fn contents(
             add(WEIGHTS, &name, held);
         }
     }
-    for (name, velocity) in stage.sgd().hold_velocities() {
+    for (name, velocity) in stage.sgd().hold_velocities()? {
         add(VELOCITY, &name, velocity);
     }
     if let Some(best) = stage.best()
         && !progress.position.best_is_current()
     {
         for (name, tensor) in best.weights.tensors() {
-            add(BEST, name, tensor.clone().into());
+            add(BEST, name, Held::new(tensor)?);
         }
     }
     Ok(Contents { strings, tensors })

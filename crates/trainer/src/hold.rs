@@ -2,7 +2,8 @@
 //!
 //! A copy of all weights and velocities takes as much memory again, and most of it is for nothing: what has been read
 //! by the time of the next update may change. So a value is copied only when it is about to change and is still
-//! wanted as it was.
+//! wanted as it was. On a GPU everything is copied to the host at once: there each thread has a queue of its own, and the
+//! one that reads would neither wait for what is queued here nor keep it from using memory that it frees.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -37,6 +38,18 @@ struct Source {
 const PIECE: usize = 1 << 16;
 
 impl Held {
+    /// Of a tensor that nobody changes.
+    ///
+    /// # Errors
+    ///
+    /// Memory, or a device that does not hand its values over.
+    pub fn new(tensor: &Tensor) -> Result<Self> {
+        Ok(Self {
+            shape: tensor.shape().clone(),
+            values: Values::Fixed(tensor.to_device(&Device::Cpu)?.contiguous()?),
+        })
+    }
+
     /// A velocity's values.
     pub(crate) fn velocity(values: Arc<Vec<f32>>, shape: &Shape) -> Self {
         Self {
@@ -54,21 +67,18 @@ impl Held {
     ///
     /// # Errors
     ///
-    /// Those of `work`, a device that does not hand its values over, a type other than f32.
+    /// Those of `work`, and a type other than f32.
     pub fn read<E: From<candle_core::Error>>(
         &self,
         mut work: impl FnMut(&[f32]) -> std::result::Result<(), E>,
     ) -> std::result::Result<(), E> {
         let source = match &self.values {
             Values::Velocity(values) => return values.chunks(PIECE).try_for_each(work),
-            Values::Fixed(tensor) => return whole(tensor, work),
+            Values::Fixed(tensor) => {
+                return with_values(tensor, |values| values.chunks(PIECE).try_for_each(work))?;
+            }
             Values::Parameter(source) => source,
         };
-        let on_host = lock(source).tensor.device().is_cpu();
-        if !on_host {
-            let tensor = lock(source).tensor.to_device(&Device::Cpu)?;
-            return whole(&tensor, work);
-        }
         // Piece by piece, since an update that comes meanwhile waits for the lock.
         let count = self.shape.elem_count();
         let mut piece = Vec::with_capacity(PIECE.min(count));
@@ -81,24 +91,6 @@ impl Held {
         }
         Ok(())
     }
-}
-
-/// Of a tensor that nobody changes.
-impl From<Tensor> for Held {
-    fn from(tensor: Tensor) -> Self {
-        Self {
-            shape: tensor.shape().clone(),
-            values: Values::Fixed(tensor),
-        }
-    }
-}
-
-fn whole<E: From<candle_core::Error>>(
-    tensor: &Tensor,
-    work: impl FnMut(&[f32]) -> std::result::Result<(), E>,
-) -> std::result::Result<(), E> {
-    let tensor = tensor.to_device(&Device::Cpu)?.contiguous()?;
-    with_values(&tensor, |values| values.chunks(PIECE).try_for_each(work))?
 }
 
 fn with_values<T>(tensor: &Tensor, work: impl FnOnce(&[f32]) -> T) -> Result<T> {
@@ -124,6 +116,9 @@ type Hold = (String, Weak<Mutex<Source>>);
 impl Holds {
     /// Holds the parameter `name`, whose storage `tensor` shares.
     pub(crate) fn hold(&self, name: &str, tensor: Tensor) -> Result<Held> {
+        if !tensor.device().is_cpu() {
+            return Held::new(&tensor);
+        }
         let tensor = tensor.contiguous()?;
         let shape = tensor.shape().clone();
         let source = Arc::new(Mutex::new(Source {

@@ -229,7 +229,7 @@ impl Params {
     ///
     /// # Errors
     ///
-    /// Memory for a parameter that does not lie in one piece.
+    /// Memory for a copy of parameters on a GPU, or of one that does not lie in one piece.
     pub fn hold(&self) -> Result<BTreeMap<String, Held>, Error> {
         let hold = |(name, tensor): (String, Tensor)| {
             let held = self.holds.hold(&name, tensor);

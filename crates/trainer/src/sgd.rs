@@ -193,12 +193,17 @@ impl Sgd {
 
     /// The velocities as they are now by parameter, for those that have one; for another thread to read while training
     /// goes on.
-    pub fn hold_velocities(&self) -> BTreeMap<String, Held> {
-        let held = |slot: &Slot| {
-            let velocity = slot.velocity.as_ref()?;
-            Some((slot.name.clone(), velocity.hold(&slot.var)))
+    ///
+    /// # Errors
+    ///
+    /// As those of [`Params::hold`].
+    pub fn hold_velocities(&self) -> Result<BTreeMap<String, Held>, Error> {
+        let hold = |slot: &Slot| {
+            let held = slot.velocity.as_ref()?.hold(&slot.var);
+            let held = held.doing(format!("holding the velocity of `{}`", slot.name));
+            Some(held.map(|held| (slot.name.clone(), held)))
         };
-        self.slots.iter().filter_map(held).collect()
+        self.slots.iter().filter_map(hold).collect()
     }
 
     /// Takes over what [`hold_velocities`](Self::hold_velocities) gave: one for each parameter.

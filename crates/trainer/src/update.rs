@@ -62,11 +62,11 @@ impl Velocity {
     }
 
     /// Its values in the shape of `var`, which later updates do not change.
-    pub(crate) fn hold(&self, var: &Var) -> Held {
+    pub(crate) fn hold(&self, var: &Var) -> Result<Held> {
         match self {
-            Self::Host(values) => Held::velocity(Arc::clone(values), var.shape()),
+            Self::Host(values) => Ok(Held::velocity(Arc::clone(values), var.shape())),
             // Updates replace this tensor and never write into it.
-            Self::Device(tensor) => tensor.clone().into(),
+            Self::Device(tensor) => Held::new(tensor),
         }
     }
 }

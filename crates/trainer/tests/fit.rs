@@ -390,7 +390,7 @@ fn a_stage_resumed_from_what_was_kept_at_any_event_ends_the_same() {
                     kept.push((
                         stage.position(),
                         whole.hold().unwrap(),
-                        stage.sgd().hold_velocities(),
+                        stage.sgd().hold_velocities().unwrap(),
                         best,
                     ));
                 }
@@ -425,7 +425,7 @@ fn a_saved_state_of_another_model_is_refused() {
     let mut before = stage(&params, 0.05);
     run(&params, data, &epochs(3), &mut before).unwrap();
     let resume = |change: &dyn Fn(&mut BTreeMap<String, Tensor>)| {
-        let mut velocities = read(before.sgd().hold_velocities());
+        let mut velocities = read(before.sgd().hold_velocities().unwrap());
         change(&mut velocities);
         let best = before.best().unwrap().weights.tensors().clone();
         let groups = vec![Group::everything(0.05)];

@@ -202,10 +202,9 @@ impl<T: Read> Read for Hashing<T> {
 mod tests {
     use super::*;
 
-    fn contents<T: From<Tensor>>() -> Contents<T> {
+    fn contents() -> Contents<Tensor> {
         let tensor = |values: &[f32], shape: &[usize]| {
-            let tensor = Tensor::from_slice(values, shape, &Device::Cpu);
-            T::from(tensor.unwrap())
+            Tensor::from_slice(values, shape, &Device::Cpu).unwrap()
         };
         Contents {
             strings: [("run".to_string(), "a = \"b\"\n".to_string())].into(),
@@ -220,11 +219,22 @@ mod tests {
         }
     }
 
+    fn held(contents: &Contents<Tensor>) -> Contents<Held> {
+        let tensors = contents.tensors.iter();
+        Contents {
+            strings: contents.strings.clone(),
+            tensors: tensors
+                .map(|(name, tensor)| (name.clone(), Held::new(tensor).unwrap()))
+                .collect(),
+        }
+    }
+
     #[test]
     fn what_is_written_is_read_back_bit_for_bit() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x");
-        let to_write = contents::<Held>();
+        let contents = contents();
+        let to_write = held(&contents);
         let bytes = to_write.bytes();
         to_write.write(&path).unwrap();
         assert_eq!(
@@ -232,7 +242,6 @@ mod tests {
             bytes,
             "the size is known beforehand"
         );
-        let contents = contents::<Tensor>();
         let read = Contents::read(&path).unwrap();
         assert_eq!(read.strings, contents.strings);
         let bits = |contents: &Contents<Tensor>| -> Vec<(String, Vec<usize>, Vec<u32>)> {
@@ -255,7 +264,7 @@ mod tests {
     fn every_changed_byte_and_every_cut_is_noticed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x");
-        contents::<Held>().write(&path).unwrap();
+        held(&contents()).write(&path).unwrap();
         let whole = std::fs::read(&path).unwrap();
         for at in 0..whole.len() {
             for change in [1, 0x80] {
