@@ -58,6 +58,7 @@ impl Watchdog {
 }
 
 /// How long the threads of this process have computed, together.
+#[cfg(unix)]
 fn computed() -> Duration {
     let mut time = libc::timespec {
         tv_sec: 0,
@@ -67,4 +68,11 @@ fn computed() -> Duration {
     let failed = unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut time) } != 0;
     assert!(!failed, "there is no clock of the process");
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// Where that is not known, the time since the first call.
+#[cfg(not(unix))]
+fn computed() -> Duration {
+    static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+    START.get_or_init(std::time::Instant::now).elapsed()
 }

@@ -237,7 +237,7 @@ fn save(folder: &Path, machine: &Machine, measured: &[Measured]) -> Result<PathB
     Ok(path)
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
 
@@ -254,11 +254,8 @@ mod tests {
 
     /// An executable that answers `versions` with `json`.
     fn python(folder: &Path, json: &str) -> PathBuf {
-        use std::os::unix::fs::PermissionsExt as _;
-        let path = folder.join("python");
-        fs::write(&path, format!("#!/bin/sh\necho '{json}'\n")).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-        path
+        let script = format!("#!/bin/sh\necho '{json}'\n");
+        crate::script::write(folder, "python", &script).unwrap()
     }
 
     fn refusal(python: &Path, more: &[&str]) -> String {

@@ -181,6 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg(unix)]
     fn the_stand_in_writes_what_nvcc_is_asked_for() {
         let folder = tempfile::tempdir().unwrap();
         let nvcc = script::write(folder.path(), "nvcc", STAND_IN).unwrap();

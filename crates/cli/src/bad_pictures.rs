@@ -13,6 +13,7 @@ use crate::data_source::Folder;
 use crate::message::Message;
 use crate::render::Renderer;
 use crate::values::OnBad;
+use crate::words::below;
 
 /// A picture that was left out, as `config.toml` records it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,9 +49,8 @@ pub fn sort_out(
         let bad = dataset::find_bad(split.samples(), &options, args.machine.workers.get())?;
         for (sample, error) in &bad {
             let path = &split.samples()[*sample].path;
-            let path = path.strip_prefix(&folder.root).unwrap_or(path);
             let it = Skipped {
-                path: path.display().to_string(),
+                path: below(&folder.root, path),
                 reason: error.reason(),
             };
             renderer.show(&Message::SkippedPicture {

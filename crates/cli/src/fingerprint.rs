@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::data_source::Folder;
+use crate::words::below;
 
 /// SHA-256 in hexadecimal by path in the data folder.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,8 +32,7 @@ impl Fingerprint {
             .collect();
         let hashed = samples.into_par_iter().map(|sample| {
             let path = &sample.path;
-            let name = path.strip_prefix(&folder.root).unwrap_or(path);
-            Ok((name.to_string_lossy().into_owned(), sha256(path)?))
+            Ok((below(&folder.root, path), sha256(path)?))
         });
         Ok(Self(hashed.collect::<anyhow::Result<_>>()?))
     }

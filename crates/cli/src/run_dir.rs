@@ -14,6 +14,9 @@ const MOST_RUNS: usize = 100_000;
 /// checkpoints'.
 const UNFINISHED: [&str; 3] = [".waggle-", ".model.safetensors.", ".checkpoint-"];
 
+/// The file that is locked on Windows. It stays there: removing it could part two processes that lock it.
+const LOCK: &str = ".lock";
+
 /// A run directory that belongs to this process.
 #[derive(Debug)]
 pub struct RunDir {
@@ -140,19 +143,28 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
 
 /// Keeps a second process out, as long as the file is open and the process lives.
 ///
-/// Not every file system can lock, and a directory cannot be opened on every system; then there is no lock.
+/// Not every file system can lock; then there is no lock.
 fn lock(path: &Path) -> anyhow::Result<Option<File>> {
-    let Ok(directory) = File::open(path) else {
+    let Ok(lockable) = lockable(path, cfg!(windows)) else {
         return Ok(None);
     };
-    match directory.try_lock() {
-        Ok(()) => Ok(Some(directory)),
+    match lockable.try_lock() {
+        Ok(()) => Ok(Some(lockable)),
         Err(TryLockError::WouldBlock) => bail!(
             "another process is training in {}; wait for it, or end it first",
             path.display()
         ),
         Err(TryLockError::Error(_)) => Ok(None),
     }
+}
+
+/// What is locked: the directory itself, or, on Windows, which opens none as a file, an empty file in it.
+fn lockable(path: &Path, windows: bool) -> io::Result<File> {
+    if windows {
+        let mut options = File::options();
+        return options.create(true).append(true).open(path.join(LOCK));
+    }
+    File::open(path)
 }
 
 /// A rename is on disk only when its directory is.
@@ -211,8 +223,21 @@ mod tests {
         }
         let again = RunDir::open(&path).unwrap();
         assert!(again.file("metrics.csv").exists());
-        assert_eq!(fs::read_dir(&path).unwrap().count(), 1);
+        let left = fs::read_dir(&path).unwrap().map(|entry| entry.unwrap());
+        let names = left.map(|entry| entry.file_name());
+        assert!(names.filter(|name| name != LOCK).eq(["metrics.csv"]));
         assert!(RunDir::open(&root.path().join("nowhere")).is_err());
+    }
+
+    #[test]
+    fn the_file_that_windows_locks_is_as_good_as_the_directory() {
+        let root = tempfile::tempdir().unwrap();
+        let first = lockable(root.path(), true).unwrap();
+        first.try_lock().unwrap();
+        let second = lockable(root.path(), true).unwrap();
+        assert!(matches!(second.try_lock(), Err(TryLockError::WouldBlock)));
+        drop(first);
+        second.try_lock().unwrap();
     }
 
     #[test]

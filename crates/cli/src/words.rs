@@ -1,6 +1,7 @@
-//! Small parts of sentences: counts with their nouns, paths in commands, what a panic said.
+//! Small parts of sentences: counts with their nouns, paths, what a panic said.
 
 use std::any::Any;
+use std::path::Path;
 
 /// `1 picture`, `2 pictures`, `3 classes`, `4 batches`.
 pub fn counted(number: usize, noun: &str) -> String {
@@ -14,12 +15,33 @@ pub fn counted(number: usize, noun: &str) -> String {
 
 /// A path as a shell takes it: in quotes where it needs them.
 pub fn quoted(path: &str) -> String {
-    let is_plain = |c: char| c.is_alphanumeric() || "/._-+,:@%".contains(c);
+    quoted_for(path, cfg!(windows))
+}
+
+fn quoted_for(path: &str, windows: bool) -> String {
+    let plain = if windows {
+        r"\/._-+,:@"
+    } else {
+        "/._-+,:@%"
+    };
+    let is_plain = |c: char| c.is_alphanumeric() || plain.contains(c);
     if !path.is_empty() && path.chars().all(is_plain) {
         path.to_string()
+    } else if windows {
+        // For both of its shells; no file's name has such a quote in it.
+        format!("\"{path}\"")
     } else {
         format!("'{}'", path.replace('\'', r"'\''"))
     }
+}
+
+/// `path` below `root`, with forward slashes on every system: what is kept in a file should be the same on all.
+pub fn below(root: &Path, path: &Path) -> String {
+    let Ok(inner) = path.strip_prefix(root) else {
+        return path.display().to_string();
+    };
+    let parts: Vec<_> = inner.iter().map(|part| part.to_string_lossy()).collect();
+    parts.join("/")
 }
 
 /// What a panic said, if it was words.
@@ -46,9 +68,21 @@ mod tests {
 
     #[test]
     fn a_path_is_quoted_where_a_shell_would_split_it() {
-        assert_eq!(quoted("runs/train-2"), "runs/train-2");
-        assert_eq!(quoted("runs/Bienen ü"), "'runs/Bienen ü'");
-        assert_eq!(quoted("$HOME's"), r"'$HOME'\''s'");
+        let unix = |path| quoted_for(path, false);
+        assert_eq!(unix("runs/train-2"), "runs/train-2");
+        assert_eq!(unix("runs/Bienen ü"), "'runs/Bienen ü'");
+        assert_eq!(unix("$HOME's"), r"'$HOME'\''s'");
+        let windows = |path| quoted_for(path, true);
+        assert_eq!(windows(r"C:\runs\train"), r"C:\runs\train");
+        assert_eq!(windows(r"C:\my runs"), r#""C:\my runs""#);
+    }
+
+    #[test]
+    fn a_path_below_another_is_written_the_same_on_every_system() {
+        let root = Path::new("data").join("bees");
+        let path = root.join("train").join("ants").join("1.jpg");
+        assert_eq!(below(&root, &path), "train/ants/1.jpg");
+        assert_eq!(below(&path, &root), root.display().to_string());
     }
 
     #[test]

@@ -93,7 +93,7 @@ pub fn race(
     Ok(outcome)
 }
 
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod tests {
     use super::*;
     use std::fs;

@@ -158,7 +158,7 @@ impl Drop for Worker {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod tests {
     use super::*;
 
