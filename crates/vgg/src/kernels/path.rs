@@ -24,6 +24,10 @@ pub enum Path {
 impl Path {
     /// What this processor has, the best last.
     pub fn available() -> Vec<Self> {
+        #[cfg_attr(
+            not(target_arch = "x86_64"),
+            expect(unused_mut, reason = "there are no others yet")
+        )]
         let mut paths = vec![Self::Portable];
         #[cfg(target_arch = "x86_64")]
         {

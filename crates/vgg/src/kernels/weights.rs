@@ -3,13 +3,13 @@
 use std::ops::Range;
 
 use super::blocked::LANES;
-use super::buffer::{Buffer, scratch};
+use super::buffer::Buffer;
 use super::lanes::{Lanes, Portable, Task};
 use super::path::Path;
 use super::share::{Shared, split};
 use super::transform::{Kernel, KernelGradient, POSITIONS, both, load};
 #[cfg(target_arch = "x86_64")]
-use super::{avx2::Avx2, avx512::Avx512};
+use super::{avx2::Avx2, avx512::Avx512, buffer::scratch};
 
 /// Which convolution weights are for: they say where tap t of (output o, input i) lies in (k, c, 3, 3).
 #[derive(Clone, Copy, Debug)]
