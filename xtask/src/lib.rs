@@ -7,6 +7,7 @@
 //! - [`fuzz`]: hostile input for everything that reads files
 //! - [`sanitize`]: our own crates under AddressSanitizer
 //! - [`cuda_check`]: lints and builds with CUDA, on machines without a GPU
+//! - [`platforms`]: lints for Windows and macOS, on Linux
 //! - [`ci`]: everything that must pass before a change is merged
 //!
 //! This package depends on none of the project's crates and not on candle, so that it builds without
@@ -18,6 +19,7 @@ pub mod ci;
 pub mod cuda_check;
 pub mod fetch_data;
 pub mod fuzz;
+pub mod platforms;
 pub mod project;
 pub mod reference;
 pub mod sanitize;

@@ -8,7 +8,9 @@ use std::time::Instant;
 use xtask::fetch_data::{
     HYMENOPTERA_MANIFEST, HYMENOPTERA_URL, Manifest, Options, Outcome, Progress, Source, fetch,
 };
-use xtask::{bench_peers, cargo, ci, cuda_check, fuzz, project, reference, sanitize, tidy};
+use xtask::{
+    bench_peers, cargo, ci, cuda_check, fuzz, platforms, project, reference, sanitize, tidy,
+};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
@@ -53,6 +55,8 @@ enum Chore {
     Sanitize,
     /// Lint with CUDA, without a GPU or a toolkit; with --build, build with the toolkit in CUDA_HOME
     CudaCheck(cuda_check::Options),
+    /// Lint for Windows and macOS, with Metal, Accelerate and MKL, on any machine with a Unix shell
+    Platforms,
     /// Train the small backbone of the built-in sample anew and write it to data/
     PretrainSample {
         /// Passed on to the example that does it
@@ -82,6 +86,7 @@ fn run(chore: Chore) -> Result<()> {
         Chore::Fuzz { args } => fuzz::run(&project::root(), &args),
         Chore::Sanitize => sanitize::run(&project::root()),
         Chore::CudaCheck(options) => cuda_check::run(&project::root(), &options),
+        Chore::Platforms => platforms::run(&project::root()),
         Chore::PretrainSample { args } => cargo::Cargo::new(&project::root())
             .args([
                 "run",

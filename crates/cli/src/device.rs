@@ -79,6 +79,21 @@ impl Opened {
     }
 }
 
+/// Lets Metal keep NaN: candle's shaders are compiled for numbers without, where a comparison may take it for any of
+/// them, and a training that diverges would go on. What is set already counts. Without Metal this does nothing.
+///
+/// # Safety
+///
+/// To be called before other threads start, as they might read the environment.
+pub unsafe fn keep_nan() {
+    // candle's name for it; read when the first shader is compiled.
+    const FAST_MATH: &str = "CANDLE_METAL_ENABLE_FAST_MATH";
+    if candle_core::utils::metal_is_available() && std::env::var_os(FAST_MATH).is_none() {
+        // SAFETY: the caller promises that no other thread runs.
+        unsafe { std::env::set_var(FAST_MATH, "0") };
+    }
+}
+
 /// Opens what the arguments ask for.
 ///
 /// # Errors
@@ -187,8 +202,12 @@ fn working(choice: DeviceChoice) -> anyhow::Result<Device> {
     match catch_unwind(AssertUnwindSafe(attempt)) {
         Ok(found) => found,
         Err(panic) => {
-            let said = words::of_panic(panic.as_ref());
-            Err(anyhow!("{}", said.unwrap_or("its driver panicked")))
+            let said = words::of_panic(panic.as_ref()).unwrap_or("its driver panicked");
+            Err(match choice {
+                // candle takes the first of a list that it does not look into.
+                DeviceChoice::Metal => anyhow!("there is none, or it does not open ({said})"),
+                _ => anyhow!("{said}"),
+            })
         }
     }
 }

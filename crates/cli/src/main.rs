@@ -4,5 +4,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     cli::memory::keep_large_blocks();
+    // SAFETY: there are no other threads yet.
+    unsafe { cli::device::keep_nan() };
     cli::run(std::env::args_os())
 }

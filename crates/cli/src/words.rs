@@ -19,11 +19,7 @@ pub fn quoted(path: &str) -> String {
 }
 
 fn quoted_for(path: &str, windows: bool) -> String {
-    let plain = if windows {
-        r"\/._-+,:@"
-    } else {
-        "/._-+,:@%"
-    };
+    let plain = if windows { r"\/._-+,:@" } else { "/._-+,:@%" };
     let is_plain = |c: char| c.is_alphanumeric() || plain.contains(c);
     if !path.is_empty() && path.chars().all(is_plain) {
         path.to_string()

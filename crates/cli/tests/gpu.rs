@@ -1,14 +1,21 @@
 //! The program on a GPU: the main job on the built-in sample, against the same job on the CPU.
 //!
-//! Only with the feature `cuda`, and where there is a GPU.
+//! Only with the feature `cuda` or `metal`, and where there is a GPU.
 
-#![cfg(feature = "cuda")]
+#![cfg(any(feature = "cuda", feature = "metal"))]
 
 #[path = "../../vgg/tests/gpu/mod.rs"]
 mod gpu;
 mod harness;
 
 use harness::{Place, json_lines};
+
+/// What `--device` calls it.
+const GPU: &str = if cfg!(feature = "cuda") {
+    "cuda"
+} else {
+    "metal"
+};
 
 /// Each pass's phase, loss and accuracy, of two epochs of each stage.
 fn passes(more: &[&str]) -> Vec<(String, f64, f64)> {
@@ -44,7 +51,7 @@ fn the_sample_trains_on_the_gpu_as_on_the_cpu() {
         return;
     }
     let on_cpu = passes(&["--device", "cpu"]);
-    let on_gpu = passes(&["--device", "cuda"]);
+    let on_gpu = passes(&["--device", GPU]);
     for (pass, (cpu, gpu)) in on_cpu.iter().zip(&on_gpu).enumerate() {
         assert_eq!(cpu.0, gpu.0);
         let off = (cpu.1 - gpu.1).abs();
@@ -57,7 +64,7 @@ fn the_sample_trains_on_the_gpu_as_on_the_cpu() {
 
 #[test]
 fn the_sample_trains_in_bf16() {
-    if gpu::device().is_none() {
+    if !cfg!(feature = "cuda") || gpu::device().is_none() {
         return;
     }
     let in_f32 = passes(&["--device", "cuda"]);
@@ -78,7 +85,7 @@ fn the_sample_trains_in_bf16() {
 
 #[test]
 fn a_gpu_that_is_not_there_is_an_error() {
-    if gpu::device().is_none() {
+    if !cfg!(feature = "cuda") || gpu::device().is_none() {
         return;
     }
     let said = Place::new().fails(1, &["train", "--device", "cuda:1000"]);

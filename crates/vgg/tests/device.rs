@@ -1,4 +1,4 @@
-//! What other devices than the CPU run, here on the CPU and, with the feature `cuda`, on a GPU: against the
+//! What other devices than the CPU run, here on the CPU and, with the feature `cuda` or `metal`, on a GPU: against the
 //! convolution as it is defined, in double precision, and against our own CPU kernels.
 
 mod gpu;
@@ -184,10 +184,10 @@ fn f32_weights_train_in_fewer_bits() {
         let bias = variable(&bias, &[4], &at);
         let g = Tensor::from_slice(&g, (2, 4, 6, 6), &at).expect("a gradient");
         let layer = ConvLayer::new(weight.as_tensor().clone(), bias.as_tensor().clone(), false);
-        let (short, bits) = if at.is_cpu() {
-            (DType::F16, 11)
-        } else {
+        let (short, bits) = if at.is_cuda() {
             (DType::BF16, 8)
+        } else {
+            (DType::F16, 11)
         };
         let half = x.to_dtype(short).expect("fewer bits");
         let y = device::conv_stack(&half, &[layer.expect("a layer")]).expect("forward");
