@@ -127,11 +127,8 @@ pub fn run(root: &Path, options: &Options) -> Result<()> {
         }
         // candle sizes its own pools by this.
         command.env("RAYON_NUM_THREADS", threads.to_string());
-        if row.needs_full_f32() {
-            command.env("NVIDIA_TF32_OVERRIDE", "0");
-        } else {
-            command.env_remove("NVIDIA_TF32_OVERRIDE");
-        }
+        // A row's name says whether f32 is rounded to TF32, and each contender heeds it.
+        command.env_remove("NVIDIA_TF32_OVERRIDE");
         // Only the end of what a failed process says is shown: that must be the reason.
         command.env("RUST_BACKTRACE", "0");
         Contender::new(name, command)

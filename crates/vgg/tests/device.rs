@@ -80,6 +80,42 @@ fn convolutions_equal_their_definition() {
 }
 
 #[test]
+fn the_same_work_gives_the_same_bits() {
+    let mut rng = ChaCha8Rng::seed_from_u64(8);
+    // Enough pictures and pixels that a sum over them is worth dividing.
+    let (n, c, k, side) = (8, 16, 32, 32);
+    let x = random(&mut rng, n * c * side * side);
+    let weight = random(&mut rng, k * c * 9);
+    let bias = random(&mut rng, k);
+    let g = random(&mut rng, n * k * side * side / 4);
+    for at in devices() {
+        let types = if at.is_cpu() {
+            [DType::F32, DType::F16]
+        } else {
+            [DType::F32, DType::BF16]
+        };
+        for dtype in types {
+            let run = || {
+                let x = variable(&x, &[n, c, side, side], &at);
+                let weight = variable(&weight, &[k, c, 3, 3], &at);
+                let bias = variable(&bias, &[k], &at);
+                let g = Tensor::from_slice(&g, (n, k, side / 2, side / 2), &at).expect("g");
+                let layer =
+                    ConvLayer::new(weight.as_tensor().clone(), bias.as_tensor().clone(), true);
+                let short = x.to_dtype(dtype).expect("fewer bits");
+                let y = device::conv_stack(&short, &[layer.expect("a layer")]).expect("forward");
+                let gradients = gradients(&y, &g, [&x, &weight, &bias]);
+                let y = y.to_dtype(DType::F32).expect("f32");
+                let values = [&[y], gradients.as_slice()].concat().into_iter();
+                let values = values.map(|t| t.flatten_all().and_then(|t| t.to_vec1::<f32>()));
+                values.collect::<Result<Vec<_>, _>>().expect("values")
+            };
+            assert!(run() == run(), "{at:?} in {dtype:?}");
+        }
+    }
+}
+
+#[test]
 fn what_is_frozen_gets_no_gradient() {
     for at in devices() {
         let x = Tensor::ones((1, 2, 4, 4), DType::F32, &at).expect("x");

@@ -189,12 +189,6 @@ impl Row {
         }
     }
 
-    /// Whether NVIDIA's libraries must not round f32 to TF32: one does so by default, and not every caller of it
-    /// can say no.
-    pub fn needs_full_f32(&self) -> bool {
-        self.device() == Device::Cuda && self.work.name.ends_with(" f32")
-    }
-
     /// Pictures in a run, where a run is about a batch.
     pub fn batch(&self) -> Option<usize> {
         self.batch
@@ -270,15 +264,6 @@ mod tests {
                 "cuda stage-2 step tf32 b32",
                 "cuda stage-2 step bf16 b32",
             ]
-        );
-        let full: Vec<_> = Row::everywhere()
-            .into_iter()
-            .filter(Row::needs_full_f32)
-            .map(|row| row.name)
-            .collect();
-        assert_eq!(
-            full,
-            ["cuda stage-1 step f32 b32", "cuda stage-2 step f32 b32"]
         );
         let names = names(Device::Cpu);
         assert_eq!(

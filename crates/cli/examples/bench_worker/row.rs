@@ -42,7 +42,7 @@ impl Row {
         let rounding = if on_gpu { words.pop() } else { None };
         let words = &words[usize::from(on_gpu)..];
         ensure!(!words.is_empty(), "`{name}` is no row");
-        // Ten bits of f32 in products; cuDNN does so by itself, unless NVIDIA_TF32_OVERRIDE says no.
+        // Ten bits of f32 in products.
         candle_core::cuda::set_gemm_reduced_precision_f32(rounding == Some("tf32"));
         let device = match on_gpu {
             true => Device::new_cuda(0)?,

@@ -7,16 +7,18 @@
 //!
 //! | | formula | how |
 //! |---|---|---|
-//! | convolution | y = w ∗ x + b | candle's `conv2d`: cuDNN with the feature of that name, else a matrix product |
-//! | its input's gradient | w rotated by 180°, channels swapped, ∗ g | the same `conv2d` |
+//! | convolution | y = w ∗ x + b | cuDNN with the feature of that name, else candle's `conv2d`: a matrix product |
+//! | its input's gradient | w rotated by 180°, channels swapped, ∗ g | the same |
 //! | its weight's gradient | Σ g·x at each of nine shifts | cuDNN, else nine batched matrix products |
-//! | max pool | first maximum of four | comparisons; its place is kept in one byte |
+//! | max pool | first maximum of four | candle's; its place is kept in one byte |
 //! | linear | y = x·wᵀ + b | matrix products |
 //!
 //! Everything runs on any device, so that the tests check it on the CPU against double precision; nothing here
 //! copies from the device to the host. Layers compute in the type of `x`: weights of another type are converted,
 //! and so are their gradients back, which is how f32 weights train in bf16.
 
+#[cfg(any(feature = "cudnn", test))]
+mod choice;
 mod computed;
 mod convolution;
 #[cfg(feature = "cudnn")]
@@ -28,6 +30,13 @@ use candle_core::{Result, Tensor};
 
 use super::conv::ConvLayer;
 use computed::computed;
+
+/// The largest piece of memory that a convolution gets beside its tensors, in bytes.
+///
+/// Without cuDNN candle unrolls the pictures of a `conv2d` into a matrix of nine times their size: 3.7 GB for 32
+/// pictures in the second layer of VGG-16. So they go through in groups. cuDNN has algorithms that want as much, and
+/// others.
+const SCRATCH: usize = 1 << 30;
 
 /// As [`conv_stack`](super::conv_stack), on the device of `x` and in its type.
 ///

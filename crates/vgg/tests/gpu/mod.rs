@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::io::Write as _;
-use std::sync::OnceLock;
+use std::sync::Once;
 
 use candle_core::{DType, Device, Tensor};
 
@@ -21,29 +21,29 @@ pub fn tolerance(device: &Device, on_cpu: f32) -> f32 {
     }
 }
 
-/// The first GPU. Without one, or where its results could not be compared, a line says what is skipped, past the
-/// capture of `cargo test`.
+/// The first GPU. Without one, or where it does not work, a line says what is skipped, past the capture of
+/// `cargo test`.
+///
+/// Each thread opens it for itself: candle's queue is the one that CUDA has for each thread, and tests that run side by
+/// side would share one memory for the products of both.
 pub fn device() -> Option<Device> {
     if !cfg!(any(feature = "cuda", feature = "metal")) {
         return None;
     }
-    static FOUND: OnceLock<Option<Device>> = OnceLock::new();
-    FOUND
-        .get_or_init(|| {
-            open()
-                .map_err(|why| {
+    thread_local! {
+        static FOUND: Option<Device> = open()
+            .inspect_err(|why| {
+                static SAID: Once = Once::new();
+                SAID.call_once(|| {
                     let _ = writeln!(std::io::stderr(), "skipped on the GPU: {why}");
-                })
-                .ok()
-        })
-        .clone()
+                });
+            })
+            .ok();
+    }
+    FOUND.with(Clone::clone)
 }
 
 fn open() -> Result<Device, String> {
-    // cuDNN rounds f32 to TF32, ten bits, unless this variable says no.
-    if cfg!(feature = "cudnn") && std::env::var("NVIDIA_TF32_OVERRIDE").as_deref() != Ok("0") {
-        return Err("with cuDNN set NVIDIA_TF32_OVERRIDE=0, or f32 is not f32".to_owned());
-    }
     let device = if cfg!(feature = "cuda") {
         Device::new_cuda(0)
     } else {

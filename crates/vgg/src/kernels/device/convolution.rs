@@ -3,13 +3,7 @@
 use candle_core::{DType, Result, Tensor};
 
 use super::computed::computed;
-use super::{pool, weight_gradient};
-
-/// The largest matrix that pictures are unrolled into, in bytes.
-///
-/// Without cuDNN candle unrolls the pictures of a `conv2d` into a matrix of nine times their size: 3.7 GB for 32
-/// pictures in the second layer of VGG-16. So they go through in groups.
-const UNROLLED: usize = 1 << 30;
+use super::{SCRATCH, pool, weight_gradient};
 
 /// y = max(0, pool(w ∗ x + b)): `x` (n, c, h, w) → (n, k, h', w'), in the type of `x`.
 ///
@@ -21,7 +15,7 @@ pub(super) fn layer(x: &Tensor, weight: &Tensor, bias: &Tensor, pools: bool) -> 
     let arguments = [&x, &weight, &bias];
     let tracked = arguments.iter().any(|argument| argument.track_op());
 
-    let y = convolve(&x.detach(), &weight.detach(), UNROLLED)?;
+    let y = convolve(&x.detach(), &weight.detach(), SCRATCH)?;
     let (_, _, h, w) = y.dims4()?;
     let y = y.broadcast_add(&bias.detach().reshape((1, (), 1, 1))?)?;
     let (y, places) = if pools {
@@ -41,7 +35,7 @@ pub(super) fn layer(x: &Tensor, weight: &Tensor, bias: &Tensor, pools: bool) -> 
         let [want_x, want_weight, want_bias] = wanted;
         Ok([
             want_x
-                .then(|| convolve(&g, &rotated(weight)?, UNROLLED))
+                .then(|| convolve(&g, &rotated(weight)?, SCRATCH))
                 .transpose()?,
             want_weight
                 .then(|| weight_gradient::of(x, &g))
@@ -51,24 +45,36 @@ pub(super) fn layer(x: &Tensor, weight: &Tensor, bias: &Tensor, pools: bool) -> 
     })
 }
 
-/// w ∗ x, stride 1, padding 1.
-fn convolve(x: &Tensor, weight: &Tensor, unrolled: usize) -> Result<Tensor> {
-    let (n, c, h, w) = x.dims4()?;
-    let picture = 9 * c * h * w * x.dtype().size_in_bytes();
-    let group = if cfg!(feature = "cudnn") && x.device().is_cuda() {
-        n
-    } else {
-        (unrolled / picture).clamp(1, n)
-    };
-    let groups = (0..n).step_by(group).map(|at| {
-        let x = x.narrow(0, at, group.min(n - at))?;
-        x.conv2d(weight, 1, 1, 1, 1)
-    });
-    let mut groups = groups.collect::<Result<Vec<_>>>()?;
-    match groups.len() {
-        1 => Ok(groups.remove(0)),
-        _ => Tensor::cat(&groups, 0),
+/// w ∗ x, stride 1, padding 1, with at most `scratch` bytes beside the tensors.
+fn convolve(x: &Tensor, weight: &Tensor, scratch: usize) -> Result<Tensor> {
+    let (_, c, h, w) = x.dims4()?;
+    #[cfg(feature = "cudnn")]
+    if super::cudnn::takes(x) {
+        let picture = c.max(weight.dim(0)?) * h * w;
+        return in_groups(x, super::cudnn::MOST_ELEMENTS / picture.max(1), |x| {
+            super::cudnn::convolve(x, weight)
+        });
     }
+    let unrolled = 9 * c * h * w * x.dtype().size_in_bytes();
+    in_groups(x, scratch / unrolled.max(1), |x| {
+        x.conv2d(weight, 1, 1, 1, 1)
+    })
+}
+
+/// What `compute` makes of the pictures `x`, given at most `group` of them at a time, but at least one.
+fn in_groups(
+    x: &Tensor,
+    group: usize,
+    compute: impl Fn(&Tensor) -> Result<Tensor>,
+) -> Result<Tensor> {
+    let n = x.dim(0)?;
+    if n <= group {
+        return compute(x);
+    }
+    let group = group.max(1);
+    let groups = (0..n).step_by(group);
+    let groups = groups.map(|at| compute(&x.narrow(0, at, group.min(n - at))?));
+    Tensor::cat(&groups.collect::<Result<Vec<_>>>()?, 0)
 }
 
 /// The kernel that takes the gradient of a convolution's output to that of its input: (k, c, 3, 3) → (c, k, 3, 3).
@@ -100,8 +106,8 @@ mod tests {
         let x = x.reshape((5, 3, 4, 6)).expect("x");
         let weight = Tensor::arange(0f32, 2. * 27., &Device::Cpu).expect("weight");
         let weight = weight.reshape((2, 3, 3, 3)).expect("weight");
-        let values = |unrolled| {
-            let y = convolve(&x, &weight, unrolled).expect("a convolution");
+        let values = |scratch| {
+            let y = convolve(&x, &weight, scratch).expect("a convolution");
             assert_eq!(y.dims(), [5, 2, 4, 6]);
             y.flatten_all()
                 .and_then(|y| y.to_vec1::<f32>())

@@ -1,47 +1,93 @@
-//! The gradient of a 3x3 kernel by cuDNN, which candle's operations do not reach.
+//! Convolutions by cuDNN, and the gradient of their kernels.
 //!
-//! f32 goes through TF32 where cuDNN likes to, as in candle's own `conv2d` and in PyTorch by default;
-//! `NVIDIA_TF32_OVERRIDE=0` in the environment keeps NVIDIA's libraries from it.
+//! candle's own `conv2d` goes to cuDNN too, but with the algorithm that cuDNN names first: f32 is then rounded to
+//! TF32, and the memory beside the tensors has no bound and is cleared each time. The kernel's gradient is none of
+//! candle's operations. Here both
+//!
+//! - give the same bits each time, with at most [`SCRATCH`] bytes beside the tensors (`choice.rs`);
+//! - compute f32 in f32, unless candle was told that products of f32 may be rounded to TF32
+//!   (`candle_core::cuda::set_gemm_reduced_precision_f32`), which then holds here too;
+//! - go to the queue of the GPU that candle's operations go to.
+
+mod descriptors;
+mod problem;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::ffi::c_void;
+use std::rc::Rc;
 
 use candle_core::backend::BackendStorage;
-use candle_core::cuda_backend::cudarc::cudnn::safe::{ConvBackwardFilter, Cudnn};
-use candle_core::cuda_backend::cudarc::cudnn::{CudnnDataType, sys};
-use candle_core::cuda_backend::cudarc::driver::{CudaSlice, DeviceRepr, ValidAsZeroBits};
-use candle_core::cuda_backend::{CudaDType, CudaStorageSlice, DeviceId};
-use candle_core::{CpuStorage, CudaDevice, CudaStorage, CustomOp2, Layout, Result, Shape};
-use candle_core::{Tensor, WithDType, bail};
+use candle_core::cuda_backend::cudarc::driver::{CudaView, DevicePtr, DevicePtrMut, DeviceRepr};
+use candle_core::cuda_backend::{CudaDType, DeviceId};
+use candle_core::{
+    CpuStorage, CudaDevice, CudaStorage, CustomOp2, DType, Layout, Result, Shape, Tensor,
+    WithDType, bail,
+};
 
-/// `x` (n, c, h, w), `g` (n, k, h, w) on one GPU, f32 or bf16 → (k, c, 3, 3).
+use descriptors::Handle;
+use problem::Problem;
+
+/// The most elements of a tensor that cuDNN takes: 9.26 answers one more with `CUDNN_STATUS_NOT_SUPPORTED`.
+pub(super) const MOST_ELEMENTS: usize = i32::MAX as usize;
+
+/// Whether these functions take tensors such as `x`.
+pub(super) fn takes(x: &Tensor) -> bool {
+    x.device().is_cuda() && matches!(x.dtype(), DType::F32 | DType::BF16)
+}
+
+/// w ∗ x, stride 1, padding 1: `x` (n, c, h, w), `weight` (k, c, 3, 3) → (n, k, h, w).
+pub(super) fn convolve(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+    aligned(x)?.apply_op2_no_bwd(&aligned(weight)?, &Operation::Convolution)
+}
+
+/// `x` (n, c, h, w), `g` (n, k, h, w) → (k, c, 3, 3).
 pub(super) fn weight_gradient(x: &Tensor, g: &Tensor) -> Result<Tensor> {
-    x.contiguous()?
-        .apply_op2_no_bwd(&g.contiguous()?, &WeightGradient)
+    aligned(x)?.apply_op2_no_bwd(&aligned(g)?, &Operation::WeightGradient)
+}
+
+/// `x` in one piece that begins at a multiple of 16 bytes: tensor cores read as many at a time.
+fn aligned(x: &Tensor) -> Result<Tensor> {
+    let start = x.layout().start_offset() * x.dtype().size_in_bytes();
+    if start.is_multiple_of(16) {
+        x.contiguous()
+    } else {
+        x.force_contiguous()
+    }
 }
 
 thread_local! {
-    // A handle belongs to one thread, as cuDNN's documentation asks.
-    static HANDLES: RefCell<HashMap<DeviceId, Arc<Cudnn>>> = RefCell::default();
+    // A handle belongs to one thread, as cuDNN's documentation asks; and so does the queue: candle's is the one that
+    // CUDA has for each thread.
+    static HANDLES: RefCell<HashMap<DeviceId, Rc<Handle>>> = RefCell::default();
 }
 
-fn handle(device: &CudaDevice) -> Result<Arc<Cudnn>> {
+fn handle(device: &CudaDevice) -> Result<Rc<Handle>> {
+    let stream = device.cuda_stream();
+    // cuDNN works on the thread's current GPU, which may have been another one's since.
+    stream.context().bind_to_thread()?;
     HANDLES.with_borrow_mut(|handles| {
         if let Some(handle) = handles.get(&device.id()) {
-            return Ok(Arc::clone(handle));
+            return Ok(Rc::clone(handle));
         }
-        let handle = Cudnn::new(device.cuda_stream())?;
-        handles.insert(device.id(), Arc::clone(&handle));
+        let handle = Rc::new(Handle::new(stream)?);
+        handles.insert(device.id(), Rc::clone(&handle));
         Ok(handle)
     })
 }
 
-struct WeightGradient;
+#[derive(Clone, Copy, Debug)]
+enum Operation {
+    Convolution,
+    WeightGradient,
+}
 
-impl CustomOp2 for WeightGradient {
+impl CustomOp2 for Operation {
     fn name(&self) -> &'static str {
-        "vgg-weight-gradient"
+        match self {
+            Self::Convolution => "vgg-convolution",
+            Self::WeightGradient => "vgg-weight-gradient",
+        }
     }
 
     fn cpu_fwd(
@@ -58,79 +104,80 @@ impl CustomOp2 for WeightGradient {
         &self,
         x: &CudaStorage,
         x_layout: &Layout,
-        g: &CudaStorage,
-        g_layout: &Layout,
+        other: &CudaStorage,
+        other_layout: &Layout,
     ) -> Result<(CudaStorage, Shape)> {
-        let device = x.device();
-        match (&x.slice, &g.slice) {
-            (CudaStorageSlice::F32(x), CudaStorageSlice::F32(g)) => {
-                launch(device, x, x_layout, g, g_layout)
-            }
-            (CudaStorageSlice::BF16(x), CudaStorageSlice::BF16(g)) => {
-                launch(device, x, x_layout, g, g_layout)
-            }
-            _ => bail!(
-                "a convolution's gradient is f32 or bf16, not {:?} and {:?}",
-                x.dtype(),
-                g.dtype()
-            ),
-        }
+        let run = match x.dtype() {
+            DType::F32 => Self::run::<f32>,
+            DType::BF16 => Self::run::<half::bf16>,
+            dtype => bail!("a convolution by cuDNN is in f32 or bf16, not {dtype:?}"),
+        };
+        run(*self, x, x_layout, other, other_layout).map_err(|error| {
+            let (x, other) = (x_layout.shape(), other_layout.shape());
+            error.context(format!("{} by cuDNN of {x:?} and {other:?}", self.name()))
+        })
     }
 }
 
-fn launch<T>(
-    device: &CudaDevice,
-    x: &CudaSlice<T>,
-    x_layout: &Layout,
-    g: &CudaSlice<T>,
-    g_layout: &Layout,
-) -> Result<(CudaStorage, Shape)>
-where
-    T: WithDType + CudaDType + DeviceRepr + ValidAsZeroBits + CudnnDataType,
-{
-    let (n, c, h, w) = x_layout.shape().dims4()?;
-    let (_, k, _, _) = g_layout.shape().dims4()?;
-    let int = |size: usize| i32::try_from(size).map_err(candle_core::Error::wrap);
-    let [n, c, h, w, k32] = [int(n)?, int(c)?, int(h)?, int(w)?, int(k)?];
-    let cudnn = handle(device)?;
-    // Sums are f32 for both types: cuDNN knows no other for bf16.
-    let convolution = cudnn.create_conv2d::<f32>(
-        [1, 1],
-        [1, 1],
-        [1, 1],
-        sys::cudnnConvolutionMode_t::CUDNN_CROSS_CORRELATION,
-    )?;
-    let format = sys::cudnnTensorFormat_t::CUDNN_TENSOR_NCHW;
-    let x_described = cudnn.create_4d_tensor::<T>(format, [n, c, h, w])?;
-    let g_described = cudnn.create_4d_tensor::<T>(format, [n, k32, h, w])?;
-    let w_described = cudnn.create_4d_filter::<T>(format, [k32, c, 3, 3])?;
-    let operation = ConvBackwardFilter {
-        conv: &convolution,
-        x: &x_described,
-        dw: &w_described,
-        dy: &g_described,
-    };
-    let algorithm = operation.pick_algorithm()?;
-    let bytes = operation.get_workspace_size(algorithm)?;
-    let shape = Shape::from((k, x_layout.dims()[1], 3, 3));
-    let x = x.slice(x_layout.start_offset()..);
-    let g = g.slice(g_layout.start_offset()..);
-    let mut workspace = device.alloc_zeros::<u8>(bytes.max(1))?;
-    let mut gradient: CudaSlice<T> = device.alloc_zeros(shape.elem_count())?;
-    // SAFETY: the descriptors say what the slices hold: both tensors are contiguous from their offset on (the
-    // caller made them so), the gradient has the filter's size, and the workspace the size that was asked for.
-    unsafe {
-        operation.launch(
-            algorithm,
-            Some(&mut workspace),
-            (T::one(), T::zero()),
-            &x,
-            &mut gradient,
-            &g,
-        )?;
+impl Operation {
+    fn run<T>(
+        self,
+        x: &CudaStorage,
+        x_layout: &Layout,
+        other: &CudaStorage,
+        other_layout: &Layout,
+    ) -> Result<(CudaStorage, Shape)>
+    where
+        T: WithDType + CudaDType + DeviceRepr,
+    {
+        let device = x.device();
+        let (n, c, h, w) = x_layout.shape().dims4()?;
+        let of_other = other_layout.shape().dims4()?;
+        let (k, expected, shape) = match self {
+            Self::Convolution => (of_other.0, (of_other.0, c, 3, 3), [n, of_other.0, h, w]),
+            Self::WeightGradient => (of_other.1, (n, of_other.1, h, w), [of_other.1, c, 3, 3]),
+        };
+        if of_other != expected {
+            bail!("the shapes do not fit");
+        }
+        let shape = Shape::from(shape.as_slice());
+        let x = contiguous::<T>(x, x_layout)?;
+        let other = contiguous::<T>(other, other_layout)?;
+
+        let problem = Problem::new(handle(device)?, T::DTYPE, [n, c, k, h, w])?;
+        let (algorithm, bytes) = match self {
+            Self::Convolution => problem.forward()?,
+            Self::WeightGradient => problem.backward()?,
+        };
+        // SAFETY: cuDNN writes all of the result, as β is 0, and the workspace before it reads it.
+        let (mut y, mut workspace) = unsafe {
+            let y = device.alloc::<T>(shape.elem_count())?;
+            // The driver allocates no empty memory.
+            (y, device.alloc::<u8>(bytes.max(1))?)
+        };
+        {
+            let stream = device.cuda_stream();
+            let (x, _x) = x.device_ptr(&stream);
+            let (other, _other) = other.device_ptr(&stream);
+            let (y, _y) = y.device_ptr_mut(&stream);
+            let (workspace, _workspace) = workspace.device_ptr_mut(&stream);
+            let pointers = [x, other, y, workspace].map(|at| at as *mut c_void);
+            // SAFETY: the descriptors say what lies there: `contiguous` gave x and the other argument, whose shapes
+            // were checked, the result was allocated with its shape, and the workspace with the bytes that were
+            // asked for. All is of this device, and used in the order of its queue.
+            unsafe { problem.launch(algorithm, pointers, bytes)? };
+        }
+        Ok((CudaStorage::wrap_cuda_slice(y, device.clone()), shape))
     }
-    Ok((
-        CudaStorage::wrap_cuda_slice(gradient, device.clone()),
-        shape,
-    ))
+}
+
+/// The elements of a tensor that lies in one piece.
+fn contiguous<'a, T: CudaDType>(
+    storage: &'a CudaStorage,
+    layout: &Layout,
+) -> Result<CudaView<'a, T>> {
+    match layout.contiguous_offsets() {
+        Some((from, to)) => Ok(storage.as_cuda_slice::<T>()?.slice(from..to)),
+        None => bail!("the operation needs contiguous tensors"),
+    }
 }
