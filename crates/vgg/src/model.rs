@@ -21,7 +21,7 @@ use crate::kernels::{
     Aside, ConvLayer, Gradient, adaptive_avg_pool2d, conv_stack, linear_with_aside, relu,
 };
 use crate::norm::BatchNorm;
-use crate::precision::Precision;
+use crate::precision::{Once, Precision};
 
 /// Whether the network trains, and if so, what its dropout draws from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,8 +55,12 @@ struct Block {
     bias: Tensor,
     norm: Option<BatchNorm>,
     pool: bool,
-    /// The two in one, where neither trains.
+    /// Whether any of it trains.
+    tracked: bool,
+    /// The layer to run, where the weights lead to their variables without a batch norm between, or do not change.
     fixed: Option<ConvLayer>,
+    /// The same of weights that do not change, in another precision than theirs.
+    rounded: Once<ConvLayer>,
 }
 
 impl Block {
@@ -68,24 +72,53 @@ impl Block {
             bias,
             norm,
             pool,
+            tracked,
             fixed: None,
+            rounded: Once::default(),
         };
         if !tracked || block.norm.is_none() {
-            block.fixed = Some(block.layer()?);
+            let (weight, bias) = block.folded()?;
+            block.fixed = Some(ConvLayer::new(weight, bias, pool)?);
         }
         Ok(block)
     }
 
+    /// The weight and bias of the two in one.
+    fn folded(&self) -> Result<(Tensor, Tensor)> {
+        match &self.norm {
+            Some(norm) => norm.fold(&self.weight, &self.bias),
+            None => Ok((self.weight.clone(), self.bias.clone())),
+        }
+    }
+
     /// The convolution to run. With a batch norm that trains, or before one, it is made anew from what the weights
     /// are now: an optimizer changes them in place.
-    fn layer(&self) -> Result<ConvLayer> {
-        match (&self.fixed, &self.norm) {
-            (Some(layer), _) => Ok(layer.clone()),
-            (None, None) => ConvLayer::new(self.weight.clone(), self.bias.clone(), self.pool),
-            (None, Some(norm)) => {
-                let (weight, bias) = norm.fold(&self.weight, &self.bias)?;
-                ConvLayer::new(weight, bias, self.pool)
-            }
+    fn layer(&self, precision: Precision) -> Result<ConvLayer> {
+        let make = || {
+            let (weight, bias) = self.folded()?;
+            let (weight, bias) = if self.tracked {
+                (weight, bias)
+            } else {
+                (precision.of(&weight)?, precision.of(&bias)?)
+            };
+            ConvLayer::new(weight, bias, self.pool)
+        };
+        match &self.fixed {
+            Some(layer) => Ok(layer.clone()),
+            None if self.tracked => make(),
+            None => self.rounded.get_or(make),
+        }
+    }
+
+    fn in_precision(self, precision: Precision) -> Self {
+        // Weights that train are rounded for each batch, where they are used.
+        let fixed = self
+            .fixed
+            .filter(|_| self.tracked || precision == Precision::F32);
+        Self {
+            fixed,
+            rounded: Once::default(),
+            ..self
         }
     }
 }
@@ -94,6 +127,21 @@ impl Block {
 struct Linear {
     weight: Tensor,
     bias: Tensor,
+    /// Both, where they do not change, in another precision than theirs.
+    rounded: Once<(Tensor, Tensor)>,
+}
+
+impl Linear {
+    /// Weight and bias to compute with.
+    fn tensors(&self, precision: Precision) -> Result<(Tensor, Tensor)> {
+        let Self { weight, bias, .. } = self;
+        // Those that train are rounded for each batch, where they are used.
+        if precision == Precision::F32 || weight.track_op() || bias.track_op() {
+            return Ok((weight.clone(), bias.clone()));
+        }
+        self.rounded
+            .get_or(|| Ok((precision.of(weight)?, precision.of(bias)?)))
+    }
 }
 
 impl Vgg {
@@ -136,6 +184,7 @@ impl Vgg {
             linears.push(Linear {
                 weight: vb.get_with_hints((output, input), "weight", init)?,
                 bias: vb.get_with_hints(output, "bias", init)?,
+                rounded: Once::default(),
             });
             names.push(name);
         }
@@ -166,8 +215,16 @@ impl Vgg {
     }
 
     /// The same network, its layers computing in `precision`. The logits are f32 in any case.
+    ///
+    /// In another one than F32 it keeps rounded copies of detached weights from their first use on: build it anew after
+    /// changing them in place.
     pub fn in_precision(self, precision: Precision) -> Self {
-        Self { precision, ..self }
+        let blocks = self.convolutions.into_iter();
+        Self {
+            convolutions: blocks.map(|block| block.in_precision(precision)).collect(),
+            precision,
+            ..self
+        }
     }
 
     /// The configuration that it was built from.
@@ -198,13 +255,7 @@ impl Vgg {
 
     /// Weight and bias of each convolution, its batch norm folded in.
     pub(crate) fn folded_convolutions(&self) -> Result<Vec<[Tensor; 2]>> {
-        let folded = |block: &Block| {
-            let (weight, bias) = match &block.norm {
-                Some(norm) => norm.fold(&block.weight, &block.bias)?,
-                None => (block.weight.clone(), block.bias.clone()),
-            };
-            Ok([weight, bias])
-        };
+        let folded = |block: &Block| block.folded().map(<[Tensor; 2]>::from);
         self.convolutions.iter().map(folded).collect()
     }
 
@@ -220,7 +271,8 @@ impl Vgg {
 
     fn run_blocks(&self, x: &Tensor, blocks: Range<usize>) -> Result<Tensor> {
         let blocks = self.convolutions[blocks].iter();
-        let layers = blocks.map(Block::layer).collect::<Result<Vec<_>>>()?;
+        let layers = blocks.map(|block| block.layer(self.precision));
+        let layers = layers.collect::<Result<Vec<_>>>()?;
         conv_stack(x, &layers)
     }
 
@@ -249,8 +301,8 @@ impl Vgg {
             }
         }
         for layer in layers.start.max(convolutions)..layers.end {
-            let Linear { weight, bias } = &self.linears[layer - convolutions];
-            x = linear_with_aside(&x, weight, bias, self.aside.as_ref())?;
+            let (weight, bias) = self.linears[layer - convolutions].tensors(self.precision)?;
+            x = linear_with_aside(&x, &weight, &bias, self.aside.as_ref())?;
             if layer + 1 < all {
                 x = relu(&x)?;
                 if let Mode::Train { seed, step } = mode {

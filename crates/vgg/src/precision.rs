@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::{Arc, OnceLock};
 
 use candle_core::{DType, Device, Result, Tensor, bail};
 
@@ -11,8 +12,8 @@ pub enum Precision {
     /// Single precision.
     #[default]
     F32,
-    /// bfloat16: f32's range with eight bits. Each layer rounds its weights for itself, as PyTorch's autocast does.
-    /// On NVIDIA's GPUs only, where it is several times faster.
+    /// bfloat16: f32's range with eight bits. Each layer rounds its weights for itself, as PyTorch's autocast does:
+    /// those that train for each batch, frozen ones once. On NVIDIA's GPUs only, where it is several times faster.
     Bf16,
 }
 
@@ -31,6 +32,28 @@ impl Precision {
             Self::F32 => Ok(x.clone()),
             Self::Bf16 => x.to_dtype(DType::BF16),
         }
+    }
+}
+
+/// What a layer makes of weights that do not change, when it first needs it. Clones share it.
+#[derive(Clone, Debug)]
+pub(crate) struct Once<T>(Arc<OnceLock<T>>);
+
+impl<T> Default for Once<T> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+impl<T: Clone> Once<T> {
+    /// What was made, or else what `make` makes now.
+    pub(crate) fn get_or(&self, make: impl FnOnce() -> Result<T>) -> Result<T> {
+        if let Some(made) = self.0.get() {
+            return Ok(made.clone());
+        }
+        let made = make()?;
+        // Another thread may have been faster; its values are the same.
+        Ok(self.0.get_or_init(|| made).clone())
     }
 }
 
@@ -68,5 +91,13 @@ mod tests {
         for precision in [Precision::F32, Precision::Bf16] {
             assert_eq!(precision.to_string().parse(), Ok(precision));
         }
+    }
+
+    #[test]
+    fn what_cannot_be_made_is_tried_again_and_what_was_made_is_kept() {
+        let once = Once::default();
+        assert!(once.get_or(|| bail!("no memory")).is_err());
+        assert_eq!(once.clone().get_or(|| Ok(1)).expect("made"), 1);
+        assert_eq!(once.get_or(|| Ok(2)).expect("kept"), 1);
     }
 }
