@@ -1,7 +1,6 @@
 //! 2x2 max pooling, stride 2, with PyTorch's gradient: all of it goes to the first maximum.
 //!
-//! A window's four cells are four strided views of the picture. They are compared element by element, and which
-//! came first is kept in a byte a window.
+//! Which of a window's four cells came first is kept in a byte a window.
 
 use candle_core::{DType, Result, Tensor};
 
@@ -13,33 +12,27 @@ pub(super) struct Pooled {
     pub(super) places: Option<Tensor>,
 }
 
-/// The maxima of `x` (n, c, h, w). A window with a NaN gives NaN, as in PyTorch; its place is then any.
+/// The maxima of `x` (n, c, h, w). A window with a NaN gives NaN, as in PyTorch; its place is then any. So does one
+/// with both infinities, which is on its way there.
 pub(super) fn max(x: &Tensor, places: bool) -> Result<Pooled> {
     let (n, c, h, w) = x.dims4()?;
     let (oh, ow) = (h / 2, w / 2);
-    let windows = x
-        .narrow(2, 0, oh * 2)?
-        .narrow(3, 0, ow * 2)?
-        .contiguous()?
-        .reshape((n * c * oh, 2, ow, 2))?;
-    let cell = |place: usize| {
-        let cell = windows.narrow(1, place / 2, 1)?.narrow(3, place % 2, 1)?;
-        cell.contiguous()?.reshape((n, c, oh, ow))
-    };
-    let cells = [cell(0)?, cell(1)?, cell(2)?, cell(3)?];
-    let mut values = cells[0].clone();
-    for cell in &cells[1..] {
-        // A comparison with NaN is false: the second one lets a NaN in, the first keeps it.
-        let larger = cell.gt(&values)?.where_cond(cell, &values)?;
-        values = cell.eq(cell)?.where_cond(&larger, cell)?;
-    }
+    let x = x.narrow(2, 0, oh * 2)?.narrow(3, 0, ow * 2)?.contiguous()?;
+    // candle's maximum may pass over a NaN; the mean does not.
+    let (largest, mean) = (x.max_pool2d(2)?, x.avg_pool2d(2)?);
+    let values = mean.eq(&mean)?.where_cond(&largest, &mean)?;
     let places = places.then(|| {
-        let misses = |place: usize| cells[place].ne(&values);
+        let rows = n * c * oh;
+        let (windows, values) = (x.reshape((rows, 2, ow, 2))?, values.reshape((rows, ow))?);
+        let misses = |place: usize| {
+            let cell = windows.narrow(1, place / 2, 1)?.narrow(3, place % 2, 1)?;
+            cell.squeeze(3)?.squeeze(1)?.ne(&values)
+        };
         // 0 if the first hits; else 1 and what follows it.
-        let one = Tensor::ones(1, DType::U8, x.device())?.broadcast_as(values.shape())?;
+        let one = Tensor::ones(1, DType::U8, x.device())?.broadcast_as((rows, ow))?;
         let third = (misses(2)? + &one)?;
         let second = ((misses(1)? * third)? + &one)?;
-        misses(0)? * second
+        (misses(0)? * second)?.reshape((n, c, oh, ow))
     });
     Ok(Pooled {
         values,
