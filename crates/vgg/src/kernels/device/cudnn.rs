@@ -26,7 +26,7 @@ use candle_core::{
 };
 
 use descriptors::Handle;
-use problem::Problem;
+use problem::{Plan, Problem};
 
 /// The most elements of a tensor that cuDNN takes: 9.26 answers one more with `CUDNN_STATUS_NOT_SUPPORTED`.
 pub(super) const MOST_ELEMENTS: usize = i32::MAX as usize;
@@ -60,7 +60,15 @@ thread_local! {
     // A handle belongs to one thread, as cuDNN's documentation asks; and so does the queue: candle's is the one that
     // CUDA has for each thread.
     static HANDLES: RefCell<HashMap<DeviceId, Rc<Handle>>> = RefCell::default();
+    // Each step has the same problems as the one before.
+    static PLANS: RefCell<HashMap<Key, Plan>> = RefCell::default();
 }
+
+/// What a plan depends on: the last two are whether f32 must stay f32, and the sizes.
+type Key = (DeviceId, Operation, DType, bool, [usize; 5]);
+
+/// How many plans are remembered: more than there are in training, and pictures of many sizes do not fill the memory.
+const MOST_PLANS: usize = 1024;
 
 fn handle(device: &CudaDevice) -> Result<Rc<Handle>> {
     let stream = device.cuda_stream();
@@ -76,7 +84,7 @@ fn handle(device: &CudaDevice) -> Result<Rc<Handle>> {
     })
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Operation {
     Convolution,
     WeightGradient,
@@ -120,6 +128,23 @@ impl CustomOp2 for Operation {
 }
 
 impl Operation {
+    fn plan(self, key: Key, problem: &Problem) -> Result<Plan> {
+        PLANS.with_borrow_mut(|plans| {
+            if let Some(plan) = plans.get(&key) {
+                return Ok(*plan);
+            }
+            let plan = match self {
+                Self::Convolution => problem.forward()?,
+                Self::WeightGradient => problem.backward()?,
+            };
+            if plans.len() == MOST_PLANS {
+                plans.clear();
+            }
+            plans.insert(key, plan);
+            Ok(plan)
+        })
+    }
+
     fn run<T>(
         self,
         x: &CudaStorage,
@@ -144,16 +169,15 @@ impl Operation {
         let x = contiguous::<T>(x, x_layout)?;
         let other = contiguous::<T>(other, other_layout)?;
 
-        let problem = Problem::new(handle(device)?, T::DTYPE, [n, c, k, h, w])?;
-        let (algorithm, bytes) = match self {
-            Self::Convolution => problem.forward()?,
-            Self::WeightGradient => problem.backward()?,
-        };
+        let sizes = [n, c, k, h, w];
+        let problem = Problem::new(handle(device)?, T::DTYPE, sizes)?;
+        let key = (device.id(), self, T::DTYPE, problem.strict(), sizes);
+        let plan = self.plan(key, &problem)?;
         // SAFETY: cuDNN writes all of the result, as β is 0, and the workspace before it reads it.
         let (mut y, mut workspace) = unsafe {
             let y = device.alloc::<T>(shape.elem_count())?;
             // The driver allocates no empty memory.
-            (y, device.alloc::<u8>(bytes.max(1))?)
+            (y, device.alloc::<u8>(plan.bytes.max(1))?)
         };
         {
             let stream = device.cuda_stream();
@@ -163,9 +187,9 @@ impl Operation {
             let (workspace, _workspace) = workspace.device_ptr_mut(&stream);
             let pointers = [x, other, y, workspace].map(|at| at as *mut c_void);
             // SAFETY: the descriptors say what lies there: `contiguous` gave x and the other argument, whose shapes
-            // were checked, the result was allocated with its shape, and the workspace with the bytes that were
-            // asked for. All is of this device, and used in the order of its queue.
-            unsafe { problem.launch(algorithm, pointers, bytes)? };
+            // were checked, the result was allocated with its shape, and the workspace as planned. All is of this
+            // device, and is freed in the order of its queue.
+            unsafe { problem.launch(plan, pointers)? };
         }
         Ok((CudaStorage::wrap_cuda_slice(y, device.clone()), shape))
     }

@@ -22,13 +22,20 @@ pub(super) struct Problem {
     weight: FilterDescriptor,
     y: TensorDescriptor,
     convolution: ConvolutionDescriptor,
-    /// Whether f32 must stay f32.
     strict: bool,
 }
 
-/// How one of its three tensors comes from the other two.
+/// How one of its three tensors is computed from the other two.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Algorithm {
+pub(super) struct Plan {
+    algorithm: Algorithm,
+    math: Math,
+    /// What it needs beside the tensors.
+    pub(super) bytes: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Algorithm {
     /// y from x and the kernel.
     Forward(ForwardAlgorithm),
     /// The kernel's gradient from x and that of y.
@@ -76,8 +83,13 @@ impl Problem {
         })
     }
 
-    /// The algorithm for y, and how many bytes it needs beside the tensors.
-    pub(super) fn forward(&self) -> Result<(Algorithm, usize)> {
+    /// Whether f32 must stay f32.
+    pub(super) fn strict(&self) -> bool {
+        self.strict
+    }
+
+    /// How y is computed.
+    pub(super) fn forward(&self) -> Result<Plan> {
         let most = ForwardAlgorithm::CUDNN_CONVOLUTION_FWD_ALGO_COUNT as c_int;
         let named = ask(most, |most, count, to| {
             // SAFETY: handle and descriptors live as long as `self`; `to` has room for `most`.
@@ -106,8 +118,8 @@ impl Problem {
         )
     }
 
-    /// The algorithm for the kernel's gradient, and how many bytes it needs beside the tensors.
-    pub(super) fn backward(&self) -> Result<(Algorithm, usize)> {
+    /// How the kernel's gradient is computed.
+    pub(super) fn backward(&self) -> Result<Plan> {
         let most = BackwardAlgorithm::CUDNN_CONVOLUTION_BWD_FILTER_ALGO_COUNT as c_int;
         let named = ask(most, |most, count, to| {
             // SAFETY: handle and descriptors live as long as `self`; `to` has room for `most`.
@@ -136,7 +148,7 @@ impl Problem {
         )
     }
 
-    fn choose(&self, named: impl Iterator<Item = Named>) -> Result<(Algorithm, usize)> {
+    fn choose(&self, named: impl Iterator<Item = Named>) -> Result<Plan> {
         let candidates = named.map(|named| {
             // An algorithm is meant in the mode that cuDNN names with it.
             let math = if self.strict {
@@ -161,8 +173,11 @@ impl Problem {
                 SCRATCH >> 20
             );
         };
-        self.convolution.set_math(math)?;
-        Ok((algorithm, bytes))
+        Ok(Plan {
+            algorithm,
+            math,
+            bytes,
+        })
     }
 
     fn workspace(&self, algorithm: Algorithm) -> Result<usize> {
@@ -194,25 +209,26 @@ impl Problem {
         Ok(bytes?)
     }
 
-    /// Queues the algorithm: from x and the kernel to y, or from x and the gradient of y to that of the kernel.
+    /// Queues what was planned for a problem like this: from x and the kernel to y, or from x and the gradient of y to
+    /// that of the kernel.
     ///
     /// # Safety
     ///
     /// The pointers lead to memory of the handle's GPU that stays there until its queue has come to this: x, the second
-    /// argument and the result lie as their descriptors say, and the workspace has `bytes`, as the algorithm asked.
+    /// argument and the result lie as their descriptors say, and the workspace has as many bytes as the plan says.
     pub(super) unsafe fn launch(
         &self,
-        algorithm: Algorithm,
+        plan: Plan,
         [x, other, result, workspace]: [*mut c_void; 4],
-        bytes: usize,
     ) -> Result<()> {
+        self.convolution.set_math(plan.math)?;
         let (one, zero) = (1f32, 0f32);
         let (alpha, beta) = ((&raw const one).cast(), (&raw const zero).cast());
         let (handle, convolution) = (self.handle.raw(), self.convolution.raw());
         // SAFETY: the caller's promise; handle and descriptors live as long as `self`, and the factors are read before
         // the call returns.
         let queued = unsafe {
-            match algorithm {
+            match plan.algorithm {
                 Algorithm::Forward(algorithm) => result::convolution_forward(
                     handle,
                     alpha,
@@ -223,7 +239,7 @@ impl Problem {
                     convolution,
                     algorithm,
                     workspace,
-                    bytes,
+                    plan.bytes,
                     beta,
                     self.y.raw(),
                     result,
@@ -238,7 +254,7 @@ impl Problem {
                     convolution,
                     algorithm,
                     workspace,
-                    bytes,
+                    plan.bytes,
                     beta,
                     self.weight.raw(),
                     result,
