@@ -1,15 +1,20 @@
 //! A 3x3 convolution with bias, pool and ReLU, and its gradients.
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{DType, Result, Tensor, bail};
 
 use super::computed::computed;
 use super::{SCRATCH, pool, weight_gradient};
+
+/// The most numbers in a tensor on a GPU. cuDNN takes no more; candle's kernels count in 32 bits, and somewhat above
+/// this some of their loops do not end.
+const COUNTABLE: usize = i32::MAX as usize;
 
 /// y = max(0, pool(w ∗ x + b)): `x` (n, c, h, w) → (n, k, h', w'), in the type of `x`.
 ///
 /// The pool runs before the ReLU, which leaves the same values and gradients a quarter of the work: a window's
 /// maximum is positive where the ReLU's is, and lies in the same place.
 pub(super) fn layer(x: &Tensor, weight: &Tensor, bias: &Tensor, pools: bool) -> Result<Tensor> {
+    check_size(x.dims4()?, weight.dim(0)?)?;
     let x = x.contiguous()?;
     let (weight, bias) = (weight.to_dtype(x.dtype())?, bias.to_dtype(x.dtype())?);
     let arguments = [&x, &weight, &bias];
@@ -45,35 +50,37 @@ pub(super) fn layer(x: &Tensor, weight: &Tensor, bias: &Tensor, pools: bool) -> 
     })
 }
 
-/// w ∗ x, stride 1, padding 1, with at most `scratch` bytes beside the tensors.
-fn convolve(x: &Tensor, weight: &Tensor, scratch: usize) -> Result<Tensor> {
-    let (_, c, h, w) = x.dims4()?;
-    #[cfg(feature = "cudnn")]
-    if super::cudnn::takes(x) {
-        let picture = c.max(weight.dim(0)?) * h * w;
-        return in_groups(x, super::cudnn::MOST_ELEMENTS / picture.max(1), |x| {
-            super::cudnn::convolve(x, weight)
-        });
+/// Refuses a batch that is too large for kernels on a GPU.
+fn check_size((n, c, h, w): (usize, usize, usize, usize), k: usize) -> Result<()> {
+    let pixels = h.saturating_mul(w).saturating_mul(c.max(k));
+    if n.saturating_mul(pixels) > COUNTABLE {
+        bail!(
+            "{n} pictures of {h}x{w} pixels in {} channels are more numbers than can be counted on a GPU; make batches \
+             of at most {}",
+            c.max(k),
+            COUNTABLE / pixels
+        );
     }
-    let unrolled = 9 * c * h * w * x.dtype().size_in_bytes();
-    in_groups(x, scratch / unrolled.max(1), |x| {
-        x.conv2d(weight, 1, 1, 1, 1)
-    })
+    Ok(())
 }
 
-/// What `compute` makes of the pictures `x`, given at most `group` of them at a time, but at least one.
-fn in_groups(
-    x: &Tensor,
-    group: usize,
-    compute: impl Fn(&Tensor) -> Result<Tensor>,
-) -> Result<Tensor> {
-    let n = x.dim(0)?;
-    if n <= group {
-        return compute(x);
+/// w ∗ x, stride 1, padding 1. Without cuDNN pictures are unrolled into matrices of at most `scratch` bytes, but at least
+/// one picture at a time.
+fn convolve(x: &Tensor, weight: &Tensor, scratch: usize) -> Result<Tensor> {
+    #[cfg(feature = "cudnn")]
+    if super::cudnn::takes(x) {
+        return super::cudnn::convolve(x, weight);
     }
-    let group = group.max(1);
-    let groups = (0..n).step_by(group);
-    let groups = groups.map(|at| compute(&x.narrow(0, at, group.min(n - at))?));
+    let (n, c, h, w) = x.dims4()?;
+    let unrolled = 9 * c * h * w * x.dtype().size_in_bytes();
+    let group = (scratch / unrolled.max(1)).max(1);
+    if n <= group {
+        return x.conv2d(weight, 1, 1, 1, 1);
+    }
+    let groups = (0..n).step_by(group).map(|at| {
+        let pictures = x.narrow(0, at, group.min(n - at))?;
+        pictures.conv2d(weight, 1, 1, 1, 1)
+    });
     Tensor::cat(&groups.collect::<Result<Vec<_>>>()?, 0)
 }
 
@@ -99,6 +106,13 @@ fn bias_gradient(g: &Tensor) -> Result<Tensor> {
 mod tests {
     use super::*;
     use candle_core::Device;
+
+    #[test]
+    fn a_batch_that_cannot_be_counted_is_refused() {
+        check_size((668, 3, 224, 224), 64).expect("2,145,124,352 numbers");
+        let error = check_size((669, 3, 224, 224), 64).expect_err("2,148,335,616 numbers");
+        assert!(error.to_string().contains("at most 668"), "{error}");
+    }
 
     #[test]
     fn pictures_in_groups_are_all_pictures() {

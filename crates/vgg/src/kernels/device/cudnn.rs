@@ -28,9 +28,6 @@ use candle_core::{
 use descriptors::Handle;
 use problem::{Plan, Problem};
 
-/// The most elements of a tensor that cuDNN takes: 9.26 answers one more with `CUDNN_STATUS_NOT_SUPPORTED`.
-pub(super) const MOST_ELEMENTS: usize = i32::MAX as usize;
-
 /// Whether these functions take tensors such as `x`.
 pub(super) fn takes(x: &Tensor) -> bool {
     x.device().is_cuda() && matches!(x.dtype(), DType::F32 | DType::BF16)

@@ -10,24 +10,9 @@ use candle_core::{DType, Result, Tensor};
 pub(super) fn of(x: &Tensor, g: &Tensor) -> Result<Tensor> {
     #[cfg(feature = "cudnn")]
     if super::cudnn::takes(x) {
-        return by_cudnn(x, g);
+        return super::cudnn::weight_gradient(x, g);
     }
     by_products(x, g)
-}
-
-#[cfg(feature = "cudnn")]
-fn by_cudnn(x: &Tensor, g: &Tensor) -> Result<Tensor> {
-    use super::cudnn::{MOST_ELEMENTS, weight_gradient};
-    let (n, c, h, w) = x.dims4()?;
-    let picture = c.max(g.dim(1)?) * h * w;
-    let group = (MOST_ELEMENTS / picture.max(1)).max(1);
-    let part = |at: usize| {
-        let pictures = group.min(n - at);
-        weight_gradient(&x.narrow(0, at, pictures)?, &g.narrow(0, at, pictures)?)
-    };
-    (group..n)
-        .step_by(group)
-        .try_fold(part(0)?, |sum, at| sum + part(at)?)
 }
 
 /// Never more than one shifted copy of the pictures, and the products of each, are in memory.
