@@ -18,6 +18,7 @@ use std::ffi::c_void;
 use std::rc::Rc;
 
 use candle_core::backend::BackendStorage;
+use candle_core::cuda_backend::cudarc::cudnn::sys::cudnnMathType_t;
 use candle_core::cuda_backend::cudarc::driver::{CudaView, DevicePtr, DevicePtrMut, DeviceRepr};
 use candle_core::cuda_backend::{CudaDType, DeviceId};
 use candle_core::{
@@ -61,8 +62,8 @@ thread_local! {
     static PLANS: RefCell<HashMap<Key, Plan>> = RefCell::default();
 }
 
-/// What a plan depends on: the last two are whether f32 must stay f32, and the sizes.
-type Key = (DeviceId, Operation, DType, bool, [usize; 5]);
+/// What a plan depends on; the last is the sizes.
+type Key = (DeviceId, Operation, DType, cudnnMathType_t, [usize; 5]);
 
 /// How many plans are remembered: more than there are in training, and pictures of many sizes do not fill the memory.
 const MOST_PLANS: usize = 1024;
@@ -168,7 +169,7 @@ impl Operation {
 
         let sizes = [n, c, k, h, w];
         let problem = Problem::new(handle(device)?, T::DTYPE, sizes)?;
-        let key = (device.id(), self, T::DTYPE, problem.strict(), sizes);
+        let key = (device.id(), self, T::DTYPE, problem.math(), sizes);
         let plan = self.plan(key, &problem)?;
         // SAFETY: cuDNN writes all of the result, as β is 0, and the workspace before it reads it.
         let (mut y, mut workspace) = unsafe {

@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn a_nan_anywhere_in_a_window_stays() {
+    fn a_nan_anywhere_in_a_window_stays_and_an_infinity_is_none() {
         for place in 0..4 {
             let mut window = [1f32, 2., 3., 4.];
             window[place] = f32::NAN;
@@ -104,5 +104,10 @@ mod tests {
                 .expect("f32");
             assert!(y[0].is_nan(), "NaN at {place} gave {}", y[0]);
         }
+        let window = [1f32, f32::INFINITY, f32::MAX, f32::MAX];
+        let x = Tensor::from_slice(&window, (1, 1, 2, 2), &Device::Cpu).expect("x");
+        let y = max(&x, false).expect("a pool").values;
+        let y = y.flatten_all().and_then(|y| y.to_vec1::<f32>());
+        assert_eq!(y.expect("f32"), [f32::INFINITY]);
     }
 }

@@ -22,7 +22,8 @@ pub(super) struct Problem {
     weight: FilterDescriptor,
     y: TensorDescriptor,
     convolution: ConvolutionDescriptor,
-    strict: bool,
+    /// How it may be multiplied.
+    math: Math,
 }
 
 /// How one of its three tensors is computed from the other two.
@@ -59,14 +60,16 @@ impl Problem {
     ) -> Result<Self> {
         let int = |size: usize| c_int::try_from(size).map_err(Error::wrap);
         let [n, c, k, h, w] = [int(n)?, int(c)?, int(k)?, int(h)?, int(w)?];
-        let strict = dtype == DType::F32 && !gemm_reduced_precision_f32();
         let (kind, math) = match dtype {
-            // In the default mode cuDNN rounds f32 to TF32 on GPUs that can.
-            DType::F32 if strict => (sys::cudnnDataType_t::CUDNN_DATA_FLOAT, Math::CUDNN_FMA_MATH),
-            DType::F32 => (
-                sys::cudnnDataType_t::CUDNN_DATA_FLOAT,
-                Math::CUDNN_DEFAULT_MATH,
-            ),
+            DType::F32 => {
+                // In the default mode cuDNN rounds f32 to TF32 on GPUs that can.
+                let math = if gemm_reduced_precision_f32() {
+                    Math::CUDNN_DEFAULT_MATH
+                } else {
+                    Math::CUDNN_FMA_MATH
+                };
+                (sys::cudnnDataType_t::CUDNN_DATA_FLOAT, math)
+            }
             DType::BF16 => (
                 sys::cudnnDataType_t::CUDNN_DATA_BFLOAT16,
                 Math::CUDNN_TENSOR_OP_MATH,
@@ -79,13 +82,13 @@ impl Problem {
             weight: FilterDescriptor::new(kind, [k, c])?,
             y: TensorDescriptor::new(kind, [n, k, h, w])?,
             convolution: ConvolutionDescriptor::new(math)?,
-            strict,
+            math,
         })
     }
 
-    /// Whether f32 must stay f32.
-    pub(super) fn strict(&self) -> bool {
-        self.strict
+    /// How it may be multiplied.
+    pub(super) fn math(&self) -> Math {
+        self.math
     }
 
     /// How y is computed.
@@ -106,16 +109,15 @@ impl Problem {
                 )
             }
         })?;
-        self.choose(
-            named
-                .into_iter()
-                .map(|named: sys::cudnnConvolutionFwdAlgoPerf_t| Named {
-                    algorithm: Algorithm::Forward(named.algo),
-                    status: named.status,
-                    determinism: named.determinism,
-                    math: named.mathType,
-                }),
-        )
+        let named = named.into_iter();
+        let named = named.map(|named: sys::cudnnConvolutionFwdAlgoPerf_t| Named {
+            algorithm: Algorithm::Forward(named.algo),
+            status: named.status,
+            determinism: named.determinism,
+            math: named.mathType,
+        });
+        let last = ForwardAlgorithm::CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM;
+        self.choose(named, Algorithm::Forward(last))
     }
 
     /// How the kernel's gradient is computed.
@@ -136,25 +138,31 @@ impl Problem {
                 )
             }
         })?;
-        self.choose(
-            named
-                .into_iter()
-                .map(|named: sys::cudnnConvolutionBwdFilterAlgoPerf_t| Named {
-                    algorithm: Algorithm::Backward(named.algo),
-                    status: named.status,
-                    determinism: named.determinism,
-                    math: named.mathType,
-                }),
-        )
+        let named = named.into_iter();
+        let named = named.map(|named: sys::cudnnConvolutionBwdFilterAlgoPerf_t| Named {
+            algorithm: Algorithm::Backward(named.algo),
+            status: named.status,
+            determinism: named.determinism,
+            math: named.mathType,
+        });
+        let last = BackwardAlgorithm::CUDNN_CONVOLUTION_BWD_FILTER_ALGO_1;
+        self.choose(named, Algorithm::Backward(last))
     }
 
-    fn choose(&self, named: impl Iterator<Item = Named>) -> Result<Plan> {
-        let candidates = named.map(|named| {
-            // An algorithm is meant in the mode that cuDNN names with it.
-            let math = if self.strict {
-                Math::CUDNN_FMA_MATH
-            } else {
-                named.math
+    /// The first of `named` that may be taken. `last` is tried where none of them is: it is documented to give the same
+    /// bits each time, and what PyTorch takes when that is asked for.
+    fn choose(&self, named: impl Iterator<Item = Named>, last: Algorithm) -> Result<Plan> {
+        let last = Named {
+            algorithm: last,
+            status: sys::cudnnStatus_t::CUDNN_STATUS_SUCCESS,
+            determinism: sys::cudnnDeterminism_t::CUDNN_DETERMINISTIC,
+            math: self.math,
+        };
+        let candidates = named.chain([last]).map(|named| {
+            // An algorithm is meant in the mode that cuDNN names with it; but f32 stays f32.
+            let math = match self.math {
+                Math::CUDNN_FMA_MATH => self.math,
+                _ => named.math,
             };
             let bytes = named.status.result().map_err(Error::wrap);
             let bytes = bytes
