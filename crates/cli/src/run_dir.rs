@@ -161,8 +161,10 @@ fn lock(path: &Path) -> anyhow::Result<Option<File>> {
 /// What is locked: the directory itself, or, on Windows, which opens none as a file, an empty file in it.
 fn lockable(path: &Path, windows: bool) -> io::Result<File> {
     if windows {
+        // Windows does not lock what is open for appending alone.
         let mut options = File::options();
-        return options.create(true).append(true).open(path.join(LOCK));
+        options.write(true).create(true).truncate(false);
+        return options.open(path.join(LOCK));
     }
     File::open(path)
 }
