@@ -19,13 +19,15 @@ pub fn quoted(path: &str) -> String {
 }
 
 fn quoted_for(path: &str, windows: bool) -> String {
-    let plain = if windows { r"\/._-+,:@" } else { "/._-+,:@%" };
+    // PowerShell makes a list of what has a comma in it, and looks for a variable after an @.
+    let plain = if windows { r"\/._-+:" } else { "/._-+,:@%" };
     let is_plain = |c: char| c.is_alphanumeric() || plain.contains(c);
     if !path.is_empty() && path.chars().all(is_plain) {
         path.to_string()
     } else if windows {
-        // For both of its shells; no file's name has such a quote in it.
-        format!("\"{path}\"")
+        // As both of its shells take most names: no file's name has such a quote in it, but a $ or % may stand for a
+        // variable. A backslash before the last quote would belong to it.
+        format!("\"{}\"", path.trim_end_matches('\\'))
     } else {
         format!("'{}'", path.replace('\'', r"'\''"))
     }
@@ -71,6 +73,9 @@ mod tests {
         let windows = |path| quoted_for(path, true);
         assert_eq!(windows(r"C:\runs\train"), r"C:\runs\train");
         assert_eq!(windows(r"C:\my runs"), r#""C:\my runs""#);
+        assert_eq!(windows(r"C:\my runs\"), r#""C:\my runs""#);
+        assert_eq!(windows("ants,bees"), r#""ants,bees""#);
+        assert_eq!(windows("@runs"), r#""@runs""#);
     }
 
     #[test]
