@@ -177,11 +177,12 @@ fn contents(
     };
     // Before its first step a stage has changed nothing.
     let trained = progress.stage + usize::from(progress.position.step > 0);
-    for (name, held) in params.hold()? {
+    let changed = |name: &str| {
         let mut groups = stages[..trained].iter().flat_map(|stage| &stage.groups);
-        if groups.any(|group| pattern::covers(&group.layers, &name)) {
-            add(WEIGHTS, &name, held);
-        }
+        groups.any(|group| pattern::covers(&group.layers, name))
+    };
+    for (name, held) in params.hold(changed)? {
+        add(WEIGHTS, &name, held);
     }
     for (name, velocity) in stage.sgd().hold_velocities()? {
         add(VELOCITY, &name, velocity);

@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use candle_core::{CpuStorage, Device, Result, Shape, Storage, Tensor, bail};
 
-/// A tensor as it was when it was held, whatever updates follow. Drop it once it is read.
+/// A tensor as it was when it was held, whatever [`Sgd::step`](crate::Sgd::step) and
+/// [`Params::restore`](crate::Params::restore) do to it since; who sets a variable by hand is not noticed. Drop it once
+/// it is read.
 #[derive(Debug)]
 pub struct Held {
     shape: Shape,

@@ -225,18 +225,21 @@ impl Params {
             .collect()
     }
 
-    /// All parameters by name as they are now, to be read by another thread while training goes on.
+    /// The `wanted` parameters by name as they are now, to be read by another thread while training goes on.
+    ///
+    /// Call it between two steps: while another thread updates a parameter, there is no now. Those on a GPU are copied.
     ///
     /// # Errors
     ///
     /// Memory for a copy of parameters on a GPU, or of one that does not lie in one piece.
-    pub fn hold(&self) -> Result<BTreeMap<String, Held>, Error> {
+    pub fn hold(&self, wanted: impl Fn(&str) -> bool) -> Result<BTreeMap<String, Held>, Error> {
         let hold = |(name, tensor): (String, Tensor)| {
             let held = self.holds.hold(&name, tensor);
             let held = held.doing(format!("holding `{name}`"))?;
             Ok((name, held))
         };
-        self.tensors().into_iter().map(hold).collect()
+        let tensors = self.tensors().into_iter();
+        tensors.filter(|(name, _)| wanted(name)).map(hold).collect()
     }
 
     /// How many numbers train and how many are frozen.

@@ -389,7 +389,7 @@ fn a_stage_resumed_from_what_was_kept_at_any_event_ends_the_same() {
                     };
                     kept.push((
                         stage.position(),
-                        whole.hold().unwrap(),
+                        whole.hold(|_| true).unwrap(),
                         stage.sgd().hold_velocities().unwrap(),
                         best,
                     ));

@@ -169,6 +169,29 @@ fn a_snapshot_is_a_copy_of_what_trains() {
 }
 
 #[test]
+fn what_is_held_is_what_was_asked_for_as_it_was_before_a_restore() {
+    let params = fresh(1);
+    params.set_trainable(&["head"]).unwrap();
+    let snapshot = params.snapshot().unwrap();
+    for (_, var) in params.trainable() {
+        var.set(&var.ones_like().unwrap()).unwrap();
+    }
+    let held = params.hold(|name| name == "head.bias").unwrap();
+    assert_eq!(held.keys().collect::<Vec<_>>(), ["head.bias"]);
+    params.restore(&snapshot).unwrap();
+    let mut values = Vec::new();
+    held["head.bias"]
+        .read::<candle_core::Error>(|piece| {
+            values.extend_from_slice(piece);
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(values, [1.0, 1.0]);
+    let bias = params.tensors()["head.bias"].to_vec1::<f32>().unwrap();
+    assert_ne!(bias, values);
+}
+
+#[test]
 fn a_model_that_does_not_fit_is_refused() {
     let params = named(&["body.0.weigth", "head.weight"]);
     let build = |params: &Params| Builder::default().build(params.var_builder()).map(|_| ());
