@@ -54,14 +54,29 @@ pub(super) fn layer(x: &Tensor, weight: &Tensor, bias: &Tensor, pools: bool) -> 
 fn check_size((n, c, h, w): (usize, usize, usize, usize), k: usize) -> Result<()> {
     let pixels = h.saturating_mul(w).saturating_mul(c.max(k));
     if n.saturating_mul(pixels) > COUNTABLE {
+        let advice = match COUNTABLE / pixels {
+            0 => "make them smaller".to_owned(),
+            most => format!("make batches of at most {most}"),
+        };
         bail!(
-            "{n} pictures of {h}x{w} pixels in {} channels are more numbers than can be counted on a GPU; make batches \
-             of at most {}",
-            c.max(k),
-            COUNTABLE / pixels
+            "{n} pictures of {h}x{w} pixels in {} channels are more numbers than can be counted on a GPU; {advice}",
+            c.max(k)
         );
     }
     Ok(())
+}
+
+/// How many numbers a picture (c, h, w) is when it is unrolled. candle's kernel for that has no more than 32 bits to
+/// count them, and leaves out the others.
+fn unrolled((c, h, w): (usize, usize, usize)) -> Result<usize> {
+    let numbers = 9usize.saturating_mul(c.saturating_mul(h).saturating_mul(w));
+    if u32::try_from(numbers).is_err() {
+        bail!(
+            "a picture of {h}x{w} pixels in {c} channels is too large for the matrix that a GPU makes of it; make it \
+             smaller, or build with the feature `cudnn`"
+        );
+    }
+    Ok(numbers)
 }
 
 /// w ∗ x, stride 1, padding 1. Without cuDNN pictures are unrolled into matrices of at most `scratch` bytes, but at least
@@ -72,8 +87,8 @@ fn convolve(x: &Tensor, weight: &Tensor, scratch: usize) -> Result<Tensor> {
         return super::cudnn::convolve(x, weight);
     }
     let (n, c, h, w) = x.dims4()?;
-    let unrolled = 9 * c * h * w * x.dtype().size_in_bytes();
-    let group = (scratch / unrolled.max(1)).max(1);
+    let bytes = unrolled((c, h, w))? * x.dtype().size_in_bytes();
+    let group = (scratch / bytes.max(1)).max(1);
     if n <= group {
         return x.conv2d(weight, 1, 1, 1, 1);
     }
@@ -112,6 +127,15 @@ mod tests {
         check_size((668, 3, 224, 224), 64).expect("2,145,124,352 numbers");
         let error = check_size((669, 3, 224, 224), 64).expect_err("2,148,335,616 numbers");
         assert!(error.to_string().contains("at most 668"), "{error}");
+        let error = check_size((1, 3, 6000, 6000), 64).expect_err("2,304,000,000 numbers");
+        assert!(error.to_string().contains("smaller"), "{error}");
+    }
+
+    #[test]
+    fn a_picture_that_cannot_be_unrolled_is_refused() {
+        assert_eq!(unrolled((64, 2730, 2730)).expect("it can"), 4_292_870_400);
+        let error = unrolled((64, 2731, 2731)).expect_err("4,296,015,936 numbers");
+        assert!(error.to_string().contains("smaller"), "{error}");
     }
 
     #[test]
