@@ -35,7 +35,8 @@ pub struct Kept {
     pub path: PathBuf,
     /// Its size.
     pub bytes: u64,
-    /// How long training waited before it began: for an earlier one that was still being written.
+    /// How long training waited before it began: for an earlier one that was still being written, and for the copy of
+    /// what is on a GPU. Copies of what was still unwritten at an update are not in it.
     pub waited: Duration,
     /// How long writing it took, beside training.
     pub written: Duration,
@@ -77,7 +78,8 @@ impl<'a> Keeper<'a> {
     ///
     /// # Errors
     ///
-    /// Those of the one before, when it was still being written; no thread to write this one.
+    /// Those of the one before, when it was still being written; no memory to copy what is on a GPU; no thread to write
+    /// this one.
     pub fn keep(
         &mut self,
         index: usize,
