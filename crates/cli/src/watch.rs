@@ -148,8 +148,12 @@ impl Watch<'_> {
             let kept = self.keeper.keep(index, stage, rows, self.training)?;
             self.tell(kept)?;
         }
-        if stop || matches!(event, Event::StageStart { .. }) {
+        let starts = matches!(event, Event::StageStart { .. });
+        // Before the first stage's there is none to go on from.
+        if stop || (starts && index == 0) {
             self.finish_checkpoint()?;
+        }
+        if stop || starts {
             self.interrupts.defer();
         }
         Ok(if stop { Flow::Stop } else { Flow::Continue })

@@ -218,7 +218,10 @@ impl Vgg {
     ///
     /// In another one than F32 it keeps rounded copies of detached weights from their first use on: build it anew after
     /// changing them in place.
-    pub fn in_precision(self, precision: Precision) -> Self {
+    pub fn in_precision(mut self, precision: Precision) -> Self {
+        for linear in &mut self.linears {
+            linear.rounded = Once::default();
+        }
         let blocks = self.convolutions.into_iter();
         Self {
             convolutions: blocks.map(|block| block.in_precision(precision)).collect(),
