@@ -64,9 +64,9 @@ fn a_model_is_exported_where_it_is_asked_for_and_beside_itself() {
         "--to",
         "safetensors",
         "--out",
-        "copy.safetensors",
+        "new/copy.safetensors",
     ]);
-    let copy = place.read("copy.safetensors");
+    let copy = place.read("new/copy.safetensors");
     assert!(copy == place.read("runs/train/model.safetensors"));
 
     // What is there stays, unless it may go.

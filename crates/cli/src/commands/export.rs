@@ -33,6 +33,10 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<ExitCode> {
     super::keep_existing(&out, args.overwrite, "--out PATH")?;
     let vgg::Model { metadata, tensors } =
         vgg::load_model(&model, &Device::Cpu).context("the model cannot be used")?;
+    if let Some(folder) = out.parent() {
+        let doing = || format!("cannot make {}", folder.display());
+        std::fs::create_dir_all(folder).with_context(doing)?;
+    }
     match args.to {
         ExportFormat::Safetensors => vgg::save(&out, &tensors, &metadata)?,
         ExportFormat::Timm => vgg::timm::save(&out, &tensors, &metadata)?,
