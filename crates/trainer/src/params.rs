@@ -141,7 +141,7 @@ impl Params {
     }
 
     /// Marks what belongs to the model but is no parameter, such as the running statistics of a batch norm: it is
-    /// handed out, saved and restored with the rest, and no pattern makes it trainable.
+    /// handed out, saved and restored with the rest, but not counted, and no pattern makes it trainable.
     pub fn with_state(self, is_state: impl Fn(&str) -> bool) -> Self {
         for (name, entry) in self.lock().iter_mut() {
             entry.state = is_state(name);
@@ -242,13 +242,13 @@ impl Params {
         tensors.filter(|(name, _)| wanted(name)).map(hold).collect()
     }
 
-    /// How many numbers train and how many are frozen.
+    /// How many numbers train and how many are frozen; what is no parameter is neither.
     pub fn counts(&self) -> Counts {
         let mut counts = Counts {
             trainable: 0,
             frozen: 0,
         };
-        for entry in self.lock().values() {
+        for entry in self.lock().values().filter(|entry| !entry.state) {
             let count = if entry.trainable {
                 &mut counts.trainable
             } else {
