@@ -6,7 +6,7 @@ mod harness;
 
 use std::io::{BufRead, BufReader, Read};
 
-use harness::{Place, json_lines, send, training};
+use harness::{Place, json_lines, send, texts, training};
 use serde_json::Value;
 
 fn train<'a>(more: &[&'a str]) -> Vec<&'a str> {
@@ -270,6 +270,11 @@ fn a_damaged_checkpoint_is_told_of_and_the_one_before_it_used() {
     place.write(&format!("run/{newest}"), &bytes);
     let told = place.succeeds(&["train", "--resume", "run"]);
     assert!(told.contains(&format!("Damaged: run/{newest}")), "{told}");
+    let older = checkpoints.iter().find(|name| *name != newest).unwrap();
+    assert!(
+        told.contains(&format!("Going on from run/{older}")),
+        "{told}"
+    );
     place.same("run", "whole");
 
     stopped_run(&place, "lost");
@@ -278,8 +283,10 @@ fn a_damaged_checkpoint_is_told_of_and_the_one_before_it_used() {
             place.write(&format!("lost/{name}"), b"damaged");
         }
     }
-    let message = place.fails(1, &["train", "--resume", "lost"]);
+    let (told, message) = texts(&place.waggle(&["train", "--resume", "lost"]));
     assert!(message.contains("no checkpoint that is whole"), "{message}");
+    assert_eq!(told.matches("; it is not used").count(), 2, "{told}");
+    assert!(!told.contains("Going on from"), "{told}");
 }
 
 #[test]
@@ -336,7 +343,7 @@ fn a_full_disk_ends_the_run_and_the_checkpoint_before_it_is_good() {
         });
     }
     let output = command.output().unwrap();
-    let (out, err) = harness::texts(&output);
+    let (out, err) = texts(&output);
     assert_eq!(output.status.code(), Some(1), "{out}{err}");
     assert!(out.contains("Stage finetune"), "{out}");
     for part in [

@@ -7,7 +7,7 @@ use crate::words::{counted, quoted};
 pub(super) fn line(message: &Message<'_>) -> Option<String> {
     Some(match message {
         Message::DamagedCheckpoint { file, reason } => {
-            format!("Damaged: {file} ({reason}); the one before it is used")
+            format!("Damaged: {file} ({reason}); it is not used")
         }
         Message::Resumed {
             file,
