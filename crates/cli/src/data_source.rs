@@ -160,6 +160,16 @@ impl Folder {
         );
     }
 
+    /// The classes that no picture of val measures.
+    pub fn unmeasured(&self) -> Vec<String> {
+        let counts = self.val.counts();
+        let classes = self.classes().iter().zip(counts);
+        classes
+            .filter(|(_, count)| *count == 0)
+            .map(|(class, _)| class.clone())
+            .collect()
+    }
+
     /// Pictures in both splits.
     pub fn pictures(&self) -> usize {
         self.train.len() + self.val.len()

@@ -29,6 +29,11 @@ pub enum Message<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         hint: Option<&'static str>,
     },
+    /// Classes that val has no folder for.
+    UnmeasuredClasses {
+        /// Their names.
+        classes: &'a [String],
+    },
     /// Something that takes a while begins.
     Working {
         /// What, as in "checking 397 pictures".

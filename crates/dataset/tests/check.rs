@@ -345,6 +345,7 @@ fn empty_and_unknown_classes_are_findings_not_errors() {
     let report = checked(root.path());
     assert_eq!(report.empty_classes, ["train/wasps"]);
     assert_eq!(report.unknown_classes, ["beetles"]);
+    assert_eq!(report.unmeasured_classes, ["wasps"]);
     assert_eq!(report.imbalance, None);
     assert!(report.is_serious());
 }

@@ -73,18 +73,23 @@ fn table(report: &Report) -> String {
     let mut text = counts(report);
     let limits = &report.thresholds;
 
-    let refused = |classes: &[String]| classes.to_vec();
     section(
         &mut text,
         true,
         "Class folders without a picture, which train refuses",
-        &refused(&report.empty_classes),
+        &report.empty_classes,
     );
     section(
         &mut text,
         true,
         "Class folders of val that train does not have",
-        &refused(&report.unknown_classes),
+        &report.unknown_classes,
+    );
+    section(
+        &mut text,
+        false,
+        "Classes without a folder in val: train goes on, and val does not measure them",
+        &report.unmeasured_classes,
     );
     let unusable = report.unusable.iter();
     let lines: Vec<_> = unusable

@@ -62,6 +62,10 @@ pub fn run(typed: &TrainArgs) -> anyhow::Result<ExitCode> {
     };
     let skipped = bad_pictures::sort_out(args, &mut folder, renderer)?;
     renderer.show(&folder.message())?;
+    let classes = &folder.unmeasured()[..];
+    if !classes.is_empty() {
+        renderer.show(&Message::UnmeasuredClasses { classes })?;
+    }
     renderer.show(&Message::Device {
         device: &opened.name,
         threads,

@@ -104,6 +104,10 @@ impl<W: Write> Renderer for Terminal<W> {
                 ))?;
                 hint.map_or(Ok(()), |hint| self.line(&format!("      {hint}")))
             }
+            Message::UnmeasuredClasses { classes } => self.line(&format!(
+                "Warning: val has no pictures of {}: its loss and accuracy say nothing about them",
+                list_classes(classes)
+            )),
             Message::Working { what } => {
                 self.start_spinner(what);
                 Ok(())

@@ -30,6 +30,8 @@ pub struct Report {
     pub empty_classes: Vec<String>,
     /// Class folders of val that train does not have: training refuses them.
     pub unknown_classes: Vec<String>,
+    /// Classes of train that val has no folder for: training goes on, and never measures them.
+    pub unmeasured_classes: Vec<String>,
     /// Pictures in the largest class of train for each one in the smallest; absent when one is empty.
     pub imbalance: Option<f64>,
     /// Files that cannot be decoded.
@@ -237,15 +239,18 @@ impl Report {
             let name = &listing.splits[split];
             empty_classes.extend(empty.map(|&class| format!("{name}/{}", listing.classes[class])));
         }
-        let unknown = listing.present[1].iter();
-        let unknown = unknown.filter(|class| !listing.present[0].contains(class));
+        let only_in = |split: usize| {
+            let here = listing.present[split].iter();
+            here.filter(|class| !listing.present[1 - split].contains(class))
+                .map(|&class| listing.classes[class].clone())
+                .collect()
+        };
         Self {
             root: root.display().to_string(),
             splits,
             empty_classes,
-            unknown_classes: unknown
-                .map(|&class| listing.classes[class].clone())
-                .collect(),
+            unknown_classes: only_in(1),
+            unmeasured_classes: only_in(0),
             imbalance: largest
                 .zip(smallest)
                 .map(|(largest, smallest)| largest as f64 / smallest as f64),
