@@ -238,6 +238,11 @@ pub struct EvaluateArgs {
     #[arg(long, value_name = "NAME", default_value = "val")]
     pub split: String,
 
+    /// What to do about pictures that cannot be decoded: end with a list of them, or go on without them, and
+    /// say which [default: fail; on the data of the run, those that training left out are left out]
+    #[arg(long, value_name = "fail|skip", value_enum)]
+    pub on_bad: Option<OnBad>,
+
     /// Pictures computed at once
     #[arg(long, value_name = "N", default_value = "32", value_parser = positive)]
     pub batch_size: NonZeroUsize,
@@ -246,7 +251,7 @@ pub struct EvaluateArgs {
     /// Threads, workers, device.
     pub machine: MachineArgs,
 
-    /// Print one JSON object: loss, accuracy, classes, confusion
+    /// Print one JSON object: loss, accuracy, classes, confusion, skipped
     #[arg(long)]
     pub json: bool,
 }

@@ -1,8 +1,11 @@
-//! Pictures that cannot be decoded: left out of a training run when that is wanted, each one aloud.
+//! Pictures that cannot be decoded: left out when that is wanted, each one aloud, else all listed in one error.
 //!
-//! With `--on-bad fail` nothing happens here: reading all pictures before the first epoch lists the bad ones in an
-//! error. With `skip` they are looked for before anything is decided from the number of pictures, so that
-//! configuration, progress and order all know the same data set.
+//! With `--on-bad fail`, `train` reads all pictures before the first epoch; the other commands read them all once a
+//! batch has failed. With `skip` the bad ones are looked for before anything is decided from the number of pictures,
+//! so that configuration, progress and order all know the same data set.
+
+use std::collections::HashMap;
+use std::path::Path;
 
 use anyhow::bail;
 use dataset::{DecodeOptions, ImageFolder};
@@ -24,6 +27,52 @@ pub struct Skipped {
     pub reason: String,
 }
 
+/// The pictures of `split` that cannot be decoded, by number; all are read. `root` is the data folder.
+///
+/// # Errors
+///
+/// When the workers cannot be started.
+pub fn find(
+    split: &ImageFolder,
+    root: &Path,
+    ignore_exif: bool,
+    workers: usize,
+) -> anyhow::Result<Vec<(usize, Skipped)>> {
+    let bad = decode_all(split, ignore_exif, workers)?.into_iter();
+    let named = bad.map(|(sample, error)| {
+        let it = Skipped {
+            path: below(root, &split.samples()[sample].path),
+            reason: error.reason(),
+        };
+        (sample, it)
+    });
+    Ok(named.collect())
+}
+
+/// The pictures of `split` that a run left out, by number.
+pub fn recorded(split: &ImageFolder, root: &Path, skipped: Vec<Skipped>) -> Vec<(usize, Skipped)> {
+    let numbers: HashMap<String, usize> = (0..)
+        .zip(split.samples())
+        .map(|(number, sample)| (below(root, &sample.path), number))
+        .collect();
+    let skipped = skipped.into_iter();
+    skipped
+        .filter_map(|it| Some((*numbers.get(&it.path)?, it)))
+        .collect()
+}
+
+/// Takes the pictures of these numbers out of `split`.
+///
+/// # Errors
+///
+/// A class that has no picture left.
+pub fn leave_out(split: &mut ImageFolder, bad: &[(usize, Skipped)]) -> anyhow::Result<()> {
+    let numbers: Vec<usize> = bad.iter().map(|(sample, _)| *sample).collect();
+    let before = split.counts();
+    *split = split.without(&numbers);
+    refuse_empty(split, &before)
+}
+
 /// Takes the pictures that cannot be decoded out of `folder`, tells each, and returns them.
 ///
 /// # Errors
@@ -40,31 +89,65 @@ pub fn sort_out(
     renderer.show(&Message::Working {
         what: format!("looking for bad pictures among {}", folder.pictures()),
     })?;
-    let options = DecodeOptions {
-        ignore_exif: args.machine.ignore_exif,
-        ..DecodeOptions::default()
-    };
+    let machine = &args.machine;
     let mut skipped = Vec::new();
     for split in [&mut folder.train, &mut folder.val] {
-        let bad = dataset::find_bad(split.samples(), &options, args.machine.workers.get())?;
-        for (sample, error) in &bad {
-            let path = &split.samples()[*sample].path;
-            let it = Skipped {
-                path: below(&folder.root, path),
-                reason: error.reason(),
-            };
+        let bad = find(
+            split,
+            &folder.root,
+            machine.ignore_exif,
+            machine.workers.get(),
+        )?;
+        for (_, it) in &bad {
             renderer.show(&Message::SkippedPicture {
                 path: &it.path,
                 reason: &it.reason,
             })?;
-            skipped.push(it);
         }
-        let numbers: Vec<usize> = bad.iter().map(|(sample, _)| *sample).collect();
-        let before = split.counts();
-        *split = split.without(&numbers);
-        refuse_empty(split, &before)?;
+        leave_out(split, &bad)?;
+        skipped.extend(bad.into_iter().map(|(_, it)| it));
     }
     Ok(skipped)
+}
+
+/// What to say when reading a batch of `split` failed with `error`: all pictures that cannot be decoded, not the
+/// first batch that has one. `error` itself where there are none, because it is about something else.
+pub fn explain(
+    error: anyhow::Error,
+    split: &ImageFolder,
+    ignore_exif: bool,
+    workers: usize,
+) -> anyhow::Error {
+    match decode_all(split, ignore_exif, workers) {
+        Ok(bad) if !bad.is_empty() => refusal(
+            bad.into_iter().map(|(_, error)| error).collect(),
+            split.len(),
+        ),
+        _ => error,
+    }
+}
+
+/// The error that lists what is `bad` among `checked` pictures.
+pub fn refusal(bad: Vec<dataset::Error>, checked: usize) -> anyhow::Error {
+    let errors = dataset::Error::BadPictures {
+        errors: bad,
+        checked,
+    };
+    anyhow::Error::new(errors).context(
+        "there are pictures that cannot be decoded; mend or remove them, or leave them out with --on-bad skip",
+    )
+}
+
+fn decode_all(
+    split: &ImageFolder,
+    ignore_exif: bool,
+    workers: usize,
+) -> dataset::Result<Vec<(usize, dataset::Error)>> {
+    let options = DecodeOptions {
+        ignore_exif,
+        ..DecodeOptions::default()
+    };
+    dataset::find_bad(split.samples(), &options, workers)
 }
 
 /// A class that lost all its pictures is an error, not a smaller problem to solve.

@@ -5,6 +5,7 @@ use candle_core::Device;
 use dataset::{DecodeOptions, Loader, LoaderConfig, Sample};
 
 use crate::args::TrainArgs;
+use crate::bad_pictures;
 use crate::data_source::Folder;
 use crate::fault;
 use crate::plots;
@@ -75,13 +76,7 @@ impl Splits {
         if bad.is_empty() {
             return Ok(());
         }
-        let error = dataset::Error::BadPictures {
-            errors: bad,
-            checked: folder.pictures(),
-        };
-        Err(anyhow::Error::new(error).context(
-            "there are pictures that cannot be decoded; mend or remove them, or leave them out with --on-bad skip",
-        ))
+        Err(bad_pictures::refusal(bad, folder.pictures()))
     }
 
     /// `train_batch.png`: the first batch that trains, as the network sees it.

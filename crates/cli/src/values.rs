@@ -240,11 +240,11 @@ pub enum StageChoice {
     Finetune,
 }
 
-/// What `waggle train` does about pictures that cannot be decoded.
+/// What to do about pictures that cannot be decoded.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnBad {
-    /// Lists all of them and ends before the first epoch
+    /// Lists all of them and ends
     #[default]
     Fail,
     /// Names each and goes on without them

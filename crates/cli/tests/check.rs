@@ -73,6 +73,29 @@ fn serious_findings_are_marked_and_exit_with_one() {
 }
 
 #[test]
+fn a_class_that_val_does_not_measure_is_told_of() {
+    let place = good();
+    std::fs::remove_dir_all(place.path("data/val/down")).unwrap();
+    let out = place.succeeds(&["check", "data"]);
+    for part in ["\nClasses without a folder in val", ": 1\n    down\n"] {
+        assert!(out.contains(part), "{part:?}: {out}");
+    }
+    let report = &json_lines(&place.succeeds(&["check", "data", "--json"]))[0];
+    assert_eq!(report["unmeasured_classes"], serde_json::json!(["down"]));
+    let events = json_lines(&place.succeeds(&train(&[])));
+    let told = events
+        .iter()
+        .find(|event| event["event"] == "unmeasured_classes");
+    assert_eq!(told.unwrap()["classes"], serde_json::json!(["down"]));
+    let people: Vec<_> = train(&[])
+        .into_iter()
+        .filter(|argument| *argument != "--json")
+        .collect();
+    let out = place.succeeds(&people);
+    assert!(out.contains("Warning: val has no pictures of "), "{out}");
+}
+
+#[test]
 fn json_is_one_object_with_everything() {
     let place = good();
     for number in 0..12 {
@@ -161,6 +184,80 @@ fn a_terminal_run_names_what_it_skips() {
         .collect();
     let out = place.succeeds(&arguments);
     assert!(out.contains("Skipped: train/across/bad.jpg: "), "{out}");
+}
+
+#[test]
+fn a_model_is_measured_without_the_pictures_that_training_left_out() {
+    let place = good();
+    let clean = |more: &[&str]| {
+        let arguments = [&["evaluate", "runs/train", "--json"], more].concat();
+        json_lines(&place.succeeds(&arguments)).remove(0)
+    };
+    let bad = ["data/val/across/bad.jpg", "data/val/down/empty.png"];
+    let spoil = || bad.map(|name| place.write(name, b"no picture"));
+    place.write("data/train/down/bad.jpg", b"no picture");
+    spoil();
+    place.succeeds(&train(&["--on-bad", "skip"]));
+    let paths = |report: &serde_json::Value| -> Vec<String> {
+        let skipped = report["skipped"].as_array().unwrap().iter();
+        skipped
+            .map(|it| it["path"].as_str().unwrap().to_string())
+            .collect()
+    };
+
+    // The run knows what it left out, also where its folder is named; --on-bad skip looks for itself.
+    let own = clean(&[]);
+    assert_eq!(paths(&own), ["val/across/bad.jpg", "val/down/empty.png"]);
+    assert_eq!(clean(&["--data", "data"]), own);
+    assert_eq!(clean(&["--on-bad", "skip"]), own);
+    let training = clean(&["--split", "train"]);
+    assert_eq!(paths(&training), ["train/down/bad.jpg"]);
+    let out = place.succeeds(&["evaluate", "runs/train"]);
+    for part in ["Skipped: val/across/bad.jpg: ", "8 pictures"] {
+        assert!(out.contains(part), "{part}: {out}");
+    }
+    for name in bad {
+        std::fs::remove_file(place.path(name)).unwrap();
+    }
+    let without = clean(&[]);
+    assert_eq!(paths(&without), [""; 0]);
+    for part in ["loss", "accuracy", "confusion"] {
+        assert_eq!(without[part], own[part]);
+    }
+
+    // What the run does not know of ends the command, all of it named; so does what it knows when that is asked for.
+    spoil();
+    let model = std::fs::read(place.path("runs/train/model.safetensors")).unwrap();
+    place.write("model.safetensors", &model);
+    for arguments in [
+        &["evaluate", "runs/train", "--on-bad", "fail"][..],
+        &["evaluate", "model.safetensors", "--data", "data"],
+    ] {
+        let message = place.fails(1, arguments);
+        for part in [bad[0], bad[1], "2 of 10 pictures", "--on-bad skip"] {
+            assert!(
+                message.replace('\\', "/").contains(part),
+                "{part}: {message}"
+            );
+        }
+        assert!(!message.contains("batch"), "{message}");
+    }
+}
+
+#[test]
+fn a_batch_is_shown_without_bad_pictures() {
+    let place = good();
+    place.write("data/train/across/bad.jpg", b"no picture");
+    place.write("data/train/down/empty.png", b"");
+    let show = ["show", "--data", "data", "--input-size", "32"];
+    let message = place.fails(1, &show);
+    for part in ["bad.jpg", "empty.png", "2 of 18 pictures", "--on-bad skip"] {
+        assert!(message.contains(part), "{part}: {message}");
+    }
+    let out = place.succeeds(&[&show[..], &["--on-bad", "skip"]].concat());
+    for part in ["Skipped: train/across/bad.jpg: ", "16 pictures"] {
+        assert!(out.contains(part), "{part}: {out}");
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use clap::Args;
 use vgg::VggConfig;
 
 use super::positive;
-use crate::values::InputSize;
+use crate::values::{InputSize, OnBad};
 
 /// `waggle check`.
 #[derive(Debug, Args)]
@@ -39,6 +39,11 @@ pub struct ShowArgs {
     /// fetched, else the built-in sample]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
+
+    /// What to do about pictures that cannot be decoded: end with a list of them, or go on without them, and
+    /// say which
+    #[arg(long, value_name = "fail|skip", value_enum, default_value_t = OnBad::Fail)]
+    pub on_bad: OnBad,
 
     /// PNG file to write
     #[arg(long, short, value_name = "FILE", default_value = "train_batch.png")]

@@ -10,9 +10,11 @@ use trainer::{Confusion, Flow, FrozenCache};
 
 use crate::adapters::Pictures;
 use crate::args::EvaluateArgs;
+use crate::bad_pictures::{self, Skipped};
 use crate::config::Config;
 use crate::data_source::Source;
 use crate::model_file::Model;
+use crate::values::OnBad;
 use crate::words::counted;
 
 /// What `--json` prints.
@@ -23,6 +25,8 @@ struct Report<'a> {
     classes: &'a [String],
     /// Rows are the true classes, columns the predicted ones.
     confusion: &'a Confusion,
+    /// The pictures that were left out.
+    skipped: Vec<Skipped>,
 }
 
 /// Runs the command.
@@ -30,20 +34,29 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     super::start_threads(&args.machine)?;
     let device = super::open_device(&args.machine)?;
     let model = Model::open(&args.model, &device)?.in_precision(args.machine.precision);
-    let root = match (&args.data, data_of_run(&model.path)) {
-        (None, Some(root)) => root?,
-        (given, _) => Source::choose(given.as_deref()).root()?,
+    let (root, recorded) = data(args, &model.path)?;
+    let mut folder = open(&root, &args.split, model.classes())?;
+    let (ignore_exif, workers) = (args.machine.ignore_exif, args.machine.workers.get());
+    let skipped = match args.on_bad {
+        None => bad_pictures::recorded(&folder, &root, recorded),
+        Some(OnBad::Skip) => bad_pictures::find(&folder, &root, ignore_exif, workers)?,
+        Some(OnBad::Fail) => Vec::new(),
     };
-    let folder = open(&root, &args.split, model.classes())?;
+    if !args.json {
+        for (_, it) in &skipped {
+            super::print(&format!("Skipped: {}: {}\n", it.path, it.reason))?;
+        }
+    }
+    bad_pictures::leave_out(&mut folder, &skipped)?;
     let config = LoaderConfig {
         batch_size: args.batch_size.get(),
-        workers: args.machine.workers.get(),
+        workers,
         normalize: model.normalize(),
         device,
         // A single pass: nothing is asked for twice.
         cache_bytes: 0,
         decode: DecodeOptions {
-            ignore_exif: args.machine.ignore_exif,
+            ignore_exif,
             ..DecodeOptions::default()
         },
         ..LoaderConfig::eval(model.input_size())
@@ -54,7 +67,13 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
         &pictures,
         &mut FrozenCache::off(),
         &mut |_| Flow::Continue,
-    )?
+    )
+    .map_err(|error| match error {
+        trainer::Error::Data { .. } => {
+            bad_pictures::explain(error.into(), &folder, ignore_exif, workers)
+        }
+        other => other.into(),
+    })?
     .context("the evaluation did not end")?;
 
     let report = Report {
@@ -62,6 +81,7 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
         accuracy: found.accuracy(),
         classes: model.classes(),
         confusion: &found.confusion,
+        skipped: skipped.into_iter().map(|(_, it)| it).collect(),
     };
     if args.json {
         let line = serde_json::to_string(&report).context("cannot write the result as JSON")?;
@@ -72,20 +92,34 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The data folder of the run that wrote the model, when its configuration lies beside it.
-fn data_of_run(model: &Path) -> Option<anyhow::Result<PathBuf>> {
+/// The data folder, and the pictures in it that the run which wrote the model left out: it knows its own folder when
+/// its configuration lies beside the model.
+fn data(args: &EvaluateArgs, model: &Path) -> anyhow::Result<(PathBuf, Vec<Skipped>)> {
     let file = model.with_file_name(Config::FILE);
-    let root = |config: Config| {
-        let root = PathBuf::from(config.data.root);
-        if root.is_dir() {
-            return Ok(root);
+    let given = args.data.as_deref();
+    if !file.is_file() {
+        return Ok((Source::choose(given).root()?, Vec::new()));
+    }
+    // With --data, what is wrong with the configuration is no reason to stop.
+    let config = match (given, Config::read(&file)) {
+        (None, config) => Some(config?),
+        (Some(_), config) => config.ok(),
+    };
+    let (own, skipped) = config.map_or_else(Default::default, |config| {
+        (PathBuf::from(config.data.root), config.data.skipped)
+    });
+    if given.is_none() {
+        if own.is_dir() {
+            return Ok((own, skipped));
         }
         bail!(
             "the pictures that this model was trained on are no longer at `{}`; say where they are with --data DIR",
-            root.display()
-        )
-    };
-    file.is_file().then(|| Config::read(&file).and_then(root))
+            own.display()
+        );
+    }
+    let root = Source::choose(given).root()?;
+    let same = matches!((root.canonicalize(), own.canonicalize()), (Ok(a), Ok(b)) if a == b);
+    Ok((root, if same { skipped } else { Vec::new() }))
 }
 
 /// Lists the pictures of a split, labelled as the model labels them.

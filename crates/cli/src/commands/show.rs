@@ -8,13 +8,14 @@ use dataset::{DecodeOptions, Loader, LoaderConfig};
 use crate::args::ShowArgs;
 use crate::data_source::Source;
 use crate::run_dir::write_atomically;
+use crate::values::OnBad;
 use crate::words::counted;
-use crate::{plots, start};
+use crate::{bad_pictures, plots, start};
 
 /// Runs the command.
 pub fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
     super::keep_existing(&args.output, args.overwrite, "-o FILE")?;
-    let folder = Source::choose(args.data.as_deref()).open()?;
+    let mut folder = Source::choose(args.data.as_deref()).open()?;
     let size = match (args.input_size, &folder.source) {
         (Some(size), _) => size.get(),
         (None, Source::Sample) => start::sample_input_size()?,
@@ -30,12 +31,23 @@ pub fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
         ..LoaderConfig::train(u32::try_from(size).context("the input size is too large")?)
     };
     let normalize = config.normalize;
+    let workers = config.workers;
+    if args.on_bad == OnBad::Skip {
+        let bad = bad_pictures::find(&folder.train, &folder.root, args.ignore_exif, workers)?;
+        for (_, it) in &bad {
+            super::print(&format!("Skipped: {}: {}\n", it.path, it.reason))?;
+        }
+        bad_pictures::leave_out(&mut folder.train, &bad)?;
+    }
     let loader = Loader::new(folder.train.samples(), config)?;
     // Epochs are counted from 1 for people, from 0 in the loader.
     let batch = loader
         .epoch(args.epoch.get() - 1)
         .next()
-        .context("there is no training batch")??;
+        .context("there is no training batch")?
+        .map_err(|error| {
+            bad_pictures::explain(error.into(), &folder.train, args.ignore_exif, workers)
+        })?;
     write_atomically(
         &args.output,
         &plots::batch::draw(&batch, folder.classes(), normalize)?,

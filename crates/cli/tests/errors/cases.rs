@@ -176,6 +176,15 @@ pub const CASES: &[Case] = &[
             }
         },
     },
+    Case {
+        section: "Pictures",
+        what: "`evaluate`: bad pictures",
+        command: "evaluate model.safetensors --data data",
+        prepare: |place| {
+            place.write("data/val/across/00.png", b"");
+            place.write("data/val/down/00.png", b"no picture");
+        },
+    },
     Case { section: "Pictures", what: "`predict`: no such picture", command: "predict model.safetensors nowhere.jpg", prepare: |_| {} },
     Case {
         section: "Pictures",
