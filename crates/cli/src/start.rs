@@ -44,7 +44,7 @@ pub struct Start {
 impl Start {
     /// Chooses network and weights for `classes` of the pictures of `data`:
     ///
-    /// - a weights file that says what network it holds decides the network; another one decides nothing;
+    /// - a weights file decides the network, by what it says or by its convolutions, which --arch may not contradict;
     /// - without `--weights`, photographs start from the hub's ImageNet weights, the sample from its backbone;
     /// - without weights, the sample uses the network of its backbone, so that the two can be compared.
     ///
@@ -127,7 +127,11 @@ impl Start {
                 }
                 metadata.config.clone()
             }
-            None => named(args)?,
+            None => {
+                let found = vgg::recognise(path).context("the weights cannot be used")?;
+                let name = args.arch.clone().or(found);
+                VggConfig::named(name.as_deref().unwrap_or("vgg16"), 1)?
+            }
         };
         let head = match &metadata {
             Some(metadata) if metadata.classes == classes => Head::Keep,

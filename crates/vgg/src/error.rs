@@ -38,6 +38,16 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// A file in neither format of weights.
+    #[error("{} is {what}, not weights (safetensors, or a state dict of PyTorch); {advice}", path.display())]
+    NotWeights {
+        /// The file.
+        path: PathBuf,
+        /// What it looks like.
+        what: &'static str,
+        /// What to do next.
+        advice: &'static str,
+    },
     /// A PyTorch file that is no state dict, asks for code to be run, or is broken.
     #[error("{} is no state dict of PyTorch that can be read: {reason}", path.display())]
     NotStateDict {

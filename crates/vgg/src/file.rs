@@ -14,6 +14,7 @@ use half::{bf16, f16};
 use safetensors::tensor::{Dtype, Metadata as Header, TensorInfo};
 
 use crate::error::Error;
+use crate::foreign;
 
 /// The longest header that is believed: 16 MiB describe a hundred thousand tensors, a network of ours has 38. The
 /// `safetensors` crate believes 100 MB, which take a gigabyte once they are parsed.
@@ -38,18 +39,35 @@ impl TensorFile {
             reason,
         };
         let about = file.metadata().map_err(io)?;
-        let mut length = [0u8; 8];
-        if about.len() < 8 {
-            return Err(broken(format!("it has {} bytes", about.len())));
-        }
-        file.read_exact(&mut length).map_err(io)?;
-        let length = u64::from_le_bytes(length);
-        if length > LONGEST_HEADER || length > about.len() - 8 {
-            return Err(broken(format!(
-                "its header claims {length} bytes of a file of {}",
-                about.len()
-            )));
-        }
+        let mut start = Vec::new();
+        (&mut file)
+            .take(foreign::START as u64)
+            .read_to_end(&mut start)
+            .map_err(io)?;
+        file.seek(SeekFrom::Start(8)).map_err(io)?;
+        let length = start.first_chunk().map(|first| u64::from_le_bytes(*first));
+        let length = match length {
+            Some(length) if length <= LONGEST_HEADER.min(about.len().saturating_sub(8)) => length,
+            // What comes after the length in every safetensors file: one that is cut off or damaged.
+            Some(length) if start.get(8).is_none_or(|&next| next == b'{') => {
+                return Err(broken(format!(
+                    "its header claims {length} bytes of a file of {}",
+                    about.len()
+                )));
+            }
+            None if start.is_empty() => return Err(broken("it is empty".into())),
+            None if !foreign::is_text(&start) => {
+                return Err(broken(format!("it has {} bytes", about.len())));
+            }
+            _ => {
+                let (what, advice) = foreign::kind(&start);
+                return Err(Error::NotWeights {
+                    path: path.into(),
+                    what,
+                    advice,
+                });
+            }
+        };
         let mut header = vec![0u8; length as usize];
         file.read_exact(&mut header).map_err(io)?;
         // This also checks that each tensor's bytes follow those before it and are as many as its shape and number

@@ -1,9 +1,20 @@
 //! Which network a file holds, from the names and shapes of its convolutions.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
+use crate::checkpoint::Checkpoint;
 use crate::config::VggConfig;
+use crate::error::Error;
 use crate::names;
+
+/// The name of the network of [`VggConfig::NAMES`] whose convolutions a file of weights holds; `None` if it is none of
+/// them.
+///
+/// Errors: an unreadable or broken file.
+pub fn recognise(path: &Path) -> Result<Option<String>, Error> {
+    Ok(architecture(Checkpoint::open(path)?.shapes().into_iter()))
+}
 
 /// The name of the network of the table whose convolutions these are, with `_bn` where batch norm is among them.
 /// `None` if it is none of them.

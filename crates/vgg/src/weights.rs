@@ -223,7 +223,7 @@ fn check_features(
             _ => found,
         },
         advice: match &theirs {
-            Some(name) if VggConfig::NAMES.contains(&name.as_str()) => {
+            Some(name) if *name != config.architecture => {
                 format!("Use --arch {name}, or other weights")
             }
             _ => "Use weights of that network in torchvision's or timm's names".into(),

@@ -45,6 +45,7 @@ fn state_dicts_hold_what_pytorch_put_there() {
         ("plain.pth", 0.0),
         ("parameters.pth", 0.0),
         ("checkpoint.pth", 0.0),
+        ("best.pth", 0.0),
         ("cuda_half.pth", 0.5f32.powi(11)),
         ("bfloat.pth", 0.5f32.powi(8)),
     ] {

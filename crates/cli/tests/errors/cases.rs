@@ -209,6 +209,12 @@ pub const CASES: &[Case] = &[
     },
     Case {
         section: "Weights",
+        what: "an ONNX file",
+        command: "train --data data --weights tiny.onnx",
+        prepare: |place| place.write("tiny.onnx", b"\x08\x08\x12\x07pytorch\x1a\x052.0.0"),
+    },
+    Case {
+        section: "Weights",
         what: "an empty file",
         command: "train --data data --weights tiny.safetensors",
         prepare: |place| place.write("tiny.safetensors", b""),
@@ -254,9 +260,18 @@ pub const CASES: &[Case] = &[
     },
     Case {
         section: "Weights",
-        what: "weights of another network than vgg16, which is the default",
-        command: "train --data data --weights vgg19.safetensors",
+        what: "weights of another network than `--arch`, seen from their shapes",
+        command: "train --data data --weights vgg19.safetensors --arch vgg16",
         prepare: |place| forge::zeros_of("vgg19", &place.path("vgg19.safetensors")),
+    },
+    Case {
+        section: "Weights",
+        what: "a missing tensor, in a network that `--arch` need not name",
+        command: "train --data data --weights vgg11.safetensors",
+        prepare: |place| {
+            forge::zeros_of("vgg11", &place.path("vgg11.safetensors"));
+            forge::rename_in_place(&place.path("vgg11.safetensors"), "features.8.bias", "features.9.bias");
+        },
     },
     Case { section: "Weights", what: "another network than `--arch`", command: "train --data data --weights tiny.safetensors --arch vgg19", prepare: |_| {} },
     Case {

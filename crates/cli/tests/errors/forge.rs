@@ -1,7 +1,7 @@
 //! Makes the files of the cases: pictures and weights that are wrong in one way.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use safetensors::SafeTensors;
@@ -76,6 +76,20 @@ pub fn zeros_of(architecture: &str, path: &Path) {
     file.write_all(&weights(&header, 0)).unwrap();
     let length = file.metadata().unwrap().len();
     file.set_len(length + end as u64).unwrap();
+}
+
+/// Another name, of the same length, for a tensor in a file that is not read whole: it may be a hole of megabytes.
+pub fn rename_in_place(path: &Path, from: &str, to: &str) {
+    assert_eq!(from.len(), to.len());
+    let mut file = File::options().read(true).write(true).open(path).unwrap();
+    let mut start = Vec::new();
+    (&mut file).take(1 << 16).read_to_end(&mut start).unwrap();
+    let at = start
+        .windows(from.len())
+        .position(|window| window == from.as_bytes());
+    file.seek(SeekFrom::Start(at.expect("it is there") as u64))
+        .unwrap();
+    file.write_all(to.as_bytes()).unwrap();
 }
 
 /// `model.safetensors` with one string of its metadata changed.

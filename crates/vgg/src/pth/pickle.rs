@@ -190,8 +190,9 @@ impl<'a> Machine<'a> {
             op::BUILD => {
                 self.pop()?;
                 let top = self.top()?;
-                // An OrderedDict of PyTorch's carries its modules' versions, which no weights depend on.
-                if !matches!(self.values[top], Value::Dict(_)) {
+                // An OrderedDict of PyTorch's carries its modules' versions, which no weights depend on; a dtype of NumPy's, the
+                // rest of what it is.
+                if !matches!(self.values[top], Value::Dict(_) | Value::Opaque) {
                     return Err("it sets the attributes of something that is no dictionary".into());
                 }
             }
@@ -230,6 +231,7 @@ impl<'a> Machine<'a> {
                 Some(&id) if matches!(self.values[id], Value::Tuple(_)) => return self.again(id),
                 _ => return Err("a torch.Size without sizes".into()),
             },
+            Global::Opaque => Value::Opaque,
             Global::OrderedDict | Global::Storage(_) => {
                 return Err("it calls a type in a way that torch.save does not".into());
             }

@@ -130,6 +130,25 @@ fn nonsense_is_an_error_at_a_byte() {
 }
 
 #[test]
+fn a_number_of_numpy_is_passed_over() {
+    // numpy.float64(0.0) in protocol 2, with NumPy's old and new name of its module.
+    for module in ["numpy.core.multiarray", "numpy._core.multiarray"] {
+        let mut bytes = format!("c{module}\nscalar\ncnumpy\ndtype\n").into_bytes();
+        bytes.extend(b"X\x02\0\0\0f8\x89\x88\x87R(K\x03X\x01\0\0\0<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\0tb");
+        bytes.extend(b"c_codecs\nencode\nX\x08\0\0\0\0\0\0\0\0\0\0\0X\x06\0\0\0latin1\x86R\x86R.");
+        let pickle = read(&bytes).expect("a number");
+        assert!(matches!(pickle.values[pickle.top], Value::Opaque));
+    }
+    for name in [
+        "numpy\nload",
+        "numpy.core.multiarray\nfromfile",
+        "_codecs\nlookup",
+    ] {
+        assert!(refused(format!("c{name}\n.").as_bytes()).contains("was not run"));
+    }
+}
+
+#[test]
 fn tensors_must_fit_their_storage() {
     let tensor = |count: &str, offset: &str, size: &str, stride: &str| {
         let pickle = format!(

@@ -20,19 +20,22 @@ pub(super) fn tensors(pickle: Pickle) -> Result<BTreeMap<String, TensorView>, St
         ));
     };
     let is_tensor = |&(_, value): &(Id, Id)| matches!(values[value], Value::Tensor(_));
-    let dict = if dict.iter().any(is_tensor) {
-        dict
-    } else {
-        let inner = WRAPPERS.iter().find_map(|wrapper| {
-            let found = dict
-                .iter()
-                .rfind(|(key, _)| matches!(&values[*key], Value::Text(key) if key == wrapper));
-            match found.map(|&(_, value)| &values[value]) {
-                Some(Value::Dict(inner)) if inner.iter().any(is_tensor) => Some(inner),
-                _ => None,
-            }
-        });
-        inner.ok_or("it is a dictionary without tensors, also under state_dict or model")?
+    // A wrapper first: a checkpoint may hold single tensors beside it, such as the best accuracy, and no state dict a
+    // dictionary.
+    let wrapped = WRAPPERS.iter().find_map(|wrapper| {
+        let found = dict
+            .iter()
+            .rfind(|(key, _)| matches!(&values[*key], Value::Text(key) if key == wrapper));
+        match found.map(|&(_, value)| &values[value]) {
+            Some(Value::Dict(inner)) if inner.iter().any(is_tensor) => Some(inner),
+            _ => None,
+        }
+    });
+    let Some(dict) = wrapped.or_else(|| dict.iter().any(is_tensor).then_some(dict)) else {
+        return Err(format!(
+            "it is a dictionary without tensors, also under {}",
+            WRAPPERS.join(", ")
+        ));
     };
     let mut tensors = BTreeMap::new();
     for &(key, value) in dict {
@@ -67,5 +70,6 @@ fn kind(value: &Value) -> &'static str {
         Value::Global(_) => "a type",
         Value::Storage(_) => "a storage",
         Value::Tensor(_) => "a single tensor",
+        Value::Opaque => "a value of NumPy",
     }
 }

@@ -25,6 +25,8 @@ pub(super) enum Value {
     Global(Global),
     Storage(StorageRef),
     Tensor(TensorView),
+    /// What NumPy's numbers are made of, in a checkpoint beside the weights.
+    Opaque,
 }
 
 /// The names that a pickle may use: what a state dict is made of.
@@ -35,6 +37,8 @@ pub(super) enum Global {
     RebuildParameter,
     Size,
     Storage(Element),
+    /// What a number of NumPy is put together with: its value matters to no weights.
+    Opaque,
 }
 
 /// A number format of PyTorch.
@@ -85,6 +89,9 @@ impl Global {
             ("torch._utils", "_rebuild_parameter") => Some(Self::RebuildParameter),
             ("torch", "Size") => Some(Self::Size),
             ("torch", _) => storage(),
+            ("numpy._core.multiarray" | "numpy.core.multiarray", "scalar")
+            | ("numpy", "dtype")
+            | ("_codecs", "encode") => Some(Self::Opaque),
             _ => None,
         };
         found.ok_or_else(|| {

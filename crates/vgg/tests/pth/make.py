@@ -3,6 +3,7 @@
 import os
 import pathlib
 
+import numpy
 import safetensors.torch
 import torch
 import torchvision
@@ -44,6 +45,11 @@ for name, tensor in state.items():
     views["module." + name], at = view, at + tensor.numel()
 save("checkpoint.pth", {"epoch": 3, "lr": 0.1, "best": None, "done": False, "state_dict": views})
 save("bfloat.pth", {"model": {name: tensor.bfloat16() for name, tensor in state.items()}})
+
+
+# As PyTorch's ImageNet example keeps it, with a tensor beside the wrapper, and a loss that NumPy has averaged.
+best = {"epoch": 3, "best_acc1": torch.tensor(0.3), "loss": numpy.float64(0.3), "steps": numpy.int64(7)}
+save("best.pth", {**best, "state_dict": state})
 
 
 class Evil:
