@@ -51,6 +51,28 @@ struct Named {
     math: Math,
 }
 
+/// cuDNN says the same of each kind of algorithm, in a type of its own.
+macro_rules! named {
+    ($said:ty, $kind:path) => {
+        impl From<$said> for Named {
+            fn from(said: $said) -> Self {
+                Self {
+                    algorithm: $kind(said.algo),
+                    status: said.status,
+                    determinism: said.determinism,
+                    math: said.mathType,
+                }
+            }
+        }
+    };
+}
+
+named!(sys::cudnnConvolutionFwdAlgoPerf_t, Algorithm::Forward);
+named!(
+    sys::cudnnConvolutionBwdFilterAlgoPerf_t,
+    Algorithm::Backward
+);
+
 impl Problem {
     /// (n, c, h, w) ∗ (k, c, 3, 3) → (n, k, h, w) in `dtype`, f32 or bf16.
     pub(super) fn new(
@@ -109,13 +131,6 @@ impl Problem {
                 )
             }
         })?;
-        let named = named.into_iter();
-        let named = named.map(|named: sys::cudnnConvolutionFwdAlgoPerf_t| Named {
-            algorithm: Algorithm::Forward(named.algo),
-            status: named.status,
-            determinism: named.determinism,
-            math: named.mathType,
-        });
         let last = ForwardAlgorithm::CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM;
         self.choose(named, Algorithm::Forward(last))
     }
@@ -138,27 +153,24 @@ impl Problem {
                 )
             }
         })?;
-        let named = named.into_iter();
-        let named = named.map(|named: sys::cudnnConvolutionBwdFilterAlgoPerf_t| Named {
-            algorithm: Algorithm::Backward(named.algo),
-            status: named.status,
-            determinism: named.determinism,
-            math: named.mathType,
-        });
         let last = BackwardAlgorithm::CUDNN_CONVOLUTION_BWD_FILTER_ALGO_1;
         self.choose(named, Algorithm::Backward(last))
     }
 
     /// The first of `named` that may be taken. `last` is tried where none of them is: it is documented to give the same
     /// bits each time, and what PyTorch takes when that is asked for.
-    fn choose(&self, named: impl Iterator<Item = Named>, last: Algorithm) -> Result<Plan> {
+    fn choose<P>(&self, named: Vec<P>, last: Algorithm) -> Result<Plan>
+    where
+        Named: From<P>,
+    {
         let last = Named {
             algorithm: last,
             status: sys::cudnnStatus_t::CUDNN_STATUS_SUCCESS,
             determinism: sys::cudnnDeterminism_t::CUDNN_DETERMINISTIC,
             math: self.math,
         };
-        let candidates = named.chain([last]).map(|named| {
+        let named = named.into_iter().map(Named::from).chain([last]);
+        let candidates = named.map(|named| {
             // An algorithm is meant in the mode that cuDNN names with it; but f32 stays f32.
             let math = match self.math {
                 Math::CUDNN_FMA_MATH => self.math,
