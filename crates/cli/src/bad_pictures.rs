@@ -5,6 +5,7 @@
 //! so that configuration, progress and order all know the same data set.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::path::Path;
 
 use anyhow::bail;
@@ -25,6 +26,12 @@ pub struct Skipped {
     pub path: String,
     /// Why it cannot be used.
     pub reason: String,
+}
+
+impl fmt::Display for Skipped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Skipped: {}: {}", self.path, self.reason)
+    }
 }
 
 /// The pictures of `split` that cannot be decoded, by number; all are read. `root` is the data folder.
@@ -99,10 +106,7 @@ pub fn sort_out(
             machine.workers.get(),
         )?;
         for (_, it) in &bad {
-            renderer.show(&Message::SkippedPicture {
-                path: &it.path,
-                reason: &it.reason,
-            })?;
+            renderer.show(&Message::SkippedPicture(it))?;
         }
         leave_out(split, &bad)?;
         skipped.extend(bad.into_iter().map(|(_, it)| it));

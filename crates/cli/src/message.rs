@@ -6,6 +6,7 @@
 use serde::Serialize;
 use trainer::{Event, Phase};
 
+use crate::bad_pictures::Skipped;
 use crate::metrics::Score;
 use crate::values::LayerRate;
 
@@ -40,12 +41,7 @@ pub enum Message<'a> {
         what: String,
     },
     /// A picture cannot be decoded and is left out.
-    SkippedPicture {
-        /// The file, relative to the data folder.
-        path: &'a str,
-        /// Why it cannot be used.
-        reason: &'a str,
-    },
+    SkippedPicture(&'a Skipped),
     /// A file is being fetched.
     Download {
         /// From where.

@@ -44,7 +44,7 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     };
     if !args.json {
         for (_, it) in &skipped {
-            super::print(&format!("Skipped: {}: {}\n", it.path, it.reason))?;
+            super::print(&format!("{it}\n"))?;
         }
     }
     bad_pictures::leave_out(&mut folder, &skipped)?;

@@ -35,7 +35,7 @@ pub fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
     if args.on_bad == OnBad::Skip {
         let bad = bad_pictures::find(&folder.train, &folder.root, args.ignore_exif, workers)?;
         for (_, it) in &bad {
-            super::print(&format!("Skipped: {}: {}\n", it.path, it.reason))?;
+            super::print(&format!("{it}\n"))?;
         }
         bad_pictures::leave_out(&mut folder.train, &bad)?;
     }

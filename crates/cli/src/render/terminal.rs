@@ -112,9 +112,7 @@ impl<W: Write> Renderer for Terminal<W> {
                 self.start_spinner(what);
                 Ok(())
             }
-            Message::SkippedPicture { path, reason } => {
-                self.line(&format!("Skipped: {path}: {reason}"))
-            }
+            Message::SkippedPicture(skipped) => self.line(&skipped.to_string()),
             Message::Download { what, done, total } => {
                 match &self.bar {
                     Some(bar) if bar.length() == Some(*total as u64) => {
