@@ -4,7 +4,7 @@
 //! tracked there is no graph: pictures go through the layers in small groups ([`super::trunk`]). Otherwise all
 //! of them go through together and leave a trace for the backward pass ([`super::graph`]).
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use candle_core::{CpuStorage, Device, Layout, Result, Storage, Tensor, bail};
 
@@ -15,6 +15,7 @@ use super::graph::with_graph;
 use super::path::Path;
 use super::trunk::without_graph;
 use super::weights::{self, Kernels, Transformed};
+use crate::precision::Once;
 
 /// A 3x3 convolution, stride 1, padding 1, with bias and ReLU, and a 2x2 max pool after it where `pool` says so.
 #[derive(Clone, Debug)]
@@ -24,8 +25,7 @@ pub struct ConvLayer {
     pub(super) pool: bool,
     pub(super) aside: Option<Aside>,
     path: Path,
-    /// Shared by clones.
-    transformed: Arc<OnceLock<Arc<Transformed>>>,
+    transformed: Once<Arc<Transformed>>,
 }
 
 impl ConvLayer {
@@ -58,7 +58,7 @@ impl ConvLayer {
             pool,
             aside: None,
             path,
-            transformed: Arc::default(),
+            transformed: Once::default(),
         })
     }
 
@@ -80,19 +80,17 @@ impl ConvLayer {
 
     /// The transformed weight, remembered where it cannot change.
     pub(super) fn transformed(&self) -> Result<Arc<Transformed>> {
-        if let (false, Some(kept)) = (self.weight.track_op(), self.transformed.get()) {
-            return Ok(Arc::clone(kept));
+        let transform = || {
+            let (k, c, _, _) = self.weight.dims4()?;
+            let transformed = with_values(&self.weight, |weight| {
+                weights::transform(self.path, weight, Kernels::forward(k, c))
+            })?;
+            Ok(Arc::new(transformed))
+        };
+        match self.weight.track_op() {
+            true => transform(),
+            false => self.transformed.get_or(transform),
         }
-        let (k, c, _, _) = self.weight.dims4()?;
-        let transformed = with_values(&self.weight, |weight| {
-            weights::transform(self.path, weight, Kernels::forward(k, c))
-        })?;
-        let transformed = Arc::new(transformed);
-        if !self.weight.track_op() {
-            // Another thread may have been faster; its values are the same.
-            let _ = self.transformed.set(Arc::clone(&transformed));
-        }
-        Ok(transformed)
     }
 }
 
