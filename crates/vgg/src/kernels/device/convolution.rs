@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Result, Tensor, bail};
 
-use super::computed::computed;
+use super::precomputed::precomputed;
 use super::{SCRATCH, pool, weight_gradient};
 
 /// The most numbers in a tensor on a GPU. cuDNN takes no more; candle's kernels count in 32 bits, and somewhat above
@@ -30,7 +30,7 @@ pub(super) fn layer(x: &Tensor, weight: &Tensor, bias: &Tensor, pools: bool) -> 
         (y, None)
     };
     let y = super::relu(&y)?;
-    computed(y, arguments, move |[x, weight, _], y, g, wanted| {
+    precomputed(y, arguments, move |[x, weight, _], y, g, wanted| {
         let passes = y.gt(&y.zeros_like()?)?;
         let g = passes.where_cond(g, &g.zeros_like()?)?;
         let g = match &places {

@@ -4,7 +4,7 @@
 //! TF32, and the memory beside the tensors has no bound and is cleared each time. The kernel's gradient is none of
 //! candle's operations. Here both
 //!
-//! - give the same bits each time, with at most [`SCRATCH`] bytes beside the tensors (`choice.rs`);
+//! - give the same bits each time, with at most [`SCRATCH`] bytes beside the tensors (`algorithm.rs`);
 //! - compute f32 in f32, unless candle was told that products of f32 may be rounded to TF32
 //!   (`candle_core::cuda::set_gemm_reduced_precision_f32`), which then holds here too;
 //! - go to the queue of the GPU that candle's operations go to.

@@ -1,34 +1,37 @@
-//! 2x2 max pooling, stride 2, with PyTorch's gradient: all of it goes to the first maximum.
+//! 2x2 max pooling with stride 2.
 //!
-//! Which of a window's four cells came first is kept in a byte a window.
+//! As in PyTorch, the whole gradient of a window goes to its first maximum in row-major order. The index of that cell is
+//! stored in one byte per window.
 
 use candle_core::{DType, Result, Tensor};
 
-/// What a pool leaves.
+/// Output of [`max`].
 pub(super) struct Pooled {
     /// (n, c, h/2, w/2).
     pub(super) values: Tensor,
-    /// Where each value lay in its window, row by row: 0 to 3, u8, of the same shape. Only if asked for.
-    pub(super) places: Option<Tensor>,
+    /// Index of each maximum in its window, 0 to 3 in row-major order: u8, shape of `values`. `None` if not requested.
+    pub(super) indices: Option<Tensor>,
 }
 
-/// The maxima of `x` (n, c, h, w). A window with a NaN gives NaN, as in PyTorch; its place is then any. So does one
-/// with both infinities, which is on its way there.
-pub(super) fn max(x: &Tensor, places: bool) -> Result<Pooled> {
+/// Max pooling of `x` (n, c, h, w). `with_indices` requests the indices that [`scatter`] needs.
+///
+/// As in PyTorch, a window that contains a NaN gives NaN; its index is then unspecified. A window that contains both
+/// +∞ and −∞ gives NaN too, unlike in PyTorch, because its mean is NaN. Such a network has diverged anyway.
+pub(super) fn max(x: &Tensor, with_indices: bool) -> Result<Pooled> {
     let (n, c, h, w) = x.dims4()?;
     let (oh, ow) = (h / 2, w / 2);
     let x = x.narrow(2, 0, oh * 2)?.narrow(3, 0, ow * 2)?.contiguous()?;
-    // candle's maximum may pass over a NaN; the mean does not.
+    // candle's maximum may ignore a NaN; the mean does not.
     let (largest, mean) = (x.max_pool2d(2)?, x.avg_pool2d(2)?);
     let values = mean.eq(&mean)?.where_cond(&largest, &mean)?;
-    let places = places.then(|| {
+    let indices = with_indices.then(|| {
         let rows = n * c * oh;
         let (windows, values) = (x.reshape((rows, 2, ow, 2))?, values.reshape((rows, ow))?);
-        let misses = |place: usize| {
-            let cell = windows.narrow(1, place / 2, 1)?.narrow(3, place % 2, 1)?;
+        let misses = |index: usize| {
+            let cell = windows.narrow(1, index / 2, 1)?.narrow(3, index % 2, 1)?;
             cell.squeeze(3)?.squeeze(1)?.ne(&values)
         };
-        // 0 if the first hits; else 1 and what follows it.
+        // Evaluates misses(0)·(1 + misses(1)·(1 + misses(2))), the index of the first cell equal to the maximum.
         let one = Tensor::ones(1, DType::U8, x.device())?.broadcast_as((rows, ow))?;
         let third = (misses(2)? + &one)?;
         let second = ((misses(1)? * third)? + &one)?;
@@ -36,15 +39,15 @@ pub(super) fn max(x: &Tensor, places: bool) -> Result<Pooled> {
     });
     Ok(Pooled {
         values,
-        places: places.transpose()?,
+        indices: indices.transpose()?,
     })
 }
 
-/// The gradient of the picture (n, c, size.0, size.1) from that of its maxima (n, c, h/2, w/2).
-pub(super) fn scatter(g: &Tensor, places: &Tensor, size: (usize, usize)) -> Result<Tensor> {
+/// Gradient of the input, (n, c, size.0, size.1), from the gradient `g` of the output, (n, c, h/2, w/2).
+pub(super) fn scatter(g: &Tensor, indices: &Tensor, size: (usize, usize)) -> Result<Tensor> {
     let (n, c, oh, ow) = g.dims4()?;
     let zero = g.zeros_like()?;
-    let cell = |place: u8| places.eq(place)?.where_cond(g, &zero);
+    let cell = |index: u8| indices.eq(index)?.where_cond(g, &zero);
     let row = |left: u8| Tensor::stack(&[cell(left)?, cell(left + 1)?], 4);
     let rows = Tensor::stack(&[row(0)?, row(2)?], 3)?;
     rows.reshape((n, c, oh * 2, ow * 2))?
@@ -59,8 +62,8 @@ mod tests {
     use candle_core::Device;
 
     #[test]
-    fn the_first_maximum_gets_all_of_the_gradient() {
-        // Four windows: a tie of all, a tie of the last three, the last alone, and the second row's first.
+    fn the_first_maximum_receives_the_whole_gradient() {
+        // Four windows: four equal cells, three equal cells, maximum in the last cell, maximum in the third cell.
         let x = [
             [2f32, 2., 0., 5., 9.],
             [2., 2., 5., 5., 9.],
@@ -72,12 +75,12 @@ mod tests {
         let pooled = max(&x, true).expect("a pool");
         let values = pooled.values.flatten_all().and_then(|v| v.to_vec1::<f32>());
         assert_eq!(values.expect("f32"), [2., 5., -1., 8.]);
-        let places = pooled.places.expect("places");
-        let flat = places.flatten_all().and_then(|p| p.to_vec1::<u8>());
+        let indices = pooled.indices.expect("indices");
+        let flat = indices.flatten_all().and_then(|p| p.to_vec1::<u8>());
         assert_eq!(flat.expect("u8"), [0, 1, 3, 2]);
 
         let g = Tensor::new(&[[[[1f32, 2.], [3., 4.]]]], &Device::Cpu).expect("g");
-        let spread = scatter(&g, &places, (5, 5)).expect("a gradient");
+        let spread = scatter(&g, &indices, (5, 5)).expect("a gradient");
         let expected = [
             [1f32, 0., 0., 2., 0.],
             [0., 0., 0., 0., 0.],
@@ -92,17 +95,17 @@ mod tests {
     }
 
     #[test]
-    fn a_nan_anywhere_in_a_window_stays_and_an_infinity_is_none() {
-        for place in 0..4 {
+    fn nan_propagates_from_every_cell_and_infinity_does_not_become_nan() {
+        for cell in 0..4 {
             let mut window = [1f32, 2., 3., 4.];
-            window[place] = f32::NAN;
+            window[cell] = f32::NAN;
             let x = Tensor::from_slice(&window, (1, 1, 2, 2), &Device::Cpu).expect("x");
             let y = max(&x, false).expect("a pool").values;
             let y = y
                 .flatten_all()
                 .and_then(|y| y.to_vec1::<f32>())
                 .expect("f32");
-            assert!(y[0].is_nan(), "NaN at {place} gave {}", y[0]);
+            assert!(y[0].is_nan(), "NaN in cell {cell} gave {}", y[0]);
         }
         let window = [1f32, f32::INFINITY, f32::MAX, f32::MAX];
         let x = Tensor::from_slice(&window, (1, 1, 2, 2), &Device::Cpu).expect("x");

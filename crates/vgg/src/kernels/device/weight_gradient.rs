@@ -1,12 +1,12 @@
-//! The gradient of a 3x3 kernel.
+//! The weight gradient of a 3x3 convolution.
 //!
-//! dw[k, c, i, j] = Σ g[n, k, y, x] · x[n, c, y + i − 1, x + j − 1] over pictures and pixels. As a convolution it
-//! would have kernels as large as the pictures, for which no library is made. cuDNN has an operation of its own;
-//! without it, each of the nine shifts is a matrix product a picture.
+//! dw[k, c, i, j] = Σ g[n, k, y, x] · x[n, c, y + i − 1, x + j − 1], summed over images and pixels. Written as a
+//! convolution, its kernel would be as large as the image, and no library is optimized for that. cuDNN has a dedicated
+//! operation. Without cuDNN, each of the nine shifts is one matrix product per image.
 
 use candle_core::{DType, Result, Tensor};
 
-/// `x` (n, c, h, w), `g` (n, k, h, w) → (k, c, 3, 3), all of one type.
+/// `x` (n, c, h, w), `g` (n, k, h, w) → (k, c, 3, 3), all of the same dtype.
 pub(super) fn of(x: &Tensor, g: &Tensor) -> Result<Tensor> {
     #[cfg(feature = "cudnn")]
     if super::cudnn::takes(x) {
@@ -15,7 +15,8 @@ pub(super) fn of(x: &Tensor, g: &Tensor) -> Result<Tensor> {
     by_products(x, g)
 }
 
-/// Never more than one shifted copy of the pictures, and the products of each, are in memory.
+/// Computes the nine shifts one after the other, so that only one shifted copy of the images and its products are in
+/// memory at a time.
 fn by_products(x: &Tensor, g: &Tensor) -> Result<Tensor> {
     let (_, c, h, w) = x.dims4()?;
     let (n, k, _, _) = g.dims4()?;
@@ -26,7 +27,7 @@ fn by_products(x: &Tensor, g: &Tensor) -> Result<Tensor> {
         let x = x.contiguous()?.reshape((n, c, h * w))?;
         let products = g.matmul(&x.transpose(1, 2)?)?;
         match products.dtype() {
-            // Long sums are no matter for eight bits.
+            // The 8 significant bits of bf16 (11 of f16) are too few for a long sum.
             DType::BF16 | DType::F16 => products.to_dtype(DType::F32)?.sum(0),
             _ => products.sum(0),
         }

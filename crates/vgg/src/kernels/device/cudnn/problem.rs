@@ -13,7 +13,7 @@ use sys::cudnnMathType_t as Math;
 
 use super::descriptors::{ConvolutionDescriptor, FilterDescriptor, Handle, TensorDescriptor};
 use crate::kernels::device::SCRATCH;
-use crate::kernels::device::choice::{Candidate, first_that_fits};
+use crate::kernels::device::algorithm::{Candidate, first_deterministic};
 
 /// Pictures, a kernel, results and the convolution between them.
 pub(super) struct Problem {
@@ -186,7 +186,7 @@ impl Problem {
                 workspace: bytes.ok(),
             }
         });
-        let Some(((algorithm, math), bytes)) = first_that_fits(candidates, SCRATCH) else {
+        let Some(((algorithm, math), bytes)) = first_deterministic(candidates, SCRATCH) else {
             bail!(
                 "cuDNN has no algorithm for it that gives the same result each time and needs at most {} MiB beside \
                  the tensors; try smaller batches, or build without the feature `cudnn`",

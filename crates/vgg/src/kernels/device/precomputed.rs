@@ -1,7 +1,7 @@
-//! A result that exists already, as an operation of the graph.
+//! Adds a result that is already computed to candle's graph.
 //!
-//! candle asks a custom operation for its result in terms of storages. What is written with tensors is computed
-//! beforehand and handed over here.
+//! candle's custom operations work on storages. The layers for GPUs are written with tensors instead, so they compute
+//! their result first and pass it to a custom operation that only returns it.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -10,14 +10,15 @@ use candle_core::{
     CpuStorage, CudaStorage, CustomOp3, Layout, MetalStorage, Result, Shape, Storage, Tensor, bail,
 };
 
-/// The gradients of the three arguments, where wanted: from the arguments, the result and its gradient.
+/// Gradients of the three arguments. `None` for an argument that needs none.
 type Gradients = [Option<Tensor>; 3];
 
-/// Makes `y` the result of an operation on `arguments`, whose gradients `backward` computes.
+/// Adds `y` to the graph as the result of an operation on `arguments`, with gradients computed by `backward`.
 ///
-/// `y` must have no graph. What `backward` gets has none either, its gradient is contiguous, and the flags say
-/// which arguments are tracked. Without a tracked argument, `y` is returned as it is.
-pub(super) fn computed<B>(y: Tensor, arguments: [&Tensor; 3], backward: B) -> Result<Tensor>
+/// `y` must be detached. `backward` receives the arguments, `y` and the gradient of `y`, all detached, and a flag per
+/// argument that is true if the argument is tracked. The gradient of `y` is contiguous. If no argument is tracked, `y`
+/// is returned unchanged.
+pub(super) fn precomputed<B>(y: Tensor, arguments: [&Tensor; 3], backward: B) -> Result<Tensor>
 where
     B: Fn([&Tensor; 3], &Tensor, &Tensor, [bool; 3]) -> Result<Gradients> + Send + Sync + 'static,
 {
@@ -26,42 +27,42 @@ where
         return Ok(y);
     }
     let y = Mutex::new(Some(y));
-    a.apply_op3(b, c, Computed { y, backward })
+    a.apply_op3(b, c, PrecomputedOp { y, backward })
 }
 
-struct Computed<B> {
+struct PrecomputedOp<B> {
     y: Mutex<Option<Tensor>>,
     backward: B,
 }
 
-impl<B> Computed<B> {
+impl<B> PrecomputedOp<B> {
     fn take(&self) -> Result<Tensor> {
         let taken = self.y.lock().unwrap_or_else(PoisonError::into_inner).take();
         match taken {
             Some(y) => y.contiguous(),
-            None => bail!("the result of an operation was asked for twice"),
+            None => bail!("the precomputed result was already taken"),
         }
     }
 }
 
-/// The storage of `y`, which candle does not give away: a copy on the device.
+/// Copies the storage of `y` on its device. candle does not give out the storage itself.
 macro_rules! storage {
     ($self:ident, $kind:ident) => {{
         let y = $self.take()?;
         let (storage, layout) = y.storage_and_layout();
         match &*storage {
             Storage::$kind(storage) => Ok((storage.try_clone(layout)?, layout.shape().clone())),
-            _ => bail!("the result of an operation lies on another device than its arguments"),
+            _ => bail!("the precomputed result is on a different device than the arguments"),
         }
     }};
 }
 
-impl<B> CustomOp3 for Computed<B>
+impl<B> CustomOp3 for PrecomputedOp<B>
 where
     B: Fn([&Tensor; 3], &Tensor, &Tensor, [bool; 3]) -> Result<Gradients> + Send + Sync,
 {
     fn name(&self) -> &'static str {
-        "vgg-computed"
+        "vgg-precomputed"
     }
 
     fn cpu_fwd(
