@@ -101,7 +101,7 @@ pub use hold::Held;
 pub use loss::cross_entropy;
 pub use metrics::{Confusion, Progress, Sums};
 pub use model::{Mode, Model, frozen_layers};
-pub use params::{Counts, Params, Snapshot};
+pub use params::{BestWeights, Counts, Params};
 pub use schedule::Schedule;
 pub use sgd::{Group, Sgd, SgdConfig};
 pub use stage::{Best, BestPosition, Position, Stage};

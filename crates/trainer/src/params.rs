@@ -87,11 +87,11 @@ pub struct Counts {
     pub frozen: usize,
 }
 
-/// Copies of the parameters that trained when it was taken; see [`Params::snapshot`].
+/// Copies of the parameters that trained when it was taken; see [`Params::copy_trainable`].
 #[derive(Debug)]
-pub struct Snapshot(BTreeMap<String, Tensor>);
+pub struct BestWeights(BTreeMap<String, Tensor>);
 
-impl Snapshot {
+impl BestWeights {
     /// The copied values by name.
     pub fn tensors(&self) -> &BTreeMap<String, Tensor> {
         &self.0
@@ -263,7 +263,7 @@ impl Params {
     }
 
     /// Copies what trains. These are real copies: candle's `clone` and `detach` would follow every update.
-    pub fn snapshot(&self) -> Result<Snapshot, Error> {
+    pub fn copy_trainable(&self) -> Result<BestWeights, Error> {
         let mut copies = BTreeMap::new();
         for (name, var) in self.trainable() {
             let copy = var
@@ -272,14 +272,14 @@ impl Params {
                 .doing(format!("copying `{name}`"))?;
             copies.insert(name, copy);
         }
-        Ok(Snapshot(copies))
+        Ok(BestWeights(copies))
     }
 
-    /// A snapshot of `copies`, which an earlier one held: one for each parameter that trains.
-    pub(crate) fn snapshot_of(
+    /// Best weights from `copies`, which an earlier one held: one for each parameter that trains.
+    pub(crate) fn best_weights_from(
         &self,
         mut copies: BTreeMap<String, Tensor>,
-    ) -> Result<Snapshot, Error> {
+    ) -> Result<BestWeights, Error> {
         let mut tensors = BTreeMap::new();
         for (name, var) in self.trainable() {
             let copy = take_saved(&mut copies, "the best weights", &name, &var)?;
@@ -289,17 +289,17 @@ impl Params {
             tensors.insert(name, copy);
         }
         no_more_saved(&copies, "best weights")?;
-        Ok(Snapshot(tensors))
+        Ok(BestWeights(tensors))
     }
 
-    /// Writes a snapshot back, in place: models built on these parameters see it, but for what a layer derived from
+    /// Writes best weights back, in place: models built on these parameters see it, but for what a layer derived from
     /// its weights (a packed copy, say), as with [`frozen_var_builder`](Self::frozen_var_builder).
     ///
     /// A name that is unknown or never trained here is [`Error::UnknownParameter`]; then nothing changes.
-    pub fn restore(&self, snapshot: &Snapshot) -> Result<(), Error> {
+    pub fn restore(&self, best: &BestWeights) -> Result<(), Error> {
         let entries = self.lock();
-        let mut pairs = Vec::with_capacity(snapshot.0.len());
-        for (name, copy) in &snapshot.0 {
+        let mut pairs = Vec::with_capacity(best.0.len());
+        for (name, copy) in &best.0 {
             match entries.get(name).map(|entry| &entry.value) {
                 Some(Value::Variable(var)) => pairs.push((name, var, copy)),
                 _ => {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Error;
 use crate::event::Phase;
 use crate::metrics::Sums;
-use crate::params::{Params, Snapshot};
+use crate::params::{BestWeights, Params};
 use crate::sgd::{Group, Sgd, SgdConfig};
 
 /// Where a stage is, between any two batches.
@@ -43,7 +43,7 @@ pub struct Best {
     /// Training steps done in the stage up to then.
     pub step: u64,
     /// Copies of what trained, as it was then.
-    pub weights: Snapshot,
+    pub weights: BestWeights,
 }
 
 /// A [`Stage`]'s numbers, to be written down and taken up again.
@@ -130,9 +130,9 @@ impl Stage {
             None => None,
             Some(found) => {
                 let weights = if position.best_is_current() {
-                    params.snapshot()?
+                    params.copy_trainable()?
                 } else {
-                    params.snapshot_of(best)?
+                    params.best_weights_from(best)?
                 };
                 let BestPosition {
                     epoch,
@@ -215,7 +215,7 @@ impl Stage {
                 epoch: self.epoch,
                 accuracy,
                 step: self.step,
-                weights: params.snapshot()?,
+                weights: params.copy_trainable()?,
             });
         }
         Ok(better)

@@ -148,23 +148,23 @@ fn frozen_tensors_are_not_copied() {
 }
 
 #[test]
-fn a_snapshot_is_a_copy_of_what_trains() {
+fn best_weights_are_a_copy_of_what_trains() {
     let params = fresh(1);
     params.set_trainable(&["head"]).unwrap();
     let before = bits(&params);
-    let snapshot = params.snapshot().unwrap();
+    let best = params.copy_trainable().unwrap();
     assert_eq!(
-        snapshot.tensors().keys().collect::<Vec<_>>(),
+        best.tensors().keys().collect::<Vec<_>>(),
         ["head.bias", "head.weight"]
     );
     for (_, var) in params.trainable() {
         var.set(&var.zeros_like().unwrap()).unwrap();
     }
     assert_ne!(bits(&params), before);
-    params.restore(&snapshot).unwrap();
+    params.restore(&best).unwrap();
     assert_eq!(bits(&params), before);
 
-    let error = named(&["head.weight"]).restore(&snapshot).unwrap_err();
+    let error = named(&["head.weight"]).restore(&best).unwrap_err();
     assert!(matches!(error, Error::UnknownParameter { .. }), "{error}");
 }
 
@@ -172,13 +172,13 @@ fn a_snapshot_is_a_copy_of_what_trains() {
 fn what_is_held_is_what_was_asked_for_as_it_was_before_a_restore() {
     let params = fresh(1);
     params.set_trainable(&["head"]).unwrap();
-    let snapshot = params.snapshot().unwrap();
+    let best = params.copy_trainable().unwrap();
     for (_, var) in params.trainable() {
         var.set(&var.ones_like().unwrap()).unwrap();
     }
     let held = params.hold(|name| name == "head.bias").unwrap();
     assert_eq!(held.keys().collect::<Vec<_>>(), ["head.bias"]);
-    params.restore(&snapshot).unwrap();
+    params.restore(&best).unwrap();
     let mut values = Vec::new();
     held["head.bias"]
         .read::<candle_core::Error>(|piece| {
