@@ -19,7 +19,7 @@ use anyhow::Context;
 use candle_core::Tensor;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use trainer::{Held, Params, Position, Stage, pattern};
+use trainer::{Params, Position, Snapshot, Stage, pattern};
 
 use crate::config::{Config, StageConfig};
 use crate::fingerprint::Fingerprint;
@@ -164,7 +164,7 @@ fn contents(
     stages: &[StageConfig],
     params: &Params,
     stage: &Stage,
-) -> anyhow::Result<Contents<Held>> {
+) -> anyhow::Result<Contents<Snapshot>> {
     let text = toml::to_string(progress).context("cannot write the progress as TOML")?;
     let strings = [
         (IDENTITY.to_string(), identity.to_string()),
@@ -172,7 +172,7 @@ fn contents(
     ]
     .into();
     let mut tensors = BTreeMap::new();
-    let mut add = |prefix: &str, name: &str, held: Held| {
+    let mut add = |prefix: &str, name: &str, held: Snapshot| {
         tensors.insert(format!("{prefix}{name}"), held);
     };
     // Before its first step a stage has changed nothing.
@@ -181,17 +181,17 @@ fn contents(
         let mut groups = stages[..trained].iter().flat_map(|stage| &stage.groups);
         groups.any(|group| pattern::covers(&group.layers, name))
     };
-    for (name, held) in params.hold(changed)? {
+    for (name, held) in params.snapshot(changed)? {
         add(WEIGHTS, &name, held);
     }
-    for (name, velocity) in stage.sgd().hold_velocities()? {
+    for (name, velocity) in stage.sgd().snapshot_velocities()? {
         add(VELOCITY, &name, velocity);
     }
     if let Some(best) = stage.best()
         && !progress.position.best_is_current()
     {
         for (name, tensor) in best.weights.tensors() {
-            add(BEST, name, Held::new(tensor)?);
+            add(BEST, name, Snapshot::new(tensor)?);
         }
     }
     Ok(Contents { strings, tensors })

@@ -13,8 +13,8 @@ use serde::Serialize;
 
 use crate::backend::ParamsBackend;
 use crate::error::{Doing, Error};
-use crate::hold::{Held, Holds};
 use crate::pattern;
+use crate::snapshot::{Snapshot, SnapshotRegistry};
 
 /// A name-ordered set of parameters. Clones share the parameters, as candle's tensors share their storage.
 #[derive(Clone, Debug)]
@@ -24,7 +24,7 @@ pub struct Params {
     /// Draws parameters that a model asks for and that do not exist; `None` makes that an error.
     pub(crate) fresh_seed: Option<u64>,
     /// Who reads parameters while training goes on.
-    pub(crate) holds: Holds,
+    pub(crate) snapshots: SnapshotRegistry,
 }
 
 /// A parameter and whether it trains; a trainable one is always a variable.
@@ -108,7 +108,7 @@ impl Params {
             entries: Arc::default(),
             device: device.clone(),
             fresh_seed: Some(seed),
-            holds: Holds::default(),
+            snapshots: SnapshotRegistry::default(),
         }
     }
 
@@ -136,7 +136,7 @@ impl Params {
             entries: Arc::new(Mutex::new(entries)),
             device: device.clone(),
             fresh_seed: None,
-            holds: Holds::default(),
+            snapshots: SnapshotRegistry::default(),
         })
     }
 
@@ -217,7 +217,7 @@ impl Params {
     }
 
     /// All parameters by name, for saving. They share storage with the model: save or copy before training on,
-    /// or [`hold`](Self::hold) them.
+    /// or [`snapshot`](Self::snapshot) them.
     pub fn tensors(&self) -> BTreeMap<String, Tensor> {
         self.lock()
             .iter()
@@ -232,14 +232,20 @@ impl Params {
     /// # Errors
     ///
     /// Memory for a copy of parameters on a GPU, or of one that does not lie in one piece.
-    pub fn hold(&self, wanted: impl Fn(&str) -> bool) -> Result<BTreeMap<String, Held>, Error> {
-        let hold = |(name, tensor): (String, Tensor)| {
-            let held = self.holds.hold(&name, tensor);
-            let held = held.doing(format!("holding `{name}`"))?;
-            Ok((name, held))
+    pub fn snapshot(
+        &self,
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<BTreeMap<String, Snapshot>, Error> {
+        let snapshot = |(name, tensor): (String, Tensor)| {
+            let snapshot = self.snapshots.snapshot(&name, tensor);
+            let snapshot = snapshot.doing(format!("holding `{name}`"))?;
+            Ok((name, snapshot))
         };
         let tensors = self.tensors().into_iter();
-        tensors.filter(|(name, _)| wanted(name)).map(hold).collect()
+        tensors
+            .filter(|(name, _)| wanted(name))
+            .map(snapshot)
+            .collect()
     }
 
     /// How many numbers train and how many are frozen; what is no parameter is neither.
@@ -311,7 +317,10 @@ impl Params {
             }
         }
         for (name, var, copy) in pairs {
-            let restored = self.holds.before_change(name).and_then(|()| var.set(copy));
+            let restored = self
+                .snapshots
+                .copy_before_write(name)
+                .and_then(|()| var.set(copy));
             restored.doing(format!("restoring `{name}`"))?;
         }
         Ok(())

@@ -20,9 +20,9 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Doing, Error};
 use crate::event::GroupRate;
 use crate::gradients::Gradients;
-use crate::hold::{Held, Holds};
 use crate::params::{Params, no_more_saved, take_saved};
 use crate::pattern;
+use crate::snapshot::{Snapshot, SnapshotRegistry};
 use crate::update::{self, Rule, Velocity};
 
 /// The settings that all groups share.
@@ -91,7 +91,7 @@ pub struct Sgd {
     config: SgdConfig,
     groups: Vec<Group>,
     slots: Vec<Slot>,
-    holds: Holds,
+    snapshots: SnapshotRegistry,
 }
 
 /// One parameter. The velocity belongs to it and exists from its first step on.
@@ -157,7 +157,7 @@ impl Sgd {
             config,
             groups,
             slots,
-            holds: params.holds.clone(),
+            snapshots: params.snapshots.clone(),
         })
     }
 
@@ -170,8 +170,9 @@ impl Sgd {
                 continue;
             };
             let rule = Rule::new(&self.config, self.groups[slot.group].rate * factor);
-            let held = self.holds.before_change(&slot.name);
-            held.and_then(|()| update::apply(&slot.var, &gradient, &mut slot.velocity, &rule))
+            let copied = self.snapshots.copy_before_write(&slot.name);
+            copied
+                .and_then(|()| update::apply(&slot.var, &gradient, &mut slot.velocity, &rule))
                 .doing(format!("the update of `{}`", slot.name))?;
         }
         Ok(())
@@ -196,17 +197,17 @@ impl Sgd {
     ///
     /// # Errors
     ///
-    /// As those of [`Params::hold`].
-    pub fn hold_velocities(&self) -> Result<BTreeMap<String, Held>, Error> {
-        let hold = |slot: &Slot| {
-            let held = slot.velocity.as_ref()?.hold(&slot.var);
-            let held = held.doing(format!("holding the velocity of `{}`", slot.name));
-            Some(held.map(|held| (slot.name.clone(), held)))
+    /// As those of [`Params::snapshot`].
+    pub fn snapshot_velocities(&self) -> Result<BTreeMap<String, Snapshot>, Error> {
+        let snapshot = |slot: &Slot| {
+            let snapshot = slot.velocity.as_ref()?.snapshot(&slot.var);
+            let snapshot = snapshot.doing(format!("holding the velocity of `{}`", slot.name));
+            Some(snapshot.map(|snapshot| (slot.name.clone(), snapshot)))
         };
-        self.slots.iter().filter_map(hold).collect()
+        self.slots.iter().filter_map(snapshot).collect()
     }
 
-    /// Takes over what [`hold_velocities`](Self::hold_velocities) gave: one for each parameter.
+    /// Takes over what [`snapshot_velocities`](Self::snapshot_velocities) gave: one for each parameter.
     pub(crate) fn set_velocities(
         &mut self,
         mut velocities: BTreeMap<String, Tensor>,

@@ -48,7 +48,7 @@ pub struct Best {
 
 /// A [`Stage`]'s numbers, to be written down and taken up again.
 ///
-/// All of a stage's state is this, its [velocities](Sgd::hold_velocities), the best weights, and the weights in its
+/// All of a stage's state is this, its [velocities](Sgd::snapshot_velocities), the best weights, and the weights in its
 /// [`Params`]. Floating-point numbers must be kept exactly, or what follows is not the same to the last bit.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Position {

@@ -10,8 +10,8 @@ use candle_core::{DType, Result, Tensor, Var, bail};
 
 use crate::fused;
 use crate::gradients::Gradient;
-use crate::hold::Held;
 use crate::sgd::SgdConfig;
+use crate::snapshot::Snapshot;
 
 /// The numbers of one update.
 #[derive(Clone, Copy, Debug)]
@@ -62,11 +62,11 @@ impl Velocity {
     }
 
     /// Its values in the shape of `var`, which later updates do not change.
-    pub(crate) fn hold(&self, var: &Var) -> Result<Held> {
+    pub(crate) fn snapshot(&self, var: &Var) -> Result<Snapshot> {
         match self {
-            Self::Host(values) => Ok(Held::velocity(Arc::clone(values), var.shape())),
+            Self::Host(values) => Ok(Snapshot::velocity(Arc::clone(values), var.shape())),
             // Updates replace this tensor and never write into it.
-            Self::Device(tensor) => Held::new(tensor),
+            Self::Device(tensor) => Snapshot::new(tensor),
         }
     }
 }

@@ -176,13 +176,13 @@ fn what_is_held_is_what_was_asked_for_as_it_was_before_a_restore() {
     for (_, var) in params.trainable() {
         var.set(&var.ones_like().unwrap()).unwrap();
     }
-    let held = params.hold(|name| name == "head.bias").unwrap();
-    assert_eq!(held.keys().collect::<Vec<_>>(), ["head.bias"]);
+    let snapshot = params.snapshot(|name| name == "head.bias").unwrap();
+    assert_eq!(snapshot.keys().collect::<Vec<_>>(), ["head.bias"]);
     params.restore(&best).unwrap();
     let mut values = Vec::new();
-    held["head.bias"]
-        .read::<candle_core::Error>(|piece| {
-            values.extend_from_slice(piece);
+    snapshot["head.bias"]
+        .try_for_each_chunk::<candle_core::Error>(|chunk| {
+            values.extend_from_slice(chunk);
             Ok(())
         })
         .unwrap();

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use candle_core::Tensor;
 use common::{Builder, MOMENTUM, Points, bits, epochs, fresh, passes, run, stage, timeless};
 use trainer::{
-    Data, Error, Event, Flow, Group, Held, Outcome, Params, Phase, SgdConfig, Stage, fit,
+    Data, Error, Event, Flow, Group, Outcome, Params, Phase, SgdConfig, Snapshot, Stage, fit,
 };
 
 #[test]
@@ -71,18 +71,18 @@ fn a_stopped_stage_goes_on_as_if_it_had_not_stopped() {
 }
 
 /// The tensors that were held.
-fn read(held: BTreeMap<String, Held>) -> BTreeMap<String, Tensor> {
-    let tensor = |(name, held): (String, Held)| {
+fn read(snapshot: BTreeMap<String, Snapshot>) -> BTreeMap<String, Tensor> {
+    let tensor = |(name, snapshot): (String, Snapshot)| {
         let mut values = Vec::new();
-        let add = |piece: &[f32]| -> candle_core::Result<()> {
-            values.extend_from_slice(piece);
+        let add = |chunk: &[f32]| -> candle_core::Result<()> {
+            values.extend_from_slice(chunk);
             Ok(())
         };
-        held.read(add).unwrap();
-        let tensor = Tensor::from_vec(values, held.shape(), &candle_core::Device::Cpu);
+        snapshot.try_for_each_chunk(add).unwrap();
+        let tensor = Tensor::from_vec(values, snapshot.shape(), &candle_core::Device::Cpu);
         (name, tensor.unwrap())
     };
-    held.into_iter().map(tensor).collect()
+    snapshot.into_iter().map(tensor).collect()
 }
 
 #[test]
@@ -116,8 +116,8 @@ fn a_stage_resumed_from_what_was_kept_at_any_event_ends_the_same() {
                     };
                     kept.push((
                         stage.position(),
-                        whole.hold(|_| true).unwrap(),
-                        stage.sgd().hold_velocities().unwrap(),
+                        whole.snapshot(|_| true).unwrap(),
+                        stage.sgd().snapshot_velocities().unwrap(),
                         best,
                     ));
                 }
@@ -152,7 +152,7 @@ fn a_saved_state_of_another_model_is_refused() {
     let mut before = stage(&params, 0.05);
     run(&params, data, &epochs(3), &mut before).unwrap();
     let resume = |change: &dyn Fn(&mut BTreeMap<String, Tensor>)| {
-        let mut velocities = read(before.sgd().hold_velocities().unwrap());
+        let mut velocities = read(before.sgd().snapshot_velocities().unwrap());
         change(&mut velocities);
         let best = before.best().unwrap().weights.tensors().clone();
         let groups = vec![Group::everything(0.05)];

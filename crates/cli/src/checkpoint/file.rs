@@ -14,7 +14,7 @@ use candle_core::{Device, Tensor};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
-use trainer::Held;
+use trainer::Snapshot;
 
 use crate::fault::Fragile;
 
@@ -31,7 +31,7 @@ pub(super) struct Contents<T> {
     pub(super) tensors: BTreeMap<String, T>,
 }
 
-impl Contents<Held> {
+impl Contents<Snapshot> {
     /// How many bytes the file will have.
     pub(super) fn bytes(&self) -> u64 {
         let counts = self.tensors.values().map(|held| held.shape().elem_count());
@@ -73,7 +73,8 @@ impl Contents<Held> {
             let write = |piece: &[f32]| -> anyhow::Result<()> {
                 Ok(out.write_all(bytemuck::cast_slice(piece))?)
             };
-            held.read(write).with_context(|| format!("`{name}`"))?;
+            held.try_for_each_chunk(write)
+                .with_context(|| format!("`{name}`"))?;
         }
         let Hashing { mut inner, hash } = out;
         inner.write_all(&hash.finalize())?;
@@ -219,12 +220,12 @@ mod tests {
         }
     }
 
-    fn held(contents: &Contents<Tensor>) -> Contents<Held> {
+    fn held(contents: &Contents<Tensor>) -> Contents<Snapshot> {
         let tensors = contents.tensors.iter();
         Contents {
             strings: contents.strings.clone(),
             tensors: tensors
-                .map(|(name, tensor)| (name.clone(), Held::new(tensor).unwrap()))
+                .map(|(name, tensor)| (name.clone(), Snapshot::new(tensor).unwrap()))
                 .collect(),
         }
     }

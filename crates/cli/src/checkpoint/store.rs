@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 
-use trainer::Held;
+use trainer::Snapshot;
 
 use super::file::Contents;
 use crate::words::quoted;
@@ -40,7 +40,7 @@ impl Store {
     /// # Errors
     ///
     /// No room, or a folder that cannot be written to; the newest checkpoint is as it was, and nothing is left beside it.
-    pub(super) fn write(&mut self, contents: Contents<Held>) -> anyhow::Result<PathBuf> {
+    pub(super) fn write(&mut self, contents: Contents<Snapshot>) -> anyhow::Result<PathBuf> {
         let path = path(&self.folder, self.next);
         let doing = || {
             let earlier = match self.newest {
@@ -146,7 +146,7 @@ fn free_bytes(folder: &Path) -> Option<u64> {
 mod tests {
     use super::*;
 
-    fn contents(text: &str) -> Contents<Held> {
+    fn contents(text: &str) -> Contents<Snapshot> {
         Contents {
             strings: [("text".to_string(), text.to_string())].into(),
             tensors: Default::default(),

@@ -13,15 +13,15 @@ use candle_core::{CpuStorage, Device, Result, Shape, Storage, Tensor, bail};
 /// [`Params::restore`](crate::Params::restore) do to it since; who sets a variable by hand is not noticed. Drop it once
 /// it is read.
 #[derive(Debug)]
-pub struct Held {
+pub struct Snapshot {
     shape: Shape,
-    values: Values,
+    values: Source,
 }
 
 #[derive(Debug)]
-enum Values {
+enum Source {
     /// A parameter's, which updates change in place.
-    Parameter(Arc<Mutex<Source>>),
+    Parameter(Arc<Mutex<SharedTensor>>),
     /// Those of a velocity: an update copies them first if they are held.
     Velocity(Arc<Vec<f32>>),
     /// Those of a tensor that nobody changes.
@@ -30,16 +30,16 @@ enum Values {
 
 /// Where the values of a parameter are to be read.
 #[derive(Debug)]
-struct Source {
+struct SharedTensor {
     tensor: Tensor,
     /// Whether the tensor is a copy, which no update changes.
     copied: bool,
 }
 
 /// Numbers that are lent at a time: they stay in the processor's cache, and training never waits for longer.
-const PIECE: usize = 1 << 16;
+const CHUNK: usize = 1 << 16;
 
-impl Held {
+impl Snapshot {
     /// Of a tensor that nobody changes.
     ///
     /// # Errors
@@ -48,7 +48,7 @@ impl Held {
     pub fn new(tensor: &Tensor) -> Result<Self> {
         Ok(Self {
             shape: tensor.shape().clone(),
-            values: Values::Fixed(tensor.to_device(&Device::Cpu)?.contiguous()?),
+            values: Source::Fixed(tensor.to_device(&Device::Cpu)?.contiguous()?),
         })
     }
 
@@ -56,7 +56,7 @@ impl Held {
     pub(crate) fn velocity(values: Arc<Vec<f32>>, shape: &Shape) -> Self {
         Self {
             shape: shape.clone(),
-            values: Values::Velocity(values),
+            values: Source::Velocity(values),
         }
     }
 
@@ -70,26 +70,26 @@ impl Held {
     /// # Errors
     ///
     /// Those of `work`, and a type other than f32.
-    pub fn read<E: From<candle_core::Error>>(
+    pub fn try_for_each_chunk<E: From<candle_core::Error>>(
         &self,
         mut work: impl FnMut(&[f32]) -> std::result::Result<(), E>,
     ) -> std::result::Result<(), E> {
         let source = match &self.values {
-            Values::Velocity(values) => return values.chunks(PIECE).try_for_each(work),
-            Values::Fixed(tensor) => {
-                return with_values(tensor, |values| values.chunks(PIECE).try_for_each(work))?;
+            Source::Velocity(values) => return values.chunks(CHUNK).try_for_each(work),
+            Source::Fixed(tensor) => {
+                return with_values(tensor, |values| values.chunks(CHUNK).try_for_each(work))?;
             }
-            Values::Parameter(source) => source,
+            Source::Parameter(source) => source,
         };
         // Piece by piece, since an update that comes meanwhile waits for the lock.
         let count = self.shape.elem_count();
-        let mut piece = Vec::with_capacity(PIECE.min(count));
-        for from in (0..count).step_by(PIECE) {
-            piece.clear();
+        let mut chunk = Vec::with_capacity(CHUNK.min(count));
+        for from in (0..count).step_by(CHUNK) {
+            chunk.clear();
             with_values(&lock(source).tensor, |values| {
-                piece.extend_from_slice(&values[from..count.min(from + PIECE)]);
+                chunk.extend_from_slice(&values[from..count.min(from + CHUNK)]);
             })?;
-            work(&piece)?;
+            work(&chunk)?;
         }
         Ok(())
     }
@@ -110,36 +110,36 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// The parameters that are held, by name. Clones share them.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Holds(Arc<Mutex<Vec<Hold>>>);
+pub(crate) struct SnapshotRegistry(Arc<Mutex<Vec<Entry>>>);
 
 /// A parameter's name, and where it is read as long as somebody holds it.
-type Hold = (String, Weak<Mutex<Source>>);
+type Entry = (String, Weak<Mutex<SharedTensor>>);
 
-impl Holds {
+impl SnapshotRegistry {
     /// Holds the parameter `name`, whose storage `tensor` shares.
-    pub(crate) fn hold(&self, name: &str, tensor: Tensor) -> Result<Held> {
+    pub(crate) fn snapshot(&self, name: &str, tensor: Tensor) -> Result<Snapshot> {
         if !tensor.device().is_cpu() {
-            return Held::new(&tensor);
+            return Snapshot::new(&tensor);
         }
         let tensor = tensor.contiguous()?;
         let shape = tensor.shape().clone();
-        let source = Arc::new(Mutex::new(Source {
+        let source = Arc::new(Mutex::new(SharedTensor {
             tensor,
             copied: false,
         }));
-        let mut held = lock(&self.0);
-        held.retain(|(_, source)| source.strong_count() > 0);
-        held.push((name.to_owned(), Arc::downgrade(&source)));
-        Ok(Held {
+        let mut entries = lock(&self.0);
+        entries.retain(|(_, source)| source.strong_count() > 0);
+        entries.push((name.to_owned(), Arc::downgrade(&source)));
+        Ok(Snapshot {
             shape,
-            values: Values::Parameter(source),
+            values: Source::Parameter(source),
         })
     }
 
     /// To be called before the parameter `name` changes: whoever holds it gets a copy.
-    pub(crate) fn before_change(&self, name: &str) -> Result<()> {
-        let held = lock(&self.0);
-        for (_, source) in held.iter().filter(|(held, _)| held == name) {
+    pub(crate) fn copy_before_write(&self, name: &str) -> Result<()> {
+        let entries = lock(&self.0);
+        for (_, source) in entries.iter().filter(|(entry, _)| entry == name) {
             let Some(source) = source.upgrade() else {
                 continue;
             };
@@ -158,27 +158,28 @@ mod tests {
     use super::*;
     use candle_core::Var;
 
-    fn values(held: &Held) -> Vec<f32> {
+    fn values(snapshot: &Snapshot) -> Vec<f32> {
         let mut all = Vec::new();
-        held.read::<candle_core::Error>(|piece| {
-            all.extend_from_slice(piece);
-            Ok(())
-        })
-        .unwrap();
+        snapshot
+            .try_for_each_chunk::<candle_core::Error>(|chunk| {
+                all.extend_from_slice(chunk);
+                Ok(())
+            })
+            .unwrap();
         all
     }
 
     #[test]
     fn what_is_held_stays_as_it_was() {
-        let count = PIECE + 7;
+        let count = CHUNK + 7;
         let before: Vec<f32> = (0..count).map(|i| i as f32).collect();
         let var = Var::from_slice(&before, count, &Device::Cpu).unwrap();
-        let holds = Holds::default();
-        let held = holds.hold("a", var.as_detached_tensor()).unwrap();
-        let other = holds.hold("b", var.as_detached_tensor()).unwrap();
-        holds.before_change("a").unwrap();
+        let snapshots = SnapshotRegistry::default();
+        let snapshot = snapshots.snapshot("a", var.as_detached_tensor()).unwrap();
+        let other = snapshots.snapshot("b", var.as_detached_tensor()).unwrap();
+        snapshots.copy_before_write("a").unwrap();
         var.set(&var.zeros_like().unwrap()).unwrap();
-        assert_eq!(values(&held), before);
+        assert_eq!(values(&snapshot), before);
         assert_eq!(
             values(&other),
             vec![0.0; count],
@@ -188,34 +189,35 @@ mod tests {
 
     #[test]
     fn a_change_between_two_pieces_is_not_seen() {
-        let count = 3 * PIECE;
+        let count = 3 * CHUNK;
         let var = Var::ones(count, candle_core::DType::F32, &Device::Cpu).unwrap();
-        let holds = Holds::default();
-        let held = holds.hold("a", var.as_detached_tensor()).unwrap();
+        let snapshots = SnapshotRegistry::default();
+        let snapshot = snapshots.snapshot("a", var.as_detached_tensor()).unwrap();
         let mut sum = 0.0;
-        held.read::<candle_core::Error>(|piece| {
-            sum += piece.iter().sum::<f32>();
-            holds.before_change("a")?;
-            var.set(&var.zeros_like()?)
-        })
-        .unwrap();
+        snapshot
+            .try_for_each_chunk::<candle_core::Error>(|chunk| {
+                sum += chunk.iter().sum::<f32>();
+                snapshots.copy_before_write("a")?;
+                var.set(&var.zeros_like()?)
+            })
+            .unwrap();
         assert_eq!(sum, count as f32);
     }
 
     #[test]
     fn what_is_no_longer_held_is_not_copied() {
         let var = Var::ones(3, candle_core::DType::F32, &Device::Cpu).unwrap();
-        let holds = Holds::default();
-        let source = |held: &Held| match &held.values {
-            Values::Parameter(source) => Arc::downgrade(source),
+        let snapshots = SnapshotRegistry::default();
+        let source = |snapshot: &Snapshot| match &snapshot.values {
+            Source::Parameter(source) => Arc::downgrade(source),
             _ => unreachable!("a parameter"),
         };
-        let held = holds.hold("a", var.as_detached_tensor()).unwrap();
-        let dropped = source(&held);
-        drop(held);
-        holds.before_change("a").unwrap();
+        let snapshot = snapshots.snapshot("a", var.as_detached_tensor()).unwrap();
+        let dropped = source(&snapshot);
+        drop(snapshot);
+        snapshots.copy_before_write("a").unwrap();
         assert!(dropped.upgrade().is_none());
-        let _again = holds.hold("a", var.as_detached_tensor()).unwrap();
-        assert_eq!(lock(&holds.0).len(), 1, "the list does not grow");
+        let _again = snapshots.snapshot("a", var.as_detached_tensor()).unwrap();
+        assert_eq!(lock(&snapshots.0).len(), 1, "the list does not grow");
     }
 }
