@@ -1,9 +1,10 @@
 //! Layers for GPUs: candle operations with hand-written gradients.
 //!
-//! candle's own gradients do not fit here. The backward pass of a convolution runs `conv_transpose2d` and a
-//! convolution whose kernel is as large as the image. The backward pass of max pooling gives a unique maximum only a
-//! quarter of its gradient. The weight gradient of a linear layer is a transposed view. So each layer computes its
-//! result outside the graph and then adds it to the graph as one operation with explicit gradients.
+//! candle's own gradients do not fit here. The backward pass of a convolution runs
+//! `conv_transpose2d` and a convolution whose kernel is as large as the image. The backward pass of
+//! max pooling gives a unique maximum only a quarter of its gradient. The weight gradient of a
+//! linear layer is a transposed view. So each layer computes its result outside the graph and then
+//! adds it to the graph as one operation with explicit gradients.
 //!
 //! | operation | formula | implementation |
 //! |---|---|---|
@@ -13,9 +14,10 @@
 //! | max pool | first maximum of each 2x2 window | candle's `max_pool2d`; the index of the maximum takes one byte |
 //! | linear | y = x·wᵀ + b | matrix products |
 //!
-//! All of this code runs on any device, so the tests check it on the CPU against a float64 reference. Nothing copies
-//! from the device to the host. Layers compute in the dtype of `x`. Weights of another dtype are converted, and their
-//! gradients are converted back. This is how f32 weights train in bf16.
+//! All of this code runs on any device, so the tests check it on the CPU against a float64
+//! reference. Nothing copies from the device to the host. Layers compute in the dtype of `x`.
+//! Weights of another dtype are converted, and their gradients are converted back. This is how f32
+//! weights train in bf16.
 
 #[cfg(any(feature = "cudnn", test))]
 mod algorithm;
@@ -33,16 +35,17 @@ use precomputed::precomputed;
 
 /// Workspace limit of a convolution, in bytes.
 ///
-/// Without cuDNN, candle's `conv2d` unrolls the images into a matrix nine times their size (im2col): 3.7 GB for 32
-/// images in the second layer of VGG-16. A batch above this limit is processed in groups. Some cuDNN algorithms need as
-/// much workspace; others need less.
-const SCRATCH: usize = 1 << 30;
+/// Without cuDNN, candle's `conv2d` unrolls the images into a matrix nine times their size
+/// (im2col): 3.7 GB for 32 images in the second layer of VGG-16. A batch above this limit is
+/// processed in groups. Some cuDNN algorithms need as much workspace; others need less.
+const WORKSPACE_LIMIT: usize = 1 << 30;
 
 /// Like [`conv_stack`](super::conv_stack), on the device of `x` and in its dtype.
 ///
 /// # Errors
 ///
-/// Returns an error if the channel counts do not match, if a tensor is too large for a GPU, or if candle fails.
+/// Returns an error if the channel counts do not match, if a tensor is too large for a GPU, or if
+/// candle fails.
 pub fn conv_stack(x: &Tensor, layers: &[ConvLayer]) -> Result<Tensor> {
     layers.iter().try_fold(x.clone(), |x, layer| {
         convolution::layer(&x, &layer.weight, &layer.bias, layer.pool)
@@ -60,15 +63,19 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
     let bias = bias.to_dtype(x.dtype())?;
     let product = x.detach().matmul(&weight.detach().t()?)?;
     let y = product.broadcast_add(&bias.detach())?;
-    precomputed(y, [&x, &weight, &bias], |[x, weight, _], _, g, wanted| {
-        let [want_x, want_weight, want_bias] = wanted;
-        // dw is contiguous like w, so the optimizer does not have to copy it.
-        Ok([
-            want_x.then(|| g.matmul(weight)).transpose()?,
-            want_weight.then(|| g.t()?.matmul(x)).transpose()?,
-            want_bias.then(|| g.sum(0)).transpose()?,
-        ])
-    })
+    precomputed(
+        y,
+        [&x, &weight, &bias],
+        |[x, weight, _], _, g, needs_grad| {
+            let [needs_dx, needs_dw, needs_db] = needs_grad;
+            // dw is contiguous like w, so the optimizer does not have to copy it.
+            Ok([
+                needs_dx.then(|| g.matmul(weight)).transpose()?,
+                needs_dw.then(|| g.t()?.matmul(x)).transpose()?,
+                needs_db.then(|| g.sum(0)).transpose()?,
+            ])
+        },
+    )
 }
 
 /// Like [`relu`](super::relu()), on the device of `x`.

@@ -1,9 +1,10 @@
 //! Selects a cuDNN convolution algorithm.
 //!
-//! The cuDNN heuristics rank the algorithms by expected speed, fastest first. Two kinds are rejected: algorithms that
-//! accumulate with atomic operations, in a different order each time (cuDNN documentation, "Reproducibility":
-//! `CUDNN_CONVOLUTION_BWD_FILTER_ALGO_0` and `_3`), and algorithms that need gigabytes of workspace. Nothing is timed,
-//! and nothing depends on the amount of free memory, so every run selects the same algorithm.
+//! The cuDNN heuristics rank the algorithms by expected speed, fastest first. Two kinds are
+//! rejected: algorithms that accumulate with atomic operations, in a different order each time
+//! (cuDNN documentation, "Reproducibility": `CUDNN_CONVOLUTION_BWD_FILTER_ALGO_0` and `_3`), and
+//! algorithms that need gigabytes of workspace. Nothing is timed, and nothing depends on the amount
+//! of free memory, so every run selects the same algorithm.
 
 /// A cuDNN algorithm for one convolution, with its properties.
 pub(super) struct Candidate<A> {
@@ -14,7 +15,8 @@ pub(super) struct Candidate<A> {
     pub(super) workspace: Option<usize>,
 }
 
-/// Returns the first deterministic algorithm whose workspace is at most `limit` bytes, and its workspace size.
+/// Returns the first deterministic algorithm with a workspace of at most `limit` bytes, and its
+/// workspace size.
 pub(super) fn first_deterministic<A>(
     candidates: impl IntoIterator<Item = Candidate<A>>,
     limit: usize,
@@ -50,10 +52,13 @@ mod tests {
                 candidate(4, true, Some(0)),
             ]
         };
-        assert_eq!(first_deterministic(all(), 100), Some((3, 100)));
-        assert_eq!(first_deterministic(all(), 101), Some((2, 101)));
-        assert_eq!(first_deterministic(all(), 99), Some((4, 0)));
-        let [nondeterministic, unsupported, ..] = all();
-        assert_eq!(first_deterministic([random, unable], usize::MAX), None);
+        assert_eq!(first_deterministic(ranked(), 100), Some((3, 100)));
+        assert_eq!(first_deterministic(ranked(), 101), Some((2, 101)));
+        assert_eq!(first_deterministic(ranked(), 99), Some((4, 0)));
+        let [nondeterministic, unsupported, ..] = ranked();
+        assert_eq!(
+            first_deterministic([nondeterministic, unsupported], usize::MAX),
+            None
+        );
     }
 }

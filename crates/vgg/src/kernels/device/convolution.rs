@@ -1,113 +1,119 @@
-//! A 3x3 convolution with bias, pool and ReLU, and its gradients.
+//! A 3x3 convolution with bias, max pooling and ReLU, and its gradients.
 
 use candle_core::{DType, Result, Tensor, bail};
 
 use super::precomputed::precomputed;
-use super::{SCRATCH, pool, weight_gradient};
+use super::{WORKSPACE_LIMIT, pool, weight_gradient};
 
-/// The most numbers in a tensor on a GPU. cuDNN takes no more; candle's kernels count in 32 bits, and somewhat above
-/// this some of their loops do not end.
-const COUNTABLE: usize = i32::MAX as usize;
+/// Maximum number of elements of a tensor on a GPU. cuDNN supports no more. candle's kernels index
+/// with 32 bits, and some of their loops never end slightly above this limit.
+const MAX_ELEMENTS: usize = i32::MAX as usize;
 
-/// y = max(0, pool(w ∗ x + b)): `x` (n, c, h, w) → (n, k, h', w'), in the type of `x`.
+/// y = max(0, pool(w ∗ x + b)): `x` (n, c, h, w) → (n, k, h', w'), in the dtype of `x`.
 ///
-/// The pool runs before the ReLU, which leaves the same values and gradients a quarter of the work: a window's
-/// maximum is positive where the ReLU's is, and lies in the same place.
-pub(super) fn layer(x: &Tensor, weight: &Tensor, bias: &Tensor, pools: bool) -> Result<Tensor> {
+/// Pooling runs before the ReLU, so that the ReLU has a quarter of the elements. Values and
+/// gradients are the same as in the usual order, because max(0, ·) is monotonic: it commutes with
+/// the maximum and does not move a positive maximum within its window.
+pub(super) fn layer(x: &Tensor, weight: &Tensor, bias: &Tensor, pool: bool) -> Result<Tensor> {
     check_size(x.dims4()?, weight.dim(0)?)?;
     let x = x.contiguous()?;
     let (weight, bias) = (weight.to_dtype(x.dtype())?, bias.to_dtype(x.dtype())?);
     let arguments = [&x, &weight, &bias];
     let tracked = arguments.iter().any(|argument| argument.track_op());
 
-    let y = convolve(&x.detach(), &weight.detach(), SCRATCH)?;
+    let y = convolve(&x.detach(), &weight.detach(), WORKSPACE_LIMIT)?;
     let (_, _, h, w) = y.dims4()?;
     let y = y.broadcast_add(&bias.detach().reshape((1, (), 1, 1))?)?;
-    let (y, places) = if pools {
+    let (y, indices) = if pool {
         let pooled = pool::max(&y, tracked)?;
-        (pooled.values, pooled.places)
+        (pooled.values, pooled.indices)
     } else {
         (y, None)
     };
     let y = super::relu(&y)?;
-    precomputed(y, arguments, move |[x, weight, _], y, g, wanted| {
-        let passes = y.gt(&y.zeros_like()?)?;
-        let g = passes.where_cond(g, &g.zeros_like()?)?;
-        let g = match &places {
-            Some(places) => pool::scatter(&g, places, (h, w))?,
+    precomputed(y, arguments, move |[x, weight, _], y, g, needs_grad| {
+        let positive = y.gt(&y.zeros_like()?)?;
+        let g = positive.where_cond(g, &g.zeros_like()?)?;
+        let g = match &indices {
+            Some(indices) => pool::scatter(&g, indices, (h, w))?,
             None => g,
         };
-        let [want_x, want_weight, want_bias] = wanted;
+        let [needs_dx, needs_dw, needs_db] = needs_grad;
         Ok([
-            want_x
-                .then(|| convolve(&g, &rotated(weight)?, SCRATCH))
+            needs_dx
+                .then(|| convolve(&g, &rotated(weight)?, WORKSPACE_LIMIT))
                 .transpose()?,
-            want_weight
-                .then(|| weight_gradient::of(x, &g))
-                .transpose()?,
-            want_bias.then(|| bias_gradient(&g)).transpose()?,
+            needs_dw.then(|| weight_gradient::of(x, &g)).transpose()?,
+            needs_db.then(|| bias_gradient(&g)).transpose()?,
         ])
     })
 }
 
-/// Refuses a batch that is too large for kernels on a GPU.
+/// Checks that the input and the output have at most [`MAX_ELEMENTS`] elements.
 fn check_size((n, c, h, w): (usize, usize, usize, usize), k: usize) -> Result<()> {
-    let pixels = h.saturating_mul(w).saturating_mul(c.max(k));
-    if n.saturating_mul(pixels) > COUNTABLE {
-        let advice = match COUNTABLE / pixels {
-            0 => "make them smaller".to_owned(),
-            most => format!("make batches of at most {most}"),
-        };
-        bail!(
-            "{n} pictures of {h}x{w} pixels in {} channels are more numbers than can be counted on a GPU; {advice}",
-            c.max(k)
-        );
+    let channels = c.max(k);
+    let image = h.saturating_mul(w).saturating_mul(channels);
+    if n.saturating_mul(image) > MAX_ELEMENTS {
+        match MAX_ELEMENTS / image {
+            0 => bail!(
+                "an image of {h}x{w} pixels with {channels} channels exceeds the GPU limit of {MAX_ELEMENTS} elements \
+                 per tensor"
+            ),
+            max_batch => bail!(
+                "a batch of {n} images of {h}x{w} pixels with {channels} channels exceeds the GPU limit of \
+                 {MAX_ELEMENTS} elements per tensor; at most {max_batch} images fit"
+            ),
+        }
     }
     Ok(())
 }
 
-/// How many numbers a picture (c, h, w) is when it is unrolled. candle's kernel for that has no more than 32 bits to
-/// count them, and leaves out the others.
-fn unrolled((c, h, w): (usize, usize, usize)) -> Result<usize> {
-    let numbers = 9usize.saturating_mul(c.saturating_mul(h).saturating_mul(w));
-    if u32::try_from(numbers).is_err() {
+/// Number of elements of the im2col matrix of an image (c, h, w). candle's im2col kernel counts
+/// them with 32 bits and silently skips the rest.
+fn im2col_elements((c, h, w): (usize, usize, usize)) -> Result<usize> {
+    let elements = 9usize.saturating_mul(c.saturating_mul(h).saturating_mul(w));
+    if u32::try_from(elements).is_err() {
         bail!(
-            "a picture of {h}x{w} pixels in {c} channels is too large for the matrix that a GPU makes of it; make it \
-             smaller, or build with the feature `cudnn`"
+            "an image of {h}x{w} pixels with {c} channels is too large for a GPU without cuDNN: its im2col matrix \
+             exceeds {} elements",
+            u32::MAX
         );
     }
-    Ok(numbers)
+    Ok(elements)
 }
 
-/// w ∗ x, stride 1, padding 1. Without cuDNN pictures are unrolled into matrices of at most `scratch` bytes, but at least
-/// one picture at a time.
-fn convolve(x: &Tensor, weight: &Tensor, scratch: usize) -> Result<Tensor> {
+/// w ∗ x, stride 1, padding 1.
+///
+/// Without cuDNN the batch is processed in groups with an im2col matrix of at most `workspace`
+/// bytes, or image by image if the matrix of one image is larger.
+fn convolve(x: &Tensor, weight: &Tensor, workspace: usize) -> Result<Tensor> {
     #[cfg(feature = "cudnn")]
-    if super::cudnn::takes(x) {
+    if super::cudnn::supports(x) {
         return super::cudnn::convolve(x, weight);
     }
     let (n, c, h, w) = x.dims4()?;
-    let bytes = unrolled((c, h, w))? * x.dtype().size_in_bytes();
-    let group = (scratch / bytes.max(1)).max(1);
+    let bytes = im2col_elements((c, h, w))? * x.dtype().size_in_bytes();
+    let group = (workspace / bytes.max(1)).max(1);
     if n <= group {
         return x.conv2d(weight, 1, 1, 1, 1);
     }
     let groups = (0..n).step_by(group).map(|at| {
-        let pictures = x.narrow(0, at, group.min(n - at))?;
-        pictures.conv2d(weight, 1, 1, 1, 1)
+        let images = x.narrow(0, at, group.min(n - at))?;
+        images.conv2d(weight, 1, 1, 1, 1)
     });
     Tensor::cat(&groups.collect::<Result<Vec<_>>>()?, 0)
 }
 
-/// The kernel that takes the gradient of a convolution's output to that of its input: (k, c, 3, 3) → (c, k, 3, 3).
+/// Kernel of the convolution that computes the input gradient from the output gradient: rotated by
+/// 180°, channel axes swapped, (k, c, 3, 3) → (c, k, 3, 3).
 fn rotated(weight: &Tensor) -> Result<Tensor> {
     let (k, c, _, _) = weight.dims4()?;
-    // To turn the nine by 180° is to count them backwards.
-    let turned = weight.contiguous()?.reshape((k, c, 9))?.flip(&[2])?;
-    turned.reshape((k, c, 3, 3))?.transpose(0, 1)?.contiguous()
+    // A rotation by 180° reverses the order of the nine taps.
+    let rotated = weight.contiguous()?.reshape((k, c, 9))?.flip(&[2])?;
+    rotated.reshape((k, c, 3, 3))?.transpose(0, 1)?.contiguous()
 }
 
-/// Σ g over pictures and pixels. The sums over pixels are added up in f32 where `g` has fewer bits.
+/// Σ g over images and pixels. If `g` is bf16 or f16, the sum over images accumulates in f32.
 fn bias_gradient(g: &Tensor) -> Result<Tensor> {
     let (n, k, _, _) = g.dims4()?;
     let planes = g.reshape((n, k, ()))?.sum(2)?;
@@ -123,36 +129,38 @@ mod tests {
     use candle_core::Device;
 
     #[test]
-    fn a_batch_that_cannot_be_counted_is_refused() {
-        check_size((668, 3, 224, 224), 64).expect("2,145,124,352 numbers");
-        let error = check_size((669, 3, 224, 224), 64).expect_err("2,148,335,616 numbers");
+    fn batch_beyond_the_gpu_element_limit_is_an_error() {
+        check_size((668, 3, 224, 224), 64).expect("2,145,124,352 elements");
+        let error = check_size((669, 3, 224, 224), 64).expect_err("2,148,335,616 elements");
         assert!(error.to_string().contains("at most 668"), "{error}");
-        let error = check_size((1, 3, 6000, 6000), 64).expect_err("2,304,000,000 numbers");
-        assert!(error.to_string().contains("smaller"), "{error}");
+        let error = check_size((1, 3, 6000, 6000), 64).expect_err("2,304,000,000 elements");
+        assert!(error.to_string().contains("an image of"), "{error}");
     }
 
     #[test]
-    fn a_picture_that_cannot_be_unrolled_is_refused() {
-        assert_eq!(unrolled((64, 2730, 2730)).expect("it can"), 4_292_870_400);
-        let error = unrolled((64, 2731, 2731)).expect_err("4,296,015,936 numbers");
-        assert!(error.to_string().contains("smaller"), "{error}");
+    fn image_beyond_the_im2col_element_limit_is_an_error() {
+        let elements = im2col_elements((64, 2730, 2730)).expect("below u32::MAX");
+        assert_eq!(elements, 4_292_870_400);
+        let error = im2col_elements((64, 2731, 2731)).expect_err("4,296,015,936 elements");
+        assert!(error.to_string().contains("im2col"), "{error}");
     }
 
     #[test]
-    fn pictures_in_groups_are_all_pictures() {
+    fn convolution_in_groups_equals_convolution_of_the_whole_batch() {
         let x = Tensor::arange(0f32, 5. * 3. * 4. * 6., &Device::Cpu).expect("x");
         let x = x.reshape((5, 3, 4, 6)).expect("x");
         let weight = Tensor::arange(0f32, 2. * 27., &Device::Cpu).expect("weight");
         let weight = weight.reshape((2, 3, 3, 3)).expect("weight");
-        let values = |scratch| {
-            let y = convolve(&x, &weight, scratch).expect("a convolution");
+        let values = |workspace| {
+            let y = convolve(&x, &weight, workspace).expect("a convolution");
             assert_eq!(y.dims(), [5, 2, 4, 6]);
             y.flatten_all()
                 .and_then(|y| y.to_vec1::<f32>())
                 .expect("f32")
         };
         let whole = values(usize::MAX);
-        // Two pictures of 9·3·4·6 numbers at a time; one at a time where not even one fits.
+        // The im2col matrix of an image has 9·3·4·6 f32 elements. The first limit fits two images,
+        // the second none.
         assert_eq!(values(2 * 9 * 72 * 4), whole);
         assert_eq!(values(1), whole);
     }

@@ -1,13 +1,14 @@
-//! Convolutions by cuDNN, and the gradient of their kernels.
+//! Convolutions and their weight gradients with cuDNN.
 //!
-//! candle's own `conv2d` goes to cuDNN too, but with the algorithm that cuDNN names first: f32 is then rounded to
-//! TF32, and the memory beside the tensors has no bound and is cleared each time. The kernel's gradient is none of
-//! candle's operations. Here both
+//! candle's own `conv2d` can use cuDNN, but always takes the algorithm that the heuristics rank
+//! first. That rounds f32 to TF32, and the workspace has no limit and is zeroed for every call.
+//! candle has no operation for the weight gradient. The operations of this file
 //!
-//! - give the same bits each time, with at most [`SCRATCH`] bytes beside the tensors (`algorithm.rs`);
-//! - compute f32 in f32, unless candle was told that products of f32 may be rounded to TF32
-//!   (`candle_core::cuda::set_gemm_reduced_precision_f32`), which then holds here too;
-//! - go to the queue of the GPU that candle's operations go to.
+//! - are deterministic, with a workspace of at most [`WORKSPACE_LIMIT`](super::WORKSPACE_LIMIT)
+//!   bytes (`algorithm.rs`);
+//! - compute f32 in f32. TF32 is allowed only if it is also allowed for candle's matrix products
+//!   (`candle_core::cuda::set_gemm_reduced_precision_f32`);
+//! - run on the same CUDA stream as candle's operations.
 
 mod descriptors;
 mod problem;
@@ -29,8 +30,8 @@ use candle_core::{
 use descriptors::Handle;
 use problem::{Plan, Problem};
 
-/// Whether these functions take tensors such as `x`.
-pub(super) fn takes(x: &Tensor) -> bool {
+/// Whether [`convolve`] and [`weight_gradient`] support the device and dtype of `x`.
+pub(super) fn supports(x: &Tensor) -> bool {
     x.device().is_cuda() && matches!(x.dtype(), DType::F32 | DType::BF16)
 }
 
@@ -39,12 +40,13 @@ pub(super) fn convolve(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
     aligned(x)?.apply_op2_no_bwd(&aligned(weight)?, &Operation::Convolution)
 }
 
-/// `x` (n, c, h, w), `g` (n, k, h, w) → (k, c, 3, 3).
+/// Gradient of the weight from the input `x` (n, c, h, w) and the output gradient `g` (n, k, h, w)
+/// → (k, c, 3, 3).
 pub(super) fn weight_gradient(x: &Tensor, g: &Tensor) -> Result<Tensor> {
     aligned(x)?.apply_op2_no_bwd(&aligned(g)?, &Operation::WeightGradient)
 }
 
-/// `x` in one piece that begins at a multiple of 16 bytes: tensor cores read as many at a time.
+/// Makes `x` contiguous and aligned to 16 bytes, the size of a load for the tensor cores.
 fn aligned(x: &Tensor) -> Result<Tensor> {
     let start = x.layout().start_offset() * x.dtype().size_in_bytes();
     if start.is_multiple_of(16) {
@@ -55,22 +57,23 @@ fn aligned(x: &Tensor) -> Result<Tensor> {
 }
 
 thread_local! {
-    // A handle belongs to one thread, as cuDNN's documentation asks; and so does the queue: candle's is the one that
-    // CUDA has for each thread.
+    // The cuDNN documentation requires one handle per thread. candle uses CUDA's per-thread default
+    // stream, so the stream differs between threads too.
     static HANDLES: RefCell<HashMap<DeviceId, Rc<Handle>>> = RefCell::default();
-    // Each step has the same problems as the one before.
+    // Every training step repeats the same convolutions.
     static PLANS: RefCell<HashMap<Key, Plan>> = RefCell::default();
 }
 
-/// What a plan depends on; the last is the sizes.
+/// The inputs of a plan. The last element holds the sizes n, c, k, h and w.
 type Key = (DeviceId, Operation, DType, cudnnMathType_t, [usize; 5]);
 
-/// How many plans are remembered: more than there are in training, and pictures of many sizes do not fill the memory.
-const MOST_PLANS: usize = 1024;
+/// Maximum number of cached plans. Training needs fewer. The limit bounds the memory if image sizes
+/// vary.
+const MAX_PLANS: usize = 1024;
 
 fn handle(device: &CudaDevice) -> Result<Rc<Handle>> {
     let stream = device.cuda_stream();
-    // cuDNN works on the thread's current GPU, which may have been another one's since.
+    // cuDNN works on the thread's current GPU, which other code may have changed.
     stream.context().bind_to_thread()?;
     HANDLES.with_borrow_mut(|handles| {
         if let Some(handle) = handles.get(&device.id()) {
@@ -103,7 +106,7 @@ impl CustomOp2 for Operation {
         _: &CpuStorage,
         _: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        bail!("cuDNN runs on NVIDIA's GPUs")
+        bail!("cuDNN needs an NVIDIA GPU")
     }
 
     fn cuda_fwd(
@@ -116,11 +119,11 @@ impl CustomOp2 for Operation {
         let run = match x.dtype() {
             DType::F32 => Self::run::<f32>,
             DType::BF16 => Self::run::<half::bf16>,
-            dtype => bail!("a convolution by cuDNN is in f32 or bf16, not {dtype:?}"),
+            dtype => bail!("cuDNN convolutions support f32 and bf16, not {dtype:?}"),
         };
         run(*self, x, x_layout, other, other_layout).map_err(|error| {
             let (x, other) = (x_layout.shape(), other_layout.shape());
-            error.context(format!("{} by cuDNN of {x:?} and {other:?}", self.name()))
+            error.context(format!("{} with cuDNN of {x:?} and {other:?}", self.name()))
         })
     }
 }
@@ -133,9 +136,9 @@ impl Operation {
             }
             let plan = match self {
                 Self::Convolution => problem.forward()?,
-                Self::WeightGradient => problem.backward()?,
+                Self::WeightGradient => problem.backward_filter()?,
             };
-            if plans.len() == MOST_PLANS {
+            if plans.len() == MAX_PLANS {
                 plans.clear();
             }
             plans.insert(key, plan);
@@ -155,13 +158,21 @@ impl Operation {
     {
         let device = x.device();
         let (n, c, h, w) = x_layout.shape().dims4()?;
-        let of_other = other_layout.shape().dims4()?;
+        let other_dims = other_layout.shape().dims4()?;
         let (k, expected, shape) = match self {
-            Self::Convolution => (of_other.0, (of_other.0, c, 3, 3), [n, of_other.0, h, w]),
-            Self::WeightGradient => (of_other.1, (n, of_other.1, h, w), [of_other.1, c, 3, 3]),
+            Self::Convolution => (
+                other_dims.0,
+                (other_dims.0, c, 3, 3),
+                [n, other_dims.0, h, w],
+            ),
+            Self::WeightGradient => (
+                other_dims.1,
+                (n, other_dims.1, h, w),
+                [other_dims.1, c, 3, 3],
+            ),
         };
-        if of_other != expected {
-            bail!("the shapes do not fit");
+        if other_dims != expected {
+            bail!("shape mismatch");
         }
         let shape = Shape::from(shape.as_slice());
         let x = contiguous::<T>(x, x_layout)?;
@@ -171,10 +182,11 @@ impl Operation {
         let problem = Problem::new(handle(device)?, T::DTYPE, sizes)?;
         let key = (device.id(), self, T::DTYPE, problem.math(), sizes);
         let plan = self.plan(key, &problem)?;
-        // SAFETY: cuDNN writes all of the result, as β is 0, and the workspace before it reads it.
+        // SAFETY: neither buffer is read before it is written. cuDNN writes every element of the
+        // result because β = 0, and it initializes the parts of the workspace that it reads.
         let (mut y, mut workspace) = unsafe {
             let y = device.alloc::<T>(shape.elem_count())?;
-            // The driver allocates no empty memory.
+            // The driver rejects allocations of 0 bytes.
             (y, device.alloc::<u8>(plan.bytes.max(1))?)
         };
         {
@@ -183,23 +195,24 @@ impl Operation {
             let (other, _other) = other.device_ptr(&stream);
             let (y, _y) = y.device_ptr_mut(&stream);
             let (workspace, _workspace) = workspace.device_ptr_mut(&stream);
-            let pointers = [x, other, y, workspace].map(|at| at as *mut c_void);
-            // SAFETY: the descriptors say what lies there: `contiguous` gave x and the other argument, whose shapes
-            // were checked, the result was allocated with its shape, and the workspace as planned. All is of this
-            // device, and is freed in the order of its queue.
+            let pointers = [x, other, y, workspace].map(|address| address as *mut c_void);
+            // SAFETY: the buffers match the descriptors. `contiguous` returned `x` and `other`,
+            // whose shapes were checked above; `y` was allocated with the shape of the result and
+            // the workspace with `plan.bytes`. All four are on `device`, and they are freed in
+            // stream order, after the launched work.
             unsafe { problem.launch(plan, pointers)? };
         }
         Ok((CudaStorage::wrap_cuda_slice(y, device.clone()), shape))
     }
 }
 
-/// The elements of a tensor that lies in one piece.
+/// The elements of a contiguous tensor.
 fn contiguous<'a, T: CudaDType>(
     storage: &'a CudaStorage,
     layout: &Layout,
 ) -> Result<CudaView<'a, T>> {
     match layout.contiguous_offsets() {
         Some((from, to)) => Ok(storage.as_cuda_slice::<T>()?.slice(from..to)),
-        None => bail!("the operation needs contiguous tensors"),
+        None => bail!("the tensor is not contiguous"),
     }
 }

@@ -1,7 +1,7 @@
 //! 2x2 max pooling with stride 2.
 //!
-//! As in PyTorch, the whole gradient of a window goes to its first maximum in row-major order. The index of that cell is
-//! stored in one byte per window.
+//! As in PyTorch, the whole gradient of a window goes to its first maximum in row-major order. The
+//! index of that cell is stored in one byte per window.
 
 use candle_core::{DType, Result, Tensor};
 
@@ -9,14 +9,16 @@ use candle_core::{DType, Result, Tensor};
 pub(super) struct Pooled {
     /// (n, c, h/2, w/2).
     pub(super) values: Tensor,
-    /// Index of each maximum in its window, 0 to 3 in row-major order: u8, shape of `values`. `None` if not requested.
+    /// Index of each maximum in its window, 0 to 3 in row-major order: u8, shape of `values`.
+    /// `None` if not requested.
     pub(super) indices: Option<Tensor>,
 }
 
 /// Max pooling of `x` (n, c, h, w). `with_indices` requests the indices that [`scatter`] needs.
 ///
-/// As in PyTorch, a window that contains a NaN gives NaN; its index is then unspecified. A window that contains both
-/// +∞ and −∞ gives NaN too, unlike in PyTorch, because its mean is NaN. Such a network has diverged anyway.
+/// As in PyTorch, a window that contains a NaN gives NaN; its index is then unspecified. A window
+/// that contains both +∞ and −∞ gives NaN too, unlike in PyTorch, because its mean is NaN. Such a
+/// network has diverged anyway.
 pub(super) fn max(x: &Tensor, with_indices: bool) -> Result<Pooled> {
     let (n, c, h, w) = x.dims4()?;
     let (oh, ow) = (h / 2, w / 2);
@@ -31,7 +33,8 @@ pub(super) fn max(x: &Tensor, with_indices: bool) -> Result<Pooled> {
             let cell = windows.narrow(1, index / 2, 1)?.narrow(3, index % 2, 1)?;
             cell.squeeze(3)?.squeeze(1)?.ne(&values)
         };
-        // Evaluates misses(0)·(1 + misses(1)·(1 + misses(2))), the index of the first cell equal to the maximum.
+        // Evaluates misses(0)·(1 + misses(1)·(1 + misses(2))), the index of the first cell equal to
+        // the maximum.
         let one = Tensor::ones(1, DType::U8, x.device())?.broadcast_as((rows, ow))?;
         let third = (misses(2)? + &one)?;
         let second = ((misses(1)? * third)? + &one)?;
@@ -43,7 +46,8 @@ pub(super) fn max(x: &Tensor, with_indices: bool) -> Result<Pooled> {
     })
 }
 
-/// Gradient of the input, (n, c, size.0, size.1), from the gradient `g` of the output, (n, c, h/2, w/2).
+/// Gradient of the input, (n, c, size.0, size.1), from the gradient `g` of the output, (n, c, h/2,
+/// w/2).
 pub(super) fn scatter(g: &Tensor, indices: &Tensor, size: (usize, usize)) -> Result<Tensor> {
     let (n, c, oh, ow) = g.dims4()?;
     let zero = g.zeros_like()?;
@@ -63,7 +67,8 @@ mod tests {
 
     #[test]
     fn the_first_maximum_receives_the_whole_gradient() {
-        // Four windows: four equal cells, three equal cells, maximum in the last cell, maximum in the third cell.
+        // Four windows: four equal cells, three equal cells, maximum in the last cell, maximum in
+        // the third cell.
         let x = [
             [2f32, 2., 0., 5., 9.],
             [2., 2., 5., 5., 9.],

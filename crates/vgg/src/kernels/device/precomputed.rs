@@ -1,7 +1,8 @@
 //! Adds a result that is already computed to candle's graph.
 //!
-//! candle's custom operations work on storages. The layers for GPUs are written with tensors instead, so they compute
-//! their result first and pass it to a custom operation that only returns it.
+//! candle's custom operations work on storages. The layers for GPUs are written with tensors
+//! instead, so they compute their result first and pass it to a custom operation that only returns
+//! it.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -13,11 +14,12 @@ use candle_core::{
 /// Gradients of the three arguments. `None` for an argument that needs none.
 type Gradients = [Option<Tensor>; 3];
 
-/// Adds `y` to the graph as the result of an operation on `arguments`, with gradients computed by `backward`.
+/// Adds `y` to the graph as the result of an operation on `arguments`, with gradients computed by
+/// `backward`.
 ///
-/// `y` must be detached. `backward` receives the arguments, `y` and the gradient of `y`, all detached, and a flag per
-/// argument that is true if the argument is tracked. The gradient of `y` is contiguous. If no argument is tracked, `y`
-/// is returned unchanged.
+/// `y` must be detached. `backward` receives the arguments, `y` and the gradient of `y`, all
+/// detached, and a flag per argument that is true if the argument is tracked. The gradient of `y`
+/// is contiguous. If no argument is tracked, `y` is returned unchanged.
 pub(super) fn precomputed<B>(y: Tensor, arguments: [&Tensor; 3], backward: B) -> Result<Tensor>
 where
     B: Fn([&Tensor; 3], &Tensor, &Tensor, [bool; 3]) -> Result<Gradients> + Send + Sync + 'static,
@@ -109,10 +111,10 @@ where
         y: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let wanted = [a, b, c].map(Tensor::track_op);
+        let needs_grad = [a, b, c].map(Tensor::track_op);
         let [a, b, c] = [a, b, c].map(Tensor::detach);
         let gradient = gradient.contiguous()?.detach();
-        let [a, b, c] = (self.backward)([&a, &b, &c], &y.detach(), &gradient, wanted)?;
+        let [a, b, c] = (self.backward)([&a, &b, &c], &y.detach(), &gradient, needs_grad)?;
         Ok((a, b, c))
     }
 }

@@ -1,22 +1,23 @@
 //! The weight gradient of a 3x3 convolution.
 //!
-//! dw[k, c, i, j] = Σ g[n, k, y, x] · x[n, c, y + i − 1, x + j − 1], summed over images and pixels. Written as a
-//! convolution, its kernel would be as large as the image, and no library is optimized for that. cuDNN has a dedicated
-//! operation. Without cuDNN, each of the nine shifts is one matrix product per image.
+//! dw[k, c, i, j] = Σ g[n, k, y, x] · x[n, c, y + i − 1, x + j − 1], summed over images and pixels.
+//! Written as a convolution, its kernel would be as large as the image, and no library is optimized
+//! for that. cuDNN has a dedicated operation. Without cuDNN, each of the nine shifts is one matrix
+//! product per image.
 
 use candle_core::{DType, Result, Tensor};
 
 /// `x` (n, c, h, w), `g` (n, k, h, w) → (k, c, 3, 3), all of the same dtype.
 pub(super) fn of(x: &Tensor, g: &Tensor) -> Result<Tensor> {
     #[cfg(feature = "cudnn")]
-    if super::cudnn::takes(x) {
+    if super::cudnn::supports(x) {
         return super::cudnn::weight_gradient(x, g);
     }
     by_products(x, g)
 }
 
-/// Computes the nine shifts one after the other, so that only one shifted copy of the images and its products are in
-/// memory at a time.
+/// Computes the nine shifts one after the other, so that only one shifted copy of the images and
+/// its products are in memory at a time.
 fn by_products(x: &Tensor, g: &Tensor) -> Result<Tensor> {
     let (_, c, h, w) = x.dims4()?;
     let (n, k, _, _) = g.dims4()?;

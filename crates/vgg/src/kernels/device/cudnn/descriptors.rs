@@ -1,7 +1,7 @@
-//! cuDNN's handle and descriptors, each destroyed with its owner.
+//! Owned cuDNN handle and descriptors, destroyed on drop.
 //!
-//! cudarc has such types too, but keeps their pointers to itself, and without them cuDNN cannot be asked which
-//! algorithms it has. Its handle also panics where cuDNN reports an error while one is destroyed.
+//! The equivalent types of cudarc keep their raw pointers private, and the algorithm heuristics
+//! need them. cudarc's handle also panics if cuDNN reports an error while destroying it.
 
 use std::ffi::c_int;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use candle_core::cuda_backend::cudarc::driver::CudaStream;
 
 const FORMAT: sys::cudnnTensorFormat_t = sys::cudnnTensorFormat_t::CUDNN_TENSOR_NCHW;
 
-/// A type whose `raw` was made by cuDNN and is destroyed once.
+/// Defines an owner of a cuDNN object, which is destroyed on drop.
 macro_rules! owned {
     ($(#[$doc:meta])* $name:ident, $raw:ty, $destroy:path $(, $more:ident: $type:ty)?) => {
         $(#[$doc])*
@@ -22,7 +22,7 @@ macro_rules! owned {
         }
 
         impl $name {
-            /// Valid as long as `self`.
+            /// The raw pointer, valid as long as `self`.
             pub(super) fn raw(&self) -> $raw {
                 self.raw
             }
@@ -30,8 +30,8 @@ macro_rules! owned {
 
         impl Drop for $name {
             fn drop(&mut self) {
-                // Nothing can be done about an error here.
-                // SAFETY: `raw` was made when `self` was, and nobody else destroys it.
+                // `drop` cannot report an error. SAFETY: `raw` was created by the constructor of
+                // `self`, and only this `drop` destroys it.
                 let _ = unsafe { $destroy(self.raw) };
             }
         }
@@ -39,39 +39,40 @@ macro_rules! owned {
 }
 
 owned!(
-    /// A connection to cuDNN, for one GPU and one thread.
+    /// The cuDNN library context of one GPU and one thread.
     Handle, sys::cudnnHandle_t, result::destroy_handle, _stream: Arc<CudaStream>
 );
 owned!(
-    /// A tensor (n, c, h, w), contiguous.
+    /// A contiguous tensor (n, c, h, w).
     TensorDescriptor,
     sys::cudnnTensorDescriptor_t,
     result::destroy_tensor_descriptor
 );
 owned!(
-    /// A kernel (k, c, 3, 3), contiguous.
+    /// A contiguous filter (k, c, 3, 3).
     FilterDescriptor,
     sys::cudnnFilterDescriptor_t,
     result::destroy_filter_descriptor
 );
 owned!(
-    /// A convolution of stride 1 and padding 1, its sums in f32.
+    /// A convolution with stride 1 and padding 1, accumulated in f32.
     ConvolutionDescriptor,
     sys::cudnnConvolutionDescriptor_t,
     result::destroy_convolution_descriptor
 );
 
 impl Handle {
-    /// Its work goes to `stream`, whose GPU is the current one.
+    /// Creates a handle that runs on `stream`. The GPU of `stream` must be the current GPU of the
+    /// thread.
     pub(super) fn new(stream: Arc<CudaStream>) -> Result<Self> {
         let raw = result::create_handle()?;
-        let queue = stream.cu_stream().cast();
+        let raw_stream = stream.cu_stream().cast();
         let handle = Self {
             raw,
             _stream: stream,
         };
-        // SAFETY: the handle was just made; the stream lives as long as it does.
-        unsafe { result::set_stream(handle.raw, queue)? };
+        // SAFETY: the handle was created above, and it owns a reference to the stream.
+        unsafe { result::set_stream(handle.raw, raw_stream)? };
         Ok(handle)
     }
 }
@@ -80,7 +81,7 @@ impl TensorDescriptor {
     pub(super) fn new(kind: sys::cudnnDataType_t, dims: [c_int; 4]) -> Result<Self> {
         let raw = result::create_tensor_descriptor()?;
         let descriptor = Self { raw };
-        // SAFETY: the descriptor was just made.
+        // SAFETY: `raw` is the descriptor created above.
         unsafe { result::set_tensor4d_descriptor(raw, FORMAT, kind, dims)? };
         Ok(descriptor)
     }
@@ -90,7 +91,7 @@ impl FilterDescriptor {
     pub(super) fn new(kind: sys::cudnnDataType_t, [k, c]: [c_int; 2]) -> Result<Self> {
         let raw = result::create_filter_descriptor()?;
         let descriptor = Self { raw };
-        // SAFETY: the descriptor was just made.
+        // SAFETY: `raw` is the descriptor created above.
         unsafe { result::set_filter4d_descriptor(raw, kind, FORMAT, [k, c, 3, 3])? };
         Ok(descriptor)
     }
@@ -101,15 +102,16 @@ impl ConvolutionDescriptor {
         let raw = result::create_convolution_descriptor()?;
         let descriptor = Self { raw };
         let mode = sys::cudnnConvolutionMode_t::CUDNN_CROSS_CORRELATION;
-        let sums = sys::cudnnDataType_t::CUDNN_DATA_FLOAT;
-        // SAFETY: the descriptor was just made.
-        unsafe { result::set_convolution2d_descriptor(raw, 1, 1, 1, 1, 1, 1, mode, sums)? };
+        let accumulator = sys::cudnnDataType_t::CUDNN_DATA_FLOAT;
+        // SAFETY: `raw` is the descriptor created above.
+        unsafe { result::set_convolution2d_descriptor(raw, 1, 1, 1, 1, 1, 1, mode, accumulator)? };
         descriptor.set_math(math)?;
         Ok(descriptor)
     }
 
     pub(super) fn set_math(&self, math: sys::cudnnMathType_t) -> Result<()> {
-        // SAFETY: the descriptor lives as long as `self`; no other thread has it.
+        // SAFETY: the descriptor is valid as long as `self`. `self` holds a raw pointer, so it is
+        // not `Sync`, and no other thread uses the descriptor.
         unsafe { result::set_convolution_math_type(self.raw, math)? };
         Ok(())
     }

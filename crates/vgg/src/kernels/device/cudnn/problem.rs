@@ -1,4 +1,4 @@
-//! One convolution as cuDNN sees it: which algorithms it has for it, and running one.
+//! The descriptors of one cuDNN convolution: algorithm selection and launch.
 
 use std::ffi::{c_int, c_void};
 use std::rc::Rc;
@@ -7,74 +7,75 @@ use candle_core::cuda_backend::cudarc::cudnn::result::{self, CudnnError};
 use candle_core::cuda_backend::cudarc::cudnn::sys;
 use candle_core::cuda_backend::gemm_reduced_precision_f32;
 use candle_core::{DType, Error, Result, bail};
-use sys::cudnnConvolutionBwdFilterAlgo_t as BackwardAlgorithm;
+use sys::cudnnConvolutionBwdFilterAlgo_t as BackwardFilterAlgorithm;
 use sys::cudnnConvolutionFwdAlgo_t as ForwardAlgorithm;
 use sys::cudnnMathType_t as Math;
 
 use super::descriptors::{ConvolutionDescriptor, FilterDescriptor, Handle, TensorDescriptor};
-use crate::kernels::device::SCRATCH;
+use crate::kernels::device::WORKSPACE_LIMIT;
 use crate::kernels::device::algorithm::{Candidate, first_deterministic};
 
-/// Pictures, a kernel, results and the convolution between them.
+/// Descriptors of the input, the filter, the output and the convolution.
 pub(super) struct Problem {
     handle: Rc<Handle>,
     x: TensorDescriptor,
     weight: FilterDescriptor,
     y: TensorDescriptor,
     convolution: ConvolutionDescriptor,
-    /// How it may be multiplied.
+    /// The math type to start from: FMA, tensor cores, or cuDNN's default.
     math: Math,
 }
 
-/// How one of its three tensors is computed from the other two.
+/// The selected algorithm for one operation of a [`Problem`].
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Plan {
     algorithm: Algorithm,
     math: Math,
-    /// What it needs beside the tensors.
+    /// Workspace size in bytes.
     pub(super) bytes: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Algorithm {
-    /// y from x and the kernel.
+    /// y from x and the filter.
     Forward(ForwardAlgorithm),
-    /// The kernel's gradient from x and that of y.
-    Backward(BackwardAlgorithm),
+    /// The filter gradient from x and the gradient of y.
+    BackwardFilter(BackwardFilterAlgorithm),
 }
 
-/// What cuDNN says about an algorithm.
-struct Named {
+/// One entry of the list that the cuDNN heuristics return (`cudnnConvolution*AlgoPerf_t`).
+struct AlgorithmPerf {
     algorithm: Algorithm,
     status: sys::cudnnStatus_t,
     determinism: sys::cudnnDeterminism_t,
     math: Math,
 }
 
-/// cuDNN says the same of each kind of algorithm, in a type of its own.
-macro_rules! named {
-    ($said:ty, $kind:path) => {
-        impl From<$said> for Named {
-            fn from(said: $said) -> Self {
+/// Converts the result type of one kind of algorithm. cuDNN has a separate type for each kind, with
+/// the same fields.
+macro_rules! from_perf {
+    ($perf:ty, $kind:path) => {
+        impl From<$perf> for AlgorithmPerf {
+            fn from(perf: $perf) -> Self {
                 Self {
-                    algorithm: $kind(said.algo),
-                    status: said.status,
-                    determinism: said.determinism,
-                    math: said.mathType,
+                    algorithm: $kind(perf.algo),
+                    status: perf.status,
+                    determinism: perf.determinism,
+                    math: perf.mathType,
                 }
             }
         }
     };
 }
 
-named!(sys::cudnnConvolutionFwdAlgoPerf_t, Algorithm::Forward);
-named!(
+from_perf!(sys::cudnnConvolutionFwdAlgoPerf_t, Algorithm::Forward);
+from_perf!(
     sys::cudnnConvolutionBwdFilterAlgoPerf_t,
-    Algorithm::Backward
+    Algorithm::BackwardFilter
 );
 
 impl Problem {
-    /// (n, c, h, w) ∗ (k, c, 3, 3) → (n, k, h, w) in `dtype`, f32 or bf16.
+    /// The convolution (n, c, h, w) ∗ (k, c, 3, 3) → (n, k, h, w) in `dtype`, f32 or bf16.
     pub(super) fn new(
         handle: Rc<Handle>,
         dtype: DType,
@@ -84,7 +85,7 @@ impl Problem {
         let [n, c, k, h, w] = [int(n)?, int(c)?, int(k)?, int(h)?, int(w)?];
         let (kind, math) = match dtype {
             DType::F32 => {
-                // In the default mode cuDNN rounds f32 to TF32 on GPUs that can.
+                // The default math type rounds f32 to TF32 on GPUs that support it.
                 let math = if gemm_reduced_precision_f32() {
                     Math::CUDNN_DEFAULT_MATH
                 } else {
@@ -96,7 +97,7 @@ impl Problem {
                 sys::cudnnDataType_t::CUDNN_DATA_BFLOAT16,
                 Math::CUDNN_TENSOR_OP_MATH,
             ),
-            _ => bail!("a convolution by cuDNN is in f32 or bf16, not {dtype:?}"),
+            _ => bail!("cuDNN convolutions support f32 and bf16, not {dtype:?}"),
         };
         Ok(Self {
             handle,
@@ -108,16 +109,17 @@ impl Problem {
         })
     }
 
-    /// How it may be multiplied.
+    /// The math type that follows from the dtype and from candle's TF32 setting.
     pub(super) fn math(&self) -> Math {
         self.math
     }
 
-    /// How y is computed.
+    /// Selects the algorithm of the forward pass.
     pub(super) fn forward(&self) -> Result<Plan> {
-        let most = ForwardAlgorithm::CUDNN_CONVOLUTION_FWD_ALGO_COUNT as c_int;
-        let named = ask(most, |most, count, to| {
-            // SAFETY: handle and descriptors live as long as `self`; `to` has room for `most`.
+        let max_count = ForwardAlgorithm::CUDNN_CONVOLUTION_FWD_ALGO_COUNT as c_int;
+        let ranking = query_algorithms(max_count, |max_count, count, entries| {
+            // SAFETY: `self` owns the handle and the descriptors; `entries` has room for
+            // `max_count` entries.
             unsafe {
                 result::get_convolution_forward_algorithm(
                     self.handle.raw(),
@@ -125,21 +127,22 @@ impl Problem {
                     self.weight.raw(),
                     self.convolution.raw(),
                     self.y.raw(),
-                    most,
+                    max_count,
                     count,
-                    to,
+                    entries,
                 )
             }
         })?;
-        let last = ForwardAlgorithm::CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM;
-        self.choose(named, Algorithm::Forward(last))
+        let fallback = ForwardAlgorithm::CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM;
+        self.select(ranking, Algorithm::Forward(fallback))
     }
 
-    /// How the kernel's gradient is computed.
-    pub(super) fn backward(&self) -> Result<Plan> {
-        let most = BackwardAlgorithm::CUDNN_CONVOLUTION_BWD_FILTER_ALGO_COUNT as c_int;
-        let named = ask(most, |most, count, to| {
-            // SAFETY: handle and descriptors live as long as `self`; `to` has room for `most`.
+    /// Selects the algorithm of the filter gradient.
+    pub(super) fn backward_filter(&self) -> Result<Plan> {
+        let max_count = BackwardFilterAlgorithm::CUDNN_CONVOLUTION_BWD_FILTER_ALGO_COUNT as c_int;
+        let ranking = query_algorithms(max_count, |max_count, count, entries| {
+            // SAFETY: `self` owns the handle and the descriptors; `entries` has room for
+            // `max_count` entries.
             unsafe {
                 result::get_convolution_backward_filter_algorithm(
                     self.handle.raw(),
@@ -147,50 +150,50 @@ impl Problem {
                     self.y.raw(),
                     self.convolution.raw(),
                     self.weight.raw(),
-                    most,
+                    max_count,
                     count,
-                    to,
+                    entries,
                 )
             }
         })?;
-        let last = BackwardAlgorithm::CUDNN_CONVOLUTION_BWD_FILTER_ALGO_1;
-        self.choose(named, Algorithm::Backward(last))
+        let fallback = BackwardFilterAlgorithm::CUDNN_CONVOLUTION_BWD_FILTER_ALGO_1;
+        self.select(ranking, Algorithm::BackwardFilter(fallback))
     }
 
-    /// The first of `named` that may be taken. `last` is tried where none of them is: it is documented to give the same
-    /// bits each time, and what PyTorch takes when that is asked for.
-    fn choose<P>(&self, named: Vec<P>, last: Algorithm) -> Result<Plan>
+    /// Selects the first usable algorithm of `ranking`, otherwise `fallback`. The fallback is
+    /// documented as deterministic, and PyTorch uses it in deterministic mode.
+    fn select<P>(&self, ranking: Vec<P>, fallback: Algorithm) -> Result<Plan>
     where
-        Named: From<P>,
+        AlgorithmPerf: From<P>,
     {
-        let last = Named {
-            algorithm: last,
+        let fallback = AlgorithmPerf {
+            algorithm: fallback,
             status: sys::cudnnStatus_t::CUDNN_STATUS_SUCCESS,
             determinism: sys::cudnnDeterminism_t::CUDNN_DETERMINISTIC,
             math: self.math,
         };
-        let named = named.into_iter().map(Named::from).chain([last]);
-        let candidates = named.map(|named| {
-            // An algorithm is meant in the mode that cuDNN names with it; but f32 stays f32.
+        let ranking = ranking.into_iter().map(AlgorithmPerf::from);
+        let candidates = ranking.chain([fallback]).map(|perf| {
+            // Each entry is valid for its own math type. f32 without TF32 overrides it.
             let math = match self.math {
                 Math::CUDNN_FMA_MATH => self.math,
-                _ => named.math,
+                _ => perf.math,
             };
-            let bytes = named.status.result().map_err(Error::wrap);
+            let bytes = perf.status.result().map_err(Error::wrap);
             let bytes = bytes
                 .and_then(|()| self.convolution.set_math(math))
-                .and_then(|()| self.workspace(named.algorithm));
+                .and_then(|()| self.workspace(perf.algorithm));
             Candidate {
-                algorithm: (named.algorithm, math),
-                deterministic: named.determinism == sys::cudnnDeterminism_t::CUDNN_DETERMINISTIC,
+                algorithm: (perf.algorithm, math),
+                deterministic: perf.determinism == sys::cudnnDeterminism_t::CUDNN_DETERMINISTIC,
                 workspace: bytes.ok(),
             }
         });
-        let Some(((algorithm, math), bytes)) = first_deterministic(candidates, SCRATCH) else {
+        let Some(((algorithm, math), bytes)) = first_deterministic(candidates, WORKSPACE_LIMIT)
+        else {
             bail!(
-                "cuDNN has no algorithm for it that gives the same result each time and needs at most {} MiB beside \
-                 the tensors; try smaller batches, or build without the feature `cudnn`",
-                SCRATCH >> 20
+                "no deterministic algorithm needs at most {} MiB of workspace",
+                WORKSPACE_LIMIT >> 20
             );
         };
         Ok(Plan {
@@ -203,7 +206,7 @@ impl Problem {
     fn workspace(&self, algorithm: Algorithm) -> Result<usize> {
         let (handle, x, y) = (self.handle.raw(), self.x.raw(), self.y.raw());
         let (weight, convolution) = (self.weight.raw(), self.convolution.raw());
-        // SAFETY: handle and descriptors live as long as `self`.
+        // SAFETY: `self` owns the handle and the descriptors.
         let bytes = unsafe {
             match algorithm {
                 Algorithm::Forward(algorithm) => result::get_convolution_forward_workspace_size(
@@ -214,7 +217,7 @@ impl Problem {
                     y,
                     algorithm,
                 ),
-                Algorithm::Backward(algorithm) => {
+                Algorithm::BackwardFilter(algorithm) => {
                     result::get_convolution_backward_filter_workspace_size(
                         handle,
                         x,
@@ -229,13 +232,17 @@ impl Problem {
         Ok(bytes?)
     }
 
-    /// Queues what was planned for a problem like this: from x and the kernel to y, or from x and the gradient of y to
-    /// that of the kernel.
+    /// Launches `plan` on the stream of the handle. `other` is the filter (forward) or the gradient
+    /// of y (filter gradient); `result` is y or the filter gradient.
+    ///
+    /// `plan` must have been selected for a problem with the same device, dtype, math type and
+    /// sizes.
     ///
     /// # Safety
     ///
-    /// The pointers lead to memory of the handle's GPU that stays there until its queue has come to this: x, the second
-    /// argument and the result lie as their descriptors say, and the workspace has as many bytes as the plan says.
+    /// The pointers must refer to memory of the handle's GPU that stays allocated until the stream
+    /// has finished this launch. `x`, `other` and `result` must match their descriptors. The
+    /// workspace must have `plan.bytes` bytes.
     pub(super) unsafe fn launch(
         &self,
         plan: Plan,
@@ -245,9 +252,10 @@ impl Problem {
         let (one, zero) = (1f32, 0f32);
         let (alpha, beta) = ((&raw const one).cast(), (&raw const zero).cast());
         let (handle, convolution) = (self.handle.raw(), self.convolution.raw());
-        // SAFETY: the caller's promise; handle and descriptors live as long as `self`, and the factors are read before
-        // the call returns.
-        let queued = unsafe {
+        // SAFETY: the tensors match their descriptors and the workspace is large enough (contract
+        // of this method). `self` owns the handle and the descriptors. cuDNN reads `alpha` and
+        // `beta` before it returns.
+        let launched = unsafe {
             match plan.algorithm {
                 Algorithm::Forward(algorithm) => result::convolution_forward(
                     handle,
@@ -264,7 +272,7 @@ impl Problem {
                     self.y.raw(),
                     result,
                 ),
-                Algorithm::Backward(algorithm) => result::convolution_backward_filter(
+                Algorithm::BackwardFilter(algorithm) => result::convolution_backward_filter(
                     handle,
                     alpha,
                     self.x.raw(),
@@ -281,22 +289,25 @@ impl Problem {
                 ),
             }
         };
-        queued?;
+        launched?;
         Ok(())
     }
 }
 
-/// What cuDNN names, at most `most` of them. `question` takes this number, where to write how many there are, and where
-/// to write them.
-fn ask<P>(
-    most: c_int,
-    question: impl FnOnce(c_int, *mut c_int, *mut P) -> std::result::Result<(), CudnnError>,
+/// Returns the heuristics' list of at most `max_count` algorithms.
+///
+/// `query` receives `max_count`, a pointer for the number of entries it writes, and a pointer for
+/// the entries.
+fn query_algorithms<P>(
+    max_count: c_int,
+    query: impl FnOnce(c_int, *mut c_int, *mut P) -> std::result::Result<(), CudnnError>,
 ) -> Result<Vec<P>> {
-    let mut named = Vec::with_capacity(usize::try_from(most).map_err(Error::wrap)?);
+    let mut entries = Vec::with_capacity(usize::try_from(max_count).map_err(Error::wrap)?);
     let mut count = 0;
-    question(most, &mut count, named.as_mut_ptr())?;
-    let count = usize::try_from(count.min(most)).unwrap_or_default();
-    // SAFETY: cuDNN has written so many, and there is room for `most`.
-    unsafe { named.set_len(count) };
-    Ok(named)
+    query(max_count, &mut count, entries.as_mut_ptr())?;
+    let count = usize::try_from(count.min(max_count)).unwrap_or_default();
+    // SAFETY: cuDNN has initialized the first `count` entries, and `count` is at most the capacity,
+    // `max_count`.
+    unsafe { entries.set_len(count) };
+    Ok(entries)
 }
