@@ -14,6 +14,7 @@ pub mod config;
 pub mod data_source;
 pub mod device;
 pub mod divergence;
+pub mod error;
 mod fault;
 pub mod fingerprint;
 pub mod gpu_memory;
@@ -35,7 +36,7 @@ pub mod weights_file;
 pub mod words;
 
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::io;
 use std::process::ExitCode;
 
 /// Runs the program: parses `arguments` (the first is the program's name), does what they say, and reports
@@ -53,32 +54,16 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     match commands::run(cli.command) {
         Ok(code) => code,
-        Err(error) if nobody_reads(&error) => ExitCode::SUCCESS,
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            report(&error);
+            error::report(&error);
             ExitCode::FAILURE
         }
     }
 }
 
-/// The error with its causes, one a line, outermost first.
-fn report(error: &anyhow::Error) {
-    let mut text = format!("error: {error}\n");
-    let mut last = error.to_string();
-    for cause in error.chain().skip(1) {
-        let cause = cause.to_string();
-        // Transparent wrappers would say the same thing twice.
-        if !last.contains(&cause) {
-            text.push_str(&format!("  because: {}\n", cause.replace('\n', "\n    ")));
-        }
-        last = cause;
-    }
-    // If standard error is closed there is nobody left to tell.
-    let _ = io::stderr().lock().write_all(text.as_bytes());
-}
-
-/// Whether the reader of standard output went away, as in `waggle predict … | head`.
-fn nobody_reads(error: &anyhow::Error) -> bool {
+/// Whether the reader of standard output has closed it, as in `waggle predict … | head`.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error
         .chain()
         .filter_map(|cause| cause.downcast_ref::<io::Error>())

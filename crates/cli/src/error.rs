@@ -1,0 +1,193 @@
+//! Errors and warnings as the user reads them, in cargo's form.
+//!
+//! ```text
+//! error: cannot decode 2 of 36 images
+//!   data/train/down/00.png: unexpected end of file
+//!   data/train/down/07.png: unexpected end of file
+//! help: replace or remove them, or pass `--on-bad skip`
+//! ```
+//!
+//! The libraries state facts; only this crate names flags. [`CliError`] carries a help line of its own,
+//! and [`report`] looks up the help of library errors.
+
+use std::error::Error;
+use std::fmt;
+use std::io::{self, Write};
+
+use console::Style;
+
+/// An error with the items it is about and the command or flag that fixes it.
+///
+/// Return it with `bail!(CliError::new("…").help("…"))`, or wrap another error in it:
+/// `.map_err(|error| CliError::new("…").caused_by(error))`.
+#[derive(Debug, Default)]
+pub struct CliError {
+    message: String,
+    items: Vec<String>,
+    help: Option<String>,
+    source: Option<anyhow::Error>,
+}
+
+impl CliError {
+    /// An error whose first line is `error: MESSAGE`.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            ..Self::default()
+        }
+    }
+
+    /// Adds lines below the message, one for each item.
+    pub fn items(mut self, items: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.items.extend(items.into_iter().map(Into::into));
+        self
+    }
+
+    /// Sets the `help:` line. It replaces the help of the causes.
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// Sets the cause.
+    pub fn caused_by(mut self, source: impl Into<anyhow::Error>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+}
+
+impl fmt::Display for CliError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl Error for CliError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        let source: &(dyn Error + Send + Sync) = self.source.as_ref()?.as_ref();
+        Some(source)
+    }
+}
+
+/// Prints `error` on standard error.
+pub fn report(error: &anyhow::Error) {
+    print(&render(error, &Style::new().for_stderr().red().bold()));
+}
+
+/// Prints a warning on standard error, with an optional help line.
+pub fn warn(message: &str, help: Option<&str>) {
+    let label = Style::new().for_stderr().yellow().bold();
+    let mut text = format!("{} {message}\n", label.apply_to("warning:"));
+    push_help(&mut text, help);
+    print(&text);
+}
+
+fn print(text: &str) {
+    // A closed standard error leaves no place to report to.
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
+fn render(error: &anyhow::Error, label: &Style) -> String {
+    let mut text = format!("{} {}\n", label.apply_to("error:"), error);
+    let mut help = None;
+    let mut last = error.to_string();
+    let mut has_causes = false;
+    for (depth, cause) in error.chain().enumerate() {
+        let message = cause.to_string();
+        let mut indent = "  ";
+        // Transparent wrappers repeat the message of their source.
+        if depth > 0 && !last.contains(&message) {
+            if !has_causes {
+                text.push_str("Caused by:\n");
+                has_causes = true;
+            }
+            push_lines(&mut text, indent, &message);
+            indent = "    ";
+        }
+        for item in items(cause) {
+            push_lines(&mut text, indent, &item);
+        }
+        help = help.or_else(|| help_for(cause));
+        last = message;
+    }
+    push_help(&mut text, help.as_deref());
+    text
+}
+
+fn push_lines(text: &mut String, indent: &str, lines: &str) {
+    for line in lines.lines() {
+        text.push_str(format!("{indent}{line}").trim_end());
+        text.push('\n');
+    }
+}
+
+fn push_help(text: &mut String, help: Option<&str>) {
+    if let Some(help) = help {
+        let label = Style::new().for_stderr().cyan().bold();
+        text.push_str(&format!("{} {help}\n", label.apply_to("help:")));
+    }
+}
+
+/// The items of one error of a chain.
+fn items(cause: &(dyn Error + 'static)) -> Vec<String> {
+    match cause.downcast_ref::<CliError>() {
+        Some(error) => error.items.clone(),
+        None => Vec::new(),
+    }
+}
+
+/// The help of one error of a chain: our own, else a flag that fixes a library error.
+fn help_for(cause: &(dyn Error + 'static)) -> Option<String> {
+    let error = cause.downcast_ref::<CliError>()?;
+    error.help.clone()
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context;
+
+    use super::*;
+
+    fn plain(error: &anyhow::Error) -> String {
+        console::strip_ansi_codes(&render(error, &Style::new())).into_owned()
+    }
+
+    #[test]
+    fn an_error_has_items_causes_and_one_help_line() {
+        let inner = CliError::new("inner")
+            .items(["one", "two"])
+            .help("inner help");
+        let outer = CliError::new("outer").help("outer help").caused_by(inner);
+        assert_eq!(
+            plain(&outer.into()),
+            "error: outer\nCaused by:\n  inner\n    one\n    two\nhelp: outer help\n"
+        );
+    }
+
+    #[test]
+    fn the_help_of_a_cause_is_used_when_the_error_has_none() {
+        let inner = CliError::new("inner").help("inner help");
+        let error = anyhow::Error::new(inner).context("outer");
+        assert_eq!(
+            plain(&error),
+            "error: outer\nCaused by:\n  inner\nhelp: inner help\n"
+        );
+    }
+
+    #[test]
+    fn a_message_that_repeats_its_cause_is_printed_once() {
+        let cause = Err::<(), _>(io::Error::other("disk full"));
+        let error = cause.context("cannot write x: disk full").unwrap_err();
+        assert_eq!(plain(&error), "error: cannot write x: disk full\n");
+    }
+
+    #[test]
+    fn lines_of_a_cause_are_indented() {
+        let cause = Err::<(), _>(io::Error::other("first\n\nsecond"));
+        let error = cause.context("outer").unwrap_err();
+        assert_eq!(
+            plain(&error),
+            "error: outer\nCaused by:\n  first\n\n  second\n"
+        );
+    }
+}
