@@ -1,49 +1,53 @@
-//! The workspace's own crates under AddressSanitizer: `cargo xtask sanitize`.
+//! `cargo xtask sanitize`: runs the workspace's tests with AddressSanitizer.
 //!
-//! A read or write outside of an allocation, or of one that was freed, ends the test that did it. rustc has had the
-//! sanitizer for years, but only as an unstable option, which `RUSTC_BOOTSTRAP` lets a stable one take. cargo starts a
-//! wrapper for the workspace's crates alone: dependencies stay as they are in any build, and so does the standard
-//! library. CONTRIBUTING.md says what of the unsafe code this reaches.
+//! A test fails if it accesses memory outside of an allocation or after it was freed. The sanitizer
+//! is an unstable option of rustc, which `RUSTC_BOOTSTRAP` enables in a stable toolchain. A rustc
+//! wrapper applies it only to the workspace's crates, not to dependencies or the standard library.
+//! CONTRIBUTING.md lists the unsafe code that these tests cover.
 
 use crate::cargo::Cargo;
 use crate::script;
 use anyhow::{Result, ensure};
 use std::path::Path;
 
-/// Started by cargo with rustc and its arguments; the last of two that contradict each other counts. With debug
-/// assertions, the standard library's own checks of its unsafe functions are there as well.
+/// Script that cargo starts with the path of rustc and its arguments. Where two options conflict,
+/// rustc uses the last one. Debug assertions also enable the precondition checks of the standard
+/// library's unsafe functions.
 const WRAPPER: &str = r#"#!/bin/sh
 # rustc with AddressSanitizer, see xtask/src/sanitize.rs.
 RUSTC_BOOTSTRAP=1 exec "$@" -Zsanitizer=address --cfg waggle_heap -Cdebug-assertions=on -Coverflow-checks=on
 "#;
 
-/// The instruction sets of `vgg::kernels::Path`. In place of one that the processor lacks, its best runs again.
-const BEST: &str = "amx";
-const LESSER: [&str; 3] = ["avx512", "avx2", "portable"];
+/// The most capable `vgg::kernels::Isa`. On a CPU without it, the best supported one runs.
+const BEST_ISA: &str = "amx";
 
-/// This one runs on every instruction set by itself, and takes the most time.
-const EVERY_PATH: &str = "every_instruction_set_agrees_with_the_definition";
+/// The other instruction sets.
+const OTHER_ISAS: [&str; 3] = ["avx512", "avx2", "portable"];
 
-/// Runs all unit tests, the golden ones and those of the kernels, the last on each instruction set.
+/// The slowest test. It covers all instruction sets in one run, so it is not repeated for each.
+const ALL_ISAS_TEST: &str = "every_instruction_set_agrees_with_the_definition";
+
+/// Runs the unit tests, the golden tests, and the kernel tests for each instruction set.
 ///
 /// # Errors
-/// When something fails, or the sanitizer finds something.
+///
+/// Returns an error if a test fails or the sanitizer reports an error.
 pub fn run(root: &Path) -> Result<()> {
     ensure!(
         cfg!(all(target_os = "linux", target_arch = "x86_64")),
-        "the kernels and the sanitizer meet on Linux on x86-64 alone"
+        "this task supports only Linux on x86-64"
     );
     let wrapper = script::write(&root.join("target/sanitize"), "rustc", WRAPPER)?;
-    let cargo = |path: &str| {
+    let cargo = |isa: &str| {
         Cargo::new(root)
             .env("RUSTC_WORKSPACE_WRAPPER", &wrapper)
-            .env("WAGGLE_KERNELS", path)
+            .env("WAGGLE_KERNELS", isa)
             .args(["test", "--locked", "--workspace"])
             .args(["--test", "kernels", "--test", "device"])
     };
-    cargo(BEST).args(["--lib", "--test", "golden"]).run()?;
-    for path in LESSER {
-        cargo(path).args(["--", "--skip", EVERY_PATH]).run()?;
+    cargo(BEST_ISA).args(["--lib", "--test", "golden"]).run()?;
+    for isa in OTHER_ISAS {
+        cargo(isa).args(["--", "--skip", ALL_ISAS_TEST]).run()?;
     }
     Ok(())
 }

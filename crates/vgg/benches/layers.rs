@@ -16,7 +16,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use vgg::VggConfig;
-use vgg::kernels::{ConvLayer, Path, conv_stack};
+use vgg::kernels::{ConvLayer, Isa, conv_stack};
 
 /// Pictures of a batch.
 const BATCH: usize = 8;
@@ -71,8 +71,8 @@ impl Layer {
         (2 * n * c * h * w * k * 9) as u64
     }
 
-    fn ours(&self, path: Path, x: &Tensor) -> Result<Tensor> {
-        let layer = ConvLayer::on_path(self.weight.clone(), self.bias.clone(), self.pool, path)?;
+    fn ours(&self, isa: Isa, x: &Tensor) -> Result<Tensor> {
+        let layer = ConvLayer::with_isa(self.weight.clone(), self.bias.clone(), self.pool, isa)?;
         conv_stack(x, &[layer])
     }
 
@@ -112,8 +112,8 @@ impl Layer {
     }
 
     /// What is timed is right: within 2e-5 of the largest value, as two sums in single precision can be.
-    fn check(&self, path: Path) -> Result<()> {
-        let ours = self.results(|layer, x| layer.ours(path, x))?;
+    fn check(&self, isa: Isa) -> Result<()> {
+        let ours = self.results(|layer, x| layer.ours(isa, x))?;
         let theirs = self.results(|layer, x| layer.candle(x))?;
         let names = ["y", "x gradient", "weight gradient", "bias gradient"];
         for (name, (ours, theirs)) in names.into_iter().zip(ours.iter().zip(&theirs)) {
@@ -131,17 +131,17 @@ impl Layer {
 
 fn layers(criterion: &mut Criterion) {
     let layers = Layer::all().expect("random layers");
-    for path in Path::available().into_iter().rev() {
+    for isa in Isa::available().into_iter().rev() {
         for layer in &layers {
-            layer.check(path).expect("the operations run");
+            layer.check(isa).expect("the operations run");
         }
-        let mut group = criterion.benchmark_group(format!("forward/{}", path.name()));
+        let mut group = criterion.benchmark_group(format!("forward/{}", isa.name()));
         group.sample_size(10);
         for layer in &layers {
             group.throughput(Throughput::Elements(layer.operations()));
             let built =
-                ConvLayer::on_path(layer.weight.clone(), layer.bias.clone(), layer.pool, path)
-                    .expect("an available path");
+                ConvLayer::with_isa(layer.weight.clone(), layer.bias.clone(), layer.pool, isa)
+                    .expect("an available isa");
             let built = [built];
             group.bench_function(&layer.name, |bencher| {
                 bencher.iter(|| conv_stack(black_box(&layer.x), &built).expect("it ran before"));
@@ -149,7 +149,7 @@ fn layers(criterion: &mut Criterion) {
         }
         group.finish();
 
-        let mut group = criterion.benchmark_group(format!("forward+backward/{}", path.name()));
+        let mut group = criterion.benchmark_group(format!("forward+backward/{}", isa.name()));
         group.sample_size(10);
         for layer in &layers {
             // The forward pass, and as much again for the gradient of x and of the weight.
@@ -158,7 +158,7 @@ fn layers(criterion: &mut Criterion) {
                 .map(|tensor| Var::from_tensor(tensor).expect("it fits in memory"));
             let [x, weight, bias] = tracked.each_ref().map(|var| var.as_tensor().clone());
             let built =
-                [ConvLayer::on_path(weight, bias, layer.pool, path).expect("an available path")];
+                [ConvLayer::with_isa(weight, bias, layer.pool, isa).expect("an available isa")];
             group.bench_function(&layer.name, |bencher| {
                 bencher.iter(|| {
                     let y = conv_stack(&x, &built).expect("it ran before");

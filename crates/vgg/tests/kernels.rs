@@ -7,7 +7,7 @@ use naive::{Naive, error, random};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use rayon::prelude::*;
-use vgg::kernels::{ConvLayer, Path, adaptive_avg_pool2d, conv_stack, linear, relu};
+use vgg::kernels::{ConvLayer, Isa, adaptive_avg_pool2d, conv_stack, linear, relu};
 
 const CPU: Device = Device::Cpu;
 
@@ -23,7 +23,7 @@ fn variable(values: Vec<f32>, shape: &[usize]) -> Var {
     Var::from_tensor(&tensor).expect("a variable")
 }
 
-fn check(path: Path, naive: &Naive, seed: u64) {
+fn check(isa: Isa, naive: &Naive, seed: u64) {
     let &Naive {
         n,
         c,
@@ -44,10 +44,10 @@ fn check(path: Path, naive: &Naive, seed: u64) {
         variable(weight, &[k, c, 3, 3]),
         variable(bias, &[k]),
     );
-    let what = format!("{path:?} n={n} c={c} k={k} {h}x{w} pool={pool}");
+    let what = format!("{isa:?} n={n} c={c} k={k} {h}x{w} pool={pool}");
 
     let layer = |weight: Tensor, bias: Tensor| {
-        ConvLayer::on_path(weight, bias, pool, path).expect("a layer")
+        ConvLayer::with_isa(weight, bias, pool, isa).expect("a layer")
     };
     let tracked = layer(weight.as_tensor().clone(), bias.as_tensor().clone());
     let y = conv_stack(&x, &[tracked]).expect("forward");
@@ -150,11 +150,11 @@ fn shapes() -> Vec<Naive> {
 fn every_instruction_set_agrees_with_the_definition() {
     let shapes = shapes();
     assert!(shapes.len() >= 200);
-    for path in Path::available() {
+    for isa in Isa::available() {
         shapes
             .par_iter()
             .enumerate()
-            .for_each(|(seed, naive)| check(path, naive, seed as u64));
+            .for_each(|(seed, naive)| check(isa, naive, seed as u64));
     }
 }
 
@@ -214,18 +214,18 @@ fn threads_do_not_change_the_forward_pass() {
 
 #[test]
 fn nan_in_is_nan_out() {
-    for path in Path::available() {
+    for isa in Isa::available() {
         for (at, pool) in [(0, false), (17, true), (80, true)] {
             let mut x = vec![0.5f32; 2 * 81];
             x[at] = f32::NAN;
             let x = Tensor::from_vec(x, (1, 2, 9, 9), &CPU).expect("x");
             let weight = Tensor::from_vec(vec![-1f32; 3 * 2 * 9], (3, 2, 3, 3), &CPU).expect("w");
             let bias = Tensor::zeros(3, candle_core::DType::F32, &CPU).expect("b");
-            let layer = ConvLayer::on_path(weight, bias, pool, path).expect("a layer");
+            let layer = ConvLayer::with_isa(weight, bias, pool, isa).expect("a layer");
             let y = conv_stack(&x, &[layer]).expect("forward");
             let y: Vec<f32> = y.flatten_all().and_then(|y| y.to_vec1()).expect("f32");
             // Pixel 80 is in the row and column that a pool of 9x9 leaves out, but its neighbours read it.
-            assert!(y.iter().any(|y| y.is_nan()), "{path:?} {at} {pool}");
+            assert!(y.iter().any(|y| y.is_nan()), "{isa:?} {at} {pool}");
         }
     }
     let x = Tensor::new(&[f32::NAN, -1.0, 2.0], &CPU).expect("x");
@@ -235,7 +235,7 @@ fn nan_in_is_nan_out() {
 
 #[test]
 fn a_pool_keeps_nan_wherever_it_lies_in_its_window() {
-    for path in Path::available() {
+    for isa in Isa::available() {
         for at in 0..64 {
             // As the last layer of a frozen network, and with a graph, which remembers where the largest lies.
             for tracked in [false, true] {
@@ -249,7 +249,7 @@ fn a_pool_keeps_nan_wherever_it_lies_in_its_window() {
                 };
                 let weight = Tensor::ones((1, 1, 3, 3), candle_core::DType::F32, &CPU).expect("w");
                 let bias = Tensor::zeros(1, candle_core::DType::F32, &CPU).expect("b");
-                let layer = ConvLayer::on_path(weight, bias, true, path).expect("a layer");
+                let layer = ConvLayer::with_isa(weight, bias, true, isa).expect("a layer");
                 let y = conv_stack(&x, &[layer]).expect("forward");
                 let y: Vec<f32> = y.flatten_all().and_then(|y| y.to_vec1()).expect("f32");
                 // Every window that reads the pixel: those with an output beside it or on it.
@@ -258,7 +258,7 @@ fn a_pool_keeps_nan_wherever_it_lies_in_its_window() {
                         (2 * window..2 * window + 2).any(|output| output.abs_diff(pixel) <= 1)
                     };
                     let read = reads(at / 8, window / 4) && reads(at % 8, window % 4);
-                    assert!(!read || y.is_nan(), "{path:?} {at} {window} {tracked}: {y}");
+                    assert!(!read || y.is_nan(), "{isa:?} {at} {window} {tracked}: {y}");
                 }
             }
         }
@@ -267,13 +267,13 @@ fn a_pool_keeps_nan_wherever_it_lies_in_its_window() {
 
 #[test]
 fn a_tie_gives_the_gradient_to_the_first() {
-    for path in Path::available() {
+    for isa in Isa::available() {
         let x = variable(vec![1.0; 16], &[1, 1, 4, 4]);
         // A kernel of a centre tap alone: the convolution is the identity.
         let centre = [0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0f32];
         let weight = Tensor::from_vec(centre.to_vec(), (1, 1, 3, 3), &CPU).expect("w");
         let bias = Tensor::zeros(1, candle_core::DType::F32, &CPU).expect("b");
-        let layer = ConvLayer::on_path(weight, bias, true, path).expect("a layer");
+        let layer = ConvLayer::with_isa(weight, bias, true, isa).expect("a layer");
         let y = conv_stack(&x, &[layer]).expect("forward");
         let gradients = y.sum_all().and_then(|y| y.backward()).expect("backward");
         let g: Vec<f32> = gradients
@@ -284,7 +284,7 @@ fn a_tie_gives_the_gradient_to_the_first() {
             .expect("f32");
         // The rounding of the transforms may break a tie; whole gradients must arrive all the same.
         let sum: f32 = g.iter().sum();
-        assert!((sum - 4.0).abs() < 1e-5, "{path:?} {g:?}");
+        assert!((sum - 4.0).abs() < 1e-5, "{isa:?} {g:?}");
     }
 }
 

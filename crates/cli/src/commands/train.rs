@@ -223,7 +223,7 @@ fn resolve(
         machine: MachineConfig {
             device: device.to_string(),
             precision: args.machine.precision.to_string(),
-            kernels: vgg::kernels::Path::chosen().name().to_string(),
+            kernels: vgg::kernels::Isa::selected().name().to_string(),
             threads,
             workers: args.machine.workers.get(),
             cache_images: args.cache_images.get(),

@@ -7,15 +7,15 @@ use std::ops::Range;
 use super::blocked::{Extent, blank, blank_around};
 use super::buffer::Buffer;
 use super::gradient::WeightGradient;
+use super::isa::Isa;
 use super::mask::before_relu;
-use super::path::Path;
 use super::sizes;
 use super::weights::{self, Kernels, Transformed};
 use super::winograd::{Epilogue, convolve};
 
 /// A layer, without the activations around it.
 pub(super) struct Layer<'a> {
-    pub path: Path,
+    pub isa: Isa,
     /// Of its input x.
     pub from: Extent,
     /// Of its output y, pooled if the layer pools.
@@ -150,12 +150,12 @@ impl<'a> Sums<'a> {
         let (from, to, stored) = (layer.from, layer.to(), layer.stored);
         let turned = layer.wanted.x.then(|| {
             let kernels = Kernels::backward(to.c, from.c);
-            weights::transform(layer.path, layer.weight, kernels)
+            weights::transform(layer.isa, layer.weight, kernels)
         });
         let weight = layer
             .wanted
             .weight
-            .then(|| WeightGradient::new(layer.path, from, to.c));
+            .then(|| WeightGradient::new(layer.isa, from, to.c));
         // What an odd size leaves out of the pool has no gradient.
         let pool = if pools { 2 } else { 1 };
         let before = blank_around(to.with_n(at_once), pool * stored.h, pool * stored.w);
@@ -173,7 +173,7 @@ impl<'a> Sums<'a> {
         let layer = self.layer;
         let to = layer.to().with_n(n);
         let before = &mut self.before[..to.len()];
-        let sums = before_relu(layer.path, left.y, gradient, left.indices, to, before);
+        let sums = before_relu(layer.isa, left.y, gradient, left.indices, to, before);
         for (total, sum) in self.bias.iter_mut().zip(sums) {
             *total += sum;
         }

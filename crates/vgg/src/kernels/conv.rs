@@ -12,7 +12,7 @@ use super::aside::Aside;
 use super::blocked::Extent;
 use super::device;
 use super::graph::with_graph;
-use super::path::Path;
+use super::isa::Isa;
 use super::trunk::without_graph;
 use super::weights::{self, Kernels, Transformed};
 use crate::precision::Once;
@@ -24,7 +24,7 @@ pub struct ConvLayer {
     pub(super) bias: Tensor,
     pub(super) pool: bool,
     pub(super) aside: Option<Aside>,
-    path: Path,
+    isa: Isa,
     transformed: Once<Arc<Transformed>>,
 }
 
@@ -34,13 +34,13 @@ impl ConvLayer {
     /// The layer remembers the transform of an untracked weight: build it anew after changing one in place.
     /// Errors: other shapes.
     pub fn new(weight: Tensor, bias: Tensor, pool: bool) -> Result<Self> {
-        Self::on_path(weight, bias, pool, Path::chosen())
+        Self::with_isa(weight, bias, pool, Isa::selected())
     }
 
     /// As [`ConvLayer::new`], on an instruction set of choice, for tests and comparisons.
     ///
     /// Errors: other shapes; an instruction set that this processor lacks.
-    pub fn on_path(weight: Tensor, bias: Tensor, pool: bool, path: Path) -> Result<Self> {
+    pub fn with_isa(weight: Tensor, bias: Tensor, pool: bool, isa: Isa) -> Result<Self> {
         let (k, c, kh, kw) = weight.dims4()?;
         if (kh, kw) != (3, 3) || bias.dims() != [k] || k * c == 0 {
             bail!(
@@ -49,15 +49,15 @@ impl ConvLayer {
                 bias.shape()
             );
         }
-        if !Path::available().contains(&path) {
-            bail!("this processor has no {}", path.name());
+        if !Isa::available().contains(&isa) {
+            bail!("this processor has no {}", isa.name());
         }
         Ok(Self {
             weight: weight.contiguous()?,
             bias: bias.contiguous()?,
             pool,
             aside: None,
-            path,
+            isa,
             transformed: Once::default(),
         })
     }
@@ -74,8 +74,8 @@ impl ConvLayer {
         self.weight.track_op() || self.bias.track_op()
     }
 
-    pub(super) fn path(&self) -> Path {
-        self.path
+    pub(super) fn isa(&self) -> Isa {
+        self.isa
     }
 
     /// The transformed weight, remembered where it cannot change.
@@ -83,7 +83,7 @@ impl ConvLayer {
         let transform = || {
             let (k, c, _, _) = self.weight.dims4()?;
             let transformed = with_values(&self.weight, |weight| {
-                weights::transform(self.path, weight, Kernels::forward(k, c))
+                weights::transform(self.isa, weight, Kernels::forward(k, c))
             })?;
             Ok(Arc::new(transformed))
         };

@@ -10,8 +10,8 @@ use std::ops::Range;
 use super::amx_product;
 use super::blocked::{Extent, LANES, TILE};
 use super::buffer::{Buffer, scratch};
+use super::isa::Isa;
 use super::lanes::{Lanes, Task};
-use super::path::Path;
 use super::product;
 use super::share::{Shared, piece, split};
 use super::sizes;
@@ -21,7 +21,7 @@ use super::weights::{self, group};
 
 /// Sums over tiles at the positions, to which pictures are added.
 pub(super) struct WeightGradient {
-    path: Path,
+    isa: Isa,
     from: Extent,
     k: usize,
     /// Whether nothing has been added yet, and `sums` hold anything.
@@ -31,11 +31,11 @@ pub(super) struct WeightGradient {
 
 impl WeightGradient {
     /// For a convolution of pictures like `from` to `k` channels.
-    pub(super) fn new(path: Path, from: Extent, k: usize) -> Self {
-        let width = group(path);
+    pub(super) fn new(isa: Isa, from: Extent, k: usize) -> Self {
+        let width = group(isa);
         let size = POSITIONS * from.blocks() * LANES * k.div_ceil(width) * width;
         Self {
-            path,
+            isa,
             from,
             k,
             fresh: true,
@@ -52,9 +52,9 @@ impl WeightGradient {
             (from.len(), to.len()),
             "the extents of a weight gradient"
         );
-        let width = group(self.path);
+        let width = group(self.isa);
         let work = Work {
-            path: self.path,
+            isa: self.isa,
             x,
             g,
             from,
@@ -72,12 +72,12 @@ impl WeightGradient {
 
     /// The gradient of the weight, (k, c, 3, 3).
     pub(super) fn finish(self) -> Vec<f32> {
-        weights::gradient(self.path, &self.sums, self.k, self.from.c)
+        weights::gradient(self.isa, &self.sums, self.k, self.from.c)
     }
 }
 
 struct Work<'a> {
-    path: Path,
+    isa: Isa,
     x: &'a [f32],
     g: &'a [f32],
     from: Extent,
@@ -192,10 +192,10 @@ impl Work<'_> {
 
     fn transform(&self, tiles: Range<usize>, start: usize, block: &SharedBlock<'_>) {
         let (v_stride, w_stride) = (self.v_stride(block.tiles), self.w_stride(block.tiles));
-        // SAFETY: `path` was available when it was chosen. A tile's patches lie within their bordered planes, and
+        // SAFETY: `isa` was available when it was chosen. A tile's patches lie within their bordered planes, and
         // its places in `v` and `w` are its own.
         unsafe {
-            self.path.run(InputTask {
+            self.isa.run(InputTask {
                 x: self.x.as_ptr(),
                 from: self.from,
                 tiles: tiles.clone(),
@@ -204,7 +204,7 @@ impl Work<'_> {
                 stride: v_stride,
                 v: block.v.part(0, POSITIONS * v_stride),
             });
-            self.path.run(GradientTask {
+            self.isa.run(GradientTask {
                 g: self.g.as_ptr(),
                 to: self.to,
                 tiles,
@@ -226,7 +226,7 @@ impl Work<'_> {
         fresh: bool,
     ) {
         let size = self.from.blocks() * self.groups * LANES * self.width;
-        // SAFETY: `path` was available when it was chosen. The buffers have the strides given here, and the sums
+        // SAFETY: `isa` was available when it was chosen. The buffers have the strides given here, and the sums
         // at these positions belong to this call alone.
         unsafe {
             let products = ProductTask {
@@ -242,10 +242,10 @@ impl Work<'_> {
                 positions,
                 fresh,
             };
-            match self.path {
+            match self.isa {
                 #[cfg(target_arch = "x86_64")]
-                Path::Amx => amx_product::weight_gradient(&products),
-                _ => self.path.run(products),
+                Isa::Amx => amx_product::weight_gradient(&products),
+                _ => self.isa.run(products),
             }
         }
     }

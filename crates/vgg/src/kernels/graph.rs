@@ -190,7 +190,7 @@ impl Trace {
         let ConvLayer { weight, .. } = &self.layers[place];
         let (storage, layout) = weight.storage_and_layout();
         work(&Layer {
-            path: self.layers[place].path(),
+            isa: self.layers[place].isa(),
             from: self.extents[place],
             stored: self.extents[place + 1],
             weight: on_cpu(&storage, layout)?,

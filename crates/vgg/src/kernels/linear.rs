@@ -10,8 +10,8 @@ use candle_core::{CpuStorage, CustomOp3, Device, Layout, Result, Shape, Tensor, 
 
 use super::aside::{Aside, Gradient};
 use super::conv::contiguous;
+use super::isa::Isa;
 use super::lanes::{Lanes, Task};
-use super::path::Path;
 use super::share::{Shared, split};
 
 /// A fully connected layer: `x` (n, in), `weight` (out, in), `bias` (out) → (n, out), f32.
@@ -67,12 +67,12 @@ impl CustomOp3 for Linear {
         let (x, weight) = (contiguous(x, x_layout)?, contiguous(weight, weight_layout)?);
         let mut y = contiguous(bias, bias_layout)?.repeat(n);
         let to = Shared::new(&mut y);
-        let path = Path::chosen();
+        let isa = Isa::selected();
         split(output, |outputs| {
-            // SAFETY: `path` was available when it was chosen. x is (n, input), weight (output, input), y
+            // SAFETY: `isa` was available when it was chosen. x is (n, input), weight (output, input), y
             // (n, output); the columns `outputs` of y are written by this part alone.
             unsafe {
-                path.run(ForwardTask {
+                isa.run(ForwardTask {
                     x: x.as_ptr(),
                     weight: weight.as_ptr(),
                     y: to.part(0, n * output),

@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use super::blocked::{Extent, LANES};
+use super::isa::Isa;
 use super::lanes::{Lanes, Task};
-use super::path::Path;
 use super::share::{Shared, split};
 
 /// The gradient before ReLU and pool from the one after them, for `n` pictures; returns the bias's, (k).
@@ -12,7 +12,7 @@ use super::share::{Shared, split};
 /// `y` and `grad` are blocked as the convolution stored them, `indices` its pool's maxima; `g` is blocked like the
 /// convolution's output `to` and holds zeros, or an earlier result of the same extent.
 pub(super) fn before_relu(
-    path: Path,
+    isa: Isa,
     y: &[f32],
     grad: &[f32],
     indices: Option<&[u8]>,
@@ -28,9 +28,9 @@ pub(super) fn before_relu(
     let mut bias = vec![0f64; planes * LANES];
     let (sums, out) = (Shared::new(&mut bias), Shared::new(g));
     split(planes, |planes| {
-        // SAFETY: `path` was available when it was chosen; each plane is written by the one part that has it.
+        // SAFETY: `isa` was available when it was chosen; each plane is written by the one part that has it.
         unsafe {
-            path.run(MaskTask {
+            isa.run(MaskTask {
                 y: y.as_ptr(),
                 grad: grad.as_ptr(),
                 indices: indices.map_or(std::ptr::null(), <[u8]>::as_ptr),

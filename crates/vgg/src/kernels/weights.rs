@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use super::blocked::LANES;
 use super::buffer::Buffer;
+use super::isa::Isa;
 use super::lanes::{Lanes, Portable, Task};
-use super::path::Path;
 use super::share::{Shared, split};
 use super::transform::{Kernel, KernelGradient, POSITIONS, both, load};
 #[cfg(target_arch = "x86_64")]
@@ -53,12 +53,12 @@ impl Kernels {
 /// Weights as the products take them: `[output / group][position][input][group]`, zero beyond the last output.
 pub(super) struct Transformed {
     pub values: Buffer,
-    pub path: Path,
+    pub isa: Isa,
 }
 
 impl std::fmt::Debug for Transformed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} values for {}", self.values.len(), self.path.name())
+        write!(f, "{} values for {}", self.values.len(), self.isa.name())
     }
 }
 
@@ -66,43 +66,39 @@ impl std::fmt::Debug for Transformed {
 #[cfg(target_arch = "x86_64")]
 const FEW_INPUTS: usize = 12;
 
-/// Output channels that one product computes together on this path.
-pub(super) fn group(path: Path) -> usize {
-    let vectors = match path {
+/// Output channels that one product computes together on this isa.
+pub(super) fn group(isa: Isa) -> usize {
+    let vectors = match isa {
         #[cfg(target_arch = "x86_64")]
-        Path::Amx | Path::Avx512 => Avx512::GROUPS,
+        Isa::Amx | Isa::Avx512 => Avx512::GROUPS,
         #[cfg(target_arch = "x86_64")]
-        Path::Avx2 => Avx2::GROUPS,
+        Isa::Avx2 => Avx2::GROUPS,
         _ => Portable::GROUPS,
     };
     vectors * LANES
 }
 
-/// Tiles that one product computes together on this path.
-pub(super) fn rows(path: Path) -> usize {
-    match path {
+/// Tiles that one product computes together on this isa.
+pub(super) fn rows(isa: Isa) -> usize {
+    match isa {
         #[cfg(target_arch = "x86_64")]
-        Path::Amx => super::amx_product::BLOCK,
+        Isa::Amx => super::amx_product::BLOCK,
         #[cfg(target_arch = "x86_64")]
-        Path::Avx512 => Avx512::TILES,
+        Isa::Avx512 => Avx512::TILES,
         #[cfg(target_arch = "x86_64")]
-        Path::Avx2 => Avx2::TILES,
+        Isa::Avx2 => Avx2::TILES,
         _ => Portable::TILES,
     }
 }
 
 /// Transforms `weight`.
-pub(super) fn transform(path: Path, weight: &[f32], kernels: Kernels) -> Transformed {
+pub(super) fn transform(isa: Isa, weight: &[f32], kernels: Kernels) -> Transformed {
     #[cfg(target_arch = "x86_64")]
-    if path == Path::Amx && kernels.inputs > FEW_INPUTS {
+    if isa == Isa::Amx && kernels.inputs > FEW_INPUTS {
         return transform_and_take_apart(weight, kernels);
     }
-    let path = if path == Path::Amx {
-        Path::Avx512
-    } else {
-        path
-    };
-    let width = group(path);
+    let isa = if isa == Isa::Amx { Isa::Avx512 } else { isa };
+    let width = group(isa);
     let groups = kernels.outputs.div_ceil(width);
     let size = POSITIONS * kernels.inputs * width;
     // Every element is written: the lanes beyond the last output with zeros.
@@ -110,10 +106,10 @@ pub(super) fn transform(path: Path, weight: &[f32], kernels: Kernels) -> Transfo
     let to = Shared::new(&mut values);
     // In units of (group, input), so that few groups still give work to all threads.
     split(groups * kernels.inputs, |units| {
-        // SAFETY: `path` was available when it was chosen. A unit writes the elements of its group and input
+        // SAFETY: `isa` was available when it was chosen. A unit writes the elements of its group and input
         // alone, and reads within `weight`, whose size `Kernels` describes.
         unsafe {
-            path.run(TransformTask {
+            isa.run(TransformTask {
                 weight: weight.as_ptr(),
                 kernels,
                 units,
@@ -122,7 +118,7 @@ pub(super) fn transform(path: Path, weight: &[f32], kernels: Kernels) -> Transfo
             });
         }
     });
-    Transformed { values, path }
+    Transformed { values, isa }
 }
 
 /// As [`transform`], for AMX: a group is transformed in the cache and then taken apart.
@@ -130,19 +126,19 @@ pub(super) fn transform(path: Path, weight: &[f32], kernels: Kernels) -> Transfo
 fn transform_and_take_apart(weight: &[f32], kernels: Kernels) -> Transformed {
     use super::amx_product::{take_weights_apart, weights_bytes};
 
-    let path = Path::Amx;
-    let groups = kernels.outputs.div_ceil(group(path));
-    let size = POSITIONS * kernels.inputs * group(path);
+    let isa = Isa::Amx;
+    let groups = kernels.outputs.div_ceil(group(isa));
+    let size = POSITIONS * kernels.inputs * group(isa);
     let apart = POSITIONS * weights_bytes(kernels.inputs) / 4;
     let mut values = Buffer::any(groups * apart);
     let to = Shared::new(&mut values);
     split(groups, |groups| {
         scratch(size, |u| {
             for group in groups {
-                // SAFETY: `path` was available when it was chosen. The group is transformed into `u`, which has
+                // SAFETY: `isa` was available when it was chosen. The group is transformed into `u`, which has
                 // room for it, and taken apart to where no other part writes.
                 unsafe {
-                    path.run(TransformTask {
+                    isa.run(TransformTask {
                         weight: weight.as_ptr(),
                         kernels,
                         units: group * kernels.inputs..(group + 1) * kernels.inputs,
@@ -155,7 +151,7 @@ fn transform_and_take_apart(weight: &[f32], kernels: Kernels) -> Transformed {
             }
         });
     });
-    Transformed { values, path }
+    Transformed { values, isa }
 }
 
 struct TransformTask {
@@ -204,15 +200,15 @@ impl Task for TransformTask {
 }
 
 /// Sums at the positions, `[position][c / 16][k / group][16 c][group]`, to the gradient (k, c, 3, 3).
-pub(super) fn gradient(path: Path, sums: &[f32], k: usize, c: usize) -> Vec<f32> {
+pub(super) fn gradient(isa: Isa, sums: &[f32], k: usize, c: usize) -> Vec<f32> {
     let mut gradient = vec![0f32; k * c * 9];
     let len = gradient.len();
     let to = Shared::new(&mut gradient);
     // By input channel: those of a block of sixteen lie side by side.
     split(c, |channels| {
-        // SAFETY: `path` was available when it was chosen. A channel's elements are written by one part alone.
+        // SAFETY: `isa` was available when it was chosen. A channel's elements are written by one part alone.
         unsafe {
-            path.run(GradientTask {
+            isa.run(GradientTask {
                 sums: sums.as_ptr(),
                 k,
                 c,

@@ -9,8 +9,8 @@ use std::ops::Range;
 use super::amx_product;
 use super::blocked::{Extent, LANES};
 use super::buffer::scratch;
+use super::isa::Isa;
 use super::lanes::{Lanes, Task};
-use super::path::Path;
 use super::product;
 use super::share::{Shared, split};
 use super::sizes;
@@ -56,15 +56,15 @@ pub(super) fn convolve(
         assert_eq!(indices.len(), stored.len(), "one index per element");
         Shared::new(indices)
     });
-    let path = weights.path;
+    let isa = weights.isa;
     let work = Work {
-        path,
+        isa,
         x,
         from,
         to,
         stored,
         weights: &weights.values,
-        width: group(path),
+        width: group(isa),
         bias: &bias,
         relu: epilogue.relu,
         pool: epilogue.pool,
@@ -79,7 +79,7 @@ pub(super) fn convolve(
 }
 
 struct Work<'a> {
-    path: Path,
+    isa: Isa,
     x: &'a [f32],
     from: Extent,
     to: Extent,
@@ -103,7 +103,7 @@ impl Work<'_> {
         let block = sizes::own_block(
             self.from.blocks() * LANES,
             self.groups() * self.width,
-            rows(self.path),
+            rows(self.isa),
         );
         split(self.from.n * self.from.tiles(), |tiles| {
             let block = block.min(tiles.len().next_multiple_of(LANES));
@@ -122,7 +122,7 @@ impl Work<'_> {
     /// The threads transform a block of tiles together, then each multiplies for channels of its own.
     fn by_channels(&self) {
         let all = self.from.n * self.from.tiles();
-        let block = sizes::shared_block(self.from.blocks() * LANES, rows(self.path), all);
+        let block = sizes::shared_block(self.from.blocks() * LANES, rows(self.isa), all);
         let block = block.min(all.next_multiple_of(LANES));
         let v_stride = odd(self.from.blocks() * block * LANES);
         scratch(POSITIONS * v_stride, |v| {
@@ -149,10 +149,10 @@ impl Work<'_> {
         stride: usize,
         v: &Shared<'_>,
     ) {
-        // SAFETY: `path` was available when it was chosen. A tile's patch of 6x6 lies within its bordered plane,
+        // SAFETY: `isa` was available when it was chosen. A tile's patch of 6x6 lies within its bordered plane,
         // and its place in `v` is its own.
         unsafe {
-            self.path.run(InputTask {
+            self.isa.run(InputTask {
                 x: self.x.as_ptr(),
                 from: self.from,
                 tiles,
@@ -176,9 +176,9 @@ impl Work<'_> {
         let m_group = block * self.width;
         let m_stride = odd(groups.len() * m_group);
         assert!(v.len() >= POSITIONS * v_stride, "transformed tiles");
-        let (path, c) = (self.path, self.from.c);
+        let (isa, c) = (self.isa, self.from.c);
         scratch(POSITIONS * m_stride, |m| {
-            // SAFETY: `path` was available when it was chosen. The buffers have the strides given here; the output's
+            // SAFETY: `isa` was available when it was chosen. The buffers have the strides given here; the output's
             // planes of these groups at these tiles belong to this call alone.
             unsafe {
                 let products = ProductTask {
@@ -193,12 +193,12 @@ impl Work<'_> {
                     tiles: tiles.len(),
                     c,
                 };
-                match path {
+                match isa {
                     #[cfg(target_arch = "x86_64")]
-                    Path::Amx => amx_product::forward(&products),
-                    _ => path.run(products),
+                    Isa::Amx => amx_product::forward(&products),
+                    _ => isa.run(products),
                 }
-                path.run(OutputTask {
+                isa.run(OutputTask {
                     m: m.as_ptr(),
                     m_stride,
                     m_group,

@@ -10,7 +10,7 @@ use super::{amx, avx2, avx512};
 
 /// An instruction set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Path {
+pub enum Isa {
     /// Any processor.
     Portable,
     /// x86-64 with AVX2 and FMA.
@@ -21,19 +21,19 @@ pub enum Path {
     Amx,
 }
 
-impl Path {
+impl Isa {
     /// What this processor has, the best last.
     pub fn available() -> Vec<Self> {
         #[cfg_attr(
             not(target_arch = "x86_64"),
             expect(unused_mut, reason = "there are no others yet")
         )]
-        let mut paths = vec![Self::Portable];
+        let mut isas = vec![Self::Portable];
         #[cfg(target_arch = "x86_64")]
         {
             let fma = is_x86_feature_detected!("fma");
             if fma && is_x86_feature_detected!("avx2") {
-                paths.push(Self::Avx2);
+                isas.push(Self::Avx2);
             }
             if fma
                 && is_x86_feature_detected!("avx512f")
@@ -41,23 +41,23 @@ impl Path {
                 && is_x86_feature_detected!("avx512dq")
                 && is_x86_feature_detected!("avx512vl")
             {
-                paths.push(Self::Avx512);
+                isas.push(Self::Avx512);
                 if amx::available() {
-                    paths.push(Self::Amx);
+                    isas.push(Self::Amx);
                 }
             }
         }
-        paths
+        isas
     }
 
     /// The best that the processor has, or a lesser one that `WAGGLE_KERNELS` names. Anything else there, also
     /// what the processor lacks, is ignored: a program must not fail for a wish about speed.
-    pub fn chosen() -> Self {
-        static CHOSEN: OnceLock<Path> = OnceLock::new();
-        *CHOSEN.get_or_init(|| {
+    pub fn selected() -> Self {
+        static SELECTED: OnceLock<Isa> = OnceLock::new();
+        *SELECTED.get_or_init(|| {
             let available = Self::available();
             let wish = std::env::var("WAGGLE_KERNELS").unwrap_or_default();
-            let wished = available.iter().find(|path| path.name() == wish);
+            let wished = available.iter().find(|isa| isa.name() == wish);
             let best = available.last().copied().unwrap_or(Self::Portable);
             wished.copied().unwrap_or(best)
         })
@@ -76,7 +76,7 @@ impl Path {
     /// Runs a task on this instruction set.
     ///
     /// # Safety
-    /// The path must be one of [`Path::available`], and the task's pointers valid for what it says.
+    /// The isa must be one of [`Isa::available`], and the task's pointers valid for what it says.
     pub(super) unsafe fn run(self, task: impl Task) {
         // SAFETY: the caller promises both.
         unsafe {
