@@ -23,7 +23,7 @@ impl Network {
     /// a build function.
     pub fn new(config: &VggConfig, vb: VarBuilder<'_>) -> candle_core::Result<Self> {
         match Vgg::new(config, vb) {
-            Ok(vgg) => Ok(Self(vgg.with_gradients_aside())),
+            Ok(vgg) => Ok(Self(vgg.with_grad_sink())),
             Err(vgg::Error::Candle(error)) => Err(error),
             Err(error) => Err(candle_core::Error::wrap(error)),
         }
@@ -38,8 +38,8 @@ impl Network {
 /// The network's gradient as the trainer's.
 pub fn gradient(of: Gradient) -> trainer::Gradient {
     match of {
-        Gradient::Values(values) => trainer::Gradient::Values(values),
-        Gradient::Product { left, right } => trainer::Gradient::Product { left, right },
+        Gradient::Dense(values) => trainer::Gradient::Values(values),
+        Gradient::LowRank { left, right } => trainer::Gradient::Product { left, right },
     }
 }
 

@@ -18,7 +18,7 @@ use crate::config::VggConfig;
 use crate::dropout::dropout_half;
 use crate::error::Error;
 use crate::kernels::{
-    Aside, ConvLayer, Gradient, adaptive_avg_pool2d, conv_stack, linear_with_aside, relu,
+    ConvLayer, GradSink, Gradient, adaptive_avg_pool2d, conv_stack, linear_with_grad_sink, relu,
 };
 use crate::norm::BatchNorm;
 use crate::precision::{Once, Precision};
@@ -44,7 +44,7 @@ pub struct Vgg {
     names: Vec<String>,
     convolutions: Vec<Block>,
     linears: Vec<Linear>,
-    aside: Option<Aside>,
+    grad_sink: Option<GradSink>,
     precision: Precision,
 }
 
@@ -193,25 +193,28 @@ impl Vgg {
             names,
             convolutions,
             linears,
-            aside: None,
+            grad_sink: None,
             precision: Precision::F32,
         })
     }
 
     /// The same network, which puts the gradients of its parameters aside, on the CPU: candle's backward pass would
     /// copy each of them, half a gigabyte for VGG-16. Whoever trains it takes them from [`Vgg::take_gradient`].
-    pub fn with_gradients_aside(mut self) -> Self {
-        let aside = Aside::default();
+    pub fn with_grad_sink(mut self) -> Self {
+        let grad_sink = GradSink::default();
         for block in &mut self.convolutions {
-            block.fixed = block.fixed.take().map(|layer| layer.with_aside(&aside));
+            block.fixed = block
+                .fixed
+                .take()
+                .map(|layer| layer.with_grad_sink(&grad_sink));
         }
-        self.aside = Some(aside);
+        self.grad_sink = Some(grad_sink);
         self
     }
 
     /// Takes the gradient of a parameter that was put aside, summed over all backward passes since it was last taken.
     pub fn take_gradient(&self, parameter: &Tensor) -> Option<Gradient> {
-        self.aside.as_ref()?.take(parameter)
+        self.grad_sink.as_ref()?.take(parameter)
     }
 
     /// The same network, its layers computing in `precision`. The logits are f32 in any case.
@@ -305,7 +308,7 @@ impl Vgg {
         }
         for layer in layers.start.max(convolutions)..layers.end {
             let (weight, bias) = self.linears[layer - convolutions].tensors(self.precision)?;
-            x = linear_with_aside(&x, &weight, &bias, self.aside.as_ref())?;
+            x = linear_with_grad_sink(&x, &weight, &bias, self.grad_sink.as_ref())?;
             if layer + 1 < all {
                 x = relu(&x)?;
                 if let Mode::Train { seed, step } = mode {

@@ -77,7 +77,7 @@ fn golden_logits_and_every_gradient() {
         });
     let network = network(tensors);
     let labels = golden["labels"].to_dtype(DType::U32).expect("labels");
-    for network in [network.clone(), network.with_gradients_aside()] {
+    for network in [network.clone(), network.with_grad_sink()] {
         let logits = network
             .forward(&pictures(&golden), Mode::Eval)
             .expect("logits");

@@ -177,17 +177,17 @@ fn gradients_put_aside_are_those_that_candle_gets() {
     let plain = build(&config, tensors.clone());
     let logits = plain.forward(&x, mode).expect("logits");
     let store = logits.sqr().and_then(|l| l.backward()).expect("gradients");
-    let aside = build(&config, tensors.clone()).with_gradients_aside();
-    let logits = aside.forward(&x, mode).expect("logits");
+    let with_sink = build(&config, tensors.clone()).with_grad_sink();
+    let logits = with_sink.forward(&x, mode).expect("logits");
     let rest = logits.sqr().and_then(|l| l.backward()).expect("gradients");
     for (name, parameter) in &tensors {
         let expected = store.get(parameter).expect("every parameter is tracked");
         assert!(rest.get(parameter).is_none(), "{name}");
-        let gradient = aside.take_gradient(parameter).expect(name);
+        let gradient = with_sink.take_gradient(parameter).expect(name);
         let gradient = gradient.values().expect(name);
         assert_eq!(values(&gradient), values(expected), "{name}");
         assert!(values(expected).iter().any(|&g| g != 0.0), "{name}");
-        assert!(aside.take_gradient(parameter).is_none(), "{name}");
+        assert!(with_sink.take_gradient(parameter).is_none(), "{name}");
         assert!(plain.take_gradient(parameter).is_none(), "{name}");
     }
 }
@@ -196,7 +196,7 @@ fn gradients_put_aside_are_those_that_candle_gets() {
 fn gradients_put_aside_add_up_over_backward_passes() {
     let (config, tensors) = tracked();
     let after = |seeds: &[usize], name: &str| {
-        let network = build(&config, tensors.clone()).with_gradients_aside();
+        let network = build(&config, tensors.clone()).with_grad_sink();
         for &seed in seeds {
             let logits = network.forward(&picture(64, seed), Mode::Eval);
             let loss = logits.and_then(|l| l.sqr()).expect("a loss");

@@ -59,7 +59,7 @@ fn features_step(row: &Row) -> Result<Run> {
     let config = trunk();
     let params = params(&config, &row.device)?;
     params.set_trainable(&["features"])?;
-    let network = Vgg::new(&config, params.var_builder())?.with_gradients_aside();
+    let network = Vgg::new(&config, params.var_builder())?.with_grad_sink();
     let (x, parameters) = (row.pictures()?, params.trainable());
     Ok(Box::new(move || {
         let sum = network.features(&x)?.sum_all()?;

@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use candle_core::{CpuStorage, Device, Layout, Result, Storage, Tensor, bail};
 
-use super::aside::Aside;
 use super::blocked::Extent;
 use super::device;
+use super::grad_sink::GradSink;
 use super::graph::with_graph;
 use super::isa::Isa;
 use super::trunk::without_graph;
@@ -23,7 +23,7 @@ pub struct ConvLayer {
     pub(super) weight: Tensor,
     pub(super) bias: Tensor,
     pub(super) pool: bool,
-    pub(super) aside: Option<Aside>,
+    pub(super) grad_sink: Option<GradSink>,
     isa: Isa,
     transformed: Once<Arc<Transformed>>,
 }
@@ -56,16 +56,16 @@ impl ConvLayer {
             weight: weight.contiguous()?,
             bias: bias.contiguous()?,
             pool,
-            aside: None,
+            grad_sink: None,
             isa,
             transformed: Once::default(),
         })
     }
 
     /// The same layer, which puts the gradients of its weight and bias aside instead of giving them to candle.
-    pub fn with_aside(self, aside: &Aside) -> Self {
+    pub fn with_grad_sink(self, grad_sink: &GradSink) -> Self {
         Self {
-            aside: Some(aside.clone()),
+            grad_sink: Some(grad_sink.clone()),
             ..self
         }
     }

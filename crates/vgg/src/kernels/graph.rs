@@ -11,11 +11,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp3, Device, Layout, Result, Shape, Tensor, bail};
 
-use super::aside::{Aside, Gradient};
 use super::backward::{Gradients, Layer, Left, Wanted, backward, backward_of_two};
 use super::blocked::{self, Extent};
 use super::buffer::Buffer;
 use super::conv::{ConvLayer, on_cpu, with_values};
+use super::grad_sink::{GradSink, Gradient};
 use super::ready::Ready;
 use super::sizes;
 
@@ -322,18 +322,18 @@ impl CustomOp3 for Step {
         };
         let gradients = self.trace.backward(self.place, wanted)?;
         let x_token = wanted.x.then(token_gradient).transpose()?;
-        let aside = self.trace.layers[self.place].aside.as_ref();
-        let hand_over = |values: Option<Vec<f32>>, of: &Tensor| {
+        let grad_sink = self.trace.layers[self.place].grad_sink.as_ref();
+        let store_or_return = |values: Option<Vec<f32>>, of: &Tensor| {
             let Some(values) = values else {
                 return Ok(None);
             };
             let gradient = Tensor::from_vec(values, of.shape(), &Device::Cpu)?;
-            Aside::hand_over(aside, of, Gradient::Values(gradient))
+            GradSink::store_or_return(grad_sink, of, Gradient::Dense(gradient))
         };
         Ok((
             x_token,
-            hand_over(gradients.weight, weight)?,
-            hand_over(gradients.bias, bias)?,
+            store_or_return(gradients.weight, weight)?,
+            store_or_return(gradients.bias, bias)?,
         ))
     }
 }

@@ -8,8 +8,8 @@
 
 use candle_core::{CpuStorage, CustomOp3, Device, Layout, Result, Shape, Tensor, bail};
 
-use super::aside::{Aside, Gradient};
 use super::conv::contiguous;
+use super::grad_sink::{GradSink, Gradient};
 use super::isa::Isa;
 use super::lanes::{Lanes, Task};
 use super::share::{Shared, split};
@@ -19,15 +19,15 @@ use super::share::{Shared, split};
 /// Differentiable in all three; each gradient is computed only where it is tracked.
 /// Errors: shapes that do not fit.
 pub fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
-    linear_with_aside(x, weight, bias, None)
+    linear_with_grad_sink(x, weight, bias, None)
 }
 
 /// As [`linear`]; puts the gradients of weight and bias aside, on the CPU, instead of giving them to candle.
-pub fn linear_with_aside(
+pub fn linear_with_grad_sink(
     x: &Tensor,
     weight: &Tensor,
     bias: &Tensor,
-    aside: Option<&Aside>,
+    grad_sink: Option<&GradSink>,
 ) -> Result<Tensor> {
     let (_, input) = x.dims2()?;
     let (output, expected) = weight.dims2()?;
@@ -43,10 +43,10 @@ pub fn linear_with_aside(
         return super::device::linear(x, weight, bias);
     }
     let (x, weight, bias) = (x.contiguous()?, weight.contiguous()?, bias.contiguous()?);
-    x.apply_op3(&weight, &bias, Linear(aside.cloned()))
+    x.apply_op3(&weight, &bias, Linear(grad_sink.cloned()))
 }
 
-struct Linear(Option<Aside>);
+struct Linear(Option<GradSink>);
 
 impl CustomOp3 for Linear {
     fn name(&self) -> &'static str {
@@ -97,25 +97,26 @@ impl CustomOp3 for Linear {
         // Detached, so that the backward pass itself is not recorded.
         let (x_values, weight_values) = (x.detach(), weight.detach());
         let product = || {
-            let product = Gradient::Product {
+            let product = Gradient::LowRank {
                 left: grad.clone(),
                 right: x_values.clone(),
             };
             // The optimizer may write a variable before it comes to this gradient.
             if x.is_variable() {
-                return product.values().map(Gradient::Values);
+                return product.values().map(Gradient::Dense);
             }
             Ok(product)
         };
-        let hand_over = |of: &Tensor, gradient: &dyn Fn() -> Result<Gradient>| match of.track_op() {
-            true => Aside::hand_over(self.0.as_ref(), of, gradient()?),
-            false => Ok(None),
-        };
+        let store_or_return =
+            |of: &Tensor, gradient: &dyn Fn() -> Result<Gradient>| match of.track_op() {
+                true => GradSink::store_or_return(self.0.as_ref(), of, gradient()?),
+                false => Ok(None),
+            };
         let dx = x.track_op().then(|| grad.matmul(&weight_values));
         Ok((
             dx.transpose()?,
-            hand_over(weight, &product)?,
-            hand_over(bias, &|| grad.sum(0).map(Gradient::Values))?,
+            store_or_return(weight, &product)?,
+            store_or_return(bias, &|| grad.sum(0).map(Gradient::Dense))?,
         ))
     }
 }

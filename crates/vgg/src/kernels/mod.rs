@@ -20,7 +20,6 @@ mod adaptive_pool;
 mod amx;
 #[cfg(target_arch = "x86_64")]
 mod amx_product;
-mod aside;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
@@ -30,6 +29,7 @@ mod blocked;
 mod buffer;
 mod conv;
 pub mod device;
+mod grad_sink;
 mod gradient;
 mod graph;
 mod isa;
@@ -50,9 +50,9 @@ mod weights;
 mod winograd;
 
 pub use adaptive_pool::adaptive_avg_pool2d;
-pub use aside::{Aside, Gradient};
 pub use buffer::release_memory;
 pub use conv::{ConvLayer, conv_stack};
+pub use grad_sink::{GradSink, Gradient};
 pub use isa::Isa;
-pub use linear::{linear, linear_with_aside};
+pub use linear::{linear, linear_with_grad_sink};
 pub use relu::relu;

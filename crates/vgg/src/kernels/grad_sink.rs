@@ -1,7 +1,7 @@
 //! Gradients of parameters that do not pass through candle's backward pass.
 //!
 //! candle begins each gradient as zeros and adds to it. For a fully connected layer of a hundred million weights
-//! that is as much memory again, and more time than the product. Operations that have an [`Aside`] put the
+//! that is as much memory again, and more time than the product. Operations that have an [`GradSink`] put the
 //! gradients of parameters there instead.
 
 use std::collections::HashMap;
@@ -13,11 +13,11 @@ use candle_core::{Result, Tensor, TensorId};
 #[derive(Clone, Debug)]
 pub enum Gradient {
     /// Its values, in the parameter's shape.
-    Values(Tensor),
+    Dense(Tensor),
     /// leftᵀ·right of `left` (n, out) and `right` (n, in), for the weight (out, in) of a fully connected layer: for
     /// the first of VGG-16 and 32 pictures 4 MB in place of 411. An optimizer can compute it as it goes. The factors
     /// may share memory with the layer's input and output: use them before those are written.
-    Product {
+    LowRank {
         /// The gradient of the layer's output.
         left: Tensor,
         /// The layer's input.
@@ -29,35 +29,35 @@ impl Gradient {
     /// The values in the parameter's shape; those of a product are computed.
     pub fn values(&self) -> Result<Tensor> {
         match self {
-            Self::Values(values) => Ok(values.clone()),
-            Self::Product { left, right } => left.t()?.matmul(right),
+            Self::Dense(values) => Ok(values.clone()),
+            Self::LowRank { left, right } => left.t()?.matmul(right),
         }
     }
 
     /// Numbers that it holds.
     fn size(&self) -> usize {
         match self {
-            Self::Values(values) => values.elem_count(),
-            Self::Product { left, right } => left.elem_count() + right.elem_count(),
+            Self::Dense(values) => values.elem_count(),
+            Self::LowRank { left, right } => left.elem_count() + right.elem_count(),
         }
     }
 
     /// The sum of both; of two products again a product, of their rows together.
     fn plus(self, other: Self) -> Result<Self> {
         match (&self, &other) {
-            (Self::Product { left: a, right: b }, Self::Product { left: c, right: d }) => {
+            (Self::LowRank { left: a, right: b }, Self::LowRank { left: c, right: d }) => {
                 let (left, right) = (Tensor::cat(&[a, c], 0)?, Tensor::cat(&[b, d], 0)?);
-                Self::Product { left, right }.smallest()
+                Self::LowRank { left, right }.smallest()
             }
-            _ => (self.values()? + other.values()?).map(Self::Values),
+            _ => (self.values()? + other.values()?).map(Self::Dense),
         }
     }
 
     /// As it is stored in less memory.
     fn smallest(self) -> Result<Self> {
         match &self {
-            Self::Product { left, right } if left.dim(1)? * right.dim(1)? <= self.size() => {
-                Ok(Self::Values(self.values()?))
+            Self::LowRank { left, right } if left.dim(1)? * right.dim(1)? <= self.size() => {
+                Ok(Self::Dense(self.values()?))
             }
             _ => Ok(self),
         }
@@ -66,9 +66,9 @@ impl Gradient {
 
 /// Where gradients wait until whoever runs the backward pass takes them. Clones are the same place.
 #[derive(Clone, Debug, Default)]
-pub struct Aside(Arc<Mutex<HashMap<TensorId, Gradient>>>);
+pub struct GradSink(Arc<Mutex<HashMap<TensorId, Gradient>>>);
 
-impl Aside {
+impl GradSink {
     /// Takes out the gradient of a parameter, summed over all backward passes since it was last taken: also those
     /// that failed on their way. Only variables have theirs here.
     pub fn take(&self, parameter: &Tensor) -> Option<Gradient> {
@@ -76,18 +76,18 @@ impl Aside {
     }
 
     /// Puts the gradient aside, if there is an aside, or returns it for candle.
-    pub(super) fn hand_over(
-        aside: Option<&Self>,
+    pub(super) fn store_or_return(
+        grad_sink: Option<&Self>,
         parameter: &Tensor,
         gradient: Gradient,
     ) -> Result<Option<Tensor>> {
         // What is no variable is computed from something, to which candle has to lead its gradient on.
-        let Some(aside) = aside.filter(|_| parameter.is_variable()) else {
+        let Some(grad_sink) = grad_sink.filter(|_| parameter.is_variable()) else {
             return gradient.values().map(Some);
         };
         let mut sum = gradient.smallest()?;
         loop {
-            let mut waiting = aside.lock();
+            let mut waiting = grad_sink.lock();
             let Some(other) = waiting.remove(&parameter.id()) else {
                 waiting.insert(parameter.id(), sum);
                 return Ok(None);
@@ -107,7 +107,7 @@ impl Aside {
 mod tests {
     use candle_core::{DType, Device, Var};
 
-    use super::super::linear_with_aside;
+    use super::super::linear_with_grad_sink;
     use super::*;
 
     fn wave(rows: usize, columns: usize) -> Tensor {
@@ -119,22 +119,22 @@ mod tests {
 
     /// The weight's gradient of Σ y² after `passes` backward passes, put aside, and as candle has it.
     fn gradients(inputs: usize, outputs: usize, passes: usize) -> (Gradient, Tensor) {
-        let (aside, weight) = (
-            Aside::default(),
+        let (grad_sink, weight) = (
+            GradSink::default(),
             Var::from_tensor(&wave(outputs, inputs)).unwrap(),
         );
         let bias = Tensor::zeros(outputs, DType::F32, &Device::Cpu).unwrap();
         let x = wave(3, inputs);
-        let loss = |aside| {
-            let y = linear_with_aside(&x, &weight, &bias, aside).unwrap();
+        let loss = |grad_sink| {
+            let y = linear_with_grad_sink(&x, &weight, &bias, grad_sink).unwrap();
             y.sqr().and_then(|y| y.sum_all()).unwrap()
         };
         for _ in 0..passes {
-            loss(Some(&aside)).backward().unwrap();
+            loss(Some(&grad_sink)).backward().unwrap();
         }
         let plain = loss(None).backward().unwrap();
         let expected = (plain.get(&weight).unwrap() * passes as f64).unwrap();
-        (aside.take(&weight).unwrap(), expected)
+        (grad_sink.take(&weight).unwrap(), expected)
     }
 
     #[test]
@@ -149,7 +149,7 @@ mod tests {
         ] {
             let (found, expected) = gradients(inputs, outputs, passes);
             assert_eq!(
-                matches!(found, Gradient::Product { .. }),
+                matches!(found, Gradient::LowRank { .. }),
                 product,
                 "{outputs} {passes}"
             );
