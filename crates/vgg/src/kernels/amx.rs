@@ -1,6 +1,6 @@
 //! AMX: products of matrices of bf16 with sums in f32, in registers of sixteen rows of 64 bytes.
 //!
-//! Each f32 is the sum of three bf16 ([`super::thirds`]). Of the nine products of two such sums the six larger ones
+//! Each f32 is the sum of three bf16 ([`super::bf16x3`]). Of the nine products of two such sums the six larger ones
 //! are computed. What is left out is at most 2⁻²¹ of a product and 2⁻²⁴·⁶ on average, always toward zero, since the
 //! thirds are cut off and not rounded; thirds that are subnormal (of numbers below 2⁻¹⁰³) count as 0. The five smaller
 //! products are added up first, so that as few additions as possible round at the size of the result. Six products of bf16 take less than half
@@ -13,7 +13,7 @@ use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
 use std::marker::PhantomData;
 use std::sync::OnceLock;
 
-use super::thirds::{COLUMNS_TILE, ROWS_TILE};
+use super::bf16x3::{COLUMN_TILE_BYTES, ROW_TILE_BYTES};
 
 /// Whether the processor has AMX for bf16, and the system lets this process use it.
 pub(super) fn available() -> bool {
@@ -115,7 +115,7 @@ impl Drop for Tiles {
 }
 
 /// Bytes from one block of 32 of the inner dimension to the next in the right matrix.
-const RIGHT_BLOCK: usize = 3 * COLUMNS_TILE;
+const RIGHT_BLOCK: usize = 3 * COLUMN_TILE_BYTES;
 
 /// [`multiply`] with some of its constants.
 pub(super) type Multiplication =
@@ -142,7 +142,7 @@ pub(super) fn multiplications(calls: usize) -> (Multiplication, Multiplication, 
 
 /// C = A·B for 32 rows (or 16, if `HALF`) and 32 columns.
 ///
-/// `a` is `[inner / 32][third][row][32]` with `third` bytes from one third to the next, `b` is
+/// `a` is `[inner / 32][third][row][32]` with `term_stride` bytes from one third to the next, `b` is
 /// `[inner / 32][third][column / 16][16 pairs][16 columns][2]`, `c` is `[row][32]` in f32. Meanwhile,
 /// what lies at `next` is asked for in the second-level cache: 4·`LINES` lines in each block.
 ///
@@ -151,7 +151,7 @@ pub(super) fn multiplications(calls: usize) -> (Multiplication, Multiplication, 
 pub(super) unsafe fn multiply<const HALF: bool, const LINES: usize>(
     _tiles: &Tiles,
     a: *const u8,
-    third: usize,
+    term_stride: usize,
     b: *const u8,
     blocks: usize,
     c: *mut f32,
@@ -222,13 +222,13 @@ pub(super) unsafe fn multiply<const HALF: bool, const LINES: usize>(
                 concat!($second, "tilestored [{c} + {line} + 2048], tmm2"),
                 concat!($second, "tilestored [{c} + {line} + 2112], tmm3"),
                 a = inout(reg) a => _,
-                middle = inout(reg) a.wrapping_add(third) => _,
-                low = inout(reg) a.wrapping_add(2 * third) => _,
+                middle = inout(reg) a.wrapping_add(term_stride) => _,
+                low = inout(reg) a.wrapping_add(2 * term_stride) => _,
                 b = inout(reg) b => _,
                 next = inout(reg) next => _,
                 count = inout(reg) blocks => _,
                 blocks = in(reg) blocks,
-                step = in(reg) 3 * third,
+                step = in(reg) 3 * term_stride,
                 line = inout(reg) 64usize => _,
                 lines = const LINES,
                 c = in(reg) c,
@@ -238,7 +238,7 @@ pub(super) unsafe fn multiply<const HALF: bool, const LINES: usize>(
             )
         };
     }
-    const { assert!(RIGHT_BLOCK == 6144 && ROWS_TILE == 1024) };
+    const { assert!(RIGHT_BLOCK == 6144 && ROW_TILE_BYTES == 1024) };
     // SAFETY: promised by the caller; tile registers belong to nobody but the kernels of this file.
     unsafe {
         if HALF {

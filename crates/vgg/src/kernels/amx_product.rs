@@ -3,10 +3,10 @@
 use std::ops::Range;
 
 use super::amx::{Tiles, multiplications, multiply};
+use super::bf16x3::{self, COLUMN_TILE_BYTES, ROW_TILE_BYTES};
 use super::blocked::LANES;
 use super::buffer::scratch;
 use super::gradient::ProductTask as GradientTask;
-use super::thirds::{self, COLUMNS_TILE, ROWS_TILE};
 use super::transform::POSITIONS;
 use super::winograd::ProductTask;
 
@@ -15,21 +15,21 @@ pub(super) const BLOCK: usize = 32;
 
 /// Bytes of a group of 32 output channels' weights at one position.
 pub(super) fn weights_bytes(inputs: usize) -> usize {
-    inputs.div_ceil(BLOCK) * 3 * COLUMNS_TILE
+    inputs.div_ceil(BLOCK) * 3 * COLUMN_TILE_BYTES
 }
 
 /// Takes weights `[position][input][32]` apart to what [`forward`] reads, `[position]` of [`weights_bytes`].
 ///
 /// # Safety
 /// AVX-512; the pointers are valid for that.
-pub(super) unsafe fn take_weights_apart(u: *const f32, inputs: usize, to: *mut f32) {
+pub(super) unsafe fn split_weights(u: *const f32, inputs: usize, to: *mut f32) {
     let width = 2 * LANES;
     for position in 0..POSITIONS {
         // SAFETY: promised by the caller.
         unsafe {
             let u = u.add(position * inputs * width);
             let to = to.cast::<u8>().add(position * weights_bytes(inputs));
-            thirds::columns(u, width, LANES, inputs, to);
+            bf16x3::pack_columns(u, width, LANES, inputs, to);
         }
     }
 }
@@ -41,7 +41,7 @@ pub(super) unsafe fn take_weights_apart(u: *const f32, inputs: usize, to: *mut f
 pub(super) unsafe fn forward(task: &ProductTask) {
     let inputs = task.c.div_ceil(LANES);
     let rows = task.tiles.next_multiple_of(LANES);
-    let (third, weights) = (rows * 64, weights_bytes(task.c));
+    let (term_stride, weights) = (rows * 64, weights_bytes(task.c));
     let u = |group: usize, position: usize| {
         let at = (group * POSITIONS + position) * weights;
         task.u.cast::<u8>().wrapping_add(at)
@@ -50,14 +50,14 @@ pub(super) unsafe fn forward(task: &ProductTask) {
     // Together the rows ask for the next weights: of few tiles, each for more of them.
     let calls = rows.div_ceil(BLOCK);
     let (whole, half, lines) = multiplications(calls);
-    scratch(blocks * 3 * third / 4, |a| {
+    scratch(blocks * 3 * term_stride / 4, |a| {
         // SAFETY: promised by the caller; `a` has room for the thirds of all rows.
         unsafe {
             let a = a.as_mut_ptr().cast::<u8>();
             let tiles = Tiles::new();
             for position in 0..POSITIONS {
                 let v = task.v.add(position * task.v_stride);
-                thirds::rows(v, task.v_block, inputs, task.tiles, a, third);
+                bf16x3::pack_rows(v, task.v_block, inputs, task.tiles, a, term_stride);
                 for (place, group) in task.groups.clone().enumerate() {
                     let next = if group + 1 < task.groups.end {
                         u(group + 1, position)
@@ -70,7 +70,7 @@ pub(super) unsafe fn forward(task: &ProductTask) {
                         let m = m.add(row * 2 * LANES);
                         let next = next.wrapping_add(row / BLOCK % 6 * blocks * 4 * lines * 64);
                         let multiply = if row + BLOCK <= rows { whole } else { half };
-                        multiply(&tiles, a, third, b, blocks, m, next);
+                        multiply(&tiles, a, term_stride, b, blocks, m, next);
                     }
                 }
             }
@@ -84,9 +84,9 @@ pub(super) unsafe fn forward(task: &ProductTask) {
 /// AMX; as [`GradientTask`]'s run.
 pub(super) unsafe fn weight_gradient(task: &GradientTask) {
     let blocks = task.tiles.div_ceil(BLOCK);
-    let third = task.inputs * ROWS_TILE;
-    let columns = blocks * 3 * COLUMNS_TILE;
-    scratch(blocks * 3 * third / 4, |a| {
+    let term_stride = task.inputs * ROW_TILE_BYTES;
+    let columns = blocks * 3 * COLUMN_TILE_BYTES;
+    scratch(blocks * 3 * term_stride / 4, |a| {
         scratch(task.groups * columns / 4, |b| {
             // SAFETY: promised by the caller; `a` and `b` have room for the thirds of all channels.
             unsafe {
@@ -96,14 +96,19 @@ pub(super) unsafe fn weight_gradient(task: &GradientTask) {
                 for position in start..end {
                     let v = task.v.add(position * task.v_stride);
                     for input in 0..task.inputs {
-                        let to = a.add(input * ROWS_TILE);
-                        thirds::transposed_rows(v.add(input * task.block), task.tiles, to, third);
+                        let to = a.add(input * ROW_TILE_BYTES);
+                        bf16x3::pack_transposed_rows(
+                            v.add(input * task.block),
+                            task.tiles,
+                            to,
+                            term_stride,
+                        );
                     }
                     let w = task.w.add(position * task.w_stride);
                     for group in 0..task.groups {
                         let w = w.add(group * 2 * task.block);
                         let to = b.add(group * columns);
-                        thirds::columns(w, LANES, task.block, task.tiles, to);
+                        bf16x3::pack_columns(w, LANES, task.block, task.tiles, to);
                     }
                     let size = LANES * 2 * LANES;
                     let sums = task.sums;
@@ -112,12 +117,12 @@ pub(super) unsafe fn weight_gradient(task: &GradientTask) {
                         for group in 0..task.groups {
                             let mut c = Square([0.0; BLOCK * BLOCK]);
                             let (to, b) = (c.0.as_mut_ptr(), b.add(group * columns));
-                            let a = a.add(input * ROWS_TILE);
+                            let a = a.add(input * ROW_TILE_BYTES);
                             let rows = if input + 1 < task.inputs {
-                                multiply::<false, 4>(&tiles, a, third, b, blocks, to, b);
+                                multiply::<false, 4>(&tiles, a, term_stride, b, blocks, to, b);
                                 2
                             } else {
-                                multiply::<true, 4>(&tiles, a, third, b, blocks, to, b);
+                                multiply::<true, 4>(&tiles, a, term_stride, b, blocks, to, b);
                                 1
                             };
                             for (row, c) in c.0.chunks_exact(size).take(rows).enumerate() {

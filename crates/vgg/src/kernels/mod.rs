@@ -25,6 +25,8 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod backward;
+#[cfg(target_arch = "x86_64")]
+mod bf16x3;
 mod blocked;
 mod buffer;
 mod conv;
@@ -41,8 +43,6 @@ mod ready;
 mod relu;
 mod share;
 mod sizes;
-#[cfg(target_arch = "x86_64")]
-mod thirds;
 mod tiles;
 mod transform;
 mod trunk;

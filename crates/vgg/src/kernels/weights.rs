@@ -95,7 +95,7 @@ pub(super) fn rows(isa: Isa) -> usize {
 pub(super) fn transform(isa: Isa, weight: &[f32], kernels: Kernels) -> Transformed {
     #[cfg(target_arch = "x86_64")]
     if isa == Isa::Amx && kernels.inputs > FEW_INPUTS {
-        return transform_and_take_apart(weight, kernels);
+        return transform_and_split(weight, kernels);
     }
     let isa = if isa == Isa::Amx { Isa::Avx512 } else { isa };
     let width = group(isa);
@@ -123,14 +123,14 @@ pub(super) fn transform(isa: Isa, weight: &[f32], kernels: Kernels) -> Transform
 
 /// As [`transform`], for AMX: a group is transformed in the cache and then taken apart.
 #[cfg(target_arch = "x86_64")]
-fn transform_and_take_apart(weight: &[f32], kernels: Kernels) -> Transformed {
-    use super::amx_product::{take_weights_apart, weights_bytes};
+fn transform_and_split(weight: &[f32], kernels: Kernels) -> Transformed {
+    use super::amx_product::{split_weights, weights_bytes};
 
     let isa = Isa::Amx;
     let groups = kernels.outputs.div_ceil(group(isa));
     let size = POSITIONS * kernels.inputs * group(isa);
-    let apart = POSITIONS * weights_bytes(kernels.inputs) / 4;
-    let mut values = Buffer::any(groups * apart);
+    let split_len = POSITIONS * weights_bytes(kernels.inputs) / 4;
+    let mut values = Buffer::any(groups * split_len);
     let to = Shared::new(&mut values);
     split(groups, |groups| {
         scratch(size, |u| {
@@ -145,8 +145,8 @@ fn transform_and_take_apart(weight: &[f32], kernels: Kernels) -> Transformed {
                         first: group,
                         to: u.as_mut_ptr(),
                     });
-                    let to = to.part(group * apart, apart);
-                    take_weights_apart(u.as_ptr(), kernels.inputs, to);
+                    let to = to.part(group * split_len, split_len);
+                    split_weights(u.as_ptr(), kernels.inputs, to);
                 }
             }
         });

@@ -7,13 +7,13 @@
 use std::arch::x86_64::*;
 
 /// Bytes of sixteen rows of one third.
-pub(super) const ROWS_TILE: usize = 16 * 64;
+pub(super) const ROW_TILE_BYTES: usize = 16 * 64;
 /// Bytes of 32 columns of one third.
-pub(super) const COLUMNS_TILE: usize = 2 * 16 * 64;
+pub(super) const COLUMN_TILE_BYTES: usize = 2 * 16 * 64;
 
 /// The high, middle and low thirds of two vectors, in pairs.
 #[inline(always)]
-unsafe fn thirds(first: __m512, second: __m512) -> [__m512i; 3] {
+unsafe fn split_pairs(first: __m512, second: __m512) -> [__m512i; 3] {
     // SAFETY: the callers run with AVX-512 F and BW.
     unsafe {
         let upper = _mm512_set1_epi32(0xffff_0000_u32 as i32);
@@ -36,18 +36,18 @@ unsafe fn thirds(first: __m512, second: __m512) -> [__m512i; 3] {
 }
 
 /// Rows of a left matrix: `[block of 16][row][16]`, `stride` elements from block to block, to
-/// `[block of 32][third][row][32]`, `third` bytes from third to third.
+/// `[block of 32][third][row][32]`, `term_stride` bytes from third to third.
 ///
 /// # Safety
 /// AVX-512 F and BW; the pointers are valid for that.
 #[target_feature(enable = "avx512f,avx512bw")]
-pub(super) unsafe fn rows(
+pub(super) unsafe fn pack_rows(
     from: *const f32,
     stride: usize,
     blocks: usize,
     count: usize,
     to: *mut u8,
-    third: usize,
+    term_stride: usize,
 ) {
     for pair in 0..blocks.div_ceil(2) {
         for row in 0..count {
@@ -59,9 +59,9 @@ pub(super) unsafe fn rows(
                 } else {
                     _mm512_setzero_ps()
                 };
-                let to = to.add(3 * pair * third + row * 64);
-                for (place, line) in thirds(first, second).into_iter().enumerate() {
-                    _mm512_storeu_si512(to.add(place * third).cast(), line);
+                let to = to.add(3 * pair * term_stride + row * 64);
+                for (place, line) in split_pairs(first, second).into_iter().enumerate() {
+                    _mm512_storeu_si512(to.add(place * term_stride).cast(), line);
                 }
             }
         }
@@ -75,7 +75,7 @@ pub(super) unsafe fn rows(
 /// # Safety
 /// AVX-512 F and BW; the pointers are valid for that.
 #[target_feature(enable = "avx512f,avx512bw")]
-pub(super) unsafe fn columns(
+pub(super) unsafe fn pack_columns(
     from: *const f32,
     inner: usize,
     half: usize,
@@ -94,10 +94,12 @@ pub(super) unsafe fn columns(
                             _mm512_setzero_ps()
                         }
                     };
-                    let lines = thirds(number(block * 32 + pair), number(block * 32 + pair + 16));
-                    let to = to.add(block * 3 * COLUMNS_TILE + part * ROWS_TILE + pair * 64);
+                    let lines =
+                        split_pairs(number(block * 32 + pair), number(block * 32 + pair + 16));
+                    let to =
+                        to.add(block * 3 * COLUMN_TILE_BYTES + part * ROW_TILE_BYTES + pair * 64);
                     for (place, line) in lines.into_iter().enumerate() {
-                        _mm512_storeu_si512(to.add(place * COLUMNS_TILE).cast(), line);
+                        _mm512_storeu_si512(to.add(place * COLUMN_TILE_BYTES).cast(), line);
                     }
                 }
             }
@@ -105,13 +107,18 @@ pub(super) unsafe fn columns(
     }
 }
 
-/// Rows of a left matrix that lies transposed: `[inner][16 rows]` to `[block of 32][third][16 rows][32]`, `third`
+/// Rows of a left matrix that lies transposed: `[inner][16 rows]` to `[block of 32][third][16 rows][32]`, `term_stride`
 /// bytes from third to third. Beyond `count` numbers of the inner dimension come zeros.
 ///
 /// # Safety
 /// AVX-512 F and BW; the pointers are valid for that.
 #[target_feature(enable = "avx512f,avx512bw")]
-pub(super) unsafe fn transposed_rows(from: *const f32, count: usize, to: *mut u8, third: usize) {
+pub(super) unsafe fn pack_transposed_rows(
+    from: *const f32,
+    count: usize,
+    to: *mut u8,
+    term_stride: usize,
+) {
     for block in 0..count.div_ceil(32) {
         // SAFETY: promised by the caller.
         unsafe {
@@ -124,14 +131,14 @@ pub(super) unsafe fn transposed_rows(from: *const f32, count: usize, to: *mut u8
             };
             let mut lines = [[_mm512_setzero_si512(); 16]; 3];
             for pair in 0..16 {
-                let pairs = thirds(number(block * 32 + pair), number(block * 32 + pair + 16));
+                let pairs = split_pairs(number(block * 32 + pair), number(block * 32 + pair + 16));
                 for place in 0..3 {
                     lines[place][pair] = pairs[place];
                 }
             }
             for (place, lines) in lines.into_iter().enumerate() {
-                let to = to.add((3 * block + place) * third);
-                for (row, line) in transposed(lines).into_iter().enumerate() {
+                let to = to.add((3 * block + place) * term_stride);
+                for (row, line) in transpose_16x16(lines).into_iter().enumerate() {
                     _mm512_storeu_si512(to.add(row * 64).cast(), line);
                 }
             }
@@ -141,7 +148,7 @@ pub(super) unsafe fn transposed_rows(from: *const f32, count: usize, to: *mut u8
 
 /// The transpose of a 16x16 matrix of 32 bits.
 #[inline(always)]
-unsafe fn transposed(x: [__m512i; 16]) -> [__m512i; 16] {
+unsafe fn transpose_16x16(x: [__m512i; 16]) -> [__m512i; 16] {
     // SAFETY: the caller runs with AVX-512 F.
     unsafe {
         let zero = _mm512_setzero_si512();
