@@ -18,17 +18,17 @@ use super::bf16x3::{COLUMN_TILE_BYTES, ROW_TILE_BYTES};
 /// Whether the processor has AMX for bf16, and the system lets this process use it.
 pub(super) fn available() -> bool {
     static AVAILABLE: OnceLock<bool> = OnceLock::new();
-    *AVAILABLE.get_or_init(|| has_instructions() && saves_registers() && permitted())
+    *AVAILABLE.get_or_init(|| cpu_has_amx() && os_saves_tiles() && request_permission())
 }
 
-fn has_instructions() -> bool {
+fn cpu_has_amx() -> bool {
     const BF16: u32 = 1 << 22;
     const TILE: u32 = 1 << 24;
     __cpuid(0).eax >= 7 && __cpuid_count(7, 0).edx & (BF16 | TILE) == BF16 | TILE
 }
 
 /// Whether the system keeps the tile registers when it switches threads.
-fn saves_registers() -> bool {
+fn os_saves_tiles() -> bool {
     const OSXSAVE: u32 = 1 << 27;
     const TILES: u64 = 0b11 << 17;
 
@@ -43,7 +43,7 @@ fn saves_registers() -> bool {
 
 /// Asks Linux for the tile registers, once for all threads; other systems are not asked.
 #[cfg(target_os = "linux")]
-fn permitted() -> bool {
+fn request_permission() -> bool {
     const SYS_ARCH_PRCTL: i64 = 158;
     const ARCH_REQ_XCOMP_PERM: i64 = 0x1023;
     const XFEATURE_XTILEDATA: i64 = 18;
@@ -64,13 +64,13 @@ fn permitted() -> bool {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn permitted() -> bool {
+fn request_permission() -> bool {
     false
 }
 
 /// What shape the tile registers have: `ldtilecfg`'s operand.
 #[repr(C, align(64))]
-struct Shapes {
+struct TileConfig {
     palette: u8,
     start_row: u8,
     reserved: [u8; 14],
@@ -79,28 +79,28 @@ struct Shapes {
 }
 
 /// While it lives, the tile registers of this thread, and of no other, are sixteen rows of 64 bytes.
-pub(super) struct Tiles(PhantomData<*const ()>);
+pub(super) struct TileRegisters(PhantomData<*const ()>);
 
-impl Tiles {
+impl TileRegisters {
     /// # Safety
     /// AMX must be [`available`].
     pub(super) unsafe fn new() -> Self {
-        let mut shapes = Shapes {
+        let mut config = TileConfig {
             palette: 1,
             start_row: 0,
             reserved: [0; 14],
             bytes_per_row: [0; 16],
             rows: [0; 16],
         };
-        shapes.bytes_per_row[..8].fill(64);
-        shapes.rows[..8].fill(16);
+        config.bytes_per_row[..8].fill(64);
+        config.rows[..8].fill(16);
         // SAFETY: promised by the caller; the operand is 64 bytes of valid shapes.
-        unsafe { asm!("ldtilecfg [{}]", in(reg) &shapes, options(nostack, readonly)) };
+        unsafe { asm!("ldtilecfg [{}]", in(reg) &config, options(nostack, readonly)) };
         Self(PhantomData)
     }
 }
 
-impl Drop for Tiles {
+impl Drop for TileRegisters {
     fn drop(&mut self) {
         // SAFETY: there is AMX, or `new` had not been called.
         unsafe {
@@ -117,16 +117,20 @@ impl Drop for Tiles {
 /// Bytes from one block of 32 of the inner dimension to the next in the right matrix.
 const RIGHT_BLOCK: usize = 3 * COLUMN_TILE_BYTES;
 
-/// [`multiply`] with some of its constants.
-pub(super) type Multiplication =
-    unsafe fn(&Tiles, *const u8, usize, *const u8, usize, *mut f32, *const u8);
+/// [`microkernel`] with some of its constants.
+pub(super) type Microkernel =
+    unsafe fn(&TileRegisters, *const u8, usize, *const u8, usize, *mut f32, *const u8);
 
-/// For products whose right matrix is read by `calls` of [`multiply`], that for 32 rows, that for 16, and the `LINES`
+/// For products whose right matrix is read by `calls` of [`microkernel`], that for 32 rows, that for 16, and the `PREFETCH_LINES`
 /// with which six of them, or all if they are fewer, ask for a matrix as large as it.
-pub(super) fn multiplications(calls: usize) -> (Multiplication, Multiplication, usize) {
+pub(super) fn microkernels(calls: usize) -> (Microkernel, Microkernel, usize) {
     macro_rules! with {
         ($lines:literal) => {
-            (multiply::<false, $lines>, multiply::<true, $lines>, $lines)
+            (
+                microkernel::<false, $lines>,
+                microkernel::<true, $lines>,
+                $lines,
+            )
         };
     }
     const { assert!(RIGHT_BLOCK == 4 * 24 * 64) };
@@ -144,12 +148,12 @@ pub(super) fn multiplications(calls: usize) -> (Multiplication, Multiplication, 
 ///
 /// `a` is `[inner / 32][third][row][32]` with `term_stride` bytes from one third to the next, `b` is
 /// `[inner / 32][third][column / 16][16 pairs][16 columns][2]`, `c` is `[row][32]` in f32. Meanwhile,
-/// what lies at `next` is asked for in the second-level cache: 4·`LINES` lines in each block.
+/// what lies at `next` is asked for in the second-level cache: 4·`PREFETCH_LINES` lines in each block.
 ///
 /// # Safety
 /// `_tiles` live on this thread; the pointers are valid for `blocks` blocks, and for all rows.
-pub(super) unsafe fn multiply<const HALF: bool, const LINES: usize>(
-    _tiles: &Tiles,
+pub(super) unsafe fn microkernel<const HALF: bool, const PREFETCH_LINES: usize>(
+    _tiles: &TileRegisters,
     a: *const u8,
     term_stride: usize,
     b: *const u8,
@@ -230,7 +234,7 @@ pub(super) unsafe fn multiply<const HALF: bool, const LINES: usize>(
                 blocks = in(reg) blocks,
                 step = in(reg) 3 * term_stride,
                 line = inout(reg) 64usize => _,
-                lines = const LINES,
+                lines = const PREFETCH_LINES,
                 c = in(reg) c,
                 out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
                 out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,

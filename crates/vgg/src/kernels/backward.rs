@@ -6,10 +6,10 @@ use std::ops::Range;
 
 use super::blocked::{Extent, blank, blank_around};
 use super::buffer::Buffer;
-use super::gradient::WeightGradient;
 use super::isa::Isa;
 use super::mask::before_relu;
 use super::sizes;
+use super::weight_gradient::WeightGradient;
 use super::weights::{self, Kernels, Transformed};
 use super::winograd::{Epilogue, convolve};
 

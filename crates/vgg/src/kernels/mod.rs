@@ -19,7 +19,7 @@ mod adaptive_pool;
 #[cfg(target_arch = "x86_64")]
 mod amx;
 #[cfg(target_arch = "x86_64")]
-mod amx_product;
+mod amx_gemm;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
@@ -32,13 +32,12 @@ mod buffer;
 mod conv;
 pub mod device;
 mod grad_sink;
-mod gradient;
 mod graph;
 mod isa;
 mod lanes;
 mod linear;
 mod mask;
-mod product;
+mod microkernel;
 mod ready;
 mod relu;
 mod share;
@@ -46,6 +45,7 @@ mod sizes;
 mod tiles;
 mod transform;
 mod trunk;
+mod weight_gradient;
 mod weights;
 mod winograd;
 

@@ -82,7 +82,7 @@ pub(super) fn group(isa: Isa) -> usize {
 pub(super) fn rows(isa: Isa) -> usize {
     match isa {
         #[cfg(target_arch = "x86_64")]
-        Isa::Amx => super::amx_product::BLOCK,
+        Isa::Amx => super::amx_gemm::BLOCK,
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512 => Avx512::TILES,
         #[cfg(target_arch = "x86_64")]
@@ -124,7 +124,7 @@ pub(super) fn transform(isa: Isa, weight: &[f32], kernels: Kernels) -> Transform
 /// As [`transform`], for AMX: a group is transformed in the cache and then taken apart.
 #[cfg(target_arch = "x86_64")]
 fn transform_and_split(weight: &[f32], kernels: Kernels) -> Transformed {
-    use super::amx_product::{split_weights, weights_bytes};
+    use super::amx_gemm::{split_weights, weights_bytes};
 
     let isa = Isa::Amx;
     let groups = kernels.outputs.div_ceil(group(isa));
@@ -208,7 +208,7 @@ pub(super) fn gradient(isa: Isa, sums: &[f32], k: usize, c: usize) -> Vec<f32> {
     split(c, |channels| {
         // SAFETY: `isa` was available when it was chosen. A channel's elements are written by one part alone.
         unsafe {
-            isa.run(GradientTask {
+            isa.run(WeightGradientTask {
                 sums: sums.as_ptr(),
                 k,
                 c,
@@ -220,7 +220,7 @@ pub(super) fn gradient(isa: Isa, sums: &[f32], k: usize, c: usize) -> Vec<f32> {
     gradient
 }
 
-struct GradientTask {
+struct WeightGradientTask {
     sums: *const f32,
     k: usize,
     c: usize,
@@ -228,7 +228,7 @@ struct GradientTask {
     to: *mut f32,
 }
 
-impl Task for GradientTask {
+impl Task for WeightGradientTask {
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
         let width = L::GROUPS * LANES;

@@ -6,12 +6,12 @@
 use std::ops::Range;
 
 #[cfg(target_arch = "x86_64")]
-use super::amx_product;
+use super::amx_gemm;
 use super::blocked::{Extent, LANES};
 use super::buffer::scratch;
 use super::isa::Isa;
 use super::lanes::{Lanes, Task};
-use super::product;
+use super::microkernel;
 use super::share::{Shared, split};
 use super::sizes;
 use super::tiles::{InputTask, OutputTask, odd};
@@ -57,7 +57,7 @@ pub(super) fn convolve(
         Shared::new(indices)
     });
     let isa = weights.isa;
-    let work = Work {
+    let convolution = Convolution {
         isa,
         x,
         from,
@@ -72,13 +72,13 @@ pub(super) fn convolve(
         indices,
     };
     if sizes::by_tiles(from.c, k) {
-        work.by_tiles();
+        convolution.by_tiles();
     } else {
-        work.by_channels();
+        convolution.by_channels();
     }
 }
 
-struct Work<'a> {
+struct Convolution<'a> {
     isa: Isa,
     x: &'a [f32],
     from: Extent,
@@ -93,7 +93,7 @@ struct Work<'a> {
     indices: Option<Shared<'a, u8>>,
 }
 
-impl Work<'_> {
+impl Convolution<'_> {
     fn groups(&self) -> usize {
         self.to.c.div_ceil(self.width)
     }
@@ -181,7 +181,7 @@ impl Work<'_> {
             // SAFETY: `isa` was available when it was chosen. The buffers have the strides given here; the output's
             // planes of these groups at these tiles belong to this call alone.
             unsafe {
-                let products = ProductTask {
+                let products = GemmTask {
                     v: v.as_ptr(),
                     v_stride,
                     v_block: block * LANES,
@@ -195,7 +195,7 @@ impl Work<'_> {
                 };
                 match isa {
                     #[cfg(target_arch = "x86_64")]
-                    Isa::Amx => amx_product::forward(&products),
+                    Isa::Amx => amx_gemm::forward(&products),
                     _ => isa.run(products),
                 }
                 isa.run(OutputTask {
@@ -221,7 +221,7 @@ impl Work<'_> {
 }
 
 /// The products of a block of tiles at all positions.
-pub(super) struct ProductTask {
+pub(super) struct GemmTask {
     pub v: *const f32,
     pub v_stride: usize,
     pub v_block: usize,
@@ -234,7 +234,7 @@ pub(super) struct ProductTask {
     pub c: usize,
 }
 
-impl Task for ProductTask {
+impl Task for GemmTask {
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
         let weights = self.c * L::GROUPS * LANES;
@@ -251,7 +251,7 @@ impl Task for ProductTask {
                 };
                 // SAFETY: the lanes' promise; position, group and tiles lie within the buffers.
                 unsafe {
-                    product::forward::<L>(
+                    microkernel::forward::<L>(
                         self.v.add(position * self.v_stride),
                         self.v_block,
                         u(group, position),

@@ -31,26 +31,26 @@ pub(super) unsafe fn forward<L: Lanes>(
             let pace = L::GROUPS * LANES / rows;
             let next = (next.wrapping_add(row * c * pace), pace);
             match (to - from, L::GROUPS) {
-                (1, 2) => row_of::<L, 1, 2>(v, block, u, next, m, c),
-                (2, 2) => row_of::<L, 2, 2>(v, block, u, next, m, c),
-                (3, 2) => row_of::<L, 3, 2>(v, block, u, next, m, c),
-                (4, 2) => row_of::<L, 4, 2>(v, block, u, next, m, c),
-                (5, 2) => row_of::<L, 5, 2>(v, block, u, next, m, c),
-                (6, 2) => row_of::<L, 6, 2>(v, block, u, next, m, c),
-                (7, 2) => row_of::<L, 7, 2>(v, block, u, next, m, c),
-                (8, 2) => row_of::<L, 8, 2>(v, block, u, next, m, c),
-                (9, 2) => row_of::<L, 9, 2>(v, block, u, next, m, c),
-                (10, 2) => row_of::<L, 10, 2>(v, block, u, next, m, c),
-                (11, 2) => row_of::<L, 11, 2>(v, block, u, next, m, c),
-                (12, 2) => row_of::<L, 12, 2>(v, block, u, next, m, c),
-                (13, 2) => row_of::<L, 13, 2>(v, block, u, next, m, c),
-                (14, 2) => row_of::<L, 14, 2>(v, block, u, next, m, c),
-                (1, 1) => row_of::<L, 1, 1>(v, block, u, next, m, c),
-                (2, 1) => row_of::<L, 2, 1>(v, block, u, next, m, c),
-                (3, 1) => row_of::<L, 3, 1>(v, block, u, next, m, c),
-                (4, 1) => row_of::<L, 4, 1>(v, block, u, next, m, c),
-                (5, 1) => row_of::<L, 5, 1>(v, block, u, next, m, c),
-                (6, 1) => row_of::<L, 6, 1>(v, block, u, next, m, c),
+                (1, 2) => forward_block::<L, 1, 2>(v, block, u, next, m, c),
+                (2, 2) => forward_block::<L, 2, 2>(v, block, u, next, m, c),
+                (3, 2) => forward_block::<L, 3, 2>(v, block, u, next, m, c),
+                (4, 2) => forward_block::<L, 4, 2>(v, block, u, next, m, c),
+                (5, 2) => forward_block::<L, 5, 2>(v, block, u, next, m, c),
+                (6, 2) => forward_block::<L, 6, 2>(v, block, u, next, m, c),
+                (7, 2) => forward_block::<L, 7, 2>(v, block, u, next, m, c),
+                (8, 2) => forward_block::<L, 8, 2>(v, block, u, next, m, c),
+                (9, 2) => forward_block::<L, 9, 2>(v, block, u, next, m, c),
+                (10, 2) => forward_block::<L, 10, 2>(v, block, u, next, m, c),
+                (11, 2) => forward_block::<L, 11, 2>(v, block, u, next, m, c),
+                (12, 2) => forward_block::<L, 12, 2>(v, block, u, next, m, c),
+                (13, 2) => forward_block::<L, 13, 2>(v, block, u, next, m, c),
+                (14, 2) => forward_block::<L, 14, 2>(v, block, u, next, m, c),
+                (1, 1) => forward_block::<L, 1, 1>(v, block, u, next, m, c),
+                (2, 1) => forward_block::<L, 2, 1>(v, block, u, next, m, c),
+                (3, 1) => forward_block::<L, 3, 1>(v, block, u, next, m, c),
+                (4, 1) => forward_block::<L, 4, 1>(v, block, u, next, m, c),
+                (5, 1) => forward_block::<L, 5, 1>(v, block, u, next, m, c),
+                (6, 1) => forward_block::<L, 6, 1>(v, block, u, next, m, c),
                 _ => unreachable!("a row has at most TILES tiles, in at most two groups"),
             }
         }
@@ -59,7 +59,7 @@ pub(super) unsafe fn forward<L: Lanes>(
 
 /// `R` tiles by `G` vectors of channels, all sums in registers.
 #[inline(always)]
-unsafe fn row_of<L: Lanes, const R: usize, const G: usize>(
+unsafe fn forward_block<L: Lanes, const R: usize, const G: usize>(
     v: *const f32,
     block: usize,
     u: *const f32,
@@ -129,7 +129,7 @@ unsafe fn add<L: Lanes, const R: usize, const G: usize>(
     }
 }
 
-/// U[c][k] += Σ_tile V[tile][c]·W[tile][k] (= if `fresh`) at one position, for 16 channels c and 16·GROUPS channels k.
+/// U[c][k] += Σ_tile V[tile][c]·W[tile][k] (= if `overwrite`) at one position, for 16 channels c and 16·GROUPS channels k.
 ///
 /// `v` is `[tile][16]`; `w` is `[k / 16][tile][16]` with `block` elements from one block to the next; `u` is
 /// `[16 c][16·GROUPS]`.
@@ -143,19 +143,33 @@ pub(super) unsafe fn weight_gradient<L: Lanes>(
     block: usize,
     u: *mut f32,
     tiles: usize,
-    fresh: bool,
+    overwrite: bool,
 ) {
     // SAFETY: promised by the caller; the parts make up the sixteen channels.
     unsafe {
         match L::GROUPS {
             2 => {
-                columns_of::<L, 8, 2>(v, w, block, u, tiles, fresh);
-                columns_of::<L, 8, 2>(v.add(8), w, block, u.add(8 * 2 * LANES), tiles, fresh);
+                weight_gradient_block::<L, 8, 2>(v, w, block, u, tiles, overwrite);
+                weight_gradient_block::<L, 8, 2>(
+                    v.add(8),
+                    w,
+                    block,
+                    u.add(8 * 2 * LANES),
+                    tiles,
+                    overwrite,
+                );
             }
             _ => {
                 for part in 0..4 {
                     let u = u.add(part * 4 * LANES);
-                    columns_of::<L, 4, 1>(v.add(part * 4), w, block, u, tiles, fresh);
+                    weight_gradient_block::<L, 4, 1>(
+                        v.add(part * 4),
+                        w,
+                        block,
+                        u,
+                        tiles,
+                        overwrite,
+                    );
                 }
             }
         }
@@ -163,18 +177,18 @@ pub(super) unsafe fn weight_gradient<L: Lanes>(
 }
 
 #[inline(always)]
-unsafe fn columns_of<L: Lanes, const C: usize, const G: usize>(
+unsafe fn weight_gradient_block<L: Lanes, const C: usize, const G: usize>(
     v: *const f32,
     w: *const f32,
     block: usize,
     u: *mut f32,
     tiles: usize,
-    fresh: bool,
+    overwrite: bool,
 ) {
     // SAFETY: as promised to `weight_gradient`.
     unsafe {
         let mut sums = [[L::splat(0.0); G]; C];
-        if !fresh {
+        if !overwrite {
             for c in 0..C {
                 for group in 0..G {
                     sums[c][group] = L::load(u.add((c * G + group) * LANES));

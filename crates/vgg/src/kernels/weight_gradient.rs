@@ -7,12 +7,12 @@
 use std::ops::Range;
 
 #[cfg(target_arch = "x86_64")]
-use super::amx_product;
+use super::amx_gemm;
 use super::blocked::{Extent, LANES, TILE};
 use super::buffer::{Buffer, scratch};
 use super::isa::Isa;
 use super::lanes::{Lanes, Task};
-use super::product;
+use super::microkernel;
 use super::share::{Shared, piece, split};
 use super::sizes;
 use super::tiles::{InputTask, Place, odd};
@@ -25,7 +25,7 @@ pub(super) struct WeightGradient {
     from: Extent,
     k: usize,
     /// Whether nothing has been added yet, and `sums` hold anything.
-    fresh: bool,
+    overwrite: bool,
     sums: Buffer,
 }
 
@@ -38,7 +38,7 @@ impl WeightGradient {
             isa,
             from,
             k,
-            fresh: true,
+            overwrite: true,
             sums: Buffer::any(size),
         }
     }
@@ -53,7 +53,7 @@ impl WeightGradient {
             "the extents of a weight gradient"
         );
         let width = group(self.isa);
-        let work = Work {
+        let accumulation = Accumulation {
             isa: self.isa,
             x,
             g,
@@ -62,12 +62,12 @@ impl WeightGradient {
             groups: self.k.div_ceil(width),
             width,
         };
-        if sizes::gradient_by_tiles(from.blocks() * LANES, work.groups * width) {
-            work.by_tiles(&mut self.sums, self.fresh);
+        if sizes::gradient_by_tiles(from.blocks() * LANES, accumulation.groups * width) {
+            accumulation.by_tiles(&mut self.sums, self.overwrite);
         } else {
-            work.by_positions(&mut self.sums, self.fresh);
+            accumulation.by_positions(&mut self.sums, self.overwrite);
         }
-        self.fresh = false;
+        self.overwrite = false;
     }
 
     /// The gradient of the weight, (k, c, 3, 3).
@@ -76,7 +76,7 @@ impl WeightGradient {
     }
 }
 
-struct Work<'a> {
+struct Accumulation<'a> {
     isa: Isa,
     x: &'a [f32],
     g: &'a [f32],
@@ -111,7 +111,7 @@ impl Block<'_> {
     }
 }
 
-impl Work<'_> {
+impl Accumulation<'_> {
     /// Lends a block with room for `tiles`.
     fn with_block<R>(&self, tiles: usize, work: impl FnOnce(Block<'_>) -> R) -> R {
         scratch(POSITIONS * self.v_stride(tiles), |v| {
@@ -133,7 +133,7 @@ impl Work<'_> {
         sizes::gradient_block(self.from.blocks() * LANES, self.groups * self.width)
     }
 
-    fn by_tiles(&self, sums: &mut [f32], fresh: bool) {
+    fn by_tiles(&self, sums: &mut [f32], overwrite: bool) {
         let all = self.from.n * self.from.tiles();
         let len = sums.len();
         let parts = rayon::current_num_threads().min(all);
@@ -164,7 +164,7 @@ impl Work<'_> {
             };
             for part in 0..parts {
                 let own = &own[part * len..][elements.clone()];
-                if fresh && part == 0 {
+                if overwrite && part == 0 {
                     sums.copy_from_slice(own);
                 } else {
                     sums.iter_mut().zip(own).for_each(|(sum, own)| *sum += own);
@@ -173,7 +173,7 @@ impl Work<'_> {
         });
     }
 
-    fn by_positions(&self, sums: &mut [f32], fresh: bool) {
+    fn by_positions(&self, sums: &mut [f32], overwrite: bool) {
         let all = self.from.n * self.from.tiles();
         self.with_block(self.block_size().min(all), |mut block| {
             for start in (0..all).step_by(block.tiles) {
@@ -184,7 +184,7 @@ impl Work<'_> {
                 });
                 let sums = Shared::new(sums);
                 split(POSITIONS, |positions| {
-                    self.multiply(&block, count, positions, &sums, fresh && start == 0);
+                    self.multiply(&block, count, positions, &sums, overwrite && start == 0);
                 });
             }
         });
@@ -204,7 +204,7 @@ impl Work<'_> {
                 stride: v_stride,
                 v: block.v.part(0, POSITIONS * v_stride),
             });
-            self.isa.run(GradientTask {
+            self.isa.run(OutputGradientTask {
                 g: self.g.as_ptr(),
                 to: self.to,
                 tiles,
@@ -223,13 +223,13 @@ impl Work<'_> {
         count: usize,
         positions: Range<usize>,
         sums: &Shared<'_>,
-        fresh: bool,
+        overwrite: bool,
     ) {
         let size = self.from.blocks() * self.groups * LANES * self.width;
         // SAFETY: `isa` was available when it was chosen. The buffers have the strides given here, and the sums
         // at these positions belong to this call alone.
         unsafe {
-            let products = ProductTask {
+            let products = GemmTask {
                 v: block.v.as_ptr(),
                 v_stride: self.v_stride(block.tiles),
                 w: block.w.as_ptr(),
@@ -240,11 +240,11 @@ impl Work<'_> {
                 groups: self.groups,
                 sums: sums.part(positions.start * size, positions.len() * size),
                 positions,
-                fresh,
+                overwrite,
             };
             match self.isa {
                 #[cfg(target_arch = "x86_64")]
-                Isa::Amx => amx_product::weight_gradient(&products),
+                Isa::Amx => amx_gemm::weight_gradient(&products),
                 _ => self.isa.run(products),
             }
         }
@@ -252,7 +252,7 @@ impl Work<'_> {
 }
 
 /// The products of a block of tiles at some positions.
-pub(super) struct ProductTask {
+pub(super) struct GemmTask {
     pub v: *const f32,
     pub v_stride: usize,
     pub w: *const f32,
@@ -263,11 +263,11 @@ pub(super) struct ProductTask {
     pub groups: usize,
     pub positions: Range<usize>,
     /// Whether the sums hold anything, and are to be written rather than added to.
-    pub fresh: bool,
+    pub overwrite: bool,
     pub sums: *mut f32,
 }
 
-impl Task for ProductTask {
+impl Task for GemmTask {
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
         let mut sums = self.sums;
@@ -276,14 +276,14 @@ impl Task for ProductTask {
                 for group in 0..self.groups {
                     // SAFETY: the lanes' promise; position, input and group lie within the buffers.
                     unsafe {
-                        product::weight_gradient::<L>(
+                        microkernel::weight_gradient::<L>(
                             self.v.add(position * self.v_stride + input * self.block),
                             self.w
                                 .add(position * self.w_stride + group * L::GROUPS * self.block),
                             self.block,
                             sums,
                             self.tiles,
-                            self.fresh,
+                            self.overwrite,
                         );
                         sums = sums.add(LANES * L::GROUPS * LANES);
                     }
@@ -294,7 +294,7 @@ impl Task for ProductTask {
 }
 
 /// A dY Aᵀ of tiles: `[position][k / 16][tile][16]`.
-struct GradientTask {
+struct OutputGradientTask {
     g: *const f32,
     to: Extent,
     tiles: Range<usize>,
@@ -304,7 +304,7 @@ struct GradientTask {
     w: *mut f32,
 }
 
-impl Task for GradientTask {
+impl Task for OutputGradientTask {
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
         let (row, plane) = (self.to.row(), self.to.plane());

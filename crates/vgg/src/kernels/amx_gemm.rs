@@ -2,13 +2,13 @@
 
 use std::ops::Range;
 
-use super::amx::{Tiles, multiplications, multiply};
+use super::amx::{TileRegisters, microkernel, microkernels};
 use super::bf16x3::{self, COLUMN_TILE_BYTES, ROW_TILE_BYTES};
 use super::blocked::LANES;
 use super::buffer::scratch;
-use super::gradient::ProductTask as GradientTask;
 use super::transform::POSITIONS;
-use super::winograd::ProductTask;
+use super::weight_gradient::GemmTask as GradientGemmTask;
+use super::winograd::GemmTask;
 
 /// Inner dimension of a product of tile registers, and their rows and columns taken two by two.
 pub(super) const BLOCK: usize = 32;
@@ -37,8 +37,8 @@ pub(super) unsafe fn split_weights(u: *const f32, inputs: usize, to: *mut f32) {
 /// M = V·U of a block of tiles at all positions, for some groups of output channels.
 ///
 /// # Safety
-/// AMX; as [`ProductTask`]'s run, with room in `m` for tiles rounded up to whole sixteens.
-pub(super) unsafe fn forward(task: &ProductTask) {
+/// AMX; as [`GemmTask`]'s run, with room in `m` for tiles rounded up to whole sixteens.
+pub(super) unsafe fn forward(task: &GemmTask) {
     let inputs = task.c.div_ceil(LANES);
     let rows = task.tiles.next_multiple_of(LANES);
     let (term_stride, weights) = (rows * 64, weights_bytes(task.c));
@@ -49,12 +49,12 @@ pub(super) unsafe fn forward(task: &ProductTask) {
     let blocks = task.c.div_ceil(BLOCK);
     // Together the rows ask for the next weights: of few tiles, each for more of them.
     let calls = rows.div_ceil(BLOCK);
-    let (whole, half, lines) = multiplications(calls);
+    let (whole, half, lines) = microkernels(calls);
     scratch(blocks * 3 * term_stride / 4, |a| {
         // SAFETY: promised by the caller; `a` has room for the thirds of all rows.
         unsafe {
             let a = a.as_mut_ptr().cast::<u8>();
-            let tiles = Tiles::new();
+            let tiles = TileRegisters::new();
             for position in 0..POSITIONS {
                 let v = task.v.add(position * task.v_stride);
                 bf16x3::pack_rows(v, task.v_block, inputs, task.tiles, a, term_stride);
@@ -69,8 +69,8 @@ pub(super) unsafe fn forward(task: &ProductTask) {
                         let (a, b) = (a.add(row * 64), u(group, position));
                         let m = m.add(row * 2 * LANES);
                         let next = next.wrapping_add(row / BLOCK % 6 * blocks * 4 * lines * 64);
-                        let multiply = if row + BLOCK <= rows { whole } else { half };
-                        multiply(&tiles, a, term_stride, b, blocks, m, next);
+                        let microkernel = if row + BLOCK <= rows { whole } else { half };
+                        microkernel(&tiles, a, term_stride, b, blocks, m, next);
                     }
                 }
             }
@@ -78,11 +78,11 @@ pub(super) unsafe fn forward(task: &ProductTask) {
     });
 }
 
-/// U += Vᵀ·W (= if fresh) of a block of tiles at some positions.
+/// U += Vᵀ·W (= if overwrite) of a block of tiles at some positions.
 ///
 /// # Safety
-/// AMX; as [`GradientTask`]'s run.
-pub(super) unsafe fn weight_gradient(task: &GradientTask) {
+/// AMX; as [`GradientGemmTask`]'s run.
+pub(super) unsafe fn weight_gradient(task: &GradientGemmTask) {
     let blocks = task.tiles.div_ceil(BLOCK);
     let term_stride = task.inputs * ROW_TILE_BYTES;
     let columns = blocks * 3 * COLUMN_TILE_BYTES;
@@ -91,7 +91,7 @@ pub(super) unsafe fn weight_gradient(task: &GradientTask) {
             // SAFETY: promised by the caller; `a` and `b` have room for the thirds of all channels.
             unsafe {
                 let (a, b) = (a.as_mut_ptr().cast::<u8>(), b.as_mut_ptr().cast::<u8>());
-                let tiles = Tiles::new();
+                let tiles = TileRegisters::new();
                 let Range { start, end } = task.positions;
                 for position in start..end {
                     let v = task.v.add(position * task.v_stride);
@@ -115,19 +115,19 @@ pub(super) unsafe fn weight_gradient(task: &GradientTask) {
                     let sums = sums.add((position - start) * task.inputs * task.groups * size);
                     for input in (0..task.inputs).step_by(2) {
                         for group in 0..task.groups {
-                            let mut c = Square([0.0; BLOCK * BLOCK]);
+                            let mut c = TileBlock([0.0; BLOCK * BLOCK]);
                             let (to, b) = (c.0.as_mut_ptr(), b.add(group * columns));
                             let a = a.add(input * ROW_TILE_BYTES);
                             let rows = if input + 1 < task.inputs {
-                                multiply::<false, 4>(&tiles, a, term_stride, b, blocks, to, b);
+                                microkernel::<false, 4>(&tiles, a, term_stride, b, blocks, to, b);
                                 2
                             } else {
-                                multiply::<true, 4>(&tiles, a, term_stride, b, blocks, to, b);
+                                microkernel::<true, 4>(&tiles, a, term_stride, b, blocks, to, b);
                                 1
                             };
                             for (row, c) in c.0.chunks_exact(size).take(rows).enumerate() {
                                 let sums = sums.add(((input + row) * task.groups + group) * size);
-                                add(c, sums, task.fresh);
+                                add(c, sums, task.overwrite);
                             }
                         }
                     }
@@ -138,19 +138,19 @@ pub(super) unsafe fn weight_gradient(task: &GradientTask) {
 }
 
 #[repr(C, align(64))]
-struct Square([f32; BLOCK * BLOCK]);
+struct TileBlock([f32; BLOCK * BLOCK]);
 
 /// Adds `c` to the sums, or writes it there.
 ///
 /// # Safety
 /// AVX-512; `sums` is valid for as many elements.
 #[target_feature(enable = "avx512f")]
-unsafe fn add(c: &[f32], sums: *mut f32, fresh: bool) {
+unsafe fn add(c: &[f32], sums: *mut f32, overwrite: bool) {
     for (place, value) in c.iter().enumerate() {
         // SAFETY: promised by the caller.
         unsafe {
             let sum = sums.add(place);
-            *sum = if fresh { *value } else { *sum + value };
+            *sum = if overwrite { *value } else { *sum + value };
         }
     }
 }
