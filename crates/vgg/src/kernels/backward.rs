@@ -22,12 +22,12 @@ pub(super) struct Layer<'a> {
     pub stored: Extent,
     /// (k, c, 3, 3).
     pub weight: &'a [f32],
-    pub wanted: Wanted,
+    pub needs_grad: NeedsGrad,
 }
 
 /// Which gradients to compute.
 #[derive(Clone, Copy)]
-pub(super) struct Wanted {
+pub(super) struct NeedsGrad {
     pub x: bool,
     pub weight: bool,
     pub bias: bool,
@@ -35,7 +35,7 @@ pub(super) struct Wanted {
 
 /// What the forward pass left of a layer, for some pictures: blocked activations.
 #[derive(Clone, Copy)]
-pub(super) struct Left<'a> {
+pub(super) struct SavedActivations<'a> {
     pub x: &'a [f32],
     pub y: &'a [f32],
     /// Where the pool's first maxima lay, if the layer pools.
@@ -51,38 +51,38 @@ pub(super) struct Gradients {
 /// The layer's gradients from that of y, and that of x, blocked, where it was wanted.
 pub(super) fn backward(
     layer: &Layer<'_>,
-    left: Left<'_>,
+    saved: SavedActivations<'_>,
     gradient: &[f32],
 ) -> (Gradients, Option<Buffer>) {
-    let mut x_gradient = layer.wanted.x.then(|| blank(layer.from));
-    let mut sums = Sums::new(layer, layer.pictures_at_once(), left.indices.is_some());
+    let mut x_gradient = layer.needs_grad.x.then(|| blank(layer.from));
+    let mut sums = GradientSums::new(layer, layer.pictures_at_once(), saved.indices.is_some());
     for pictures in layer.groups() {
-        let x = part(layer.from, &pictures);
-        let y = part(layer.stored, &pictures);
-        let left = Left {
-            x: &left.x[x.clone()],
-            y: &left.y[y.clone()],
-            indices: left.indices.map(|indices| &indices[y.clone()]),
+        let x = image_range(layer.from, &pictures);
+        let y = image_range(layer.stored, &pictures);
+        let saved = SavedActivations {
+            x: &saved.x[x.clone()],
+            y: &saved.y[y.clone()],
+            indices: saved.indices.map(|indices| &indices[y.clone()]),
         };
         let x_gradient = x_gradient.as_mut().map(|gradient| &mut gradient[x]);
-        sums.add(pictures.len(), left, &gradient[y], x_gradient);
+        sums.add(pictures.len(), saved, &gradient[y], x_gradient);
     }
     (sums.finish(), x_gradient)
 }
 
 /// As [`backward`], of two layers at once. The first one's x and what lies between them were not kept: `recompute`
 /// makes both for some pictures. They are never whole, and neither is the gradient between them; that of x cannot be
-/// had. `left` is the second layer's, without x.
+/// had. `saved` is the second layer's, without x.
 pub(super) fn backward_of_two(
     layers: [&Layer<'_>; 2],
     recompute: impl Fn(Range<usize>, &mut [f32], &mut [f32]),
-    left: Left<'_>,
+    saved: SavedActivations<'_>,
     gradient: &[f32],
 ) -> [Gradients; 2] {
     let [first, second] = layers;
     let at_once = second.pictures_at_once();
-    let mut first_sums = Sums::new(first, at_once, false);
-    let mut second_sums = Sums::new(second, at_once, left.indices.is_some());
+    let mut first_sums = GradientSums::new(first, at_once, false);
+    let mut second_sums = GradientSums::new(second, at_once, saved.indices.is_some());
     let mut x = blank(first.from.with_n(at_once));
     let mut between = blank(second.from.with_n(at_once));
     let mut between_gradient = blank(second.from.with_n(at_once));
@@ -92,24 +92,24 @@ pub(super) fn backward_of_two(
         let between_gradient = &mut between_gradient[..between.len()];
         let x = &mut x[..first.from.with_n(n).len()];
         recompute(pictures.clone(), x, between);
-        let y = part(second.stored, &pictures);
-        let left = Left {
+        let y = image_range(second.stored, &pictures);
+        let saved = SavedActivations {
             x: between,
-            y: &left.y[y.clone()],
-            indices: left.indices.map(|indices| &indices[y.clone()]),
+            y: &saved.y[y.clone()],
+            indices: saved.indices.map(|indices| &indices[y.clone()]),
         };
-        second_sums.add(n, left, &gradient[y], Some(between_gradient));
-        let left = Left {
+        second_sums.add(n, saved, &gradient[y], Some(between_gradient));
+        let saved = SavedActivations {
             x,
             y: between,
             indices: None,
         };
-        first_sums.add(n, left, between_gradient, None);
+        first_sums.add(n, saved, between_gradient, None);
     }
     [first_sums.finish(), second_sums.finish()]
 }
 
-fn part(extent: Extent, pictures: &Range<usize>) -> Range<usize> {
+fn image_range(extent: Extent, pictures: &Range<usize>) -> Range<usize> {
     pictures.start * extent.picture()..pictures.end * extent.picture()
 }
 
@@ -135,25 +135,25 @@ impl Layer<'_> {
 }
 
 /// The gradients of a layer's parameters, summed over groups of pictures.
-struct Sums<'a> {
+struct GradientSums<'a> {
     layer: &'a Layer<'a>,
     /// The weights of the convolution that gives the gradient of x.
-    turned: Option<Transformed>,
+    rotated_weights: Option<Transformed>,
     weight: Option<WeightGradient>,
     bias: Vec<f64>,
     /// A group's gradient before ReLU and pool.
     before: Buffer,
 }
 
-impl<'a> Sums<'a> {
+impl<'a> GradientSums<'a> {
     fn new(layer: &'a Layer<'a>, at_once: usize, pools: bool) -> Self {
         let (from, to, stored) = (layer.from, layer.to(), layer.stored);
-        let turned = layer.wanted.x.then(|| {
+        let rotated_weights = layer.needs_grad.x.then(|| {
             let kernels = Kernels::backward(to.c, from.c);
             weights::transform(layer.isa, layer.weight, kernels)
         });
         let weight = layer
-            .wanted
+            .needs_grad
             .weight
             .then(|| WeightGradient::new(layer.isa, from, to.c));
         // What an odd size leaves out of the pool has no gradient.
@@ -161,7 +161,7 @@ impl<'a> Sums<'a> {
         let before = blank_around(to.with_n(at_once), pool * stored.h, pool * stored.w);
         Self {
             layer,
-            turned,
+            rotated_weights,
             weight,
             bias: vec![0.0; to.c],
             before,
@@ -169,25 +169,38 @@ impl<'a> Sums<'a> {
     }
 
     /// Adds a group of `n` pictures, of which `gradient` is that of y.
-    fn add(&mut self, n: usize, left: Left<'_>, gradient: &[f32], x_gradient: Option<&mut [f32]>) {
+    fn add(
+        &mut self,
+        n: usize,
+        saved: SavedActivations<'_>,
+        gradient: &[f32],
+        x_gradient: Option<&mut [f32]>,
+    ) {
         let layer = self.layer;
         let to = layer.to().with_n(n);
         let before = &mut self.before[..to.len()];
-        let sums = before_relu(layer.isa, left.y, gradient, left.indices, to, before);
+        let sums = before_relu(layer.isa, saved.y, gradient, saved.indices, to, before);
         for (total, sum) in self.bias.iter_mut().zip(sums) {
             *total += sum;
         }
         if let Some(weight) = &mut self.weight {
-            weight.add(left.x, before, n);
+            weight.add(saved.x, before, n);
         }
-        if let (Some(turned), Some(x_gradient)) = (&self.turned, x_gradient) {
-            let nothing = Epilogue {
+        if let (Some(rotated_weights), Some(x_gradient)) = (&self.rotated_weights, x_gradient) {
+            let epilogue = Epilogue {
                 bias: None,
                 relu: false,
                 pool: false,
                 indices: None,
             };
-            convolve(before, to, turned, layer.from.c, nothing, x_gradient);
+            convolve(
+                before,
+                to,
+                rotated_weights,
+                layer.from.c,
+                epilogue,
+                x_gradient,
+            );
         }
     }
 
@@ -195,7 +208,7 @@ impl<'a> Sums<'a> {
         let bias = self.bias.into_iter().map(|sum| sum as f32).collect();
         Gradients {
             weight: self.weight.map(WeightGradient::finish),
-            bias: self.layer.wanted.bias.then_some(bias),
+            bias: self.layer.needs_grad.bias.then_some(bias),
         }
     }
 }

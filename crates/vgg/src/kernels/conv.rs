@@ -1,19 +1,19 @@
 //! Runs of convolutions as candle operations: what the network calls.
 //!
 //! On the CPU a run is packed into the blocked layout once, stays in it, and is unpacked once. Where nothing is
-//! tracked there is no graph: pictures go through the layers in small groups ([`super::trunk`]). Otherwise all
-//! of them go through together and leave a trace for the backward pass ([`super::graph`]).
+//! tracked there is no graph: pictures go through the layers in small groups ([`super::inference`]). Otherwise all
+//! of them go through together and leave a trace for the backward pass ([`super::autograd`]).
 
 use std::sync::Arc;
 
 use candle_core::{CpuStorage, Device, Layout, Result, Storage, Tensor, bail};
 
+use super::autograd::forward_with_tape;
 use super::blocked::Extent;
 use super::device;
 use super::grad_sink::GradSink;
-use super::graph::with_graph;
+use super::inference::forward_inference;
 use super::isa::Isa;
-use super::trunk::without_graph;
 use super::weights::{self, Kernels, Transformed};
 use crate::precision::Once;
 
@@ -131,15 +131,15 @@ pub fn conv_stack(x: &Tensor, layers: &[ConvLayer]) -> Result<Tensor> {
     }
     let x = x.contiguous()?;
     if !x.track_op() && !layers.iter().any(ConvLayer::tracked) {
-        return without_graph(&x, layers, &extents);
+        return forward_inference(&x, layers, &extents);
     }
     // What lies before everything tracked needs no graph either.
     let frozen = layers.iter().position(ConvLayer::tracked).unwrap_or(0);
     if frozen == 0 || x.track_op() {
-        return with_graph(&x, layers, &extents);
+        return forward_with_tape(&x, layers, &extents);
     }
-    let x = without_graph(&x, &layers[..frozen], &extents[..=frozen])?;
-    with_graph(&x, &layers[frozen..], &extents[frozen..])
+    let x = forward_inference(&x, &layers[..frozen], &extents[..=frozen])?;
+    forward_with_tape(&x, &layers[frozen..], &extents[frozen..])
 }
 
 /// The values of a contiguous f32 tensor on the CPU.

@@ -20,6 +20,7 @@ mod adaptive_pool;
 mod amx;
 #[cfg(target_arch = "x86_64")]
 mod amx_gemm;
+mod autograd;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
@@ -32,19 +33,18 @@ mod buffer;
 mod conv;
 pub mod device;
 mod grad_sink;
-mod graph;
+mod inference;
 mod isa;
 mod lanes;
 mod linear;
 mod mask;
 mod microkernel;
-mod ready;
+mod prepared;
 mod relu;
 mod share;
 mod sizes;
 mod tiles;
 mod transform;
-mod trunk;
 mod weight_gradient;
 mod weights;
 mod winograd;

@@ -5,17 +5,20 @@ use candle_core::{Device, Result, Tensor};
 use super::blocked::{self, Extent};
 use super::buffer::Buffer;
 use super::conv::{ConvLayer, with_values};
-use super::ready::Ready;
+use super::prepared::PreparedLayer;
 use super::sizes;
 
 /// Pictures in groups that stay in the caches: one at a time while they are large, several when they are small.
-pub(super) fn without_graph(
+pub(super) fn forward_inference(
     x: &Tensor,
     layers: &[ConvLayer],
     extents: &[Extent],
 ) -> Result<Tensor> {
     let last = extents[layers.len()];
-    let ready: Vec<_> = layers.iter().map(Ready::new).collect::<Result<_>>()?;
+    let ready: Vec<_> = layers
+        .iter()
+        .map(PreparedLayer::new)
+        .collect::<Result<_>>()?;
     let group = sizes::GROUP.min(last.n);
     // The first layers take one picture after the other, the rest a group.
     let single = extents

@@ -2,8 +2,8 @@
 //!
 //! candle begins every gradient as a tensor of zeros and adds to it. For the activations of 32 pictures that is
 //! ten gigabytes of traffic in every step, and four of memory. So what lies between two layers is no tensor here:
-//! a [`Trace`] keeps it, and the graph's nodes carry tokens of one element. A layer's backward pass takes the
-//! gradient that the layer after it left in the trace, leaves one for the layer before it, and frees the output
+//! a [`Tape`] keeps it, and the graph's nodes carry tokens of one element. A layer's backward pass takes the
+//! gradient that the layer after it left in the tape, leaves one for the layer before it, and frees the output
 //! that nobody needs any more.
 
 use std::ops::Range;
@@ -11,106 +11,110 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp3, Device, Layout, Result, Shape, Tensor, bail};
 
-use super::backward::{Gradients, Layer, Left, Wanted, backward, backward_of_two};
+use super::backward::{Gradients, Layer, NeedsGrad, SavedActivations, backward, backward_of_two};
 use super::blocked::{self, Extent};
 use super::buffer::Buffer;
 use super::conv::{ConvLayer, on_cpu, with_values};
 use super::grad_sink::{GradSink, Gradient};
-use super::ready::Ready;
+use super::prepared::PreparedLayer;
 use super::sizes;
 
 /// As [`conv_stack`](super::conv_stack), for layers of which some are tracked; `extents` lie around them.
-pub(super) fn with_graph(x: &Tensor, layers: &[ConvLayer], extents: &[Extent]) -> Result<Tensor> {
-    let trace = Arc::new(Trace::record(x, layers, extents)?);
-    let mut token = x.apply_op1(Enter(Arc::clone(&trace)))?;
-    for (place, layer) in layers.iter().enumerate() {
-        let step = Step {
-            trace: Arc::clone(&trace),
-            place,
+pub(super) fn forward_with_tape(
+    x: &Tensor,
+    layers: &[ConvLayer],
+    extents: &[Extent],
+) -> Result<Tensor> {
+    let tape = Arc::new(Tape::record(x, layers, extents)?);
+    let mut token = x.apply_op1(Pack(Arc::clone(&tape)))?;
+    for (index, layer) in layers.iter().enumerate() {
+        let op = ConvOp {
+            tape: Arc::clone(&tape),
+            index,
         };
-        token = token.apply_op3(&layer.weight, &layer.bias, step)?;
+        token = token.apply_op3(&layer.weight, &layer.bias, op)?;
     }
-    token.apply_op1(Leave(trace))
+    token.apply_op1(Unpack(tape))
 }
 
 /// What a run's backward pass needs of its forward pass.
-struct Trace {
+struct Tape {
     layers: Vec<ConvLayer>,
     /// Those around the layers, one more than layers.
     extents: Vec<Extent>,
-    /// The pictures, where the first layer's output is not kept, but computed again: see [`Trace::record`].
-    again: Option<Tensor>,
-    kept: Mutex<Kept>,
+    /// The pictures, where the first layer's output is not kept, but computed again: see [`Tape::record`].
+    recompute_from: Option<Tensor>,
+    saved: Mutex<Saved>,
 }
 
 /// What changes during the backward pass.
-struct Kept {
+struct Saved {
     activations: Vec<Option<Buffer>>,
     /// Where the first maxima of each layer's pool lay.
     indices: Vec<Option<Vec<u8>>>,
     /// The gradient that has come furthest, and which activation's it is.
     gradient: Option<(usize, Buffer)>,
     /// The first layer's gradients, if the second layer's backward pass has computed them.
-    first: Option<Gradients>,
+    first_gradients: Option<Gradients>,
 }
 
-impl Trace {
+impl Tape {
     /// The forward pass.
     ///
     /// The first layer's output is a third of all activations of a VGG-16, and costs less than a hundredth of its
     /// operations: where the gradient of x is not wanted, it is made for some pictures at a time, and again in the
     /// backward pass. So are the blocked pictures, whose three channels would take the room of sixteen.
     fn record(x: &Tensor, layers: &[ConvLayer], extents: &[Extent]) -> Result<Self> {
-        let again = layers.len() > 1
+        let recompute = layers.len() > 1
             && !x.track_op()
             && layers[0].tracked()
             && sizes::recomputed(extents[0].c, extents[1].c, layers[0].pool);
-        let trace = Self {
+        let tape = Self {
             layers: layers.to_vec(),
             extents: extents.to_vec(),
-            again: again.then(|| x.clone()),
-            kept: Mutex::new(Kept {
+            recompute_from: recompute.then(|| x.clone()),
+            saved: Mutex::new(Saved {
                 activations: Vec::new(),
                 indices: Vec::new(),
                 gradient: None,
-                first: None,
+                first_gradients: None,
             }),
         };
-        let mut kept = trace.kept();
-        if again {
-            let (y, maxima) = trace.first_two(x)?;
-            kept.activations.extend([None, None, Some(y)]);
-            kept.indices.extend([None, maxima]);
+        let mut saved = tape.saved();
+        if recompute {
+            let (y, indices) = tape.first_two(x)?;
+            saved.activations.extend([None, None, Some(y)]);
+            saved.indices.extend([None, indices]);
         } else {
             let mut input = blocked::blank(extents[0]);
             with_values(x, |x| blocked::pack(x, extents[0], &mut input))?;
-            kept.activations.push(Some(input));
+            saved.activations.push(Some(input));
         }
-        for place in kept.indices.len()..layers.len() {
-            let (y, maxima) = trace.forward(place, kept.activation(place)?)?;
-            kept.activations.push(Some(y));
-            kept.indices.push(maxima);
+        for index in saved.indices.len()..layers.len() {
+            let (y, indices) = tape.forward(index, saved.activation(index)?)?;
+            saved.activations.push(Some(y));
+            saved.indices.push(indices);
         }
-        drop(kept);
-        Ok(trace)
+        drop(saved);
+        Ok(tape)
     }
 
-    fn forward(&self, place: usize, x: &[f32]) -> Result<(Buffer, Option<Vec<u8>>)> {
-        let to = self.extents[place + 1];
-        let layer = Ready::new(&self.layers[place])?;
+    fn forward(&self, index: usize, x: &[f32]) -> Result<(Buffer, Option<Vec<u8>>)> {
+        let to = self.extents[index + 1];
+        let layer = PreparedLayer::new(&self.layers[index])?;
         let mut y = blocked::blank(to);
-        let mut maxima = layer.pool.then(|| vec![0u8; to.len()]);
-        layer.run(x, self.extents[place], &mut y, maxima.as_deref_mut());
-        Ok((y, maxima))
+        let mut indices = layer.pool.then(|| vec![0u8; to.len()]);
+        layer.run(x, self.extents[index], &mut y, indices.as_deref_mut());
+        Ok((y, indices))
     }
 
     /// The second layer's output.
     fn first_two(&self, x: &Tensor) -> Result<(Buffer, Option<Vec<u8>>)> {
-        let [from, between, to] = [0, 1, 2].map(|place| self.extents[place]);
-        let first = Ready::new(&self.layers[0])?;
-        let second = Ready::new(&self.layers[1])?;
+        let [from, between, to] = [0, 1, 2].map(|index| self.extents[index]);
+        let first = PreparedLayer::new(&self.layers[0])?;
+        let second = PreparedLayer::new(&self.layers[1])?;
         let mut y = blocked::blank(to);
-        let mut maxima = second.pool.then(|| vec![0u8; to.len()]);
+        let mut indices = second.pool.then(|| vec![0u8; to.len()]);
         let group = sizes::masked_pictures(between.picture()).min(from.n);
         let mut pictures = blocked::blank(from.with_n(group));
         let mut buffer = blocked::blank(between.with_n(group));
@@ -119,106 +123,115 @@ impl Trace {
                 let end = from.n.min(start + group);
                 let (from, between) = (from.with_n(end - start), between.with_n(end - start));
                 let pictures = &mut pictures[..from.len()];
-                blocked::pack(planar(x, from, &(start..end)), from, pictures);
+                blocked::pack(image_range(x, from, &(start..end)), from, pictures);
                 let buffer = &mut buffer[..between.len()];
                 first.run(pictures, from, buffer, None);
                 let out = start * to.picture()..end * to.picture();
-                let maxima = maxima.as_mut().map(|maxima| &mut maxima[out.clone()]);
-                second.run(buffer, between, &mut y[out], maxima);
+                let indices = indices.as_mut().map(|indices| &mut indices[out.clone()]);
+                second.run(buffer, between, &mut y[out], indices);
             }
         })?;
-        Ok((y, maxima))
+        Ok((y, indices))
     }
 
-    fn kept(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    fn saved(&self) -> MutexGuard<'_, Saved> {
+        self.saved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The backward pass of one layer; of two where the first one's output was not kept.
-    fn backward(&self, place: usize, wanted: Wanted) -> Result<Gradients> {
-        let mut kept = self.kept();
-        if let (0, Some(gradients)) = (place, kept.first.take()) {
+    fn backward(&self, index: usize, needs_grad: NeedsGrad) -> Result<Gradients> {
+        let mut saved = self.saved();
+        if let (0, Some(gradients)) = (index, saved.first_gradients.take()) {
             return Ok(gradients);
         }
-        let gradient = kept.take_gradient(place + 1)?;
-        let Some(y) = kept.activations[place + 1].take() else {
-            bail!("{SECOND_TIME}")
+        let gradient = saved.take_gradient(index + 1)?;
+        let Some(y) = saved.activations[index + 1].take() else {
+            bail!("{SECOND_BACKWARD}")
         };
-        let maxima = kept.indices[place].take();
-        let left = |x| Left {
+        let indices = saved.indices[index].take();
+        let saved_activations = |x| SavedActivations {
             x,
             y: &y,
-            indices: maxima.as_deref(),
+            indices: indices.as_deref(),
         };
-        if let (Some(x), 1) = (&self.again, place) {
+        if let (Some(x), 1) = (&self.recompute_from, index) {
             let first = &self.layers[0];
-            let wanted_first = Wanted {
+            let first_needs_grad = NeedsGrad {
                 x: false,
                 weight: first.weight.track_op(),
                 bias: first.bias.track_op(),
             };
-            let again = Ready::new(first)?;
-            let [first, second] = self.with_layer(0, wanted_first, |first| {
-                self.with_layer(1, wanted, |second| {
+            let first_prepared = PreparedLayer::new(first)?;
+            let [first, second] = self.with_layer(0, first_needs_grad, |first| {
+                self.with_layer(1, needs_grad, |second| {
                     with_values(x, |values| {
                         let recompute =
                             |group: Range<usize>, x: &mut [f32], between: &mut [f32]| {
                                 let from = self.extents[0].with_n(group.len());
-                                blocked::pack(planar(values, from, &group), from, x);
-                                again.run(x, from, between, None);
+                                blocked::pack(image_range(values, from, &group), from, x);
+                                first_prepared.run(x, from, between, None);
                             };
-                        backward_of_two([first, second], recompute, left(&[]), &gradient)
+                        backward_of_two(
+                            [first, second],
+                            recompute,
+                            saved_activations(&[]),
+                            &gradient,
+                        )
                     })
                 })
             })?;
-            kept.first = Some(first);
+            saved.first_gradients = Some(first);
             return Ok(second);
         }
-        let (gradients, x_gradient) = self.with_layer(place, wanted, |layer| {
-            Ok(backward(layer, left(kept.activation(place)?), &gradient))
+        let (gradients, x_gradient) = self.with_layer(index, needs_grad, |layer| {
+            Ok(backward(
+                layer,
+                saved_activations(saved.activation(index)?),
+                &gradient,
+            ))
         })?;
-        kept.gradient = x_gradient.map(|gradient| (place, gradient));
+        saved.gradient = x_gradient.map(|gradient| (index, gradient));
         Ok(gradients)
     }
 
     fn with_layer<T>(
         &self,
-        place: usize,
-        wanted: Wanted,
+        index: usize,
+        needs_grad: NeedsGrad,
         work: impl FnOnce(&Layer<'_>) -> Result<T>,
     ) -> Result<T> {
-        let ConvLayer { weight, .. } = &self.layers[place];
+        let ConvLayer { weight, .. } = &self.layers[index];
         let (storage, layout) = weight.storage_and_layout();
         work(&Layer {
-            isa: self.layers[place].isa(),
-            from: self.extents[place],
-            stored: self.extents[place + 1],
+            isa: self.layers[index].isa(),
+            from: self.extents[index],
+            stored: self.extents[index + 1],
             weight: on_cpu(&storage, layout)?,
-            wanted,
+            needs_grad,
         })
     }
 }
 
 /// Some pictures of planes (n, c, h, w).
-fn planar<'a>(x: &'a [f32], extent: Extent, pictures: &Range<usize>) -> &'a [f32] {
+fn image_range<'a>(x: &'a [f32], extent: Extent, pictures: &Range<usize>) -> &'a [f32] {
     let picture = extent.c * extent.h * extent.w;
     &x[pictures.start * picture..pictures.end * picture]
 }
 
-const SECOND_TIME: &str =
+const SECOND_BACKWARD: &str =
     "a second backward pass through the same convolutions: the first one freed what it needs";
 
-impl Kept {
-    fn activation(&self, place: usize) -> Result<&[f32]> {
-        match &self.activations[place] {
+impl Saved {
+    fn activation(&self, index: usize) -> Result<&[f32]> {
+        match &self.activations[index] {
             Some(activation) => Ok(activation),
-            None => bail!("{SECOND_TIME}"),
+            None => bail!("{SECOND_BACKWARD}"),
         }
     }
 
-    fn take_gradient(&mut self, place: usize) -> Result<Buffer> {
+    fn take_gradient(&mut self, index: usize) -> Result<Buffer> {
         match self.gradient.take() {
-            Some((at, gradient)) if at == place => Ok(gradient),
+            Some((at, gradient)) if at == index => Ok(gradient),
             _ => bail!("two backward passes through the same convolutions at the same time"),
         }
     }
@@ -234,11 +247,11 @@ fn token_gradient() -> Result<Tensor> {
 }
 
 /// x → token.
-struct Enter(Arc<Trace>);
+struct Pack(Arc<Tape>);
 
-impl CustomOp1 for Enter {
+impl CustomOp1 for Pack {
     fn name(&self) -> &'static str {
-        "vgg-enter-convolutions"
+        "vgg-conv-pack"
     }
 
     fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
@@ -247,7 +260,7 @@ impl CustomOp1 for Enter {
 
     fn bwd(&self, _: &Tensor, _: &Tensor, _: &Tensor) -> Result<Option<Tensor>> {
         let extent = self.0.extents[0];
-        let gradient = self.0.kept().take_gradient(0)?;
+        let gradient = self.0.saved().take_gradient(0)?;
         let Extent { n, c, h, w } = extent;
         Tensor::from_vec(
             blocked::unpack(&gradient, extent),
@@ -259,17 +272,17 @@ impl CustomOp1 for Enter {
 }
 
 /// Token → y.
-struct Leave(Arc<Trace>);
+struct Unpack(Arc<Tape>);
 
-impl CustomOp1 for Leave {
+impl CustomOp1 for Unpack {
     fn name(&self) -> &'static str {
-        "vgg-leave-convolutions"
+        "vgg-conv-unpack"
     }
 
     fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
         let last = self.0.extents.len() - 1;
         let Extent { n, c, h, w } = self.0.extents[last];
-        let y = blocked::unpack(self.0.kept().activation(last)?, self.0.extents[last]);
+        let y = blocked::unpack(self.0.saved().activation(last)?, self.0.extents[last]);
         Ok((CpuStorage::F32(y), Shape::from((n, c, h, w))))
     }
 
@@ -279,18 +292,18 @@ impl CustomOp1 for Leave {
         with_values(&grad.contiguous()?, |grad| {
             blocked::pack(grad, self.0.extents[last], &mut gradient);
         })?;
-        self.0.kept().gradient = Some((last, gradient));
+        self.0.saved().gradient = Some((last, gradient));
         token_gradient().map(Some)
     }
 }
 
 /// (token, weight, bias) → token: y = pool(max(0, w ∗ x + b)).
-struct Step {
-    trace: Arc<Trace>,
-    place: usize,
+struct ConvOp {
+    tape: Arc<Tape>,
+    index: usize,
 }
 
-impl CustomOp3 for Step {
+impl CustomOp3 for ConvOp {
     fn name(&self) -> &'static str {
         "vgg-conv3x3-relu-pool"
     }
@@ -315,14 +328,14 @@ impl CustomOp3 for Step {
         _: &Tensor,
         _: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let wanted = Wanted {
+        let needs_grad = NeedsGrad {
             x: x.track_op(),
             weight: weight.track_op(),
             bias: bias.track_op(),
         };
-        let gradients = self.trace.backward(self.place, wanted)?;
-        let x_token = wanted.x.then(token_gradient).transpose()?;
-        let grad_sink = self.trace.layers[self.place].grad_sink.as_ref();
+        let gradients = self.tape.backward(self.index, needs_grad)?;
+        let x_token = needs_grad.x.then(token_gradient).transpose()?;
+        let grad_sink = self.tape.layers[self.index].grad_sink.as_ref();
         let store_or_return = |values: Option<Vec<f32>>, of: &Tensor| {
             let Some(values) = values else {
                 return Ok(None);

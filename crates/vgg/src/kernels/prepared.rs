@@ -10,13 +10,13 @@ use super::weights::Transformed;
 use super::winograd::{Epilogue, convolve};
 
 /// What a convolution needs beside its input, taken out of its tensors.
-pub(super) struct Ready {
+pub(super) struct PreparedLayer {
     weights: Arc<Transformed>,
     bias: Vec<f32>,
     pub(super) pool: bool,
 }
 
-impl Ready {
+impl PreparedLayer {
     pub(super) fn new(layer: &ConvLayer) -> Result<Self> {
         Ok(Self {
             weights: layer.transformed()?,
