@@ -38,8 +38,8 @@ impl Network {
 /// The network's gradient as the trainer's.
 pub fn gradient(of: Gradient) -> trainer::Gradient {
     match of {
-        Gradient::Dense(values) => trainer::Gradient::Values(values),
-        Gradient::LowRank { left, right } => trainer::Gradient::Product { left, right },
+        Gradient::Dense(values) => trainer::Gradient::Dense(values),
+        Gradient::LowRank { left, right } => trainer::Gradient::LowRank { left, right },
     }
 }
 

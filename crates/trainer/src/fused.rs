@@ -6,7 +6,7 @@ use candle_core::{CpuStorage, InplaceOp2, InplaceOp3, Layout, Result, Var, bail}
 use rayon::prelude::*;
 
 use crate::gradients::Gradient;
-use crate::product::Product;
+use crate::low_rank::LowRankProduct;
 use crate::update::Rule;
 
 /// Below this many numbers, waking another thread costs more than it saves.
@@ -35,8 +35,8 @@ pub(crate) fn update(
     };
     match gradient {
         // candle's matmul leaves transposed gradients; a loop over both orders would miss the cache.
-        Gradient::Values(values) => var.inplace_op2(&values.contiguous()?, &fused),
-        Gradient::Product { left, right } => {
+        Gradient::Dense(values) => var.inplace_op2(&values.contiguous()?, &fused),
+        Gradient::LowRank { left, right } => {
             var.inplace_op3(&left.contiguous()?, &right.contiguous()?, &fused)
         }
     }
@@ -91,7 +91,7 @@ impl InplaceOp2 for Fused<'_> {
 
 impl InplaceOp3 for Fused<'_> {
     fn name(&self) -> &'static str {
-        "sgd-update-by-product"
+        "sgd-update-low-rank"
     }
 
     fn cpu_fwd(
@@ -105,7 +105,10 @@ impl InplaceOp3 for Fused<'_> {
     ) -> Result<()> {
         let (outputs, inputs) = w_layout.shape().dims2()?;
         let (left, right) = (values(left, left_layout)?, values(right, right_layout)?);
-        let (sweep, product) = (self.sweep, Product::new(left, right, outputs, inputs));
+        let (sweep, product) = (
+            self.sweep,
+            LowRankProduct::new(left, right, outputs, inputs),
+        );
         // Whole rows.
         let chunk = (share(outputs) * inputs).max(1);
         self.in_pieces(values_mut(w, w_layout)?, chunk, |start, w, mut v| {

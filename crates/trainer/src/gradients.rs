@@ -14,11 +14,11 @@ use crate::error::{Doing, Error};
 #[derive(Clone, Debug)]
 pub enum Gradient {
     /// Its values, in the parameter's shape.
-    Values(Tensor),
+    Dense(Tensor),
     /// leftᵀ·right of `left` (n, out) and `right` (n, in), for a parameter (out, in): the weight of a fully connected
     /// layer that saw n samples. Where n is small this is less memory than the values, which the update on the CPU
     /// computes a few rows at a time. The factors may share memory with the layer's input and output.
-    Product {
+    LowRank {
         /// The gradient of the layer's output.
         left: Tensor,
         /// The layer's input.
@@ -28,22 +28,22 @@ pub enum Gradient {
 
 impl Gradient {
     /// The values in the parameter's shape; those of a product are computed.
-    pub fn values(&self) -> CandleResult<Tensor> {
+    pub fn to_dense(&self) -> CandleResult<Tensor> {
         match self {
-            Self::Values(values) => Ok(values.clone()),
-            Self::Product { left, right } => left.t()?.matmul(right),
+            Self::Dense(values) => Ok(values.clone()),
+            Self::LowRank { left, right } => left.t()?.matmul(right),
         }
     }
 
-    fn plus(&self, other: &Self) -> CandleResult<Self> {
-        (self.values()? + other.values()?).map(Self::Values)
+    fn add(&self, other: &Self) -> CandleResult<Self> {
+        (self.to_dense()? + other.to_dense()?).map(Self::Dense)
     }
 
     /// Shape and type of the values.
     pub(crate) fn shape_and_dtype(&self) -> CandleResult<(Shape, DType)> {
         match self {
-            Self::Values(values) => Ok((values.shape().clone(), values.dtype())),
-            Self::Product { left, right } => {
+            Self::Dense(values) => Ok((values.shape().clone(), values.dtype())),
+            Self::LowRank { left, right } => {
                 let ((n, out), (rows, inputs)) = (left.dims2()?, right.dims2()?);
                 if n != rows || left.dtype() != right.dtype() {
                     bail!("{left:?} and {right:?} are no factors of a gradient");
@@ -56,7 +56,7 @@ impl Gradient {
 
 impl From<Tensor> for Gradient {
     fn from(values: Tensor) -> Self {
-        Self::Values(values)
+        Self::Dense(values)
     }
 }
 
@@ -86,7 +86,7 @@ impl Gradients {
             let gradient = match (store.remove(var).map(Gradient::from), take(var)) {
                 // Used both by the model's operations and by candle's: a penalty on the weights, for example.
                 (Some(one), Some(other)) => one
-                    .plus(&other)
+                    .add(&other)
                     .doing(format!("adding up the gradients of `{name}`"))?,
                 (Some(one), None) | (None, Some(one)) => one,
                 (None, None) => continue,
@@ -139,14 +139,14 @@ mod tests {
         let tensor = |values: [f32; 2]| Tensor::new(&[values], &Device::Cpu).unwrap();
         let w = Var::from_tensor(&tensor([1.0, 2.0])).unwrap();
         // d Σ w² = 2 w, and 3·(10, 20) from the model's own operations.
-        let product = || Gradient::Product {
+        let low_rank = || Gradient::LowRank {
             left: Tensor::new(&[[3f32]], &Device::Cpu).unwrap(),
             right: tensor([10.0, 20.0]),
         };
         let parameters = [("w".to_owned(), w.clone())];
         let loss = w.sqr().and_then(|w| w.sum_all()).unwrap();
-        let gradients = Gradients::backward_with(loss, &parameters, |_| Some(product())).unwrap();
-        let values = gradients.get("w").unwrap().values().unwrap();
+        let gradients = Gradients::backward_with(loss, &parameters, |_| Some(low_rank())).unwrap();
+        let values = gradients.get("w").unwrap().to_dense().unwrap();
         assert_eq!(values.to_vec2::<f32>().unwrap(), [[32.0, 64.0]]);
     }
 }

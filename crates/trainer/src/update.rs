@@ -89,7 +89,7 @@ pub(crate) fn apply(
         bail!("the parameter is {w:?}, but its gradient is {g:?}");
     }
     if !is_fused(var) {
-        return apply_tensors(var, &gradient.values()?, velocity, rule);
+        return apply_tensors(var, &gradient.to_dense()?, velocity, rule);
     }
     let first = velocity.is_none();
     if first && rule.momentum != 0.0 {
@@ -276,20 +276,20 @@ mod tests {
     fn a_gradient_of_another_shape_is_refused() {
         let var = Var::zeros(3, DType::F32, &Device::Cpu).unwrap();
         let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap();
-        let product = Gradient::Product {
+        let low_rank = Gradient::LowRank {
             left: zeros(&[2, 3]),
             right: zeros(&[2, 1]),
         };
         // No product at all: factors of different numbers of rows, or types.
-        let uneven = Gradient::Product {
+        let uneven = Gradient::LowRank {
             left: zeros(&[2, 3]),
             right: zeros(&[1, 1]),
         };
-        let mixed = Gradient::Product {
+        let mixed = Gradient::LowRank {
             left: zeros(&[2, 3]),
             right: zeros(&[2, 1]).to_dtype(DType::F64).unwrap(),
         };
-        for gradient in [zeros(&[4]).into(), product, uneven, mixed] {
+        for gradient in [zeros(&[4]).into(), low_rank, uneven, mixed] {
             assert!(apply(&var, &gradient, &mut None, &Rule::new(&OPTIONS[0], 0.1)).is_err());
         }
     }
@@ -301,7 +301,7 @@ mod tests {
                 .and_then(|t| t.reshape((n, columns))?.to_dtype(dtype))
                 .unwrap()
         };
-        Gradient::Product {
+        Gradient::LowRank {
             left: wave(30),
             right: wave(1100),
         }
@@ -322,10 +322,10 @@ mod tests {
     }
 
     #[test]
-    fn a_product_updates_as_its_values_do_in_double_precision() {
+    fn a_low_rank_update_equals_the_dense_one_in_f64() {
         for config in &OPTIONS {
             for n in [0, 1, 5] {
-                let values = factors(n, DType::F64).values().unwrap();
+                let values = factors(n, DType::F64).to_dense().unwrap();
                 let expected = updated(&values.into(), DType::F64, config);
                 let found = updated(&factors(n, DType::F32), DType::F32, config);
                 let pairs = found.iter().zip(&expected);
@@ -336,12 +336,12 @@ mod tests {
     }
 
     #[test]
-    fn an_update_by_a_product_has_the_same_bits_on_any_number_of_threads() {
+    fn a_low_rank_update_has_the_same_bits_on_any_number_of_threads() {
         let on = |threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-            let product = factors(5, DType::F32);
+            let low_rank = factors(5, DType::F32);
             pool.unwrap()
-                .install(|| updated(&product, DType::F32, &OPTIONS[3]))
+                .install(|| updated(&low_rank, DType::F32, &OPTIONS[3]))
         };
         for threads in 2..5 {
             assert_eq!(on(threads), on(1), "{threads}");

@@ -41,7 +41,7 @@ pub fn prepare(row: &Row) -> Result<Option<Run>> {
         let first = gradients
             .get("features.0.weight")
             .context("no gradient")?
-            .values()?;
+            .to_dense()?;
         Ok(Proof::new(first.clone(), [64, 3, 3, 3]))
     })))
 }

@@ -19,14 +19,14 @@ const UNIT: usize = 256;
 
 /// leftᵀ·right of `left` (n, out) and `right` (n, in).
 #[derive(Clone, Copy)]
-pub(crate) struct Product<'a> {
+pub(crate) struct LowRankProduct<'a> {
     left: &'a [f32],
     right: &'a [f32],
     outputs: usize,
     inputs: usize,
 }
 
-impl<'a> Product<'a> {
+impl<'a> LowRankProduct<'a> {
     /// The product of matrices with `outputs` and `inputs` columns, and as many rows.
     pub(crate) fn new(left: &'a [f32], right: &'a [f32], outputs: usize, inputs: usize) -> Self {
         assert_eq!(left.len() * inputs, right.len() * outputs, "equal rows");
@@ -121,7 +121,7 @@ mod tests {
     }
 
     /// The product in two pieces: the rows before `cut`, and the others.
-    fn found(product: Product<'_>, cut: usize) -> Vec<f32> {
+    fn found(product: LowRankProduct<'_>, cut: usize) -> Vec<f32> {
         let mut found = vec![f32::NAN; product.outputs * product.inputs];
         for rows in [0..cut, cut..product.outputs] {
             product.for_each(rows, |row, column, values| {
@@ -142,7 +142,7 @@ mod tests {
             (40, 11, 3000),
         ] {
             let (left, right) = (wave(n * outputs, 0.7), wave(n * inputs, 0.3));
-            let product = Product::new(&left, &right, outputs, inputs);
+            let product = LowRankProduct::new(&left, &right, outputs, inputs);
             let whole = found(product, 0);
             for cut in 1..=outputs {
                 assert_eq!(found(product, cut), whole, "{cut}");
