@@ -43,9 +43,9 @@ impl Scene<'_> {
             .map(|sample| format!("\n    {}", sample.path.display()))
             .collect();
         let rates: Vec<String> = loss
-            .rates
+            .learning_rates
             .iter()
-            .map(|group| format!("{} {:e}", group.pattern, group.rate))
+            .map(|group| format!("{} {:e}", group.pattern, group.lr))
             .collect();
         let epoch = loss
             .epoch
@@ -84,7 +84,7 @@ impl Scene<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use trainer::GroupRate;
+    use trainer::GroupLr;
 
     #[test]
     fn everything_that_helps_is_said() {
@@ -105,10 +105,10 @@ mod tests {
             epoch: Some(2),
             batch: 4,
             samples: vec![2, 0],
-            rates: vec![GroupRate {
+            learning_rates: vec![GroupLr {
                 pattern: "features".to_string(),
                 parameters: 9,
-                rate: 1e30,
+                lr: 1e30,
             }],
         }));
         let words = scene.explain(error).to_string();

@@ -249,7 +249,7 @@ impl Message<'_> {
                     .iter()
                     .map(|group| LayerRate {
                         layers: group.pattern.clone(),
-                        rate: group.rate,
+                        rate: group.lr,
                     })
                     .collect(),
                 trainable_parameters: counts.trainable,

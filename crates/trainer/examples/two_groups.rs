@@ -111,7 +111,7 @@ fn show(event: &Event, _: &Stage) -> Flow {
             for group in groups {
                 println!(
                     "  {:<6} {:>4} numbers at {}",
-                    group.pattern, group.parameters, group.rate
+                    group.pattern, group.parameters, group.lr
                 );
             }
         }

@@ -1,6 +1,6 @@
 //! The errors of this crate: what went wrong, where, and what to do next.
 
-use crate::event::{GroupRate, Phase};
+use crate::event::{GroupLr, Phase};
 
 /// What a data source may fail with; its own error type is kept as the source.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -183,7 +183,7 @@ pub enum Error {
     "the loss is {loss} in batch {batch}{} ({phase}; samples {samples:?}; learning rates {}): try a learning rate \
      ten times smaller, and look at these samples for values that are not finite",
     in_epoch(.epoch),
-    show_rates(.rates)
+    show_learning_rates(.learning_rates)
 )]
 pub struct NonFiniteLoss {
     /// The loss: NaN or an infinity.
@@ -197,17 +197,17 @@ pub struct NonFiniteLoss {
     /// Indices of the batch's samples in their split.
     pub samples: Vec<usize>,
     /// The learning rates in force.
-    pub rates: Vec<GroupRate>,
+    pub learning_rates: Vec<GroupLr>,
 }
 
 impl Error {
     /// Adds what the training loop knows to an error from a validation pass.
-    pub(crate) fn in_epoch(mut self, at: u64, in_force: Vec<GroupRate>) -> Self {
+    pub(crate) fn in_epoch(mut self, at: u64, in_force: Vec<GroupLr>) -> Self {
         match &mut self {
             Self::Data { epoch, .. } => *epoch = Some(at),
             Self::NonFiniteLoss(loss) => {
                 loss.epoch = Some(at);
-                loss.rates = in_force;
+                loss.learning_rates = in_force;
             }
             _ => {}
         }
@@ -242,10 +242,10 @@ fn in_epoch(epoch: &Option<u64>) -> String {
     })
 }
 
-fn show_rates(rates: &[GroupRate]) -> String {
-    let shown: Vec<String> = rates
+fn show_learning_rates(learning_rates: &[GroupLr]) -> String {
+    let shown: Vec<String> = learning_rates
         .iter()
-        .map(|g| format!("`{}` {:e}", g.pattern, g.rate))
+        .map(|g| format!("`{}` {:e}", g.pattern, g.lr))
         .collect();
     if shown.is_empty() {
         "none".to_owned()

@@ -201,7 +201,7 @@ impl<M: Model> Pass<'_, M> {
                 epoch: None,
                 batch: self.batch,
                 samples: batch.indices.clone(),
-                rates: Vec::new(),
+                learning_rates: Vec::new(),
             })));
         }
         let found = self.found.get_or_insert_with(|| Evaluation {

@@ -38,13 +38,13 @@ impl fmt::Display for Phase {
 
 /// A parameter group and its learning rate at some time.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct GroupRate {
+pub struct GroupLr {
     /// The group's layer pattern.
     pub pattern: String,
     /// How many numbers it trains.
     pub parameters: usize,
     /// The learning rate in force.
-    pub rate: f64,
+    pub lr: f64,
 }
 
 /// Everything that is told. Epochs and batches are counted from 0.
@@ -60,7 +60,7 @@ pub enum Event {
         /// How much trains.
         counts: Counts,
         /// The parameter groups with their rates before any schedule.
-        groups: Vec<GroupRate>,
+        groups: Vec<GroupLr>,
         /// How many leading layers are frozen.
         frozen_layers: usize,
         /// Samples in the train split.
@@ -77,7 +77,7 @@ pub enum Event {
         /// Whether it only validates.
         validates_only: bool,
         /// The learning rates in force.
-        rates: Vec<GroupRate>,
+        learning_rates: Vec<GroupLr>,
     },
     /// A batch is done: after the update in training.
     BatchDone {

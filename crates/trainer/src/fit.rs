@@ -99,7 +99,7 @@ pub fn fit<M: Model>(
         epochs: config.epochs,
         epoch: stage.epoch,
         counts: params.counts(),
-        groups: stage.sgd.rates(1.0),
+        groups: stage.sgd.learning_rates(1.0),
         frozen_layers: frozen,
         train_samples: data.train.samples(),
         val_samples: data.val.samples(),
@@ -114,12 +114,12 @@ pub fn fit<M: Model>(
         let factor = config
             .schedule
             .factor(epoch - u64::from(config.validate_first && epoch > 0));
-        let rates = stage.sgd.rates(factor);
+        let learning_rates = stage.sgd.learning_rates(factor);
         let start = Event::EpochStart {
             epoch,
             epochs,
             validates_only,
-            rates: rates.clone(),
+            learning_rates: learning_rates.clone(),
         };
         if observer(&start, stage) == Flow::Stop {
             return Ok(Outcome::Stopped);
@@ -144,7 +144,7 @@ pub fn fit<M: Model>(
             observer(&event, stage)
         };
         let found = evaluate(&evaluated, data.val, &mut cache, &mut observe)
-            .map_err(|error| error.in_epoch(epoch, rates))?;
+            .map_err(|error| error.in_epoch(epoch, learning_rates))?;
         let Some(found) = found else {
             return Ok(Outcome::Stopped);
         };
@@ -260,7 +260,7 @@ impl<M: Model> Training<'_, M> {
                 epoch: Some(stage.epoch),
                 batch: stage.batch,
                 samples: batch.indices.clone(),
-                rates: stage.sgd.rates(factor),
+                learning_rates: stage.sgd.learning_rates(factor),
             })));
         }
         let (value, correct) = (scored.value, scored.correct());

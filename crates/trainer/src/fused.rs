@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use crate::gradients::Gradient;
 use crate::low_rank::LowRankProduct;
-use crate::update::Rule;
+use crate::update::SgdStep;
 
 /// Below this many numbers, waking another thread costs more than it saves.
 pub(crate) const SMALLEST_CHUNK: usize = 1 << 15;
@@ -18,15 +18,15 @@ pub(crate) fn update(
     var: &Var,
     gradient: &Gradient,
     velocity: Option<&mut [f32]>,
-    rule: &Rule,
+    step: &SgdStep,
     first: bool,
 ) -> Result<()> {
     let sweep = Sweep {
-        rate: rule.rate as f32,
-        momentum: rule.momentum as f32,
-        fresh: rule.fresh as f32,
-        decay: rule.decay as f32,
-        nesterov: rule.nesterov,
+        lr: step.lr as f32,
+        momentum: step.momentum as f32,
+        one_minus_dampening: step.one_minus_dampening as f32,
+        weight_decay: step.weight_decay as f32,
+        nesterov: step.nesterov,
         first,
     };
     let fused = Fused {
@@ -145,10 +145,10 @@ fn values_mut<'a>(storage: &'a mut CpuStorage, layout: &Layout) -> Result<&'a mu
 /// The arithmetic of an update.
 #[derive(Clone, Copy)]
 struct Sweep {
-    rate: f32,
+    lr: f32,
     momentum: f32,
-    fresh: f32,
-    decay: f32,
+    one_minus_dampening: f32,
+    weight_decay: f32,
     nesterov: bool,
     first: bool,
 }
@@ -157,15 +157,15 @@ impl Sweep {
     /// Chooses the loop outside of it, so that each loop is straight arithmetic that the compiler vectorises.
     fn over(self, w: &mut [f32], g: &[f32], v: Option<&mut [f32]>) {
         let Self {
-            rate,
+            lr,
             momentum,
-            fresh,
-            decay,
+            one_minus_dampening,
+            weight_decay,
             ..
         } = self;
         let Some(v) = v else {
             for (w, g) in w.iter_mut().zip(g) {
-                *w -= rate * (g + decay * *w);
+                *w -= lr * (g + weight_decay * *w);
             }
             return;
         };
@@ -173,11 +173,11 @@ impl Sweep {
             (true, false) => self.pass(w, g, v, |g, _| (g, g)),
             (true, true) => self.pass(w, g, v, |g, _| (g, g + momentum * g)),
             (false, false) => self.pass(w, g, v, |g, v| {
-                let v = momentum * v + fresh * g;
+                let v = momentum * v + one_minus_dampening * g;
                 (v, v)
             }),
             (false, true) => self.pass(w, g, v, |g, v| {
-                let v = momentum * v + fresh * g;
+                let v = momentum * v + one_minus_dampening * g;
                 (v, g + momentum * v)
             }),
         }
@@ -193,9 +193,9 @@ impl Sweep {
         direct: impl Fn(f32, f32) -> (f32, f32),
     ) {
         for ((w, g), v) in w.iter_mut().zip(g).zip(v) {
-            let (velocity, direction) = direct(g + self.decay * *w, *v);
+            let (velocity, direction) = direct(g + self.weight_decay * *w, *v);
             *v = velocity;
-            *w -= self.rate * direction;
+            *w -= self.lr * direction;
         }
     }
 }

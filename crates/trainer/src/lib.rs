@@ -94,7 +94,7 @@ mod update;
 pub use data::{Batch, Batches, Data, Split};
 pub use error::{BoxError, Error, NonFiniteLoss};
 pub use evaluate::{Evaluation, FrozenCache, Prediction, evaluate};
-pub use event::{Event, Flow, GroupRate, Observer, Phase};
+pub use event::{Event, Flow, GroupLr, Observer, Phase};
 pub use fit::{FitConfig, Outcome, fit};
 pub use gradients::{Gradient, Gradients};
 pub use loss::cross_entropy;

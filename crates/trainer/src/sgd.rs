@@ -18,12 +18,12 @@ use candle_core::{Tensor, Var};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Doing, Error};
-use crate::event::GroupRate;
+use crate::event::GroupLr;
 use crate::gradients::Gradients;
 use crate::params::{Params, no_more_saved, take_saved};
 use crate::pattern;
 use crate::snapshot::{Snapshot, SnapshotRegistry};
-use crate::update::{self, Rule, Velocity};
+use crate::update::{self, SgdStep, Velocity};
 
 /// The settings that all groups share.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -67,21 +67,21 @@ pub struct Group {
     /// A layer prefix (see [`pattern`]); empty for everything.
     pub pattern: String,
     /// The learning rate, 0 or more.
-    pub rate: f64,
+    pub lr: f64,
 }
 
 impl Group {
     /// The group of the parameters under `pattern`.
-    pub fn new(pattern: impl Into<String>, rate: f64) -> Self {
+    pub fn new(pattern: impl Into<String>, lr: f64) -> Self {
         Self {
             pattern: pattern.into(),
-            rate,
+            lr,
         }
     }
 
     /// The group of all parameters that no other group covers.
-    pub fn everything(rate: f64) -> Self {
-        Self::new("", rate)
+    pub fn everything(lr: f64) -> Self {
+        Self::new("", lr)
     }
 }
 
@@ -90,13 +90,13 @@ impl Group {
 pub struct Sgd {
     config: SgdConfig,
     groups: Vec<Group>,
-    slots: Vec<Slot>,
+    states: Vec<ParamState>,
     snapshots: SnapshotRegistry,
 }
 
 /// One parameter. The velocity belongs to it and exists from its first step on.
 #[derive(Debug)]
-struct Slot {
+struct ParamState {
     name: String,
     var: Var,
     group: usize,
@@ -117,7 +117,7 @@ impl Sgd {
         for (index, group) in groups.iter().enumerate() {
             check_number(
                 format!("the learning rate of `{}`", group.pattern),
-                group.rate,
+                group.lr,
             )?;
             if groups[..index]
                 .iter()
@@ -129,14 +129,14 @@ impl Sgd {
             }
         }
 
-        let (mut slots, mut uncovered) = (Vec::new(), Vec::new());
+        let (mut states, mut uncovered) = (Vec::new(), Vec::new());
         for (name, var) in parameters {
             let covering = groups
                 .iter()
                 .enumerate()
                 .filter(|(_, group)| pattern::covers(&group.pattern, &name));
             match covering.max_by_key(|(_, group)| group.pattern.len()) {
-                Some((group, _)) => slots.push(Slot {
+                Some((group, _)) => states.push(ParamState {
                     name,
                     var,
                     group,
@@ -146,7 +146,7 @@ impl Sgd {
             }
         }
         for (index, group) in groups.iter().enumerate() {
-            if !slots.iter().any(|slot| slot.group == index) {
+            if !states.iter().any(|state| state.group == index) {
                 return Err(without_parameters(params, group));
             }
         }
@@ -156,7 +156,7 @@ impl Sgd {
         Ok(Self {
             config,
             groups,
-            slots,
+            states,
             snapshots: params.snapshots.clone(),
         })
     }
@@ -165,31 +165,31 @@ impl Sgd {
     /// [`Schedule::factor`](crate::Schedule::factor)). A parameter without one is skipped, and so is its
     /// momentum. Each gradient is freed once it is used.
     pub fn step(&mut self, mut gradients: Gradients, factor: f64) -> Result<(), Error> {
-        for slot in &mut self.slots {
-            let Some(gradient) = gradients.take(&slot.name) else {
+        for state in &mut self.states {
+            let Some(gradient) = gradients.take(&state.name) else {
                 continue;
             };
-            let rule = Rule::new(&self.config, self.groups[slot.group].rate * factor);
-            let copied = self.snapshots.copy_before_write(&slot.name);
+            let step = SgdStep::new(&self.config, self.groups[state.group].lr * factor);
+            let copied = self.snapshots.copy_before_write(&state.name);
             copied
-                .and_then(|()| update::apply(&slot.var, &gradient, &mut slot.velocity, &rule))
-                .doing(format!("the update of `{}`", slot.name))?;
+                .and_then(|()| update::apply(&state.var, &gradient, &mut state.velocity, &step))
+                .doing(format!("the update of `{}`", state.name))?;
         }
         Ok(())
     }
 
     /// The groups with their learning rates at a schedule's `factor`.
-    pub fn rates(&self, factor: f64) -> Vec<GroupRate> {
+    pub fn learning_rates(&self, factor: f64) -> Vec<GroupLr> {
         let parameters = |index| {
-            let slots = self.slots.iter().filter(|slot| slot.group == index);
-            slots.map(|slot| slot.var.elem_count()).sum()
+            let states = self.states.iter().filter(|state| state.group == index);
+            states.map(|state| state.var.elem_count()).sum()
         };
-        let rate = |(index, group): (usize, &Group)| GroupRate {
+        let lr = |(index, group): (usize, &Group)| GroupLr {
             pattern: group.pattern.clone(),
             parameters: parameters(index),
-            rate: group.rate * factor,
+            lr: group.lr * factor,
         };
-        self.groups.iter().enumerate().map(rate).collect()
+        self.groups.iter().enumerate().map(lr).collect()
     }
 
     /// The velocities as they are now by parameter, for those that have one; for another thread to read while training
@@ -199,12 +199,12 @@ impl Sgd {
     ///
     /// As those of [`Params::snapshot`].
     pub fn snapshot_velocities(&self) -> Result<BTreeMap<String, Snapshot>, Error> {
-        let snapshot = |slot: &Slot| {
-            let snapshot = slot.velocity.as_ref()?.snapshot(&slot.var);
-            let snapshot = snapshot.doing(format!("holding the velocity of `{}`", slot.name));
-            Some(snapshot.map(|snapshot| (slot.name.clone(), snapshot)))
+        let snapshot = |state: &ParamState| {
+            let snapshot = state.velocity.as_ref()?.snapshot(&state.var);
+            let snapshot = snapshot.doing(format!("holding the velocity of `{}`", state.name));
+            Some(snapshot.map(|snapshot| (state.name.clone(), snapshot)))
         };
-        self.slots.iter().filter_map(snapshot).collect()
+        self.states.iter().filter_map(snapshot).collect()
     }
 
     /// Takes over what [`snapshot_velocities`](Self::snapshot_velocities) gave: one for each parameter.
@@ -212,11 +212,11 @@ impl Sgd {
         &mut self,
         mut velocities: BTreeMap<String, Tensor>,
     ) -> Result<(), Error> {
-        for slot in &mut self.slots {
-            let velocity = take_saved(&mut velocities, "the velocity", &slot.name, &slot.var)?;
-            let velocity = Velocity::new(velocity, &slot.var)
-                .doing(format!("restoring the velocity of `{}`", slot.name))?;
-            slot.velocity = Some(velocity);
+        for state in &mut self.states {
+            let velocity = take_saved(&mut velocities, "the velocity", &state.name, &state.var)?;
+            let velocity = Velocity::new(velocity, &state.var)
+                .doing(format!("restoring the velocity of `{}`", state.name))?;
+            state.velocity = Some(velocity);
         }
         no_more_saved(&velocities, "a velocity")
     }
@@ -228,16 +228,16 @@ impl Sgd {
 
     /// Refuses parameters other than those it was made for.
     pub(crate) fn check_parameters(&self, parameters: &[(String, Var)]) -> Result<(), Error> {
-        let own = |name: &str| self.slots.iter().any(|slot| slot.name == name);
+        let own = |name: &str| self.states.iter().any(|state| state.name == name);
         let theirs = |name: &str| parameters.iter().any(|(other, _)| other == name);
         let unknown = parameters
             .iter()
             .map(|(name, _)| name)
             .filter(|name| !own(name));
         let gone = self
-            .slots
+            .states
             .iter()
-            .map(|slot| &slot.name)
+            .map(|state| &state.name)
             .filter(|name| !theirs(name));
         let names: Vec<String> = unknown.chain(gone).cloned().collect();
         if names.is_empty() {

@@ -15,17 +15,17 @@ use crate::snapshot::Snapshot;
 
 /// The numbers of one update.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Rule {
-    pub(crate) rate: f64,
+pub(crate) struct SgdStep {
+    pub(crate) lr: f64,
     pub(crate) momentum: f64,
     /// The share of a new gradient that enters the velocity.
-    pub(crate) fresh: f64,
-    pub(crate) decay: f64,
+    pub(crate) one_minus_dampening: f64,
+    pub(crate) weight_decay: f64,
     pub(crate) nesterov: bool,
 }
 
-impl Rule {
-    pub(crate) fn new(config: &SgdConfig, rate: f64) -> Self {
+impl SgdStep {
+    pub(crate) fn new(config: &SgdConfig, lr: f64) -> Self {
         let SgdConfig {
             momentum,
             dampening,
@@ -33,10 +33,10 @@ impl Rule {
             nesterov,
         } = *config;
         Self {
-            rate,
+            lr,
             momentum,
-            fresh: 1.0 - dampening,
-            decay: weight_decay,
+            one_minus_dampening: 1.0 - dampening,
+            weight_decay,
             nesterov,
         }
     }
@@ -81,7 +81,7 @@ pub(crate) fn apply(
     var: &Var,
     gradient: &Gradient,
     velocity: &mut Option<Velocity>,
-    rule: &Rule,
+    step: &SgdStep,
 ) -> Result<()> {
     let (shape, dtype) = gradient.shape_and_dtype()?;
     if var.shape() != &shape || var.dtype() != dtype {
@@ -89,10 +89,10 @@ pub(crate) fn apply(
         bail!("the parameter is {w:?}, but its gradient is {g:?}");
     }
     if !is_fused(var) {
-        return apply_tensors(var, &gradient.to_dense()?, velocity, rule);
+        return apply_tensors(var, &gradient.to_dense()?, velocity, step);
     }
     let first = velocity.is_none();
-    if first && rule.momentum != 0.0 {
+    if first && step.momentum != 0.0 {
         // Zeroed pages come lazily from the system: this is not a pass over memory.
         *velocity = Some(Velocity::Host(Arc::new(vec![0.0; var.elem_count()])));
     }
@@ -101,7 +101,7 @@ pub(crate) fn apply(
         Some(Velocity::Host(v)) => Some(Arc::make_mut(v).as_mut_slice()),
         _ => None,
     };
-    fused::update(var, gradient, velocity, rule, first)
+    fused::update(var, gradient, velocity, step, first)
 }
 
 /// The same with candle's operations, for other devices and types: nothing goes through the host.
@@ -109,39 +109,39 @@ fn apply_tensors(
     var: &Var,
     gradient: &Tensor,
     velocity: &mut Option<Velocity>,
-    rule: &Rule,
+    step: &SgdStep,
 ) -> Result<()> {
     // The detached view keeps the update out of any graph.
     let w = var.as_detached_tensor();
     let mut g = gradient.detach();
-    if rule.decay != 0.0 {
-        g = (g + (&w * rule.decay)?)?;
+    if step.weight_decay != 0.0 {
+        g = (g + (&w * step.weight_decay)?)?;
     }
-    let direction = if rule.momentum == 0.0 {
+    let direction = if step.momentum == 0.0 {
         g
     } else {
         let v = match velocity.take() {
             Some(Velocity::Device(v)) => {
-                let fresh = match rule.fresh {
+                let dampened = match step.one_minus_dampening {
                     1.0 => g.clone(),
                     share => (&g * share)?,
                 };
-                ((v * rule.momentum)? + fresh)?
+                ((v * step.momentum)? + dampened)?
             }
             Some(Velocity::Host(_)) => {
                 bail!("a parameter must not change its device or type while it trains")
             }
             None => g.clone(),
         };
-        let direction = if rule.nesterov {
-            (g + (&v * rule.momentum)?)?
+        let direction = if step.nesterov {
+            (g + (&v * step.momentum)?)?
         } else {
             v.clone()
         };
         *velocity = Some(Velocity::Device(v));
         direction
     };
-    var.set(&(w - (direction * rule.rate)?)?)
+    var.set(&(w - (direction * step.lr)?)?)
 }
 
 #[cfg(test)]
@@ -192,7 +192,7 @@ mod tests {
     }
 
     /// torch/optim/sgd.py, one number at a time, in double precision.
-    fn oracle(config: &SgdConfig, rate: f64, steps: usize) -> Vec<f64> {
+    fn oracle(config: &SgdConfig, lr: f64, steps: usize) -> Vec<f64> {
         let mut w = wave(100);
         let mut v = vec![0.0; LENGTH];
         for step in 0..steps {
@@ -203,7 +203,7 @@ mod tests {
                 } else {
                     config.momentum * *v + (1.0 - config.dampening) * g
                 };
-                *w -= rate
+                *w -= lr
                     * if config.nesterov {
                         g + config.momentum * *v
                     } else if config.momentum > 0.0 {
@@ -236,8 +236,8 @@ mod tests {
         for step in 0..4 {
             let gradient = shaped(tensor(step));
             assert_eq!(gradient.is_contiguous(), !transposed);
-            let rule = Rule::new(config, 0.05);
-            apply(&var, &gradient.into(), &mut velocity, &rule).unwrap();
+            let step = SgdStep::new(config, 0.05);
+            apply(&var, &gradient.into(), &mut velocity, &step).unwrap();
         }
         let w = if transposed {
             var.t().unwrap()
@@ -290,7 +290,7 @@ mod tests {
             right: zeros(&[2, 1]).to_dtype(DType::F64).unwrap(),
         };
         for gradient in [zeros(&[4]).into(), low_rank, uneven, mixed] {
-            assert!(apply(&var, &gradient, &mut None, &Rule::new(&OPTIONS[0], 0.1)).is_err());
+            assert!(apply(&var, &gradient, &mut None, &SgdStep::new(&OPTIONS[0], 0.1)).is_err());
         }
     }
 
@@ -315,7 +315,7 @@ mod tests {
             .unwrap();
         let (var, mut velocity) = (Var::from_tensor(&start).unwrap(), None);
         for _ in 0..3 {
-            apply(&var, gradient, &mut velocity, &Rule::new(config, 0.05)).unwrap();
+            apply(&var, gradient, &mut velocity, &SgdStep::new(config, 0.05)).unwrap();
         }
         let values = var.flatten_all().and_then(|w| w.to_dtype(DType::F64));
         values.and_then(|w| w.to_vec1()).unwrap()

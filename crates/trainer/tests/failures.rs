@@ -104,7 +104,7 @@ fn a_loss_that_is_no_number_says_where() {
         (Phase::Train, Some(1), 1)
     );
     assert_eq!(found.samples, (8..16).collect::<Vec<_>>());
-    assert_eq!(found.rates[0].rate, 0.1);
+    assert_eq!(found.learning_rates[0].lr, 0.1);
     assert!(
         text.contains("batch 1 of epoch 1") && text.contains("smaller"),
         "{text}"

@@ -53,15 +53,20 @@ fn two_groups_learn_and_the_first_epoch_only_validates() {
     assert!(best_accuracy >= 0.95, "{best_accuracy}");
 
     // The schedule counts training epochs: 1 to 4 at the full rate, 5 at a tenth.
-    let rates = |event: &Event| match event {
-        Event::EpochStart { rates, .. } => {
-            Some(rates.iter().map(|group| group.rate).collect::<Vec<_>>())
-        }
+    let learning_rates = |event: &Event| match event {
+        Event::EpochStart { learning_rates, .. } => Some(
+            learning_rates
+                .iter()
+                .map(|group| group.lr)
+                .collect::<Vec<_>>(),
+        ),
         _ => None,
     };
-    let rates: Vec<_> = events.iter().filter_map(rates).collect();
-    assert_eq!(rates[..5], vec![vec![0.05, 0.1]; 5]);
-    assert!((rates[5][0] - 0.005).abs() < 1e-12 && (rates[5][1] - 0.01).abs() < 1e-12);
+    let learning_rates: Vec<_> = events.iter().filter_map(learning_rates).collect();
+    assert_eq!(learning_rates[..5], vec![vec![0.05, 0.1]; 5]);
+    assert!(
+        (learning_rates[5][0] - 0.005).abs() < 1e-12 && (learning_rates[5][1] - 0.01).abs() < 1e-12
+    );
 
     // 60 samples are 7 batches of 8 and one of 4.
     let last = events.iter().rev().find_map(|event| match event {

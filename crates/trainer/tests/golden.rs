@@ -294,12 +294,12 @@ fn golden_trajectory(run: &str) {
                 ..config
             };
         }
-        let rate = |i: usize| json["group_lrs"][i].as_f64().expect("a rate");
+        let lr = |i: usize| json["group_lrs"][i].as_f64().expect("a rate");
         // The longer pattern wins over `classifier`.
         vec![
-            Group::new("features", rate(0)),
-            Group::new("classifier", rate(1)),
-            Group::new("classifier.6", rate(2)),
+            Group::new("features", lr(0)),
+            Group::new("classifier", lr(1)),
+            Group::new("classifier.6", lr(2)),
         ]
     };
 

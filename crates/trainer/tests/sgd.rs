@@ -7,7 +7,7 @@ use common::{bits, fresh};
 use trainer::{Error, Gradients, Group, Params, Sgd, SgdConfig};
 
 /// A step of plain gradient descent with gradients of 1 shows each parameter's rate.
-fn rates(params: &Params, groups: Vec<Group>) -> Vec<(String, f32)> {
+fn learning_rates(params: &Params, groups: Vec<Group>) -> Vec<(String, f32)> {
     let mut sgd = Sgd::new(params, SgdConfig::default(), groups).unwrap();
     let mut gradients = Vec::new();
     for (name, var) in params.trainable() {
@@ -44,8 +44,8 @@ fn the_longest_pattern_wins() {
         ("head.weight", 0.1),
     ];
     assert_eq!(
-        rates(&fresh(1), groups),
-        expected.map(|(name, rate)| (name.to_owned(), rate))
+        learning_rates(&fresh(1), groups),
+        expected.map(|(name, lr)| (name.to_owned(), lr))
     );
 }
 
@@ -114,8 +114,8 @@ fn groups_must_fit_the_parameters() {
 #[test]
 fn settings_outside_their_range_are_refused() {
     let params = fresh(1);
-    for rate in [f64::NAN, -0.1, f64::INFINITY] {
-        let error = refused(&params, SgdConfig::default(), vec![Group::everything(rate)]);
+    for lr in [f64::NAN, -0.1, f64::INFINITY] {
+        let error = refused(&params, SgdConfig::default(), vec![Group::everything(lr)]);
         assert!(matches!(error, Error::Setting { .. }), "{error}");
     }
     let plain = SgdConfig::default();

@@ -196,8 +196,8 @@ pub fn epochs(epochs: u64) -> FitConfig {
     }
 }
 
-pub fn stage(params: &Params, rate: f64) -> Stage {
-    Stage::new(params, MOMENTUM, vec![Group::everything(rate)]).unwrap()
+pub fn stage(params: &Params, lr: f64) -> Stage {
+    Stage::new(params, MOMENTUM, vec![Group::everything(lr)]).unwrap()
 }
 
 /// Runs a stage and collects its events without their times.
