@@ -168,10 +168,10 @@ pub enum Error {
     },
 
     /// candle failed: out of memory, mismatched shapes, an operation the device lacks.
-    #[error("{doing} failed")]
+    #[error("{context} failed")]
     Candle {
         /// What was being done.
-        doing: String,
+        context: String,
         /// candle's error.
         source: candle_core::Error,
     },
@@ -216,15 +216,15 @@ impl Error {
 }
 
 /// Says what was being done when candle failed.
-pub(crate) trait Doing<T> {
+pub(crate) trait ResultExt<T> {
     /// `doing` completes the sentence "… failed".
-    fn doing(self, doing: impl Into<String>) -> Result<T, Error>;
+    fn context(self, context: impl Into<String>) -> Result<T, Error>;
 }
 
-impl<T> Doing<T> for candle_core::Result<T> {
-    fn doing(self, doing: impl Into<String>) -> Result<T, Error> {
+impl<T> ResultExt<T> for candle_core::Result<T> {
+    fn context(self, context: impl Into<String>) -> Result<T, Error> {
         self.map_err(|source| Error::Candle {
-            doing: doing.into(),
+            context: context.into(),
             source,
         })
     }

@@ -4,7 +4,7 @@ use candle_core::Tensor;
 use serde::Serialize;
 
 use crate::data::{Batch, Split};
-use crate::error::{Doing, Error, NonFiniteLoss};
+use crate::error::{Error, NonFiniteLoss, ResultExt};
 use crate::event::{Flow, Phase};
 use crate::loss;
 use crate::metrics::{Confusion, Progress, Sums};
@@ -145,7 +145,7 @@ pub fn evaluate<M: Model>(
             batch.inputs = run_frozen(model, &batch.inputs, cache.layers, Mode::Eval)?;
             cache
                 .offer(&batch)
-                .doing("remembering the output of the frozen layers")?;
+                .context("remembering the output of the frozen layers")?;
             if pass.add(&batch, observe)? == Flow::Stop {
                 return Ok(None);
             }
@@ -168,7 +168,7 @@ pub(crate) fn run_frozen<M: Model>(
     }
     let output = model
         .forward_layers(inputs, 0..layers, mode)
-        .doing("the forward pass of the frozen layers")?;
+        .context("the forward pass of the frozen layers")?;
     Ok(output.detach())
 }
 
@@ -192,7 +192,7 @@ impl<M: Model> Pass<'_, M> {
         let logits = self
             .model
             .forward_layers(&batch.inputs, layers, Mode::Eval)
-            .doing("the forward pass")?;
+            .context("the forward pass")?;
         let scored = loss::score(&logits, &batch.targets, &batch.indices)?;
         if !scored.value.is_finite() {
             return Err(Error::NonFiniteLoss(Box::new(NonFiniteLoss {

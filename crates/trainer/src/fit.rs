@@ -12,7 +12,7 @@ use candle_core::Var;
 use candle_nn::VarBuilder;
 
 use crate::data::{Batch, Data};
-use crate::error::{Doing, Error, NonFiniteLoss};
+use crate::error::{Error, NonFiniteLoss, ResultExt};
 use crate::evaluate::{FrozenCache, evaluate, run_frozen};
 use crate::event::{Event, Flow, Observer, Phase};
 use crate::gradients::Gradients;
@@ -82,7 +82,7 @@ pub fn fit<M: Model>(
 ) -> Result<Outcome, Error> {
     let started = Instant::now();
     check(config, data)?;
-    let model = build(params.var_builder()).doing("building the model")?;
+    let model = build(params.var_builder()).context("building the model")?;
     let parameters = params.trainable();
     stage.sgd.check_parameters(&parameters)?;
     let frozen = frozen_layers(params, model.layer_names())?;
@@ -134,7 +134,7 @@ pub fn fit<M: Model>(
 
         let phase = Instant::now();
         // Built anew, because layers may derive something from their weights when they are built.
-        let evaluated = build(params.frozen_var_builder()).doing("building the model")?;
+        let evaluated = build(params.frozen_var_builder()).context("building the model")?;
         let mut observe = |progress: &Progress| {
             let event = Event::BatchDone {
                 phase: Phase::Val,
@@ -249,7 +249,7 @@ impl<M: Model> Training<'_, M> {
         let logits = self
             .model
             .forward_layers(&features, layers, mode)
-            .doing("the forward pass")?;
+            .context("the forward pass")?;
         let scored = loss::score(&logits, &batch.targets, &batch.indices)?;
         // The graph keeps what backward needs; these handles would keep it longer.
         drop((features, logits));

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use candle_core::{DType, Result as CandleResult, Shape, Tensor, Var, bail};
 
-use crate::error::{Doing, Error};
+use crate::error::{Error, ResultExt};
 
 /// The gradient of one parameter.
 #[derive(Clone, Debug)]
@@ -80,14 +80,14 @@ impl Gradients {
         parameters: &[(String, Var)],
         take: impl Fn(&Tensor) -> Option<Gradient>,
     ) -> Result<Self, Error> {
-        let mut store = loss.backward().doing("the backward pass")?;
+        let mut store = loss.backward().context("the backward pass")?;
         let mut gradients = BTreeMap::new();
         for (name, var) in parameters {
             let gradient = match (store.remove(var).map(Gradient::from), take(var)) {
                 // Used both by the model's operations and by candle's: a penalty on the weights, for example.
                 (Some(one), Some(other)) => one
                     .add(&other)
-                    .doing(format!("adding up the gradients of `{name}`"))?,
+                    .context(format!("adding up the gradients of `{name}`"))?,
                 (Some(one), None) | (None, Some(one)) => one,
                 (None, None) => continue,
             };

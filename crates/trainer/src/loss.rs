@@ -3,7 +3,7 @@
 use candle_core::{D, DType, Tensor};
 
 use crate::data::Batch;
-use crate::error::{Doing, Error};
+use crate::error::{Error, ResultExt};
 
 /// The mean over a batch of `−log softmax(logits)[target]`, as `torch.nn.functional.cross_entropy`.
 ///
@@ -58,9 +58,9 @@ pub(crate) fn score(logits: &Tensor, targets: &Tensor, indices: &[usize]) -> Res
     // On a GPU, a target that is no class would make the loss read foreign memory before anybody knows.
     let last = Tensor::new(classes as u32 - 1, targets.device());
     let classes_only = last.and_then(|last| targets.broadcast_minimum(&last));
-    let classes_only = classes_only.doing("the loss")?;
-    let loss = cross_entropy(logits, &classes_only).doing("the loss")?;
-    let read = read(&loss, logits, targets).doing("reading the loss")?;
+    let classes_only = classes_only.context("the loss")?;
+    let loss = cross_entropy(logits, &classes_only).context("the loss")?;
+    let read = read(&loss, logits, targets).context("reading the loss")?;
     let (predictions, targets) = read[1..].split_at(samples);
     let targets: Vec<u32> = targets.iter().map(|&target| target as u32).collect();
     if let Some((&target, &sample)) = targets

@@ -12,7 +12,7 @@ use candle_nn::VarBuilder;
 use serde::Serialize;
 
 use crate::backend::ParamsBackend;
-use crate::error::{Doing, Error};
+use crate::error::{Error, ResultExt};
 use crate::pattern;
 use crate::snapshot::{Snapshot, SnapshotRegistry};
 
@@ -121,7 +121,7 @@ impl Params {
         for (name, tensor) in tensors {
             let tensor = tensor
                 .to_device(device)
-                .doing(format!("moving `{name}` to the device"))?
+                .context(format!("moving `{name}` to the device"))?
                 .detach();
             entries.insert(
                 name,
@@ -199,7 +199,7 @@ impl Params {
             let trains = !entry.state && patterns.any(|pattern| pattern::covers(pattern, name));
             entry
                 .set_trainable(trains)
-                .doing(format!("making `{name}` trainable"))?;
+                .context(format!("making `{name}` trainable"))?;
         }
         Ok(())
     }
@@ -238,7 +238,7 @@ impl Params {
     ) -> Result<BTreeMap<String, Snapshot>, Error> {
         let snapshot = |(name, tensor): (String, Tensor)| {
             let snapshot = self.snapshots.snapshot(&name, tensor);
-            let snapshot = snapshot.doing(format!("holding `{name}`"))?;
+            let snapshot = snapshot.context(format!("holding `{name}`"))?;
             Ok((name, snapshot))
         };
         let tensors = self.tensors().into_iter();
@@ -275,7 +275,7 @@ impl Params {
             let copy = var
                 .as_detached_tensor()
                 .copy()
-                .doing(format!("copying `{name}`"))?;
+                .context(format!("copying `{name}`"))?;
             copies.insert(name, copy);
         }
         Ok(BestWeights(copies))
@@ -291,7 +291,7 @@ impl Params {
             let copy = take_saved(&mut copies, "the best weights", &name, &var)?;
             let copy = copy
                 .to_device(&self.device)
-                .doing(format!("moving `{name}` to the device"))?;
+                .context(format!("moving `{name}` to the device"))?;
             tensors.insert(name, copy);
         }
         no_more_saved(&copies, "best weights")?;
@@ -321,7 +321,7 @@ impl Params {
                 .snapshots
                 .copy_before_write(name)
                 .and_then(|()| var.set(copy));
-            restored.doing(format!("restoring `{name}`"))?;
+            restored.context(format!("restoring `{name}`"))?;
         }
         Ok(())
     }

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use candle_core::{Tensor, Var};
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Doing, Error};
+use crate::error::{Error, ResultExt};
 use crate::event::GroupLr;
 use crate::gradients::Gradients;
 use crate::params::{Params, no_more_saved, take_saved};
@@ -173,7 +173,7 @@ impl Sgd {
             let copied = self.snapshots.copy_before_write(&state.name);
             copied
                 .and_then(|()| update::apply(&state.var, &gradient, &mut state.velocity, &step))
-                .doing(format!("the update of `{}`", state.name))?;
+                .context(format!("the update of `{}`", state.name))?;
         }
         Ok(())
     }
@@ -201,7 +201,7 @@ impl Sgd {
     pub fn snapshot_velocities(&self) -> Result<BTreeMap<String, Snapshot>, Error> {
         let snapshot = |state: &ParamState| {
             let snapshot = state.velocity.as_ref()?.snapshot(&state.var);
-            let snapshot = snapshot.doing(format!("holding the velocity of `{}`", state.name));
+            let snapshot = snapshot.context(format!("holding the velocity of `{}`", state.name));
             Some(snapshot.map(|snapshot| (state.name.clone(), snapshot)))
         };
         self.states.iter().filter_map(snapshot).collect()
@@ -215,7 +215,7 @@ impl Sgd {
         for state in &mut self.states {
             let velocity = take_saved(&mut velocities, "the velocity", &state.name, &state.var)?;
             let velocity = Velocity::new(velocity, &state.var)
-                .doing(format!("restoring the velocity of `{}`", state.name))?;
+                .context(format!("restoring the velocity of `{}`", state.name))?;
             state.velocity = Some(velocity);
         }
         no_more_saved(&velocities, "a velocity")
