@@ -19,7 +19,7 @@ use anyhow::Context;
 use candle_core::Tensor;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use trainer::{Params, Position, Snapshot, Stage, pattern};
+use trainer::{Params, Snapshot, Stage, StageState, pattern};
 
 use crate::config::{Config, StageConfig};
 use crate::fingerprint::Fingerprint;
@@ -60,7 +60,7 @@ pub struct Progress {
     /// Which stage it is in, by its index.
     pub stage: usize,
     /// Where in the stage.
-    pub position: Position,
+    pub state: StageState,
     /// The training pass of the epoch that is being validated.
     pub training: Option<Pass>,
     /// The epochs that are done.
@@ -70,10 +70,10 @@ pub struct Progress {
 
 impl Progress {
     /// The beginning of stage `stage`.
-    fn new(stage: usize, position: Position) -> Self {
+    fn new(stage: usize, state: StageState) -> Self {
         Self {
             stage,
-            position,
+            state,
             training: None,
             rows: Vec::new(),
         }
@@ -176,7 +176,7 @@ fn contents(
         tensors.insert(format!("{prefix}{name}"), held);
     };
     // Before its first step a stage has changed nothing.
-    let trained = progress.stage + usize::from(progress.position.step > 0);
+    let trained = progress.stage + usize::from(progress.state.step > 0);
     let changed = |name: &str| {
         let mut groups = stages[..trained].iter().flat_map(|stage| &stage.groups);
         groups.any(|group| pattern::covers(&group.layers, name))
@@ -188,7 +188,7 @@ fn contents(
         add(VELOCITY, &name, velocity);
     }
     if let Some(best) = stage.best()
-        && !progress.position.best_is_current()
+        && !progress.state.best_is_current()
     {
         for (name, tensor) in best.weights.tensors() {
             add(BEST, name, Snapshot::new(tensor)?);
@@ -208,7 +208,7 @@ fn parse<T: DeserializeOwned>(strings: &BTreeMap<String, String>, key: &str) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use trainer::{BestPosition, Phase, Sums};
+    use trainer::{BestState, Phase, Sums};
 
     #[test]
     fn progress_keeps_every_bit_of_a_number() {
@@ -219,12 +219,12 @@ mod tests {
                 .wrapping_mul(6364136223846793005)
                 .wrapping_add(1442695040888963407);
             let number = f64::from_bits(bits >> 2 | 1 << 61);
-            let best = Some(BestPosition {
+            let best = Some(BestState {
                 epoch: 3,
                 accuracy: 1.0 / number,
                 step: 17,
             });
-            let position = Position {
+            let state = StageState {
                 epoch: 4,
                 phase: Phase::Val,
                 batch: 5,
@@ -236,7 +236,7 @@ mod tests {
                 },
                 best,
             };
-            let progress = Progress::new(1, position);
+            let progress = Progress::new(1, state);
             let text = toml::to_string(&progress).unwrap();
             assert_eq!(toml::from_str::<Progress>(&text).unwrap(), progress);
         }

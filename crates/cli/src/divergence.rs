@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::anyhow;
 use dataset::Sample;
-use trainer::{Best, Error, NonFiniteLoss, Phase};
+use trainer::{BestEpoch, Error, NonFiniteLoss, Phase};
 
 use crate::config::StageName;
 
@@ -17,7 +17,7 @@ pub struct Scene<'a> {
     /// The val pictures.
     pub val: &'a [Sample],
     /// The best epoch of the stage.
-    pub best: Option<&'a Best>,
+    pub best: Option<&'a BestEpoch>,
     /// Where the best weights so far are, if there are any.
     pub model: Option<&'a Path>,
 }

@@ -111,8 +111,8 @@ impl Resume {
             file: self.checkpoint.path.display().to_string(),
             stage: stage.name.as_str(),
             // After the last epoch of a stage there is none to go on with.
-            epoch: (progress.position.epoch + 1).min(stage.epochs),
-            batches: progress.position.batch,
+            epoch: (progress.state.epoch + 1).min(stage.epochs),
+            batches: progress.state.batch,
         }
     }
 

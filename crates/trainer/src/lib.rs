@@ -104,4 +104,4 @@ pub use params::{BestWeights, Counts, Params};
 pub use schedule::Schedule;
 pub use sgd::{Group, Sgd, SgdConfig};
 pub use snapshot::Snapshot;
-pub use stage::{Best, BestPosition, Position, Stage};
+pub use stage::{BestEpoch, BestState, Stage, StageState};

@@ -28,14 +28,14 @@ pub struct Stage {
     /// Training loss and accuracy of the epoch so far.
     pub(crate) sums: Sums,
     /// The best epoch so far.
-    pub(crate) best: Option<Best>,
+    pub(crate) best: Option<BestEpoch>,
     /// The optimizer with its momentum.
     pub(crate) sgd: Sgd,
 }
 
 /// The best epoch of a stage so far.
 #[derive(Debug)]
-pub struct Best {
+pub struct BestEpoch {
     /// Which, counted from 0.
     pub epoch: u64,
     /// Its val accuracy.
@@ -51,7 +51,7 @@ pub struct Best {
 /// All of a stage's state is this, its [velocities](Sgd::snapshot_velocities), the best weights, and the weights in its
 /// [`Params`]. Floating-point numbers must be kept exactly, or what follows is not the same to the last bit.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Position {
+pub struct StageState {
     /// The epoch, counted from 0; how many are done.
     pub epoch: u64,
     /// The phase of the epoch that is to go on.
@@ -63,12 +63,12 @@ pub struct Position {
     /// Training loss and accuracy of the epoch so far.
     pub sums: Sums,
     /// The best epoch so far.
-    pub best: Option<BestPosition>,
+    pub best: Option<BestState>,
 }
 
 /// The best epoch so far, without its weights.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct BestPosition {
+pub struct BestState {
     /// Which, counted from 0.
     pub epoch: u64,
     /// Its val accuracy.
@@ -77,7 +77,7 @@ pub struct BestPosition {
     pub step: u64,
 }
 
-impl Position {
+impl StageState {
     /// Whether the best weights are those that the model has at this moment, so that they need not be kept twice.
     pub fn best_is_current(&self) -> bool {
         self.best.is_some_and(|best| best.step == self.step)
@@ -101,7 +101,7 @@ impl Stage {
     /// A stage as it was when `position`, `velocities` and `best` were taken; [`fit`](crate::fit()) goes on from there.
     ///
     /// `params` must hold the weights of that moment, with the same parameters trainable. `best` is not looked at
-    /// where [`Position::best_is_current`] says that it is the same.
+    /// where [`StageState::best_is_current`] says that it is the same.
     ///
     /// # Errors
     ///
@@ -110,36 +110,36 @@ impl Stage {
         params: &Params,
         config: SgdConfig,
         groups: Vec<Group>,
-        position: Position,
+        state: StageState,
         velocities: BTreeMap<String, Tensor>,
         best: BTreeMap<String, Tensor>,
     ) -> Result<Self, Error> {
         let mut sgd = Sgd::new(params, config, groups)?;
         // The first step makes the velocities of all parameters, and only momentum makes any.
-        if position.step > 0 && config.momentum != 0.0 {
+        if state.step > 0 && config.momentum != 0.0 {
             sgd.set_velocities(velocities)?;
         }
-        let best = match position.best {
-            None if position.epoch > 0 => {
+        let best = match state.best {
+            None if state.epoch > 0 => {
                 return Err(Error::SavedState {
                     what: "the best epoch",
                     name: "the stage".to_string(),
-                    problem: format!("is missing after {} epochs", position.epoch),
+                    problem: format!("is missing after {} epochs", state.epoch),
                 });
             }
             None => None,
             Some(found) => {
-                let weights = if position.best_is_current() {
+                let weights = if state.best_is_current() {
                     params.copy_trainable()?
                 } else {
                     params.best_weights_from(best)?
                 };
-                let BestPosition {
+                let BestState {
                     epoch,
                     accuracy,
                     step,
                 } = found;
-                Some(Best {
+                Some(BestEpoch {
                     epoch,
                     accuracy,
                     step,
@@ -148,24 +148,24 @@ impl Stage {
             }
         };
         Ok(Self {
-            epoch: position.epoch,
-            phase: position.phase,
-            batch: position.batch,
-            step: position.step,
-            sums: position.sums,
+            epoch: state.epoch,
+            phase: state.phase,
+            batch: state.batch,
+            step: state.step,
+            sums: state.sums,
             best,
             sgd,
         })
     }
 
     /// Where it is.
-    pub fn position(&self) -> Position {
-        let best = self.best.as_ref().map(|best| BestPosition {
+    pub fn position(&self) -> StageState {
+        let best = self.best.as_ref().map(|best| BestState {
             epoch: best.epoch,
             accuracy: best.accuracy,
             step: best.step,
         });
-        Position {
+        StageState {
             epoch: self.epoch,
             phase: self.phase,
             batch: self.batch,
@@ -186,7 +186,7 @@ impl Stage {
     }
 
     /// The best epoch so far.
-    pub fn best(&self) -> Option<&Best> {
+    pub fn best(&self) -> Option<&BestEpoch> {
         self.best.as_ref()
     }
 
@@ -211,7 +211,7 @@ impl Stage {
         if better {
             // The old copies go first, so that never two of them are in memory.
             self.best = None;
-            self.best = Some(Best {
+            self.best = Some(BestEpoch {
                 epoch: self.epoch,
                 accuracy,
                 step: self.step,

@@ -109,13 +109,13 @@ fn a_stage_resumed_from_what_was_kept_at_any_event_ends_the_same() {
                 // After the end of a stage its weights are the best ones, which is no place to go on from.
                 if !matches!(event, Event::StageEnd { .. }) {
                     let best = match stage.best() {
-                        Some(best) if !stage.position().best_is_current() => {
+                        Some(best) if !stage.state().best_is_current() => {
                             best.weights.tensors().clone()
                         }
                         _ => Default::default(),
                     };
                     kept.push((
-                        stage.position(),
+                        stage.state(),
                         whole.snapshot(|_| true).unwrap(),
                         stage.sgd().snapshot_velocities().unwrap(),
                         best,
@@ -126,18 +126,18 @@ fn a_stage_resumed_from_what_was_kept_at_any_event_ends_the_same() {
         )
         .unwrap();
         assert!(kept.iter().any(|(.., best)| !best.is_empty()));
-        assert!(kept.iter().any(|(position, ..)| position.batch == 3));
+        assert!(kept.iter().any(|(state, ..)| state.batch == 3));
 
-        for (position, weights, velocities, best) in kept {
+        for (state, weights, velocities, best) in kept {
             // Read long after the weights have changed.
             let (weights, velocities) = (read(weights), read(velocities));
             let params = Params::from_tensors(weights, &candle_core::Device::Cpu).unwrap();
             params.set_trainable(&["body", "head"]).unwrap();
             let mut resumed =
-                Stage::resume(&params, config, groups(), position, velocities, best).unwrap();
+                Stage::resume(&params, config, groups(), state, velocities, best).unwrap();
             run(&params, data, &epochs(5), &mut resumed).unwrap();
             assert_eq!(bits(&params), bits(&whole), "{position:?}");
-            assert_eq!(resumed.position(), stage.position());
+            assert_eq!(resumed.state(), stage.state());
         }
     }
 }
@@ -156,14 +156,7 @@ fn a_saved_state_of_another_model_is_refused() {
         change(&mut velocities);
         let best = before.best().unwrap().weights.tensors().clone();
         let groups = vec![Group::everything(0.05)];
-        Stage::resume(
-            &params,
-            MOMENTUM,
-            groups,
-            before.position(),
-            velocities,
-            best,
-        )
+        Stage::resume(&params, MOMENTUM, groups, before.state(), velocities, best)
     };
     resume(&|_| ()).unwrap();
     let name = || "head.bias".to_owned();

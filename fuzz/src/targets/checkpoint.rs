@@ -63,16 +63,16 @@ groups = [{ layers = "classifier.6", rate = 1e-3 }]
 
 const PROGRESS: &str = r#"
 stage = 0
-[position]
+[state]
 epoch = 1
 phase = "val"
 batch = 0
 step = 7
-[position.sums]
+[state.sums]
 loss = 12.25
 correct = 3
 samples = 4
-[position.best]
+[state.best]
 epoch = 0
 accuracy = 0.5
 step = 0
@@ -145,7 +145,7 @@ impl Target for Resumed {
             b"\"best/",
             b"\\n",
             b"\\\"",
-            b"[position]",
+            b"[state]",
             b"[[rows]]",
             b"phase = \\\"train\\\"",
             b"9223372036854775807",

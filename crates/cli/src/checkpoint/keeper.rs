@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
-use trainer::{Params, Position, Stage};
+use trainer::{Params, Stage, StageState};
 
 use super::store::Store;
 use super::{Checkpoint, Identity, Progress, contents};
@@ -24,7 +24,7 @@ pub struct Keeper<'a> {
     identity: String,
     every: Option<Duration>,
     last: Instant,
-    kept: Option<(usize, Position)>,
+    kept: Option<(usize, StageState)>,
     writer: Writer,
 }
 
@@ -63,7 +63,7 @@ impl<'a> Keeper<'a> {
             identity: toml::to_string(identity).context("cannot write the run as TOML")?,
             every,
             last: Instant::now(),
-            kept: from.map(|from| (from.progress.stage, from.progress.position)),
+            kept: from.map(|from| (from.progress.stage, from.progress.state)),
             writer: Writer::Idle(store),
         })
     }
@@ -87,8 +87,8 @@ impl<'a> Keeper<'a> {
         rows: &[EpochRow],
         training: Option<Pass>,
     ) -> anyhow::Result<Option<Kept>> {
-        let position = stage.position();
-        if self.kept == Some((index, position)) {
+        let state = stage.state();
+        if self.kept == Some((index, state)) {
             return Ok(None);
         }
         let started = Instant::now();
@@ -96,7 +96,7 @@ impl<'a> Keeper<'a> {
         let progress = Progress {
             training,
             rows: rows.to_vec(),
-            ..Progress::new(index, position)
+            ..Progress::new(index, state)
         };
         let contents = contents(&self.identity, &progress, &self.stages, self.params, stage)?;
         let waited = started.elapsed();
@@ -121,7 +121,7 @@ impl<'a> Keeper<'a> {
             .spawn(write)
             .context("no thread can be started to write a checkpoint")?;
         self.writer = Writer::Busy(thread);
-        self.kept = Some((index, position));
+        self.kept = Some((index, state));
         self.last = Instant::now();
         Ok(before)
     }

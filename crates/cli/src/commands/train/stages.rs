@@ -128,14 +128,7 @@ impl Stages<'_> {
                 velocities,
                 best,
                 ..
-            }) => Stage::resume(
-                params,
-                optimizer,
-                groups,
-                progress.position,
-                velocities,
-                best,
-            ),
+            }) => Stage::resume(params, optimizer, groups, progress.state, velocities, best),
         };
         params
             .set_trainable(&layers)
