@@ -208,7 +208,7 @@ fn parse<T: DeserializeOwned>(strings: &BTreeMap<String, String>, key: &str) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use trainer::{BestState, Phase, Sums};
+    use trainer::{BestState, EpochMetrics, Phase};
 
     #[test]
     fn progress_keeps_every_bit_of_a_number() {
@@ -229,8 +229,8 @@ mod tests {
                 phase: Phase::Val,
                 batch: 5,
                 step: 22,
-                sums: Sums {
-                    loss: number,
+                metrics: EpochMetrics {
+                    loss_sum: number,
                     correct: 3,
                     samples: 7,
                 },

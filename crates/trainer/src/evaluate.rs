@@ -7,16 +7,16 @@ use crate::data::{Batch, Split};
 use crate::error::{Error, NonFiniteLoss, ResultExt};
 use crate::event::{Flow, Phase};
 use crate::loss;
-use crate::metrics::{Confusion, Progress, Sums};
+use crate::metrics::{ConfusionMatrix, EpochMetrics, Progress};
 use crate::model::{Mode, Model};
 
 /// What a pass found.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Evaluation {
     /// Loss and accuracy as sums over the samples.
-    pub sums: Sums,
+    pub metrics: EpochMetrics,
     /// Which class was taken for which.
-    pub confusion: Confusion,
+    pub confusion: ConfusionMatrix,
     /// What was predicted, in the order of the pass.
     pub predictions: Vec<Prediction>,
 }
@@ -24,12 +24,12 @@ pub struct Evaluation {
 impl Evaluation {
     /// Mean loss over the samples.
     pub fn loss(&self) -> f64 {
-        self.sums.mean_loss()
+        self.metrics.mean_loss()
     }
 
     /// Correct predictions over all.
     pub fn accuracy(&self) -> f64 {
-        self.sums.accuracy()
+        self.metrics.accuracy()
     }
 }
 
@@ -205,12 +205,12 @@ impl<M: Model> Pass<'_, M> {
             })));
         }
         let found = self.found.get_or_insert_with(|| Evaluation {
-            sums: Sums::default(),
-            confusion: Confusion::new(scored.classes),
+            metrics: EpochMetrics::default(),
+            confusion: ConfusionMatrix::new(scored.classes),
             predictions: Vec::with_capacity(self.total),
         });
         found
-            .sums
+            .metrics
             .add(scored.value, scored.correct(), batch.indices.len());
         for ((&sample, &target), &prediction) in batch
             .indices
@@ -225,7 +225,7 @@ impl<M: Model> Pass<'_, M> {
                 prediction,
             });
         }
-        let progress = Progress::new(self.batch, scored.value, &found.sums, self.total);
+        let progress = Progress::new(self.batch, scored.value, &found.metrics, self.total);
         self.batch += 1;
         Ok(observe(&progress))
     }

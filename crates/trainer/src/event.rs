@@ -129,16 +129,16 @@ pub type Observer<'a> = dyn FnMut(&Event, &Stage) -> Flow + 'a;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::Sums;
+    use crate::metrics::EpochMetrics;
 
     #[test]
     fn an_event_is_one_flat_object() {
-        let mut sums = Sums::default();
-        sums.add(0.5, 3, 4);
+        let mut metrics = EpochMetrics::default();
+        metrics.add(0.5, 3, 4);
         let event = Event::BatchDone {
             phase: Phase::Val,
             epoch: 2,
-            progress: Progress::new(0, 0.5, &sums, 10),
+            progress: Progress::new(0, 0.5, &metrics, 10),
         };
         let expected = serde_json::json!({
             "event": "batch_done", "phase": "val", "epoch": 2, "batch": 0, "batch_loss": 0.5, "loss": 0.5,

@@ -17,7 +17,7 @@ use crate::evaluate::{FrozenCache, evaluate, run_frozen};
 use crate::event::{Event, Flow, Observer, Phase};
 use crate::gradients::Gradients;
 use crate::loss;
-use crate::metrics::{Progress, Sums};
+use crate::metrics::{EpochMetrics, Progress};
 use crate::model::{Mode, Model, frozen_layers};
 use crate::params::Params;
 use crate::schedule::Schedule;
@@ -152,7 +152,7 @@ pub fn fit<M: Model>(
         stage.end_epoch();
 
         // From here on the epoch is done: stopping at any of these events loses nothing.
-        let end = phase_end(Phase::Val, epoch, &found.sums, data.val.samples(), phase);
+        let end = phase_end(Phase::Val, epoch, &found.metrics, data.val.samples(), phase);
         let mut flow = observer(&end, stage);
         let best = Event::NewBest {
             epoch,
@@ -202,7 +202,11 @@ impl<M: Model> Training<'_, M> {
         observer: &mut Observer<'_>,
     ) -> Result<ControlFlow<()>, Error> {
         let started = Instant::now();
-        let (epoch, total, before) = (stage.epoch, self.data.train.samples(), stage.sums.samples);
+        let (epoch, total, before) = (
+            stage.epoch,
+            self.data.train.samples(),
+            stage.metrics.samples,
+        );
         for batch in self.data.train.pass(epoch, stage.batch) {
             let (phase, index) = (Phase::Train, stage.batch);
             let batch = batch.map_err(|source| Error::Data {
@@ -212,7 +216,7 @@ impl<M: Model> Training<'_, M> {
                 source,
             })?;
             let loss = self.step(stage, &batch, factor)?;
-            let progress = Progress::new(index, loss, &stage.sums, total);
+            let progress = Progress::new(index, loss, &stage.metrics, total);
             let event = Event::BatchDone {
                 phase,
                 epoch,
@@ -222,15 +226,15 @@ impl<M: Model> Training<'_, M> {
                 return Ok(ControlFlow::Break(()));
             }
         }
-        if stage.sums.samples == 0 {
+        if stage.metrics.samples == 0 {
             return Err(Error::EmptySplit {
                 phase: Phase::Train,
             });
         }
-        let done = (stage.sums.samples - before) as usize;
-        let sums = stage.sums;
+        let done = (stage.metrics.samples - before) as usize;
+        let metrics = stage.metrics;
         stage.end_training();
-        let end = phase_end(Phase::Train, epoch, &sums, done, started);
+        let end = phase_end(Phase::Train, epoch, &metrics, done, started);
         match observer(&end, stage) {
             Flow::Stop => Ok(ControlFlow::Break(())),
             Flow::Continue => Ok(ControlFlow::Continue(())),
@@ -270,7 +274,7 @@ impl<M: Model> Training<'_, M> {
             gradients.check_complete(self.parameters)?;
         }
         stage.sgd.step(gradients, factor)?;
-        stage.sums.add(value, correct, batch.indices.len());
+        stage.metrics.add(value, correct, batch.indices.len());
         stage.batch += 1;
         stage.step += 1;
         Ok(value)
@@ -294,14 +298,20 @@ fn check(config: &FitConfig, data: Data<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-fn phase_end(phase: Phase, epoch: u64, sums: &Sums, samples: usize, started: Instant) -> Event {
+fn phase_end(
+    phase: Phase,
+    epoch: u64,
+    metrics: &EpochMetrics,
+    samples: usize,
+    started: Instant,
+) -> Event {
     let seconds = started.elapsed().as_secs_f64();
     let samples_per_second = samples as f64 / seconds.max(f64::MIN_POSITIVE);
     Event::PhaseEnd {
         phase,
         epoch,
-        loss: sums.mean_loss(),
-        accuracy: sums.accuracy(),
+        loss: metrics.mean_loss(),
+        accuracy: metrics.accuracy(),
         seconds,
         samples_per_second,
     }

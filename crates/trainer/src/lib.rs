@@ -98,7 +98,7 @@ pub use event::{Event, Flow, GroupLr, Observer, Phase};
 pub use fit::{FitConfig, Outcome, fit};
 pub use gradients::{Gradient, Gradients};
 pub use loss::cross_entropy;
-pub use metrics::{Confusion, Progress, Sums};
+pub use metrics::{ConfusionMatrix, EpochMetrics, Progress};
 pub use model::{Mode, Model, frozen_layers};
 pub use params::{BestWeights, Counts, Params};
 pub use schedule::Schedule;

@@ -4,26 +4,26 @@ use serde::{Deserialize, Serialize};
 
 /// Sums over the samples of a pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Sums {
+pub struct EpochMetrics {
     /// Sum of the samples' losses: each batch's mean times its size.
-    pub loss: f64,
+    pub loss_sum: f64,
     /// Samples whose predicted class is right.
     pub correct: u64,
     /// Samples so far.
     pub samples: u64,
 }
 
-impl Sums {
+impl EpochMetrics {
     /// Adds a batch by its mean loss.
     pub fn add(&mut self, mean_loss: f64, correct: usize, samples: usize) {
-        self.loss += mean_loss * samples as f64;
+        self.loss_sum += mean_loss * samples as f64;
         self.correct += correct as u64;
         self.samples += samples as u64;
     }
 
     /// Mean loss over the samples; NaN without any.
     pub fn mean_loss(&self) -> f64 {
-        self.loss / self.samples as f64
+        self.loss_sum / self.samples as f64
     }
 
     /// Correct predictions over all; NaN without any.
@@ -50,14 +50,19 @@ pub struct Progress {
 }
 
 impl Progress {
-    pub(crate) fn new(batch: usize, batch_loss: f64, sums: &Sums, samples_total: usize) -> Self {
-        let (loss, accuracy) = (sums.mean_loss(), sums.accuracy());
+    pub(crate) fn new(
+        batch: usize,
+        batch_loss: f64,
+        metrics: &EpochMetrics,
+        samples_total: usize,
+    ) -> Self {
+        let (loss, accuracy) = (metrics.mean_loss(), metrics.accuracy());
         Self {
             batch,
             batch_loss,
             loss,
             accuracy,
-            samples: sums.samples,
+            samples: metrics.samples,
             samples_total: samples_total as u64,
         }
     }
@@ -66,11 +71,11 @@ impl Progress {
 /// How often each class was taken for which: rows are the truth, columns the prediction.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
-pub struct Confusion {
+pub struct ConfusionMatrix {
     rows: Vec<Vec<u64>>,
 }
 
-impl Confusion {
+impl ConfusionMatrix {
     /// A matrix of zeros.
     pub fn new(classes: usize) -> Self {
         Self {
@@ -104,16 +109,16 @@ mod tests {
 
     #[test]
     fn a_smaller_batch_weighs_less() {
-        let mut sums = Sums::default();
-        sums.add(1.0, 3, 4);
-        sums.add(4.0, 0, 1);
-        assert_eq!(sums.mean_loss(), 8.0 / 5.0);
-        assert_eq!(sums.accuracy(), 3.0 / 5.0);
+        let mut metrics = EpochMetrics::default();
+        metrics.add(1.0, 3, 4);
+        metrics.add(4.0, 0, 1);
+        assert_eq!(metrics.mean_loss(), 8.0 / 5.0);
+        assert_eq!(metrics.accuracy(), 3.0 / 5.0);
     }
 
     #[test]
     fn rows_are_the_truth() {
-        let mut confusion = Confusion::new(3);
+        let mut confusion = ConfusionMatrix::new(3);
         for (truth, prediction) in [(0, 0), (0, 2), (0, 0), (2, 1)] {
             confusion.add(truth, prediction);
         }

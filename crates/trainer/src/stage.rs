@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::event::Phase;
-use crate::metrics::Sums;
+use crate::metrics::EpochMetrics;
 use crate::params::{BestWeights, Params};
 use crate::sgd::{Group, Sgd, SgdConfig};
 
@@ -26,7 +26,7 @@ pub struct Stage {
     /// Training steps done in the stage; the key of dropout.
     pub(crate) step: u64,
     /// Training loss and accuracy of the epoch so far.
-    pub(crate) sums: Sums,
+    pub(crate) metrics: EpochMetrics,
     /// The best epoch so far.
     pub(crate) best: Option<BestEpoch>,
     /// The optimizer with its momentum.
@@ -61,7 +61,7 @@ pub struct StageState {
     /// Training steps done in the stage.
     pub step: u64,
     /// Training loss and accuracy of the epoch so far.
-    pub sums: Sums,
+    pub metrics: EpochMetrics,
     /// The best epoch so far.
     pub best: Option<BestState>,
 }
@@ -92,7 +92,7 @@ impl Stage {
             phase: Phase::Train,
             batch: 0,
             step: 0,
-            sums: Sums::default(),
+            metrics: EpochMetrics::default(),
             best: None,
             sgd: Sgd::new(params, config, groups)?,
         })
@@ -152,7 +152,7 @@ impl Stage {
             phase: state.phase,
             batch: state.batch,
             step: state.step,
-            sums: state.sums,
+            metrics: state.metrics,
             best,
             sgd,
         })
@@ -170,7 +170,7 @@ impl Stage {
             phase: self.phase,
             batch: self.batch,
             step: self.step,
-            sums: self.sums,
+            metrics: self.metrics,
             best,
         }
     }
@@ -199,7 +199,7 @@ impl Stage {
     pub(crate) fn end_training(&mut self) {
         self.phase = Phase::Val;
         self.batch = 0;
-        self.sums = Sums::default();
+        self.metrics = EpochMetrics::default();
     }
 
     /// Keeps the weights if `accuracy` is strictly greater than ever before.

@@ -5,7 +5,7 @@ mod common;
 use std::cell::Cell;
 
 use common::{Builder, CLASSES, Points, bits, epochs, evaluated, fresh, stage, timeless};
-use trainer::{Confusion, Data, FitConfig, Flow, FrozenCache, Mode, evaluate, fit};
+use trainer::{ConfusionMatrix, Data, FitConfig, Flow, FrozenCache, Mode, evaluate, fit};
 
 #[test]
 fn evaluation_counts_every_sample() {
@@ -20,7 +20,7 @@ fn evaluation_counts_every_sample() {
             .collect::<Vec<_>>(),
         (0..21).collect::<Vec<_>>()
     );
-    let mut confusion = Confusion::new(CLASSES);
+    let mut confusion = ConfusionMatrix::new(CLASSES);
     for p in &found.predictions {
         assert_eq!(p.target, split.point(p.sample).1);
         confusion.add(p.target as usize, p.prediction as usize);

@@ -68,8 +68,8 @@ epoch = 1
 phase = "val"
 batch = 0
 step = 7
-[state.sums]
-loss = 12.25
+[state.metrics]
+loss_sum = 12.25
 correct = 3
 samples = 4
 [state.best]

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use dataset::{DecodeOptions, ImageFolder, Loader, LoaderConfig, image_folder};
 use serde::Serialize;
-use trainer::{Confusion, Flow, FrozenCache};
+use trainer::{ConfusionMatrix, Flow, FrozenCache};
 
 use crate::adapters::Pictures;
 use crate::args::EvaluateArgs;
@@ -24,7 +24,7 @@ struct Report<'a> {
     accuracy: f64,
     classes: &'a [String],
     /// Rows are the true classes, columns the predicted ones.
-    confusion: &'a Confusion,
+    confusion: &'a ConfusionMatrix,
     /// The pictures that were left out.
     skipped: Vec<Skipped>,
 }
