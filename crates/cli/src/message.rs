@@ -163,7 +163,7 @@ pub enum Message<'a> {
         /// How many the stage has.
         epochs: u64,
         /// Nothing trains in it.
-        validates_only: bool,
+        baseline: bool,
     },
     /// A batch is done.
     Batch {
@@ -260,13 +260,13 @@ impl Message<'_> {
             Event::EpochStart {
                 epoch,
                 epochs,
-                validates_only,
+                baseline,
                 ..
             } => Message::EpochStart {
                 stage,
                 epoch: epoch + 1,
                 epochs: *epochs,
-                validates_only: *validates_only,
+                baseline: *baseline,
             },
             Event::BatchDone {
                 phase,

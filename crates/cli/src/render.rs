@@ -126,7 +126,7 @@ mod tests {
             stage: "transfer",
             epoch: 1,
             epochs: 25,
-            validates_only: true,
+            baseline: true,
         };
         JsonLines::new(&mut out).show(&message).unwrap();
         let value: serde_json::Value = serde_json::from_slice(&out).unwrap();

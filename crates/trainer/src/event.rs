@@ -75,7 +75,7 @@ pub enum Event {
         /// How many the stage has.
         epochs: u64,
         /// Whether it only validates.
-        validates_only: bool,
+        baseline: bool,
         /// The learning rates in force.
         learning_rates: Vec<GroupLr>,
     },

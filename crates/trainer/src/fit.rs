@@ -33,7 +33,7 @@ pub struct FitConfig {
     /// The learning rates over the training epochs.
     pub schedule: Schedule,
     /// Whether the first epoch only validates.
-    pub validate_first: bool,
+    pub baseline: bool,
     /// Bytes in which validation may remember the outputs of frozen layers; 0 for none.
     pub cache_bytes: usize,
 }
@@ -44,7 +44,7 @@ impl Default for FitConfig {
             epochs: 25,
             seed: 1234,
             schedule: Schedule::Constant,
-            validate_first: true,
+            baseline: true,
             cache_bytes: 1 << 30,
         }
     }
@@ -110,15 +110,15 @@ pub fn fit<M: Model>(
 
     while stage.epoch < config.epochs {
         let (epoch, epochs) = (stage.epoch, config.epochs);
-        let validates_only = config.validate_first && epoch == 0;
+        let baseline = config.baseline && epoch == 0;
         let factor = config
             .schedule
-            .factor(epoch - u64::from(config.validate_first && epoch > 0));
+            .factor(epoch - u64::from(config.baseline && epoch > 0));
         let learning_rates = stage.sgd.learning_rates(factor);
         let start = Event::EpochStart {
             epoch,
             epochs,
-            validates_only,
+            baseline,
             learning_rates: learning_rates.clone(),
         };
         if observer(&start, stage) == Flow::Stop {
@@ -126,7 +126,7 @@ pub fn fit<M: Model>(
         }
 
         if stage.phase == Phase::Train {
-            if !validates_only && training.epoch(stage, factor, observer)?.is_break() {
+            if !baseline && training.epoch(stage, factor, observer)?.is_break() {
                 return Ok(Outcome::Stopped);
             }
             stage.end_training();

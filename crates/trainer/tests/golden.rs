@@ -310,7 +310,7 @@ fn golden_trajectory(run: &str) {
     };
     let fit_config = FitConfig {
         epochs: 1,
-        validate_first: false,
+        baseline: false,
         ..FitConfig::default()
     };
     let mut stage = Stage::new(&params, config, groups).unwrap();

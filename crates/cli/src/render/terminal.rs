@@ -213,11 +213,11 @@ impl<W: Write> Renderer for Terminal<W> {
             Message::EpochStart {
                 epoch,
                 epochs,
-                validates_only,
+                baseline,
                 ..
             } => {
                 self.line(&format!("Epoch {epoch}/{epochs}\n----------"))?;
-                if *validates_only {
+                if *baseline {
                     self.start_bar("val", self.val_pictures);
                 } else {
                     self.start_bar("train", self.train_pictures);

@@ -18,7 +18,7 @@ fn the_notebooks_lines_are_printed_as_they_are() {
             stage,
             epoch: 3,
             epochs: 25,
-            validates_only: false,
+            baseline: false,
         },
         Message::Batch {
             stage,
