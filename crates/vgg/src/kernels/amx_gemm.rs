@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use super::amx::{TileRegisters, microkernel, microkernels};
 use super::bf16x3::{self, COLUMN_TILE_BYTES, ROW_TILE_BYTES};
-use super::blocked::LANES;
 use super::buffer::scratch;
+use super::layout::LANES;
 use super::transform::POSITIONS;
 use super::weight_gradient::GemmTask as GradientGemmTask;
 use super::winograd::GemmTask;

@@ -12,20 +12,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use candle_core::{CpuStorage, CustomOp1, CustomOp3, Device, Layout, Result, Shape, Tensor, bail};
 
 use super::backward::{Gradients, Layer, NeedsGrad, SavedActivations, backward, backward_of_two};
-use super::blocked::{self, Extent};
 use super::buffer::Buffer;
 use super::conv::{ConvLayer, on_cpu, with_values};
 use super::grad_sink::{GradSink, Gradient};
+use super::layout::{self, NchwcShape};
 use super::prepared::PreparedLayer;
-use super::sizes;
+use super::tuning;
 
 /// As [`conv_stack`](super::conv_stack), for layers of which some are tracked; `extents` lie around them.
 pub(super) fn forward_with_tape(
     x: &Tensor,
     layers: &[ConvLayer],
-    extents: &[Extent],
+    shapes: &[NchwcShape],
 ) -> Result<Tensor> {
-    let tape = Arc::new(Tape::record(x, layers, extents)?);
+    let tape = Arc::new(Tape::record(x, layers, shapes)?);
     let mut token = x.apply_op1(Pack(Arc::clone(&tape)))?;
     for (index, layer) in layers.iter().enumerate() {
         let op = ConvOp {
@@ -41,7 +41,7 @@ pub(super) fn forward_with_tape(
 struct Tape {
     layers: Vec<ConvLayer>,
     /// Those around the layers, one more than layers.
-    extents: Vec<Extent>,
+    shapes: Vec<NchwcShape>,
     /// The pictures, where the first layer's output is not kept, but computed again: see [`Tape::record`].
     recompute_from: Option<Tensor>,
     saved: Mutex<Saved>,
@@ -64,14 +64,14 @@ impl Tape {
     /// The first layer's output is a third of all activations of a VGG-16, and costs less than a hundredth of its
     /// operations: where the gradient of x is not wanted, it is made for some pictures at a time, and again in the
     /// backward pass. So are the blocked pictures, whose three channels would take the room of sixteen.
-    fn record(x: &Tensor, layers: &[ConvLayer], extents: &[Extent]) -> Result<Self> {
+    fn record(x: &Tensor, layers: &[ConvLayer], shapes: &[NchwcShape]) -> Result<Self> {
         let recompute = layers.len() > 1
             && !x.track_op()
             && layers[0].tracked()
-            && sizes::recomputed(extents[0].c, extents[1].c, layers[0].pool);
+            && tuning::recomputed(shapes[0].c, shapes[1].c, layers[0].pool);
         let tape = Self {
             layers: layers.to_vec(),
-            extents: extents.to_vec(),
+            shapes: shapes.to_vec(),
             recompute_from: recompute.then(|| x.clone()),
             saved: Mutex::new(Saved {
                 activations: Vec::new(),
@@ -86,8 +86,8 @@ impl Tape {
             saved.activations.extend([None, None, Some(y)]);
             saved.indices.extend([None, indices]);
         } else {
-            let mut input = blocked::blank(extents[0]);
-            with_values(x, |x| blocked::pack(x, extents[0], &mut input))?;
+            let mut input = layout::alloc_with_halo(shapes[0]);
+            with_values(x, |x| layout::pack(x, shapes[0], &mut input))?;
             saved.activations.push(Some(input));
         }
         for index in saved.indices.len()..layers.len() {
@@ -100,30 +100,30 @@ impl Tape {
     }
 
     fn forward(&self, index: usize, x: &[f32]) -> Result<(Buffer, Option<Vec<u8>>)> {
-        let to = self.extents[index + 1];
+        let to = self.shapes[index + 1];
         let layer = PreparedLayer::new(&self.layers[index])?;
-        let mut y = blocked::blank(to);
+        let mut y = layout::alloc_with_halo(to);
         let mut indices = layer.pool.then(|| vec![0u8; to.len()]);
-        layer.run(x, self.extents[index], &mut y, indices.as_deref_mut());
+        layer.run(x, self.shapes[index], &mut y, indices.as_deref_mut());
         Ok((y, indices))
     }
 
     /// The second layer's output.
     fn first_two(&self, x: &Tensor) -> Result<(Buffer, Option<Vec<u8>>)> {
-        let [from, between, to] = [0, 1, 2].map(|index| self.extents[index]);
+        let [from, between, to] = [0, 1, 2].map(|index| self.shapes[index]);
         let first = PreparedLayer::new(&self.layers[0])?;
         let second = PreparedLayer::new(&self.layers[1])?;
-        let mut y = blocked::blank(to);
+        let mut y = layout::alloc_with_halo(to);
         let mut indices = second.pool.then(|| vec![0u8; to.len()]);
-        let group = sizes::masked_pictures(between.picture()).min(from.n);
-        let mut pictures = blocked::blank(from.with_n(group));
-        let mut buffer = blocked::blank(between.with_n(group));
+        let group = tuning::masked_pictures(between.picture()).min(from.n);
+        let mut pictures = layout::alloc_with_halo(from.with_n(group));
+        let mut buffer = layout::alloc_with_halo(between.with_n(group));
         with_values(x, |x| {
             for start in (0..from.n).step_by(group) {
                 let end = from.n.min(start + group);
                 let (from, between) = (from.with_n(end - start), between.with_n(end - start));
                 let pictures = &mut pictures[..from.len()];
-                blocked::pack(image_range(x, from, &(start..end)), from, pictures);
+                layout::pack(image_range(x, from, &(start..end)), from, pictures);
                 let buffer = &mut buffer[..between.len()];
                 first.run(pictures, from, buffer, None);
                 let out = start * to.picture()..end * to.picture();
@@ -167,8 +167,8 @@ impl Tape {
                     with_values(x, |values| {
                         let recompute =
                             |group: Range<usize>, x: &mut [f32], between: &mut [f32]| {
-                                let from = self.extents[0].with_n(group.len());
-                                blocked::pack(image_range(values, from, &group), from, x);
+                                let from = self.shapes[0].with_n(group.len());
+                                layout::pack(image_range(values, from, &group), from, x);
                                 first_prepared.run(x, from, between, None);
                             };
                         backward_of_two(
@@ -204,8 +204,8 @@ impl Tape {
         let (storage, layout) = weight.storage_and_layout();
         work(&Layer {
             isa: self.layers[index].isa(),
-            from: self.extents[index],
-            stored: self.extents[index + 1],
+            from: self.shapes[index],
+            stored: self.shapes[index + 1],
             weight: on_cpu(&storage, layout)?,
             needs_grad,
         })
@@ -213,8 +213,8 @@ impl Tape {
 }
 
 /// Some pictures of planes (n, c, h, w).
-fn image_range<'a>(x: &'a [f32], extent: Extent, pictures: &Range<usize>) -> &'a [f32] {
-    let picture = extent.c * extent.h * extent.w;
+fn image_range<'a>(x: &'a [f32], shape: NchwcShape, pictures: &Range<usize>) -> &'a [f32] {
+    let picture = shape.c * shape.h * shape.w;
     &x[pictures.start * picture..pictures.end * picture]
 }
 
@@ -259,15 +259,10 @@ impl CustomOp1 for Pack {
     }
 
     fn bwd(&self, _: &Tensor, _: &Tensor, _: &Tensor) -> Result<Option<Tensor>> {
-        let extent = self.0.extents[0];
+        let shape = self.0.shapes[0];
         let gradient = self.0.saved().take_gradient(0)?;
-        let Extent { n, c, h, w } = extent;
-        Tensor::from_vec(
-            blocked::unpack(&gradient, extent),
-            (n, c, h, w),
-            &Device::Cpu,
-        )
-        .map(Some)
+        let NchwcShape { n, c, h, w } = shape;
+        Tensor::from_vec(layout::unpack(&gradient, shape), (n, c, h, w), &Device::Cpu).map(Some)
     }
 }
 
@@ -280,17 +275,17 @@ impl CustomOp1 for Unpack {
     }
 
     fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
-        let last = self.0.extents.len() - 1;
-        let Extent { n, c, h, w } = self.0.extents[last];
-        let y = blocked::unpack(self.0.saved().activation(last)?, self.0.extents[last]);
+        let last = self.0.shapes.len() - 1;
+        let NchwcShape { n, c, h, w } = self.0.shapes[last];
+        let y = layout::unpack(self.0.saved().activation(last)?, self.0.shapes[last]);
         Ok((CpuStorage::F32(y), Shape::from((n, c, h, w))))
     }
 
     fn bwd(&self, _: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        let last = self.0.extents.len() - 1;
-        let mut gradient = blocked::blank(self.0.extents[last]);
+        let last = self.0.shapes.len() - 1;
+        let mut gradient = layout::alloc_with_halo(self.0.shapes[last]);
         with_values(&grad.contiguous()?, |grad| {
-            blocked::pack(grad, self.0.extents[last], &mut gradient);
+            layout::pack(grad, self.0.shapes[last], &mut gradient);
         })?;
         self.0.saved().gradient = Some((last, gradient));
         token_gradient().map(Some)

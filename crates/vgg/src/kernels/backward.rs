@@ -4,11 +4,11 @@
 
 use std::ops::Range;
 
-use super::blocked::{Extent, blank, blank_around};
 use super::buffer::Buffer;
 use super::isa::Isa;
-use super::mask::before_relu;
-use super::sizes;
+use super::layout::{NchwcShape, alloc_with_halo, alloc_with_halo_around};
+use super::relu_backward::relu_pool_backward;
+use super::tuning;
 use super::weight_gradient::WeightGradient;
 use super::weights::{self, Kernels, Transformed};
 use super::winograd::{Epilogue, convolve};
@@ -17,9 +17,9 @@ use super::winograd::{Epilogue, convolve};
 pub(super) struct Layer<'a> {
     pub isa: Isa,
     /// Of its input x.
-    pub from: Extent,
+    pub from: NchwcShape,
     /// Of its output y, pooled if the layer pools.
-    pub stored: Extent,
+    pub stored: NchwcShape,
     /// (k, c, 3, 3).
     pub weight: &'a [f32],
     pub needs_grad: NeedsGrad,
@@ -54,7 +54,7 @@ pub(super) fn backward(
     saved: SavedActivations<'_>,
     gradient: &[f32],
 ) -> (Gradients, Option<Buffer>) {
-    let mut x_gradient = layer.needs_grad.x.then(|| blank(layer.from));
+    let mut x_gradient = layer.needs_grad.x.then(|| alloc_with_halo(layer.from));
     let mut sums = GradientSums::new(layer, layer.pictures_at_once(), saved.indices.is_some());
     for pictures in layer.groups() {
         let x = image_range(layer.from, &pictures);
@@ -83,9 +83,9 @@ pub(super) fn backward_of_two(
     let at_once = second.pictures_at_once();
     let mut first_sums = GradientSums::new(first, at_once, false);
     let mut second_sums = GradientSums::new(second, at_once, saved.indices.is_some());
-    let mut x = blank(first.from.with_n(at_once));
-    let mut between = blank(second.from.with_n(at_once));
-    let mut between_gradient = blank(second.from.with_n(at_once));
+    let mut x = alloc_with_halo(first.from.with_n(at_once));
+    let mut between = alloc_with_halo(second.from.with_n(at_once));
+    let mut between_gradient = alloc_with_halo(second.from.with_n(at_once));
     for pictures in second.groups() {
         let n = pictures.len();
         let between = &mut between[..second.from.with_n(n).len()];
@@ -109,21 +109,21 @@ pub(super) fn backward_of_two(
     [first_sums.finish(), second_sums.finish()]
 }
 
-fn image_range(extent: Extent, pictures: &Range<usize>) -> Range<usize> {
-    pictures.start * extent.picture()..pictures.end * extent.picture()
+fn image_range(shape: NchwcShape, pictures: &Range<usize>) -> Range<usize> {
+    pictures.start * shape.picture()..pictures.end * shape.picture()
 }
 
 impl Layer<'_> {
     /// The extent before the pool.
-    fn to(&self) -> Extent {
-        Extent {
+    fn to(&self) -> NchwcShape {
+        NchwcShape {
             c: self.stored.c,
             ..self.from
         }
     }
 
     fn pictures_at_once(&self) -> usize {
-        sizes::masked_pictures(self.to().picture()).min(self.from.n)
+        tuning::masked_pictures(self.to().picture()).min(self.from.n)
     }
 
     fn groups(&self) -> impl Iterator<Item = Range<usize>> {
@@ -158,7 +158,7 @@ impl<'a> GradientSums<'a> {
             .then(|| WeightGradient::new(layer.isa, from, to.c));
         // What an odd size leaves out of the pool has no gradient.
         let pool = if pools { 2 } else { 1 };
-        let before = blank_around(to.with_n(at_once), pool * stored.h, pool * stored.w);
+        let before = alloc_with_halo_around(to.with_n(at_once), pool * stored.h, pool * stored.w);
         Self {
             layer,
             rotated_weights,
@@ -179,7 +179,7 @@ impl<'a> GradientSums<'a> {
         let layer = self.layer;
         let to = layer.to().with_n(n);
         let before = &mut self.before[..to.len()];
-        let sums = before_relu(layer.isa, saved.y, gradient, saved.indices, to, before);
+        let sums = relu_pool_backward(layer.isa, saved.y, gradient, saved.indices, to, before);
         for (total, sum) in self.bias.iter_mut().zip(sums) {
             *total += sum;
         }

@@ -74,7 +74,7 @@ pub(super) struct Buffer {
 
 impl Buffer {
     /// `len` elements with any values, from the pool if it has a buffer that fits.
-    pub(super) fn any(len: usize) -> Self {
+    pub(super) fn alloc(len: usize) -> Self {
         let count = len.div_ceil(LINE);
         let kept = POOLED.then(|| pool().lend(count)).flatten();
         Self {
@@ -181,7 +181,7 @@ pub(super) fn scratch<R>(len: usize, work: impl FnOnce(&mut [f32]) -> R) -> R {
     let kept = SCRATCH.with_borrow_mut(Vec::pop);
     let mut buffer = kept
         .filter(|buffer| POOLED && buffer.len >= len)
-        .unwrap_or_else(|| Buffer::any(len));
+        .unwrap_or_else(|| Buffer::alloc(len));
     let result = work(&mut buffer[..len]);
     SCRATCH.with_borrow_mut(|kept| kept.push(buffer));
     result
@@ -193,7 +193,7 @@ mod tests {
 
     #[test]
     fn buffers_start_at_cache_lines() {
-        let mut buffer = Buffer::any(1001);
+        let mut buffer = Buffer::alloc(1001);
         assert_eq!((buffer.len(), buffer.as_ptr() as usize % 64), (1001, 0));
         buffer[1000] = 3.0;
         scratch(100, |outer| {

@@ -9,11 +9,11 @@ use std::sync::Arc;
 use candle_core::{CpuStorage, Device, Layout, Result, Storage, Tensor, bail};
 
 use super::autograd::forward_with_tape;
-use super::blocked::Extent;
 use super::device;
 use super::grad_sink::GradSink;
 use super::inference::forward_inference;
 use super::isa::Isa;
+use super::layout::NchwcShape;
 use super::weights::{self, Kernels, Transformed};
 use crate::precision::Once;
 
@@ -100,14 +100,14 @@ impl ConvLayer {
 /// Errors: channels that do not fit, a picture too small for its pools, another dtype.
 pub fn conv_stack(x: &Tensor, layers: &[ConvLayer]) -> Result<Tensor> {
     let (n, c, h, w) = x.dims4()?;
-    let mut extents = vec![Extent { n, c, h, w }];
+    let mut shapes = vec![NchwcShape { n, c, h, w }];
     for layer in layers {
-        let from = extents[extents.len() - 1];
+        let from = shapes[shapes.len() - 1];
         let (k, c, _, _) = layer.weight.dims4()?;
         if c != from.c {
             bail!("a convolution of {c} channels got {}", from.c);
         }
-        let to = Extent { c: k, ..from };
+        let to = NchwcShape { c: k, ..from };
         let to = if layer.pool { to.pooled() } else { to };
         if to.h == 0 || to.w == 0 {
             bail!(
@@ -116,10 +116,10 @@ pub fn conv_stack(x: &Tensor, layers: &[ConvLayer]) -> Result<Tensor> {
                 from.w
             );
         }
-        extents.push(to);
+        shapes.push(to);
     }
     if n == 0 || layers.is_empty() {
-        let to = extents[extents.len() - 1];
+        let to = shapes[shapes.len() - 1];
         return if layers.is_empty() {
             Ok(x.clone())
         } else {
@@ -131,15 +131,15 @@ pub fn conv_stack(x: &Tensor, layers: &[ConvLayer]) -> Result<Tensor> {
     }
     let x = x.contiguous()?;
     if !x.track_op() && !layers.iter().any(ConvLayer::tracked) {
-        return forward_inference(&x, layers, &extents);
+        return forward_inference(&x, layers, &shapes);
     }
     // What lies before everything tracked needs no graph either.
     let frozen = layers.iter().position(ConvLayer::tracked).unwrap_or(0);
     if frozen == 0 || x.track_op() {
-        return forward_with_tape(&x, layers, &extents);
+        return forward_with_tape(&x, layers, &shapes);
     }
-    let x = forward_inference(&x, &layers[..frozen], &extents[..=frozen])?;
-    forward_with_tape(&x, &layers[frozen..], &extents[frozen..])
+    let x = forward_inference(&x, &layers[..frozen], &shapes[..=frozen])?;
+    forward_with_tape(&x, &layers[frozen..], &shapes[frozen..])
 }
 
 /// The values of a contiguous f32 tensor on the CPU.

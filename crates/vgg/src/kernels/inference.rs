@@ -2,49 +2,49 @@
 
 use candle_core::{Device, Result, Tensor};
 
-use super::blocked::{self, Extent};
 use super::buffer::Buffer;
 use super::conv::{ConvLayer, with_values};
+use super::layout::{self, NchwcShape};
 use super::prepared::PreparedLayer;
-use super::sizes;
+use super::tuning;
 
 /// Pictures in groups that stay in the caches: one at a time while they are large, several when they are small.
 pub(super) fn forward_inference(
     x: &Tensor,
     layers: &[ConvLayer],
-    extents: &[Extent],
+    shapes: &[NchwcShape],
 ) -> Result<Tensor> {
-    let last = extents[layers.len()];
+    let last = shapes[layers.len()];
     let ready: Vec<_> = layers
         .iter()
         .map(PreparedLayer::new)
         .collect::<Result<_>>()?;
-    let group = sizes::GROUP.min(last.n);
+    let group = tuning::GROUP.min(last.n);
     // The first layers take one picture after the other, the rest a group.
-    let single = extents
+    let single = shapes
         .iter()
-        .take_while(|extent| extent.h * extent.w > sizes::LARGE_PICTURE);
+        .take_while(|shape| shape.h * shape.w > tuning::LARGE_PICTURE);
     let single = single.count().min(layers.len());
     let n_of = |place: usize| if place < single { 1 } else { group };
-    let places = extents.iter().enumerate();
+    let places = shapes.iter().enumerate();
     let mut buffers: Vec<Buffer> = places
-        .map(|(place, extent)| blocked::blank(extent.with_n(n_of(place))))
+        .map(|(place, shape)| layout::alloc_with_halo(shape.with_n(n_of(place))))
         .collect();
     let mut y = Vec::with_capacity(last.n * last.c * last.h * last.w);
     let run = |layer: usize, n: usize, x: &[f32], y: &mut [f32]| {
-        ready[layer].run(x, extents[layer].with_n(n), y, None);
+        ready[layer].run(x, shapes[layer].with_n(n), y, None);
     };
     with_values(x, |x| {
-        let picture = extents[0].c * extents[0].h * extents[0].w;
+        let picture = shapes[0].c * shapes[0].h * shapes[0].w;
         for pictures in x.chunks(group * picture) {
             let n = pictures.len() / picture;
             let steps = if single == 0 { 1 } else { n };
             for (step, x) in pictures.chunks(pictures.len() / steps).enumerate() {
-                let extent = extents[0].with_n(n / steps);
-                blocked::pack(x, extent, &mut buffers[0][..extent.len()]);
+                let shape = shapes[0].with_n(n / steps);
+                layout::pack(x, shape, &mut buffers[0][..shape.len()]);
                 for layer in 0..single {
                     let (before, after) = buffers.split_at_mut(layer + 1);
-                    let to = extents[layer + 1].picture();
+                    let to = shapes[layer + 1].picture();
                     // The last of these layers writes its picture's place in the group.
                     let at = if layer + 1 < single { 0 } else { step * to };
                     run(layer, 1, &before[layer], &mut after[0][at..at + to]);
@@ -52,15 +52,12 @@ pub(super) fn forward_inference(
             }
             for layer in single..layers.len() {
                 let (before, after) = buffers.split_at_mut(layer + 1);
-                let from = extents[layer].with_n(n).len();
-                let to = extents[layer + 1].with_n(n).len();
+                let from = shapes[layer].with_n(n).len();
+                let to = shapes[layer + 1].with_n(n).len();
                 run(layer, n, &before[layer][..from], &mut after[0][..to]);
             }
-            let extent = last.with_n(n);
-            y.extend(blocked::unpack(
-                &buffers[layers.len()][..extent.len()],
-                extent,
-            ));
+            let shape = last.with_n(n);
+            y.extend(layout::unpack(&buffers[layers.len()][..shape.len()], shape));
         }
     })?;
     Tensor::from_vec(y, (last.n, last.c, last.h, last.w), &Device::Cpu)

@@ -12,7 +12,7 @@ use super::conv::contiguous;
 use super::grad_sink::{GradSink, Gradient};
 use super::isa::Isa;
 use super::lanes::{Lanes, Task};
-use super::share::{Shared, split};
+use super::parallel::{DisjointMut, for_each_chunk};
 
 /// A fully connected layer: `x` (n, in), `weight` (out, in), `bias` (out) → (n, out), f32.
 ///
@@ -66,9 +66,9 @@ impl CustomOp3 for Linear {
         let output = weight_layout.shape().dims2()?.0;
         let (x, weight) = (contiguous(x, x_layout)?, contiguous(weight, weight_layout)?);
         let mut y = contiguous(bias, bias_layout)?.repeat(n);
-        let to = Shared::new(&mut y);
+        let to = DisjointMut::new(&mut y);
         let isa = Isa::selected();
-        split(output, |outputs| {
+        for_each_chunk(output, |outputs| {
             // SAFETY: `isa` was available when it was chosen. x is (n, input), weight (output, input), y
             // (n, output); the columns `outputs` of y are written by this part alone.
             unsafe {

@@ -1,7 +1,7 @@
 //! The products in the middle: at each of the 36 positions, a matrix of tiles times a matrix of weights.
 
-use super::blocked::LANES;
 use super::lanes::Lanes;
+use super::layout::LANES;
 
 /// M[tile][k] = Σ_c V[tile][c]·U[c][k] at one position, for 16·GROUPS channels k.
 ///

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use candle_core::Result;
 
-use super::blocked::Extent;
 use super::conv::ConvLayer;
+use super::layout::NchwcShape;
 use super::weights::Transformed;
 use super::winograd::{Epilogue, convolve};
 
@@ -26,7 +26,13 @@ impl PreparedLayer {
     }
 
     /// Convolves `x` (blocked, of extent `from`) into `y`; `indices` get the pool's first maxima.
-    pub(super) fn run(&self, x: &[f32], from: Extent, y: &mut [f32], indices: Option<&mut [u8]>) {
+    pub(super) fn run(
+        &self,
+        x: &[f32],
+        from: NchwcShape,
+        y: &mut [f32],
+        indices: Option<&mut [u8]>,
+    ) {
         let epilogue = Epilogue {
             bias: Some(&self.bias),
             relu: true,

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use super::blocked::{Extent, LANES, TILE};
 use super::lanes::{Lanes, Task};
+use super::layout::{LANES, NchwcShape, TILE};
 use super::transform::{Input, Output, POSITIONS, both, load};
 
 /// Sixteen more elements where the number of vectors is even: an odd stride spreads positions over the cache.
@@ -19,7 +19,7 @@ pub(super) fn odd(elements: usize) -> usize {
 /// Transforms patches of the input.
 pub(super) struct InputTask {
     pub x: *const f32,
-    pub from: Extent,
+    pub from: NchwcShape,
     pub tiles: Range<usize>,
     pub start: usize,
     pub block: usize,
@@ -65,9 +65,9 @@ pub(super) struct Place {
 
 impl Place {
     #[inline(always)]
-    pub(super) fn of(tile: usize, extent: Extent) -> Self {
-        let (picture, tile) = (tile / extent.tiles(), tile % extent.tiles());
-        let columns = extent.tile_columns();
+    pub(super) fn of(tile: usize, shape: NchwcShape) -> Self {
+        let (picture, tile) = (tile / shape.tiles(), tile % shape.tiles());
+        let columns = shape.tile_columns();
         Self {
             picture,
             y: tile / columns * TILE,
@@ -77,15 +77,15 @@ impl Place {
 
     /// The tile after this one.
     #[inline(always)]
-    pub(super) fn next(self, extent: Extent) -> Self {
+    pub(super) fn next(self, shape: NchwcShape) -> Self {
         let Self { picture, y, x } = self;
-        if x + TILE < extent.w {
+        if x + TILE < shape.w {
             Self {
                 picture,
                 y,
                 x: x + TILE,
             }
-        } else if y + TILE < extent.h {
+        } else if y + TILE < shape.h {
             Self {
                 picture,
                 y: y + TILE,
@@ -114,8 +114,8 @@ pub(super) struct OutputTask {
     pub m_group: usize,
     pub groups: Range<usize>,
     pub tiles: Range<usize>,
-    pub to: Extent,
-    pub stored: Extent,
+    pub to: NchwcShape,
+    pub stored: NchwcShape,
     pub bias: *const f32,
     pub relu: bool,
     pub pool: bool,

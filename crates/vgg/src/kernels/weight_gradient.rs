@@ -8,21 +8,21 @@ use std::ops::Range;
 
 #[cfg(target_arch = "x86_64")]
 use super::amx_gemm;
-use super::blocked::{Extent, LANES, TILE};
 use super::buffer::{Buffer, scratch};
 use super::isa::Isa;
 use super::lanes::{Lanes, Task};
+use super::layout::{LANES, NchwcShape, TILE};
 use super::microkernel;
-use super::share::{Shared, piece, split};
-use super::sizes;
+use super::parallel::{DisjointMut, chunk, for_each_chunk};
 use super::tiles::{InputTask, Place, odd};
 use super::transform::{OutputGradient, POSITIONS, both, load};
+use super::tuning;
 use super::weights::{self, group};
 
 /// Sums over tiles at the positions, to which pictures are added.
 pub(super) struct WeightGradient {
     isa: Isa,
-    from: Extent,
+    from: NchwcShape,
     k: usize,
     /// Whether nothing has been added yet, and `sums` hold anything.
     overwrite: bool,
@@ -31,7 +31,7 @@ pub(super) struct WeightGradient {
 
 impl WeightGradient {
     /// For a convolution of pictures like `from` to `k` channels.
-    pub(super) fn new(isa: Isa, from: Extent, k: usize) -> Self {
+    pub(super) fn new(isa: Isa, from: NchwcShape, k: usize) -> Self {
         let width = group(isa);
         let size = POSITIONS * from.blocks() * LANES * k.div_ceil(width) * width;
         Self {
@@ -39,18 +39,18 @@ impl WeightGradient {
             from,
             k,
             overwrite: true,
-            sums: Buffer::any(size),
+            sums: Buffer::alloc(size),
         }
     }
 
     /// Adds the pictures `x` with the gradient `g` before the ReLU, both blocked, `n` of each.
     pub(super) fn add(&mut self, x: &[f32], g: &[f32], n: usize) {
         let from = self.from.with_n(n);
-        let to = Extent { c: self.k, ..from };
+        let to = NchwcShape { c: self.k, ..from };
         assert_eq!(
             (x.len(), g.len()),
             (from.len(), to.len()),
-            "the extents of a weight gradient"
+            "the shapes of a weight gradient"
         );
         let width = group(self.isa);
         let accumulation = Accumulation {
@@ -62,7 +62,7 @@ impl WeightGradient {
             groups: self.k.div_ceil(width),
             width,
         };
-        if sizes::gradient_by_tiles(from.blocks() * LANES, accumulation.groups * width) {
+        if tuning::gradient_by_tiles(from.blocks() * LANES, accumulation.groups * width) {
             accumulation.by_tiles(&mut self.sums, self.overwrite);
         } else {
             accumulation.by_positions(&mut self.sums, self.overwrite);
@@ -80,8 +80,8 @@ struct Accumulation<'a> {
     isa: Isa,
     x: &'a [f32],
     g: &'a [f32],
-    from: Extent,
-    to: Extent,
+    from: NchwcShape,
+    to: NchwcShape,
     groups: usize,
     width: usize,
 }
@@ -97,16 +97,16 @@ struct Block<'a> {
 /// A block that several threads fill.
 struct SharedBlock<'a> {
     tiles: usize,
-    v: Shared<'a>,
-    w: Shared<'a>,
+    v: DisjointMut<'a>,
+    w: DisjointMut<'a>,
 }
 
 impl Block<'_> {
     fn shared(&mut self) -> SharedBlock<'_> {
         SharedBlock {
             tiles: self.tiles,
-            v: Shared::new(self.v),
-            w: Shared::new(self.w),
+            v: DisjointMut::new(self.v),
+            w: DisjointMut::new(self.w),
         }
     }
 }
@@ -130,18 +130,18 @@ impl Accumulation<'_> {
     }
 
     fn block_size(&self) -> usize {
-        sizes::gradient_block(self.from.blocks() * LANES, self.groups * self.width)
+        tuning::gradient_block(self.from.blocks() * LANES, self.groups * self.width)
     }
 
     fn by_tiles(&self, sums: &mut [f32], overwrite: bool) {
         let all = self.from.n * self.from.tiles();
         let len = sums.len();
         let parts = rayon::current_num_threads().min(all);
-        let mut own = Buffer::any(parts * len);
-        let shared = Shared::new(&mut own);
-        split(parts, |numbers| {
+        let mut own = Buffer::alloc(parts * len);
+        let shared = DisjointMut::new(&mut own);
+        for_each_chunk(parts, |numbers| {
             for part in numbers {
-                let tiles = piece(all, parts, part);
+                let tiles = chunk(all, parts, part);
                 // SAFETY: each part has sums of its own.
                 let own =
                     unsafe { std::slice::from_raw_parts_mut(shared.part(part * len, len), len) };
@@ -150,13 +150,19 @@ impl Accumulation<'_> {
                         let now = start..tiles.end.min(start + block.tiles);
                         self.transform(now.clone(), start, &block.shared());
                         let first = start == tiles.start;
-                        self.multiply(&block, now.len(), 0..POSITIONS, &Shared::new(own), first);
+                        self.multiply(
+                            &block,
+                            now.len(),
+                            0..POSITIONS,
+                            &DisjointMut::new(own),
+                            first,
+                        );
                     }
                 });
             }
         });
-        let shared = Shared::new(sums);
-        split(len, |elements| {
+        let shared = DisjointMut::new(sums);
+        for_each_chunk(len, |elements| {
             // SAFETY: each part has elements of its own.
             let sums = unsafe {
                 let to = shared.part(elements.start, elements.len());
@@ -179,11 +185,11 @@ impl Accumulation<'_> {
             for start in (0..all).step_by(block.tiles) {
                 let count = block.tiles.min(all - start);
                 let shared = block.shared();
-                split(count, |part| {
+                for_each_chunk(count, |part| {
                     self.transform(start + part.start..start + part.end, start, &shared);
                 });
-                let sums = Shared::new(sums);
-                split(POSITIONS, |positions| {
+                let sums = DisjointMut::new(sums);
+                for_each_chunk(POSITIONS, |positions| {
                     self.multiply(&block, count, positions, &sums, overwrite && start == 0);
                 });
             }
@@ -222,7 +228,7 @@ impl Accumulation<'_> {
         block: &Block<'_>,
         count: usize,
         positions: Range<usize>,
-        sums: &Shared<'_>,
+        sums: &DisjointMut<'_>,
         overwrite: bool,
     ) {
         let size = self.from.blocks() * self.groups * LANES * self.width;
@@ -296,7 +302,7 @@ impl Task for GemmTask {
 /// A dY Aᵀ of tiles: `[position][k / 16][tile][16]`.
 struct OutputGradientTask {
     g: *const f32,
-    to: Extent,
+    to: NchwcShape,
     tiles: Range<usize>,
     start: usize,
     block: usize,

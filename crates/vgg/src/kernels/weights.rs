@@ -2,11 +2,11 @@
 
 use std::ops::Range;
 
-use super::blocked::LANES;
 use super::buffer::Buffer;
 use super::isa::Isa;
 use super::lanes::{Lanes, Portable, Task};
-use super::share::{Shared, split};
+use super::layout::LANES;
+use super::parallel::{DisjointMut, for_each_chunk};
 use super::transform::{Kernel, KernelGradient, POSITIONS, both, load};
 #[cfg(target_arch = "x86_64")]
 use super::{avx2::Avx2, avx512::Avx512, buffer::scratch};
@@ -102,10 +102,10 @@ pub(super) fn transform(isa: Isa, weight: &[f32], kernels: Kernels) -> Transform
     let groups = kernels.outputs.div_ceil(width);
     let size = POSITIONS * kernels.inputs * width;
     // Every element is written: the lanes beyond the last output with zeros.
-    let mut values = Buffer::any(groups * size);
-    let to = Shared::new(&mut values);
+    let mut values = Buffer::alloc(groups * size);
+    let to = DisjointMut::new(&mut values);
     // In units of (group, input), so that few groups still give work to all threads.
-    split(groups * kernels.inputs, |units| {
+    for_each_chunk(groups * kernels.inputs, |units| {
         // SAFETY: `isa` was available when it was chosen. A unit writes the elements of its group and input
         // alone, and reads within `weight`, whose size `Kernels` describes.
         unsafe {
@@ -130,9 +130,9 @@ fn transform_and_split(weight: &[f32], kernels: Kernels) -> Transformed {
     let groups = kernels.outputs.div_ceil(group(isa));
     let size = POSITIONS * kernels.inputs * group(isa);
     let split_len = POSITIONS * weights_bytes(kernels.inputs) / 4;
-    let mut values = Buffer::any(groups * split_len);
-    let to = Shared::new(&mut values);
-    split(groups, |groups| {
+    let mut values = Buffer::alloc(groups * split_len);
+    let to = DisjointMut::new(&mut values);
+    for_each_chunk(groups, |groups| {
         scratch(size, |u| {
             for group in groups {
                 // SAFETY: `isa` was available when it was chosen. The group is transformed into `u`, which has
@@ -203,9 +203,9 @@ impl Task for TransformTask {
 pub(super) fn gradient(isa: Isa, sums: &[f32], k: usize, c: usize) -> Vec<f32> {
     let mut gradient = vec![0f32; k * c * 9];
     let len = gradient.len();
-    let to = Shared::new(&mut gradient);
+    let to = DisjointMut::new(&mut gradient);
     // By input channel: those of a block of sixteen lie side by side.
-    split(c, |channels| {
+    for_each_chunk(c, |channels| {
         // SAFETY: `isa` was available when it was chosen. A channel's elements are written by one part alone.
         unsafe {
             isa.run(WeightGradientTask {

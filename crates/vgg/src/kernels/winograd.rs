@@ -7,15 +7,15 @@ use std::ops::Range;
 
 #[cfg(target_arch = "x86_64")]
 use super::amx_gemm;
-use super::blocked::{Extent, LANES};
 use super::buffer::scratch;
 use super::isa::Isa;
 use super::lanes::{Lanes, Task};
+use super::layout::{LANES, NchwcShape};
 use super::microkernel;
-use super::share::{Shared, split};
-use super::sizes;
+use super::parallel::{DisjointMut, for_each_chunk};
 use super::tiles::{InputTask, OutputTask, odd};
 use super::transform::POSITIONS;
+use super::tuning;
 use super::weights::{Transformed, group, rows};
 
 /// What follows the sums of a convolution.
@@ -35,18 +35,18 @@ pub(super) struct Epilogue<'a> {
 /// `y` holds zeros, or an earlier result of the same extent.
 pub(super) fn convolve(
     x: &[f32],
-    from: Extent,
+    from: NchwcShape,
     weights: &Transformed,
     k: usize,
     epilogue: Epilogue<'_>,
     y: &mut [f32],
 ) {
-    let to = Extent { c: k, ..from };
+    let to = NchwcShape { c: k, ..from };
     let stored = if epilogue.pool { to.pooled() } else { to };
     assert_eq!(
         (x.len(), y.len()),
         (from.len(), stored.len()),
-        "the extents of a convolution"
+        "the shapes of a convolution"
     );
     let mut bias = vec![0f32; stored.blocks() * LANES];
     if let Some(values) = epilogue.bias {
@@ -54,7 +54,7 @@ pub(super) fn convolve(
     }
     let indices = epilogue.indices.map(|indices| {
         assert_eq!(indices.len(), stored.len(), "one index per element");
-        Shared::new(indices)
+        DisjointMut::new(indices)
     });
     let isa = weights.isa;
     let convolution = Convolution {
@@ -68,10 +68,10 @@ pub(super) fn convolve(
         bias: &bias,
         relu: epilogue.relu,
         pool: epilogue.pool,
-        y: Shared::new(y),
+        y: DisjointMut::new(y),
         indices,
     };
-    if sizes::by_tiles(from.c, k) {
+    if tuning::by_tiles(from.c, k) {
         convolution.by_tiles();
     } else {
         convolution.by_channels();
@@ -81,16 +81,16 @@ pub(super) fn convolve(
 struct Convolution<'a> {
     isa: Isa,
     x: &'a [f32],
-    from: Extent,
-    to: Extent,
-    stored: Extent,
+    from: NchwcShape,
+    to: NchwcShape,
+    stored: NchwcShape,
     weights: &'a [f32],
     width: usize,
     bias: &'a [f32],
     relu: bool,
     pool: bool,
-    y: Shared<'a>,
-    indices: Option<Shared<'a, u8>>,
+    y: DisjointMut<'a>,
+    indices: Option<DisjointMut<'a, u8>>,
 }
 
 impl Convolution<'_> {
@@ -100,18 +100,18 @@ impl Convolution<'_> {
 
     /// Each thread takes tiles of its own, with all channels.
     fn by_tiles(&self) {
-        let block = sizes::own_block(
+        let block = tuning::own_block(
             self.from.blocks() * LANES,
             self.groups() * self.width,
             rows(self.isa),
         );
-        split(self.from.n * self.from.tiles(), |tiles| {
+        for_each_chunk(self.from.n * self.from.tiles(), |tiles| {
             let block = block.min(tiles.len().next_multiple_of(LANES));
             let v_stride = odd(self.from.blocks() * block * LANES);
             scratch(POSITIONS * v_stride, |v| {
                 for start in tiles.clone().step_by(block) {
                     let tiles = start..tiles.end.min(start + block);
-                    let all = Shared::new(v);
+                    let all = DisjointMut::new(v);
                     self.transform(tiles.clone(), tiles.start, block, v_stride, &all);
                     self.multiply(v, v_stride, block, tiles, 0..self.groups());
                 }
@@ -122,18 +122,18 @@ impl Convolution<'_> {
     /// The threads transform a block of tiles together, then each multiplies for channels of its own.
     fn by_channels(&self) {
         let all = self.from.n * self.from.tiles();
-        let block = sizes::shared_block(self.from.blocks() * LANES, rows(self.isa), all);
+        let block = tuning::shared_block(self.from.blocks() * LANES, rows(self.isa), all);
         let block = block.min(all.next_multiple_of(LANES));
         let v_stride = odd(self.from.blocks() * block * LANES);
         scratch(POSITIONS * v_stride, |v| {
             for start in (0..all).step_by(block) {
                 let tiles = start..all.min(start + block);
-                let shared = Shared::new(v);
-                split(tiles.len(), |part| {
+                let shared = DisjointMut::new(v);
+                for_each_chunk(tiles.len(), |part| {
                     let part = start + part.start..start + part.end;
                     self.transform(part, start, block, v_stride, &shared);
                 });
-                split(self.groups(), |groups| {
+                for_each_chunk(self.groups(), |groups| {
                     self.multiply(v, v_stride, block, tiles.clone(), groups);
                 });
             }
@@ -147,7 +147,7 @@ impl Convolution<'_> {
         start: usize,
         block: usize,
         stride: usize,
-        v: &Shared<'_>,
+        v: &DisjointMut<'_>,
     ) {
         // SAFETY: `isa` was available when it was chosen. A tile's patch of 6x6 lies within its bordered plane,
         // and its place in `v` is its own.

@@ -2,21 +2,21 @@
 
 use std::ops::Range;
 
-use super::blocked::{Extent, LANES};
 use super::isa::Isa;
 use super::lanes::{Lanes, Task};
-use super::share::{Shared, split};
+use super::layout::{LANES, NchwcShape};
+use super::parallel::{DisjointMut, for_each_chunk};
 
 /// The gradient before ReLU and pool from the one after them, for `n` pictures; returns the bias's, (k).
 ///
 /// `y` and `grad` are blocked as the convolution stored them, `indices` its pool's maxima; `g` is blocked like the
 /// convolution's output `to` and holds zeros, or an earlier result of the same extent.
-pub(super) fn before_relu(
+pub(super) fn relu_pool_backward(
     isa: Isa,
     y: &[f32],
     grad: &[f32],
     indices: Option<&[u8]>,
-    to: Extent,
+    to: NchwcShape,
     g: &mut [f32],
 ) -> Vec<f64> {
     let stored = if indices.is_some() { to.pooled() } else { to };
@@ -26,11 +26,11 @@ pub(super) fn before_relu(
     );
     let planes = to.n * to.blocks();
     let mut bias = vec![0f64; planes * LANES];
-    let (sums, out) = (Shared::new(&mut bias), Shared::new(g));
-    split(planes, |planes| {
+    let (sums, out) = (DisjointMut::new(&mut bias), DisjointMut::new(g));
+    for_each_chunk(planes, |planes| {
         // SAFETY: `isa` was available when it was chosen; each plane is written by the one part that has it.
         unsafe {
-            isa.run(MaskTask {
+            isa.run(ReluPoolBackwardTask {
                 y: y.as_ptr(),
                 grad: grad.as_ptr(),
                 indices: indices.map_or(std::ptr::null(), <[u8]>::as_ptr),
@@ -52,18 +52,18 @@ pub(super) fn before_relu(
         .collect()
 }
 
-struct MaskTask {
+struct ReluPoolBackwardTask {
     y: *const f32,
     grad: *const f32,
     indices: *const u8,
-    to: Extent,
-    stored: Extent,
+    to: NchwcShape,
+    stored: NchwcShape,
     planes: Range<usize>,
     g: *mut f32,
     bias: *mut f64,
 }
 
-impl Task for MaskTask {
+impl Task for ReluPoolBackwardTask {
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
         let pools = !self.indices.is_null();

@@ -7,7 +7,7 @@
 use rayon::prelude::*;
 
 use super::buffer::Buffer;
-use super::share::{Shared, piece};
+use super::parallel::{DisjointMut, chunk};
 
 /// Channels that lie together.
 pub(super) const LANES: usize = 16;
@@ -16,14 +16,14 @@ pub(super) const TILE: usize = 4;
 
 /// A blocked tensor's logical shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Extent {
+pub(super) struct NchwcShape {
     pub n: usize,
     pub c: usize,
     pub h: usize,
     pub w: usize,
 }
 
-impl Extent {
+impl NchwcShape {
     /// Blocks of sixteen channels.
     pub(super) fn blocks(self) -> usize {
         self.c.div_ceil(LANES)
@@ -85,15 +85,15 @@ impl Extent {
 }
 
 /// A blocked tensor whose pixels hold anything, and all around them zeros.
-pub(super) fn blank(extent: Extent) -> Buffer {
-    blank_around(extent, extent.h, extent.w)
+pub(super) fn alloc_with_halo(shape: NchwcShape) -> Buffer {
+    alloc_with_halo_around(shape, shape.h, shape.w)
 }
 
-/// As [`blank`]; only the first `h` rows and `w` columns hold anything.
-pub(super) fn blank_around(extent: Extent, h: usize, w: usize) -> Buffer {
-    let mut buffer = Buffer::any(extent.len());
-    let (row, rows) = (extent.row(), extent.plane() / extent.row());
-    buffer.par_chunks_mut(extent.plane()).for_each(|plane| {
+/// As [`alloc_with_halo`]; only the first `h` rows and `w` columns hold anything.
+pub(super) fn alloc_with_halo_around(shape: NchwcShape, h: usize, w: usize) -> Buffer {
+    let mut buffer = Buffer::alloc(shape.len());
+    let (row, rows) = (shape.row(), shape.plane() / shape.row());
+    buffer.par_chunks_mut(shape.plane()).for_each(|plane| {
         let (above, below) = (0..row, (h + 1) * row..rows * row);
         plane[above].fill(0.0);
         plane[below].fill(0.0);
@@ -105,17 +105,17 @@ pub(super) fn blank_around(extent: Extent, h: usize, w: usize) -> Buffer {
     buffer
 }
 
-/// (n, c, h, w) → the pixels of `to`, which [`blank`] made.
-pub(super) fn pack(x: &[f32], extent: Extent, to: &mut [f32]) {
-    let Extent { c, h, w, .. } = extent;
-    to.par_chunks_mut(extent.plane())
+/// (n, c, h, w) → the pixels of `to`, which [`alloc_with_halo`] made.
+pub(super) fn pack(x: &[f32], shape: NchwcShape, to: &mut [f32]) {
+    let NchwcShape { c, h, w, .. } = shape;
+    to.par_chunks_mut(shape.plane())
         .enumerate()
         .for_each(|(plane, to)| {
-            let (picture, block) = (plane / extent.blocks(), plane % extent.blocks());
+            let (picture, block) = (plane / shape.blocks(), plane % shape.blocks());
             let lanes = LANES.min(c - block * LANES);
             let channels = &x[(picture * c + block * LANES) * h * w..][..lanes * h * w];
             for row in 0..h {
-                let to = &mut to[extent.origin() + row * extent.row()..][..w * LANES];
+                let to = &mut to[shape.origin() + row * shape.row()..][..w * LANES];
                 if lanes < LANES {
                     to.fill(0.0);
                 }
@@ -130,22 +130,22 @@ pub(super) fn pack(x: &[f32], extent: Extent, to: &mut [f32]) {
 }
 
 /// Blocked → (n, c, h, w).
-pub(super) fn unpack(x: &[f32], extent: Extent) -> Vec<f32> {
-    let Extent { n, c, h, w } = extent;
+pub(super) fn unpack(x: &[f32], shape: NchwcShape) -> Vec<f32> {
+    let NchwcShape { n, c, h, w } = shape;
     let mut y = vec![0f32; n * c * h * w];
-    let out = Shared::new(&mut y);
-    let planes = n * extent.blocks();
+    let out = DisjointMut::new(&mut y);
+    let planes = n * shape.blocks();
     let parts = rayon::current_num_threads().min(planes);
     (0..parts).into_par_iter().for_each(|part| {
-        for plane in piece(planes, parts, part) {
-            let (picture, block) = (plane / extent.blocks(), plane % extent.blocks());
-            let from = &x[plane * extent.plane()..][..extent.plane()];
+        for plane in chunk(planes, parts, part) {
+            let (picture, block) = (plane / shape.blocks(), plane % shape.blocks());
+            let from = &x[plane * shape.plane()..][..shape.plane()];
             for lane in 0..LANES.min(c - block * LANES) {
                 let start = (picture * c + block * LANES + lane) * h * w;
                 // SAFETY: each channel of each picture is written by the one part that has its plane.
                 let to = unsafe { std::slice::from_raw_parts_mut(out.part(start, h * w), h * w) };
                 for (row, line) in to.chunks_exact_mut(w).enumerate() {
-                    let from = &from[extent.origin() + row * extent.row() + lane..];
+                    let from = &from[shape.origin() + row * shape.row() + lane..];
                     for (to, &value) in line.iter_mut().zip(from.iter().step_by(LANES)) {
                         *to = value;
                     }
@@ -163,11 +163,11 @@ mod tests {
     #[test]
     fn unpacking_undoes_packing() {
         for (n, c, h, w) in [(1, 1, 1, 1), (2, 16, 4, 4), (3, 17, 5, 7), (1, 40, 13, 2)] {
-            let extent = Extent { n, c, h, w };
+            let shape = NchwcShape { n, c, h, w };
             let x: Vec<f32> = (0..n * c * h * w).map(|i| i as f32 + 1.0).collect();
-            let mut blocked = blank(extent);
-            pack(&x, extent, &mut blocked);
-            assert_eq!(unpack(&blocked, extent), x);
+            let mut blocked = alloc_with_halo(shape);
+            pack(&x, shape, &mut blocked);
+            assert_eq!(unpack(&blocked, shape), x);
             // All else is zero: the border, rounding up and missing channels.
             let sum: f64 = blocked.iter().map(|&v| f64::from(v)).sum();
             assert_eq!(sum, x.iter().map(|&v| f64::from(v)).sum::<f64>());

@@ -6,14 +6,14 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 /// The `part`-th of `parts` nearly equal pieces of `0..len`.
-pub(super) fn piece(len: usize, parts: usize, part: usize) -> Range<usize> {
+pub(super) fn chunk(len: usize, parts: usize, part: usize) -> Range<usize> {
     part * len / parts..(part + 1) * len / parts
 }
 
 /// Cuts `0..len` into a piece for each thread of the current pool and works on them side by side.
 ///
 /// Which piece a number belongs to depends on `len` and the number of threads alone.
-pub(super) fn split(len: usize, work: impl Fn(Range<usize>) + Sync) {
+pub(super) fn for_each_chunk(len: usize, work: impl Fn(Range<usize>) + Sync) {
     let parts = rayon::current_num_threads().min(len);
     match parts {
         0 => {}
@@ -21,23 +21,23 @@ pub(super) fn split(len: usize, work: impl Fn(Range<usize>) + Sync) {
         _ => (0..parts)
             .into_par_iter()
             .with_max_len(1)
-            .for_each(|part| work(piece(len, parts, part))),
+            .for_each(|part| work(chunk(len, parts, part))),
     }
 }
 
 /// A buffer whose disjoint parts are written by several threads.
-pub(super) struct Shared<'a, T = f32> {
+pub(super) struct DisjointMut<'a, T = f32> {
     start: *mut T,
     len: usize,
     lives: PhantomData<&'a mut [T]>,
 }
 
 // SAFETY: the pointer is only written through `part`, whose callers promise disjoint parts.
-unsafe impl<T: Send> Send for Shared<'_, T> {}
+unsafe impl<T: Send> Send for DisjointMut<'_, T> {}
 // SAFETY: as above.
-unsafe impl<T: Send> Sync for Shared<'_, T> {}
+unsafe impl<T: Send> Sync for DisjointMut<'_, T> {}
 
-impl<'a, T> Shared<'a, T> {
+impl<'a, T> DisjointMut<'a, T> {
     /// Borrows `buffer` for as long as threads write to it.
     pub(super) fn new(buffer: &'a mut [T]) -> Self {
         Self {
