@@ -371,12 +371,12 @@ impl Drawings {
     }
 }
 
-impl trainer::Split for Drawings {
+impl trainer::DataLoader for Drawings {
     fn samples(&self) -> usize {
         self.pictures.len()
     }
 
-    fn pass(&self, epoch: u64, first: usize) -> trainer::Batches<'_> {
+    fn epoch(&self, epoch: u64, first: usize) -> trainer::Batches<'_> {
         let mut order: Vec<_> = (0..self.pictures.len()).collect();
         if self.part == Part::Train {
             let mut rng = keyed(b"turn", epoch, 0);

@@ -76,12 +76,12 @@ impl Pictures {
     }
 }
 
-impl trainer::Split for Pictures {
+impl trainer::DataLoader for Pictures {
     fn samples(&self) -> usize {
         self.0.samples().len()
     }
 
-    fn pass(&self, epoch: u64, first: usize) -> trainer::Batches<'_> {
+    fn epoch(&self, epoch: u64, first: usize) -> trainer::Batches<'_> {
         Box::new(self.0.epoch_from(epoch, first).map(|batch| match batch {
             Ok(batch) => Ok(trainer::Batch {
                 inputs: batch.images,

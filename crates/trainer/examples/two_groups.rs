@@ -7,8 +7,8 @@ use std::ops::Range;
 use candle_core::{Device, Tensor};
 use candle_nn::{Linear, Module, VarBuilder, linear};
 use trainer::{
-    Batch, Batches, Data, Event, FitConfig, Flow, Group, Mode, Model, Params, Phase, Schedule,
-    SgdConfig, Split, Stage,
+    Batch, Batches, Data, DataLoader, Event, FitConfig, Flow, Group, Mode, Model, Params, Phase,
+    Schedule, SgdConfig, Stage,
 };
 
 /// Two numbers in, two classes out.
@@ -74,12 +74,12 @@ impl Spirals {
     }
 }
 
-impl Split for Spirals {
+impl DataLoader for Spirals {
     fn samples(&self) -> usize {
         self.samples
     }
 
-    fn pass(&self, epoch: u64, first: usize) -> Batches<'_> {
+    fn epoch(&self, epoch: u64, first: usize) -> Batches<'_> {
         // The order is a function of the epoch: a stride that shares no divisor with a power of two.
         let stride = 2 * epoch as usize + 37;
         let order: Vec<usize> = (0..self.samples)

@@ -19,7 +19,7 @@ pub struct Batch {
 pub type Batches<'a> = Box<dyn Iterator<Item = Result<Batch, BoxError>> + 'a>;
 
 /// One split of a data set, train or val.
-pub trait Split {
+pub trait DataLoader {
     /// How many samples a pass has.
     fn samples(&self) -> usize;
 
@@ -28,14 +28,14 @@ pub trait Split {
     /// Batch `b` is a function of (the split's seed, `epoch`, `b`): a stopped pass goes on where it stopped,
     /// and a validation split, which is always asked for epoch 0, is cut into the same batches every time.
     /// The last, smaller batch is kept.
-    fn pass(&self, epoch: u64, first: usize) -> Batches<'_>;
+    fn epoch(&self, epoch: u64, first: usize) -> Batches<'_>;
 }
 
 /// The two splits that a stage works on.
 #[derive(Clone, Copy)]
 pub struct Data<'a> {
     /// What the model learns from.
-    pub train: &'a dyn Split,
+    pub train: &'a dyn DataLoader,
     /// What decides which weights are best.
-    pub val: &'a dyn Split,
+    pub val: &'a dyn DataLoader,
 }

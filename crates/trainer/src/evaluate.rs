@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 use serde::Serialize;
 
-use crate::data::{Batch, Split};
+use crate::data::{Batch, DataLoader};
 use crate::error::{Error, NonFiniteLoss, ResultExt};
 use crate::event::{Flow, Phase};
 use crate::loss;
@@ -47,7 +47,7 @@ pub struct Prediction {
 /// Outputs of the frozen leading layers, remembered from one pass to the next.
 ///
 /// The frozen layers map a sample to the same numbers in every epoch. The outputs are kept in the batches
-/// they were computed in, which are the same in every pass (see [`Split::pass`]): the rest of the model then
+/// they were computed in, which are the same in every pass (see [`DataLoader::epoch`]): the rest of the model then
 /// sees the same tensors with and without this memory, bit for bit. What is kept is a leading part of the
 /// pass; the split is asked for the rest only, so that a pass that is remembered whole reads no data.
 #[derive(Debug)]
@@ -113,7 +113,7 @@ impl FrozenCache {
 /// Errors: an empty split, data that cannot be read, a target that is not a class, a loss that is not finite.
 pub fn evaluate<M: Model>(
     model: &M,
-    split: &dyn Split,
+    split: &dyn DataLoader,
     cache: &mut FrozenCache,
     observe: &mut dyn FnMut(&Progress) -> Flow,
 ) -> Result<Option<Evaluation>, Error> {
@@ -134,7 +134,7 @@ pub fn evaluate<M: Model>(
         }
     }
     if cache.samples() < total {
-        for batch in split.pass(0, cache.batches.len()) {
+        for batch in split.epoch(0, cache.batches.len()) {
             let mut batch = batch.map_err(|source| Error::Data {
                 phase: Phase::Val,
                 epoch: None,

@@ -207,7 +207,7 @@ impl<M: Model> Training<'_, M> {
             self.data.train.samples(),
             stage.metrics.samples,
         );
-        for batch in self.data.train.pass(epoch, stage.batch) {
+        for batch in self.data.train.epoch(epoch, stage.batch) {
             let (phase, index) = (Phase::Train, stage.batch);
             let batch = batch.map_err(|source| Error::Data {
                 phase,

@@ -7,7 +7,7 @@
 //! use candle_core::{Device, Tensor};
 //! use candle_nn::{Linear, Module, VarBuilder, linear};
 //! use std::ops::Range;
-//! use trainer::{Batch, Batches, Data, FitConfig, Flow, Group, Mode, Model, Params, SgdConfig, Split, Stage};
+//! use trainer::{Batch, Batches, Data, FitConfig, Flow, Group, Mode, Model, Params, SgdConfig, DataLoader, Stage};
 //!
 //! /// A model names its layers and can run some of them.
 //! struct Mlp(Vec<Linear>, Vec<String>);
@@ -38,11 +38,11 @@
 //! /// Four points: class 1 where the two coordinates differ in sign.
 //! struct Xor;
 //!
-//! impl Split for Xor {
+//! impl DataLoader for Xor {
 //!     fn samples(&self) -> usize {
 //!         4
 //!     }
-//!     fn pass(&self, _epoch: u64, first: usize) -> Batches<'_> {
+//!     fn epoch(&self, _epoch: u64, first: usize) -> Batches<'_> {
 //!         let batch = || {
 //!             let inputs = Tensor::new(&[[-1f32, -1.], [-1., 1.], [1., -1.], [1., 1.]], &Device::Cpu)?;
 //!             let targets = Tensor::new(&[0u32, 1, 1, 0], &Device::Cpu)?;
@@ -91,7 +91,7 @@ mod snapshot;
 mod stage;
 mod update;
 
-pub use data::{Batch, Batches, Data, Split};
+pub use data::{Batch, Batches, Data, DataLoader};
 pub use error::{BoxError, Error, NonFiniteLoss};
 pub use evaluate::{Evaluation, FrozenCache, Prediction, evaluate};
 pub use event::{Event, Flow, GroupLr, Observer, Phase};

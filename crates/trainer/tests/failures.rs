@@ -4,7 +4,9 @@ mod common;
 
 use candle_core::{Device, Tensor};
 use common::{Builder, Points, bits, epochs, fresh, run, stage};
-use trainer::{Batch, Batches, Data, Error, FitConfig, Flow, Phase, Schedule, Split, Stage, fit};
+use trainer::{
+    Batch, Batches, Data, DataLoader, Error, FitConfig, Flow, Phase, Schedule, Stage, fit,
+};
 
 #[test]
 fn a_cut_graph_is_an_error_that_names_the_parameters() {
@@ -50,13 +52,13 @@ struct Spoilt<F> {
     spoil: F,
 }
 
-impl<F: Fn(Batch) -> Result<Batch, trainer::BoxError>> Split for Spoilt<F> {
+impl<F: Fn(Batch) -> Result<Batch, trainer::BoxError>> DataLoader for Spoilt<F> {
     fn samples(&self) -> usize {
         self.points.samples
     }
 
-    fn pass(&self, epoch: u64, first: usize) -> Batches<'_> {
-        let batches = self.points.pass(epoch, first).zip(first..);
+    fn epoch(&self, epoch: u64, first: usize) -> Batches<'_> {
+        let batches = self.points.epoch(epoch, first).zip(first..);
         Box::new(batches.map(|(batch, at)| {
             if at == self.at {
                 (self.spoil)(batch?)

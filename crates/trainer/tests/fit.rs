@@ -5,8 +5,8 @@ mod common;
 use candle_core::Tensor;
 use common::{Builder, MOMENTUM, Points, bits, epochs, evaluated, fresh, passes, run, stage};
 use trainer::{
-    Data, Error, Event, FitConfig, Flow, Group, Mode, Model, Outcome, Params, Phase, Schedule,
-    Split, Stage, cross_entropy, fit, frozen_layers,
+    Data, DataLoader, Error, Event, FitConfig, Flow, Group, Mode, Model, Outcome, Params, Phase,
+    Schedule, Stage, cross_entropy, fit, frozen_layers,
 };
 
 #[test]
@@ -141,7 +141,7 @@ fn frozen_bits_never_change_and_get_no_gradient() {
 
     // Backward through the whole model, not only through what the loop lets it see.
     let model = Builder::default().build(params.var_builder()).unwrap();
-    let batch = Points::train(8).pass(0, 0).next().unwrap().unwrap();
+    let batch = Points::train(8).epoch(0, 0).next().unwrap().unwrap();
     let features = model
         .forward_layers(&batch.inputs, 0..2, Mode::Eval)
         .unwrap();

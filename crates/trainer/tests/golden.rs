@@ -13,8 +13,8 @@ use candle_core::{D, DType, Device, IndexOp, Result, Tensor};
 use candle_nn::{Conv2dConfig, Module, VarBuilder};
 use serde_json::Value;
 use trainer::{
-    Batch, Batches, Data, Event, FitConfig, Flow, Gradients, Group, Mode, Model, Outcome, Params,
-    Phase, Schedule, Sgd, SgdConfig, Split, Stage,
+    Batch, Batches, Data, DataLoader, Event, FitConfig, Flow, Gradients, Group, Mode, Model,
+    Outcome, Params, Phase, Schedule, Sgd, SgdConfig, Stage,
 };
 
 fn fixture(name: &str) -> PathBuf {
@@ -233,12 +233,12 @@ fn average_pool(x: &Tensor, size: usize) -> Result<Tensor> {
 /// The batches of the golden file, or the first of them as validation.
 struct GoldenBatches(Vec<Batch>);
 
-impl Split for GoldenBatches {
+impl DataLoader for GoldenBatches {
     fn samples(&self) -> usize {
         self.0.iter().map(|batch| batch.indices.len()).sum()
     }
 
-    fn pass(&self, _epoch: u64, first: usize) -> Batches<'_> {
+    fn epoch(&self, _epoch: u64, first: usize) -> Batches<'_> {
         Box::new(self.0[first..].iter().cloned().map(Ok))
     }
 }

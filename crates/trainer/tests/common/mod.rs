@@ -10,8 +10,8 @@ use std::rc::Rc;
 use candle_core::{Device, Tensor};
 use candle_nn::{Linear, Module, VarBuilder, linear};
 use trainer::{
-    Batch, Batches, Data, Error, Evaluation, Event, FitConfig, Flow, FrozenCache, Group, Mode,
-    Model, Outcome, Params, Phase, SgdConfig, Split, Stage, evaluate, fit,
+    Batch, Batches, Data, DataLoader, Error, Evaluation, Event, FitConfig, Flow, FrozenCache,
+    Group, Mode, Model, Outcome, Params, Phase, SgdConfig, Stage, evaluate, fit,
 };
 
 pub const INPUTS: usize = 3;
@@ -130,12 +130,12 @@ impl Points {
     }
 }
 
-impl Split for Points {
+impl DataLoader for Points {
     fn samples(&self) -> usize {
         self.samples
     }
 
-    fn pass(&self, epoch: u64, first: usize) -> Batches<'_> {
+    fn epoch(&self, epoch: u64, first: usize) -> Batches<'_> {
         let mut order: Vec<usize> = (0..self.samples).collect();
         if self.shuffled {
             order.sort_by_key(|&i| {
@@ -252,7 +252,7 @@ pub fn passes(events: &[Event], wanted: Phase) -> Vec<(u64, f64, f64)> {
     events.iter().filter_map(pass).collect()
 }
 
-pub fn evaluated(params: &Params, split: &dyn Split) -> Evaluation {
+pub fn evaluated(params: &Params, split: &dyn DataLoader) -> Evaluation {
     let model = Builder::default()
         .build(params.frozen_var_builder())
         .unwrap();
