@@ -62,7 +62,7 @@ pub enum Event {
         /// The parameter groups with their rates before any schedule.
         groups: Vec<GroupLr>,
         /// How many leading layers are frozen.
-        frozen_layers: usize,
+        first_trainable_layer: usize,
         /// Samples in the train split.
         train_samples: usize,
         /// Samples in the val split.

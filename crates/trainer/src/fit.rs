@@ -18,7 +18,7 @@ use crate::event::{Event, Flow, Observer, Phase};
 use crate::gradients::Gradients;
 use crate::loss;
 use crate::metrics::{EpochMetrics, Progress};
-use crate::model::{Mode, Model, frozen_layers};
+use crate::model::{Mode, Model, first_trainable_layer};
 use crate::params::Params;
 use crate::schedule::Schedule;
 use crate::stage::Stage;
@@ -85,7 +85,7 @@ pub fn fit<M: Model>(
     let model = build(params.var_builder()).context("building the model")?;
     let parameters = params.trainable();
     stage.sgd.check_parameters(&parameters)?;
-    let frozen = frozen_layers(params, model.layer_names())?;
+    let frozen = first_trainable_layer(params, model.layer_names())?;
     let training = Training {
         model: &model,
         parameters: &parameters,
@@ -100,7 +100,7 @@ pub fn fit<M: Model>(
         epoch: stage.epoch,
         counts: params.counts(),
         groups: stage.sgd.learning_rates(1.0),
-        frozen_layers: frozen,
+        first_trainable_layer: frozen,
         train_samples: data.train.samples(),
         val_samples: data.val.samples(),
     };

@@ -99,7 +99,7 @@ pub use fit::{FitConfig, Outcome, fit};
 pub use gradients::{Gradient, Gradients};
 pub use loss::cross_entropy;
 pub use metrics::{ConfusionMatrix, EpochMetrics, Progress};
-pub use model::{Mode, Model, frozen_layers};
+pub use model::{Mode, Model, first_trainable_layer};
 pub use params::{BestWeights, Counts, Params};
 pub use schedule::Schedule;
 pub use sgd::{Group, Sgd, SgdConfig};

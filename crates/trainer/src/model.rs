@@ -53,7 +53,7 @@ pub trait Model {
 /// validation.
 ///
 /// Errors: [`Error::NothingTrains`], or [`Error::OutsideLayers`] for a parameter that the model does not list.
-pub fn frozen_layers(params: &Params, layer_names: &[String]) -> Result<usize, Error> {
+pub fn first_trainable_layer(params: &Params, layer_names: &[String]) -> Result<usize, Error> {
     let mut first = None;
     for (name, _) in params.trainable() {
         let layer = layer_names

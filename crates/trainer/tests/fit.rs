@@ -6,7 +6,7 @@ use candle_core::Tensor;
 use common::{Builder, MOMENTUM, Points, bits, epochs, evaluated, fresh, passes, run, stage};
 use trainer::{
     Data, DataLoader, Error, Event, FitConfig, Flow, Group, Mode, Model, Outcome, Params, Phase,
-    Schedule, Stage, cross_entropy, fit, frozen_layers,
+    Schedule, Stage, cross_entropy, first_trainable_layer, fit,
 };
 
 #[test]
@@ -83,7 +83,7 @@ fn two_groups_learn_and_the_first_epoch_only_validates() {
     assert!(matches!(
         events.first(),
         Some(Event::StageStart {
-            frozen_layers: 0,
+            first_trainable_layer: 0,
             ..
         })
     ));
@@ -326,19 +326,19 @@ fn the_frozen_part_ends_at_the_first_layer_that_trains() {
     ] {
         params.set_trainable(&patterns).unwrap();
         assert_eq!(
-            frozen_layers(&params, &names).unwrap(),
+            first_trainable_layer(&params, &names).unwrap(),
             expected,
             "{patterns:?}"
         );
     }
-    let error = frozen_layers(&params, &names[1..]).unwrap_err();
+    let error = first_trainable_layer(&params, &names[1..]).unwrap_err();
     assert!(
         matches!(&error, Error::OutsideLayers { name, .. } if name == "body.0.bias"),
         "{error}"
     );
     params.set_trainable::<&str>(&[]).unwrap();
     assert!(matches!(
-        frozen_layers(&params, &names),
+        first_trainable_layer(&params, &names),
         Err(Error::NothingTrains)
     ));
 }

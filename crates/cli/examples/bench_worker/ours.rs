@@ -102,7 +102,7 @@ fn step(row: &Row, stage: usize) -> Result<Run> {
     let mut sgd = Sgd::new(&params, SGD, groups)?;
     let network = Network::new(&config, params.var_builder())?.in_precision(row.precision);
     let parameters = params.trainable();
-    let frozen = trainer::frozen_layers(&params, network.layer_names())?;
+    let frozen = trainer::first_trainable_layer(&params, network.layer_names())?;
     let layers = network.layer_names().len();
 
     let x = row.pictures()?;
