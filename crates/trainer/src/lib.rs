@@ -70,7 +70,6 @@
 //! Everything is deterministic: with the same seed, data and number of threads, two runs give the same bits.
 //! What may differ from PyTorch is said where it is; the update rule, the loss and the loop are its.
 
-mod backend;
 mod data;
 mod error;
 mod evaluate;
@@ -90,6 +89,7 @@ mod sgd;
 mod snapshot;
 mod stage;
 mod update;
+mod var_builder;
 
 pub use data::{Batch, Batches, Data, DataLoader};
 pub use error::{BoxError, Error, NonFiniteLoss};

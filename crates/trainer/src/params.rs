@@ -11,10 +11,10 @@ use candle_core::{DType, Device, Tensor, Var};
 use candle_nn::VarBuilder;
 use serde::Serialize;
 
-use crate::backend::ParamsBackend;
 use crate::error::{Error, ResultExt};
 use crate::pattern;
 use crate::snapshot::{Snapshot, SnapshotRegistry};
+use crate::var_builder::ParamsBackend;
 
 /// A name-ordered set of parameters. Clones share the parameters, as candle's tensors share their storage.
 #[derive(Clone, Debug)]
@@ -22,7 +22,7 @@ pub struct Params {
     entries: Arc<Mutex<BTreeMap<String, Entry>>>,
     pub(crate) device: Device,
     /// Draws parameters that a model asks for and that do not exist; `None` makes that an error.
-    pub(crate) fresh_seed: Option<u64>,
+    pub(crate) init_seed: Option<u64>,
     /// Who reads parameters while training goes on.
     pub(crate) snapshots: SnapshotRegistry,
 }
@@ -32,8 +32,8 @@ pub struct Params {
 pub(crate) struct Entry {
     value: Value,
     trainable: bool,
-    /// Never trains; see [`Params::with_state`].
-    state: bool,
+    /// Never trains; see [`Params::with_buffers`].
+    buffer: bool,
 }
 
 /// A tensor becomes a variable, which copies it, only when it first trains: what stays frozen is held once.
@@ -45,11 +45,11 @@ enum Value {
 
 impl Entry {
     /// A parameter that trains from the start.
-    pub(crate) fn fresh(var: Var) -> Self {
+    pub(crate) fn trainable(var: Var) -> Self {
         Self {
             value: Value::Variable(var),
             trainable: true,
-            state: false,
+            buffer: false,
         }
     }
 
@@ -107,7 +107,7 @@ impl Params {
         Self {
             entries: Arc::default(),
             device: device.clone(),
-            fresh_seed: Some(seed),
+            init_seed: Some(seed),
             snapshots: SnapshotRegistry::default(),
         }
     }
@@ -128,30 +128,30 @@ impl Params {
                 Entry {
                     value: Value::Constant(tensor),
                     trainable: false,
-                    state: false,
+                    buffer: false,
                 },
             );
         }
         Ok(Self {
             entries: Arc::new(Mutex::new(entries)),
             device: device.clone(),
-            fresh_seed: None,
+            init_seed: None,
             snapshots: SnapshotRegistry::default(),
         })
     }
 
     /// Marks what belongs to the model but is no parameter, such as the running statistics of a batch norm: it is
     /// handed out, saved and restored with the rest, but not counted, and no pattern makes it trainable.
-    pub fn with_state(self, is_state: impl Fn(&str) -> bool) -> Self {
+    pub fn with_buffers(self, is_buffer: impl Fn(&str) -> bool) -> Self {
         for (name, entry) in self.lock().iter_mut() {
-            entry.state = is_state(name);
+            entry.buffer = is_buffer(name);
         }
         self
     }
 
     /// From now on, creates what a model asks for and what is missing, trainable, from (`seed`, name).
     pub fn create_missing(mut self, seed: u64) -> Self {
-        self.fresh_seed = Some(seed);
+        self.init_seed = Some(seed);
         self
     }
 
@@ -196,7 +196,7 @@ impl Params {
         }
         for (name, entry) in entries.iter_mut() {
             let mut patterns = patterns.iter().map(AsRef::as_ref);
-            let trains = !entry.state && patterns.any(|pattern| pattern::covers(pattern, name));
+            let trains = !entry.buffer && patterns.any(|pattern| pattern::covers(pattern, name));
             entry
                 .set_trainable(trains)
                 .context(format!("making `{name}` trainable"))?;
@@ -254,7 +254,7 @@ impl Params {
             trainable: 0,
             frozen: 0,
         };
-        for entry in self.lock().values().filter(|entry| !entry.state) {
+        for entry in self.lock().values().filter(|entry| !entry.buffer) {
             let count = if entry.trainable {
                 &mut counts.trainable
             } else {

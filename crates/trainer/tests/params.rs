@@ -237,7 +237,7 @@ fn what_a_checkpoint_lacks_is_fresh_and_trains() {
 #[test]
 fn state_is_handed_out_but_neither_trains_nor_counts() {
     let params = named(&["norm.weight", "norm.running_mean"]);
-    let params = params.with_state(|name| name.ends_with("running_mean"));
+    let params = params.with_buffers(|name| name.ends_with("running_mean"));
     params.set_trainable(&["norm"]).unwrap();
     assert_eq!(trainable(&params), ["norm.weight"]);
     let counts = Counts {

@@ -16,7 +16,7 @@ pub(crate) struct ParamsBackend {
 }
 
 impl ParamsBackend {
-    fn hand_out(
+    fn tensor(
         &self,
         entry: &Entry,
         name: &str,
@@ -52,14 +52,14 @@ impl SimpleBackend for ParamsBackend {
         dev: &Device,
     ) -> candle_core::Result<Tensor> {
         let mut entries = self.params.lock();
-        if let (false, Some(seed)) = (entries.contains_key(name), self.params.fresh_seed) {
+        if let (false, Some(seed)) = (entries.contains_key(name), self.params.init_seed) {
             let var = init::variable(h, &s, dtype, &self.params.device, seed, name)?;
-            entries.insert(name.to_owned(), Entry::fresh(var));
+            entries.insert(name.to_owned(), Entry::trainable(var));
         }
         let Some(entry) = entries.get(name) else {
             return Err(missing(name, &entries));
         };
-        let tensor = self.hand_out(entry, name, dtype, dev)?;
+        let tensor = self.tensor(entry, name, dtype, dev)?;
         if tensor.shape() != &s {
             bail!(
                 "`{name}` has shape {:?}, but the model asks for {s:?}",
@@ -72,7 +72,7 @@ impl SimpleBackend for ParamsBackend {
     fn get_unchecked(&self, name: &str, dtype: DType, dev: &Device) -> candle_core::Result<Tensor> {
         let entries = self.params.lock();
         let entry = entries.get(name).ok_or_else(|| missing(name, &entries))?;
-        self.hand_out(entry, name, dtype, dev)
+        self.tensor(entry, name, dtype, dev)
     }
 
     fn contains_tensor(&self, name: &str) -> bool {
