@@ -202,7 +202,7 @@ impl VggConfig {
     }
 
     /// Names and shapes of all parameters, in the order of torchvision's `state_dict`; with batch norm its running
-    /// statistics too ([`is_statistic`]), but not its count of batches, which nothing depends on.
+    /// statistics too ([`is_buffer`]), but not its count of batches, which nothing depends on.
     ///
     /// Errors: those of [`VggConfig::convolutions`], and [`Error::Config`] for more than 250 million parameters.
     pub fn parameters(&self) -> Result<Vec<(String, Vec<usize>)>, Error> {
@@ -260,7 +260,7 @@ fn is_false(value: &bool) -> bool {
 const NORM: [&str; 4] = ["weight", "bias", "running_mean", "running_var"];
 
 /// Whether a tensor of this name is a running statistic of a batch norm: state that no gradient reaches.
-pub fn is_statistic(name: &str) -> bool {
+pub fn is_buffer(name: &str) -> bool {
     NORM[2..].iter().any(|end| name.ends_with(end))
 }
 
@@ -316,7 +316,7 @@ mod tests {
         assert_eq!(indices, [0, 3, 7, 10, 14, 17, 20, 24, 27, 30, 34, 37, 40]);
         assert_eq!(convolutions[12].norm, Some(41));
         let parameters = config.parameters().expect("a network of the table");
-        let trained = parameters.iter().filter(|(name, _)| !is_statistic(name));
+        let trained = parameters.iter().filter(|(name, _)| !is_buffer(name));
         let count: usize = trained
             .map(|(_, shape)| shape.iter().product::<usize>())
             .sum();

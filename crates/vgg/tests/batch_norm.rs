@@ -66,7 +66,7 @@ fn golden_logits_and_every_gradient() {
     let golden = golden();
     let vars: BTreeMap<String, Var> = init(&golden)
         .into_iter()
-        .filter(|(name, _)| !config::is_statistic(name))
+        .filter(|(name, _)| !config::is_buffer(name))
         .map(|(name, tensor)| (name, Var::from_tensor(&tensor).expect("a variable")))
         .collect();
     let tensors = init(&golden)

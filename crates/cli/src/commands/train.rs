@@ -105,8 +105,8 @@ pub fn run(typed: &TrainArgs) -> anyhow::Result<ExitCode> {
     if let Some(checkpoint) = &mut checkpoint {
         start.tensors.append(&mut checkpoint.weights);
     }
-    let params = Params::from_tensors(start.tensors, &opened.device)?
-        .with_buffers(vgg::config::is_statistic);
+    let params =
+        Params::from_tensors(start.tensors, &opened.device)?.with_buffers(vgg::config::is_buffer);
     let stages = Stages {
         config: &identity.config,
         params: &params,
