@@ -68,7 +68,7 @@ impl Tape {
         let recompute = layers.len() > 1
             && !x.track_op()
             && layers[0].tracked()
-            && tuning::recomputed(shapes[0].c, shapes[1].c, layers[0].pool);
+            && tuning::should_recompute(shapes[0].c, shapes[1].c, layers[0].pool);
         let tape = Self {
             layers: layers.to_vec(),
             shapes: shapes.to_vec(),
@@ -115,18 +115,18 @@ impl Tape {
         let second = PreparedLayer::new(&self.layers[1])?;
         let mut y = layout::alloc_with_halo(to);
         let mut indices = second.pool.then(|| vec![0u8; to.len()]);
-        let group = tuning::masked_pictures(between.picture()).min(from.n);
-        let mut pictures = layout::alloc_with_halo(from.with_n(group));
+        let group = tuning::images_per_backward_group(between.image_len()).min(from.n);
+        let mut images = layout::alloc_with_halo(from.with_n(group));
         let mut buffer = layout::alloc_with_halo(between.with_n(group));
         with_values(x, |x| {
             for start in (0..from.n).step_by(group) {
                 let end = from.n.min(start + group);
                 let (from, between) = (from.with_n(end - start), between.with_n(end - start));
-                let pictures = &mut pictures[..from.len()];
-                layout::pack(image_range(x, from, &(start..end)), from, pictures);
+                let images = &mut images[..from.len()];
+                layout::pack(image_range(x, from, &(start..end)), from, images);
                 let buffer = &mut buffer[..between.len()];
-                first.run(pictures, from, buffer, None);
-                let out = start * to.picture()..end * to.picture();
+                first.run(images, from, buffer, None);
+                let out = start * to.image_len()..end * to.image_len();
                 let indices = indices.as_mut().map(|indices| &mut indices[out.clone()]);
                 second.run(buffer, between, &mut y[out], indices);
             }
@@ -213,9 +213,9 @@ impl Tape {
 }
 
 /// Some pictures of planes (n, c, h, w).
-fn image_range<'a>(x: &'a [f32], shape: NchwcShape, pictures: &Range<usize>) -> &'a [f32] {
-    let picture = shape.c * shape.h * shape.w;
-    &x[pictures.start * picture..pictures.end * picture]
+fn image_range<'a>(x: &'a [f32], shape: NchwcShape, images: &Range<usize>) -> &'a [f32] {
+    let image = shape.c * shape.h * shape.w;
+    &x[images.start * image..images.end * image]
 }
 
 const SECOND_BACKWARD: &str =

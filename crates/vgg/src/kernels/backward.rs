@@ -55,17 +55,17 @@ pub(super) fn backward(
     gradient: &[f32],
 ) -> (Gradients, Option<Buffer>) {
     let mut x_gradient = layer.needs_grad.x.then(|| alloc_with_halo(layer.from));
-    let mut sums = GradientSums::new(layer, layer.pictures_at_once(), saved.indices.is_some());
-    for pictures in layer.groups() {
-        let x = image_range(layer.from, &pictures);
-        let y = image_range(layer.stored, &pictures);
+    let mut sums = GradientSums::new(layer, layer.images_per_group(), saved.indices.is_some());
+    for images in layer.groups() {
+        let x = image_range(layer.from, &images);
+        let y = image_range(layer.stored, &images);
         let saved = SavedActivations {
             x: &saved.x[x.clone()],
             y: &saved.y[y.clone()],
             indices: saved.indices.map(|indices| &indices[y.clone()]),
         };
         let x_gradient = x_gradient.as_mut().map(|gradient| &mut gradient[x]);
-        sums.add(pictures.len(), saved, &gradient[y], x_gradient);
+        sums.add(images.len(), saved, &gradient[y], x_gradient);
     }
     (sums.finish(), x_gradient)
 }
@@ -80,19 +80,19 @@ pub(super) fn backward_of_two(
     gradient: &[f32],
 ) -> [Gradients; 2] {
     let [first, second] = layers;
-    let at_once = second.pictures_at_once();
-    let mut first_sums = GradientSums::new(first, at_once, false);
-    let mut second_sums = GradientSums::new(second, at_once, saved.indices.is_some());
-    let mut x = alloc_with_halo(first.from.with_n(at_once));
-    let mut between = alloc_with_halo(second.from.with_n(at_once));
-    let mut between_gradient = alloc_with_halo(second.from.with_n(at_once));
-    for pictures in second.groups() {
-        let n = pictures.len();
+    let group = second.images_per_group();
+    let mut first_sums = GradientSums::new(first, group, false);
+    let mut second_sums = GradientSums::new(second, group, saved.indices.is_some());
+    let mut x = alloc_with_halo(first.from.with_n(group));
+    let mut between = alloc_with_halo(second.from.with_n(group));
+    let mut between_gradient = alloc_with_halo(second.from.with_n(group));
+    for images in second.groups() {
+        let n = images.len();
         let between = &mut between[..second.from.with_n(n).len()];
         let between_gradient = &mut between_gradient[..between.len()];
         let x = &mut x[..first.from.with_n(n).len()];
-        recompute(pictures.clone(), x, between);
-        let y = image_range(second.stored, &pictures);
+        recompute(images.clone(), x, between);
+        let y = image_range(second.stored, &images);
         let saved = SavedActivations {
             x: between,
             y: &saved.y[y.clone()],
@@ -109,8 +109,8 @@ pub(super) fn backward_of_two(
     [first_sums.finish(), second_sums.finish()]
 }
 
-fn image_range(shape: NchwcShape, pictures: &Range<usize>) -> Range<usize> {
-    pictures.start * shape.picture()..pictures.end * shape.picture()
+fn image_range(shape: NchwcShape, images: &Range<usize>) -> Range<usize> {
+    images.start * shape.image_len()..images.end * shape.image_len()
 }
 
 impl Layer<'_> {
@@ -122,15 +122,15 @@ impl Layer<'_> {
         }
     }
 
-    fn pictures_at_once(&self) -> usize {
-        tuning::masked_pictures(self.to().picture()).min(self.from.n)
+    fn images_per_group(&self) -> usize {
+        tuning::images_per_backward_group(self.to().image_len()).min(self.from.n)
     }
 
     fn groups(&self) -> impl Iterator<Item = Range<usize>> {
-        let (n, at_once) = (self.from.n, self.pictures_at_once());
+        let (n, group) = (self.from.n, self.images_per_group());
         (0..n)
-            .step_by(at_once)
-            .map(move |first| first..n.min(first + at_once))
+            .step_by(group)
+            .map(move |first| first..n.min(first + group))
     }
 }
 
@@ -146,7 +146,7 @@ struct GradientSums<'a> {
 }
 
 impl<'a> GradientSums<'a> {
-    fn new(layer: &'a Layer<'a>, at_once: usize, pools: bool) -> Self {
+    fn new(layer: &'a Layer<'a>, group: usize, pools: bool) -> Self {
         let (from, to, stored) = (layer.from, layer.to(), layer.stored);
         let rotated_weights = layer.needs_grad.x.then(|| {
             let kernels = Kernels::backward(to.c, from.c);
@@ -158,7 +158,7 @@ impl<'a> GradientSums<'a> {
             .then(|| WeightGradient::new(layer.isa, from, to.c));
         // What an odd size leaves out of the pool has no gradient.
         let pool = if pools { 2 } else { 1 };
-        let before = alloc_with_halo_around(to.with_n(at_once), pool * stored.h, pool * stored.w);
+        let before = alloc_with_halo_around(to.with_n(group), pool * stored.h, pool * stored.w);
         Self {
             layer,
             rotated_weights,

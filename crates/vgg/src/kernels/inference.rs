@@ -19,11 +19,11 @@ pub(super) fn forward_inference(
         .iter()
         .map(PreparedLayer::new)
         .collect::<Result<_>>()?;
-    let group = tuning::GROUP.min(last.n);
+    let group = tuning::IMAGES_PER_GROUP.min(last.n);
     // The first layers take one picture after the other, the rest a group.
     let single = shapes
         .iter()
-        .take_while(|shape| shape.h * shape.w > tuning::LARGE_PICTURE);
+        .take_while(|shape| shape.h * shape.w > tuning::LARGE_IMAGE_PIXELS);
     let single = single.count().min(layers.len());
     let n_of = |place: usize| if place < single { 1 } else { group };
     let places = shapes.iter().enumerate();
@@ -35,16 +35,16 @@ pub(super) fn forward_inference(
         ready[layer].run(x, shapes[layer].with_n(n), y, None);
     };
     with_values(x, |x| {
-        let picture = shapes[0].c * shapes[0].h * shapes[0].w;
-        for pictures in x.chunks(group * picture) {
-            let n = pictures.len() / picture;
+        let image = shapes[0].c * shapes[0].h * shapes[0].w;
+        for images in x.chunks(group * image) {
+            let n = images.len() / image;
             let steps = if single == 0 { 1 } else { n };
-            for (step, x) in pictures.chunks(pictures.len() / steps).enumerate() {
+            for (step, x) in images.chunks(images.len() / steps).enumerate() {
                 let shape = shapes[0].with_n(n / steps);
                 layout::pack(x, shape, &mut buffers[0][..shape.len()]);
                 for layer in 0..single {
                     let (before, after) = buffers.split_at_mut(layer + 1);
-                    let to = shapes[layer + 1].picture();
+                    let to = shapes[layer + 1].image_len();
                     // The last of these layers writes its picture's place in the group.
                     let at = if layer + 1 < single { 0 } else { step * to };
                     run(layer, 1, &before[layer], &mut after[0][at..at + to]);

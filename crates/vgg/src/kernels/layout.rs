@@ -25,7 +25,7 @@ pub(super) struct NchwcShape {
 
 impl NchwcShape {
     /// Blocks of sixteen channels.
-    pub(super) fn blocks(self) -> usize {
+    pub(super) fn channel_blocks(self) -> usize {
         self.c.div_ceil(LANES)
     }
 
@@ -45,28 +45,28 @@ impl NchwcShape {
     }
 
     /// Elements from a row to the next.
-    pub(super) fn row(self) -> usize {
+    pub(super) fn row_stride(self) -> usize {
         (self.tile_columns() * TILE + 2) * LANES
     }
 
     /// Elements of a plane of sixteen channels.
-    pub(super) fn plane(self) -> usize {
-        (self.tile_rows() * TILE + 2) * self.row()
+    pub(super) fn plane_len(self) -> usize {
+        (self.tile_rows() * TILE + 2) * self.row_stride()
     }
 
     /// Elements of a picture.
-    pub(super) fn picture(self) -> usize {
-        self.blocks() * self.plane()
+    pub(super) fn image_len(self) -> usize {
+        self.channel_blocks() * self.plane_len()
     }
 
     /// Elements in all.
     pub(super) fn len(self) -> usize {
-        self.n * self.picture()
+        self.n * self.image_len()
     }
 
     /// Where pixel (0, 0) of a plane lies in it: behind the border.
     pub(super) fn origin(self) -> usize {
-        self.row() + LANES
+        self.row_stride() + LANES
     }
 
     /// The same with `n` pictures.
@@ -92,8 +92,8 @@ pub(super) fn alloc_with_halo(shape: NchwcShape) -> Buffer {
 /// As [`alloc_with_halo`]; only the first `h` rows and `w` columns hold anything.
 pub(super) fn alloc_with_halo_around(shape: NchwcShape, h: usize, w: usize) -> Buffer {
     let mut buffer = Buffer::alloc(shape.len());
-    let (row, rows) = (shape.row(), shape.plane() / shape.row());
-    buffer.par_chunks_mut(shape.plane()).for_each(|plane| {
+    let (row, rows) = (shape.row_stride(), shape.plane_len() / shape.row_stride());
+    buffer.par_chunks_mut(shape.plane_len()).for_each(|plane| {
         let (above, below) = (0..row, (h + 1) * row..rows * row);
         plane[above].fill(0.0);
         plane[below].fill(0.0);
@@ -108,14 +108,17 @@ pub(super) fn alloc_with_halo_around(shape: NchwcShape, h: usize, w: usize) -> B
 /// (n, c, h, w) → the pixels of `to`, which [`alloc_with_halo`] made.
 pub(super) fn pack(x: &[f32], shape: NchwcShape, to: &mut [f32]) {
     let NchwcShape { c, h, w, .. } = shape;
-    to.par_chunks_mut(shape.plane())
+    to.par_chunks_mut(shape.plane_len())
         .enumerate()
         .for_each(|(plane, to)| {
-            let (picture, block) = (plane / shape.blocks(), plane % shape.blocks());
+            let (image, block) = (
+                plane / shape.channel_blocks(),
+                plane % shape.channel_blocks(),
+            );
             let lanes = LANES.min(c - block * LANES);
-            let channels = &x[(picture * c + block * LANES) * h * w..][..lanes * h * w];
+            let channels = &x[(image * c + block * LANES) * h * w..][..lanes * h * w];
             for row in 0..h {
-                let to = &mut to[shape.origin() + row * shape.row()..][..w * LANES];
+                let to = &mut to[shape.origin() + row * shape.row_stride()..][..w * LANES];
                 if lanes < LANES {
                     to.fill(0.0);
                 }
@@ -134,18 +137,21 @@ pub(super) fn unpack(x: &[f32], shape: NchwcShape) -> Vec<f32> {
     let NchwcShape { n, c, h, w } = shape;
     let mut y = vec![0f32; n * c * h * w];
     let out = DisjointMut::new(&mut y);
-    let planes = n * shape.blocks();
+    let planes = n * shape.channel_blocks();
     let parts = rayon::current_num_threads().min(planes);
     (0..parts).into_par_iter().for_each(|part| {
         for plane in chunk(planes, parts, part) {
-            let (picture, block) = (plane / shape.blocks(), plane % shape.blocks());
-            let from = &x[plane * shape.plane()..][..shape.plane()];
+            let (image, block) = (
+                plane / shape.channel_blocks(),
+                plane % shape.channel_blocks(),
+            );
+            let from = &x[plane * shape.plane_len()..][..shape.plane_len()];
             for lane in 0..LANES.min(c - block * LANES) {
-                let start = (picture * c + block * LANES + lane) * h * w;
+                let start = (image * c + block * LANES + lane) * h * w;
                 // SAFETY: each channel of each picture is written by the one part that has its plane.
                 let to = unsafe { std::slice::from_raw_parts_mut(out.part(start, h * w), h * w) };
                 for (row, line) in to.chunks_exact_mut(w).enumerate() {
-                    let from = &from[shape.origin() + row * shape.row() + lane..];
+                    let from = &from[shape.origin() + row * shape.row_stride() + lane..];
                     for (to, &value) in line.iter_mut().zip(from.iter().step_by(LANES)) {
                         *to = value;
                     }

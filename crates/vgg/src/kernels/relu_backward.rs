@@ -24,7 +24,7 @@ pub(super) fn relu_pool_backward(
         (y.len(), grad.len(), g.len()),
         (stored.len(), stored.len(), to.len())
     );
-    let planes = to.n * to.blocks();
+    let planes = to.n * to.channel_blocks();
     let mut bias = vec![0f64; planes * LANES];
     let (sums, out) = (DisjointMut::new(&mut bias), DisjointMut::new(g));
     for_each_chunk(planes, |planes| {
@@ -42,11 +42,11 @@ pub(super) fn relu_pool_backward(
             });
         }
     });
-    let channels = to.blocks() * LANES;
+    let channels = to.channel_blocks() * LANES;
     (0..to.c)
         .map(|channel| {
             (0..to.n)
-                .map(|picture| bias[picture * channels + channel])
+                .map(|image| bias[image * channels + channel])
                 .sum()
         })
         .collect()
@@ -68,15 +68,15 @@ impl Task for ReluPoolBackwardTask {
     unsafe fn run<L: Lanes>(self) {
         let pools = !self.indices.is_null();
         for (place, plane) in self.planes.clone().enumerate() {
-            let from = plane * self.stored.plane() + self.stored.origin();
-            let to = plane * self.to.plane() + self.to.origin();
+            let from = plane * self.stored.plane_len() + self.stored.origin();
+            let to = plane * self.to.plane_len() + self.to.origin();
             let mut sums = [0f64; LANES];
             for row in 0..self.stored.h {
                 // SAFETY: the lanes' promise; rows and columns lie within the planes.
                 unsafe {
                     let mut sum = L::splat(0.0);
                     for column in 0..self.stored.w {
-                        let at = from + row * self.stored.row() + column * LANES;
+                        let at = from + row * self.stored.row_stride() + column * LANES;
                         let g =
                             L::where_positive(L::load(self.grad.add(at)), L::load(self.y.add(at)));
                         sum = L::add(sum, g);
@@ -84,10 +84,16 @@ impl Task for ReluPoolBackwardTask {
                             for index in 0..4 {
                                 let (i, j) = (2 * row + index / 2, 2 * column + index % 2);
                                 let part = L::where_index(g, self.indices.add(at), index as u8);
-                                L::store(self.g.add(to + i * self.to.row() + j * LANES), part);
+                                L::store(
+                                    self.g.add(to + i * self.to.row_stride() + j * LANES),
+                                    part,
+                                );
                             }
                         } else {
-                            L::store(self.g.add(to + row * self.to.row() + column * LANES), g);
+                            L::store(
+                                self.g.add(to + row * self.to.row_stride() + column * LANES),
+                                g,
+                            );
                         }
                     }
                     // A row in single precision, rows in double: the error does not grow with the picture.

@@ -30,11 +30,11 @@ pub(super) struct InputTask {
 impl Task for InputTask {
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
-        let (row, plane) = (self.from.row(), self.from.plane());
-        for block in 0..self.from.blocks() {
+        let (row, plane) = (self.from.row_stride(), self.from.plane_len());
+        for block in 0..self.from.channel_blocks() {
             let mut place = Place::of(self.tiles.start, self.from);
             for tile in self.tiles.clone() {
-                let corner = place.picture * self.from.picture() + place.corner(row);
+                let corner = place.image * self.from.image_len() + place.corner(row);
                 // SAFETY: the lanes' promise; a patch begins one pixel above and left of its tile, in the border
                 // or before, and ends one pixel below and right of it.
                 unsafe {
@@ -57,7 +57,7 @@ impl Task for InputTask {
 /// Where a tile lies.
 #[derive(Clone, Copy)]
 pub(super) struct Place {
-    pub picture: usize,
+    pub image: usize,
     /// Its first row and column in the picture.
     pub y: usize,
     pub x: usize,
@@ -66,10 +66,10 @@ pub(super) struct Place {
 impl Place {
     #[inline(always)]
     pub(super) fn of(tile: usize, shape: NchwcShape) -> Self {
-        let (picture, tile) = (tile / shape.tiles(), tile % shape.tiles());
+        let (image, tile) = (tile / shape.tiles(), tile % shape.tiles());
         let columns = shape.tile_columns();
         Self {
-            picture,
+            image,
             y: tile / columns * TILE,
             x: tile % columns * TILE,
         }
@@ -78,22 +78,22 @@ impl Place {
     /// The tile after this one.
     #[inline(always)]
     pub(super) fn next(self, shape: NchwcShape) -> Self {
-        let Self { picture, y, x } = self;
+        let Self { image, y, x } = self;
         if x + TILE < shape.w {
             Self {
-                picture,
+                image,
                 y,
                 x: x + TILE,
             }
         } else if y + TILE < shape.h {
             Self {
-                picture,
+                image,
                 y: y + TILE,
                 x: 0,
             }
         } else {
             Self {
-                picture: picture + 1,
+                image: image + 1,
                 y: 0,
                 x: 0,
             }
@@ -126,11 +126,11 @@ pub(super) struct OutputTask {
 impl Task for OutputTask {
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
-        let (row, plane) = (self.stored.row(), self.stored.plane());
+        let (row, plane) = (self.stored.row_stride(), self.stored.plane_len());
         for (group_place, group) in self.groups.clone().enumerate() {
             for part in 0..L::GROUPS {
                 let block = group * L::GROUPS + part;
-                if block >= self.stored.blocks() {
+                if block >= self.stored.channel_blocks() {
                     continue;
                 }
                 let mut place = Place::of(self.tiles.start, self.to);
@@ -151,8 +151,8 @@ impl Task for OutputTask {
                                 }
                             }
                         }
-                        let picture = place.picture * self.stored.picture();
-                        let origin = picture + block * plane + self.stored.origin();
+                        let image = place.image * self.stored.image_len();
+                        let origin = image + block * plane + self.stored.origin();
                         if self.pool {
                             self.store_pooled::<L>(&y, place, origin, row);
                         } else {

@@ -33,7 +33,7 @@ impl WeightGradient {
     /// For a convolution of pictures like `from` to `k` channels.
     pub(super) fn new(isa: Isa, from: NchwcShape, k: usize) -> Self {
         let width = group(isa);
-        let size = POSITIONS * from.blocks() * LANES * k.div_ceil(width) * width;
+        let size = POSITIONS * from.channel_blocks() * LANES * k.div_ceil(width) * width;
         Self {
             isa,
             from,
@@ -62,7 +62,10 @@ impl WeightGradient {
             groups: self.k.div_ceil(width),
             width,
         };
-        if tuning::gradient_by_tiles(from.blocks() * LANES, accumulation.groups * width) {
+        if tuning::partition_gradient_by_tiles(
+            from.channel_blocks() * LANES,
+            accumulation.groups * width,
+        ) {
             accumulation.by_tiles(&mut self.sums, self.overwrite);
         } else {
             accumulation.by_positions(&mut self.sums, self.overwrite);
@@ -122,7 +125,7 @@ impl Accumulation<'_> {
     }
 
     fn v_stride(&self, tiles: usize) -> usize {
-        odd(self.from.blocks() * tiles * LANES)
+        odd(self.from.channel_blocks() * tiles * LANES)
     }
 
     fn w_stride(&self, tiles: usize) -> usize {
@@ -130,7 +133,7 @@ impl Accumulation<'_> {
     }
 
     fn block_size(&self) -> usize {
-        tuning::gradient_block(self.from.blocks() * LANES, self.groups * self.width)
+        tuning::gradient_block_tiles(self.from.channel_blocks() * LANES, self.groups * self.width)
     }
 
     fn by_tiles(&self, sums: &mut [f32], overwrite: bool) {
@@ -231,7 +234,7 @@ impl Accumulation<'_> {
         sums: &DisjointMut<'_>,
         overwrite: bool,
     ) {
-        let size = self.from.blocks() * self.groups * LANES * self.width;
+        let size = self.from.channel_blocks() * self.groups * LANES * self.width;
         // SAFETY: `isa` was available when it was chosen. The buffers have the strides given here, and the sums
         // at these positions belong to this call alone.
         unsafe {
@@ -242,7 +245,7 @@ impl Accumulation<'_> {
                 w_stride: self.w_stride(block.tiles),
                 block: block.tiles * LANES,
                 tiles: count,
-                inputs: self.from.blocks(),
+                inputs: self.from.channel_blocks(),
                 groups: self.groups,
                 sums: sums.part(positions.start * size, positions.len() * size),
                 positions,
@@ -313,12 +316,12 @@ struct OutputGradientTask {
 impl Task for OutputGradientTask {
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
-        let (row, plane) = (self.to.row(), self.to.plane());
+        let (row, plane) = (self.to.row_stride(), self.to.plane_len());
         for tile in self.tiles {
             let place = Place::of(tile, self.to);
-            let corner = place.picture * self.to.picture() + self.to.origin();
+            let corner = place.image * self.to.image_len() + self.to.origin();
             let corner = corner + place.y * row + place.x * LANES;
-            for block in 0..self.to.blocks() {
+            for block in 0..self.to.channel_blocks() {
                 // SAFETY: the lanes' promise; a tile lies within its plane, whose sides are whole tiles.
                 unsafe {
                     let g = self.g.add(corner + block * plane);

@@ -48,7 +48,7 @@ pub(super) fn convolve(
         (from.len(), stored.len()),
         "the shapes of a convolution"
     );
-    let mut bias = vec![0f32; stored.blocks() * LANES];
+    let mut bias = vec![0f32; stored.channel_blocks() * LANES];
     if let Some(values) = epilogue.bias {
         bias[..k].copy_from_slice(values);
     }
@@ -71,7 +71,7 @@ pub(super) fn convolve(
         y: DisjointMut::new(y),
         indices,
     };
-    if tuning::by_tiles(from.c, k) {
+    if tuning::partition_by_tiles(from.c, k) {
         convolution.by_tiles();
     } else {
         convolution.by_channels();
@@ -100,14 +100,14 @@ impl Convolution<'_> {
 
     /// Each thread takes tiles of its own, with all channels.
     fn by_tiles(&self) {
-        let block = tuning::own_block(
-            self.from.blocks() * LANES,
+        let block = tuning::private_block_tiles(
+            self.from.channel_blocks() * LANES,
             self.groups() * self.width,
             rows(self.isa),
         );
         for_each_chunk(self.from.n * self.from.tiles(), |tiles| {
             let block = block.min(tiles.len().next_multiple_of(LANES));
-            let v_stride = odd(self.from.blocks() * block * LANES);
+            let v_stride = odd(self.from.channel_blocks() * block * LANES);
             scratch(POSITIONS * v_stride, |v| {
                 for start in tiles.clone().step_by(block) {
                     let tiles = start..tiles.end.min(start + block);
@@ -122,9 +122,10 @@ impl Convolution<'_> {
     /// The threads transform a block of tiles together, then each multiplies for channels of its own.
     fn by_channels(&self) {
         let all = self.from.n * self.from.tiles();
-        let block = tuning::shared_block(self.from.blocks() * LANES, rows(self.isa), all);
+        let block =
+            tuning::shared_block_tiles(self.from.channel_blocks() * LANES, rows(self.isa), all);
         let block = block.min(all.next_multiple_of(LANES));
-        let v_stride = odd(self.from.blocks() * block * LANES);
+        let v_stride = odd(self.from.channel_blocks() * block * LANES);
         scratch(POSITIONS * v_stride, |v| {
             for start in (0..all).step_by(block) {
                 let tiles = start..all.min(start + block);
