@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::amx::{TileRegisters, microkernel, microkernels};
 use super::bf16x3::{self, COLUMN_TILE_BYTES, ROW_TILE_BYTES};
-use super::buffer::scratch;
+use super::buffer::with_scratch;
 use super::layout::LANES;
 use super::transform::POSITIONS;
 use super::weight_gradient::GemmTask as GradientGemmTask;
@@ -50,7 +50,7 @@ pub(super) unsafe fn forward(task: &GemmTask) {
     // Together the rows ask for the next weights: of few tiles, each for more of them.
     let calls = rows.div_ceil(BLOCK);
     let (whole, half, lines) = microkernels(calls);
-    scratch(blocks * 3 * term_stride / 4, |a| {
+    with_scratch(blocks * 3 * term_stride / 4, |a| {
         // SAFETY: promised by the caller; `a` has room for the thirds of all rows.
         unsafe {
             let a = a.as_mut_ptr().cast::<u8>();
@@ -86,8 +86,8 @@ pub(super) unsafe fn weight_gradient(task: &GradientGemmTask) {
     let blocks = task.tiles.div_ceil(BLOCK);
     let term_stride = task.inputs * ROW_TILE_BYTES;
     let columns = blocks * 3 * COLUMN_TILE_BYTES;
-    scratch(blocks * 3 * term_stride / 4, |a| {
-        scratch(task.groups * columns / 4, |b| {
+    with_scratch(blocks * 3 * term_stride / 4, |a| {
+        with_scratch(task.groups * columns / 4, |b| {
             // SAFETY: promised by the caller; `a` and `b` have room for the thirds of all channels.
             unsafe {
                 let (a, b) = (a.as_mut_ptr().cast::<u8>(), b.as_mut_ptr().cast::<u8>());

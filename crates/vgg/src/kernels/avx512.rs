@@ -59,7 +59,7 @@ impl Lanes for Avx512 {
         unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) }
     }
     #[inline(always)]
-    unsafe fn prefetch_second(from: *const f32) {
+    unsafe fn prefetch_l2(from: *const f32) {
         // SAFETY: as above.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(from.cast()) }
     }

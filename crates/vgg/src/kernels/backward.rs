@@ -10,7 +10,7 @@ use super::layout::{NchwcShape, alloc_with_halo, alloc_with_halo_around};
 use super::relu_backward::relu_pool_backward;
 use super::tuning;
 use super::weight_gradient::WeightGradient;
-use super::weights::{self, Kernels, Transformed};
+use super::weights::{self, KernelLayout, TransformedWeights};
 use super::winograd::{Epilogue, convolve};
 
 /// A layer, without the activations around it.
@@ -138,7 +138,7 @@ impl Layer<'_> {
 struct GradientSums<'a> {
     layer: &'a Layer<'a>,
     /// The weights of the convolution that gives the gradient of x.
-    rotated_weights: Option<Transformed>,
+    rotated_weights: Option<TransformedWeights>,
     weight: Option<WeightGradient>,
     bias: Vec<f64>,
     /// A group's gradient before ReLU and pool.
@@ -149,7 +149,7 @@ impl<'a> GradientSums<'a> {
     fn new(layer: &'a Layer<'a>, group: usize, pools: bool) -> Self {
         let (from, to, stored) = (layer.from, layer.to(), layer.stored);
         let rotated_weights = layer.needs_grad.x.then(|| {
-            let kernels = Kernels::backward(to.c, from.c);
+            let kernels = KernelLayout::backward(to.c, from.c);
             weights::transform(layer.isa, layer.weight, kernels)
         });
         let weight = layer

@@ -15,30 +15,31 @@ const POOLED: bool = !cfg!(any(miri, waggle_heap));
 #[cfg(not(any(miri, waggle_heap)))]
 type Memory = memmap2::MmapMut;
 #[cfg(any(miri, waggle_heap))]
-type Memory = Box<[Line]>;
+type Memory = Box<[CacheLine]>;
 
 /// A cache line of the allocator's.
 #[cfg(any(miri, waggle_heap))]
 #[derive(Clone)]
 #[repr(align(64))]
-struct Line(#[expect(dead_code, reason = "reached by pointers")] [f32; LINE]);
+struct CacheLine(#[expect(dead_code, reason = "reached by pointers")] [f32; LINE_LEN]);
 
 /// f32 in a cache line.
-const LINE: usize = 16;
+const LINE_LEN: usize = 16;
 
 /// Memory from the system, in lines. Not from the allocator: what is given back is free for everybody.
-struct Lines {
+struct CacheLines {
     memory: Option<Memory>,
     count: usize,
 }
 
-impl Lines {
+impl CacheLines {
     fn new(count: usize) -> Self {
         #[cfg(any(miri, waggle_heap))]
-        let memory = (count > 0).then(|| vec![Line([0.0; LINE]); count].into_boxed_slice());
+        let memory =
+            (count > 0).then(|| vec![CacheLine([0.0; LINE_LEN]); count].into_boxed_slice());
         #[cfg(not(any(miri, waggle_heap)))]
         let memory = (count > 0).then(|| {
-            let bytes = count * LINE * size_of::<f32>();
+            let bytes = count * LINE_LEN * size_of::<f32>();
             // As Vec does when there is no memory.
             let memory = Memory::map_anon(bytes)
                 .unwrap_or_else(|error| panic!("{bytes} bytes of memory: {error}"));
@@ -68,17 +69,17 @@ impl Lines {
 
 /// Elements that start at a cache line.
 pub(super) struct Buffer {
-    lines: Lines,
+    lines: CacheLines,
     len: usize,
 }
 
 impl Buffer {
     /// `len` elements with any values, from the pool if it has a buffer that fits.
     pub(super) fn alloc(len: usize) -> Self {
-        let count = len.div_ceil(LINE);
-        let kept = POOLED.then(|| pool().lend(count)).flatten();
+        let count = len.div_ceil(LINE_LEN);
+        let free = POOLED.then(|| pool().acquire(count)).flatten();
         Self {
-            lines: kept.unwrap_or_else(|| Lines::new(count)),
+            lines: free.unwrap_or_else(|| CacheLines::new(count)),
             len,
         }
     }
@@ -102,20 +103,20 @@ impl DerefMut for Buffer {
 }
 
 /// What is kept beyond what was needed at once, as a part of that: sizes seldom fit exactly.
-const SPARE: usize = 10;
+const SLACK_DIVISOR: usize = 10;
 
 /// Buffers on loan and at home, in lines.
 struct Pool {
-    kept: Vec<Lines>,
-    lent: usize,
+    free: Vec<CacheLines>,
+    in_use: usize,
     /// The most that was on loan at one time.
-    most: usize,
+    peak: usize,
 }
 
 static POOL: Mutex<Pool> = Mutex::new(Pool {
-    kept: Vec::new(),
-    lent: 0,
-    most: 0,
+    free: Vec::new(),
+    in_use: 0,
+    peak: 0,
 });
 
 fn pool() -> MutexGuard<'static, Pool> {
@@ -125,31 +126,33 @@ fn pool() -> MutexGuard<'static, Pool> {
 impl Pool {
     /// The smallest kept buffer of at least `count` lines, unless most of it would lie idle. Without one, the caller
     /// makes a new one, and as much as there would then be too much is given back to the system: what is lent and
-    /// what is kept are never more than what was once needed at the same time and a tenth ([`SPARE`]) of that.
-    fn lend(&mut self, count: usize) -> Option<Lines> {
-        let fits = |lines: &&Lines| (count..=2 * count).contains(&lines.count);
-        let best = self.kept.iter().filter(fits).map(|lines| lines.count).min();
-        let found = best.and_then(|best| {
+    /// what is kept are never more than what was once needed at the same time and a tenth ([`SLACK_DIVISOR`]) of that.
+    fn acquire(&mut self, count: usize) -> Option<CacheLines> {
+        let fits = |lines: &&CacheLines| (count..=2 * count).contains(&lines.count);
+        let best = self.free.iter().filter(fits).map(|lines| lines.count).min();
+        let lines = best.and_then(|best| {
             // The last one in is the likeliest to be in a cache.
-            let at = self.kept.iter().rposition(|lines| lines.count == best)?;
-            Some(self.kept.remove(at))
+            let at = self.free.iter().rposition(|lines| lines.count == best)?;
+            Some(self.free.remove(at))
         });
-        self.lent += found.as_ref().map_or(count, |lines| lines.count);
-        self.most = self.most.max(self.lent);
+        self.in_use += lines.as_ref().map_or(count, |lines| lines.count);
+        self.peak = self.peak.max(self.in_use);
         self.shrink();
-        found
+        lines
     }
 
-    fn take_back(&mut self, lines: Lines) {
-        self.lent = self.lent.saturating_sub(lines.count);
-        self.kept.push(lines);
+    fn release(&mut self, lines: CacheLines) {
+        self.in_use = self.in_use.saturating_sub(lines.count);
+        self.free.push(lines);
         self.shrink();
     }
 
     fn shrink(&mut self) {
-        let kept = |pool: &Self| pool.kept.iter().map(|lines| lines.count).sum::<usize>();
-        while !self.kept.is_empty() && self.lent + kept(self) > self.most + self.most / SPARE {
-            self.kept.remove(0);
+        let free = |pool: &Self| pool.free.iter().map(|lines| lines.count).sum::<usize>();
+        while !self.free.is_empty()
+            && self.in_use + free(self) > self.peak + self.peak / SLACK_DIVISOR
+        {
+            self.free.remove(0);
         }
     }
 }
@@ -158,15 +161,15 @@ impl Pool {
 /// each thread keeps for itself stays, some megabytes.
 pub fn release_memory() {
     let mut pool = pool();
-    pool.kept.clear();
-    pool.most = pool.lent;
+    pool.free.clear();
+    pool.peak = pool.in_use;
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
         if POOLED && self.lines.count > 0 {
-            let lines = std::mem::replace(&mut self.lines, Lines::new(0));
-            pool().take_back(lines);
+            let lines = std::mem::replace(&mut self.lines, CacheLines::new(0));
+            pool().release(lines);
         }
     }
 }
@@ -176,14 +179,14 @@ thread_local! {
 }
 
 /// Lends `len` elements that hold anything; the thread keeps them for its next loan.
-pub(super) fn scratch<R>(len: usize, work: impl FnOnce(&mut [f32]) -> R) -> R {
+pub(super) fn with_scratch<R>(len: usize, work: impl FnOnce(&mut [f32]) -> R) -> R {
     // While a thread waits for others it may begin another piece of work, which then gets another buffer.
-    let kept = SCRATCH.with_borrow_mut(Vec::pop);
-    let mut buffer = kept
+    let free = SCRATCH.with_borrow_mut(Vec::pop);
+    let mut buffer = free
         .filter(|buffer| POOLED && buffer.len >= len)
         .unwrap_or_else(|| Buffer::alloc(len));
     let result = work(&mut buffer[..len]);
-    SCRATCH.with_borrow_mut(|kept| kept.push(buffer));
+    SCRATCH.with_borrow_mut(|free| free.push(buffer));
     result
 }
 
@@ -196,9 +199,9 @@ mod tests {
         let mut buffer = Buffer::alloc(1001);
         assert_eq!((buffer.len(), buffer.as_ptr() as usize % 64), (1001, 0));
         buffer[1000] = 3.0;
-        scratch(100, |outer| {
+        with_scratch(100, |outer| {
             outer.fill(1.0);
-            scratch(100, |inner| inner.fill(2.0));
+            with_scratch(100, |inner| inner.fill(2.0));
             assert!(outer.iter().all(|&x| x == 1.0));
         });
     }
@@ -206,27 +209,27 @@ mod tests {
     #[test]
     fn the_pool_keeps_a_tenth_more_than_what_was_needed_at_once() {
         let mut pool = Pool {
-            kept: Vec::new(),
-            lent: 0,
-            most: 0,
+            free: Vec::new(),
+            in_use: 0,
+            peak: 0,
         };
         let sizes = |pool: &Pool| -> Vec<usize> {
-            let kept = pool.kept.iter();
-            kept.map(|lines| lines.count).collect()
+            let free = pool.free.iter();
+            free.map(|lines| lines.count).collect()
         };
         for count in [100, 50, 30] {
-            assert!(pool.lend(count).is_none());
+            assert!(pool.acquire(count).is_none());
         }
         for count in [100, 50, 30] {
-            pool.take_back(Lines::new(count));
+            pool.release(CacheLines::new(count));
         }
-        assert_eq!((sizes(&pool), pool.lent), (vec![100, 50, 30], 0));
+        assert_eq!((sizes(&pool), pool.in_use), (vec![100, 50, 30], 0));
         // The smallest that fits, and none of which most would lie idle.
-        assert_eq!(pool.lend(40).map(|lines| lines.count), Some(50));
-        assert!(pool.lend(10).is_none());
-        assert_eq!((sizes(&pool), pool.lent), (vec![100, 30], 60));
+        assert_eq!(pool.acquire(40).map(|lines| lines.count), Some(50));
+        assert!(pool.acquire(10).is_none());
+        assert_eq!((sizes(&pool), pool.in_use), (vec![100, 30], 60));
         // With 100 more there would be 230, where 180 were once needed.
-        assert!(pool.lend(40).is_none());
-        assert_eq!((sizes(&pool), pool.lent), (vec![30], 100));
+        assert!(pool.acquire(40).is_none());
+        assert_eq!((sizes(&pool), pool.in_use), (vec![30], 100));
     }
 }

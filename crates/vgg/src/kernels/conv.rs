@@ -14,7 +14,7 @@ use super::grad_sink::GradSink;
 use super::inference::forward_inference;
 use super::isa::Isa;
 use super::layout::NchwcShape;
-use super::weights::{self, Kernels, Transformed};
+use super::weights::{self, KernelLayout, TransformedWeights};
 use crate::precision::Once;
 
 /// A 3x3 convolution, stride 1, padding 1, with bias and ReLU, and a 2x2 max pool after it where `pool` says so.
@@ -25,7 +25,7 @@ pub struct ConvLayer {
     pub(super) pool: bool,
     pub(super) grad_sink: Option<GradSink>,
     isa: Isa,
-    transformed: Once<Arc<Transformed>>,
+    transformed: Once<Arc<TransformedWeights>>,
 }
 
 impl ConvLayer {
@@ -79,11 +79,11 @@ impl ConvLayer {
     }
 
     /// The transformed weight, remembered where it cannot change.
-    pub(super) fn transformed(&self) -> Result<Arc<Transformed>> {
+    pub(super) fn transformed(&self) -> Result<Arc<TransformedWeights>> {
         let transform = || {
             let (k, c, _, _) = self.weight.dims4()?;
             let transformed = with_values(&self.weight, |weight| {
-                weights::transform(self.isa, weight, Kernels::forward(k, c))
+                weights::transform(self.isa, weight, KernelLayout::forward(k, c))
             })?;
             Ok(Arc::new(transformed))
         };

@@ -22,7 +22,7 @@ pub(super) trait Lanes: Copy + 'static {
     /// Asks for a cache line that will be read soon; any address will do.
     unsafe fn prefetch(from: *const f32);
     /// Asks for it in the second-level cache.
-    unsafe fn prefetch_second(from: *const f32);
+    unsafe fn prefetch_l2(from: *const f32);
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
@@ -83,7 +83,7 @@ impl Lanes for Portable {
     #[inline(always)]
     unsafe fn prefetch(_: *const f32) {}
     #[inline(always)]
-    unsafe fn prefetch_second(_: *const f32) {}
+    unsafe fn prefetch_l2(_: *const f32) {}
     #[inline(always)]
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V {
         lanes(|i| a[i] + b[i])

@@ -149,7 +149,8 @@ pub(super) fn unpack(x: &[f32], shape: NchwcShape) -> Vec<f32> {
             for lane in 0..LANES.min(c - block * LANES) {
                 let start = (image * c + block * LANES + lane) * h * w;
                 // SAFETY: each channel of each picture is written by the one part that has its plane.
-                let to = unsafe { std::slice::from_raw_parts_mut(out.part(start, h * w), h * w) };
+                let to =
+                    unsafe { std::slice::from_raw_parts_mut(out.slice_ptr(start, h * w), h * w) };
                 for (row, line) in to.chunks_exact_mut(w).enumerate() {
                     let from = &from[shape.origin() + row * shape.row_stride() + lane..];
                     for (to, &value) in line.iter_mut().zip(from.iter().step_by(LANES)) {

@@ -75,7 +75,7 @@ impl CustomOp3 for Linear {
                 isa.run(ForwardTask {
                     x: x.as_ptr(),
                     weight: weight.as_ptr(),
-                    y: to.part(0, n * output),
+                    y: to.slice_ptr(0, n * output),
                     n,
                     input,
                     output,
@@ -123,14 +123,14 @@ impl CustomOp3 for Linear {
 
 /// Inputs whose values stay in the cache while the weights' rows go by; also what is summed before it is added to y,
 /// so that a row of y does not depend on how many there are.
-const INPUTS: usize = 1024;
+const INPUT_BLOCK: usize = 1024;
 /// Rows of x that share a load of the weights, and rows of the weights that share one of x.
 const ROWS: usize = 4;
 const COLUMNS: usize = 2;
 /// Rows of the weights that are read side by side for fewer rows of x: memory answers several streams faster than one.
 const STREAMS: usize = 4;
 /// How far ahead of its use a stream is asked for, in elements: the processor's own guesses end with each page.
-const AHEAD: usize = 256;
+const PREFETCH_DISTANCE: usize = 256;
 
 /// y[:, outputs] += x·weightᵀ.
 struct ForwardTask {
@@ -149,9 +149,9 @@ impl Task for ForwardTask {
         // SAFETY: promised to `run`.
         unsafe {
             if self.n < ROWS {
-                self.few::<L>();
+                self.small_batch::<L>();
             } else {
-                self.many::<L>();
+                self.large_batch::<L>();
             }
         }
     }
@@ -163,11 +163,11 @@ impl ForwardTask {
     /// # Safety
     /// As [`Task::run`].
     #[inline(always)]
-    unsafe fn few<L: Lanes>(&self) {
+    unsafe fn small_batch<L: Lanes>(&self) {
         for column in self.outputs.clone().step_by(STREAMS) {
             let columns = STREAMS.min(self.outputs.end - column);
-            for from in (0..self.input).step_by(INPUTS) {
-                let count = INPUTS.min(self.input - from);
+            for from in (0..self.input).step_by(INPUT_BLOCK) {
+                let count = INPUT_BLOCK.min(self.input - from);
                 for row in 0..self.n {
                     // SAFETY: promised by the caller; the elements lie within the matrices.
                     unsafe {
@@ -189,9 +189,9 @@ impl ForwardTask {
     /// # Safety
     /// As [`Task::run`].
     #[inline(always)]
-    unsafe fn many<L: Lanes>(&self) {
-        for from in (0..self.input).step_by(INPUTS) {
-            let count = INPUTS.min(self.input - from);
+    unsafe fn large_batch<L: Lanes>(&self) {
+        for from in (0..self.input).step_by(INPUT_BLOCK) {
+            let count = INPUT_BLOCK.min(self.input - from);
             for column in self.outputs.clone().step_by(COLUMNS) {
                 for row in (0..self.n).step_by(ROWS) {
                     let rows = ROWS.min(self.n - row);
@@ -237,7 +237,7 @@ impl ForwardTask {
                     let at = weight.add(c * self.input + vector * 16);
                     w[c] = L::load(at);
                     if C == STREAMS {
-                        L::prefetch_second(at.wrapping_add(AHEAD));
+                        L::prefetch_l2(at.wrapping_add(PREFETCH_DISTANCE));
                     }
                 }
                 for r in 0..R {

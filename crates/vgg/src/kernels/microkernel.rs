@@ -83,8 +83,8 @@ unsafe fn forward_block<L: Lanes, const R: usize, const G: usize>(
                 // Tiles of the next row, which the weights' stream would otherwise find in the second cache.
                 L::prefetch(tiles.wrapping_add((R + lane) * LANES));
                 L::prefetch(tiles.wrapping_add((R + lane + 1) * LANES));
-                L::prefetch_second(next);
-                L::prefetch_second(next.wrapping_add(pace));
+                L::prefetch_l2(next);
+                L::prefetch_l2(next.wrapping_add(pace));
                 next = next.wrapping_add(2 * pace);
                 weights = weights.add(2 * G * LANES);
                 lane += 2;
@@ -104,7 +104,7 @@ unsafe fn forward_block<L: Lanes, const R: usize, const G: usize>(
 }
 
 /// Channels whose weights are asked for ahead of their use: far enough for a line from the last-level cache.
-const AHEAD: usize = 16;
+const PREFETCH_DISTANCE: usize = 16;
 
 /// Adds the products of one input channel to the sums.
 #[inline(always)]
@@ -118,7 +118,7 @@ unsafe fn add<L: Lanes, const R: usize, const G: usize>(
         let mut u = [L::splat(0.0); G];
         for group in 0..G {
             u[group] = L::load(weights.add(group * LANES));
-            L::prefetch(weights.wrapping_add((AHEAD * G + group) * LANES));
+            L::prefetch(weights.wrapping_add((PREFETCH_DISTANCE * G + group) * LANES));
         }
         for tile in 0..R {
             let value = L::splat(*tiles.add(tile * LANES));

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-/// The `part`-th of `parts` nearly equal pieces of `0..len`.
+/// The `slice_ptr`-th of `parts` nearly equal pieces of `0..len`.
 pub(super) fn chunk(len: usize, parts: usize, part: usize) -> Range<usize> {
     part * len / parts..(part + 1) * len / parts
 }
@@ -32,7 +32,7 @@ pub(super) struct DisjointMut<'a, T = f32> {
     lives: PhantomData<&'a mut [T]>,
 }
 
-// SAFETY: the pointer is only written through `part`, whose callers promise disjoint parts.
+// SAFETY: the pointer is only written through `slice_ptr`, whose callers promise disjoint parts.
 unsafe impl<T: Send> Send for DisjointMut<'_, T> {}
 // SAFETY: as above.
 unsafe impl<T: Send> Sync for DisjointMut<'_, T> {}
@@ -51,7 +51,7 @@ impl<'a, T> DisjointMut<'a, T> {
     ///
     /// # Safety
     /// No two threads may use overlapping elements at the same time.
-    pub(super) unsafe fn part(&self, at: usize, len: usize) -> *mut T {
+    pub(super) unsafe fn slice_ptr(&self, at: usize, len: usize) -> *mut T {
         assert!(at + len <= self.len, "a part lies outside of its buffer");
         // SAFETY: `at` is within the buffer, which outlives `self`.
         unsafe { self.start.add(at) }

@@ -6,12 +6,12 @@ use candle_core::Result;
 
 use super::conv::ConvLayer;
 use super::layout::NchwcShape;
-use super::weights::Transformed;
+use super::weights::TransformedWeights;
 use super::winograd::{Epilogue, convolve};
 
 /// What a convolution needs beside its input, taken out of its tensors.
 pub(super) struct PreparedLayer {
-    weights: Arc<Transformed>,
+    weights: Arc<TransformedWeights>,
     bias: Vec<f32>,
     pub(super) pool: bool,
 }

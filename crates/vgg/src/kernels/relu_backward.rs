@@ -36,8 +36,8 @@ pub(super) fn relu_pool_backward(
                 indices: indices.map_or(std::ptr::null(), <[u8]>::as_ptr),
                 to,
                 stored,
-                g: out.part(0, to.len()),
-                bias: sums.part(planes.start * LANES, planes.len() * LANES),
+                g: out.slice_ptr(0, to.len()),
+                bias: sums.slice_ptr(planes.start * LANES, planes.len() * LANES),
                 planes,
             });
         }

@@ -32,9 +32,9 @@ impl Task for InputTask {
     unsafe fn run<L: Lanes>(self) {
         let (row, plane) = (self.from.row_stride(), self.from.plane_len());
         for block in 0..self.from.channel_blocks() {
-            let mut place = Place::of(self.tiles.start, self.from);
+            let mut coord = TileCoord::of(self.tiles.start, self.from);
             for tile in self.tiles.clone() {
-                let corner = place.image * self.from.image_len() + place.corner(row);
+                let corner = coord.image * self.from.image_len() + coord.corner(row);
                 // SAFETY: the lanes' promise; a patch begins one pixel above and left of its tile, in the border
                 // or before, and ends one pixel below and right of it.
                 unsafe {
@@ -48,7 +48,7 @@ impl Task for InputTask {
                         );
                     }
                 }
-                place = place.next(self.from);
+                coord = coord.next(self.from);
             }
         }
     }
@@ -56,14 +56,14 @@ impl Task for InputTask {
 
 /// Where a tile lies.
 #[derive(Clone, Copy)]
-pub(super) struct Place {
+pub(super) struct TileCoord {
     pub image: usize,
     /// Its first row and column in the picture.
     pub y: usize,
     pub x: usize,
 }
 
-impl Place {
+impl TileCoord {
     #[inline(always)]
     pub(super) fn of(tile: usize, shape: NchwcShape) -> Self {
         let (image, tile) = (tile / shape.tiles(), tile % shape.tiles());
@@ -133,7 +133,7 @@ impl Task for OutputTask {
                 if block >= self.stored.channel_blocks() {
                     continue;
                 }
-                let mut place = Place::of(self.tiles.start, self.to);
+                let mut coord = TileCoord::of(self.tiles.start, self.to);
                 for index in 0..self.tiles.len() {
                     // SAFETY: the lanes' promise; group, tile and block lie within the buffers, and only pixels
                     // of the picture are written.
@@ -151,22 +151,22 @@ impl Task for OutputTask {
                                 }
                             }
                         }
-                        let image = place.image * self.stored.image_len();
+                        let image = coord.image * self.stored.image_len();
                         let origin = image + block * plane + self.stored.origin();
                         if self.pool {
-                            self.store_pooled::<L>(&y, place, origin, row);
+                            self.store_pooled::<L>(&y, coord, origin, row);
                         } else {
-                            let rows = TILE.min(self.to.h - place.y);
-                            let columns = TILE.min(self.to.w - place.x);
+                            let rows = TILE.min(self.to.h - coord.y);
+                            let columns = TILE.min(self.to.w - coord.x);
                             for i in 0..rows {
-                                let at = origin + (place.y + i) * row + place.x * LANES;
+                                let at = origin + (coord.y + i) * row + coord.x * LANES;
                                 for j in 0..columns {
                                     L::store(self.y.add(at + j * LANES), y[i][j]);
                                 }
                             }
                         }
                     }
-                    place = place.next(self.to);
+                    coord = coord.next(self.to);
                 }
             }
         }
@@ -180,13 +180,13 @@ impl OutputTask {
     unsafe fn store_pooled<L: Lanes>(
         &self,
         y: &[[L::V; 4]; 4],
-        place: Place,
+        coord: TileCoord,
         origin: usize,
         row: usize,
     ) {
-        for i in 0..2.min(self.stored.h.saturating_sub(place.y / 2)) {
-            for j in 0..2.min(self.stored.w.saturating_sub(place.x / 2)) {
-                let at = origin + (place.y / 2 + i) * row + (place.x / 2 + j) * LANES;
+        for i in 0..2.min(self.stored.h.saturating_sub(coord.y / 2)) {
+            for j in 0..2.min(self.stored.w.saturating_sub(coord.x / 2)) {
+                let at = origin + (coord.y / 2 + i) * row + (coord.x / 2 + j) * LANES;
                 let window = [
                     y[2 * i][2 * j],
                     y[2 * i][2 * j + 1],

@@ -9,14 +9,14 @@ use super::transform::POSITIONS;
 /// Bytes of one number at all positions of a tile.
 const TILE_BYTES: usize = POSITIONS * 4;
 
-/// Transformed weights below this stay in a core's cache while it walks over the tiles: each thread then works on
+/// TransformedWeights weights below this stay in a core's cache while it walks over the tiles: each thread then works on
 /// tiles of its own. Larger ones are read once by the threads together, each for channels of its own.
 const PRIVATE_WEIGHT_BYTES: usize = 4 << 20;
 
-/// Transformed tiles and products of one block.
+/// TransformedWeights tiles and products of one block.
 const BLOCK_BYTES: usize = 1 << 20;
 
-/// Transformed tiles that the threads share.
+/// TransformedWeights tiles that the threads share.
 const SHARED_BLOCK_BYTES: usize = 12 << 20;
 
 /// Whether each thread takes tiles of its own (with all channels) rather than channels of its own (of all tiles).

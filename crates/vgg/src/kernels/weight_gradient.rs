@@ -8,16 +8,16 @@ use std::ops::Range;
 
 #[cfg(target_arch = "x86_64")]
 use super::amx_gemm;
-use super::buffer::{Buffer, scratch};
+use super::buffer::{Buffer, with_scratch};
 use super::isa::Isa;
 use super::lanes::{Lanes, Task};
 use super::layout::{LANES, NchwcShape, TILE};
 use super::microkernel;
 use super::parallel::{DisjointMut, chunk, for_each_chunk};
-use super::tiles::{InputTask, Place, odd};
+use super::tiles::{InputTask, TileCoord, odd};
 use super::transform::{OutputGradient, POSITIONS, both, load};
 use super::tuning;
-use super::weights::{self, group};
+use super::weights::{self, microkernel_channels};
 
 /// Sums over tiles at the positions, to which pictures are added.
 pub(super) struct WeightGradient {
@@ -32,7 +32,7 @@ pub(super) struct WeightGradient {
 impl WeightGradient {
     /// For a convolution of pictures like `from` to `k` channels.
     pub(super) fn new(isa: Isa, from: NchwcShape, k: usize) -> Self {
-        let width = group(isa);
+        let width = microkernel_channels(isa);
         let size = POSITIONS * from.channel_blocks() * LANES * k.div_ceil(width) * width;
         Self {
             isa,
@@ -52,7 +52,7 @@ impl WeightGradient {
             (from.len(), to.len()),
             "the shapes of a weight gradient"
         );
-        let width = group(self.isa);
+        let width = microkernel_channels(self.isa);
         let accumulation = Accumulation {
             isa: self.isa,
             x,
@@ -117,8 +117,8 @@ impl Block<'_> {
 impl Accumulation<'_> {
     /// Lends a block with room for `tiles`.
     fn with_block<R>(&self, tiles: usize, work: impl FnOnce(Block<'_>) -> R) -> R {
-        scratch(POSITIONS * self.v_stride(tiles), |v| {
-            scratch(POSITIONS * self.w_stride(tiles), |w| {
+        with_scratch(POSITIONS * self.v_stride(tiles), |v| {
+            with_scratch(POSITIONS * self.w_stride(tiles), |w| {
                 work(Block { tiles, v, w })
             })
         })
@@ -146,8 +146,9 @@ impl Accumulation<'_> {
             for part in numbers {
                 let tiles = chunk(all, parts, part);
                 // SAFETY: each part has sums of its own.
-                let own =
-                    unsafe { std::slice::from_raw_parts_mut(shared.part(part * len, len), len) };
+                let own = unsafe {
+                    std::slice::from_raw_parts_mut(shared.slice_ptr(part * len, len), len)
+                };
                 self.with_block(self.block_size().min(tiles.len()), |mut block| {
                     for start in tiles.clone().step_by(block.tiles) {
                         let now = start..tiles.end.min(start + block.tiles);
@@ -168,7 +169,7 @@ impl Accumulation<'_> {
         for_each_chunk(len, |elements| {
             // SAFETY: each part has elements of its own.
             let sums = unsafe {
-                let to = shared.part(elements.start, elements.len());
+                let to = shared.slice_ptr(elements.start, elements.len());
                 std::slice::from_raw_parts_mut(to, elements.len())
             };
             for part in 0..parts {
@@ -211,7 +212,7 @@ impl Accumulation<'_> {
                 start,
                 block: block.tiles,
                 stride: v_stride,
-                v: block.v.part(0, POSITIONS * v_stride),
+                v: block.v.slice_ptr(0, POSITIONS * v_stride),
             });
             self.isa.run(OutputGradientTask {
                 g: self.g.as_ptr(),
@@ -220,7 +221,7 @@ impl Accumulation<'_> {
                 start,
                 block: block.tiles,
                 stride: w_stride,
-                w: block.w.part(0, POSITIONS * w_stride),
+                w: block.w.slice_ptr(0, POSITIONS * w_stride),
             });
         }
     }
@@ -247,7 +248,7 @@ impl Accumulation<'_> {
                 tiles: count,
                 inputs: self.from.channel_blocks(),
                 groups: self.groups,
-                sums: sums.part(positions.start * size, positions.len() * size),
+                sums: sums.slice_ptr(positions.start * size, positions.len() * size),
                 positions,
                 overwrite,
             };
@@ -318,9 +319,9 @@ impl Task for OutputGradientTask {
     unsafe fn run<L: Lanes>(self) {
         let (row, plane) = (self.to.row_stride(), self.to.plane_len());
         for tile in self.tiles {
-            let place = Place::of(tile, self.to);
-            let corner = place.image * self.to.image_len() + self.to.origin();
-            let corner = corner + place.y * row + place.x * LANES;
+            let coord = TileCoord::of(tile, self.to);
+            let corner = coord.image * self.to.image_len() + self.to.origin();
+            let corner = corner + coord.y * row + coord.x * LANES;
             for block in 0..self.to.channel_blocks() {
                 // SAFETY: the lanes' promise; a tile lies within its plane, whose sides are whole tiles.
                 unsafe {

@@ -9,19 +9,19 @@ use super::layout::LANES;
 use super::parallel::{DisjointMut, for_each_chunk};
 use super::transform::{Kernel, KernelGradient, POSITIONS, both, load};
 #[cfg(target_arch = "x86_64")]
-use super::{avx2::Avx2, avx512::Avx512, buffer::scratch};
+use super::{avx2::Avx2, avx512::Avx512, buffer::with_scratch};
 
 /// Which convolution weights are for: they say where tap t of (output o, input i) lies in (k, c, 3, 3).
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Kernels {
+pub(super) struct KernelLayout {
     pub outputs: usize,
     pub inputs: usize,
     output_stride: usize,
     input_stride: usize,
-    turned: bool,
+    rotated: bool,
 }
 
-impl Kernels {
+impl KernelLayout {
     /// The convolution itself: outputs k, inputs c.
     pub(super) fn forward(k: usize, c: usize) -> Self {
         Self {
@@ -29,7 +29,7 @@ impl Kernels {
             inputs: c,
             output_stride: 9 * c,
             input_stride: 9,
-            turned: false,
+            rotated: false,
         }
     }
 
@@ -40,23 +40,23 @@ impl Kernels {
             inputs: k,
             output_stride: 9,
             input_stride: 9 * c,
-            turned: true,
+            rotated: true,
         }
     }
 
     fn at(self, output: usize, input: usize, tap: usize) -> usize {
-        let tap = if self.turned { 8 - tap } else { tap };
+        let tap = if self.rotated { 8 - tap } else { tap };
         output * self.output_stride + input * self.input_stride + tap
     }
 }
 
 /// Weights as the products take them: `[output / group][position][input][group]`, zero beyond the last output.
-pub(super) struct Transformed {
+pub(super) struct TransformedWeights {
     pub values: Buffer,
     pub isa: Isa,
 }
 
-impl std::fmt::Debug for Transformed {
+impl std::fmt::Debug for TransformedWeights {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} values for {}", self.values.len(), self.isa.name())
     }
@@ -67,7 +67,7 @@ impl std::fmt::Debug for Transformed {
 const FEW_INPUTS: usize = 12;
 
 /// Output channels that one product computes together on this isa.
-pub(super) fn group(isa: Isa) -> usize {
+pub(super) fn microkernel_channels(isa: Isa) -> usize {
     let vectors = match isa {
         #[cfg(target_arch = "x86_64")]
         Isa::Amx | Isa::Avx512 => Avx512::GROUPS,
@@ -79,7 +79,7 @@ pub(super) fn group(isa: Isa) -> usize {
 }
 
 /// Tiles that one product computes together on this isa.
-pub(super) fn rows(isa: Isa) -> usize {
+pub(super) fn microkernel_tiles(isa: Isa) -> usize {
     match isa {
         #[cfg(target_arch = "x86_64")]
         Isa::Amx => super::amx_gemm::BLOCK,
@@ -92,13 +92,13 @@ pub(super) fn rows(isa: Isa) -> usize {
 }
 
 /// Transforms `weight`.
-pub(super) fn transform(isa: Isa, weight: &[f32], kernels: Kernels) -> Transformed {
+pub(super) fn transform(isa: Isa, weight: &[f32], kernels: KernelLayout) -> TransformedWeights {
     #[cfg(target_arch = "x86_64")]
     if isa == Isa::Amx && kernels.inputs > FEW_INPUTS {
         return transform_and_split(weight, kernels);
     }
     let isa = if isa == Isa::Amx { Isa::Avx512 } else { isa };
-    let width = group(isa);
+    let width = microkernel_channels(isa);
     let groups = kernels.outputs.div_ceil(width);
     let size = POSITIONS * kernels.inputs * width;
     // Every element is written: the lanes beyond the last output with zeros.
@@ -107,33 +107,33 @@ pub(super) fn transform(isa: Isa, weight: &[f32], kernels: Kernels) -> Transform
     // In units of (group, input), so that few groups still give work to all threads.
     for_each_chunk(groups * kernels.inputs, |units| {
         // SAFETY: `isa` was available when it was chosen. A unit writes the elements of its group and input
-        // alone, and reads within `weight`, whose size `Kernels` describes.
+        // alone, and reads within `weight`, whose size `KernelLayout` describes.
         unsafe {
             isa.run(TransformTask {
                 weight: weight.as_ptr(),
                 kernels,
                 units,
                 first: 0,
-                to: to.part(0, groups * size),
+                to: to.slice_ptr(0, groups * size),
             });
         }
     });
-    Transformed { values, isa }
+    TransformedWeights { values, isa }
 }
 
 /// As [`transform`], for AMX: a group is transformed in the cache and then taken apart.
 #[cfg(target_arch = "x86_64")]
-fn transform_and_split(weight: &[f32], kernels: Kernels) -> Transformed {
+fn transform_and_split(weight: &[f32], kernels: KernelLayout) -> TransformedWeights {
     use super::amx_gemm::{split_weights, weights_bytes};
 
     let isa = Isa::Amx;
-    let groups = kernels.outputs.div_ceil(group(isa));
-    let size = POSITIONS * kernels.inputs * group(isa);
+    let groups = kernels.outputs.div_ceil(microkernel_channels(isa));
+    let size = POSITIONS * kernels.inputs * microkernel_channels(isa);
     let split_len = POSITIONS * weights_bytes(kernels.inputs) / 4;
     let mut values = Buffer::alloc(groups * split_len);
     let to = DisjointMut::new(&mut values);
     for_each_chunk(groups, |groups| {
-        scratch(size, |u| {
+        with_scratch(size, |u| {
             for group in groups {
                 // SAFETY: `isa` was available when it was chosen. The group is transformed into `u`, which has
                 // room for it, and taken apart to where no other part writes.
@@ -145,18 +145,18 @@ fn transform_and_split(weight: &[f32], kernels: Kernels) -> Transformed {
                         first: group,
                         to: u.as_mut_ptr(),
                     });
-                    let to = to.part(group * split_len, split_len);
+                    let to = to.slice_ptr(group * split_len, split_len);
                     split_weights(u.as_ptr(), kernels.inputs, to);
                 }
             }
         });
     });
-    Transformed { values, isa }
+    TransformedWeights { values, isa }
 }
 
 struct TransformTask {
     weight: *const f32,
-    kernels: Kernels,
+    kernels: KernelLayout,
     units: Range<usize>,
     /// The group that lies at `to`.
     first: usize,
@@ -166,7 +166,7 @@ struct TransformTask {
 impl Task for TransformTask {
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
-        let Kernels {
+        let KernelLayout {
             outputs, inputs, ..
         } = self.kernels;
         let width = L::GROUPS * LANES;
@@ -213,7 +213,7 @@ pub(super) fn gradient(isa: Isa, sums: &[f32], k: usize, c: usize) -> Vec<f32> {
                 k,
                 c,
                 channels,
-                to: to.part(0, len),
+                to: to.slice_ptr(0, len),
             });
         }
     });

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 #[cfg(target_arch = "x86_64")]
 use super::amx_gemm;
-use super::buffer::scratch;
+use super::buffer::with_scratch;
 use super::isa::Isa;
 use super::lanes::{Lanes, Task};
 use super::layout::{LANES, NchwcShape};
@@ -16,7 +16,7 @@ use super::parallel::{DisjointMut, for_each_chunk};
 use super::tiles::{InputTask, OutputTask, odd};
 use super::transform::POSITIONS;
 use super::tuning;
-use super::weights::{Transformed, group, rows};
+use super::weights::{TransformedWeights, microkernel_channels, microkernel_tiles};
 
 /// What follows the sums of a convolution.
 pub(super) struct Epilogue<'a> {
@@ -36,7 +36,7 @@ pub(super) struct Epilogue<'a> {
 pub(super) fn convolve(
     x: &[f32],
     from: NchwcShape,
-    weights: &Transformed,
+    weights: &TransformedWeights,
     k: usize,
     epilogue: Epilogue<'_>,
     y: &mut [f32],
@@ -64,7 +64,7 @@ pub(super) fn convolve(
         to,
         stored,
         weights: &weights.values,
-        width: group(isa),
+        width: microkernel_channels(isa),
         bias: &bias,
         relu: epilogue.relu,
         pool: epilogue.pool,
@@ -103,12 +103,12 @@ impl Convolution<'_> {
         let block = tuning::private_block_tiles(
             self.from.channel_blocks() * LANES,
             self.groups() * self.width,
-            rows(self.isa),
+            microkernel_tiles(self.isa),
         );
         for_each_chunk(self.from.n * self.from.tiles(), |tiles| {
             let block = block.min(tiles.len().next_multiple_of(LANES));
             let v_stride = odd(self.from.channel_blocks() * block * LANES);
-            scratch(POSITIONS * v_stride, |v| {
+            with_scratch(POSITIONS * v_stride, |v| {
                 for start in tiles.clone().step_by(block) {
                     let tiles = start..tiles.end.min(start + block);
                     let all = DisjointMut::new(v);
@@ -122,11 +122,14 @@ impl Convolution<'_> {
     /// The threads transform a block of tiles together, then each multiplies for channels of its own.
     fn by_channels(&self) {
         let all = self.from.n * self.from.tiles();
-        let block =
-            tuning::shared_block_tiles(self.from.channel_blocks() * LANES, rows(self.isa), all);
+        let block = tuning::shared_block_tiles(
+            self.from.channel_blocks() * LANES,
+            microkernel_tiles(self.isa),
+            all,
+        );
         let block = block.min(all.next_multiple_of(LANES));
         let v_stride = odd(self.from.channel_blocks() * block * LANES);
-        scratch(POSITIONS * v_stride, |v| {
+        with_scratch(POSITIONS * v_stride, |v| {
             for start in (0..all).step_by(block) {
                 let tiles = start..all.min(start + block);
                 let shared = DisjointMut::new(v);
@@ -160,7 +163,7 @@ impl Convolution<'_> {
                 start,
                 block,
                 stride,
-                v: v.part(0, POSITIONS * stride),
+                v: v.slice_ptr(0, POSITIONS * stride),
             });
         }
     }
@@ -178,7 +181,7 @@ impl Convolution<'_> {
         let m_stride = odd(groups.len() * m_group);
         assert!(v.len() >= POSITIONS * v_stride, "transformed tiles");
         let (isa, c) = (self.isa, self.from.c);
-        scratch(POSITIONS * m_stride, |m| {
+        with_scratch(POSITIONS * m_stride, |m| {
             // SAFETY: `isa` was available when it was chosen. The buffers have the strides given here; the output's
             // planes of these groups at these tiles belong to this call alone.
             unsafe {
@@ -210,9 +213,9 @@ impl Convolution<'_> {
                     bias: self.bias.as_ptr(),
                     relu: self.relu,
                     pool: self.pool,
-                    y: self.y.part(0, self.stored.len()),
+                    y: self.y.slice_ptr(0, self.stored.len()),
                     indices: match &self.indices {
-                        Some(indices) => indices.part(0, self.stored.len()),
+                        Some(indices) => indices.slice_ptr(0, self.stored.len()),
                         None => std::ptr::null_mut(),
                     },
                 });
