@@ -1,10 +1,12 @@
-//! Rules about the source that neither rustfmt nor clippy knows; each names the place and the remedy.
+//! Rules about the source code that rustfmt and clippy do not check. Each finding says what to do.
 //!
-//! [`check`] is pure: it sees paths and contents only, so that the tests feed it made-up files.
+//! [`check`] reads no files itself, so that tests can pass it any paths and contents.
 
 mod dependencies;
 mod files;
+mod libraries;
 mod text;
+mod words;
 
 pub use files::SourceFile;
 
@@ -12,20 +14,20 @@ use anyhow::{Result, bail};
 use std::fmt::{self, Display};
 use std::path::Path;
 
-/// The command of the README that runs all tests.
+/// The README's command for running all tests.
 pub const TEST_COMMAND: &str = "cargo test --workspace";
 
-/// The command of the README that does the main job.
+/// The README's command for training.
 pub const TRAIN_COMMAND: &str = "cargo run --release -p cli -- train";
 
-/// A broken rule.
+/// A violation of a rule.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Finding {
-    /// The file, from the project's root, with forward slashes.
+    /// Path of the file, relative to the project's root, with forward slashes.
     pub path: String,
-    /// The line, from 1; 0 for the file as a whole.
+    /// Line number, from 1; 0 if the finding is about the whole file.
     pub line: usize,
-    /// What is wrong, and what to do.
+    /// The violation and how to fix it.
     pub message: String,
 }
 
@@ -38,30 +40,32 @@ impl Display for Finding {
     }
 }
 
-/// A file that may be longer than the rest, and why.
+/// An exception to [`MAX_LINES`].
 pub struct LongFile {
-    /// From the project's root.
+    /// Path relative to the project's root.
     pub path: &'static str,
-    /// Why it is not split.
+    /// Why the file is not split.
     pub reason: &'static str,
 }
 
-/// Files under a `src` folder that may have more than [`MAX_LINES`].
+/// Files in `src` directories that may have more than [`MAX_LINES`] lines.
 pub const LONG_FILES: &[LongFile] = &[LongFile {
     path: "crates/dataset/src/sample/animals.rs",
-    reason: "one short drawing after the other, all of one kind",
+    reason: "a sequence of short, similar drawing functions",
 }];
 
-/// The longest file under a `src` folder. A reader wants 100 to 300 lines, one concept.
+/// Maximum number of lines of a file in a `src` directory. Most files should have 100 to 300 and
+/// one subject.
 pub const MAX_LINES: usize = 400;
 
-/// The largest file in the repository.
+/// Maximum size of a file in the repository, in bytes.
 pub const MAX_BYTES: u64 = 3 << 20;
 
-/// Checks the project in `root` and prints what it finds.
+/// Checks the project in `root` and prints the findings.
 ///
 /// # Errors
-/// When a rule is broken or a file cannot be read.
+///
+/// Returns an error if there are findings or if a file cannot be read.
 pub fn run(root: &Path) -> Result<()> {
     let files = files::list(root)?;
     let findings = check(&files, LONG_FILES);
@@ -69,19 +73,21 @@ pub fn run(root: &Path) -> Result<()> {
         println!("{finding}");
     }
     if !findings.is_empty() {
-        bail!("rules broken: {}", findings.len());
+        bail!("{} findings in {} files", findings.len(), files.len());
     }
     println!("{} files are tidy", files.len());
     Ok(())
 }
 
-/// All broken rules in `files`, sorted by place.
+/// Returns the findings for `files`, sorted by path and line.
 pub fn check(files: &[SourceFile], long_files: &[LongFile]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for file in files {
         text::check(file, long_files, &mut findings);
         dependencies::check(file, &mut findings);
+        libraries::check(file, &mut findings);
     }
+    words::check(files, &mut findings);
     for long in long_files {
         let lines = files
             .iter()
@@ -92,7 +98,7 @@ pub fn check(files: &[SourceFile], long_files: &[LongFile]) -> Vec<Finding> {
             findings.push(Finding {
                 path: long.path.to_owned(),
                 line: 0,
-                message: "is not long any more: take it off the list of long files".to_owned(),
+                message: format!("has at most {MAX_LINES} lines: remove it from LONG_FILES"),
             });
         }
     }

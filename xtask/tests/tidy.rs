@@ -1,4 +1,4 @@
-//! Each rule of `tidy` on made-up files: what breaks it, and what looks alike and does not.
+//! Each rule of `tidy` applied to files that break it, and to similar files that do not.
 
 use xtask::tidy::{Finding, LongFile, MAX_BYTES, SourceFile, check};
 
@@ -13,7 +13,7 @@ fn findings(path: &str, text: &str) -> Vec<Finding> {
     check(&[file(path, text)], &[])
 }
 
-/// Expects one finding, on `line`, that mentions `part`.
+/// Expects one finding, on `line`, whose message contains `part`.
 #[track_caller]
 fn broken(path: &str, text: &str, line: usize, part: &str) {
     let findings = findings(path, text);
@@ -30,19 +30,16 @@ fn fine(path: &str, text: &str) {
 const MEMBER: &str = "[package]\nname = \"a\"\n\n[lints]\nworkspace = true\n";
 
 #[test]
-fn rust_files_open_with_what_they_are() {
+fn rust_files_begin_with_documentation() {
     broken("crates/a/src/b.rs", "use std::fs;\n", 1, "//!");
     broken("crates/a/src/b.rs", "// Not documentation.\n", 1, "//!");
-    fine("crates/a/src/b.rs", "//! What it is.\nuse std::fs;\n");
-    fine(
-        "crates/a/src/b.rs",
-        "#![allow(dead_code)]\n\n//! What it is.\n",
-    );
+    fine("crates/a/src/b.rs", "//! B.\nuse std::fs;\n");
+    fine("crates/a/src/b.rs", "#![allow(dead_code)]\n\n//! B.\n");
     fine("notes.md", "No Rust.\n");
 }
 
 #[test]
-fn long_files_are_split_or_explained() {
+fn long_files_need_an_exception() {
     let lines = |count: usize| format!("//! Long.\n{}", "fn f() {}\n".repeat(count - 1));
     fine("crates/a/src/b.rs", &lines(400));
     broken("crates/a/src/b.rs", &lines(401), 0, "401 lines");
@@ -59,13 +56,13 @@ fn long_files_are_split_or_explained() {
     };
     let findings = check(&[file(long.path, &lines(400))], &[long]);
     assert!(
-        findings[0].message.contains("not long any more"),
+        findings[0].message.contains("remove it from LONG_FILES"),
         "{findings:?}"
     );
 }
 
 #[test]
-fn nothing_is_left_unfinished() {
+fn unfinished_code_is_found() {
     for name in ["todo", "unimplemented", "dbg"] {
         broken(
             "crates/a/src/b.rs",
@@ -78,7 +75,7 @@ fn nothing_is_left_unfinished() {
 }
 
 #[test]
-fn ignored_tests_have_a_reason() {
+fn ignored_tests_need_a_reason() {
     let bare = ["#[", "ignore]"].concat();
     broken(
         "crates/a/tests/b.rs",
@@ -93,7 +90,7 @@ fn ignored_tests_have_a_reason() {
 }
 
 #[test]
-fn paths_of_one_machine_stay_out() {
+fn absolute_paths_are_found() {
     for folder in ["work", "root"] {
         let text = format!("See /{folder}/data.\n");
         broken(
@@ -110,17 +107,17 @@ fn paths_of_one_machine_stay_out() {
 }
 
 #[test]
-fn blanks_and_line_breaks_are_in_order() {
-    broken("a.md", "blank \n", 1, "blanks");
-    broken("a.md", "windows\r\n", 1, "blanks");
-    broken("a.md", "no end", 0, "line break");
+fn trailing_white_space_and_missing_newlines_are_found() {
+    broken("a.md", "blank \n", 1, "white space");
+    broken("a.md", "windows\r\n", 1, "white space");
+    broken("a.md", "no end", 0, "newline");
     fine("a.md", "");
-    // Data stay as they are.
+    // Data files are exempt.
     fine("crates/a/tests/golden/a.json", "{ } ");
 }
 
 #[test]
-fn nothing_sets_the_processor() {
+fn compiler_flags_for_one_processor_are_found() {
     let flag = ["target", "cpu=native"].join("-");
     broken(
         ".cargo/config.toml",
@@ -138,7 +135,7 @@ fn nothing_sets_the_processor() {
 }
 
 #[test]
-fn large_files_stay_out() {
+fn large_files_are_found() {
     let large = |bytes: u64| {
         check(
             &[SourceFile {
@@ -152,12 +149,12 @@ fn large_files_stay_out() {
     assert!(
         large(MAX_BYTES + 1)[0]
             .message
-            .contains("out of the repository")
+            .contains("do not belong in the repository")
     );
 }
 
 #[test]
-fn the_readme_shows_both_commands() {
+fn the_readme_must_contain_both_commands() {
     broken("README.md", "cargo test --workspace\n", 0, "-- train");
     fine(
         "README.md",
@@ -166,13 +163,13 @@ fn the_readme_shows_both_commands() {
 }
 
 #[test]
-fn dependencies_are_explained() {
+fn dependencies_need_a_comment() {
     let start = "[workspace.dependencies]\n";
     broken(
         "Cargo.toml",
         &format!("{start}a = \"1\"\n"),
         2,
-        "comment above",
+        "needs a comment",
     );
     fine(
         "Cargo.toml",
@@ -182,13 +179,13 @@ fn dependencies_are_explained() {
         "Cargo.toml",
         &format!("{start}# For x.\na = \"1\"\n\nb = \"1\"\n"),
         5,
-        "comment above",
+        "needs a comment",
     );
     fine("Cargo.toml", "[workspace.package]\nversion = \"1\"\n");
 }
 
 #[test]
-fn members_take_versions_and_lints_from_the_workspace() {
+fn members_inherit_versions_and_lints() {
     let with = |text: &str| format!("{MEMBER}\n{text}");
     fine("crates/a/Cargo.toml", MEMBER);
     fine(
@@ -211,7 +208,7 @@ fn members_take_versions_and_lints_from_the_workspace() {
         "crates/a/Cargo.toml",
         &with("[dependencies.b]\nversion = \"1\"\n"),
         7,
-        "one line",
+        "in one line",
     );
     broken(
         "crates/a/Cargo.toml",
@@ -222,14 +219,34 @@ fn members_take_versions_and_lints_from_the_workspace() {
 }
 
 #[test]
-fn findings_are_sorted_and_name_their_place() {
+fn findings_are_sorted_by_path_and_line() {
     let files = [file("b.md", "x \n"), file("a.md", "x\nx \n")];
     let shown: Vec<String> = check(&files, &[]).iter().map(ToString::to_string).collect();
     assert_eq!(
         shown,
         [
-            "a.md:2: has blanks at its end",
-            "b.md:1: has blanks at its end"
+            "a.md:2: has trailing white space",
+            "b.md:1: has trailing white space"
         ]
     );
+}
+
+#[test]
+fn libraries_neither_print_nor_name_flags() {
+    let code = |line: &str| format!("//! B.\nfn f() {{\n    {line}\n}}\n");
+    let path = "crates/vgg/src/b.rs";
+    broken(path, &code("println!(\"x\");"), 3, "must not print");
+    broken(path, &code("let x = \"pass --arch\";"), 3, "flag");
+    broken(path, &code("let x = \"`--arch`\";"), 3, "flag");
+    fine(path, &code("// println!, --arch"));
+    fine(path, &code("let x = \"a -- b\"; my_println!();"));
+    fine(
+        path,
+        &format!(
+            "{}#[cfg(test)]\nmod tests {{ println!(\"--x\"); }}\n",
+            code("")
+        )
+        .replace("    \n", ""),
+    );
+    fine("crates/cli/src/b.rs", &code("println!(\"--arch\");"));
 }

@@ -1,4 +1,4 @@
-//! Rules about the manifests: one place for versions, each with its justification.
+//! Rules for manifests: all versions are in the root `Cargo.toml`, each dependency with a comment.
 
 use super::{Finding, SourceFile};
 
@@ -14,7 +14,7 @@ pub(super) fn check(file: &SourceFile, findings: &mut Vec<Finding>) {
     }
 }
 
-/// Each dependency has a comment above it, or above the group of lines that it is in.
+/// Requires a comment above each dependency, or above the group of lines it belongs to.
 fn check_root(file: &SourceFile, text: &str, findings: &mut Vec<Finding>) {
     let mut section = "";
     let mut explained = false;
@@ -31,30 +31,30 @@ fn check_root(file: &SourceFile, text: &str, findings: &mut Vec<Finding>) {
             findings.push(finding(
                 file,
                 index,
-                "a dependency needs a comment above it, or above its group, that says what it is for",
+                "a dependency needs a comment that says what it is for, above it or above its group",
             ));
         }
     }
 }
 
-/// Members take versions and lints from the workspace.
+/// Requires that members inherit versions and lints from the workspace.
 fn check_member(file: &SourceFile, text: &str, findings: &mut Vec<Finding>) {
     let mut section = "";
-    let mut shares_lints = false;
+    let mut inherits_lints = false;
     for (index, line) in text.lines().enumerate() {
         let line = line.trim();
         if let Some(header) = section_header(line) {
             section = header;
-            // `[dependencies.name]` would hide from the check below.
+            // The check below reads only one-line entries.
             if header.contains("dependencies.") {
                 findings.push(finding(
                     file,
                     index,
-                    "write a dependency as one line, name.workspace = true",
+                    "write the dependency in one line: name.workspace = true",
                 ));
             }
         } else if section == "lints" {
-            shares_lints |= line == "workspace = true";
+            inherits_lints |= line == "workspace = true";
         } else if section.ends_with("dependencies")
             && key(line).is_some()
             && !line.replace(' ', "").contains("workspace=true")
@@ -62,15 +62,15 @@ fn check_member(file: &SourceFile, text: &str, findings: &mut Vec<Finding>) {
             findings.push(finding(
                 file,
                 index,
-                "take the version from [workspace.dependencies]: name.workspace = true",
+                "inherit the version from [workspace.dependencies]: name.workspace = true",
             ));
         }
     }
-    if !shares_lints {
+    if !inherits_lints {
         findings.push(Finding {
             path: file.path.clone(),
             line: 0,
-            message: "must share the workspace's lints: [lints] workspace = true".to_owned(),
+            message: "must inherit the workspace's lints: [lints] workspace = true".to_owned(),
         });
     }
 }
@@ -87,7 +87,7 @@ fn section_header(line: &str) -> Option<&str> {
     line.strip_prefix('[')?.strip_suffix(']')
 }
 
-/// What stands before the equals sign, if this line sets something.
+/// The key of a line `key = value`.
 fn key(line: &str) -> Option<&str> {
     let (key, _) = line.split_once('=')?;
     let key = key.trim();

@@ -1,4 +1,4 @@
-//! Which files belong to the project.
+//! The list of the project's files.
 
 use anyhow::{Context, Result};
 use std::collections::BTreeSet;
@@ -6,31 +6,31 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// Folders that git does not keep, for a checkout without git.
-const NOT_OURS: [&str; 5] = [".git", "data", "runs", "shared", "target"];
+/// Directories that are not part of the project, for a checkout without git.
+const EXCLUDED: [&str; 5] = [".git", "data", "runs", "shared", "target"];
 
 /// A file of the project.
 pub struct SourceFile {
-    /// From the project's root, with forward slashes.
+    /// Path relative to the project's root, with forward slashes.
     pub path: String,
-    /// All of it.
+    /// The whole contents.
     pub bytes: Vec<u8>,
 }
 
 impl SourceFile {
-    /// Its text, unless it is binary.
+    /// The contents as text, or `None` for a binary file.
     pub fn text(&self) -> Option<&str> {
         std::str::from_utf8(&self.bytes)
             .ok()
             .filter(|text| !text.contains('\0'))
     }
 
-    /// Whether its name ends in one of these.
+    /// Whether the path ends with one of `endings`.
     pub(super) fn ends_with(&self, endings: &[&str]) -> bool {
         endings.iter().any(|ending| self.path.ends_with(ending))
     }
 
-    /// Whether its path has a folder of this name.
+    /// Whether the file is in a directory named `folder`, at any depth.
     pub(super) fn is_under(&self, folder: &str) -> bool {
         self.path
             .rsplit_once('/')
@@ -38,7 +38,8 @@ impl SourceFile {
     }
 }
 
-/// Every file that git keeps or would keep; without git, every file outside of [`NOT_OURS`].
+/// Reads every file that git tracks or would track; without git, every file outside of
+/// [`EXCLUDED`].
 pub(super) fn list(root: &Path) -> Result<Vec<SourceFile>> {
     let mut paths = BTreeSet::new();
     match git_files(root) {
@@ -47,18 +48,19 @@ pub(super) fn list(root: &Path) -> Result<Vec<SourceFile>> {
     }
     let mut files = Vec::new();
     for path in paths {
-        let place = root.join(&path);
-        // Deleted but not yet committed, or a link.
-        if !fs::symlink_metadata(&place).is_ok_and(|file| file.is_file()) {
+        let absolute = root.join(&path);
+        // Git also lists symbolic links, and files whose deletion is not yet committed.
+        if !fs::symlink_metadata(&absolute).is_ok_and(|file| file.is_file()) {
             continue;
         }
-        let bytes = fs::read(&place).with_context(|| format!("cannot read {}", place.display()))?;
+        let bytes =
+            fs::read(&absolute).with_context(|| format!("cannot read {}", absolute.display()))?;
         files.push(SourceFile { path, bytes });
     }
     Ok(files)
 }
 
-/// What git lists, if this is a repository and git is installed.
+/// The paths that git lists, or `None` without git or outside a repository.
 fn git_files(root: &Path) -> Option<Vec<String>> {
     let output = Command::new("git")
         .current_dir(root)
@@ -84,7 +86,7 @@ fn walk(folder: &Path, prefix: &str, paths: &mut BTreeSet<String>) -> Result<()>
     for entry in entries {
         let entry = entry.with_context(|| format!("cannot list {}", folder.display()))?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        if prefix.is_empty() && NOT_OURS.contains(&name.as_str()) {
+        if prefix.is_empty() && EXCLUDED.contains(&name.as_str()) {
             continue;
         }
         let path = format!("{prefix}{name}");

@@ -1,15 +1,16 @@
-//! Rules about single files: how they open, how long they are, what must not be in them.
+//! Rules for single files: module documentation, length, white space, and text that must not occur.
 
 use super::{Finding, LongFile, MAX_BYTES, MAX_LINES, SourceFile, TEST_COMMAND, TRAIN_COMMAND};
 
-/// What must not be in Rust code, and why. Put together from halves, so that this file passes.
+/// Macros that mark unfinished code. The names are concatenated so that this file passes its own
+/// check.
 const UNFINISHED: [&str; 3] = [
     concat!("to", "do!("),
     concat!("unimple", "mented!("),
     concat!("db", "g!("),
 ];
 
-/// Beginnings of paths that exist on somebody's machine only.
+/// Prefixes of absolute paths that exist only on a developer's machine.
 const MACHINE_PATHS: [&str; 2] = [concat!("/wo", "rk/"), concat!("/ro", "ot/")];
 
 const IGNORED: &str = concat!("#[ig", "nore]");
@@ -28,7 +29,9 @@ pub(super) fn check(file: &SourceFile, long_files: &[LongFile], findings: &mut V
     if size > MAX_BYTES {
         report(
             0,
-            format!("has {size} bytes; files over {MAX_BYTES} stay out of the repository"),
+            format!(
+                "has {size} bytes: files larger than {MAX_BYTES} bytes do not belong in the repository"
+            ),
         );
     }
     let Some(text) = file.text() else {
@@ -37,7 +40,10 @@ pub(super) fn check(file: &SourceFile, long_files: &[LongFile], findings: &mut V
 
     if file.ends_with(&[".rs"]) {
         if !opens_with_docs(text) {
-            report(1, "must open with `//!`: say what the file is".to_owned());
+            report(
+                1,
+                "must begin with `//!` documentation: say what the file is for".to_owned(),
+            );
         }
         let lines = text.lines().count();
         let allowed = long_files.iter().any(|long| long.path == file.path);
@@ -45,7 +51,7 @@ pub(super) fn check(file: &SourceFile, long_files: &[LongFile], findings: &mut V
             report(
                 0,
                 format!(
-                    "has {lines} lines, over {MAX_LINES}: is it one concept? Split it, or list it with a reason"
+                    "has {lines} lines, more than {MAX_LINES}: split it by subject, or add it to LONG_FILES with a reason"
                 ),
             );
         }
@@ -53,27 +59,29 @@ pub(super) fn check(file: &SourceFile, long_files: &[LongFile], findings: &mut V
     if file.path == "README.md" {
         for command in [TEST_COMMAND, TRAIN_COMMAND] {
             if !text.contains(command) {
-                report(0, format!("must show the command `{command}`"));
+                report(0, format!("must contain the command `{command}`"));
             }
         }
     }
     if !text.is_empty() && !text.ends_with('\n') && is_written(file) {
-        report(0, "must end with a line break".to_owned());
+        report(0, "must end with a newline".to_owned());
     }
     for (index, line) in text.split('\n').enumerate() {
         let mut report = |message: String| report(index + 1, message);
         if is_written(file) && line.ends_with([' ', '\t', '\r']) {
-            report("has blanks at its end".to_owned());
+            report("has trailing white space".to_owned());
         }
         if let Some(path) = MACHINE_PATHS.iter().find(|path| has_path(line, path)) {
-            report(format!("names a path of one machine, {path}"));
+            report(format!(
+                "contains an absolute path that begins with {path}: use a relative one"
+            ));
         }
         if is_configuration(file) && line.contains(TARGET_CPU) {
-            report(format!("sets {TARGET_CPU}; kernels are chosen at run time"));
+            report(format!("sets {TARGET_CPU}: kernels are chosen at run time"));
         }
         if file.ends_with(&[".rs"]) {
-            if let Some(found) = UNFINISHED.iter().find(|macro_| line.contains(*macro_)) {
-                report(format!("has {found}...): finish it"));
+            if let Some(unfinished) = UNFINISHED.iter().find(|macro_| line.contains(*macro_)) {
+                report(format!("contains {unfinished}...): finish the code"));
             }
             if line.contains(IGNORED) {
                 report(format!("{IGNORED} needs a reason: #[ignore = \"...\"]"));
@@ -82,14 +90,14 @@ pub(super) fn check(file: &SourceFile, long_files: &[LongFile], findings: &mut V
     }
 }
 
-/// Whether the first line, after attributes for rustc alone, is inner documentation.
+/// Whether the first line, apart from inner attributes, is inner documentation.
 fn opens_with_docs(text: &str) -> bool {
     text.lines()
         .find(|line| !line.trim().is_empty() && !line.starts_with("#!["))
         .is_some_and(|line| line.starts_with("//!"))
 }
 
-/// Text that people write; data files keep the form they have.
+/// Whether people edit the file. Data files keep the format in which they were generated.
 fn is_written(file: &SourceFile) -> bool {
     file.ends_with(&[
         ".rs",
@@ -102,14 +110,14 @@ fn is_written(file: &SourceFile) -> bool {
     ]) && !file.is_under("golden")
 }
 
-/// Files by which compiler flags can be set.
+/// Whether the file can set compiler flags.
 fn is_configuration(file: &SourceFile) -> bool {
     file.ends_with(&[".toml", "build.rs", ".sh", ".yml", ".yaml"])
         || file.is_under(".cargo")
         || file.is_under(".ci")
 }
 
-/// Whether `line` has `path` as the beginning of an absolute path, not within a longer word.
+/// Whether `line` contains an absolute path that begins with `path`.
 fn has_path(line: &str, path: &str) -> bool {
     line.match_indices(path).any(|(at, _)| {
         let before = line[..at].chars().next_back();

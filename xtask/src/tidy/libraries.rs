@@ -1,0 +1,60 @@
+//! Rules for the library crates: they print nothing and do not know the command line.
+
+use super::{Finding, SourceFile};
+
+/// Where the sources of the library crates are.
+const LIBRARIES: [&str; 3] = [
+    "crates/dataset/src/",
+    "crates/trainer/src/",
+    "crates/vgg/src/",
+];
+
+const PRINTING: [&str; 4] = ["println!", "eprintln!", "print!", "eprint!"];
+
+/// Checks one file, adding to `findings`. Comments and unit tests are not checked.
+pub(super) fn check(file: &SourceFile, findings: &mut Vec<Finding>) {
+    let is_library = LIBRARIES
+        .iter()
+        .any(|folder| file.path.starts_with(folder) && file.ends_with(&[".rs"]));
+    let Some(text) = file.text().filter(|_| is_library) else {
+        return;
+    };
+    let code = text
+        .lines()
+        .enumerate()
+        .take_while(|(_, line)| !line.starts_with("#[cfg(test)]"))
+        .filter(|(_, line)| !line.trim_start().starts_with("//"));
+    for (index, line) in code {
+        let mut report = |message: String| {
+            findings.push(Finding {
+                path: file.path.clone(),
+                line: index + 1,
+                message,
+            });
+        };
+        if let Some(name) = PRINTING.iter().find(|name| has_macro(line, name)) {
+            report(format!("a library must not print: remove `{name}`"));
+        }
+        if has_flag(line) {
+            report(
+                "a library must not name a command-line flag: state the fact, and let `cli` name the flag"
+                    .to_owned(),
+            );
+        }
+    }
+}
+
+/// Whether `line` calls the macro `name`, and not one whose name only ends like it.
+fn has_macro(line: &str, name: &str) -> bool {
+    line.match_indices(name)
+        .any(|(at, _)| !line[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_'))
+}
+
+/// Whether `line` contains a long flag, `--` and a letter. Outside of string literals no Rust code
+/// does.
+fn has_flag(line: &str) -> bool {
+    line.match_indices("--").any(|(at, _)| {
+        line[at + 2..].starts_with(|c: char| c.is_ascii_lowercase())
+            && !line[..at].ends_with(|c: char| c.is_alphanumeric() || c == '-')
+    })
+}

@@ -1,0 +1,197 @@
+//! Words that the project does not use, each with its replacement.
+//!
+//! The rule applies to Rust, Markdown, TOML and Python. It ignores case and also looks inside
+//! identifiers: `FreshHead` and `fresh_head` both contain the word `fresh`, but `refresh` does not.
+//! This file and its tests are exempt, because they have to name the words.
+
+use super::{Finding, SourceFile};
+use std::collections::BTreeMap;
+
+/// Files that may contain the words.
+const EXEMPT: [&str; 2] = ["xtask/src/tidy/words.rs", "xtask/tests/tidy_words.rs"];
+
+/// Whole words.
+const WORDS: &[(&str, &str)] = &[
+    ("afresh", "again"),
+    ("analyse", "analyze"),
+    ("analysed", "analyzed"),
+    ("analysing", "analyzing"),
+    ("anew", "again"),
+    ("beside", "next to"),
+    ("fresh", "new, or newly initialized"),
+    ("freshly", "newly"),
+    ("picture", "image"),
+    ("pictured", "shown"),
+    ("pictures", "images"),
+    ("whoever", "the caller, the user, or any process that"),
+];
+
+/// Consecutive words.
+const PHRASES: &[(&[&str], &str)] = &[
+    (&["for", "want", "of"], "without, or because there is no"),
+    (&["goes", "on"], "continues"),
+    (&["told", "of"], "reported to"),
+];
+
+/// British spellings, as the beginnings of words, and the American ones.
+const STEMS: &[(&str, &str)] = &[
+    ("artefact", "artifact"),
+    ("behaviour", "behavior"),
+    ("cancelled", "canceled"),
+    ("cancelling", "canceling"),
+    ("catalogue", "catalog"),
+    ("centred", "centered"),
+    ("centre", "center"),
+    ("centring", "centering"),
+    ("colour", "color"),
+    ("favour", "favor"),
+    ("grey", "gray"),
+    ("honour", "honor"),
+    ("judgement", "judgment"),
+    ("labelled", "labeled"),
+    ("labelling", "labeling"),
+    ("licence", "license"),
+    ("modelled", "modeled"),
+    ("modelling", "modeling"),
+    ("neighbour", "neighbor"),
+    ("unlabelled", "unlabeled"),
+];
+
+/// Endings that American English writes with a z.
+const ENDINGS: &[&str] = &[
+    "isations", "isation", "isable", "ising", "isers", "iser", "ised", "ises", "ise",
+];
+
+/// What precedes "ise" in words that American English spells the same: noise, raise, precise.
+/// All words in -wise are accepted as well.
+const SAME_IN_AMERICAN: &[&str] = &[
+    "advert", "adv", "appra", "appr", "ar", "bru", "chast", "circumc", "comprom", "compr", "conc",
+    "cr", "cru", "d", "dem", "deno", "desp", "dev", "disgu", "enterpr", "exc", "exerc", "expert",
+    "franch", "gu", "impov", "imprec", "improv", "inc", "m", "merchand", "no", "parad", "po",
+    "pra", "prec", "prem", "prom", "r", "ra", "repr", "rev", "sunr", "superv", "surpr", "telev",
+    "treat", "unprom", "unsuperv", "v", "val",
+];
+
+/// How many of the words each part of the project may still contain; none where it is not listed.
+/// The numbers may only fall. The last entry is for files in the root directory.
+const ALLOWED: &[(&str, usize)] = &[
+    ("crates/cli/", 673),
+    ("crates/dataset/", 837),
+    ("crates/trainer/", 89),
+    ("crates/vgg/", 379),
+    ("fuzz/", 24),
+    ("xtask/", 91),
+    ("benches/", 9),
+    ("docs/", 63),
+    ("", 177),
+];
+
+/// Checks all files, adding to `findings`.
+pub(super) fn check(files: &[SourceFile], findings: &mut Vec<Finding>) {
+    let mut parts: BTreeMap<Option<usize>, Vec<Finding>> = BTreeMap::new();
+    for file in files {
+        let part = ALLOWED.iter().position(|(folder, _)| match *folder {
+            "" => !file.path.contains('/'),
+            folder => file.path.starts_with(folder),
+        });
+        check_file(file, parts.entry(part).or_default());
+    }
+    for (part, found) in parts {
+        if found.len() > part.map_or(0, |part| ALLOWED[part].1) {
+            findings.extend(found);
+        }
+    }
+}
+
+fn check_file(file: &SourceFile, findings: &mut Vec<Finding>) {
+    let Some(text) = file.text() else {
+        return;
+    };
+    if !file.ends_with(&[".rs", ".md", ".toml", ".py"]) || EXEMPT.contains(&file.path.as_str()) {
+        return;
+    }
+    let words = split(text);
+    for (index, word) in words.iter().enumerate() {
+        let mut report = |found: &str, replacement: &str| {
+            findings.push(Finding {
+                path: file.path.clone(),
+                line: word.line,
+                message: format!("`{found}`: write {replacement}"),
+            });
+        };
+        if let Some(replacement) = replacement(&word.text) {
+            report(&word.text, &replacement);
+        }
+        for (phrase, replacement) in PHRASES {
+            let here = words[index..].iter().take(phrase.len());
+            let continues = here.clone().skip(1).all(|word| word.follows_directly);
+            if continues
+                && here
+                    .map(|word| word.text.as_str())
+                    .eq(phrase.iter().copied())
+            {
+                report(&phrase.join(" "), replacement);
+            }
+        }
+    }
+}
+
+/// What to write instead of a lowercase `word`, if it is one of the words to avoid.
+fn replacement(word: &str) -> Option<String> {
+    let listed = WORDS.iter().find(|(listed, _)| *listed == word);
+    if let Some((_, replacement)) = listed {
+        return Some((*replacement).to_owned());
+    }
+    for (british, american) in STEMS {
+        if let Some(rest) = word.strip_prefix(british) {
+            return Some(format!("{american}{rest}"));
+        }
+    }
+    let (ending, stem) = ENDINGS
+        .iter()
+        .find_map(|ending| Some((ending, word.strip_suffix(ending)?)))?;
+    let is_same = stem.is_empty() || stem.ends_with('w') || SAME_IN_AMERICAN.contains(&stem);
+    (!is_same).then(|| format!("{stem}{}", ending.replacen('s', "z", 1)))
+}
+
+/// A word of a text, or a part of an identifier.
+struct Word {
+    /// In lowercase.
+    text: String,
+    /// Its line, from 1.
+    line: usize,
+    /// Whether only blanks, line breaks, comment markers and underscores separate it from the word
+    /// before it.
+    follows_directly: bool,
+}
+
+/// Splits a text into words, and identifiers in `snake_case` and `CamelCase` into their parts.
+fn split(text: &str) -> Vec<Word> {
+    let mut words: Vec<Word> = Vec::new();
+    let (mut line, mut follows_directly, mut is_inside) = (1, false, false);
+    let mut letters = text.chars().peekable();
+    let mut before = ' ';
+    while let Some(letter) = letters.next() {
+        // The letter of an escape sequence such as `\n` does not belong to the word after it.
+        if letter.is_alphabetic() && before != '\\' {
+            let next_is_lowercase = letters.peek().is_some_and(|next| next.is_lowercase());
+            let begins = letter.is_uppercase()
+                && (before.is_lowercase() || (before.is_uppercase() && next_is_lowercase));
+            match words.last_mut().filter(|_| is_inside && !begins) {
+                Some(word) => word.text.extend(letter.to_lowercase()),
+                None => words.push(Word {
+                    text: letter.to_lowercase().collect(),
+                    line,
+                    follows_directly,
+                }),
+            }
+            (is_inside, follows_directly) = (true, true);
+        } else {
+            is_inside = false;
+            follows_directly &= letter.is_whitespace() || "_/!#\\".contains(letter);
+            line += usize::from(letter == '\n');
+        }
+        before = letter;
+    }
+    words
+}
