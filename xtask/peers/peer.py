@@ -1,21 +1,21 @@
-"""One row of `cargo xtask bench-peers`, done by PyTorch, torchvision, ONNX Runtime or OpenVINO.
+"""Worker of `cargo xtask bench-peers` for PyTorch, torchvision, ONNX Runtime and OpenVINO.
 
 usage: peer.py ROW PEER THREADS [DATA]
        peer.py versions
 
-ROW is a name such as `frozen forward b8`: what is done, the batch, and the pictures' height and width
-where it is not 224 (`frozen forward b8 112px`). On a GPU it starts with `cuda` and says how products
-are rounded: `cuda stage-2 step bf16 b32`, or `f32`, or `tf32`. PEER is `torch nchw`, `torch channels_last`,
-`onnxruntime`, `openvino`, `torchvision pillow` or `torchvision v2`. DATA is a folder with train/CLASS and
-val/CLASS, for the rows that read pictures.
+ROW is a name such as `frozen forward b8`: the workload, the batch size, and the image size if it is
+not 224 (`frozen forward b8 112px`). Rows on a GPU begin with `cuda` and contain the precision of
+matrix products, `f32`, `tf32` or `bf16`: `cuda stage-2 step bf16 b32`. PEER is `torch nchw`,
+`torch channels_last`, `onnxruntime`, `openvino`, `torchvision pillow` or `torchvision v2`. DATA is a
+directory with train/CLASS and val/CLASS, for the rows that read images.
 
-The protocol, the same as that of crates/cli/examples/bench_worker.rs: after set-up and a warm-up it prints
-`ready`. Each line on standard input is a number of runs, and is answered by the seconds of one of them.
-At the end of the input it prints the largest resident memory in bytes since the set-up, on a GPU the
-most memory that tensors had there. A peer that cannot
-do a row, or is not installed, prints `skip: WHY` and ends. Everything else goes to standard error.
+Protocol, shared with crates/cli/examples/bench_worker.rs: after setup and a warm-up, the worker prints
+`ready`. For each line on standard input, a number of runs, it prints the seconds per run. At the end
+of the input it prints the peak memory since the setup in bytes: the resident memory of the process,
+or on a GPU the memory of tensors. A peer that does not support a row, or is not installed, prints
+`skip: REASON` and exits. All other output goes to standard error.
 
-`versions` prints what is installed, as one JSON object, without importing it.
+`versions` prints the versions of the installed packages as a JSON object, without importing them.
 """
 
 import gc
@@ -30,16 +30,16 @@ import time
 PACKAGES = ["torch", "torchvision", "pillow", "onnxruntime", "openvino"]
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 BATCH = 32
-# ImageNet's, as in the whole VGG-16 of 138 million parameters; and the photographs', ants and bees.
-CLASSES, PHOTOGRAPHS_CLASSES = 1000, 2
+# The classes of ImageNet, for VGG-16 with 138 million parameters, and of the photographs.
+CLASSES, PHOTOGRAPH_CLASSES = 1000, 2
 
 
 class Skip(Exception):
-    """This peer does not do this row here."""
+    """The peer cannot run this row."""
 
 
 class Row:
-    """A row's name, taken apart: `frozen forward b8 112px`."""
+    """The parsed name of a row, such as `frozen forward b8 112px`."""
 
     def __init__(self, name):
         words = name.split()
@@ -48,8 +48,8 @@ class Row:
         self.batch = int(batch) if words[-1][0] == "b" and batch.isdigit() else None
         words = words[:-1] if self.batch else words
         self.device = "cuda" if words[0] == "cuda" else "cpu"
-        self.rounding = words.pop() if self.device == "cuda" else "f32"
-        self.work = " ".join(words[1:] if self.device == "cuda" else words)
+        self.precision = words.pop() if self.device == "cuda" else "f32"
+        self.workload = " ".join(words[1:] if self.device == "cuda" else words)
 
 
 def module(name):
@@ -72,24 +72,24 @@ def layout(torch, peer):
 
 
 def network(torch, memory_format, classes=CLASSES):
-    """VGG-16 as torchvision initialises it from scratch."""
+    """VGG-16 with torchvision's initialization."""
     import torchvision
 
     return torchvision.models.vgg16(weights=None, num_classes=classes).to(memory_format=memory_format)
 
 
-def pictures(torch, row):
+def random_images(torch, row):
     return torch.randn(row.batch, 3, row.size, row.size)
 
 
 def forward(row, peer, threads):
-    """The convolution part ("frozen forward"), or the whole network as in prediction, without gradients."""
+    """The forward pass without gradients, of the backbone ("frozen forward") or the whole network."""
     if not peer.startswith("torch "):
         return forward_exported(row, peer, threads)
     torch = torch_with(threads)
     memory_format = layout(torch, peer)
     model = part(row, network(torch, memory_format).eval())
-    x = pictures(torch, row).to(memory_format=memory_format)
+    x = random_images(torch, row).to(memory_format=memory_format)
 
     def run():
         with torch.inference_mode():
@@ -99,11 +99,11 @@ def forward(row, peer, threads):
 
 
 def part(row, model):
-    return model.features if row.work == "frozen forward" else model
+    return model.features if row.workload == "frozen forward" else model
 
 
 def output_shape(row):
-    whole = row.work == "predict forward"
+    whole = row.workload == "predict forward"
     return (row.batch, CLASSES) if whole else (row.batch, 512, row.size // 32, row.size // 32)
 
 
@@ -111,7 +111,7 @@ def forward_exported(row, peer, threads):
     runtime = module(peer)
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "vgg.onnx")
-        # In a process of its own: PyTorch's memory is not the runtime's.
+        # In a separate process, so that PyTorch's memory does not count for the runtime.
         command = [sys.executable, os.path.abspath(__file__), "export", *sys.argv[1:4], path]
         subprocess.run(command, check=True, stdout=sys.stderr)
         import numpy
@@ -133,16 +133,16 @@ def forward_exported(row, peer, threads):
 def export(row, path):
     torch = torch_with(os.cpu_count())
     model = part(row, network(torch, torch.contiguous_format).eval())
-    # The older exporter: the newer one needs a package more, and the network is the same.
-    torch.onnx.export(model, (pictures(torch, row),), path, input_names=["x"], dynamo=False)
+    # The new exporter needs another package and exports the same network.
+    torch.onnx.export(model, (random_images(torch, row),), path, input_names=["x"], dynamo=False)
 
 
 def features_step(row, peer, threads):
-    """Forward and backward through the thirteen convolutions: every weight's and bias's gradient."""
+    """Forward and backward pass of the backbone, with the gradients of all weights and biases."""
     torch = torch_with(threads)
     memory_format = layout(torch, peer)
     model = network(torch, memory_format).features.train()
-    x = pictures(torch, row).to(memory_format=memory_format)
+    x = random_images(torch, row).to(memory_format=memory_format)
 
     def run():
         model.zero_grad()
@@ -153,19 +153,19 @@ def features_step(row, peer, threads):
 
 
 def step(row, peer, threads, stage):
-    """A training step as the loop does it: forward, loss, backward, SGD with momentum; dropout on."""
+    """One training step: forward pass with dropout, loss, backward pass, and SGD with momentum."""
     torch = torch_with(threads)
     memory_format = layout(torch, peer)
     if row.device == "cuda":
         prepare_gpu(torch, row)
     model = network(torch, memory_format).to(row.device).train()
     optimizer = optimizer_of(torch, model, stage)
-    x = pictures(torch, row).to(row.device, memory_format=memory_format)
+    x = random_images(torch, row).to(row.device, memory_format=memory_format)
     y = (torch.arange(row.batch) % CLASSES).to(row.device)
 
     def run():
         optimizer.zero_grad()
-        with torch.autocast(row.device, torch.bfloat16, enabled=row.rounding == "bf16"):
+        with torch.autocast(row.device, torch.bfloat16, enabled=row.precision == "bf16"):
             loss = torch.nn.functional.cross_entropy(model(x), y)
         loss.backward()
         optimizer.step()
@@ -176,34 +176,34 @@ def step(row, peer, threads, stage):
 
 def prepare_gpu(torch, row):
     if not torch.cuda.is_available():
-        raise Skip("its PyTorch finds no GPU")
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = row.rounding == "tf32"
-    # The fastest algorithm for each layer, found in the warm-up.
+        raise Skip("PyTorch finds no GPU")
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = row.precision == "tf32"
+    # Select the fastest algorithm of each layer during the warm-up.
     torch.backends.cudnn.benchmark = True
 
 
 def optimizer_of(torch, model, stage):
     for name, parameter in model.named_parameters():
         parameter.requires_grad = stage == 2 or name.startswith("classifier.6")
-    rates = [(model.classifier[6], 1e-3)]
+    learning_rates = [(model.classifier[6], 1e-3)]
     if stage == 2:
-        rates += [(model.features, 1e-4), (model.classifier[0], 5e-4), (model.classifier[3], 5e-4)]
-    groups = [{"params": module.parameters(), "lr": rate} for module, rate in rates]
+        learning_rates += [(model.features, 1e-4), (model.classifier[0], 5e-4), (model.classifier[3], 5e-4)]
+    groups = [{"params": module.parameters(), "lr": lr} for module, lr in learning_rates]
     return torch.optim.SGD(groups, lr=1e-3, momentum=0.9)
 
 
-def folder_of(data, split, transform=None):
+def image_folder(data, split, transform=None):
     from torchvision.datasets import ImageFolder
 
     if data is None:
-        raise SystemExit("this row needs a folder of pictures, DATA")
+        raise SystemExit("this row needs a directory of images, DATA")
     return ImageFolder(os.path.join(data, split), transform)
 
 
 def loader(row, peer, data):
-    """A pass over the training pictures on one thread, without workers: the pipeline per core."""
+    """One pass over the training images on one thread, without worker processes."""
     torch = torch_with(1)
-    folder = folder_of(data, "train")
+    folder = image_folder(data, "train")
     paths = [path for path, _ in folder.samples]
     if peer == "torchvision pillow":
         from torchvision import transforms as T
@@ -218,27 +218,27 @@ def loader(row, peer, data):
         resized = [v2.RandomResizedCrop(224, antialias=True), v2.RandomHorizontalFlip()]
         pipeline = v2.Compose([*resized, v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)])
         read = lambda path: decode_image(read_file(path), mode=ImageReadMode.RGB)
-    # torchvision keeps no pictures between epochs. Tensors decoded beforehand are the best that its v2 can
-    # do; Pillow's pictures are read anew, as its users do.
-    kept = row.work.endswith(" cached") and peer == "torchvision v2"
-    sources = [read(path) for path in paths] if kept else paths
+    # torchvision has no cache for decoded images. For v2 they are decoded in advance, which is the best
+    # case. Pillow decodes them in every epoch, which is the common usage.
+    cached = row.workload.endswith(" cached") and peer == "torchvision v2"
+    sources = [read(path) for path in paths] if cached else paths
 
     def run():
-        batch, seen, last = [], 0, None
+        batch, count, last = [], 0, None
         for number, source in enumerate(sources, 1):
-            batch.append(pipeline(source if kept else read(source)))
+            batch.append(pipeline(source if cached else read(source)))
             if len(batch) == BATCH or number == len(sources):
                 last = torch.stack(batch)
-                seen += len(batch)
+                count += len(batch)
                 batch = []
-        assert seen == len(paths)
+        assert count == len(paths)
         return last
 
     return run, lambda last: check(last.numpy(), (last.shape[0], 3, 224, 224))
 
 
 def epochs(peer, threads, data, stages):
-    """Whole epochs on a folder of photographs, as PyTorch's tutorial on transfer learning runs them."""
+    """Whole epochs on a directory of photographs, as in PyTorch's transfer learning tutorial."""
     torch = torch_with(threads)
     memory_format = layout(torch, peer)
     from torchvision import transforms as T
@@ -247,12 +247,12 @@ def epochs(peer, threads, data, stages):
         "train": [T.RandomResizedCrop(224), T.RandomHorizontalFlip()],
         "val": [T.Resize(256), T.CenterCrop(224)],
     }
-    model = network(torch, memory_format, PHOTOGRAPHS_CLASSES)
+    model = network(torch, memory_format, PHOTOGRAPH_CLASSES)
 
     def run():
         loaders = {
             split: torch.utils.data.DataLoader(
-                folder_of(data, split, T.Compose([*geometry, T.ToTensor(), T.Normalize(MEAN, STD)])),
+                image_folder(data, split, T.Compose([*geometry, T.ToTensor(), T.Normalize(MEAN, STD)])),
                 batch_size=BATCH,
                 shuffle=split == "train",
                 num_workers=4,
@@ -268,7 +268,10 @@ def epochs(peer, threads, data, stages):
 
 
 def fit(torch, model, memory_format, loaders, optimizer, count):
-    """The tutorial's loop, with a first epoch that only validates. Returns each pass's mean loss."""
+    """The tutorial's training loop, after a baseline epoch that only validates.
+
+    Returns the mean loss of each pass.
+    """
     import copy
 
     losses, best, best_weights = [], -1.0, None
@@ -296,45 +299,45 @@ def fit(torch, model, memory_format, loaders, optimizer, count):
 
 
 def check(output, shape):
-    """Work that was not done, or went wrong, must not become a figure."""
+    """Exits if the result has the wrong shape or is not finite, so that failed work is not timed."""
     import numpy
 
     if tuple(output.shape) != tuple(shape) or not numpy.isfinite(output).all():
-        raise SystemExit(f"a wrong result: shape {tuple(output.shape)}, not {tuple(shape)}, or not finite")
+        raise SystemExit(f"invalid result: shape {tuple(output.shape)} instead of {tuple(shape)}, or values that are not finite")
 
 
 def check_losses(losses):
     losses = losses if isinstance(losses, list) else [losses]
     if not all(math.isfinite(loss) for loss in losses):
-        raise SystemExit(f"a loss that is not finite: {losses}")
+        raise SystemExit(f"loss is not finite: {losses}")
 
 
 def prepare(row, peer, threads, data):
-    """The row's work as a function to run, and one that checks what it returned."""
-    reads = row.work.startswith("loader train ")
+    """Returns a function that runs the workload, and one that checks its result."""
+    reads = row.workload.startswith("loader train ")
     if reads != peer.startswith("torchvision "):
-        raise Skip("it does not do this row")
+        raise Skip("not supported")
     if reads:
         return loader(row, peer, data)
-    if row.work in ["frozen forward", "predict forward"]:
+    if row.workload in ["frozen forward", "predict forward"]:
         return forward(row, peer, threads)
     if not peer.startswith("torch "):
-        raise Skip("it does not train")
-    # The first epoch of a stage only validates: three are three validations and two trainings.
-    work = {
+        raise Skip("no training")
+    # The first epoch of a stage is the baseline: three epochs validate three times and train twice.
+    prepare_workload = {
         "features step": lambda: features_step(row, peer, threads),
         "stage-1 step": lambda: step(row, peer, threads, 1),
         "stage-2 step": lambda: step(row, peer, threads, 2),
         "stage-1 epochs": lambda: epochs(peer, threads, data, [(1, 3)]),
         "two-stage recipe": lambda: epochs(peer, threads, data, [(1, 3), (2, 3)]),
-    }.get(row.work)
-    if work is None:
-        raise SystemExit(f"an unknown row: {row.work}")
-    return work()
+    }.get(row.workload)
+    if prepare_workload is None:
+        raise SystemExit(f"unknown row: {row.workload}")
+    return prepare_workload()
 
 
-def forget_peak(row):
-    """Lets the peak be measured from here on, where the kernel can; else the set-up counts too."""
+def reset_peak(row):
+    """Resets the peak memory. If the kernel does not support it, the peak includes the setup."""
     gc.collect()
     if row.device == "cuda":
         return module("torch").cuda.reset_peak_memory_stats()
@@ -355,13 +358,13 @@ def peak_bytes(row):
 def versions():
     from importlib import metadata
 
-    found = {}
+    installed = {}
     for package in PACKAGES:
         try:
-            found[package] = metadata.version(package)
+            installed[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             pass
-    return {"python": sys.version.split()[0], **found}
+    return {"python": sys.version.split()[0], **installed}
 
 
 def main(arguments):
@@ -373,19 +376,19 @@ def main(arguments):
     row, data = Row(name), arguments[3] if len(arguments) > 3 else None
     try:
         run, check_result = prepare(row, peer, threads, data)
-    except Skip as why:
-        return print(f"skip: {why}", flush=True)
-    forget_peak(row)
-    # Whole epochs are their own warm-up: they take minutes.
-    if row.work not in ["stage-1 epochs", "two-stage recipe"]:
+    except Skip as reason:
+        return print(f"skip: {reason}", flush=True)
+    reset_peak(row)
+    # Whole epochs take minutes and need no warm-up.
+    if row.workload not in ["stage-1 epochs", "two-stage recipe"]:
         check_result(run())
     print("ready", flush=True)
     for line in sys.stdin:
-        times = int(line)
+        runs = int(line)
         start = time.perf_counter()
-        for _ in range(times):
+        for _ in range(runs):
             result = run()
-        seconds = (time.perf_counter() - start) / times
+        seconds = (time.perf_counter() - start) / runs
         check_result(result)
         print(seconds, flush=True)
     print(peak_bytes(row), flush=True)

@@ -1,23 +1,25 @@
-//! The same work here and in other libraries, in one call: `cargo xtask bench-peers`.
+//! `cargo xtask bench-peers`: compares the speed and memory of this project with other libraries.
 //!
-//! Machines differ from day to day and slow down when they are busy, so what counts is the ratio of times taken
-//! side by side. For each row (see [`rows`]) all contenders are started, each in a process of its own, so that
-//! the kernel's record of its largest memory is that of the row; then they run in turns, in changing order.
-//! `xtask/peers/peer.py` is PyTorch, torchvision, ONNX Runtime and OpenVINO; the example `bench_worker` of
-//! `cli` is this project, and candle's own operations. Both speak the protocol that is described at the top
-//! of the former.
+//! Times on a shared machine vary, so only ratios of times measured together are meaningful. Each
+//! row of the table (see [`rows`]) is one workload. Every library runs it in its own worker
+//! process, so the kernel's record of peak memory belongs to that row. The workers take turns, in
+//! alternating order.
+//!
+//! `xtask/peers/peer.py` runs PyTorch, torchvision, ONNX Runtime and OpenVINO. The example
+//! `bench_worker` of `cli` runs this project and plain candle. The header of `peer.py` describes
+//! the protocol.
 
 pub mod machine;
-pub mod race;
 pub mod report;
+pub mod rounds;
 pub mod rows;
 pub mod worker;
 
 use crate::cargo::Cargo;
 use anyhow::{Context, Result, bail, ensure};
 use machine::Machine;
-use race::{Contender, race};
-use report::Measured;
+use report::RowResult;
+use rounds::{WorkerCommand, run_rounds};
 use rows::{CANDLE, Device, OURS, Row};
 use serde_json::{Map, Value};
 use std::fs;
@@ -26,47 +28,49 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-/// Before each turn: a library's idle threads may spin for a while after its own.
-const REST: Duration = Duration::from_millis(250);
+/// Pause before each turn, because idle threads of the previous library may still spin.
+const PAUSE: Duration = Duration::from_millis(250);
 
-/// What to install into the Python that is named, from the project's root.
+/// Commands that create a suitable Python environment, from the project's root.
 const INSTALL: &str = "python3 -m venv ../peers && ../peers/bin/pip install torch torchvision onnx onnxruntime openvino";
 
-/// What to compare, and how.
+/// Options of `cargo xtask bench-peers`.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// A Python with torch and torchvision; onnxruntime and openvino take part if it has them
+    /// Python with torch and torchvision, and optionally onnxruntime and openvino
     #[arg(long, value_name = "PATH")]
     pub python: PathBuf,
-    /// What to compare on: without --only it decides the rows, and `cuda` builds with cuDNN
+    /// Device to measure on; `cuda` builds with cuDNN
     #[arg(long, value_enum, default_value = "cpu")]
     pub device: Device,
-    /// Only this row, such as 'frozen forward b8'; may be given several times
+    /// Measure only this row, such as 'frozen forward b8' (may be repeated)
     #[arg(long, value_name = "NAME")]
     pub only: Vec<String>,
-    /// Write the rows to this file
+    /// Write the results to this JSON file
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Photographs as DIR/{train,val}/CLASS [default: data/hymenoptera_data in the project]
+    /// Photographs in DIR/{train,val}/CLASS [default: data/hymenoptera_data in the project]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Threads of each contender [default: all that this process may use]
+    /// Threads of each worker [default: the available parallelism]
     #[arg(long, value_name = "N")]
     pub threads: Option<NonZeroUsize>,
-    /// Turns of each contender; the median counts [default: 1 to 9, by the row]
+    /// Turns of each worker; the median is reported [default: 1 to 9, depending on the row]
     #[arg(long, value_name = "N")]
     pub rounds: Option<NonZeroUsize>,
-    /// Keep the table, with date and processor, in benches/runs
+    /// Save the table in benches/runs, with the date and the machine
     #[arg(long)]
     pub save: bool,
 }
 
-/// Compares, printing the table to standard output and progress to standard error.
+/// Measures the rows. Prints the table to standard output and progress to standard error.
 ///
-/// A row that fails does not end the others.
+/// If a row fails, the others are still measured.
 ///
 /// # Errors
-/// An unknown row, missing photographs, a Python without PyTorch, a failed build; any row that failed.
+///
+/// Returns an error for an unknown row, missing photographs, a Python without PyTorch, a failed
+/// build, or a failed row.
 pub fn run(root: &Path, options: &Options) -> Result<()> {
     let rows = match options.only.as_slice() {
         [] => Row::all(options.device),
@@ -78,15 +82,15 @@ pub fn run(root: &Path, options: &Options) -> Result<()> {
     if let Some(row) = rows.iter().find(|row| row.device() != options.device) {
         let name = row.name();
         match row.device() {
-            Device::Cuda => bail!("the row `{name}` runs on a GPU: add --device cuda"),
-            Device::Cpu => bail!("the row `{name}` runs on the CPU: leave --device cuda out"),
+            Device::Cuda => bail!("the row `{name}` runs on a GPU: pass --device cuda"),
+            Device::Cpu => bail!("the row `{name}` runs on the CPU: remove --device cuda"),
         }
     }
     let data = match &options.data {
         Some(folder) => folder.clone(),
         None => root.join("data/hymenoptera_data"),
     };
-    if let Some(row) = rows.iter().find(|row| row.reads_pictures()) {
+    if let Some(row) = rows.iter().find(|row| row.reads_images()) {
         check_data(&data, row)?;
     }
     let threads = match options.threads {
@@ -100,67 +104,70 @@ pub fn run(root: &Path, options: &Options) -> Result<()> {
         Device::Cpu => &[],
         Device::Cuda => &["--features", "cudnn"],
     };
-    let ours = Cargo::new(root)
+    let bench_worker = Cargo::new(root)
         .args(["build", "--locked", "--release", "-p", "cli"])
         .args(["--example", "bench_worker"])
         .args(features)
         .executables()?
         .pop()
-        .context("cargo built no example bench_worker in cli")?;
-    let machine = Machine::here(root, threads, versions)?;
+        .context("cargo did not build the example bench_worker of cli")?;
+    let machine = Machine::detect(root, threads, versions)?;
     let machine = match options.device {
         Device::Cpu => machine,
         Device::Cuda => machine.with_gpu(),
     };
 
-    let contender = |row: &Row, name: &str| {
+    let worker_command = |row: &Row, name: &str| {
         let mut command = if [OURS, CANDLE].contains(&name) {
-            Command::new(&ours)
+            Command::new(&bench_worker)
         } else {
             let mut python = Command::new(&options.python);
             python.arg(&peer);
             python
         };
         command.args([row.name(), name, &threads.to_string()]);
-        if row.reads_pictures() {
+        if row.reads_images() {
             command.arg(&data);
         }
-        // candle sizes its own pools by this.
+        // candle's thread pools read this variable.
         command.env("RAYON_NUM_THREADS", threads.to_string());
-        // A row's name says whether f32 is rounded to TF32, and each contender heeds it.
+        // The row decides whether f32 is rounded to TF32, not the environment.
         command.env_remove("NVIDIA_TF32_OVERRIDE");
-        // Only the end of what a failed process says is shown: that must be the reason.
+        // Only the last lines of a failed process are shown; a backtrace would hide the message.
         command.env("RUST_BACKTRACE", "0");
-        Contender::new(name, command)
+        WorkerCommand::new(name, command)
     };
-    let (mut measured, mut failures) = (Vec::new(), Vec::new());
+    let (mut results, mut failures) = (Vec::new(), Vec::new());
     for row in &rows {
         let rounds = options.rounds.map_or(row.rounds(), usize::from);
-        let contenders = row.contenders().map(|name| contender(row, name)).collect();
-        eprintln!("{}: getting ready", row.name());
-        let result = race(contenders, rounds, row.runs(), REST, &mut |round| {
+        let commands = row
+            .workers()
+            .map(|name| worker_command(row, name))
+            .collect();
+        eprintln!("{}: setting up", row.name());
+        let outcome = run_rounds(commands, rounds, row.runs(), PAUSE, &mut |round| {
             eprintln!("{}: round {round} of {rounds}", row.name());
         });
-        match result.and_then(|result| Measured::new(row, result)) {
-            Ok(row) => measured.push(row),
+        match outcome.and_then(|outcome| RowResult::new(row, outcome)) {
+            Ok(result) => results.push(result),
             Err(error) => {
                 eprintln!("{}: failed: {error:#}", row.name());
                 failures.push(row.name());
             }
         }
-        // After each row: whoever loses patience keeps what there is.
-        write_json(options.json.as_deref(), &measured)?;
+        // After each row, so that an interrupted run keeps its results.
+        write_json(options.json.as_deref(), &results)?;
     }
-    if !measured.is_empty() {
-        println!("{}", report::table(&measured));
+    if !results.is_empty() {
+        println!("{}", report::table(&results));
         print!("{machine}");
     }
-    if options.save && !measured.is_empty() {
-        let path = save(&root.join("benches/runs"), &machine, &measured)?;
-        println!("kept in {}", crate::project::shown(&path));
+    if options.save && !results.is_empty() {
+        let path = save(&root.join("benches/runs"), &machine, &results)?;
+        println!("saved in {}", crate::project::relative(&path));
     }
     if !failures.is_empty() {
-        bail!("rows that failed: {}", failures.join(", "));
+        bail!("failed rows: {}", failures.join(", "));
     }
     Ok(())
 }
@@ -169,8 +176,8 @@ fn check_data(data: &Path, row: &Row) -> Result<()> {
     for split in ["train", "val"] {
         ensure!(
             data.join(split).is_dir(),
-            "the row `{}` needs photographs, and there is no folder {}: run `cargo xtask fetch-data`, name \
-             another with --data DIR, or choose other rows with --only NAME",
+            "the row `{}` needs photographs, but {} is not a directory: run `cargo xtask fetch-data`, or pass \
+             another directory with --data",
             row.name(),
             data.join(split).display()
         );
@@ -178,7 +185,7 @@ fn check_data(data: &Path, row: &Row) -> Result<()> {
     Ok(())
 }
 
-/// The versions of what the Python has, PyTorch among it.
+/// Versions of the Python packages. PyTorch and torchvision are required.
 fn versions(python: &Path, peer: &Path) -> Result<Map<String, Value>> {
     let output = Command::new(python)
         .arg(peer)
@@ -186,7 +193,7 @@ fn versions(python: &Path, peer: &Path) -> Result<Map<String, Value>> {
         .output()
         .with_context(|| {
             format!(
-                "cannot run {}: --python names a Python with PyTorch. To make one: {INSTALL}",
+                "cannot run {}: --python must be a Python with PyTorch. Create one with: {INSTALL}",
                 python.display()
             )
         })?;
@@ -199,37 +206,38 @@ fn versions(python: &Path, peer: &Path) -> Result<Map<String, Value>> {
         String::from_utf8_lossy(&output.stderr).trim()
     );
     let versions: Map<String, Value> = serde_json::from_slice(&output.stdout)
-        .with_context(|| format!("{} printed no JSON", peer.display()))?;
+        .with_context(|| format!("{} did not print JSON", peer.display()))?;
     for package in ["torch", "torchvision"] {
         ensure!(
             versions.contains_key(package),
-            "{} has no {package}. Install it there, or make another Python: {INSTALL}",
+            "{} has no {package}. Install it, or create another environment: {INSTALL}",
             python.display()
         );
     }
     Ok(versions)
 }
 
-fn write_json(path: Option<&Path>, measured: &[Measured]) -> Result<()> {
+fn write_json(path: Option<&Path>, results: &[RowResult]) -> Result<()> {
     let Some(path) = path else {
         return Ok(());
     };
-    fs::write(path, report::json(measured))
+    fs::write(path, report::json(results))
         .with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Writes the table and the figures behind it into `folder`, under a name that is free; returns the table's path.
-fn save(folder: &Path, machine: &Machine, measured: &[Measured]) -> Result<PathBuf> {
-    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+/// Writes the table and the JSON results to a new file name in `folder`. Returns the path of the
+/// table.
+fn save(folder: &Path, machine: &Machine, results: &[RowResult]) -> Result<PathBuf> {
+    fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let stem = machine.file_stem();
     let names = std::iter::once(stem.clone()).chain((2..).map(|n| format!("{stem}-{n}")));
     let path = names
         .map(|name| folder.join(name + ".md"))
         .find(|path| !path.exists())
-        .context("every file name is taken")?;
-    let text = format!("{machine}\n{}", report::table(measured));
+        .context("found no unused file name")?;
+    let text = format!("{machine}\n{}", report::table(results));
     let json = path.with_extension("json");
-    write_json(Some(&json), measured)?;
+    write_json(Some(&json), results)?;
     fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
     Ok(path)
 }
@@ -249,13 +257,13 @@ mod tests {
         Program::parse_from([&["bench-peers", "--python", python], more].concat()).options
     }
 
-    /// An executable that answers `versions` with `json`.
+    /// Writes a script that prints `json`.
     fn python(folder: &Path, json: &str) -> PathBuf {
         let script = format!("#!/bin/sh\necho '{json}'\n");
         crate::script::write(folder, "python", &script).unwrap()
     }
 
-    fn refusal(python: &Path, more: &[&str]) -> String {
+    fn error_message(python: &Path, more: &[&str]) -> String {
         let root = tempfile::tempdir().unwrap();
         format!(
             "{:#}",
@@ -264,16 +272,16 @@ mod tests {
     }
 
     #[test]
-    fn a_python_without_pytorch_is_refused_with_what_to_install() {
+    fn a_python_without_pytorch_is_an_error_with_the_install_command() {
         let folder = tempfile::tempdir().unwrap();
         let only = ["--only", "stage-2 step b32"];
         let python = python(folder.path(), r#"{"python": "3.12", "torch": "2.15"}"#);
-        let message = refusal(&python, &only);
+        let message = error_message(&python, &only);
         assert!(
             message.contains("has no torchvision") && message.contains("pip install torch"),
             "{message}"
         );
-        let message = refusal(&folder.path().join("absent"), &only);
+        let message = error_message(&folder.path().join("absent"), &only);
         assert!(
             message.contains("cannot run") && message.contains("pip install torch"),
             "{message}"
@@ -281,40 +289,40 @@ mod tests {
     }
 
     #[test]
-    fn rows_that_read_pictures_need_some() {
+    fn rows_that_read_images_need_a_data_directory() {
         let folder = tempfile::tempdir().unwrap();
         let python = python(folder.path(), "{}");
-        let message = refusal(&python, &["--only", "loader train cached"]);
+        let message = error_message(&python, &["--only", "loader train cached"]);
         assert!(
             message.contains("`loader train cached` needs photographs")
                 && message.contains("fetch-data"),
             "{message}"
         );
-        assert!(refusal(&python, &["--only", "stage-2 step b32"]).contains("has no torch"));
+        assert!(error_message(&python, &["--only", "stage-2 step b32"]).contains("has no torch"));
     }
 
     #[test]
-    fn a_row_of_another_device_is_refused_with_what_to_add() {
+    fn a_row_of_another_device_is_an_error_with_the_flag_to_change() {
         let python = Path::new("python3");
-        let on_gpu = refusal(python, &["--only", "cuda stage-2 step bf16 b32"]);
-        assert!(on_gpu.contains("add --device cuda"), "{on_gpu}");
-        let on_cpu = refusal(python, &["--device", "cuda", "--only", "stage-2 step b32"]);
-        assert!(on_cpu.contains("leave --device cuda out"), "{on_cpu}");
+        let on_gpu = error_message(python, &["--only", "cuda stage-2 step bf16 b32"]);
+        assert!(on_gpu.contains("pass --device cuda"), "{on_gpu}");
+        let on_cpu = error_message(python, &["--device", "cuda", "--only", "stage-2 step b32"]);
+        assert!(on_cpu.contains("remove --device cuda"), "{on_cpu}");
     }
 
     #[test]
-    fn an_unknown_row_is_refused() {
-        let message = refusal(Path::new("python3"), &["--only", "forward"]);
+    fn an_unknown_row_is_an_error_that_lists_the_rows() {
+        let message = error_message(Path::new("python3"), &["--only", "forward"]);
         assert!(
-            message.contains("no row `forward`") && message.contains("two-stage recipe"),
+            message.contains("unknown row `forward`") && message.contains("two-stage recipe"),
             "{message}"
         );
     }
 
     #[test]
-    fn runs_are_kept_side_by_side() {
+    fn saving_does_not_overwrite_an_earlier_run() {
         let folder = tempfile::tempdir().unwrap();
-        let machine = Machine::here(folder.path(), 2, Map::new()).unwrap();
+        let machine = Machine::detect(folder.path(), 2, Map::new()).unwrap();
         let first = save(folder.path(), &machine, &[]).unwrap();
         let second = save(folder.path(), &machine, &[]).unwrap();
         assert_ne!(first, second);

@@ -1,4 +1,4 @@
-//! Running `cargo` and other programs: shown before they start, their failure an error.
+//! Runs `cargo` and prints each command line.
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -6,19 +6,19 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// One run of the `cargo` that runs us.
+/// A command line of the `cargo` that started this program.
 pub struct Cargo {
     command: Command,
     shown: String,
 }
 
 impl Cargo {
-    /// A run in the folder `root`, without arguments yet.
+    /// Creates a command without arguments that runs in the directory `root`.
     pub fn new(root: &Path) -> Self {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut command = Command::new(cargo);
         command.current_dir(root);
-        // Meant for this package by the cargo that started us; build scripts must not see it.
+        // The outer cargo sets it for this package. Build scripts must not see it.
         command.env_remove("CARGO_MANIFEST_DIR");
         Self {
             command,
@@ -26,7 +26,7 @@ impl Cargo {
         }
     }
 
-    /// Adds arguments.
+    /// Appends arguments.
     pub fn args<S: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
         for arg in args {
             self.shown = format!("{} {}", self.shown, arg.as_ref().to_string_lossy());
@@ -35,7 +35,7 @@ impl Cargo {
         self
     }
 
-    /// Sets a variable of the environment.
+    /// Sets an environment variable.
     pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         let value = value.as_ref();
         self.shown = format!("{name}={:?} {}", value.to_string_lossy(), self.shown);
@@ -43,10 +43,11 @@ impl Cargo {
         self
     }
 
-    /// Runs it, its output going where ours goes.
+    /// Runs the command with inherited output streams.
     ///
     /// # Errors
-    /// When it cannot be started or ends with another status than 0.
+    ///
+    /// Returns an error if the command cannot be started or fails.
     pub fn run(mut self) -> Result<()> {
         eprintln!("$ {}", self.shown);
         let status = self
@@ -59,10 +60,12 @@ impl Cargo {
         Ok(())
     }
 
-    /// Runs a build and returns the executables that it made or found up to date, in cargo's order.
+    /// Runs a build and returns the executables it produced, in cargo's order, including those that
+    /// were up to date.
     ///
     /// # Errors
-    /// As [`run`](Self::run).
+    ///
+    /// Returns an error if the command cannot be started or fails.
     pub fn executables(self) -> Result<Vec<PathBuf>> {
         let mut this = self.args(["--message-format", "json-render-diagnostics"]);
         eprintln!("$ {}", this.shown);
@@ -74,15 +77,15 @@ impl Cargo {
         if !output.status.success() {
             bail!("`{}` failed ({})", this.shown, output.status);
         }
-        let mut found = Vec::new();
+        let mut executables = Vec::new();
         for line in String::from_utf8_lossy(&output.stdout).lines() {
             let Ok(message) = serde_json::from_str::<Value>(line) else {
                 continue;
             };
             if let Some(path) = message["executable"].as_str() {
-                found.push(path.into());
+                executables.push(path.into());
             }
         }
-        Ok(found)
+        Ok(executables)
     }
 }

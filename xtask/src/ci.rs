@@ -1,7 +1,8 @@
-//! Everything that must pass before a change is merged, in the order of what fails soonest.
+//! `cargo xtask ci`: everything that must pass before a change is merged. The fastest steps run
+//! first.
 //!
-//! One profile and always the whole workspace, so that all steps share one build of the dependencies; but for the
-//! last, whose dependencies have CUDA's stand-ins in them.
+//! All steps use one profile and the whole workspace, so they share one build of the dependencies.
+//! The exception is the last step, whose dependencies are built with a stub of the CUDA compiler.
 
 use crate::cargo::Cargo;
 use crate::{cuda_check, reference, tidy};
@@ -10,16 +11,16 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// Examples that are built but not run, each with its reason.
+/// Examples that are built but not run, each with the reason.
 const NOT_RUN: [(&str, &str); 1] = [(
     "pretrain_sample",
-    "trains the sample's backbone for many minutes",
+    "training the backbone takes many minutes",
 )];
 
-/// The longest time all of it should take, on two cores and from nothing.
+/// Maximum total time on two cores, with a clean build.
 const BUDGET: Duration = Duration::from_secs(20 * 60);
 
-/// A step: what it is called, and what it does in the project's root.
+/// Name of a step and its function, which takes the project's root.
 type Step = (&'static str, fn(&Path) -> Result<()>);
 
 const STEPS: [Step; 8] = [
@@ -40,18 +41,18 @@ const STEPS: [Step; 8] = [
             .run()
     }),
     ("tests", |root| {
-        // The README's command, word for word.
+        // Exactly the command in the README.
         Cargo::new(root)
             .args(tidy::TEST_COMMAND.split(' ').skip(1))
             .run()
     }),
     ("examples", examples),
     ("reference", |root| {
-        let folder = root.join(reference::USUAL_PLACE);
+        let folder = root.join(reference::DEFAULT_PATH);
         if folder.is_dir() {
             return reference::run(root, &folder);
         }
-        println!("skipped: there is no {}", reference::USUAL_PLACE);
+        println!("skipped: {} does not exist", reference::DEFAULT_PATH);
         Ok(())
     }),
     ("CUDA", |root| {
@@ -59,10 +60,11 @@ const STEPS: [Step; 8] = [
     }),
 ];
 
-/// Runs all steps, the first failure ending them, and prints how long each took.
+/// Runs the steps until one fails, and prints the time of each.
 ///
 /// # Errors
-/// When a step fails, named.
+///
+/// Returns an error with the name of the step that failed.
 pub fn run(root: &Path) -> Result<()> {
     let start = Instant::now();
     let mut times = Vec::new();
@@ -80,7 +82,7 @@ pub fn run(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Builds every example and runs it without arguments: what the documentation shows must work.
+/// Builds every example and runs it without arguments.
 fn examples(root: &Path) -> Result<()> {
     let examples = reference::crate_files(root, "examples")?;
     let programs = Cargo::new(root)
@@ -97,7 +99,7 @@ fn examples(root: &Path) -> Result<()> {
                 path.file_stem()
                     .is_some_and(|stem| stem == example.as_str())
             })
-            .with_context(|| format!("cargo built no example {example} in {package}"))?;
+            .with_context(|| format!("cargo did not build the example {example} of {package}"))?;
         println!("--- {package}/{example}");
         let status = Command::new(program)
             .current_dir(root)
@@ -115,8 +117,8 @@ fn print_times(times: &[(&str, Duration)], total: Duration) {
     for (name, time) in times {
         println!("{:>8.1}  {name}", time.as_secs_f64());
     }
-    println!("{:>8.1}  together", total.as_secs_f64());
+    println!("{:>8.1}  total", total.as_secs_f64());
     if total > BUDGET {
-        println!("That is over the budget of {} s.", BUDGET.as_secs());
+        println!("warning: longer than the budget of {} s", BUDGET.as_secs());
     }
 }

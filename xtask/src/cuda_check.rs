@@ -1,8 +1,9 @@
-//! CUDA without a GPU: `cargo xtask cuda-check` checks what only compiles with the feature `cuda`.
+//! `cargo xtask cuda-check`: lints the code behind the feature `cuda` without a GPU.
 //!
-//! candle's kernels are compiled by NVIDIA's `nvcc` even for `cargo check`. Lints need the kernels' names but not
-//! their code, so a stand-in that writes empty files takes its place, in a target folder of its own: an empty
-//! kernel must never get into a program. With `--build` a real toolkit compiles and links the program.
+//! candle's build scripts compile CUDA kernels with NVIDIA's `nvcc`, even for `cargo check`. Lints
+//! need the names of the kernels but not their code, so a stub that writes empty files replaces
+//! `nvcc`. It uses its own target directory, because empty kernels must never get into a program.
+//! `--build` compiles and links the program with a real toolkit.
 
 use crate::cargo::Cargo;
 use crate::script;
@@ -12,13 +13,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The toolkit whose bindings are checked, as cudarc writes it: 13.0.
+/// Version of the toolkit whose bindings are checked, 13.0 in cudarc's notation.
 const CUDA_VERSION: &str = "13000";
-/// The oldest GPUs that the program is built for unless `CUDA_COMPUTE_CAP` says otherwise: Ampere, with bf16.
+/// Default of `CUDA_COMPUTE_CAP`, the oldest supported GPU generation: Ampere, which has bf16.
 const COMPUTE_CAP: &str = "80";
 
-/// What `nvcc` is asked for: `-o FILE`, or `--output-directory DIR` and a source.
-const STAND_IN: &str = r#"#!/bin/sh
+/// Stub of `nvcc`. Supports `-o FILE`, and `--output-directory DIR` with a source file.
+const NVCC_STUB: &str = r#"#!/bin/sh
 # Writes empty files where nvcc would write code. For lints only: see xtask/src/cuda_check.rs.
 for argument in "$@"; do
     case "$before" in
@@ -33,19 +34,19 @@ if [ -n "$folder" ] && [ -n "$source" ]; then
 fi
 "#;
 
-/// What to check.
+/// Options of `cargo xtask cuda-check`.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// Build the program with the toolkit in CUDA_HOME instead of checking with a stand-in for it
+    /// Build the program with the toolkit in CUDA_HOME instead of linting
     #[arg(long)]
     pub build: bool,
-    /// With --build, the features to build with
+    /// Features to build with
     #[arg(long, value_name = "NAMES", default_value = "cuda", requires = "build")]
     pub features: String,
 }
 
 impl Default for Options {
-    /// The check.
+    /// Lints without building.
     fn default() -> Self {
         Self {
             build: false,
@@ -54,16 +55,17 @@ impl Default for Options {
     }
 }
 
-/// Lints everything with the feature `cudnn`, which holds `cuda`; or builds the program.
+/// Lints the workspace with the feature `cudnn`, which includes `cuda`, or builds the program.
 ///
 /// # Errors
-/// A lint, a failed build, or no toolkit for one.
+///
+/// Returns an error if a lint or the build fails, or if `CUDA_HOME` has no toolkit.
 pub fn run(root: &Path, options: &Options) -> Result<()> {
     if options.build {
         return build(root, &options.features);
     }
     let folder = root.join("target/cuda-check");
-    let nvcc = script::write(&folder, "nvcc", STAND_IN)?;
+    let nvcc = script::write(&folder, "nvcc", NVCC_STUB)?;
     with_versions(Cargo::new(root))
         .env("NVCC", nvcc)
         .env("CARGO_TARGET_DIR", &folder)
@@ -74,13 +76,12 @@ pub fn run(root: &Path, options: &Options) -> Result<()> {
 
 fn build(root: &Path, features: &str) -> Result<()> {
     let home = env::var_os("CUDA_HOME").map(PathBuf::from).context(
-        "--build needs CUDA_HOME, the folder of a CUDA toolkit; CONTRIBUTING.md says how to get one without root",
+        "--build needs CUDA_HOME, the directory of a CUDA toolkit; CONTRIBUTING.md explains how to install one without root",
     )?;
     let nvcc = home.join("bin/nvcc");
     ensure!(
         nvcc.is_file(),
-        "CUDA_HOME is {}, but there is no {}",
-        home.display(),
+        "CUDA_HOME has no compiler: {} does not exist",
         nvcc.display()
     );
     let cargo = with_versions(Cargo::new(root))
@@ -95,18 +96,21 @@ fn build(root: &Path, features: &str) -> Result<()> {
     let folder = root.join("target/cuda/link-stubs");
     link_stubs(&folder, &missing, &cuda_version())?;
     println!(
-        "CUDA_HOME lacks {}: linked against empty stand-ins, the program will need the real ones to start",
+        "linking against stubs, because CUDA_HOME has no {}; the program needs the real libraries to start",
         missing.join(", ")
     );
-    // For the program alone: build scripts must start without these libraries.
+    // Only the program is linked against the stubs. Build scripts have to run without these
+    // libraries.
     cargo
         .args(["--"])
         .args(link_arguments(&folder, &missing))
         .run()
 }
 
-/// What makes rustc link against the stand-ins in `folder`. They define nothing, so that the linker would find
-/// every name missing, and then leave the libraries out as not needed: the program could not start anywhere.
+/// Arguments that make rustc link against the stubs in `folder`.
+///
+/// The stubs define no symbols. By default the linker would report undefined symbols, and would
+/// drop the libraries as not needed, so that the program could not start anywhere.
 fn link_arguments(folder: &Path, names: &[&str]) -> Vec<String> {
     let search = ["-L".to_owned(), format!("native={}", folder.display())];
     let flags = ["-Wl,--unresolved-symbols=ignore-all", "-Wl,--no-as-needed"].map(str::to_owned);
@@ -116,8 +120,8 @@ fn link_arguments(folder: &Path, names: &[&str]) -> Vec<String> {
     search.into_iter().chain(linker).collect()
 }
 
-/// The libraries that a program with these features is linked against and that the toolkit does not bring: the
-/// driver's comes with a driver, and the compiler can be installed without the others.
+/// The libraries that a program with these features needs and that `home` does not contain.
+/// `libcuda` comes with the driver, and the compiler can be installed without the others.
 fn missing_libraries(home: &Path, features: &str) -> Vec<&'static str> {
     let folders = ["lib64", "lib", "lib64/stubs", "lib/stubs"].map(|folder| home.join(folder));
     let cudnn = features.contains("cudnn").then_some("cudnn");
@@ -131,25 +135,28 @@ fn missing_libraries(home: &Path, features: &str) -> Vec<&'static str> {
         .collect()
 }
 
-/// Empty shared libraries of these names, which say that they are those of the toolkit `version`: the program asks
-/// for what they say.
+/// Creates empty shared libraries with the sonames of the toolkit `version`. The program loads
+/// libraries by these sonames.
 fn link_stubs(folder: &Path, names: &[&str], version: &str) -> Result<()> {
-    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     for name in names {
         let status = Command::new("cc")
             .args(["-shared", "-x", "c", "/dev/null", "-o"])
             .arg(folder.join(format!("lib{name}.so")))
-            .arg(format!("-Wl,-soname,{}", file_name(name, version)))
+            .arg(format!("-Wl,-soname,{}", soname(name, version)))
             .status()
-            .context("cannot start cc, which Rust links with too")?;
-        ensure!(status.success(), "cc made no lib{name}.so ({status})");
+            .context("cannot start cc, the linker")?;
+        ensure!(
+            status.success(),
+            "cc failed to create lib{name}.so ({status})"
+        );
     }
     Ok(())
 }
 
-/// What the library is called where programs run: the driver's and some others count by themselves, the rest go with
-/// the toolkit.
-fn file_name(name: &str, version: &str) -> String {
+/// The soname of a library. Most libraries have the major version of the toolkit; some have their
+/// own.
+fn soname(name: &str, version: &str) -> String {
     let toolkit = version.parse::<u32>().unwrap_or_default() / 1000;
     let number = match name {
         "cuda" => 1,
@@ -160,12 +167,12 @@ fn file_name(name: &str, version: &str) -> String {
     format!("lib{name}.so.{number}")
 }
 
-/// The version of the toolkit, as cudarc writes it.
+/// Version of the toolkit in cudarc's notation.
 fn cuda_version() -> String {
     env::var("CUDARC_CUDA_VERSION").unwrap_or_else(|_| CUDA_VERSION.to_owned())
 }
 
-/// What the user has set goes before ours.
+/// Sets the versions that the environment does not set.
 fn with_versions(cargo: Cargo) -> Cargo {
     [
         ("CUDARC_CUDA_VERSION", CUDA_VERSION),
@@ -182,9 +189,9 @@ mod tests {
 
     #[test]
     #[cfg(unix)]
-    fn the_stand_in_writes_what_nvcc_is_asked_for() {
+    fn the_stub_writes_the_output_files_of_nvcc() {
         let folder = tempfile::tempdir().unwrap();
-        let nvcc = script::write(folder.path(), "nvcc", STAND_IN).unwrap();
+        let nvcc = script::write(folder.path(), "nvcc", NVCC_STUB).unwrap();
         let out = folder.path().display().to_string();
         let object = format!("{out}/x.o");
         for arguments in [
@@ -200,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_toolkit_lacks_gets_a_stub() {
+    fn missing_libraries_are_found() {
         let home = tempfile::tempdir().unwrap();
         fs::create_dir_all(home.path().join("lib/stubs")).unwrap();
         for file in ["lib/libcudart.so", "lib/stubs/libcuda.so"] {
@@ -213,7 +220,7 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn a_program_asks_for_the_libraries_that_stubs_stand_for() {
+    fn a_program_linked_against_stubs_loads_the_real_libraries() {
         let folder = tempfile::tempdir().unwrap();
         link_stubs(folder.path(), &["cuda", "cudart"], "13000").unwrap();
         let source = folder.path().join("main.rs");
@@ -228,7 +235,7 @@ mod tests {
             .status();
         assert!(status.unwrap().success());
 
-        // Libraries that have what it needs, where the loader looks first: the program starts and calls them.
+        // With real libraries in the loader's path, the program starts and calls them.
         let real = folder.path().join("real");
         fs::create_dir(&real).unwrap();
         let code = folder.path().join("real.c");
@@ -247,7 +254,7 @@ mod tests {
             .output()
             .unwrap();
         assert_eq!(String::from_utf8_lossy(&output.stdout), "100\n");
-        // It asks for both: without the second it does not start.
+        // The program needs both libraries: without the second one it does not start.
         fs::remove_file(real.join("libcudart.so.13")).unwrap();
         fs::create_dir(real.join("libcudart.so.13")).unwrap();
         let output = Command::new(&program)

@@ -1,8 +1,8 @@
-//! The photographs of ants and bees: found complete, or downloaded, checked and put in place.
+//! `cargo xtask fetch-data`: downloads, verifies and unpacks the photographs of ants and bees.
 //!
-//! [`fetch`] is the whole chore. It works in a folder beside the destination, `.NAME.fetch`, and the
-//! last step is a rename, so that the destination is either complete or as it was before, whenever it
-//! is interrupted. What has been downloaded stays in that folder for the next run to go on from.
+//! [`fetch`] works in the staging directory `.NAME.fetch` next to the destination and ends with a
+//! rename. The destination is therefore either complete or unchanged, even after an interruption. A
+//! partial download stays in the staging directory, and the next run resumes it.
 //!
 //! ```no_run
 //! use xtask::fetch_data::{Manifest, Options, Source, fetch};
@@ -17,16 +17,16 @@
 //! # }
 //! ```
 
-mod answer;
 mod download;
 mod error;
 mod manifest;
 mod partial;
 mod progress;
+mod response;
+mod staging;
 mod unpack;
-mod workshop;
 
-pub use download::{Patience, client};
+pub use download::{RetryPolicy, client};
 pub use error::{Error, Problem};
 pub use manifest::{Check, Checksum, Manifest};
 pub use progress::Progress;
@@ -34,32 +34,33 @@ pub use unpack::Limits;
 
 use error::io;
 use partial::Partial;
+use staging::{LOCK, lock, replace, sibling};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use workshop::{LOCK, beside, lock, replace};
 
-/// Where PyTorch's transfer learning tutorial keeps the photographs.
+/// The archive of PyTorch's transfer learning tutorial.
 pub const HYMENOPTERA_URL: &str = "https://download.pytorch.org/tutorial/hymenoptera_data.zip";
 
-/// The SHA-256 of each photograph.
+/// SHA-256 of each photograph, in the format of `sha256sum`.
 pub const HYMENOPTERA_MANIFEST: &str = include_str!("../hymenoptera_data.sha256");
 
-/// Where the archive comes from.
+/// Location of the archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// A copy on this machine.
+    /// A local file.
     File(PathBuf),
-    /// A server.
+    /// An HTTP or HTTPS URL.
     Url(String),
 }
 
 impl Source {
-    /// An address if it looks like one, else a path.
+    /// Parses a URL or a path. Everything without `://` is a path.
     ///
     /// # Errors
-    /// [`Error::Address`] for schemes other than http and https.
+    ///
+    /// Returns [`Error::Address`] for schemes other than http and https.
     pub fn parse(given: &str) -> Result<Self, Error> {
         match given.split_once("://") {
             Some(("http" | "https", _)) => Ok(Self::Url(given.to_owned())),
@@ -71,117 +72,119 @@ impl Source {
     }
 }
 
-/// What to fetch, from where, to where.
+/// Options of [`fetch`].
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where the archive comes from.
+    /// Location of the archive.
     pub source: Source,
-    /// What it must hold.
+    /// Files that the archive must contain.
     pub manifest: Manifest,
-    /// The folder to make.
+    /// Destination directory.
     pub target: PathBuf,
-    /// Fetch although the folder is complete. Files that are not of the data set are safe all the same.
+    /// Download even if the destination is complete. Files that are not part of the data set are
+    /// kept either way.
     pub force: bool,
-    /// How patient the download is.
-    pub patience: Patience,
-    /// How large the archive may be.
+    /// When a failed download is repeated.
+    pub retry: RetryPolicy,
+    /// Size limits of the archive.
     pub limits: Limits,
-    /// Who asks the server; see [`client`].
+    /// HTTP client, see [`client`].
     pub agent: ureq::Agent,
 }
 
 impl Options {
-    /// The usual settings.
+    /// Default options, with proxies from the environment.
     pub fn new(source: Source, manifest: Manifest, target: PathBuf) -> Self {
         Self {
             source,
             manifest,
             target,
             force: false,
-            patience: Patience::default(),
+            retry: RetryPolicy::default(),
             limits: Limits::default(),
             agent: client(true),
         }
     }
 }
 
-/// What happens on the way, for whoever shows it.
+/// Progress of [`fetch`].
 #[derive(Clone, Copy, Debug)]
 pub enum Event<'a> {
-    /// A request goes out.
+    /// A request is about to be sent.
     Connecting {
-        /// To here.
+        /// URL of the request.
         url: &'a str,
     },
-    /// The server sends.
+    /// The response begins.
     Downloading {
-        /// Bytes that are here already.
-        have: u64,
-        /// Bytes of the whole file, if the server says so.
+        /// Bytes already received by earlier requests.
+        received: u64,
+        /// Size of the whole file in bytes, if known.
         total: Option<u64>,
     },
-    /// Some bytes arrived.
+    /// A part of the body was received.
     Received {
-        /// How many.
+        /// Number of bytes.
         bytes: u64,
     },
-    /// An attempt failed; the next one comes after a pause.
+    /// An attempt failed and is repeated after a pause.
     Retrying {
-        /// What it failed with.
+        /// Why it failed.
         reason: &'a str,
-        /// How long.
+        /// Time until the next attempt.
         pause: Duration,
     },
-    /// The download was put together from pieces and is not right: it begins anew.
-    StartingAfresh {
-        /// What is not right.
+    /// The parts of a resumed download do not form a valid archive. The download starts over.
+    Restarting {
+        /// Why the archive is not valid.
         reason: &'a Error,
     },
-    /// The archive is being unpacked.
+    /// Unpacking begins.
     Unpacking {
-        /// Files to come.
+        /// Number of files.
         files: usize,
     },
-    /// One file is unpacked.
+    /// One file was unpacked.
     Unpacked,
 }
 
-/// How it ended.
+/// Result of [`fetch`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The folder was complete; nothing was done.
-    AlreadyThere {
-        /// Files that were read and compared.
+    /// The destination was already complete.
+    UpToDate {
+        /// Number of files that were verified.
         files: usize,
-        /// Their size.
+        /// Total size of these files in bytes.
         bytes: u64,
-        /// Files there that are not of the data set; they were left alone.
+        /// Files in the destination that are not part of the data set.
         extra: Vec<Problem>,
     },
-    /// The folder was made.
+    /// The destination was created or replaced.
     Fetched {
-        /// Files in it.
+        /// Number of files.
         files: usize,
-        /// Their size.
+        /// Total size of the files in bytes.
         bytes: u64,
     },
 }
 
-/// Makes sure that the folder is there and complete.
+/// Creates the destination unless it is complete.
 ///
 /// # Errors
-/// Every variant of [`Error`]. The destination is then as it was before.
+///
+/// Returns any variant of [`Error`]. The destination is then unchanged.
 pub fn fetch(options: &Options, observer: &mut dyn FnMut(Event<'_>)) -> Result<Outcome, Error> {
     let Options {
         manifest, target, ..
     } = options;
     let files = manifest.len();
-    let found = manifest.check(target)?;
-    if found.wrong.is_empty() && !options.force {
-        return Ok(Outcome::AlreadyThere {
+    let check = manifest.check(target)?;
+    if check.problems.is_empty() && !options.force {
+        return Ok(Outcome::UpToDate {
             files,
-            bytes: found.bytes,
-            extra: found.extra,
+            bytes: check.bytes,
+            extra: check.extra,
         });
     }
     if target.exists() && !target.is_dir() {
@@ -189,10 +192,10 @@ pub fn fetch(options: &Options, observer: &mut dyn FnMut(Event<'_>)) -> Result<O
             ErrorKind::NotADirectory.into(),
         ));
     }
-    if !found.extra.is_empty() {
-        return Err(Error::InTheWay {
+    if !check.extra.is_empty() {
+        return Err(Error::ExtraFiles {
             target: target.clone(),
-            extra: found.extra,
+            extra: check.extra,
         });
     }
 
@@ -204,64 +207,62 @@ pub fn fetch(options: &Options, observer: &mut dyn FnMut(Event<'_>)) -> Result<O
         });
     }
 
-    let workshop = beside(target, "fetch");
-    fs::create_dir_all(&workshop).map_err(io("create", &workshop))?;
-    let lock = lock(&workshop, target)?;
-    let unpacked = workshop.join("unpacked");
+    let staging = sibling(target, "fetch");
+    fs::create_dir_all(&staging).map_err(io("create", &staging))?;
+    let lock = lock(&staging, target)?;
+    let unpacked = staging.join("unpacked");
     let result = match &options.source {
         Source::File(archive) => {
             let origin = archive.display().to_string();
-            unpack_afresh(options, archive, &origin, &unpacked, observer)
+            unpack_clean(options, archive, &origin, &unpacked, observer)
         }
-        Source::Url(url) => download_and_unpack(options, url, &workshop, &unpacked, observer),
+        Source::Url(url) => download_and_unpack(options, url, &staging, &unpacked, observer),
     }
     .and_then(|bytes| replace(&unpacked, target).map(|()| bytes));
     drop(lock);
     match result {
         Ok(bytes) => {
-            // It holds nothing of value any more, and the data are in place: failing to remove it
-            // is no failure of the chore.
-            let _ = fs::remove_dir_all(&workshop);
+            // The data are in place, so a failure to remove the staging directory is not an error.
+            let _ = fs::remove_dir_all(&staging);
             Ok(Outcome::Fetched { files, bytes })
         }
         Err(error) => {
-            // What is half unpacked serves nobody. The folder itself goes only if no download is
-            // kept in it. The error at hand matters more than one from here.
+            // The staging directory is removed only if it contains no partial download. Errors of
+            // the cleanup are ignored in favor of the original one.
             let _ = fs::remove_dir_all(&unpacked);
-            let _ = fs::remove_file(workshop.join(LOCK));
-            let _ = fs::remove_dir(&workshop);
+            let _ = fs::remove_file(staging.join(LOCK));
+            let _ = fs::remove_dir(&staging);
             Err(error)
         }
     }
 }
 
-/// Downloads and unpacks; once more from the beginning if the pieces of several answers do not make
-/// a good archive.
+/// Downloads and unpacks. If a resumed download is not a valid archive, starts over once.
 fn download_and_unpack(
     options: &Options,
     url: &str,
-    workshop: &Path,
+    staging: &Path,
     unpacked: &Path,
     observer: &mut dyn FnMut(Event<'_>),
 ) -> Result<u64, Error> {
-    let mut partial = Partial::open(workshop, url)?;
-    let mut may_repeat = true;
+    let mut partial = Partial::open(staging, url)?;
+    let mut may_restart = true;
     loop {
-        let result = download::download(&options.agent, &mut partial, &options.patience, observer)
-            .and_then(|()| unpack_afresh(options, partial.path(), url, unpacked, observer));
+        let result = download::download(&options.agent, &mut partial, &options.retry, observer)
+            .and_then(|()| unpack_clean(options, partial.path(), url, unpacked, observer));
         match result {
             Err(error) if error.is_bad_archive() => {
-                let repeat = partial.in_pieces && may_repeat;
-                if !repeat {
+                let restart = partial.resumed && may_restart;
+                if !restart {
                     partial.remove();
                     return Err(error);
                 }
                 partial.discard()?;
-                may_repeat = false;
-                observer(Event::StartingAfresh { reason: &error });
+                may_restart = false;
+                observer(Event::Restarting { reason: &error });
             }
             Err(error) => {
-                if partial.have == 0 {
+                if partial.received == 0 {
                     partial.remove();
                 }
                 return Err(error);
@@ -271,8 +272,8 @@ fn download_and_unpack(
     }
 }
 
-/// Unpacks into an empty folder, whatever an interrupted run has left there.
-fn unpack_afresh(
+/// Unpacks into an empty directory, after removing the files of an interrupted run.
+fn unpack_clean(
     options: &Options,
     archive: &Path,
     origin: &str,

@@ -1,14 +1,15 @@
-//! Builds the package `fuzz` so that it can see which code an input reaches, and runs it.
+//! `cargo xtask fuzz`: builds the package `fuzz` with coverage instrumentation and runs it.
 //!
-//! The instrumentation is LLVM's, and rustc passes it on in every toolchain; with `--target` build scripts and
-//! procedural macros stay without it.
+//! rustc passes LLVM's instrumentation options on, also in stable toolchains. With `--target`,
+//! build scripts and procedural macros are not instrumented.
 
 use crate::cargo::Cargo;
 use anyhow::{Context, Result, ensure};
 use std::path::Path;
 use std::process::Command;
 
-/// A counter for each basic block that tells more than its neighbours.
+/// Inserts an 8-bit counter into each basic block, except where LLVM can infer it from neighboring
+/// blocks.
 const INSTRUMENTED: &str = "-Cpasses=sancov-module \
     -Cllvm-args=-sanitizer-coverage-level=3 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters";
@@ -16,7 +17,8 @@ const INSTRUMENTED: &str = "-Cpasses=sancov-module \
 /// Runs the fuzzer in the project's root with `args`.
 ///
 /// # Errors
-/// When it cannot be built, or something crashed.
+///
+/// Returns an error if the build fails or an input crashes.
 pub fn run(root: &Path, args: &[String]) -> Result<()> {
     Cargo::new(root)
         .args(["run", "--locked", "--profile", "fuzz", "--package", "fuzz"])
@@ -26,7 +28,7 @@ pub fn run(root: &Path, args: &[String]) -> Result<()> {
         .run()
 }
 
-/// The triple of the machine that compiles.
+/// Target triple of the host.
 fn host() -> Result<String> {
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let output = Command::new(rustc)
@@ -36,5 +38,5 @@ fn host() -> Result<String> {
     ensure!(output.status.success(), "`rustc -vV` failed");
     let text = String::from_utf8_lossy(&output.stdout);
     let host = text.lines().find_map(|line| line.strip_prefix("host: "));
-    Ok(host.context("`rustc -vV` names no host")?.to_owned())
+    Ok(host.context("`rustc -vV` printed no host")?.to_owned())
 }

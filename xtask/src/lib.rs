@@ -1,17 +1,17 @@
-//! The project's own chores, as functions that its tests can call; `cargo xtask` is the program.
+//! Development tasks of the project. The binary `cargo xtask` runs them.
 //!
-//! - [`fetch_data`]: the ants and bees photographs, downloaded, checked and unpacked
-//! - [`tidy`]: rules about the source that neither rustfmt nor clippy knows
-//! - [`mod@reference`]: the tests that need the reference values kept outside the repository
-//! - [`bench_peers`]: the same work here and in other libraries, side by side
-//! - [`fuzz`]: hostile input for everything that reads files
-//! - [`sanitize`]: our own crates under AddressSanitizer
-//! - [`cuda_check`]: lints and builds with CUDA, on machines without a GPU
-//! - [`platforms`]: lints for Windows and macOS, on Linux
-//! - [`ci`]: everything that must pass before a change is merged
+//! - [`fetch_data`]: downloads, verifies and unpacks the ants and bees photographs
+//! - [`tidy`]: checks rules about the source code that rustfmt and clippy do not check
+//! - [`mod@reference`]: runs the tests that need reference values from outside the repository
+//! - [`bench_peers`]: compares this project's speed with PyTorch and other libraries
+//! - [`fuzz`]: fuzzes the code that reads files
+//! - [`sanitize`]: tests the workspace's crates with AddressSanitizer
+//! - [`cuda_check`]: lints and builds with CUDA on machines without a GPU
+//! - [`platforms`]: lints for Windows and macOS on Linux
+//! - [`ci`]: runs everything that must pass before a change is merged
 //!
-//! This package depends on none of the project's crates and not on candle, so that it builds without
-//! them; where a chore needs them, it runs `cargo`.
+//! This package depends neither on the workspace's other crates nor on candle, so it builds in
+//! seconds. Tasks that need those crates run `cargo`.
 
 pub mod bench_peers;
 pub mod cargo;

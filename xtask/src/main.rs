@@ -1,4 +1,4 @@
-//! `cargo xtask`: the project's own chores. See the library beside it.
+//! `cargo xtask`: the project's development tasks, which are functions of the library.
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
@@ -14,80 +14,80 @@ use xtask::{
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
-/// The project's own chores.
+/// Development tasks of the project.
 struct Args {
     #[command(subcommand)]
-    chore: Chore,
+    task: Task,
 }
 
 #[derive(Subcommand)]
-enum Chore {
-    /// Fetch the photographs of ants and bees, 47 MB, unless they are there and complete
+enum Task {
+    /// Download the ants and bees photographs (47 MB), unless they are already complete
     FetchData {
-        /// A copy of the archive, or the address of a mirror
+        /// A local copy of the archive, or the URL of a mirror
         #[arg(long, value_name = "FILE|URL", default_value = HYMENOPTERA_URL)]
         from: String,
-        /// The folder to make [default: data/hymenoptera_data in the project]
+        /// Destination directory [default: data/hymenoptera_data in the project]
         #[arg(long, value_name = "DIR")]
         data: Option<PathBuf>,
-        /// Fetch anew although the folder is complete
+        /// Download again even if the directory is complete
         #[arg(long)]
         force: bool,
     },
-    /// Check the rules about the source that neither rustfmt nor clippy knows
+    /// Check rules about the source code that rustfmt and clippy do not check
     Tidy,
     /// Run everything that must pass before a change is merged
     Ci,
-    /// Run the tests that need the reference values kept outside the repository
+    /// Run the tests that need reference values from outside the repository
     Reference {
-        /// The folder with golden/, data/ and weights/
+        /// Directory with golden/, data/ and weights/
         path: PathBuf,
     },
-    /// Time the same work here, in PyTorch and in other libraries, side by side
+    /// Compare the speed of this project with PyTorch and other libraries
     BenchPeers(bench_peers::Options),
-    /// Feed hostile input to everything that reads files, guided by coverage
+    /// Fuzz the code that reads files, guided by coverage
     Fuzz {
-        /// Passed on: --executions N, --target NAME, --seed N, --input FILE
+        /// Arguments of the fuzzer: --executions N, --target NAME, --seed N, --input FILE
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
-    /// Run the tests of the crates with unsafe code under AddressSanitizer
+    /// Run the workspace's tests with AddressSanitizer
     Sanitize,
-    /// Lint with CUDA, without a GPU or a toolkit; with --build, build with the toolkit in CUDA_HOME
+    /// Lint the CUDA code without a GPU or CUDA toolkit, or build it with --build
     CudaCheck(cuda_check::Options),
-    /// Lint for Windows and macOS, with Metal, Accelerate and MKL, on any machine with a Unix shell
+    /// Lint for Windows and macOS, with Metal, Accelerate and MKL, on any Unix system
     Platforms,
-    /// Train the small backbone of the built-in sample anew and write it to data/
+    /// Pretrain the backbone of the built-in sample and write it to data/
     PretrainSample {
-        /// Passed on to the example that does it
+        /// Arguments of the example `pretrain_sample`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
 }
 
 fn main() -> ExitCode {
-    match run(Args::parse().chore) {
+    match run(Args::parse().task) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Not by returning it: that would add a backtrace, of no use to whoever reads this.
+            // Returning the error from `main` would also print a backtrace.
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
     }
 }
 
-fn run(chore: Chore) -> Result<()> {
-    match chore {
-        Chore::FetchData { from, data, force } => fetch_data(&from, data, force),
-        Chore::Tidy => tidy::run(&project::root()),
-        Chore::Ci => ci::run(&project::root()),
-        Chore::Reference { path } => reference::run(&project::root(), &path),
-        Chore::BenchPeers(options) => bench_peers::run(&project::root(), &options),
-        Chore::Fuzz { args } => fuzz::run(&project::root(), &args),
-        Chore::Sanitize => sanitize::run(&project::root()),
-        Chore::CudaCheck(options) => cuda_check::run(&project::root(), &options),
-        Chore::Platforms => platforms::run(&project::root()),
-        Chore::PretrainSample { args } => cargo::Cargo::new(&project::root())
+fn run(task: Task) -> Result<()> {
+    match task {
+        Task::FetchData { from, data, force } => fetch_data(&from, data, force),
+        Task::Tidy => tidy::run(&project::root()),
+        Task::Ci => ci::run(&project::root()),
+        Task::Reference { path } => reference::run(&project::root(), &path),
+        Task::BenchPeers(options) => bench_peers::run(&project::root(), &options),
+        Task::Fuzz { args } => fuzz::run(&project::root(), &args),
+        Task::Sanitize => sanitize::run(&project::root()),
+        Task::CudaCheck(options) => cuda_check::run(&project::root(), &options),
+        Task::Platforms => platforms::run(&project::root()),
+        Task::PretrainSample { args } => cargo::Cargo::new(&project::root())
             .args([
                 "run",
                 "--release",
@@ -107,7 +107,7 @@ fn fetch_data(from: &str, data: Option<PathBuf>, force: bool) -> Result<()> {
     let manifest = Manifest::parse(HYMENOPTERA_MANIFEST)?;
     let target = match data {
         Some(folder) => std::path::absolute(&folder)
-            .with_context(|| format!("--data {} is no folder name", folder.display()))?,
+            .with_context(|| format!("cannot use `{}` as --data", folder.display()))?,
         None => project::root().join("data").join(manifest.name()),
     };
     let mut options = Options::new(Source::parse(from)?, manifest, target);
@@ -115,23 +115,23 @@ fn fetch_data(from: &str, data: Option<PathBuf>, force: bool) -> Result<()> {
     let mut progress = Progress::new();
     let outcome = fetch(&options, &mut |event| progress.show(event));
     progress.finish();
-    let shown = project::shown(&options.target);
+    let shown = project::relative(&options.target);
     match outcome? {
-        Outcome::AlreadyThere {
+        Outcome::UpToDate {
             files,
             bytes,
             extra,
         } => {
             println!(
-                "{shown} is complete: all {files} files ({:.1} MB) have the right checksum, nothing to do",
+                "{shown} is complete: {files} files ({:.1} MB), all checksums match",
                 megabytes(bytes)
             );
             for file in extra {
-                println!("  left alone, {file}");
+                println!("  ignored {file}");
             }
         }
         Outcome::Fetched { files, bytes } => println!(
-            "{shown} is ready: {files} files ({:.1} MB), all checksums right, in {:.1} s",
+            "{shown} is complete: downloaded {files} files ({:.1} MB) in {:.1} s, all checksums match",
             megabytes(bytes),
             start.elapsed().as_secs_f64()
         ),

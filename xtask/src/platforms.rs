@@ -1,9 +1,9 @@
-//! Other systems without having them: `cargo xtask platforms` lints everything for Windows and for macOS.
+//! `cargo xtask platforms`: lints the workspace for Windows and macOS on a Unix system.
 //!
-//! Lints need no linker, but two dependencies compile C in their build scripts even so. Stand-ins that write empty
-//! files take the place of the C compiler and the archiver, in a target folder of its own: nothing from there must
-//! get into a program. The features that only these systems have are linted with them; Metal's shaders are
-//! compiled when a program starts, so that this does not see them.
+//! Lints need no linker, but the build scripts of two dependencies compile C code. Stubs that write
+//! empty files replace the C compiler and the archiver. They use their own target directory,
+//! because their output must never get into a program. Platform-specific features are linted too,
+//! but not Metal's shaders, which are compiled when a program starts.
 
 use crate::cargo::Cargo;
 use crate::script;
@@ -11,14 +11,15 @@ use anyhow::{Context, Result, ensure};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What is linted: the target, and the features with which it is.
+/// Targets to lint, each with its features.
 const LINTED: [(&str, &str); 3] = [
     ("x86_64-pc-windows-msvc", ""),
     ("aarch64-apple-darwin", ""),
     ("aarch64-apple-darwin", "metal,accelerate"),
 ];
 
-/// `cc -o FILE`, or `cl -FoFILE` as the crate `cc` asks for it on Windows.
+/// Stub of a C compiler. Supports `cc -o FILE`, and `cl -FoFILE` as the crate `cc` calls it for
+/// Windows.
 const COMPILER: &str = r#"#!/bin/sh
 # Writes empty files where a C compiler would write code. For lints only: see xtask/src/platforms.rs.
 for argument in "$@"; do
@@ -28,7 +29,7 @@ for argument in "$@"; do
 done
 "#;
 
-/// `ar … FILE.a …`, or `lib -out:FILE`.
+/// Stub of an archiver. Supports `ar … FILE.a …` and `lib -out:FILE`.
 const ARCHIVER: &str = r#"#!/bin/sh
 # Writes empty files where an archiver would write libraries. For lints only: see xtask/src/platforms.rs.
 for argument in "$@"; do
@@ -39,17 +40,18 @@ for argument in "$@"; do
 done
 "#;
 
-/// Lints the workspace for each of these systems.
+/// Lints the workspace for each target.
 ///
 /// # Errors
-/// A lint, or a standard library that is not installed.
+///
+/// Returns an error if a lint fails or if a target's standard library is not installed.
 pub fn run(root: &Path) -> Result<()> {
     ensure!(
         cfg!(unix),
-        "the stand-ins for a C compiler are shell scripts; on Windows, cargo clippy does it"
+        "the compiler stubs are shell scripts, which do not run on Windows; use cargo clippy there"
     );
     for (target, _) in LINTED {
-        installed(target)?;
+        check_installed(target)?;
     }
     let folder = root.join("target/platforms");
     let compiler = script::write(&folder, "cc", COMPILER)?;
@@ -63,20 +65,21 @@ pub fn run(root: &Path) -> Result<()> {
     };
     for (target, features) in LINTED {
         let mut cargo = Cargo::new(root).env("CARGO_BUILD_TARGET", target);
-        for (tool, stand_in) in [("CC", &compiler), ("CXX", &compiler), ("AR", &archiver)] {
-            cargo = cargo.env(&format!("{tool}_{}", target.replace('-', "_")), stand_in);
+        for (tool, stub) in [("CC", &compiler), ("CXX", &compiler), ("AR", &archiver)] {
+            cargo = cargo.env(&format!("{tool}_{}", target.replace('-', "_")), stub);
         }
         lint(cargo, features)?;
     }
     if cfg!(all(target_os = "linux", target_arch = "x86_64")) {
-        // Without stand-ins: its build script is a program of its own with C in it. Without MKL only a link fails.
+        // No stubs here: MKL's build script links C code itself. A missing MKL only fails at link
+        // time.
         lint(Cargo::new(root), "mkl")?;
     }
     Ok(())
 }
 
-/// Makes sure that rustc has a standard library for `target`.
-fn installed(target: &str) -> Result<()> {
+/// Checks that rustc has a standard library for `target`.
+fn check_installed(target: &str) -> Result<()> {
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let output = Command::new(rustc)
         .args(["--print", "target-libdir", "--target", target])
@@ -85,7 +88,7 @@ fn installed(target: &str) -> Result<()> {
     let folder = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
     ensure!(
         output.status.success() && folder.is_dir(),
-        "there is no standard library for {target}; `rustup target add {target}` installs it"
+        "the standard library for {target} is not installed; run `rustup target add {target}`"
     );
     Ok(())
 }
@@ -96,7 +99,7 @@ mod tests {
     use std::fs;
 
     #[test]
-    fn the_stand_ins_write_what_they_are_asked_for() {
+    fn the_stubs_write_the_output_files() {
         let folder = tempfile::tempdir().unwrap();
         let compiler = script::write(folder.path(), "cc", COMPILER).unwrap();
         let archiver = script::write(folder.path(), "ar", ARCHIVER).unwrap();
@@ -116,9 +119,9 @@ mod tests {
     }
 
     #[test]
-    fn a_target_without_a_standard_library_is_refused_with_what_to_do() {
+    fn a_missing_standard_library_is_an_error_with_the_command_to_install_it() {
         for target in ["x86_64-unknown-linux-musl-absent", "avr-none"] {
-            let message = installed(target).unwrap_err().to_string();
+            let message = check_installed(target).unwrap_err().to_string();
             assert!(
                 message.contains(&format!("rustup target add {target}")),
                 "{message}"

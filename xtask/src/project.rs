@@ -1,14 +1,14 @@
-//! Where the project lies, and what its folders are called.
+//! Paths of the project.
 
 use std::path::{Path, PathBuf};
 
-/// What this package's folder is called, directly under the project's root.
+/// Name of this package's directory, in the project's root.
 const PACKAGE: &str = "xtask";
 
 /// The root of the workspace.
 ///
-/// `cargo run` tells where this package lies, also when the checkout was moved after building; the
-/// place where it was built serves a program that is started by hand.
+/// `cargo run` sets `CARGO_MANIFEST_DIR`, which stays correct when the checkout is moved after a
+/// build. A binary that is started directly uses the path it was built in.
 pub fn root() -> PathBuf {
     let package = std::env::var_os("CARGO_MANIFEST_DIR")
         .map(PathBuf::from)
@@ -17,11 +17,11 @@ pub fn root() -> PathBuf {
     package.parent().map(Path::to_path_buf).unwrap_or(package)
 }
 
-/// `path` as a reader wants to see it: relative to the current folder where it lies in there.
-pub fn shown(path: &Path) -> String {
+/// `path` for display: relative to the current directory if it is inside of it.
+pub fn relative(path: &Path) -> String {
     std::env::current_dir()
         .ok()
-        .and_then(|here| path.strip_prefix(here).ok())
+        .and_then(|current| path.strip_prefix(current).ok())
         .filter(|inner| !inner.as_os_str().is_empty())
         .unwrap_or(path)
         .display()

@@ -1,36 +1,37 @@
-//! The reference suite: tests against values and photographs that are too large, or not ours, to lie
-//! in the repository.
+//! `cargo xtask reference`: tests against reference values and photographs that are not in the
+//! repository because of their size or license.
 //!
-//! Two kinds of tests take part. `crates/*/tests/reference.rs` read the folder from `WAGGLE_SHARED`
-//! and are skipped without it. The golden tests, which have `golden` in their names, always run on the
-//! copies in the repository; here they run again on the folder's own files, by `WAGGLE_GOLDEN`.
+//! There are two kinds of tests. `crates/*/tests/reference.rs` read the directory `WAGGLE_SHARED`
+//! and are skipped without it. The golden tests, with `golden` in their names, normally run on
+//! copies in the repository. Here `WAGGLE_GOLDEN` makes them run on the original files.
 
 use crate::cargo::Cargo;
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 
-/// What a folder must hold to be used.
-const PARTS: [&str; 4] = ["golden/fixtures", "golden/photos", "data", "weights"];
+/// Subdirectories of the reference directory.
+const SUBDIRECTORIES: [&str; 4] = ["golden/fixtures", "golden/photos", "data", "weights"];
 
-/// The usual place of the folder, seen from the project's root.
-pub const USUAL_PLACE: &str = "../shared";
+/// Default path of the reference directory, relative to the project's root.
+pub const DEFAULT_PATH: &str = "../shared";
 
-/// Runs the suite of the project in `root` on the folder `path`.
+/// Runs the tests of the project in `root` with the reference directory `path`.
 ///
 /// # Errors
-/// When `path` is not such a folder, when there are no tests to run, or when one fails.
+///
+/// Returns an error if `path` lacks a subdirectory, if there are no tests, or if one fails.
 pub fn run(root: &Path, path: &Path) -> Result<()> {
     let folder = check_folder(path)?;
     let suites = test_files(root, |stem| stem == "reference")?;
     let golden = test_files(root, |stem| stem.contains("golden"))?;
     if suites.is_empty() || golden.is_empty() {
         bail!(
-            "no tests to run: expected crates/*/tests/reference.rs and crates/*/tests/*golden*.rs under {}",
+            "found no tests: expected crates/*/tests/reference.rs and crates/*/tests/*golden*.rs in {}",
             root.display()
         );
     }
-    // Always the whole workspace: with fewer packages cargo would choose other features for the
-    // dependencies, and build them anew. Numeric crates are optimised in this profile as well.
+    // With fewer packages than the whole workspace, cargo would select other features and rebuild
+    // the dependencies.
     let test = |args: &[&str]| {
         Cargo::new(root)
             .args(["test", "--locked", "--workspace", "--no-fail-fast"])
@@ -39,55 +40,58 @@ pub fn run(root: &Path, path: &Path) -> Result<()> {
             .env("WAGGLE_GOLDEN", folder.join("golden/fixtures"))
     };
     let mut failures = Vec::new();
-    let mut note =
+    let mut record =
         |result: Result<()>| failures.extend(result.err().map(|error| error.to_string()));
-    note(test(&["--test", "reference", "--", "--nocapture"]).run());
-    // Whole files of golden tests, then single ones in other places; cargo filters by test name only.
+    record(test(&["--test", "reference", "--", "--nocapture"]).run());
+    // First whole files of golden tests, then golden tests in other files. cargo filters by test
+    // name only.
     let mut names: Vec<&str> = golden.iter().map(|(_, stem)| stem.as_str()).collect();
     names.sort_unstable();
     names.dedup();
     let files: Vec<&str> = names.iter().flat_map(|name| ["--test", name]).collect();
-    note(test(&files).run());
-    note(test(&["--lib", "--bins", "--tests", "--", "golden"]).run());
+    record(test(&files).run());
+    record(test(&["--lib", "--bins", "--tests", "--", "golden"]).run());
     if !failures.is_empty() {
-        bail!("the reference suite failed:\n  {}", failures.join("\n  "));
+        bail!("reference tests failed:\n  {}", failures.join("\n  "));
     }
     Ok(())
 }
 
-/// The absolute path of the folder, if it is one.
+/// Returns the absolute path after checking the subdirectories.
 fn check_folder(path: &Path) -> Result<PathBuf> {
     let folder = path
         .canonicalize()
-        .with_context(|| format!("there is no folder {}", path.display()))?;
-    let missing: Vec<&str> = PARTS
+        .with_context(|| format!("cannot open the reference directory {}", path.display()))?;
+    let missing: Vec<&str> = SUBDIRECTORIES
         .into_iter()
         .filter(|part| !folder.join(part).is_dir())
         .collect();
     if !missing.is_empty() {
         bail!(
-            "{} is not the folder of reference values: it has no {}",
+            "{} is not a reference directory: missing {}",
             path.display(),
-            missing.join(", no ")
+            missing.join(", ")
         );
     }
     Ok(folder)
 }
 
-/// The files `crates/CRATE/tests/STEM.rs` whose stem is `wanted`, as (crate, stem), sorted.
-fn test_files(root: &Path, wanted: impl Fn(&str) -> bool) -> Result<Vec<(String, String)>> {
+/// Lists the files `crates/CRATE/tests/STEM.rs` with a stem that `matches`, as sorted pairs (crate,
+/// stem).
+fn test_files(root: &Path, matches: impl Fn(&str) -> bool) -> Result<Vec<(String, String)>> {
     Ok(crate_files(root, "tests")?
         .into_iter()
-        .filter(|(_, stem)| wanted(stem))
+        .filter(|(_, stem)| matches(stem))
         .collect())
 }
 
-/// The files `crates/CRATE/FOLDER/STEM.rs`, as (crate, stem), sorted.
+/// Lists the files `crates/CRATE/FOLDER/STEM.rs` as sorted pairs (crate, stem).
 ///
 /// # Errors
-/// When a folder cannot be listed.
+///
+/// Returns an error if a directory cannot be listed.
 pub(crate) fn crate_files(root: &Path, folder: &str) -> Result<Vec<(String, String)>> {
-    let mut found = Vec::new();
+    let mut files = Vec::new();
     for package in list(&root.join("crates"))? {
         let inner = package.join(folder);
         if !inner.is_dir() {
@@ -95,11 +99,11 @@ pub(crate) fn crate_files(root: &Path, folder: &str) -> Result<Vec<(String, Stri
         }
         for file in list(&inner)? {
             if file.extension().is_some_and(|extension| extension == "rs") {
-                found.push((name(package.file_name()), name(file.file_stem())));
+                files.push((name(package.file_name()), name(file.file_stem())));
             }
         }
     }
-    Ok(found)
+    Ok(files)
 }
 
 fn name(part: Option<&std::ffi::OsStr>) -> String {
@@ -125,29 +129,29 @@ mod tests {
     use std::fs;
 
     #[test]
-    fn another_folder_is_refused_with_what_it_lacks() {
+    fn missing_subdirectories_are_listed() {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir_all(folder.path().join("golden/fixtures")).unwrap();
         fs::create_dir_all(folder.path().join("data")).unwrap();
         let error = check_folder(folder.path()).unwrap_err().to_string();
-        assert!(error.contains("no golden/photos, no weights"), "{error}");
+        assert!(error.contains("missing golden/photos, weights"), "{error}");
 
         let error = check_folder(&folder.path().join("absent")).unwrap_err();
-        assert!(error.to_string().contains("there is no folder"), "{error}");
+        assert!(error.to_string().contains("cannot open"), "{error}");
     }
 
     #[test]
-    fn a_whole_folder_is_taken_by_its_absolute_path() {
+    fn the_path_of_the_directory_becomes_absolute() {
         let folder = tempfile::tempdir().unwrap();
-        for part in PARTS {
+        for part in SUBDIRECTORIES {
             fs::create_dir_all(folder.path().join(part)).unwrap();
         }
-        let found = check_folder(folder.path()).unwrap();
-        assert!(found.is_absolute());
+        let path = check_folder(folder.path()).unwrap();
+        assert!(path.is_absolute());
     }
 
     #[test]
-    fn suites_are_discovered() {
+    fn test_files_are_found_by_name() {
         let root = tempfile::tempdir().unwrap();
         for file in [
             "b/tests/reference.rs",
@@ -171,13 +175,13 @@ mod tests {
     }
 
     #[test]
-    fn without_tests_the_suite_fails() {
+    fn a_project_without_tests_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
-        for part in PARTS {
+        for part in SUBDIRECTORIES {
             fs::create_dir_all(folder.path().join(part)).unwrap();
         }
         fs::create_dir_all(folder.path().join("crates")).unwrap();
         let error = run(folder.path(), folder.path()).unwrap_err().to_string();
-        assert!(error.contains("no tests to run"), "{error}");
+        assert!(error.contains("found no tests"), "{error}");
     }
 }

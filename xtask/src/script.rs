@@ -1,26 +1,29 @@
-//! Programs of a few lines of shell that stand in for others.
+//! Small shell scripts that replace other programs.
 
 use anyhow::{Context, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Writes the script `name` of `text` into `folder`. Left alone if it is there: cargo takes a newer file for a newer
-/// compiler, and compiles everything again.
+/// Writes an executable script with the contents `text` to `folder/name`.
+///
+/// An identical file is not written again: cargo would treat the newer file as a new compiler and
+/// rebuild everything.
 ///
 /// # Errors
-/// When it cannot be written.
+///
+/// Returns an error if the file cannot be written.
 pub fn write(folder: &Path, name: &str, text: &str) -> Result<PathBuf> {
     let path = folder.join(name);
-    if fs::read_to_string(&path).is_ok_and(|found| found == text) {
+    if fs::read_to_string(&path).is_ok_and(|existing| existing == text) {
         return Ok(path);
     }
-    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt as _;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755))
-            .with_context(|| format!("cannot make {} executable", path.display()))?;
+            .with_context(|| format!("cannot set the permissions of {}", path.display()))?;
     }
     Ok(path)
 }
@@ -30,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_second_one_is_the_first() {
+    fn an_identical_script_is_not_written_again() {
         let folder = tempfile::tempdir().unwrap();
         let path = write(folder.path(), "x", "#!/bin/sh\n").unwrap();
         let before = fs::metadata(&path).unwrap().modified().unwrap();

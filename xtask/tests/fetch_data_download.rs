@@ -1,4 +1,4 @@
-//! `fetch-data` against a server that behaves, and against many that do not.
+//! `fetch-data` with HTTP servers: correct, failing, and misbehaving ones.
 
 mod support;
 
@@ -13,8 +13,8 @@ use xtask::fetch_data::{Error, Event, Options, Outcome, Problem, fetch};
 const TAG: &str = "\"v1\"";
 const HALF: usize = 14_000;
 
-/// A folder to work in, with the destination inside.
-fn place() -> (TempDir, PathBuf) {
+/// Returns a temporary directory and a destination in it.
+fn temporary_target() -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let target = folder.path().join("set");
     (folder, target)
@@ -24,27 +24,27 @@ fn run(options: &Options) -> Result<Outcome, Error> {
     fetch(options, &mut |_| {})
 }
 
-/// Expects success, without having unpacked anything wrong on the way.
+/// Expects success without starting over.
 fn expect_fetched(options: &Options) {
-    expect_fetched_after(options, 0);
+    expect_fetched_after_restarts(options, 0);
 }
 
-/// Expects success after so many archives that turned out wrong once they were complete.
-fn expect_fetched_after(options: &Options, wrong: usize) {
+/// Expects success after `expected` complete but invalid archives.
+fn expect_fetched_after_restarts(options: &Options, expected: usize) {
     let bytes = files().iter().map(|(_, bytes)| bytes.len() as u64).sum();
-    let mut fresh_starts = 0;
+    let mut restarts = 0;
     let outcome = fetch(options, &mut |event| {
-        fresh_starts += usize::from(matches!(event, Event::StartingAfresh { .. }));
+        restarts += usize::from(matches!(event, Event::Restarting { .. }));
     });
     assert_eq!(outcome.unwrap(), Outcome::Fetched { files: 4, bytes });
-    assert_eq!(fresh_starts, wrong);
+    assert_eq!(restarts, expected);
     assert_complete(&options.target);
 }
 
 #[test]
-fn downloads_once_and_then_asks_nobody() {
+fn the_second_run_sends_no_request() {
     let server = Server::start(|request, _| ranged(&good_zip(), TAG, request));
-    let (_folder, target) = place();
+    let (_folder, target) = temporary_target();
     let options = options(&server.url("/set.zip"), &target);
     expect_fetched(&options);
     assert_eq!(server.requests().len(), 1);
@@ -52,19 +52,19 @@ fn downloads_once_and_then_asks_nobody() {
 
     let outcome = run(&options).unwrap();
     assert!(
-        matches!(&outcome, Outcome::AlreadyThere { files: 4, extra, .. } if extra.is_empty()),
+        matches!(&outcome, Outcome::UpToDate { files: 4, extra, .. } if extra.is_empty()),
         "{outcome:?}"
     );
-    assert_eq!(server.requests().len(), 1, "the second run needs no server");
+    assert_eq!(server.requests().len(), 1);
 }
 
 #[test]
-fn a_broken_download_goes_on_where_it_broke() {
+fn an_interrupted_download_is_resumed() {
     let server = Server::start(|request, number| {
         let reply = ranged(&good_zip(), TAG, request);
         if number == 0 { reply.cut(HALF) } else { reply }
     });
-    let (_folder, target) = place();
+    let (_folder, target) = temporary_target();
     expect_fetched(&options(&server.url("/set.zip"), &target));
 
     let requests = server.requests();
@@ -76,28 +76,28 @@ fn a_broken_download_goes_on_where_it_broke() {
 }
 
 #[test]
-fn progress_renews_the_patience() {
-    // Breaks off more often than attempts are allowed in a row, but every one brings something.
+fn progress_resets_the_number_of_attempts() {
+    // The number of failures exceeds the number of attempts, but each attempt makes progress.
     let server = Server::start(|request, _| ranged(&good_zip(), TAG, request).cut(3_000));
-    let (_folder, target) = place();
+    let (_folder, target) = temporary_target();
     let options = options(&server.url("/set.zip"), &target);
     expect_fetched(&options);
-    assert!(server.requests().len() > options.patience.attempts as usize);
+    assert!(server.requests().len() > options.retry.attempts as usize);
 }
 
 #[test]
-fn the_next_run_goes_on_where_the_last_one_gave_up() {
-    let (_folder, target) = place();
+fn the_next_run_resumes_the_download() {
+    let (_folder, target) = temporary_target();
     let server = Server::start(|request, number| match number {
         0 => ranged(&good_zip(), TAG, request).cut(HALF),
         1 => Reply::new("503 Service Unavailable"),
         _ => ranged(&good_zip(), TAG, request),
     });
     let mut options = options(&server.url("/set.zip"), &target);
-    options.patience.attempts = 2;
+    options.retry.attempts = 2;
     let error = run(&options).unwrap_err();
     assert!(
-        matches!(error, Error::Download { have, attempts: 2, .. } if have == HALF as u64),
+        matches!(error, Error::Download { received, attempts: 2, .. } if received == HALF as u64),
         "{error}"
     );
     assert!(error.to_string().contains("--from"), "{error}");
@@ -110,38 +110,35 @@ fn the_next_run_goes_on_where_the_last_one_gave_up() {
 }
 
 #[test]
-fn a_download_of_another_address_is_not_continued() {
-    let (_folder, target) = place();
+fn a_download_from_another_url_is_not_resumed() {
+    let (_folder, target) = temporary_target();
     let server = Server::start(|request, number| {
         let reply = ranged(&good_zip(), TAG, request);
         if number == 0 { reply.cut(HALF) } else { reply }
     });
     let mut first = options(&server.url("/one.zip"), &target);
-    first.patience.attempts = 1;
+    first.retry.attempts = 1;
     run(&first).unwrap_err();
     expect_fetched(&options(&server.url("/two.zip"), &target));
     assert_eq!(server.requests()[1].range, None);
 }
 
 #[test]
-fn a_server_without_ranges_is_asked_for_all_of_it() {
+fn a_server_without_ranges_sends_the_whole_file_again() {
     let server = Server::start(|_, number| {
         let reply = Reply::whole(&good_zip());
         if number == 0 { reply.cut(HALF) } else { reply }
     });
-    let (_folder, target) = place();
+    let (_folder, target) = temporary_target();
     expect_fetched(&options(&server.url("/set.zip"), &target));
     let requests = server.requests();
     assert_eq!(requests.len(), 2);
     assert_eq!(requests[1].range, Some(format!("bytes={HALF}-")));
-    assert_eq!(
-        requests[1].if_range, None,
-        "it gave nothing to recognise the file by"
-    );
+    assert_eq!(requests[1].if_range, None, "the server sent no validator");
 }
 
 #[test]
-fn a_file_that_changed_meanwhile_is_fetched_whole() {
+fn a_changed_file_is_downloaded_again() {
     let server = Server::start(|request, number| {
         if number == 0 {
             Reply::whole(&corrupt_zip()).header("ETag", TAG).cut(HALF)
@@ -149,21 +146,21 @@ fn a_file_that_changed_meanwhile_is_fetched_whole() {
             ranged(&good_zip(), "\"v2\"", request)
         }
     });
-    let (_folder, target) = place();
+    let (_folder, target) = temporary_target();
     expect_fetched(&options(&server.url("/set.zip"), &target));
     assert_eq!(server.requests().len(), 2);
 }
 
 #[test]
 fn a_range_of_another_version_is_not_appended() {
-    // Sends the rest whatever If-Range says, of a file with another length or another tag.
+    // The server ignores If-Range and sends the rest of a file with another length or another tag.
     for (length, tag) in [(40_000, TAG), (good_zip().len(), "\"v2\"")] {
         let server = Server::start(move |request, number| match number {
             0 => ranged(&good_zip(), TAG, request).cut(HALF),
             1 => Reply::rest(&vec![0; length], HALF).header("ETag", tag),
             _ => ranged(&good_zip(), TAG, request),
         });
-        let (_folder, target) = place();
+        let (_folder, target) = temporary_target();
         expect_fetched(&options(&server.url("/set.zip"), &target));
         let requests = server.requests();
         assert_eq!(requests.len(), 3);
@@ -172,39 +169,39 @@ fn a_range_of_another_version_is_not_appended() {
 }
 
 #[test]
-fn a_range_that_was_not_asked_for_is_not_appended() {
+fn an_unexpected_range_is_not_appended() {
     let server = Server::start(|request, number| match number {
         0 => ranged(&good_zip(), TAG, request).cut(HALF),
         1 => Reply::rest(&good_zip(), HALF - 100),
         _ => ranged(&good_zip(), TAG, request),
     });
-    let (_folder, target) = place();
+    let (_folder, target) = temporary_target();
     expect_fetched(&options(&server.url("/set.zip"), &target));
     assert_eq!(server.requests().len(), 3);
 }
 
 #[test]
-fn a_range_beyond_the_end_starts_afresh() {
+fn a_range_beyond_the_end_restarts_the_download() {
     let server = Server::start(|request, number| match number {
         0 => ranged(&good_zip(), TAG, request).cut(HALF),
         1 => Reply::new("416 Range Not Satisfiable"),
         _ => ranged(&good_zip(), TAG, request),
     });
-    let (_folder, target) = place();
+    let (_folder, target) = temporary_target();
     expect_fetched(&options(&server.url("/set.zip"), &target));
     assert_eq!(server.requests()[2].range, None);
 }
 
 #[test]
-fn pieces_that_do_not_fit_together_are_fetched_again_as_one() {
-    // The second half is of another archive of the same length, and nothing shows it.
+fn parts_of_different_files_are_downloaded_again() {
+    // The second half belongs to another archive of the same length, and there is no validator.
     let server = Server::start(|request, number| match number {
         0 => Reply::whole(&good_zip()).cut(HALF),
         1 => Reply::rest(&corrupt_second_half(), request.start().unwrap()),
         _ => Reply::whole(&good_zip()),
     });
-    let (_folder, target) = place();
-    expect_fetched_after(&options(&server.url("/set.zip"), &target), 1);
+    let (_folder, target) = temporary_target();
+    expect_fetched_after_restarts(&options(&server.url("/set.zip"), &target), 1);
     let requests = server.requests();
     assert_eq!(requests.len(), 3);
     assert_eq!(requests[2].range, None);
@@ -217,9 +214,9 @@ fn corrupt_second_half() -> Vec<u8> {
 }
 
 #[test]
-fn a_corrupt_file_is_named_and_nothing_is_put_in_place() {
+fn a_corrupt_file_is_reported_and_nothing_is_unpacked() {
     let server = Server::start(|request, _| ranged(&corrupt_zip(), TAG, request));
-    let (folder, target) = place();
+    let (folder, target) = temporary_target();
     let options = options(&server.url("/set.zip"), &target);
     for round in 1..=2 {
         let error = run(&options).unwrap_err();
@@ -234,20 +231,20 @@ fn a_corrupt_file_is_named_and_nothing_is_put_in_place() {
             problems,
             [Problem::Corrupt("train/bees/b c.jpg".to_owned())]
         );
-        assert_eq!(names(folder.path()), [""; 0], "nothing is left");
+        assert_eq!(names(folder.path()), [""; 0]);
         assert_eq!(
             server.requests().len(),
             round,
-            "fetched once a run, and anew"
+            "one complete download for each run"
         );
         assert_eq!(server.requests()[round - 1].range, None);
     }
 }
 
 #[test]
-fn a_failed_repair_leaves_what_was_there() {
+fn a_failed_repair_keeps_the_destination() {
     let server = Server::start(|request, _| ranged(&corrupt_zip(), TAG, request));
-    let (_folder, target) = place();
+    let (_folder, target) = temporary_target();
     fs::create_dir_all(target.join("train/ants")).unwrap();
     fs::write(target.join("train/ants/a.jpg"), &files()[0].1).unwrap();
     run(&options(&server.url("/set.zip"), &target)).unwrap_err();
@@ -259,9 +256,9 @@ fn a_failed_repair_leaves_what_was_there() {
 }
 
 #[test]
-fn what_is_not_there_is_asked_for_once() {
+fn a_404_response_is_not_retried() {
     let server = Server::start(|_, _| Reply::new("404 Not Found"));
-    let (folder, target) = place();
+    let (folder, target) = temporary_target();
     let error = run(&options(&server.url("/set.zip"), &target)).unwrap_err();
     assert!(
         matches!(&error, Error::Status { status, .. } if status == "404 Not Found"),
@@ -273,7 +270,7 @@ fn what_is_not_there_is_asked_for_once() {
 }
 
 #[test]
-fn redirects_are_followed_also_when_resuming() {
+fn redirects_are_followed_when_resuming() {
     let server = Server::start(|request, number| {
         if request.path == "/old.zip" {
             return Reply::new("302 Found").header("Location", "/new.zip");
@@ -281,7 +278,7 @@ fn redirects_are_followed_also_when_resuming() {
         let reply = ranged(&good_zip(), TAG, request);
         if number == 1 { reply.cut(HALF) } else { reply }
     });
-    let (_folder, target) = place();
+    let (_folder, target) = temporary_target();
     expect_fetched(&options(&server.url("/old.zip"), &target));
     let requests = server.requests();
     let paths: Vec<&str> = requests
@@ -294,84 +291,83 @@ fn redirects_are_followed_also_when_resuming() {
 }
 
 #[test]
-fn redirects_in_a_circle_end() {
+fn a_redirect_loop_is_an_error() {
     let server = Server::start(|_, _| Reply::new("302 Found").header("Location", "/set.zip"));
-    let (_folder, target) = place();
+    let (_folder, target) = temporary_target();
     let error = run(&options(&server.url("/set.zip"), &target)).unwrap_err();
     assert!(matches!(error, Error::Download { .. }), "{error}");
     assert!(error.to_string().contains("redirect"), "{error}");
 }
 
 #[test]
-fn a_server_in_trouble_is_asked_again() {
+fn temporary_server_errors_are_retried() {
     let server = Server::start(|request, number| match number {
         0 => Reply::new("503 Service Unavailable").header("Retry-After", "0"),
         1 => Reply::new("429 Too Many Requests"),
         _ => ranged(&good_zip(), TAG, request),
     });
-    let (_folder, target) = place();
+    let (_folder, target) = temporary_target();
     expect_fetched(&options(&server.url("/set.zip"), &target));
     assert_eq!(server.requests().len(), 3);
 }
 
 #[test]
-fn a_length_announced_too_long_is_noticed() {
+fn a_content_length_that_is_too_large_is_an_error() {
     let announced = (good_zip().len() + 1_000).to_string();
     let server = Server::start(move |request, _| match request.start() {
         None => Reply::whole(&good_zip()).header("Content-Length", &announced),
-        // There is nothing more to send.
         Some(_) => Reply::new("500 Internal Server Error"),
     });
-    let (_folder, target) = place();
+    let (_folder, target) = temporary_target();
     let error = run(&options(&server.url("/set.zip"), &target)).unwrap_err();
     assert!(matches!(error, Error::Download { .. }), "{error}");
     assert!(!target.exists());
 }
 
 #[test]
-fn a_length_announced_too_short_gives_a_broken_archive() {
+fn a_content_length_that_is_too_small_is_an_error() {
     let server = Server::start(|_, _| Reply::whole(&good_zip()).header("Content-Length", "20000"));
-    let (folder, target) = place();
+    let (folder, target) = temporary_target();
     let error = run(&options(&server.url("/set.zip"), &target)).unwrap_err();
     assert!(matches!(error, Error::NotAnArchive { .. }), "{error}");
     assert_eq!(names(folder.path()), [""; 0]);
 }
 
 #[test]
-fn a_body_without_length_ends_with_the_connection() {
+fn a_body_without_content_length_is_accepted() {
     let server = Server::start(|_, _| {
         let mut reply = Reply::whole(&good_zip());
         reply.headers.clear();
         reply
     });
-    let (_folder, target) = place();
+    let (_folder, target) = temporary_target();
     expect_fetched(&options(&server.url("/set.zip"), &target));
 }
 
 #[test]
-fn a_page_instead_of_the_archive_is_refused() {
+fn a_web_page_is_not_accepted_as_an_archive() {
     let server = Server::start(|_, _| Reply::whole(b"<html>Please log in</html>"));
-    let (_folder, target) = place();
+    let (_folder, target) = temporary_target();
     let error = run(&options(&server.url("/set.zip"), &target)).unwrap_err();
     assert!(matches!(error, Error::NotAnArchive { .. }), "{error}");
 }
 
 #[test]
-fn more_than_the_limit_is_not_downloaded() {
-    for announced in [true, false] {
+fn files_over_the_size_limit_are_not_downloaded() {
+    for has_length in [true, false] {
         let server = Server::start(move |_, _| {
             let mut reply = Reply::whole(&vec![7; 100_000]);
-            if !announced {
+            if !has_length {
                 reply.headers.clear();
             }
             reply
         });
-        let (folder, target) = place();
+        let (folder, target) = temporary_target();
         let mut options = options(&server.url("/set.zip"), &target);
-        options.patience.max_bytes = 50_000;
+        options.retry.max_bytes = 50_000;
         let error = run(&options).unwrap_err();
         assert!(
-            matches!(error, Error::TooLong { limit: 50_000, .. }),
+            matches!(error, Error::TooLarge { limit: 50_000, .. }),
             "{error}"
         );
         assert_eq!(names(folder.path()), [""; 0]);
@@ -379,27 +375,27 @@ fn more_than_the_limit_is_not_downloaded() {
 }
 
 #[test]
-fn without_a_network_the_error_says_so_and_what_to_do() {
-    // A port that was free a moment ago: nobody listens.
+fn a_refused_connection_is_an_error_with_help() {
+    // No process listens on a port that was just closed.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/set.zip", listener.local_addr().unwrap());
     drop(listener);
-    let (folder, target) = place();
+    let (folder, target) = temporary_target();
     let error = run(&options(&url, &target)).unwrap_err();
     assert!(
         matches!(error, Error::NoNetwork { attempts: 3, .. }),
         "{error}"
     );
     let text = error.to_string();
-    for part in ["no network", &url, "--from FILE|URL", "sample"] {
+    for part in ["cannot connect", &url, "--from FILE|URL", "sample"] {
         assert!(text.contains(part), "{text}");
     }
     assert_eq!(names(folder.path()), [""; 0]);
 }
 
 #[test]
-fn an_address_that_is_none_fails_at_once() {
-    let (_folder, target) = place();
+fn an_invalid_url_is_not_retried() {
+    let (_folder, target) = temporary_target();
     let error = run(&options("http://", &target)).unwrap_err();
     assert!(matches!(error, Error::Address { .. }), "{error}");
 }

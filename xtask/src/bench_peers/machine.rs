@@ -1,4 +1,4 @@
-//! Where and with what was measured: a figure without its machine says nothing.
+//! Description of the machine and the software versions of a benchmark run.
 
 use anyhow::{Context, Result};
 use serde_json::{Map, Value};
@@ -8,10 +8,10 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Instruction sets that kernels are chosen by, as Linux calls them.
+/// CPU flags that select kernels, with Linux's names.
 const FEATURES: [&str; 4] = ["avx2", "fma", "avx512f", "amx_tile"];
 
-/// A machine, and the versions of what ran on it. `Display` is a list in Markdown.
+/// A machine with its software versions. `Display` writes a Markdown list.
 #[derive(Clone, Debug)]
 pub struct Machine {
     date: String,
@@ -25,23 +25,26 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// The machine that this runs on, with the checkout in `root`; `peers` are the versions of the Python packages.
+    /// Describes the current machine and the checkout in `root`. `peers` are the versions of the
+    /// Python packages.
     ///
     /// # Errors
-    /// When `/proc` cannot be read: peak memory comes from there too, so this is for Linux.
-    pub fn here(root: &Path, threads: usize, peers: Map<String, Value>) -> Result<Self> {
+    ///
+    /// Returns an error if `/proc` cannot be read. The peak memory comes from there as well, so
+    /// Linux is required.
+    pub fn detect(root: &Path, threads: usize, peers: Map<String, Value>) -> Result<Self> {
         let read = |path: &str| {
             fs::read_to_string(path)
                 .with_context(|| format!("cannot read {path}; bench-peers needs Linux"))
         };
         let seconds = SystemTime::now()
             .duration_since(UNIX_EPOCH)
-            .context("the clock stands before 1970")?
+            .context("the system clock is before 1970")?
             .as_secs();
         let lock = fs::read_to_string(root.join("Cargo.lock")).unwrap_or_default();
         let mut versions = vec![
             ("rustc".to_owned(), rustc(root)),
-            ("candle".to_owned(), locked(&lock, "candle-core")),
+            ("candle".to_owned(), locked_version(&lock, "candle-core")),
         ];
         versions.extend(peers.into_iter().map(|(name, version)| {
             let version = version.as_str().unwrap_or_default().to_owned();
@@ -59,25 +62,25 @@ impl Machine {
         })
     }
 
-    /// The same with its first GPU, if `nvidia-smi` knows one.
+    /// Adds the first GPU that `nvidia-smi` lists.
     pub fn with_gpu(self) -> Self {
-        let found = Command::new("nvidia-smi")
+        let output = Command::new("nvidia-smi")
             .args([
                 "--query-gpu=name,driver_version,memory.total",
                 "--format=csv,noheader",
             ])
             .output();
-        let told = found.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
-        let first = told
+        let gpus = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+        let first = gpus
             .ok()
-            .and_then(|told| told.lines().next().map(str::to_owned));
+            .and_then(|gpus| gpus.lines().next().map(str::to_owned));
         Self {
             gpu: Some(first.unwrap_or_else(|| "unknown".to_owned())),
             ..self
         }
     }
 
-    /// A name for a file about this run: date and processor, or the GPU.
+    /// File name for this run: the date, and the GPU or else the processor.
     pub fn file_stem(&self) -> String {
         let gpu = self.gpu.as_deref().and_then(|gpu| gpu.split(',').next());
         let processor = gpu.unwrap_or(&self.processor).to_lowercase();
@@ -114,7 +117,8 @@ impl Display for Machine {
     }
 }
 
-/// The processor's name, and what tells generations apart where a virtual machine hides the name.
+/// The processor's name with its family, model and flags. Some virtual machines hide the name, but
+/// not the others.
 fn processor(cpuinfo: &str) -> String {
     let field = |name: &str| {
         cpuinfo.lines().find_map(|line| {
@@ -125,10 +129,10 @@ fn processor(cpuinfo: &str) -> String {
     let Some(name) = field("model name") else {
         return format!("unknown, {}", std::env::consts::ARCH);
     };
-    let has = field("flags").unwrap_or_default();
+    let flags = field("flags").unwrap_or_default();
     let features: Vec<&str> = FEATURES
         .into_iter()
-        .filter(|wanted| has.split_whitespace().any(|flag| flag == *wanted))
+        .filter(|feature| flags.split_whitespace().any(|flag| flag == *feature))
         .collect();
     format!(
         "{name} (family {}, model {}; {})",
@@ -138,6 +142,7 @@ fn processor(cpuinfo: &str) -> String {
     )
 }
 
+/// Total memory in bytes.
 fn memory(meminfo: &str) -> u64 {
     let line = meminfo
         .lines()
@@ -146,8 +151,8 @@ fn memory(meminfo: &str) -> u64 {
     kib.unwrap_or_default() * 1024
 }
 
-/// The version of a package in Cargo.lock.
-fn locked(lock: &str, package: &str) -> String {
+/// The version of `package` in `Cargo.lock`.
+fn locked_version(lock: &str, package: &str) -> String {
     let mut lines = lock.lines();
     let _ = lines.find(|line| *line == format!("name = \"{package}\""));
     let version = lines.next().and_then(|line| line.split('"').nth(1));
@@ -155,24 +160,28 @@ fn locked(lock: &str, package: &str) -> String {
 }
 
 fn rustc(root: &Path) -> String {
-    let said = said("rustc", &["--version"], root);
-    said.strip_prefix("rustc ").unwrap_or(&said).to_owned()
+    let version = output_of("rustc", &["--version"], root);
+    version
+        .strip_prefix("rustc ")
+        .unwrap_or(&version)
+        .to_owned()
 }
 
 fn commit(root: &Path) -> String {
-    let commit = said("git", &["rev-parse", "--short=12", "HEAD"], root);
-    let changes = said(
+    let commit = output_of("git", &["rev-parse", "--short=12", "HEAD"], root);
+    let changes = output_of(
         "git",
         &["status", "--porcelain", "--untracked-files=no"],
         root,
     );
     match changes.as_str() {
         "" | "unknown" => commit,
-        _ => commit + ", with changes",
+        _ => commit + ", with uncommitted changes",
     }
 }
 
-fn said(program: &str, arguments: &[&str], folder: &Path) -> String {
+/// Standard output of a program, or `unknown` if it fails.
+fn output_of(program: &str, arguments: &[&str], folder: &Path) -> String {
     let output = Command::new(program)
         .args(arguments)
         .current_dir(folder)
@@ -185,7 +194,7 @@ fn said(program: &str, arguments: &[&str], folder: &Path) -> String {
     }
 }
 
-/// A day, counted from 1 January 1970, as `YYYY-MM-DD`.
+/// Formats a number of days since 1 January 1970 as `YYYY-MM-DD`.
 fn date(mut days: u64) -> String {
     let is_leap = |year: u64| {
         (year.is_multiple_of(4) && !year.is_multiple_of(100)) || year.is_multiple_of(400)
@@ -212,7 +221,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn days_become_dates() {
+    fn days_are_formatted_as_dates() {
         for (days, expected) in [
             (0, "1970-01-01"),
             (58, "1970-02-28"),
@@ -226,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_processor_is_named_with_its_generation() {
+    fn the_processor_has_family_model_and_flags() {
         let cpuinfo = "processor\t: 0\ncpu family\t: 25\nmodel\t\t: 17\nmodel name\t: AMD EPYC(TM) CPU\n\
                        flags\t\t: sse avx2 avx512f avx512vl fma\n";
         assert_eq!(
@@ -237,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn files_are_named_by_date_and_processor() {
+    fn file_names_contain_date_and_processor() {
         let machine = Machine {
             date: "2026-11-24".to_owned(),
             processor: "AMD EPYC(TM) CPU (family 25, model 17; avx2 fma amx_tile)".to_owned(),
@@ -258,9 +267,9 @@ mod tests {
     }
 
     #[test]
-    fn this_machine_says_what_it_is() {
+    fn the_current_machine_is_detected() {
         let root = crate::project::root();
-        let machine = Machine::here(&root, 2, Map::new()).unwrap();
+        let machine = Machine::detect(&root, 2, Map::new()).unwrap();
         assert!(machine.date.as_str() > "2026");
         assert!(machine.memory_bytes > 0);
         let candle = &machine.versions[1];
@@ -271,10 +280,10 @@ mod tests {
     }
 
     #[test]
-    fn memory_and_versions_are_read() {
+    fn memory_and_versions_are_parsed() {
         assert_eq!(memory("MemTotal:       1000 kB\n"), 1_024_000);
         let lock = "name = \"a\"\nversion = \"1\"\n\nname = \"b\"\nversion = \"2.3\"\n";
-        assert_eq!(locked(lock, "b"), "2.3");
-        assert_eq!(locked(lock, "c"), "unknown");
+        assert_eq!(locked_version(lock, "b"), "2.3");
+        assert_eq!(locked_version(lock, "c"), "unknown");
     }
 }

@@ -1,73 +1,78 @@
-//! What the races came to, as a table and as JSON.
+//! Writes the results as a table and as JSON.
 
-use super::race::{Figures, Outcome};
-use super::rows::{Device, OURS, Row, decides};
+use super::rounds::{Measurement, Outcome};
+use super::rows::{Device, OURS, Row, counts_for_ratio};
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 
-/// A row that has been measured.
+/// The results of one row.
 #[derive(Clone, Debug)]
-pub struct Measured {
+pub struct RowResult {
     name: String,
-    /// Pictures in a run on a GPU, whose speed is told in pictures a second.
-    pictures: Option<usize>,
-    ours: Figures,
-    peers: Vec<Figures>,
+    /// Batch size, for rows whose speed is also reported in images per second.
+    images: Option<usize>,
+    ours: Measurement,
+    peers: Vec<Measurement>,
     skipped: Vec<(String, String)>,
 }
 
-impl Measured {
-    /// The row from its race.
+impl RowResult {
+    /// Combines the measurements of a row.
     ///
     /// # Errors
-    /// When this project did not take part.
+    ///
+    /// Returns an error if this project's worker did not run.
     pub fn new(row: &Row, outcome: Outcome) -> Result<Self> {
         let Outcome {
-            mut figures,
+            mut measurements,
             skipped,
         } = outcome;
-        let ours = figures
+        let ours = measurements
             .iter()
-            .position(|figures| figures.name == OURS)
-            .with_context(|| format!("this project did not take part: {skipped:?}"))?;
-        let ours = figures.remove(ours);
+            .position(|measurement| measurement.name == OURS)
+            .with_context(|| format!("this project's worker did not run: {skipped:?}"))?;
+        let ours = measurements.remove(ours);
         Ok(Self {
             name: row.name().to_owned(),
-            pictures: row.batch().filter(|_| row.device() == Device::Cuda),
+            images: row.batch().filter(|_| row.device() == Device::Cuda),
             ours,
-            peers: figures,
+            peers: measurements,
             skipped,
         })
     }
 
-    /// The fastest of the peers that decide.
-    fn best(&self) -> Option<&Figures> {
-        let deciding = self.peers.iter().filter(|peer| decides(&peer.name));
-        deciding.min_by(|a, b| median(&a.seconds).total_cmp(&median(&b.seconds)))
+    /// The fastest peer that counts for the ratio.
+    fn best(&self) -> Option<&Measurement> {
+        let counting = self
+            .peers
+            .iter()
+            .filter(|peer| counts_for_ratio(&peer.name));
+        counting.min_by(|a, b| median(&a.seconds).total_cmp(&median(&b.seconds)))
     }
 
-    /// How many times as long the best peer takes, if one took part.
+    /// Time of the fastest peer divided by this project's time.
     pub fn ratio(&self) -> Option<f64> {
-        self.best().map(|best| self.times_ours(best))
+        self.best().map(|best| self.relative_time(best))
     }
 
-    /// Each contender's pictures a second, in words, where the row is about that.
+    /// Images per second of each worker, for rows on a GPU.
     fn speeds(&self) -> Option<String> {
-        let pictures = self.pictures? as f64;
-        let contenders = std::iter::once(&self.ours).chain(&self.peers);
-        let speeds = contenders.map(|figures| {
-            let speed = pictures / median(&figures.seconds);
-            format!("{} {speed:.0}", figures.name)
+        let images = self.images? as f64;
+        let measurements = std::iter::once(&self.ours).chain(&self.peers);
+        let speeds = measurements.map(|measurement| {
+            let speed = images / median(&measurement.seconds);
+            format!("{} {speed:.0}", measurement.name)
         });
         Some(speeds.collect::<Vec<_>>().join(", "))
     }
 
-    fn times_ours(&self, peer: &Figures) -> f64 {
+    /// A worker's time divided by this project's time.
+    fn relative_time(&self, peer: &Measurement) -> f64 {
         median(&peer.seconds) / median(&self.ours.seconds)
     }
 
     fn json(&self) -> Value {
-        let of_peers = |value: &dyn Fn(&Figures) -> Value| -> Map<String, Value> {
+        let of_peers = |value: &dyn Fn(&Measurement) -> Value| -> Map<String, Value> {
             let pairs = self
                 .peers
                 .iter()
@@ -79,7 +84,7 @@ impl Measured {
         let skipped: Map<String, Value> = self
             .skipped
             .iter()
-            .map(|(name, why)| (name.clone(), json!(why)))
+            .map(|(name, reason)| (name.clone(), json!(reason)))
             .collect();
         json!({
             "name": self.name,
@@ -94,34 +99,28 @@ impl Measured {
     }
 }
 
-/// The rows as a JSON list, in the order of the table.
-pub fn json(measured: &[Measured]) -> String {
-    let rows: Vec<Value> = measured.iter().map(Measured::json).collect();
+/// Formats the rows as a JSON list, in the order of the table.
+pub fn json(results: &[RowResult]) -> String {
+    let rows: Vec<Value> = results.iter().map(RowResult::json).collect();
     format!("{:#}\n", Value::Array(rows))
 }
 
-/// The rows as a table in Markdown that also reads well as plain text.
-pub fn table(measured: &[Measured]) -> String {
+/// Formats the rows as an aligned Markdown table.
+pub fn table(results: &[RowResult]) -> String {
     let header = [
-        "row",
-        "by",
-        "seconds",
-        "spread",
-        "times ours",
-        "peak MB",
-        "times ours",
+        "row", "library", "seconds", "spread", "vs ours", "peak MB", "vs ours",
     ];
     let mut lines = vec![header.map(str::to_owned)];
-    for row in measured {
+    for row in results {
         let best = row.best().map(|best| &best.name);
-        for figures in std::iter::once(&row.ours).chain(&row.peers) {
-            let is_ours = figures.name == OURS;
-            let mark = if best == Some(&figures.name) {
+        for measurement in std::iter::once(&row.ours).chain(&row.peers) {
+            let is_ours = measurement.name == OURS;
+            let mark = if best == Some(&measurement.name) {
                 " *"
             } else {
                 ""
             };
-            let times = |value: f64| match is_ours {
+            let ratio = |value: f64| match is_ours {
                 true => String::new(),
                 false => format!("{value:.2}"),
             };
@@ -131,12 +130,12 @@ pub fn table(measured: &[Measured]) -> String {
                 } else {
                     String::new()
                 },
-                format!("{}{mark}", figures.name),
-                format!("{:.4}", median(&figures.seconds)),
-                format!("{:.0} %", 100.0 * spread(&figures.seconds)),
-                times(row.times_ours(figures)) + mark,
-                format!("{:.0}", figures.peak_bytes as f64 / 1e6),
-                times(figures.peak_bytes as f64 / row.ours.peak_bytes as f64),
+                format!("{}{mark}", measurement.name),
+                format!("{:.4}", median(&measurement.seconds)),
+                format!("{:.0} %", 100.0 * spread(&measurement.seconds)),
+                ratio(row.relative_time(measurement)) + mark,
+                format!("{:.0}", measurement.peak_bytes as f64 / 1e6),
+                ratio(measurement.peak_bytes as f64 / row.ours.peak_bytes as f64),
             ]);
         }
     }
@@ -162,28 +161,28 @@ pub fn table(measured: &[Measured]) -> String {
             text += "|\n";
         }
     }
-    text += "\nSeconds are the median of the turns, spread is largest less smallest turn over the median, peak is \
-             the largest resident memory of the process after its set-up, its libraries included, without the \
-             worker processes of a loader. On a GPU it is the most that tensors had there. The row's ratio is \
-             marked *.\n";
-    for row in measured {
+    text += "\nSeconds is the median of the turns. Spread is the range of the turns divided by the median. Peak is \
+             the peak resident memory of the process after setup, including its libraries but not the worker \
+             processes of a data loader; on a GPU, the peak memory of tensors. The fastest peer is marked *.\n";
+    for row in results {
         if let Some(speeds) = row.speeds() {
-            text += &format!("{}: pictures a second: {speeds}.\n", row.name);
+            text += &format!("{}: images per second: {speeds}.\n", row.name);
         }
     }
-    for row in measured {
-        for (name, why) in &row.skipped {
-            text += &format!("{}: without {name}, {why}.\n", row.name);
+    for row in results {
+        for (name, reason) in &row.skipped {
+            text += &format!("{}: skipped {name} ({reason}).\n", row.name);
         }
     }
     text
 }
 
+/// Whether a column holds numbers, which are aligned to the right.
 fn is_number(column: usize) -> bool {
     column >= 2
 }
 
-/// The middle of the values, or the mean of the middle two.
+/// The median, or NaN for no values.
 fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -195,6 +194,7 @@ fn median(values: &[f64]) -> f64 {
     }
 }
 
+/// The range of the values divided by their median.
 fn spread(values: &[f64]) -> f64 {
     let largest = values.iter().copied().fold(f64::MIN, f64::max);
     let smallest = values.iter().copied().fold(f64::MAX, f64::min);
@@ -205,8 +205,8 @@ fn spread(values: &[f64]) -> f64 {
 mod tests {
     use super::*;
 
-    fn figures(name: &str, seconds: &[f64], peak_bytes: u64) -> Figures {
-        Figures {
+    fn measurement(name: &str, seconds: &[f64], peak_bytes: u64) -> Measurement {
+        Measurement {
             name: name.to_owned(),
             seconds: seconds.to_vec(),
             peak_bytes,
@@ -218,35 +218,35 @@ mod tests {
     }
 
     #[test]
-    fn a_gpus_speed_is_in_pictures_a_second() {
+    fn rows_on_a_gpu_report_images_per_second() {
         let outcome = Outcome {
-            figures: vec![
-                figures(OURS, &[0.1, 0.2, 0.1], 1),
-                figures("torch nchw", &[0.05], 1),
+            measurements: vec![
+                measurement(OURS, &[0.1, 0.2, 0.1], 1),
+                measurement("torch nchw", &[0.05], 1),
             ],
             skipped: Vec::new(),
         };
-        let row = Measured::new(&named("cuda stage-2 step bf16 b32"), outcome).unwrap();
+        let row = RowResult::new(&named("cuda stage-2 step bf16 b32"), outcome).unwrap();
         assert_eq!(row.speeds().unwrap(), "ours 320, torch nchw 640");
-        assert!(table(&[row]).contains("pictures a second: ours 320, torch nchw 640"));
+        assert!(table(&[row]).contains("images per second: ours 320, torch nchw 640"));
     }
 
-    fn row() -> Measured {
+    fn row() -> RowResult {
         let outcome = Outcome {
-            figures: vec![
-                figures(OURS, &[0.25, 1.0, 0.125], 400_000_000),
-                figures("torch nchw", &[2.0, 1.0, 3.0], 1_600_000_000),
-                figures("torch channels_last", &[0.75, 0.8, 0.7], 1_200_000_000),
-                // Faster than both layouts, but it does not decide.
-                figures("openvino", &[0.5, 0.5, 0.5], 600_000_000),
+            measurements: vec![
+                measurement(OURS, &[0.25, 1.0, 0.125], 400_000_000),
+                measurement("torch nchw", &[2.0, 1.0, 3.0], 1_600_000_000),
+                measurement("torch channels_last", &[0.75, 0.8, 0.7], 1_200_000_000),
+                // Faster than PyTorch, but it does not count for the ratio.
+                measurement("openvino", &[0.5, 0.5, 0.5], 600_000_000),
             ],
             skipped: vec![("onnxruntime".to_owned(), "not installed".to_owned())],
         };
-        Measured::new(&named("frozen forward b8"), outcome).unwrap()
+        RowResult::new(&named("frozen forward b8"), outcome).unwrap()
     }
 
     #[test]
-    fn the_median_is_the_middle() {
+    fn median_and_spread_are_correct() {
         assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
         assert_eq!(median(&[4.0, 1.0, 2.0, 8.0]), 3.0);
         assert_eq!(median(&[5.0]), 5.0);
@@ -254,28 +254,31 @@ mod tests {
     }
 
     #[test]
-    fn the_better_layout_of_pytorch_decides() {
+    fn the_ratio_uses_the_faster_layout_of_pytorch() {
         assert_eq!(row().ratio(), Some(3.0));
         let alone = Outcome {
-            figures: vec![figures(OURS, &[1.0], 1), figures("openvino", &[1.0], 1)],
+            measurements: vec![
+                measurement(OURS, &[1.0], 1),
+                measurement("openvino", &[1.0], 1),
+            ],
             skipped: Vec::new(),
         };
-        let alone = Measured::new(&named("frozen forward b8"), alone).unwrap();
+        let alone = RowResult::new(&named("frozen forward b8"), alone).unwrap();
         assert_eq!((alone.ratio(), alone.speeds()), (None, None));
     }
 
     #[test]
-    fn a_row_without_us_is_an_error() {
+    fn a_row_without_this_project_is_an_error() {
         let outcome = Outcome {
-            figures: vec![figures("torch nchw", &[1.0], 1)],
-            skipped: vec![(OURS.to_owned(), "tired".to_owned())],
+            measurements: vec![measurement("torch nchw", &[1.0], 1)],
+            skipped: vec![(OURS.to_owned(), "out of memory".to_owned())],
         };
-        let error = Measured::new(&named("frozen forward b8"), outcome).unwrap_err();
-        assert!(error.to_string().contains("tired"), "{error}");
+        let error = RowResult::new(&named("frozen forward b8"), outcome).unwrap_err();
+        assert!(error.to_string().contains("out of memory"), "{error}");
     }
 
     #[test]
-    fn json_is_a_list_of_rows() {
+    fn json_contains_all_measurements() {
         let rows: Value = serde_json::from_str(&json(&[row()])).unwrap();
         let expected = json!([{
             "name": "frozen forward b8",
@@ -297,20 +300,20 @@ mod tests {
     }
 
     #[test]
-    fn the_table_is_aligned_and_marks_the_ratio() {
+    fn the_table_is_aligned_and_marks_the_fastest_peer() {
         let text = table(&[row()]);
         let lines: Vec<&str> = text.lines().collect();
         let expected = [
-            "| row               | by                    | seconds | spread | times ours | peak MB | times ours |",
-            "|-------------------|-----------------------|--------:|-------:|-----------:|--------:|-----------:|",
-            "| frozen forward b8 | ours                  |  0.2500 |  350 % |            |     400 |            |",
-            "|                   | torch nchw            |  2.0000 |  100 % |       8.00 |    1600 |       4.00 |",
-            "|                   | torch channels_last * |  0.7500 |   13 % |     3.00 * |    1200 |       3.00 |",
-            "|                   | openvino              |  0.5000 |    0 % |       2.00 |     600 |       1.50 |",
+            "| row               | library               | seconds | spread | vs ours | peak MB | vs ours |",
+            "|-------------------|-----------------------|--------:|-------:|--------:|--------:|--------:|",
+            "| frozen forward b8 | ours                  |  0.2500 |  350 % |         |     400 |         |",
+            "|                   | torch nchw            |  2.0000 |  100 % |    8.00 |    1600 |    4.00 |",
+            "|                   | torch channels_last * |  0.7500 |   13 % |  3.00 * |    1200 |    3.00 |",
+            "|                   | openvino              |  0.5000 |    0 % |    2.00 |     600 |    1.50 |",
         ];
         assert_eq!(lines[..6], expected);
         assert!(
-            text.contains("without onnxruntime, not installed"),
+            text.contains("skipped onnxruntime (not installed)"),
             "{text}"
         );
     }

@@ -1,23 +1,23 @@
-//! What is compared: the rows, and who takes part in each.
+//! The rows of the table: workloads, batch sizes, and the libraries that run them.
 
 use anyhow::{Result, bail};
 
-/// What the contenders compute on.
+/// The device that a row runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Device {
-    /// The processor.
+    /// The CPU.
     Cpu,
     /// The first NVIDIA GPU.
     Cuda,
 }
 
-/// This project.
+/// Name of this project's worker.
 pub const OURS: &str = "ours";
 
-/// The operations of candle itself.
+/// Name of the worker that uses candle's own operations.
 pub const CANDLE: &str = "candle";
 
-/// The batch at which candle takes part: so slow that one is enough.
+/// The only batch size at which candle is measured, because it is slow.
 const CANDLE_BATCH: usize = 8;
 
 const LAYOUTS: &[&str] = &["torch nchw", "torch channels_last"];
@@ -29,75 +29,75 @@ const RUNTIMES: &[&str] = &[
 ];
 const PIPELINES: &[&str] = &["torchvision pillow", "torchvision v2"];
 
-/// A kind of work.
+/// A workload, which has one row for each batch size.
 #[derive(Debug)]
-struct Work {
+struct Workload {
     name: &'static str,
-    /// The batches of the rows that it makes; none if it is about a whole folder of pictures.
+    /// Batch sizes, or empty for a workload that processes a whole directory of images.
     batches: &'static [usize],
     peers: &'static [&'static str],
     candle: bool,
     rounds: usize,
 }
 
-const WORKS: [Work; 15] = [
-    Work {
+const WORKLOADS: [Workload; 15] = [
+    Workload {
         name: "frozen forward",
         batches: &[1, 8, 32],
         peers: RUNTIMES,
         candle: true,
         rounds: 7,
     },
-    Work {
+    Workload {
         name: "predict forward",
         batches: &[1],
         peers: RUNTIMES,
         candle: false,
         rounds: 7,
     },
-    Work {
+    Workload {
         name: "features step",
         batches: &[8],
         peers: LAYOUTS,
         candle: true,
         rounds: 5,
     },
-    Work {
+    Workload {
         name: "stage-1 step",
         batches: &[32],
         peers: LAYOUTS,
         candle: false,
         rounds: 5,
     },
-    Work {
+    Workload {
         name: "stage-2 step",
         batches: &[32],
         peers: LAYOUTS,
         candle: false,
         rounds: 5,
     },
-    Work {
+    Workload {
         name: "loader train uncached",
         batches: &[],
         peers: PIPELINES,
         candle: false,
         rounds: 9,
     },
-    Work {
+    Workload {
         name: "loader train cached",
         batches: &[],
         peers: PIPELINES,
         candle: false,
         rounds: 9,
     },
-    Work {
+    Workload {
         name: "stage-1 epochs",
         batches: &[],
         peers: LAYOUTS,
         candle: false,
         rounds: 3,
     },
-    Work {
+    Workload {
         name: "two-stage recipe",
         batches: &[],
         peers: LAYOUTS,
@@ -112,9 +112,10 @@ const WORKS: [Work; 15] = [
     on_gpu("cuda stage-2 step bf16"),
 ];
 
-/// A training step on a GPU, against PyTorch in its eager mode, with products rounded as the name says.
-const fn on_gpu(name: &'static str) -> Work {
-    Work {
+/// A training step on a GPU, compared with eager PyTorch. The name contains the precision of matrix
+/// products.
+const fn on_gpu(name: &'static str) -> Workload {
+    Workload {
         name,
         batches: &[32],
         peers: LAYOUTS,
@@ -127,123 +128,130 @@ const fn on_gpu(name: &'static str) -> Work {
 #[derive(Debug)]
 pub struct Row {
     name: String,
-    work: &'static Work,
+    workload: &'static Workload,
     batch: Option<usize>,
 }
 
 impl Row {
-    /// The rows of a device, which are measured when none is named.
+    /// All default rows of a device.
     pub fn all(device: Device) -> Vec<Self> {
-        let mut rows = Self::everywhere();
+        let mut rows = Self::all_devices();
         rows.retain(|row| row.device() == device);
         rows
     }
 
-    fn everywhere() -> Vec<Self> {
-        let of_work = |work: &'static Work| {
-            let batched = work.batches.iter().map(move |&batch| Self {
-                name: format!("{} b{batch}", work.name),
-                work,
+    fn all_devices() -> Vec<Self> {
+        let of_workload = |workload: &'static Workload| {
+            let batched = workload.batches.iter().map(move |&batch| Self {
+                name: format!("{} b{batch}", workload.name),
+                workload,
                 batch: Some(batch),
             });
-            let whole = work.batches.is_empty().then(|| Self {
-                name: work.name.to_owned(),
-                work,
+            let whole = workload.batches.is_empty().then(|| Self {
+                name: workload.name.to_owned(),
+                workload,
                 batch: None,
             });
             batched.chain(whole)
         };
-        WORKS.iter().flat_map(of_work).collect()
+        WORKLOADS.iter().flat_map(of_workload).collect()
     }
 
-    /// The row of a name: one of [`Row::all`], or one of them with another batch, and with a height and width
-    /// of the pictures other than 224: `frozen forward b4 112px`.
+    /// Parses the name of a row. Besides the names of [`Row::all`], other batch sizes are accepted,
+    /// and an image size other than 224: `frozen forward b4 112px`.
     ///
     /// # Errors
-    /// A name that is none, with those that are.
+    ///
+    /// Returns an error that lists all names if `name` is not one of them.
     pub fn parse(name: &str) -> Result<Self> {
-        let mut all = Self::everywhere();
-        if let Some(found) = all.iter().position(|row| row.name == name) {
-            return Ok(all.swap_remove(found));
+        let mut all = Self::all_devices();
+        if let Some(index) = all.iter().position(|row| row.name == name) {
+            return Ok(all.swap_remove(index));
         }
-        let Some((work, batch)) = WORKS.iter().find_map(|work| sized(work, name)) else {
+        let Some((workload, batch)) = WORKLOADS
+            .iter()
+            .find_map(|workload| parse_sizes(workload, name))
+        else {
             let names: Vec<&str> = all.iter().map(|row| row.name.as_str()).collect();
             bail!(
-                "there is no row `{name}`. There are: {}; with a batch b also others, and sizes, as in \
+                "unknown row `{name}`. The rows are: {}. Rows with a batch size also accept other sizes, such as \
                  `frozen forward b4 112px`",
                 names.join(", ")
             );
         };
         Ok(Self {
             name: name.to_owned(),
-            work,
+            workload,
             batch: Some(batch),
         })
     }
 
-    /// Where it is computed.
+    /// The device it runs on.
     pub fn device(&self) -> Device {
-        match self.work.name.starts_with("cuda ") {
+        match self.workload.name.starts_with("cuda ") {
             true => Device::Cuda,
             false => Device::Cpu,
         }
     }
 
-    /// Pictures in a run, where a run is about a batch.
+    /// Batch size, or `None` for a workload that processes a whole directory.
     pub fn batch(&self) -> Option<usize> {
         self.batch
     }
 
-    /// Its name.
+    /// The name of the row.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Who takes part, this project first.
-    pub fn contenders(&self) -> impl Iterator<Item = &'static str> {
-        let candle = self.work.candle && self.batch == Some(CANDLE_BATCH);
+    /// Names of the workers, this project's first.
+    pub fn workers(&self) -> impl Iterator<Item = &'static str> {
+        let candle = self.workload.candle && self.batch == Some(CANDLE_BATCH);
         std::iter::once(OURS)
-            .chain(self.work.peers.iter().copied())
+            .chain(self.workload.peers.iter().copied())
             .chain(candle.then_some(CANDLE))
     }
 
-    /// How many turns each contender has, if nobody says.
+    /// Default number of turns of each worker.
     pub fn rounds(&self) -> usize {
-        self.work.rounds
+        self.workload.rounds
     }
 
-    /// How many runs make a turn: small batches, and those on a GPU, are too short to be timed alone.
+    /// Number of runs in a turn. A single run of a small batch, or on a GPU, is too short to be
+    /// timed.
     pub fn runs(&self) -> usize {
-        let pictures = match self.device() {
+        let images = match self.device() {
             Device::Cpu => 16,
             Device::Cuda => 320,
         };
-        self.batch.map_or(1, |batch| (pictures / batch).max(1))
+        self.batch.map_or(1, |batch| (images / batch).max(1))
     }
 
-    /// Whether it needs a folder of photographs.
-    pub fn reads_pictures(&self) -> bool {
+    /// Whether it reads a directory of photographs.
+    pub fn reads_images(&self) -> bool {
         self.batch.is_none()
     }
 }
 
-/// Whether a peer decides the ratio of a row: the layouts of PyTorch do, and torchvision's pipelines.
-pub fn decides(peer: &str) -> bool {
+/// Whether a peer counts for the ratio of a row: both layouts of PyTorch and both pipelines of
+/// torchvision do.
+pub fn counts_for_ratio(peer: &str) -> bool {
     LAYOUTS.contains(&peer) || PIPELINES.contains(&peer)
 }
 
-/// `name` as `work` with a batch and perhaps a size, both at least what the network can take.
-fn sized(work: &'static Work, name: &str) -> Option<(&'static Work, usize)> {
-    if work.batches.is_empty() {
+/// Parses `name` as `workload` with a batch size of at least 1 and an optional image size of at
+/// least 32.
+fn parse_sizes(workload: &'static Workload, name: &str) -> Option<(&'static Workload, usize)> {
+    if workload.batches.is_empty() {
         return None;
     }
-    let rest = name.strip_prefix(work.name)?.strip_prefix(" b")?;
+    let rest = name.strip_prefix(workload.name)?.strip_prefix(" b")?;
     let (batch, size) = match rest.split_once(' ') {
         Some((batch, size)) => (batch, size.strip_suffix("px")?),
         None => (rest, "224"),
     };
     let (batch, size): (usize, usize) = (batch.parse().ok()?, size.parse().ok()?);
-    (batch > 0 && size >= 32).then_some((work, batch))
+    (batch > 0 && size >= 32).then_some((workload, batch))
 }
 
 #[cfg(test)]
@@ -251,7 +259,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_rows_have_the_names_that_reports_rely_on() {
+    fn row_names_are_stable() {
         let names =
             |device| -> Vec<String> { Row::all(device).into_iter().map(|row| row.name).collect() };
         assert_eq!(
@@ -282,13 +290,13 @@ mod tests {
                 "two-stage recipe",
             ]
         );
-        for row in Row::everywhere() {
+        for row in Row::all_devices() {
             assert_eq!(Row::parse(&row.name).unwrap().name, row.name);
         }
     }
 
     #[test]
-    fn other_batches_and_sizes_are_rows_too() {
+    fn other_batch_and_image_sizes_are_accepted() {
         let row = Row::parse("frozen forward b4 112px").unwrap();
         assert_eq!(
             (row.name(), row.batch, row.runs()),
@@ -311,30 +319,30 @@ mod tests {
     }
 
     #[test]
-    fn each_row_has_its_contenders() {
-        let contenders = |name| {
+    fn each_row_has_its_workers() {
+        let workers = |name| {
             let row = Row::parse(name).unwrap();
-            row.contenders().collect::<Vec<_>>()
+            row.workers().collect::<Vec<_>>()
         };
         assert_eq!(
-            contenders("frozen forward b8"),
+            workers("frozen forward b8"),
             [&[OURS], RUNTIMES, &[CANDLE]].concat()
         );
+        assert_eq!(workers("frozen forward b1"), [&[OURS], RUNTIMES].concat());
         assert_eq!(
-            contenders("frozen forward b1"),
-            [&[OURS], RUNTIMES].concat()
-        );
-        assert_eq!(
-            contenders("loader train cached"),
+            workers("loader train cached"),
             [&[OURS], PIPELINES].concat()
         );
-        assert_eq!(contenders("stage-2 step b8"), [&[OURS], LAYOUTS].concat());
+        assert_eq!(workers("stage-2 step b8"), [&[OURS], LAYOUTS].concat());
     }
 
     #[test]
-    fn every_row_has_a_peer_that_decides() {
-        for row in Row::everywhere() {
-            assert_eq!(row.contenders().filter(|peer| decides(peer)).count(), 2);
+    fn two_peers_of_every_row_count_for_the_ratio() {
+        for row in Row::all_devices() {
+            assert_eq!(
+                row.workers().filter(|peer| counts_for_ratio(peer)).count(),
+                2
+            );
         }
     }
 }

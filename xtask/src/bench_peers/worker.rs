@@ -1,4 +1,4 @@
-//! A contender as a process: the protocol that is described in `xtask/peers/peer.py`, seen from this side.
+//! Worker processes. The header of `xtask/peers/peer.py` describes the protocol.
 
 use anyhow::{Context, Result, anyhow, bail};
 use std::io::{self, BufRead, BufReader, Lines, Read, Write};
@@ -6,13 +6,13 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// How much of what a failed process said is shown: the end of a traceback.
+/// Number of lines of a failed process's standard error that are shown.
 const SHOWN_LINES: usize = 20;
 
-/// How long a process that has stopped answering may take to end.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long to wait for a process to exit before it is killed.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A process that does one row. It is ended when this is dropped.
+/// A process that runs the workload of one row. Dropping this kills the process.
 pub struct Worker {
     name: String,
     child: Child,
@@ -21,20 +21,21 @@ pub struct Worker {
     errors: Option<JoinHandle<String>>,
 }
 
-/// What came of a worker's set-up.
+/// The outcome of a worker's setup.
 #[derive(Debug, PartialEq, Eq)]
-pub enum SetUp {
-    /// It can be timed.
+pub enum Setup {
+    /// The worker can be timed.
     Ready,
-    /// It does not take part, and why.
+    /// The worker cannot run this row, for this reason.
     Skipped(String),
 }
 
 impl Worker {
-    /// Starts the process; its set-up goes on while this returns.
+    /// Starts the process without waiting for its setup.
     ///
     /// # Errors
-    /// When it cannot be started.
+    ///
+    /// Returns an error if the process cannot be started.
     pub fn start(name: &str, mut command: Command) -> Result<Self> {
         let mut child = command
             .stdin(Stdio::piped())
@@ -42,7 +43,7 @@ impl Worker {
             .stderr(Stdio::piped())
             .spawn()
             .with_context(|| format!("cannot start {:?} for {name}", command.get_program()))?;
-        let piped = "all three streams were asked to be pipes";
+        let piped = "all three streams are piped";
         let output = child.stdout.take().expect(piped);
         let mut errors = child.stderr.take().expect(piped);
         Ok(Self {
@@ -50,7 +51,7 @@ impl Worker {
             input: child.stdin.take(),
             child,
             lines: BufReader::new(output).lines(),
-            // Read all along, or a process that says much would wait for ever.
+            // Read concurrently: a process that fills the pipe would block.
             errors: Some(thread::spawn(move || {
                 let mut text = Vec::new();
                 let _ = errors.read_to_end(&mut text);
@@ -59,50 +60,54 @@ impl Worker {
         })
     }
 
-    /// Waits until it is ready, or says that it does not take part.
+    /// Waits for the end of the setup.
     ///
     /// # Errors
-    /// When it ends or says something else, with what it wrote to standard error.
-    pub fn wait(&mut self) -> Result<SetUp> {
+    ///
+    /// Returns an error if the process ends or prints anything else. It contains the end of
+    /// standard error.
+    pub fn wait(&mut self) -> Result<Setup> {
         let line = self.line()?;
         if line == "ready" {
-            return Ok(SetUp::Ready);
+            return Ok(Setup::Ready);
         }
         match line.strip_prefix("skip: ") {
-            Some(why) => Ok(SetUp::Skipped(why.to_owned())),
-            None => Err(self.surprise(&line, "`ready` or `skip: WHY`")),
+            Some(reason) => Ok(Setup::Skipped(reason.to_owned())),
+            None => Err(self.unexpected(&line, "`ready` or `skip: REASON`")),
         }
     }
 
-    /// Lets it run `runs` times and returns the seconds of one.
+    /// Runs the workload `runs` times and returns the seconds per run.
     ///
     /// # Errors
-    /// As [`wait`](Self::wait).
+    ///
+    /// Returns an error if the process ends or prints no positive number.
     pub fn time(&mut self, runs: usize) -> Result<f64> {
-        let asked = match &mut self.input {
+        let written = match &mut self.input {
             Some(input) => writeln!(input, "{runs}").and_then(|()| input.flush()),
             None => Ok(()),
         };
-        if asked.is_err() {
+        if written.is_err() {
             return Err(self.failure());
         }
         let line = self.line()?;
         match line.parse::<f64>() {
             Ok(seconds) if seconds.is_finite() && seconds > 0.0 => Ok(seconds),
-            _ => Err(self.surprise(&line, "seconds")),
+            _ => Err(self.unexpected(&line, "seconds")),
         }
     }
 
-    /// Ends it and returns its largest resident memory in bytes.
+    /// Closes the process's input and returns its peak memory in bytes.
     ///
     /// # Errors
-    /// As [`wait`](Self::wait).
+    ///
+    /// Returns an error if the process fails or prints no number.
     pub fn finish(mut self) -> Result<u64> {
         self.input = None;
         let line = self.line()?;
         let peak = line
             .parse()
-            .map_err(|_| self.surprise(&line, "its peak memory in bytes"))?;
+            .map_err(|_| self.unexpected(&line, "its peak memory in bytes"))?;
         let status = self.end()?;
         if !status.success() {
             bail!(self.failure());
@@ -117,28 +122,28 @@ impl Worker {
         }
     }
 
-    fn surprise(&self, line: &str, expected: &str) -> anyhow::Error {
-        anyhow!("{} said `{line}` instead of {expected}", self.name)
+    fn unexpected(&self, line: &str, expected: &str) -> anyhow::Error {
+        anyhow!("{} printed `{line}` instead of {expected}", self.name)
     }
 
-    /// What became of a process that does not answer any more.
+    /// An error with the exit status and standard error of a process that ended early.
     fn failure(&mut self) -> anyhow::Error {
         self.input = None;
         let status = self.end();
         let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
-        let said = self
+        let stderr = self
             .errors
             .take()
             .and_then(|reader| reader.join().ok())
             .unwrap_or_default();
-        let lines: Vec<&str> = said.lines().collect();
+        let lines: Vec<&str> = stderr.lines().collect();
         let shown = lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n  ");
         anyhow!("{} ended early ({status}):\n  {shown}", self.name)
     }
 
-    /// Waits for the end of a process that has said its last; not for ever, it may only have closed its output.
+    /// Waits for the process to exit, and kills it after [`EXIT_TIMEOUT`].
     fn end(&mut self) -> io::Result<ExitStatus> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + EXIT_TIMEOUT;
         while Instant::now() < deadline {
             if let Some(status) = self.child.try_wait()? {
                 return Ok(status);
@@ -152,7 +157,7 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        // It is gone already, unless something went wrong.
+        // Both fail if the process has exited, which is the normal case.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -169,25 +174,25 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_gets_ready_answers_and_tells_its_peak() {
+    fn a_worker_reports_times_and_peak_memory() {
         let mut worker = shell("echo ready; while read -r runs; do echo 0.$runs; done; echo 4096");
-        assert_eq!(worker.wait().unwrap(), SetUp::Ready);
+        assert_eq!(worker.wait().unwrap(), Setup::Ready);
         assert_eq!(worker.time(25).unwrap(), 0.25);
         assert_eq!(worker.time(5).unwrap(), 0.5);
         assert_eq!(worker.finish().unwrap(), 4096);
     }
 
     #[test]
-    fn a_worker_may_not_take_part() {
+    fn a_worker_can_skip_a_row() {
         let mut worker = shell("echo 'skip: not installed'");
         assert_eq!(
             worker.wait().unwrap(),
-            SetUp::Skipped("not installed".to_owned())
+            Setup::Skipped("not installed".to_owned())
         );
     }
 
     #[test]
-    fn a_dead_worker_is_an_error_with_its_last_words() {
+    fn a_worker_that_ends_early_is_an_error_with_its_stderr() {
         let dies_at_once = || shell("seq 1 100 >&2; echo no memory >&2; exit 3");
         let dies_later = || shell("echo ready; read -r runs; echo no memory >&2; exit 3");
         let dies_last = || shell("echo ready; read -r runs; echo 1; echo no memory >&2; exit 3");
@@ -211,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_is_none_is_an_error() {
+    fn invalid_output_is_an_error() {
         let error = shell("echo hello").wait().unwrap_err().to_string();
         assert!(error.contains("`hello` instead of `ready`"), "{error}");
         for answer in ["fast", "NaN", "0", "-1", "inf"] {
@@ -223,10 +228,10 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_is_not_there_is_an_error() {
+    fn a_missing_program_is_an_error() {
         let error = Worker::start("torch nchw", Command::new("no-such-program"))
             .err()
-            .expect("it cannot start");
+            .expect("the program does not exist");
         assert!(error.to_string().contains("for torch nchw"), "{error}");
     }
 }

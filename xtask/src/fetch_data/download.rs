@@ -1,12 +1,13 @@
-//! One file over HTTP: resumed with range requests, tried again with growing pauses.
+//! Downloads one file over HTTP, with range requests and retries.
 //!
-//! RFC 9110: section 14 (ranges), 13.1.5 (`If-Range`: the rest if the file is unchanged, else all of
-//! it), 8.8 (validators), 10.2.3 (`Retry-After`).
+//! The relevant sections of RFC 9110 are 14 (ranges), 13.1.5 (`If-Range`: the server sends the rest
+//! if the file is unchanged, and the whole file otherwise), 8.8 (validators) and 10.2.3
+//! (`Retry-After`).
 
 use super::Event;
-use super::answer::{Failure, accept, not_answered};
 use super::error::{Error, io};
 use super::partial::Partial;
+use super::response::{Failure, accept, no_response};
 use std::io::{self as std_io, Read, Write};
 use std::thread;
 use std::time::Duration;
@@ -14,42 +15,42 @@ use ureq::http::Response;
 use ureq::http::header::{IF_RANGE, RANGE};
 use ureq::{Agent, Body};
 
-/// How patient a download is, and how much it takes.
+/// Retries and the size limit of a download.
 #[derive(Clone, Debug)]
-pub struct Patience {
-    /// Attempts in a row that may bring nothing.
+pub struct RetryPolicy {
+    /// Maximum number of consecutive attempts without progress.
     pub attempts: u32,
-    /// Pause after the first of them; it doubles from one to the next.
+    /// Pause after the first failed attempt. It doubles with each further one.
     pub first_pause: Duration,
-    /// The longest pause, also when the server asks for a longer one.
-    pub longest_pause: Duration,
-    /// The largest file that is taken.
+    /// Maximum pause, even if the server requests a longer one.
+    pub max_pause: Duration,
+    /// Maximum size of the file.
     pub max_bytes: u64,
 }
 
-impl Default for Patience {
-    /// Four attempts, 1, 2 and 4 seconds apart; at most 256 MiB.
+impl Default for RetryPolicy {
+    /// Four attempts with pauses of 1, 2 and 4 seconds, and at most 256 MiB.
     fn default() -> Self {
         Self {
             attempts: 4,
             first_pause: Duration::from_secs(1),
-            longest_pause: Duration::from_secs(30),
+            max_pause: Duration::from_secs(30),
             max_bytes: 256 << 20,
         }
     }
 }
 
-/// A client that gives up on a silent server, and takes proxies from the environment if `proxies`.
+/// Creates a client with timeouts. It uses the proxies from the environment if `proxies` is true.
 pub fn client(proxies: bool) -> Agent {
-    let silence = Some(Duration::from_secs(30));
+    let timeout = Some(Duration::from_secs(30));
     let mut config = Agent::config_builder()
         .timeout_resolve(Some(Duration::from_secs(15)))
         .timeout_connect(Some(Duration::from_secs(15)))
-        // Not for the whole body: a slow line may take as long as it needs.
-        .timeout_per_read(silence)
-        .timeout_per_write(silence)
-        .timeout_recv_response(silence)
-        // Answers are judged here, and ranges count bytes as they are sent.
+        // There is no limit for the whole body, so slow connections work.
+        .timeout_per_read(timeout)
+        .timeout_per_write(timeout)
+        .timeout_recv_response(timeout)
+        // `response` handles status codes, and ranges count uncompressed bytes.
         .http_status_as_error(false)
         .accept_encoding("identity")
         .user_agent(concat!("waggle-xtask/", env!("CARGO_PKG_VERSION")));
@@ -59,40 +60,40 @@ pub fn client(proxies: bool) -> Agent {
     config.build().new_agent()
 }
 
-/// Adds to `partial` until the file is complete.
+/// Appends to `partial` until the file is complete.
 pub(super) fn download(
     agent: &Agent,
     partial: &mut Partial,
-    patience: &Patience,
+    retry: &RetryPolicy,
     observer: &mut dyn FnMut(Event<'_>),
 ) -> Result<(), Error> {
     let mut failures = 0;
-    let mut reached = false;
+    let mut reached_server = false;
     while !partial.is_complete() {
-        let before = partial.have;
-        let (reason, answered, wait) = match attempt(agent, partial, patience, observer) {
+        let before = partial.received;
+        let (reason, responded, wait) = match attempt(agent, partial, retry, observer) {
             Ok(()) => break,
             Err(Failure::Final(error)) => return Err(error),
-            Err(Failure::Passing {
+            Err(Failure::Transient {
                 reason,
-                answered,
+                responded,
                 wait,
-            }) => (reason, answered, wait),
+            }) => (reason, responded, wait),
         };
-        reached |= answered;
-        failures = if partial.have > before {
+        reached_server |= responded;
+        failures = if partial.received > before {
             1
         } else {
             failures + 1
         };
-        if failures >= patience.attempts {
+        if failures >= retry.attempts {
             let url = partial.origin.url.clone();
-            return Err(if reached {
+            return Err(if reached_server {
                 Error::Download {
                     url,
                     attempts: failures,
                     reason,
-                    have: partial.have,
+                    received: partial.received,
                 }
             } else {
                 Error::NoNetwork {
@@ -103,8 +104,8 @@ pub(super) fn download(
             });
         }
         let pause = wait
-            .unwrap_or(patience.first_pause * 2_u32.saturating_pow(failures - 1))
-            .min(patience.longest_pause);
+            .unwrap_or(retry.first_pause * 2_u32.saturating_pow(failures - 1))
+            .min(retry.max_pause);
         observer(Event::Retrying {
             reason: &reason,
             pause,
@@ -114,54 +115,56 @@ pub(super) fn download(
     Ok(())
 }
 
-/// One request, and its answer to the end.
+/// Sends one request and reads the response to its end.
 fn attempt(
     agent: &Agent,
     partial: &mut Partial,
-    patience: &Patience,
+    retry: &RetryPolicy,
     observer: &mut dyn FnMut(Event<'_>),
 ) -> Result<(), Failure> {
     observer(Event::Connecting {
         url: &partial.origin.url,
     });
     let mut request = agent.get(&partial.origin.url);
-    if partial.have > 0 {
-        request = request.header(RANGE, format!("bytes={}-", partial.have));
+    if partial.received > 0 {
+        request = request.header(RANGE, format!("bytes={}-", partial.received));
         if let Some(validator) = &partial.origin.validator {
             request = request.header(IF_RANGE, validator);
         }
     }
     let response = request
         .call()
-        .map_err(|error| not_answered(&partial.origin.url, error))?;
+        .map_err(|error| no_response(&partial.origin.url, error))?;
     accept(&response, partial)?;
     let total = partial.origin.total;
-    if total.is_some_and(|total| total > patience.max_bytes) {
-        return Err(too_long(partial, patience));
+    if total.is_some_and(|total| total > retry.max_bytes) {
+        return Err(too_large(partial, retry));
     }
     observer(Event::Downloading {
-        have: partial.have,
+        received: partial.received,
         total,
     });
-    receive(response, partial, patience, observer)?;
+    receive(response, partial, retry, observer)?;
     match total {
-        Some(total) if partial.have < total => Err(Failure::passing(format!(
+        Some(total) if partial.received < total => Err(Failure::transient(format!(
             "the connection closed after {} of {total} bytes",
-            partial.have
+            partial.received
         ))),
-        Some(total) if partial.have > total => {
+        Some(total) if partial.received > total => {
             partial.discard()?;
-            Err(Failure::passing("the server sent more than it announced"))
+            Err(Failure::transient(
+                "the server sent more bytes than Content-Length",
+            ))
         }
         _ => Ok(()),
     }
 }
 
-/// Writes the body to the file as it comes.
+/// Appends the body to the file while it arrives.
 fn receive(
     response: Response<Body>,
     partial: &mut Partial,
-    patience: &Patience,
+    retry: &RetryPolicy,
     observer: &mut dyn FnMut(Event<'_>),
 ) -> Result<(), Failure> {
     let mut file = partial.append()?;
@@ -177,28 +180,29 @@ fn receive(
             Ok(count) => count,
             Err(error) if error.kind() == std_io::ErrorKind::Interrupted => continue,
             Err(error) => {
-                return Err(Failure::passing(format!(
-                    "the connection broke off after {} bytes: {error}",
-                    partial.have
+                return Err(Failure::transient(format!(
+                    "the connection failed after {} bytes: {error}",
+                    partial.received
                 )));
             }
         };
-        if partial.have + count as u64 > patience.max_bytes {
-            return Err(too_long(partial, patience));
+        if partial.received + count as u64 > retry.max_bytes {
+            return Err(too_large(partial, retry));
         }
         file.write_all(&buffer[..count])
             .map_err(io("write", partial.path()))?;
-        partial.have += count as u64;
+        partial.received += count as u64;
         observer(Event::Received {
             bytes: count as u64,
         });
     }
 }
 
-fn too_long(partial: &mut Partial, patience: &Patience) -> Failure {
-    let error = Error::TooLong {
+/// Discards the download and returns the error for a file over the limit.
+fn too_large(partial: &mut Partial, retry: &RetryPolicy) -> Failure {
+    let error = Error::TooLarge {
         url: partial.origin.url.clone(),
-        limit: patience.max_bytes,
+        limit: retry.max_bytes,
     };
     match partial.discard() {
         Ok(()) => Failure::Final(error),

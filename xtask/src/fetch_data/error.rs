@@ -1,158 +1,158 @@
-//! What can go wrong while fetching, and what to do about it.
+//! The error type of `fetch-data`.
 
 use std::fmt::{self, Display, Write as _};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// How many names a message lists before it says how many more there are.
-const LISTED: usize = 20;
+/// Maximum number of files that a message lists.
+const MAX_LISTED: usize = 20;
 
-/// The way out that works without any network, told by every error of the download.
-const ELSEWHERE: &str = "give a copy or a mirror with --from FILE|URL, or train on the built-in sample, which needs no download";
+/// Help for every error of the download.
+const HELP: &str = "help: pass a local copy or a mirror with --from FILE|URL, or train on the built-in sample, which needs no download";
 
-/// Why the data could not be fetched.
+/// An error of [`fetch`](super::fetch).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A line of the manifest cannot be used.
-    #[error("manifest, line {line}: {reason}")]
+    /// A line of the manifest is invalid.
+    #[error("line {line} of the manifest is invalid: {reason}")]
     Manifest {
-        /// Its number, from 1.
+        /// Line number, from 1.
         line: usize,
-        /// What is wrong with it.
+        /// Why it is invalid.
         reason: String,
     },
 
-    /// `--from` is an address of a kind that cannot be fetched.
-    #[error("cannot fetch {given}: --from takes a file, or an address with http:// or https://")]
+    /// The URL is invalid or has an unsupported scheme.
+    #[error(
+        "cannot download {given}\nhelp: --from takes a file, or a URL with http:// or https://"
+    )]
     Address {
-        /// What was given.
+        /// The URL.
         given: String,
     },
 
-    /// `--from` names a file that is not there.
-    #[error("there is no file {}: --from takes the path of the zip archive, or an http(s) address", path.display())]
+    /// The local archive does not exist.
+    #[error("cannot find {}\nhelp: --from takes the path of the zip archive, or a URL with http:// or https://", path.display())]
     NoSuchFile {
-        /// What was given.
+        /// Path of the archive.
         path: PathBuf,
     },
 
-    /// A file or folder of ours could not be read or written.
+    /// A file or directory cannot be read or written.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
-        /// What was tried, as a verb.
+        /// The failed operation, as a verb.
         action: &'static str,
-        /// With which file or folder.
+        /// Path of the file or directory.
         path: PathBuf,
-        /// What the system said.
+        /// The cause.
         source: io::Error,
     },
 
-    /// Another run works on the same folder.
-    #[error("another fetch-data is at work on {}: wait for it, or stop it", target.display())]
+    /// Another process is fetching the same data set.
+    #[error("another fetch-data is running for {}", target.display())]
     Busy {
-        /// The folder that both want to make.
+        /// Destination directory.
         target: PathBuf,
     },
 
-    /// The server could never be reached.
-    #[error(
-        "no network: {url} could not be reached ({reason}; {attempts} attempts).\nConnect and run this again; or {ELSEWHERE}"
-    )]
+    /// The server cannot be reached.
+    #[error("cannot connect to {url} after {attempts} attempts: {reason}\n{HELP}")]
     NoNetwork {
-        /// What was asked for.
+        /// URL of the archive.
         url: String,
-        /// How often it was tried.
+        /// Number of attempts.
         attempts: u32,
-        /// What the last attempt failed with.
+        /// Why the last attempt failed.
         reason: String,
     },
 
-    /// The server answered that it will not give the file.
-    #[error("{url} answered {status}.\nIf it was moved, {ELSEWHERE}")]
+    /// The server refused the request.
+    #[error("cannot download {url}: {status}\n{HELP}")]
     Status {
-        /// What was asked for.
+        /// URL of the archive.
         url: String,
-        /// The answer, such as `404 Not Found`.
+        /// HTTP status, such as `404 Not Found`.
         status: String,
     },
 
-    /// The transfer broke off again and again.
+    /// The transfer failed repeatedly.
     #[error(
-        "the download of {url} failed {attempts} times in a row, the last time because {reason}; {have} bytes are kept.\nRun this again to go on from there; or {ELSEWHERE}"
+        "cannot download {url} after {attempts} attempts: {reason}\nkept {received} bytes, which the next run resumes\n{HELP}"
     )]
     Download {
-        /// What was asked for.
+        /// URL of the archive.
         url: String,
-        /// Attempts that brought nothing, one after the other.
+        /// Number of consecutive attempts without progress.
         attempts: u32,
-        /// What the last one failed with.
+        /// Why the last attempt failed.
         reason: String,
-        /// What has arrived so far.
-        have: u64,
+        /// Bytes received so far.
+        received: u64,
     },
 
-    /// The server offers or sends more than such an archive can have.
-    #[error("{url} sends more than {limit} bytes: that is not the archive; {ELSEWHERE}")]
-    TooLong {
-        /// What was asked for.
+    /// The file on the server is too large.
+    #[error("{url} is larger than {limit} bytes, so it is not the archive\n{HELP}")]
+    TooLarge {
+        /// URL of the archive.
         url: String,
-        /// The most that is accepted.
+        /// Maximum size in bytes.
         limit: u64,
     },
 
-    /// The file is no zip archive, or a damaged one.
-    #[error("{origin} is not a usable zip archive: {reason}.\n{ELSEWHERE_START}", ELSEWHERE_START = capitalised(ELSEWHERE))]
+    /// The file is not a valid zip archive.
+    #[error("{origin} is not a valid zip archive: {reason}\n{HELP}")]
     NotAnArchive {
-        /// The file or address it came from.
+        /// Path or URL of the archive.
         origin: String,
-        /// What the reader of archives said.
+        /// Why it is not valid.
         reason: String,
     },
 
-    /// The archive holds something that must not be unpacked. Nothing was written in place.
-    #[error("{origin} is refused, nothing was unpacked: entry {entry:?} {reason}")]
+    /// The archive contains an entry that is not safe to unpack. The destination is unchanged.
+    #[error("refusing to unpack {origin}: entry {entry:?} {reason}")]
     Unsafe {
-        /// The file or address it came from.
+        /// Path or URL of the archive.
         origin: String,
-        /// Its name in the archive.
+        /// Name of the entry.
         entry: String,
-        /// What it would do.
+        /// Why it is not safe, as the end of a sentence.
         reason: &'static str,
     },
 
-    /// The archive is larger than the limits allow. Nothing was written in place.
-    #[error("{origin} is refused, nothing was unpacked: {what} is over the limit of {limit}")]
+    /// The archive exceeds a limit. The destination is unchanged.
+    #[error("refusing to unpack {origin}: {quantity} exceeds the limit of {limit}")]
     Limit {
-        /// The file or address it came from.
+        /// Path or URL of the archive.
         origin: String,
-        /// What is too large.
-        what: String,
-        /// The most that is accepted.
+        /// The quantity that is too large.
+        quantity: String,
+        /// Maximum value.
         limit: u64,
     },
 
-    /// The archive holds other files than the manifest lists. Nothing was written in place.
-    #[error("{origin} does not hold what the manifest lists, nothing was unpacked:{}\n{ELSEWHERE_START}", listed(problems), ELSEWHERE_START = capitalised(ELSEWHERE))]
+    /// The contents of the archive differ from the manifest. The destination is unchanged.
+    #[error("{origin} does not match the manifest{}\n{HELP}", list(problems))]
     Mismatch {
-        /// The file or address it came from.
+        /// Path or URL of the archive.
         origin: String,
-        /// Every file that differs, in the manifest's order.
+        /// Files that differ.
         problems: Vec<Problem>,
     },
 
-    /// The destination has to be made anew, but holds files that would be lost.
-    #[error("{} would be replaced, but also holds files that are not of the data set:{}\nMove them away, or choose another folder with --data DIR", target.display(), listed(extra))]
-    InTheWay {
-        /// The destination.
+    /// The destination has to be replaced, but contains files that are not part of the data set.
+    #[error("cannot replace {}: it contains other files{}\nhelp: move them, or choose another directory with --data", target.display(), list(extra))]
+    ExtraFiles {
+        /// Destination directory.
         target: PathBuf,
-        /// The files that would be lost.
+        /// Files that are not part of the data set.
         extra: Vec<Problem>,
     },
 }
 
 impl Error {
-    /// Whether the archive itself is at fault, so that fetching it afresh can help.
+    /// Whether the error is in the archive itself, so that another download may succeed.
     pub(super) fn is_bad_archive(&self) -> bool {
         matches!(
             self,
@@ -164,14 +164,14 @@ impl Error {
     }
 }
 
-/// One file that is not as the manifest has it.
+/// A difference between a directory or archive and the manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Problem {
-    /// Listed, but not there.
+    /// A listed file is missing.
     Missing(String),
-    /// There, but not listed.
+    /// A file is not listed.
     Extra(String),
-    /// There, with other bytes than listed.
+    /// The checksum of a file differs.
     Corrupt(String),
 }
 
@@ -185,7 +185,7 @@ impl Display for Problem {
     }
 }
 
-/// An [`Error::Io`] maker for `map_err`.
+/// Creates an [`Error::Io`], for `map_err`.
 pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
     let path = path.to_path_buf();
     move |source| Error::Io {
@@ -195,22 +195,15 @@ pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) ->
     }
 }
 
-fn listed(problems: &[Problem]) -> String {
+/// Formats problems as indented lines, at most [`MAX_LISTED`] of them.
+fn list(problems: &[Problem]) -> String {
     let mut text = String::new();
-    for problem in problems.iter().take(LISTED) {
-        // Writing into a string cannot fail.
+    for problem in problems.iter().take(MAX_LISTED) {
+        // Writing to a `String` does not fail.
         let _ = write!(text, "\n  {problem}");
     }
-    if problems.len() > LISTED {
-        let _ = write!(text, "\n  and {} more", problems.len() - LISTED);
+    if problems.len() > MAX_LISTED {
+        let _ = write!(text, "\n  and {} more", problems.len() - MAX_LISTED);
     }
     text
-}
-
-fn capitalised(text: &str) -> String {
-    let mut letters = text.chars();
-    letters
-        .next()
-        .map(|first| first.to_uppercase().chain(letters).collect())
-        .unwrap_or_default()
 }

@@ -1,7 +1,6 @@
-//! The list of files that the data set consists of, with their SHA-256, in the format of
-//! `sha256sum`: what is unpacked, and what a folder is checked against.
+//! The list of the files of a data set with their SHA-256, in the format of `sha256sum`.
 //!
-//! The archive's own checksum is not part of it: the same pictures packed anew are as good.
+//! It does not contain the checksum of the archive, so any archive with the same files is accepted.
 
 use super::error::{Error, Problem, io};
 use sha2::{Digest, Sha256};
@@ -13,10 +12,10 @@ use std::path::{Path, PathBuf};
 /// The SHA-256 of a file.
 pub type Checksum = [u8; 32];
 
-/// Files that desktops and archivers leave behind: never unpacked, never counted.
-const LITTER: [&str; 4] = [".DS_Store", "Thumbs.db", "desktop.ini", "__MACOSX"];
+/// Files that operating systems and archivers create. They are not unpacked and not reported.
+const SYSTEM_FILES: [&str; 4] = [".DS_Store", "Thumbs.db", "desktop.ini", "__MACOSX"];
 
-/// The files of a data set. All lie under one folder, whose name is the data set's.
+/// The files of a data set. All are in one directory, which has the name of the data set.
 #[derive(Clone, Debug)]
 pub struct Manifest {
     name: String,
@@ -24,11 +23,12 @@ pub struct Manifest {
 }
 
 impl Manifest {
-    /// Reads lines of `HASH  NAME/PATH`, as `sha256sum` writes them.
+    /// Parses lines of the form `HASH  NAME/PATH`, as `sha256sum` writes them.
     ///
     /// # Errors
-    /// [`Error::Manifest`] for a line that is not of this form, for a path that leaves its folder or
-    /// comes twice, for files under more than one folder, and for an empty list.
+    ///
+    /// Returns [`Error::Manifest`] for an invalid line, a path outside of `NAME`, a duplicate path,
+    /// more than one `NAME`, and an empty list.
     pub fn parse(text: &str) -> Result<Self, Error> {
         let mut name = None;
         let mut files = BTreeMap::new();
@@ -45,86 +45,88 @@ impl Manifest {
                 .ok_or_else(|| fail("expected HASH, two spaces, PATH"))?;
             let checksum = parse_checksum(checksum)
                 .ok_or_else(|| fail("expected 64 hexadecimal digits first"))?;
-            // The second character tells text (blank) from binary (star) mode, which mean the same.
+            // A space means text mode and a star binary mode. They are equivalent.
             let path = path
                 .strip_prefix([' ', '*'])
                 .ok_or_else(|| fail("expected two spaces after the hash"))?;
             let (folder, inner) = path
                 .split_once('/')
                 .filter(|_| is_plain(path))
-                .ok_or_else(|| fail("expected a plain path, FOLDER/FILE, with forward slashes"))?;
+                .ok_or_else(|| fail("expected a relative path, NAME/FILE, with forward slashes"))?;
             if name.get_or_insert_with(|| folder.to_owned()) != folder {
-                return Err(fail("all files must lie under one folder"));
+                return Err(fail("all files must be in one directory"));
             }
             if files.insert(inner.to_owned(), checksum).is_some() {
-                return Err(fail("this path comes twice"));
+                return Err(fail("duplicate path"));
             }
         }
         let name = name.ok_or_else(|| Error::Manifest {
             line: 1,
-            reason: "the list is empty".to_owned(),
+            reason: "the manifest is empty".to_owned(),
         })?;
         Ok(Self { name, files })
     }
 
-    /// The folder that holds the files in the archive, such as `hymenoptera_data`.
+    /// Name of the data set and of its directory in the archive, such as `hymenoptera_data`.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// How many files there are.
+    /// Number of files.
     pub fn len(&self) -> usize {
         self.files.len()
     }
 
-    /// Never true: an empty list is refused when it is read.
+    /// Always false, because [`parse`](Self::parse) rejects an empty manifest.
     pub fn is_empty(&self) -> bool {
         self.files.is_empty()
     }
 
-    /// Path under the data set's folder, with forward slashes, and checksum; sorted by path.
+    /// Path and checksum of each file, sorted by path. Paths are relative to the data set's
+    /// directory and have forward slashes.
     pub fn files(&self) -> impl Iterator<Item = (&str, &Checksum)> {
         self.files
             .iter()
             .map(|(path, checksum)| (path.as_str(), checksum))
     }
 
-    /// The checksum of one file, by its path under the data set's folder.
+    /// The checksum of the file at `path`, relative to the data set's directory.
     pub fn checksum(&self, path: &str) -> Option<&Checksum> {
         self.files.get(path)
     }
 
-    /// Compares every file under `folder` with the list, reading all of them.
+    /// Verifies the checksums of all files in `folder`.
     ///
     /// # Errors
-    /// [`Error::Io`] when the folder or a file cannot be read; that a file is absent is no error but
-    /// a finding.
+    ///
+    /// Returns [`Error::Io`] if the directory or a file cannot be read. A missing file is not an
+    /// error but a [`Problem`].
     pub fn check(&self, folder: &Path) -> Result<Check, Error> {
         let mut check = Check::default();
         for (path, expected) in &self.files {
-            let place = place(folder, path);
-            match File::open(&place) {
+            let local = local_path(folder, path);
+            match File::open(&local) {
                 Err(error)
                     if matches!(
                         error.kind(),
                         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
                     ) =>
                 {
-                    check.wrong.push(Problem::Missing(path.clone()));
+                    check.problems.push(Problem::Missing(path.clone()));
                 }
-                Err(error) => return Err(io("open", &place)(error)),
-                Ok(_) if place.is_dir() => check.wrong.push(Problem::Corrupt(path.clone())),
+                Err(error) => return Err(io("open", &local)(error)),
+                Ok(_) if local.is_dir() => check.problems.push(Problem::Corrupt(path.clone())),
                 Ok(mut file) => {
                     let count = |chunk: &[u8]| {
                         check.bytes += chunk.len() as u64;
                         Ok(())
                     };
-                    let found = hash_all(&mut file, count).map_err(|stop| match stop {
-                        Stop::Read(error) => io("read", &place)(error),
-                        Stop::Caller(error) => error,
+                    let checksum = hash_all(&mut file, count).map_err(|error| match error {
+                        HashError::Read(error) => io("read", &local)(error),
+                        HashError::Callback(error) => error,
                     })?;
-                    if found != *expected {
-                        check.wrong.push(Problem::Corrupt(path.clone()));
+                    if checksum != *expected {
+                        check.problems.push(Problem::Corrupt(path.clone()));
                     }
                 }
             }
@@ -135,8 +137,7 @@ impl Manifest {
         Ok(check)
     }
 
-    /// Lists what lies under `folder` and is neither of the data set nor litter. Links are not
-    /// followed.
+    /// Finds files in `folder` that are not listed, except system files. Does not follow links.
     fn find_extra(
         &self,
         folder: &Path,
@@ -149,8 +150,10 @@ impl Manifest {
         entries.sort_by_key(fs::DirEntry::file_name);
         for entry in entries {
             let path = format!("{prefix}{}", entry.file_name().to_string_lossy());
-            let kind = entry.file_type().map_err(io("look at", &entry.path()))?;
-            if is_litter(&path) {
+            let kind = entry
+                .file_type()
+                .map_err(io("read the type of", &entry.path()))?;
+            if is_system_file(&path) {
                 continue;
             } else if kind.is_dir() {
                 self.find_extra(&entry.path(), &format!("{path}/"), extra)?;
@@ -162,41 +165,41 @@ impl Manifest {
     }
 }
 
-/// How a folder compares with a [`Manifest`].
+/// The result of [`Manifest::check`].
 #[derive(Clone, Debug, Default)]
 pub struct Check {
-    /// Files of the list that are missing or differ.
-    pub wrong: Vec<Problem>,
-    /// Files that the list does not know.
+    /// Listed files that are missing or corrupt.
+    pub problems: Vec<Problem>,
+    /// Files that are not listed.
     pub extra: Vec<Problem>,
-    /// How much was read.
+    /// Total size of the listed files in bytes.
     pub bytes: u64,
 }
 
-/// Whether a path is relative and stays where it is: no `..`, no root, no drive, no backslash.
+/// Whether a path is relative and stays in its directory: no `..`, root, drive or backslash.
 pub(super) fn is_plain(path: &str) -> bool {
     !path.contains(['\\', ':', '\0'])
         && path.split('/').all(|part| !matches!(part, "" | "." | ".."))
 }
 
-/// Whether some part of a path names what desktops and archivers leave behind.
-pub(super) fn is_litter(path: &str) -> bool {
-    path.split('/').any(|part| LITTER.contains(&part))
+/// Whether a component of `path` is one of [`SYSTEM_FILES`].
+pub(super) fn is_system_file(path: &str) -> bool {
+    path.split('/').any(|part| SYSTEM_FILES.contains(&part))
 }
 
-/// Why [`hash_all`] stopped.
-pub(super) enum Stop {
-    /// The source could not be read.
+/// An error of [`hash_all`].
+pub(super) enum HashError {
+    /// The source cannot be read.
     Read(io::Error),
-    /// The caller would not go on.
-    Caller(Error),
+    /// The callback returned an error.
+    Callback(Error),
 }
 
-/// Reads `from` to its end, hashing, and gives each chunk to `keep`.
+/// Reads `from` to its end, passes each chunk to `on_chunk`, and returns the hash.
 pub(super) fn hash_all(
     from: &mut impl Read,
-    mut keep: impl FnMut(&[u8]) -> Result<(), Error>,
-) -> Result<Checksum, Stop> {
+    mut on_chunk: impl FnMut(&[u8]) -> Result<(), Error>,
+) -> Result<Checksum, HashError> {
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 64 * 1024];
     loop {
@@ -204,16 +207,16 @@ pub(super) fn hash_all(
             Ok(0) => return Ok(hash.finalize().into()),
             Ok(count) => {
                 hash.update(&buffer[..count]);
-                keep(&buffer[..count]).map_err(Stop::Caller)?;
+                on_chunk(&buffer[..count]).map_err(HashError::Callback)?;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(Stop::Read(error)),
+            Err(error) => return Err(HashError::Read(error)),
         }
     }
 }
 
-/// `path` of the manifest below `folder`, in the system's own spelling.
-pub(super) fn place(folder: &Path, path: &str) -> PathBuf {
+/// The local path of a manifest's `path` in `folder`, with the system's separators.
+pub(super) fn local_path(folder: &Path, path: &str) -> PathBuf {
     folder.join(path.split('/').collect::<PathBuf>())
 }
 

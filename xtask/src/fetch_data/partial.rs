@@ -1,55 +1,56 @@
-//! A download that is not finished: the bytes so far, and what is needed to go on later.
+//! A partial download on disk.
 //!
-//! Two files, `NAME.part` and `NAME.json`. The second says which address the bytes came from, how
-//! many there will be, and by which validator the server recognises the version of the file, so that
-//! halves of two versions are never put together.
+//! `archive.part` contains the bytes received so far. `archive.json` contains the URL, the total
+//! size, and the validator of the version on the server, so that parts of two versions are never
+//! combined.
 
 use super::error::{Error, io};
 use serde_json::{Value, json};
 use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
 
-/// What is known about the file that is being downloaded.
+/// URL and version of the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Origin {
-    /// The address as the user gave it, before redirects.
+    /// The URL before redirects.
     pub(super) url: String,
-    /// A strong ETag or a Last-Modified date, to be sent as If-Range.
+    /// A strong ETag or a Last-Modified date, sent as If-Range.
     pub(super) validator: Option<String>,
-    /// Length of the whole file.
+    /// Size of the whole file in bytes.
     pub(super) total: Option<u64>,
 }
 
-/// The bytes so far, and where they came from.
+/// A partial download and its metadata.
 pub(super) struct Partial {
     bytes: PathBuf,
-    notes: PathBuf,
-    /// How many bytes there are.
-    pub(super) have: u64,
-    /// What they are the beginning of.
+    metadata: PathBuf,
+    /// Number of bytes in `archive.part`.
+    pub(super) received: u64,
+    /// The file that these bytes are the beginning of.
     pub(super) origin: Origin,
-    /// Whether they came in several answers, so that they may not fit together.
-    pub(super) in_pieces: bool,
+    /// Whether the bytes come from several responses, which may not belong together.
+    pub(super) resumed: bool,
 }
 
 impl Partial {
-    /// Picks up what an earlier run left in `folder`, if it came from `url`; else starts empty.
+    /// Opens the partial download of `url` that an earlier run left in `folder`, or starts an empty
+    /// one.
     pub(super) fn open(folder: &Path, url: &str) -> Result<Self, Error> {
         let mut partial = Self {
             bytes: folder.join("archive.part"),
-            notes: folder.join("archive.json"),
-            have: 0,
+            metadata: folder.join("archive.json"),
+            received: 0,
             origin: Origin::default(),
-            in_pieces: false,
+            resumed: false,
         };
         let size = fs::metadata(&partial.bytes).map(|file| file.len());
-        match (size, read_notes(&partial.notes)) {
+        match (size, read_metadata(&partial.metadata)) {
             (Ok(size), Some(origin))
                 if origin.url == url && origin.total.is_none_or(|total| size <= total) =>
             {
-                partial.have = size;
+                partial.received = size;
                 partial.origin = origin;
-                partial.in_pieces = size > 0;
+                partial.resumed = size > 0;
             }
             _ => partial.restart(Origin {
                 url: url.to_owned(),
@@ -59,33 +60,33 @@ impl Partial {
         Ok(partial)
     }
 
-    /// Where the bytes lie.
+    /// Path of `archive.part`.
     pub(super) fn path(&self) -> &Path {
         &self.bytes
     }
 
-    /// Whether everything has arrived.
+    /// Whether the whole file was received.
     pub(super) fn is_complete(&self) -> bool {
-        self.origin.total == Some(self.have)
+        self.origin.total == Some(self.received)
     }
 
-    /// Throws the bytes away and notes what the next ones will be the beginning of.
+    /// Discards the bytes and records the `origin` of the next ones.
     pub(super) fn restart(&mut self, origin: Origin) -> Result<(), Error> {
-        // In this order: an interruption in between leaves an empty file, which is always right.
+        // The bytes are truncated first: an empty file is consistent with any metadata.
         File::create(&self.bytes).map_err(io("create", &self.bytes))?;
-        self.have = 0;
-        self.in_pieces = false;
-        let notes = json!({
+        self.received = 0;
+        self.resumed = false;
+        let metadata = json!({
             "url": origin.url,
             "validator": origin.validator,
             "total": origin.total,
         });
-        fs::write(&self.notes, notes.to_string()).map_err(io("write", &self.notes))?;
+        fs::write(&self.metadata, metadata.to_string()).map_err(io("write", &self.metadata))?;
         self.origin = origin;
         Ok(())
     }
 
-    /// Throws everything away, so that the next request asks for the whole file.
+    /// Discards the bytes and the metadata, so that the next request is for the whole file.
     pub(super) fn discard(&mut self) -> Result<(), Error> {
         self.restart(Origin {
             url: self.origin.url.clone(),
@@ -93,13 +94,13 @@ impl Partial {
         })
     }
 
-    /// Removes both files. What cannot be removed is recognised as useless by the next run.
+    /// Removes both files. Errors are ignored, because the next run discards files it cannot use.
     pub(super) fn remove(self) {
-        let _ = fs::remove_file(&self.notes);
+        let _ = fs::remove_file(&self.metadata);
         let _ = fs::remove_file(&self.bytes);
     }
 
-    /// Opens the file to add bytes at its end.
+    /// Opens `archive.part` for appending.
     pub(super) fn append(&self) -> Result<File, Error> {
         OpenOptions::new()
             .append(true)
@@ -108,12 +109,12 @@ impl Partial {
     }
 }
 
-/// The notes of an earlier run, unless there are none that can be used.
-fn read_notes(path: &Path) -> Option<Origin> {
-    let notes: Value = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
+/// Reads the metadata of an earlier run, or returns `None` if it is missing or invalid.
+fn read_metadata(path: &Path) -> Option<Origin> {
+    let metadata: Value = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
     Some(Origin {
-        url: notes["url"].as_str()?.to_owned(),
-        validator: notes["validator"].as_str().map(str::to_owned),
-        total: notes["total"].as_u64(),
+        url: metadata["url"].as_str()?.to_owned(),
+        validator: metadata["validator"].as_str().map(str::to_owned),
+        total: metadata["total"].as_u64(),
     })
 }

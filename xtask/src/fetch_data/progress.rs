@@ -1,10 +1,10 @@
-//! Shows what [`fetch`](super::fetch) does: a bar on a terminal, a few plain lines elsewhere.
+//! Prints the progress of [`fetch`](super::fetch): a bar on a terminal, plain lines otherwise.
 
 use super::Event;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
 
-/// Draws on standard error.
+/// Prints progress to standard error.
 pub struct Progress {
     terminal: bool,
     bar: ProgressBar,
@@ -18,7 +18,7 @@ impl Default for Progress {
 }
 
 impl Progress {
-    /// Nothing is drawn before the first event.
+    /// Creates a progress display, which is empty until the first event.
     pub fn new() -> Self {
         Self {
             terminal: std::io::stderr().is_terminal(),
@@ -27,18 +27,18 @@ impl Progress {
         }
     }
 
-    /// Shows one event.
+    /// Displays one event.
     pub fn show(&mut self, event: Event<'_>) {
         match event {
             Event::Connecting { url } => {
                 if self.url != url {
-                    self.line(&format!("fetching {url}"));
+                    self.line(&format!("downloading {url}"));
                     self.url = url.to_owned();
                 }
             }
-            Event::Downloading { have, total } => {
-                if have > 0 {
-                    self.line(&format!("going on after {have} bytes"));
+            Event::Downloading { received, total } => {
+                if received > 0 {
+                    self.line(&format!("resuming after {received} bytes"));
                 }
                 let style = match total {
                     Some(_) => {
@@ -46,25 +46,25 @@ impl Progress {
                     }
                     None => "{spinner} {binary_bytes}  {binary_bytes_per_sec}",
                 };
-                self.start(total, style, have);
+                self.start(total, style, received);
             }
             Event::Received { bytes } => self.bar.inc(bytes),
             Event::Retrying { reason, pause } => {
                 self.line(&format!(
-                    "{reason}; trying again in {:.0} s",
+                    "{reason}; retrying in {:.0} s",
                     pause.as_secs_f64()
                 ));
             }
-            Event::StartingAfresh { reason } => {
-                self.line(&format!("{reason}\nstarting afresh"));
+            Event::Restarting { reason } => {
+                self.line(&format!("{reason}\nstarting the download over"));
             }
             Event::Unpacking { files } => {
                 if !self.terminal {
-                    self.line(&format!("unpacking and checking {files} files"));
+                    self.line(&format!("unpacking and verifying {files} files"));
                 }
                 self.start(
                     Some(files as u64),
-                    "{bar:30} {pos}/{len} files unpacked and checked",
+                    "{bar:30} {pos}/{len} files unpacked and verified",
                     0,
                 );
             }
@@ -72,7 +72,7 @@ impl Progress {
         }
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub fn finish(&mut self) {
         self.bar.finish_and_clear();
     }
@@ -82,8 +82,8 @@ impl Progress {
         if !self.terminal {
             return;
         }
-        // Speed and time left are about what is still to come, so the start is noted, undrawn, before
-        // the clock runs.
+        // The initial position must not count for the speed and the remaining time: it is set on a
+        // hidden bar, before the estimate is reset.
         self.bar = ProgressBar::with_draw_target(length, ProgressDrawTarget::hidden())
             .with_position(position);
         self.bar.tick();

@@ -1,12 +1,11 @@
-//! A zip archive into a folder, trusting nothing in it.
+//! Unpacks an untrusted zip archive.
 //!
-//! Only files of the manifest are written, under the manifest's paths, so that no name in the archive
-//! ever becomes a path. What an archive of ours never has (links, paths that lead elsewhere,
-//! encryption) is refused as a whole rather than passed over. Sizes are counted as bytes come out,
-//! whatever the archive says about them.
+//! Only files of the manifest are written, to the manifest's paths, so names in the archive are
+//! never used as paths. An archive with links, paths outside of its directory, or encryption is
+//! rejected. Size limits apply to the decompressed bytes, not to the sizes in the headers.
 
 use super::error::{Error, Problem, io};
-use super::manifest::{Manifest, Stop, hash_all, is_litter, is_plain, place};
+use super::manifest::{HashError, Manifest, hash_all, is_plain, is_system_file, local_path};
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{BufReader, Write};
@@ -14,21 +13,23 @@ use std::path::Path;
 use zip::ZipArchive;
 use zip::result::ZipError;
 
-/// The largest archive that is unpacked.
+/// Size limits of an archive.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Bytes of the archive itself: its list of entries is read whole before the entries can be counted.
+    /// Maximum size of the archive in bytes. It bounds the memory for the list of entries, which is
+    /// read as a whole.
     pub archive_bytes: u64,
-    /// Files and folders in it.
+    /// Maximum number of files and directories.
     pub entries: usize,
-    /// Bytes of one file, unpacked.
+    /// Maximum size of an unpacked file in bytes.
     pub file_bytes: u64,
-    /// Bytes of all files, unpacked.
+    /// Maximum total size of the unpacked files in bytes.
     pub total_bytes: u64,
 }
 
 impl Default for Limits {
-    /// Several times what the photographs need: 4,000 entries, 32 MiB each, 256 MiB together and packed.
+    /// Several times the size of the photographs: 4,000 entries of 32 MiB, and 256 MiB for the
+    /// archive and in total.
     fn default() -> Self {
         Self {
             archive_bytes: 256 << 20,
@@ -39,13 +40,14 @@ impl Default for Limits {
     }
 }
 
-/// The type bits of a Unix mode, and the two types that are accepted.
+/// Mask of the file type in a Unix mode, and the two accepted types.
 const MODE_TYPE: u32 = 0o170_000;
 const MODE_FOLDER: u32 = 0o040_000;
 const MODE_FILE: u32 = 0o100_000;
 
-/// Unpacks `archive` into the new folder `into` and checks every file on the way. Returns the number
-/// of bytes written. After an error `into` may hold some files; nothing is written outside it.
+/// Unpacks `archive` into the new directory `into` and verifies the checksum of every file. Returns
+/// the number of bytes written. After an error, `into` may contain some of the files. Nothing is
+/// written outside of it.
 pub(super) fn unpack(
     archive: &Path,
     origin: &str,
@@ -54,30 +56,30 @@ pub(super) fn unpack(
     into: &Path,
     on_file: &mut dyn FnMut(),
 ) -> Result<u64, Error> {
-    let unusable = |error: ZipError| Error::NotAnArchive {
+    let invalid = |error: ZipError| Error::NotAnArchive {
         origin: origin.to_owned(),
         reason: error.to_string(),
     };
-    let over = |what: String, limit: u64| Error::Limit {
+    let over_limit = |quantity: String, limit: u64| Error::Limit {
         origin: origin.to_owned(),
-        what,
+        quantity,
         limit,
     };
     let file = File::open(archive).map_err(io("open", archive))?;
     let length = file.metadata().map_err(io("open", archive))?.len();
     if length > limits.archive_bytes {
-        let what = format!("its length, {length} bytes,");
-        return Err(over(what, limits.archive_bytes));
+        let quantity = format!("its size, {length} bytes,");
+        return Err(over_limit(quantity, limits.archive_bytes));
     }
-    let mut zip = ZipArchive::new(BufReader::new(file)).map_err(unusable)?;
+    let mut zip = ZipArchive::new(BufReader::new(file)).map_err(invalid)?;
     if zip.len() > limits.entries {
-        let what = format!("the number of entries, {},", zip.len());
-        return Err(over(what, limits.entries as u64));
+        let quantity = format!("the number of entries, {},", zip.len());
+        return Err(over_limit(quantity, limits.entries as u64));
     }
     if zip.has_duplicate_names() {
         return Err(Error::NotAnArchive {
             origin: origin.to_owned(),
-            reason: "a name comes twice".to_owned(),
+            reason: "duplicate entry".to_owned(),
         });
     }
     fs::create_dir_all(into).map_err(io("create", into))?;
@@ -86,16 +88,16 @@ pub(super) fn unpack(
     let mut seen = BTreeSet::new();
     let mut problems = Vec::new();
     for index in 0..zip.len() {
-        let facts = zip.by_index_data(index).map_err(unusable)?;
-        let name = facts.name().map_err(unusable)?.into_owned();
-        if let Some(reason) = objection(&facts, &name) {
+        let header = zip.by_index_data(index).map_err(invalid)?;
+        let name = header.name().map_err(invalid)?.into_owned();
+        if let Some(reason) = unsafe_reason(&header, &name) {
             return Err(Error::Unsafe {
                 origin: origin.to_owned(),
                 entry: name,
                 reason,
             });
         }
-        if facts.is_dir() || is_litter(&name) {
+        if header.is_dir() || is_system_file(&name) {
             continue;
         }
         let listed = name
@@ -106,11 +108,11 @@ pub(super) fn unpack(
             problems.push(Problem::Extra(name));
             continue;
         };
-        if facts.size() > limits.file_bytes {
-            return Err(over(format!("the size of {name}"), limits.file_bytes));
+        if header.size() > limits.file_bytes {
+            return Err(over_limit(format!("the size of {name}"), limits.file_bytes));
         }
 
-        let target = place(into, path);
+        let target = local_path(into, path);
         if let Some(folder) = target.parent() {
             fs::create_dir_all(folder).map_err(io("create", folder))?;
         }
@@ -120,30 +122,30 @@ pub(super) fn unpack(
             size += chunk.len() as u64;
             total += chunk.len() as u64;
             if size > limits.file_bytes {
-                return Err(over(format!("the size of {name}"), limits.file_bytes));
+                return Err(over_limit(format!("the size of {name}"), limits.file_bytes));
             }
             if total > limits.total_bytes {
-                let what = "the size of all files together".to_owned();
-                return Err(over(what, limits.total_bytes));
+                let quantity = "the total size of the files".to_owned();
+                return Err(over_limit(quantity, limits.total_bytes));
             }
             output.write_all(chunk).map_err(io("write", &target))
         };
         let mut entry = match zip.by_index(index) {
             Ok(entry) => entry,
             Err(_) => {
-                // Its own header is damaged; the others may still tell more.
+                // The header of this file is damaged. The other files are still checked.
                 problems.push(Problem::Corrupt(path.to_owned()));
                 seen.insert(path.to_owned());
                 continue;
             }
         };
         match hash_all(&mut entry, write) {
-            Ok(found) if found == *expected => {}
-            // A read error is a broken stream or a wrong CRC.
-            Ok(_) | Err(Stop::Read(_)) => problems.push(Problem::Corrupt(path.to_owned())),
-            Err(Stop::Caller(error)) => return Err(error),
+            Ok(checksum) if checksum == *expected => {}
+            // A read error means invalid compressed data or a wrong CRC.
+            Ok(_) | Err(HashError::Read(_)) => problems.push(Problem::Corrupt(path.to_owned())),
+            Err(HashError::Callback(error)) => return Err(error),
         }
-        // The rename that puts all in place must not overtake the bytes if the power fails.
+        // The data must be on disk before the final rename, in case of a power failure.
         output.sync_data().map_err(io("write", &target))?;
         seen.insert(path.to_owned());
         on_file();
@@ -161,15 +163,15 @@ pub(super) fn unpack(
     }
 }
 
-/// What speaks against an entry, from its place in the central directory alone.
-fn objection(entry: &zip::read::ZipFileEntry<'_>, name: &str) -> Option<&'static str> {
+/// Why an entry is not safe to unpack, according to the central directory.
+fn unsafe_reason(entry: &zip::read::ZipFileEntry<'_>, name: &str) -> Option<&'static str> {
     let kind = entry.unix_mode().map_or(0, |mode| mode & MODE_TYPE);
     if entry.is_symlink() {
         Some("is a link")
     } else if !matches!(kind, 0 | MODE_FOLDER | MODE_FILE) {
-        Some("is neither a file nor a folder")
+        Some("is neither a file nor a directory")
     } else if !is_plain(name.strip_suffix('/').unwrap_or(name)) {
-        Some("has a path that leads out of the folder")
+        Some("has a path outside of the archive's directory")
     } else if entry.encrypted() {
         Some("is encrypted")
     } else {

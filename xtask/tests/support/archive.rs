@@ -1,15 +1,15 @@
-//! A data set of four small files, archives of it, and archives that should be refused.
+//! A data set of four small files, with valid and invalid archives of it.
 
 use sha2::{Digest, Sha256};
 use std::fs;
 use std::io::{Cursor, Write};
 use std::path::Path;
 use std::time::Duration;
-use xtask::fetch_data::{Manifest, Options, Patience, Source, client};
+use xtask::fetch_data::{Manifest, Options, RetryPolicy, Source, client};
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
-/// The data set: path under `set/`, and bytes. One name has a blank in it, as in the real one.
+/// Paths relative to `set/`, and contents. One name contains a space, as in the real data set.
 pub fn files() -> Vec<(&'static str, Vec<u8>)> {
     vec![
         ("train/ants/a.jpg", noise(1, 9_000)),
@@ -19,7 +19,7 @@ pub fn files() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// Bytes that do not compress, so that the archive is as long as its files.
+/// Bytes that do not compress, so that the size of the archive is predictable.
 pub fn noise(seed: u32, length: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(2_654_435_769) | 1;
     (0..length)
@@ -49,7 +49,7 @@ pub fn hex(bytes: &[u8]) -> String {
         .collect()
 }
 
-/// An archive of [`files`], changed by `change` before it is closed.
+/// Creates an archive of `files`. `change` may add entries.
 pub fn zip_with(
     files: &[(&str, Vec<u8>)],
     change: impl FnOnce(&mut ZipWriter<Cursor<Vec<u8>>>),
@@ -65,19 +65,19 @@ pub fn zip_with(
     zip.finish().unwrap().into_inner()
 }
 
-/// The right archive.
+/// A valid archive.
 pub fn good_zip() -> Vec<u8> {
     zip_with(&files(), |_| {})
 }
 
-/// The right archive, but for one file in it.
+/// An archive with one corrupt file.
 pub fn corrupt_zip() -> Vec<u8> {
     let mut files = files();
     files[1].1[5_000] ^= 1;
     zip_with(&files, |_| {})
 }
 
-/// Settings for a test: no proxies, hardly any pauses.
+/// Options without proxies and with short pauses.
 pub fn options(from: &str, target: &Path) -> Options {
     let mut options = Options::new(
         Source::parse(from).unwrap(),
@@ -85,26 +85,26 @@ pub fn options(from: &str, target: &Path) -> Options {
         target.to_path_buf(),
     );
     options.agent = client(false);
-    options.patience = Patience {
+    options.retry = RetryPolicy {
         attempts: 3,
         first_pause: Duration::from_millis(1),
-        longest_pause: Duration::from_millis(5),
+        max_pause: Duration::from_millis(5),
         max_bytes: 1 << 20,
     };
     options
 }
 
-/// Fails unless `target` holds exactly the data set, and nothing of the work is left beside it.
+/// Checks that `target` contains exactly the data set and that no other files are next to it.
 pub fn assert_complete(target: &Path) {
     for (path, bytes) in files() {
         assert!(fs::read(target.join(path)).unwrap() == bytes, "{path}");
     }
     let check = manifest().check(target).unwrap();
-    assert_eq!((check.wrong, check.extra), (vec![], vec![]));
+    assert_eq!((check.problems, check.extra), (vec![], vec![]));
     assert_eq!(names(target.parent().unwrap()), ["set"]);
 }
 
-/// The names in a folder, sorted.
+/// The sorted names of the entries of a directory.
 pub fn names(folder: &Path) -> Vec<String> {
     let mut names: Vec<String> = fs::read_dir(folder)
         .unwrap()

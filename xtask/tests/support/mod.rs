@@ -1,6 +1,6 @@
-//! What the tests of `fetch-data` share: a small data set, archives of it, and a web server.
+//! Helpers for the tests of `fetch-data`: a small data set, archives of it, and a web server.
 
-// Each test file uses its own part of this.
+// Each test file uses only some of the helpers.
 #![allow(dead_code)]
 
 pub mod archive;

@@ -1,4 +1,4 @@
-//! A web server on this machine that answers as the test says and notes what it was asked.
+//! A local web server with scripted replies that records its requests.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
-/// A request, and how many bytes of body went out for it.
+/// A request, and the number of body bytes that were sent for it.
 #[derive(Clone, Debug, Default)]
 pub struct Request {
     pub path: String,
@@ -16,20 +16,21 @@ pub struct Request {
 }
 
 impl Request {
-    /// Where the asked range begins.
+    /// Start of the requested range.
     pub fn start(&self) -> Option<usize> {
         let range = self.range.as_ref()?.strip_prefix("bytes=")?;
         range.strip_suffix('-')?.parse().ok()
     }
 }
 
-/// An answer. The body may be cut, whatever the headers announce; then the connection closes.
+/// A reply. The connection closes after `send` bytes of the body, even if the headers announce
+/// more.
 #[derive(Clone, Debug)]
 pub struct Reply {
     pub status: &'static str,
     pub headers: Vec<(&'static str, String)>,
     pub body: Vec<u8>,
-    /// How much of the body is sent.
+    /// Number of body bytes to send.
     pub send: usize,
 }
 
@@ -43,7 +44,7 @@ impl Reply {
         }
     }
 
-    /// All of `body`.
+    /// A reply with the whole `body`.
     pub fn whole(body: &[u8]) -> Self {
         Self {
             status: "200 OK",
@@ -53,7 +54,7 @@ impl Reply {
         }
     }
 
-    /// `body` from `start`.
+    /// A partial reply with `body` from `start`.
     pub fn rest(body: &[u8], start: usize) -> Self {
         let end = body.len() - 1;
         let range = format!("bytes {start}-{end}/{}", body.len());
@@ -63,29 +64,30 @@ impl Reply {
     }
 
     pub fn header(mut self, name: &'static str, value: &str) -> Self {
-        self.headers.retain(|(known, _)| *known != name);
+        self.headers.retain(|(existing, _)| *existing != name);
         self.headers.push((name, value.to_owned()));
         self
     }
 
-    /// Breaks off after `bytes` of the body.
+    /// Closes the connection after `bytes` of the body.
     pub fn cut(mut self, bytes: usize) -> Self {
         self.send = bytes.min(self.body.len());
         self
     }
 }
 
-/// What a well-behaved server sends: the rest if it is asked for and the file is the same, else all.
+/// The reply of a correct server: the requested range if `If-Range` matches, otherwise the whole
+/// body.
 pub fn ranged(body: &[u8], etag: &str, request: &Request) -> Reply {
-    let fresh = request.if_range.as_ref().is_none_or(|tag| tag == etag);
-    match request.start().filter(|_| fresh) {
+    let is_unchanged = request.if_range.as_ref().is_none_or(|tag| tag == etag);
+    match request.start().filter(|_| is_unchanged) {
         Some(start) => Reply::rest(body, start),
         None => Reply::whole(body),
     }
     .header("ETag", etag)
 }
 
-/// The server. Stops when dropped.
+/// The server, which stops when it is dropped.
 pub struct Server {
     address: SocketAddr,
     log: Arc<Mutex<Vec<Request>>>,
@@ -94,8 +96,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Answers each request by `answer`, which also gets the request's number, from 0.
-    pub fn start(answer: impl Fn(&Request, usize) -> Reply + Send + 'static) -> Self {
+    /// Starts a server. `reply_to` receives each request and its number, from 0.
+    pub fn start(reply_to: impl Fn(&Request, usize) -> Reply + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let log = Arc::new(Mutex::new(Vec::new()));
@@ -111,11 +113,12 @@ impl Server {
                     continue;
                 };
                 let number = thread_log.lock().unwrap().len();
-                let reply = answer(&request, number);
+                let reply = reply_to(&request, number);
                 request.sent = reply.send;
-                // Noted before it is sent: the test may look as soon as it has the answer.
+                // Recorded before the reply is sent, because the test may read the log right after
+                // it.
                 thread_log.lock().unwrap().push(request);
-                // The client may have gone away; that is its right.
+                // The client may already have closed the connection.
                 let _ = send(&mut stream, &reply);
                 let _ = stream.shutdown(Shutdown::Both);
             }

@@ -1,29 +1,30 @@
-//! The folder beside the destination where the work is done: one run at a time, and one rename at
-//! the end.
+//! The staging directory next to the destination. A lock file admits one process at a time.
 
 use super::error::{Error, io};
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
-/// Name of the file in the workshop by which runs exclude each other.
+/// Name of the lock file in the staging directory.
 pub(super) const LOCK: &str = "lock";
 
-/// Puts `new` where `target` is. A folder cannot be renamed over another that holds files, so the old
-/// one is moved aside first, and back if the second rename fails.
+/// Replaces `target` with `new`.
+///
+/// A directory cannot be renamed over one that is not empty. The old one is therefore renamed
+/// first, and renamed back if the second rename fails.
 pub(super) fn replace(new: &Path, target: &Path) -> Result<(), Error> {
-    let old = beside(target, "old");
+    let old = sibling(target, "old");
     if old.exists() {
         fs::remove_dir_all(&old).map_err(io("remove", &old))?;
     }
     let had_old = target.symlink_metadata().is_ok();
     if had_old {
-        fs::rename(target, &old).map_err(io("move aside", target))?;
+        fs::rename(target, &old).map_err(io("rename", target))?;
     }
     if let Err(error) = fs::rename(new, target) {
         if had_old {
-            fs::rename(&old, target).map_err(io("move back", &old))?;
+            fs::rename(&old, target).map_err(io("restore", &old))?;
         }
-        return Err(io("put in place", target)(error));
+        return Err(io("replace", target)(error));
     }
     if had_old {
         fs::remove_dir_all(&old).map_err(io("remove", &old))?;
@@ -31,9 +32,9 @@ pub(super) fn replace(new: &Path, target: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Keeps other runs away from the workshop until the returned file is closed.
-pub(super) fn lock(workshop: &Path, target: &Path) -> Result<File, Error> {
-    let path = workshop.join(LOCK);
+/// Locks the staging directory until the returned file is closed.
+pub(super) fn lock(staging: &Path, target: &Path) -> Result<File, Error> {
+    let path = staging.join(LOCK);
     let file = File::create(&path).map_err(io("create", &path))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
@@ -44,8 +45,9 @@ pub(super) fn lock(workshop: &Path, target: &Path) -> Result<File, Error> {
     }
 }
 
-/// `.NAME.SUFFIX` in the folder that holds `target`: the same file system, so that a rename works.
-pub(super) fn beside(target: &Path, suffix: &str) -> PathBuf {
+/// The path `.NAME.SUFFIX` in the directory of `target`, on the same file system so that renames
+/// work.
+pub(super) fn sibling(target: &Path, suffix: &str) -> PathBuf {
     let name = target
         .file_name()
         .map_or_else(|| "data".into(), |name| name.to_string_lossy());

@@ -1,4 +1,4 @@
-//! Judging what a server answered: take it, start afresh, try again, or give up.
+//! Classifies responses: accept the body, start over, retry, or fail.
 
 use super::error::Error;
 use super::partial::{Origin, Partial};
@@ -8,16 +8,16 @@ use ureq::Body;
 use ureq::http::header::{CONTENT_RANGE, ETAG, HeaderName, LAST_MODIFIED, RETRY_AFTER};
 use ureq::http::{Response, StatusCode};
 
-/// Why an attempt ended before the file was complete.
+/// Why an attempt failed.
 pub(super) enum Failure {
-    /// Trying again cannot help.
+    /// A retry cannot succeed.
     Final(Error),
-    /// Trying again may help.
-    Passing {
+    /// A retry may succeed.
+    Transient {
         reason: String,
-        /// Whether a server answered.
-        answered: bool,
-        /// How long the server asks to wait.
+        /// Whether the server sent a response.
+        responded: bool,
+        /// Delay that the server requests with `Retry-After`.
         wait: Option<Duration>,
     },
 }
@@ -29,21 +29,22 @@ impl From<Error> for Failure {
 }
 
 impl Failure {
-    /// A server answered, but not well.
-    pub(super) fn passing(reason: impl Into<String>) -> Self {
-        Self::Passing {
+    /// A transient failure after the server sent a response.
+    pub(super) fn transient(reason: impl Into<String>) -> Self {
+        Self::Transient {
             reason: reason.into(),
-            answered: true,
+            responded: true,
             wait: None,
         }
     }
 }
 
-/// Judges an answer's head, and makes `partial` ready for its body.
+/// Checks the status and headers of a response, and prepares `partial` for the body.
 pub(super) fn accept(response: &Response<Body>, partial: &mut Partial) -> Result<(), Failure> {
     let status = response.status();
     match status {
-        // All of it: the first answer, or the server knows no ranges, or the file has changed.
+        // The whole file: this is the first request, the server does not support ranges, or the
+        // file has changed.
         StatusCode::OK => partial.restart(Origin {
             url: partial.origin.url.clone(),
             validator: validator(response),
@@ -52,30 +53,28 @@ pub(super) fn accept(response: &Response<Body>, partial: &mut Partial) -> Result
         StatusCode::PARTIAL_CONTENT => {
             let range = header(response, CONTENT_RANGE).and_then(parse_content_range);
             let fits = range.is_some_and(|(start, total)| {
-                start == partial.have
+                start == partial.received
                     && (partial.origin.total.is_none()
                         || total.is_none()
                         || total == partial.origin.total)
             });
-            // A server that ignores If-Range still shows that it has another version.
+            // A server that ignores If-Range still sends the validator of its version.
             let same = partial.origin.validator.is_none()
                 || validator(response).is_none()
                 || validator(response) == partial.origin.validator;
             if !fits || !same {
                 partial.discard()?;
-                return Err(Failure::passing(
-                    "the server's file changed; starting afresh",
-                ));
+                return Err(Failure::transient("the file on the server has changed"));
             }
-            partial.in_pieces = partial.have > 0;
+            partial.resumed = partial.received > 0;
             if partial.origin.total.is_none() {
                 partial.origin.total = range.and_then(|(_, total)| total);
             }
         }
         StatusCode::RANGE_NOT_SATISFIABLE => {
             partial.discard()?;
-            return Err(Failure::passing(
-                "the server's file is shorter than what arrived before; starting afresh",
+            return Err(Failure::transient(
+                "the file on the server is shorter than the partial download",
             ));
         }
         StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS => {
@@ -92,8 +91,8 @@ pub(super) fn accept(response: &Response<Body>, partial: &mut Partial) -> Result
     Ok(())
 }
 
-/// A request that got no answer: nearly always for want of a network.
-pub(super) fn not_answered(url: &str, error: ureq::Error) -> Failure {
+/// Classifies a request without a response, usually because there is no network.
+pub(super) fn no_response(url: &str, error: ureq::Error) -> Failure {
     match error {
         ureq::Error::BadUri(_) | ureq::Error::Http(_) => Failure::Final(Error::Address {
             given: url.to_owned(),
@@ -102,42 +101,42 @@ pub(super) fn not_answered(url: &str, error: ureq::Error) -> Failure {
             let mut reason = error.to_string();
             let mut source = error.source();
             while let Some(inner) = source {
-                // Some errors print their source themselves.
+                // Some errors include the text of their source.
                 let inner_text = inner.to_string();
                 if !reason.contains(&inner_text) {
                     reason = format!("{reason}: {inner_text}");
                 }
                 source = inner.source();
             }
-            let answered = matches!(
+            let responded = matches!(
                 error,
                 ureq::Error::Protocol(_)
                     | ureq::Error::TooManyRedirects
                     | ureq::Error::RedirectFailed
                     | ureq::Error::LargeResponseHeader(..)
             );
-            Failure::Passing {
+            Failure::Transient {
                 reason,
-                answered,
+                responded,
                 wait: None,
             }
         }
     }
 }
 
-/// The server asks for patience.
+/// A status that asks the client to retry later.
 fn busy(response: &Response<Body>) -> Failure {
-    Failure::Passing {
-        reason: format!("the server answered {}", response.status()),
-        answered: true,
-        // The other form, a date, is rare; the usual pause serves for it.
+    Failure::Transient {
+        reason: format!("the server responded with {}", response.status()),
+        responded: true,
+        // Retry-After can also be a date. This is rare, and the default pause is used.
         wait: header(response, RETRY_AFTER)
             .and_then(|seconds| seconds.trim().parse().ok())
             .map(Duration::from_secs),
     }
 }
 
-/// What may be sent as If-Range: a strong ETag, else the date.
+/// The validator to send as If-Range: a strong ETag, or else the Last-Modified date.
 fn validator(response: &Response<Body>) -> Option<String> {
     header(response, ETAG)
         .filter(|tag| !tag.starts_with("W/"))
@@ -149,7 +148,7 @@ fn header(response: &Response<Body>, name: HeaderName) -> Option<&str> {
     response.headers().get(name)?.to_str().ok()
 }
 
-/// `bytes START-END/TOTAL` as start and total, the latter if it is known.
+/// Parses `bytes START-END/TOTAL` into the start and the total, which may be unknown.
 fn parse_content_range(value: &str) -> Option<(u64, Option<u64>)> {
     let (range, total) = value.trim().strip_prefix("bytes ")?.split_once('/')?;
     let (start, _end) = range.split_once('-')?;
