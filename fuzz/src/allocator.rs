@@ -1,34 +1,34 @@
-//! The system's allocator with a limit, and a count of what is in use.
+//! The system allocator with a memory limit and a record of the peak.
 //!
-//! What would go above the limit is refused as if the machine had no more. Code that does not expect that aborts,
-//! and the input that led to it is on disk (see [`crate::watchdog`]).
+//! An allocation over the limit fails as if the system were out of memory. Code that does not
+//! handle the failure aborts; its input is on disk (see [`crate::watchdog`]).
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The most bytes in use at a time: 1 GiB.
+/// Maximum memory in use, in bytes: 1 GiB.
 pub const LIMIT: usize = 1 << 30;
 
 static IN_USE: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
 
-/// To be made a program's `#[global_allocator]`.
-pub struct Limited;
+/// The allocator, to be declared as `#[global_allocator]`.
+pub struct LimitedAllocator;
 
-/// Starts to measure anew: the peak is what is in use now, which is returned.
-pub fn start() -> usize {
+/// Sets the peak to the memory in use, and returns it in bytes.
+pub fn reset_peak() -> usize {
     let now = IN_USE.load(Ordering::Relaxed);
     PEAK.store(now, Ordering::Relaxed);
     now
 }
 
-/// The most bytes that were in use since [`start`].
+/// Maximum memory in use since [`reset_peak`], in bytes.
 pub fn peak() -> usize {
     PEAK.load(Ordering::Relaxed)
 }
 
-/// Whether `bytes` more may be used; they are counted then.
-fn take(bytes: usize) -> bool {
+/// Adds `bytes` to the memory in use. Returns false, and adds nothing, if that exceeds the limit.
+fn reserve(bytes: usize) -> bool {
     let before = IN_USE.fetch_add(bytes, Ordering::Relaxed);
     let now = before.saturating_add(bytes);
     if now > LIMIT {
@@ -39,43 +39,47 @@ fn take(bytes: usize) -> bool {
     true
 }
 
-fn give(bytes: usize) {
+/// Subtracts `bytes` from the memory in use.
+fn release(bytes: usize) {
     IN_USE.fetch_sub(bytes, Ordering::Relaxed);
 }
 
-// SAFETY: every call goes on to the system's allocator with the same arguments; a null pointer, which the trait
-// allows at any time, is all that is added. Counting allocates nothing and cannot panic.
-unsafe impl GlobalAlloc for Limited {
+// SAFETY: each method calls the same method of `System` with the same arguments, or returns null,
+// which the trait permits. The bookkeeping neither allocates nor panics.
+unsafe impl GlobalAlloc for LimitedAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        if !take(layout.size()) {
+        if !reserve(layout.size()) {
             return std::ptr::null_mut();
         }
-        // SAFETY: the caller keeps the conditions of `alloc`.
+        // SAFETY: the layout has a nonzero size, as the contract of `alloc` requires of our caller.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        if !take(layout.size()) {
+        if !reserve(layout.size()) {
             return std::ptr::null_mut();
         }
-        // SAFETY: the caller keeps the conditions of `alloc_zeroed`.
+        // SAFETY: the layout has a nonzero size, as the contract of `alloc_zeroed` requires of our
+        // caller.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        give(layout.size());
-        // SAFETY: the pointer came from the system's allocator with this layout, as the caller promises.
+        release(layout.size());
+        // SAFETY: every block of this allocator comes from `System`, and our caller passes the
+        // block's layout.
         unsafe { System.dealloc(pointer, layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        if !take(size) {
+        if !reserve(size) {
             return std::ptr::null_mut();
         }
-        // SAFETY: as for `dealloc`; the new size is the caller's.
+        // SAFETY: the block comes from `System` with this layout, and our caller passes a valid
+        // nonzero size.
         let moved = unsafe { System.realloc(pointer, layout, size) };
-        // The old block is gone, or, after a failure, the new one was never there.
-        give(if moved.is_null() { size } else { layout.size() });
+        // On success the old block was freed. On failure the new one was not allocated.
+        release(if moved.is_null() { size } else { layout.size() });
         moved
     }
 }

@@ -1,8 +1,9 @@
-//! Which code an execution reached, if the build tells.
+//! Records which basic blocks an execution reaches, in an instrumented build.
 //!
-//! LLVM's "inline 8-bit counters" put a counter at the start of each basic block and call the function below with
-//! the place of all of them, before `main`. rustc can be told to insert them on a stable toolchain; `cargo xtask fuzz`
-//! does. In a build without them there is nothing to count, and every execution looks like the one before.
+//! LLVM's "inline 8-bit counters" add a counter to each basic block. Before `main`, they call
+//! `__sanitizer_cov_8bit_counters_init` with the array of all counters. `cargo xtask fuzz` enables
+//! them, which works with stable rustc. Without instrumentation there are no counters, and no input
+//! counts as new.
 
 use std::slice;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
@@ -10,7 +11,8 @@ use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 static START: AtomicPtr<u8> = AtomicPtr::new(std::ptr::null_mut());
 static LENGTH: AtomicUsize = AtomicUsize::new(0);
 
-/// Called by each instrumented module with the counters of the whole program.
+/// Entry point for the instrumentation: each instrumented module passes the counters of the whole
+/// program.
 #[unsafe(no_mangle)]
 extern "C" fn __sanitizer_cov_8bit_counters_init(start: *mut u8, stop: *mut u8) {
     START.store(start, Ordering::Relaxed);
@@ -20,41 +22,42 @@ extern "C" fn __sanitizer_cov_8bit_counters_init(start: *mut u8, stop: *mut u8) 
     );
 }
 
-/// What all executions of a target together have reached.
+/// The coverage of all executions of a target.
 #[derive(Debug, Default)]
-pub struct Reached {
-    /// For each counter, the orders of magnitude that it has had, a bit for each.
-    seen: Vec<u8>,
+pub struct Coverage {
+    /// For each counter, a bit for each range of counts that occurred, see [`bucket`].
+    buckets: Vec<u8>,
 }
 
-impl Reached {
-    /// Clears the counters, for an execution to begin.
-    pub fn clear() {
+impl Coverage {
+    /// Sets all counters to zero before an execution.
+    pub fn clear_counters() {
         counters().fill(0);
     }
 
-    /// Adds what was counted since [`clear`](Self::clear); whether any of it is new.
-    pub fn add(&mut self) -> bool {
+    /// Adds the counts since [`clear_counters`](Self::clear_counters). Returns whether any of them
+    /// is new.
+    pub fn add_counters(&mut self) -> bool {
         let counters = counters();
-        self.seen.resize(counters.len(), 0);
-        let mut new = false;
-        for (seen, &count) in self.seen.iter_mut().zip(counters.iter()) {
+        self.buckets.resize(counters.len(), 0);
+        let mut is_new = false;
+        for (buckets, &count) in self.buckets.iter_mut().zip(counters.iter()) {
             if count != 0 {
-                let bit = 1 << magnitude(count);
-                new |= *seen & bit == 0;
-                *seen |= bit;
+                let bit = 1 << bucket(count);
+                is_new |= *buckets & bit == 0;
+                *buckets |= bit;
             }
         }
-        new
+        is_new
     }
 
-    /// How many basic blocks were reached.
+    /// Number of basic blocks that were reached.
     pub fn blocks(&self) -> usize {
-        self.seen.iter().filter(|&&seen| seen != 0).count()
+        self.buckets.iter().filter(|&&buckets| buckets != 0).count()
     }
 }
 
-/// The number of instrumented basic blocks; 0 in a build without instrumentation.
+/// Number of instrumented basic blocks, or 0 without instrumentation.
 pub fn instrumented() -> usize {
     LENGTH.load(Ordering::Relaxed)
 }
@@ -64,13 +67,16 @@ fn counters() -> &'static mut [u8] {
     if start.is_null() {
         return &mut [];
     }
-    // SAFETY: the compiler's section of counters, as long as the program runs; instrumented code changes them with
-    // plain additions. Only the engine's thread asks, between executions, when no target's code runs.
+    // SAFETY: the instrumentation passed the bounds of a static array of counters, which lives as
+    // long as the program. Only the engine's thread calls this, between executions, when no
+    // instrumented code of a target runs and no other reference exists.
     unsafe { slice::from_raw_parts_mut(start, LENGTH.load(Ordering::Relaxed)) }
 }
 
-/// 1, 2, 3, 4–7, 8–15, 16–31, 32–127, 128–255: how often matters little beyond that.
-fn magnitude(count: u8) -> u8 {
+/// The index of the range that contains a count: 1, 2, 3, 4–7, 8–15, 16–31, 32–127, 128–255.
+///
+/// These are the ranges of AFL. A different count in the same range is not new coverage.
+fn bucket(count: u8) -> u8 {
     match count {
         0..=3 => count.saturating_sub(1),
         4..=7 => 3,

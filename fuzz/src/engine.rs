@@ -1,4 +1,4 @@
-//! Feeds a target: mutates what it has, runs it, keeps what is new, and counts.
+//! The fuzzing loop: mutates an input, runs the target, and keeps inputs with new coverage.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -12,40 +12,43 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use sha2::{Digest, Sha256};
 
-use crate::coverage::Reached;
+use crate::coverage::Coverage;
 use crate::mutate::{below, mutated};
 use crate::targets::Target;
 use crate::watchdog::Watchdog;
 use crate::{allocator, coverage};
 
-/// What became of a target.
+/// Statistics of one target.
 #[derive(Debug)]
 pub struct Outcome {
-    /// The target's name.
+    /// Name of the target.
     pub target: &'static str,
-    /// How often it was run, the good files included.
+    /// Number of executions, including those of the seeds.
     pub executions: u64,
-    /// How many of them it accepted without an error.
+    /// Number of inputs that the target accepted.
     pub accepted: u64,
-    /// Inputs that reached something new, the good files included.
+    /// Number of seeds and of inputs with new coverage.
     pub corpus: usize,
-    /// Instrumented basic blocks that were reached; 0 without instrumentation.
+    /// Number of basic blocks that were reached, or 0 without instrumentation.
     pub blocks: usize,
-    /// The most memory that an execution took, in bytes.
+    /// Maximum memory that one execution allocated, in bytes.
     pub peak: usize,
-    /// The longest execution.
+    /// CPU time of the slowest execution.
     pub slowest: Duration,
-    /// All of them.
+    /// Duration of all executions.
     pub seconds: f64,
-    /// The first input for each place that panicked: place and file.
+    /// The first crashing input of each panic, as a file by location and message.
     pub crashes: BTreeMap<String, PathBuf>,
 }
 
-/// Runs `target` so often. Crashes go to files in `folder`; the input at hand is in `scratch`, where an abort leaves it.
+/// Runs `target` for a number of `executions`.
+///
+/// Crashing inputs are saved in `folder`. The current input is in a file in `scratch`, which
+/// remains after an abort.
 ///
 /// # Errors
 ///
-/// A file in `folder` that cannot be written.
+/// Returns an error if a file in `folder` cannot be written.
 pub fn run(
     target: &mut dyn Target,
     executions: u64,
@@ -53,13 +56,14 @@ pub fn run(
     scratch: &Path,
     folder: &Path,
 ) -> anyhow::Result<Outcome> {
-    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    remember_panics();
+    std::fs::create_dir_all(folder)
+        .with_context(|| format!("cannot create {}", folder.display()))?;
+    record_panics();
     let watchdog = Watchdog::new(scratch.join(format!("{}-last", target.name())));
     let mut random = stream(target.name(), seed);
     let mut corpus = target.seeds();
-    let good = corpus.len();
-    let mut reached = Reached::default();
+    let seeds = corpus.len();
+    let mut coverage = Coverage::default();
     let start = Instant::now();
     let mut outcome = Outcome {
         target: target.name(),
@@ -72,18 +76,18 @@ pub fn run(
         seconds: 0.0,
         crashes: BTreeMap::new(),
     };
-    while outcome.executions < executions.max(good as u64) {
-        // The good files first, as they are.
+    while outcome.executions < executions.max(seeds as u64) {
+        // The seeds run first, without mutations.
         let number = outcome.executions as usize;
-        let input = match corpus.get(number).filter(|_| number < good) {
+        let input = match corpus.get(number).filter(|_| number < seeds) {
             Some(seed) => seed.clone(),
             None => {
                 let base = below(&mut random, corpus.len());
-                mutated(&mut random, &corpus[base], &corpus, target.words())
+                mutated(&mut random, &corpus[base], &corpus, target.dictionary())
             }
         };
-        Reached::clear();
-        let before = allocator::start();
+        Coverage::clear_counters();
+        let before = allocator::reset_peak();
         let (result, time) = watchdog.watch(&input, || {
             panic::catch_unwind(AssertUnwindSafe(|| target.run(&input)))
         });
@@ -93,24 +97,24 @@ pub fn run(
         match result {
             Ok(accepted) => outcome.accepted += u64::from(accepted),
             Err(_) => {
-                if let Entry::Vacant(first) = outcome.crashes.entry(last_panic()) {
-                    first.insert(keep(&input, target.name(), folder)?);
+                if let Entry::Vacant(entry) = outcome.crashes.entry(last_panic()) {
+                    entry.insert(save(&input, target.name(), folder)?);
                 }
             }
         }
-        if reached.add() && number >= good {
+        if coverage.add_counters() && number >= seeds {
             corpus.push(input);
         }
     }
     let _ = panic::take_hook();
     outcome.corpus = corpus.len();
-    outcome.blocks = reached.blocks();
+    outcome.blocks = coverage.blocks();
     outcome.seconds = start.elapsed().as_secs_f64();
     Ok(outcome)
 }
 
-/// Saves an input that crashed, by its checksum.
-fn keep(input: &[u8], target: &str, folder: &Path) -> anyhow::Result<PathBuf> {
+/// Saves a crashing input under a name with its checksum.
+fn save(input: &[u8], target: &str, folder: &Path) -> anyhow::Result<PathBuf> {
     let sum = Sha256::digest(input);
     let name: String = sum[..6].iter().map(|byte| format!("{byte:02x}")).collect();
     let path = folder.join(format!("{target}-{name}"));
@@ -118,7 +122,7 @@ fn keep(input: &[u8], target: &str, folder: &Path) -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
-/// The random stream of a target: the others' number and order change nothing in it.
+/// The random stream of a target, which does not depend on the other targets.
 fn stream(target: &str, seed: u64) -> ChaCha8Rng {
     let mut key = Sha256::new();
     key.update(b"fuzz");
@@ -129,52 +133,53 @@ fn stream(target: &str, seed: u64) -> ChaCha8Rng {
 
 static LAST_PANIC: Mutex<String> = Mutex::new(String::new());
 
-/// Panics are kept instead of printed, until the run is over: there may be thousands of the same.
-fn remember_panics() {
+/// Installs a panic hook that records the last panic instead of printing thousands of them.
+fn record_panics() {
     panic::set_hook(Box::new(|info| {
-        let place = info
+        let location = info
             .location()
             .map_or_else(String::new, ToString::to_string);
         let message = info.payload_as_str().unwrap_or_default();
         if let Ok(mut last) = LAST_PANIC.lock() {
-            *last = format!("{place}: {message}");
+            *last = format!("{location}: {message}");
         }
     }));
 }
 
-/// Where and why the last panic was; the message without its numbers, so that equal ones look equal.
+/// Location and message of the last panic. Digits are removed from the message, so that panics that
+/// differ only in numbers count as one.
 fn last_panic() -> String {
     let text = LAST_PANIC
         .lock()
         .map(|text| text.clone())
         .unwrap_or_default();
     match text.split_once(": ") {
-        Some((place, message)) => {
+        Some((location, message)) => {
             let message: String = message.chars().filter(|c| !c.is_ascii_digit()).collect();
-            format!("{place}: {message}")
+            format!("{location}: {message}")
         }
         None => text,
     }
 }
 
-/// A line for each outcome, under a heading.
+/// Formats a table with one row for each outcome.
 pub fn table(outcomes: &[Outcome]) -> String {
     let mut text = format!(
         "{:>14} {:>11} {:>9} {:>7} {:>14} {:>10} {:>9} {:>8}  crashes\n",
         "target", "executions", "accepted", "corpus", "blocks", "peak MiB", "slowest", "seconds"
     );
-    for it in outcomes {
+    for outcome in outcomes {
         text.push_str(&format!(
             "{:>14} {:>11} {:>9} {:>7} {:>14} {:>10.1} {:>7} ms {:>8.1}  {}\n",
-            it.target,
-            it.executions,
-            it.accepted,
-            it.corpus,
-            format!("{} of {}", it.blocks, coverage::instrumented()),
-            it.peak as f64 / f64::from(1 << 20),
-            it.slowest.as_millis(),
-            it.seconds,
-            it.crashes.len()
+            outcome.target,
+            outcome.executions,
+            outcome.accepted,
+            outcome.corpus,
+            format!("{} of {}", outcome.blocks, coverage::instrumented()),
+            outcome.peak as f64 / f64::from(1 << 20),
+            outcome.slowest.as_millis(),
+            outcome.seconds,
+            outcome.crashes.len()
         ));
     }
     text

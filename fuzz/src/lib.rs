@@ -1,12 +1,13 @@
-//! Hostile input for everything in Waggle that reads files, on a stable toolchain.
+//! Fuzzing of the code that reads files, on a stable toolchain.
 //!
-//! A [`Target`](targets::Target) is a function from bytes; the [`engine`] feeds it good files and what
-//! [`mutate`] makes of them, and keeps what reaches code that nothing reached before, where the build is
-//! instrumented to tell ([`coverage`]). An execution fails that panics, aborts, takes more than 1 GiB
-//! ([`allocator`]) or more than twenty seconds. The same seed gives the same executions.
+//! A [`Target`](targets::Target) is a function of bytes. The [`engine`] runs it on valid seed files
+//! and on mutations of them ([`mutate`]). In an instrumented build it keeps the inputs that reach
+//! new code ([`coverage`]). An execution fails if it panics, aborts, allocates more than 1 GiB
+//! ([`allocator`]) or takes more than 20 s of CPU time ([`watchdog`]). The same seed gives the same
+//! executions.
 //!
-//! `cargo xtask fuzz` builds and runs it with instrumentation; the tests of this crate run a few thousand executions
-//! without.
+//! `cargo xtask fuzz` builds and runs the fuzzer with instrumentation. The tests of this crate run
+//! a few thousand executions without it.
 
 pub mod allocator;
 pub mod coverage;

@@ -1,4 +1,4 @@
-//! Runs the targets and prints a table. `cargo xtask fuzz` builds this with instrumentation.
+//! Runs the fuzz targets and prints a table. `cargo xtask fuzz` builds it with instrumentation.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,24 +8,24 @@ use clap::Parser;
 use fuzz::{allocator, engine, targets};
 
 #[global_allocator]
-static ALLOCATOR: allocator::Limited = allocator::Limited;
+static ALLOCATOR: allocator::LimitedAllocator = allocator::LimitedAllocator;
 
-/// Feeds hostile input to everything that reads files.
+/// Fuzzes the code that reads files.
 #[derive(Parser)]
 struct Args {
-    /// Executions of each target
+    /// Number of executions of each target
     #[arg(long, value_name = "N", default_value_t = 200_000)]
     executions: u64,
-    /// Only this target: picture, archive, weights, pth, checkpoint, metadata or configuration
+    /// Run only this target: image, archive, weights, pth, checkpoint, metadata or configuration
     #[arg(long, value_name = "NAME")]
     target: Option<String>,
-    /// The same seed gives the same executions
+    /// Seed of the mutations
     #[arg(long, value_name = "N", default_value_t = 1234)]
     seed: u64,
-    /// Runs a target once, on a file that a crash left
+    /// Run the target once, on this file
     #[arg(long, value_name = "FILE", requires = "target")]
     input: Option<PathBuf>,
-    /// Where crashes go
+    /// Directory for inputs that crash
     #[arg(long, value_name = "DIR", default_value = "target/fuzz-crashes")]
     crashes: PathBuf,
 }
@@ -35,25 +35,25 @@ fn main() -> anyhow::Result<ExitCode> {
     let scratch = tempfile::Builder::new()
         .prefix("waggle-fuzz-")
         .tempdir_in(targets::scratch_parent())
-        .context("no scratch folder")?;
+        .context("cannot create a temporary directory")?;
     let mut chosen = targets::all(scratch.path());
     chosen.retain(|target| {
         args.target
             .as_deref()
             .is_none_or(|name| name == target.name())
     });
-    ensure!(!chosen.is_empty(), "--target: there is no such target");
+    ensure!(!chosen.is_empty(), "unknown target in --target");
     if let Some(path) = &args.input {
         let input =
             std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-        let before = allocator::start();
+        let before = allocator::reset_peak();
         let accepted = chosen[0].run(&input);
         let used = allocator::peak() - before;
-        println!("accepted: {accepted}, {used} bytes at most");
+        println!("accepted: {accepted}, peak memory: {used} bytes");
         return Ok(ExitCode::SUCCESS);
     }
     println!(
-        "An input that aborts is left in {}.\n",
+        "If the program aborts, its input is in {}.\n",
         scratch.path().display()
     );
     let mut outcomes = Vec::new();
@@ -65,19 +65,19 @@ fn main() -> anyhow::Result<ExitCode> {
             scratch.path(),
             &args.crashes,
         )?);
-        // The table so far, for those who wait.
+        // Show intermediate results, since a run takes long.
         print!("{}", engine::table(&outcomes[outcomes.len() - 1..]));
     }
     println!("\n{}", engine::table(&outcomes));
     let total: u64 = outcomes.iter().map(|outcome| outcome.executions).sum();
     println!("{total} executions");
     for outcome in &outcomes {
-        for (place, file) in &outcome.crashes {
-            println!("{}: {place}\n    {}", outcome.target, file.display());
+        for (panic, file) in &outcome.crashes {
+            println!("{}: {panic}\n    {}", outcome.target, file.display());
         }
     }
-    let sound = outcomes.iter().all(|outcome| outcome.crashes.is_empty());
-    Ok(if sound {
+    let no_crashes = outcomes.iter().all(|outcome| outcome.crashes.is_empty());
+    Ok(if no_crashes {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE

@@ -1,12 +1,12 @@
-//! Good files made bad: a few changes of random kinds at random places.
+//! Random mutations of inputs.
 
 use rand::Rng;
 
-/// The longest input that is made.
-pub const LONGEST: usize = 64 << 10;
+/// Maximum length of a mutated input, in bytes.
+pub const MAX_LEN: usize = 64 << 10;
 
-/// Numbers at which sizes, counts and signs go wrong.
-const EDGES: [u64; 16] = [
+/// Integers at which sizes, counts and signs overflow.
+const EDGE_CASES: [u64; 16] = [
     0,
     1,
     2,
@@ -25,8 +25,8 @@ const EDGES: [u64; 16] = [
     u64::MAX,
 ];
 
-/// Words that text formats take apart.
-const WORDS: [&[u8]; 12] = [
+/// Tokens of text formats, for all targets.
+const DICTIONARY: [&[u8]; 12] = [
     b"0",
     b"-1",
     b"1e999",
@@ -41,28 +41,30 @@ const WORDS: [&[u8]; 12] = [
     b"[[[[[[[[",
 ];
 
-/// `input`, changed in one to eight ways; `others` lends pieces, `words` are the target's own.
+/// Applies one to eight mutations to `input`. Some of them insert pieces of `others` or tokens of
+/// `dictionary`.
 pub fn mutated(
     random: &mut impl Rng,
     input: &[u8],
     others: &[Vec<u8>],
-    words: &[&[u8]],
+    dictionary: &[&[u8]],
 ) -> Vec<u8> {
     let mut bytes = input.to_vec();
     for _ in 0..1 << below(random, 4) {
-        change(random, &mut bytes, others, words);
+        change(random, &mut bytes, others, dictionary);
     }
-    bytes.truncate(LONGEST);
+    bytes.truncate(MAX_LEN);
     bytes
 }
 
-fn change(random: &mut impl Rng, bytes: &mut Vec<u8>, others: &[Vec<u8>], words: &[&[u8]]) {
+/// Applies one mutation.
+fn change(random: &mut impl Rng, bytes: &mut Vec<u8>, others: &[Vec<u8>], dictionary: &[&[u8]]) {
     let at = below(random, bytes.len() + 1);
     match below(random, 10) {
         0 if at < bytes.len() => bytes[at] ^= 1 << below(random, 8),
         1 if at < bytes.len() => bytes[at] = random.next_u32() as u8,
         2 => {
-            let edge = EDGES[below(random, EDGES.len())];
+            let edge = EDGE_CASES[below(random, EDGE_CASES.len())];
             let width = [1, 2, 4, 8][below(random, 4)];
             let little = edge.to_le_bytes();
             let mut number = little[..width].to_vec();
@@ -89,25 +91,25 @@ fn change(random: &mut impl Rng, bytes: &mut Vec<u8>, others: &[Vec<u8>], words:
             overwrite(bytes, at, &other[from..end]);
         }
         7 => {
-            let all = WORDS.len() + words.len();
+            let all = DICTIONARY.len() + dictionary.len();
             let number = below(random, all);
-            let word = WORDS
+            let token = DICTIONARY
                 .get(number)
-                .unwrap_or_else(|| &words[number - WORDS.len()]);
+                .unwrap_or_else(|| &dictionary[number - DICTIONARY.len()]);
             if below(random, 2) == 0 {
-                overwrite(bytes, at, word);
+                overwrite(bytes, at, token);
             } else {
-                bytes.splice(at..at, word.iter().copied());
+                bytes.splice(at..at, token.iter().copied());
             }
         }
         8 => {
-            // A digit, where there is one: numbers in text.
-            if let Some(found) = bytes[at..].iter().position(u8::is_ascii_digit) {
+            // Replace or insert a digit of a number in text.
+            if let Some(offset) = bytes[at..].iter().position(u8::is_ascii_digit) {
                 let digit = b'0' + below(random, 10) as u8;
                 if below(random, 2) == 0 {
-                    bytes[at + found] = digit;
+                    bytes[at + offset] = digit;
                 } else {
-                    bytes.insert(at + found, digit);
+                    bytes.insert(at + offset, digit);
                 }
             }
         }
@@ -120,18 +122,18 @@ fn change(random: &mut impl Rng, bytes: &mut Vec<u8>, others: &[Vec<u8>], words:
     }
 }
 
-/// A length of up to `longest`, mostly short.
-fn span(random: &mut impl Rng, longest: usize) -> usize {
-    let most = 1 << below(random, 11);
-    (below(random, most) + 1).min(longest)
+/// A random length of at most `max`. Short lengths are more likely.
+fn span(random: &mut impl Rng, max: usize) -> usize {
+    let limit = 1 << below(random, 11);
+    (below(random, limit) + 1).min(max)
 }
 
-/// A whole number below `count`, which is not 0.
+/// A random integer in `0..count`. `count` must not be 0.
 pub(crate) fn below(random: &mut impl Rng, count: usize) -> usize {
     ((u128::from(random.next_u64()) * count as u128) >> 64) as usize
 }
 
-/// Puts `piece` at `at` over what is there, and beyond the end.
+/// Writes `piece` at the offset `at`, and extends `bytes` if it is too short.
 fn overwrite(bytes: &mut Vec<u8>, at: usize, piece: &[u8]) {
     let end = (at + piece.len()).min(bytes.len());
     bytes.splice(at..end, piece.iter().copied());

@@ -1,41 +1,42 @@
-//! What is fed: each a function from bytes to whether they were accepted, with good files to start from.
+//! The fuzz targets.
 
 mod archive;
 mod checkpoint;
 mod configuration;
+mod image;
 mod metadata;
-mod picture;
 mod pth;
 mod weights;
 
 use std::path::{Path, PathBuf};
 
-/// Something that reads what others wrote.
+/// A function that reads untrusted input.
 pub trait Target {
-    /// Its name on the command line.
+    /// Name of the target on the command line.
     fn name(&self) -> &'static str;
-    /// Good inputs.
+    /// Valid inputs to start from.
     fn seeds(&self) -> Vec<Vec<u8>>;
-    /// Words of its format.
-    fn words(&self) -> &'static [&'static [u8]];
-    /// Reads `input`; whether it was accepted. Refusing it with an error is as good.
+    /// Tokens of the input format, which mutations insert.
+    fn dictionary(&self) -> &'static [&'static [u8]];
+    /// Reads `input` and returns whether it was accepted. Both results are correct; only a panic is
+    /// a failure.
     fn run(&mut self, input: &[u8]) -> bool;
 }
 
-/// All targets; they keep their files in `scratch`.
+/// All targets. They write their files to `scratch`.
 pub fn all(scratch: &Path) -> Vec<Box<dyn Target>> {
     vec![
-        Box::new(picture::Picture),
+        Box::new(image::Image),
         Box::new(archive::Archive::new(scratch)),
         Box::new(weights::Weights::new(scratch)),
         Box::new(pth::StateDict::new(scratch)),
-        Box::new(checkpoint::Resumed::new(scratch)),
-        Box::new(metadata::Description::new(scratch)),
+        Box::new(checkpoint::CheckpointTarget::new(scratch)),
+        Box::new(metadata::MetadataTarget::new(scratch)),
         Box::new(configuration::Configuration::new(scratch)),
     ]
 }
 
-/// Where files cost no disk, if there is such a place.
+/// A directory in memory for temporary files if there is one, otherwise the usual one.
 pub fn scratch_parent() -> PathBuf {
     let memory = Path::new("/dev/shm");
     if memory.is_dir() {

@@ -1,39 +1,40 @@
-//! Keeps the input of the execution at hand in a file, and ends the program when one takes too long.
+//! Stops executions that take too long, and stores the current input in a file.
 //!
-//! Time is what the process has computed, not what has passed: on a machine that others keep busy an execution may
-//! have to wait for longer than it takes.
+//! The file remains after an abort or an endless loop, when the program cannot report the input
+//! itself.
 //!
-//! An abort or an endless loop leaves no chance to say what led to it; the file does.
+//! The limit is on CPU time, not on elapsed time, because on a busy machine an execution may wait
+//! for long.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// The longest that an execution may compute.
+/// Maximum CPU time of an execution.
 pub const LIMIT: Duration = Duration::from_secs(20);
 
-/// Watches one execution after the other.
+/// Runs executions with a time limit.
 #[derive(Debug)]
 pub struct Watchdog {
     input: PathBuf,
-    /// The computing time in milliseconds at which the execution at hand began; 0: there is none.
-    began: Arc<AtomicU64>,
+    /// CPU time in milliseconds at the start of the current execution, or 0 if there is none.
+    start: Arc<AtomicU64>,
 }
 
 impl Watchdog {
-    /// Keeps inputs in the file `input`.
+    /// Starts the thread that checks the time limit. Inputs are stored in the file `input`.
     pub fn new(input: PathBuf) -> Self {
-        let began = Arc::new(AtomicU64::new(0));
-        let (watched, file) = (began.clone(), input.clone());
+        let start = Arc::new(AtomicU64::new(0));
+        let (watched, file) = (start.clone(), input.clone());
         std::thread::spawn(move || {
             loop {
                 std::thread::sleep(Duration::from_secs(1));
-                let began = watched.load(Ordering::Relaxed);
-                let now = computed().as_millis() as u64;
-                if began != 0 && now.saturating_sub(began) > LIMIT.as_millis() as u64 {
+                let start = watched.load(Ordering::Relaxed);
+                let now = cpu_time().as_millis() as u64;
+                if start != 0 && now.saturating_sub(start) > LIMIT.as_millis() as u64 {
                     eprintln!(
-                        "an execution takes more than {} s: {}",
+                        "error: an execution takes more than {} s: {}",
                         LIMIT.as_secs(),
                         file.display()
                     );
@@ -41,38 +42,37 @@ impl Watchdog {
                 }
             }
         });
-        Self { input, began }
+        Self { input, start }
     }
 
-    /// Runs one execution; returns how long it took.
+    /// Runs one execution. Returns its result and CPU time.
     pub fn watch<T>(&self, input: &[u8], run: impl FnOnce() -> T) -> (T, Duration) {
-        // A full disk should not pass for a target's fault.
-        std::fs::write(&self.input, input).expect("the input can be kept");
-        let start = computed();
+        std::fs::write(&self.input, input).expect("cannot write the current input");
+        let start = cpu_time();
         let now = start.as_millis() as u64;
-        self.began.store(now.max(1), Ordering::Relaxed);
+        self.start.store(now.max(1), Ordering::Relaxed);
         let result = run();
-        self.began.store(0, Ordering::Relaxed);
-        (result, computed().saturating_sub(start))
+        self.start.store(0, Ordering::Relaxed);
+        (result, cpu_time().saturating_sub(start))
     }
 }
 
-/// How long the threads of this process have computed, together.
+/// CPU time of all threads of this process.
 #[cfg(unix)]
-fn computed() -> Duration {
+fn cpu_time() -> Duration {
     let mut time = libc::timespec {
         tv_sec: 0,
         tv_nsec: 0,
     };
-    // SAFETY: the clock exists on every system that this is run on, and `time` is ours to write to.
+    // SAFETY: `time` is a valid `timespec` that nothing else accesses during the call.
     let failed = unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut time) } != 0;
-    assert!(!failed, "there is no clock of the process");
+    assert!(!failed, "cannot read the CPU time of the process");
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// Where that is not known, the time since the first call.
+/// Elapsed time since the first call, as a substitute for the CPU time.
 #[cfg(not(unix))]
-fn computed() -> Duration {
+fn cpu_time() -> Duration {
     static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
     START.get_or_init(std::time::Instant::now).elapsed()
 }

@@ -1,4 +1,4 @@
-//! Unpacking a zip archive as `fetch-data` does.
+//! Unpacks a zip archive, as `fetch-data` does.
 
 use std::fs;
 use std::io::{Cursor, Write};
@@ -15,7 +15,7 @@ use super::Target;
 const FILES: [(&str, &[u8]); 3] = [
     (
         "train/ants/a.jpg",
-        b"not really a photograph, but it will be checked all the same",
+        b"not a photograph, but its checksum is verified like that of one",
     ),
     (
         "train/bees/b c.jpg",
@@ -40,7 +40,7 @@ impl Archive {
                 format!("{sum}  set/{path}\n")
             })
             .collect();
-        let manifest = Manifest::parse(&lines).expect("the manifest is written above");
+        let manifest = Manifest::parse(&lines).expect("the manifest is valid");
         let archive = scratch.join("archive.zip");
         let target = scratch.join("unpacked/set");
         let source = Source::File(archive.clone());
@@ -58,17 +58,19 @@ impl Target for Archive {
     }
 
     fn seeds(&self) -> Vec<Vec<u8>> {
-        let zip =
-            |method, more: fn(&mut ZipWriter<Cursor<Vec<u8>>>) -> zip::result::ZipResult<()>| {
-                let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
-                let options = SimpleFileOptions::default().compression_method(method);
-                for (path, bytes) in FILES {
-                    zip.start_file(format!("set/{path}"), options)?;
-                    zip.write_all(bytes)?;
-                }
-                more(&mut zip)?;
-                Ok::<_, zip::result::ZipError>(zip.finish()?.into_inner())
-            };
+        let zip = |method,
+                   add_entries: fn(
+            &mut ZipWriter<Cursor<Vec<u8>>>,
+        ) -> zip::result::ZipResult<()>| {
+            let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
+            let options = SimpleFileOptions::default().compression_method(method);
+            for (path, bytes) in FILES {
+                zip.start_file(format!("set/{path}"), options)?;
+                zip.write_all(bytes)?;
+            }
+            add_entries(&mut zip)?;
+            Ok::<_, zip::result::ZipError>(zip.finish()?.into_inner())
+        };
         [
             zip(CompressionMethod::Stored, |_| Ok(())),
             zip(CompressionMethod::Deflated, |_| Ok(())),
@@ -87,7 +89,7 @@ impl Target for Archive {
         .collect()
     }
 
-    fn words(&self) -> &'static [&'static [u8]] {
+    fn dictionary(&self) -> &'static [&'static [u8]] {
         &[
             b"PK\x01\x02",
             b"PK\x03\x04",
@@ -106,26 +108,32 @@ impl Target for Archive {
     }
 
     fn run(&mut self, input: &[u8]) -> bool {
-        fs::write(&self.archive, input).expect("the scratch folder can be written");
+        fs::write(&self.archive, input).expect("the temporary directory can be written");
         let fetched = fetch(&self.options, &mut |_| {}).is_ok();
         if let Some(parent) = self.target.parent() {
-            let names = fs::read_dir(parent).into_iter().flatten().flatten();
-            for entry in names {
+            let entries = fs::read_dir(parent).into_iter().flatten().flatten();
+            for entry in entries {
                 let name = entry.file_name();
-                assert_eq!(name, "set", "something was left beside the destination");
+                assert_eq!(name, "set", "an unexpected file is next to the destination");
                 let check = self
                     .options
                     .manifest
                     .check(&self.target)
-                    .expect("it can be read");
-                assert!(check.wrong.is_empty(), "a wrong data set was put in place");
+                    .expect("the destination can be read");
+                assert!(
+                    check.problems.is_empty(),
+                    "the destination differs from the manifest"
+                );
             }
             if parent.exists() {
-                fs::remove_dir_all(parent).expect("the scratch folder can be cleared");
+                fs::remove_dir_all(parent).expect("the temporary directory can be cleared");
             }
         }
         let outside = self.archive.with_file_name("outside");
-        assert!(!outside.exists(), "the archive wrote outside of its folder");
+        assert!(
+            !outside.exists(),
+            "a file was written outside of the destination"
+        );
         fetched
     }
 }

@@ -1,7 +1,7 @@
-//! Reading the checkpoint of a run, as `--resume` does.
+//! Reads the checkpoint of a run, as `--resume` does.
 //!
-//! Its last 32 bytes are the SHA-256 of the others, and are made right before each execution: nothing else would get
-//! past them.
+//! The last 32 bytes of a checkpoint are the SHA-256 of the others. The target computes it for each
+//! input, because a wrong checksum would hide all other errors.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,14 +12,14 @@ use sha2::{Digest, Sha256};
 
 use super::Target;
 
-pub(super) struct Resumed {
+pub(super) struct CheckpointTarget {
     folder: PathBuf,
 }
 
-impl Resumed {
+impl CheckpointTarget {
     pub(super) fn new(scratch: &Path) -> Self {
         let folder = scratch.join("run");
-        fs::create_dir_all(&folder).expect("the scratch folder can be written");
+        fs::create_dir_all(&folder).expect("the temporary directory can be written");
         Self { folder }
     }
 }
@@ -92,7 +92,7 @@ loss = 0.7
 accuracy = 0.5
 "#;
 
-/// A checkpoint with these tensors of two numbers each.
+/// A checkpoint with the given tensors, each of two values.
 fn checkpoint(tensors: &[&str]) -> Vec<u8> {
     let mut header = serde_json::Map::new();
     header.insert(
@@ -114,7 +114,7 @@ fn checkpoint(tensors: &[&str]) -> Vec<u8> {
     bytes
 }
 
-impl Target for Resumed {
+impl Target for CheckpointTarget {
     fn name(&self) -> &'static str {
         "checkpoint"
     }
@@ -131,7 +131,7 @@ impl Target for Resumed {
         ]
     }
 
-    fn words(&self) -> &'static [&'static [u8]] {
+    fn dictionary(&self) -> &'static [&'static [u8]] {
         &[
             b"\"shape\":[0]",
             b"\"shape\":[]",
@@ -160,11 +160,11 @@ impl Target for Resumed {
             *sum = Sha256::digest(before).into();
         }
         let file = self.folder.join("checkpoint-1.safetensors");
-        fs::write(file, bytes).expect("the scratch folder can be written");
-        let (found, damaged) =
-            Checkpoint::newest(&self.folder).expect("the scratch folder can be read");
-        // It is one or the other, and never passed over.
-        assert_eq!(damaged.len(), usize::from(found.is_none()));
-        found.is_some()
+        fs::write(file, bytes).expect("the temporary directory can be written");
+        let (newest, damaged) =
+            Checkpoint::newest(&self.folder).expect("the temporary directory can be read");
+        // The file is either loaded or reported as damaged.
+        assert_eq!(damaged.len(), usize::from(newest.is_none()));
+        newest.is_some()
     }
 }

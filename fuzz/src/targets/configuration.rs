@@ -1,4 +1,4 @@
-//! Parsing `config.toml` of a run directory, and the command line.
+//! Parses `config.toml` of a run directory, or a command line.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -56,7 +56,7 @@ epochs = 25
 groups = [{ layers = "classifier.6", rate = 1e-3 }]
 "#;
 
-/// Command lines, an argument a line.
+/// Command lines, with one argument per line.
 const COMMANDS: [&str; 5] = [
     "train\n--data\nd\n--lr\n1e-3\n--momentum\n0.9\n--finetune-lr\nfeatures=1e-4,classifier=1e-3\n--cache-images\n1.5GiB",
     "train\n--stage\nfinetune\n--device\ncuda:1\n--input-size\n64\n--on-bad\nskip\n--seed\n7",
@@ -78,7 +78,7 @@ impl Target for Configuration {
             .collect()
     }
 
-    fn words(&self) -> &'static [&'static [u8]] {
+    fn dictionary(&self) -> &'static [&'static [u8]] {
         &[
             b"\n--lr\n",
             b"\n--finetune-lr\n",
@@ -103,12 +103,14 @@ impl Target for Configuration {
     }
 
     fn run(&mut self, input: &[u8]) -> bool {
-        fs::write(&self.file, input).expect("the scratch folder can be written");
+        fs::write(&self.file, input).expect("the temporary directory can be written");
         let config = Config::read(&self.file);
         if let Ok(config) = &config {
-            config.to_toml().expect("what was read can be written");
+            config
+                .to_toml()
+                .expect("a configuration that was read can be written");
         }
-        // A configuration is no command line.
+        // Only configurations contain this character.
         if input.contains(&b'[') {
             return config.is_ok();
         }

@@ -1,4 +1,4 @@
-//! Parsing what a model says about itself. The file around it is always whole.
+//! Parses the metadata of a model file. The rest of the file is always valid.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use super::Target;
 use super::weights::{description, tiny};
 
-pub(super) struct Description {
+pub(super) struct MetadataTarget {
     file: PathBuf,
 }
 
-/// The strings of the header; an input has a line for each.
+/// Keys of the metadata. An input has one line for each value.
 const KEYS: [&str; 6] = [
     "config",
     "classes",
@@ -20,7 +20,7 @@ const KEYS: [&str; 6] = [
     "architecture",
 ];
 
-impl Description {
+impl MetadataTarget {
     pub(super) fn new(scratch: &Path) -> Self {
         Self {
             file: scratch.join("metadata.safetensors"),
@@ -28,7 +28,7 @@ impl Description {
     }
 }
 
-impl Target for Description {
+impl Target for MetadataTarget {
     fn name(&self) -> &'static str {
         "metadata"
     }
@@ -38,7 +38,8 @@ impl Target for Description {
         let large = vgg::VggConfig::vgg16(2);
         [small.config, large, tiny()]
             .map(|config| {
-                let config = serde_json::to_string(&config).expect("plain data becomes JSON");
+                let config =
+                    serde_json::to_string(&config).expect("a configuration can be serialized");
                 let classes = r#"["ants","bees"]"#;
                 let (mean, std) = ("[0.485,0.456,0.406]", "[0.229,0.224,0.225]");
                 [&config, classes, mean, std, "224", "vgg16"]
@@ -48,7 +49,7 @@ impl Target for Description {
             .to_vec()
     }
 
-    fn words(&self) -> &'static [&'static [u8]] {
+    fn dictionary(&self) -> &'static [&'static [u8]] {
         &[
             b"{\"conv\":64}",
             b"\"pool\"",
@@ -74,16 +75,20 @@ impl Target for Description {
         let header = serde_json::json!({ "__metadata__": strings }).to_string();
         let length = (header.len() as u64).to_le_bytes();
         fs::write(&self.file, [&length[..], header.as_bytes()].concat())
-            .expect("the scratch folder can be written");
+            .expect("the temporary directory can be written");
         match vgg::read_metadata(&self.file) {
             Ok(Some(metadata)) => {
-                // What is accepted is within reason: these must neither overflow nor fail.
-                let parameters = metadata.config.parameters().expect("it was checked");
+                // Accepted metadata describes a network of limited size, so this must not fail or
+                // overflow.
+                let parameters = metadata
+                    .config
+                    .parameters()
+                    .expect("accepted metadata is valid");
                 let sizes = parameters
                     .iter()
                     .map(|(_, shape)| shape.iter().product::<usize>());
                 assert!(sizes.sum::<usize>() <= 250_000_000);
-                vgg::Summary::new(&metadata.config).expect("it was checked");
+                vgg::Summary::new(&metadata.config).expect("accepted metadata is valid");
                 assert!(metadata.std.iter().all(|&std| std > 0.0 && std.is_finite()));
                 true
             }

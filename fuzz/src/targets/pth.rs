@@ -1,7 +1,8 @@
-//! Loading state dicts of PyTorch. The good ones are those that PyTorch wrote for `vgg`'s tests.
+//! Loads PyTorch state dicts. The seeds are the files that PyTorch wrote for `vgg`'s tests.
 //!
-//! An input is a whole file, or the number of a good file, a byte, and a pickle to be put in its place in that file:
-//! an archive has a checksum of each of its files, so that no change inside one of them would get past the first.
+//! An input is either a whole file, or one byte with the index of a seed and a pickle that replaces
+//! the one in this seed. Without the second form, the checksums in the archive would reject almost
+//! every mutation.
 
 use std::fs::{self, File};
 use std::io::{Cursor, Read, Write};
@@ -15,9 +16,9 @@ use zip::{CompressionMethod, ZipWriter};
 
 use super::Target;
 
-/// The files: plain f32, from `named_parameters`, inside a checkpoint with strides, f16, bf16, f64; and three that
-/// are no state dict.
-const GOOD: [&str; 9] = [
+/// Files with f32 tensors, from `named_parameters`, in a training checkpoint with strides, in f16,
+/// bf16 and f64. The last three are not state dicts.
+const FILES: [&str; 9] = [
     "plain.pth",
     "parameters.pth",
     "checkpoint.pth",
@@ -35,7 +36,7 @@ pub(super) struct StateDict {
     config: VggConfig,
 }
 
-/// An archive in pieces: its files by name, in their order.
+/// The names and contents of an archive's files.
 struct Archive(Vec<(String, Vec<u8>)>);
 
 impl Archive {
@@ -52,12 +53,13 @@ impl Archive {
         Ok(Self(files))
     }
 
+    /// The pickle, or an empty slice if there is none.
     fn pickle(&self) -> &[u8] {
-        let found = self.0.iter().find(|(name, _)| is_pickle(name));
-        found.map_or(&[], |(_, bytes)| bytes)
+        let pickle = self.0.iter().find(|(name, _)| is_pickle(name));
+        pickle.map_or(&[], |(_, bytes)| bytes)
     }
 
-    /// The archive anew with another pickle, all checksums right.
+    /// Writes the archive with another pickle and valid checksums.
     fn with_pickle(&self, pickle: &[u8]) -> zip::result::ZipResult<Vec<u8>> {
         let stored = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
         let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
@@ -80,11 +82,11 @@ fn folder() -> PathBuf {
 impl StateDict {
     pub(super) fn new(scratch: &Path) -> Self {
         let read = |name| Archive::read(&folder().join(name));
-        let archives = GOOD.iter().map(read).collect::<Result<_, _>>();
+        let archives = FILES.iter().map(read).collect::<Result<_, _>>();
         Self {
             file: scratch.join("weights.pth"),
-            archives: archives.expect("they are archives that PyTorch wrote"),
-            // The network that the files are of.
+            archives: archives.expect("the seeds are valid archives"),
+            // The network of the seeds.
             config: VggConfig::slim_vgg16([2; 5], 4, 1, 32, 3),
         }
     }
@@ -96,14 +98,14 @@ impl Target for StateDict {
     }
 
     fn seeds(&self) -> Vec<Vec<u8>> {
-        let whole = GOOD.iter().chain(["legacy.pth"].iter());
-        let whole = whole.map(|name| fs::read(folder().join(name)).expect("it is there"));
+        let whole = FILES.iter().chain(["legacy.pth"].iter());
+        let whole = whole.map(|name| fs::read(folder().join(name)).expect("the seed exists"));
         let inside = (0u8..).zip(&self.archives);
         let inside = inside.map(|(number, archive)| [&[number], archive.pickle()].concat());
         whole.chain(inside).collect()
     }
 
-    fn words(&self) -> &'static [&'static [u8]] {
+    fn dictionary(&self) -> &'static [&'static [u8]] {
         &[
             b"PK\x01\x02",
             b"PK\x03\x04",
@@ -164,11 +166,12 @@ impl Target for StateDict {
                 .expect("an archive in memory can be written"),
             None => input.to_vec(),
         };
-        fs::write(&self.file, built).expect("the scratch folder can be written");
+        fs::write(&self.file, built).expect("the temporary directory can be written");
         match vgg::load_pretrained(&self.file, &self.config, Head::Keep, 0, &Device::Cpu) {
             Ok(loaded) => {
-                // What is accepted is a whole network, whatever of it came from the file.
-                let parameters = self.config.parameters().expect("a good network");
+                // Accepted files give a complete network, even if they contain only some of its
+                // tensors.
+                let parameters = self.config.parameters().expect("the network is valid");
                 for (name, shape) in parameters {
                     assert_eq!(loaded.tensors[&name].dims(), shape, "{name}");
                 }

@@ -1,4 +1,4 @@
-//! Loading weights and whole models from safetensors files.
+//! Loads weights and models from safetensors files.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -24,7 +24,7 @@ impl Weights {
     }
 }
 
-/// The smallest network that has everything.
+/// A minimal network with every kind of layer.
 pub(super) fn tiny() -> VggConfig {
     VggConfig {
         architecture: "tiny".into(),
@@ -37,7 +37,7 @@ pub(super) fn tiny() -> VggConfig {
     }
 }
 
-/// The tiny network's metadata.
+/// Metadata of the minimal network.
 pub(super) fn description() -> Metadata {
     Metadata {
         config: tiny(),
@@ -54,21 +54,24 @@ impl Target for Weights {
 
     fn seeds(&self) -> Vec<Vec<u8>> {
         let tensors =
-            vgg::init::from_scratch(&self.config, 1, &Device::Cpu).expect("a tiny network");
-        vgg::save(&self.file, &tensors, &description()).expect("the scratch folder can be written");
-        let model = fs::read(&self.file).expect("it was just written");
+            vgg::init::from_scratch(&self.config, 1, &Device::Cpu).expect("the network is valid");
+        vgg::save(&self.file, &tensors, &description())
+            .expect("the temporary directory can be written");
+        let model = fs::read(&self.file).expect("the file was just written");
         let mut seeds = vec![model];
         let mut add = |tensors: BTreeMap<String, Tensor>| {
             candle_core::safetensors::save(&tensors.into_iter().collect(), &self.file)
-                .expect("the scratch folder can be written");
-            seeds.push(fs::read(&self.file).expect("it was just written"));
+                .expect("the temporary directory can be written");
+            seeds.push(fs::read(&self.file).expect("the file was just written"));
         };
         let timm = tensors
             .iter()
             .map(|(name, tensor)| (names::timm(name), tensor.clone()));
         add(timm.collect());
         let half = tensors.iter().map(|(name, tensor)| {
-            let half = tensor.to_dtype(DType::BF16).expect("f32 becomes bf16");
+            let half = tensor
+                .to_dtype(DType::BF16)
+                .expect("f32 can be converted to bf16");
             (name.clone(), half)
         });
         add(half.collect());
@@ -81,7 +84,7 @@ impl Target for Weights {
         seeds
     }
 
-    fn words(&self) -> &'static [&'static [u8]] {
+    fn dictionary(&self) -> &'static [&'static [u8]] {
         &[
             b"\"dtype\":\"F16\"",
             b"\"dtype\":\"F64\"",
@@ -105,7 +108,7 @@ impl Target for Weights {
     }
 
     fn run(&mut self, input: &[u8]) -> bool {
-        fs::write(&self.file, input).expect("the scratch folder can be written");
+        fs::write(&self.file, input).expect("the temporary directory can be written");
         let model = vgg::load_model(&self.file, &Device::Cpu);
         let config = match vgg::read_metadata(&self.file) {
             Ok(Some(metadata)) => metadata.config,
@@ -113,7 +116,7 @@ impl Target for Weights {
         };
         let pretrained = vgg::load_pretrained(&self.file, &config, Head::Fresh, 0, &Device::Cpu);
         if let Ok(model) = &model {
-            // What is accepted must be a network that can be built.
+            // Accepted models describe a valid network.
             assert_eq!(model.metadata.classes.len(), model.metadata.config.classes);
             assert!(model.tensors.len() >= 8);
         }

@@ -1,4 +1,4 @@
-//! Decoding a picture, with the limits that training has.
+//! Decodes an image, with the limits that training uses.
 
 use std::io::Cursor;
 use std::path::Path;
@@ -10,15 +10,15 @@ use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
 
 use super::Target;
 
-/// jpg, png, webp, tiff, bmp, ppm and pgm, in every mode that the golden files have.
-pub(super) struct Picture;
+/// Decodes JPEG, PNG, WebP, TIFF, BMP, PPM and PGM, in all color types of the golden files.
+pub(super) struct Image;
 
-/// Longer good files only make executions slow.
-const LONGEST_SEED: u64 = 16 << 10;
+/// Maximum size of a seed in bytes. Larger ones make executions slow.
+const MAX_SEED_LEN: u64 = 16 << 10;
 
-impl Target for Picture {
+impl Target for Image {
     fn name(&self) -> &'static str {
-        "picture"
+        "image"
     }
 
     fn seeds(&self) -> Vec<Vec<u8>> {
@@ -32,15 +32,15 @@ impl Target for Picture {
             ImageFormat::Bmp,
             ImageFormat::Pnm,
         ] {
-            for picture in [
+            for image in [
                 small.clone(),
                 DynamicImage::ImageLuma8(small.to_luma8()),
                 DynamicImage::ImageRgba8(small.to_rgba8()),
                 DynamicImage::ImageLuma16(small.to_luma16()),
             ] {
                 let mut bytes = Cursor::new(Vec::new());
-                // Not every format has every mode.
-                if picture.write_to(&mut bytes, format).is_ok() {
+                // Some formats do not support some color types.
+                if image.write_to(&mut bytes, format).is_ok() {
                     seeds.push(bytes.into_inner());
                 }
             }
@@ -48,7 +48,7 @@ impl Target for Picture {
         let mut jpeg = Vec::new();
         JpegEncoder::new_with_quality(&mut jpeg, 80)
             .encode_image(&small)
-            .expect("a small picture can be encoded");
+            .expect("a small image can be encoded");
         seeds.push(jpeg);
         let golden = concat!(
             env!("CARGO_MANIFEST_DIR"),
@@ -56,15 +56,15 @@ impl Target for Picture {
         );
         let golden = dataset::image_folder::pictures(golden).unwrap_or_default();
         for path in golden {
-            let short = path
+            let is_small = path
                 .metadata()
-                .is_ok_and(|about| about.len() <= LONGEST_SEED);
-            seeds.extend(short.then(|| std::fs::read(&path)).and_then(Result::ok));
+                .is_ok_and(|metadata| metadata.len() <= MAX_SEED_LEN);
+            seeds.extend(is_small.then(|| std::fs::read(&path)).and_then(Result::ok));
         }
         seeds
     }
 
-    fn words(&self) -> &'static [&'static [u8]] {
+    fn dictionary(&self) -> &'static [&'static [u8]] {
         &[
             b"\xFF\xD8\xFF",
             b"\xFF\xC0",
