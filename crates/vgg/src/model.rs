@@ -21,7 +21,7 @@ use crate::kernels::{
     ConvLayer, GradSink, Gradient, adaptive_avg_pool2d, conv_stack, linear_with_grad_sink, relu,
 };
 use crate::norm::BatchNorm;
-use crate::precision::{Once, Precision};
+use crate::precision::{Memo, Precision};
 
 /// Whether the network trains, and if so, what its dropout draws from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +60,7 @@ struct Block {
     /// The layer to run, where the weights lead to their variables without a batch norm between, or do not change.
     fixed: Option<ConvLayer>,
     /// The same of weights that do not change, in another precision than theirs.
-    rounded: Once<ConvLayer>,
+    rounded: Memo<ConvLayer>,
 }
 
 impl Block {
@@ -74,7 +74,7 @@ impl Block {
             pool,
             tracked,
             fixed: None,
-            rounded: Once::default(),
+            rounded: Memo::default(),
         };
         if !tracked || block.norm.is_none() {
             let (weight, bias) = block.folded()?;
@@ -99,14 +99,14 @@ impl Block {
             let (weight, bias) = if self.tracked {
                 (weight, bias)
             } else {
-                (precision.of(&weight)?, precision.of(&bias)?)
+                (precision.cast(&weight)?, precision.cast(&bias)?)
             };
             ConvLayer::new(weight, bias, self.pool)
         };
         match &self.fixed {
             Some(layer) => Ok(layer.clone()),
             None if self.tracked => make(),
-            None => self.rounded.get_or(make),
+            None => self.rounded.get_or_try_init(make),
         }
     }
 
@@ -117,7 +117,7 @@ impl Block {
             .filter(|_| self.tracked || precision == Precision::F32);
         Self {
             fixed,
-            rounded: Once::default(),
+            rounded: Memo::default(),
             ..self
         }
     }
@@ -128,7 +128,7 @@ struct Linear {
     weight: Tensor,
     bias: Tensor,
     /// Both, where they do not change, in another precision than theirs.
-    rounded: Once<(Tensor, Tensor)>,
+    rounded: Memo<(Tensor, Tensor)>,
 }
 
 impl Linear {
@@ -140,7 +140,7 @@ impl Linear {
             return Ok((weight.clone(), bias.clone()));
         }
         self.rounded
-            .get_or(|| Ok((precision.of(weight)?, precision.of(bias)?)))
+            .get_or_try_init(|| Ok((precision.cast(weight)?, precision.cast(bias)?)))
     }
 }
 
@@ -184,7 +184,7 @@ impl Vgg {
             linears.push(Linear {
                 weight: vb.get_with_hints((output, input), "weight", init)?,
                 bias: vb.get_with_hints(output, "bias", init)?,
-                rounded: Once::default(),
+                rounded: Memo::default(),
             });
             names.push(name);
         }
@@ -223,7 +223,7 @@ impl Vgg {
     /// changing them in place.
     pub fn in_precision(mut self, precision: Precision) -> Self {
         for linear in &mut self.linears {
-            linear.rounded = Once::default();
+            linear.rounded = Memo::default();
         }
         let blocks = self.convolutions.into_iter();
         Self {
@@ -256,7 +256,7 @@ impl Vgg {
     /// Errors: as [`Vgg::forward`].
     pub fn features(&self, x: &Tensor) -> Result<Tensor> {
         self.check_pictures(x)?;
-        self.run_blocks(&self.precision.of(x)?, 0..self.convolutions.len())
+        self.run_blocks(&self.precision.cast(x)?, 0..self.convolutions.len())
     }
 
     /// Weight and bias of each convolution, its batch norm folded in.
@@ -297,7 +297,7 @@ impl Vgg {
         if layers.start == 0 && layers.end > 0 {
             self.check_pictures(x)?;
         }
-        let mut x = self.precision.of(x)?;
+        let mut x = self.precision.cast(x)?;
         if layers.start < convolutions && !layers.is_empty() {
             let end = layers.end.min(convolutions);
             x = self.run_blocks(&x, layers.start / per_block..end / per_block)?;

@@ -24,7 +24,7 @@ impl Precision {
     }
 
     /// `x` as layers take it. f32 leaves the type of `x` alone.
-    pub(crate) fn of(self, x: &Tensor) -> Result<Tensor> {
+    pub(crate) fn cast(self, x: &Tensor) -> Result<Tensor> {
         if !self.runs_on(x.device()) {
             bail!("{self} is for NVIDIA's GPUs; on other devices compute in f32");
         }
@@ -37,17 +37,17 @@ impl Precision {
 
 /// What a layer makes of weights that do not change, when it first needs it. Clones share it.
 #[derive(Clone, Debug)]
-pub(crate) struct Once<T>(Arc<OnceLock<T>>);
+pub(crate) struct Memo<T>(Arc<OnceLock<T>>);
 
-impl<T> Default for Once<T> {
+impl<T> Default for Memo<T> {
     fn default() -> Self {
         Self(Arc::default())
     }
 }
 
-impl<T: Clone> Once<T> {
+impl<T: Clone> Memo<T> {
     /// What was made, or else what `make` makes now.
-    pub(crate) fn get_or(&self, make: impl FnOnce() -> Result<T>) -> Result<T> {
+    pub(crate) fn get_or_try_init(&self, make: impl FnOnce() -> Result<T>) -> Result<T> {
         if let Some(made) = self.0.get() {
             return Ok(made.clone());
         }
@@ -85,8 +85,8 @@ mod tests {
     #[test]
     fn the_cpu_refuses_bf16() {
         let x = Tensor::ones(1, DType::F32, &Device::Cpu).expect("x");
-        assert_eq!(Precision::F32.of(&x).expect("f32").dtype(), DType::F32);
-        let error = Precision::Bf16.of(&x).expect_err("no bf16 on the CPU");
+        assert_eq!(Precision::F32.cast(&x).expect("f32").dtype(), DType::F32);
+        let error = Precision::Bf16.cast(&x).expect_err("no bf16 on the CPU");
         assert!(error.to_string().contains("bf16"), "{error}");
         for precision in [Precision::F32, Precision::Bf16] {
             assert_eq!(precision.to_string().parse(), Ok(precision));
@@ -95,9 +95,9 @@ mod tests {
 
     #[test]
     fn what_cannot_be_made_is_tried_again_and_what_was_made_is_kept() {
-        let once = Once::default();
-        assert!(once.get_or(|| bail!("no memory")).is_err());
-        assert_eq!(once.clone().get_or(|| Ok(1)).expect("made"), 1);
-        assert_eq!(once.get_or(|| Ok(2)).expect("kept"), 1);
+        let memo = Memo::default();
+        assert!(memo.get_or_try_init(|| bail!("no memory")).is_err());
+        assert_eq!(memo.clone().get_or_try_init(|| Ok(1)).expect("made"), 1);
+        assert_eq!(memo.get_or_try_init(|| Ok(2)).expect("kept"), 1);
     }
 }

@@ -15,7 +15,7 @@ use super::inference::forward_inference;
 use super::isa::Isa;
 use super::layout::NchwcShape;
 use super::weights::{self, KernelLayout, TransformedWeights};
-use crate::precision::Once;
+use crate::precision::Memo;
 
 /// A 3x3 convolution, stride 1, padding 1, with bias and ReLU, and a 2x2 max pool after it where `pool` says so.
 #[derive(Clone, Debug)]
@@ -25,7 +25,7 @@ pub struct ConvLayer {
     pub(super) pool: bool,
     pub(super) grad_sink: Option<GradSink>,
     isa: Isa,
-    transformed: Once<Arc<TransformedWeights>>,
+    transformed: Memo<Arc<TransformedWeights>>,
 }
 
 impl ConvLayer {
@@ -58,7 +58,7 @@ impl ConvLayer {
             pool,
             grad_sink: None,
             isa,
-            transformed: Once::default(),
+            transformed: Memo::default(),
         })
     }
 
@@ -89,7 +89,7 @@ impl ConvLayer {
         };
         match self.weight.track_op() {
             true => transform(),
-            false => self.transformed.get_or(transform),
+            false => self.transformed.get_or_try_init(transform),
         }
     }
 }
