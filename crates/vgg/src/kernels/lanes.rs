@@ -1,61 +1,68 @@
-//! Sixteen numbers at a time: what the kernels need of a processor, in one trait.
+//! SIMD abstraction: operations on vectors of 16 f32 lanes.
 //!
-//! The kernels are written once, over [`Lanes`]; each instruction set implements it in a file of its own. A
-//! [`Task`] is run inside a function that enables the instruction set, so that everything in it is inlined there.
+//! The kernels are written once, generic over [`Lanes`], and each instruction set implements the
+//! trait in its own file. A [`Task`] runs inside a function that enables the instruction set, so
+//! that all of its code is inlined there and compiled for that instruction set.
 
-/// A set of sixteen f32 lanes.
+/// Operations on vectors of 16 f32 lanes.
 ///
 /// # Safety
-/// Every function may only be called on a processor that has the instruction set, and pointers must be valid for
-/// sixteen elements (bytes, for `indices`).
+///
+/// The CPU must support the instruction set of the implementing type when a method is called.
+/// Pointers to f32 must be valid for 16 elements and `indices` for 16 bytes; no alignment is
+/// required. Prefetched addresses may be invalid.
 pub(super) trait Lanes: Copy + 'static {
-    /// Sixteen f32.
+    /// A vector of 16 f32.
     type V: Copy;
-    /// How many tiles a product keeps in registers.
+    /// Maximum number of tiles whose sums the microkernel keeps in registers.
     const TILES: usize;
-    /// How many vectors of output channels a product keeps in registers per tile (1 or 2).
+    /// Number of vectors of output channels per tile in the microkernel, 1 or 2.
     const GROUPS: usize;
 
     unsafe fn splat(x: f32) -> Self::V;
     unsafe fn load(from: *const f32) -> Self::V;
     unsafe fn store(to: *mut f32, v: Self::V);
-    /// Asks for a cache line that will be read soon; any address will do.
+    /// Prefetches a cache line into the L1 cache. Any address is allowed.
     unsafe fn prefetch(from: *const f32);
-    /// Asks for it in the second-level cache.
+    /// Prefetches a cache line into the L2 cache. Any address is allowed.
     unsafe fn prefetch_l2(from: *const f32);
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
     /// a·b + c.
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
-    /// max(0, v); NaN stays NaN.
+    /// max(0, v). NaN stays NaN.
     unsafe fn relu(v: Self::V) -> Self::V;
-    /// The larger; NaN if one of them is.
+    /// max(a, b). NaN if either is NaN.
     unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
-    /// The largest of four, and where the first of them is, written as sixteen bytes 0..4; the last NaN if there is
-    /// one, as in PyTorch.
+    /// Maximum of four vectors. Writes the index (0 to 3) of the first maximum of each lane to
+    /// `indices`, 16 bytes. If a lane contains NaN, its result is NaN with the index of the last
+    /// NaN, as in PyTorch.
     unsafe fn first_max(v: [Self::V; 4], indices: *mut u8) -> Self::V;
-    /// `v` where the byte at `indices` is `index`, else 0.
+    /// `v` in the lanes whose byte in `indices` equals `index`, 0 in the others.
     unsafe fn where_index(v: Self::V, indices: *const u8, index: u8) -> Self::V;
-    /// `v` where `y` is not 0 or less, else 0: the gradient of max(0, ·).
+    /// 0 in the lanes with y ≤ 0, `v` in the others (also for NaN). This is the gradient of max(0,
+    /// ·).
     unsafe fn where_positive(v: Self::V, y: Self::V) -> Self::V;
 }
 
-/// Work that runs on any instruction set.
+/// A computation that is compiled for each instruction set.
 pub(super) trait Task {
-    /// Does it.
+    /// Runs the task with the instruction set of `L`.
     ///
     /// # Safety
-    /// The processor must have the instruction set of `L`, and the pointers in the task must be valid for what
-    /// the task says.
+    ///
+    /// The CPU must support the instruction set of `L`. The pointers of the task must be valid for
+    /// the ranges that the docs of the task describe, and no other thread may access the elements
+    /// that the task writes.
     unsafe fn run<L: Lanes>(self);
 }
 
-/// Plain Rust, for processors without the instruction sets we know.
+/// Plain Rust, for CPUs without any of the supported instruction sets.
 #[derive(Clone, Copy)]
 pub(super) struct Portable;
 
-/// Applies `f` lane by lane.
+/// Builds a vector from a function of the lane index.
 #[inline(always)]
 fn lanes(f: impl Fn(usize) -> f32) -> [f32; 16] {
     std::array::from_fn(f)
@@ -72,12 +79,12 @@ impl Lanes for Portable {
     }
     #[inline(always)]
     unsafe fn load(from: *const f32) -> Self::V {
-        // SAFETY: the caller promises sixteen elements.
+        // SAFETY: `from` is valid for 16 elements (contract of `Lanes`).
         unsafe { from.cast::<[f32; 16]>().read_unaligned() }
     }
     #[inline(always)]
     unsafe fn store(to: *mut f32, v: Self::V) {
-        // SAFETY: the caller promises sixteen elements.
+        // SAFETY: `to` is valid for 16 elements (contract of `Lanes`).
         unsafe { to.cast::<[f32; 16]>().write_unaligned(v) }
     }
     #[inline(always)]
@@ -101,8 +108,10 @@ impl Lanes for Portable {
         if cfg!(any(target_feature = "fma", target_arch = "aarch64")) {
             return lanes(|i| a[i].mul_add(b[i], c[i]));
         }
-        // `mul_add` would call a library function. In double precision the product is exact, and the sum is rounded
-        // nearly as there: rounded twice in single precision, six steps of training are off by 1.2e-5.
+        // Without FMA instructions, `mul_add` would call a library function. In f64 the product is
+        // exact, and the result is nearly always rounded as by `mul_add`. In f32 both the product
+        // and the sum would be rounded, and the weights after six training steps would be off by
+        // 1.2e-5.
         lanes(|i| (f64::from(a[i]) * f64::from(b[i]) + f64::from(c[i])) as f32)
     }
     #[inline(always)]
@@ -121,24 +130,24 @@ impl Lanes for Portable {
     }
     #[inline(always)]
     unsafe fn first_max(v: [Self::V; 4], indices: *mut u8) -> Self::V {
-        let mut best = v[0];
-        let mut at = [0u8; 16];
-        for (place, v) in (1u8..).zip(&v[1..]) {
+        let mut max = v[0];
+        let mut argmax = [0u8; 16];
+        for (index, v) in (1u8..).zip(&v[1..]) {
             for lane in 0..16 {
-                if v[lane] > best[lane] || v[lane].is_nan() {
-                    (best[lane], at[lane]) = (v[lane], place);
+                if v[lane] > max[lane] || v[lane].is_nan() {
+                    (max[lane], argmax[lane]) = (v[lane], index);
                 }
             }
         }
-        // SAFETY: the caller promises sixteen bytes.
-        unsafe { indices.cast::<[u8; 16]>().write_unaligned(at) };
-        best
+        // SAFETY: `indices` is valid for 16 bytes (contract of `Lanes`).
+        unsafe { indices.cast::<[u8; 16]>().write_unaligned(argmax) };
+        max
     }
     #[inline(always)]
     unsafe fn where_index(v: Self::V, indices: *const u8, index: u8) -> Self::V {
-        // SAFETY: the caller promises sixteen bytes.
-        let at = unsafe { indices.cast::<[u8; 16]>().read_unaligned() };
-        lanes(|i| if at[i] == index { v[i] } else { 0.0 })
+        // SAFETY: `indices` is valid for 16 bytes (contract of `Lanes`).
+        let indices = unsafe { indices.cast::<[u8; 16]>().read_unaligned() };
+        lanes(|i| if indices[i] == index { v[i] } else { 0.0 })
     }
     #[inline(always)]
     unsafe fn where_positive(v: Self::V, y: Self::V) -> Self::V {
