@@ -6,7 +6,7 @@ mod naive;
 
 use candle_core::{DType, Device, Tensor, Var};
 use gpu::devices;
-use naive::{Naive, error, random};
+use naive::{Naive, random, relative_error};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use vgg::kernels::{self, ConvLayer, device};
@@ -44,7 +44,7 @@ fn convolutions_equal_their_definition() {
             w,
             pool,
         };
-        let (oh, ow) = naive.stored();
+        let (oh, ow) = naive.output_size();
         let x = random(&mut rng, n * c * h * w);
         let weight = random(&mut rng, k * c * 9);
         let bias = random(&mut rng, k);
@@ -72,7 +72,7 @@ fn convolutions_equal_their_definition() {
                 ("weight", &dweight, &exact.weight),
                 ("bias", &dbias, &exact.bias),
             ] {
-                let off = error(ours, exact);
+                let off = relative_error(ours, exact);
                 assert!(off <= ALLOWED, "{what}: {name} is off by {off:.1e}");
             }
         }
@@ -157,7 +157,7 @@ fn linear_layers_equal_the_cpus() {
             let expected = expected
                 .to_dtype(DType::F64)
                 .and_then(|t| t.flatten_all()?.to_vec1());
-            let off = error(ours, &expected.expect("f64"));
+            let off = relative_error(ours, &expected.expect("f64"));
             assert!(off <= ALLOWED, "{at:?}: {off:.1e}");
         }
     }
@@ -235,7 +235,7 @@ fn f32_weights_train_in_fewer_bits() {
             ("bias", dbias, &exact.bias),
         ] {
             assert_eq!(ours.dtype(), DType::F32, "{name}");
-            let off = error(&ours, exact);
+            let off = relative_error(&ours, exact);
             assert!(off > 1e-6, "{name} was not computed in {short:?}");
             let allowed = 4.0 / f64::from(1 << bits);
             assert!(off <= allowed, "{at:?}: {name} is off by {off:.1e}");

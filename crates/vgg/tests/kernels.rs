@@ -3,7 +3,7 @@
 mod naive;
 
 use candle_core::{Device, Tensor, Var};
-use naive::{Naive, error, random};
+use naive::{Naive, random, relative_error};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use rayon::prelude::*;
@@ -33,7 +33,7 @@ fn check(isa: Isa, naive: &Naive, seed: u64) {
         pool,
     } = naive;
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let (oh, ow) = naive.stored();
+    let (oh, ow) = naive.output_size();
     let x = random(&mut rng, n * c * h * w);
     let weight = random(&mut rng, k * c * 9);
     let bias = random(&mut rng, k);
@@ -52,7 +52,7 @@ fn check(isa: Isa, naive: &Naive, seed: u64) {
     let tracked = layer(weight.as_tensor().clone(), bias.as_tensor().clone());
     let y = conv_stack(&x, &[tracked]).expect("forward");
     assert_eq!(y.dims(), [n, k, oh, ow], "{what}");
-    let off = error(&y, &exact.y);
+    let off = relative_error(&y, &exact.y);
     assert!(off <= ALLOWED, "{what}: forward {off:.1e}");
 
     // Without a graph it is the same arithmetic.
@@ -79,7 +79,7 @@ fn check(isa: Isa, naive: &Naive, seed: u64) {
         ("weight", &weight, exact.weight),
         ("bias", &bias, exact.bias),
     ] {
-        let off = error(gradients.get(var).expect("a gradient"), &exact);
+        let off = relative_error(gradients.get(var).expect("a gradient"), &exact);
         assert!(off <= ALLOWED, "{what}: gradient of {name} {off:.1e}");
     }
 }
@@ -311,10 +311,10 @@ fn adaptive_pooling_takes_the_mean_of_pytorchs_bins() {
                     .for_each(|&at| gradient[at] += 1.0 / cells.len() as f64);
             }
         }
-        assert!(error(&y, &exact) < 1e-6, "{h}x{w}");
+        assert!(relative_error(&y, &exact) < 1e-6, "{h}x{w}");
         let gradients = y.sum_all().and_then(|y| y.backward()).expect("backward");
         assert!(
-            error(gradients.get(&x).expect("g"), &gradient) < 1e-6,
+            relative_error(gradients.get(&x).expect("g"), &gradient) < 1e-6,
             "{h}x{w}"
         );
     }
@@ -364,7 +364,7 @@ fn a_linear_layer_and_its_gradients() {
         let x = variable(xs, &[n, input]);
         let (w, b) = (variable(ws, &[output, input]), variable(bs, &[output]));
         let found = linear(&x, &w, &b).expect("forward");
-        assert!(error(&found, &y) <= ALLOWED);
+        assert!(relative_error(&found, &y) <= ALLOWED);
         let g = Tensor::from_vec(gs, (n, output), &CPU).expect("g");
         let gradients = (found * g)
             .and_then(|y| y.sum_all())
@@ -373,7 +373,7 @@ fn a_linear_layer_and_its_gradients() {
         for (var, exact) in [(&x, gx), (&w, gw), (&b, gb)] {
             let gradient = gradients.get(var).expect("a gradient");
             assert!(gradient.is_contiguous());
-            assert!(error(gradient, &exact) <= ALLOWED);
+            assert!(relative_error(gradient, &exact) <= ALLOWED);
         }
     }
 }

@@ -16,7 +16,7 @@ pub struct Naive {
 }
 
 /// A result and its gradients, in their tensors' order.
-pub struct Found {
+pub struct Outputs {
     pub y: Vec<f64>,
     pub x: Vec<f64>,
     pub weight: Vec<f64>,
@@ -25,7 +25,7 @@ pub struct Found {
 
 impl Naive {
     /// The result's height and width.
-    pub fn stored(&self) -> (usize, usize) {
+    pub fn output_size(&self) -> (usize, usize) {
         if self.pool {
             (self.h / 2, self.w / 2)
         } else {
@@ -34,9 +34,9 @@ impl Naive {
     }
 
     /// The result, and the gradients of its product with `g`.
-    pub fn run(&self, x: &[f32], weight: &[f32], bias: &[f32], g: &[f32]) -> Found {
+    pub fn run(&self, x: &[f32], weight: &[f32], bias: &[f32], g: &[f32]) -> Outputs {
         let &Self { n, c, k, h, w, .. } = self;
-        let (oh, ow) = self.stored();
+        let (oh, ow) = self.output_size();
         let taps = |i: usize, j: usize| {
             (0..9).filter_map(move |tap| {
                 let (y, x) = ((i + tap / 3).checked_sub(1)?, (j + tap % 3).checked_sub(1)?);
@@ -81,7 +81,7 @@ impl Naive {
                 }
             }
         }
-        let mut found = Found {
+        let mut outputs = Outputs {
             y,
             x: vec![0.0; x.len()],
             weight: vec![0.0; weight.len()],
@@ -90,20 +90,20 @@ impl Naive {
         for picture in 0..n {
             for out in 0..k {
                 let before = &before[(picture * k + out) * h * w..][..h * w];
-                found.bias[out] += before.iter().sum::<f64>();
+                outputs.bias[out] += before.iter().sum::<f64>();
                 for channel in 0..c {
                     let from = (picture * c + channel) * h * w;
                     let kernel = (out * c + channel) * 9;
                     for (pixel, &before) in before.iter().enumerate().filter(|(_, b)| **b != 0.0) {
                         for (tap, at) in taps(pixel / w, pixel % w) {
-                            found.x[from + at] += before * f64::from(weight[kernel + tap]);
-                            found.weight[kernel + tap] += before * f64::from(x[from + at]);
+                            outputs.x[from + at] += before * f64::from(weight[kernel + tap]);
+                            outputs.weight[kernel + tap] += before * f64::from(x[from + at]);
                         }
                     }
                 }
             }
         }
-        found
+        outputs
     }
 }
 
@@ -115,7 +115,7 @@ pub fn random(rng: &mut ChaCha8Rng, count: usize) -> Vec<f32> {
 }
 
 /// The largest difference, relative to the largest exact value; NaN if there is one.
-pub fn error(ours: &Tensor, exact: &[f64]) -> f64 {
+pub fn relative_error(ours: &Tensor, exact: &[f64]) -> f64 {
     let ours: Vec<f32> = ours.flatten_all().and_then(|t| t.to_vec1()).expect("f32");
     assert_eq!(ours.len(), exact.len());
     let largest = exact.iter().fold(0f64, |most, value| most.max(value.abs()));
