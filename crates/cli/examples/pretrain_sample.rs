@@ -1,22 +1,24 @@
-//! Pretrains the slim VGG-16 behind the built-in sample, on drawn pictures of other things.
+//! Pretrains the slim VGG-16 of the built-in sample on drawings of other classes.
 //!
 //! ```sh
 //! cargo run --release -p cli --example pretrain_sample            # writes data/sample_backbone.safetensors
 //! cargo run --release -p cli --example pretrain_sample -- FILE
 //! ```
 //!
-//! Thirteen convolutions without batch normalisation hardly start to learn from random weights. Three things,
-//! none of them in the finished network, make them:
+//! Thirteen convolutions without batch normalization hardly learn from random weights. Three
+//! measures help. None of them changes the architecture of the final network.
 //!
-//! 1. A shallow network learns first, one convolution a block, and the deep one grows out of it, as Simonyan and
-//!    Zisserman initialised their deeper networks with their net A (2014, section 3.1). The convolutions that are
-//!    added begin as the identity, which ReLU leaves alone, so that the deep network begins where the shallow one
-//!    ended (T. Chen, I. Goodfellow, J. Shlens, "Net2Net", 2016).
-//! 2. The shallow network's random weights are scaled and shifted so that each channel has mean 0 and deviation
-//!    1 over a batch before its ReLU (T. Salimans, D. Kingma, "Weight Normalization", 2016, section 3).
-//! 3. No dropout: the network is small and every epoch cuts the pictures differently.
+//! 1. A shallow network with one convolution per block trains first and initializes the deep one.
+//!    Simonyan and Zisserman initialized their deeper networks in the same way with their net A
+//!    (2014, section 3.1). The added convolutions start near the identity, which ReLU preserves, so
+//!    the deep network starts with the function of the shallow one (T. Chen, I. Goodfellow, J.
+//!    Shlens, "Net2Net", 2016).
+//! 2. The random weights of the shallow network are scaled and shifted so that each channel has
+//!    mean 0 and standard deviation 1 over a batch before its ReLU (T. Salimans, D. Kingma, "Weight
+//!    Normalization", 2016, section 3).
+//! 3. There is no dropout, because the network is small and random crops augment the images.
 //!
-//! Everything is seeded: the same program on the same number of threads writes the same file.
+//! The result depends only on the seed and the number of threads.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -26,7 +28,7 @@ use std::time::Instant;
 use anyhow::{Context, bail};
 use candle_core::{D, Device, Tensor};
 use cli::adapters::Network;
-use dataset::sample::{PRETRAINING, Split as Part};
+use dataset::sample::{PRETRAINING, Split};
 use dataset::transform::{Normalize, Plan, Region, Resampler, Transform};
 use image::RgbImage;
 use rand_chacha::ChaCha8Rng;
@@ -39,48 +41,54 @@ use trainer::{
 use vgg::config::Unit;
 use vgg::{Metadata, VggConfig};
 
-/// Of the drawings, the order of batches, the crops, the initial weights.
+/// Seed of the drawings, the order of batches, the crops and the initial weights.
 const SEED: u64 = 1234;
-/// Pictures of each class.
+/// Training images of each class.
 const TRAIN: u64 = 500;
+/// Validation images of each class.
 const VAL: u64 = 40;
 
-/// The network: channels of each block, width of the hidden layers, side of the last pool and of the input.
+/// Channels of each block.
 const WIDTHS: [usize; 5] = [16, 24, 48, 96, 96];
+/// Width of the hidden layers of the classifier.
 const HIDDEN: usize = 256;
+/// Output size of the adaptive average pool.
 const AVGPOOL: usize = 2;
+/// Size of input images in pixels.
 const INPUT: u32 = 64;
 
-/// Convolutions of each block: of the network that learns first, and of VGG-16.
+/// Convolutions in each block of the shallow network.
 const SHALLOW: [usize; 5] = [1, 1, 1, 1, 1];
+/// Convolutions in each block of VGG-16.
 const DEEP: [usize; 5] = [2, 2, 3, 3, 3];
 
 const BATCH: usize = 32;
 const MOMENTUM: f64 = 0.9;
 const WEIGHT_DECAY: f64 = 1e-4;
-/// Epochs and learning rate of the two networks; both rates rise over an epoch and fall as a cosine.
+/// Epochs and peak learning rate, with one epoch of warmup and cosine decay.
 const SHALLOW_RUN: (u64, f64) = (20, 0.02);
+/// Epochs and peak learning rate of the deep network.
 const DEEP_RUN: (u64, f64) = (24, 0.004);
 
-/// The least part of a picture's area that a training crop shows.
-const LEAST_AREA: f64 = 0.35;
+/// Minimum area of a training crop, as a fraction of the image.
+const MIN_AREA: f64 = 0.35;
 
-/// What the last hidden layer's output is multiplied by in the end.
+/// Factor by which the output of the last hidden layer is scaled at the end.
 const GAIN: f64 = 4.0;
 
-/// How far from the identity an added convolution begins, as a part of the usual random weights.
-const STIR: f64 = 0.2;
+/// Scale of the random weights that are added to the identity in an added convolution.
+const NOISE: f64 = 0.2;
 
 fn main() -> anyhow::Result<()> {
-    let out = target()?;
+    let out = output_path()?;
     let started = Instant::now();
-    let train = Drawings::draw(Part::Train, TRAIN);
-    let val = Drawings::draw(Part::Val, VAL);
+    let train = Drawings::draw(Split::Train, TRAIN);
+    let val = Drawings::draw(Split::Val, VAL);
     println!(
-        "{} classes, {} + {} pictures drawn in {:.0} s",
+        "{} classes, {} train and {} val images, drawn in {:.0} s",
         PRETRAINING.len(),
-        train.pictures.len(),
-        val.pictures.len(),
+        train.images.len(),
+        val.images.len(),
         started.elapsed().as_secs_f64()
     );
     let data = Data {
@@ -89,14 +97,14 @@ fn main() -> anyhow::Result<()> {
     };
 
     let shallow = network(SHALLOW);
-    let tensors = standardized(&shallow, &train)?;
-    println!("\none convolution a block:");
+    let tensors = standardized_weights(&shallow, &train)?;
+    println!("\nshallow network:");
     let tensors = fit(&shallow, tensors, data, SHALLOW_RUN)?;
 
     let deep = network(DEEP);
-    let tensors = deepened(&shallow, &tensors, &deep)?;
-    println!("\nthirteen convolutions:");
-    let tensors = louder(fit(&deep, tensors, data, DEEP_RUN)?)?;
+    let tensors = deepen(&shallow, &tensors, &deep)?;
+    println!("\ndeep network:");
+    let tensors = scale_features(fit(&deep, tensors, data, DEEP_RUN)?)?;
 
     let normalize = Normalize::IMAGENET;
     let metadata = Metadata {
@@ -111,7 +119,7 @@ fn main() -> anyhow::Result<()> {
     vgg::save(&out, &tensors, &metadata)?;
     let bytes = std::fs::metadata(&out)?.len();
     println!(
-        "\n{}: {:.2} MB, after {:.1} minutes",
+        "\nwrote {} ({:.2} MB) in {:.1} minutes",
         out.display(),
         bytes as f64 / 1e6,
         started.elapsed().as_secs_f64() / 60.0
@@ -119,8 +127,8 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Where the weights go.
-fn target() -> anyhow::Result<PathBuf> {
+/// The path of the weights file.
+fn output_path() -> anyhow::Result<PathBuf> {
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
     match arguments.as_slice() {
         [] => Ok(
@@ -131,6 +139,7 @@ fn target() -> anyhow::Result<PathBuf> {
     }
 }
 
+/// The configuration of a network with the given number of convolutions per block.
 fn network(blocks: [usize; 5]) -> VggConfig {
     let classes = PRETRAINING.len();
     let slim = VggConfig::slim_vgg16(WIDTHS, HIDDEN, AVGPOOL, INPUT as usize, classes);
@@ -149,21 +158,22 @@ fn network(blocks: [usize; 5]) -> VggConfig {
     }
 }
 
-/// Random weights, with each channel brought to mean 0 and deviation 1 before its ReLU over some pictures.
-fn standardized(
+/// Random weights, scaled and shifted so that each channel has mean 0 and standard deviation 1
+/// before its ReLU.
+fn standardized_weights(
     config: &VggConfig,
-    pictures: &Drawings,
+    drawings: &Drawings,
 ) -> anyhow::Result<BTreeMap<String, Tensor>> {
     let mut tensors = vgg::init::from_scratch(config, SEED, &Device::Cpu)?;
-    let indices: Vec<_> = (0..256).map(|i| i * 61 % pictures.pictures.len()).collect();
-    let mut x = pictures
+    let indices: Vec<_> = (0..256).map(|i| i * 61 % drawings.images.len()).collect();
+    let mut x = drawings
         .batch(&indices, 0)
         .map_err(anyhow::Error::from_boxed)?
         .inputs;
     for conv in config.convolutions()? {
         let layer = format!("features.{}", conv.index);
         let z = x.conv2d(&tensors[&format!("{layer}.weight")], 1, 1, 1, 1)?;
-        // Channels last and flat: (pixels, channels).
+        // Shape (pixels, channels).
         let flat = z.permute((0, 2, 3, 1))?.flatten(0, 2)?;
         let (mean, deviation) = standardize(&mut tensors, &layer, &flat)?;
         let shape = (1, conv.output, 1, 1);
@@ -184,8 +194,9 @@ fn standardized(
     Ok(tensors)
 }
 
-/// Changes the weights of `layer`, whose bias is 0, so that its output `z` (n, channels) gets mean 0 and deviation
-/// 1 in each channel; returns what the mean and the deviation were, (channels).
+/// Changes the weights and the bias of `layer` so that each channel of its output `z`, of shape (n,
+/// channels), has mean 0 and standard deviation 1. The bias must be 0. Returns the former mean and
+/// standard deviation, of shape (channels).
 fn standardize(
     tensors: &mut BTreeMap<String, Tensor>,
     layer: &str,
@@ -202,19 +213,19 @@ fn standardize(
     Ok((mean, deviation))
 }
 
-/// The weights of `deep` that make it compute nearly what `shallow` computes.
-fn deepened(
+/// Weights with which `deep` computes nearly the same function as `shallow`.
+fn deepen(
     shallow: &VggConfig,
     weights: &BTreeMap<String, Tensor>,
     deep: &VggConfig,
 ) -> anyhow::Result<BTreeMap<String, Tensor>> {
     let mut tensors = vgg::init::from_scratch(deep, SEED, &Device::Cpu)?;
-    let mut known = shallow.convolutions()?.into_iter();
+    let mut shallow_convolutions = shallow.convolutions()?.into_iter();
     let mut starts_block = true;
     for conv in deep.convolutions()? {
         let layer = format!("features.{}", conv.index);
         if starts_block {
-            let from = known
+            let from = shallow_convolutions
                 .next()
                 .context("the shallow network has fewer blocks")?;
             for part in ["weight", "bias"] {
@@ -223,13 +234,13 @@ fn deepened(
             }
         } else {
             let name = format!("{layer}.weight");
-            let mut centre = vec![0f32; 9];
-            centre[4] = 1.0;
-            let centre = Tensor::from_vec(centre, (1, 1, 3, 3), &Device::Cpu)?;
+            let mut center = vec![0f32; 9];
+            center[4] = 1.0;
+            let center = Tensor::from_vec(center, (1, 1, 3, 3), &Device::Cpu)?;
             let unit = Tensor::eye(conv.output, candle_core::DType::F32, &Device::Cpu)?
                 .reshape((conv.output, conv.output, 1, 1))?;
-            let stirred = (unit.broadcast_mul(&centre)? + (&tensors[&name] * STIR)?)?;
-            tensors.insert(name, stirred);
+            let noisy = (unit.broadcast_mul(&center)? + (&tensors[&name] * NOISE)?)?;
+            tensors.insert(name, noisy);
         }
         starts_block = conv.pool;
     }
@@ -241,10 +252,13 @@ fn deepened(
     Ok(tensors)
 }
 
-/// The same network with larger features before its last layer, as VGG-16's are after ImageNet: a fresh head then
-/// learns in as few steps.
-fn louder(mut tensors: BTreeMap<String, Tensor>) -> anyhow::Result<BTreeMap<String, Tensor>> {
-    // ReLU lets a positive factor through. A power of two changes no digit of the weights.
+/// Scales the features before the last layer, without changing the output of the network.
+///
+/// With features as large as those of VGG-16 after ImageNet, a new head needs as few steps.
+fn scale_features(
+    mut tensors: BTreeMap<String, Tensor>,
+) -> anyhow::Result<BTreeMap<String, Tensor>> {
+    // ReLU commutes with a positive factor, and multiplying by a power of two is exact.
     for (name, factor) in [
         ("classifier.3.weight", GAIN),
         ("classifier.3.bias", GAIN),
@@ -261,7 +275,7 @@ fn fit(
     config: &VggConfig,
     tensors: BTreeMap<String, Tensor>,
     data: Data<'_>,
-    (epochs, rate): (u64, f64),
+    (epochs, lr): (u64, f64),
 ) -> anyhow::Result<BTreeMap<String, Tensor>> {
     let params = Params::from_tensors(tensors, &Device::Cpu)?;
     params.set_trainable(&["features", "classifier"])?;
@@ -270,7 +284,7 @@ fn fit(
         weight_decay: WEIGHT_DECAY,
         ..SgdConfig::default()
     };
-    let mut stage = Stage::new(&params, sgd, vec![Group::everything(rate)])?;
+    let mut stage = Stage::new(&params, sgd, vec![Group::everything(lr)])?;
     let fit = FitConfig {
         epochs: epochs + 1,
         seed: SEED,
@@ -279,12 +293,12 @@ fn fit(
     };
     let build = |vb| Network::new(config, vb).map(WithoutDropout);
     trainer::fit(&params, build, data, &fit, &mut stage, &mut |event, _| {
-        show(event)
+        report(event)
     })?;
     Ok(params.tensors())
 }
 
-fn show(event: &Event) -> Flow {
+fn report(event: &Event) -> Flow {
     if let Event::PhaseEnd {
         phase,
         epoch,
@@ -297,7 +311,7 @@ fn show(event: &Event) -> Flow {
         let percent = 100.0 * accuracy;
         match phase {
             Phase::Train => print!(
-                "epoch {epoch:>2}: train loss {loss:.3}, accuracy {percent:4.1} % ({seconds:.0} s, {samples_per_second:.0} pictures/s); "
+                "epoch {epoch:>2}: train loss {loss:.3}, accuracy {percent:4.1} % ({seconds:.0} s, {samples_per_second:.0} images/s); "
             ),
             Phase::Val => println!("val loss {loss:.3}, accuracy {percent:4.1} %"),
         }
@@ -305,7 +319,7 @@ fn show(event: &Event) -> Flow {
     Flow::Continue
 }
 
-/// A network whose dropout stays off while it trains.
+/// A network without dropout.
 struct WithoutDropout(Network);
 
 impl Model for WithoutDropout {
@@ -327,38 +341,38 @@ impl Model for WithoutDropout {
     }
 }
 
-/// The drawn pictures of a split, in memory.
+/// All drawings of a split, in memory.
 struct Drawings {
-    part: Part,
-    /// Picture `i` has class `i` modulo the number of classes.
-    pictures: Vec<RgbImage>,
+    split: Split,
+    /// Image `i` has class `i` modulo the number of classes.
+    images: Vec<RgbImage>,
 }
 
 impl Drawings {
-    fn draw(part: Part, count: u64) -> Self {
+    fn draw(split: Split, count: u64) -> Self {
         let classes = PRETRAINING.len();
-        let draw = |i: usize| PRETRAINING[i % classes].picture(SEED, part, (i / classes) as u64);
-        let pictures = (0..classes * count as usize)
+        let draw = |i: usize| PRETRAINING[i % classes].image(SEED, split, (i / classes) as u64);
+        let images = (0..classes * count as usize)
             .into_par_iter()
             .map(draw)
             .collect();
-        Self { part, pictures }
+        Self { split, images }
     }
 
-    /// The pictures `indices` as they look in `epoch`.
+    /// The batch of the images `indices`, with the augmentation of `epoch`.
     fn batch(&self, indices: &[usize], epoch: u64) -> Result<trainer::Batch, BoxError> {
-        let cut = |&index: &usize| -> Result<Vec<f32>, BoxError> {
-            let picture = &self.pictures[index];
-            let (width, height) = picture.dimensions();
-            let plan = match self.part {
-                Part::Train => crop(width, height, &mut keyed(b"crop", epoch, index as u64)),
-                Part::Val => Transform::eval(INPUT).plan(width, height, &mut keyed(b"none", 0, 0)),
+        let augment = |&index: &usize| -> Result<Vec<f32>, BoxError> {
+            let image = &self.images[index];
+            let (width, height) = image.dimensions();
+            let plan = match self.split {
+                Split::Train => crop(width, height, &mut keyed(b"crop", epoch, index as u64)),
+                Split::Val => Transform::eval(INPUT).plan(width, height, &mut keyed(b"none", 0, 0)),
             };
             let mut values = Vec::new();
-            Normalize::IMAGENET.append(Resampler::default().apply(picture, &plan)?, &mut values);
+            Normalize::IMAGENET.append(Resampler::default().apply(image, &plan)?, &mut values);
             Ok(values)
         };
-        let parts: Vec<_> = indices.par_iter().map(cut).collect::<Result<_, _>>()?;
+        let parts: Vec<_> = indices.par_iter().map(augment).collect::<Result<_, _>>()?;
         let side = INPUT as usize;
         let labels = indices
             .iter()
@@ -373,12 +387,12 @@ impl Drawings {
 
 impl trainer::DataLoader for Drawings {
     fn samples(&self) -> usize {
-        self.pictures.len()
+        self.images.len()
     }
 
     fn epoch(&self, epoch: u64, first: usize) -> trainer::Batches<'_> {
-        let mut order: Vec<_> = (0..self.pictures.len()).collect();
-        if self.part == Part::Train {
+        let mut order: Vec<_> = (0..self.images.len()).collect();
+        if self.split == Split::Train {
             let mut rng = keyed(b"turn", epoch, 0);
             order.sort_by_cached_key(|_| rng.next_u64());
         }
@@ -392,12 +406,13 @@ impl trainer::DataLoader for Drawings {
     }
 }
 
-/// A random part of a picture, between 3:4 and 4:3, perhaps flipped; larger parts than ImageNet's recipe takes.
+/// A random crop with an aspect ratio from 3:4 to 4:3, flipped with probability 1/2. Crops are
+/// larger than in the usual ImageNet recipe.
 fn crop(width: u32, height: u32, rng: &mut ChaCha8Rng) -> Plan {
     let mut unit = || f64::from(rng.next_u32()) / 2f64.powi(32);
-    let area = (LEAST_AREA + (1.0 - LEAST_AREA) * unit()) * f64::from(width * height);
+    let area = (MIN_AREA + (1.0 - MIN_AREA) * unit()) * f64::from(width * height);
     let ratio = ((2.0 * unit() - 1.0) * (4f64 / 3.0).ln()).exp();
-    let side = |length: f64, most: u32| (length.round() as u32).clamp(1, most);
+    let side = |length: f64, max: u32| (length.round() as u32).clamp(1, max);
     let (w, h) = (
         side((area * ratio).sqrt(), width),
         side((area / ratio).sqrt(), height),
@@ -412,7 +427,7 @@ fn crop(width: u32, height: u32, rng: &mut ChaCha8Rng) -> Plan {
     Plan::resized_crop(region, INPUT, unit() < 0.5)
 }
 
-/// The random stream for one purpose.
+/// A random stream for the given purpose, epoch and index.
 fn keyed(purpose: &[u8; 4], epoch: u64, index: u64) -> ChaCha8Rng {
     let mut key = [0; 32];
     key[..8].copy_from_slice(&SEED.to_le_bytes());

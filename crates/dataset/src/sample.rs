@@ -1,22 +1,24 @@
-//! The built-in sample: drawn pictures of two kinds of insects, and a drawn task to pretrain a network on.
+//! The built-in sample data set: drawings of ants and bees, and a task for pretraining.
 //!
-//! With it the main job runs on a machine that has no photographs and no network. It is a small version of the
-//! real thing: [`INSECTS`], ants and bees, differ in shape and pattern, as real ones do, while their colours,
-//! sizes, poses, light, backgrounds and clutter are drawn from the same distributions, so that mean colours tell
-//! nothing. [`PRETRAINING`] stands for ImageNet: many classes of animals, plants and things, but no ant and no bee.
+//! The sample makes it possible to train without photographs and without a network connection. The
+//! classes of [`INSECTS`], ants and bees, differ in shape and pattern. Their colors, sizes, poses,
+//! light, backgrounds and clutter have the same distributions, so the mean color of an image does
+//! not reveal its class. [`PRETRAINING`] takes the role of ImageNet: it has many classes of
+//! animals, plants and objects, but no ants and no bees.
 //!
-//! A picture is a function of (seed, split, class, index) alone. It is drawn with additions, multiplications,
-//! divisions and square roots only, which IEEE 754 fixes to the last bit, so every machine draws the same pixels.
+//! An image is a function of (seed, split, class, index). The drawing code uses only additions,
+//! subtractions, multiplications, divisions and square roots. IEEE 754 defines their results
+//! exactly, so the pixels are the same on every machine.
 //!
 //! ```
 //! use dataset::sample::{INSECTS, SEED, Split};
 //!
 //! let [ants, bees] = &INSECTS;
-//! let ant = ants.picture(SEED, Split::Train, 0);
-//! assert_eq!(ant, ants.picture(SEED, Split::Train, 0));
-//! assert_ne!(ant, bees.picture(SEED, Split::Train, 0));
+//! let ant = ants.image(SEED, Split::Train, 0);
+//! assert_eq!(ant, ants.image(SEED, Split::Train, 0));
+//! assert_ne!(ant, bees.image(SEED, Split::Train, 0));
 //!
-//! // As a folder DIR/{train,val}/{ants,bees}/*.png; the second time it is found there.
+//! // Writes DIR/{train,val}/{ants,bees}/*.png, unless the images already exist.
 //! let folder = tempfile::tempdir()?;
 //! let root = folder.path().join("sample");
 //! # let few = dataset::sample::Counts { train: 2, val: 1 };
@@ -51,29 +53,30 @@ use self::stream::Stream;
 
 pub use self::folder::{Error, Written};
 
-/// The seed of the sample that [`write()`] writes.
+/// Seed of the images that [`write()`] draws.
 pub const SEED: u64 = 1234;
 
-/// How many pictures a class of the sample has; close to the photographs' 244 and 153 in all.
+/// Number of images of each class. The totals are close to the 244 and 153 images of the
+/// photographs.
 pub const COUNTS: Counts = Counts {
     train: 120,
     val: 75,
 };
 
-/// The two parts of a data set. Their pictures are independent.
+/// A split of the data set. The images of the two splits are independent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Split {
-    /// To learn from.
+    /// Training images.
     Train,
-    /// To judge by.
+    /// Validation images.
     Val,
 }
 
 impl Split {
-    /// Both.
+    /// Both splits.
     pub const ALL: [Self; 2] = [Self::Train, Self::Val];
 
-    /// The folder's name.
+    /// Name of the split and of its directory.
     pub fn name(self) -> &'static str {
         match self {
             Self::Train => "train",
@@ -82,17 +85,17 @@ impl Split {
     }
 }
 
-/// Pictures of each class, by split.
+/// Number of images of each class, by split.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counts {
-    /// In train.
+    /// Training images per class.
     pub train: usize,
-    /// In val.
+    /// Validation images per class.
     pub val: usize,
 }
 
 impl Counts {
-    /// Those of one split.
+    /// Images per class in `split`.
     pub fn of(self, split: Split) -> usize {
         match split {
             Split::Train => self.train,
@@ -101,10 +104,11 @@ impl Counts {
     }
 }
 
-/// Draws the subject in its own coordinates: it faces +x, is about one unit long, its middle at the origin.
+/// Draws an object in local coordinates. It faces +x, is about one unit long, and is centered at
+/// the origin.
 type Draw = fn(&mut Canvas, &mut Stream, &Pose);
 
-/// A class of drawn pictures.
+/// A class of drawings.
 #[derive(Clone, Copy, Debug)]
 pub struct Class {
     name: &'static str,
@@ -115,10 +119,10 @@ const fn class(name: &'static str, draw: Draw) -> Class {
     Class { name, draw }
 }
 
-/// The two classes of the sample, in the order of their labels.
+/// The classes of the sample, in the order of their labels.
 pub static INSECTS: [Class; 2] = [class("ants", insects::ant), class("bees", insects::bee)];
 
-/// The classes of the pretraining task, in the order of their labels: by name, as folders are.
+/// The classes of the pretraining task, in the order of their labels, which is alphabetical.
 pub static PRETRAINING: [Class; 38] = [
     class("acorn", plants::acorn),
     class("arrow", signs::arrow),
@@ -161,13 +165,13 @@ pub static PRETRAINING: [Class; 38] = [
 ];
 
 impl Class {
-    /// The name of the class and of its folder.
+    /// Name of the class and of its directory.
     pub fn name(&self) -> &'static str {
         self.name
     }
 
-    /// Draws picture `index` of a split: RGB, 72 to 140 pixels a side.
-    pub fn picture(&self, seed: u64, split: Split, index: u64) -> RgbImage {
+    /// Draws image `index` of a split. Its width and height are from 72 to 140 pixels.
+    pub fn image(&self, seed: u64, split: Split, index: u64) -> RgbImage {
         let mut stream = Stream::new(seed, split.name(), self.name, index);
         let (width, height) = (stream.count(72, 140), stream.count(72, 140));
         let mut canvas = scene::background(&mut stream, width, height);
@@ -178,35 +182,39 @@ impl Class {
             let room = (length - 0.8 * unit).max(0.0) / 2.0;
             length / 2.0 + stream.around(0.0, room)
         };
-        let centre = at(along(width as f32), along(height as f32));
-        let slant = stream.between(canvas::LEAST_SLANT, 1.0) * stream.sign();
-        let pose = Pose::new(centre, stream.unit(), unit).squashed(slant);
+        let center = at(along(width as f32), along(height as f32));
+        let slant = stream.between(canvas::MIN_SLANT, 1.0) * stream.sign();
+        let pose = Pose::new(center, stream.unit(), unit).squashed(slant);
         (self.draw)(&mut canvas, &mut stream, &pose);
 
         if stream.chance(0.2) {
-            scene::obstacle(&mut canvas, &mut stream, centre);
+            scene::obstacle(&mut canvas, &mut stream, center);
         }
         scene::photograph(canvas, &mut stream)
     }
 }
 
-/// Writes the sample as `dir/{train,val}/{ants,bees}/NNN.png`, unless it is there already, unchanged.
+/// Writes the sample to `dir/{train,val}/{ants,bees}/NNN.png`, unless `dir` already contains it
+/// unchanged.
 ///
-/// It is written beside `dir` and renamed, so that nobody ever sees half of it. A folder that an older version
-/// wrote, or in which a picture was changed, added or removed, is replaced; one that something else wrote is not.
+/// The images are written to a temporary directory next to `dir`, which is then renamed, so `dir`
+/// is never incomplete. A directory that an older version wrote, or whose files have changed, is
+/// replaced.
 ///
 /// # Errors
 ///
-/// [`Error::NotOurs`], or the first file or folder that could not be written.
+/// Returns [`Error::UnknownDirectory`] if `dir` was not written by this function, and other errors
+/// if a file cannot be read or written.
 pub fn write(dir: &Path) -> Result<Written, Error> {
     write_classes(dir, &INSECTS, SEED, COUNTS)
 }
 
-/// Writes `counts` pictures of each of `classes`, as [`write()`] does: for example [`PRETRAINING`], to look at it.
+/// Writes `counts` images of each of `classes`, for example of [`PRETRAINING`], in the same way as
+/// [`write()`].
 ///
 /// # Errors
 ///
-/// As [`write()`].
+/// Returns the same errors as [`write()`].
 pub fn write_classes(
     dir: &Path,
     classes: &[Class],

@@ -1,6 +1,6 @@
-//! Animals of the pretraining task; neither an ant nor a bee is among them.
+//! The animals of the pretraining task, which include neither ants nor bees.
 //!
-//! Each faces +x, is about one unit long and has its middle at the origin.
+//! Each animal faces +x, is about one unit long, and is centered at the origin.
 
 use super::body::{Coat, legs, part, shadow, thin, wings};
 use super::canvas::{Canvas, lit, mix};
@@ -11,7 +11,7 @@ use super::texture::noise;
 
 const EYE: [f32; 3] = [0.05; 3];
 
-/// Wing cases that meet in a line, a neck shield, six legs.
+/// A beetle with wing cases that meet in a line, a neck shield and six legs.
 pub(super) fn beetle(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     let coat = Coat::vivid(stream, pose);
     let width = stream.between(0.2, 0.27);
@@ -30,12 +30,12 @@ pub(super) fn beetle(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     );
     let horn = stream.between(0.1, 0.25);
     for side in [-1.0, 1.0] {
-        let feeler = [
+        let antenna = [
             at(0.4, 0.06 * side),
             at(0.45, 0.1 * side),
             at(0.45 + horn, 0.16 * side),
         ];
-        thin(canvas, pose, &coat, &feeler, 0.014, 0.014);
+        thin(canvas, pose, &coat, &antenna, 0.014, 0.014);
     }
     part(canvas, pose, &skull, 0.1, 0.3, |_| coat.second);
     part(canvas, pose, &shield, 0.12, 0.5, |_| coat.second);
@@ -50,7 +50,7 @@ pub(super) fn beetle(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     });
 }
 
-/// A round dome with spots.
+/// A ladybird with spots.
 pub(super) fn ladybird(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     let coat = Coat::vivid(stream, pose);
     let dome = ellipse(at(-0.05, 0.0), 0.4, 0.36);
@@ -80,7 +80,7 @@ pub(super) fn ladybird(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     }
 }
 
-/// Four broad patterned wings about a thin body.
+/// A butterfly with four broad patterned wings and a thin body.
 pub(super) fn butterfly(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     let coat = Coat::vivid(stream, pose);
     let (rim, pattern, key) = (
@@ -105,18 +105,18 @@ pub(super) fn butterfly(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
                 }
             });
         }
-        let feeler = [
+        let antenna = [
             at(0.25, 0.01 * side),
             at(0.36, 0.06 * side),
             at(0.48, 0.13 * side),
         ];
-        thin(canvas, pose, &coat, &feeler, 0.010, 0.016);
+        thin(canvas, pose, &coat, &antenna, 0.010, 0.016);
     }
-    let trunk = limb(&[at(-0.25, 0.0), at(0.25, 0.0)], 0.03, 0.05);
-    part(canvas, pose, &trunk, 0.05, 0.0, |_| rim);
+    let torso = limb(&[at(-0.25, 0.0), at(0.25, 0.0)], 0.03, 0.05);
+    part(canvas, pose, &torso, 0.05, 0.0, |_| rim);
 }
 
-/// A needle of a body and four long narrow wings, straight out.
+/// A dragonfly with a thin body and four long, narrow, spread wings.
 pub(super) fn dragonfly(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     let coat = Coat::vivid(stream, pose);
     let tail = limb(
@@ -170,7 +170,7 @@ pub(super) fn dragonfly(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     }
 }
 
-/// Stout and plain, with huge eyes and one pair of wings.
+/// A fly with large eyes and one pair of wings.
 pub(super) fn fly(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     let coat = Coat::vivid(stream, pose);
     let tail = ellipse(at(-0.2, 0.0), 0.24, 0.2);
@@ -210,7 +210,7 @@ pub(super) fn fly(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     }
 }
 
-/// Two parts and eight legs.
+/// A spider with two body parts and eight legs.
 pub(super) fn spider(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     let coat = Coat::vivid(stream, pose);
     let tail = ellipse(at(-0.17, 0.0), 0.2, stream.between(0.13, 0.19));
@@ -243,11 +243,11 @@ pub(super) fn spider(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     );
 }
 
-/// Seen from the side: a long body and high bent hind legs.
+/// A grasshopper seen from the side, with a long body and bent hind legs.
 pub(super) fn grasshopper(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     let coat = Coat::vivid(stream, pose);
-    let trunk = blade(at(0.4, -0.02), at(-0.5, 0.06), 0.1, profile::drop);
-    shadow(canvas, pose, &coat, &trunk);
+    let torso = blade(at(0.4, -0.02), at(-0.5, 0.06), 0.1, profile::drop);
+    shadow(canvas, pose, &coat, &torso);
     for x in [0.25, 0.12] {
         let foot = stream.around(0.05, 0.08);
         thin(
@@ -259,7 +259,7 @@ pub(super) fn grasshopper(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose)
             0.012,
         );
     }
-    part(canvas, pose, &trunk, 0.1, 0.2, |_| coat.main);
+    part(canvas, pose, &torso, 0.1, 0.2, |_| coat.main);
     let wing = blade(at(0.2, -0.05), at(-0.55, 0.0), 0.06, profile::drop);
     canvas.fill(pose, &wing, 1.0, 0.9, |_| coat.second);
     let knee = at(-0.3 + stream.around(0.0, 0.06), -0.3);
@@ -284,7 +284,7 @@ pub(super) fn grasshopper(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose)
     canvas.fill(pose, &disc(at(0.36, -0.05), 0.03), 1.0, 1.0, |_| EYE);
 }
 
-/// Points on a bent line of unit length, for what crawls.
+/// Points on a random curve of unit length, for crawling animals.
 fn crawl(stream: &mut Stream, points: usize) -> Vec<Point> {
     let (mut heading, mut bend) = (stream.around(0.0, 0.08), stream.around(0.0, 0.05));
     let step = 1.0 / (points - 1) as f32;
@@ -299,7 +299,7 @@ fn crawl(stream: &mut Stream, points: usize) -> Vec<Point> {
     line
 }
 
-/// A row of round segments.
+/// A caterpillar, a row of round segments.
 pub(super) fn caterpillar(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     let coat = Coat::vivid(stream, pose);
     let line = crawl(stream, 9);
@@ -307,8 +307,8 @@ pub(super) fn caterpillar(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose)
     shadow(canvas, pose, &coat, &limb(&line, radius, radius));
     let contrast = coat.contrast();
     for (i, &p) in line.iter().enumerate() {
-        let colour = if i % 2 == 0 { coat.main } else { contrast };
-        part(canvas, pose, &disc(p, radius), radius, 0.2, |_| colour);
+        let color = if i % 2 == 0 { coat.main } else { contrast };
+        part(canvas, pose, &disc(p, radius), radius, 0.2, |_| color);
     }
     let head = line[line.len() - 1];
     part(canvas, pose, &disc(head, radius * 1.1), radius, 0.3, |_| {
@@ -316,7 +316,7 @@ pub(super) fn caterpillar(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose)
     });
 }
 
-/// A flat chain with a pair of legs at each link.
+/// A centipede with a pair of legs at each segment.
 pub(super) fn centipede(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     let coat = Coat::vivid(stream, pose);
     let line = crawl(stream, 15);
@@ -324,7 +324,7 @@ pub(super) fn centipede(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     for ends in line.windows(2) {
         let along = (ends[1] - ends[0]) * 14.0;
         for side in [-1.0, 1.0] {
-            let out = along.across() * side + along * stream.around(0.0, 0.4);
+            let out = along.rotated() * side + along * stream.around(0.0, 0.4);
             thin(
                 canvas,
                 pose,
@@ -335,15 +335,15 @@ pub(super) fn centipede(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
             );
         }
     }
-    let trunk = limb(&line, 0.035, 0.05);
-    shadow(canvas, pose, &coat, &trunk);
-    part(canvas, pose, &trunk, 0.045, 0.2, |_| coat.main);
+    let torso = limb(&line, 0.035, 0.05);
+    shadow(canvas, pose, &coat, &torso);
+    part(canvas, pose, &torso, 0.045, 0.2, |_| coat.main);
     for &p in &line {
         canvas.fill(pose, &disc(p, 0.025), 1.0, 0.7, |_| coat.second);
     }
 }
 
-/// Claws in front, a tail that curls up over the back.
+/// A scorpion with claws and a curled tail.
 pub(super) fn scorpion(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     let coat = Coat::vivid(stream, pose);
     legs(
@@ -355,7 +355,7 @@ pub(super) fn scorpion(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
         0.4,
         0.018,
     );
-    let trunk = ellipse(at(0.02, 0.0), 0.2, 0.1);
+    let torso = ellipse(at(0.02, 0.0), 0.2, 0.1);
     let curl = stream.between(0.04, 0.09) * stream.sign();
     let (mut heading, mut tail) = (0.5, vec![at(-0.15, 0.0)]);
     for i in 0..6 {
@@ -366,7 +366,7 @@ pub(super) fn scorpion(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     let tail_line = limb(&tail, 0.045, 0.03);
     shadow(canvas, pose, &coat, &tail_line);
     part(canvas, pose, &tail_line, 0.04, 0.2, |_| coat.main);
-    part(canvas, pose, &trunk, 0.1, 0.3, |p| {
+    part(canvas, pose, &torso, 0.1, 0.3, |p| {
         let ring = p.x * 16.0;
         if ring - ring.floor() < 0.25 {
             coat.second
@@ -392,7 +392,7 @@ pub(super) fn scorpion(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     }
 }
 
-/// A coiled shell on a foot with two horns.
+/// A snail with a coiled shell and two tentacles.
 pub(super) fn snail(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     let coat = Coat::vivid(stream, pose);
     let foot = limb(
@@ -423,7 +423,7 @@ pub(super) fn snail(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     canvas.fill(pose, &limb(&coil, 0.022, 0.010), 1.0, 0.9, |_| contrast);
 }
 
-/// A soft ringed body.
+/// A worm.
 pub(super) fn worm(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     let coat = Coat::vivid(stream, pose);
     let radius = stream.between(0.04, 0.065);
@@ -435,12 +435,12 @@ pub(super) fn worm(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     });
 }
 
-/// A spindle with a forked tail.
+/// A fish with a forked tail and vertical bars.
 pub(super) fn fish(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     let coat = Coat::vivid(stream, pose);
     let height = stream.between(0.14, 0.26);
-    let trunk = blade(at(0.45, 0.0), at(-0.35, 0.0), height, profile::drop);
-    shadow(canvas, pose, &coat, &trunk);
+    let torso = blade(at(0.45, 0.0), at(-0.35, 0.0), height, profile::drop);
+    shadow(canvas, pose, &coat, &torso);
     let fork = stream.between(0.15, 0.25);
     let tail = Shape::Polygon(vec![
         at(-0.28, 0.0),
@@ -460,7 +460,7 @@ pub(super) fn fish(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
         stream.pick(&[0.0, 0.6, 1.0]),
         coat.contrast(),
     );
-    part(canvas, pose, &trunk, height, 0.3, |p| {
+    part(canvas, pose, &torso, height, 0.3, |p| {
         let bar = p.x * bars;
         mix(
             coat.main,
@@ -478,7 +478,7 @@ pub(super) fn fish(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     canvas.fill(pose, &disc(at(0.335, -0.04), 0.02), 1.0, 1.0, |_| EYE);
 }
 
-/// From the side, perching.
+/// A perching bird, seen from the side.
 pub(super) fn bird(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     let coat = Coat::vivid(stream, pose);
     let tail = Shape::Polygon(vec![
@@ -488,8 +488,8 @@ pub(super) fn bird(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
         at(-0.2, 0.08),
     ]);
     canvas.fill(pose, &tail, 1.0, 1.0, |_| lit(coat.second, 0.8));
-    let trunk = ellipse(at(-0.02, 0.02), 0.3, 0.2);
-    shadow(canvas, pose, &coat, &trunk);
+    let torso = ellipse(at(-0.02, 0.02), 0.3, 0.2);
+    shadow(canvas, pose, &coat, &torso);
     for x in [-0.05, 0.05] {
         thin(
             canvas,
@@ -502,7 +502,7 @@ pub(super) fn bird(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     }
     let beak = Shape::Polygon(vec![at(0.4, -0.2), at(0.56, -0.15), at(0.4, -0.1)]);
     canvas.fill(pose, &beak, 1.0, 1.0, |_| [0.85, 0.6, 0.15]);
-    part(canvas, pose, &trunk, 0.2, 0.0, |p| {
+    part(canvas, pose, &torso, 0.2, 0.0, |p| {
         mix(coat.main, [0.9, 0.88, 0.8], (p.y * 3.0).clamp(0.0, 0.8))
     });
     part(
@@ -518,7 +518,7 @@ pub(super) fn bird(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     canvas.fill(pose, &disc(at(0.33, -0.18), 0.025), 1.0, 1.0, |_| EYE);
 }
 
-/// A wide shell, bent legs, two claws.
+/// A crab with a wide shell, bent legs and two claws.
 pub(super) fn crab(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     let coat = Coat::vivid(stream, pose);
     let shell = ellipse(at(0.0, 0.0), 0.22, 0.3);
@@ -574,7 +574,7 @@ pub(super) fn crab(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     });
 }
 
-/// Five tapering arms.
+/// A starfish with five tapering arms.
 pub(super) fn starfish(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     let coat = Coat::vivid(stream, pose);
     let (key, contrast) = (stream.bits(), coat.contrast());
@@ -600,7 +600,7 @@ pub(super) fn starfish(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     }
 }
 
-/// Four splayed legs and a long bent tail.
+/// A lizard with four splayed legs and a long bent tail.
 pub(super) fn lizard(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     let coat = Coat::vivid(stream, pose);
     let (sway, tip) = (stream.around(0.0, 0.15), stream.around(0.0, 0.3));
@@ -614,7 +614,7 @@ pub(super) fn lizard(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
         0.07,
         0.012,
     );
-    let trunk = blade(at(0.3, 0.0), at(-0.14, 0.0), 0.1, profile::oval);
+    let torso = blade(at(0.3, 0.0), at(-0.14, 0.0), 0.1, profile::oval);
     shadow(canvas, pose, &coat, &tail);
     for (x, lean) in [(0.2, 0.1), (-0.04, -0.1)] {
         for side in [-1.0, 1.0] {
@@ -649,7 +649,7 @@ pub(super) fn lizard(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
         }
     };
     part(canvas, pose, &tail, 0.06, 0.0, skin);
-    part(canvas, pose, &trunk, 0.1, 0.2, skin);
+    part(canvas, pose, &torso, 0.1, 0.2, skin);
     part(
         canvas,
         pose,
@@ -663,7 +663,7 @@ pub(super) fn lizard(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     }
 }
 
-/// A shield with shoulders and a triangle on the back.
+/// A shield bug with a triangle on its back.
 pub(super) fn shield_bug(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     let coat = Coat::vivid(stream, pose);
     let shoulder = stream.between(0.26, 0.34);
@@ -719,7 +719,7 @@ pub(super) fn shield_bug(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) 
     part(canvas, pose, &mark, 0.12, 0.0, |_| contrast);
 }
 
-/// Tiny body, very long legs and a pair of clear wings.
+/// A gnat with a small body, very long legs and a pair of transparent wings.
 pub(super) fn gnat(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     let coat = Coat::vivid(stream, pose);
     legs(

@@ -1,12 +1,13 @@
-//! What drawn animals share: colours, shadows, glossy round parts, thin limbs, legs and clear wings.
+//! Common parts of the animals: colors, shadows, shaded body parts, thin limbs, legs and
+//! transparent wings.
 
-use super::canvas::{Canvas, Colour, lit, mix};
+use super::canvas::{Canvas, Color, lit, mix};
 use super::plane::{Point, Pose, at, direction};
 use super::shape::{Shape, blade, limb, profile};
 use super::stream::Stream;
 
-/// Body colours of insects: black, browns, rust, amber, ochre, grey.
-const BODIES: [Colour; 7] = [
+/// Body colors of insects: black, browns, rust, amber, ochre and gray.
+const BODIES: [Color; 7] = [
     [0.10, 0.09, 0.09],
     [0.20, 0.14, 0.10],
     [0.34, 0.20, 0.11],
@@ -16,22 +17,22 @@ const BODIES: [Colour; 7] = [
     [0.32, 0.31, 0.30],
 ];
 
-/// The colours of one animal.
+/// The colors of one animal.
 pub(super) struct Coat {
-    pub main: Colour,
-    pub second: Colour,
-    pub legs: Colour,
-    /// Where shadows fall, in pixels.
+    pub main: Color,
+    pub second: Color,
+    pub legs: Color,
+    /// Offset of shadows in pixels.
     pub shadow: Point,
 }
 
 impl Coat {
-    /// One of the colours that both kinds of the sample have.
+    /// Colors from the palette that ants and bees share.
     pub fn natural(stream: &mut Stream, pose: &Pose) -> Self {
         Self::of(stream, pose, &BODIES)
     }
 
-    /// Any colour.
+    /// Natural colors, or any others.
     pub fn vivid(stream: &mut Stream, pose: &Pose) -> Self {
         if stream.chance(0.4) {
             return Self::natural(stream, pose);
@@ -40,7 +41,7 @@ impl Coat {
         Self::of(stream, pose, &any)
     }
 
-    fn of(stream: &mut Stream, pose: &Pose, palette: &[Colour]) -> Self {
+    fn of(stream: &mut Stream, pose: &Pose, palette: &[Color]) -> Self {
         let tone = |stream: &mut Stream| {
             let base = lit(stream.pick(palette), stream.around(1.0, 0.3));
             base.map(|c| c + stream.around(0.0, 0.03))
@@ -61,8 +62,8 @@ impl Coat {
         }
     }
 
-    /// The second colour, made to differ from the main one where it hardly does.
-    pub fn contrast(&self) -> Colour {
+    /// The second color, or one derived from the main color if the two are too similar.
+    pub fn contrast(&self) -> Color {
         let (main, second) = (self.main, self.second);
         let near = (0..3).map(|c| (main[c] - second[c]).abs()).sum::<f32>() < 0.35;
         let bright = main.iter().sum::<f32>() > 0.9;
@@ -74,20 +75,21 @@ impl Coat {
     }
 }
 
-/// A soft shadow of `shape`.
+/// Draws a soft shadow of `shape`.
 pub(super) fn shadow(canvas: &mut Canvas, pose: &Pose, coat: &Coat, shape: &Shape) {
     let edge = (pose.scale() * 0.06).max(2.0);
     canvas.fill(&pose.moved(coat.shadow), shape, edge, 0.4, |_| [0.03; 3]);
 }
 
-/// A rounded, glossy part of a body, `radius` wide.
+/// Fills `shape` with a color that gets brighter up to `radius` from its edge, and with highlights
+/// of strength `gloss`, so that it looks round.
 pub(super) fn part(
     canvas: &mut Canvas,
     pose: &Pose,
     shape: &Shape,
     radius: f32,
     gloss: f32,
-    paint: impl Fn(Point) -> Colour,
+    paint: impl Fn(Point) -> Color,
 ) {
     canvas.fill(pose, shape, 1.0, 1.0, |spot| {
         let round = (spot.depth / radius).min(1.0);
@@ -96,7 +98,7 @@ pub(super) fn part(
     });
 }
 
-/// A leg or feeler through `points`.
+/// Draws a leg or antenna through `points`, with a radius from `first` to `last`.
 pub(super) fn thin(
     canvas: &mut Canvas,
     pose: &Pose,
@@ -105,14 +107,15 @@ pub(super) fn thin(
     first: f32,
     last: f32,
 ) {
-    // Never thinner than what a camera would still see.
-    let least = 0.45 / pose.scale();
-    let shape = limb(points, first.max(least), last.max(least));
+    // Thinner lines would be invisible.
+    let min = 0.45 / pose.scale();
+    let shape = limb(points, first.max(min), last.max(min));
     canvas.fill(&pose.moved(coat.shadow), &shape, 2.0, 0.2, |_| [0.03; 3]);
     canvas.fill(pose, &shape, 1.0, 0.95, |_| coat.legs);
 }
 
-/// Three pairs of legs: where they leave the body, their length, thickness, and how far the knees stand out.
+/// Draws pairs of legs. `feet` contains the position on the body and the direction of each pair, in
+/// turns.
 pub(super) fn legs(
     canvas: &mut Canvas,
     stream: &mut Stream,
@@ -149,7 +152,7 @@ pub(super) fn legs(
     }
 }
 
-/// Two pairs of clear wings; `spread` is how far they stand out, in turns.
+/// Draws two pairs of transparent wings. `spread` is their angle to the body, in turns.
 pub(super) fn wings(
     canvas: &mut Canvas,
     stream: &mut Stream,

@@ -1,4 +1,4 @@
-//! A small software rasteriser: shapes filled with any paint, anti-aliased by their distance.
+//! A small software rasterizer. It fills shapes and uses their signed distance for anti-aliasing.
 
 use image::RgbImage;
 
@@ -6,50 +6,51 @@ use super::plane::{Point, Pose, at, smooth};
 use super::shape::Shape;
 use super::stream::Stream;
 
-/// Side of the squares that [`Canvas::fill`] looks at before it looks at pixels.
+/// Size in pixels of the square tiles that [`Canvas::fill`] skips if they are outside of the shape.
 const TILE: usize = 8;
 
-/// How much a subject may be foreshortened at most.
-pub(super) const LEAST_SLANT: f32 = 0.75;
+/// Minimum ratio of a drawing's height to its width in [`Pose::squashed`].
+pub(super) const MIN_SLANT: f32 = 0.75;
 
-/// No pose shortens a distance to less than this part of its mean scale: slant / √slant for the least slant.
-const LEAST_STRETCH: f32 = 0.86;
+/// Lower bound of a pose's scale in any direction, relative to its mean scale: slant / √slant for
+/// [`MIN_SLANT`].
+const MIN_STRETCH: f32 = 0.86;
 
-/// Red, green, blue; 0 is black, 1 the brightest.
-pub(super) type Colour = [f32; 3];
+/// Red, green and blue, from 0 to 1.
+pub(super) type Color = [f32; 3];
 
-/// `a` where `part` is 0, `b` where it is 1.
-pub(super) fn mix(a: Colour, b: Colour, part: f32) -> Colour {
+/// Interpolates from `a` to `b`: `a` if `part` is 0 and `b` if it is 1.
+pub(super) fn mix(a: Color, b: Color, part: f32) -> Color {
     [0, 1, 2].map(|c| a[c] + (b[c] - a[c]) * part)
 }
 
-/// Brighter or darker.
-pub(super) fn lit(colour: Colour, factor: f32) -> Colour {
-    colour.map(|c| c * factor)
+/// Multiplies a color by a brightness `factor`.
+pub(super) fn lit(color: Color, factor: f32) -> Color {
+    color.map(|c| c * factor)
 }
 
-/// What a paint may depend on.
+/// The arguments of a paint function.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Spot {
-    /// The place in the drawing's own coordinates.
+    /// Position in the drawing's coordinates.
     pub at: Point,
-    /// How deep inside the shape it is, in the drawing's units.
+    /// Distance to the outline in the drawing's units, 0 outside of the shape.
     pub depth: f32,
 }
 
-/// A picture in the making.
+/// An image that is being drawn.
 #[derive(Clone)]
 pub(super) struct Canvas {
     width: usize,
     height: usize,
-    pixels: Vec<Colour>,
+    pixels: Vec<Color>,
 }
 
 impl Canvas {
-    /// A picture of `colour(pixel centre)`.
-    pub fn new(width: usize, height: usize, colour: impl Fn(Point) -> Colour) -> Self {
+    /// Creates an image. `color` receives the center of each pixel.
+    pub fn new(width: usize, height: usize, color: impl Fn(Point) -> Color) -> Self {
         let pixels = (0..width * height)
-            .map(|i| colour(at((i % width) as f32 + 0.5, (i / width) as f32 + 0.5)))
+            .map(|i| color(at((i % width) as f32 + 0.5, (i / width) as f32 + 0.5)))
             .collect();
         Self {
             width,
@@ -58,44 +59,45 @@ impl Canvas {
         }
     }
 
-    /// (width, height) in pixels.
+    /// Width and height in pixels.
     pub fn size(&self) -> Point {
         at(self.width as f32, self.height as f32)
     }
 
-    /// The shorter side.
+    /// The smaller of width and height, in pixels.
     pub fn side(&self) -> f32 {
         self.width.min(self.height) as f32
     }
 
-    /// Fills `shape` with `paint` at opacity `alpha`; its edge is `edge` pixels wide, 1 for a sharp one.
+    /// Fills `shape` with `paint` at opacity `alpha`. The edge is blurred over `edge` pixels; 1 is
+    /// a sharp edge.
     pub fn fill(
         &mut self,
         pose: &Pose,
         shape: &Shape,
         edge: f32,
         alpha: f32,
-        paint: impl Fn(Spot) -> Colour,
+        paint: impl Fn(Spot) -> Color,
     ) {
         let scale = pose.scale();
         let (low, high) = shape.bounds();
         let corners =
-            [low, at(high.x, low.y), high, at(low.x, high.y)].map(|corner| pose.place(corner));
-        // Out of the picture on either side is a clamp away from an empty range.
+            [low, at(high.x, low.y), high, at(low.x, high.y)].map(|corner| pose.to_pixels(corner));
+        // The range is clamped to the image, and is empty if the shape is outside of it.
         let range = |values: [f32; 4], size: usize| {
-            let least = values.into_iter().fold(f32::INFINITY, f32::min) - edge;
-            let most = values.into_iter().fold(f32::NEG_INFINITY, f32::max) + edge;
-            (least.max(0.0) as usize).min(size)
-                ..(most.max(-1.0) + 1.0).max(0.0).min(size as f32) as usize
+            let min = values.into_iter().fold(f32::INFINITY, f32::min) - edge;
+            let max = values.into_iter().fold(f32::NEG_INFINITY, f32::max) + edge;
+            (min.max(0.0) as usize).min(size)
+                ..(max.max(-1.0) + 1.0).max(0.0).min(size as f32) as usize
         };
         let columns = range(corners.map(|c| c.x), self.width);
         let rows = range(corners.map(|c| c.y), self.height);
         for top in rows.clone().step_by(TILE) {
             for left in columns.clone().step_by(TILE) {
                 if shape.is_exact() {
-                    // Thin slanted limbs leave most of their box empty.
+                    // Most tiles in the bounding box of a thin diagonal line are empty.
                     let middle = at(left as f32, top as f32) + at(0.5, 0.5) * TILE as f32;
-                    let clear = shape.distance(pose.find(middle)) * scale * LEAST_STRETCH;
+                    let clear = shape.distance(pose.to_local(middle)) * scale * MIN_STRETCH;
                     if clear > 0.75 * TILE as f32 + edge {
                         continue;
                     }
@@ -110,7 +112,7 @@ impl Canvas {
     }
 
     #[inline]
-    #[expect(clippy::too_many_arguments, reason = "the inner part of `fill`")]
+    #[expect(clippy::too_many_arguments, reason = "inner loop of `fill`")]
     fn fill_pixel(
         &mut self,
         x: usize,
@@ -120,9 +122,9 @@ impl Canvas {
         slope: f32,
         alpha: f32,
         soft: bool,
-        paint: &impl Fn(Spot) -> Colour,
+        paint: &impl Fn(Spot) -> Color,
     ) {
-        let place = pose.find(at(x as f32 + 0.5, y as f32 + 0.5));
+        let place = pose.to_local(at(x as f32 + 0.5, y as f32 + 0.5));
         let distance = shape.distance(place);
         let inside = 0.5 - distance * slope;
         if inside <= 0.0 {
@@ -141,18 +143,18 @@ impl Canvas {
         *pixel = mix(*pixel, paint(spot), alpha * cover);
     }
 
-    /// Replaces every colour.
-    pub fn change(&mut self, colour: impl Fn(Point, Colour) -> Colour) {
+    /// Replaces the color of each pixel. `color` receives the center and the current color.
+    pub fn change(&mut self, color: impl Fn(Point, Color) -> Color) {
         let width = self.width;
         for (i, pixel) in self.pixels.iter_mut().enumerate() {
-            *pixel = colour(
+            *pixel = color(
                 at((i % width) as f32 + 0.5, (i / width) as f32 + 0.5),
                 *pixel,
             );
         }
     }
 
-    /// Blurs with the kernel (s, 1 − 2s, s), `times` times in both directions; s at most a third.
+    /// Blurs `times` times with the kernel (s, 1 − 2s, s) in both directions. `s` is at most 1/3.
     pub fn blur(&mut self, s: f32, times: usize) {
         for _ in 0..times {
             for (count, length, stride, step) in [
@@ -178,8 +180,9 @@ impl Canvas {
         }
     }
 
-    /// The 8-bit picture, with noise of the sensor: uniform, at most `noise` of the range.
-    pub fn develop(&self, stream: &mut Stream, noise: f32) -> RgbImage {
+    /// Converts to 8 bits per channel and adds sensor noise of amplitude `noise`, relative to the
+    /// range.
+    pub fn to_image(&self, stream: &mut Stream, noise: f32) -> RgbImage {
         let mut bytes = Vec::with_capacity(self.pixels.len() * 3);
         for pixel in &self.pixels {
             let common = stream.around(0.0, noise);
@@ -189,6 +192,6 @@ impl Canvas {
             }
         }
         RgbImage::from_raw(self.width as u32, self.height as u32, bytes)
-            .expect("there are three bytes a pixel")
+            .expect("the buffer has three bytes for each pixel")
     }
 }

@@ -1,74 +1,83 @@
-//! Drawn pictures as a folder, with a stamp that says what was written and whether it is still so.
+//! Writes drawings to a directory, with a stamp file that detects changes.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use image::ImageEncoder;
 use image::codecs::png::PngEncoder;
+use image::{ExtendedColorType, ImageEncoder};
 use rayon::prelude::*;
 
 use super::{Class, Counts, Split};
 
-/// What the stamp begins with; the number goes up with every change of the drawings.
+/// First line of the stamp file. The number increases with every change of the drawings.
 const VERSION: &str = "drawn by waggle, version 2";
 
-/// The stamp's name. It begins with a dot, so that no scan takes it for data.
+/// Name of the stamp file. Scans of data sets ignore names that begin with a dot.
 const STAMP: &str = ".drawn";
 
-/// What [`write`](super::write()) had to do.
+/// Result of [`write`](super::write()).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Written {
-    /// Everything was drawn and written.
+    /// The images were drawn and written.
     Drawn,
-    /// It was there already, unchanged.
-    Found,
+    /// The directory was already complete and unchanged.
+    UpToDate,
 }
 
-/// Why the pictures could not be written.
+/// An error of [`write`](super::write()).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The folder holds something else, which is not ours to replace.
-    #[error(
-        "`{}` exists, but was not written by this program; remove it, or choose another folder",
-        .path.display()
-    )]
-    NotOurs {
-        /// The folder.
+    /// The directory exists and contains other files, so it is not replaced.
+    #[error("`{}` exists and does not contain the built-in sample", .path.display())]
+    UnknownDirectory {
+        /// Path of the directory.
         path: PathBuf,
     },
 
-    /// A file or folder could not be read or written.
-    #[error("cannot {doing} `{}`: {source}; is the folder writable, is the disk full?", .path.display())]
+    /// A file or directory cannot be read or written.
+    #[error("cannot {action} `{}`", .path.display())]
     Io {
-        /// What was tried.
-        doing: &'static str,
-        /// With which file or folder.
+        /// The failed operation, as a verb.
+        action: &'static str,
+        /// Path of the file or directory.
         path: PathBuf,
-        /// What the system said.
+        /// The cause.
         source: io::Error,
     },
 
-    /// A picture could not be encoded.
-    #[error("cannot encode `{}` as PNG: {source}", .path.display())]
+    /// An image cannot be encoded.
+    #[error("cannot encode `{}` as PNG", .path.display())]
     Encode {
-        /// The picture's file.
+        /// Path of the image.
         path: PathBuf,
-        /// What the encoder said.
+        /// The cause.
         source: image::ImageError,
     },
 }
 
-/// Keeps what was tried, and with which path, beside the system's error.
-trait Doing<T> {
-    fn doing(self, doing: &'static str, path: &Path) -> Result<T, Error>;
+impl Error {
+    /// A remedy in plain words, if there is one.
+    pub fn help(&self) -> Option<String> {
+        let help = match self {
+            Self::UnknownDirectory { .. } => "remove the directory, or move it",
+            Self::Io { .. } => "check that the directory is writable and that the disk is not full",
+            Self::Encode { .. } => return None,
+        };
+        Some(help.to_string())
+    }
 }
 
-impl<T> Doing<T> for io::Result<T> {
-    fn doing(self, doing: &'static str, path: &Path) -> Result<T, Error> {
+/// Adds the failed operation and its path to an I/O error.
+trait IoContext<T> {
+    fn context(self, action: &'static str, path: &Path) -> Result<T, Error>;
+}
+
+impl<T> IoContext<T> for io::Result<T> {
+    fn context(self, action: &'static str, path: &Path) -> Result<T, Error> {
         self.map_err(|source| Error::Io {
-            doing,
+            action,
             path: path.to_path_buf(),
             source,
         })
@@ -84,30 +93,30 @@ pub(super) fn write(
     let header = header(classes, seed, counts);
     if dir.exists() {
         if is_intact(dir, &header) {
-            return Ok(Written::Found);
+            return Ok(Written::UpToDate);
         }
-        let empty = fs::read_dir(dir).doing("read", dir)?.next().is_none();
+        let empty = fs::read_dir(dir).context("read", dir)?.next().is_none();
         if !empty && !dir.join(STAMP).is_file() {
-            return Err(Error::NotOurs {
+            return Err(Error::UnknownDirectory {
                 path: dir.to_path_buf(),
             });
         }
     }
-    let beside = Beside::new(dir)?;
-    draw(&beside.0, classes, seed, counts)?;
-    let stamp = beside.0.join(STAMP);
-    let text = format!("{header}{}", inventory(&beside.0)?);
-    fs::write(&stamp, text).doing("write", &stamp)?;
+    let temporary = TemporaryDir::new(dir)?;
+    draw(&temporary.0, classes, seed, counts)?;
+    let stamp = temporary.0.join(STAMP);
+    let text = format!("{header}{}", inventory(&temporary.0)?);
+    fs::write(&stamp, text).context("write", &stamp)?;
 
-    match put(&beside.0, dir) {
+    match replace(&temporary.0, dir) {
         Ok(()) => Ok(Written::Drawn),
-        // Somebody else wrote the same at the same time.
-        Err(_) if is_intact(dir, &header) => Ok(Written::Found),
-        Err(source) => Err(source).doing("rename the new folder to", dir),
+        // Another process wrote the same images concurrently.
+        Err(_) if is_intact(dir, &header) => Ok(Written::UpToDate),
+        Err(source) => Err(source).context("rename the new directory to", dir),
     }
 }
 
-/// What was asked for, as the stamp's first lines.
+/// The first lines of the stamp file: version, seed, classes and counts.
 fn header(classes: &[Class], seed: u64, counts: Counts) -> String {
     let names: Vec<_> = classes.iter().map(Class::name).collect();
     format!(
@@ -118,27 +127,28 @@ fn header(classes: &[Class], seed: u64, counts: Counts) -> String {
     )
 }
 
+/// Whether the stamp file matches `header` and the files in `dir`.
 fn is_intact(dir: &Path, header: &str) -> bool {
     let stamp = fs::read_to_string(dir.join(STAMP)).ok();
-    let found = inventory(dir).ok();
+    let files = inventory(dir).ok();
     stamp
-        .zip(found)
-        .is_some_and(|(stamp, found)| stamp == format!("{header}{found}"))
+        .zip(files)
+        .is_some_and(|(stamp, files)| stamp == format!("{header}{files}"))
 }
 
-/// The files two folders down, with their lengths: `dir/SPLIT/CLASS/FILE`, one a line, sorted.
+/// The size and path of each file in `dir`, except the stamp file, as sorted lines.
 fn inventory(dir: &Path) -> Result<String, Error> {
     let mut lines = Vec::new();
     let mut pending = vec![(dir.to_path_buf(), String::new())];
     while let Some((folder, name)) = pending.pop() {
-        for entry in fs::read_dir(&folder).doing("read", &folder)? {
-            let entry = entry.doing("read", &folder)?;
+        for entry in fs::read_dir(&folder).context("read", &folder)? {
+            let entry = entry.context("read", &folder)?;
             let (path, file) = (entry.path(), entry.file_name());
             if file == STAMP && name.is_empty() {
                 continue;
             }
             let name = format!("{name}/{}", file.to_string_lossy());
-            let metadata = entry.metadata().doing("read", &path)?;
+            let metadata = entry.metadata().context("read", &path)?;
             if metadata.is_dir() {
                 pending.push((path, name));
             } else {
@@ -150,13 +160,13 @@ fn inventory(dir: &Path) -> Result<String, Error> {
     Ok(lines.concat())
 }
 
-/// Draws all pictures into `root`, in parallel: each is a function of its number alone.
+/// Draws all images to `root` in parallel.
 fn draw(root: &Path, classes: &[Class], seed: u64, counts: Counts) -> Result<(), Error> {
     let mut jobs = Vec::new();
     for split in Split::ALL {
         for class in classes {
             let folder = root.join(split.name()).join(class.name());
-            fs::create_dir_all(&folder).doing("create", &folder)?;
+            fs::create_dir_all(&folder).context("create", &folder)?;
             jobs.extend((0..counts.of(split)).map(|index| {
                 let path = folder.join(format!("{index:03}.png"));
                 (split, class, index as u64, path)
@@ -165,51 +175,52 @@ fn draw(root: &Path, classes: &[Class], seed: u64, counts: Counts) -> Result<(),
     }
     jobs.into_par_iter()
         .try_for_each(|(split, class, index, path)| {
-            let picture = class.picture(seed, split, index);
-            let (width, height) = picture.dimensions();
+            let image = class.image(seed, split, index);
+            let (width, height) = image.dimensions();
             let mut bytes = Vec::new();
             PngEncoder::new(&mut bytes)
-                .write_image(&picture, width, height, image::ExtendedColorType::Rgb8)
+                .write_image(&image, width, height, ExtendedColorType::Rgb8)
                 .map_err(|source| Error::Encode {
                     path: path.clone(),
                     source,
                 })?;
-            fs::write(&path, bytes).doing("write", &path)
+            fs::write(&path, bytes).context("write", &path)
         })
 }
 
-/// A folder beside the final one, removed again unless it was renamed.
-struct Beside(PathBuf);
+/// A temporary directory next to the destination. Dropping it removes the directory, unless it was
+/// renamed.
+struct TemporaryDir(PathBuf);
 
-impl Beside {
+impl TemporaryDir {
     fn new(dir: &Path) -> Result<Self, Error> {
         let path = sibling(dir, "new");
         if path.exists() {
-            // Left by a process of the same number that was killed.
-            fs::remove_dir_all(&path).doing("remove", &path)?;
+            // A process with the same ID was killed.
+            fs::remove_dir_all(&path).context("remove", &path)?;
         }
-        fs::create_dir_all(&path).doing("create", &path)?;
+        fs::create_dir_all(&path).context("create", &path)?;
         Ok(Self(path))
     }
 }
 
-impl Drop for Beside {
+impl Drop for TemporaryDir {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
 }
 
-/// `.NAME.WHAT-PROCESS` beside `dir`.
-fn sibling(dir: &Path, what: &str) -> PathBuf {
+/// The path `.NAME.SUFFIX-PID` next to `dir`.
+fn sibling(dir: &Path, suffix: &str) -> PathBuf {
     let name = dir
         .file_name()
         .unwrap_or("drawn".as_ref())
         .to_string_lossy();
-    dir.with_file_name(format!(".{name}.{what}-{}", std::process::id()))
+    dir.with_file_name(format!(".{name}.{suffix}-{}", std::process::id()))
 }
 
-/// Puts `new` in the place of `dir`.
-fn put(new: &Path, dir: &Path) -> io::Result<()> {
+/// Replaces `dir` with `new`. Restores the old directory if the rename fails.
+fn replace(new: &Path, dir: &Path) -> io::Result<()> {
     if !dir.exists() {
         return fs::rename(new, dir);
     }

@@ -1,10 +1,10 @@
-//! The two kinds of insects that the sample is about.
+//! The two classes of the sample.
 //!
-//! Colours, sizes, poses and backgrounds come from the same distributions; what tells the kinds apart is what
-//! tells ants from bees. An ant: three parts with a thin waist between the last two, long thin legs, elbowed
-//! feelers. A bee: a stout body without a waist, a striped abdomen, two pairs of clear wings, short legs. And
-//! as in nature the marks are not always there: some ants are banded, the wings of some bees are folded, their
-//! stripes faint.
+//! Colors, sizes, poses and backgrounds have the same distributions. The classes differ in their
+//! anatomy. An ant has three body parts with a thin waist, long thin legs and elbowed antennae. A
+//! bee has a stout body without a waist, a striped abdomen, two pairs of transparent wings and
+//! short legs. As in nature, no single feature is reliable: some ants are banded, and some bees
+//! have folded wings or faint stripes.
 
 use super::body::{Coat, legs, part, shadow, thin, wings};
 use super::canvas::{Canvas, lit, mix};
@@ -13,17 +13,17 @@ use super::shape::{blade, disc, ellipse, limb, profile};
 use super::stream::Stream;
 use super::texture::noise;
 
-/// How much larger these two are drawn than the things of the pretraining task: they are looked at more closely.
-const CLOSER: f32 = 1.2;
+/// Size of the insects relative to the objects of the pretraining task.
+const SCALE: f32 = 1.2;
 
-/// Head, thorax, the nodes of the waist, gaster.
+/// An ant: head, thorax, waist and gaster.
 pub(super) fn ant(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
-    let pose = &pose.inner(at(0.0, 0.0), 0.0, CLOSER);
+    let pose = &pose.inner(at(0.0, 0.0), 0.0, SCALE);
     let coat = Coat::natural(stream, pose);
     let stout = stream.between(0.85, 1.25);
     let key = stream.bits();
 
-    // The hind body swings about the waist, the head about the neck.
+    // The hind body rotates around the waist, and the head around the neck.
     let waist = at(-0.13, 0.0);
     let hind = pose.inner(waist, 0.5 + stream.around(0.0, 0.07), 1.0);
     let head = pose.inner(at(0.22, 0.0), stream.around(0.0, 0.06), 1.0);
@@ -107,9 +107,9 @@ pub(super) fn ant(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     }
 }
 
-/// Head, furred chest, striped abdomen, wings.
+/// A bee: head, hairy thorax, striped abdomen and wings.
 pub(super) fn bee(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
-    let pose = &pose.inner(at(0.0, 0.0), 0.0, CLOSER);
+    let pose = &pose.inner(at(0.0, 0.0), 0.0, SCALE);
     let coat = Coat::natural(stream, pose);
     let stout = stream.between(0.95, 1.3);
     let key = stream.bits();
@@ -159,7 +159,7 @@ pub(super) fn bee(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     let stripe = coat.contrast();
     let gloss = stream.between(0.0, 0.5);
     part(canvas, &hind, &abdomen, width, gloss, |p| {
-        // Stripes bend around the body.
+        // The stripes are curved, as on a round body.
         let along = (p.x + 0.4 * p.y * p.y / width) * stripes / length;
         let band = if along - along.floor() < share {
             strong
@@ -168,7 +168,7 @@ pub(super) fn bee(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
         };
         mix(main, stripe, band)
     });
-    // Fur: short hairs that stand out of the chest.
+    // Hairs on the thorax.
     let fur = mix(second, main, stream.unit());
     for i in 0..stream.count(20, 44) {
         let out = direction(i as f32 * 0.381_966);

@@ -1,18 +1,18 @@
-//! Points of the plane and poses in it, computed with +, −, ×, ÷ and square roots alone.
+//! Points and poses in the plane, computed only with +, −, ×, ÷ and square roots.
 //!
-//! IEEE 754 fixes the result of those five to the last bit; the sine of a platform's library it does not.
-//! So a picture has the same bits on every machine.
+//! IEEE 754 defines the results of these operations exactly, but not those of the sine and cosine
+//! in a system's math library. Images are therefore identical on every machine.
 
 use std::ops::{Add, Mul, Sub};
 
-/// A point or a direction; y grows downwards, as in pictures.
+/// A point or a vector. The y axis points down, as in images.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Point {
     pub x: f32,
     pub y: f32,
 }
 
-/// Short for a [`Point`].
+/// Creates a [`Point`].
 pub(super) const fn at(x: f32, y: f32) -> Point {
     Point { x, y }
 }
@@ -47,21 +47,22 @@ impl Point {
         self.dot(self).sqrt()
     }
 
-    /// A quarter turn from x to y.
-    pub fn across(self) -> Self {
+    /// The vector rotated by a quarter turn, from x to y.
+    pub fn rotated(self) -> Self {
         at(-self.y, self.x)
     }
 
-    /// The point between this one (0) and `other` (1).
-    pub fn towards(self, other: Self, part: f32) -> Self {
+    /// Interpolates from this point (`part` is 0) to `other` (`part` is 1).
+    pub fn lerp(self, other: Self, part: f32) -> Self {
         self + (other - self) * part
     }
 }
 
-/// The direction `turns` full turns away from x towards y; its components are the cosine and the sine.
+/// The unit vector at an angle of `turns` full turns, from x to y: its components are the cosine
+/// and the sine.
 pub(super) fn direction(turns: f32) -> Point {
-    // The nearest quarter and what is left of it, in radians: at most π/4, where six terms of the series
-    // are exact to the last bit of an f32.
+    // The angle is reduced to at most π/4 by quarter turns. There six terms of the Taylor series
+    // are more precise than an f32.
     let turns = f64::from(turns);
     let quarter = (turns * 4.0).round();
     let angle = (turns - quarter / 4.0) * std::f64::consts::TAU;
@@ -84,39 +85,39 @@ pub(super) fn direction(turns: f32) -> Point {
     }
 }
 
-/// 0 below 0, 1 above 1, and a smooth step between.
+/// The smoothstep function: 0 for t ≤ 0, 1 for t ≥ 1, and 3t² − 2t³ in between.
 pub(super) fn smooth(t: f32) -> f32 {
     let t = t.clamp(0.0, 1.0);
     t * t * (3.0 - 2.0 * t)
 }
 
-/// The bell curve's stand-in: 1 at 0, a quarter at 1.
+/// A bell-shaped curve, 1 / (1 + t²)²: 1 at 0 and 1/4 at 1.
 pub(super) fn bell(t: f32) -> f32 {
     let d = 1.0 + t * t;
     1.0 / (d * d)
 }
 
-/// Where a drawing lies on the canvas: its own coordinates to pixels.
+/// An affine map from the local coordinates of a drawing to pixels.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pose {
     origin: Point,
-    /// What the drawing's unit along x and y is in pixels.
+    /// The unit vectors of the local axes, in pixels.
     x: Point,
     y: Point,
 }
 
 impl Pose {
-    /// The drawing's origin at `origin`, its x axis turned by `turns`, its unit `unit` pixels long.
+    /// Maps the local origin to `origin`, rotates by `turns`, and scales by `unit` pixels.
     pub fn new(origin: Point, turns: f32, unit: f32) -> Self {
         let x = direction(turns) * unit;
         Self {
             origin,
             x,
-            y: x.across(),
+            y: x.rotated(),
         }
     }
 
-    /// The same drawing seen at a slant: its y axis becomes `factor` as long; mirrored when negative.
+    /// Scales the y axis by `factor`, as if seen at a slant. A negative factor mirrors the drawing.
     pub fn squashed(self, factor: f32) -> Self {
         Self {
             y: self.y * factor,
@@ -124,17 +125,17 @@ impl Pose {
         }
     }
 
-    /// A drawing inside this one.
+    /// The pose of a part of the drawing, with `origin` and `unit` in local coordinates.
     pub fn inner(&self, origin: Point, turns: f32, unit: f32) -> Self {
         let axis = direction(turns) * unit;
         Self {
-            origin: self.place(origin),
+            origin: self.to_pixels(origin),
             x: self.vector(axis),
-            y: self.vector(axis.across()),
+            y: self.vector(axis.rotated()),
         }
     }
 
-    /// The drawing moved by `pixels`.
+    /// Translates by `pixels`.
     pub fn moved(self, pixels: Point) -> Self {
         Self {
             origin: self.origin + pixels,
@@ -146,17 +147,18 @@ impl Pose {
         self.x * v.x + self.y * v.y
     }
 
-    /// Own coordinates to pixels.
-    pub fn place(&self, p: Point) -> Point {
+    /// Converts local coordinates to pixels.
+    pub fn to_pixels(&self, p: Point) -> Point {
         self.origin + self.vector(p)
     }
 
+    /// Signed area of the local unit square, in square pixels.
     fn area(&self) -> f32 {
         self.x.x * self.y.y - self.x.y * self.y.x
     }
 
-    /// Pixels to own coordinates.
-    pub fn find(&self, pixel: Point) -> Point {
+    /// Converts pixels to local coordinates.
+    pub fn to_local(&self, pixel: Point) -> Point {
         let d = pixel - self.origin;
         let area = self.area();
         at(
@@ -165,7 +167,7 @@ impl Pose {
         )
     }
 
-    /// Pixels in one unit, on average over directions.
+    /// Pixels per local unit: the geometric mean over both axes.
     pub fn scale(&self) -> f32 {
         self.area().abs().sqrt()
     }
@@ -176,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn directions_are_cosine_and_sine() {
+    fn direction_matches_cosine_and_sine() {
         for i in -400..400 {
             let turns = i as f32 / 97.0;
             let angle = f64::from(turns) * std::f64::consts::TAU;
@@ -187,11 +189,11 @@ mod tests {
     }
 
     #[test]
-    fn poses_find_what_they_place() {
+    fn to_local_inverts_to_pixels() {
         let outer = Pose::new(at(30.0, 20.0), 0.13, 40.0).squashed(-0.7);
         for pose in [outer, outer.inner(at(0.2, -0.4), 0.4, 0.5)] {
             let p = at(0.3, -0.8);
-            let q = pose.find(pose.place(p));
+            let q = pose.to_local(pose.to_pixels(p));
             assert!((q - p).length() < 1e-5, "{q:?}");
         }
     }

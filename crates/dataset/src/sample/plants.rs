@@ -1,4 +1,5 @@
-//! Plants of the pretraining task, about one unit large about the origin.
+//! The plants of the pretraining task. Each has a size of about one unit and is centered at the
+//! origin.
 
 use super::body::{Coat, part, shadow, thin};
 use super::canvas::{Canvas, lit, mix};
@@ -7,7 +8,7 @@ use super::shape::{Shape, blade, disc, ellipse, limb, profile};
 use super::stream::Stream;
 use super::texture::noise;
 
-/// Many narrow rays about a button.
+/// A daisy with many narrow petals.
 pub(super) fn daisy(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     let coat = Coat::vivid(stream, pose);
     let rays = stream.count(11, 20);
@@ -29,7 +30,7 @@ pub(super) fn daisy(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     });
 }
 
-/// Three notched leaves on a stalk.
+/// A clover with three notched leaves on a stalk.
 pub(super) fn clover(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     let coat = Coat::vivid(stream, pose);
     thin(
@@ -65,7 +66,7 @@ pub(super) fn clover(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     }
 }
 
-/// One blade with veins.
+/// A leaf with veins.
 pub(super) fn leaf(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     let coat = Coat::vivid(stream, pose);
     let width = stream.between(0.14, 0.26);
@@ -98,7 +99,7 @@ pub(super) fn leaf(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     });
 }
 
-/// Pairs of leaflets along a stem.
+/// A fern with pairs of leaflets along a stem.
 pub(super) fn fern(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     let coat = Coat::vivid(stream, pose);
     let (pairs, bend) = (stream.count(7, 11), stream.around(0.0, 0.12));
@@ -116,7 +117,7 @@ pub(super) fn fern(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     thin(canvas, pose, &coat, &line, 0.016, 0.008);
 }
 
-/// Five pointed lobes, like a maple's.
+/// A leaf with five pointed lobes, like that of a maple.
 pub(super) fn lobed_leaf(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     let coat = Coat::vivid(stream, pose);
     let mut outline = vec![at(-0.2, 0.0)];
@@ -146,7 +147,7 @@ pub(super) fn lobed_leaf(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) 
     }
 }
 
-/// A cap on a stem, seen from the side.
+/// A mushroom, seen from the side.
 pub(super) fn mushroom(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     let coat = Coat::vivid(stream, pose);
     let stem = limb(
@@ -182,7 +183,7 @@ pub(super) fn mushroom(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     }
 }
 
-/// A bunch on a branching stalk.
+/// Berries on a branching stalk.
 pub(super) fn berries(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     let coat = Coat::vivid(stream, pose);
     let radius = stream.between(0.09, 0.13);
@@ -202,7 +203,7 @@ pub(super) fn berries(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     }
 }
 
-/// A cup of a few broad petals, seen from the side.
+/// A tulip, seen from the side.
 pub(super) fn tulip(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     let coat = Coat::vivid(stream, pose);
     thin(
@@ -231,7 +232,7 @@ pub(super) fn tulip(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     }
 }
 
-/// A nut in a scaly cup.
+/// An acorn in a scaly cup.
 pub(super) fn acorn(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     let coat = Coat::vivid(stream, pose);
     let nut = blade(

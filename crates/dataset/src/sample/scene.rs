@@ -1,15 +1,15 @@
-//! Where things sit: backgrounds, clutter before and behind them, light and the camera's flaws.
+//! Backgrounds, clutter, lighting and camera effects.
 //!
-//! Both target classes and all pretraining classes share these, so that a background says nothing about a class.
+//! They are the same for all classes, so that a background does not reveal a class.
 
-use super::canvas::{Canvas, Colour, lit, mix};
+use super::canvas::{Canvas, Color, lit, mix};
 use super::plane::{Point, Pose, at, bell, direction};
 use super::shape::{Shape, blade, disc, ellipse, limb, profile};
 use super::stream::Stream;
 use super::texture::{cloud, noise};
 
-/// Ground colours: greens, soils, bark, stone, sand, petals, sky.
-const GROUNDS: [Colour; 16] = [
+/// Background colors: greens, soils, bark, stone, sand, petals and sky.
+const GROUNDS: [Color; 16] = [
     [0.30, 0.48, 0.20],
     [0.45, 0.60, 0.28],
     [0.20, 0.33, 0.16],
@@ -28,27 +28,27 @@ const GROUNDS: [Colour; 16] = [
     [0.72, 0.44, 0.28],
 ];
 
-/// A ground colour, a little off the table.
-fn ground(stream: &mut Stream) -> Colour {
+/// A random variation of a background color.
+fn ground(stream: &mut Stream) -> Color {
     let base = stream.pick(&GROUNDS);
     let light = stream.around(1.0, 0.25);
     base.map(|c| c * light + stream.around(0.0, 0.06))
 }
 
-/// A background of `width` × `height` pixels.
+/// Draws a background of `width` × `height` pixels.
 pub(super) fn background(stream: &mut Stream, width: usize, height: usize) -> Canvas {
     let (a, mut b) = (ground(stream), ground(stream));
     if stream.chance(0.85) {
-        // Mostly two shades of one surface, not two surfaces.
+        // Usually the two colors are shades of the same surface.
         b = mix(lit(a, stream.between(0.7, 1.25)), b, 0.15);
     }
     let key = stream.bits();
     let side = width.min(height) as f32;
     let axis = direction(stream.unit());
-    let turned = move |p: Point| at(p.dot(axis), p.dot(axis.across()));
+    let turned = move |p: Point| at(p.dot(axis), p.dot(axis.rotated()));
     match stream.count(0, 6) {
         0 => {
-            // Soil: clouds and grains.
+            // Soil: smooth noise with grains.
             let grain = stream.between(0.08, 0.3);
             let mut canvas = Canvas::new(width, height, |p| {
                 let shade = cloud(p * (5.0 / side), key, 4);
@@ -61,7 +61,7 @@ pub(super) fn background(stream: &mut Stream, width: usize, height: usize) -> Ca
             canvas
         }
         1 => {
-            // Bark or wood: noise drawn out along one direction.
+            // Bark or wood: noise stretched along one direction.
             let (wide, long) = (stream.between(8.0, 20.0), stream.between(1.0, 2.5));
             Canvas::new(width, height, |p| {
                 let q = turned(p) * (1.0 / side);
@@ -69,7 +69,7 @@ pub(super) fn background(stream: &mut Stream, width: usize, height: usize) -> Ca
             })
         }
         2 => {
-            // A leaf seen close up, with its veins.
+            // Close-up of a leaf with veins.
             let mut canvas = Canvas::new(width, height, |p| {
                 mix(a, b, cloud(p * (3.0 / side), key, 2))
             });
@@ -77,21 +77,21 @@ pub(super) fn background(stream: &mut Stream, width: usize, height: usize) -> Ca
             canvas
         }
         3 => {
-            // Out of focus: a gradient with large soft spots.
+            // Out of focus: a gradient with large blurred spots.
             let mut canvas = Canvas::new(width, height, |p| {
                 mix(a, b, 0.5 + turned(p).x / (2.0 * side))
             });
             for _ in 0..stream.count(4, 12) {
-                let colour = ground(stream);
+                let color = ground(stream);
                 let place = anywhere(stream, &canvas);
                 let pose = Pose::new(place, 0.0, side * stream.between(0.1, 0.35));
                 let (edge, alpha) = (side * stream.between(0.1, 0.3), stream.between(0.2, 0.6));
-                canvas.fill(&pose, &disc(at(0.0, 0.0), 1.0), edge, alpha, |_| colour);
+                canvas.fill(&pose, &disc(at(0.0, 0.0), 1.0), edge, alpha, |_| color);
             }
             canvas
         }
         4 => {
-            // Inside a flower: broad petals from a centre.
+            // Inside of a flower: broad petals around a center.
             let mut canvas =
                 Canvas::new(width, height, |p| mix(a, b, noise(p * (4.0 / side), key)));
             let heart = anywhere(stream, &canvas);
@@ -113,7 +113,7 @@ pub(super) fn background(stream: &mut Stream, width: usize, height: usize) -> Ca
             canvas
         }
         5 => {
-            // Grass: many blades, one over the other.
+            // Grass: many overlapping blades.
             let mut canvas = Canvas::new(width, height, |_| lit(a, 0.8));
             for _ in 0..stream.count(12, 30) {
                 stalk(&mut canvas, stream, mix(a, b, 0.5), 0.02, 0.05);
@@ -121,7 +121,7 @@ pub(super) fn background(stream: &mut Stream, width: usize, height: usize) -> Ca
             canvas
         }
         _ => {
-            // Stone or sand: fine speckles on a slow gradient.
+            // Stone or sand: fine speckles on a gradient.
             let (fine, contrast) = (stream.between(0.2, 0.7), stream.between(0.05, 0.35));
             Canvas::new(width, height, |p| {
                 let slow = mix(a, b, cloud(p * (2.0 / side), key, 2));
@@ -131,14 +131,14 @@ pub(super) fn background(stream: &mut Stream, width: usize, height: usize) -> Ca
     }
 }
 
-/// Twigs, stalks, stones, blossoms and drops; `pieces` at most.
-pub(super) fn clutter(canvas: &mut Canvas, stream: &mut Stream, pieces: usize) {
-    for _ in 0..stream.count(0, pieces) {
+/// Draws at most `max` twigs, stalks, pebbles, blossoms and leaves.
+pub(super) fn clutter(canvas: &mut Canvas, stream: &mut Stream, max: usize) {
+    for _ in 0..stream.count(0, max) {
         match stream.count(0, 4) {
             0 => twig(canvas, stream),
             1 => {
-                let colour = ground(stream);
-                stalk(canvas, stream, colour, 0.01, 0.05);
+                let color = ground(stream);
+                stalk(canvas, stream, color, 0.01, 0.05);
             }
             2 => pebbles(canvas, stream, 5, 0.14),
             3 => blossom(canvas, stream),
@@ -147,13 +147,13 @@ pub(super) fn clutter(canvas: &mut Canvas, stream: &mut Stream, pieces: usize) {
     }
 }
 
-/// A stalk or twig that crosses `target`, before it.
+/// Draws a stalk or twig over `target`.
 pub(super) fn obstacle(canvas: &mut Canvas, stream: &mut Stream, target: Point) {
-    let colour = ground(stream);
+    let color = ground(stream);
     let side = canvas.side();
     let along = direction(stream.unit());
     let middle = target + at(stream.around(0.0, 0.25), stream.around(0.0, 0.25)) * side;
-    let bend = along.across() * (side * stream.around(0.0, 0.2));
+    let bend = along.rotated() * (side * stream.around(0.0, 0.2));
     let points = [
         middle - along * (1.5 * side),
         middle + bend,
@@ -165,11 +165,11 @@ pub(super) fn obstacle(canvas: &mut Canvas, stream: &mut Stream, target: Point) 
         &points,
         width,
         width * stream.between(0.4, 1.0),
-        colour,
+        color,
     );
 }
 
-/// Light from one side, exposure, the camera's blur and noise.
+/// Applies lighting, exposure, contrast, blur and noise, and returns the image.
 pub(super) fn photograph(mut canvas: Canvas, stream: &mut Stream) -> image::RgbImage {
     let (size, from) = (canvas.size(), direction(stream.unit()));
     let (slope, exposure) = (stream.between(0.0, 0.35), stream.around(1.0, 0.3));
@@ -181,32 +181,33 @@ pub(super) fn photograph(mut canvas: Canvas, stream: &mut Stream) -> image::RgbI
     } else {
         0.0
     };
-    canvas.change(|p, colour| {
+    canvas.change(|p, color| {
         let across = (p - size * 0.5).dot(from) / size.length();
         let light = exposure * (1.0 + slope * 2.0 * across);
         let bright = glare * bell((p - spot).length() / (0.35 * size.length()));
-        [0, 1, 2].map(|c| 0.45 + (colour[c] * light * cast[c] + bright - 0.45) * contrast)
+        [0, 1, 2].map(|c| 0.45 + (color[c] * light * cast[c] + bright - 0.45) * contrast)
     });
     let times = stream.pick(&[0, 0, 1, 1, 2]);
     canvas.blur(stream.between(0.08, 0.25), times);
     let noise = stream.between(0.0, 0.05);
-    canvas.develop(stream, noise)
+    canvas.to_image(stream, noise)
 }
 
+/// A random point of the canvas.
 fn anywhere(stream: &mut Stream, canvas: &Canvas) -> Point {
     let size = canvas.size();
     at(stream.unit() * size.x, stream.unit() * size.y)
 }
 
-/// A bent line with a shadow beside it and a bright ridge.
-fn line(canvas: &mut Canvas, points: &[Point], first: f32, last: f32, colour: Colour) {
+/// Draws a line with a shadow and a highlight in the middle.
+fn line(canvas: &mut Canvas, points: &[Point], first: f32, last: f32, color: Color) {
     let pose = Pose::new(at(0.0, 0.0), 0.0, 1.0);
     let shape = limb(points, first, last);
     canvas.fill(&pose.moved(at(1.5, 2.0)), &shape, 3.0, 0.35, |_| {
         [0.05, 0.05, 0.04]
     });
     canvas.fill(&pose, &shape, 1.0, 1.0, |spot| {
-        lit(colour, 0.7 + 0.5 * (spot.depth / first).min(1.0))
+        lit(color, 0.7 + 0.5 * (spot.depth / first).min(1.0))
     });
 }
 
@@ -220,36 +221,36 @@ fn twig(canvas: &mut Canvas, stream: &mut Stream) {
         points.push(last + direction(heading) * (side * stream.between(0.12, 0.3)));
     }
     let width = side * stream.between(0.008, 0.03);
-    let colour = lit([0.42, 0.33, 0.25], stream.between(0.4, 1.5));
-    line(canvas, &points, width, width * 0.5, colour);
+    let color = lit([0.42, 0.33, 0.25], stream.between(0.4, 1.5));
+    line(canvas, &points, width, width * 0.5, color);
     if stream.chance(0.5) {
         let fork = points[1];
         let tip = fork + direction(heading + 0.12 * stream.sign()) * (side * 0.25);
-        line(canvas, &[fork, tip], width * 0.7, width * 0.3, colour);
+        line(canvas, &[fork, tip], width * 0.7, width * 0.3, color);
     }
 }
 
-fn stalk(canvas: &mut Canvas, stream: &mut Stream, colour: Colour, thin: f32, thick: f32) {
+fn stalk(canvas: &mut Canvas, stream: &mut Stream, color: Color, thin: f32, thick: f32) {
     let side = canvas.side();
     let foot = anywhere(stream, canvas);
     let along = direction(stream.unit()) * (side * stream.between(0.3, 1.2));
-    let bend = along.across() * stream.around(0.0, 0.3);
-    let tint = lit(colour, stream.between(0.65, 1.35));
+    let bend = along.rotated() * stream.around(0.0, 0.3);
+    let tint = lit(color, stream.between(0.65, 1.35));
     let width = side * stream.between(thin, thick);
     let points = [foot, foot + along * 0.5 + bend, foot + along];
     line(canvas, &points, width, width * 0.15, tint);
 }
 
-fn pebbles(canvas: &mut Canvas, stream: &mut Stream, most: usize, largest: f32) {
-    for _ in 0..stream.count(1, most) {
+fn pebbles(canvas: &mut Canvas, stream: &mut Stream, max: usize, largest: f32) {
+    for _ in 0..stream.count(1, max) {
         let radius = canvas.side() * stream.between(largest * 0.2, largest);
         let pose = Pose::new(anywhere(stream, canvas), stream.unit(), radius);
-        let colour = mix(ground(stream), [0.5, 0.48, 0.45], 0.5);
+        let color = mix(ground(stream), [0.5, 0.48, 0.45], 0.5);
         let stone = ellipse(at(0.0, 0.0), 1.0, stream.between(0.5, 1.0));
         let shade = pose.moved(at(radius * 0.15, radius * 0.2));
         canvas.fill(&shade, &stone, 2.5, 0.4, |_| [0.04, 0.04, 0.04]);
         canvas.fill(&pose, &stone, 1.0, 1.0, |spot| {
-            lit(colour, 0.65 + 0.6 * spot.depth)
+            lit(color, 0.65 + 0.6 * spot.depth)
         });
     }
 }
@@ -257,7 +258,7 @@ fn pebbles(canvas: &mut Canvas, stream: &mut Stream, most: usize, largest: f32) 
 fn blossom(canvas: &mut Canvas, stream: &mut Stream) {
     let radius = canvas.side() * stream.between(0.05, 0.16);
     let place = anywhere(stream, canvas);
-    let colour = stream.pick(&[
+    let color = stream.pick(&[
         [0.92, 0.90, 0.86],
         [0.90, 0.78, 0.25],
         [0.82, 0.45, 0.60],
@@ -267,9 +268,7 @@ fn blossom(canvas: &mut Canvas, stream: &mut Stream) {
     for i in 0..petals {
         let pose = Pose::new(place, i as f32 / petals as f32, radius);
         let petal = blade(at(0.1, 0.0), at(1.0, 0.0), 0.32, profile::paddle);
-        canvas.fill(&pose, &petal, 1.0, 1.0, |spot| {
-            lit(colour, 0.7 + spot.depth)
-        });
+        canvas.fill(&pose, &petal, 1.0, 1.0, |spot| lit(color, 0.7 + spot.depth));
     }
     let pose = Pose::new(place, 0.0, radius);
     canvas.fill(&pose, &disc(at(0.0, 0.0), 0.25), 1.0, 1.0, |_| {
@@ -280,7 +279,7 @@ fn blossom(canvas: &mut Canvas, stream: &mut Stream) {
 fn fallen_leaf(canvas: &mut Canvas, stream: &mut Stream) {
     let length = canvas.side() * stream.between(0.2, 0.5);
     let pose = Pose::new(anywhere(stream, canvas), stream.unit(), length);
-    let colour = ground(stream);
+    let color = ground(stream);
     let leaf = blade(
         at(-0.5, 0.0),
         at(0.5, 0.0),
@@ -292,7 +291,7 @@ fn fallen_leaf(canvas: &mut Canvas, stream: &mut Stream) {
     });
     canvas.fill(&pose, &leaf, 1.0, 1.0, |spot| {
         lit(
-            colour,
+            color,
             if spot.at.y.abs() < 0.012 {
                 1.3
             } else {
@@ -302,17 +301,17 @@ fn fallen_leaf(canvas: &mut Canvas, stream: &mut Stream) {
     });
 }
 
-fn veins(canvas: &mut Canvas, stream: &mut Stream, colour: Colour) {
+fn veins(canvas: &mut Canvas, stream: &mut Stream, color: Color) {
     let side = canvas.side();
     let pose = Pose::new(anywhere(stream, canvas), stream.unit(), side);
     let main: Shape = limb(&[at(-2.0, 0.0), at(2.0, 0.0)], 0.012, 0.012);
-    canvas.fill(&pose, &main, 1.5, 0.7, |_| colour);
+    canvas.fill(&pose, &main, 1.5, 0.7, |_| color);
     let (gap, slant) = (stream.between(0.15, 0.3), stream.between(0.3, 0.9));
     for i in -8..8 {
         for half in [-1.0, 1.0] {
             let foot = at(i as f32 * gap, 0.0);
             let vein = limb(&[foot, foot + at(slant, half)], 0.006, 0.003);
-            canvas.fill(&pose, &vein, 1.5, 0.5, |_| colour);
+            canvas.fill(&pose, &vein, 1.5, 0.5, |_| color);
         }
     }
 }

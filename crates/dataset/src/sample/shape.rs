@@ -1,46 +1,48 @@
-//! Shapes as signed distances: how far a point is from the outline, negative inside.
+//! Shapes as signed distance functions: the distance to the outline, negative inside.
 //!
-//! A distance is all that anti-aliasing, soft shadows and shading need. Those of ellipses and blades are first-order
-//! approximations (value divided by the length of its gradient), exact at the outline.
+//! Anti-aliasing, soft shadows and shading depend only on this distance. For ellipses and blades it
+//! is a first-order approximation (the value of the implicit function divided by the length of its
+//! gradient), which is exact at the outline.
 
 use super::plane::{Point, at};
 
-/// Half the width of a [`Shape::Blade`] along it: from 0 at its start to 1 at its end, at most about 1.
+/// Half the width of a [`Shape::Blade`], relative to its maximum, as a function of the position
+/// from 0 (start) to 1 (end).
 pub(super) type Profile = fn(f32) -> f32;
 
-/// An outline.
+/// A filled shape.
 #[derive(Clone, Debug)]
 pub(super) enum Shape {
-    /// The axis is the unit direction of the first radius.
+    /// An ellipse. `axis` is the unit vector along the first radius.
     Ellipse {
-        centre: Point,
+        center: Point,
         axis: Point,
         radii: Point,
     },
-    /// A line of many points with round ends, that thins out from radius `first` to `last`.
+    /// A polyline with round ends, whose radius changes from `first` to `last`.
     Limb {
         points: Vec<Point>,
         first: f32,
         last: f32,
     },
-    /// Symmetric about the line from `start` to `end`: leaves, wings, bodies.
+    /// A shape that is symmetric about the line from `start` to `end`, such as a leaf or wing.
     Blade {
         start: Point,
         end: Point,
         width: f32,
         profile: Profile,
     },
-    /// Any outline of straight lines.
+    /// A polygon.
     Polygon(Vec<Point>),
 }
 
-pub(super) fn disc(centre: Point, radius: f32) -> Shape {
-    ellipse(centre, radius, radius)
+pub(super) fn disc(center: Point, radius: f32) -> Shape {
+    ellipse(center, radius, radius)
 }
 
-pub(super) fn ellipse(centre: Point, rx: f32, ry: f32) -> Shape {
+pub(super) fn ellipse(center: Point, rx: f32, ry: f32) -> Shape {
     Shape::Ellipse {
-        centre,
+        center,
         axis: at(1.0, 0.0),
         radii: at(rx, ry),
     }
@@ -63,19 +65,19 @@ pub(super) fn blade(start: Point, end: Point, width: f32, profile: Profile) -> S
     }
 }
 
-/// Profiles of blades.
+/// Profiles of [`Shape::Blade`].
 pub(super) mod profile {
     /// An ellipse.
     pub fn oval(t: f32) -> f32 {
         (4.0 * t * (1.0 - t)).max(0.0).sqrt()
     }
 
-    /// Blunt at the start, widest at two fifths, pointed at the end.
+    /// Blunt at the start, widest at 2/5, and pointed at the end.
     pub fn drop(t: f32) -> f32 {
         1.35 * (t * (1.0 - t) * (1.6 - t)).max(0.0).sqrt() * (1.2 - 0.35 * t)
     }
 
-    /// Narrow at the start, round and wide at the end.
+    /// Narrow at the start and wide at the end: a reversed [`drop`].
     pub fn paddle(t: f32) -> f32 {
         drop(1.0 - t)
     }
@@ -87,20 +89,22 @@ pub(super) mod profile {
 }
 
 impl Shape {
-    /// Whether outside the shape [`Shape::distance`] is never more than the true distance.
+    /// Whether [`Shape::distance`] is at most the true distance for all points outside of the
+    /// shape.
     pub fn is_exact(&self) -> bool {
         matches!(self, Self::Limb { .. } | Self::Polygon(_))
     }
 
+    /// Signed distance from `p` to the outline.
     pub fn distance(&self, p: Point) -> f32 {
         match self {
             Self::Ellipse {
-                centre,
+                center,
                 axis,
                 radii,
             } => {
-                let d = p - *centre;
-                let d = at(d.dot(*axis), d.dot(axis.across()));
+                let d = p - *center;
+                let d = at(d.dot(*axis), d.dot(axis.rotated()));
                 let (u, v) = (d.x / radii.x, d.y / radii.y);
                 let value = at(u, v).length();
                 let slope = at(u / radii.x, v / radii.y).length();
@@ -135,7 +139,7 @@ impl Shape {
                 let along = *end - *start;
                 let length = along.length();
                 let (d, axis) = (p - *start, along * (1.0 / length));
-                let (u, v) = (d.dot(axis), d.dot(axis.across()).abs());
+                let (u, v) = (d.dot(axis), d.dot(axis.rotated()).abs());
                 let t = (u / length).clamp(0.0, 1.0);
                 let beyond = (u - t * length).abs();
                 let half = width * profile(t);
@@ -166,10 +170,10 @@ impl Shape {
         }
     }
 
-    /// A box around the shape: its least and greatest coordinates.
+    /// The bounding box: its minimum and maximum coordinates.
     pub fn bounds(&self) -> (Point, Point) {
         let (points, margin): (&[Point], f32) = match self {
-            Self::Ellipse { centre, radii, .. } => (&[*centre], radii.x.max(radii.y)),
+            Self::Ellipse { center, radii, .. } => (&[*center], radii.x.max(radii.y)),
             Self::Limb {
                 points,
                 first,
@@ -197,7 +201,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn outlines_are_where_the_shapes_say() {
+    fn distances_are_correct_near_the_outline() {
         let shapes = [
             (disc(at(1.0, 2.0), 3.0), at(4.0, 2.0), at(1.0, 0.0)),
             (
@@ -221,9 +225,9 @@ mod tests {
                 at(1.0, 0.0),
             ),
         ];
-        for (shape, edge, outwards) in shapes {
+        for (shape, edge, outward) in shapes {
             for step in [-0.1f32, 0.0, 0.1] {
-                let distance = shape.distance(edge + outwards * step);
+                let distance = shape.distance(edge + outward * step);
                 assert!(
                     (distance - step).abs() < 0.02,
                     "{shape:?}: {distance} for {step}"

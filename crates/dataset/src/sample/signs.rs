@@ -1,4 +1,5 @@
-//! Man-made and abstract things of the pretraining task, about one unit large about the origin.
+//! Objects and symbols of the pretraining task. Each has a size of about one unit and is centered
+//! at the origin.
 
 use super::body::{Coat, part, shadow, thin};
 use super::canvas::{Canvas, lit};
@@ -6,20 +7,20 @@ use super::plane::{Point, Pose, at, direction};
 use super::shape::{Shape, blade, disc, limb, profile};
 use super::stream::Stream;
 
-/// Fills `shape` as a thing with a shadow.
+/// Fills `shape` and draws its shadow.
 fn solid(canvas: &mut Canvas, pose: &Pose, coat: &Coat, shape: &Shape, depth: f32) {
     shadow(canvas, pose, coat, shape);
     part(canvas, pose, shape, depth, 0.2, |_| coat.main);
 }
 
-/// Points on a circle arc from `start` to `end` turns.
+/// Points on a circular arc from `start` to `end`, in turns.
 fn arc(radius: f32, start: f32, end: f32) -> Vec<Point> {
     (0..=28)
         .map(|i| direction(start + (end - start) * i as f32 / 28.0) * radius)
         .collect()
 }
 
-/// A bird's feather: a shaft and slanted barbs with gaps.
+/// A feather with a shaft and slanted barbs.
 pub(super) fn feather(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     let coat = Coat::vivid(stream, pose);
     let width = stream.between(0.1, 0.16);
@@ -28,12 +29,12 @@ pub(super) fn feather(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     let (bars, contrast) = (stream.between(3.0, 7.0), coat.contrast());
     part(canvas, pose, &vane, width, 0.0, |p| {
         let (band, barb) = ((p.x - p.y.abs()) * bars, (p.x - 1.2 * p.y.abs()) * 30.0);
-        let colour = if band - band.floor() < 0.4 {
+        let color = if band - band.floor() < 0.4 {
             contrast
         } else {
             coat.main
         };
-        lit(colour, if barb - barb.floor() < 0.3 { 0.75 } else { 1.0 })
+        lit(color, if barb - barb.floor() < 0.3 { 0.75 } else { 1.0 })
     });
     thin(
         canvas,
@@ -58,7 +59,7 @@ pub(super) fn ring(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     );
 }
 
-/// A rope that winds inwards.
+/// A spiral.
 pub(super) fn spiral(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     let coat = Coat::vivid(stream, pose);
     let turns = stream.between(2.0, 3.2);
@@ -70,7 +71,7 @@ pub(super) fn spiral(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     solid(canvas, pose, &coat, &limb(&rope, thick, thick * 0.8), thick);
 }
 
-/// A star with sharp points.
+/// A star with 6 to 9 points.
 pub(super) fn star(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     let coat = Coat::vivid(stream, pose);
     let (points, inner) = (stream.count(6, 9), stream.between(0.22, 0.3));
@@ -97,7 +98,7 @@ pub(super) fn arrow(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     solid(canvas, pose, &coat, &Shape::Polygon(outline), 0.1);
 }
 
-/// A key: ring, shaft and teeth.
+/// A key with a ring, a shaft and teeth.
 pub(super) fn key(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     let coat = Coat::vivid(stream, pose);
     let bow = pose.inner(at(-0.32, 0.0), 0.0, 1.0);
@@ -153,7 +154,7 @@ pub(super) fn cross(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     let thick = stream.between(0.05, 0.1);
     for beam in [[at(-0.5, 0.0), at(0.5, 0.0)], [at(0.0, -0.4), at(0.0, 0.4)]] {
         let [a, b] = beam;
-        let side = (b - a).across() * (thick / (b - a).length());
+        let side = (b - a).rotated() * (thick / (b - a).length());
         solid(
             canvas,
             pose,
@@ -170,15 +171,15 @@ pub(super) fn crescent(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     let hollow = stream.between(0.16, 0.3);
     let mut outline = arc(0.48, 0.15, 0.85);
     let (tip, other) = (outline[0], outline[outline.len() - 1]);
-    // The inner edge is a flatter arc between the same tips.
+    // The inner edge is a flatter curve between the same tips.
     outline.extend((1..14).map(|i| {
         let t = i as f32 / 14.0;
-        other.towards(tip, t) + at(-hollow * 4.0 * t * (1.0 - t), 0.0)
+        other.lerp(tip, t) + at(-hollow * 4.0 * t * (1.0 - t), 0.0)
     }));
     solid(canvas, pose, &coat, &Shape::Polygon(outline), 0.12);
 }
 
-/// Scissors: two blades that cross, two handles.
+/// Scissors with two crossed blades and two handles.
 pub(super) fn scissors(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     let coat = Coat::vivid(stream, pose);
     let open = stream.between(0.02, 0.07);

@@ -1,4 +1,4 @@
-//! Seeded choices: one independent stream of numbers for every picture.
+//! Random numbers: one independent stream for each image.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -7,7 +7,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 pub(super) struct Stream(ChaCha8Rng);
 
 impl Stream {
-    /// The stream of picture `index` of `class` in `split`.
+    /// The stream of image `index` of `class` in `split`.
     pub fn new(seed: u64, split: &str, class: &str, index: u64) -> Self {
         let parts = [seed, fnv(split), fnv(class), index];
         let mut key = [0; 32];
@@ -17,29 +17,32 @@ impl Stream {
         Self(ChaCha8Rng::from_seed(key))
     }
 
+    /// 32 random bits.
     pub fn bits(&mut self) -> u32 {
         self.0.next_u32()
     }
 
-    /// Uniform in [0, 1), in steps of 2⁻²⁴.
+    /// A uniform number in [0, 1), a multiple of 2⁻²⁴.
     pub fn unit(&mut self) -> f32 {
         (self.bits() >> 8) as f32 / (1 << 24) as f32
     }
 
+    /// A uniform number in [`low`, `high`).
     pub fn between(&mut self, low: f32, high: f32) -> f32 {
         low + (high - low) * self.unit()
     }
 
-    /// Around `middle`, at most `spread` away, near it more often than far.
+    /// A number from `middle - spread` to `middle + spread`, with a triangular distribution.
     pub fn around(&mut self, middle: f32, spread: f32) -> f32 {
         middle + spread * (self.unit() + self.unit() - 1.0)
     }
 
-    /// A whole number from `low` to `high`, both included.
+    /// A uniform integer from `low` to `high`, inclusive.
     pub fn count(&mut self, low: usize, high: usize) -> usize {
         low + ((u64::from(self.bits()) * (high - low + 1) as u64) >> 32) as usize
     }
 
+    /// True with the given probability.
     pub fn chance(&mut self, probability: f32) -> bool {
         self.unit() < probability
     }
@@ -49,14 +52,15 @@ impl Stream {
         if self.chance(0.5) { -1.0 } else { 1.0 }
     }
 
+    /// A uniform choice of `choices`.
     pub fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
         choices[self.count(0, choices.len() - 1)]
     }
 }
 
-/// The 64-bit FNV-1a sum of `text`.
+/// The 64-bit FNV-1a hash of `text`.
 fn fnv(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |sum, byte| {
-        (sum ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     })
 }

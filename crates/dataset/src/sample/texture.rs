@@ -1,8 +1,8 @@
-//! Value noise: smooth random surfaces for soil, bark, leaves and skin.
+//! Value noise, for the texture of soil, bark, leaves and skin.
 
 use super::plane::{Point, at, smooth};
 
-/// Noise in [0, 1] with features about one unit wide; `key` chooses the surface.
+/// Noise in [0, 1] with features of about one unit. `key` selects the noise function.
 pub(super) fn noise(p: Point, key: u32) -> f32 {
     let (left, top) = (p.x.floor(), p.y.floor());
     let (u, v) = (smooth(p.x - left), smooth(p.y - top));
@@ -11,20 +11,22 @@ pub(super) fn noise(p: Point, key: u32) -> f32 {
     row(y) * (1.0 - v) + row(y.wrapping_add(1)) * v
 }
 
-/// Noise in [0, 1] with ever finer features: each of the `octaves` is half as wide and a little over half as strong.
+/// Fractal noise in [0, 1]: a sum of `octaves`, each with half the feature size and 0.55 times the
+/// weight of the one before it.
 pub(super) fn cloud(p: Point, key: u32, octaves: u32) -> f32 {
     let (mut sum, mut weight, mut total, mut q) = (0.0, 1.0, 0.0, p);
     for octave in 0..octaves {
         sum += weight * noise(q, key.wrapping_add(octave));
         total += weight;
         weight *= 0.55;
-        // Turned a little, so that the lattices of the octaves do not line up.
+        // The rotation prevents the lattices of the octaves from aligning.
         q = at(1.6 * q.x + 1.2 * q.y, 1.6 * q.y - 1.2 * q.x);
     }
     sum / total
 }
 
-/// A number in [0, 1) for each lattice point (the finaliser of MurmurHash3 over a linear combination).
+/// A number in [0, 1) for each lattice point: the finalizer of MurmurHash3 applied to a linear
+/// combination.
 fn lattice(x: i32, y: i32, key: u32) -> f32 {
     let mut h = (x as u32).wrapping_mul(0x9e37_79b1)
         ^ (y as u32).wrapping_mul(0x85eb_ca77)
