@@ -1,15 +1,19 @@
 //! Adaptive average pooling: a fixed output size for any input size.
 //!
 //! Bin i of an axis covers the cells from floor(i·in/out) to ceil((i+1)·in/out), as in PyTorch's
-//! `AdaptiveAvgPool2d` (aten/src/ATen/native/AdaptiveAveragePooling.cpp). Where the input is smaller than the
-//! output, a bin is one cell and cells repeat.
+//! `AdaptiveAvgPool2d` (aten/src/ATen/native/AdaptiveAveragePooling.cpp). If the input is smaller
+//! than the output, cells repeat.
 
 use candle_core::{Result, Tensor};
 
-/// Pools `x` (n, c, h, w) → (n, c, size.0, size.1); the identity when the sizes agree.
+/// Pools `x` (n, c, h, w) → (n, c, size.0, size.1). Returns `x` if the sizes are equal.
 ///
-/// The pooling is linear and separable: two products with small matrices, whose gradients candle knows.
-/// Errors: candle's, when `x` has not four axes.
+/// The pooling is linear and separable, so it is two products with small matrices, and candle
+/// computes the gradients.
+///
+/// # Errors
+///
+/// Returns an error if `x` does not have four dimensions.
 pub fn adaptive_avg_pool2d(x: &Tensor, size: (usize, usize)) -> Result<Tensor> {
     let (n, c, h, w) = x.dims4()?;
     if (h, w) == size {
@@ -29,7 +33,7 @@ pub fn adaptive_avg_pool2d(x: &Tensor, size: (usize, usize)) -> Result<Tensor> {
         .reshape((n, c, size.0, size.1))
 }
 
-/// The matrix (out, in) that takes the mean over each bin.
+/// The matrix (out, in) that averages each bin.
 fn bins(input: usize, output: usize) -> Vec<f32> {
     let mut matrix = vec![0f32; output * input];
     for bin in 0..output {

@@ -1,17 +1,17 @@
-//! Runs of layers with a graph.
+//! Forward and backward passes of a stack of convolutions with tracked tensors.
 //!
-//! candle begins every gradient as a tensor of zeros and adds to it. For the activations of 32 pictures that is
-//! ten gigabytes of traffic in every step, and four of memory. So what lies between two layers is no tensor here:
-//! a [`Tape`] keeps it, and the graph's nodes carry tokens of one element. A layer's backward pass takes the
-//! gradient that the layer after it left in the tape, leaves one for the layer before it, and frees the output
-//! that nobody needs any more.
+//! candle allocates a zero tensor for every gradient and accumulates into it. For the activations
+//! of 32 images, this would move ten gigabytes per step and hold four. The activations between the
+//! layers are therefore not tensors: a [`Tape`] stores them, and the nodes of the graph pass tokens
+//! of one element. The backward pass of a layer takes the gradient of its output from the tape,
+//! stores the gradient of its input there, and frees the output.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp3, Device, Layout, Result, Shape, Tensor, bail};
 
-use super::backward::{Gradients, Layer, NeedsGrad, SavedActivations, backward, backward_of_two};
+use super::backward::{Gradients, Layer, NeedsGrad, SavedActivations, backward, backward_pair};
 use super::buffer::Buffer;
 use super::conv::{ConvLayer, on_cpu, with_values};
 use super::grad_sink::{GradSink, Gradient};
@@ -19,7 +19,8 @@ use super::layout::{self, NchwcShape};
 use super::prepared::PreparedLayer;
 use super::tuning;
 
-/// As [`conv_stack`](super::conv_stack), for layers of which some are tracked; `extents` lie around them.
+/// Runs the layers and records a [`Tape`]. `shapes` holds the shape of `x` and the output shape of
+/// each layer.
 pub(super) fn forward_with_tape(
     x: &Tensor,
     layers: &[ConvLayer],
@@ -37,33 +38,35 @@ pub(super) fn forward_with_tape(
     token.apply_op1(Unpack(tape))
 }
 
-/// What a run's backward pass needs of its forward pass.
+/// State of one pass through a stack: the layers and their saved activations.
 struct Tape {
     layers: Vec<ConvLayer>,
-    /// Those around the layers, one more than layers.
+    /// The input shape, and the output shape of each layer.
     shapes: Vec<NchwcShape>,
-    /// The pictures, where the first layer's output is not kept, but computed again: see [`Tape::record`].
+    /// The input, if the backward pass recomputes the output of the first layer. See
+    /// [`Tape::record`].
     recompute_from: Option<Tensor>,
     saved: Mutex<Saved>,
 }
 
-/// What changes during the backward pass.
+/// State that the backward pass consumes.
 struct Saved {
     activations: Vec<Option<Buffer>>,
-    /// Where the first maxima of each layer's pool lay.
+    /// For each layer with a pool, the index of the first maximum of each window.
     indices: Vec<Option<Vec<u8>>>,
-    /// The gradient that has come furthest, and which activation's it is.
+    /// The latest gradient, with the index of the activation that it belongs to.
     gradient: Option<(usize, Buffer)>,
-    /// The first layer's gradients, if the second layer's backward pass has computed them.
+    /// Gradients of the first layer, if the backward pass of the second layer computed them.
     first_gradients: Option<Gradients>,
 }
 
 impl Tape {
-    /// The forward pass.
+    /// Runs the forward pass.
     ///
-    /// The first layer's output is a third of all activations of a VGG-16, and costs less than a hundredth of its
-    /// operations: where the gradient of x is not wanted, it is made for some pictures at a time, and again in the
-    /// backward pass. So are the blocked pictures, whose three channels would take the room of sixteen.
+    /// The output of the first layer is a third of all activations of a VGG-16 but costs less than
+    /// a hundredth of the operations. If the gradient of `x` is not needed, that output is computed
+    /// for a group of images at a time and recomputed in the backward pass. The same applies to the
+    /// NCHWc16 input, which pads three channels to sixteen.
     fn record(x: &Tensor, layers: &[ConvLayer], shapes: &[NchwcShape]) -> Result<Self> {
         let recompute = layers.len() > 1
             && !x.track_op()
@@ -82,7 +85,7 @@ impl Tape {
         };
         let mut saved = tape.saved();
         if recompute {
-            let (y, indices) = tape.first_two(x)?;
+            let (y, indices) = tape.forward_first_two(x)?;
             saved.activations.extend([None, None, Some(y)]);
             saved.indices.extend([None, indices]);
         } else {
@@ -108,8 +111,8 @@ impl Tape {
         Ok((y, indices))
     }
 
-    /// The second layer's output.
-    fn first_two(&self, x: &Tensor) -> Result<(Buffer, Option<Vec<u8>>)> {
+    /// Runs the first two layers in groups of images, without storing the output of the first.
+    fn forward_first_two(&self, x: &Tensor) -> Result<(Buffer, Option<Vec<u8>>)> {
         let [from, between, to] = [0, 1, 2].map(|index| self.shapes[index]);
         let first = PreparedLayer::new(&self.layers[0])?;
         let second = PreparedLayer::new(&self.layers[1])?;
@@ -117,18 +120,18 @@ impl Tape {
         let mut indices = second.pool.then(|| vec![0u8; to.len()]);
         let group = tuning::images_per_backward_group(between.image_len()).min(from.n);
         let mut images = layout::alloc_with_halo(from.with_n(group));
-        let mut buffer = layout::alloc_with_halo(between.with_n(group));
+        let mut hidden = layout::alloc_with_halo(between.with_n(group));
         with_values(x, |x| {
             for start in (0..from.n).step_by(group) {
                 let end = from.n.min(start + group);
                 let (from, between) = (from.with_n(end - start), between.with_n(end - start));
                 let images = &mut images[..from.len()];
-                layout::pack(image_range(x, from, &(start..end)), from, images);
-                let buffer = &mut buffer[..between.len()];
-                first.run(images, from, buffer, None);
-                let out = start * to.image_len()..end * to.image_len();
-                let indices = indices.as_mut().map(|indices| &mut indices[out.clone()]);
-                second.run(buffer, between, &mut y[out], indices);
+                layout::pack(nchw_images(x, from, &(start..end)), from, images);
+                let hidden = &mut hidden[..between.len()];
+                first.run(images, from, hidden, None);
+                let range = start * to.image_len()..end * to.image_len();
+                let indices = indices.as_mut().map(|indices| &mut indices[range.clone()]);
+                second.run(hidden, between, &mut y[range], indices);
             }
         })?;
         Ok((y, indices))
@@ -138,7 +141,8 @@ impl Tape {
         self.saved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The backward pass of one layer; of two where the first one's output was not kept.
+    /// Runs the backward pass of one layer, or of the first two if the output of the first was not
+    /// saved.
     fn backward(&self, index: usize, needs_grad: NeedsGrad) -> Result<Gradients> {
         let mut saved = self.saved();
         if let (0, Some(gradients)) = (index, saved.first_gradients.take()) {
@@ -168,10 +172,10 @@ impl Tape {
                         let recompute =
                             |group: Range<usize>, x: &mut [f32], between: &mut [f32]| {
                                 let from = self.shapes[0].with_n(group.len());
-                                layout::pack(image_range(values, from, &group), from, x);
+                                layout::pack(nchw_images(values, from, &group), from, x);
                                 first_prepared.run(x, from, between, None);
                             };
-                        backward_of_two(
+                        backward_pair(
                             [first, second],
                             recompute,
                             saved_activations(&[]),
@@ -198,11 +202,11 @@ impl Tape {
         &self,
         index: usize,
         needs_grad: NeedsGrad,
-        work: impl FnOnce(&Layer<'_>) -> Result<T>,
+        f: impl FnOnce(&Layer<'_>) -> Result<T>,
     ) -> Result<T> {
         let ConvLayer { weight, .. } = &self.layers[index];
         let (storage, layout) = weight.storage_and_layout();
-        work(&Layer {
+        f(&Layer {
             isa: self.layers[index].isa(),
             from: self.shapes[index],
             stored: self.shapes[index + 1],
@@ -212,14 +216,13 @@ impl Tape {
     }
 }
 
-/// Some pictures of planes (n, c, h, w).
-fn image_range<'a>(x: &'a [f32], shape: NchwcShape, images: &Range<usize>) -> &'a [f32] {
-    let image = shape.c * shape.h * shape.w;
-    &x[images.start * image..images.end * image]
+/// The values of a range of images of an NCHW tensor.
+fn nchw_images<'a>(x: &'a [f32], shape: NchwcShape, images: &Range<usize>) -> &'a [f32] {
+    let image_len = shape.c * shape.h * shape.w;
+    &x[images.start * image_len..images.end * image_len]
 }
 
-const SECOND_BACKWARD: &str =
-    "a second backward pass through the same convolutions: the first one freed what it needs";
+const SECOND_BACKWARD: &str = "cannot run the backward pass of these convolutions twice: the first pass freed the activations";
 
 impl Saved {
     fn activation(&self, index: usize) -> Result<&[f32]> {
@@ -231,13 +234,13 @@ impl Saved {
 
     fn take_gradient(&mut self, index: usize) -> Result<Buffer> {
         match self.gradient.take() {
-            Some((at, gradient)) if at == index => Ok(gradient),
-            _ => bail!("two backward passes through the same convolutions at the same time"),
+            Some((of, gradient)) if of == index => Ok(gradient),
+            _ => bail!("two backward passes of the same convolutions overlap"),
         }
     }
 }
 
-/// A value for the graph's nodes.
+/// The value of a graph node.
 fn token() -> (CpuStorage, Shape) {
     (CpuStorage::F32(vec![0.0]), Shape::from(1))
 }
@@ -246,7 +249,7 @@ fn token_gradient() -> Result<Tensor> {
     Tensor::zeros(1, candle_core::DType::F32, &Device::Cpu)
 }
 
-/// x → token.
+/// Packs x into NCHWc16: x → token.
 struct Pack(Arc<Tape>);
 
 impl CustomOp1 for Pack {
@@ -266,7 +269,7 @@ impl CustomOp1 for Pack {
     }
 }
 
-/// Token → y.
+/// Unpacks the last activation: token → y.
 struct Unpack(Arc<Tape>);
 
 impl CustomOp1 for Unpack {
@@ -292,7 +295,7 @@ impl CustomOp1 for Unpack {
     }
 }
 
-/// (token, weight, bias) → token: y = pool(max(0, w ∗ x + b)).
+/// One layer: (token, weight, bias) → token, with y = pool(max(0, w ∗ x + b)).
 struct ConvOp {
     tape: Arc<Tape>,
     index: usize,
@@ -331,12 +334,12 @@ impl CustomOp3 for ConvOp {
         let gradients = self.tape.backward(self.index, needs_grad)?;
         let x_token = needs_grad.x.then(token_gradient).transpose()?;
         let grad_sink = self.tape.layers[self.index].grad_sink.as_ref();
-        let store_or_return = |values: Option<Vec<f32>>, of: &Tensor| {
+        let store_or_return = |values: Option<Vec<f32>>, parameter: &Tensor| {
             let Some(values) = values else {
                 return Ok(None);
             };
-            let gradient = Tensor::from_vec(values, of.shape(), &Device::Cpu)?;
-            GradSink::store_or_return(grad_sink, of, Gradient::Dense(gradient))
+            let gradient = Tensor::from_vec(values, parameter.shape(), &Device::Cpu)?;
+            GradSink::store_or_return(grad_sink, parameter, Gradient::Dense(gradient))
         };
         Ok((
             x_token,

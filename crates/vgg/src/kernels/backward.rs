@@ -1,6 +1,6 @@
-//! The backward pass of one convolution with its ReLU and pool, or of two: which gradients, and in which order.
+//! The backward pass of a convolution with its ReLU and pool, or of two such layers together.
 //!
-//! It goes through some pictures at a time, so that the gradient before the ReLU is never whole.
+//! Images are processed in groups, so the gradient before the ReLU is stored for one group only.
 
 use std::ops::Range;
 
@@ -13,19 +13,19 @@ use super::weight_gradient::WeightGradient;
 use super::weights::{self, KernelLayout, TransformedWeights};
 use super::winograd::{Epilogue, convolve};
 
-/// A layer, without the activations around it.
+/// A layer, without its activations.
 pub(super) struct Layer<'a> {
     pub isa: Isa,
-    /// Of its input x.
+    /// Shape of the input x.
     pub from: NchwcShape,
-    /// Of its output y, pooled if the layer pools.
+    /// Shape of the output y, after the pool.
     pub stored: NchwcShape,
-    /// (k, c, 3, 3).
+    /// Weight, (k, c, 3, 3).
     pub weight: &'a [f32],
     pub needs_grad: NeedsGrad,
 }
 
-/// Which gradients to compute.
+/// The gradients to compute.
 #[derive(Clone, Copy)]
 pub(super) struct NeedsGrad {
     pub x: bool,
@@ -33,22 +33,23 @@ pub(super) struct NeedsGrad {
     pub bias: bool,
 }
 
-/// What the forward pass left of a layer, for some pictures: blocked activations.
+/// Activations that the forward pass saved, in NCHWc16.
 #[derive(Clone, Copy)]
 pub(super) struct SavedActivations<'a> {
     pub x: &'a [f32],
     pub y: &'a [f32],
-    /// Where the pool's first maxima lay, if the layer pools.
+    /// Index of the first maximum of each pooling window, if the layer has a pool.
     pub indices: Option<&'a [u8]>,
 }
 
-/// The gradients of a layer's parameters, as the parameters lie, where they were wanted.
+/// Gradients of the parameters, in the parameters' layouts. `None` if not needed.
 pub(super) struct Gradients {
     pub weight: Option<Vec<f32>>,
     pub bias: Option<Vec<f32>>,
 }
 
-/// The layer's gradients from that of y, and that of x, blocked, where it was wanted.
+/// Computes the gradients of a layer from `gradient`, the gradient of y. The second result is the
+/// gradient of x in NCHWc16, if needed.
 pub(super) fn backward(
     layer: &Layer<'_>,
     saved: SavedActivations<'_>,
@@ -70,10 +71,11 @@ pub(super) fn backward(
     (sums.finish(), x_gradient)
 }
 
-/// As [`backward`], of two layers at once. The first one's x and what lies between them were not kept: `recompute`
-/// makes both for some pictures. They are never whole, and neither is the gradient between them; that of x cannot be
-/// had. `saved` is the second layer's, without x.
-pub(super) fn backward_of_two(
+/// Like [`backward`], for two consecutive layers. The input of the first layer and the activation
+/// between the layers were not saved: `recompute(images, x, between)` computes both for a group of
+/// images. `saved` belongs to the second layer and has no x. The gradient of the first layer's
+/// input is not available.
+pub(super) fn backward_pair(
     layers: [&Layer<'_>; 2],
     recompute: impl Fn(Range<usize>, &mut [f32], &mut [f32]),
     saved: SavedActivations<'_>,
@@ -114,7 +116,7 @@ fn image_range(shape: NchwcShape, images: &Range<usize>) -> Range<usize> {
 }
 
 impl Layer<'_> {
-    /// The extent before the pool.
+    /// Shape of the convolution's output, before the pool.
     fn to(&self) -> NchwcShape {
         NchwcShape {
             c: self.stored.c,
@@ -134,14 +136,14 @@ impl Layer<'_> {
     }
 }
 
-/// The gradients of a layer's parameters, summed over groups of pictures.
+/// Accumulates the gradients of a layer's parameters over groups of images.
 struct GradientSums<'a> {
     layer: &'a Layer<'a>,
-    /// The weights of the convolution that gives the gradient of x.
+    /// Transformed weights of the convolution that computes the gradient of x.
     rotated_weights: Option<TransformedWeights>,
     weight: Option<WeightGradient>,
     bias: Vec<f64>,
-    /// A group's gradient before ReLU and pool.
+    /// Gradient before ReLU and pool, for one group.
     before: Buffer,
 }
 
@@ -156,7 +158,7 @@ impl<'a> GradientSums<'a> {
             .needs_grad
             .weight
             .then(|| WeightGradient::new(layer.isa, from, to.c));
-        // What an odd size leaves out of the pool has no gradient.
+        // The last row or column of an odd size is outside the pool and has no gradient.
         let pool = if pools { 2 } else { 1 };
         let before = alloc_with_halo_around(to.with_n(group), pool * stored.h, pool * stored.w);
         Self {
@@ -168,7 +170,7 @@ impl<'a> GradientSums<'a> {
         }
     }
 
-    /// Adds a group of `n` pictures, of which `gradient` is that of y.
+    /// Adds a group of `n` images. `gradient` is the gradient of y.
     fn add(
         &mut self,
         n: usize,

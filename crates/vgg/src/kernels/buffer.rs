@@ -1,15 +1,16 @@
-//! Memory for the kernels: aligned to cache lines, and used again.
+//! Memory for the kernels: aligned to cache lines and reused.
 //!
-//! A vector of sixteen f32 is a cache line; one that straddles two costs twice. A large block that comes fresh from
-//! the system costs more than what is computed in it: each of its pages is cleared and mapped on first use. So
-//! buffers go back to a pool when they are dropped, and what threads need in passing is kept by each.
+//! A vector of sixteen f32 fills one cache line, and an access that straddles two lines costs twice
+//! as much. A large new allocation costs more than the computation on it, because the system clears
+//! and maps each page on first use. Dropped buffers therefore return to a pool, and each thread
+//! keeps its scratch buffers.
 
 use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Whether buffers come from the system and go back to a pool. Under a sanitizer or miri each is an allocation of its
-/// own, so that an access outside of it, or after it was given back, is seen.
+/// Whether buffers are mapped memory that returns to a pool. Under a sanitizer or Miri, each buffer
+/// is a separate heap allocation, so that out-of-bounds accesses and uses after free are detected.
 const POOLED: bool = !cfg!(any(miri, waggle_heap));
 
 #[cfg(not(any(miri, waggle_heap)))]
@@ -17,16 +18,17 @@ type Memory = memmap2::MmapMut;
 #[cfg(any(miri, waggle_heap))]
 type Memory = Box<[CacheLine]>;
 
-/// A cache line of the allocator's.
+/// A cache line of a heap allocation.
 #[cfg(any(miri, waggle_heap))]
 #[derive(Clone)]
 #[repr(align(64))]
 struct CacheLine(#[expect(dead_code, reason = "reached by pointers")] [f32; LINE_LEN]);
 
-/// f32 in a cache line.
+/// Number of f32 in a cache line.
 const LINE_LEN: usize = 16;
 
-/// Memory from the system, in lines. Not from the allocator: what is given back is free for everybody.
+/// Cache lines of mapped memory. The system can reuse unmapped memory at once, which memory freed
+/// to the allocator does not guarantee.
 struct CacheLines {
     memory: Option<Memory>,
     count: usize,
@@ -40,11 +42,12 @@ impl CacheLines {
         #[cfg(not(any(miri, waggle_heap)))]
         let memory = (count > 0).then(|| {
             let bytes = count * LINE_LEN * size_of::<f32>();
-            // As Vec does when there is no memory.
+            // Out of memory is fatal, as for `Vec`.
             let memory = Memory::map_anon(bytes)
-                .unwrap_or_else(|error| panic!("{bytes} bytes of memory: {error}"));
-            // Pages of 2 MiB: a walk over many pages of 4 KiB spends a tenth of its time on their addresses. If the
-            // advice is not taken, pages stay small.
+                .unwrap_or_else(|error| panic!("cannot allocate {bytes} bytes: {error}"));
+            // Huge pages of 2 MiB: with pages of 4 KiB, address translation takes a tenth of the
+            // time of a pass over a large buffer. If the system ignores the advice, the pages stay
+            // small.
             #[cfg(target_os = "linux")]
             let _ = memory.advise(memmap2::Advice::HugePage);
             memory
@@ -67,19 +70,20 @@ impl CacheLines {
     }
 }
 
-/// Elements that start at a cache line.
+/// A slice of f32 that starts at a cache line.
 pub(super) struct Buffer {
     lines: CacheLines,
     len: usize,
 }
 
 impl Buffer {
-    /// `len` elements with any values, from the pool if it has a buffer that fits.
+    /// Allocates `len` elements with arbitrary values. Takes a buffer of suitable size from the
+    /// pool if there is one.
     pub(super) fn alloc(len: usize) -> Self {
         let count = len.div_ceil(LINE_LEN);
-        let free = POOLED.then(|| pool().acquire(count)).flatten();
+        let pooled = POOLED.then(|| pool().acquire(count)).flatten();
         Self {
-            lines: free.unwrap_or_else(|| CacheLines::new(count)),
+            lines: pooled.unwrap_or_else(|| CacheLines::new(count)),
             len,
         }
     }
@@ -89,27 +93,29 @@ impl Deref for Buffer {
     type Target = [f32];
 
     fn deref(&self) -> &[f32] {
-        // SAFETY: `len` elements lie in the lines. Mapped memory starts at a page and holds zeros at first; all bits
-        // are an f32.
+        // SAFETY: there are at least `len.div_ceil(LINE_LEN)` lines, as `alloc` requested. Mapped
+        // memory is page-aligned and starts as zeros, the lines of a heap allocation are aligned
+        // and initialized, and every bit pattern is a valid f32.
         unsafe { std::slice::from_raw_parts(self.lines.start(), self.len) }
     }
 }
 
 impl DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [f32] {
-        // SAFETY: as above, and borrowed exclusively.
+        // SAFETY: as in `deref`, and `&mut self` makes the access exclusive.
         unsafe { std::slice::from_raw_parts_mut(self.lines.start_mut(), self.len) }
     }
 }
 
-/// What is kept beyond what was needed at once, as a part of that: sizes seldom fit exactly.
+/// The pool keeps at most `peak / SLACK_DIVISOR` lines in addition to the peak use. Sizes seldom
+/// match exactly.
 const SLACK_DIVISOR: usize = 10;
 
-/// Buffers on loan and at home, in lines.
+/// Free buffers, and how much memory is in use. Sizes are in cache lines.
 struct Pool {
     free: Vec<CacheLines>,
     in_use: usize,
-    /// The most that was on loan at one time.
+    /// Maximum of `in_use` so far.
     peak: usize,
 }
 
@@ -124,16 +130,18 @@ fn pool() -> MutexGuard<'static, Pool> {
 }
 
 impl Pool {
-    /// The smallest kept buffer of at least `count` lines, unless most of it would lie idle. Without one, the caller
-    /// makes a new one, and as much as there would then be too much is given back to the system: what is lent and
-    /// what is kept are never more than what was once needed at the same time and a tenth ([`SLACK_DIVISOR`]) of that.
+    /// Takes the smallest free buffer of `count` to `2 * count` lines. If there is none, the caller
+    /// allocates one.
+    ///
+    /// Frees buffers so that used and free memory together never exceed the peak use by more than a
+    /// tenth ([`SLACK_DIVISOR`]).
     fn acquire(&mut self, count: usize) -> Option<CacheLines> {
         let fits = |lines: &&CacheLines| (count..=2 * count).contains(&lines.count);
         let best = self.free.iter().filter(fits).map(|lines| lines.count).min();
         let lines = best.and_then(|best| {
-            // The last one in is the likeliest to be in a cache.
-            let at = self.free.iter().rposition(|lines| lines.count == best)?;
-            Some(self.free.remove(at))
+            // The most recently released buffer is the most likely to be in a cache.
+            let index = self.free.iter().rposition(|lines| lines.count == best)?;
+            Some(self.free.remove(index))
         });
         self.in_use += lines.as_ref().map_or(count, |lines| lines.count);
         self.peak = self.peak.max(self.in_use);
@@ -157,8 +165,8 @@ impl Pool {
     }
 }
 
-/// Gives the memory that the kernels keep for their next call back to the system: after training, up to a gigabyte. What
-/// each thread keeps for itself stays, some megabytes.
+/// Returns the pooled memory of the kernels to the system: up to a gigabyte after training. The
+/// scratch buffers of each thread, a few megabytes, are kept.
 pub fn release_memory() {
     let mut pool = pool();
     pool.free.clear();
@@ -178,15 +186,17 @@ thread_local! {
     static SCRATCH: RefCell<Vec<Buffer>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Lends `len` elements that hold anything; the thread keeps them for its next loan.
-pub(super) fn with_scratch<R>(len: usize, work: impl FnOnce(&mut [f32]) -> R) -> R {
-    // While a thread waits for others it may begin another piece of work, which then gets another buffer.
-    let free = SCRATCH.with_borrow_mut(Vec::pop);
-    let mut buffer = free
+/// Calls `f` with a scratch buffer of `len` elements with arbitrary values. The thread keeps the
+/// buffer for its next call.
+pub(super) fn with_scratch<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
+    // A thread that waits for others can start another task within `f`. That task gets another
+    // buffer.
+    let recycled = SCRATCH.with_borrow_mut(Vec::pop);
+    let mut buffer = recycled
         .filter(|buffer| POOLED && buffer.len >= len)
         .unwrap_or_else(|| Buffer::alloc(len));
-    let result = work(&mut buffer[..len]);
-    SCRATCH.with_borrow_mut(|free| free.push(buffer));
+    let result = f(&mut buffer[..len]);
+    SCRATCH.with_borrow_mut(|buffers| buffers.push(buffer));
     result
 }
 
@@ -195,7 +205,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn buffers_start_at_cache_lines() {
+    fn buffers_are_aligned_to_cache_lines() {
         let mut buffer = Buffer::alloc(1001);
         assert_eq!((buffer.len(), buffer.as_ptr() as usize % 64), (1001, 0));
         buffer[1000] = 3.0;
@@ -207,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn the_pool_keeps_a_tenth_more_than_what_was_needed_at_once() {
+    fn pool_holds_at_most_a_tenth_more_than_the_peak() {
         let mut pool = Pool {
             free: Vec::new(),
             in_use: 0,
@@ -224,11 +234,11 @@ mod tests {
             pool.release(CacheLines::new(count));
         }
         assert_eq!((sizes(&pool), pool.in_use), (vec![100, 50, 30], 0));
-        // The smallest that fits, and none of which most would lie idle.
+        // The smallest buffer that fits, unless it is more than twice as large as requested.
         assert_eq!(pool.acquire(40).map(|lines| lines.count), Some(50));
         assert!(pool.acquire(10).is_none());
         assert_eq!((sizes(&pool), pool.in_use), (vec![100, 30], 60));
-        // With 100 more there would be 230, where 180 were once needed.
+        // Another 100 lines would make 230 in total, but the peak is 180.
         assert!(pool.acquire(40).is_none());
         assert_eq!((sizes(&pool), pool.in_use), (vec![30], 100));
     }

@@ -1,8 +1,9 @@
-//! Runs of convolutions as candle operations: what the network calls.
+//! Stacks of 3x3 convolutions as candle operations.
 //!
-//! On the CPU a run is packed into the blocked layout once, stays in it, and is unpacked once. Where nothing is
-//! tracked there is no graph: pictures go through the layers in small groups ([`super::inference`]). Otherwise all
-//! of them go through together and leave a trace for the backward pass ([`super::autograd`]).
+//! On the CPU, the input is packed into the NCHWc16 layout once and the output is unpacked once. If
+//! no tensor is tracked, images pass through the layers in small groups, without a graph
+//! ([`super::inference`]). Otherwise the whole batch passes through together and records a tape for
+//! the backward pass ([`super::autograd`]).
 
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ use super::layout::NchwcShape;
 use super::weights::{self, KernelLayout, TransformedWeights};
 use crate::precision::Memo;
 
-/// A 3x3 convolution, stride 1, padding 1, with bias and ReLU, and a 2x2 max pool after it where `pool` says so.
+/// A 3x3 convolution with stride 1, padding 1, bias and ReLU, and an optional 2x2 max pool.
 #[derive(Clone, Debug)]
 pub struct ConvLayer {
     pub(super) weight: Tensor,
@@ -29,28 +30,35 @@ pub struct ConvLayer {
 }
 
 impl ConvLayer {
-    /// `weight` (k, c, 3, 3) and `bias` (k), f32.
+    /// Creates a layer from `weight` (k, c, 3, 3) and `bias` (k), both f32.
     ///
-    /// The layer remembers the transform of an untracked weight: build it anew after changing one in place.
-    /// Errors: other shapes.
+    /// The layer caches the transform of an untracked weight. After changing such a weight in
+    /// place, create a new layer.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the shapes of `weight` and `bias` do not match.
     pub fn new(weight: Tensor, bias: Tensor, pool: bool) -> Result<Self> {
         Self::with_isa(weight, bias, pool, Isa::selected())
     }
 
-    /// As [`ConvLayer::new`], on an instruction set of choice, for tests and comparisons.
+    /// Like [`ConvLayer::new`], with a given instruction set. For tests and benchmarks.
     ///
-    /// Errors: other shapes; an instruction set that this processor lacks.
+    /// # Errors
+    ///
+    /// Returns an error if the shapes of `weight` and `bias` do not match, or if the CPU lacks the
+    /// instruction set.
     pub fn with_isa(weight: Tensor, bias: Tensor, pool: bool, isa: Isa) -> Result<Self> {
         let (k, c, kh, kw) = weight.dims4()?;
         if (kh, kw) != (3, 3) || bias.dims() != [k] || k * c == 0 {
             bail!(
-                "a convolution needs a weight (k, c, 3, 3) and a bias (k), not {:?} and {:?}",
+                "expected a weight (k, c, 3, 3) and a bias (k), got {:?} and {:?}",
                 weight.shape(),
                 bias.shape()
             );
         }
         if !Isa::available().contains(&isa) {
-            bail!("this processor has no {}", isa.name());
+            bail!("this CPU does not support {}", isa.name());
         }
         Ok(Self {
             weight: weight.contiguous()?,
@@ -62,7 +70,8 @@ impl ConvLayer {
         })
     }
 
-    /// The same layer, which puts the gradients of its weight and bias aside instead of giving them to candle.
+    /// Stores the gradients of the weight and the bias in `grad_sink` instead of candle's gradient
+    /// store. CPU only.
     pub fn with_grad_sink(self, grad_sink: &GradSink) -> Self {
         Self {
             grad_sink: Some(grad_sink.clone()),
@@ -78,7 +87,7 @@ impl ConvLayer {
         self.isa
     }
 
-    /// The transformed weight, remembered where it cannot change.
+    /// The transformed weight. Cached if the weight is not tracked.
     pub(super) fn transformed(&self) -> Result<Arc<TransformedWeights>> {
         let transform = || {
             let (k, c, _, _) = self.weight.dims4()?;
@@ -94,10 +103,15 @@ impl ConvLayer {
     }
 }
 
-/// Runs the layers one after the other: `x` (n, c, h, w) f32 → (n, k, h', w').
+/// Runs the layers in sequence: `x` (n, c, h, w) f32 → (n, k, h', w').
 ///
-/// Differentiable in `x`, the weights and the biases; each gradient is computed only where it is tracked.
-/// Errors: channels that do not fit, a picture too small for its pools, another dtype.
+/// Differentiable with respect to `x`, the weights and the biases. Gradients are computed only for
+/// tracked tensors.
+///
+/// # Errors
+///
+/// Returns an error if the channels of `x` or of a layer do not match, if an image is too small for
+/// the pools, or if the dtype is not f32 on the CPU.
 pub fn conv_stack(x: &Tensor, layers: &[ConvLayer]) -> Result<Tensor> {
     let (n, c, h, w) = x.dims4()?;
     let mut shapes = vec![NchwcShape { n, c, h, w }];
@@ -105,13 +119,13 @@ pub fn conv_stack(x: &Tensor, layers: &[ConvLayer]) -> Result<Tensor> {
         let from = shapes[shapes.len() - 1];
         let (k, c, _, _) = layer.weight.dims4()?;
         if c != from.c {
-            bail!("a convolution of {c} channels got {}", from.c);
+            bail!("a convolution with {c} input channels got {}", from.c);
         }
         let to = NchwcShape { c: k, ..from };
         let to = if layer.pool { to.pooled() } else { to };
         if to.h == 0 || to.w == 0 {
             bail!(
-                "{}x{} pixels are too few for a 2x2 max pool",
+                "{}x{} pixels are too small for a 2x2 max pool",
                 from.h,
                 from.w
             );
@@ -133,32 +147,32 @@ pub fn conv_stack(x: &Tensor, layers: &[ConvLayer]) -> Result<Tensor> {
     if !x.track_op() && !layers.iter().any(ConvLayer::tracked) {
         return forward_inference(&x, layers, &shapes);
     }
-    // What lies before everything tracked needs no graph either.
-    let frozen = layers.iter().position(ConvLayer::tracked).unwrap_or(0);
-    if frozen == 0 || x.track_op() {
+    // Layers before the first tracked tensor need no graph.
+    let first_tracked = layers.iter().position(ConvLayer::tracked).unwrap_or(0);
+    if first_tracked == 0 || x.track_op() {
         return forward_with_tape(&x, layers, &shapes);
     }
-    let x = forward_inference(&x, &layers[..frozen], &shapes[..=frozen])?;
-    forward_with_tape(&x, &layers[frozen..], &shapes[frozen..])
+    let x = forward_inference(&x, &layers[..first_tracked], &shapes[..=first_tracked])?;
+    forward_with_tape(&x, &layers[first_tracked..], &shapes[first_tracked..])
 }
 
 /// The values of a contiguous f32 tensor on the CPU.
 pub(super) fn contiguous<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
     match layout.contiguous_offsets() {
         Some((from, to)) => Ok(&storage.as_slice::<f32>()?[from..to]),
-        None => bail!("the operation needs contiguous tensors"),
+        None => bail!("expected a contiguous tensor"),
     }
 }
 
-/// Lends the values of a contiguous f32 tensor on the CPU.
-pub(super) fn with_values<T>(tensor: &Tensor, work: impl FnOnce(&[f32]) -> T) -> Result<T> {
+/// Calls `f` with the values of a contiguous f32 tensor on the CPU.
+pub(super) fn with_values<T>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> T) -> Result<T> {
     let (storage, layout) = tensor.storage_and_layout();
-    on_cpu(&storage, layout).map(work)
+    on_cpu(&storage, layout).map(f)
 }
 
 pub(super) fn on_cpu<'a>(storage: &'a Storage, layout: &Layout) -> Result<&'a [f32]> {
     match storage {
         Storage::Cpu(storage) => contiguous(storage, layout),
-        _ => bail!("the operation runs on the CPU"),
+        _ => bail!("expected a tensor on the CPU"),
     }
 }

@@ -1,4 +1,4 @@
-//! Runs of layers where nothing is tracked: no graph, and buffers that are used again.
+//! Forward pass of a stack of convolutions without a graph, with reused activation buffers.
 
 use candle_core::{Device, Result, Tensor};
 
@@ -8,49 +8,61 @@ use super::layout::{self, NchwcShape};
 use super::prepared::PreparedLayer;
 use super::tuning;
 
-/// Pictures in groups that stay in the caches: one at a time while they are large, several when they are small.
+/// Runs the layers on groups of images whose activations stay in the caches: one image at a time in
+/// the first layers, where images are large, and several in the rest.
 pub(super) fn forward_inference(
     x: &Tensor,
     layers: &[ConvLayer],
     shapes: &[NchwcShape],
 ) -> Result<Tensor> {
     let last = shapes[layers.len()];
-    let ready: Vec<_> = layers
+    let prepared: Vec<_> = layers
         .iter()
         .map(PreparedLayer::new)
         .collect::<Result<_>>()?;
     let group = tuning::IMAGES_PER_GROUP.min(last.n);
-    // The first layers take one picture after the other, the rest a group.
-    let single = shapes
+    // Number of layers that take one image at a time.
+    let single_image_layers = shapes
         .iter()
         .take_while(|shape| shape.h * shape.w > tuning::LARGE_IMAGE_PIXELS);
-    let single = single.count().min(layers.len());
-    let n_of = |place: usize| if place < single { 1 } else { group };
-    let places = shapes.iter().enumerate();
-    let mut buffers: Vec<Buffer> = places
-        .map(|(place, shape)| layout::alloc_with_halo(shape.with_n(n_of(place))))
+    let single_image_layers = single_image_layers.count().min(layers.len());
+    let n_of = |index: usize| {
+        if index < single_image_layers {
+            1
+        } else {
+            group
+        }
+    };
+    let mut buffers: Vec<Buffer> = shapes
+        .iter()
+        .enumerate()
+        .map(|(index, shape)| layout::alloc_with_halo(shape.with_n(n_of(index))))
         .collect();
     let mut y = Vec::with_capacity(last.n * last.c * last.h * last.w);
     let run = |layer: usize, n: usize, x: &[f32], y: &mut [f32]| {
-        ready[layer].run(x, shapes[layer].with_n(n), y, None);
+        prepared[layer].run(x, shapes[layer].with_n(n), y, None);
     };
     with_values(x, |x| {
-        let image = shapes[0].c * shapes[0].h * shapes[0].w;
-        for images in x.chunks(group * image) {
-            let n = images.len() / image;
-            let steps = if single == 0 { 1 } else { n };
+        let image_len = shapes[0].c * shapes[0].h * shapes[0].w;
+        for images in x.chunks(group * image_len) {
+            let n = images.len() / image_len;
+            let steps = if single_image_layers == 0 { 1 } else { n };
             for (step, x) in images.chunks(images.len() / steps).enumerate() {
                 let shape = shapes[0].with_n(n / steps);
                 layout::pack(x, shape, &mut buffers[0][..shape.len()]);
-                for layer in 0..single {
+                for layer in 0..single_image_layers {
                     let (before, after) = buffers.split_at_mut(layer + 1);
                     let to = shapes[layer + 1].image_len();
-                    // The last of these layers writes its picture's place in the group.
-                    let at = if layer + 1 < single { 0 } else { step * to };
-                    run(layer, 1, &before[layer], &mut after[0][at..at + to]);
+                    // The last of these layers writes to the image's position in the group.
+                    let offset = if layer + 1 < single_image_layers {
+                        0
+                    } else {
+                        step * to
+                    };
+                    run(layer, 1, &before[layer], &mut after[0][offset..offset + to]);
                 }
             }
-            for layer in single..layers.len() {
+            for layer in single_image_layers..layers.len() {
                 let (before, after) = buffers.split_at_mut(layer + 1);
                 let from = shapes[layer].with_n(n).len();
                 let to = shapes[layer + 1].with_n(n).len();

@@ -1,6 +1,6 @@
-//! Which instruction set the kernels run on: the best that the processor has, chosen once.
+//! Selection of the instruction set: the best that the CPU supports, detected once.
 //!
-//! `WAGGLE_KERNELS=amx|avx512|avx2|portable` asks for a lesser one, for tests and comparisons.
+//! `WAGGLE_KERNELS=amx|avx512|avx2|portable` selects another one, for tests and benchmarks.
 
 use std::sync::OnceLock;
 
@@ -8,25 +8,28 @@ use super::lanes::{Portable, Task};
 #[cfg(target_arch = "x86_64")]
 use super::{amx, avx2, avx512};
 
-/// An instruction set.
+/// An instruction set that the kernels are compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Isa {
-    /// Any processor.
+    /// Any CPU.
     Portable,
     /// x86-64 with AVX2 and FMA.
     Avx2,
     /// x86-64 with AVX-512 F, BW, DQ and VL.
     Avx512,
-    /// The same with AMX for bf16, for the products.
+    /// AVX-512, and AMX with bf16 for the matrix products.
     Amx,
 }
 
 impl Isa {
-    /// What this processor has, the best last.
+    /// The instruction sets that this CPU supports, best last.
     pub fn available() -> Vec<Self> {
         #[cfg_attr(
             not(target_arch = "x86_64"),
-            expect(unused_mut, reason = "there are no others yet")
+            expect(
+                unused_mut,
+                reason = "other architectures have only the portable kernels"
+            )
         )]
         let mut isas = vec![Self::Portable];
         #[cfg(target_arch = "x86_64")]
@@ -50,20 +53,20 @@ impl Isa {
         isas
     }
 
-    /// The best that the processor has, or a lesser one that `WAGGLE_KERNELS` names. Anything else there, also
-    /// what the processor lacks, is ignored: a program must not fail for a wish about speed.
+    /// The instruction set named by `WAGGLE_KERNELS`, else the best available. Unknown and
+    /// unsupported values are ignored.
     pub fn selected() -> Self {
         static SELECTED: OnceLock<Isa> = OnceLock::new();
         *SELECTED.get_or_init(|| {
             let available = Self::available();
-            let wish = std::env::var("WAGGLE_KERNELS").unwrap_or_default();
-            let wished = available.iter().find(|isa| isa.name() == wish);
+            let requested = std::env::var("WAGGLE_KERNELS").unwrap_or_default();
+            let requested = available.iter().find(|isa| isa.name() == requested);
             let best = available.last().copied().unwrap_or(Self::Portable);
-            wished.copied().unwrap_or(best)
+            requested.copied().unwrap_or(best)
         })
     }
 
-    /// As `WAGGLE_KERNELS` has it.
+    /// The name used in `WAGGLE_KERNELS`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Portable => "portable",
@@ -73,12 +76,15 @@ impl Isa {
         }
     }
 
-    /// Runs a task on this instruction set.
+    /// Runs a task with this instruction set enabled.
     ///
     /// # Safety
-    /// The isa must be one of [`Isa::available`], and the task's pointers valid for what it says.
+    ///
+    /// `self` must be in [`Isa::available`], and the pointers of the task must be valid for the
+    /// accesses that it documents.
     pub(super) unsafe fn run(self, task: impl Task) {
-        // SAFETY: the caller promises both.
+        // SAFETY: the caller guarantees that the CPU supports the instruction set and that the
+        // pointers are valid.
         unsafe {
             match self {
                 #[cfg(target_arch = "x86_64")]

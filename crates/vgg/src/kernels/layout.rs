@@ -1,20 +1,22 @@
-//! The layout between our convolutions: `[picture][channel / 16][row][column][16 channels]`, with a border of zeros.
+//! The NCHWc16 activation layout: `[image][channel / 16][row][column][16 channels]`, with a zero
+//! halo.
 //!
-//! Sixteen channels lie together, so that a vector is one pixel of them. Height and width are rounded up to whole
-//! tiles of 4x4, and one more pixel of zeros lies around: the padding of the convolution, which nobody has to
-//! test for. One layout serves the forward pass and both gradients.
+//! Sixteen channels are contiguous, so a vector holds one pixel of sixteen channels. Height and
+//! width are rounded up to whole 4x4 tiles. A border of one zero pixel is the padding of the
+//! convolution, so the kernels need no bounds checks. The forward pass and both gradients use this
+//! layout.
 
 use rayon::prelude::*;
 
 use super::buffer::Buffer;
 use super::parallel::{DisjointMut, chunk};
 
-/// Channels that lie together.
+/// Channels per block.
 pub(super) const LANES: usize = 16;
-/// Height and width of the tiles that a picture is cut into.
+/// Height and width of a Winograd output tile.
 pub(super) const TILE: usize = 4;
 
-/// A blocked tensor's logical shape.
+/// Logical shape of an NCHWc16 tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct NchwcShape {
     pub n: usize,
@@ -24,57 +26,57 @@ pub(super) struct NchwcShape {
 }
 
 impl NchwcShape {
-    /// Blocks of sixteen channels.
+    /// Number of blocks of sixteen channels.
     pub(super) fn channel_blocks(self) -> usize {
         self.c.div_ceil(LANES)
     }
 
-    /// Tiles below each other.
+    /// Number of tiles in the vertical direction.
     pub(super) fn tile_rows(self) -> usize {
         self.h.div_ceil(TILE)
     }
 
-    /// Tiles beside each other.
+    /// Number of tiles in the horizontal direction.
     pub(super) fn tile_columns(self) -> usize {
         self.w.div_ceil(TILE)
     }
 
-    /// Tiles of a picture.
+    /// Number of tiles per image and channel block.
     pub(super) fn tiles(self) -> usize {
         self.tile_rows() * self.tile_columns()
     }
 
-    /// Elements from a row to the next.
+    /// Elements from one row to the next.
     pub(super) fn row_stride(self) -> usize {
         (self.tile_columns() * TILE + 2) * LANES
     }
 
-    /// Elements of a plane of sixteen channels.
+    /// Elements of one channel block of one image, with its halo.
     pub(super) fn plane_len(self) -> usize {
         (self.tile_rows() * TILE + 2) * self.row_stride()
     }
 
-    /// Elements of a picture.
+    /// Elements of one image.
     pub(super) fn image_len(self) -> usize {
         self.channel_blocks() * self.plane_len()
     }
 
-    /// Elements in all.
+    /// Elements of the tensor.
     pub(super) fn len(self) -> usize {
         self.n * self.image_len()
     }
 
-    /// Where pixel (0, 0) of a plane lies in it: behind the border.
+    /// Offset of pixel (0, 0) in a plane, after the halo.
     pub(super) fn origin(self) -> usize {
         self.row_stride() + LANES
     }
 
-    /// The same with `n` pictures.
+    /// The shape of a batch of `n` images.
     pub(super) fn with_n(self, n: usize) -> Self {
         Self { n, ..self }
     }
 
-    /// What a 2x2 pool leaves.
+    /// The shape after a 2x2 max pool with stride 2.
     pub(super) fn pooled(self) -> Self {
         Self {
             h: self.h / 2,
@@ -84,12 +86,12 @@ impl NchwcShape {
     }
 }
 
-/// A blocked tensor whose pixels hold anything, and all around them zeros.
+/// Allocates a tensor with a zero halo. The pixels have arbitrary values.
 pub(super) fn alloc_with_halo(shape: NchwcShape) -> Buffer {
     alloc_with_halo_around(shape, shape.h, shape.w)
 }
 
-/// As [`alloc_with_halo`]; only the first `h` rows and `w` columns hold anything.
+/// Like [`alloc_with_halo`], with zeros outside the first `h` rows and `w` columns.
 pub(super) fn alloc_with_halo_around(shape: NchwcShape, h: usize, w: usize) -> Buffer {
     let mut buffer = Buffer::alloc(shape.len());
     let (row, rows) = (shape.row_stride(), shape.plane_len() / shape.row_stride());
@@ -105,7 +107,7 @@ pub(super) fn alloc_with_halo_around(shape: NchwcShape, h: usize, w: usize) -> B
     buffer
 }
 
-/// (n, c, h, w) → the pixels of `to`, which [`alloc_with_halo`] made.
+/// NCHW → NCHWc16. Writes the pixels of `to`, and expects its halo to be zero.
 pub(super) fn pack(x: &[f32], shape: NchwcShape, to: &mut [f32]) {
     let NchwcShape { c, h, w, .. } = shape;
     to.par_chunks_mut(shape.plane_len())
@@ -132,7 +134,7 @@ pub(super) fn pack(x: &[f32], shape: NchwcShape, to: &mut [f32]) {
         });
 }
 
-/// Blocked → (n, c, h, w).
+/// NCHWc16 → NCHW.
 pub(super) fn unpack(x: &[f32], shape: NchwcShape) -> Vec<f32> {
     let NchwcShape { n, c, h, w } = shape;
     let mut y = vec![0f32; n * c * h * w];
@@ -148,7 +150,8 @@ pub(super) fn unpack(x: &[f32], shape: NchwcShape) -> Vec<f32> {
             let from = &x[plane * shape.plane_len()..][..shape.plane_len()];
             for lane in 0..LANES.min(c - block * LANES) {
                 let start = (image * c + block * LANES + lane) * h * w;
-                // SAFETY: each channel of each picture is written by the one part that has its plane.
+                // SAFETY: the channels of a plane occupy disjoint ranges of y, and chunks are
+                // disjoint, so no other thread accesses this range.
                 let to =
                     unsafe { std::slice::from_raw_parts_mut(out.slice_ptr(start, h * w), h * w) };
                 for (row, line) in to.chunks_exact_mut(w).enumerate() {
@@ -168,15 +171,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn unpacking_undoes_packing() {
+    fn unpack_inverts_pack() {
         for (n, c, h, w) in [(1, 1, 1, 1), (2, 16, 4, 4), (3, 17, 5, 7), (1, 40, 13, 2)] {
             let shape = NchwcShape { n, c, h, w };
             let x: Vec<f32> = (0..n * c * h * w).map(|i| i as f32 + 1.0).collect();
-            let mut blocked = alloc_with_halo(shape);
-            pack(&x, shape, &mut blocked);
-            assert_eq!(unpack(&blocked, shape), x);
-            // All else is zero: the border, rounding up and missing channels.
-            let sum: f64 = blocked.iter().map(|&v| f64::from(v)).sum();
+            let mut packed = alloc_with_halo(shape);
+            pack(&x, shape, &mut packed);
+            assert_eq!(unpack(&packed, shape), x);
+            // Halo, padding to whole tiles and missing channels are zero.
+            let sum: f64 = packed.iter().map(|&v| f64::from(v)).sum();
             assert_eq!(sum, x.iter().map(|&v| f64::from(v)).sum::<f64>());
         }
     }

@@ -1,10 +1,11 @@
-//! Fully connected layers whose gradients lie as their weights do.
+//! Linear layers whose weight gradient has the layout of the weight.
 //!
-//! y = x·wᵀ + b; dx = dy·w, dw = dyᵀ·x, db = Σ dy. candle's own backward pass of such a product gives dw as a
-//! transposed view, which the optimizer would have to copy: 411 MB for VGG-16's first layer, in every step.
+//! y = x·wᵀ + b; dx = dy·w, dw = dyᵀ·x, db = Σ dy. candle's own backward pass returns dw as a
+//! transposed view, which the optimizer would have to copy: 411 MB per step for `classifier.0` of
+//! VGG-16.
 //!
-//! The forward product has few rows (pictures) and a large weight, which a general matrix product repacks for
-//! nothing. Here the weight is read once, in the order in which it lies, by all threads.
+//! The forward product has few rows (images) and a large weight, and a general GEMM would repack
+//! the weight on every call. Here all threads together read the weight once, in memory order.
 
 use candle_core::{CpuStorage, CustomOp3, Device, Layout, Result, Shape, Tensor, bail};
 
@@ -14,15 +15,24 @@ use super::isa::Isa;
 use super::lanes::{Lanes, Task};
 use super::parallel::{DisjointMut, for_each_chunk};
 
-/// A fully connected layer: `x` (n, in), `weight` (out, in), `bias` (out) → (n, out), f32.
+/// Applies a linear layer: `x` (n, in), `weight` (out, in), `bias` (out) → (n, out), f32.
 ///
-/// Differentiable in all three; each gradient is computed only where it is tracked.
-/// Errors: shapes that do not fit.
+/// Differentiable with respect to all three arguments. Gradients are computed only for tracked
+/// tensors.
+///
+/// # Errors
+///
+/// Returns an error if the shapes do not match.
 pub fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
     linear_with_grad_sink(x, weight, bias, None)
 }
 
-/// As [`linear`]; puts the gradients of weight and bias aside, on the CPU, instead of giving them to candle.
+/// Like [`linear`], but stores the gradients of `weight` and `bias` in `grad_sink` instead of
+/// candle's gradient store. CPU only: other devices ignore the sink.
+///
+/// # Errors
+///
+/// Returns an error if the shapes do not match.
 pub fn linear_with_grad_sink(
     x: &Tensor,
     weight: &Tensor,
@@ -33,7 +43,7 @@ pub fn linear_with_grad_sink(
     let (output, expected) = weight.dims2()?;
     if input != expected || bias.dims() != [output] {
         bail!(
-            "a linear layer of weight {:?} and bias {:?} got {:?}",
+            "a linear layer with weight {:?} and bias {:?} got an input {:?}",
             weight.shape(),
             bias.shape(),
             x.shape()
@@ -69,8 +79,9 @@ impl CustomOp3 for Linear {
         let to = DisjointMut::new(&mut y);
         let isa = Isa::selected();
         for_each_chunk(output, |outputs| {
-            // SAFETY: `isa` was available when it was chosen. x is (n, input), weight (output, input), y
-            // (n, output); the columns `outputs` of y are written by this part alone.
+            // SAFETY: `Isa::selected` returns only instruction sets that this CPU supports. x has
+            // n·input elements, weight output·input and y n·output. Chunks are disjoint, so no
+            // other thread writes the columns `outputs` of y.
             unsafe {
                 isa.run(ForwardTask {
                     x: x.as_ptr(),
@@ -94,42 +105,45 @@ impl CustomOp3 for Linear {
         _: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        // Detached, so that the backward pass itself is not recorded.
+        // Detached, so that candle does not record the backward pass.
         let (x_values, weight_values) = (x.detach(), weight.detach());
-        let product = || {
-            let product = Gradient::LowRank {
+        let weight_gradient = || {
+            let gradient = Gradient::LowRank {
                 left: grad.clone(),
                 right: x_values.clone(),
             };
-            // The optimizer may write a variable before it comes to this gradient.
+            // The optimizer may overwrite a variable before it uses this gradient.
             if x.is_variable() {
-                return product.values().map(Gradient::Dense);
+                return gradient.values().map(Gradient::Dense);
             }
-            Ok(product)
+            Ok(gradient)
         };
-        let store_or_return =
-            |of: &Tensor, gradient: &dyn Fn() -> Result<Gradient>| match of.track_op() {
-                true => GradSink::store_or_return(self.0.as_ref(), of, gradient()?),
+        let store_or_return = |parameter: &Tensor, gradient: &dyn Fn() -> Result<Gradient>| {
+            match parameter.track_op() {
+                true => GradSink::store_or_return(self.0.as_ref(), parameter, gradient()?),
                 false => Ok(None),
-            };
+            }
+        };
         let dx = x.track_op().then(|| grad.matmul(&weight_values));
         Ok((
             dx.transpose()?,
-            store_or_return(weight, &product)?,
+            store_or_return(weight, &weight_gradient)?,
             store_or_return(bias, &|| grad.sum(0).map(Gradient::Dense))?,
         ))
     }
 }
 
-/// Inputs whose values stay in the cache while the weights' rows go by; also what is summed before it is added to y,
-/// so that a row of y does not depend on how many there are.
+/// Inputs per block: a block of x stays in the cache while the rows of the weight stream by. Each
+/// block is summed before it is added to y, so the value of a row of y does not depend on the batch
+/// size.
 const INPUT_BLOCK: usize = 1024;
-/// Rows of x that share a load of the weights, and rows of the weights that share one of x.
+/// Microkernel size for large batches: rows of x by rows of the weight.
 const ROWS: usize = 4;
 const COLUMNS: usize = 2;
-/// Rows of the weights that are read side by side for fewer rows of x: memory answers several streams faster than one.
+/// Rows of the weight that a small batch reads at the same time. Memory bandwidth is higher with
+/// several streams.
 const STREAMS: usize = 4;
-/// How far ahead of its use a stream is asked for, in elements: the processor's own guesses end with each page.
+/// Prefetch distance of a stream, in elements. Hardware prefetchers stop at page boundaries.
 const PREFETCH_DISTANCE: usize = 256;
 
 /// y[:, outputs] += x·weightᵀ.
@@ -146,7 +160,7 @@ struct ForwardTask {
 impl Task for ForwardTask {
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
-        // SAFETY: promised to `run`.
+        // SAFETY: both functions have the contract of `Task::run`, which the caller upholds.
         unsafe {
             if self.n < ROWS {
                 self.small_batch::<L>();
@@ -158,9 +172,11 @@ impl Task for ForwardTask {
 }
 
 impl ForwardTask {
-    /// For few rows of x, which stay in the cache whole: each row of the weights is read from end to end.
+    /// Computes small batches. All of x stays in the cache, and each row of the weight is read from
+    /// start to end.
     ///
     /// # Safety
+    ///
     /// As [`Task::run`].
     #[inline(always)]
     unsafe fn small_batch<L: Lanes>(&self) {
@@ -169,7 +185,9 @@ impl ForwardTask {
             for from in (0..self.input).step_by(INPUT_BLOCK) {
                 let count = INPUT_BLOCK.min(self.input - from);
                 for row in 0..self.n {
-                    // SAFETY: promised by the caller; the elements lie within the matrices.
+                    // SAFETY: the contract of `Task::run` holds. `row < n`,
+                    // `column + columns <= output` and `from + count <= input`, so the block is
+                    // inside the matrices.
                     unsafe {
                         if columns == STREAMS {
                             self.block::<L, 1, STREAMS>(row, column, from, count);
@@ -184,9 +202,10 @@ impl ForwardTask {
         }
     }
 
-    /// For many rows of x: a part of them stays in the cache while the weights go by.
+    /// Computes large batches. One block of x stays in the cache while the weight streams by.
     ///
     /// # Safety
+    ///
     /// As [`Task::run`].
     #[inline(always)]
     unsafe fn large_batch<L: Lanes>(&self) {
@@ -196,7 +215,9 @@ impl ForwardTask {
                 for row in (0..self.n).step_by(ROWS) {
                     let rows = ROWS.min(self.n - row);
                     let columns = COLUMNS.min(self.outputs.end - column);
-                    // SAFETY: promised by the caller; rows and columns lie within the matrices.
+                    // SAFETY: the contract of `Task::run` holds. `row + rows <= n`,
+                    // `column + columns <= output` and `from + count <= input`, so the block is
+                    // inside the matrices.
                     unsafe {
                         if (rows, columns) == (ROWS, COLUMNS) {
                             self.block::<L, ROWS, COLUMNS>(row, column, from, count);
@@ -213,10 +234,13 @@ impl ForwardTask {
         }
     }
 
-    /// Adds the products of some inputs to R x C elements of y.
+    /// Microkernel that adds the products of `count` inputs, beginning at `from`, to R x C elements
+    /// of y.
     ///
     /// # Safety
-    /// As [`Task::run`]; the elements lie within the matrices.
+    ///
+    /// As [`Task::run`]; the rows `row..row + R`, the columns `column..column + C` and the inputs
+    /// must be inside the matrices.
     #[inline(always)]
     unsafe fn block<L: Lanes, const R: usize, const C: usize>(
         &self,
@@ -225,7 +249,8 @@ impl ForwardTask {
         from: usize,
         count: usize,
     ) {
-        // SAFETY: promised by the caller.
+        // SAFETY: the caller guarantees the instruction set and that the rows, columns and inputs
+        // are inside the matrices. Prefetches may use any address.
         unsafe {
             let x = self.x.add(row * self.input + from);
             let weight = self.weight.add(column * self.input + from);

@@ -1,91 +1,108 @@
-//! The products in the middle: at each of the 36 positions, a matrix of tiles times a matrix of weights.
+//! GEMM microkernels: at each of the 36 positions, a matrix of tiles times a matrix of weights.
 
 use super::lanes::Lanes;
 use super::layout::LANES;
 
 /// M[tile][k] = Σ_c V[tile][c]·U[c][k] at one position, for 16·GROUPS channels k.
 ///
-/// `v` is `[c / 16][tile][16]` with `block` elements from one block to the next, of which `c` channels count;
-/// `u` is `[c][16·GROUPS]`, and `next` the weights that will be wanted after these; `m` is `[tile][16·GROUPS]`.
+/// `v` is `[c / 16][tile][16]` with `block_stride` elements between channel blocks. Only the first
+/// `c` channels are used. `u` is `[c][16·GROUPS]`, and `m` is `[tile][16·GROUPS]`. `next` points to
+/// the weights of the next call, which are prefetched.
 ///
 /// # Safety
-/// As [`Lanes`]; the pointers are valid for `tiles` tiles and `c` channels.
+///
+/// The CPU must support the instruction set of `L`. `v` and `m` must be valid for `tiles` tiles,
+/// and `v` and `u` for `c` channels. `next` may be any address.
 #[inline(always)]
 pub(super) unsafe fn forward<L: Lanes>(
     v: *const f32,
-    block: usize,
+    block_stride: usize,
     u: *const f32,
     next: *const f32,
     m: *mut f32,
     tiles: usize,
     c: usize,
 ) {
-    // Rows of nearly equal length keep the registers busy: 16 tiles are 8 + 8, not 14 + 2.
-    let rows = tiles.div_ceil(L::TILES);
-    for row in 0..rows {
-        let (from, to) = (row * tiles / rows, (row + 1) * tiles / rows);
-        // SAFETY: the tiles `from..to` lie within `tiles`.
+    // Blocks of nearly equal size use the registers best: 16 tiles are 8 + 8, not 14 + 2.
+    let row_blocks = tiles.div_ceil(L::TILES);
+    for row_block in 0..row_blocks {
+        let (from, to) = (
+            row_block * tiles / row_blocks,
+            (row_block + 1) * tiles / row_blocks,
+        );
+        // SAFETY: `to <= tiles`, so the pointers are valid for the tiles `from..to`. The caller
+        // guarantees the rest.
         unsafe {
             let (v, m) = (v.add(from * LANES), m.add(from * LANES * L::GROUPS));
-            // Each row asks for its part of the next weights.
-            let pace = L::GROUPS * LANES / rows;
-            let next = (next.wrapping_add(row * c * pace), pace);
+            // Each block prefetches its share of the next weights.
+            let prefetch_step = L::GROUPS * LANES / row_blocks;
+            let next = (
+                next.wrapping_add(row_block * c * prefetch_step),
+                prefetch_step,
+            );
             match (to - from, L::GROUPS) {
-                (1, 2) => forward_block::<L, 1, 2>(v, block, u, next, m, c),
-                (2, 2) => forward_block::<L, 2, 2>(v, block, u, next, m, c),
-                (3, 2) => forward_block::<L, 3, 2>(v, block, u, next, m, c),
-                (4, 2) => forward_block::<L, 4, 2>(v, block, u, next, m, c),
-                (5, 2) => forward_block::<L, 5, 2>(v, block, u, next, m, c),
-                (6, 2) => forward_block::<L, 6, 2>(v, block, u, next, m, c),
-                (7, 2) => forward_block::<L, 7, 2>(v, block, u, next, m, c),
-                (8, 2) => forward_block::<L, 8, 2>(v, block, u, next, m, c),
-                (9, 2) => forward_block::<L, 9, 2>(v, block, u, next, m, c),
-                (10, 2) => forward_block::<L, 10, 2>(v, block, u, next, m, c),
-                (11, 2) => forward_block::<L, 11, 2>(v, block, u, next, m, c),
-                (12, 2) => forward_block::<L, 12, 2>(v, block, u, next, m, c),
-                (13, 2) => forward_block::<L, 13, 2>(v, block, u, next, m, c),
-                (14, 2) => forward_block::<L, 14, 2>(v, block, u, next, m, c),
-                (1, 1) => forward_block::<L, 1, 1>(v, block, u, next, m, c),
-                (2, 1) => forward_block::<L, 2, 1>(v, block, u, next, m, c),
-                (3, 1) => forward_block::<L, 3, 1>(v, block, u, next, m, c),
-                (4, 1) => forward_block::<L, 4, 1>(v, block, u, next, m, c),
-                (5, 1) => forward_block::<L, 5, 1>(v, block, u, next, m, c),
-                (6, 1) => forward_block::<L, 6, 1>(v, block, u, next, m, c),
-                _ => unreachable!("a row has at most TILES tiles, in at most two groups"),
+                (1, 2) => forward_block::<L, 1, 2>(v, block_stride, u, next, m, c),
+                (2, 2) => forward_block::<L, 2, 2>(v, block_stride, u, next, m, c),
+                (3, 2) => forward_block::<L, 3, 2>(v, block_stride, u, next, m, c),
+                (4, 2) => forward_block::<L, 4, 2>(v, block_stride, u, next, m, c),
+                (5, 2) => forward_block::<L, 5, 2>(v, block_stride, u, next, m, c),
+                (6, 2) => forward_block::<L, 6, 2>(v, block_stride, u, next, m, c),
+                (7, 2) => forward_block::<L, 7, 2>(v, block_stride, u, next, m, c),
+                (8, 2) => forward_block::<L, 8, 2>(v, block_stride, u, next, m, c),
+                (9, 2) => forward_block::<L, 9, 2>(v, block_stride, u, next, m, c),
+                (10, 2) => forward_block::<L, 10, 2>(v, block_stride, u, next, m, c),
+                (11, 2) => forward_block::<L, 11, 2>(v, block_stride, u, next, m, c),
+                (12, 2) => forward_block::<L, 12, 2>(v, block_stride, u, next, m, c),
+                (13, 2) => forward_block::<L, 13, 2>(v, block_stride, u, next, m, c),
+                (14, 2) => forward_block::<L, 14, 2>(v, block_stride, u, next, m, c),
+                (1, 1) => forward_block::<L, 1, 1>(v, block_stride, u, next, m, c),
+                (2, 1) => forward_block::<L, 2, 1>(v, block_stride, u, next, m, c),
+                (3, 1) => forward_block::<L, 3, 1>(v, block_stride, u, next, m, c),
+                (4, 1) => forward_block::<L, 4, 1>(v, block_stride, u, next, m, c),
+                (5, 1) => forward_block::<L, 5, 1>(v, block_stride, u, next, m, c),
+                (6, 1) => forward_block::<L, 6, 1>(v, block_stride, u, next, m, c),
+                _ => unreachable!("a block has at most `TILES` tiles and `GROUPS` is 1 or 2"),
             }
         }
     }
 }
 
-/// `R` tiles by `G` vectors of channels, all sums in registers.
+/// Microkernel for `R` tiles and `G` vectors of channels, with all sums in registers.
+///
+/// # Safety
+///
+/// As [`forward`], for `R` tiles and `16·G` channels k.
 #[inline(always)]
 unsafe fn forward_block<L: Lanes, const R: usize, const G: usize>(
     v: *const f32,
-    block: usize,
+    block_stride: usize,
     u: *const f32,
-    (mut next, pace): (*const f32, usize),
+    (mut next, prefetch_step): (*const f32, usize),
     m: *mut f32,
     c: usize,
 ) {
-    // SAFETY: as promised to `forward`.
+    // SAFETY: `from + lane < c`, so the loads are inside the channels for which the caller
+    // guarantees `v` and `u`. The stores are inside the `R` tiles of `m`. Prefetches may use any
+    // address.
     unsafe {
         let mut sums = [[L::splat(0.0); G]; R];
         let mut weights = u;
         let mut from = 0;
         while from < c {
-            let tiles = v.add(from / LANES * block);
+            let tiles = v.add(from / LANES * block_stride);
             let lanes = LANES.min(c - from);
             let mut lane = 0;
             while lane + 2 <= lanes {
-                // Two at a time, so that counting them costs less.
+                // Unrolled by two to halve the loop overhead.
                 add::<L, R, G>(&mut sums, tiles.add(lane), weights);
                 add::<L, R, G>(&mut sums, tiles.add(lane + 1), weights.add(G * LANES));
-                // Tiles of the next row, which the weights' stream would otherwise find in the second cache.
+                // Prefetch the tiles of the next block, which the stream of weights has pushed out
+                // to the L2 cache.
                 L::prefetch(tiles.wrapping_add((R + lane) * LANES));
                 L::prefetch(tiles.wrapping_add((R + lane + 1) * LANES));
                 L::prefetch_l2(next);
-                L::prefetch_l2(next.wrapping_add(pace));
-                next = next.wrapping_add(2 * pace);
+                L::prefetch_l2(next.wrapping_add(prefetch_step));
+                next = next.wrapping_add(2 * prefetch_step);
                 weights = weights.add(2 * G * LANES);
                 lane += 2;
             }
@@ -103,17 +120,23 @@ unsafe fn forward_block<L: Lanes, const R: usize, const G: usize>(
     }
 }
 
-/// Channels whose weights are asked for ahead of their use: far enough for a line from the last-level cache.
+/// Prefetch distance of the weights, in channels: far enough for a line from the last-level cache.
 const PREFETCH_DISTANCE: usize = 16;
 
 /// Adds the products of one input channel to the sums.
+///
+/// # Safety
+///
+/// As [`forward`]; `tiles` must be valid for `R` tiles of one channel, and `weights` for `16·G`
+/// elements.
 #[inline(always)]
 unsafe fn add<L: Lanes, const R: usize, const G: usize>(
     sums: &mut [[L::V; G]; R],
     tiles: *const f32,
     weights: *const f32,
 ) {
-    // SAFETY: as promised to `forward`.
+    // SAFETY: the caller guarantees that `tiles` and `weights` are valid for these elements.
+    // Prefetches may use any address.
     unsafe {
         let mut u = [L::splat(0.0); G];
         for group in 0..G {
@@ -129,31 +152,35 @@ unsafe fn add<L: Lanes, const R: usize, const G: usize>(
     }
 }
 
-/// U[c][k] += Σ_tile V[tile][c]·W[tile][k] (= if `overwrite`) at one position, for 16 channels c and 16·GROUPS channels k.
+/// U[c][k] += Σ_tile V[tile][c]·W[tile][k] at one position, for 16 channels c and 16·GROUPS
+/// channels k. If `overwrite` is set, U is assigned instead.
 ///
-/// `v` is `[tile][16]`; `w` is `[k / 16][tile][16]` with `block` elements from one block to the next; `u` is
-/// `[16 c][16·GROUPS]`.
+/// `v` is `[tile][16]`. `w` is `[k / 16][tile][16]` with `block_stride` elements between channel
+/// blocks. `u` is `[16 c][16·GROUPS]`.
 ///
 /// # Safety
-/// As [`Lanes`]; the pointers are valid for `tiles` tiles.
+///
+/// The CPU must support the instruction set of `L`. `v` and `w` must be valid for `tiles` tiles,
+/// and `u` for 16·16·GROUPS elements.
 #[inline(always)]
 pub(super) unsafe fn weight_gradient<L: Lanes>(
     v: *const f32,
     w: *const f32,
-    block: usize,
+    block_stride: usize,
     u: *mut f32,
     tiles: usize,
     overwrite: bool,
 ) {
-    // SAFETY: promised by the caller; the parts make up the sixteen channels.
+    // SAFETY: the caller guarantees the pointers for 16 channels c, and the calls divide these
+    // channels.
     unsafe {
         match L::GROUPS {
             2 => {
-                weight_gradient_block::<L, 8, 2>(v, w, block, u, tiles, overwrite);
+                weight_gradient_block::<L, 8, 2>(v, w, block_stride, u, tiles, overwrite);
                 weight_gradient_block::<L, 8, 2>(
                     v.add(8),
                     w,
-                    block,
+                    block_stride,
                     u.add(8 * 2 * LANES),
                     tiles,
                     overwrite,
@@ -165,7 +192,7 @@ pub(super) unsafe fn weight_gradient<L: Lanes>(
                     weight_gradient_block::<L, 4, 1>(
                         v.add(part * 4),
                         w,
-                        block,
+                        block_stride,
                         u,
                         tiles,
                         overwrite,
@@ -180,12 +207,13 @@ pub(super) unsafe fn weight_gradient<L: Lanes>(
 unsafe fn weight_gradient_block<L: Lanes, const C: usize, const G: usize>(
     v: *const f32,
     w: *const f32,
-    block: usize,
+    block_stride: usize,
     u: *mut f32,
     tiles: usize,
     overwrite: bool,
 ) {
-    // SAFETY: as promised to `weight_gradient`.
+    // SAFETY: the caller guarantees that `v` and `w` are valid for `tiles` tiles and `u` for these
+    // `C` channels.
     unsafe {
         let mut sums = [[L::splat(0.0); G]; C];
         if !overwrite {
@@ -198,7 +226,7 @@ unsafe fn weight_gradient_block<L: Lanes, const C: usize, const G: usize>(
         for tile in 0..tiles {
             let mut weights = [L::splat(0.0); G];
             for group in 0..G {
-                weights[group] = L::load(w.add(group * block + tile * LANES));
+                weights[group] = L::load(w.add(group * block_stride + tile * LANES));
             }
             for c in 0..C {
                 let value = L::splat(*v.add(tile * LANES + c));

@@ -1,14 +1,17 @@
-//! The arithmetic of a VGG, behind one seam: runs of 3x3 convolutions, linear layers, pooling.
+//! Operations of a VGG: stacks of 3x3 convolutions, linear layers and pooling.
 //!
 //! | function | formula | shapes |
 //! |---|---|---|
-//! | [`conv_stack`] | per layer: y = max(0, w ∗ x + b), then a 2x2 max pool where the layer has one | (n, c, h, w) → (n, k, h', w') |
+//! | [`conv_stack`] | per layer: y = max(0, w ∗ x + b), then an optional 2x2 max pool | (n, c, h, w) → (n, k, h', w') |
 //! | [`linear`] | y = x·wᵀ + b | (n, in), (out, in), (out) → (n, out) |
-//! | [`adaptive_avg_pool2d`] | mean over the cells of a bin | (n, c, h, w) → (n, c, oh, ow) |
+//! | [`adaptive_avg_pool2d`] | mean over the cells of each bin | (n, c, h, w) → (n, c, oh, ow) |
 //!
-//! Each is differentiable, and computes a gradient only for what is tracked: a frozen weight costs none, and
-//! when nothing is tracked no graph is recorded and nothing is kept for a backward pass. On the CPU these are
-//! our own operations; other devices run candle's, with gradients of our own ([`device`]).
+//! All operations are differentiable and compute gradients only for tracked tensors. A frozen
+//! weight costs no gradient. If no tensor is tracked, no graph is recorded and no activation is
+//! saved.
+//!
+//! On the CPU, the operations are custom ops of this crate. Other devices run candle's operations
+//! with custom gradients ([`device`]).
 
 #![allow(
     clippy::needless_range_loop,

@@ -1,59 +1,66 @@
-//! Work for threads, cut the same way every time, and buffers that they fill side by side.
+//! Static partitioning of work over threads, and buffers that several threads write.
 
 use std::marker::PhantomData;
 use std::ops::Range;
 
 use rayon::prelude::*;
 
-/// The `slice_ptr`-th of `parts` nearly equal pieces of `0..len`.
+/// The `part`-th of `parts` chunks of `0..len` whose sizes differ by at most one.
 pub(super) fn chunk(len: usize, parts: usize, part: usize) -> Range<usize> {
     part * len / parts..(part + 1) * len / parts
 }
 
-/// Cuts `0..len` into a piece for each thread of the current pool and works on them side by side.
+/// Divides `0..len` into one chunk per thread of the current pool and calls `f` for each in
+/// parallel.
 ///
-/// Which piece a number belongs to depends on `len` and the number of threads alone.
-pub(super) fn for_each_chunk(len: usize, work: impl Fn(Range<usize>) + Sync) {
+/// The chunks depend only on `len` and the number of threads, so results are reproducible.
+pub(super) fn for_each_chunk(len: usize, f: impl Fn(Range<usize>) + Sync) {
     let parts = rayon::current_num_threads().min(len);
     match parts {
         0 => {}
-        1 => work(0..len),
+        1 => f(0..len),
         _ => (0..parts)
             .into_par_iter()
             .with_max_len(1)
-            .for_each(|part| work(chunk(len, parts, part))),
+            .for_each(|part| f(chunk(len, parts, part))),
     }
 }
 
-/// A buffer whose disjoint parts are written by several threads.
+/// A mutable slice of which several threads write disjoint ranges.
 pub(super) struct DisjointMut<'a, T = f32> {
     start: *mut T,
     len: usize,
-    lives: PhantomData<&'a mut [T]>,
+    lifetime: PhantomData<&'a mut [T]>,
 }
 
-// SAFETY: the pointer is only written through `slice_ptr`, whose callers promise disjoint parts.
+// SAFETY: the pointer is dereferenced only by callers of `slice_ptr`, whose contract forbids
+// overlapping accesses from several threads.
 unsafe impl<T: Send> Send for DisjointMut<'_, T> {}
-// SAFETY: as above.
+// SAFETY: as for `Send`.
 unsafe impl<T: Send> Sync for DisjointMut<'_, T> {}
 
 impl<'a, T> DisjointMut<'a, T> {
-    /// Borrows `buffer` for as long as threads write to it.
+    /// Borrows `buffer` exclusively for `'a`.
     pub(super) fn new(buffer: &'a mut [T]) -> Self {
         Self {
             start: buffer.as_mut_ptr(),
             len: buffer.len(),
-            lives: PhantomData,
+            lifetime: PhantomData,
         }
     }
 
-    /// A pointer to element `at`, for `len` elements from there.
+    /// Returns a pointer to the `len` elements from `at` on.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the range is outside the buffer.
     ///
     /// # Safety
-    /// No two threads may use overlapping elements at the same time.
+    ///
+    /// No two threads may access overlapping elements at the same time.
     pub(super) unsafe fn slice_ptr(&self, at: usize, len: usize) -> *mut T {
-        assert!(at + len <= self.len, "a part lies outside of its buffer");
-        // SAFETY: `at` is within the buffer, which outlives `self`.
+        assert!(at + len <= self.len, "the range is outside the buffer");
+        // SAFETY: `at + len <= self.len` was checked, and the buffer is borrowed for `'a`.
         unsafe { self.start.add(at) }
     }
 }

@@ -1,4 +1,4 @@
-//! A layer ready to run: its weights transformed, its bias at hand.
+//! A convolution layer with its weight transformed and its bias copied out of the tensor.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use super::layout::NchwcShape;
 use super::weights::TransformedWeights;
 use super::winograd::{Epilogue, convolve};
 
-/// What a convolution needs beside its input, taken out of its tensors.
+/// The parameters of a [`ConvLayer`], ready for [`convolve`].
 pub(super) struct PreparedLayer {
     weights: Arc<TransformedWeights>,
     bias: Vec<f32>,
@@ -25,7 +25,8 @@ impl PreparedLayer {
         })
     }
 
-    /// Convolves `x` (blocked, of extent `from`) into `y`; `indices` get the pool's first maxima.
+    /// Convolves `x` with shape `from` into `y`, both NCHWc16. `indices` receives the index of the
+    /// first maximum of each pooling window.
     pub(super) fn run(
         &self,
         x: &[f32],

@@ -1,12 +1,14 @@
-//! max(0, x) that lets NaN through.
+//! ReLU that propagates NaN.
 //!
-//! candle's `relu` turns NaN into 0, so that a network that diverged would look sound. PyTorch's keeps it.
+//! candle's `relu` maps NaN to 0, so a diverged network would look healthy. PyTorch propagates NaN.
 
 use candle_core::{CpuStorage, CustomOp1, Device, Layout, Result, Shape, Tensor};
 
-/// max(0, x), any shape; NaN stays NaN.
+/// max(0, x) for any shape. NaN stays NaN.
 ///
-/// Errors: candle's.
+/// # Errors
+///
+/// Returns an error if `x` is on the CPU and not f32.
 pub fn relu(x: &Tensor) -> Result<Tensor> {
     match x.device() {
         Device::Cpu => x.contiguous()?.apply_op1(Relu),
@@ -28,7 +30,7 @@ impl CustomOp1 for Relu {
     }
 
     fn bwd(&self, _: &Tensor, y: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        let passes = y.gt(0.0)?.to_dtype(grad.dtype())?;
-        (grad * passes).map(Some)
+        let mask = y.gt(0.0)?.to_dtype(grad.dtype())?;
+        (grad * mask).map(Some)
     }
 }

@@ -1,4 +1,4 @@
-//! The gradient before ReLU and pool from the one after them, and the bias's, in one pass.
+//! Fused backward pass of the 2x2 max pool, the ReLU and the bias.
 
 use std::ops::Range;
 
@@ -7,10 +7,12 @@ use super::lanes::{Lanes, Task};
 use super::layout::{LANES, NchwcShape};
 use super::parallel::{DisjointMut, for_each_chunk};
 
-/// The gradient before ReLU and pool from the one after them, for `n` pictures; returns the bias's, (k).
+/// Computes the gradient `g` of the convolution's output from `grad`, the gradient of `y`. Returns
+/// the gradient of the bias, (k).
 ///
-/// `y` and `grad` are blocked as the convolution stored them, `indices` its pool's maxima; `g` is blocked like the
-/// convolution's output `to` and holds zeros, or an earlier result of the same extent.
+/// `y` and `grad` have the shape after the pool, and `indices` holds the indices of the pool's
+/// maxima. `g` has the shape `to`. Elements outside the pooling windows are not written and must be
+/// zero.
 pub(super) fn relu_pool_backward(
     isa: Isa,
     y: &[f32],
@@ -26,9 +28,11 @@ pub(super) fn relu_pool_backward(
     );
     let planes = to.n * to.channel_blocks();
     let mut bias = vec![0f64; planes * LANES];
-    let (sums, out) = (DisjointMut::new(&mut bias), DisjointMut::new(g));
+    let (bias_out, g_out) = (DisjointMut::new(&mut bias), DisjointMut::new(g));
     for_each_chunk(planes, |planes| {
-        // SAFETY: `isa` was available when it was chosen; each plane is written by the one part that has it.
+        // SAFETY: callers pass an `isa` that the CPU supports, which `ConvLayer::with_isa` checked.
+        // `y`, `grad` and `g` have the lengths that the assertion above checks. Chunks are
+        // disjoint, so no other thread writes these planes of `g` and their sums.
         unsafe {
             isa.run(ReluPoolBackwardTask {
                 y: y.as_ptr(),
@@ -36,8 +40,8 @@ pub(super) fn relu_pool_backward(
                 indices: indices.map_or(std::ptr::null(), <[u8]>::as_ptr),
                 to,
                 stored,
-                g: out.slice_ptr(0, to.len()),
-                bias: sums.slice_ptr(planes.start * LANES, planes.len() * LANES),
+                g: g_out.slice_ptr(0, to.len()),
+                bias: bias_out.slice_ptr(planes.start * LANES, planes.len() * LANES),
                 planes,
             });
         }
@@ -66,13 +70,15 @@ struct ReluPoolBackwardTask {
 impl Task for ReluPoolBackwardTask {
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
-        let pools = !self.indices.is_null();
-        for (place, plane) in self.planes.clone().enumerate() {
+        let pool = !self.indices.is_null();
+        for (index, plane) in self.planes.clone().enumerate() {
             let from = plane * self.stored.plane_len() + self.stored.origin();
             let to = plane * self.to.plane_len() + self.to.origin();
             let mut sums = [0f64; LANES];
             for row in 0..self.stored.h {
-                // SAFETY: the lanes' promise; rows and columns lie within the planes.
+                // SAFETY: the caller of `run` guarantees the instruction set of `L`.
+                // `row < stored.h` and `column < stored.w`, so each access is inside its plane,
+                // also at twice the row and column in `g`.
                 unsafe {
                     let mut sum = L::splat(0.0);
                     for column in 0..self.stored.w {
@@ -80,13 +86,14 @@ impl Task for ReluPoolBackwardTask {
                         let g =
                             L::where_positive(L::load(self.grad.add(at)), L::load(self.y.add(at)));
                         sum = L::add(sum, g);
-                        if pools {
-                            for index in 0..4 {
-                                let (i, j) = (2 * row + index / 2, 2 * column + index % 2);
-                                let part = L::where_index(g, self.indices.add(at), index as u8);
+                        if pool {
+                            for cell in 0..4 {
+                                let (i, j) = (2 * row + cell / 2, 2 * column + cell % 2);
+                                let cell_gradient =
+                                    L::where_index(g, self.indices.add(at), cell as u8);
                                 L::store(
                                     self.g.add(to + i * self.to.row_stride() + j * LANES),
-                                    part,
+                                    cell_gradient,
                                 );
                             }
                         } else {
@@ -96,7 +103,8 @@ impl Task for ReluPoolBackwardTask {
                             );
                         }
                     }
-                    // A row in single precision, rows in double: the error does not grow with the picture.
+                    // Sum a row in f32 and the rows in f64, so that the error does not grow with
+                    // the image.
                     let mut lanes = [0f32; LANES];
                     L::store(lanes.as_mut_ptr(), sum);
                     sums.iter_mut()
@@ -105,8 +113,8 @@ impl Task for ReluPoolBackwardTask {
                 }
             }
             for (lane, sum) in sums.into_iter().enumerate() {
-                // SAFETY: the plane's sixteen sums.
-                unsafe { *self.bias.add(place * LANES + lane) = sum };
+                // SAFETY: `bias` has `LANES` elements for each plane of this chunk.
+                unsafe { *self.bias.add(index * LANES + lane) = sum };
             }
         }
     }

@@ -1,66 +1,70 @@
-//! How the work is cut, in one place.
+//! Block sizes and partitioning of the kernels.
 //!
-//! All sizes follow from two assumptions about a core that hold for the processors of the last ten years: a
-//! second-level cache of at least 1 MiB, of which about a megabyte may hold transformed tiles and their products,
-//! and a shared last-level cache that holds tens of megabytes. They are bounds for speed, never for correctness.
+//! All sizes follow from two assumptions that hold for server and desktop CPUs of the last ten
+//! years: a core has at least 1 MiB of L2 cache, about a megabyte of which can hold transformed
+//! tiles and their products, and the shared last-level cache has tens of megabytes. The sizes
+//! affect speed, never correctness.
 
 use super::transform::POSITIONS;
 
-/// Bytes of one number at all positions of a tile.
+/// Bytes of one element at all positions of a transformed tile.
 const TILE_BYTES: usize = POSITIONS * 4;
 
-/// TransformedWeights weights below this stay in a core's cache while it walks over the tiles: each thread then works on
-/// tiles of its own. Larger ones are read once by the threads together, each for channels of its own.
+/// Transformed weights up to this size stay in a core's cache while it iterates over tiles, so each
+/// thread processes its own tiles. Larger weights are read only once: all threads share the tiles,
+/// and each computes its own output channels.
 const PRIVATE_WEIGHT_BYTES: usize = 4 << 20;
 
-/// TransformedWeights tiles and products of one block.
+/// Size of the transformed tiles and products of one block.
 const BLOCK_BYTES: usize = 1 << 20;
 
-/// TransformedWeights tiles that the threads share.
+/// Size of the transformed tiles that all threads share.
 const SHARED_BLOCK_BYTES: usize = 12 << 20;
 
-/// Whether each thread takes tiles of its own (with all channels) rather than channels of its own (of all tiles).
+/// Whether each thread computes all channels of its own tiles, or its own channels of all tiles.
 pub(super) fn partition_by_tiles(c: usize, k: usize) -> bool {
     TILE_BYTES * c * k <= PRIVATE_WEIGHT_BYTES
 }
 
-/// Tiles of a block that one thread transforms, multiplies and transforms back: a multiple of `rows`, the tiles
-/// of a product's row.
+/// Tiles in a block that one thread transforms, multiplies and transforms back. A multiple of
+/// `rows`, the number of tiles per microkernel call.
 pub(super) fn private_block_tiles(c: usize, k: usize, rows: usize) -> usize {
     (BLOCK_BYTES / (TILE_BYTES * (c + k)) / rows).max(2) * rows
 }
 
-/// Tiles of a block that the threads transform together, of `all`: blocks are of nearly one size, and whole rows.
+/// Tiles in a block that all threads transform together, out of `all`. The blocks have nearly equal
+/// sizes and are multiples of `rows`.
 pub(super) fn shared_block_tiles(c: usize, rows: usize, all: usize) -> usize {
-    let most = SHARED_BLOCK_BYTES / (TILE_BYTES * c);
-    let blocks = all.div_ceil(most.max(1));
+    let max_tiles = SHARED_BLOCK_BYTES / (TILE_BYTES * c);
+    let blocks = all.div_ceil(max_tiles.max(1));
     all.div_ceil(blocks).next_multiple_of(rows)
 }
 
-/// Whether each thread sums the weight gradient over tiles of its own, rather than at positions of its own.
+/// Whether each thread accumulates the weight gradient over its own tiles, or at its own positions.
 pub(super) fn partition_gradient_by_tiles(c: usize, k: usize) -> bool {
     TILE_BYTES * c * k <= 3 << 20
 }
 
-/// Tiles of a block of the weight gradient. Per block the sums are read and written once and the tiles' transforms
-/// written and read once: their traffic is least where both are of one size.
+/// Tiles in a block of the weight gradient. Each block reads and writes the sums (c·k) once, and
+/// writes and reads the transformed tiles (tiles·(c + k)) once. This size balances the two.
 pub(super) fn gradient_block_tiles(c: usize, k: usize) -> usize {
     (c * k / (c + k)).clamp(32, 256).next_multiple_of(32)
 }
 
-/// Pictures whose gradients are masked at a time: at most 32 MiB of them, at least one picture.
-pub(super) fn images_per_backward_group(image: usize) -> usize {
-    ((32 << 20) / (4 * image)).max(1)
+/// Images in a group of the backward pass: at most 32 MiB of gradients, and at least one image.
+pub(super) fn images_per_backward_group(image_len: usize) -> usize {
+    ((32 << 20) / (4 * image_len)).max(1)
 }
 
-/// Pictures that go through the later layers together when there is no graph.
+/// Images in a group of the later layers, without a graph.
 pub(super) const IMAGES_PER_GROUP: usize = 8;
 
-/// Pictures of more pixels than this go through one at a time then: their activations would leave the caches.
+/// Without a graph, larger images pass through the layers one at a time, because the activations of
+/// a group would not fit in the caches.
 pub(super) const LARGE_IMAGE_PIXELS: usize = 32 * 32;
 
-/// Whether a layer of a run's beginning computes its output again in the backward pass rather than keep it: where
-/// it has so few input channels that this is cheap.
+/// Whether the first layer of a stack recomputes its output in the backward pass instead of saving
+/// it. This is cheap if the layer has few input channels.
 pub(super) fn should_recompute(c: usize, k: usize, pool: bool) -> bool {
     !pool && 4 * c <= k
 }

@@ -1,8 +1,9 @@
-//! The weight gradient of a convolution, in the transformed domain.
+//! Weight gradient of a convolution, accumulated in the Winograd domain.
 //!
-//! dU = Σ (Bᵀ d B) ⊙ (A dY Aᵀ) over all tiles, then dW = Gᵀ dU G. Small sums (dU of few channels) are kept by each
-//! thread for tiles of its own and added up in order at the end; large ones are shared, each thread having
-//! positions of its own. The former depends on the number of threads in the last bits, the latter does not.
+//! dU = Σ (Bᵀ d B) ⊙ (A dY Aᵀ) over all tiles, then dW = Gᵀ dU G. If dU is small (few channels),
+//! each thread accumulates the sum of its own tiles, and the sums are added in order at the end. If
+//! dU is large, it is shared, and each thread accumulates its own positions. The last bits of the
+//! result depend on the number of threads only in the first case.
 
 use std::ops::Range;
 
@@ -14,23 +15,23 @@ use super::lanes::{Lanes, Task};
 use super::layout::{LANES, NchwcShape, TILE};
 use super::microkernel;
 use super::parallel::{DisjointMut, chunk, for_each_chunk};
-use super::tiles::{InputTask, TileCoord, odd};
-use super::transform::{OutputGradient, POSITIONS, both, load};
+use super::tiles::{InputTask, TileCoord, odd_stride};
+use super::transform::{OutputGradientTransform, POSITIONS, load_square, transform_2d};
 use super::tuning;
 use super::weights::{self, microkernel_channels};
 
-/// Sums over tiles at the positions, to which pictures are added.
+/// Accumulates dU over groups of images.
 pub(super) struct WeightGradient {
     isa: Isa,
     from: NchwcShape,
     k: usize,
-    /// Whether nothing has been added yet, and `sums` hold anything.
+    /// Whether the next `add` overwrites `sums`, whose initial values are arbitrary.
     overwrite: bool,
     sums: Buffer,
 }
 
 impl WeightGradient {
-    /// For a convolution of pictures like `from` to `k` channels.
+    /// Creates an accumulator for a convolution from the shape `from` to `k` channels.
     pub(super) fn new(isa: Isa, from: NchwcShape, k: usize) -> Self {
         let width = microkernel_channels(isa);
         let size = POSITIONS * from.channel_blocks() * LANES * k.div_ceil(width) * width;
@@ -43,14 +44,14 @@ impl WeightGradient {
         }
     }
 
-    /// Adds the pictures `x` with the gradient `g` before the ReLU, both blocked, `n` of each.
+    /// Adds `n` images: the input `x` and the gradient `g` before the ReLU, both NCHWc16.
     pub(super) fn add(&mut self, x: &[f32], g: &[f32], n: usize) {
         let from = self.from.with_n(n);
         let to = NchwcShape { c: self.k, ..from };
         assert_eq!(
             (x.len(), g.len()),
             (from.len(), to.len()),
-            "the shapes of a weight gradient"
+            "`x` or `g` does not match its shape"
         );
         let width = microkernel_channels(self.isa);
         let accumulation = Accumulation {
@@ -73,7 +74,7 @@ impl WeightGradient {
         self.overwrite = false;
     }
 
-    /// The gradient of the weight, (k, c, 3, 3).
+    /// Returns the gradient of the weight, (k, c, 3, 3).
     pub(super) fn finish(self) -> Vec<f32> {
         weights::gradient(self.isa, &self.sums, self.k, self.from.c)
     }
@@ -89,15 +90,16 @@ struct Accumulation<'a> {
     width: usize,
 }
 
-/// The transforms of a block of tiles: V = Bᵀ d B and W = A dY Aᵀ, `[position][channel / 16][tile][16]` each.
+/// Transforms of a block of tiles: V = Bᵀ d B and W = A dY Aᵀ, both
+/// `[position][channel / 16][tile][16]`.
 struct Block<'a> {
-    /// Tiles that it has room for.
+    /// Capacity in tiles.
     tiles: usize,
     v: &'a mut [f32],
     w: &'a mut [f32],
 }
 
-/// A block that several threads fill.
+/// A block that several threads write.
 struct SharedBlock<'a> {
     tiles: usize,
     v: DisjointMut<'a>,
@@ -115,50 +117,51 @@ impl Block<'_> {
 }
 
 impl Accumulation<'_> {
-    /// Lends a block with room for `tiles`.
-    fn with_block<R>(&self, tiles: usize, work: impl FnOnce(Block<'_>) -> R) -> R {
+    /// Calls `f` with a scratch block for `tiles` tiles.
+    fn with_block<R>(&self, tiles: usize, f: impl FnOnce(Block<'_>) -> R) -> R {
         with_scratch(POSITIONS * self.v_stride(tiles), |v| {
             with_scratch(POSITIONS * self.w_stride(tiles), |w| {
-                work(Block { tiles, v, w })
+                f(Block { tiles, v, w })
             })
         })
     }
 
     fn v_stride(&self, tiles: usize) -> usize {
-        odd(self.from.channel_blocks() * tiles * LANES)
+        odd_stride(self.from.channel_blocks() * tiles * LANES)
     }
 
     fn w_stride(&self, tiles: usize) -> usize {
-        odd(self.groups * tiles * self.width)
+        odd_stride(self.groups * tiles * self.width)
     }
 
-    fn block_size(&self) -> usize {
+    fn block_tiles(&self) -> usize {
         tuning::gradient_block_tiles(self.from.channel_blocks() * LANES, self.groups * self.width)
     }
 
     fn by_tiles(&self, sums: &mut [f32], overwrite: bool) {
-        let all = self.from.n * self.from.tiles();
+        let tile_count = self.from.n * self.from.tiles();
         let len = sums.len();
-        let parts = rayon::current_num_threads().min(all);
-        let mut own = Buffer::alloc(parts * len);
-        let shared = DisjointMut::new(&mut own);
-        for_each_chunk(parts, |numbers| {
-            for part in numbers {
-                let tiles = chunk(all, parts, part);
-                // SAFETY: each part has sums of its own.
-                let own = unsafe {
+        let parts = rayon::current_num_threads().min(tile_count);
+        let mut partial_sums = Buffer::alloc(parts * len);
+        let shared = DisjointMut::new(&mut partial_sums);
+        for_each_chunk(parts, |assigned| {
+            for part in assigned {
+                let tiles = chunk(tile_count, parts, part);
+                // SAFETY: each part has its own range of `len` elements, and exactly one thread
+                // processes a part.
+                let partial = unsafe {
                     std::slice::from_raw_parts_mut(shared.slice_ptr(part * len, len), len)
                 };
-                self.with_block(self.block_size().min(tiles.len()), |mut block| {
+                self.with_block(self.block_tiles().min(tiles.len()), |mut block| {
                     for start in tiles.clone().step_by(block.tiles) {
-                        let now = start..tiles.end.min(start + block.tiles);
-                        self.transform(now.clone(), start, &block.shared());
+                        let block_range = start..tiles.end.min(start + block.tiles);
+                        self.transform(block_range.clone(), start, &block.shared());
                         let first = start == tiles.start;
                         self.multiply(
                             &block,
-                            now.len(),
+                            block_range.len(),
                             0..POSITIONS,
-                            &DisjointMut::new(own),
+                            &DisjointMut::new(partial),
                             first,
                         );
                     }
@@ -167,27 +170,29 @@ impl Accumulation<'_> {
         });
         let shared = DisjointMut::new(sums);
         for_each_chunk(len, |elements| {
-            // SAFETY: each part has elements of its own.
+            // SAFETY: chunks are disjoint, so no other thread accesses these elements of `sums`.
             let sums = unsafe {
                 let to = shared.slice_ptr(elements.start, elements.len());
                 std::slice::from_raw_parts_mut(to, elements.len())
             };
             for part in 0..parts {
-                let own = &own[part * len..][elements.clone()];
+                let partial = &partial_sums[part * len..][elements.clone()];
                 if overwrite && part == 0 {
-                    sums.copy_from_slice(own);
+                    sums.copy_from_slice(partial);
                 } else {
-                    sums.iter_mut().zip(own).for_each(|(sum, own)| *sum += own);
+                    sums.iter_mut()
+                        .zip(partial)
+                        .for_each(|(sum, partial)| *sum += partial);
                 }
             }
         });
     }
 
     fn by_positions(&self, sums: &mut [f32], overwrite: bool) {
-        let all = self.from.n * self.from.tiles();
-        self.with_block(self.block_size().min(all), |mut block| {
-            for start in (0..all).step_by(block.tiles) {
-                let count = block.tiles.min(all - start);
+        let tile_count = self.from.n * self.from.tiles();
+        self.with_block(self.block_tiles().min(tile_count), |mut block| {
+            for start in (0..tile_count).step_by(block.tiles) {
+                let count = block.tiles.min(tile_count - start);
                 let shared = block.shared();
                 for_each_chunk(count, |part| {
                     self.transform(start + part.start..start + part.end, start, &shared);
@@ -202,8 +207,9 @@ impl Accumulation<'_> {
 
     fn transform(&self, tiles: Range<usize>, start: usize, block: &SharedBlock<'_>) {
         let (v_stride, w_stride) = (self.v_stride(block.tiles), self.w_stride(block.tiles));
-        // SAFETY: `isa` was available when it was chosen. A tile's patches lie within their bordered planes, and
-        // its places in `v` and `w` are its own.
+        // SAFETY: `ConvLayer::with_isa` checked that the CPU supports `isa`. The halo keeps the
+        // patch of each tile inside its plane, and `x` and `g` have the lengths that `add` checked.
+        // Chunks of tiles are disjoint, so no other thread writes the same elements of `v` and `w`.
         unsafe {
             self.isa.run(InputTask {
                 x: self.x.as_ptr(),
@@ -226,7 +232,8 @@ impl Accumulation<'_> {
         }
     }
 
-    /// Adds a block's products at some positions to `sums`, `[position][c / 16][group][16 c][width]`.
+    /// Accumulates the products of a block at some positions into `sums`,
+    /// `[position][c / 16][group][16 c][width]`.
     fn multiply(
         &self,
         block: &Block<'_>,
@@ -236,8 +243,9 @@ impl Accumulation<'_> {
         overwrite: bool,
     ) {
         let size = self.from.channel_blocks() * self.groups * LANES * self.width;
-        // SAFETY: `isa` was available when it was chosen. The buffers have the strides given here, and the sums
-        // at these positions belong to this call alone.
+        // SAFETY: `ConvLayer::with_isa` checked that the CPU supports `isa`. `with_block` allocated
+        // `v` and `w` with these strides for at least `count` tiles. Chunks of positions, or the
+        // private `sums` of a thread, are disjoint, so no other thread accesses the same elements.
         unsafe {
             let products = GemmTask {
                 v: block.v.as_ptr(),
@@ -261,7 +269,7 @@ impl Accumulation<'_> {
     }
 }
 
-/// The products of a block of tiles at some positions.
+/// Products of a block of tiles at some positions.
 pub(super) struct GemmTask {
     pub v: *const f32,
     pub v_stride: usize,
@@ -272,7 +280,7 @@ pub(super) struct GemmTask {
     pub inputs: usize,
     pub groups: usize,
     pub positions: Range<usize>,
-    /// Whether the sums hold anything, and are to be written rather than added to.
+    /// Whether to assign the sums instead of adding to them, because their values are arbitrary.
     pub overwrite: bool,
     pub sums: *mut f32,
 }
@@ -284,7 +292,9 @@ impl Task for GemmTask {
         for position in self.positions {
             for input in 0..self.inputs {
                 for group in 0..self.groups {
-                    // SAFETY: the lanes' promise; position, input and group lie within the buffers.
+                    // SAFETY: the caller of `run` guarantees the instruction set of `L` and the
+                    // strides. `position`, `input` and `group` are inside the dimensions of the
+                    // buffers.
                     unsafe {
                         microkernel::weight_gradient::<L>(
                             self.v.add(position * self.v_stride + input * self.block),
@@ -303,7 +313,7 @@ impl Task for GemmTask {
     }
 }
 
-/// A dY Aᵀ of tiles: `[position][k / 16][tile][16]`.
+/// Computes A dY Aᵀ of tiles: `[position][k / 16][tile][16]`.
 struct OutputGradientTask {
     g: *const f32,
     to: NchwcShape,
@@ -323,11 +333,12 @@ impl Task for OutputGradientTask {
             let corner = coord.image * self.to.image_len() + self.to.origin();
             let corner = corner + coord.y * row + coord.x * LANES;
             for block in 0..self.to.channel_blocks() {
-                // SAFETY: the lanes' promise; a tile lies within its plane, whose sides are whole tiles.
+                // SAFETY: the caller of `run` guarantees the instruction set of `L` and the
+                // buffers. Planes are padded to whole tiles, so each tile is inside its plane.
                 unsafe {
                     let g = self.g.add(corner + block * plane);
-                    let y = load::<L, TILE>(g, row, LANES);
-                    let w = both::<L, OutputGradient, 4, 6>(y);
+                    let y = load_square::<L, TILE>(g, row, LANES);
+                    let w = transform_2d::<L, OutputGradientTransform, 4, 6>(y);
                     let to = self.w.add((block * self.block + tile - self.start) * LANES);
                     for position in 0..POSITIONS {
                         L::store(
