@@ -1,13 +1,14 @@
-//! Each convolution of VGG-16 by itself: forward, and forward with all gradients; on each instruction set.
+//! Each convolution of VGG-16, forward and forward with all gradients, on each instruction set.
 //!
 //! ```text
-//! cargo bench -p vgg --bench layers                     # the best instruction set, eight pictures
-//! cargo bench -p vgg --bench layers -- 'forward/.*avx2'  # a part of it, by name
+//! cargo bench -p vgg --bench layers                     # all instruction sets, batch of eight images
+//! cargo bench -p vgg --bench layers -- 'forward/.*avx2'  # filtered by name
 //! ```
 //!
-//! The throughput is in operations of the direct convolution (two for each multiplication), which Winograd's
-//! algorithm does not all do. Each layer's output and gradients are compared with candle's own on one picture
-//! before they are timed; candle's max pool has another gradient at ties, which random numbers do not have.
+//! The throughput counts the operations of the direct convolution, two per multiply-add. Winograd's
+//! algorithm executes fewer. Before the timing, the output and the gradients of each layer are
+//! compared with candle's on one image. candle's max pool has a different gradient at ties, so the
+//! gradients of pooled layers are not compared.
 
 use std::hint::black_box;
 
@@ -18,7 +19,7 @@ use rand_chacha::ChaCha8Rng;
 use vgg::VggConfig;
 use vgg::kernels::{ConvLayer, Isa, conv_stack};
 
-/// Pictures of a batch.
+/// Images per batch.
 const BATCH: usize = 8;
 
 struct Layer {
@@ -30,13 +31,13 @@ struct Layer {
 }
 
 impl Layer {
-    /// Those of VGG-16 at 224x224 that differ in shape.
+    /// One layer for each distinct shape in VGG-16 at 224x224.
     fn all() -> Result<Vec<Self>> {
         let mut layers = Vec::new();
         let mut side = 224;
         for conv in VggConfig::vgg16(2)
             .convolutions()
-            .expect("a table of our own")
+            .expect("a valid configuration")
         {
             let (c, k) = (conv.input, conv.output);
             let pool = if conv.pool { "+pool" } else { "" };
@@ -64,14 +65,14 @@ impl Layer {
         Ok(layers)
     }
 
-    /// Operations of the direct convolution of a batch.
+    /// Floating-point operations of the direct convolution of a batch.
     fn operations(&self) -> u64 {
         let (n, c, h, w) = self.x.dims4().expect("four dimensions");
         let k = self.bias.elem_count();
         (2 * n * c * h * w * k * 9) as u64
     }
 
-    fn ours(&self, isa: Isa, x: &Tensor) -> Result<Tensor> {
+    fn kernels(&self, isa: Isa, x: &Tensor) -> Result<Tensor> {
         let layer = ConvLayer::with_isa(self.weight.clone(), self.bias.clone(), self.pool, isa)?;
         conv_stack(x, &[layer])
     }
@@ -85,7 +86,7 @@ impl Layer {
         if self.pool { y.max_pool2d(2) } else { Ok(y) }
     }
 
-    /// Output and gradients of x, weight and bias, of one picture.
+    /// The output, and the gradients of x, weight and bias, for one image.
     fn results(&self, run: impl Fn(&Self, &Tensor) -> Result<Tensor>) -> Result<Vec<Tensor>> {
         let tracked: Vec<Var> = [&self.x.narrow(0, 0, 1)?, &self.weight, &self.bias]
             .into_iter()
@@ -102,27 +103,25 @@ impl Layer {
         let mut gradients = y.sqr()?.sum_all()?.backward()?;
         let mut results = vec![y];
         for var in &tracked {
-            results.push(
-                gradients
-                    .remove(var)
-                    .expect("a gradient of what is tracked"),
-            );
+            results.push(gradients.remove(var).expect("the tensor is tracked"));
         }
         Ok(results)
     }
 
-    /// What is timed is right: within 2e-5 of the largest value, as two sums in single precision can be.
+    /// Checks the results against candle's: the error is at most 2e-5 of the largest value, the
+    /// accuracy of two f32 sums.
     fn check(&self, isa: Isa) -> Result<()> {
-        let ours = self.results(|layer, x| layer.ours(isa, x))?;
-        let theirs = self.results(|layer, x| layer.candle(x))?;
+        let kernels = self.results(|layer, x| layer.kernels(isa, x))?;
+        let candle = self.results(|layer, x| layer.candle(x))?;
         let names = ["y", "x gradient", "weight gradient", "bias gradient"];
-        for (name, (ours, theirs)) in names.into_iter().zip(ours.iter().zip(&theirs)) {
-            // candle's gradient of a pooled input is spread otherwise where a window's values are equal (zeros).
+        for (name, (actual, expected)) in names.into_iter().zip(kernels.iter().zip(&candle)) {
+            // candle distributes the gradient of a pool differently if values of a window are equal
+            // (zeros).
             if self.pool && name != "y" {
                 continue;
             }
             let largest = |t: Tensor| t.abs()?.flatten_all()?.max(D::Minus1)?.to_scalar::<f32>();
-            let error = largest((ours - theirs)?)? / largest(theirs.clone())?;
+            let error = largest((actual - expected)?)? / largest(expected.clone())?;
             assert!(error < 2e-5, "{} {name}: {error}", self.name);
         }
         Ok(())
@@ -133,7 +132,7 @@ fn layers(criterion: &mut Criterion) {
     let layers = Layer::all().expect("random layers");
     for isa in Isa::available().into_iter().rev() {
         for layer in &layers {
-            layer.check(isa).expect("the operations run");
+            layer.check(isa).expect("the layer matches candle");
         }
         let mut group = criterion.benchmark_group(format!("forward/{}", isa.name()));
         group.sample_size(10);
@@ -141,10 +140,10 @@ fn layers(criterion: &mut Criterion) {
             group.throughput(Throughput::Elements(layer.operations()));
             let built =
                 ConvLayer::with_isa(layer.weight.clone(), layer.bias.clone(), layer.pool, isa)
-                    .expect("an available isa");
+                    .expect("an available instruction set");
             let built = [built];
             group.bench_function(&layer.name, |bencher| {
-                bencher.iter(|| conv_stack(black_box(&layer.x), &built).expect("it ran before"));
+                bencher.iter(|| conv_stack(black_box(&layer.x), &built).expect("the check ran it"));
             });
         }
         group.finish();
@@ -152,17 +151,17 @@ fn layers(criterion: &mut Criterion) {
         let mut group = criterion.benchmark_group(format!("forward+backward/{}", isa.name()));
         group.sample_size(10);
         for layer in &layers {
-            // The forward pass, and as much again for the gradient of x and of the weight.
+            // One forward pass, and the gradients of x and weight at the same cost each.
             group.throughput(Throughput::Elements(3 * layer.operations()));
             let tracked = [&layer.x, &layer.weight, &layer.bias]
-                .map(|tensor| Var::from_tensor(tensor).expect("it fits in memory"));
+                .map(|tensor| Var::from_tensor(tensor).expect("a variable"));
             let [x, weight, bias] = tracked.each_ref().map(|var| var.as_tensor().clone());
-            let built =
-                [ConvLayer::with_isa(weight, bias, layer.pool, isa).expect("an available isa")];
+            let built = [ConvLayer::with_isa(weight, bias, layer.pool, isa)
+                .expect("an available instruction set")];
             group.bench_function(&layer.name, |bencher| {
                 bencher.iter(|| {
-                    let y = conv_stack(&x, &built).expect("it ran before");
-                    y.backward().expect("it ran before")
+                    let y = conv_stack(&x, &built).expect("the check ran it");
+                    y.backward().expect("the check ran it")
                 });
             });
         }

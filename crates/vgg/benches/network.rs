@@ -1,10 +1,11 @@
-//! The convolutions of VGG-16 together, frozen and training. `examples/growth.rs` shows how their cost grows.
+//! All convolutions of VGG-16, forward and forward with backward. `examples/growth.rs` measures how
+//! the speed depends on batch size and image size.
 //!
 //! ```text
 //! cargo bench -p vgg --bench network
 //! ```
 //!
-//! Before anything is timed, the features of a batch are compared with those of its pictures one by one.
+//! Before the timing, the features of a batch are compared with those of its single images.
 
 use std::hint::black_box;
 
@@ -15,41 +16,41 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use vgg::{Vgg, VggConfig, init};
 
-fn pictures(n: usize, side: usize) -> Tensor {
+fn images(n: usize, side: usize) -> Tensor {
     let mut rng = ChaCha8Rng::seed_from_u64(side as u64);
     let values: Vec<f32> = (0..n * 3 * side * side)
         .map(|_| rng.random_range(-2.0..2.0))
         .collect();
-    Tensor::from_vec(values, (n, 3, side, side), &Device::Cpu).expect("as many values")
+    Tensor::from_vec(values, (n, 3, side, side), &Device::Cpu).expect("the length matches")
 }
 
-/// VGG-16 with a small classifier, which takes no part here.
-fn network(trains: bool) -> Vgg {
+/// VGG-16 with a small classifier, which the benchmark does not run.
+fn network(trainable: bool) -> Vgg {
     let config = VggConfig {
         hidden: 8,
         ..VggConfig::vgg16(2)
     };
     let mut tensors = init::from_scratch(&config, 1, &Device::Cpu).expect("random weights");
-    if trains {
+    if trainable {
         for tensor in tensors.values_mut() {
-            let var = candle_core::Var::from_tensor(tensor).expect("it fits in memory");
+            let var = candle_core::Var::from_tensor(tensor).expect("a variable");
             *tensor = var.into_inner();
         }
     }
     let tensors = tensors.into_iter().collect();
     let vb = VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu);
-    Vgg::new(&config, vb).expect("a table of our own")
+    Vgg::new(&config, vb).expect("a valid configuration")
 }
 
 fn check(vgg: &Vgg) {
-    let x = pictures(3, 224);
-    let together = vgg.features(&x).expect("pictures of the right shape");
+    let x = images(3, 224);
+    let together = vgg.features(&x).expect("a valid batch");
     for n in 0..3 {
-        let picture = x.narrow(0, n, 1).expect("one of three");
-        let alone = vgg.features(&picture).expect("a picture");
-        let difference = (together.narrow(0, n, 1).expect("one of three") - alone)
+        let image = x.narrow(0, n, 1).expect("three images");
+        let alone = vgg.features(&image).expect("a valid image");
+        let difference = (together.narrow(0, n, 1).expect("three images") - alone)
             .and_then(|d| d.abs()?.max_all()?.to_scalar::<f32>());
-        assert_eq!(difference.expect("one shape"), 0.0);
+        assert_eq!(difference.expect("equal shapes"), 0.0);
     }
 }
 
@@ -58,19 +59,19 @@ fn network_benches(criterion: &mut Criterion) {
     check(&frozen);
     let training = network(true);
     for n in [1, 8, 32] {
-        let x = pictures(n, 224);
+        let x = images(n, 224);
         let mut group = criterion.benchmark_group("convolutions of VGG-16");
         group
             .sample_size(10)
             .throughput(Throughput::Elements(n as u64));
         group.bench_with_input(BenchmarkId::new("forward", n), &x, |bencher, x| {
-            bencher.iter(|| frozen.features(black_box(x)).expect("it ran before"));
+            bencher.iter(|| frozen.features(black_box(x)).expect("the check ran it"));
         });
         let id = BenchmarkId::new("forward and backward", n);
         group.bench_with_input(id, &x, |bencher, x| {
             bencher.iter(|| {
-                let y = training.features(black_box(x)).expect("it ran before");
-                y.backward().expect("it ran before")
+                let y = training.features(black_box(x)).expect("the check ran it");
+                y.backward().expect("the check ran it")
             });
         });
         group.finish();

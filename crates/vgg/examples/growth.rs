@@ -1,8 +1,8 @@
-//! How the cost of VGG-16's convolutions grows with the batch and with the pictures, on this machine.
+//! Measures how the speed of VGG-16's convolutions depends on batch size and image size.
 //!
 //! ```sh
 //! cargo run --release -p vgg --example growth                  # a table
-//! cargo run --release -p vgg --example growth -- growth.svg    # and a picture
+//! cargo run --release -p vgg --example growth -- growth.svg    # and a plot
 //! ```
 
 use std::fmt::Write as _;
@@ -15,13 +15,13 @@ use vgg::{Vgg, VggConfig, init};
 const BATCHES: [usize; 7] = [1, 2, 4, 8, 16, 32, 64];
 const SIDES: [usize; 8] = [64, 96, 128, 160, 224, 320, 448, 512];
 
-/// Pictures per second, frozen and training, by what grows.
+/// Images per second of the forward pass, and of forward and backward, by batch size or image size.
 type Line = Vec<(usize, f64, f64)>;
 
 fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let (frozen, training) = (network(false)?, network(true)?);
     let measure = |n: usize, side: usize| -> Result<(f64, f64)> {
-        let x = pictures(n, side)?;
+        let x = images(n, side)?;
         let forward = speed(n, || frozen.features(&x))?;
         let step = speed(n, || {
             let y = training.features(&x)?;
@@ -30,14 +30,16 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
         Ok((forward, step))
     };
     let mut by_batch = Line::new();
-    println!("| pictures at 224x224 | forward, pictures/s | forward and backward |\n|---|---|---|");
+    println!("| images at 224x224 | forward, images/s | forward and backward |\n|---|---|---|");
     for n in BATCHES {
         let (forward, step) = measure(n, 224)?;
         println!("| {n} | {forward:.1} | {step:.1} |");
         by_batch.push((n, forward, step));
     }
     let mut by_side = Line::new();
-    println!("\n| pixels a side, 8 pictures | forward | forward and backward |\n|---|---|---|");
+    println!(
+        "\n| image size in pixels, 8 images | forward | forward and backward |\n|---|---|---|"
+    );
     for side in SIDES {
         let (forward, step) = measure(8, side)?;
         println!("| {side} | {forward:.1} | {step:.1} |");
@@ -48,35 +50,35 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"860\" height=\"340\" font-family=\"sans-serif\" \
              font-size=\"12\">\n<rect width=\"860\" height=\"340\" fill=\"white\"/>\n",
         );
-        panel(&mut svg, 0.0, "pictures in a batch of 224x224", &by_batch)?;
-        panel(&mut svg, 430.0, "pixels a side, 8 pictures", &by_side)?;
+        panel(&mut svg, 0.0, "batch size at 224x224", &by_batch)?;
+        panel(&mut svg, 430.0, "image size in pixels, 8 images", &by_side)?;
         svg.push_str("</svg>\n");
         std::fs::write(file, svg)?;
     }
     Ok(())
 }
 
-/// VGG-16 with a small classifier, which takes no part.
-fn network(trains: bool) -> std::result::Result<Vgg, Box<dyn std::error::Error>> {
+/// VGG-16 with a small classifier, which the benchmark does not run.
+fn network(trainable: bool) -> std::result::Result<Vgg, Box<dyn std::error::Error>> {
     let config = VggConfig {
         hidden: 8,
         ..VggConfig::vgg16(2)
     };
     let mut tensors = init::from_scratch(&config, 1, &Device::Cpu)?;
-    for tensor in tensors.values_mut().filter(|_| trains) {
+    for tensor in tensors.values_mut().filter(|_| trainable) {
         *tensor = Var::from_tensor(tensor)?.into_inner();
     }
     let vb = VarBuilder::from_tensors(tensors.into_iter().collect(), DType::F32, &Device::Cpu);
     Ok(Vgg::new(&config, vb)?)
 }
 
-fn pictures(n: usize, side: usize) -> Result<Tensor> {
+fn images(n: usize, side: usize) -> Result<Tensor> {
     let value = |at: usize| (at * 7919 % 2003) as f32 / 500.0 - 2.0;
     let values = (0..n * 3 * side * side).map(value).collect();
     Tensor::from_vec(values, (n, 3, side, side), &Device::Cpu)
 }
 
-/// The best of some runs, for at least a second, after one that does not count.
+/// Images per second: the best run in at least one second, after one warm-up run.
 fn speed(n: usize, mut run: impl FnMut() -> Result<Tensor>) -> Result<f64> {
     run()?;
     let (started, mut best) = (Instant::now(), 0f64);
@@ -88,7 +90,7 @@ fn speed(n: usize, mut run: impl FnMut() -> Result<Tensor>) -> Result<f64> {
     Ok(best)
 }
 
-/// Two curves over a logarithmic axis; the other axis is logarithmic too.
+/// Draws two curves with both axes logarithmic.
 fn panel(svg: &mut String, left: f64, title: &str, line: &Line) -> std::fmt::Result {
     let values = || line.iter().flat_map(|&(_, forward, step)| [forward, step]);
     let low = values().fold(f64::MAX, f64::min).log2().floor();
@@ -98,7 +100,7 @@ fn panel(svg: &mut String, left: f64, title: &str, line: &Line) -> std::fmt::Res
     let y = |speed: f64| 290.0 - 240.0 * (speed.log2() - low) / (high - low);
     writeln!(
         svg,
-        "<text x=\"{}\" y=\"24\">pictures per second, by {title}</text>",
+        "<text x=\"{}\" y=\"24\">images per second by {title}</text>",
         left + 50.0
     )?;
     for power in low as i32..=high as i32 {
@@ -134,15 +136,15 @@ fn panel(svg: &mut String, left: f64, title: &str, line: &Line) -> std::fmt::Res
             line.iter().map(|&(n, _, step)| (n, step)).collect(),
         ),
     ];
-    for (place, (name, colour, points)) in curves.into_iter().enumerate() {
+    for (place, (name, color, points)) in curves.into_iter().enumerate() {
         let mut path = String::new();
         for (n, speed) in points {
             write!(path, "{:.1},{:.1} ", x(n), y(speed))?;
         }
         writeln!(
             svg,
-            "<polyline points=\"{path}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>\
-             <text x=\"{:.1}\" y=\"330\" fill=\"{colour}\">{name}</text>",
+            "<polyline points=\"{path}\" fill=\"none\" stroke=\"{color}\" stroke-width=\"2\"/>\
+             <text x=\"{:.1}\" y=\"330\" fill=\"{color}\">{name}</text>",
             left + 50.0 + 100.0 * place as f64
         )?;
     }

@@ -1,11 +1,11 @@
-//! The convolution as it is defined, in double precision: what every fast one is compared with.
+//! A naive convolution in f64, the reference for all optimized kernels.
 
 use candle_core::Tensor;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::Rng;
 use rayon::prelude::*;
 
-/// y = max(0, w ∗ x + b), then a 2x2 max pool or not, and the gradients of Σ y·g: loops and nothing else.
+/// y = max(0, w ∗ x + b) with an optional 2x2 max pool, and the gradients of Σ y·g, as plain loops.
 pub struct Naive {
     pub n: usize,
     pub c: usize,
@@ -15,7 +15,7 @@ pub struct Naive {
     pub pool: bool,
 }
 
-/// A result and its gradients, in their tensors' order.
+/// The output y and the gradients of x, weight and bias, in row-major order.
 pub struct Outputs {
     pub y: Vec<f64>,
     pub x: Vec<f64>,
@@ -24,7 +24,7 @@ pub struct Outputs {
 }
 
 impl Naive {
-    /// The result's height and width.
+    /// Height and width of the output.
     pub fn output_size(&self) -> (usize, usize) {
         if self.pool {
             (self.h / 2, self.w / 2)
@@ -33,7 +33,7 @@ impl Naive {
         }
     }
 
-    /// The result, and the gradients of its product with `g`.
+    /// Computes the output, and the gradients of Σ y·g.
     pub fn run(&self, x: &[f32], weight: &[f32], bias: &[f32], g: &[f32]) -> Outputs {
         let &Self { n, c, k, h, w, .. } = self;
         let (oh, ow) = self.output_size();
@@ -43,12 +43,12 @@ impl Naive {
                 (y < h && x < w).then_some((tap, y * w + x))
             })
         };
-        let plane = |(at, plane): (usize, &mut [f64])| {
-            let (picture, out) = (at / k, at % k);
+        let plane = |(index, plane): (usize, &mut [f64])| {
+            let (image, out) = (index / k, index % k);
             for (pixel, value) in plane.iter_mut().enumerate() {
                 let mut sum = f64::from(bias[out]);
                 for channel in 0..c {
-                    let x = &x[(picture * c + channel) * h * w..][..h * w];
+                    let x = &x[(image * c + channel) * h * w..][..h * w];
                     let weight = &weight[(out * c + channel) * 9..][..9];
                     for (tap, from) in taps(pixel / w, pixel % w) {
                         sum += f64::from(weight[tap]) * f64::from(x[from]);
@@ -59,7 +59,7 @@ impl Naive {
         };
         let mut sums = vec![0f64; n * k * h * w];
         sums.par_chunks_mut(h * w).enumerate().for_each(plane);
-        let (mut y, mut before) = (Vec::new(), vec![0f64; sums.len()]);
+        let (mut y, mut relu_gradient) = (Vec::new(), vec![0f64; sums.len()]);
         for plane in 0..n * k {
             for cell in 0..oh * ow {
                 let at = |i: usize, j: usize| plane * h * w + i * w + j;
@@ -77,7 +77,7 @@ impl Naive {
                 let first = first.expect("a window has a cell");
                 y.push(relu(first));
                 if sums[first] > 0.0 {
-                    before[first] = f64::from(g[plane * oh * ow + cell]);
+                    relu_gradient[first] = f64::from(g[plane * oh * ow + cell]);
                 }
             }
         }
@@ -87,17 +87,19 @@ impl Naive {
             weight: vec![0.0; weight.len()],
             bias: vec![0.0; k],
         };
-        for picture in 0..n {
+        for image in 0..n {
             for out in 0..k {
-                let before = &before[(picture * k + out) * h * w..][..h * w];
-                outputs.bias[out] += before.iter().sum::<f64>();
+                let gradient = &relu_gradient[(image * k + out) * h * w..][..h * w];
+                outputs.bias[out] += gradient.iter().sum::<f64>();
                 for channel in 0..c {
-                    let from = (picture * c + channel) * h * w;
+                    let from = (image * c + channel) * h * w;
                     let kernel = (out * c + channel) * 9;
-                    for (pixel, &before) in before.iter().enumerate().filter(|(_, b)| **b != 0.0) {
+                    for (pixel, &gradient) in
+                        gradient.iter().enumerate().filter(|(_, g)| **g != 0.0)
+                    {
                         for (tap, at) in taps(pixel / w, pixel % w) {
-                            outputs.x[from + at] += before * f64::from(weight[kernel + tap]);
-                            outputs.weight[kernel + tap] += before * f64::from(x[from + at]);
+                            outputs.x[from + at] += gradient * f64::from(weight[kernel + tap]);
+                            outputs.weight[kernel + tap] += gradient * f64::from(x[from + at]);
                         }
                     }
                 }
@@ -107,28 +109,35 @@ impl Naive {
     }
 }
 
-/// In [-1, 1].
+/// `count` random values in [-1, 1].
 pub fn random(rng: &mut ChaCha8Rng, count: usize) -> Vec<f32> {
     (0..count)
         .map(|_| rng.next_u32() as f32 / u32::MAX as f32 * 2.0 - 1.0)
         .collect()
 }
 
-/// The largest difference, relative to the largest exact value; NaN if there is one.
-pub fn relative_error(ours: &Tensor, exact: &[f64]) -> f64 {
-    let ours: Vec<f32> = ours.flatten_all().and_then(|t| t.to_vec1()).expect("f32");
-    assert_eq!(ours.len(), exact.len());
-    let largest = exact.iter().fold(0f64, |most, value| most.max(value.abs()));
-    let off = ours
+/// The largest absolute difference divided by the largest absolute expected value. NaN if a value
+/// is NaN.
+pub fn relative_error(actual: &Tensor, expected: &[f64]) -> f64 {
+    let actual: Vec<f32> = actual.flatten_all().and_then(|t| t.to_vec1()).expect("f32");
+    assert_eq!(actual.len(), expected.len());
+    let largest = expected
         .iter()
-        .zip(exact)
-        .map(|(&ours, exact)| (f64::from(ours) - exact).abs());
-    let off = off.fold(0f64, |most, off| {
-        if off.is_nan() {
+        .fold(0f64, |max, value| max.max(value.abs()));
+    let differences = actual
+        .iter()
+        .zip(expected)
+        .map(|(&actual, expected)| (f64::from(actual) - expected).abs());
+    let error = differences.fold(0f64, |max, difference| {
+        if difference.is_nan() {
             f64::NAN
         } else {
-            most.max(off)
+            max.max(difference)
         }
     });
-    if largest == 0.0 { off } else { off / largest }
+    if largest == 0.0 {
+        error
+    } else {
+        error / largest
+    }
 }
