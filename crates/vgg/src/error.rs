@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::hub::{Address, HubError};
+
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -66,6 +68,16 @@ pub enum Error {
         /// Its format.
         dtype: String,
     },
+    /// A tensor with values that are NaN or infinite.
+    #[error("{}: tensor {tensor} contains {value}", path.display())]
+    NonFinite {
+        /// Path of the file.
+        path: PathBuf,
+        /// Name of the tensor in the file.
+        tensor: String,
+        /// The first non-finite value.
+        value: f32,
+    },
     /// The tensors of the file make another network than the one asked for.
     #[error("{} does not fit {wanted}: {found}. {advice}", path.display())]
     WrongArchitecture {
@@ -96,15 +108,13 @@ pub enum Error {
         /// What is wrong.
         what: String,
     },
-    /// The hub did not give the file.
-    #[error("could not get {file} of {repository} from the hub: {reason}")]
+    /// A file could not be downloaded from the hub.
+    #[error("cannot download {address}: {source}")]
     Hub {
-        /// The repository, `owner/name`.
-        repository: String,
-        /// The file.
-        file: String,
-        /// What happened and what to do next.
-        reason: String,
+        /// Address of the file.
+        address: Box<Address>,
+        /// The reason.
+        source: Box<HubError>,
     },
     /// candle refused an operation.
     #[error(transparent)]
@@ -112,6 +122,14 @@ pub enum Error {
 }
 
 impl Error {
+    /// A remedy, if there is one.
+    pub fn help(&self) -> Option<String> {
+        match self {
+            Self::Hub { address, source } => Some(source.help(address)),
+            _ => None,
+        }
+    }
+
     pub(crate) fn io(doing: &'static str, path: &std::path::Path, source: std::io::Error) -> Self {
         Self::Io {
             doing,

@@ -1,9 +1,9 @@
-//! A file on the hub, as typed: `OWNER/REPO[@REVISION][/FILE]`.
+//! The address of a file on the hub: `OWNER/REPO[@REVISION][/FILE]`.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// The file that most repositories keep their weights in.
+/// The usual name of the weights file of a repository.
 const DEFAULT_FILE: &str = "model.safetensors";
 const DEFAULT_REVISION: &str = "main";
 
@@ -12,15 +12,15 @@ const DEFAULT_REVISION: &str = "main";
 pub struct Address {
     /// `OWNER/REPO`.
     pub repository: String,
-    /// A branch, tag or commit; `main` unless told otherwise.
+    /// A branch, tag or commit; `main` by default.
     pub revision: String,
-    /// Its path in the repository; `model.safetensors` unless told otherwise.
+    /// Path of the file in the repository; `model.safetensors` by default.
     pub file: String,
 }
 
 impl Address {
-    /// `model.safetensors` of a repository's main branch.
-    pub fn of(repository: &str) -> Self {
+    /// The address of `model.safetensors` on the main branch of a repository.
+    pub fn new(repository: &str) -> Self {
         Self {
             repository: repository.into(),
             revision: DEFAULT_REVISION.into(),
@@ -32,14 +32,14 @@ impl Address {
 impl FromStr for Address {
     type Err = String;
 
-    /// A revision ends at the next slash, but for the hub's own `refs/pr/N`.
+    /// Parses `OWNER/REPO[@REVISION][/FILE]`. A revision ends at the next slash, except for the hub's `refs/pr/N`.
     fn from_str(text: &str) -> Result<Self, String> {
-        let refused =
+        let invalid =
             || format!("`{text}` is not OWNER/REPO[@REVISION][/FILE], such as timm/vgg16.tv_in1k");
-        let (owner, rest) = text.split_once('/').ok_or_else(refused)?;
+        let (owner, rest) = text.split_once('/').ok_or_else(invalid)?;
         let end = rest.find(['@', '/']).unwrap_or(rest.len());
         let (name, rest) = rest.split_at(end);
-        let mut address = Self::of(&format!("{owner}/{name}"));
+        let mut address = Self::new(&format!("{owner}/{name}"));
         let file = match rest.strip_prefix('@') {
             None => rest.strip_prefix('/'),
             Some(rest) => {
@@ -55,15 +55,15 @@ impl FromStr for Address {
         if let Some(file) = file {
             address.file = file.into();
         }
-        // Each part becomes a part of a path in the cache.
-        let parts = [owner, name].into_iter();
-        let parts = parts
+        // Every component becomes a component of a path in the cache.
+        let components = [owner, name]
+            .into_iter()
             .chain(address.revision.split('/'))
             .chain(address.file.split('/'));
-        if parts.into_iter().all(is_plain) {
+        if components.into_iter().all(is_plain_component) {
             Ok(address)
         } else {
-            Err(refused())
+            Err(invalid())
         }
     }
 }
@@ -81,10 +81,22 @@ impl fmt::Display for Address {
     }
 }
 
-/// Whether a name is safe as a part of a path and of an address.
-pub(super) fn is_plain(name: &str) -> bool {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.+= ".contains(c);
-    !name.is_empty() && name != "." && name != ".." && name.chars().all(allowed)
+/// Whether every component of a relative path is plain.
+pub(super) fn is_plain_path(path: &str) -> bool {
+    path.split('/').all(is_plain_component)
+}
+
+/// Whether a name is safe as a component of a path and of a URL on every system: 1 to 255 ASCII letters, digits and
+/// `-_.+= `, without a dot or a space at the end, which Windows ignores.
+fn is_plain_component(name: &str) -> bool {
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || "-_.+= ".contains(c);
+    (1..=255).contains(&name.len()) && !name.ends_with(['.', ' ']) && name.chars().all(is_allowed)
+}
+
+/// Whether an etag or a commit is safe as a file name: 1 to 128 ASCII letters, digits and `-_.`, without a dot at the end.
+pub(super) fn is_plain_id(id: &str) -> bool {
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    (1..=128).contains(&id.len()) && !id.ends_with('.') && id.chars().all(is_allowed)
 }
 
 #[cfg(test)]
@@ -92,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_read_and_written() {
+    fn addresses_are_parsed_and_displayed() {
         for (text, repository, revision, file) in [
             (
                 "timm/vgg16.tv_in1k",
@@ -107,22 +119,49 @@ mod tests {
             ("a/b@refs/pr/3/x/y.pth", "a/b", "refs/pr/3", "x/y.pth"),
         ] {
             let address: Address = text.parse().expect(text);
-            let found = (
+            let parts = (
                 address.repository.as_str(),
                 address.revision.as_str(),
                 address.file.as_str(),
             );
-            assert_eq!(found, (repository, revision, file), "{text}");
+            assert_eq!(parts, (repository, revision, file), "{text}");
             assert_eq!(address.to_string(), text);
         }
     }
 
     #[test]
-    fn what_is_no_address_is_refused() {
+    fn invalid_addresses_are_rejected() {
         for text in [
-            "", "a", "a/", "/b", "a/b@", "a/b/", "a/../b", "a/b/../x", "a/b?x", "a/b@../x",
+            "",
+            "a",
+            "a/",
+            "/b",
+            "a/b@",
+            "a/b/",
+            "a/../b",
+            "a/b/../x",
+            "a/b?x",
+            "a/b@../x",
+            "a/b/x\\..\\y",
+            "a/b/.. /x",
+            "a/b/x\n",
+            "a/b/C:/x",
         ] {
             assert!(text.parse::<Address>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn only_plain_ids_are_accepted() {
+        let longest = "a".repeat(128);
+        for id in ["89abcdef", "main_2-x.y", &longest] {
+            assert!(is_plain_id(id), "{id}");
+        }
+        let too_long = "a".repeat(129);
+        for id in [
+            "", ".", "..", "../x", "/etc/x", "..\\x", "a b", "a\0", "é", &too_long,
+        ] {
+            assert!(!is_plain_id(id), "{id}");
         }
     }
 }

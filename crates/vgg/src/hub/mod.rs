@@ -1,155 +1,135 @@
-//! Pretrained weights from the Hugging Face hub: the only part of this crate that touches the network.
+//! Pretrained weights from the Hugging Face hub. No other part of this crate uses the network.
 //!
-//! `timm/vgg16.tv_in1k` and its siblings hold torchvision's ImageNet weights (`IMAGENET1K_V1`) as safetensors.
-//! The hub's conventions are honoured: `HF_HOME` and `HF_HUB_CACHE` for the cache, which is looked into first,
-//! `HF_ENDPOINT` for a mirror, `HF_TOKEN` or the saved token, `HF_HUB_OFFLINE=1` to stay off the network.
+//! `timm/vgg16.tv_in1k` and its siblings contain torchvision's ImageNet weights (`IMAGENET1K_V1`) as safetensors.
+//! [`fetch`] follows the conventions of `huggingface_hub`: `HF_HOME` and `HF_HUB_CACHE` for the cache, which it shares
+//! with the Python library, `HF_ENDPOINT` for a mirror, `HF_TOKEN` or the saved token, and `HF_HUB_OFFLINE=1` for no
+//! network access.
 //!
-//! A transfer that breaks off goes on where it stopped. What has arrived is compared with the size and checksum
-//! that the hub announced; what differs is thrown away and fetched once more from its beginning.
+//! The endpoint is untrusted. One answer provides the etag, the commit and the size of a file. The etag and the commit
+//! become file names in the cache only if they are plain names. The file is downloaded next to its final place, verified
+//! (size, and SHA-256 for files in LFS) and renamed. The token is sent only to the scheme, host and port of the endpoint.
 
 mod address;
-mod answer;
-mod verify;
+mod cache;
+mod client;
+mod download;
+mod error;
 
-use std::path::{Path, PathBuf};
-
-use hf_hub::api::Progress;
-use hf_hub::api::sync::{ApiBuilder, ApiError};
-use hf_hub::{Cache, Repo, RepoType};
+use std::path::PathBuf;
 
 use crate::config::VggConfig;
 use crate::error::Error;
 pub use address::Address;
-use answer::ADVICE;
+use cache::RepoCache;
+use client::Client;
+pub use error::HubError;
 
-/// What a download reports: the bytes so far and in all.
+/// A callback for the progress of a download: the bytes received so far, and the size of the file.
 pub type OnProgress<'a> = dyn FnMut(usize, usize) + 'a;
 
-/// Where the ImageNet weights of an architecture are.
+/// The address of the ImageNet weights of an architecture.
 ///
-/// Errors: [`Error::UnknownArchitecture`].
+/// # Errors
+///
+/// Returns [`Error::UnknownArchitecture`] if there is no architecture of this name.
 pub fn imagenet(architecture: &str) -> Result<Address, Error> {
     let config = VggConfig::named(architecture, 1000)?;
-    Ok(Address::of(&format!(
+    Ok(Address::new(&format!(
         "timm/{}.tv_in1k",
         config.architecture
     )))
 }
 
-/// The path of a file in the cache, downloaded if it is not there yet.
+/// Returns the path of a file in the cache, after downloading it if necessary, with the settings of the environment.
 ///
-/// Errors: [`Error::Hub`], which says what happened and what to do next.
+/// # Errors
+///
+/// Returns [`Error::Hub`] if the file cannot be downloaded or the cache cannot be written.
 pub fn fetch(address: &Address, on_progress: &mut OnProgress<'_>) -> Result<PathBuf, Error> {
-    let failed = |reason: String| Error::Hub {
-        repository: address.repository.clone(),
-        file: address.file.clone(),
-        reason,
-    };
-    let cache = match set("HF_HUB_CACHE") {
-        Some(folder) => Cache::new(folder.into()),
-        None => Cache::from_env(),
-    };
-    let (name, revision) = (address.repository.clone(), address.revision.clone());
-    let repo = Repo::with_revision(name, RepoType::Model, revision);
-    let cached = cache.repo(repo.clone());
-    // A commit that was asked for by its hash has no entry under refs.
-    let by_hash = cached.pointer_path(&address.revision).join(&address.file);
-    if by_hash.exists() {
-        return Ok(by_hash);
-    }
-    if let Some(path) = cached.get(&address.file) {
-        return Ok(path);
-    }
-    if set("HF_HUB_OFFLINE").is_some_and(|value| value != "0") {
-        let place = cache.path().display();
-        return Err(failed(format!(
-            "HF_HUB_OFFLINE is set and the cache {place} does not hold it. {ADVICE}"
-        )));
-    }
-    let endpoint = set("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".into());
-    // A saved token lies in HF_HOME, wherever the cache is.
-    let token = set("HF_TOKEN").or_else(|| Cache::from_env().token());
-    let api = ApiBuilder::from_cache(cache)
-        .with_endpoint(endpoint.trim_end_matches('/').into())
-        .with_token(token)
-        .with_progress(false)
-        .with_retries(3)
-        .build()
-        .map_err(|error| failed(error.to_string()))?;
-    let repo = api.repo(repo);
-    let refused = |error: ApiError| failed(answer::explain(&error, address, &repo, &endpoint));
-    let about = api.metadata(&repo.url(&address.file)).map_err(refused)?;
-    if !address::is_plain(about.etag()) || !address::is_plain(about.commit_hash()) {
-        // Both become names in the cache.
-        return Err(failed(format!(
-            "{endpoint} answered, but not as a hub does (etag {:?}, commit {:?}); check HF_ENDPOINT",
-            about.etag(),
-            about.commit_hash()
-        )));
+    Hub::from_env().fetch(address, on_progress)
+}
+
+/// Settings of downloads.
+#[derive(Clone)]
+pub struct Hub {
+    /// URL of the hub or mirror, such as `https://huggingface.co`.
+    pub endpoint: String,
+    /// Folder of the cache.
+    pub cache: PathBuf,
+    /// Access token, sent only to the endpoint.
+    pub token: Option<String>,
+    /// Whether to use only the cache.
+    pub offline: bool,
+}
+
+impl Hub {
+    /// Settings from `HF_ENDPOINT`, `HF_HUB_CACHE`, `HF_HOME`, `HF_TOKEN` and `HF_HUB_OFFLINE`. Empty variables count as
+    /// unset.
+    pub fn from_env() -> Self {
+        let home = hf_hub::Cache::from_env();
+        Self {
+            endpoint: variable("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".into()),
+            cache: variable("HF_HUB_CACHE").map_or_else(|| home.path().clone(), PathBuf::from),
+            // The saved token is in HF_HOME, not in HF_HUB_CACHE.
+            token: variable("HF_TOKEN").or_else(|| home.token()),
+            offline: variable("HF_HUB_OFFLINE").is_some_and(|value| value != "0"),
+        }
     }
 
-    let io =
-        |error: std::io::Error| failed(format!("the cache cannot be used ({error}); set HF_HOME"));
-    let mut objection = None;
-    for _ in 0..2 {
-        drop_what_cannot_be_resumed(&cached.blob_path(about.etag()), about.size()).map_err(io)?;
-        let reporter = Reporter {
-            on_progress: &mut *on_progress,
-            done: 0,
-            total: 0,
-        };
-        let path = repo
-            .download_with_progress(&address.file, reporter)
-            .map_err(refused)?;
-        objection = verify::objection(&path, about.size(), about.etag()).map_err(io)?;
-        if objection.is_none() {
+    /// Returns the path of a file in the cache, after downloading it if necessary.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Error::Hub`] if the file cannot be downloaded or the cache cannot be written.
+    pub fn fetch(
+        &self,
+        address: &Address,
+        on_progress: &mut OnProgress<'_>,
+    ) -> Result<PathBuf, Error> {
+        self.try_fetch(address, on_progress)
+            .map_err(|source| Error::Hub {
+                address: Box::new(address.clone()),
+                source: Box::new(source),
+            })
+    }
+
+    fn try_fetch(
+        &self,
+        address: &Address,
+        on_progress: &mut OnProgress<'_>,
+    ) -> Result<PathBuf, HubError> {
+        let cache = RepoCache::new(&self.cache, address);
+        if let Some(path) = cache.find(address) {
             return Ok(path);
         }
-        let content = path.canonicalize().map_err(io)?;
-        std::fs::remove_file(content).map_err(io)?;
-        // Gone with its content where there are no links.
-        let _ = std::fs::remove_file(path);
+        if self.offline {
+            return Err(HubError::Offline {
+                cache: self.cache.clone(),
+            });
+        }
+        let client = Client::new(&self.endpoint, self.token.clone())?;
+        let metadata = client.metadata(address).map_err(|error| match error {
+            HubError::Status { status: 404, .. } => match client.weights_files(address) {
+                Ok(weights) => HubError::NoSuchFile {
+                    file: address.file.clone(),
+                    weights,
+                },
+                Err(_) => error,
+            },
+            error => error,
+        })?;
+        let _lock = cache.lock(&metadata.etag)?;
+        let blob = cache.blob(&metadata.etag);
+        // Another revision may have the same content, or another process downloaded it while this one waited.
+        if download::verify(&blob, &metadata, "").is_err() {
+            let incomplete = cache.incomplete(&metadata.etag);
+            download::download(&client, address, &metadata, &incomplete, on_progress)?;
+            std::fs::rename(&incomplete, &blob).map_err(HubError::cache(&blob))?;
+        }
+        cache.link(address, &metadata)
     }
-    Err(failed(format!(
-        "what {endpoint} sent is damaged, twice: {}. {ADVICE}",
-        objection.unwrap_or_default()
-    )))
 }
 
-/// hf-hub goes on with what an earlier run left beside the file, which it must not when nothing is missing.
-fn drop_what_cannot_be_resumed(blob: &Path, size: usize) -> std::io::Result<()> {
-    let part = blob.with_extension("part");
-    match part.metadata() {
-        Ok(about) if about.len() >= size as u64 => std::fs::remove_file(part),
-        _ => Ok(()),
-    }
-}
-
-fn set(variable: &str) -> Option<String> {
-    std::env::var(variable)
-        .ok()
-        .filter(|value| !value.is_empty())
-}
-
-struct Reporter<'a, 'b> {
-    on_progress: &'a mut OnProgress<'b>,
-    done: usize,
-    total: usize,
-}
-
-impl Progress for Reporter<'_, '_> {
-    // Called again, with what is there already as the first update, when a broken transfer goes on.
-    fn init(&mut self, size: usize, _: &str) {
-        (self.done, self.total) = (0, size);
-        (self.on_progress)(0, size);
-    }
-
-    fn update(&mut self, size: usize) {
-        self.done += size;
-        (self.on_progress)(self.done, self.total);
-    }
-
-    fn finish(&mut self) {
-        (self.on_progress)(self.total, self.total);
-    }
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
 }

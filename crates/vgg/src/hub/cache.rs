@@ -1,0 +1,120 @@
+//! The part of the hub's cache that belongs to one repository, in the layout of `huggingface_hub`:
+//!
+//! ```text
+//! models--OWNER--REPO/blobs/ETAG              the content
+//! models--OWNER--REPO/blobs/ETAG.incomplete   a download that is not finished
+//! models--OWNER--REPO/snapshots/COMMIT/FILE   a symbolic link to the content
+//! models--OWNER--REPO/refs/REVISION           the commit of a branch or tag
+//! .locks/models--OWNER--REPO/ETAG.lock        locked during a download
+//! ```
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use hf_hub::{Cache, CacheRepo, Repo, RepoType};
+
+use super::client::Metadata;
+use super::{Address, HubError};
+
+/// The cached files of one repository.
+pub(super) struct RepoCache {
+    repo: CacheRepo,
+    folder: PathBuf,
+    locks: PathBuf,
+}
+
+impl RepoCache {
+    pub(super) fn new(cache: &Path, address: &Address) -> Self {
+        let repo = Repo::with_revision(
+            address.repository.clone(),
+            RepoType::Model,
+            address.revision.clone(),
+        );
+        let name = repo.folder_name();
+        Self {
+            repo: Cache::new(cache.into()).repo(repo),
+            folder: cache.join(&name),
+            locks: cache.join(".locks").join(&name),
+        }
+    }
+
+    /// The path of a cached file. The revision may be a branch, a tag or a full commit.
+    pub(super) fn find(&self, address: &Address) -> Option<PathBuf> {
+        // Commits have no entry in `refs`.
+        let by_commit = self.repo.pointer_path(&address.revision);
+        let by_commit = by_commit.join(&address.file);
+        if by_commit.exists() {
+            return Some(by_commit);
+        }
+        self.repo.get(&address.file)
+    }
+
+    pub(super) fn blob(&self, etag: &str) -> PathBuf {
+        self.folder.join("blobs").join(etag)
+    }
+
+    pub(super) fn incomplete(&self, etag: &str) -> PathBuf {
+        self.folder.join("blobs").join(format!("{etag}.incomplete"))
+    }
+
+    /// Creates the folder of blobs and waits until no other process downloads the same blob.
+    ///
+    /// The lock ends when the file is closed. On file systems without locks there is none; downloads at the same time
+    /// may then fail the checksum.
+    pub(super) fn lock(&self, etag: &str) -> Result<File, HubError> {
+        for folder in [&self.folder.join("blobs"), &self.locks] {
+            fs::create_dir_all(folder).map_err(HubError::cache(folder))?;
+        }
+        let path = self.locks.join(format!("{etag}.lock"));
+        let file = File::create(&path).map_err(HubError::cache(&path))?;
+        match file.lock() {
+            Err(error) if error.kind() != io::ErrorKind::Unsupported => {
+                Err(HubError::cache(&path)(error))
+            }
+            _ => Ok(file),
+        }
+    }
+
+    /// Links a blob into the snapshot of its commit and points the revision to the commit. Returns the path of the link.
+    pub(super) fn link(&self, address: &Address, metadata: &Metadata) -> Result<PathBuf, HubError> {
+        let path = self.repo.pointer_path(&metadata.commit).join(&address.file);
+        self.create_link(&path, address, &metadata.etag)
+            .map_err(HubError::cache(&path))?;
+        if address.revision != metadata.commit {
+            self.repo
+                .create_ref(&metadata.commit)
+                .map_err(HubError::cache(&self.folder.join("refs")))?;
+        }
+        Ok(path)
+    }
+
+    /// Creates the link under a temporary name and renames it, so that it replaces an older one atomically.
+    fn create_link(&self, path: &Path, address: &Address, etag: &str) -> io::Result<()> {
+        let folder = path.parent().unwrap_or(path);
+        fs::create_dir_all(folder)?;
+        let blob = self.blob(etag);
+        let depth = 1 + address.file.split('/').count();
+        let relative = format!("{}blobs/{etag}", "../".repeat(depth));
+        tempfile::Builder::new()
+            .make_in(folder, |path| {
+                symlink(Path::new(&relative), path)
+                    .or_else(|_| fs::hard_link(&blob, path))
+                    .or_else(|_| fs::copy(&blob, path).map(drop))
+            })?
+            .into_temp_path()
+            .persist(path)
+            .map_err(|error| error.error)
+    }
+}
+
+#[cfg(unix)]
+fn symlink(target: &Path, link: &Path) -> io::Result<()> {
+    std::os::unix::fs::symlink(target, link)
+}
+
+/// Windows allows symbolic links only to administrators and in developer mode.
+#[cfg(not(unix))]
+fn symlink(_target: &Path, _link: &Path) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
