@@ -1,12 +1,15 @@
-//! AMX: products of matrices of bf16 with sums in f32, in registers of sixteen rows of 64 bytes.
+//! Matrix products with Intel AMX: `TDPBF16PS` multiplies bf16 and accumulates in f32, in tile
+//! registers of 16 rows of 64 bytes.
 //!
-//! Each f32 is the sum of three bf16 ([`super::bf16x3`]). Of the nine products of two such sums the six larger ones
-//! are computed. What is left out is at most 2⁻²¹ of a product and 2⁻²⁴·⁶ on average, always toward zero, since the
-//! thirds are cut off and not rounded; thirds that are subnormal (of numbers below 2⁻¹⁰³) count as 0. The five smaller
-//! products are added up first, so that as few additions as possible round at the size of the result. Six products of bf16 take less than half
-//! the time of one of f32 on AVX-512.
+//! Each f32 is the sum of three bf16 terms ([`super::bf16x3`]), so a product of two f32 has nine
+//! partial products. The microkernel computes the six largest. The omitted ones are at most 2⁻²¹ of
+//! the product, and 2⁻²⁴·⁶ on average. The error is always toward zero, because the terms are
+//! truncated and not rounded. Subnormal terms, which occur for numbers below 2⁻¹⁰³, count as 0. The
+//! five smaller partial products are accumulated first, so that as few additions as possible round
+//! at the magnitude of the result. Six bf16 products take less than half the time of one f32
+//! product with AVX-512.
 //!
-//! The instructions are written out, since their intrinsics are not stable in Rust.
+//! The instructions are inline assembly, because the AMX intrinsics are unstable in Rust.
 
 use std::arch::asm;
 use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
@@ -15,7 +18,7 @@ use std::sync::OnceLock;
 
 use super::bf16x3::{COLUMN_TILE_BYTES, ROW_TILE_BYTES};
 
-/// Whether the processor has AMX for bf16, and the system lets this process use it.
+/// Whether the CPU supports AMX-BF16 and the operating system permits this process to use it.
 pub(super) fn available() -> bool {
     static AVAILABLE: OnceLock<bool> = OnceLock::new();
     *AVAILABLE.get_or_init(|| cpu_has_amx() && os_saves_tiles() && request_permission())
@@ -27,28 +30,31 @@ fn cpu_has_amx() -> bool {
     __cpuid(0).eax >= 7 && __cpuid_count(7, 0).edx & (BF16 | TILE) == BF16 | TILE
 }
 
-/// Whether the system keeps the tile registers when it switches threads.
+/// Whether the operating system saves the tile registers on a context switch.
 fn os_saves_tiles() -> bool {
     const OSXSAVE: u32 = 1 << 27;
     const TILES: u64 = 0b11 << 17;
 
     #[target_feature(enable = "xsave")]
     fn enabled() -> u64 {
-        // SAFETY: the caller saw that the system uses XSAVE.
+        // SAFETY: `target_feature` guarantees XSAVE, and register 0 (XCR0) exists wherever XGETBV
+        // does.
         unsafe { _xgetbv(0) }
     }
-    // SAFETY: `OSXSAVE` says that the instruction is there.
+    // SAFETY: `enabled` is called only if `OSXSAVE` is set, so XGETBV is available.
     __cpuid(1).ecx & OSXSAVE != 0 && unsafe { enabled() } & TILES == TILES
 }
 
-/// Asks Linux for the tile registers, once for all threads; other systems are not asked.
+/// Requests permission to use the tile registers, for all threads of the process. Only Linux is
+/// supported.
 #[cfg(target_os = "linux")]
 fn request_permission() -> bool {
     const SYS_ARCH_PRCTL: i64 = 158;
     const ARCH_REQ_XCOMP_PERM: i64 = 0x1023;
     const XFEATURE_XTILEDATA: i64 = 18;
     let result: i64;
-    // SAFETY: this call changes nothing but which registers the process may use; `syscall` overwrites rcx and r11.
+    // SAFETY: this system call only changes which registers the process may use and accesses no
+    // memory of ours. The registers that `syscall` overwrites, rcx and r11, are declared.
     unsafe {
         asm!(
             "syscall",
@@ -68,7 +74,7 @@ fn request_permission() -> bool {
     false
 }
 
-/// What shape the tile registers have: `ldtilecfg`'s operand.
+/// The operand of `LDTILECFG`: the shapes of the tile registers.
 #[repr(C, align(64))]
 struct TileConfig {
     palette: u8,
@@ -78,12 +84,20 @@ struct TileConfig {
     rows: [u8; 16],
 }
 
-/// While it lives, the tile registers of this thread, and of no other, are sixteen rows of 64 bytes.
+/// Configured tile registers: tmm0 to tmm7 of this thread have 16 rows of 64 bytes until the value
+/// is dropped.
+///
+/// `PhantomData<*const ()>` makes the type neither `Send` nor `Sync`, because each thread has its
+/// own configuration.
 pub(super) struct TileRegisters(PhantomData<*const ()>);
 
 impl TileRegisters {
+    /// Configures the tile registers of this thread.
+    ///
     /// # Safety
-    /// AMX must be [`available`].
+    ///
+    /// AMX must be [`available`], and this thread must have no other `TileRegisters`, because
+    /// dropping one releases the registers of both.
     pub(super) unsafe fn new() -> Self {
         let mut config = TileConfig {
             palette: 1,
@@ -94,7 +108,8 @@ impl TileRegisters {
         };
         config.bytes_per_row[..8].fill(64);
         config.rows[..8].fill(16);
-        // SAFETY: promised by the caller; the operand is 64 bytes of valid shapes.
+        // SAFETY: AMX is available (contract of this function). The operand is 64 bytes long and
+        // describes shapes that palette 1 allows.
         unsafe { asm!("ldtilecfg [{}]", in(reg) &config, options(nostack, readonly)) };
         Self(PhantomData)
     }
@@ -102,7 +117,7 @@ impl TileRegisters {
 
 impl Drop for TileRegisters {
     fn drop(&mut self) {
-        // SAFETY: there is AMX, or `new` had not been called.
+        // SAFETY: the contract of `new`, which created `self`, requires AMX.
         unsafe {
             asm!(
                 "tilerelease",
@@ -114,15 +129,16 @@ impl Drop for TileRegisters {
     }
 }
 
-/// Bytes from one block of 32 of the inner dimension to the next in the right matrix.
+/// Bytes of a block of 32 elements of the inner dimension in the right matrix.
 const RIGHT_BLOCK: usize = 3 * COLUMN_TILE_BYTES;
 
-/// [`microkernel`] with some of its constants.
+/// An instance of [`microkernel`].
 pub(super) type Microkernel =
     unsafe fn(&TileRegisters, *const u8, usize, *const u8, usize, *mut f32, *const u8);
 
-/// For products whose right matrix is read by `calls` of [`microkernel`], that for 32 rows, that for 16, and the `PREFETCH_LINES`
-/// with which six of them, or all if they are fewer, ask for a matrix as large as it.
+/// Selects the microkernels for a right matrix that `calls` calls read: the one for 32 rows, the
+/// one for 16 rows, and their `PREFETCH_LINES`. With that number, six calls (or all calls, if
+/// fewer) together prefetch a matrix of the same size.
 pub(super) fn microkernels(calls: usize) -> (Microkernel, Microkernel, usize) {
     macro_rules! with {
         ($lines:literal) => {
@@ -144,14 +160,17 @@ pub(super) fn microkernels(calls: usize) -> (Microkernel, Microkernel, usize) {
     }
 }
 
-/// C = A·B for 32 rows (or 16, if `HALF`) and 32 columns.
+/// C = A·B for 32 rows (16 if `HALF`) and 32 columns.
 ///
-/// `a` is `[inner / 32][third][row][32]` with `term_stride` bytes from one third to the next, `b` is
-/// `[inner / 32][third][column / 16][16 pairs][16 columns][2]`, `c` is `[row][32]` in f32. Meanwhile,
-/// what lies at `next` is asked for in the second-level cache: 4·`PREFETCH_LINES` lines in each block.
+/// `a` is `[inner / 32][term][row][32]` in bf16, with `term_stride` bytes between terms. `b` is
+/// `[inner / 32][term][column / 16][16 pairs][16 columns][2]` in bf16. `c` is `[row][32]` in f32.
+/// The terms are ordered high, middle, low. For each of the `blocks` blocks of the inner dimension,
+/// the kernel prefetches 4·`PREFETCH_LINES` cache lines from `next` on into the L2 cache.
 ///
 /// # Safety
-/// `_tiles` live on this thread; the pointers are valid for `blocks` blocks, and for all rows.
+///
+/// `a` and `b` must be valid for reads of `blocks` blocks, and `c` for writes of all rows. `next`
+/// may be any address.
 pub(super) unsafe fn microkernel<const HALF: bool, const PREFETCH_LINES: usize>(
     _tiles: &TileRegisters,
     a: *const u8,
@@ -161,14 +180,14 @@ pub(super) unsafe fn microkernel<const HALF: bool, const PREFETCH_LINES: usize>(
     c: *mut f32,
     next: *const u8,
 ) {
-    // `.rept` repeats what is between it and `.endr`, as LLVM's and GNU's assemblers have it.
-    // tmm0 to tmm3 are C, tmm4 and tmm5 rows of A, tmm6 and tmm7 columns of B.
+    // `.rept` ... `.endr` repeats the lines between them, in the assemblers of LLVM and GNU.
+    // tmm0 to tmm3 hold C, tmm4 and tmm5 hold rows of A, tmm6 and tmm7 hold columns of B.
     macro_rules! kernel {
         ($second:literal, $($row1:literal),*) => {
             asm!(
                 "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
                 "2:",
-                // Low · high.
+                // low(A) · high(B)
                 "tileloadd tmm4, [{low} + {line}]",
                 concat!($second, "tileloadd tmm5, [{low} + {line} + 1024]"),
                 "tileloadd tmm6, [{b} + {line}]",
@@ -176,25 +195,25 @@ pub(super) unsafe fn microkernel<const HALF: bool, const PREFETCH_LINES: usize>(
                 "tdpbf16ps tmm0, tmm4, tmm6", "tdpbf16ps tmm1, tmm4, tmm7",
                 $($row1,)*
                 ".rept {lines}", "prefetcht1 [{next}]", "add {next}, 64", ".endr",
-                // Middle · high.
+                // middle(A) · high(B)
                 "tileloadd tmm4, [{middle} + {line}]",
                 concat!($second, "tileloadd tmm5, [{middle} + {line} + 1024]"),
                 "tdpbf16ps tmm0, tmm4, tmm6", "tdpbf16ps tmm1, tmm4, tmm7",
                 $($row1,)*
                 ".rept {lines}", "prefetcht1 [{next}]", "add {next}, 64", ".endr",
-                // Middle · middle.
+                // middle(A) · middle(B)
                 "tileloadd tmm6, [{b} + {line} + 2048]",
                 "tileloadd tmm7, [{b} + {line} + 3072]",
                 "tdpbf16ps tmm0, tmm4, tmm6", "tdpbf16ps tmm1, tmm4, tmm7",
                 $($row1,)*
                 ".rept {lines}", "prefetcht1 [{next}]", "add {next}, 64", ".endr",
-                // High · middle.
+                // high(A) · middle(B)
                 "tileloadd tmm4, [{a} + {line}]",
                 concat!($second, "tileloadd tmm5, [{a} + {line} + 1024]"),
                 "tdpbf16ps tmm0, tmm4, tmm6", "tdpbf16ps tmm1, tmm4, tmm7",
                 $($row1,)*
                 ".rept {lines}", "prefetcht1 [{next}]", "add {next}, 64", ".endr",
-                // High · low.
+                // high(A) · low(B)
                 "tileloadd tmm6, [{b} + {line} + 4096]",
                 "tileloadd tmm7, [{b} + {line} + 5120]",
                 "tdpbf16ps tmm0, tmm4, tmm6", "tdpbf16ps tmm1, tmm4, tmm7",
@@ -202,7 +221,7 @@ pub(super) unsafe fn microkernel<const HALF: bool, const PREFETCH_LINES: usize>(
                 "add {a}, {step}", "add {middle}, {step}", "add {low}, {step}", "add {b}, 6144",
                 "dec {count}",
                 "jnz 2b",
-                // Back to the beginning, for high · high.
+                // Second pass over the inner dimension: high(A) · high(B)
                 "mov {count}, {blocks}",
                 "imul {middle}, {blocks}, 6144",
                 "sub {b}, {middle}",
@@ -219,7 +238,7 @@ pub(super) unsafe fn microkernel<const HALF: bool, const PREFETCH_LINES: usize>(
                 "add {a}, {step}", "add {b}, 6144",
                 "dec {count}",
                 "jnz 3b",
-                // Rows of C are 128 bytes apart.
+                // Store C, whose row stride is 128 bytes.
                 "lea {line}, [{line} + 64]",
                 "tilestored [{c} + {line}], tmm0",
                 "tilestored [{c} + {line} + 64], tmm1",
@@ -243,7 +262,9 @@ pub(super) unsafe fn microkernel<const HALF: bool, const PREFETCH_LINES: usize>(
         };
     }
     const { assert!(RIGHT_BLOCK == 6144 && ROW_TILE_BYTES == 1024) };
-    // SAFETY: promised by the caller; tile registers belong to nobody but the kernels of this file.
+    // SAFETY: the pointers are valid (contract of this function). `_tiles` shows that AMX is
+    // available and that the tile registers of this thread have the expected shapes. All registers
+    // that the code changes are declared.
     unsafe {
         if HALF {
             kernel!("# ",);

@@ -1,4 +1,6 @@
-//! The products at the positions on AMX: matrices are taken apart into thirds where they are needed, in the cache.
+//! The matrix products of the Winograd domain with AMX.
+//!
+//! Activations are split into bf16x3 and packed block by block, while they are in the cache.
 
 use std::ops::Range;
 
@@ -10,22 +12,27 @@ use super::transform::POSITIONS;
 use super::weight_gradient::GemmTask as GradientGemmTask;
 use super::winograd::GemmTask;
 
-/// Inner dimension of a product of tile registers, and their rows and columns taken two by two.
+/// Block size in all three dimensions of a product. A tile register has 32 bf16 per row, and the
+/// microkernel uses 2x2 tile registers of 16x16 sums.
 pub(super) const BLOCK: usize = 32;
 
-/// Bytes of a group of 32 output channels' weights at one position.
+/// Bytes of the packed weights of 32 output channels at one position.
 pub(super) fn weights_bytes(inputs: usize) -> usize {
     inputs.div_ceil(BLOCK) * 3 * COLUMN_TILE_BYTES
 }
 
-/// Takes weights `[position][input][32]` apart to what [`forward`] reads, `[position]` of [`weights_bytes`].
+/// Splits transformed weights `[position][input][32]` into bf16x3 and packs them for [`forward`]:
+/// [`weights_bytes`] per position.
 ///
 /// # Safety
-/// AVX-512; the pointers are valid for that.
+///
+/// The CPU must support AVX-512 F and BW. `u` must be valid for reads of all positions and `to` for
+/// writes of [`weights_bytes`] per position.
 pub(super) unsafe fn split_weights(u: *const f32, inputs: usize, to: *mut f32) {
     let width = 2 * LANES;
     for position in 0..POSITIONS {
-        // SAFETY: promised by the caller.
+        // SAFETY: the CPU supports AVX-512, and both pointers are valid for this position (contract
+        // of this function).
         unsafe {
             let u = u.add(position * inputs * width);
             let to = to.cast::<u8>().add(position * weights_bytes(inputs));
@@ -34,10 +41,13 @@ pub(super) unsafe fn split_weights(u: *const f32, inputs: usize, to: *mut f32) {
     }
 }
 
-/// M = V·U of a block of tiles at all positions, for some groups of output channels.
+/// Runs `task` with AMX: M = V·U for a block of tiles at all positions and some groups of output
+/// channels.
 ///
 /// # Safety
-/// AMX; as [`GemmTask`]'s run, with room in `m` for tiles rounded up to whole sixteens.
+///
+/// AMX must be available. The pointers of `task` must be valid as its docs describe, and `task.m`
+/// for the number of tiles rounded up to a multiple of 16.
 pub(super) unsafe fn forward(task: &GemmTask) {
     let inputs = task.c.div_ceil(LANES);
     let rows = task.tiles.next_multiple_of(LANES);
@@ -47,24 +57,27 @@ pub(super) unsafe fn forward(task: &GemmTask) {
         task.u.cast::<u8>().wrapping_add(at)
     };
     let blocks = task.c.div_ceil(BLOCK);
-    // Together the rows ask for the next weights: of few tiles, each for more of them.
+    // The calls for all rows together prefetch the next weights, so each call prefetches more if
+    // there are few.
     let calls = rows.div_ceil(BLOCK);
     let (whole, half, lines) = microkernels(calls);
     with_scratch(blocks * 3 * term_stride / 4, |a| {
-        // SAFETY: promised by the caller; `a` has room for the thirds of all rows.
+        // SAFETY: AMX is available and the pointers of `task` are valid (contract of this
+        // function). `a` has room for three terms of all rows. Only `forward` and `weight_gradient`
+        // create `TileRegisters`, and they do not nest.
         unsafe {
             let a = a.as_mut_ptr().cast::<u8>();
             let tiles = TileRegisters::new();
             for position in 0..POSITIONS {
                 let v = task.v.add(position * task.v_stride);
                 bf16x3::pack_rows(v, task.v_block, inputs, task.tiles, a, term_stride);
-                for (place, group) in task.groups.clone().enumerate() {
+                for (index, group) in task.groups.clone().enumerate() {
                     let next = if group + 1 < task.groups.end {
                         u(group + 1, position)
                     } else {
                         u(task.groups.start, position + 1)
                     };
-                    let m = task.m.add(position * task.m_stride + place * task.m_group);
+                    let m = task.m.add(position * task.m_stride + index * task.m_group);
                     for row in (0..rows).step_by(BLOCK) {
                         let (a, b) = (a.add(row * 64), u(group, position));
                         let m = m.add(row * 2 * LANES);
@@ -78,17 +91,21 @@ pub(super) unsafe fn forward(task: &GemmTask) {
     });
 }
 
-/// U += Vᵀ·W (= if overwrite) of a block of tiles at some positions.
+/// Runs `task` with AMX: dU += Vᵀ·W, or dU = Vᵀ·W if `overwrite`, for a block of tiles at some
+/// positions.
 ///
 /// # Safety
-/// AMX; as [`GradientGemmTask`]'s run.
+///
+/// AMX must be available. The pointers of `task` must be valid as its docs describe.
 pub(super) unsafe fn weight_gradient(task: &GradientGemmTask) {
     let blocks = task.tiles.div_ceil(BLOCK);
     let term_stride = task.inputs * ROW_TILE_BYTES;
     let columns = blocks * 3 * COLUMN_TILE_BYTES;
     with_scratch(blocks * 3 * term_stride / 4, |a| {
         with_scratch(task.groups * columns / 4, |b| {
-            // SAFETY: promised by the caller; `a` and `b` have room for the thirds of all channels.
+            // SAFETY: AMX is available and the pointers of `task` are valid (contract of this
+            // function). `a` and `b` have room for three terms of all channels. Only `forward` and
+            // `weight_gradient` create `TileRegisters`, and they do not nest.
             unsafe {
                 let (a, b) = (a.as_mut_ptr().cast::<u8>(), b.as_mut_ptr().cast::<u8>());
                 let tiles = TileRegisters::new();
@@ -137,19 +154,22 @@ pub(super) unsafe fn weight_gradient(task: &GradientGemmTask) {
     });
 }
 
+/// A 32x32 block of sums, the output of one microkernel call.
 #[repr(C, align(64))]
 struct TileBlock([f32; BLOCK * BLOCK]);
 
-/// Adds `c` to the sums, or writes it there.
+/// Adds `c` to `sums`, or assigns it if `overwrite`.
 ///
 /// # Safety
-/// AVX-512; `sums` is valid for as many elements.
+///
+/// The CPU must support AVX-512 F. `sums` must be valid for `c.len()` elements.
 #[target_feature(enable = "avx512f")]
 unsafe fn add(c: &[f32], sums: *mut f32, overwrite: bool) {
-    for (place, value) in c.iter().enumerate() {
-        // SAFETY: promised by the caller.
+    for (index, value) in c.iter().enumerate() {
+        // SAFETY: `index` is below `c.len()`, and `sums` is valid for as many elements (contract of
+        // this function).
         unsafe {
-            let sum = sums.add(place);
+            let sum = sums.add(index);
             *sum = if overwrite { *value } else { *sum + value };
         }
     }

@@ -1,13 +1,14 @@
-//! Tiles on their way into the transformed domain and out of it.
+//! Tasks that apply the Winograd input and output transforms to blocks of tiles.
 
 use std::ops::Range;
 
 use super::lanes::{Lanes, Task};
 use super::layout::{LANES, NchwcShape, TILE};
-use super::transform::{Input, Output, POSITIONS, both, load};
+use super::transform::{InputTransform, OutputTransform, POSITIONS, load_square, transform_2d};
 
-/// Sixteen more elements where the number of vectors is even: an odd stride spreads positions over the cache.
-pub(super) fn odd(elements: usize) -> usize {
+/// Rounds a stride, a multiple of 16 elements, up to an odd number of cache lines. An odd stride
+/// distributes the positions of a tile over the sets of the cache.
+pub(super) fn odd_stride(elements: usize) -> usize {
     elements
         + if (elements / LANES).is_multiple_of(2) {
             LANES
@@ -16,14 +17,20 @@ pub(super) fn odd(elements: usize) -> usize {
         }
 }
 
-/// Transforms patches of the input.
+/// The input transform V = Bᵀ d B of a range of tiles, in all channels.
 pub(super) struct InputTask {
+    /// The input, NCHWc16 of shape `from`.
     pub x: *const f32,
     pub from: NchwcShape,
+    /// The tiles to transform, counted over all images.
     pub tiles: Range<usize>,
+    /// The tile that is stored first in `v`.
     pub start: usize,
+    /// Tiles per channel block in `v`.
     pub block: usize,
+    /// Elements between positions in `v`.
     pub stride: usize,
+    /// The output, `[position][channel / 16][tile][16]`.
     pub v: *mut f32,
 }
 
@@ -35,11 +42,13 @@ impl Task for InputTask {
             let mut coord = TileCoord::of(self.tiles.start, self.from);
             for tile in self.tiles.clone() {
                 let corner = coord.image * self.from.image_len() + coord.corner(row);
-                // SAFETY: the lanes' promise; a patch begins one pixel above and left of its tile, in the border
-                // or before, and ends one pixel below and right of it.
+                // SAFETY: the CPU supports the instruction set of `L`, and `x` and `v` are valid
+                // (contract of `run`). A patch is its tile and one pixel around it. Tiles do not
+                // overlap the halo, so the patch is within the plane.
                 unsafe {
                     let x = self.x.add(corner + block * plane);
-                    let v = both::<L, Input, 6, 6>(load::<L, 6>(x, row, LANES));
+                    let v =
+                        transform_2d::<L, InputTransform, 6, 6>(load_square::<L, 6>(x, row, LANES));
                     let to = self.v.add((block * self.block + tile - self.start) * LANES);
                     for position in 0..POSITIONS {
                         L::store(
@@ -54,16 +63,19 @@ impl Task for InputTask {
     }
 }
 
-/// Where a tile lies.
+/// Coordinates of a tile.
 #[derive(Clone, Copy)]
 pub(super) struct TileCoord {
+    /// Index of the image in the batch.
     pub image: usize,
-    /// Its first row and column in the picture.
+    /// Row of the first pixel.
     pub y: usize,
+    /// Column of the first pixel.
     pub x: usize,
 }
 
 impl TileCoord {
+    /// Coordinates of a tile that is counted over all images.
     #[inline(always)]
     pub(super) fn of(tile: usize, shape: NchwcShape) -> Self {
         let (image, tile) = (tile / shape.tiles(), tile % shape.tiles());
@@ -75,7 +87,7 @@ impl TileCoord {
         }
     }
 
-    /// The tile after this one.
+    /// Coordinates of the next tile.
     #[inline(always)]
     pub(super) fn next(self, shape: NchwcShape) -> Self {
         let Self { image, y, x } = self;
@@ -100,26 +112,38 @@ impl TileCoord {
         }
     }
 
-    /// The upper left corner of its 6x6 patch in a bordered plane.
+    /// Offset of the upper left corner of the tile's 6x6 input patch in a plane with halo.
     #[inline(always)]
     fn corner(self, row: usize) -> usize {
         self.y * row + self.x * LANES
     }
 }
 
-/// Transforms products back, with what follows them, into the output.
+/// The output transform Y = Aᵀ M A of a range of tiles and of groups of output channels, fused with
+/// bias, ReLU and max pooling.
 pub(super) struct OutputTask {
+    /// The products, `[position][group][tile][channels of a group]`.
     pub m: *const f32,
+    /// Elements between positions in `m`.
     pub m_stride: usize,
+    /// Elements between groups in `m`.
     pub m_group: usize,
+    /// Groups of output channels. The first group and the first tile are stored first in `m`.
     pub groups: Range<usize>,
+    /// Tiles, counted over all images.
     pub tiles: Range<usize>,
+    /// Shape of the output before pooling.
     pub to: NchwcShape,
+    /// Shape of `y`: `to`, or `to` pooled.
     pub stored: NchwcShape,
+    /// One value per output channel, padded to whole blocks of 16.
     pub bias: *const f32,
     pub relu: bool,
     pub pool: bool,
+    /// The output, NCHWc16 of shape `stored`.
     pub y: *mut f32,
+    /// Index of the maximum of each pooling window, 0 to 3, in the layout of `y`. Null if not
+    /// needed.
     pub indices: *mut u8,
 }
 
@@ -127,7 +151,7 @@ impl Task for OutputTask {
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
         let (row, plane) = (self.stored.row_stride(), self.stored.plane_len());
-        for (group_place, group) in self.groups.clone().enumerate() {
+        for (group_index, group) in self.groups.clone().enumerate() {
             for part in 0..L::GROUPS {
                 let block = group * L::GROUPS + part;
                 if block >= self.stored.channel_blocks() {
@@ -135,14 +159,15 @@ impl Task for OutputTask {
                 }
                 let mut coord = TileCoord::of(self.tiles.start, self.to);
                 for index in 0..self.tiles.len() {
-                    // SAFETY: the lanes' promise; group, tile and block lie within the buffers, and only pixels
-                    // of the picture are written.
+                    // SAFETY: the CPU supports the instruction set of `L`, and the buffers are
+                    // valid for these groups and tiles (contract of `run`). `block` is a channel
+                    // block of `y`, checked above, and only pixels inside the image are written.
                     unsafe {
-                        let at = group_place * self.m_group + (index * L::GROUPS + part) * LANES;
+                        let at = group_index * self.m_group + (index * L::GROUPS + part) * LANES;
                         let m = self.m.add(at);
-                        let m = load::<L, 6>(m, 6 * self.m_stride, self.m_stride);
+                        let m = load_square::<L, 6>(m, 6 * self.m_stride, self.m_stride);
                         let bias = L::load(self.bias.add(block * LANES));
-                        let mut y = both::<L, Output, 6, 4>(m);
+                        let mut y = transform_2d::<L, OutputTransform, 6, 4>(m);
                         for i in 0..TILE {
                             for j in 0..TILE {
                                 y[i][j] = L::add(y[i][j], bias);
@@ -174,8 +199,13 @@ impl Task for OutputTask {
 }
 
 impl OutputTask {
+    /// Max-pools an output tile and stores it in the plane of `y` whose pixel (0, 0) is at
+    /// `origin`.
+    ///
     /// # Safety
-    /// As [`Task::run`].
+    ///
+    /// The contract of [`Task::run`]. `origin` must be pixel (0, 0) of a plane of `y`, and `row`
+    /// its row stride.
     #[inline(always)]
     unsafe fn store_pooled<L: Lanes>(
         &self,
@@ -193,15 +223,16 @@ impl OutputTask {
                     y[2 * i + 1][2 * j],
                     y[2 * i + 1][2 * j + 1],
                 ];
-                // SAFETY: promised by the caller; `at` is a pixel of the pooled picture.
+                // SAFETY: the CPU supports the instruction set of `L` and `origin` starts a plane
+                // (contract of this function). The loop bounds keep `at` inside the pooled image.
                 unsafe {
-                    let largest = if self.indices.is_null() {
+                    let max = if self.indices.is_null() {
                         let [a, b, c, d] = window;
                         L::max(L::max(a, b), L::max(c, d))
                     } else {
                         L::first_max(window, self.indices.add(at))
                     };
-                    L::store(self.y.add(at), largest);
+                    L::store(self.y.add(at), max);
                 }
             }
         }

@@ -1,27 +1,28 @@
-//! The transforms of Winograd's minimal filtering F(4x4, 3x3).
+//! Input, filter and output transforms of Winograd convolution F(4x4, 3x3).
 //!
-//! Y = Aᵀ[(G g Gᵀ) ⊙ (Bᵀ d B)]A for a kernel g (3x3), a patch of the input d (6x6) and a tile of the output
-//! Y (4x4): 36 products instead of 144 (A. Lavin and S. Gray, "Fast Algorithms for Convolutional Neural
-//! Networks", 2015). The interpolation points are 0, ±a, ±b and infinity with a = 1/√2 and b = √2, whose error
-//! is half of that of the usual 0, ±1, ±2.
+//! Y = Aᵀ[(G g Gᵀ) ⊙ (Bᵀ d B)]A for a filter g (3x3), an input patch d (6x6) and an output tile Y
+//! (4x4). This takes 36 multiplications instead of 144 (A. Lavin and S. Gray, "Fast Algorithms for
+//! Convolutional Neural Networks", 2015). The interpolation points are 0, ±a, ±b and infinity with
+//! a = 1/√2 and b = √2. Their error is half of the error with the usual points 0, ±1, ±2.
 //!
-//! For points p_j: Aᵀ[i][j] = p_j^i, G[j][i] = p_j^i / ∏_{l≠j}(p_j − p_l), and row j of Bᵀ holds the coefficients
-//! of ∏_{l≠j}(x − p_l); the last row and column belong to infinity.
+//! For points p_j: Aᵀ[i][j] = p_j^i and G[j][i] = p_j^i / ∏_{l≠j}(p_j − p_l). Row j of Bᵀ holds the
+//! coefficients of ∏_{l≠j}(x − p_l). The last row and column belong to the point at infinity.
 
 use std::f32::consts::{FRAC_1_SQRT_2 as A, SQRT_2 as B};
 
 use super::lanes::Lanes;
 
-/// Positions of a transformed tile.
+/// Elements of a transformed tile (6x6). Each of these positions has its own matrix product.
 pub(super) const POSITIONS: usize = 36;
 
-/// Bᵀ d for six numbers.
+/// Bᵀ d for a column d of 6 elements.
 ///
 /// # Safety
-/// As [`Lanes`]; so for all functions here.
+///
+/// The CPU must support the instruction set of `L`.
 #[inline(always)]
 pub(super) unsafe fn input<L: Lanes>(d: [L::V; 6]) -> [L::V; 6] {
-    // SAFETY: promised by the caller.
+    // SAFETY: the CPU supports the instruction set of `L` (contract of this function).
     unsafe {
         let even_a = L::fma(L::splat(-2.0), d[2], d[4]);
         let odd_a = L::fma(L::splat(-B), d[1], L::mul(L::splat(A), d[3]));
@@ -39,10 +40,14 @@ pub(super) unsafe fn input<L: Lanes>(d: [L::V; 6]) -> [L::V; 6] {
     }
 }
 
-/// Aᵀ m for six numbers.
+/// Aᵀ m for a column m of 6 elements.
+///
+/// # Safety
+///
+/// The CPU must support the instruction set of `L`.
 #[inline(always)]
 pub(super) unsafe fn output<L: Lanes>(m: [L::V; 6]) -> [L::V; 4] {
-    // SAFETY: promised by the caller.
+    // SAFETY: the CPU supports the instruction set of `L` (contract of this function).
     unsafe {
         let (sum_a, difference_a) = (L::add(m[1], m[2]), L::sub(m[1], m[2]));
         let (sum_b, difference_b) = (L::add(m[3], m[4]), L::sub(m[3], m[4]));
@@ -56,10 +61,14 @@ pub(super) unsafe fn output<L: Lanes>(m: [L::V; 6]) -> [L::V; 4] {
     }
 }
 
-/// A y for four numbers: the transpose of [`output`], for the weight gradient.
+/// A y for a column y of 4 elements: the transpose of [`output`], for the weight gradient.
+///
+/// # Safety
+///
+/// The CPU must support the instruction set of `L`.
 #[inline(always)]
 pub(super) unsafe fn output_gradient<L: Lanes>(y: [L::V; 4]) -> [L::V; 6] {
-    // SAFETY: promised by the caller.
+    // SAFETY: the CPU supports the instruction set of `L` (contract of this function).
     unsafe {
         let even_a = L::fma(L::splat(0.5), y[2], y[0]);
         let odd_a = L::fma(L::splat(A * A * A), y[3], L::mul(L::splat(A), y[1]));
@@ -76,14 +85,18 @@ pub(super) unsafe fn output_gradient<L: Lanes>(y: [L::V; 4]) -> [L::V; 6] {
     }
 }
 
-/// 1 / ∏(p − p_l) at ±a and at ±b.
+/// 1 / ∏(p − p_l) for the points p = ±a and p = ±b.
 const N_A: f32 = -1.0 / 1.5;
 const N_B: f32 = 1.0 / 6.0;
 
-/// G g for three numbers.
+/// G g for a column g of 3 elements.
+///
+/// # Safety
+///
+/// The CPU must support the instruction set of `L`.
 #[inline(always)]
-pub(super) unsafe fn kernel<L: Lanes>(g: [L::V; 3]) -> [L::V; 6] {
-    // SAFETY: promised by the caller.
+pub(super) unsafe fn filter<L: Lanes>(g: [L::V; 3]) -> [L::V; 6] {
+    // SAFETY: the CPU supports the instruction set of `L` (contract of this function).
     unsafe {
         let even_a = L::mul(L::splat(N_A), L::fma(L::splat(0.5), g[2], g[0]));
         let odd_a = L::mul(L::splat(N_A * A), g[1]);
@@ -100,10 +113,14 @@ pub(super) unsafe fn kernel<L: Lanes>(g: [L::V; 3]) -> [L::V; 6] {
     }
 }
 
-/// Gᵀ u for six numbers: the transpose of [`kernel`], for the weight gradient.
+/// Gᵀ u for a column u of 6 elements: the transpose of [`filter`], for the weight gradient.
+///
+/// # Safety
+///
+/// The CPU must support the instruction set of `L`.
 #[inline(always)]
-pub(super) unsafe fn kernel_gradient<L: Lanes>(u: [L::V; 6]) -> [L::V; 3] {
-    // SAFETY: promised by the caller.
+pub(super) unsafe fn filter_gradient<L: Lanes>(u: [L::V; 6]) -> [L::V; 3] {
+    // SAFETY: the CPU supports the instruction set of `L` (contract of this function).
     unsafe {
         let sum_a = L::mul(L::splat(N_A), L::add(u[1], u[2]));
         let difference_a = L::sub(u[1], u[2]);
@@ -121,49 +138,68 @@ pub(super) unsafe fn kernel_gradient<L: Lanes>(u: [L::V; 6]) -> [L::V; 3] {
     }
 }
 
-/// A transform of `R` numbers to `S`, as a type: a closure would not be compiled for the instruction set.
-pub(super) trait Line<const R: usize, const S: usize> {
-    /// Applies it.
+/// A transform of a column of `R` elements to `S` elements.
+///
+/// It is a type, because a closure would not be compiled for the instruction set of `L`.
+pub(super) trait Transform<const R: usize, const S: usize> {
+    /// Applies the transform to a column.
     ///
     /// # Safety
-    /// As [`Lanes`].
+    ///
+    /// The CPU must support the instruction set of `L`.
     unsafe fn apply<L: Lanes>(x: [L::V; R]) -> [L::V; S];
 }
 
-macro_rules! line {
+macro_rules! transform {
     ($(#[$doc:meta])* $name:ident, $function:ident, $r:literal, $s:literal) => {
         $(#[$doc])*
         pub(super) struct $name;
 
-        impl Line<$r, $s> for $name {
+        impl Transform<$r, $s> for $name {
             #[inline(always)]
             unsafe fn apply<L: Lanes>(x: [L::V; $r]) -> [L::V; $s] {
-                // SAFETY: promised by the caller.
+                // SAFETY: the CPU supports the instruction set of `L` (contract of
+                // `Transform::apply`).
                 unsafe { $function::<L>(x) }
             }
         }
     };
 }
 
-line!(/// [`input`].
-    Input, input, 6, 6);
-line!(/// [`output`].
-    Output, output, 6, 4);
-line!(/// [`output_gradient`].
-    OutputGradient, output_gradient, 4, 6);
-line!(/// [`kernel`].
-    Kernel, kernel, 3, 6);
-line!(/// [`kernel_gradient`].
-    KernelGradient, kernel_gradient, 6, 3);
+transform!(
+    /// The input transform, [`input`].
+    InputTransform, input, 6, 6
+);
+transform!(
+    /// The output transform, [`output`].
+    OutputTransform, output, 6, 4
+);
+transform!(
+    /// The transposed output transform, [`output_gradient`].
+    OutputGradientTransform, output_gradient, 4, 6
+);
+transform!(
+    /// The filter transform, [`filter`].
+    FilterTransform, filter, 3, 6
+);
+transform!(
+    /// The transposed filter transform, [`filter_gradient`].
+    FilterGradientTransform, filter_gradient, 6, 3
+);
 
-/// Loads R x R vectors, `row` and `column` elements apart.
+/// Loads R x R vectors with strides of `row` and `column` elements.
+///
+/// # Safety
+///
+/// The CPU must support the instruction set of `L`. `from` must be valid for reads of all vectors.
 #[inline(always)]
-pub(super) unsafe fn load<L: Lanes, const R: usize>(
+pub(super) unsafe fn load_square<L: Lanes, const R: usize>(
     from: *const f32,
     row: usize,
     column: usize,
 ) -> [[L::V; R]; R] {
-    // SAFETY: promised by the caller.
+    // SAFETY: the CPU supports the instruction set of `L`, and `from` is valid for reads of all R x
+    // R vectors (contract of this function).
     unsafe {
         let mut x = [[L::splat(0.0); R]; R];
         for i in 0..R {
@@ -175,22 +211,26 @@ pub(super) unsafe fn load<L: Lanes, const R: usize>(
     }
 }
 
-/// Applies `T` to the columns and then to the rows of `x` (R x R): S x S.
+/// Applies `T` to the columns and then to the rows of `x`: R x R → S x S.
+///
+/// # Safety
+///
+/// The CPU must support the instruction set of `L`.
 #[inline(always)]
-pub(super) unsafe fn both<L: Lanes, T: Line<R, S>, const R: usize, const S: usize>(
+pub(super) unsafe fn transform_2d<L: Lanes, T: Transform<R, S>, const R: usize, const S: usize>(
     x: [[L::V; R]; R],
 ) -> [[L::V; S]; S] {
-    // SAFETY: promised by the caller.
+    // SAFETY: the CPU supports the instruction set of `L` (contract of this function).
     unsafe {
         let mut half = [[L::splat(0.0); R]; S];
         for j in 0..R {
-            let mut line = [L::splat(0.0); R];
+            let mut column = [L::splat(0.0); R];
             for i in 0..R {
-                line[i] = x[i][j];
+                column[i] = x[i][j];
             }
-            let line = T::apply::<L>(line);
+            let column = T::apply::<L>(column);
             for i in 0..S {
-                half[i][j] = line[i];
+                half[i][j] = column[i];
             }
         }
         let mut whole = [[L::splat(0.0); S]; S];

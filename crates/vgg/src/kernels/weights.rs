@@ -1,4 +1,5 @@
-//! Kernels (k, c, 3, 3) to transformed weights and back.
+//! Winograd filter transform of convolution weights (k, c, 3, 3), and its transpose for the weight
+//! gradient.
 
 use std::ops::Range;
 
@@ -7,14 +8,18 @@ use super::isa::Isa;
 use super::lanes::{Lanes, Portable, Task};
 use super::layout::LANES;
 use super::parallel::{DisjointMut, for_each_chunk};
-use super::transform::{Kernel, KernelGradient, POSITIONS, both, load};
+use super::transform::{
+    FilterGradientTransform, FilterTransform, POSITIONS, load_square, transform_2d,
+};
 #[cfg(target_arch = "x86_64")]
 use super::{avx2::Avx2, avx512::Avx512, buffer::with_scratch};
 
-/// Which convolution weights are for: they say where tap t of (output o, input i) lies in (k, c, 3, 3).
+/// Index of a tap in a weight (k, c, 3, 3), for the convolution itself or for its input gradient.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct KernelLayout {
+    /// Number of output channels.
     pub outputs: usize,
+    /// Number of input channels.
     pub inputs: usize,
     output_stride: usize,
     input_stride: usize,
@@ -22,7 +27,7 @@ pub(super) struct KernelLayout {
 }
 
 impl KernelLayout {
-    /// The convolution itself: outputs k, inputs c.
+    /// The convolution from c to k channels.
     pub(super) fn forward(k: usize, c: usize) -> Self {
         Self {
             outputs: k,
@@ -33,7 +38,7 @@ impl KernelLayout {
         }
     }
 
-    /// The convolution of its input gradient: outputs c, inputs k, the kernel turned by 180°.
+    /// Its input gradient: a convolution from k to c channels with the kernel rotated by 180°.
     pub(super) fn backward(k: usize, c: usize) -> Self {
         Self {
             outputs: c,
@@ -44,13 +49,17 @@ impl KernelLayout {
         }
     }
 
-    fn at(self, output: usize, input: usize, tap: usize) -> usize {
+    fn index(self, output: usize, input: usize, tap: usize) -> usize {
         let tap = if self.rotated { 8 - tap } else { tap };
         output * self.output_stride + input * self.input_stride + tap
     }
 }
 
-/// Weights as the products take them: `[output / group][position][input][group]`, zero beyond the last output.
+/// Weights in the Winograd domain, packed for the microkernel of `isa`.
+///
+/// `[output / group][position][input][group]`, with groups of [`microkernel_channels`] output
+/// channels, padded with zeros. For [`Isa::Amx`] the inner `[input][group]` is split into bf16x3,
+/// as `amx_gemm::split_weights` packs it.
 pub(super) struct TransformedWeights {
     pub values: Buffer,
     pub isa: Isa,
@@ -58,15 +67,21 @@ pub(super) struct TransformedWeights {
 
 impl std::fmt::Debug for TransformedWeights {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} values for {}", self.values.len(), self.isa.name())
+        write!(
+            f,
+            "TransformedWeights({} elements, {})",
+            self.values.len(),
+            self.isa.name()
+        )
     }
 }
 
-/// With so few input channels AMX, which takes 32 at a time, is slower than AVX-512.
+/// Up to this number of input channels, AVX-512 is faster than AMX, which processes blocks of 32
+/// channels.
 #[cfg(target_arch = "x86_64")]
 const FEW_INPUTS: usize = 12;
 
-/// Output channels that one product computes together on this isa.
+/// Number of output channels that one microkernel call computes.
 pub(super) fn microkernel_channels(isa: Isa) -> usize {
     let vectors = match isa {
         #[cfg(target_arch = "x86_64")]
@@ -78,7 +93,7 @@ pub(super) fn microkernel_channels(isa: Isa) -> usize {
     vectors * LANES
 }
 
-/// Tiles that one product computes together on this isa.
+/// Maximum number of tiles that one microkernel call computes.
 pub(super) fn microkernel_tiles(isa: Isa) -> usize {
     match isa {
         #[cfg(target_arch = "x86_64")]
@@ -91,27 +106,30 @@ pub(super) fn microkernel_tiles(isa: Isa) -> usize {
     }
 }
 
-/// Transforms `weight`.
-pub(super) fn transform(isa: Isa, weight: &[f32], kernels: KernelLayout) -> TransformedWeights {
+/// Filter transform U = G g Gᵀ of `weight`. The result is for AVX-512 instead of AMX if there are
+/// few input channels.
+pub(super) fn transform(isa: Isa, weight: &[f32], layout: KernelLayout) -> TransformedWeights {
     #[cfg(target_arch = "x86_64")]
-    if isa == Isa::Amx && kernels.inputs > FEW_INPUTS {
-        return transform_and_split(weight, kernels);
+    if isa == Isa::Amx && layout.inputs > FEW_INPUTS {
+        return transform_and_split(weight, layout);
     }
     let isa = if isa == Isa::Amx { Isa::Avx512 } else { isa };
     let width = microkernel_channels(isa);
-    let groups = kernels.outputs.div_ceil(width);
-    let size = POSITIONS * kernels.inputs * width;
-    // Every element is written: the lanes beyond the last output with zeros.
+    let groups = layout.outputs.div_ceil(width);
+    let size = POSITIONS * layout.inputs * width;
+    // The task writes every element: zeros in the lanes after the last output channel.
     let mut values = Buffer::alloc(groups * size);
     let to = DisjointMut::new(&mut values);
-    // In units of (group, input), so that few groups still give work to all threads.
-    for_each_chunk(groups * kernels.inputs, |units| {
-        // SAFETY: `isa` was available when it was chosen. A unit writes the elements of its group and input
-        // alone, and reads within `weight`, whose size `KernelLayout` describes.
+    // The units of work are pairs of a group and an input channel, so that all threads have work
+    // even if there are few groups.
+    for_each_chunk(groups * layout.inputs, |units| {
+        // SAFETY: `ConvLayer::with_isa` checked that the CPU supports `isa`. `weight` has the size
+        // that `layout` describes, and `values` has room for all groups. Chunks of units are
+        // disjoint, so no other thread writes the same elements.
         unsafe {
             isa.run(TransformTask {
                 weight: weight.as_ptr(),
-                kernels,
+                layout,
                 units,
                 first: 0,
                 to: to.slice_ptr(0, groups * size),
@@ -121,32 +139,35 @@ pub(super) fn transform(isa: Isa, weight: &[f32], kernels: KernelLayout) -> Tran
     TransformedWeights { values, isa }
 }
 
-/// As [`transform`], for AMX: a group is transformed in the cache and then taken apart.
+/// [`transform`] for AMX. Each group is transformed into scratch memory that fits in the cache,
+/// then split into bf16x3.
 #[cfg(target_arch = "x86_64")]
-fn transform_and_split(weight: &[f32], kernels: KernelLayout) -> TransformedWeights {
+fn transform_and_split(weight: &[f32], layout: KernelLayout) -> TransformedWeights {
     use super::amx_gemm::{split_weights, weights_bytes};
 
     let isa = Isa::Amx;
-    let groups = kernels.outputs.div_ceil(microkernel_channels(isa));
-    let size = POSITIONS * kernels.inputs * microkernel_channels(isa);
-    let split_len = POSITIONS * weights_bytes(kernels.inputs) / 4;
+    let groups = layout.outputs.div_ceil(microkernel_channels(isa));
+    let size = POSITIONS * layout.inputs * microkernel_channels(isa);
+    let split_len = POSITIONS * weights_bytes(layout.inputs) / 4;
     let mut values = Buffer::alloc(groups * split_len);
     let to = DisjointMut::new(&mut values);
     for_each_chunk(groups, |groups| {
         with_scratch(size, |u| {
             for group in groups {
-                // SAFETY: `isa` was available when it was chosen. The group is transformed into `u`, which has
-                // room for it, and taken apart to where no other part writes.
+                // SAFETY: `ConvLayer::with_isa` checked that the CPU supports AMX, and with it
+                // AVX-512. `weight` has the size that `layout` describes, and `u` has room for one
+                // group. Chunks of groups are disjoint, so no other thread writes the same elements
+                // of `values`.
                 unsafe {
                     isa.run(TransformTask {
                         weight: weight.as_ptr(),
-                        kernels,
-                        units: group * kernels.inputs..(group + 1) * kernels.inputs,
+                        layout,
+                        units: group * layout.inputs..(group + 1) * layout.inputs,
                         first: group,
                         to: u.as_mut_ptr(),
                     });
                     let to = to.slice_ptr(group * split_len, split_len);
-                    split_weights(u.as_ptr(), kernels.inputs, to);
+                    split_weights(u.as_ptr(), layout.inputs, to);
                 }
             }
         });
@@ -154,12 +175,16 @@ fn transform_and_split(weight: &[f32], kernels: KernelLayout) -> TransformedWeig
     TransformedWeights { values, isa }
 }
 
+/// The filter transform of some units of work.
 struct TransformTask {
+    /// The weight (k, c, 3, 3).
     weight: *const f32,
-    kernels: KernelLayout,
+    layout: KernelLayout,
+    /// Pairs of a group and an input channel, numbered `group * inputs + input`.
     units: Range<usize>,
-    /// The group that lies at `to`.
+    /// The group that is stored first at `to`.
     first: usize,
+    /// `[group][position][input][channels of a group]`.
     to: *mut f32,
 }
 
@@ -168,7 +193,7 @@ impl Task for TransformTask {
     unsafe fn run<L: Lanes>(self) {
         let KernelLayout {
             outputs, inputs, ..
-        } = self.kernels;
+        } = self.layout;
         let width = L::GROUPS * LANES;
         for unit in self.units {
             let (group, input) = (unit / inputs, unit % inputs);
@@ -178,15 +203,18 @@ impl Task for TransformTask {
                 let mut taps = [[0f32; LANES]; 9];
                 for lane in 0..count {
                     for (tap, taps) in taps.iter_mut().enumerate() {
-                        // SAFETY: output, input and tap are within the weights.
-                        taps[lane] =
-                            unsafe { *self.weight.add(self.kernels.at(first + lane, input, tap)) };
+                        // SAFETY: `first + lane < outputs`, `input < inputs` and `tap < 9`, so the
+                        // index is within `weight` (contract of `run`).
+                        taps[lane] = unsafe {
+                            *self.weight.add(self.layout.index(first + lane, input, tap))
+                        };
                     }
                 }
-                // SAFETY: the lanes' promise; the target is the unit's place in `to`.
+                // SAFETY: the CPU supports the instruction set of `L`, and `to` is valid for the
+                // groups of the units (contract of `run`). `taps` holds 3x3 vectors.
                 unsafe {
-                    let g = load::<L, 3>(taps.as_ptr().cast(), 3 * LANES, LANES);
-                    let u = both::<L, Kernel, 3, 6>(g);
+                    let g = load_square::<L, 3>(taps.as_ptr().cast(), 3 * LANES, LANES);
+                    let u = transform_2d::<L, FilterTransform, 3, 6>(g);
                     for position in 0..POSITIONS {
                         let at = (((group - self.first) * POSITIONS + position) * inputs + input)
                             * width
@@ -199,14 +227,17 @@ impl Task for TransformTask {
     }
 }
 
-/// Sums at the positions, `[position][c / 16][k / group][16 c][group]`, to the gradient (k, c, 3, 3).
+/// Transposed filter transform dW = Gᵀ dU G: `sums` is dU,
+/// `[position][c / 16][k / group][16 c][group]`, and the result is (k, c, 3, 3).
 pub(super) fn gradient(isa: Isa, sums: &[f32], k: usize, c: usize) -> Vec<f32> {
     let mut gradient = vec![0f32; k * c * 9];
     let len = gradient.len();
     let to = DisjointMut::new(&mut gradient);
-    // By input channel: those of a block of sixteen lie side by side.
+    // Partition by input channels, because the channels of a block of 16 are adjacent in `sums`.
     for_each_chunk(c, |channels| {
-        // SAFETY: `isa` was available when it was chosen. A channel's elements are written by one part alone.
+        // SAFETY: `ConvLayer::with_isa` checked that the CPU supports `isa`. `WeightGradient`
+        // allocated `sums` in this layout. Chunks of channels are disjoint, so no other thread
+        // writes the same elements.
         unsafe {
             isa.run(WeightGradientTask {
                 sums: sums.as_ptr(),
@@ -220,11 +251,15 @@ pub(super) fn gradient(isa: Isa, sums: &[f32], k: usize, c: usize) -> Vec<f32> {
     gradient
 }
 
+/// The transposed filter transform of some input channels.
 struct WeightGradientTask {
+    /// dU, `[position][c / 16][k / group][16 c][group]`.
     sums: *const f32,
     k: usize,
     c: usize,
+    /// Input channels to transform.
     channels: Range<usize>,
+    /// dW, (k, c, 3, 3).
     to: *mut f32,
 }
 
@@ -239,10 +274,12 @@ impl Task for WeightGradientTask {
             for vector in 0..self.k.div_ceil(LANES) {
                 let (group, part) = (vector / L::GROUPS, vector % L::GROUPS);
                 let at = ((block * groups + group) * LANES + lane) * width + part * LANES;
-                // SAFETY: the lanes' promise; `at` lies within a position, `position` elements long.
+                // SAFETY: the CPU supports the instruction set of `L`, and `sums` and `to` are
+                // valid for all channels (contract of `run`). `at` is within a position, whose
+                // length is `position`.
                 unsafe {
-                    let u = load::<L, 6>(self.sums.add(at), 6 * position, position);
-                    let g = both::<L, KernelGradient, 6, 3>(u);
+                    let u = load_square::<L, 6>(self.sums.add(at), 6 * position, position);
+                    let g = transform_2d::<L, FilterGradientTransform, 6, 3>(u);
                     for tap in 0..9 {
                         let mut lanes = [0f32; LANES];
                         L::store(lanes.as_mut_ptr(), g[tap / 3][tap % 3]);

@@ -1,7 +1,9 @@
-//! The convolution: transform tiles, multiply at each position, transform back with bias, ReLU and pool.
+//! Winograd convolution: input transform, one matrix product per position, output transform with
+//! bias, ReLU and pooling.
 //!
-//! The input gradient is the same convolution with other weights. Every output is a sum over the input channels
-//! in their order, whatever the number of threads: the result has the same bits for any.
+//! The input gradient is the same convolution with different weights. Each output is a sum over the
+//! input channels in ascending order, independent of the partitioning, so the result is
+//! bit-identical for any number of threads.
 
 use std::ops::Range;
 
@@ -13,26 +15,29 @@ use super::lanes::{Lanes, Task};
 use super::layout::{LANES, NchwcShape};
 use super::microkernel;
 use super::parallel::{DisjointMut, for_each_chunk};
-use super::tiles::{InputTask, OutputTask, odd};
+use super::tiles::{InputTask, OutputTask, odd_stride};
 use super::transform::POSITIONS;
 use super::tuning;
 use super::weights::{TransformedWeights, microkernel_channels, microkernel_tiles};
 
-/// What follows the sums of a convolution.
+/// Operations fused into the output transform, in this order.
 pub(super) struct Epilogue<'a> {
-    /// Added to each channel.
+    /// One value per output channel.
     pub bias: Option<&'a [f32]>,
-    /// max(0, ·) after it.
+    /// Whether to apply max(0, ·).
     pub relu: bool,
-    /// A 2x2 max pool after that.
+    /// Whether to apply a 2x2 max pool with stride 2.
     pub pool: bool,
-    /// Where the pool's first maxima lie, one byte per element of the blocked output.
+    /// Receives the index (0 to 3) of the first maximum of each pooling window, one byte per
+    /// element of the output.
     pub indices: Option<&'a mut [u8]>,
 }
 
-/// Convolves `x` (blocked, of extent `from`) to `k` channels into `y` (blocked; pooled if the epilogue pools).
+/// Convolves `x` (NCHWc16 of shape `from`) to `k` channels and writes the result to `y` (NCHWc16,
+/// pooled if the epilogue pools).
 ///
-/// `y` holds zeros, or an earlier result of the same extent.
+/// Elements of `y` outside the images (the halo and the padding to whole tiles) must be zero. They
+/// are not written.
 pub(super) fn convolve(
     x: &[f32],
     from: NchwcShape,
@@ -98,7 +103,7 @@ impl Convolution<'_> {
         self.to.c.div_ceil(self.width)
     }
 
-    /// Each thread takes tiles of its own, with all channels.
+    /// Partitions the tiles: each thread computes all channels of its tiles.
     fn by_tiles(&self) {
         let block = tuning::private_block_tiles(
             self.from.channel_blocks() * LANES,
@@ -107,7 +112,7 @@ impl Convolution<'_> {
         );
         for_each_chunk(self.from.n * self.from.tiles(), |tiles| {
             let block = block.min(tiles.len().next_multiple_of(LANES));
-            let v_stride = odd(self.from.channel_blocks() * block * LANES);
+            let v_stride = odd_stride(self.from.channel_blocks() * block * LANES);
             with_scratch(POSITIONS * v_stride, |v| {
                 for start in tiles.clone().step_by(block) {
                     let tiles = start..tiles.end.min(start + block);
@@ -119,7 +124,8 @@ impl Convolution<'_> {
         });
     }
 
-    /// The threads transform a block of tiles together, then each multiplies for channels of its own.
+    /// Partitions the output channels: all threads transform a block of tiles together, then each
+    /// computes its channels.
     fn by_channels(&self) {
         let all = self.from.n * self.from.tiles();
         let block = tuning::shared_block_tiles(
@@ -128,7 +134,7 @@ impl Convolution<'_> {
             all,
         );
         let block = block.min(all.next_multiple_of(LANES));
-        let v_stride = odd(self.from.channel_blocks() * block * LANES);
+        let v_stride = odd_stride(self.from.channel_blocks() * block * LANES);
         with_scratch(POSITIONS * v_stride, |v| {
             for start in (0..all).step_by(block) {
                 let tiles = start..all.min(start + block);
@@ -144,7 +150,8 @@ impl Convolution<'_> {
         });
     }
 
-    /// Bᵀ d B of `tiles`, which are counted from `start` in `v`: `[position][c / 16][tile][16]`.
+    /// Input transform of `tiles` into `v`, `[position][c / 16][tile][16]`. Tile `start` is stored
+    /// first.
     fn transform(
         &self,
         tiles: Range<usize>,
@@ -153,8 +160,9 @@ impl Convolution<'_> {
         stride: usize,
         v: &DisjointMut<'_>,
     ) {
-        // SAFETY: `isa` was available when it was chosen. A tile's patch of 6x6 lies within its bordered plane,
-        // and its place in `v` is its own.
+        // SAFETY: `ConvLayer::with_isa` checked that the CPU supports `isa`. `convolve` checked the
+        // length of `x`, and `v` has room for `block` tiles at all positions. The threads transform
+        // disjoint tiles, so no other thread writes the same elements of `v`.
         unsafe {
             self.isa.run(InputTask {
                 x: self.x.as_ptr(),
@@ -168,7 +176,8 @@ impl Convolution<'_> {
         }
     }
 
-    /// The products of a block and their way into the output, for some groups of channels.
+    /// Matrix products and output transform of a block of tiles, for some groups of output
+    /// channels.
     fn multiply(
         &self,
         v: &[f32],
@@ -178,12 +187,18 @@ impl Convolution<'_> {
         groups: Range<usize>,
     ) {
         let m_group = block * self.width;
-        let m_stride = odd(groups.len() * m_group);
-        assert!(v.len() >= POSITIONS * v_stride, "transformed tiles");
+        let m_stride = odd_stride(groups.len() * m_group);
+        assert!(
+            v.len() >= POSITIONS * v_stride,
+            "the transformed input has all positions"
+        );
         let (isa, c) = (self.isa, self.from.c);
         with_scratch(POSITIONS * m_stride, |m| {
-            // SAFETY: `isa` was available when it was chosen. The buffers have the strides given here; the output's
-            // planes of these groups at these tiles belong to this call alone.
+            // SAFETY: `ConvLayer::with_isa` checked that the CPU supports `isa`. `v` has
+            // `POSITIONS` positions (asserted above), and `m` was allocated with these strides.
+            // Both have room for `block` tiles, with AMX a multiple of 16. `convolve` checked the
+            // lengths of `y` and `indices`. Threads have disjoint tiles or disjoint groups, so no
+            // other thread writes the same elements.
             unsafe {
                 let products = GemmTask {
                     v: v.as_ptr(),
@@ -224,17 +239,28 @@ impl Convolution<'_> {
     }
 }
 
-/// The products of a block of tiles at all positions.
+/// The matrix products M = V·U of a block of tiles at all positions, for some groups of output
+/// channels.
 pub(super) struct GemmTask {
+    /// Transformed input, `[position][channel / 16][tile][16]`.
     pub v: *const f32,
+    /// Elements between positions in `v`.
     pub v_stride: usize,
+    /// Elements between channel blocks in `v`.
     pub v_block: usize,
+    /// Transformed weights of all groups, as in [`TransformedWeights`].
     pub u: *const f32,
+    /// The products, `[position][group][tile][channels of a group]`.
     pub m: *mut f32,
+    /// Elements between positions in `m`.
     pub m_stride: usize,
+    /// Elements between groups in `m`.
     pub m_group: usize,
+    /// Groups of output channels. The first one is stored first in `m`.
     pub groups: Range<usize>,
+    /// Number of tiles.
     pub tiles: usize,
+    /// Number of input channels.
     pub c: usize,
 }
 
@@ -247,20 +273,21 @@ impl Task for GemmTask {
                 .wrapping_add((group * POSITIONS + position) * weights)
         };
         for position in 0..POSITIONS {
-            for (place, group) in self.groups.clone().enumerate() {
+            for (index, group) in self.groups.clone().enumerate() {
                 let next = if group + 1 < self.groups.end {
                     u(group + 1, position)
                 } else {
                     u(self.groups.start, position + 1)
                 };
-                // SAFETY: the lanes' promise; position, group and tiles lie within the buffers.
+                // SAFETY: the CPU supports the instruction set of `L`, and the buffers are valid
+                // for all positions, these groups and `tiles` tiles (contract of `run`).
                 unsafe {
                     microkernel::forward::<L>(
                         self.v.add(position * self.v_stride),
                         self.v_block,
                         u(group, position),
                         next,
-                        self.m.add(position * self.m_stride + place * self.m_group),
+                        self.m.add(position * self.m_stride + index * self.m_group),
                         self.tiles,
                         self.c,
                     );
