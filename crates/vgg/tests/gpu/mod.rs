@@ -1,18 +1,18 @@
-//! The GPU that tests run on, with the feature `cuda` or `metal` and where there is one.
+//! The devices that tests run on: the CPU, and a GPU with the feature `cuda` or `metal`.
 
-#![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(dead_code, reason = "each test file uses some of these functions")]
 
 use std::io::Write as _;
 use std::sync::Once;
 
 use candle_core::{DType, Device, Tensor};
 
-/// The CPU, and the GPU where there is one: what a test runs on.
+/// The CPU, and the GPU if one is available.
 pub fn devices() -> impl Iterator<Item = Device> {
     std::iter::once(Device::Cpu).chain(device())
 }
 
-/// What a result may be off by: `on_cpu`, or 1e-4 where a GPU adds up in an order of its own.
+/// Tolerance of a result: `on_cpu`, but at least 1e-4 on a GPU, which sums in a different order.
 pub fn tolerance(device: &Device, on_cpu: f32) -> f32 {
     if device.is_cpu() {
         on_cpu
@@ -21,44 +21,43 @@ pub fn tolerance(device: &Device, on_cpu: f32) -> f32 {
     }
 }
 
-/// The first GPU. Without one, or where it does not work, a line says what is skipped, past the capture of
-/// `cargo test`.
+/// The first GPU. If none works, prints once to stderr that tests on the GPU are skipped. `cargo
+/// test` does not capture this message.
 ///
-/// Each thread opens it for itself: candle's queue is the one that CUDA has for each thread, and tests that run side by
-/// side would share one memory for the products of both.
+/// Each thread opens its own device. candle uses CUDA's per-thread default stream, and tests that
+/// run in parallel on one device would share one cuBLAS workspace.
 pub fn device() -> Option<Device> {
     if !cfg!(any(feature = "cuda", feature = "metal")) {
         return None;
     }
     thread_local! {
-        static FOUND: Option<Device> = open()
-            .inspect_err(|why| {
-                static SAID: Once = Once::new();
-                SAID.call_once(|| {
-                    let _ = writeln!(std::io::stderr(), "skipped on the GPU: {why}");
+        static GPU: Option<Device> = open()
+            .inspect_err(|reason| {
+                static WARNED: Once = Once::new();
+                WARNED.call_once(|| {
+                    let _ = writeln!(std::io::stderr(), "skipping tests on the GPU: {reason}");
                 });
             })
             .ok();
     }
-    FOUND.with(Clone::clone)
+    GPU.with(Clone::clone)
 }
 
 fn open() -> Result<Device, String> {
     let device = if cfg!(feature = "cuda") {
         Device::new_cuda(0)
     } else {
-        // To the compiler of candle's shaders, unless told otherwise, no number is a NaN.
+        // By default, the compiler of candle's shaders assumes that no value is NaN.
         if std::env::var("CANDLE_METAL_ENABLE_FAST_MATH").as_deref() != Ok("0") {
-            return Err(
-                "with Metal set CANDLE_METAL_ENABLE_FAST_MATH=0, or NaN is lost".to_owned(),
-            );
+            return Err("CANDLE_METAL_ENABLE_FAST_MATH is not 0, so Metal ignores NaN".to_owned());
         }
-        // Without a GPU this panics.
-        std::panic::catch_unwind(|| Device::new_metal(0)).map_err(|_| "there is none".to_owned())?
+        // candle panics if there is no GPU.
+        std::panic::catch_unwind(|| Device::new_metal(0))
+            .map_err(|_| "no Metal device".to_owned())?
     };
-    let device = device.map_err(|error| format!("there is none ({error})"))?;
+    let device = device.map_err(|error| format!("cannot open it: {error}"))?;
     Tensor::ones(1, DType::F32, &device)
         .and_then(|one| (&one + &one)?.to_vec1::<f32>())
-        .map_err(|error| format!("it does not work ({error})"))?;
+        .map_err(|error| format!("a small computation failed: {error}"))?;
     Ok(device)
 }
