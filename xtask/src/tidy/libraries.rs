@@ -22,7 +22,7 @@ pub(super) fn check(file: &SourceFile, findings: &mut Vec<Finding>) {
     let code = text
         .lines()
         .enumerate()
-        .take_while(|(_, line)| !line.starts_with("#[cfg(test)]"))
+        .take_while(|(_, line)| !is_test_attribute(line))
         .filter(|(_, line)| !line.trim_start().starts_with("//"));
     for (index, line) in code {
         let mut report = |message: String| {
@@ -42,6 +42,11 @@ pub(super) fn check(file: &SourceFile, findings: &mut Vec<Finding>) {
             );
         }
     }
+}
+
+/// Whether `line` begins the unit tests, which are at the end of a file.
+fn is_test_attribute(line: &str) -> bool {
+    line.starts_with("#[cfg(test)]") || line.starts_with("#[cfg(all(test,")
 }
 
 /// Whether `line` calls the macro `name`, and not one whose name only ends like it.

@@ -75,15 +75,15 @@ const SAME_IN_AMERICAN: &[&str] = &[
 /// How many of the words each part of the project may still contain; none where it is not listed.
 /// The numbers may only fall. The last entry is for files in the root directory.
 const ALLOWED: &[(&str, usize)] = &[
-    ("crates/cli/", 673),
-    ("crates/dataset/", 837),
-    ("crates/trainer/", 89),
-    ("crates/vgg/", 379),
-    ("fuzz/", 24),
-    ("xtask/", 91),
+    ("crates/cli/", 225),
+    ("crates/dataset/", 588),
+    ("crates/trainer/", 48),
+    ("crates/vgg/", 172),
+    ("fuzz/", 9),
+    ("xtask/", 0),
     ("benches/", 9),
     ("docs/", 63),
-    ("", 177),
+    ("", 63),
 ];
 
 /// Checks all files, adding to `findings`.
