@@ -1,8 +1,8 @@
-//! The command line as typed: names, defaults, help, and what one value alone can get wrong.
+//! The command line: flags, defaults, help, and the checks that concern a single value.
 //!
-//! What several arguments together mean (which data, which weights, which layers train) is decided in
-//! [`crate::config`] before any work starts. A value that parses here is valid by itself: there is no
-//! batch of no pictures and no learning rate that is not a number past this file.
+//! [`crate::config`] resolves the arguments together with the data and the weights before any work starts.
+//! Each value that parses here is valid by itself: the rest of the program never sees a batch size of zero
+//! or a learning rate that is NaN.
 
 mod export;
 mod inspect;
@@ -17,7 +17,7 @@ use vgg::VggConfig;
 
 use crate::device::DeviceChoice;
 use crate::values::{
-    ByteSize, InputSize, LayerRates, Momentum, OnBad, Rate, StageChoice, WeightsSource,
+    ByteSize, InputSize, LayerRates, LearningRate, Momentum, OnBad, StageChoice, WeightsSource,
 };
 
 pub use export::{ExportArgs, ExportFormat};
@@ -32,122 +32,121 @@ const STYLES: Styles = Styles::styled()
 
 const EXAMPLES: &str = "\
 Examples:
-  waggle train                             the photographs, or the built-in sample
-  waggle train --data my_pictures          my_pictures/{train,val}/CLASS/picture.jpg
-  waggle predict runs/train new_pictures   a class for each picture
-  waggle evaluate runs/train               accuracy on the validation pictures
-  waggle check my_pictures                 damaged files, duplicates, leaks from train to val
+  waggle train                           train on the default data set
+  waggle train --data my_images          train on my_images/{train,val}/CLASS/image.jpg
+  waggle predict runs/train new_images   classify images
+  waggle evaluate runs/train             measure accuracy on the validation images
+  waggle check my_images                 find damaged files, duplicates and leaks
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 130 and 143 interrupted.";
+Exit codes: 0 success, 1 failure, 2 wrong usage, 130 interrupted (SIGINT), 143 terminated (SIGTERM).";
 
 const TRAIN_EXAMPLES: &str = "\
 Examples:
-  waggle train --data my_pictures --weights vgg16.safetensors --out runs/mine
+  waggle train --data my_images --weights vgg16.safetensors --out runs/mine
   waggle train --stage finetune --weights runs/train/model.safetensors
-  waggle train --finetune-lr classifier=1e-3     keeps the convolutions frozen
-  waggle train --resume runs/train               goes on after an interrupt, a crash, a power cut
-  waggle train --json > events.jsonl             for programs
+  waggle train --finetune-lr classifier=1e-3   fine-tune with frozen convolutions
+  waggle train --resume runs/train             resume after an interrupt or a crash
+  waggle train --json > events.jsonl           write events for other programs
 
-The run directory holds config.toml, metrics.csv, pictures of the curves and of a batch, and
-model.safetensors, which is all that `waggle predict` needs.";
+The run directory holds config.toml, metrics.csv, curves.png, confusion_matrix.png, train_batch.png
+and model.safetensors. `waggle predict` needs only model.safetensors.";
 
-/// Transfer learning for pictures: a folder of photographs in, a trained VGG classifier out.
+/// Fine-tune a pretrained VGG on a folder of images, and classify images with it.
 #[derive(Debug, Parser)]
 #[command(name = "waggle", version, styles = STYLES, after_help = EXAMPLES, max_term_width = 110)]
 pub struct Cli {
-    /// What to do.
+    /// The subcommand.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// The things that the program does.
+/// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Train a classifier on a folder of pictures, in two stages: the fresh layers, then all of them
+    /// Train a classifier in two stages: first the new head, then all layers
     Train(Box<TrainArgs>),
-    /// Measure a trained model on a folder of pictures
+    /// Measure the accuracy of a trained model on a folder of images
     Evaluate(EvaluateArgs),
-    /// Say what is on pictures
+    /// Classify images
     Predict(PredictArgs),
-    /// Write a trained model for other programs: safetensors, timm, ONNX
+    /// Convert a trained model to safetensors, timm or ONNX
     Export(ExportArgs),
-    /// Look for what is wrong with a folder of pictures: damaged files, leaks, contradicting labels
+    /// Check a data set for damaged files, duplicates, leaks and contradicting labels
     Check(CheckArgs),
-    /// Draw a training batch as the network sees it, with the class names
+    /// Draw a training batch as the network sees it
     Show(ShowArgs),
-    /// Print a network layer by layer, with shapes and parameter counts
+    /// Print the layers of a network with their output shapes and parameter counts
     Summary(SummaryArgs),
 }
 
-/// `waggle train`.
+/// Arguments of `waggle train`.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = TRAIN_EXAMPLES)]
 pub struct TrainArgs {
-    /// Folder of pictures, DIR/{train,val|valid|validation}/CLASS/..., or `sample` for the built-in
-    /// drawings [default: data/hymenoptera_data when it was fetched, else the sample]
+    /// Data set: a folder with DIR/{train,val}/CLASS/IMAGE, or `sample` for the built-in drawings.
+    /// `valid` and `validation` also name the validation split [default: data/hymenoptera_data if it
+    /// exists, else sample]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
 
-    /// What to do about pictures that cannot be decoded: end with a list of them, or go on without them, and
-    /// say which
+    /// What to do if images cannot be decoded: stop and list them, or skip them
     #[arg(long, value_name = "fail|skip", value_enum, default_value_t = OnBad::Fail)]
     pub on_bad: OnBad,
 
-    /// Where the weights start: `hub` (timm's ImageNet weights, downloaded once), any VGG on the hub
-    /// (hf:OWNER/REPO, then perhaps @REVISION and /FILE), a FILE (.safetensors, or a state dict of PyTorch) in torchvision's
-    /// or timm's names, or `none` (random) [default: hub with photographs, the built-in backbone with the
-    /// built-in sample]
+    /// Initial weights: `hub` (timm's ImageNet weights, downloaded once), hf:OWNER/REPO[@REVISION][/FILE]
+    /// (a VGG on the Hugging Face hub), a FILE (.safetensors or a PyTorch state dict, with torchvision's or
+    /// timm's names), a run directory, or `none` (random) [default: hub; for the sample, its built-in backbone]
     #[arg(long, value_name = "hub|hf:…|FILE|none")]
     pub weights: Option<WeightsSource>,
 
-    /// Network, when the weights file does not say [default: vgg16]
+    /// Architecture [default: detected from the weights file, else vgg16]
     #[arg(long, value_name = "NAME", value_parser = VggConfig::NAMES)]
     pub arch: Option<String>,
 
-    /// Side of the square that the network sees, in pixels [default: what the weights were made for; 224]
+    /// Width and height of the network input, in pixels [default: that of the weights, usually 224]
     #[arg(long, value_name = "PIXELS")]
     pub input_size: Option<InputSize>,
 
-    /// Run directory to create; an existing one is never overwritten, runs/train-2 is made instead
-    #[arg(long, value_name = "DIR", default_value = "runs/train")]
+    /// Run directory to create. An existing directory is never overwritten: runs/train-2 is created instead
+    #[arg(long, short, value_name = "DIR", default_value = "runs/train")]
     pub out: PathBuf,
 
     #[command(flatten)]
-    /// Going on after an interrupt.
+    /// Checkpoints and resuming.
     pub resuming: ResumeArgs,
 
-    /// Which stages to run: transfer (what the weights left fresh trains, the rest is frozen), finetune
-    /// (every layer, each with its own learning rate), or one after the other
+    /// Stages to run: transfer trains the newly initialized layers, finetune trains all layers, both runs
+    /// one after the other
     #[arg(long, value_enum, default_value_t = StageChoice::Both, help_heading = "Recipe")]
     pub stage: StageChoice,
 
-    /// Epochs of the transfer stage; the first only validates
+    /// Epochs of the transfer stage. The first is a baseline: it validates and does not train
     #[arg(long, value_name = "N", default_value = "25", value_parser = positive, help_heading = "Recipe")]
     pub transfer_epochs: NonZeroUsize,
 
-    /// Epochs of the fine-tuning stage; the first only validates
+    /// Epochs of the finetune stage. The first is a baseline: it validates and does not train
     #[arg(long, value_name = "N", default_value = "25", value_parser = positive, help_heading = "Recipe")]
     pub finetune_epochs: NonZeroUsize,
 
-    /// Pictures in a step
+    /// Images per training step
     #[arg(long, value_name = "N", default_value = "32", value_parser = positive, help_heading = "Recipe")]
     pub batch_size: NonZeroUsize,
 
     /// Learning rate of the transfer stage
     #[arg(
         long,
-        value_name = "RATE",
+        value_name = "LR",
         default_value = "1e-3",
         help_heading = "Recipe"
     )]
-    pub lr: Rate,
+    pub lr: LearningRate,
 
-    /// Momentum of SGD, in both stages
+    /// SGD momentum of both stages
     #[arg(long, value_name = "X", default_value = "0.9", help_heading = "Recipe")]
     pub momentum: Momentum,
 
-    /// Layers that train in the transfer stage, comma-separated [default: those that the weights left
-    /// fresh; classifier.6 when they left none]
+    /// Layers to train in the transfer stage, comma-separated [default: the newly initialized layers, or
+    /// the last layer if there are none]
     #[arg(
         long,
         value_name = "LAYERS",
@@ -156,18 +155,17 @@ pub struct TrainArgs {
     )]
     pub transfer_layers: Option<Vec<String>>,
 
-    /// Learning rate of each part in the fine-tuning stage: the longest name that fits a layer counts;
-    /// a layer that no name fits stays frozen
+    /// Learning rates of the finetune stage by layer prefix. The longest matching prefix wins; unmatched
+    /// layers stay frozen
     #[arg(
         long,
-        value_name = "LAYERS=RATE,...",
+        value_name = "LAYERS=LR,...",
         default_value = "features=1e-4,classifier.0=5e-4,classifier.3=5e-4,classifier.6=1e-3",
         help_heading = "Recipe"
     )]
     pub finetune_lr: LayerRates,
 
-    /// Seed of everything random: the same seed and number of threads give the same model, to the
-    /// last bit
+    /// Random seed. The same seed and number of threads give a bit-identical model
     #[arg(
         long,
         value_name = "N",
@@ -181,7 +179,7 @@ pub struct TrainArgs {
     /// Threads, workers, device.
     pub machine: MachineArgs,
 
-    /// Keep decoded pictures in memory up to this size, e.g. 500MB, 1GiB; 0 turns it off
+    /// Memory for decoded images, such as 500MB or 1GiB; 0 disables the cache
     #[arg(
         long,
         value_name = "SIZE",
@@ -190,60 +188,64 @@ pub struct TrainArgs {
     )]
     pub cache_images: ByteSize,
 
-    /// Print nothing but the path of the run directory, at the end
-    #[arg(long, short, conflicts_with = "json", help_heading = "Output")]
+    /// Print only the path of the run directory, at the end
+    #[arg(long, short, conflicts_with_all = ["json", "verbose"], help_heading = "Output")]
     pub quiet: bool,
 
-    /// Print events as JSON, one object a line
+    /// Print the layer table and the shapes of replaced tensors
+    #[arg(long, short, conflicts_with = "json", help_heading = "Output")]
+    pub verbose: bool,
+
+    /// Print events as JSON, one object per line
     #[arg(long, help_heading = "Output")]
     pub json: bool,
 }
 
-/// What says how to use the machine and how to read pictures; shared by most commands.
+/// Arguments about the machine and the decoder, shared by most commands.
 #[derive(Debug, Clone, Args)]
 pub struct MachineArgs {
-    /// Threads that read and decode pictures
+    /// Threads that decode images
     #[arg(long, value_name = "N", default_value = "4", value_parser = positive, help_heading = "Machine")]
     pub workers: NonZeroUsize,
 
-    /// Threads that compute [default: all cores that this process may use]
+    /// Compute threads [default: the number of available CPUs]
     #[arg(long, value_name = "N", value_parser = positive, help_heading = "Machine")]
     pub threads: Option<NonZeroUsize>,
 
-    /// Where to compute: auto, cpu, cuda, cuda:N or metal
+    /// Device: auto, cpu, cuda, cuda:N or metal
     #[arg(long, default_value = "auto", help_heading = "Machine")]
     pub device: DeviceChoice,
 
-    /// What layers round to: f32, or bf16 (NVIDIA's GPUs only; weights and their updates stay f32)
+    /// Compute precision: f32, or bf16 on NVIDIA GPUs (weights and updates stay f32)
     #[arg(long, default_value = "f32", help_heading = "Machine")]
     pub precision: vgg::Precision,
 
-    /// Do not turn photographs upright by their EXIF orientation (torchvision does not)
+    /// Ignore the EXIF orientation of images, as torchvision does
     #[arg(long, help_heading = "Machine")]
     pub ignore_exif: bool,
 }
 
-/// `waggle evaluate`.
+/// Arguments of `waggle evaluate`.
 #[derive(Debug, Args)]
 pub struct EvaluateArgs {
-    /// A model.safetensors, or the run directory that holds it
+    /// Model file (model.safetensors) or run directory
     pub model: PathBuf,
 
-    /// Folder of pictures, DIR/SPLIT/CLASS/..., or `sample` [default: the folder that the run trained
-    /// on, else data/hymenoptera_data when it was fetched, else the built-in sample]
+    /// Data set: a folder with DIR/SPLIT/CLASS/IMAGE, or `sample` [default: the data set of the run, else
+    /// data/hymenoptera_data if it exists, else sample]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
 
-    /// Which part of the folder; val also finds valid and validation
+    /// Split to evaluate. `val` also matches valid and validation
     #[arg(long, value_name = "NAME", default_value = "val")]
     pub split: String,
 
-    /// What to do about pictures that cannot be decoded: end with a list of them, or go on without them, and
-    /// say which [default: fail; on the data of the run, those that training left out are left out]
+    /// What to do if images cannot be decoded: stop and list them, or skip them [default: fail; images that
+    /// the training run skipped are skipped]
     #[arg(long, value_name = "fail|skip", value_enum)]
     pub on_bad: Option<OnBad>,
 
-    /// Pictures computed at once
+    /// Images per batch
     #[arg(long, value_name = "N", default_value = "32", value_parser = positive)]
     pub batch_size: NonZeroUsize,
 
@@ -256,7 +258,7 @@ pub struct EvaluateArgs {
     pub json: bool,
 }
 
-/// `waggle predict`.
+/// Arguments of `waggle predict`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -264,29 +266,29 @@ Examples:
   waggle predict runs/train photos/ --csv > photos.csv
   waggle predict model.safetensors photos/ --top-k 3 --json
 
-A picture that cannot be read is told of on standard error (with --json also by a line of its path and error),
-the others go on, and the exit code is 1.")]
+If an image cannot be read, an error is printed to standard error, the other images are still
+classified, and the exit code is 1. With --json the image also gets a line: path, error.")]
 pub struct PredictArgs {
-    /// A model.safetensors, or the run directory that holds it
+    /// Model file (model.safetensors) or run directory
     pub model: PathBuf,
 
-    /// Pictures, or folders of pictures (with their subfolders)
+    /// Images, or folders of images (searched recursively)
     #[arg(required = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,
 
-    /// Classes to name for each picture, the most probable first
+    /// Number of classes to print per image, most probable first
     #[arg(long, value_name = "N", default_value = "1", value_parser = positive)]
     pub top_k: NonZeroUsize,
 
-    /// Pictures computed at once
+    /// Images per batch
     #[arg(long, value_name = "N", default_value = "16", value_parser = positive)]
     pub batch_size: NonZeroUsize,
 
-    /// Print one JSON object a line: path, class, probability, top; for a picture that cannot be read, path, error
+    /// Print one JSON object per line: path, class, probability, top; or path, error
     #[arg(long, conflicts_with = "csv")]
     pub json: bool,
 
-    /// Print CSV with a header line: path, class, probability
+    /// Print CSV with a header: path, class, probability
     #[arg(long)]
     pub csv: bool,
 
@@ -297,7 +299,7 @@ pub struct PredictArgs {
 
 fn positive(text: &str) -> Result<NonZeroUsize, String> {
     text.parse()
-        .map_err(|_| "expected a whole number of at least 1".to_string())
+        .map_err(|_| "expected a positive integer".to_string())
 }
 
 #[cfg(test)]
@@ -306,18 +308,18 @@ mod tests {
     use clap::CommandFactory;
 
     #[test]
-    fn the_definition_is_consistent() {
+    fn clap_accepts_the_definition() {
         Cli::command().debug_assert();
     }
 
-    fn refused(arguments: &[&str]) -> String {
+    fn parse_error(arguments: &[&str]) -> String {
         Cli::try_parse_from(arguments)
-            .expect_err("should be refused")
+            .expect_err("the arguments are invalid")
             .to_string()
     }
 
     #[test]
-    fn values_that_cannot_work_are_refused_with_the_flag_named() {
+    fn an_invalid_value_is_an_error_that_names_the_flag() {
         for (flag, value) in [
             ("--batch-size", "0"),
             ("--lr", "NaN"),
@@ -337,14 +339,14 @@ mod tests {
             ("--weights", "hf:vgg16"),
             ("--input-size", "8"),
         ] {
-            // `--flag=value`, so that "-1" is a value and not a flag of its own.
-            let message = refused(&["waggle", "train", &format!("{flag}={value}")]);
+            // With `--flag=value`, clap takes "-1" as a value and not as a flag.
+            let message = parse_error(&["waggle", "train", &format!("{flag}={value}")]);
             assert!(message.contains(flag), "{flag} {value}: {message}");
         }
     }
 
     #[test]
-    fn the_defaults_are_the_notebooks_recipe() {
+    fn the_defaults_are_the_recipe_of_the_notebook() {
         let Command::Train(train) = Cli::parse_from(["waggle", "train"]).command else {
             panic!("not train");
         };
@@ -357,7 +359,7 @@ mod tests {
         let rates: Vec<_> = train
             .finetune_lr
             .iter()
-            .map(|group| (group.layers.as_str(), group.rate))
+            .map(|group| (group.layers.as_str(), group.lr))
             .collect();
         assert_eq!(
             rates,

@@ -30,7 +30,7 @@ pub struct Skipped {
 
 impl fmt::Display for Skipped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Skipped: {}: {}", self.path, self.reason)
+        write!(f, "skipped {}: {}", self.path, self.reason)
     }
 }
 
@@ -106,7 +106,7 @@ pub fn sort_out(
             machine.workers.get(),
         )?;
         for (_, it) in &bad {
-            renderer.show(&Message::SkippedPicture(it))?;
+            renderer.show(&Message::SkippedImage(it))?;
         }
         leave_out(split, &bad)?;
         skipped.extend(bad.into_iter().map(|(_, it)| it));

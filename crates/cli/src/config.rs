@@ -1,7 +1,7 @@
-//! What a run does, resolved: written to `config.toml` before the first step, read back by `evaluate`.
+//! The resolved configuration of a run: written to `config.toml` before the first step, read by `evaluate`.
 //!
-//! Arguments say what is wanted; data and weights decide the rest (which classes, which layers are fresh).
-//! Here both meet, so that nothing is decided later, in the middle of training.
+//! It combines the arguments with the data (classes) and the weights (newly initialized layers). Everything
+//! is decided before training starts.
 
 use std::fs::File;
 use std::io::Read;
@@ -14,59 +14,60 @@ use vgg::Precision;
 
 use crate::args::TrainArgs;
 use crate::bad_pictures::Skipped;
+use crate::error::CliError;
 use crate::values::{LayerRate, OnBad, StageChoice};
 
-/// The version of candle in the workspace's lock file (a test compares the two).
+/// The version of candle in `Cargo.lock` (a test compares the two).
 pub const CANDLE_VERSION: &str = "0.11.1";
 
-/// The longest `config.toml` that is believed: ten thousand pictures that were skipped take one MiB.
-const LONGEST_FILE: u64 = 16 << 20;
+/// Size limit of `config.toml` in bytes. Ten thousand skipped images take one MiB.
+const MAX_FILE_SIZE: u64 = 16 << 20;
 
-/// Everything that decides the result of a run, and on what machine it ran.
+/// Everything that determines the result of a run, and the machine that it ran on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Config {
-    /// Programs and libraries.
+    /// Versions of programs and libraries.
     pub versions: Versions,
-    /// Pictures.
+    /// Data set.
     pub data: DataConfig,
     /// Network and initial weights.
     pub network: NetworkConfig,
-    /// What all stages share.
+    /// Settings of all stages.
     pub training: TrainingConfig,
-    /// How it was computed; cannot change the result beyond rounding.
+    /// Machine and execution settings. They change the result by rounding only.
     pub machine: MachineConfig,
-    /// The stages in order.
+    /// The stages, in order.
     pub stages: Vec<StageConfig>,
 }
 
-/// Programs and libraries.
+/// Versions of programs and libraries.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Versions {
-    /// This program.
+    /// Version of this program.
     pub waggle: String,
-    /// The tensor library.
+    /// Version of candle.
     pub candle: String,
 }
 
-/// Pictures.
+/// Data set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DataConfig {
-    /// The folder, as an absolute path.
+    /// Absolute path of the data set.
     pub root: String,
     /// `given`, `photographs` or `sample`.
     pub source: String,
     /// Class names, by index.
     pub classes: Vec<String>,
-    /// Pictures in train.
-    pub train_pictures: usize,
-    /// Pictures in val.
-    pub val_pictures: usize,
-    /// Photographs are not turned upright.
+    /// Number of images in train.
+    pub train_images: usize,
+    /// Number of images in val.
+    pub val_images: usize,
+    /// Whether the EXIF orientation is ignored.
     pub ignore_exif: bool,
-    /// What was to be done about pictures that cannot be decoded.
+    /// What to do if images cannot be decoded.
     #[serde(default)]
     pub on_bad: OnBad,
-    /// The pictures that were left out for that.
+    /// The skipped images.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub skipped: Vec<Skipped>,
 }
@@ -74,43 +75,43 @@ pub struct DataConfig {
 /// Network and initial weights.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NetworkConfig {
-    /// `vgg16`, or `vgg` for a pattern of layers without a name.
+    /// Name such as `vgg16`; `vgg` if the layers match no named architecture.
     pub architecture: String,
-    /// Side of the square input in pixels.
+    /// Width and height of the input in pixels.
     pub input_size: usize,
-    /// `hub`, `none`, `sample backbone` or a path.
+    /// Source of the weights: an address on the hub, a path, `none`, or a description of the built-in backbone.
     pub weights: String,
-    /// Layers that the weights left at random values.
-    pub fresh_layers: Vec<String>,
+    /// Newly initialized layers.
+    pub initialized_layers: Vec<String>,
 }
 
-/// What all stages share.
+/// Settings of all stages.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrainingConfig {
-    /// Seed of everything random.
+    /// Random seed.
     pub seed: u64,
-    /// Pictures in a step.
+    /// Images per training step.
     pub batch_size: usize,
-    /// Momentum of SGD.
+    /// SGD momentum.
     pub momentum: f64,
 }
 
-/// How it was computed.
+/// Machine and execution settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MachineConfig {
     /// `cpu`, `cuda:N` or `metal`.
     pub device: String,
-    /// `f32` or `bf16`; runs of versions without it were f32.
+    /// `f32` or `bf16`. Files without it are of f32 runs.
     #[serde(default = "f32_precision")]
     pub precision: String,
-    /// The instruction set of the kernels on the CPU.
+    /// Instruction set of the CPU kernels.
     #[serde(default)]
     pub kernels: String,
-    /// Threads that compute.
+    /// Number of compute threads.
     pub threads: usize,
-    /// Threads that read pictures.
+    /// Number of threads that decode images.
     pub workers: usize,
-    /// Bytes for decoded pictures.
+    /// Size of the cache of decoded images in bytes.
     pub cache_images: u64,
 }
 
@@ -118,29 +119,29 @@ fn f32_precision() -> String {
     Precision::F32.to_string()
 }
 
-/// One stage.
+/// A stage.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StageConfig {
-    /// `transfer` or `finetune`.
+    /// Name of the stage.
     pub name: StageName,
-    /// Epochs, the one that only validates included.
+    /// Number of epochs, including the baseline.
     pub epochs: u64,
-    /// Which layers train, and how fast. A layer under no name is frozen.
+    /// Learning rates by layer prefix. Unmatched layers are frozen.
     pub groups: Vec<LayerRate>,
 }
 
-/// The stages that there are.
+/// The name of a stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StageName {
-    /// What the weights left fresh trains.
+    /// Trains the newly initialized layers.
     Transfer,
-    /// Everything trains.
+    /// Trains all layers.
     Finetune,
 }
 
 impl StageName {
-    /// As in `metrics.csv`.
+    /// The name in `metrics.csv` and in messages.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Transfer => "transfer",
@@ -150,10 +151,10 @@ impl StageName {
 }
 
 impl Config {
-    /// The file's name in the run directory.
+    /// Name of the file in the run directory.
     pub const FILE: &str = "config.toml";
 
-    /// One for tests.
+    /// An example for tests.
     #[cfg(test)]
     pub(crate) fn example() -> Self {
         Self {
@@ -165,8 +166,8 @@ impl Config {
                 root: "/data".to_string(),
                 source: "given".to_string(),
                 classes: vec!["ants".to_string(), "bees \"quoted\"".to_string()],
-                train_pictures: 244,
-                val_pictures: 153,
+                train_images: 244,
+                val_images: 153,
                 ignore_exif: false,
                 on_bad: OnBad::Skip,
                 skipped: vec![Skipped {
@@ -178,7 +179,7 @@ impl Config {
                 architecture: "vgg16".to_string(),
                 input_size: 224,
                 weights: "hub".to_string(),
-                fresh_layers: vec!["classifier.6".to_string()],
+                initialized_layers: vec!["classifier.6".to_string()],
             },
             training: TrainingConfig {
                 seed: 1234,
@@ -199,7 +200,7 @@ impl Config {
                     epochs: 25,
                     groups: vec![LayerRate {
                         layers: "features".to_string(),
-                        rate: 1e-3,
+                        lr: 1e-3,
                     }],
                 };
                 2
@@ -207,31 +208,31 @@ impl Config {
         }
     }
 
-    /// As a file, with a comment that says what it is.
+    /// The text of `config.toml`.
     pub fn to_toml(&self) -> anyhow::Result<String> {
         let body =
             toml::to_string_pretty(self).context("cannot write the configuration as TOML")?;
         Ok(format!(
-            "# What this run did: every setting after defaults, data and weights were resolved.\n\n{body}"
+            "# The configuration of this run, with all defaults resolved.\n\n{body}"
         ))
     }
 
-    /// Reads the file of a run.
+    /// Reads a `config.toml`.
     ///
     /// # Errors
     ///
-    /// When it cannot be read or is not a configuration.
+    /// Returns an error if the file cannot be read, is too long or is not a configuration.
     pub fn read(path: &Path) -> anyhow::Result<Self> {
         let mut text = String::new();
-        // One byte more than is believed tells a file that is too long.
-        let read =
-            File::open(path).and_then(|file| file.take(LONGEST_FILE + 1).read_to_string(&mut text));
+        // One byte above the limit distinguishes a file that is too long.
+        let read = File::open(path)
+            .and_then(|file| file.take(MAX_FILE_SIZE + 1).read_to_string(&mut text));
         read.with_context(|| format!("cannot read {}", path.display()))?;
-        if text.len() as u64 > LONGEST_FILE {
+        if text.len() as u64 > MAX_FILE_SIZE {
             bail!(
-                "{} is not the configuration of a run: it has more than {} MiB",
+                "{} is not the configuration of a run: it is larger than {} MiB",
                 path.display(),
-                LONGEST_FILE >> 20
+                MAX_FILE_SIZE >> 20
             );
         }
         toml::from_str(&text)
@@ -239,20 +240,19 @@ impl Config {
     }
 }
 
-/// The stages that `args` ask for, for a network of `layers` of which `fresh` were left at random values.
+/// The stages for `args` and a network of `layers`, of which `initialized` are newly initialized.
 ///
-/// Stage 1 trains what is fresh: with full ImageNet weights that is the last layer (its size is the number
-/// of classes), with weights of the convolutions alone it is the whole classifier, and without weights it is
-/// everything. When the weights fit whole, nothing is fresh and the last layer trains. `--transfer-layers`
-/// overrides all of this.
+/// The transfer stage trains the newly initialized layers: the last layer with full ImageNet weights, the
+/// classifier with weights of the convolutions only, and all layers without weights. If no layer is newly
+/// initialized, it trains the last layer. `--transfer-layers` overrides this.
 ///
 /// # Errors
 ///
-/// A name that fits no layer.
+/// Returns an error if a prefix matches no layer.
 pub fn stages(
     args: &TrainArgs,
     layers: &[String],
-    fresh: &[String],
+    initialized: &[String],
 ) -> anyhow::Result<Vec<StageConfig>> {
     let mut stages = Vec::new();
     if args.stage != StageChoice::Finetune {
@@ -260,26 +260,26 @@ pub fn stages(
             Some(names) => {
                 names
                     .iter()
-                    .try_for_each(|name| check(name, layers, "--transfer-layers"))?;
+                    .try_for_each(|name| check_prefix(name, layers, "--transfer-layers"))?;
                 names.clone()
             }
-            None if fresh.is_empty() => layers.last().cloned().into_iter().collect(),
-            None => summarized(fresh, layers),
+            None if initialized.is_empty() => layers.last().cloned().into_iter().collect(),
+            None => common_prefixes(initialized, layers),
         };
-        let rate = args.lr.get();
+        let lr = args.lr.get();
         stages.push(StageConfig {
             name: StageName::Transfer,
             epochs: args.transfer_epochs.get() as u64,
             groups: names
                 .into_iter()
-                .map(|layers| LayerRate { layers, rate })
+                .map(|layers| LayerRate { layers, lr })
                 .collect(),
         });
     }
     if args.stage != StageChoice::Transfer {
         args.finetune_lr
             .iter()
-            .try_for_each(|group| check(&group.layers, layers, "--finetune-lr"))?;
+            .try_for_each(|group| check_prefix(&group.layers, layers, "--finetune-lr"))?;
         stages.push(StageConfig {
             name: StageName::Finetune,
             epochs: args.finetune_epochs.get() as u64,
@@ -289,26 +289,27 @@ pub fn stages(
     Ok(stages)
 }
 
-fn check(name: &str, layers: &[String], flag: &str) -> anyhow::Result<()> {
-    if !layers.iter().any(|layer| pattern::covers(name, layer)) {
+fn check_prefix(prefix: &str, layers: &[String], flag: &str) -> anyhow::Result<()> {
+    if !layers.iter().any(|layer| pattern::covers(prefix, layer)) {
+        let layers = layers.join(", ");
         bail!(
-            "{flag}: no layer is called `{name}`; the layers are {}",
-            layers.join(", ")
+            CliError::new(format!("no layer matches `{prefix}`"))
+                .help(format!("pass one of these to `{flag}`: {layers}"))
         );
     }
     Ok(())
 }
 
-/// `classifier` instead of each of its layers, where all of them are in `chosen`.
-fn summarized(chosen: &[String], layers: &[String]) -> Vec<String> {
+/// Names the layers in `chosen` by their part, such as `classifier`, if it is chosen as a whole.
+fn common_prefixes(chosen: &[String], layers: &[String]) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     for layer in layers.iter().filter(|layer| chosen.contains(layer)) {
         let part = layer.split('.').next().unwrap_or(layer);
-        let whole = layers
+        let is_whole = layers
             .iter()
             .filter(|other| pattern::covers(part, other))
             .all(|other| chosen.contains(other));
-        let name = if whole { part } else { layer };
+        let name = if is_whole { part } else { layer };
         if names.last().is_none_or(|last| last != name) {
             names.push(name.to_string());
         }

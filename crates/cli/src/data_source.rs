@@ -80,12 +80,10 @@ impl Source {
     fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Given(_) => None,
-            Self::Photographs => {
-                Some("Your own pictures: --data DIR. The drawn sample: --data sample.")
-            }
-            Self::Sample => Some(
-                "The photographs of ants and bees: cargo xtask fetch-data. Your own: --data DIR.",
+            Self::Photographs => Some(
+                "To use your own images, pass `--data DIR`; for the drawings, `--data sample`.",
             ),
+            Self::Sample => Some("To use your own images, pass `--data DIR`."),
         }
     }
 
@@ -181,8 +179,8 @@ impl Folder {
             source: self.source.name(),
             root: self.root.display().to_string(),
             classes: self.classes(),
-            train_pictures: self.train.len(),
-            val_pictures: self.val.len(),
+            train_images: self.train.len(),
+            val_images: self.val.len(),
             hint: self.source.hint(),
         }
     }

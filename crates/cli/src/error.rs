@@ -74,15 +74,49 @@ pub fn report(error: &anyhow::Error) {
     print(&render(error, &Style::new().for_stderr().red().bold()));
 }
 
-/// Prints a warning on standard error, with an optional help line.
-pub fn warn(message: &str, help: Option<&str>) {
+/// A warning with the items it is about and the command or flag that avoids it.
+#[derive(Debug, Default)]
+pub struct Warning {
+    message: String,
+    items: Vec<String>,
+    help: Option<String>,
+}
+
+impl Warning {
+    /// A warning whose first line is `warning: MESSAGE`.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            ..Self::default()
+        }
+    }
+
+    /// Adds lines below the message, one for each item.
+    pub fn items(mut self, items: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.items.extend(items.into_iter().map(Into::into));
+        self
+    }
+
+    /// Sets the `help:` line.
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+}
+
+/// Prints a warning on standard error.
+pub fn warn(warning: &Warning) {
     let label = Style::new().for_stderr().yellow().bold();
-    let mut text = format!("{} {message}\n", label.apply_to("warning:"));
-    push_help(&mut text, help);
+    let mut text = format!("{} {}\n", label.apply_to("warning:"), warning.message);
+    for item in &warning.items {
+        push_lines(&mut text, "  ", item);
+    }
+    push_help(&mut text, warning.help.as_deref());
     print(&text);
 }
 
-fn print(text: &str) {
+/// Prints text on standard error.
+pub fn print(text: &str) {
     // A closed standard error leaves no place to report to.
     let _ = io::stderr().lock().write_all(text.as_bytes());
 }
@@ -136,10 +170,16 @@ fn items(cause: &(dyn Error + 'static)) -> Vec<String> {
     }
 }
 
-/// The help of one error of a chain: our own, else a flag that fixes a library error.
+/// The help of one error of a chain: that of a [`CliError`], else of a library error.
 fn help_for(cause: &(dyn Error + 'static)) -> Option<String> {
-    let error = cause.downcast_ref::<CliError>()?;
-    error.help.clone()
+    if let Some(error) = cause.downcast_ref::<CliError>() {
+        return error.help.clone();
+    }
+    if let Some(error) = cause.downcast_ref::<vgg::Error>() {
+        return error.help();
+    }
+    let error = cause.downcast_ref::<trainer::Error>()?;
+    error.help()
 }
 
 #[cfg(test)]

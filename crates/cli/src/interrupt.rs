@@ -6,6 +6,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use anyhow::Context;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -55,6 +56,21 @@ impl Interrupts {
         self.at_once.store(false, Ordering::SeqCst);
     }
 
+    /// Calls `notice` on another thread when the first signal arrives.
+    ///
+    /// The handlers themselves can only set flags, so the thread polls.
+    pub fn on_first(&self, notice: impl FnOnce(Interrupt) + Send + 'static) {
+        let interrupts = self.clone();
+        std::thread::spawn(move || {
+            loop {
+                if let Some(signal) = interrupts.pending() {
+                    return notice(signal);
+                }
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        });
+    }
+
     /// The signal that asks to stop.
     pub fn pending(&self) -> Option<Interrupt> {
         match self.signal.load(Ordering::SeqCst) {
@@ -65,6 +81,11 @@ impl Interrupts {
 }
 
 impl Interrupt {
+    /// Whether the signal is SIGINT, which terminals send for Ctrl-C.
+    pub fn is_ctrl_c(self) -> bool {
+        self.0 == SIGINT
+    }
+
     /// 128 and the number of the signal, as shells have it: 130 or 143.
     pub fn exit_code(self) -> u8 {
         (128 + self.0) as u8

@@ -1,9 +1,9 @@
-//! The program `waggle`: command line, terminal, files and pictures around the library crates.
+//! The program `waggle`: command line, terminal output, files and plots around the library crates.
 //!
-//! Read it in this order: [`args`] is what can be typed, [`config`] what that means once data and weights
-//! are known, [`commands`] what is then done. [`adapters`] joins the libraries, which do not know each
-//! other; [`message`] and [`render`] are what the user sees, [`run_dir`], [`metrics`] and [`plots`] what
-//! stays on disk. This is the only crate that prints and the only one with `anyhow`.
+//! Reading order: [`args`] parses the command line, [`config`] resolves it together with data and weights,
+//! and [`commands`] runs it. [`adapters`] connects the libraries, which do not know each other. [`message`]
+//! and [`render`] are the output, [`run_dir`], [`metrics`] and [`plots`] the files of a run. This is the
+//! only crate that prints, and the only one that uses `anyhow`.
 
 pub mod adapters;
 pub mod args;
@@ -39,15 +39,15 @@ use std::ffi::OsString;
 use std::io;
 use std::process::ExitCode;
 
-/// Runs the program: parses `arguments` (the first is the program's name), does what they say, and reports
-/// what went wrong on standard error.
+/// Runs the program with `arguments`, of which the first is the program name. Errors are printed on standard
+/// error.
 ///
-/// Returns 0 when done, 1 when it failed, 2 for wrong usage, 130 or 143 when SIGINT or SIGTERM ended a training.
+/// Returns 0 for success, 1 for failure, 2 for wrong usage, 130 or 143 if SIGINT or SIGTERM stopped training.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match typed::parse(arguments) {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version come this way too; that nobody reads them is no reason to fail.
+            // clap also returns help and version as errors. A closed pipe is ignored.
             let _ = error.print();
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }

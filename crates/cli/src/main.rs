@@ -1,10 +1,10 @@
-//! The program `waggle`. Everything is in the library beside it, where tests and examples reach it.
+//! The program `waggle`. All code is in the library, so that tests and examples can use it.
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     cli::memory::keep_large_blocks();
-    // SAFETY: there are no other threads yet.
+    // SAFETY: `main` has started no other thread.
     unsafe { cli::device::keep_nan() };
     cli::run(std::env::args_os())
 }

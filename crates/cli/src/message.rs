@@ -1,7 +1,7 @@
-//! What `waggle train` tells while it works: one closed list, drawn by [`crate::render`].
+//! Events of `waggle train` as the user sees them. [`crate::render`] prints them.
 //!
-//! The trainer's events count epochs from 0 and know no stage name; here they are as people and
-//! `metrics.csv` count them, from 1.
+//! The trainer counts epochs and batches from 0 and knows no stage names. Here they are counted from 1, as
+//! in `metrics.csv`. With `--json`, each message is one line; its field names are stable.
 
 use serde::Serialize;
 use trainer::{Event, Phase};
@@ -10,230 +10,272 @@ use crate::bad_pictures::Skipped;
 use crate::metrics::Score;
 use crate::values::LayerRate;
 
-/// One thing that happened.
+/// One event.
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Message<'a> {
-    /// Which pictures are used, and how to get others.
+    /// The data set.
     Data {
         /// `given`, `photographs` or `sample`.
         source: &'static str,
-        /// The folder.
+        /// Path of the data set.
         root: String,
         /// Class names, by index.
         classes: &'a [String],
-        /// Pictures in train.
-        train_pictures: usize,
-        /// Pictures in val.
-        val_pictures: usize,
-        /// What to do for other pictures.
+        /// Number of images in train.
+        train_images: usize,
+        /// Number of images in val.
+        val_images: usize,
+        /// How to use other images.
         #[serde(skip_serializing_if = "Option::is_none")]
         hint: Option<&'static str>,
     },
-    /// Classes that val has no folder for.
-    UnmeasuredClasses {
-        /// Their names.
+    /// Classes without images in val.
+    ClassesWithoutVal {
+        /// Class names.
         classes: &'a [String],
     },
-    /// Something that takes a while begins.
+    /// A slow operation starts.
     Working {
-        /// What, as in "checking 397 pictures".
+        /// The operation, such as "checking 397 images".
         what: String,
     },
-    /// A picture cannot be decoded and is left out.
-    SkippedPicture(&'a Skipped),
-    /// A file is being fetched.
+    /// An image cannot be decoded and is skipped.
+    SkippedImage(&'a Skipped),
+    /// Progress of a download.
     Download {
-        /// From where.
+        /// Address of the file.
         what: &'a str,
         /// Bytes so far.
         done: usize,
-        /// Bytes in all.
+        /// Size of the file in bytes.
         total: usize,
     },
-    /// Where it computes.
+    /// The compute device.
     Device {
         /// `cpu`, `cuda:N` or `metal`.
         device: &'a str,
-        /// Threads that compute.
+        /// Number of compute threads.
         threads: usize,
-        /// Why it is not the device one would expect.
+        /// Why a GPU that this build supports is not used.
         #[serde(skip_serializing_if = "Option::is_none")]
         fallback: Option<&'a str>,
     },
-    /// The network, layer by layer.
+    /// The network.
     Network {
-        /// Its name.
+        /// Name of the architecture.
         architecture: &'a str,
-        /// Numbers in it.
+        /// Width and height of the input in pixels.
+        input_size: usize,
+        /// Number of parameters.
         parameters: usize,
-        /// A table for people.
+        /// Number of parameters that the first stage trains.
+        trainable_parameters: usize,
+        /// Layers with shapes and parameter counts, for `--verbose`.
         #[serde(skip)]
         table: &'a str,
     },
-    /// What became of the weights.
+    /// The origin of the initial weights.
     Weights {
-        /// Where they came from.
+        /// Where they come from.
         source: &'a str,
-        /// Parameters taken from there.
+        /// Number of classes of the new network.
+        classes: usize,
+        /// Tensors taken from the source.
         loaded: &'a [String],
-        /// Parameters that start at random.
-        fresh: &'a [String],
-        /// Tensors of the file that fit, but were replaced: the head of other classes. They are among the fresh.
-        unused: &'a [String],
-        /// Parameters of another shape in the file: name, shape there, shape here. They are among the fresh.
+        /// Newly initialized tensors.
+        initialized: &'a [String],
+        /// Tensors of the source that were replaced because they belong to other classes. Also in
+        /// `initialized`.
+        replaced: &'a [String],
+        /// Tensors with another shape in the source: name, shape in the source, shape in the network. Also
+        /// in `initialized`.
         mismatched: &'a [(String, Vec<usize>, Vec<usize>)],
     },
-    /// The run directory exists.
+    /// The run directory.
     Run {
         /// Its path.
         directory: String,
+        /// The stages of the run.
+        stages: Vec<PlannedStage>,
     },
-    /// A checkpoint of the run that goes on is not usable.
+    /// A checkpoint of the resumed run is damaged.
     DamagedCheckpoint {
-        /// Its file.
+        /// Path of the checkpoint.
         file: String,
         /// What is wrong with it.
         reason: &'a str,
     },
-    /// The run goes on from a checkpoint.
+    /// The run resumes from a checkpoint.
     Resumed {
-        /// Its file.
+        /// Path of the checkpoint.
         file: String,
         /// `transfer` or `finetune`.
         stage: &'static str,
-        /// Counted from 1.
+        /// Epoch, counted from 1.
         epoch: u64,
-        /// Training batches of the epoch that are done.
+        /// Completed training batches of the epoch.
         batches: usize,
     },
-    /// The pictures are not those that the run began with, and the user wants to go on.
+    /// The data set has changed since the run started, and `--allow-changed-data` was given.
     ChangedData {
-        /// What is different.
+        /// The differences, one per line.
         changes: &'a str,
     },
-    /// The run that is to go on is done already.
+    /// The run to resume is already finished.
     AlreadyDone {
-        /// The run directory.
+        /// Path of the run directory.
         directory: String,
     },
-    /// A checkpoint is on disk.
+    /// A checkpoint was written.
     Checkpoint {
-        /// Its file.
+        /// Path of the checkpoint.
         file: String,
-        /// Its size.
+        /// Its size in bytes.
         bytes: u64,
-        /// Seconds that training waited for it.
+        /// Seconds for which training was paused.
         waited: f64,
-        /// Seconds that writing took, beside training.
+        /// Seconds that the background thread took to write it.
         written: f64,
     },
-    /// A signal ended the training; it can go on.
+    /// A signal stopped the run, which can be resumed.
     Interrupted {
         /// `SIGINT` or `SIGTERM`.
         signal: String,
-        /// The run directory.
+        /// Path of the run directory.
         directory: String,
     },
-    /// A stage begins.
+    /// A stage starts.
     StageStart {
         /// `transfer` or `finetune`.
         stage: &'static str,
-        /// How many it has, the one that only validates included.
+        /// Number of epochs, including the baseline.
         epochs: u64,
-        /// Which layers train at which rate.
+        /// Learning rates by layer prefix.
         groups: Vec<LayerRate>,
-        /// Numbers that train.
+        /// Number of trainable parameters.
         trainable_parameters: usize,
-        /// Numbers that do not.
+        /// Number of frozen parameters.
         frozen_parameters: usize,
-        /// Pictures in a training pass.
+        /// Number of images in train.
         #[serde(skip)]
-        train_pictures: u64,
-        /// Pictures in a validation pass.
+        train_images: u64,
+        /// Number of images in val.
         #[serde(skip)]
-        val_pictures: u64,
+        val_images: u64,
     },
-    /// An epoch begins.
+    /// An epoch starts.
     EpochStart {
-        /// The stage.
+        /// Name of the stage.
         stage: &'static str,
-        /// Counted from 1.
+        /// Epoch, counted from 1.
         epoch: u64,
-        /// How many the stage has.
+        /// Number of epochs of the stage.
         epochs: u64,
-        /// Nothing trains in it.
+        /// Whether the epoch only validates.
         baseline: bool,
     },
-    /// A batch is done.
+    /// A batch is complete.
     Batch {
-        /// The stage.
+        /// Name of the stage.
         stage: &'static str,
         /// `train` or `val`.
         phase: Phase,
-        /// Counted from 1.
+        /// Epoch, counted from 1.
         epoch: u64,
-        /// Counted from 1.
+        /// Batch, counted from 1.
         batch: usize,
-        /// Pictures of the pass so far.
-        pictures: u64,
-        /// Pictures of the whole pass.
-        pictures_total: u64,
-        /// Mean loss and accuracy of the pass so far.
+        /// Images of the phase so far.
+        images: u64,
+        /// Images of the whole phase.
+        images_total: u64,
+        /// Mean loss and accuracy of the phase so far.
         #[serde(flatten)]
         score: Score,
     },
-    /// A pass over train or val is done.
+    /// The train or val phase of an epoch is complete.
     Phase {
-        /// The stage.
+        /// Name of the stage.
         stage: &'static str,
         /// `train` or `val`.
         phase: Phase,
-        /// Counted from 1.
+        /// Epoch, counted from 1.
         epoch: u64,
-        /// Mean loss and accuracy of the pass.
+        /// Mean loss and accuracy of the phase.
         #[serde(flatten)]
         score: Score,
-        /// How long it took.
+        /// Duration, since the start or the resumption of the phase.
         seconds: f64,
-        /// Its speed.
-        pictures_per_second: f64,
+        /// Images per second in that time.
+        images_per_second: f64,
     },
-    /// The val accuracy is higher than ever before in the stage.
+    /// The val accuracy is strictly higher than in all earlier epochs of the stage.
     NewBest {
-        /// The stage.
+        /// Name of the stage.
         stage: &'static str,
-        /// Counted from 1.
+        /// Epoch, counted from 1.
         epoch: u64,
-        /// The accuracy.
+        /// Val accuracy.
         accuracy: f64,
     },
-    /// A stage is over; the best weights are back.
+    /// A stage has ended and its best weights are restored.
     StageEnd {
-        /// The stage.
+        /// Name of the stage.
         stage: &'static str,
-        /// The epoch of the best weights, counted from 1.
+        /// Epoch of the best weights, counted from 1.
         best_epoch: u64,
         /// Their val accuracy.
         best_accuracy: f64,
-        /// How long the stage took.
+        /// Duration of the stage, since its start or its resumption.
         seconds: f64,
     },
-    /// All is done and on disk.
+    /// The run is finished and all files are written.
     Done {
-        /// The run directory.
+        /// Path of the run directory.
         directory: String,
-        /// The model file in it.
+        /// Path of the model file.
         model: String,
-        /// Loss and accuracy of that model on the val pictures.
+        /// Names of the files in the run directory.
+        files: &'a [&'a str],
+        /// Loss and accuracy of the model on the val images.
         #[serde(flatten)]
         score: Score,
+        /// Number of correctly classified val images.
+        correct: u64,
+        /// Number of val images.
+        images: u64,
+        /// 95 % Wilson interval of the accuracy.
+        interval: [f64; 2],
+        /// The class with the lowest recall.
+        worst_class: Option<ClassRecall<'a>>,
+        /// Duration of this command.
+        seconds: f64,
     },
 }
 
+/// A stage that a run will train.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PlannedStage {
+    /// `transfer` or `finetune`.
+    pub stage: &'static str,
+    /// Number of epochs, including the baseline.
+    pub epochs: u64,
+}
+
+/// The recall of one class.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct ClassRecall<'a> {
+    /// Name of the class.
+    pub class: &'a str,
+    /// Correctly classified images ÷ images of the class.
+    pub recall: f64,
+    /// Number of images of the class.
+    pub images: u64,
+}
+
 impl Message<'_> {
-    /// A trainer's event of a stage.
-    pub fn of_stage(stage: &'static str, event: &Event) -> Message<'static> {
+    /// Converts an event of the trainer.
+    pub fn from_event(stage: &'static str, event: &Event) -> Message<'static> {
         match event {
             Event::StageStart {
                 epochs,
@@ -249,13 +291,13 @@ impl Message<'_> {
                     .iter()
                     .map(|group| LayerRate {
                         layers: group.pattern.clone(),
-                        rate: group.lr,
+                        lr: group.lr,
                     })
                     .collect(),
                 trainable_parameters: counts.trainable,
                 frozen_parameters: counts.frozen,
-                train_pictures: *train_samples as u64,
-                val_pictures: *val_samples as u64,
+                train_images: *train_samples as u64,
+                val_images: *val_samples as u64,
             },
             Event::EpochStart {
                 epoch,
@@ -277,8 +319,8 @@ impl Message<'_> {
                 phase: *phase,
                 epoch: epoch + 1,
                 batch: progress.batch + 1,
-                pictures: progress.samples,
-                pictures_total: progress.samples_total,
+                images: progress.samples,
+                images_total: progress.samples_total,
                 score: Score {
                     loss: progress.loss,
                     accuracy: progress.accuracy,
@@ -300,7 +342,7 @@ impl Message<'_> {
                     accuracy: *accuracy,
                 },
                 seconds: *seconds,
-                pictures_per_second: *samples_per_second,
+                images_per_second: *samples_per_second,
             },
             Event::NewBest { epoch, accuracy } => Message::NewBest {
                 stage,

@@ -1,58 +1,57 @@
-//! `metrics.csv`: one row an epoch, on disk before the next epoch starts.
+//! `metrics.csv`: one row per epoch, written before the next epoch starts.
 
 use serde::{Deserialize, Serialize};
 
 use crate::config::StageName;
 use crate::run_dir::RunDir;
 
-/// Loss and accuracy over a pass: the mean over its pictures, and the share that was right.
+/// Mean loss and accuracy over a set of images.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Score {
     /// Mean cross-entropy.
     pub loss: f64,
-    /// Right ÷ all, from 0 to 1.
+    /// Correctly classified images ÷ all images, from 0 to 1.
     pub accuracy: f64,
 }
 
-/// A pass over a split.
+/// The result of a train or val phase.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Pass {
-    /// What it found.
+    /// Loss and accuracy.
     pub score: Score,
-    /// How long it took; since it went on, if it was interrupted.
+    /// Duration, since the start or the resumption of the phase.
     pub seconds: f64,
-    /// Pictures in that time.
-    pub pictures: f64,
+    /// Images in that time.
+    pub images: f64,
 }
 
 /// One epoch of one stage.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EpochRow {
-    /// The stage.
+    /// Name of the stage.
     pub stage: StageName,
-    /// Counted from 1.
+    /// Epoch, counted from 1.
     pub epoch: usize,
-    /// Nothing in the first epoch of a stage, which only validates.
+    /// Loss and accuracy during training. `None` in the baseline epoch, which only validates.
     pub train: Option<Score>,
-    /// On the validation pictures, after the epoch's steps.
+    /// Loss and accuracy on the val images, after the training steps of the epoch.
     pub val: Score,
-    /// Pictures of both passes per second.
+    /// Images per second over both phases.
     pub images_per_second: f64,
-    /// The epoch, both passes.
+    /// Duration of both phases.
     pub seconds: f64,
 }
 
-/// The rows so far and the file that mirrors them.
+/// The rows so far. `metrics.csv` mirrors them.
 ///
-/// The file is small (a line an epoch), so each row rewrites it beside its place and renames: there is
-/// never half a line in it.
+/// Each new row rewrites the small file and renames it into place, so that it never ends in half a line.
 #[derive(Debug, Default)]
 pub struct Metrics {
     rows: Vec<EpochRow>,
 }
 
 impl Metrics {
-    /// The file's name in the run directory.
+    /// Name of the file in the run directory.
     pub const FILE: &str = "metrics.csv";
 
     /// The rows so far.
@@ -60,28 +59,28 @@ impl Metrics {
         &self.rows
     }
 
-    /// Takes up the rows of a run that goes on, and writes the file: rows after its checkpoint go.
+    /// Restores the rows of a checkpoint and rewrites the file, which drops the rows after the checkpoint.
     ///
     /// # Errors
     ///
-    /// When the run directory cannot be written to.
+    /// Returns an error if the run directory cannot be written to.
     pub fn restore(rows: Vec<EpochRow>, run: &RunDir) -> anyhow::Result<Self> {
         let metrics = Self { rows };
         run.write(Self::FILE, &metrics.to_csv()?)?;
         Ok(metrics)
     }
 
-    /// Adds a row and writes the file.
+    /// Appends a row and rewrites the file.
     ///
     /// # Errors
     ///
-    /// When the run directory cannot be written to.
+    /// Returns an error if the run directory cannot be written to.
     pub fn push(&mut self, row: EpochRow, run: &RunDir) -> anyhow::Result<()> {
         self.rows.push(row);
         run.write(Self::FILE, &self.to_csv()?)
     }
 
-    /// The table. Losses and accuracies have all their digits, so that equal files mean equal runs.
+    /// The table. Losses and accuracies are written with all digits, so that equal files mean equal runs.
     fn to_csv(&self) -> anyhow::Result<Vec<u8>> {
         let mut csv = csv::Writer::from_writer(Vec::new());
         csv.write_record([
@@ -112,12 +111,46 @@ impl Metrics {
     }
 }
 
+/// The 95 % Wilson score interval of `correct` successes in `total` trials:
+///
+/// ```text
+/// (p + z²/2n ± z·√(p(1 − p)/n + z²/4n²)) / (1 + z²/n),   p = correct / n,   z = 1.96
+/// ```
+pub fn wilson_interval(correct: u64, total: u64) -> [f64; 2] {
+    if total == 0 {
+        return [0.0, 1.0];
+    }
+    /// The 97.5 % quantile of the normal distribution.
+    const Z: f64 = 1.959_963_984_540_054;
+    let n = total as f64;
+    let p = correct as f64 / n;
+    let scale = 1.0 + Z * Z / n;
+    let center = (p + Z * Z / (2.0 * n)) / scale;
+    let half = Z * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt() / scale;
+    [(center - half).max(0.0), (center + half).min(1.0)]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_first_epoch_has_no_train_fields() {
+    fn the_wilson_interval_matches_published_values() {
+        // Newcombe (1998), Statistics in Medicine 17:857-872, table I.
+        for (correct, total, low, high) in [
+            (81, 263, 0.2553, 0.3662),
+            (15, 148, 0.0624, 0.1605),
+            (0, 20, 0.0, 0.1611),
+            (1, 29, 0.0061, 0.1718),
+        ] {
+            let [a, b] = wilson_interval(correct, total);
+            assert!((a - low).abs() < 5e-5 && (b - high).abs() < 5e-5, "{a} {b}");
+        }
+        assert_eq!(wilson_interval(0, 0), [0.0, 1.0]);
+    }
+
+    #[test]
+    fn the_baseline_has_no_train_fields() {
         let root = tempfile::tempdir().unwrap();
         let run = RunDir::create(&root.path().join("train")).unwrap();
         let mut metrics = Metrics::default();

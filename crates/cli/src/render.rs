@@ -1,36 +1,44 @@
-//! Draws [`Message`]s: lines and progress bars for people, JSON lines for programs, or hardly anything.
+//! Prints [`Message`]s: as lines and progress bars for people, as JSON lines for programs, or not at all.
 //!
-//! Lines go to standard output, bars to standard error and only when that is a terminal. When nobody reads
-//! standard output any more (`waggle train | head`), training goes on in silence: its result is the run
-//! directory, and an hour of work should not end for a closed pipe.
+//! Lines go to standard output. Bars and warnings go to standard error, bars only if it is a terminal.
+//! If standard output is closed (`waggle train | head`), training continues silently: its result is the run
+//! directory.
 
+pub mod format;
 mod resuming;
 mod terminal;
+mod time_left;
 
 use std::io::{self, Write};
 
 use anyhow::Context;
+use indicatif::MultiProgress;
 
 use crate::message::Message;
 pub use terminal::Terminal;
 
-/// Something that draws messages.
+/// Prints messages.
 pub trait Renderer {
-    /// Draws one.
+    /// Prints a message.
     ///
     /// # Errors
     ///
-    /// When standard output cannot be written to for another reason than that nobody reads it.
+    /// Returns an error if standard output cannot be written to. A closed pipe is not an error.
     fn show(&mut self, message: &Message<'_>) -> anyhow::Result<()>;
+
+    /// The progress bars, so that other threads can print without breaking them.
+    fn progress(&self) -> MultiProgress {
+        MultiProgress::new()
+    }
 }
 
-/// One JSON object a line.
+/// Prints one JSON object per line.
 pub struct JsonLines<W> {
     out: Lines<W>,
 }
 
 impl<W: Write> JsonLines<W> {
-    /// Writes to `out`.
+    /// Prints to `out`.
     pub fn new(out: W) -> Self {
         Self {
             out: Lines::new(out),
@@ -45,13 +53,13 @@ impl<W: Write> Renderer for JsonLines<W> {
     }
 }
 
-/// Nothing but where the run is, at the end.
+/// Prints only the path of the run directory, at the end.
 pub struct Quiet<W> {
     out: Lines<W>,
 }
 
 impl<W: Write> Quiet<W> {
-    /// Writes to `out`.
+    /// Prints to `out`.
     pub fn new(out: W) -> Self {
         Self {
             out: Lines::new(out),
@@ -70,7 +78,7 @@ impl<W: Write> Renderer for Quiet<W> {
     }
 }
 
-/// Writes lines until nobody reads them.
+/// Writes lines until the reader closes the pipe.
 struct Lines<W> {
     out: W,
     closed: bool,
@@ -120,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_one_json_object_with_its_kind() {
+    fn json_has_one_object_per_line_with_the_event_name() {
         let mut out = Vec::new();
         let message = Message::EpochStart {
             stage: "transfer",
@@ -136,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn quiet_says_only_where_the_run_is() {
+    fn quiet_prints_only_the_run_directory() {
         let mut out = Vec::new();
         let mut quiet = Quiet::new(&mut out);
         quiet
@@ -144,14 +152,19 @@ mod tests {
                 what: "x".to_string(),
             })
             .unwrap();
-        let score = crate::metrics::Score {
-            loss: 0.1,
-            accuracy: 1.0,
-        };
         let done = Message::Done {
             directory: "runs/train".to_string(),
             model: "runs/train/m".to_string(),
-            score,
+            files: &[],
+            score: crate::metrics::Score {
+                loss: 0.1,
+                accuracy: 1.0,
+            },
+            correct: 1,
+            images: 1,
+            interval: [0.2, 1.0],
+            worst_class: None,
+            seconds: 1.0,
         };
         quiet.show(&done).unwrap();
         assert_eq!(out, b"runs/train\n");

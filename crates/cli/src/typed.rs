@@ -12,13 +12,14 @@ use crate::args::{self, Cli, TrainArgs};
 
 /// Arguments that say nothing about what is computed, or that the run's own record replaces (the data folder is in
 /// its configuration).
-const NOT_KEPT: [&str; 6] = [
+const NOT_KEPT: [&str; 7] = [
     "allow-changed-data",
     "data",
     "json",
     "out",
     "quiet",
     "resume",
+    "verbose",
 ];
 
 /// Names without the dashes, and values; a switch has none.
@@ -94,7 +95,7 @@ impl Typed {
 }
 
 /// What stands for a number in the help.
-const NUMBERS: [&str; 6] = ["MINUTES", "N", "PIXELS", "RATE", "SIZE", "X"];
+const NUMBERS: [&str; 6] = ["LR", "MINUTES", "N", "PIXELS", "SIZE", "X"];
 
 /// The command line's definition, in which `-1e-3` after an option that takes a number is its value: what is wrong with
 /// it is better said by the value's own check than by "unexpected argument".

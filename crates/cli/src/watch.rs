@@ -93,7 +93,7 @@ impl Watch<'_> {
                     accuracy: *accuracy,
                 },
                 seconds: *seconds,
-                pictures: samples_per_second * seconds,
+                images: samples_per_second * seconds,
             };
             match phase {
                 Phase::Train => self.training = Some(pass),
@@ -104,7 +104,7 @@ impl Watch<'_> {
                 }
             }
         }
-        self.renderer.show(&Message::of_stage(name.as_str(), event))
+        self.renderer.show(&Message::from_event(name.as_str(), event))
     }
 
     /// Draws the curves of the rows so far, if there are any.
@@ -184,7 +184,7 @@ impl Watch<'_> {
 fn row(stage: StageName, epoch: u64, train: Option<Pass>, val: Pass) -> EpochRow {
     let passes = [train, Some(val)].into_iter().flatten();
     let (pictures, seconds) = passes.fold((0.0, 0.0), |(pictures, seconds), pass| {
-        (pictures + pass.pictures, seconds + pass.seconds)
+        (pictures + pass.images, seconds + pass.seconds)
     });
     EpochRow {
         stage,

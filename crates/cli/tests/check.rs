@@ -1,11 +1,11 @@
-//! `waggle check`: its table, its JSON, its exit codes; and `waggle train --on-bad`.
+//! Tests of `waggle check` and of `--on-bad`.
 
 mod harness;
 
 use harness::{Place, json_lines, texts};
 use image::{Rgb, RgbImage};
 
-/// A data folder whose pictures all differ: a few large patches of colours, which the seed decides.
+/// Writes an image of 30 random colors. Different seeds give clearly different images.
 fn patches(place: &Place, name: &str, seed: u32) {
     let mut state = seed.wrapping_mul(2_654_435_769) | 1;
     let mut next = || {
@@ -14,13 +14,14 @@ fn patches(place: &Place, name: &str, seed: u32) {
         state ^= state << 5;
         (state >> 24) as u8
     };
-    let colours: Vec<Rgb<u8>> = (0..30).map(|_| Rgb([next(), next(), next()])).collect();
-    let picture = RgbImage::from_fn(120, 100, |x, y| colours[(x / 20 + y / 20 * 6) as usize]);
+    let colors: Vec<Rgb<u8>> = (0..30).map(|_| Rgb([next(), next(), next()])).collect();
+    let image = RgbImage::from_fn(120, 100, |x, y| colors[(x / 20 + y / 20 * 6) as usize]);
     let path = place.path(name);
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-    picture.save(path).unwrap();
+    image.save(path).unwrap();
 }
 
+/// A data set without problems: 16 train and 8 val images, all different.
 fn good() -> Place {
     let place = Place::new();
     let mut seed = 0;
@@ -41,39 +42,39 @@ fn good() -> Place {
 }
 
 #[test]
-fn a_good_folder_is_nothing_serious() {
+fn a_good_data_set_has_no_serious_problem() {
     let place = good();
     let out = place.succeeds(&["check", "data"]);
     assert!(out.contains("across        8           4"), "{out}");
-    assert!(out.contains("24 pictures read."), "{out}");
-    assert!(out.ends_with("Nothing serious.\n"), "{out}");
+    assert!(out.contains("24 images read."), "{out}");
+    assert!(out.ends_with("No serious problem found.\n"), "{out}");
     assert!(!out.contains('!'), "{out}");
 }
 
 #[test]
-fn serious_findings_are_marked_and_exit_with_one() {
+fn serious_findings_are_marked_and_exit_with_code_1() {
     let place = good();
-    let picture = place.read("data/train/across/00.png");
-    place.write("data/val/down/leak.png", &picture);
-    place.write("data/train/down/half.png", &picture[..picture.len() / 2]);
+    let image = place.read("data/train/across/00.png");
+    place.write("data/val/down/leak.png", &image);
+    place.write("data/train/down/half.png", &image[..image.len() / 2]);
     place.write("data/train/down/notes.txt", b"text");
     let output = place.waggle(&["check", "data"]);
     let (out, err) = texts(&output);
     assert_eq!(output.status.code(), Some(1), "{out}\n{err}");
     for part in [
-        "! Pictures that cannot be decoded: 1\n    train/down/half.png: ",
-        "! Pictures both in train and in val (leaks): 1\n    the same file: train/across/00.png, val/down/leak.png",
-        "! Pictures in more than one class (contradicting labels): 1",
-        "\nFiles and folders that are not used: 1\n    train/down/notes.txt: no extension of a picture",
-        "Serious findings are marked with `!`.",
+        "! Images that cannot be decoded: 1\n    train/down/half.png: ",
+        "! Images in both train and val (leaks): 1\n    same file: train/across/00.png, val/down/leak.png",
+        "! Images in more than one class (contradicting labels): 1",
+        "\nIgnored files and folders: 1\n    train/down/notes.txt: no image extension",
+        "Findings marked with `!` are serious.",
     ] {
         assert!(out.contains(part), "{part:?} is not in:\n{out}");
     }
-    assert_eq!(err, "", "no bar where there is no terminal");
+    assert_eq!(err, "", "a bar is drawn only on a terminal");
 }
 
 #[test]
-fn a_class_that_val_does_not_measure_is_told_of() {
+fn a_class_without_val_images_is_reported() {
     let place = good();
     std::fs::remove_dir_all(place.path("data/val/down")).unwrap();
     let out = place.succeeds(&["check", "data"]);
@@ -83,25 +84,22 @@ fn a_class_that_val_does_not_measure_is_told_of() {
     let report = &json_lines(&place.succeeds(&["check", "data", "--json"]))[0];
     assert_eq!(report["unmeasured_classes"], serde_json::json!(["down"]));
     let events = json_lines(&place.succeeds(&train(&[])));
-    let told = events
+    let event = events
         .iter()
-        .find(|event| event["event"] == "unmeasured_classes");
-    assert_eq!(told.unwrap()["classes"], serde_json::json!(["down"]));
-    let people: Vec<_> = train(&[])
-        .into_iter()
-        .filter(|argument| *argument != "--json")
-        .collect();
-    let out = place.succeeds(&people);
-    assert!(out.contains("Warning: val has no pictures of "), "{out}");
+        .find(|event| event["event"] == "classes_without_val");
+    assert_eq!(event.unwrap()["classes"], serde_json::json!(["down"]));
+    let (_, err) = texts(&place.waggle(&train_without_json(&[])));
+    let warning = "warning: no validation images for down; val metrics exclude them\n";
+    assert_eq!(err, warning);
 }
 
 #[test]
-fn json_is_one_object_with_everything() {
+fn json_is_one_object_that_lists_every_file() {
     let place = good();
     for number in 0..12 {
         place.write(
             &format!("data/train/down/bad{number:02}.jpg"),
-            b"no picture",
+            b"not an image",
         );
     }
     let output = place.waggle(&["check", "data", "--json", "--workers", "2"]);
@@ -112,26 +110,30 @@ fn json_is_one_object_with_everything() {
         panic!("{out}");
     };
     assert_eq!(report["serious"], true);
-    assert_eq!(report["splits"][0]["classes"][1]["pictures"], 20);
+    assert_eq!(report["splits"][0]["classes"][1]["images"], 20);
     assert_eq!(report["unusable"].as_array().unwrap().len(), 12);
     assert_eq!(report["unusable"][3]["path"], "train/down/bad03.jpg");
     assert_eq!(report["thresholds"]["near_bits"], 10);
     let (table, _) = texts(&place.waggle(&["check", "data"]));
-    assert!(table.contains("and 2 more; --json names all"), "{table}");
+    assert!(table.contains("and 2 more (`--json` lists all)"), "{table}");
 }
 
-/// A short training on `data`.
+/// The arguments of a short training run on `data`.
 fn train<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    [train_without_json(more), vec!["--json"]].concat()
+}
+
+fn train_without_json<'a>(more: &[&'a str]) -> Vec<&'a str> {
     let mut arguments = vec!["train", "--data", "data", "--weights", "tiny.safetensors"];
-    arguments.extend(["--stage", "transfer", "--transfer-epochs", "2", "--json"]);
+    arguments.extend(["--stage", "transfer", "--transfer-epochs", "2"]);
     arguments.extend(more);
     arguments
 }
 
 #[test]
-fn a_bad_picture_ends_training_or_is_left_out_aloud() {
+fn a_bad_image_stops_training_or_is_skipped_with_an_event() {
     let place = good();
-    place.write("data/train/down/bad.jpg", b"no picture");
+    place.write("data/train/down/bad.jpg", b"not an image");
     place.write("data/val/across/empty.png", b"");
     let message = place.fails(1, &train(&[]));
     assert!(message.contains("train/down/bad.jpg") && message.contains("val/across/empty.png"));
@@ -142,7 +144,7 @@ fn a_bad_picture_ends_training_or_is_left_out_aloud() {
     let events = json_lines(&place.succeeds(&train(&["--on-bad", "skip"])));
     let skipped: Vec<_> = events
         .iter()
-        .filter(|event| event["event"] == "skipped_picture")
+        .filter(|event| event["event"] == "skipped_image")
         .map(|event| event["path"].as_str().unwrap())
         .collect();
     assert_eq!(skipped, ["train/down/bad.jpg", "val/across/empty.png"]);
@@ -151,81 +153,85 @@ fn a_bad_picture_ends_training_or_is_left_out_aloud() {
         .find(|event| event["event"] == "data")
         .unwrap();
     assert_eq!(
-        (&data["train_pictures"], &data["val_pictures"]),
+        (&data["train_images"], &data["val_images"]),
         (&16.into(), &8.into())
     );
 
     let config = String::from_utf8(place.read("runs/train/config.toml")).unwrap();
     let config: toml::Table = config.parse().unwrap();
     assert_eq!(config["data"]["on_bad"].as_str(), Some("skip"));
-    assert_eq!(config["data"]["train_pictures"].as_integer(), Some(16));
+    assert_eq!(config["data"]["train_images"].as_integer(), Some(16));
     let recorded = config["data"]["skipped"].as_array().unwrap();
     assert_eq!(recorded.len(), 2);
     assert_eq!(recorded[1]["path"].as_str(), Some("val/across/empty.png"));
 }
 
 #[test]
-fn skipping_gives_the_model_of_a_folder_without_the_bad_pictures() {
+fn skipping_gives_the_same_model_as_removing_the_bad_images() {
     let place = good();
     place.succeeds(&train(&["--out", "runs/clean"]));
-    place.write("data/train/across/0.jpg", b"no picture");
+    place.write("data/train/across/0.jpg", b"not an image");
     place.succeeds(&train(&["--out", "runs/skipped", "--on-bad", "skip"]));
     let model = |run: &str| place.read(&format!("runs/{run}/model.safetensors"));
     assert!(model("clean") == model("skipped"));
 }
 
 #[test]
-fn a_terminal_run_names_what_it_skips() {
+fn training_warns_about_each_skipped_image() {
     let place = good();
-    place.write("data/train/across/bad.jpg", b"no picture");
-    let arguments: Vec<_> = train(&["--on-bad", "skip"])
-        .into_iter()
-        .filter(|argument| *argument != "--json")
-        .collect();
-    let out = place.succeeds(&arguments);
-    assert!(out.contains("Skipped: train/across/bad.jpg: "), "{out}");
+    place.write("data/train/across/bad.jpg", b"not an image");
+    let (_, err) = texts(&place.waggle(&train_without_json(&["--on-bad", "skip"])));
+    assert!(
+        err.contains("warning: skipped train/across/bad.jpg: "),
+        "{err}"
+    );
 }
 
 #[test]
-fn a_model_is_measured_without_the_pictures_that_training_left_out() {
+fn evaluation_skips_the_images_that_training_skipped() {
     let place = good();
-    let clean = |more: &[&str]| {
+    let evaluate = |more: &[&str]| {
         let arguments = [&["evaluate", "runs/train", "--json"], more].concat();
         json_lines(&place.succeeds(&arguments)).remove(0)
     };
     let bad = ["data/val/across/bad.jpg", "data/val/down/empty.png"];
-    let spoil = || bad.map(|name| place.write(name, b"no picture"));
-    place.write("data/train/down/bad.jpg", b"no picture");
+    let spoil = || bad.map(|name| place.write(name, b"not an image"));
+    place.write("data/train/down/bad.jpg", b"not an image");
     spoil();
     place.succeeds(&train(&["--on-bad", "skip"]));
     let paths = |report: &serde_json::Value| -> Vec<String> {
         let skipped = report["skipped"].as_array().unwrap().iter();
         skipped
-            .map(|it| it["path"].as_str().unwrap().to_string())
+            .map(|image| image["path"].as_str().unwrap().to_string())
             .collect()
     };
 
-    // The run knows what it left out, also where its folder is named; --on-bad skip looks for itself.
-    let own = clean(&[]);
-    assert_eq!(paths(&own), ["val/across/bad.jpg", "val/down/empty.png"]);
-    assert_eq!(clean(&["--data", "data"]), own);
-    assert_eq!(clean(&["--on-bad", "skip"]), own);
-    let training = clean(&["--split", "train"]);
+    // config.toml records the skipped images. With --on-bad skip, evaluate decodes all images.
+    let skipping = evaluate(&[]);
+    assert_eq!(
+        paths(&skipping),
+        ["val/across/bad.jpg", "val/down/empty.png"]
+    );
+    assert_eq!(evaluate(&["--data", "data"]), skipping);
+    assert_eq!(evaluate(&["--on-bad", "skip"]), skipping);
+    let training = evaluate(&["--split", "train"]);
     assert_eq!(paths(&training), ["train/down/bad.jpg"]);
-    let out = place.succeeds(&["evaluate", "runs/train"]);
-    for part in ["Skipped: val/across/bad.jpg: ", "8 pictures"] {
-        assert!(out.contains(part), "{part}: {out}");
-    }
+    let (out, err) = texts(&place.waggle(&["evaluate", "runs/train"]));
+    assert!(
+        err.contains("warning: skipped val/across/bad.jpg: "),
+        "{err}"
+    );
+    assert!(out.contains("8 images"), "{out}");
     for name in bad {
         std::fs::remove_file(place.path(name)).unwrap();
     }
-    let without = clean(&[]);
+    let without = evaluate(&[]);
     assert_eq!(paths(&without), [""; 0]);
     for part in ["loss", "accuracy", "confusion"] {
-        assert_eq!(without[part], own[part]);
+        assert_eq!(without[part], skipping[part]);
     }
 
-    // What the run does not know of ends the command, all of it named; so does what it knows when that is asked for.
+    // Other bad images are an error that lists all of them. With --on-bad fail, so are the skipped ones.
     spoil();
     let model = std::fs::read(place.path("runs/train/model.safetensors")).unwrap();
     place.write("model.safetensors", &model);
@@ -234,7 +240,7 @@ fn a_model_is_measured_without_the_pictures_that_training_left_out() {
         &["evaluate", "model.safetensors", "--data", "data"],
     ] {
         let message = place.fails(1, arguments);
-        for part in [bad[0], bad[1], "2 of 10 pictures", "--on-bad skip"] {
+        for part in [bad[0], bad[1], "2 of 10 images", "--on-bad skip"] {
             assert!(
                 message.replace('\\', "/").contains(part),
                 "{part}: {message}"
@@ -245,26 +251,28 @@ fn a_model_is_measured_without_the_pictures_that_training_left_out() {
 }
 
 #[test]
-fn a_batch_is_shown_without_bad_pictures() {
+fn show_skips_bad_images() {
     let place = good();
-    place.write("data/train/across/bad.jpg", b"no picture");
+    place.write("data/train/across/bad.jpg", b"not an image");
     place.write("data/train/down/empty.png", b"");
     let show = ["show", "--data", "data", "--input-size", "32"];
     let message = place.fails(1, &show);
-    for part in ["bad.jpg", "empty.png", "2 of 18 pictures", "--on-bad skip"] {
+    for part in ["bad.jpg", "empty.png", "2 of 18 images", "--on-bad skip"] {
         assert!(message.contains(part), "{part}: {message}");
     }
-    let out = place.succeeds(&[&show[..], &["--on-bad", "skip"]].concat());
-    for part in ["Skipped: train/across/bad.jpg: ", "16 pictures"] {
-        assert!(out.contains(part), "{part}: {out}");
-    }
+    let (out, err) = texts(&place.waggle(&[&show[..], &["--on-bad", "skip"]].concat()));
+    assert!(
+        err.contains("warning: skipped train/across/bad.jpg: "),
+        "{err}"
+    );
+    assert!(out.contains("16 images"), "{out}");
 }
 
 #[test]
-fn a_class_without_a_usable_picture_is_an_error() {
+fn a_class_of_only_bad_images_is_an_error() {
     let place = good();
     for number in 0..4 {
-        place.write(&format!("data/val/down/{number:02}.png"), b"no picture");
+        place.write(&format!("data/val/down/{number:02}.png"), b"not an image");
     }
     let message = place.fails(1, &train(&["--on-bad", "skip"]));
     for part in ["--on-bad skip", "`down`", "data/val"] {
@@ -275,7 +283,7 @@ fn a_class_without_a_usable_picture_is_an_error() {
 
 #[test]
 #[cfg(unix)]
-fn a_model_path_does_not_lead_out_of_its_run_directory() {
+fn a_model_that_links_out_of_its_run_directory_is_an_error() {
     let place = good();
     place.succeeds(&train(&[]));
     std::fs::create_dir(place.path("runs/foreign")).unwrap();
@@ -289,10 +297,10 @@ fn a_model_path_does_not_lead_out_of_its_run_directory() {
         message.contains("leads out of its run directory"),
         "{message}"
     );
-    // A link to a whole run directory is the user's own.
+    // A link to a whole run directory is allowed.
     link("train", "runs/latest");
     place.succeeds(&["predict", "runs/latest", "data/val"]);
-    // Neither a pipe nor a device is waited for.
+    // A device is an error. Reading it would never end.
     std::fs::create_dir(place.path("runs/device")).unwrap();
     link("/dev/zero", "runs/device/model.safetensors");
     place.fails(1, &["predict", "runs/device", "data/val"]);

@@ -1,4 +1,4 @@
-//! `evaluate`, `predict`, `show` and `summary` on a model that `train` wrote.
+//! Tests of `evaluate`, `predict`, `show` and `summary` with a model of `train`.
 
 mod harness;
 
@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use harness::{Place, json_lines, texts};
 
-/// A place with a run in `runs/train`.
+/// A directory with a finished run in `runs/train`.
 fn trained() -> Place {
     let place = Place::with_stripes();
     let rates = "features=2e-2,classifier.0=2e-2,classifier.3=2e-2,classifier.6=2e-2";
@@ -29,13 +29,13 @@ fn trained() -> Place {
 }
 
 #[test]
-fn evaluate() {
+fn evaluate_prints_loss_accuracy_and_confusion_matrix() {
     let place = trained();
     let out = place.succeeds(&["evaluate", "runs/train", "--data", "data", "--json"]);
     assert_eq!(out.lines().count(), 1, "one object: {out}");
-    let found = &json_lines(&out)[0];
-    assert_eq!(found["classes"], serde_json::json!(["across", "down"]));
-    let confusion: Vec<Vec<u64>> = serde_json::from_value(found["confusion"].clone()).unwrap();
+    let report = &json_lines(&out)[0];
+    assert_eq!(report["classes"], serde_json::json!(["across", "down"]));
+    let confusion: Vec<Vec<u64>> = serde_json::from_value(report["confusion"].clone()).unwrap();
     assert_eq!(
         confusion
             .iter()
@@ -43,10 +43,10 @@ fn evaluate() {
             .collect::<Vec<_>>(),
         [6, 6]
     );
-    let right = (confusion[0][0] + confusion[1][1]) as f64;
-    assert_eq!(found["accuracy"].as_f64().unwrap(), right / 12.0);
+    let correct = (confusion[0][0] + confusion[1][1]) as f64;
+    assert_eq!(report["accuracy"].as_f64().unwrap(), correct / 12.0);
 
-    // The best epoch's row of the last stage says the same.
+    // The metrics are those of the best epoch of the last stage.
     let metrics = String::from_utf8(place.read("runs/train/metrics.csv")).unwrap();
     let best = metrics
         .lines()
@@ -60,13 +60,13 @@ fn evaluate() {
         })
         .reduce(|best, row| if row[1] > best[1] { row } else { best })
         .unwrap();
-    let loss = found["loss"].as_f64().unwrap();
+    let loss = report["loss"].as_f64().unwrap();
     assert!(
-        (loss - best[0]).abs() < 1e-6 && found["accuracy"] == best[1],
-        "{found} {best:?}"
+        (loss - best[0]).abs() < 1e-6 && report["accuracy"] == best[1],
+        "{report} {best:?}"
     );
 
-    // The run knows its data; the file alone is a model too; splits have names.
+    // A run directory includes the path of its data set. A model file works alone.
     assert_eq!(place.succeeds(&["evaluate", "runs/train", "--json"]), out);
     assert_eq!(
         place.succeeds(&[
@@ -85,22 +85,28 @@ fn evaluate() {
         12
     );
 
-    let people = place.succeeds(&["evaluate", "runs/train"]);
-    for part in ["Loss", "Acc", "across", "down"] {
-        assert!(people.contains(part), "{part}: {people}");
+    let text = place.succeeds(&["evaluate", "runs/train"]);
+    for part in [
+        "Loss      ",
+        "Accuracy  ",
+        " of 12; 95 % interval: ",
+        "\nacross  ",
+        "\ndown    ",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
     }
     place.fails(1, &["evaluate", "runs/train", "--split", "test"]);
 }
 
 #[test]
-fn predict() {
+fn predict_prints_the_most_probable_classes_in_the_given_order() {
     let place = trained();
     for (class, name) in ["across", "down"].iter().enumerate() {
         for number in 20..24 {
             place.picture(&format!("new/{name}/{number}.png"), class, number);
         }
     }
-    place.write("new/notes.txt", b"not a picture, and not asked for");
+    place.write("new/notes.txt", b"not an image");
     let out = place.succeeds(&[
         "predict",
         "runs/train",
@@ -111,46 +117,42 @@ fn predict() {
         "--batch-size",
         "3",
     ]);
-    let found = json_lines(&out);
-    assert_eq!(found.len(), 8);
-    for one in &found {
-        let path = one["path"].as_str().unwrap();
+    let predictions = json_lines(&out);
+    assert_eq!(predictions.len(), 8);
+    for prediction in &predictions {
+        let path = prediction["path"].as_str().unwrap();
         assert_eq!(
             path.split('/').nth(1),
-            one["class"].as_str(),
-            "this net tells stripes apart: {one}"
+            prediction["class"].as_str(),
+            "the classes are easy to tell apart: {prediction}"
         );
-        let top = one["top"].as_array().unwrap();
+        let top = prediction["top"].as_array().unwrap();
         assert_eq!(top.len(), 2);
-        assert_eq!(top[0]["class"], one["class"]);
-        assert_eq!(top[0]["probability"], one["probability"]);
+        assert_eq!(top[0]["class"], prediction["class"]);
+        assert_eq!(top[0]["probability"], prediction["probability"]);
         let sum: f64 = top
             .iter()
             .map(|entry| entry["probability"].as_f64().unwrap())
             .sum();
-        assert!((sum - 1.0).abs() < 1e-5, "{one}");
+        assert!((sum - 1.0).abs() < 1e-5, "{prediction}");
     }
-    let paths: Vec<&str> = found
+    let paths: Vec<&str> = predictions
         .iter()
-        .map(|one| one["path"].as_str().unwrap())
+        .map(|prediction| prediction["path"].as_str().unwrap())
         .collect();
     assert!(paths.is_sorted(), "{paths:?}");
 
     let csv = place.succeeds(&["predict", "runs/train", "new", "--csv"]);
     assert_eq!(csv.lines().next(), Some("path,class,probability"));
     assert_eq!(csv.lines().count(), 9);
-    let people = place.succeeds(&["predict", "runs/train", "new/down/20.png", "new/across"]);
-    assert_eq!(people.lines().count(), 5);
+    let text = place.succeeds(&["predict", "runs/train", "new/down/20.png", "new/across"]);
+    assert_eq!(text.lines().count(), 5);
     assert!(
-        people
-            .lines()
-            .next()
-            .unwrap()
-            .starts_with("new/down/20.png"),
-        "in the order given: {people}"
+        text.lines().next().unwrap().starts_with("new/down/20.png"),
+        "in the order given: {text}"
     );
-    // One picture at a time or many: the same numbers.
-    let one_by_one = json_lines(&place.succeeds(&[
+    // The batch size changes probabilities by rounding only.
+    let with_batch_size_1 = json_lines(&place.succeeds(&[
         "predict",
         "runs/train",
         "new",
@@ -160,14 +162,14 @@ fn predict() {
         "--batch-size",
         "1",
     ]));
-    for (a, b) in found.iter().zip(&one_by_one) {
+    for (a, b) in predictions.iter().zip(&with_batch_size_1) {
         let difference = a["probability"].as_f64().unwrap() - b["probability"].as_f64().unwrap();
         assert!(difference.abs() < 1e-5, "{a} {b}");
     }
 }
 
 #[test]
-fn a_bad_picture_does_not_stop_the_others() {
+fn a_bad_image_is_reported_and_the_others_are_classified() {
     let place = trained();
     place.picture("new/a.png", 0, 1);
     place.write("new/b.png", b"broken");
@@ -175,28 +177,28 @@ fn a_bad_picture_does_not_stop_the_others() {
     let output = place.waggle(&["predict", "runs/train", "new", "missing.png", "--json"]);
     let (out, err) = texts(&output);
     assert_eq!(output.status.code(), Some(1), "{err}");
-    let told = json_lines(&out);
-    let paths: Vec<&str> = told
+    let lines = json_lines(&out);
+    let paths: Vec<&str> = lines
         .iter()
-        .map(|one| one["path"].as_str().unwrap())
+        .map(|line| line["path"].as_str().unwrap())
         .collect();
-    let asked = ["new/a.png", "new/b.png", "new/c.png", "missing.png"];
-    assert_eq!(paths, asked, "an object for each picture, in order");
-    for (one, is_good) in told.iter().zip([true, false, true, false]) {
-        assert_eq!(one["class"].is_string(), is_good, "{one}");
-        assert_eq!(one["error"].is_string(), !is_good, "{one}");
+    let given = ["new/a.png", "new/b.png", "new/c.png", "missing.png"];
+    assert_eq!(paths, given);
+    for (line, is_good) in lines.iter().zip([true, false, true, false]) {
+        assert_eq!(line["class"].is_string(), is_good, "{line}");
+        assert_eq!(line["error"].is_string(), !is_good, "{line}");
     }
-    let why = told[1]["error"].as_str().unwrap();
-    assert!(why.contains("is not a picture"), "{why}");
+    let error = lines[1]["error"].as_str().unwrap();
+    assert!(error.contains("cannot decode"), "{error}");
     assert!(
         err.contains("new/b.png") && err.contains("missing.png"),
         "{err}"
     );
-    // Without --json the same pictures, exit code and errors.
+    // Without --json, the exit code and the errors are the same.
     let output = place.waggle(&["predict", "runs/train", "new", "missing.png"]);
     assert_eq!(output.status.code(), Some(1));
-    let (out, same) = texts(&output);
-    assert_eq!((out.lines().count(), same), (2, err), "{out}");
+    let (out, err_without_json) = texts(&output);
+    assert_eq!((out.lines().count(), err_without_json), (2, err), "{out}");
     std::fs::create_dir(place.path("none")).unwrap();
     assert!(
         place
@@ -206,7 +208,7 @@ fn a_bad_picture_does_not_stop_the_others() {
 }
 
 #[test]
-fn nobody_reads_to_the_end() {
+fn a_closed_pipe_is_not_an_error() {
     let place = trained();
     for number in 0..40 {
         place.picture(&format!("new/{number:02}.png"), number % 2, number);
@@ -220,12 +222,12 @@ fn nobody_reads_to_the_end() {
         .unwrap();
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
-    assert_eq!(texts(&output).1, "", "quiet");
+    assert_eq!(texts(&output).1, "");
     assert!(output.status.success());
 }
 
 #[test]
-fn show() {
+fn show_draws_a_batch_and_replaces_files_only_with_overwrite() {
     let place = Place::with_stripes();
     place.succeeds(&[
         "show",
@@ -236,22 +238,22 @@ fn show() {
         "--input-size",
         "64",
     ]);
-    let picture = image::load_from_memory(&place.read("train_batch.png")).unwrap();
+    let image = image::load_from_memory(&place.read("train_batch.png")).unwrap();
     assert!(
-        picture.width() >= 64 * 5 || picture.height() >= 64,
+        image.width() >= 64 * 5 || image.height() >= 64,
         "{}x{}",
-        picture.width(),
-        picture.height()
+        image.width(),
+        image.height()
     );
-    // What is there stays, unless it may go.
+    // An existing file is kept without --overwrite.
     let message = place.fails(1, &["show", "--data", "data"]);
-    for part in ["train_batch.png exists already", "--overwrite", "-o FILE"] {
+    for part in ["train_batch.png already exists", "--overwrite", "--out"] {
         assert!(message.contains(part), "{message}");
     }
     place.write("old.png", b"old");
     place.succeeds(&["show", "--data", "data", "-o", "old.png", "--overwrite"]);
     assert_ne!(place.read("old.png"), b"old");
-    // Another epoch, other cuts; the same epoch, the same picture.
+    // Each epoch has its own order and augmentation.
     for (name, epoch) in [("again.png", "2"), ("other.png", "3")] {
         place.succeeds(&[
             "show",
@@ -272,7 +274,7 @@ fn show() {
 }
 
 #[test]
-fn summary() {
+fn summary_prints_layers_and_parameter_counts() {
     let place = Place::new();
     let out = place.succeeds(&["summary"]);
     assert!(
@@ -284,7 +286,8 @@ fn summary() {
         "{out}"
     );
     let out = place.succeeds(&["summary", "--arch", "vgg11", "--classes", "2"]);
-    // torchvision's vgg11 has 132,863,336 parameters with 1000 classes; 998 rows of 4096 weights and a bias less.
+    // torchvision's vgg11 has 132,863,336 parameters with 1000 classes. Here 998 rows of 4096 weights and a bias
+    // are missing.
     assert!(
         out.contains("128,774,530") || out.contains("128774530"),
         "{out}"

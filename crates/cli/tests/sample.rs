@@ -1,4 +1,4 @@
-//! `waggle train` on a fresh machine: no photographs, no weights, no network. The sample does it all.
+//! `waggle train` with nothing but the program: no data set, no weights, no network connection.
 
 mod harness;
 
@@ -12,7 +12,7 @@ fn events<'a>(events: &'a [serde_json::Value], kind: &str) -> Vec<&'a serde_json
 }
 
 #[test]
-fn the_main_job_needs_nothing() {
+fn training_works_without_data_and_weights() {
     let place = Place::new();
     let run = [
         "train",
@@ -22,49 +22,49 @@ fn the_main_job_needs_nothing() {
         "--finetune-epochs",
         "2",
     ];
-    let told = json_lines(&place.succeeds(&run));
+    let output = json_lines(&place.succeeds(&run));
 
-    let data = events(&told, "data")[0];
+    let data = events(&output, "data")[0];
     assert_eq!(data["source"], "sample");
-    let hint = data["hint"].as_str().expect("how to get photographs");
-    assert!(
-        hint.contains("cargo xtask fetch-data") && hint.contains("--data"),
-        "{hint}"
-    );
+    let hint = data["hint"].as_str().expect("how to use other images");
+    assert!(hint.contains("--data"), "{hint}");
     assert!(place.path("data/sample/train/ants/000.png").is_file());
 
-    // The backbone brings everything but the last layer, and that is what the first stage trains.
-    let weights = events(&told, "weights")[0];
+    // The backbone has weights for all layers but the last, which the transfer stage trains.
+    let weights = events(&output, "weights")[0];
     assert_eq!(
-        weights["fresh"],
+        weights["initialized"],
         serde_json::json!(["classifier.6.weight", "classifier.6.bias"])
     );
-    let stages = events(&told, "stage_start");
+    let stages = events(&output, "stage_start");
     assert_eq!(
         stages[0]["groups"],
-        serde_json::json!([{ "layers": "classifier.6", "rate": 1e-3 }])
+        serde_json::json!([{ "layers": "classifier.6", "lr": 1e-3 }])
     );
     assert_eq!(stages[1]["frozen_parameters"], 0);
-    let losses: Vec<f64> = events(&told, "phase")
+    let losses: Vec<f64> = events(&output, "phase")
         .iter()
         .filter(|event| event["phase"] == "val")
         .map(|event| event["loss"].as_f64().expect("a loss"))
         .collect();
-    assert!(losses[3] < losses[0], "a few steps help: {losses:?}");
+    assert!(
+        losses[3] < losses[0],
+        "training reduces the loss: {losses:?}"
+    );
 
-    // The model knows what it is and the run knows its data.
-    let found = json_lines(&place.succeeds(&["evaluate", "runs/train", "--json"]));
-    assert_eq!(found[0]["classes"], serde_json::json!(["ants", "bees"]));
-    let done = events(&told, "done")[0];
-    assert_eq!(done["accuracy"], found[0]["accuracy"]);
+    // The model file has the classes, and the run directory the path of the data set.
+    let report = json_lines(&place.succeeds(&["evaluate", "runs/train", "--json"]));
+    assert_eq!(report[0]["classes"], serde_json::json!(["ants", "bees"]));
+    let done = events(&output, "done")[0];
+    assert_eq!(done["accuracy"], report[0]["accuracy"]);
     let line = place.succeeds(&["predict", "runs/train", "data/sample/val/bees/000.png"]);
     assert!(line.starts_with("data/sample/val/bees/000.png: "), "{line}");
 }
 
 #[test]
-fn from_random_weights_it_is_the_same_network_and_everything_is_fresh() {
+fn without_weights_all_layers_of_the_same_network_are_newly_initialized() {
     let place = Place::new();
-    let told = json_lines(&place.succeeds(&[
+    let output = json_lines(&place.succeeds(&[
         "train",
         "--json",
         "--weights",
@@ -74,16 +74,12 @@ fn from_random_weights_it_is_the_same_network_and_everything_is_fresh() {
         "--transfer-epochs",
         "1",
     ]));
-    let weights = events(&told, "weights")[0];
+    let weights = events(&output, "weights")[0];
     assert_eq!(weights["loaded"], serde_json::json!([]));
-    assert_eq!(weights["fresh"].as_array().expect("names").len(), 32);
-    assert_eq!(events(&told, "stage_start")[0]["frozen_parameters"], 0);
-    let pictures = image::load_from_memory(&place.read("runs/train/train_batch.png"))
-        .expect("a picture")
+    assert_eq!(weights["initialized"].as_array().expect("names").len(), 32);
+    assert_eq!(events(&output, "stage_start")[0]["frozen_parameters"], 0);
+    let width = image::load_from_memory(&place.read("runs/train/train_batch.png"))
+        .expect("a PNG")
         .width();
-    assert_eq!(
-        pictures,
-        8 * (64 + 8) + 8,
-        "eight pictures of 64 pixels in a row"
-    );
+    assert_eq!(width, 8 * (64 + 8) + 8, "eight images of 64 pixels per row");
 }

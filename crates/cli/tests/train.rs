@@ -1,4 +1,4 @@
-//! `waggle train` from end to end on tiny pictures with a tiny network.
+//! End-to-end tests of `waggle train` with a tiny network on tiny images.
 
 mod harness;
 
@@ -11,36 +11,46 @@ fn train<'a>(more: &[&'a str]) -> Vec<&'a str> {
 }
 
 #[test]
-fn the_whole_job() {
+fn training_prints_each_epoch_and_writes_the_run_directory() {
     let place = Place::with_stripes();
     let out = place.succeeds(&train(&[]));
 
-    // The notebook's lines, in the notebook's order.
-    assert!(out.starts_with("Data: "), "{out}");
+    let before = &out[..out.find("Stage transfer").unwrap()];
+    for part in [
+        "Data     data\n",
+        "24 train and 12 val images, 2 classes: across, down",
+        "Network  tiny, 32 px, ",
+        "Weights  10 of 12 tensors from tiny.safetensors; new head for 2 classes",
+        "Run      runs/train",
+    ] {
+        assert!(before.contains(part), "{part}: {before}");
+    }
     for stage in ["Stage transfer", "Stage finetune"] {
         let part = &out[out.find(stage).unwrap_or_else(|| panic!("{stage}: {out}"))..];
-        let lines: Vec<&str> = part.lines().skip(2).take(12).collect();
-        assert_eq!(lines[..2], ["Epoch 1/3", "----------"], "{part}");
+        let lines: Vec<&str> = part.lines().skip(3).take(4).collect();
+        assert!(lines[0].starts_with("epoch train loss     acc"), "{part}");
         assert!(
-            lines[2].starts_with("val Loss: "),
-            "the first epoch only validates: {part}"
-        );
-        assert_eq!(lines[4..6], ["Epoch 2/3", "----------"], "{part}");
-        assert!(
-            lines[6].starts_with("train Loss: ") && lines[6].contains(" Acc: "),
+            lines[1].starts_with("  1/3           baseline    "),
             "{part}"
         );
-        assert!(lines[7].starts_with("val Loss: "), "{part}");
+        assert!(
+            lines[2].starts_with("  2/3 ") && lines[2].contains(" %"),
+            "{part}"
+        );
+        assert!(lines[3].starts_with("  3/3 "), "{part}");
         assert!(part.contains("\nTraining complete in 0m "), "{part}");
         assert!(part.contains("\nBest val Acc: "), "{part}");
     }
-    // The network and what became of the weights are told before training.
-    let before = &out[..out.find("Stage transfer").unwrap()];
-    assert!(
-        before.contains("(features)") && before.contains("Linear("),
-        "{before}"
-    );
-    assert!(before.contains("fresh"), "{before}");
+    let end = &out[out.find("\nAccuracy ").unwrap()..];
+    for part in [
+        " % of 12 val images (95 % interval: ",
+        "\nWorst    ",
+        "\nTime     ",
+        "\nWrote    runs/train: model.safetensors, config.toml, metrics.csv, curves.png, ",
+        "\nNext     waggle predict runs/train IMAGE...\n",
+    ] {
+        assert!(end.contains(part), "{part}: {end}");
+    }
 
     let metrics = place.metrics("runs/train");
     assert_eq!(
@@ -55,12 +65,12 @@ fn the_whole_job() {
         .collect();
     assert!(
         losses[2] < losses[0],
-        "the transfer stage learns: {losses:?}"
+        "the loss of the transfer stage decreases: {losses:?}"
     );
 
     for name in ["curves.png", "confusion_matrix.png", "train_batch.png"] {
-        let picture = image::load_from_memory(&place.read(&format!("runs/train/{name}"))).unwrap();
-        assert!(picture.width() >= 32 && picture.height() >= 32, "{name}");
+        let plot = image::load_from_memory(&place.read(&format!("runs/train/{name}"))).unwrap();
+        assert!(plot.width() >= 32 && plot.height() >= 32, "{name}");
     }
     let config = String::from_utf8(place.read("runs/train/config.toml")).unwrap();
     for part in [
@@ -82,7 +92,32 @@ fn the_whole_job() {
             "model.safetensors",
             "train_batch.png"
         ],
-        "nothing temporary stays"
+        "no temporary files are left"
+    );
+}
+
+#[test]
+fn verbose_prints_the_layers_and_the_shapes_of_replaced_tensors() {
+    let place = Place::with_stripes();
+    let out = place.succeeds(&train(&["--stage", "transfer", "--verbose"]));
+    for part in [
+        "(features)",
+        "Linear(in_features=",
+        "classifier.6.weight: [10, 24] in the file, [2, 24] in the network",
+    ] {
+        assert!(out.contains(part), "{part}: {out}");
+    }
+}
+
+#[test]
+fn a_stage_of_one_epoch_prints_a_warning() {
+    let place = Place::with_stripes();
+    let output = place.waggle(&train(&["--stage", "transfer", "--transfer-epochs", "1"]));
+    let (_, err) = harness::texts(&output);
+    assert_eq!(
+        err,
+        "warning: stage transfer does not train: its only epoch is the baseline\n\
+         help: pass `--transfer-epochs 2` to train for one epoch\n"
     );
 }
 
@@ -101,7 +136,7 @@ fn the_saved_weights_have_the_names_and_shapes_of_the_state_dict() {
             .collect()
     };
     let mut expected = shapes(&place.read("tiny.safetensors"));
-    // Two classes instead of the ten that the weights were made for.
+    // Two classes instead of ten.
     let hidden = expected["classifier.6.weight"][1];
     expected.insert("classifier.6.weight".to_string(), vec![2, hidden]);
     expected.insert("classifier.6.bias".to_string(), vec![2]);
@@ -112,7 +147,7 @@ fn the_saved_weights_have_the_names_and_shapes_of_the_state_dict() {
 }
 
 #[test]
-fn the_transfer_stage_changes_only_what_was_fresh() {
+fn the_transfer_stage_changes_only_newly_initialized_layers() {
     let place = Place::with_stripes();
     place.succeeds(&train(&["--stage", "transfer"]));
     let (before, after) = (
@@ -130,7 +165,7 @@ fn the_transfer_stage_changes_only_what_was_fresh() {
 }
 
 #[test]
-fn the_same_run_gives_the_same_bytes_with_any_number_of_workers() {
+fn the_model_does_not_depend_on_the_number_of_workers_or_the_cache() {
     let place = Place::with_stripes();
     for workers in ["1", "1", "4"] {
         place.succeeds(&train(&["--workers", workers]));
@@ -145,12 +180,12 @@ fn the_same_run_gives_the_same_bytes_with_any_number_of_workers() {
     assert_ne!(
         place.metrics("runs/train"),
         place.metrics("runs/train-5"),
-        "the seed matters"
+        "another seed gives another model"
     );
 }
 
 #[test]
-fn an_earlier_run_is_never_overwritten() {
+fn an_existing_run_directory_is_never_overwritten() {
     let place = Place::with_stripes();
     place.write("mine/notes.txt", b"keep");
     let run = place.succeeds(&train(&["--out", "mine", "--stage", "transfer", "--quiet"]));
@@ -160,7 +195,7 @@ fn an_earlier_run_is_never_overwritten() {
 }
 
 #[test]
-fn json_lines_tell_the_same_as_the_table() {
+fn json_events_match_metrics_csv() {
     let place = Place::with_stripes();
     let events = json_lines(&place.succeeds(&train(&["--json"])));
     let kinds: Vec<&str> = events
@@ -205,7 +240,7 @@ fn json_lines_tell_the_same_as_the_table() {
 }
 
 #[test]
-fn a_run_goes_on_from_the_model_of_another() {
+fn a_run_can_start_from_the_model_of_another() {
     let place = Place::with_stripes();
     place.succeeds(&train(&["--stage", "transfer"]));
     let more = [
@@ -230,11 +265,8 @@ fn a_run_goes_on_from_the_model_of_another() {
     ]
     .concat();
     let out = place.succeeds(&arguments);
-    assert!(
-        !out.contains("fresh"),
-        "the head fits and is taken over: {out}"
-    );
-    // It starts where the other ended.
+    assert!(!out.contains("new head"), "the classes are the same: {out}");
+    // The baseline of the second run has the metrics of the best epoch of the first.
     let (first, second) = (place.metrics("runs/train"), place.metrics("runs/train-2"));
     let best = first[1..]
         .iter()
@@ -255,7 +287,7 @@ fn a_run_goes_on_from_the_model_of_another() {
 }
 
 #[test]
-fn layers_that_finetune_does_not_name_stay_frozen() {
+fn layers_without_a_learning_rate_stay_frozen() {
     let place = Place::with_stripes();
     let arguments = [
         &[
@@ -283,14 +315,14 @@ fn layers_that_finetune_does_not_name_stay_frozen() {
     );
     let before = safetensors::SafeTensors::deserialize(&before).unwrap();
     let after = safetensors::SafeTensors::deserialize(&after).unwrap();
-    let same =
+    let is_unchanged =
         |name: &str| before.tensor(name).unwrap().data() == after.tensor(name).unwrap().data();
-    assert!(same("features.0.weight"));
-    assert!(!same("classifier.0.weight"));
+    assert!(is_unchanged("features.0.weight"));
+    assert!(!is_unchanged("classifier.0.weight"));
 }
 
 #[test]
-fn a_loss_that_is_not_finite_names_the_pictures_and_keeps_the_best_weights() {
+fn a_non_finite_loss_is_an_error_that_names_the_images_and_keeps_the_best_weights() {
     let place = Place::with_stripes();
     let arguments = [
         &train(&["--stage", "finetune", "--finetune-lr"])[..],
@@ -312,7 +344,7 @@ fn a_loss_that_is_not_finite_names_the_pictures_and_keeps_the_best_weights() {
     ] {
         assert!(message.contains(part), "{part}: {message}");
     }
-    // The best weights are those before the first step.
+    // The best weights are those of the baseline.
     let (before, kept) = (
         place.read("tiny.safetensors"),
         place.read("runs/train/model.safetensors"),
@@ -326,7 +358,7 @@ fn a_loss_that_is_not_finite_names_the_pictures_and_keeps_the_best_weights() {
 
 #[cfg(unix)]
 #[test]
-fn a_closed_pipe_does_not_end_the_training() {
+fn a_closed_pipe_does_not_stop_training() {
     use std::process::{Command, Stdio};
     let place = Place::with_stripes();
     let mut child = Command::new(env!("CARGO_BIN_EXE_waggle"))

@@ -1,21 +1,23 @@
-//! Several pictures in one: what the network sees, for a person to look at.
+//! Grids of images, to see what the network sees.
 //!
-//! [`make_grid`] is torchvision's (`torchvision/utils.py`); [`titled`] adds a line of text above each picture.
+//! [`make_grid`] is a port of torchvision's (`torchvision/utils.py`). [`titled`] adds a line of text above
+//! each image.
 
-mod text;
+pub mod text;
 
 use image::{GenericImage, Rgb, RgbImage};
 
 use crate::error::{Error, Result};
+use text::{Line, shorten};
 
-/// The layout of [`make_grid`], with torchvision's defaults.
+/// The layout of [`make_grid`]. The defaults are torchvision's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grid {
-    /// Pictures in a row: `nrow` in torchvision.
+    /// Images per row (`nrow` in torchvision).
     pub per_row: usize,
-    /// Pixels around and between the pictures.
+    /// Pixels around and between the images.
     pub padding: u32,
-    /// The colour of the padding and of empty places.
+    /// Color of the padding and of empty cells.
     pub background: Rgb<u8>,
 }
 
@@ -29,23 +31,24 @@ impl Default for Grid {
     }
 }
 
-/// Lays out pictures of one size in rows, as `torchvision.utils.make_grid` does, to the pixel.
+/// Lays out images of one size in rows, pixel for pixel as `torchvision.utils.make_grid`.
 ///
-/// A single picture is returned as it is, without padding.
+/// A single image is returned unchanged, without padding.
 ///
 /// # Errors
 ///
-/// No pictures, pictures of different sizes, or rows of no pictures.
-pub fn make_grid(pictures: &[RgbImage], grid: &Grid) -> Result<RgbImage> {
-    let (width, height) = common_size(pictures)?;
-    if let [single] = pictures {
+/// Returns an error if there are no images, if their sizes differ, if `grid.per_row` is 0, or if the grid
+/// would be too large.
+pub fn make_grid(images: &[RgbImage], grid: &Grid) -> Result<RgbImage> {
+    let (width, height) = common_size(images)?;
+    if let [single] = images {
         return Ok(single.clone());
     }
-    let columns = grid.per_row.min(pictures.len());
+    let columns = grid.per_row.min(images.len());
     if columns == 0 {
-        return Err(layout(pictures, "a row must have at least one picture"));
+        return Err(layout(images, "a row must have at least one image"));
     }
-    let rows = pictures.len().div_ceil(columns);
+    let rows = images.len().div_ceil(columns);
     let (cell_width, cell_height) = (width + grid.padding, height + grid.padding);
     let extent = |cell: u32, count: usize| {
         let pixels = u32::try_from(count)
@@ -56,42 +59,45 @@ pub fn make_grid(pictures: &[RgbImage], grid: &Grid) -> Result<RgbImage> {
     let (Some(sheet_width), Some(sheet_height)) =
         (extent(cell_width, columns), extent(cell_height, rows))
     else {
-        return Err(layout(pictures, "the sheet would be too large"));
+        return Err(layout(images, "the sheet would be too large"));
     };
     let mut sheet = RgbImage::from_pixel(sheet_width, sheet_height, grid.background);
-    for (place, picture) in pictures.iter().enumerate() {
-        let left = grid.padding + (place % columns) as u32 * cell_width;
-        let top = grid.padding + (place / columns) as u32 * cell_height;
+    for (cell, image) in images.iter().enumerate() {
+        let left = grid.padding + (cell % columns) as u32 * cell_width;
+        let top = grid.padding + (cell / columns) as u32 * cell_height;
         sheet
-            .copy_from(picture, left, top)
-            .expect("the sheet was made for all cells");
+            .copy_from(image, left, top)
+            .expect("the sheet has room for all cells");
     }
     Ok(sheet)
 }
 
-/// A white sheet with a title above each picture; titles that are too long are shortened.
+/// Lays out images on white with a title above each. Titles that are too long are shortened.
 ///
 /// # Errors
 ///
-/// Those of [`make_grid`], and another number of titles than of pictures.
-pub fn titled(pictures: &[RgbImage], titles: &[&str], per_row: usize) -> Result<RgbImage> {
-    let (width, height) = common_size(pictures)?;
-    if titles.len() != pictures.len() {
+/// Returns an error under the conditions of [`make_grid`], or if `titles` and `images` differ in length.
+pub fn titled(images: &[RgbImage], titles: &[&str], per_row: usize) -> Result<RgbImage> {
+    let (width, height) = common_size(images)?;
+    if titles.len() != images.len() {
         return Err(layout(
-            pictures,
+            images,
             &format!("there are {} titles", titles.len()),
         ));
     }
     let white = Rgb([255; 3]);
-    let line = text::Line::for_width(width);
-    let cells: Vec<RgbImage> = pictures
+    let size = (width as f32 / 10.0).clamp(12.0, 28.0);
+    let title_height = Line::new("", size).height();
+    let cells: Vec<RgbImage> = images
         .iter()
         .zip(titles)
-        .map(|(picture, title)| {
-            let mut cell = RgbImage::from_pixel(width, height + line.height(), white);
-            line.draw(&mut cell, title);
-            cell.copy_from(picture, 0, line.height())
-                .expect("the cell was made for the picture");
+        .map(|(image, title)| {
+            let mut cell = RgbImage::from_pixel(width, height + title_height, white);
+            let line = Line::new(&shorten(title, size, width as f32), size);
+            let left = ((width as f32 - line.width()) / 2.0).round().max(0.0);
+            line.draw(&mut cell, left as i64, 0, Rgb([0; 3]));
+            cell.copy_from(image, 0, title_height)
+                .expect("the cell has room for the title and the image");
             cell
         })
         .collect();
@@ -103,28 +109,28 @@ pub fn titled(pictures: &[RgbImage], titles: &[&str], per_row: usize) -> Result<
     make_grid(&cells, &grid)
 }
 
-fn common_size(pictures: &[RgbImage]) -> Result<(u32, u32)> {
-    let first = pictures
+fn common_size(images: &[RgbImage]) -> Result<(u32, u32)> {
+    let first = images
         .first()
-        .ok_or_else(|| layout(pictures, "there are none"))?;
-    match pictures
+        .ok_or_else(|| layout(images, "there are none"))?;
+    match images
         .iter()
-        .find(|picture| picture.dimensions() != first.dimensions())
+        .find(|image| image.dimensions() != first.dimensions())
     {
         None => Ok(first.dimensions()),
         Some(other) => {
             let ((w, h), (v, g)) = (first.dimensions(), other.dimensions());
             Err(layout(
-                pictures,
+                images,
                 &format!("their sizes differ: {w} × {h} and {v} × {g}"),
             ))
         }
     }
 }
 
-fn layout(pictures: &[RgbImage], reason: &str) -> Error {
+fn layout(images: &[RgbImage], reason: &str) -> Error {
     Error::Layout {
-        pictures: pictures.len(),
+        pictures: images.len(),
         reason: reason.into(),
     }
 }
@@ -138,10 +144,10 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_filled_from_the_left_and_padded_all_around() {
-        let pictures = [plain(10), plain(20), plain(30)];
+    fn rows_are_filled_from_the_left_and_padded_on_all_sides() {
+        let images = [plain(10), plain(20), plain(30)];
         let sheet = make_grid(
-            &pictures,
+            &images,
             &Grid {
                 per_row: 2,
                 ..Grid::default()
@@ -167,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn fewer_pictures_than_a_row_make_a_narrow_sheet_and_one_is_left_alone() {
+    fn a_grid_is_no_wider_than_its_images_and_one_image_is_unchanged() {
         assert_eq!(
             make_grid(&[plain(1), plain(2)], &Grid::default())
                 .unwrap()
@@ -178,9 +184,8 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_laid_out_is_an_error() {
-        let message =
-            |pictures: &[RgbImage], grid| make_grid(pictures, &grid).unwrap_err().to_string();
+    fn an_impossible_layout_is_an_error() {
+        let message = |images: &[RgbImage], grid| make_grid(images, &grid).unwrap_err().to_string();
         assert!(message(&[], Grid::default()).contains("there are none"));
         assert!(
             message(&[plain(1), RgbImage::new(2, 2)], Grid::default()).contains("3 × 2 and 2 × 2")
@@ -209,9 +214,9 @@ mod tests {
     }
 
     #[test]
-    fn titles_are_drawn_above_the_pictures_and_leave_them_alone() {
-        let picture = RgbImage::from_fn(120, 40, |x, y| Rgb([x as u8, y as u8, 0]));
-        let sheet = titled(&[picture.clone(), picture.clone()], &["ants", ""], 2).unwrap();
+    fn titles_are_drawn_above_the_images() {
+        let image = RgbImage::from_fn(120, 40, |x, y| Rgb([x as u8, y as u8, 0]));
+        let sheet = titled(&[image.clone(), image.clone()], &["ants", ""], 2).unwrap();
         let dark = |left: u32, title_rows: u32| {
             let pixels = (left..left + 120).flat_map(|x| (0..title_rows).map(move |y| (x, y)));
             pixels
@@ -219,26 +224,26 @@ mod tests {
                 .count()
         };
         let title_rows = sheet.height() - 40 - 8;
-        assert!(dark(8, title_rows) > 20, "the first has a title");
+        assert!(dark(8, title_rows) > 20, "the first title has ink");
         assert_eq!(
             dark(8 + 120 + 8, title_rows),
             0,
-            "the second has an empty one"
+            "the second title is empty"
         );
-        for (x, y, pixel) in picture.enumerate_pixels() {
+        for (x, y, pixel) in image.enumerate_pixels() {
             assert_eq!(sheet.get_pixel(8 + x, title_rows + y), pixel);
         }
     }
 
     #[test]
-    fn a_long_title_stays_above_its_own_picture() {
-        let picture = RgbImage::from_pixel(64, 8, Rgb([255; 3]));
+    fn a_long_title_does_not_overlap_the_next_image() {
+        let image = RgbImage::from_pixel(64, 8, Rgb([255; 3]));
         let long = "a class with a very long name that cannot fit";
-        let sheet = titled(&[picture.clone(), picture], &[long, ""], 2).unwrap();
+        let sheet = titled(&[image.clone(), image], &[long, ""], 2).unwrap();
         let dark = |x: u32| (0..sheet.height()).any(|y| sheet.get_pixel(x, y).0[0] < 200);
         assert!(
             (0..8).chain(72..sheet.width()).all(|x| !dark(x)),
-            "it does not run over"
+            "the title is cut"
         );
         assert!((8..72).any(dark));
     }

@@ -1,44 +1,44 @@
-//! The arguments of `waggle export`.
+//! Arguments of `waggle export`.
 
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-/// `waggle export`.
+/// Arguments of `waggle export`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  waggle export runs/train --to onnx --softmax     model.onnx beside the model
+  waggle export runs/train --to onnx --softmax     writes runs/train/model.onnx
   waggle export runs/train --to timm --out ants    timm.create_model(\"local-dir:ants\", pretrained=True)")]
 pub struct ExportArgs {
-    /// A model.safetensors, or the run directory that holds it
+    /// Model file (model.safetensors) or run directory
     pub model: PathBuf,
 
-    /// What to write: safetensors (torchvision's names), timm (a folder with its names and config.json) or
-    /// onnx (any number of pictures at once; classes, mean and std in its metadata)
+    /// Format: safetensors (torchvision's names), timm (a folder with timm's names and config.json) or onnx
+    /// (dynamic batch size; classes, mean and std in its metadata)
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub to: ExportFormat,
 
-    /// File to write, for timm a folder [default: exported.safetensors, timm or model.onnx, beside the model]
+    /// Output file, or folder for timm [default: exported.safetensors, timm or model.onnx next to the model]
     #[arg(long, short, value_name = "PATH")]
     pub out: Option<PathBuf>,
 
-    /// Replace what is there already
+    /// Replace existing files
     #[arg(long)]
     pub overwrite: bool,
 
-    /// End in probabilities instead of logits (onnx)
+    /// Append a softmax, so that the model outputs probabilities instead of logits (onnx only)
     #[arg(long)]
     pub softmax: bool,
 }
 
-/// A format that models are written in.
+/// Export formats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ExportFormat {
-    /// Weights in torchvision's names
+    /// Weights with torchvision's names
     Safetensors,
-    /// Weights in timm's names, with its configuration
+    /// Weights with timm's names, and config.json
     Timm,
-    /// The whole network as ONNX
+    /// The network and its weights as ONNX
     Onnx,
 }

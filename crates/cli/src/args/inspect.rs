@@ -1,4 +1,4 @@
-//! The arguments of the commands that only look: at data, at a batch, at a network.
+//! Arguments of the commands that inspect data, a batch or a network: `check`, `show` and `summary`.
 
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
@@ -9,87 +9,86 @@ use vgg::VggConfig;
 use super::positive;
 use crate::values::{InputSize, OnBad};
 
-/// `waggle check`.
+/// Arguments of `waggle check`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Exit codes: 0 nothing serious; 1 pictures that cannot be decoded, empty or unknown classes, pictures in
-more than one class, or in train and in val; 2 wrong usage.")]
+Exit codes: 0 no serious problem; 1 images that cannot be decoded, empty or unknown classes, the same
+image in two classes or in both train and val; 2 wrong usage.")]
 pub struct CheckArgs {
-    /// Folder of pictures, DIR/{train,val}/CLASS/..., or `sample` [default: data/hymenoptera_data when it
-    /// was fetched, else the built-in sample]
+    /// Data set: a folder with DIR/{train,val}/CLASS/IMAGE, or `sample` [default: data/hymenoptera_data if
+    /// it exists, else sample]
     pub data: Option<PathBuf>,
 
-    /// Print one JSON object, with every file by name
+    /// Print one JSON object that lists every file
     #[arg(long)]
     pub json: bool,
 
-    /// Threads that read and decode pictures
+    /// Threads that decode images
     #[arg(long, value_name = "N", default_value = "4", value_parser = positive)]
     pub workers: NonZeroUsize,
 
-    /// Do not turn photographs upright by their EXIF orientation
+    /// Ignore the EXIF orientation of images
     #[arg(long)]
     pub ignore_exif: bool,
 }
 
-/// `waggle show`.
+/// Arguments of `waggle show`.
 #[derive(Debug, Args)]
 pub struct ShowArgs {
-    /// Folder of pictures, DIR/train/CLASS/..., or `sample` [default: data/hymenoptera_data when it was
-    /// fetched, else the built-in sample]
+    /// Data set: a folder with DIR/{train,val}/CLASS/IMAGE, or `sample` [default: data/hymenoptera_data if
+    /// it exists, else sample]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
 
-    /// What to do about pictures that cannot be decoded: end with a list of them, or go on without them, and
-    /// say which
+    /// What to do if images cannot be decoded: stop and list them, or skip them
     #[arg(long, value_name = "fail|skip", value_enum, default_value_t = OnBad::Fail)]
     pub on_bad: OnBad,
 
     /// PNG file to write
     #[arg(long, short, value_name = "FILE", default_value = "train_batch.png")]
-    pub output: PathBuf,
+    pub out: PathBuf,
 
-    /// Replace the file if it is there already
+    /// Replace an existing file
     #[arg(long)]
     pub overwrite: bool,
 
-    /// Pictures in the batch
+    /// Images in the batch
     #[arg(long, value_name = "N", default_value = "32", value_parser = positive)]
     pub batch_size: NonZeroUsize,
 
-    /// Side of the square that the network sees, in pixels [default: 224, the built-in sample 64]
+    /// Width and height of the network input, in pixels [default: 224, or 64 for the sample]
     #[arg(long, value_name = "PIXELS")]
     pub input_size: Option<InputSize>,
 
-    /// Epoch that the batch is taken from: its pictures are cut, turned and ordered anew in each
+    /// Epoch of the batch. Each epoch has its own order and augmentation
     #[arg(long, value_name = "N", default_value = "2")]
     pub epoch: NonZeroU64,
 
-    /// Seed of the order and the cuts
+    /// Random seed of the order and the augmentation
     #[arg(long, value_name = "N", default_value_t = 1234)]
     pub seed: u64,
 
-    /// Do not turn photographs upright by their EXIF orientation
+    /// Ignore the EXIF orientation of images
     #[arg(long)]
     pub ignore_exif: bool,
 }
 
-/// `waggle summary`.
+/// Arguments of `waggle summary`.
 #[derive(Debug, Args)]
 pub struct SummaryArgs {
-    /// Network
+    /// Architecture
     #[arg(long, value_name = "NAME", default_value = "vgg16", value_parser = VggConfig::NAMES)]
     pub arch: String,
 
-    /// Classes that it tells apart
+    /// Number of classes
     #[arg(long, value_name = "N", default_value = "1000", value_parser = positive)]
     pub classes: NonZeroUsize,
 
-    /// Side of the square that the network sees, in pixels
+    /// Width and height of the network input, in pixels
     #[arg(long, value_name = "PIXELS", default_value = "224")]
     pub input_size: InputSize,
 
-    /// A model.safetensors or run directory to describe instead
+    /// Describe the network of a model file or run directory
     #[arg(long, value_name = "MODEL", conflicts_with_all = ["arch", "classes", "input_size"])]
     pub model: Option<PathBuf>,
 }

@@ -1,4 +1,4 @@
-//! Arguments of `waggle train` about checkpoints and going on from them.
+//! Arguments of `waggle train` about checkpoints and resuming.
 
 use std::path::PathBuf;
 
@@ -7,24 +7,24 @@ use clap::Args;
 use crate::typed::Typed;
 use crate::values::Minutes;
 
-/// How a training is interrupted without loss.
+/// Checkpoints and resuming.
 #[derive(Debug, Clone, Args)]
 pub struct ResumeArgs {
-    /// Go on with a run that was interrupted, from its last checkpoint to the same result, bit for bit. Data, network
-    /// and recipe are those of the run; only what cannot change the result may be given anew
+    /// Resume an interrupted run from its last checkpoint. The result is bit-identical to an uninterrupted
+    /// run. Data, network and recipe are those of the run; flags that would change the result are rejected
     #[arg(long, value_name = "DIR", conflicts_with = "out")]
     pub resume: Option<PathBuf>,
 
-    /// With --resume: go on although pictures were added, removed or modified
+    /// With --resume: accept that images were added, removed or modified
     #[arg(long, requires = "resume")]
     pub allow_changed_data: bool,
 
-    /// Minutes between the checkpoints inside an epoch; 0 makes one after each epoch only. They take up to three
-    /// times the size of the model, twice, and go when the run is done
+    /// Minutes between checkpoints within an epoch; 0 writes one per epoch. The two newest are kept, each up
+    /// to three times the size of the model, and both are removed when the run ends
     #[arg(long, value_name = "MINUTES", default_value = "5")]
     pub checkpoint_every: Minutes,
 
-    /// Which arguments of `waggle train` were typed.
+    /// The arguments given explicitly on the command line.
     #[arg(skip)]
     pub typed: Typed,
 }

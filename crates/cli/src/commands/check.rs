@@ -1,10 +1,11 @@
-//! `waggle check`: what is wrong with a data set, as a table for people or as one JSON object.
+//! `waggle check`: problems of a data set, as a table or as one JSON object.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
+use console::measure_text_width;
 use dataset::check::{Group, Likeness, Report, Shape, Why};
 use dataset::decode::Channels;
 use dataset::{CheckOptions, DecodeOptions};
@@ -13,12 +14,13 @@ use serde::Serialize;
 
 use crate::args::CheckArgs;
 use crate::data_source::Source;
+use crate::render::format::{pad_left, pad_right};
 use crate::words::counted;
 
-/// Files that a table names before it says how many more there are.
-const NAMED: usize = 10;
+/// Number of files that the table lists per finding.
+const MAX_LISTED: usize = 10;
 
-/// Runs the command. The exit code is 1 when something serious was found.
+/// Runs the command. The exit code is 1 if a finding is serious.
 pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let root = Source::choose(args.data.as_deref()).root()?;
     let options = CheckOptions {
@@ -28,14 +30,17 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
             ..DecodeOptions::default()
         },
     };
-    // Drawn on standard error, and only when that is a terminal.
+    // Drawn on standard error, and only if it is a terminal.
     let bar = ProgressBar::new(0).with_style(
-        ProgressStyle::with_template("checking {bar:32} {pos}/{len} pictures, {eta} left")
-            .expect("the template is a constant"),
+        ProgressStyle::with_template(
+            "checking {wide_bar:.cyan/black.bright} {pos}/{len}  {eta} left",
+        )
+        .expect("the template is a constant")
+        .progress_chars("━━╌"),
     );
     bar.enable_steady_tick(Duration::from_millis(500));
-    let report = dataset::check(&root, &options, &|done, pictures| {
-        bar.set_length(pictures as u64);
+    let report = dataset::check(&root, &options, &|done, images| {
+        bar.set_length(images as u64);
         bar.set_position(done as u64);
     });
     bar.finish_and_clear();
@@ -52,7 +57,7 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// The report and the verdict, as one object on one line.
+/// The report as one JSON object on one line.
 fn json(report: &Report) -> anyhow::Result<String> {
     #[derive(Serialize)]
     struct Judged<'a> {
@@ -68,7 +73,7 @@ fn json(report: &Report) -> anyhow::Result<String> {
     Ok(line + "\n")
 }
 
-/// The report for people: counts first, then every kind of finding that there is, the serious ones marked.
+/// The report as text: image counts, then the findings. Serious findings are marked with `!`.
 fn table(report: &Report) -> String {
     let mut text = counts(report);
     let limits = &report.thresholds;
@@ -76,152 +81,158 @@ fn table(report: &Report) -> String {
     section(
         &mut text,
         true,
-        "Class folders without a picture, which train refuses",
+        "Class folders without images (training fails)",
         &report.empty_classes,
     );
     section(
         &mut text,
         true,
-        "Class folders of val that train does not have",
+        "Class folders that only val has (training fails)",
         &report.unknown_classes,
     );
     section(
         &mut text,
         false,
-        "Classes without a folder in val: train goes on, and val does not measure them",
+        "Classes without a folder in val (val metrics exclude them)",
         &report.unmeasured_classes,
     );
     let unusable = report.unusable.iter();
     let lines: Vec<_> = unusable
-        .map(|it| format!("{}: {}", it.path, it.reason))
+        .map(|file| format!("{}: {}", file.path, file.reason))
         .collect();
-    section(&mut text, true, "Pictures that cannot be decoded", &lines);
+    section(&mut text, true, "Images that cannot be decoded", &lines);
 
     let (mut leaks, mut conflicts, mut rest) = (Vec::new(), Vec::new(), Vec::new());
     for group in &report.duplicates {
         if group.conflict {
-            conflicts.push(shown(group));
+            conflicts.push(duplicates_line(group));
         }
         if group.leak {
-            leaks.push(shown(group));
+            leaks.push(duplicates_line(group));
         }
         if !group.conflict && !group.leak {
-            rest.push(shown(group));
+            rest.push(duplicates_line(group));
         }
     }
     section(
         &mut text,
         true,
-        "Pictures both in train and in val (leaks)",
+        "Images in both train and val (leaks)",
         &leaks,
     );
     section(
         &mut text,
         true,
-        "Pictures in more than one class (contradicting labels)",
+        "Images in more than one class (contradicting labels)",
         &conflicts,
     );
-    section(
-        &mut text,
-        false,
-        "Pictures more than once in one class of one split",
-        &rest,
-    );
+    section(&mut text, false, "Duplicates within a class", &rest);
 
-    if let Some(imbalance) = report.imbalance.filter(|&it| it > limits.balance) {
+    if let Some(imbalance) = report.imbalance.filter(|&ratio| ratio > limits.balance) {
         let _ = writeln!(
             text,
-            "\nThe largest class of train has {imbalance:.1} times the pictures of the smallest (noted above {}).",
+            "\nUnbalanced classes: the largest has {imbalance:.1} times as many train images as the smallest \
+             (reported above {}).",
             limits.balance
         );
     }
     let wrong = report.wrong_extension.iter();
     let lines: Vec<_> = wrong
-        .map(|it| format!("{}: is {}", it.path, it.content))
+        .map(|file| format!("{}: contains {}", file.path, file.content))
         .collect();
     section(
         &mut text,
         false,
-        "Pictures with another format's extension; they are used",
+        "Images whose extension does not match their format (used anyway)",
         &lines,
     );
     let shapes = report.odd_shapes.iter();
     let lines: Vec<_> = shapes
-        .map(|it| {
+        .map(|file| {
             format!(
                 "{}: {} × {}, {}",
-                it.path,
-                it.width,
-                it.height,
-                shape(it.shape)
+                file.path,
+                file.width,
+                file.height,
+                shape(file.shape)
             )
         })
         .collect();
     let title = format!(
-        "Pictures of unusual shape (tiny: a side below {} pixels; narrow: one side above {} times the other; \
-         huge: above {} million pixels)",
+        "Images of unusual size (tiny: a side below {} pixels; narrow: one side more than {} times the other; \
+         huge: more than {} million pixels)",
         limits.tiny,
         limits.narrow,
         limits.huge / 1_000_000
     );
     section(&mut text, false, &title, &lines);
-    let colours = report.odd_colours.iter();
-    let lines: Vec<_> = colours
-        .map(|it| format!("{}: {}, {} bits", it.path, channels(it.channels), it.bits))
-        .collect();
-    section(
-        &mut text,
-        false,
-        "Pictures that are not RGB of 8 bits; they are converted",
-        &lines,
-    );
-    let ignored = report.ignored.iter();
-    let lines: Vec<_> = ignored
-        .map(|it| match &it.content {
-            Some(content) => format!("{}: {}; it is a picture, {content}", it.path, why(it.why)),
-            None => format!("{}: {}", it.path, why(it.why)),
+    let colors = report.odd_colours.iter();
+    let lines: Vec<_> = colors
+        .map(|file| {
+            format!(
+                "{}: {}, {} bits",
+                file.path,
+                channels(file.channels),
+                file.bits
+            )
         })
         .collect();
     section(
         &mut text,
         false,
-        "Files and folders that are not used",
+        "Images that are not 8-bit RGB (converted)",
         &lines,
     );
+    let ignored = report.ignored.iter();
+    let lines: Vec<_> = ignored
+        .map(|file| match &file.content {
+            Some(content) => format!(
+                "{}: {}, but contains {content}",
+                file.path,
+                ignore_reason(file.why)
+            ),
+            None => format!("{}: {}", file.path, ignore_reason(file.why)),
+        })
+        .collect();
+    section(&mut text, false, "Ignored files and folders", &lines);
 
     text.push_str(if report.is_serious() {
-        "\nSerious findings are marked with `!`.\n"
+        "\nFindings marked with `!` are serious.\n"
     } else {
-        "\nNothing serious.\n"
+        "\nNo serious problem found.\n"
     });
     text
 }
 
-/// Pictures by class and split.
+/// Image counts by class and split.
 fn counts(report: &Report) -> String {
     let [train, val] = &report.splits;
     let names = train.classes.iter().map(|count| count.class.as_str());
     let width = names
         .clone()
         .chain(["class"])
-        .map(|name| name.chars().count())
+        .map(measure_text_width)
         .max()
         .unwrap_or(0);
     let mut text = format!("{}\n\n", report.root);
     let mut row = |name: &str, train: &str, val: &str| {
-        let padded = format!("{name}{}", " ".repeat(width - name.chars().count()));
-        let _ = writeln!(text, "  {padded}  {train:>7}  {val:>10}");
+        let cells = [
+            pad_right(name, width),
+            pad_left(train, 7),
+            pad_left(val, 10),
+        ];
+        let _ = writeln!(text, "  {}", cells.join("  "));
     };
     row("class", &train.name, &val.name);
     for ((name, train), val) in names.zip(&train.classes).zip(&val.classes) {
         row(name, &train.pictures.to_string(), &val.pictures.to_string());
     }
-    let pictures = counted(train.pictures + val.pictures, "picture");
-    let _ = writeln!(text, "\n{pictures} read.");
+    let images = counted(train.pictures + val.pictures, "image");
+    let _ = writeln!(text, "\n{images} read.");
     text
 }
 
-/// A kind of finding: what, how many, and the first of them. Nothing where there are none.
+/// Appends a finding: title, number, and the first files. Appends nothing if there are none.
 fn section(text: &mut String, serious: bool, title: &str, lines: &[String]) {
     if lines.is_empty() {
         return;
@@ -229,22 +240,22 @@ fn section(text: &mut String, serious: bool, title: &str, lines: &[String]) {
     let mark = if serious { "! " } else { "" };
     // Writing into a string cannot fail.
     let _ = writeln!(text, "\n{mark}{title}: {}", lines.len());
-    for line in lines.iter().take(NAMED) {
+    for line in lines.iter().take(MAX_LISTED) {
         let _ = writeln!(text, "    {line}");
     }
-    if lines.len() > NAMED {
+    if lines.len() > MAX_LISTED {
         let _ = writeln!(
             text,
-            "    and {} more; --json names all",
-            lines.len() - NAMED
+            "    and {} more (`--json` lists all)",
+            lines.len() - MAX_LISTED
         );
     }
 }
 
-fn shown(group: &Group) -> String {
+fn duplicates_line(group: &Group) -> String {
     let what = match group.likeness {
-        Likeness::File => "the same file",
-        Likeness::Pixels => "the same pixels",
+        Likeness::File => "same file",
+        Likeness::Pixels => "same pixels",
         Likeness::Near => "nearly the same",
     };
     let paths: Vec<_> = group
@@ -265,21 +276,21 @@ fn shape(shape: Shape) -> &'static str {
 
 fn channels(channels: Channels) -> &'static str {
     match channels {
-        Channels::Grey => "grey",
-        Channels::GreyAlpha => "grey with alpha",
+        Channels::Grey => "gray",
+        Channels::GreyAlpha => "gray with alpha",
         Channels::Rgb => "RGB",
         Channels::RgbAlpha => "RGB with alpha",
         Channels::Cmyk => "CMYK",
     }
 }
 
-fn why(why: Why) -> &'static str {
-    match why {
+fn ignore_reason(reason: Why) -> &'static str {
+    match reason {
         Why::Hidden => "hidden",
-        Why::Extension => "no extension of a picture",
-        Why::BesideTheSplits => "beside the folders train and val",
-        Why::BesideTheClasses => "beside the class folders",
+        Why::Extension => "no image extension",
+        Why::BesideTheSplits => "outside of the train and val folders",
+        Why::BesideTheClasses => "outside of the class folders",
         Why::NoSplit => "neither train nor val",
-        Why::LinkLoop => "a link to a folder above itself",
+        Why::LinkLoop => "a link to one of its parent folders",
     }
 }

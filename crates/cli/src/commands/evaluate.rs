@@ -1,23 +1,36 @@
-//! `waggle evaluate`: how right a trained model is on a folder of pictures.
+//! `waggle evaluate`: loss, accuracy and confusion matrix of a trained model on a split.
 
+use std::cmp::Reverse;
+use std::iter;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
+use console::measure_text_width;
 use dataset::{DecodeOptions, ImageFolder, Loader, LoaderConfig, image_folder};
 use serde::Serialize;
 use trainer::{ConfusionMatrix, Flow, FrozenCache};
 
-use crate::adapters::Pictures;
+use crate::adapters::{CheckedNetwork, Pictures};
 use crate::args::EvaluateArgs;
 use crate::bad_pictures::{self, Skipped};
 use crate::config::Config;
 use crate::data_source::Source;
+use crate::error::{CliError, Warning, warn};
+use crate::metrics::wilson_interval;
 use crate::model_file::Model;
+use crate::render::format::{pad_left, pad_right, percent, percent_range, shorten};
 use crate::values::OnBad;
 use crate::words::counted;
 
-/// What `--json` prints.
+/// Above this number of classes, the most confused pairs are printed instead of the matrix.
+const MAX_MATRIX_CLASSES: usize = 12;
+/// Number of confused pairs to print.
+const MAX_CONFUSED_PAIRS: usize = 10;
+/// Longer class names are cut, in columns.
+const MAX_NAME_WIDTH: usize = 24;
+
+/// The JSON object that `--json` prints.
 #[derive(Debug, Serialize)]
 struct Report<'a> {
     loss: f64,
@@ -25,7 +38,7 @@ struct Report<'a> {
     classes: &'a [String],
     /// Rows are the true classes, columns the predicted ones.
     confusion: &'a ConfusionMatrix,
-    /// The pictures that were left out.
+    /// The skipped images.
     skipped: Vec<Skipped>,
 }
 
@@ -42,10 +55,8 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
         Some(OnBad::Skip) => bad_pictures::find(&folder, &root, ignore_exif, workers)?,
         Some(OnBad::Fail) => Vec::new(),
     };
-    if !args.json {
-        for (_, it) in &skipped {
-            super::print(&format!("{it}\n"))?;
-        }
+    for (_, image) in &skipped {
+        warn(&Warning::new(image.to_string()));
     }
     bad_pictures::leave_out(&mut folder, &skipped)?;
     let config = LoaderConfig {
@@ -53,7 +64,7 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
         workers,
         normalize: model.normalize(),
         device,
-        // A single pass: nothing is asked for twice.
+        // One pass reads each image once.
         cache_bytes: 0,
         decode: DecodeOptions {
             ignore_exif,
@@ -61,165 +72,245 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
         },
         ..LoaderConfig::eval(model.input_size())
     };
-    let pictures = Pictures::new(Loader::new(folder.samples(), config)?);
-    let found = trainer::evaluate(
-        model.network(),
-        &pictures,
-        &mut FrozenCache::off(),
-        &mut |_| Flow::Continue,
-    )
-    .map_err(|error| match error {
-        trainer::Error::Data { .. } => {
+    let images = Pictures::new(Loader::new(folder.samples(), config)?);
+    let network = CheckedNetwork::new(model.network());
+    let evaluation = trainer::evaluate(&network, &images, &mut FrozenCache::off(), &mut |_| {
+        Flow::Continue
+    })
+    .map_err(|error| match (error, network.non_finite()) {
+        (_, Some((image, logit))) => {
+            let path = folder.samples()[image].path.display();
+            anyhow!("cannot evaluate `{path}`: {logit}")
+        }
+        (error @ trainer::Error::Data { .. }, None) => {
             bad_pictures::explain(error.into(), &folder, ignore_exif, workers)
         }
-        other => other.into(),
+        (error, None) => error.into(),
     })?
-    .context("the evaluation did not end")?;
+    .context("the evaluation stopped early")?;
 
     let report = Report {
-        loss: found.loss(),
-        accuracy: found.accuracy(),
+        loss: evaluation.loss(),
+        accuracy: evaluation.accuracy(),
         classes: model.classes(),
-        confusion: &found.confusion,
-        skipped: skipped.into_iter().map(|(_, it)| it).collect(),
+        confusion: &evaluation.confusion,
+        skipped: skipped.into_iter().map(|(_, image)| image).collect(),
     };
     if args.json {
         let line = serde_json::to_string(&report).context("cannot write the result as JSON")?;
         super::print(&format!("{line}\n"))?;
     } else {
-        super::print(&for_people(&report, &model, folder.root()))?;
+        super::print(&text(&report, &model, folder.root()))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// The data folder, and the pictures in it that the run which wrote the model left out: it knows its own folder when
-/// its configuration lies beside the model.
+/// The data set, and the images that the run skipped if it is the data set of the run.
+///
+/// The run is known if its `config.toml` is next to the model.
 fn data(args: &EvaluateArgs, model: &Path) -> anyhow::Result<(PathBuf, Vec<Skipped>)> {
     let file = model.with_file_name(Config::FILE);
     let given = args.data.as_deref();
     if !file.is_file() {
         return Ok((Source::choose(given).root()?, Vec::new()));
     }
-    // With --data, what is wrong with the configuration is no reason to stop.
+    // With --data, a damaged configuration is not an error.
     let config = match (given, Config::read(&file)) {
         (None, config) => Some(config?),
         (Some(_), config) => config.ok(),
     };
-    let (own, skipped) = config.map_or_else(Default::default, |config| {
+    let (trained_on, skipped) = config.map_or_else(Default::default, |config| {
         (PathBuf::from(config.data.root), config.data.skipped)
     });
     if given.is_none() {
-        if own.is_dir() {
-            return Ok((own, skipped));
+        if trained_on.is_dir() {
+            return Ok((trained_on, skipped));
         }
+        let folder = trained_on.display();
         bail!(
-            "the pictures that this model was trained on are no longer at `{}`; say where they are with --data DIR",
-            own.display()
+            CliError::new(format!(
+                "the data set of the run, `{folder}`, does not exist"
+            ))
+            .help("pass its new location with `--data DIR`")
         );
     }
     let root = Source::choose(given).root()?;
-    let same = matches!((root.canonicalize(), own.canonicalize()), (Ok(a), Ok(b)) if a == b);
+    let same = matches!((root.canonicalize(), trained_on.canonicalize()), (Ok(a), Ok(b)) if a == b);
     Ok((root, if same { skipped } else { Vec::new() }))
 }
 
-/// Lists the pictures of a split, labelled as the model labels them.
+/// Lists the images of a split, with the labels of the model.
 ///
-/// The class map of a data set is that of its training split, where there is one: val may lack a class.
+/// The classes of a data set are those of train if it exists: val may lack a class.
 fn open(root: &Path, split: &str, classes: &[String]) -> anyhow::Result<ImageFolder> {
     let folder = match split {
         "train" => image_folder::train_folder(root)?,
         "val" => image_folder::val_folder(root)?,
         other if root.join(other).is_dir() => root.join(other),
         other => bail!(
-            "`{}` has no folder `{other}`; --split names one of its subfolders",
-            root.display()
+            CliError::new(format!("`{}` has no folder `{other}`", root.display()))
+                .help("pass the name of a subfolder with `--split`")
         ),
     };
     let train = image_folder::train_folder(root).ok();
-    let here = ImageFolder::scan(train.as_ref().unwrap_or(&folder))?;
-    let unknown = difference(here.classes(), classes);
-    let missing = if train.is_some() {
-        difference(classes, here.classes())
-    } else {
-        Vec::new()
-    };
-    if !unknown.is_empty() || !missing.is_empty() {
-        let mut parts = Vec::new();
-        if !unknown.is_empty() {
-            parts.push(format!("the model does not know {}", unknown.join(", ")));
-        }
-        if !missing.is_empty() {
-            parts.push(format!("the folder has no {}", missing.join(", ")));
-        }
+    let images = ImageFolder::scan(train.as_ref().unwrap_or(&folder))?;
+    let is_unknown = |class: &String| !classes.contains(class);
+    let is_missing = |class: &String| !images.classes().contains(class);
+    if images.classes().iter().any(is_unknown) || train.is_some() && classes.iter().any(is_missing)
+    {
+        let items = [
+            format!("model: {}", classes.join(", ")),
+            format!("data set: {}", images.classes().join(", ")),
+        ];
         bail!(
-            "the classes of `{}` are not those of the model: {}; evaluate on pictures of {}",
-            root.display(),
-            parts.join(", and "),
-            classes.join(", ")
+            CliError::new(format!(
+                "the classes of `{}` differ from those of the model",
+                root.display()
+            ))
+            .items(items)
         );
     }
     Ok(ImageFolder::scan_with_classes(&folder, classes)?)
 }
 
-fn difference<'a>(these: &'a [String], without: &[String]) -> Vec<&'a str> {
-    these
-        .iter()
-        .filter(|class| !without.contains(class))
-        .map(String::as_str)
-        .collect()
-}
-
-fn for_people(report: &Report<'_>, model: &Model, folder: &Path) -> String {
+/// The report as text.
+fn text(report: &Report<'_>, model: &Model, folder: &Path) -> String {
     let rows = report.confusion.rows();
-    let pictures: u64 = rows.iter().flatten().sum();
-    let right: u64 = rows.iter().enumerate().map(|(class, row)| row[class]).sum();
+    let images: u64 = rows.iter().flatten().sum();
+    let correct: u64 = rows.iter().enumerate().map(|(class, row)| row[class]).sum();
+    let config = &model.metadata.config;
     let mut text = format!(
-        "Model: {} ({}, {} pixels)\nData: {}, {}\nLoss: {:.4} Acc: {:.4} ({right} right)\n",
+        "Model     {} ({}, {} px)\n\
+         Data      {}, {}\n\
+         Loss      {:.4}\n\
+         Accuracy  {} ({correct} of {images}; 95 % interval: {})\n\n",
         model.path.display(),
-        model.metadata.config.architecture,
-        model.metadata.config.input_size,
+        config.architecture,
+        config.input_size,
         folder.display(),
-        counted(pictures as usize, "picture"),
+        counted(images as usize, "image"),
         report.loss,
-        report.accuracy,
+        percent(report.accuracy),
+        percent_range(wilson_interval(correct, images)),
     );
-    let name = report
-        .classes
-        .iter()
-        .map(|class| class.chars().count())
-        .max()
-        .unwrap_or(0)
-        .max(5);
-    text.push_str(&format!("\n{:name$}  pictures  right  recall\n", "class"));
-    for ((class, row), (index, recall)) in report
-        .classes
-        .iter()
-        .zip(rows)
-        .zip(report.confusion.recall().into_iter().enumerate())
-    {
-        let pictures: u64 = row.iter().sum();
-        let recall = recall.map_or_else(|| "-".to_string(), |recall| format!("{recall:.4}"));
-        text.push_str(&format!(
-            "{class:name$}  {pictures:>8}  {:>5}  {recall:>6}\n",
-            row[index]
-        ));
+    let mut table = vec![["class", "images", "correct", "recall"].map(String::from)];
+    for (index, (class, row)) in report.classes.iter().zip(rows).enumerate() {
+        let images: u64 = row.iter().sum();
+        let recall = match images {
+            0 => "-".to_string(),
+            _ => percent(row[index] as f64 / images as f64),
+        };
+        let class = shorten(class, MAX_NAME_WIDTH);
+        table.push([class, images.to_string(), row[index].to_string(), recall]);
     }
-    text.push_str("\nConfusion (a row for each true class, a column for each predicted one)\n");
-    let cell = if report.classes.len() <= 12 {
-        name.min(16)
+    push_table(&mut text, &table, 1);
+    if report.classes.len() <= MAX_MATRIX_CLASSES {
+        text.push_str("\nConfusion matrix (rows: true class, columns: predicted class)\n");
+        push_table(&mut text, &confusion_matrix(report.classes, rows), 1);
     } else {
-        4
-    };
-    let cut = |class: &str| class.chars().take(cell).collect::<String>();
-    let heads: Vec<String> = report
-        .classes
-        .iter()
-        .map(|class| format!("{:>cell$}", cut(class)))
-        .collect();
-    text.push_str(&format!("{:name$}  {}\n", "", heads.join("  ")));
-    for (class, row) in report.classes.iter().zip(rows) {
-        let cells: Vec<String> = row.iter().map(|count| format!("{count:>cell$}")).collect();
-        text.push_str(&format!("{class:name$}  {}\n", cells.join("  ")));
+        let pairs = most_confused(report.classes, rows);
+        if pairs.len() > 1 {
+            text.push_str("\nMost confused classes\n");
+            push_table(&mut text, &pairs, 2);
+        }
     }
     text
+}
+
+/// The matrix with a heading row and column.
+fn confusion_matrix(classes: &[String], rows: &[Vec<u64>]) -> Vec<Vec<String>> {
+    let names = || classes.iter().map(|class| shorten(class, 12));
+    let mut table = vec![iter::once(String::new()).chain(names()).collect::<Vec<_>>()];
+    for (name, row) in names().zip(rows) {
+        let counts = row.iter().map(u64::to_string);
+        table.push(iter::once(name).chain(counts).collect());
+    }
+    table
+}
+
+/// The pairs of classes with the most errors, below a heading.
+fn most_confused(classes: &[String], rows: &[Vec<u64>]) -> Vec<[String; 4]> {
+    let mut pairs = Vec::new();
+    for (truth, row) in rows.iter().enumerate() {
+        let errors = row.iter().enumerate();
+        let errors = errors.filter(|&(predicted, &count)| predicted != truth && count > 0);
+        pairs.extend(errors.map(|(predicted, &count)| (truth, predicted, count)));
+    }
+    // The sort is stable: pairs with equal counts stay in the order of the classes.
+    pairs.sort_by_key(|&(_, _, count)| Reverse(count));
+    pairs.truncate(MAX_CONFUSED_PAIRS);
+    let mut table = vec![["true class", "predicted class", "images", "share"].map(String::from)];
+    for (truth, predicted, count) in pairs {
+        let images: u64 = rows[truth].iter().sum();
+        table.push([
+            shorten(&classes[truth], MAX_NAME_WIDTH),
+            shorten(&classes[predicted], MAX_NAME_WIDTH),
+            count.to_string(),
+            percent(count as f64 / images as f64),
+        ]);
+    }
+    table
+}
+
+/// Appends a table with aligned columns. The first `names` columns are aligned left, the others right.
+fn push_table<R: AsRef<[String]>>(text: &mut String, table: &[R], names: usize) {
+    let rows = || table.iter().map(AsRef::as_ref);
+    let columns = rows().map(<[String]>::len).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns)
+        .map(|column| {
+            let cells = rows().filter_map(|row| row.get(column));
+            cells
+                .map(|cell| measure_text_width(cell))
+                .max()
+                .unwrap_or(0)
+        })
+        .collect();
+    for row in rows() {
+        let cells = row.iter().zip(&widths).enumerate();
+        let cells: Vec<String> = cells
+            .map(|(column, (cell, &width))| match column {
+                _ if column < names => pad_right(cell, width),
+                _ => pad_left(cell, width),
+            })
+            .collect();
+        text.push_str(cells.join("  ").trim_end());
+        text.push('\n');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| name.to_string()).collect()
+    }
+
+    #[test]
+    fn columns_are_aligned_by_display_width() {
+        let mut text = String::new();
+        let matrix = confusion_matrix(&names(&["蚂蚁", "bees"]), &[vec![60, 4], vec![3, 80]]);
+        push_table(&mut text, &matrix, 1);
+        assert_eq!(
+            text,
+            "      蚂蚁  bees\n\
+             蚂蚁    60     4\n\
+             bees     3    80\n"
+        );
+    }
+
+    #[test]
+    fn the_most_confused_pairs_come_first() {
+        let classes = names(&["a", "b", "c"]);
+        let rows = [vec![8, 2, 0], vec![1, 9, 0], vec![0, 5, 0]];
+        let mut text = String::new();
+        push_table(&mut text, &most_confused(&classes, &rows), 2);
+        assert_eq!(
+            text,
+            "true class  predicted class  images    share\n\
+             c           b                     5  100.0 %\n\
+             a           b                     2   20.0 %\n\
+             b           a                     1   10.0 %\n"
+        );
+    }
 }

@@ -1,4 +1,4 @@
-//! `waggle export`: a trained model for other programs.
+//! `waggle export`: writes a trained model in the format of another program.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -8,34 +8,37 @@ use candle_core::Device;
 use vgg::onnx::Output;
 
 use crate::args::{ExportArgs, ExportFormat};
+use crate::error::CliError;
 use crate::model_file;
 
 /// Runs the command.
 pub fn run(args: &ExportArgs) -> anyhow::Result<ExitCode> {
     if args.softmax && args.to != ExportFormat::Onnx {
-        bail!("--softmax belongs to --to onnx: the other formats hold weights alone");
+        bail!(
+            CliError::new("only the onnx format can include a softmax")
+                .help("pass `--to onnx`, or remove `--softmax`")
+        );
     }
     let model = model_file::locate(&args.model)?;
     let out = match &args.out {
         Some(out) => out.clone(),
-        None => beside(&model, args.to),
+        None => default_path(&model, args.to),
     };
-    // Compared as files, so that `./model` and `model` are the same.
+    // Canonical paths, so that `./model` and `model` are the same file.
     if out
         .canonicalize()
         .is_ok_and(|out| model.canonicalize().is_ok_and(|model| model == out))
     {
         bail!(
-            "{} is the model itself; choose another --out",
-            out.display()
+            CliError::new(format!("the output {} is the model itself", out.display()))
+                .help("pass another path with `--out`")
         );
     }
-    super::keep_existing(&out, args.overwrite, "--out PATH")?;
-    let vgg::Model { metadata, tensors } =
-        vgg::load_model(&model, &Device::Cpu).context("the model cannot be used")?;
+    super::check_overwrite(&out, args.overwrite)?;
+    let vgg::Model { metadata, tensors } = vgg::load_model(&model, &Device::Cpu)?;
     if let Some(folder) = out.parent() {
-        let doing = || format!("cannot make {}", folder.display());
-        std::fs::create_dir_all(folder).with_context(doing)?;
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("cannot create {}", folder.display()))?;
     }
     match args.to {
         ExportFormat::Safetensors => vgg::save(&out, &tensors, &metadata)?,
@@ -49,12 +52,12 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<ExitCode> {
             vgg::onnx::save(&out, &tensors, &metadata, output)?;
         }
     }
-    super::print(&format!("{}\n", out.display()))?;
+    super::print(&format!("Wrote {}\n", out.display()))?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Where an export goes unless told otherwise: beside the model.
-fn beside(model: &Path, format: ExportFormat) -> PathBuf {
+/// The default output path, next to the model.
+fn default_path(model: &Path, format: ExportFormat) -> PathBuf {
     model.with_file_name(match format {
         ExportFormat::Safetensors => "exported.safetensors",
         ExportFormat::Timm => "timm",

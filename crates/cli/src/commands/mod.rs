@@ -1,4 +1,4 @@
-//! What each command does, one file each.
+//! The subcommands, one file each.
 
 mod check;
 mod evaluate;
@@ -17,12 +17,13 @@ use candle_core::Device;
 
 use crate::args::{Command, MachineArgs};
 use crate::device;
+use crate::error::{CliError, Warning, warn};
 
-/// Does what `command` says.
+/// Runs a command and returns the exit code.
 ///
 /// # Errors
 ///
-/// Whatever went wrong, with what to do next.
+/// Returns an error if the command fails.
 pub fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Train(args) => train::run(&args),
@@ -35,56 +36,49 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Sets how many threads compute, for rayon's shared pool that all crates use, and returns it.
+/// Starts rayon's global pool, which all crates share, and returns its number of threads.
 ///
-/// The default is what this process may use: `available_parallelism` honours CPU affinity and the limits of
-/// containers.
+/// The default is `available_parallelism`, which respects CPU affinity and container limits.
 fn start_threads(machine: &MachineArgs) -> anyhow::Result<usize> {
     let threads = match machine.threads {
         Some(threads) => threads.get(),
         None => std::thread::available_parallelism().map_or(1, usize::from),
     };
-    // A second call in one process, as in tests, finds the pool already built; that is no error.
+    // Fails if the pool exists already, as in tests that run two commands in one process.
     let _ = rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
         .build_global();
     Ok(rayon::current_num_threads())
 }
 
-/// Opens the device; that it is not the GPU that the program was built for goes to standard error.
+/// Opens the device. Prints a warning if the GPU that the program was built for is not used.
 fn open_device(machine: &MachineArgs) -> anyhow::Result<Device> {
     let opened = device::open(machine)?;
     if let Some(why) = &opened.fallback {
-        warn(&format!("warning: computing on the CPU, {why}"));
+        warn(&Warning::new(format!("computing on the CPU: {why}")));
     }
     Ok(opened.device)
 }
 
-/// Refuses to replace what is there, unless `overwrite` asks for it: as little is lost by accident here as in `train`,
-/// which never overwrites a run. `option` names another place. An empty folder is nothing that could be lost.
-fn keep_existing(path: &Path, overwrite: bool, option: &str) -> anyhow::Result<()> {
+/// Returns an error if `path` exists and `overwrite` is false. An empty folder does not count.
+fn check_overwrite(path: &Path, overwrite: bool) -> anyhow::Result<()> {
     let is_empty = || {
         path.read_dir()
             .is_ok_and(|mut entries| entries.next().is_none())
     };
     if !overwrite && path.symlink_metadata().is_ok() && !is_empty() {
         bail!(
-            "{} exists already; replace it with --overwrite, or choose another place with {option}",
-            path.display()
+            CliError::new(format!("{} already exists", path.display()))
+                .help("pass another path with `--out`, or `--overwrite` to replace it")
         );
     }
     Ok(())
 }
 
-/// Writes to standard output; that nobody reads it is told apart in [`crate::run`].
+/// Writes to standard output. [`crate::run`] recognizes the error of a closed pipe.
 fn print(text: &str) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())
         .and_then(|()| out.flush())
         .context("cannot write to standard output")
-}
-
-/// Writes to standard error, if anybody reads it.
-fn warn(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
 }

@@ -1,19 +1,21 @@
-//! `waggle predict`: a class and a probability for each picture.
+//! `waggle predict`: the most probable classes of each image.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::mpsc;
 use std::thread;
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use dataset::{DecodeOptions, image_folder};
 use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::args::PredictArgs;
+use crate::error::{CliError, report};
 use crate::model_file::Model;
+use crate::render::format::percent;
 
-/// What is said about one picture.
+/// The prediction for an image.
 #[derive(Debug, Serialize)]
 struct Prediction<'a> {
     path: String,
@@ -28,9 +30,9 @@ struct Guess<'a> {
     probability: f32,
 }
 
-/// What is said to programs about a picture that cannot be read.
+/// The JSON line of an image that cannot be classified.
 #[derive(Debug, Serialize)]
-struct Unread {
+struct Failure {
     path: String,
     error: String,
 }
@@ -41,40 +43,47 @@ pub fn run(args: &PredictArgs) -> anyhow::Result<ExitCode> {
     let device = super::open_device(&args.machine)?;
     let model = Model::open(&args.model, &device)?.in_precision(args.machine.precision);
     let format = Format::of(args);
-    let mut bad = Bad { format, count: 0 };
-    let paths = pictures(&args.paths, &mut bad)?;
+    let mut errors = Errors { format, count: 0 };
+    let paths = image_paths(&args.paths, &mut errors)?;
     super::print(&format.header(args.top_k.get().min(model.classes().len())))?;
     thread::scope(|scope| {
-        // One chunk is read while the one before it is computed.
+        // The next chunk is decoded during the forward pass of this one.
         let (sender, chunks) = mpsc::sync_channel(1);
-        scope.spawn(|| read(&model, &paths, args, sender));
+        scope.spawn(|| decode(&model, &paths, args, sender));
         for chunk in chunks {
             let chunk = chunk?;
-            let read = chunk
-                .iter()
-                .filter_map(|(_, picture)| picture.as_ref().ok());
-            let read: Vec<&[f32]> = read.map(Vec::as_slice).collect();
-            let mut found = model.probabilities(&read)?.into_iter();
-            for (path, picture) in chunk {
-                if let Err(error) = picture {
-                    bad.report(path, &error.into())?;
+            let images = chunk.iter().filter_map(|(_, image)| image.as_ref().ok());
+            let images: Vec<&[f32]> = images.map(Vec::as_slice).collect();
+            let mut probabilities = model.probabilities(&images)?.into_iter();
+            for (path, image) in chunk {
+                if let Err(error) = image {
+                    errors.report(path, error.into())?;
                     continue;
                 }
-                let probabilities = found.next().context("a picture has no probabilities")?;
-                let prediction =
-                    Prediction::new(path, model.classes(), &probabilities, args.top_k.get());
+                let row = probabilities
+                    .next()
+                    .context("an image has no probabilities")?;
+                let row = match row {
+                    Ok(row) => row,
+                    Err(error) => {
+                        let message = format!("cannot classify {}", path.display());
+                        errors.report(path, anyhow::Error::new(error).context(message))?;
+                        continue;
+                    }
+                };
+                let prediction = Prediction::new(path, model.classes(), &row, args.top_k.get());
                 super::print(&format.line(&prediction)?)?;
             }
         }
-        Ok(bad.exit_code())
+        Ok(errors.exit_code())
     })
 }
 
-/// Pictures with what became of each, in order.
+/// Decoded images or errors, in order.
 type Chunk<'a> = Vec<(&'a PathBuf, Result<Vec<f32>, dataset::Error>)>;
 
-/// Reads `paths` in chunks of a batch, with threads of their own, and sends them until nobody receives.
-fn read<'a>(
+/// Decodes `paths` in chunks of a batch on a separate thread pool and sends them, until the receiver is dropped.
+fn decode<'a>(
     model: &Model,
     paths: &'a [PathBuf],
     args: &PredictArgs,
@@ -83,11 +92,16 @@ fn read<'a>(
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(args.machine.workers.get())
         .build()
-        .context("cannot start threads that read pictures; try fewer with --workers");
+        .map_err(|error| {
+            CliError::new("cannot start the threads that decode images")
+                .help("pass a smaller number of `--workers`")
+                .caused_by(error)
+                .into()
+        });
     let pool = match pool {
         Ok(pool) => pool,
         Err(error) => {
-            // If nobody receives, the run has failed already, with an error of its own.
+            // Without a receiver, the command has failed already.
             let _ = sender.send(Err(error));
             return;
         }
@@ -97,29 +111,29 @@ fn read<'a>(
         ..DecodeOptions::default()
     };
     for chunk in paths.chunks(args.batch_size.get()) {
-        let read = pool.install(|| {
+        let chunk_images = pool.install(|| {
             let reader = || model.reader(options.clone());
             chunk
                 .par_iter()
                 .map_init(reader, |reader, path| (path, reader.read(path)))
                 .collect()
         });
-        if sender.send(Ok(read)).is_err() {
+        if sender.send(Ok(chunk_images)).is_err() {
             return;
         }
     }
 }
 
 impl<'a> Prediction<'a> {
-    fn new(path: &Path, classes: &'a [String], probabilities: &[f32], most: usize) -> Self {
+    fn new(path: &Path, classes: &'a [String], probabilities: &[f32], top_k: usize) -> Self {
         let mut guesses: Vec<Guess<'a>> = classes
             .iter()
             .zip(probabilities)
             .map(|(class, &probability)| Guess { class, probability })
             .collect();
-        // Stable: of equals, the one with the smaller index comes first, as in the accuracy.
+        // The sort is stable: of equal probabilities, the smaller index comes first, as in the accuracy.
         guesses.sort_by(|a, b| b.probability.total_cmp(&a.probability));
-        guesses.truncate(most);
+        guesses.truncate(top_k);
         let (class, probability) = guesses
             .first()
             .map_or(("", 0.0), |best| (best.class, best.probability));
@@ -132,10 +146,10 @@ impl<'a> Prediction<'a> {
     }
 }
 
-/// How lines look.
+/// The output format.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Format {
-    People,
+    Text,
     Json,
     Csv,
 }
@@ -145,16 +159,16 @@ impl Format {
         match (args.json, args.csv) {
             (true, _) => Self::Json,
             (_, true) => Self::Csv,
-            _ => Self::People,
+            _ => Self::Text,
         }
     }
 
-    /// What comes before the first line, if anything.
+    /// The text before the first prediction.
     fn header(self, top: usize) -> String {
         if self != Self::Csv {
             return String::new();
         }
-        let more = (2..=top).map(|place| format!(",class_{place},probability_{place}"));
+        let more = (2..=top).map(|rank| format!(",class_{rank},probability_{rank}"));
         format!("path,class,probability{}\n", more.collect::<String>())
     }
 
@@ -170,11 +184,11 @@ impl Format {
                 }
                 return csv_line(&fields);
             }
-            Self::People => {
+            Self::Text => {
                 let guesses: Vec<String> = prediction
                     .top
                     .iter()
-                    .map(|guess| format!("{} {:.1} %", guess.class, 100.0 * guess.probability))
+                    .map(|guess| format!("{} {}", guess.class, percent(guess.probability.into())))
                     .collect();
                 format!("{}: {}", prediction.path, guesses.join(", "))
             }
@@ -193,24 +207,24 @@ fn csv_line(fields: &[String]) -> anyhow::Result<String> {
     String::from_utf8(bytes).context("cannot write a prediction as CSV")
 }
 
-/// Pictures that could not be read: told at once, counted for the exit code.
+/// Prints the errors of images and counts them for the exit code.
 #[derive(Debug)]
-struct Bad {
+struct Errors {
     format: Format,
     count: usize,
 }
 
-impl Bad {
-    /// Tells people on standard error, and programs in the picture's place among the predictions.
-    fn report(&mut self, path: &Path, error: &anyhow::Error) -> anyhow::Result<()> {
+impl Errors {
+    /// Prints an error on standard error. With `--json`, also prints a line in place of the prediction.
+    fn report(&mut self, path: &Path, error: anyhow::Error) -> anyhow::Result<()> {
         self.count += 1;
-        super::warn(&format!("error: {error:#}"));
+        report(&error);
         if self.format == Format::Json {
-            let unread = Unread {
+            let failure = Failure {
                 path: path.display().to_string(),
                 error: format!("{error:#}"),
             };
-            let line = serde_json::to_string(&unread).context("cannot write an error as JSON")?;
+            let line = serde_json::to_string(&failure).context("cannot write an error as JSON")?;
             super::print(&(line + "\n"))?;
         }
         Ok(())
@@ -225,29 +239,29 @@ impl Bad {
     }
 }
 
-/// Files as given, folders as the pictures in them and their subfolders, in the order of folder and name.
-fn pictures(paths: &[PathBuf], bad: &mut Bad) -> anyhow::Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
+/// The paths of files, and of the images in folders and their subfolders, sorted within each folder.
+fn image_paths(paths: &[PathBuf], errors: &mut Errors) -> anyhow::Result<Vec<PathBuf>> {
+    let mut images = Vec::new();
     for path in paths {
         if !path.is_dir() {
-            // Whether it is there and a picture shows when it is read, with an error that names it.
-            found.push(path.clone());
+            // If it is missing or not an image, decoding it fails.
+            images.push(path.clone());
             continue;
         }
         match image_folder::pictures(path) {
-            Ok(pictures) if pictures.is_empty() => {
-                let error = anyhow!(
-                    "no picture in the folder `{}`; accepted extensions, in any case: {}",
-                    path.display(),
-                    image_folder::EXTENSIONS.join(" ")
-                );
-                bad.report(path, &error)?;
+            Ok(files) if files.is_empty() => {
+                let error = CliError::new(format!("no images in the folder {}", path.display()))
+                    .help(format!(
+                        "the supported extensions are {}",
+                        image_folder::EXTENSIONS.join(", ")
+                    ));
+                errors.report(path, error.into())?;
             }
-            Ok(pictures) => found.extend(pictures),
-            Err(error) => bad.report(path, &error.into())?,
+            Ok(files) => images.extend(files),
+            Err(error) => errors.report(path, error.into())?,
         }
     }
-    Ok(found)
+    Ok(images)
 }
 
 #[cfg(test)]
@@ -255,7 +269,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_most_probable_come_first_and_equals_in_the_order_of_their_index() {
+    fn guesses_are_sorted_by_probability_then_index() {
         let classes = ["a", "b", "c", "d"].map(String::from);
         let prediction = Prediction::new(Path::new("x"), &classes, &[0.1, 0.4, 0.1, 0.4], 3);
         assert_eq!(prediction.class, "b");
@@ -270,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn csv_has_a_line_a_picture_and_quotes_what_needs_it() {
+    fn csv_fields_are_quoted_if_necessary() {
         let classes = ["a,b", "c"].map(String::from);
         let prediction = Prediction::new(Path::new("p \"1\".png"), &classes, &[0.75, 0.25], 2);
         assert_eq!(

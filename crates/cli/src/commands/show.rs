@@ -1,4 +1,4 @@
-//! `waggle show`: a training batch as the network sees it.
+//! `waggle show`: draws a training batch as the network sees it.
 
 use std::process::ExitCode;
 
@@ -7,6 +7,7 @@ use dataset::{DecodeOptions, Loader, LoaderConfig};
 
 use crate::args::ShowArgs;
 use crate::data_source::Source;
+use crate::error::{Warning, warn};
 use crate::run_dir::write_atomically;
 use crate::values::OnBad;
 use crate::words::counted;
@@ -14,7 +15,7 @@ use crate::{bad_pictures, plots, start};
 
 /// Runs the command.
 pub fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
-    super::keep_existing(&args.output, args.overwrite, "-o FILE")?;
+    super::check_overwrite(&args.out, args.overwrite)?;
     let mut folder = Source::choose(args.data.as_deref()).open()?;
     let size = match (args.input_size, &folder.source) {
         (Some(size), _) => size.get(),
@@ -34,13 +35,13 @@ pub fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
     let workers = config.workers;
     if args.on_bad == OnBad::Skip {
         let bad = bad_pictures::find(&folder.train, &folder.root, args.ignore_exif, workers)?;
-        for (_, it) in &bad {
-            super::print(&format!("{it}\n"))?;
+        for (_, image) in &bad {
+            warn(&Warning::new(image.to_string()));
         }
         bad_pictures::leave_out(&mut folder.train, &bad)?;
     }
     let loader = Loader::new(folder.train.samples(), config)?;
-    // Epochs are counted from 1 for people, from 0 in the loader.
+    // The command line counts epochs from 1, the loader from 0.
     let batch = loader
         .epoch(args.epoch.get() - 1)
         .next()
@@ -49,14 +50,14 @@ pub fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
             bad_pictures::explain(error.into(), &folder.train, args.ignore_exif, workers)
         })?;
     write_atomically(
-        &args.output,
+        &args.out,
         &plots::batch::draw(&batch, folder.classes(), normalize)?,
     )?;
     super::print(&format!(
-        "{} of {} in {}\n",
-        counted(batch.indices.len(), "picture"),
-        folder.root.display(),
-        args.output.display()
+        "Wrote {}: {} of {}\n",
+        args.out.display(),
+        counted(batch.indices.len(), "image"),
+        folder.root.display()
     ))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,4 +1,4 @@
-//! `waggle summary`: a network layer by layer.
+//! `waggle summary`: the layers of a network with output shapes and parameter counts.
 
 use std::process::ExitCode;
 
@@ -15,7 +15,12 @@ pub fn run(args: &SummaryArgs) -> anyhow::Result<ExitCode> {
             let path = model_file::locate(path)?;
             let metadata = vgg::read_metadata(&path)?;
             metadata
-                .with_context(|| format!("{} does not say what network it holds", path.display()))?
+                .with_context(|| {
+                    format!(
+                        "{} has no metadata that describes a network",
+                        path.display()
+                    )
+                })?
                 .config
         }
         None => VggConfig {

@@ -1,12 +1,13 @@
-//! `waggle train`: what can fail early is tried before the first step, then the stages run.
+//! `waggle train`: checks everything that can fail early, then runs the stages.
 
 mod stages;
 
 use std::io;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use anyhow::Context;
-use trainer::{Evaluation, Outcome, Params};
+use trainer::{Evaluation, Outcome, Params, pattern};
 
 use crate::args::TrainArgs;
 use crate::bad_pictures::{self, Skipped};
@@ -16,10 +17,11 @@ use crate::config::{
     Versions,
 };
 use crate::data_source::{Folder, Source};
+use crate::error::{self, Warning, warn};
 use crate::fingerprint::Fingerprint;
 use crate::interrupt::Interrupts;
-use crate::message::Message;
-use crate::metrics::{Metrics, Score};
+use crate::message::{ClassRecall, Message, PlannedStage};
+use crate::metrics::{Metrics, Score, wilson_interval};
 use crate::render::{JsonLines, Quiet, Renderer, Terminal};
 use crate::resume::{Found, Resume};
 use crate::run_dir::RunDir;
@@ -30,15 +32,27 @@ use crate::words::quoted;
 use crate::{device, model_file, plots};
 use stages::Stages;
 
+/// The files of a finished run directory.
+const FILES: [&str; 6] = [
+    model_file::FILE,
+    Config::FILE,
+    Metrics::FILE,
+    "curves.png",
+    "confusion_matrix.png",
+    "train_batch.png",
+];
+
 /// Runs the command.
 pub fn run(typed: &TrainArgs) -> anyhow::Result<ExitCode> {
+    let started = Instant::now();
     let interrupts = Interrupts::catch()?;
     let mut renderer: Box<dyn Renderer> = match (typed.quiet, typed.json) {
         (true, _) => Box::new(Quiet::new(io::stdout())),
         (_, true) => Box::new(JsonLines::new(io::stdout())),
-        _ => Box::new(Terminal::new(io::stdout())),
+        _ => Box::new(Terminal::stdout(typed.verbose)),
     };
     let renderer = renderer.as_mut();
+    notify_of_interrupt(&interrupts, renderer);
     let resumed = match &typed.resuming.resume {
         None => None,
         Some(path) => match Resume::open(path, typed, renderer)? {
@@ -64,7 +78,7 @@ pub fn run(typed: &TrainArgs) -> anyhow::Result<ExitCode> {
     renderer.show(&folder.message())?;
     let classes = &folder.unmeasured()[..];
     if !classes.is_empty() {
-        renderer.show(&Message::UnmeasuredClasses { classes })?;
+        renderer.show(&Message::ClassesWithoutVal { classes })?;
     }
     renderer.show(&Message::Device {
         device: &opened.name,
@@ -79,7 +93,7 @@ pub fn run(typed: &TrainArgs) -> anyhow::Result<ExitCode> {
         renderer,
     )?;
     renderer.show(&Message::Working {
-        what: format!("reading all {} pictures", folder.pictures()),
+        what: format!("decoding {} images", folder.pictures()),
     })?;
     let splits = Splits::new(args, &folder, &start, &opened.device)?;
     splits.verify(&folder)?;
@@ -93,7 +107,7 @@ pub fn run(typed: &TrainArgs) -> anyhow::Result<ExitCode> {
         resumed.check(&identity, renderer)?;
     }
 
-    tell(&start, renderer)?;
+    describe(&start, &identity.config, folder.classes().len(), renderer)?;
     let metadata = start.metadata(folder.classes());
     let (run, mut checkpoint) = match resumed {
         Some(resumed) => {
@@ -121,6 +135,7 @@ pub fn run(typed: &TrainArgs) -> anyhow::Result<ExitCode> {
     };
     renderer.show(&Message::Run {
         directory: run.path().display().to_string(),
+        stages: planned(&identity.config),
     })?;
     splits.draw_batch(&folder, &run)?;
 
@@ -142,33 +157,40 @@ pub fn run(typed: &TrainArgs) -> anyhow::Result<ExitCode> {
         )?,
         interrupts: &interrupts,
     };
-    let found = match stages.run(&mut watch, &model, checkpoint)? {
+    let evaluation = match stages.run(&mut watch, &model, checkpoint)? {
         Outcome::Stopped => None,
         Outcome::Finished { .. } => stages.evaluate(&interrupts)?,
     };
     watch.finish_checkpoint()?;
-    let Some(found) = found else {
+    let Some(evaluation) = evaluation else {
         return interrupted(args, &interrupts, &run, watch.renderer);
     };
-    draw_confusion(&found, folder.classes(), &run)?;
+    draw_confusion(&evaluation, folder.classes(), &run)?;
     watch.keeper.clear()?;
+    let (correct, images) = (evaluation.metrics.correct, evaluation.metrics.samples);
     watch.renderer.show(&Message::Done {
         directory: run.path().display().to_string(),
         model: model.display().to_string(),
+        files: &FILES,
         score: Score {
-            loss: found.loss(),
-            accuracy: found.accuracy(),
+            loss: evaluation.loss(),
+            accuracy: evaluation.accuracy(),
         },
+        correct,
+        images,
+        interval: wilson_interval(correct, images),
+        worst_class: worst_class(&evaluation, folder.classes()),
+        seconds: started.elapsed().as_secs_f64(),
     })?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// The pictures that the arguments mean.
+/// Opens the data set of a new run.
 fn open_folder(args: &TrainArgs, renderer: &mut dyn Renderer) -> anyhow::Result<Folder> {
     let source = Source::choose(args.data.as_deref());
     if source == Source::Sample {
         renderer.show(&Message::Working {
-            what: "drawing the built-in sample".to_string(),
+            what: "drawing the built-in sample images".to_string(),
         })?;
     }
     let folder = source.open()?;
@@ -176,14 +198,14 @@ fn open_folder(args: &TrainArgs, renderer: &mut dyn Renderer) -> anyhow::Result<
     Ok(folder)
 }
 
-/// A new run directory that says what it is.
+/// Creates the run directory and writes `config.toml`.
 fn create_run(args: &TrainArgs, config: &Config) -> anyhow::Result<RunDir> {
     let run = RunDir::create(&args.out)?;
     run.write(Config::FILE, config.to_toml()?.as_bytes())?;
     Ok(run)
 }
 
-/// Everything that decides the result, in one place.
+/// Everything that determines the result of the run.
 fn resolve(
     args: &TrainArgs,
     folder: &Folder,
@@ -192,7 +214,7 @@ fn resolve(
     device: &str,
     threads: usize,
 ) -> anyhow::Result<Config> {
-    let fresh = start.report.fresh_layers();
+    let initialized = start.report.fresh_layers();
     let root = std::path::absolute(&folder.root).unwrap_or_else(|_| folder.root.clone());
     Ok(Config {
         versions: Versions {
@@ -203,8 +225,8 @@ fn resolve(
             root: root.display().to_string(),
             source: folder.source.name().to_string(),
             classes: folder.classes().to_vec(),
-            train_pictures: folder.train.len(),
-            val_pictures: folder.val.len(),
+            train_images: folder.train.len(),
+            val_images: folder.val.len(),
             ignore_exif: args.machine.ignore_exif,
             on_bad: args.on_bad,
             skipped,
@@ -213,7 +235,7 @@ fn resolve(
             architecture: start.config.architecture.clone(),
             input_size: start.config.input_size,
             weights: start.source.clone(),
-            fresh_layers: fresh.clone(),
+            initialized_layers: initialized.clone(),
         },
         training: TrainingConfig {
             seed: args.seed,
@@ -228,28 +250,83 @@ fn resolve(
             workers: args.machine.workers.get(),
             cache_images: args.cache_images.get(),
         },
-        stages: config::stages(args, &start.layer_names()?, &fresh)?,
+        stages: config::stages(args, &start.layer_names()?, &initialized)?,
     })
 }
 
-/// The network and what became of its weights, for the user.
-fn tell(start: &Start, renderer: &mut dyn Renderer) -> anyhow::Result<()> {
+/// Shows the network and the origin of its weights.
+fn describe(
+    start: &Start,
+    config: &Config,
+    classes: usize,
+    renderer: &mut dyn Renderer,
+) -> anyhow::Result<()> {
     let summary = start.summary()?;
+    let first = config.stages.first().context("the run has no stages")?;
+    let parameters = start.config.parameters()?;
+    let is_trainable = |name: &str| {
+        let mut groups = first.groups.iter();
+        groups.any(|group| pattern::covers(&group.layers, name))
+    };
+    let trainable = parameters.iter().filter(|(name, _)| is_trainable(name));
     renderer.show(&Message::Network {
         architecture: &start.config.architecture,
+        input_size: start.config.input_size,
         parameters: summary.parameters(),
+        trainable_parameters: trainable
+            .map(|(_, shape)| shape.iter().product::<usize>())
+            .sum(),
         table: &summary.to_string(),
     })?;
     renderer.show(&Message::Weights {
         source: &start.source,
+        classes,
         loaded: &start.report.loaded,
-        fresh: &start.report.fresh,
-        unused: &start.report.unused,
+        initialized: &start.report.fresh,
+        replaced: &start.report.unused,
         mismatched: &start.report.mismatched,
     })
 }
 
-/// The last words of a run that a signal stopped, and its exit code.
+fn planned(config: &Config) -> Vec<PlannedStage> {
+    let stages = config.stages.iter();
+    stages
+        .map(|stage| PlannedStage {
+            stage: stage.name.as_str(),
+            epochs: stage.epochs,
+        })
+        .collect()
+}
+
+/// Acknowledges the first Ctrl-C at once, although training stops only after the current batch.
+fn notify_of_interrupt(interrupts: &Interrupts, renderer: &dyn Renderer) {
+    let progress = renderer.progress();
+    interrupts.on_first(move |signal| {
+        let again = match signal.is_ctrl_c() {
+            true => "; press Ctrl-C again to stop now",
+            false => "",
+        };
+        progress.suspend(|| error::print(&format!("stopping after this batch{again}\n")));
+    });
+}
+
+/// The class with the lowest recall; the first one, if there are several.
+fn worst_class<'a>(evaluation: &Evaluation, classes: &'a [String]) -> Option<ClassRecall<'a>> {
+    let rows = evaluation.confusion.rows();
+    let recall = evaluation.confusion.recall();
+    let recalls = classes.iter().zip(rows).zip(recall);
+    recalls
+        .filter_map(|((class, row), recall)| {
+            Some(ClassRecall {
+                class,
+                recall: recall?,
+                images: row.iter().sum(),
+            })
+        })
+        .min_by(|a, b| a.recall.total_cmp(&b.recall))
+}
+
+/// Tells how to resume a run that a signal stopped, and returns the exit code.
 fn interrupted(
     args: &TrainArgs,
     interrupts: &Interrupts,
@@ -258,13 +335,12 @@ fn interrupted(
 ) -> anyhow::Result<ExitCode> {
     let signal = interrupts
         .pending()
-        .context("the training stopped without being asked to")?;
+        .context("training stopped unexpectedly (this is a bug)")?;
     let directory = run.path().display().to_string();
     if args.quiet {
-        super::warn(&format!(
-            "stopped by {signal}; to go on: waggle train --resume {}",
-            quoted(&directory)
-        ));
+        let command = format!("waggle train --resume {}", quoted(&directory));
+        let warning = Warning::new(format!("stopped by {signal}"));
+        warn(&warning.help(format!("to resume, run `{command}`")));
     }
     renderer.show(&Message::Interrupted {
         signal: signal.to_string(),
@@ -273,8 +349,8 @@ fn interrupted(
     Ok(ExitCode::from(signal.exit_code()))
 }
 
-/// `confusion_matrix.png`.
-fn draw_confusion(found: &Evaluation, classes: &[String], run: &RunDir) -> anyhow::Result<()> {
-    let picture = plots::confusion_matrix::draw(classes, found.confusion.rows())?;
-    run.write("confusion_matrix.png", &picture)
+/// Writes `confusion_matrix.png`.
+fn draw_confusion(evaluation: &Evaluation, classes: &[String], run: &RunDir) -> anyhow::Result<()> {
+    let png = plots::confusion_matrix::draw(classes, evaluation.confusion.rows())?;
+    run.write("confusion_matrix.png", &png)
 }

@@ -7,19 +7,19 @@ use dataset::transform::Normalize;
 
 use super::encode_png;
 
-/// Pictures in a row, as in torchvision's `make_grid`.
+/// Images per row, as in torchvision's `make_grid`.
 const PER_ROW: usize = 8;
 
-/// Draws the pictures of `batch`, with the normalisation undone.
+/// Draws the images of `batch`, with the normalization undone.
 ///
 /// # Errors
 ///
-/// candle's.
+/// Returns an error if the batch cannot be copied to the CPU.
 pub fn draw(batch: &Batch, classes: &[String], normalize: Normalize) -> anyhow::Result<Vec<u8>> {
-    let (pictures, _, height, width) = batch.images.dims4()?;
+    let (size, _, height, width) = batch.images.dims4()?;
     let labels: Vec<u32> = batch.labels.to_vec1()?;
     let (mut images, mut titles) = (Vec::new(), Vec::new());
-    for (index, &label) in labels.iter().enumerate().take(pictures) {
+    for (index, &label) in labels.iter().enumerate().take(size) {
         let values: Vec<f32> = batch
             .images
             .get(index)?
@@ -29,6 +29,5 @@ pub fn draw(batch: &Batch, classes: &[String], normalize: Normalize) -> anyhow::
         images.push(normalize.restore(&values, width as u32, height as u32)?);
         titles.push(classes.get(label as usize).map_or("?", String::as_str));
     }
-    let sheet = titled(&images, &titles, PER_ROW)?;
-    encode_png(sheet.width(), sheet.height(), sheet.as_raw())
+    encode_png(&titled(&images, &titles, PER_ROW)?)
 }

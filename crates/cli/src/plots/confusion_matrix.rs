@@ -1,254 +1,223 @@
-//! `confusion_matrix.png`: rows are the true classes, columns what the network said.
+//! `confusion_matrix.png`: a row for each true class, a column for each predicted class.
 
 use anyhow::ensure;
-use plotters::prelude::*;
-use plotters::style::text_anchor::{HPos, Pos, VPos};
+use dataset::contact_sheet::text::{Line, blend, shorten};
+use image::{Rgb, RgbImage, imageops};
 
-use super::{Canvas, FAINT, FONT, GREY, INK, drawing, png, shortened};
+use super::encode_png;
+use crate::render::format::percent;
 
-/// Above this many classes a name would be smaller than a line of text, so only colours are drawn.
-const MOST_NAMED: usize = 40;
-/// Longer names are cut.
-const LONGEST_NAME: usize = 16;
-/// From this width on, a column has room for its name and a cell for two lines.
-const WIDE_CELL: i32 = 90;
+/// With more classes, names would be too small to read, so only colors are drawn.
+const MAX_NAMED_CLASSES: usize = 40;
+/// Longer names are cut, in pixels.
+const MAX_NAME_WIDTH: f32 = 180.0;
+/// From this size on, a cell has room for a second line, and a column for a horizontal name.
+const LARGE_CELL: u32 = 90;
+/// Space around names, in pixels.
+const GAP: u32 = 10;
+/// Width that the title needs at least, in pixels.
+const MIN_WIDTH: u32 = 340;
 
-/// Where things are, in pixels.
+const INK: Rgb<u8> = Rgb([38; 3]);
+const GRAY: Rgb<u8> = Rgb([110; 3]);
+const FAINT: Rgb<u8> = Rgb([225; 3]);
+const WHITE: Rgb<u8> = Rgb([255; 3]);
+
+/// The class names and the position of the matrix, in pixels.
 struct Layout {
-    left: i32,
-    top: i32,
-    cell: i32,
-    named: bool,
+    left: u32,
+    top: u32,
+    cell: u32,
+    /// Empty above [`MAX_NAMED_CLASSES`], like `columns`.
+    rows: Vec<Line>,
+    columns: Vec<Line>,
 }
 
 impl Layout {
-    fn of(classes: &[String]) -> Self {
-        let cell = (720 / classes.len() as i32).clamp(4, 180);
-        let named = classes.len() <= MOST_NAMED;
-        let longest = classes
-            .iter()
-            .map(|name| name.chars().count())
-            .max()
-            .unwrap_or(0)
-            .min(LONGEST_NAME) as i32;
-        let left = if named { 120 + 9 * longest } else { 80 };
-        let top = match (named, cell >= WIDE_CELL) {
-            (true, true) => 130,
-            (true, false) => 110 + 8 * longest,
-            (false, _) => 96,
+    fn new(classes: &[String], confusion: &[Vec<u64>]) -> Self {
+        let cell = (720 / classes.len() as u32).clamp(4, 180);
+        let size = (cell as f32 * 0.4).clamp(11.0, 20.0);
+        let is_large = cell >= LARGE_CELL;
+        let (mut rows, mut columns) = (Vec::new(), Vec::new());
+        if classes.len() <= MAX_NAMED_CLASSES {
+            let column_width = if is_large {
+                cell as f32 - 8.0
+            } else {
+                MAX_NAME_WIDTH
+            };
+            for (name, row) in classes.iter().zip(confusion) {
+                let name = shorten(name, size, MAX_NAME_WIDTH);
+                let images: u64 = row.iter().sum();
+                rows.push(Line::new(&format!("{name} ({images})"), size));
+                columns.push(Line::new(&shorten(&name, size, column_width), size));
+            }
+        }
+        let widest = |lines: &[Line]| {
+            let widths = lines.iter().map(|line| line.width().ceil() as u32);
+            widths.max().map_or(0, |width| width + GAP)
+        };
+        let name_height = match columns.first() {
+            Some(line) if is_large => line.height() + GAP / 2,
+            _ => widest(&columns),
         };
         Self {
-            left,
-            top,
+            left: 56 + widest(&rows),
+            top: 92 + name_height,
             cell,
-            named,
+            rows,
+            columns,
         }
     }
 }
 
-/// Draws the matrix: colour is the share of the row, the number is the count.
+/// Draws the matrix. The color of a cell is its share of the row, the number is its count.
 ///
-/// `confusion[true][said]` counts pictures, in the order of `classes`.
+/// `confusion[true][predicted]` counts images, in the order of `classes`.
 ///
 /// # Errors
 ///
-/// When the matrix is not `classes × classes`, or drawing fails.
+/// Returns an error if the matrix is not `classes × classes`.
 pub fn draw(classes: &[String], confusion: &[Vec<u64>]) -> anyhow::Result<Vec<u8>> {
     let n = classes.len();
     ensure!(
         n > 0 && confusion.len() == n && confusion.iter().all(|row| row.len() == n),
         "a confusion matrix of {n} classes needs {n} rows of {n}"
     );
-    let layout = Layout::of(classes);
-    let side = layout.cell * n as i32;
-    // At least as wide as the title.
-    let (width, height) = (layout.left + side.max(300) + 40, layout.top + side + 40);
-    png(width as u32, height as u32, |canvas| {
-        titles(canvas, &layout, confusion, side)?;
-        for (truth, row) in confusion.iter().enumerate() {
-            let pictures: u64 = row.iter().sum();
-            for (said, &count) in row.iter().enumerate() {
-                let share = if pictures == 0 {
-                    0.0
-                } else {
-                    count as f64 / pictures as f64
-                };
-                draw_cell(canvas, &layout, (truth, said), count, share)?;
-            }
-        }
-        if layout.named {
-            names(canvas, &layout, classes, confusion)
-        } else {
-            Ok(())
-        }
-    })
-}
-
-fn titles(
-    canvas: &Canvas<'_>,
-    layout: &Layout,
-    confusion: &[Vec<u64>],
-    side: i32,
-) -> anyhow::Result<()> {
-    let all: u64 = confusion.iter().flatten().sum();
-    let right: u64 = confusion
-        .iter()
-        .enumerate()
-        .map(|(class, row)| row[class])
-        .sum();
-    let title = format!(
-        "{right} of {all} right ({:.1} %)",
-        100.0 * right as f64 / all.max(1) as f64
+    let layout = Layout::new(classes, confusion);
+    let side = layout.cell * n as u32;
+    let (width, height) = (
+        layout.left + side.max(MIN_WIDTH) + 40,
+        layout.top + side + 40,
     );
-    let middle = layout.left + side.max(300) / 2;
-    let centred = |size: i32, colour: &RGBColor| {
-        (FONT, size)
-            .into_font()
-            .color(colour)
-            .pos(Pos::new(HPos::Center, VPos::Top))
-    };
-    canvas
-        .draw(&Text::new(title, (middle, 18), centred(26, &INK)))
-        .map_err(drawing)?;
-    canvas
-        .draw(&Text::new("predicted", (middle, 58), centred(19, &GREY)))
-        .map_err(drawing)?;
-    let sideways = centred(19, &GREY).transform(FontTransform::Rotate270);
-    canvas
-        .draw(&Text::new("true", (16, layout.top + side / 2), sideways))
-        .map_err(drawing)
-}
-
-fn draw_cell(
-    canvas: &Canvas<'_>,
-    layout: &Layout,
-    (truth, said): (usize, usize),
-    count: u64,
-    share: f64,
-) -> anyhow::Result<()> {
-    let cell = layout.cell;
-    let (x, y) = (
-        layout.left + cell * said as i32,
-        layout.top + cell * truth as i32,
-    );
-    let corners = [(x, y), (x + cell, y + cell)];
-    canvas
-        .draw(&Rectangle::new(corners, shade(share).filled()))
-        .map_err(drawing)?;
-    if !layout.named {
-        return Ok(());
+    let mut image = RgbImage::from_pixel(width, height, WHITE);
+    draw_titles(&mut image, &layout, confusion, side);
+    for (truth, row) in confusion.iter().enumerate() {
+        for predicted in 0..row.len() {
+            draw_cell(&mut image, &layout, row, truth, predicted);
+        }
     }
-    canvas
-        .draw(&Rectangle::new(corners, FAINT.stroke_width(1)))
-        .map_err(drawing)?;
-    let colour = match count {
-        0 => GREY,
+    draw_names(&mut image, &layout);
+    encode_png(&image)
+}
+
+fn draw_titles(image: &mut RgbImage, layout: &Layout, confusion: &[Vec<u64>], side: u32) {
+    let total: u64 = confusion.iter().flatten().sum();
+    let diagonal = confusion.iter().enumerate().map(|(class, row)| row[class]);
+    let correct: u64 = diagonal.sum();
+    let accuracy = percent(correct as f64 / total.max(1) as f64);
+    let title = Line::new(&format!("{correct} of {total} correct ({accuracy})"), 26.0);
+    let middle = layout.left + side.max(MIN_WIDTH) / 2;
+    centered(image, &title, middle, 34, INK);
+    centered(
+        image,
+        &Line::new("predicted class", 19.0),
+        layout.left + side / 2,
+        70,
+        GRAY,
+    );
+    let truth = imageops::rotate270(&Line::new("true class", 19.0).mask());
+    let top = i64::from(layout.top + side / 2) - i64::from(truth.height() / 2);
+    blend(image, &truth, 14, top, GRAY);
+}
+
+fn draw_cell(image: &mut RgbImage, layout: &Layout, row: &[u64], truth: usize, predicted: usize) {
+    let count = row[predicted];
+    let share = count as f64 / row.iter().sum::<u64>().max(1) as f64;
+    let cell = layout.cell;
+    let left = layout.left + cell * predicted as u32;
+    let top = layout.top + cell * truth as u32;
+    let has_border = !layout.rows.is_empty();
+    for y in 0..cell {
+        for x in 0..cell {
+            let is_border = has_border && (x == 0 || y == 0 || x == cell - 1 || y == cell - 1);
+            let color = if is_border { FAINT } else { shade(share) };
+            image.put_pixel(left + x, top + y, color);
+        }
+    }
+    if !has_border {
+        return;
+    }
+    let color = match count {
+        0 => GRAY,
         _ if share > 0.5 => WHITE,
         _ => INK,
     };
-    let (x, y) = (x + cell / 2, y + cell / 2);
-    let text = |text: String, y: i32, size: i32| {
-        let style = (FONT, size)
-            .into_font()
-            .color(&colour)
-            .pos(Pos::new(HPos::Center, VPos::Center));
-        canvas
-            .draw(&Text::new(text, (x, y), style))
-            .map_err(drawing)
-    };
-    if cell < WIDE_CELL {
-        return text(count.to_string(), y, (cell * 2 / 5).clamp(9, 26));
-    }
-    text(count.to_string(), y - 12, 34)?;
-    text(format!("{:.1} %", 100.0 * share), y + 24, 18)
-}
-
-fn names(
-    canvas: &Canvas<'_>,
-    layout: &Layout,
-    classes: &[String],
-    confusion: &[Vec<u64>],
-) -> anyhow::Result<()> {
-    let cell = layout.cell;
-    let size = (cell * 2 / 5).clamp(11, 20);
-    for (class, name) in classes.iter().enumerate() {
-        let middle = cell * class as i32 + cell / 2;
-        let pictures: u64 = confusion[class].iter().sum();
-        let name = shortened(name, LONGEST_NAME);
-        let left = (FONT, size)
-            .into_font()
-            .color(&INK)
-            .pos(Pos::new(HPos::Right, VPos::Center));
-        let row = Text::new(
-            format!("{name} ({pictures})"),
-            (layout.left - 10, layout.top + middle),
-            left,
+    let (x, y) = (left + cell / 2, top + cell / 2);
+    if cell < LARGE_CELL {
+        let size = (cell as f32 * 0.4).clamp(9.0, 26.0);
+        centered(image, &Line::new(&count.to_string(), size), x, y, color);
+    } else {
+        centered(
+            image,
+            &Line::new(&count.to_string(), 34.0),
+            x,
+            y - 12,
+            color,
         );
-        canvas.draw(&row).map_err(drawing)?;
-        // A column too narrow for its name has it written upwards.
-        let above = if cell >= WIDE_CELL {
-            (FONT, size)
-                .into_font()
-                .color(&INK)
-                .pos(Pos::new(HPos::Center, VPos::Bottom))
-        } else {
-            let upwards = (FONT, size.min(15))
-                .into_font()
-                .color(&INK)
-                .transform(FontTransform::Rotate270);
-            upwards.pos(Pos::new(HPos::Left, VPos::Center))
-        };
-        canvas
-            .draw(&Text::new(
-                name,
-                (layout.left + middle, layout.top - 8),
-                above,
-            ))
-            .map_err(drawing)?;
+        centered(image, &Line::new(&percent(share), 18.0), x, y + 24, color);
     }
-    Ok(())
 }
 
-/// White at 0 to a strong blue at 1.
-fn shade(share: f64) -> RGBColor {
+fn draw_names(image: &mut RgbImage, layout: &Layout) {
+    let cell = layout.cell;
+    for (class, (row, column)) in layout.rows.iter().zip(&layout.columns).enumerate() {
+        let middle = cell * class as u32 + cell / 2;
+        let left = layout.left as f32 - GAP as f32 - row.width();
+        let top = i64::from(layout.top + middle) - i64::from(row.height() / 2);
+        row.draw(image, left as i64, top, INK);
+        if cell >= LARGE_CELL {
+            let y = layout.top - GAP / 2 - column.height() / 2;
+            centered(image, column, layout.left + middle, y, INK);
+        } else {
+            // The column is too narrow for its name, which runs upward.
+            let name = imageops::rotate270(&column.mask());
+            let left = i64::from(layout.left + middle) - i64::from(name.width() / 2);
+            let top = i64::from(layout.top) - i64::from(GAP / 2 + name.height());
+            blend(image, &name, left, top, INK);
+        }
+    }
+}
+
+/// Draws a line with its center at `(x, y)`.
+fn centered(image: &mut RgbImage, line: &Line, x: u32, y: u32, color: Rgb<u8>) {
+    let left = x as f32 - line.width() / 2.0;
+    let top = i64::from(y) - i64::from(line.height() / 2);
+    line.draw(image, left.round() as i64, top, color);
+}
+
+/// White at 0 to dark blue at 1.
+fn shade(share: f64) -> Rgb<u8> {
     let mix = |from: f64, to: f64| (from + (to - from) * share).round() as u8;
-    RGBColor(mix(250.0, 24.0), mix(251.0, 92.0), mix(253.0, 166.0))
+    Rgb([mix(250.0, 24.0), mix(251.0, 92.0), mix(253.0, 166.0)])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn picture(classes: &[&str], confusion: &[Vec<u64>]) -> image::RgbImage {
-        let classes: Vec<String> = classes.iter().map(|name| name.to_string()).collect();
-        image::load_from_memory(&draw(&classes, confusion).unwrap())
-            .unwrap()
-            .to_rgb8()
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| name.to_string()).collect()
     }
 
     #[test]
     fn a_cell_is_as_dark_as_its_share_of_the_row() {
-        let picture = picture(&["ants", "bees"], &[vec![60, 20], vec![0, 0]]);
-        let layout = Layout::of(&["ants".to_string(), "bees".to_string()]);
-        let at = |truth: i32, said: i32| {
-            let (x, y) = (
-                layout.left + layout.cell * said,
-                layout.top + layout.cell * truth,
-            );
-            let pixel = picture.get_pixel((x + 10) as u32, (y + 10) as u32);
-            RGBColor(pixel.0[0], pixel.0[1], pixel.0[2])
+        let classes = names(&["ants", "bees"]);
+        let confusion = [vec![60, 20], vec![0, 0]];
+        let png = draw(&classes, &confusion).unwrap();
+        let image = image::load_from_memory(&png).unwrap().to_rgb8();
+        let layout = Layout::new(&classes, &confusion);
+        let at = |truth: u32, predicted: u32| {
+            let x = layout.left + layout.cell * predicted + 10;
+            let y = layout.top + layout.cell * truth + 10;
+            *image.get_pixel(x, y)
         };
         assert_eq!(at(0, 0), shade(0.75));
         assert_eq!(at(0, 1), shade(0.25));
-        assert_eq!(
-            at(1, 0),
-            shade(0.0),
-            "a class without pictures is white, not a division by zero"
-        );
+        assert_eq!(at(1, 0), shade(0.0), "the class has no images");
     }
 
     #[test]
-    fn any_number_of_classes_is_drawn_or_refused() {
+    fn any_number_of_classes_can_be_drawn() {
         for n in [1, 3, 12, 40, 41, 300] {
             let classes: Vec<String> = (0..n)
                 .map(|class| format!("a rather long class name {class}"))
@@ -260,7 +229,11 @@ mod tests {
                 .for_each(|(class, row)| row[class] = 7);
             assert!(draw(&classes, &confusion).is_ok(), "{n}");
         }
+    }
+
+    #[test]
+    fn a_matrix_of_another_size_is_an_error() {
         assert!(draw(&[], &[]).is_err());
-        assert!(draw(&["a".into(), "b".into()], &[vec![1, 2]]).is_err());
+        assert!(draw(&names(&["a", "b"]), &[vec![1, 2]]).is_err());
     }
 }

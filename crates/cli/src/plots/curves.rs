@@ -1,76 +1,85 @@
-//! `curves.png`: loss and accuracy of training and validation over the epochs of both stages.
+//! `curves.png`: loss and accuracy of train and val over the epochs of all stages.
 
 use anyhow::ensure;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::{Canvas, FAINT, FONT, GREY, INK, drawing, png};
+use super::{Canvas, FAINT, FONT, GRAY, INK, plot_error, px, smooth_png};
 use crate::config::StageName;
 use crate::metrics::{EpochRow, Score};
+use crate::render::format::percent;
 
 const TRAIN: RGBColor = RGBColor(222, 120, 20);
 const VAL: RGBColor = RGBColor(31, 105, 180);
 
-/// Draws both panels. The epochs of the second stage go on where those of the first end; a line between
-/// them marks the change.
+/// Draws both panels. The stages share one axis: the epochs of the second stage follow those of the first,
+/// after a dashed line.
 ///
 /// # Errors
 ///
-/// When there is no row, or drawing fails.
+/// Returns an error if there is no row, or if drawing fails.
 pub fn draw(rows: &[EpochRow]) -> anyhow::Result<Vec<u8>> {
-    ensure!(!rows.is_empty(), "there is no epoch to draw a curve of");
-    png(1400, 560, |canvas| {
-        let (left, right) = canvas.split_horizontally(700);
+    ensure!(!rows.is_empty(), "there is no epoch to plot");
+    smooth_png(1400, 560, |canvas| {
+        let (left, right) = canvas.split_horizontally(px(700));
         let loss = Panel {
             title: "Loss".to_string(),
             legend: SeriesLabelPosition::UpperRight,
-            ringed: None,
+            best: None,
+            label: |loss| format!("{loss:.2}"),
         };
-        panel(&left, rows, loss, |score| score.loss)?;
+        draw_panel(&left, rows, loss, |score| score.loss)?;
         let best = best(rows);
         let title = best.map_or_else(
             || "Accuracy".to_string(),
-            |(_, y)| format!("Accuracy (best val {y:.4})"),
+            |(_, accuracy)| format!("Accuracy (best val {})", percent(accuracy)),
         );
         let accuracy = Panel {
             title,
             legend: SeriesLabelPosition::LowerRight,
-            ringed: best,
+            best,
+            // The axis ends above 100 % to leave space for the names of the stages.
+            label: |accuracy| match accuracy {
+                1.001.. => String::new(),
+                _ => percent(accuracy),
+            },
         };
-        panel(&right, rows, accuracy, |score| score.accuracy)
+        draw_panel(&right, rows, accuracy, |score| score.accuracy)
     })
 }
 
 struct Panel {
     title: String,
     legend: SeriesLabelPosition,
-    /// The point of the epoch whose weights the run keeps.
-    ringed: Option<(f64, f64)>,
+    /// The point of the epoch whose weights the run keeps. It gets a ring.
+    best: Option<(f64, f64)>,
+    /// Text of a value on the axis.
+    label: fn(f64) -> String,
 }
 
-fn panel(
+fn draw_panel(
     canvas: &Canvas<'_>,
     rows: &[EpochRow],
-    about: Panel,
+    panel: Panel,
     value: impl Fn(&Score) -> f64,
 ) -> anyhow::Result<()> {
     let (low, high) = span(rows, &value);
     let last = rows.len() as f64;
 
     let mut chart = ChartBuilder::on(canvas)
-        .margin(16)
-        .margin_right(24)
-        .caption(about.title, (FONT, 26).into_font().color(&INK))
-        .x_label_area_size(48)
-        .y_label_area_size(64)
+        .margin(px(16))
+        .margin_right(px(24))
+        .caption(panel.title, (FONT, px(26)).into_font().color(&INK))
+        .x_label_area_size(px(48))
+        .y_label_area_size(px(72))
         .build_cartesian_2d(0.5..last + 0.5, low..high)
-        .map_err(drawing)?;
+        .map_err(plot_error)?;
     chart
         .configure_mesh()
         .disable_x_mesh()
-        .bold_line_style(FAINT)
+        .bold_line_style(FAINT.stroke_width(px(1)))
         .light_line_style(TRANSPARENT)
-        .axis_style(GREY)
+        .axis_style(GRAY.stroke_width(px(1)))
         .x_labels(rows.len().min(12))
         .y_labels(8)
         .x_label_formatter(&|x| {
@@ -80,34 +89,39 @@ fn panel(
                 String::new()
             }
         })
-        .y_label_formatter(&|y| format!("{y:.2}"))
-        .label_style((FONT, 17).into_font().color(&INK))
-        .axis_desc_style((FONT, 18).into_font().color(&INK))
+        .y_label_formatter(&|y| (panel.label)(*y))
+        .label_style((FONT, px(17)).into_font().color(&INK))
+        .axis_desc_style((FONT, px(18)).into_font().color(&INK))
         .x_desc("epoch")
         .draw()
-        .map_err(drawing)?;
+        .map_err(plot_error)?;
 
-    let top = |anchor| {
-        (FONT, 16)
+    let stage_style = |anchor| {
+        (FONT, px(16))
             .into_font()
-            .color(&GREY)
+            .color(&GRAY)
             .pos(Pos::new(anchor, VPos::Top))
     };
     for (at, stage) in stages(rows) {
         if at > 0.5 {
             let line = [(at, low), (at, high)];
             chart
-                .draw_series(DashedLineSeries::new(line, 5, 4, GREY.stroke_width(1)))
-                .map_err(drawing)?;
+                .draw_series(DashedLineSeries::new(
+                    line,
+                    px(5),
+                    px(4),
+                    GRAY.stroke_width(px(1)),
+                ))
+                .map_err(plot_error)?;
         }
         let place = (at + 0.01 * last, high - 0.01 * (high - low));
         chart
-            .draw_series([Text::new(stage.as_str(), place, top(HPos::Left))])
-            .map_err(drawing)?;
+            .draw_series([Text::new(stage.as_str(), place, stage_style(HPos::Left))])
+            .map_err(plot_error)?;
     }
 
-    // Each stage is a line of its own: the second starts from the best weights of the first, not from the last.
-    for (name, colour, of) in [
+    // A line for each stage: the second starts from the best weights of the first, not from its last.
+    for (name, color, score_of) in [
         (
             "train",
             TRAIN,
@@ -119,54 +133,54 @@ fn panel(
         for (start, stage) in stages(rows) {
             let points: Vec<(f64, f64)> = numbered(rows)
                 .filter(|(x, row)| *x > start && row.stage == stage)
-                .filter_map(|(x, row)| of(row).map(|score| (x, value(&score))))
+                .filter_map(|(x, row)| score_of(row).map(|score| (x, value(&score))))
                 .filter(|(_, y)| y.is_finite())
                 .collect();
             let line = chart
                 .draw_series(LineSeries::new(
                     points.iter().copied(),
-                    colour.stroke_width(2),
+                    color.stroke_width(px(2)),
                 ))
-                .map_err(drawing)?;
+                .map_err(plot_error)?;
             if std::mem::take(&mut first) {
                 line.label(name).legend(move |(x, y)| {
-                    PathElement::new([(x, y), (x + 24, y)], colour.stroke_width(3))
+                    PathElement::new([(x, y), (x + px(24) as i32, y)], color.stroke_width(px(3)))
                 });
             }
             chart
                 .draw_series(
                     points
                         .iter()
-                        .map(|&point| Circle::new(point, 3, colour.filled())),
+                        .map(|&point| Circle::new(point, px(3), color.filled())),
                 )
-                .map_err(drawing)?;
+                .map_err(plot_error)?;
         }
     }
 
-    if let Some(best) = about.ringed {
+    if let Some(best) = panel.best {
         chart
-            .draw_series([Circle::new(best, 7, VAL.stroke_width(2))])
-            .map_err(drawing)?;
+            .draw_series([Circle::new(best, px(7), VAL.stroke_width(px(2)))])
+            .map_err(plot_error)?;
     }
     chart
         .configure_series_labels()
-        .position(about.legend)
-        .margin(14)
+        .position(panel.legend)
+        .margin(px(14))
         .background_style(WHITE.mix(0.85))
-        .border_style(FAINT)
-        .label_font((FONT, 18).into_font().color(&INK))
+        .border_style(FAINT.stroke_width(px(1)))
+        .label_font((FONT, px(18)).into_font().color(&INK))
         .draw()
-        .map_err(drawing)
+        .map_err(plot_error)
 }
 
-/// Rows with their place on the axis: 1, 2, … over both stages.
+/// Rows with their position on the axis: 1, 2, … over all stages.
 fn numbered(rows: &[EpochRow]) -> impl DoubleEndedIterator<Item = (f64, &EpochRow)> {
     rows.iter()
         .enumerate()
-        .map(|(at, row)| ((at + 1) as f64, row))
+        .map(|(index, row)| ((index + 1) as f64, row))
 }
 
-/// The epoch whose weights were kept: the first with the highest accuracy in the last stage.
+/// The point of the epoch whose weights are kept: the first with the highest accuracy in the last stage.
 fn best(rows: &[EpochRow]) -> Option<(f64, f64)> {
     let last = rows.last()?.stage;
     numbered(rows)
@@ -175,7 +189,7 @@ fn best(rows: &[EpochRow]) -> Option<(f64, f64)> {
         .reduce(|best, next| if next.1 > best.1 { next } else { best })
 }
 
-/// Where each stage starts on the axis, half an epoch before its first, and its name.
+/// The start of each stage on the axis, half an epoch before its first, and its name.
 fn stages(rows: &[EpochRow]) -> Vec<(f64, StageName)> {
     let mut stages: Vec<(f64, StageName)> = Vec::new();
     for (x, row) in numbered(rows) {
@@ -186,7 +200,7 @@ fn stages(rows: &[EpochRow]) -> Vec<(f64, StageName)> {
     stages
 }
 
-/// The values' range with a margin: room at the top for the stage names.
+/// The range of the values with a margin, larger at the top for the names of the stages.
 fn span(rows: &[EpochRow], value: impl Fn(&Score) -> f64) -> (f64, f64) {
     let values = rows
         .iter()
@@ -224,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn both_colours_appear_and_one_epoch_is_enough() {
+    fn one_epoch_is_enough_for_both_colors() {
         let rows = [
             row(StageName::Transfer, 1, 0.7),
             row(StageName::Transfer, 2, 0.4),
@@ -235,21 +249,21 @@ mod tests {
         ];
         for count in 1..=rows.len() {
             let png = draw(&rows[..count]).unwrap();
-            let picture = image::load_from_memory(&png).unwrap().to_rgb8();
-            assert_eq!(picture.dimensions(), (1400, 560));
-            let has = |colour: RGBColor| {
-                picture
+            let image = image::load_from_memory(&png).unwrap().to_rgb8();
+            assert_eq!(image.dimensions(), (1400, 560));
+            let has = |color: RGBColor| {
+                image
                     .pixels()
-                    .any(|pixel| pixel.0 == [colour.0, colour.1, colour.2])
+                    .any(|pixel| pixel.0 == [color.0, color.1, color.2])
             };
             assert!(has(VAL), "{count} epochs");
-            // The legend shows the train colour also before there is a train value.
+            // The legend shows the color of train even if there is no train value yet.
             assert!(has(TRAIN), "{count} epochs");
         }
     }
 
     #[test]
-    fn a_constant_or_broken_curve_still_has_a_range() {
+    fn a_constant_or_non_finite_curve_has_a_range() {
         let (low, high) = span(&[row(StageName::Transfer, 1, 0.5)], |score| score.loss);
         assert!(low < 0.5 && high > 0.5);
         assert_eq!(
@@ -260,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_of_equals_in_the_last_stage_is_the_best() {
+    fn the_best_epoch_is_the_first_maximum_of_the_last_stage() {
         let rows = [
             row(StageName::Transfer, 1, 0.1),
             row(StageName::Finetune, 1, 0.3),
@@ -272,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn the_second_stage_goes_on_where_the_first_ends() {
+    fn the_second_stage_starts_where_the_first_ends() {
         let rows = [
             row(StageName::Transfer, 1, 0.7),
             row(StageName::Transfer, 2, 0.4),

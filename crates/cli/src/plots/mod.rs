@@ -1,4 +1,4 @@
-//! The pictures of a run: curves and confusion matrix, drawn with a font that is part of the program.
+//! The plots of a run, drawn with a bundled font: curves, confusion matrix and a training batch.
 
 pub mod batch;
 pub mod confusion_matrix;
@@ -7,21 +7,30 @@ pub mod curves;
 use std::sync::Once;
 
 use anyhow::{Context, anyhow};
+use image::{RgbImage, imageops};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::{FontStyle, register_font};
 
-/// What is drawn on, in pixels and RGB8 in memory.
+/// A plotters canvas over RGB8 pixels in memory.
 type Canvas<'a> = DrawingArea<BitMapBackend<'a>, Shift>;
 
-/// The font's name for plotters.
+/// Name under which the bundled font is registered with plotters.
 const FONT: &str = "waggle";
 const INK: RGBColor = RGBColor(38, 38, 38);
 const FAINT: RGBColor = RGBColor(225, 225, 225);
-const GREY: RGBColor = RGBColor(110, 110, 110);
+const GRAY: RGBColor = RGBColor(110, 110, 110);
 
-/// Draws on a white canvas and encodes it as PNG.
-fn png(
+/// plotters draws lines without antialiasing, so plots are drawn at this scale and averaged down.
+const SCALE: u32 = 2;
+
+/// A length in pixels of the finished image, in pixels of the canvas.
+const fn px(length: u32) -> u32 {
+    SCALE * length
+}
+
+/// Draws on a white canvas of `width` × `height` scaled pixels, averages it down and encodes it as PNG.
+fn smooth_png(
     width: u32,
     height: u32,
     draw: impl FnOnce(&Canvas<'_>) -> anyhow::Result<()>,
@@ -29,43 +38,41 @@ fn png(
     static FONT_REGISTERED: Once = Once::new();
     FONT_REGISTERED.call_once(|| {
         let registered = register_font(FONT, FontStyle::Normal, epaint_default_fonts::UBUNTU_LIGHT);
-        debug_assert!(registered.is_ok(), "the embedded font is valid");
+        debug_assert!(registered.is_ok(), "the bundled font is valid");
     });
-    let mut pixels = vec![255; (width * height * 3) as usize];
+    let (scaled_width, scaled_height) = (px(width), px(height));
+    let mut pixels = vec![255; (scaled_width * scaled_height * 3) as usize];
     {
-        let canvas = BitMapBackend::with_buffer(&mut pixels, (width, height)).into_drawing_area();
+        let size = (scaled_width, scaled_height);
+        let canvas = BitMapBackend::with_buffer(&mut pixels, size).into_drawing_area();
         draw(&canvas)?;
-        canvas.present().map_err(drawing)?;
+        canvas.present().map_err(plot_error)?;
     }
-    encode_png(width, height, &pixels)
+    let scaled = RgbImage::from_raw(scaled_width, scaled_height, pixels)
+        .context("the canvas has the wrong size")?;
+    encode_png(&imageops::thumbnail(&scaled, width, height))
 }
 
-/// RGB8 rows to PNG bytes.
+/// Encodes an image as PNG.
 ///
 /// # Errors
 ///
-/// When `pixels` is not `width · height · 3` bytes long.
-pub fn encode_png(width: u32, height: u32, pixels: &[u8]) -> anyhow::Result<Vec<u8>> {
+/// Returns an error if the encoder fails.
+pub fn encode_png(image: &RgbImage) -> anyhow::Result<Vec<u8>> {
     use image::ImageEncoder;
     let mut bytes = Vec::new();
     image::codecs::png::PngEncoder::new(&mut bytes)
-        .write_image(pixels, width, height, image::ExtendedColorType::Rgb8)
-        .context("cannot encode a picture as PNG")?;
+        .write_image(
+            image,
+            image.width(),
+            image.height(),
+            image::ExtendedColorType::Rgb8,
+        )
+        .context("cannot encode a plot as PNG")?;
     Ok(bytes)
 }
 
-/// plotters' errors are neither `Send` nor `Sync`; their text is what matters.
-fn drawing<E: std::error::Error + Send + Sync>(error: DrawingAreaErrorKind<E>) -> anyhow::Error {
-    anyhow!("cannot draw a picture: {error}")
-}
-
-/// Text cut to at most `most` characters, with an ellipsis.
-fn shortened(text: &str, most: usize) -> String {
-    if text.chars().count() <= most {
-        return text.to_string();
-    }
-    text.chars()
-        .take(most.saturating_sub(1))
-        .chain(['…'])
-        .collect()
+/// Converts an error of plotters, which is not `Send + Sync`, to its text.
+fn plot_error<E: std::error::Error + Send + Sync>(error: DrawingAreaErrorKind<E>) -> anyhow::Error {
+    anyhow!("cannot draw a plot: {error}")
 }

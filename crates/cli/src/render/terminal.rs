@@ -1,124 +1,456 @@
-//! The notebook's lines, and one bar for each pass while it runs.
+//! Output for people: one line per epoch, and a progress bar for the current phase.
 
-use std::fmt::Write as _;
-use std::io::Write;
+use std::io::{self, Stdout, Write};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use console::{Style, Term};
+use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
+use trainer::Phase;
 
+use super::format::{
+    classes, duration, estimate, learning_rate, pad_left, pad_right, percent, percent_range,
+    thousands, wrap,
+};
+use super::time_left::TimeLeft;
 use super::{Lines, Renderer, resuming};
+use crate::error::{Warning, warn};
 use crate::message::Message;
+use crate::metrics::Score;
+use crate::values::LayerRate;
 use crate::words::{counted, quoted};
 
-/// Lines for people.
+/// Width of the labels `Data`, `Device`, … with the space after them.
+const LABEL_WIDTH: usize = 9;
+
+/// Prints lines to standard output, and bars and warnings to standard error.
+///
+/// Bars are drawn only if standard error is a terminal.
 pub struct Terminal<W> {
     out: Lines<W>,
+    verbose: bool,
+    color: bool,
+    /// Columns to wrap at; `None` if standard output is not a terminal.
+    columns: Option<usize>,
+    progress: MultiProgress,
     bar: Option<ProgressBar>,
-    /// Of the stage that runs.
+    time_left: TimeLeft,
+    stage: StageView,
+    epoch: EpochView,
+}
+
+/// The current stage.
+#[derive(Default)]
+struct StageView {
     epochs: u64,
-    train_pictures: u64,
-    val_pictures: u64,
+    train_images: u64,
+    val_images: u64,
+}
+
+/// The current epoch: a row of the table that fills up.
+#[derive(Default)]
+struct EpochView {
+    epoch: u64,
+    baseline: bool,
+    train: Option<Score>,
+    val: Option<Score>,
+    seconds: f64,
+}
+
+impl Terminal<Stdout> {
+    /// Prints to standard output, in color if that is a terminal and `NO_COLOR` is not set.
+    pub fn stdout(verbose: bool) -> Self {
+        Self {
+            verbose,
+            color: console::colors_enabled(),
+            columns: Term::stdout()
+                .size_checked()
+                .map(|(_, columns)| usize::from(columns)),
+            ..Self::new(io::stdout())
+        }
+    }
 }
 
 impl<W: Write> Terminal<W> {
-    /// Lines go to `out`; bars to standard error when it is a terminal.
+    /// Prints to `out`, without color and without wrapping.
     pub fn new(out: W) -> Self {
         Self {
             out: Lines::new(out),
+            verbose: false,
+            color: false,
+            columns: None,
+            progress: MultiProgress::new(),
             bar: None,
-            epochs: 0,
-            train_pictures: 0,
-            val_pictures: 0,
+            time_left: TimeLeft::default(),
+            stage: StageView::default(),
+            epoch: EpochView::default(),
         }
     }
 
-    fn clear(&mut self) {
+    fn style(&self) -> Style {
+        Style::new().force_styling(self.color)
+    }
+
+    fn clear_bar(&mut self) {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
+            self.progress.remove(&bar);
         }
     }
 
-    fn start_bar(&mut self, phase: &'static str, pictures: u64) {
-        self.clear();
-        let style = ProgressStyle::with_template(
-            "{prefix:>5} {bar:32.cyan/black.bright} {pos}/{len} pictures  {per_sec}, {eta} left  {msg}",
-        )
-        .expect("the template is a constant that tests draw with")
-        .with_key("per_sec", |state: &indicatif::ProgressState, out: &mut dyn std::fmt::Write| {
-            // An error here could only come from the buffer that indicatif draws into.
+    fn show_bar(&mut self, bar: ProgressBar) {
+        self.clear_bar();
+        let bar = self.progress.add(bar);
+        bar.enable_steady_tick(Duration::from_millis(200));
+        self.bar = Some(bar);
+    }
+
+    fn show_phase(&mut self, phase: Phase) {
+        let images = match phase {
+            Phase::Train => self.stage.train_images,
+            Phase::Val => self.stage.val_images,
+        };
+        let per_second = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+            // Writing to indicatif's buffer cannot fail.
             let _ = write!(out, "{:.1}/s", state.per_sec());
-        })
-        .progress_chars("━━╌");
-        let bar = ProgressBar::new(pictures)
+        };
+        let template =
+            "{prefix} {wide_bar:.cyan/black.bright} {pos}/{len}  {per_sec}  {eta} left  {msg}";
+        let style = style(template).with_key("per_sec", per_second);
+        let prefix = format!("{}/{} {phase}", self.epoch.epoch, self.stage.epochs);
+        let bar = ProgressBar::new(images)
             .with_style(style)
-            .with_prefix(phase);
-        bar.enable_steady_tick(Duration::from_millis(500));
-        self.bar = Some(bar);
+            .with_prefix(prefix);
+        self.show_bar(bar);
     }
 
-    fn start_spinner(&mut self, what: &str) {
-        self.clear();
-        let bar = ProgressBar::new_spinner().with_message(what.to_string());
-        bar.enable_steady_tick(Duration::from_millis(120));
-        self.bar = Some(bar);
-    }
-
-    fn start_download(&mut self, what: &str, bytes: u64) {
-        self.clear();
-        let template = "{prefix} {bar:32.cyan/black.bright} {bytes}/{total_bytes}  {bytes_per_sec}, {eta} left";
-        let style = ProgressStyle::with_template(template)
-            .expect("the template is a constant that tests draw with")
-            .progress_chars("━━╌");
-        self.bar = Some(
-            ProgressBar::new(bytes)
-                .with_style(style)
-                .with_prefix(what.to_string()),
-        );
+    fn show_download(&mut self, what: &str, bytes: u64) {
+        let template = "{prefix} {wide_bar:.cyan/black.bright} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left";
+        let bar = ProgressBar::new(bytes)
+            .with_style(style(template))
+            .with_prefix(what.to_string());
+        self.show_bar(bar);
     }
 
     fn line(&mut self, text: &str) -> anyhow::Result<()> {
-        self.clear();
+        self.clear_bar();
         self.out.line(text)
+    }
+
+    /// Prints a paragraph. Further lines are indented by `indent` columns.
+    fn paragraph(&mut self, text: &str, indent: usize) -> anyhow::Result<()> {
+        let Some(columns) = self.columns else {
+            return self.line(text);
+        };
+        for (index, line) in wrap(text, columns.saturating_sub(indent))
+            .iter()
+            .enumerate()
+        {
+            let indent = if index == 0 { 0 } else { indent };
+            self.line(&format!("{}{line}", " ".repeat(indent)))?;
+        }
+        Ok(())
+    }
+
+    /// Prints `Label    text`, with the text aligned and wrapped.
+    fn field(&mut self, label: &str, text: &str) -> anyhow::Result<()> {
+        let columns = self.columns.unwrap_or(usize::MAX);
+        let label = self
+            .style()
+            .bold()
+            .apply_to(pad_right(label, LABEL_WIDTH))
+            .to_string();
+        let mut start = label;
+        for line in text.lines() {
+            for line in wrap(line, columns.saturating_sub(LABEL_WIDTH)) {
+                self.line(&format!("{start}{line}"))?;
+                start = " ".repeat(LABEL_WIDTH);
+            }
+        }
+        Ok(())
+    }
+
+    fn warn(&mut self, warning: Warning) {
+        self.clear_bar();
+        warn(&warning);
+    }
+
+    /// Prints the head of the table of epochs.
+    fn table_head(&mut self) -> anyhow::Result<()> {
+        let cells = [
+            "epoch",
+            "train loss",
+            "acc",
+            "val loss",
+            "acc",
+            "",
+            "time",
+            "left",
+        ];
+        let head = self.row(cells.map(String::from));
+        let head = self.style().dim().apply_to(head).to_string();
+        self.line(&head)
+    }
+
+    /// A row of the table: 60 columns, more if a stage has a hundred epochs.
+    fn row(&self, cells: [String; 8]) -> String {
+        let epochs = 2 * self.stage.epochs.to_string().len() + 1;
+        let widths = [epochs.max(5), 11, 8, 10, 8, 2, 8, 8];
+        let cells = cells.iter().zip(widths);
+        let cells: String = cells.map(|(cell, width)| pad_left(cell, width)).collect();
+        cells.trim_end().to_string()
+    }
+
+    /// Prints the row of the completed epoch, if there is one that has not been printed.
+    fn finish_epoch(&mut self, is_best: bool) -> anyhow::Result<()> {
+        let Some(val) = self.epoch.val.take() else {
+            return Ok(());
+        };
+        let EpochView {
+            epoch,
+            baseline,
+            train,
+            seconds,
+            ..
+        } = self.epoch;
+        let [train_loss, train_accuracy] = match train {
+            Some(score) => [format!("{:.4}", score.loss), percent(score.accuracy)],
+            None if baseline => ["".to_string(), "baseline".to_string()],
+            // The run was resumed after the train phase of this epoch.
+            None => ["-", "-"].map(String::from),
+        };
+        let is_best = is_best && !baseline;
+        let best = self.style().green();
+        let mark = |text: String| {
+            if is_best {
+                best.apply_to(text).to_string()
+            } else {
+                text
+            }
+        };
+        let left = self.time_left.after(epoch).filter(|left| *left > 0.0);
+        let row = self.row([
+            format!("{epoch}/{}", self.stage.epochs),
+            train_loss,
+            train_accuracy,
+            format!("{:.4}", val.loss),
+            mark(percent(val.accuracy)),
+            if is_best {
+                mark("*".to_string())
+            } else {
+                String::new()
+            },
+            duration(seconds),
+            left.map_or_else(String::new, estimate),
+        ]);
+        self.line(&row)
+    }
+
+    fn weights(&mut self, message: &Message<'_>) -> anyhow::Result<()> {
+        let Message::Weights {
+            source,
+            classes,
+            loaded,
+            initialized,
+            replaced,
+            mismatched,
+        } = message
+        else {
+            return Ok(());
+        };
+        let new_layers = layers(initialized);
+        let mut text = match loaded.len() {
+            0 => "randomly initialized".to_string(),
+            count => {
+                let total = count + initialized.len();
+                format!("{count} of {total} tensors from {source}")
+            }
+        };
+        match &new_layers[..] {
+            _ if loaded.is_empty() => {}
+            [] => {}
+            ["classifier.6"] => {
+                text.push_str(&format!("; new head for {}", counted(*classes, "class")))
+            }
+            names => text.push_str(&format!("; newly initialized: {}", names.join(", "))),
+        }
+        self.field("Weights", &text)?;
+        if self.verbose {
+            if !replaced.is_empty() {
+                let names = layers(replaced).join(", ");
+                self.field(
+                    "",
+                    &format!("replaced, because trained for other classes: {names}"),
+                )?;
+            }
+            for (name, in_file, in_network) in *mismatched {
+                self.field(
+                    "",
+                    &format!("{name}: {in_file:?} in the file, {in_network:?} in the network"),
+                )?;
+            }
+        }
+        Ok(())
+    }
+
+    fn stage_start(
+        &mut self,
+        stage: &str,
+        epochs: u64,
+        groups: &[LayerRate],
+        trainable_parameters: usize,
+    ) -> anyhow::Result<()> {
+        let title = format!("\nStage {stage}: {}", counted(epochs as usize, "epoch"));
+        let title = self.style().bold().apply_to(title).to_string();
+        self.paragraph(
+            &format!("{title}; the first is a baseline and does not train"),
+            0,
+        )?;
+        let groups: Vec<String> = groups
+            .iter()
+            .map(|group| {
+                let layers = match group.layers.as_str() {
+                    "" => "all layers",
+                    layers => layers,
+                };
+                format!("{layers} at lr {}", learning_rate(group.lr))
+            })
+            .collect();
+        let groups = groups.join(", ");
+        let parameters = thousands(trainable_parameters);
+        self.paragraph(&format!("Training {groups} ({parameters} parameters)"), 2)?;
+        if epochs == 1 {
+            let message = format!("stage {stage} does not train: its only epoch is the baseline");
+            let help = format!("pass `--{stage}-epochs 2` to train for one epoch");
+            self.warn(Warning::new(message).help(help));
+        }
+        self.line("")?;
+        self.table_head()
+    }
+
+    fn stage_end(
+        &mut self,
+        stage: &str,
+        best_epoch: u64,
+        best_accuracy: f64,
+        seconds: f64,
+    ) -> anyhow::Result<()> {
+        let seconds = seconds.round() as u64;
+        self.line(&format!(
+            "\nTraining complete in {}m {}s",
+            seconds / 60,
+            seconds % 60
+        ))?;
+        let epoch = match best_epoch {
+            1 => "baseline".to_string(),
+            _ => format!("epoch {best_epoch}"),
+        };
+        self.line(&format!(
+            "Best val Acc: {} ({epoch})",
+            percent(best_accuracy)
+        ))?;
+        match (best_epoch, self.stage.epochs, stage) {
+            (_, 1, _) | (2.., _, _) => Ok(()),
+            (_, _, "finetune") => self.paragraph(
+                "Kept the weights from before fine-tuning; no fine-tuned epoch was better",
+                0,
+            ),
+            _ => self.paragraph("Kept the initial weights; no trained epoch was better", 0),
+        }
+    }
+
+    fn done(&mut self, message: &Message<'_>) -> anyhow::Result<()> {
+        let Message::Done {
+            directory,
+            files,
+            score,
+            images,
+            interval,
+            worst_class,
+            seconds,
+            ..
+        } = message
+        else {
+            return Ok(());
+        };
+        self.line("")?;
+        let accuracy = format!(
+            "{} of {} (95 % interval: {})",
+            percent(score.accuracy),
+            counted(*images as usize, "val image"),
+            percent_range(*interval)
+        );
+        self.field("Accuracy", &accuracy)?;
+        if let Some(worst) = worst_class {
+            let images = counted(worst.images as usize, "image");
+            self.field(
+                "Worst",
+                &format!("{}: {} of {images}", worst.class, percent(worst.recall)),
+            )?;
+        }
+        self.field("Time", &duration(*seconds))?;
+        self.field("Wrote", &format!("{directory}: {}", files.join(", ")))?;
+        self.field(
+            "Next",
+            &format!("waggle predict {} IMAGE...", quoted(directory)),
+        )
     }
 }
 
 impl<W: Write> Renderer for Terminal<W> {
+    fn progress(&self) -> MultiProgress {
+        self.progress.clone()
+    }
+
     fn show(&mut self, message: &Message<'_>) -> anyhow::Result<()> {
+        let is_new_best = matches!(message, Message::NewBest { .. });
+        // The row of an epoch waits for the message that it is the best so far.
+        if !matches!(message, Message::Checkpoint { .. }) {
+            self.finish_epoch(is_new_best)?;
+        }
         match message {
             Message::Data {
                 source,
                 root,
-                classes,
-                train_pictures,
-                val_pictures,
+                classes: names,
+                train_images,
+                val_images,
                 hint,
             } => {
-                let what = match *source {
-                    "sample" => "the built-in sample of drawn insects, ",
-                    "photographs" => "the photographs of ants and bees, ",
+                let kind = match *source {
+                    "sample" => " (built-in drawings of insects)",
+                    "photographs" => " (photographs of ants and bees)",
                     _ => "",
                 };
-                self.line(&format!(
-                    "Data: {what}{root}: {train_pictures} train and {val_pictures} val pictures of {}",
-                    list_classes(classes)
-                ))?;
-                hint.map_or(Ok(()), |hint| self.line(&format!("      {hint}")))
+                let counts = format!("{train_images} train and {val_images} val images");
+                let mut text = format!("{root}{kind}\n{counts}, {}", classes(names));
+                if let Some(hint) = hint {
+                    text.push('\n');
+                    text.push_str(hint);
+                }
+                self.field("Data", &text)
             }
-            Message::UnmeasuredClasses { classes } => self.line(&format!(
-                "Warning: val has no pictures of {}: its loss and accuracy say nothing about them",
-                list_classes(classes)
-            )),
-            Message::Working { what } => {
-                self.start_spinner(what);
+            Message::ClassesWithoutVal { classes } => {
+                let names = classes.join(", ");
+                self.warn(Warning::new(format!(
+                    "no validation images for {names}; val metrics exclude them"
+                )));
                 Ok(())
             }
-            Message::SkippedPicture(skipped) => self.line(&skipped.to_string()),
+            Message::Working { what } => {
+                self.show_bar(ProgressBar::new_spinner().with_message(what.clone()));
+                Ok(())
+            }
+            Message::SkippedImage(skipped) => {
+                self.warn(Warning::new(skipped.to_string()));
+                Ok(())
+            }
             Message::Download { what, done, total } => {
-                match &self.bar {
-                    Some(bar) if bar.length() == Some(*total as u64) => {
-                        bar.set_position(*done as u64)
-                    }
-                    _ => self.start_download(what, *total as u64),
+                let total = *total as u64;
+                if self.bar.as_ref().and_then(ProgressBar::length) != Some(total) {
+                    self.show_download(what, total);
+                }
+                if let Some(bar) = &self.bar {
+                    bar.set_position(*done as u64);
                 }
                 Ok(())
             }
@@ -128,123 +460,103 @@ impl<W: Write> Renderer for Terminal<W> {
                 fallback,
             } => {
                 let threads = counted(*threads, "thread");
-                self.line(&format!("Device: {device}, {threads}"))?;
-                fallback.map_or(Ok(()), |why| self.line(&format!("        {why}")))
-            }
-            Message::Network { table, .. } => self.line(&format!("\n{}", table.trim_end())),
-            Message::Weights {
-                source,
-                loaded,
-                fresh,
-                unused,
-                mismatched,
-            } => {
-                self.line(&format!(
-                    "\nWeights: {source}: {} of {} tensors loaded",
-                    loaded.len(),
-                    loaded.len() + fresh.len()
-                ))?;
-                if !fresh.is_empty() {
-                    self.line(&format!(
-                        "         fresh, starting at random: {}",
-                        layers(fresh)
-                    ))?;
-                }
-                for (name, theirs, ours) in *mismatched {
-                    self.line(&format!(
-                        "         {name} is {theirs:?} in the file, {ours:?} here"
-                    ))?;
-                }
-                if !unused.is_empty() {
-                    self.line(&format!(
-                        "         not used, being of other classes: {}",
-                        layers(unused)
-                    ))?;
+                self.field("Device", &format!("{device}, {threads}"))?;
+                if let Some(reason) = fallback {
+                    self.warn(Warning::new(format!("computing on the CPU: {reason}")));
                 }
                 Ok(())
             }
-            Message::Run { directory } => self.line(&format!("Run: {directory}")),
-            Message::Checkpoint { .. }
-            | Message::DamagedCheckpoint { .. }
-            | Message::Resumed { .. }
-            | Message::ChangedData { .. }
-            | Message::AlreadyDone { .. }
-            | Message::Interrupted { .. } => {
-                resuming::line(message).map_or(Ok(()), |line| self.line(&line))
+            Message::Network {
+                architecture,
+                input_size,
+                parameters,
+                trainable_parameters,
+                table,
+            } => {
+                let text = format!(
+                    "{architecture}, {input_size} px, {} parameters, {} trainable",
+                    thousands(*parameters),
+                    thousands(*trainable_parameters)
+                );
+                self.field("Network", &text)?;
+                if self.verbose {
+                    self.line(&format!("\n{}\n", table.trim_end()))?;
+                }
+                Ok(())
+            }
+            Message::Weights { .. } => self.weights(message),
+            Message::Run { directory, stages } => {
+                self.time_left.plan(stages);
+                self.field("Run", directory)
+            }
+            Message::Checkpoint { .. } => Ok(()),
+            Message::DamagedCheckpoint { file, reason } => {
+                self.warn(Warning::new(format!(
+                    "ignoring the damaged checkpoint {file}: {reason}"
+                )));
+                Ok(())
+            }
+            Message::ChangedData { changes } => {
+                let message = "the images have changed since the run started";
+                self.warn(Warning::new(message).items(changes.lines()));
+                Ok(())
+            }
+            Message::Resumed { .. } | Message::AlreadyDone { .. } | Message::Interrupted { .. } => {
+                resuming::text(message).map_or(Ok(()), |text| self.line(&text))
             }
             Message::StageStart {
                 stage,
                 epochs,
                 groups,
                 trainable_parameters,
-                frozen_parameters,
-                train_pictures,
-                val_pictures,
-            } => {
-                self.train_pictures = *train_pictures;
-                self.val_pictures = *val_pictures;
-                self.epochs = *epochs;
-                let rates: Vec<String> = groups
-                    .iter()
-                    .map(|group| {
-                        let layers = if group.layers.is_empty() {
-                            "everything"
-                        } else {
-                            &group.layers
-                        };
-                        format!("{layers} at {}", rate(group.rate))
-                    })
-                    .collect();
-                self.line(&format!(
-                    "\nStage {stage}: {}, {} of {} parameters train: {}\n",
-                    counted(*epochs as usize, "epoch"),
-                    thousands(*trainable_parameters),
-                    thousands(trainable_parameters + frozen_parameters),
-                    rates.join(", ")
-                ))?;
-                if *epochs == 1 {
-                    self.line(&format!(
-                        "Warning: nothing trains, because the first epoch of a stage only validates; \
-                         --{stage}-epochs 2 trains for one epoch\n"
-                    ))?;
-                }
-                Ok(())
-            }
-            Message::EpochStart {
-                epoch,
-                epochs,
-                baseline,
+                train_images,
+                val_images,
                 ..
             } => {
-                self.line(&format!("Epoch {epoch}/{epochs}\n----------"))?;
-                if *baseline {
-                    self.start_bar("val", self.val_pictures);
-                } else {
-                    self.start_bar("train", self.train_pictures);
-                }
+                self.time_left
+                    .start_stage(stage, *train_images, *val_images);
+                self.stage = StageView {
+                    epochs: *epochs,
+                    train_images: *train_images,
+                    val_images: *val_images,
+                };
+                self.stage_start(stage, *epochs, groups, *trainable_parameters)
+            }
+            Message::EpochStart {
+                epoch, baseline, ..
+            } => {
+                self.epoch = EpochView {
+                    epoch: *epoch,
+                    baseline: *baseline,
+                    ..EpochView::default()
+                };
+                self.show_phase(if *baseline { Phase::Val } else { Phase::Train });
                 Ok(())
             }
-            Message::Batch {
-                pictures, score, ..
-            } => {
+            Message::Batch { images, score, .. } => {
                 if let Some(bar) = &self.bar {
                     bar.set_message(format!("loss {:.4}", score.loss));
-                    bar.set_position(*pictures);
+                    bar.set_position(*images);
                 }
                 Ok(())
             }
-            Message::Phase { phase, score, .. } => {
-                self.line(&format!(
-                    "{phase} Loss: {:.4} Acc: {:.4}",
-                    score.loss, score.accuracy
-                ))?;
+            Message::Phase {
+                phase,
+                score,
+                seconds,
+                images_per_second,
+                ..
+            } => {
+                self.time_left.record(*phase, *images_per_second);
+                self.epoch.seconds += seconds;
                 match phase {
-                    trainer::Phase::Train => {
-                        self.start_bar("val", self.val_pictures);
-                        Ok(())
+                    Phase::Train => {
+                        self.epoch.train = Some(*score);
+                        self.show_phase(Phase::Val);
                     }
-                    trainer::Phase::Val => self.line(""),
+                    Phase::Val => self.epoch.val = Some(*score),
                 }
+                Ok(())
             }
             Message::NewBest { .. } => Ok(()),
             Message::StageEnd {
@@ -252,78 +564,24 @@ impl<W: Write> Renderer for Terminal<W> {
                 best_epoch,
                 best_accuracy,
                 seconds,
-            } => {
-                let seconds = seconds.round() as u64;
-                self.line(&format!(
-                    "Training complete in {}m {}s",
-                    seconds / 60,
-                    seconds % 60
-                ))?;
-                self.line(&format!("Best val Acc: {best_accuracy:.4}"))?;
-                self.line(&match (best_epoch, self.epochs) {
-                    (_, 1) => format!("Kept: the weights that stage {stage} began with"),
-                    (1, _) => format!(
-                        "Kept: the weights that stage {stage} began with; no epoch that trained had a higher val Acc"
-                    ),
-                    _ => format!("Kept: the weights of epoch {best_epoch}"),
-                })
-            }
-            Message::Done {
-                directory, model, ..
-            } => {
-                self.line(&format!("\nModel: {model}"))?;
-                let run = quoted(directory);
-                self.line(&format!("Try it: waggle predict {run} PICTURE..."))
-            }
+            } => self.stage_end(stage, *best_epoch, *best_accuracy, *seconds),
+            Message::Done { .. } => self.done(message),
         }
     }
 }
 
-fn list_classes(classes: &[String]) -> String {
-    const SHOWN: usize = 8;
-    let shown = classes
-        .iter()
-        .take(SHOWN)
-        .cloned()
-        .collect::<Vec<_>>()
-        .join(", ");
-    let more = if classes.len() > SHOWN { ", …" } else { "" };
-    format!("{} ({shown}{more})", counted(classes.len(), "class"))
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template)
+        .expect("the templates are constants, and a test draws each of them")
+        .progress_chars("━━╌")
 }
 
-/// Parameter names shortened to their layers, each once.
-fn layers(names: &[String]) -> String {
-    let mut layers: Vec<&str> = names
-        .iter()
-        .map(|name| {
-            name.rsplit_once('.')
-                .map_or(name.as_str(), |(layer, _)| layer)
-        })
-        .collect();
+/// The layers of parameters such as `classifier.6.weight`, each once.
+fn layers(names: &[String]) -> Vec<&str> {
+    let layer = |name| str::rsplit_once(name, '.').map_or(name, |(layer, _)| layer);
+    let mut layers: Vec<&str> = names.iter().map(|name| layer(name)).collect();
     layers.dedup();
-    layers.join(", ")
-}
-
-/// A learning rate as people write it: 1e-3, 0.05.
-fn rate(rate: f64) -> String {
-    if rate < 0.01 {
-        format!("{rate:e}")
-    } else {
-        rate.to_string()
-    }
-}
-
-/// 138357544 as 138,357,544.
-pub(crate) fn thousands(number: usize) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        let _ = write!(text, "{digit}");
-    }
-    text
+    layers
 }
 
 #[cfg(test)]

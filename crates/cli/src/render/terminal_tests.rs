@@ -1,111 +1,223 @@
-//! Tests of the file beside it.
+//! Tests of `terminal.rs`.
 
 use super::*;
-use crate::metrics::Score;
-use trainer::Phase;
+use crate::message::{ClassRecall, PlannedStage};
 
-#[test]
-fn the_notebooks_lines_are_printed_as_they_are() {
-    let mut out = Vec::new();
-    let mut terminal = Terminal::new(&mut out);
-    let stage = "transfer";
-    let score = Score {
-        loss: 0.12344,
-        accuracy: 0.95006,
-    };
-    for message in [
-        Message::EpochStart {
-            stage,
-            epoch: 3,
-            epochs: 25,
-            baseline: false,
-        },
-        Message::Batch {
-            stage,
-            phase: Phase::Train,
-            epoch: 3,
-            batch: 1,
-            pictures: 32,
-            pictures_total: 244,
-            score,
-        },
-        Message::Phase {
-            stage,
-            phase: Phase::Train,
-            epoch: 3,
-            score,
-            seconds: 1.0,
-            pictures_per_second: 9.0,
-        },
-        Message::Phase {
-            stage,
-            phase: Phase::Val,
-            epoch: 3,
-            score,
-            seconds: 1.0,
-            pictures_per_second: 9.0,
-        },
-        Message::StageEnd {
-            stage,
-            best_epoch: 3,
-            best_accuracy: 0.95424,
-            seconds: 191.6,
-        },
-    ] {
-        terminal.show(&message).unwrap();
-    }
-    assert_eq!(
-        String::from_utf8(out).unwrap(),
-        "Epoch 3/25\n----------\ntrain Loss: 0.1234 Acc: 0.9501\nval Loss: 0.1234 Acc: 0.9501\n\n\
-         Training complete in 3m 12s\nBest val Acc: 0.9542\nKept: the weights of epoch 3\n"
-    );
+const STAGE: &str = "transfer";
+
+fn score(loss: f64, accuracy: f64) -> Score {
+    Score { loss, accuracy }
 }
 
-/// What is said about a stage of so many epochs whose best is `best_epoch`.
-fn stage_told(epochs: u64, best_epoch: u64) -> String {
+fn stage_start(stage: &'static str, epochs: u64) -> Message<'static> {
+    Message::StageStart {
+        stage,
+        epochs,
+        groups: vec![LayerRate {
+            layers: "classifier.6".to_string(),
+            lr: 1e-3,
+        }],
+        trainable_parameters: 8194,
+        frozen_parameters: 134_260_544,
+        train_images: 240,
+        val_images: 120,
+    }
+}
+
+fn epoch_start(epoch: u64, epochs: u64) -> Message<'static> {
+    Message::EpochStart {
+        stage: STAGE,
+        epoch,
+        epochs,
+        baseline: epoch == 1,
+    }
+}
+
+fn phase(phase: Phase, epoch: u64, score: Score) -> Message<'static> {
+    Message::Phase {
+        stage: STAGE,
+        phase,
+        epoch,
+        score,
+        seconds: 12.0,
+        images_per_second: 10.0,
+    }
+}
+
+fn new_best(epoch: u64) -> Message<'static> {
+    Message::NewBest {
+        stage: STAGE,
+        epoch,
+        accuracy: 0.9,
+    }
+}
+
+fn stage_end(stage: &'static str, best_epoch: u64) -> Message<'static> {
+    Message::StageEnd {
+        stage,
+        best_epoch,
+        best_accuracy: 0.95424,
+        seconds: 191.6,
+    }
+}
+
+fn printed(messages: &[Message<'_>], columns: Option<usize>) -> String {
     let mut out = Vec::new();
     let mut terminal = Terminal::new(&mut out);
-    let stage = "finetune";
-    for message in [
-        Message::StageStart {
-            stage,
-            epochs,
-            groups: Vec::new(),
-            trainable_parameters: 1,
-            frozen_parameters: 0,
-            train_pictures: 4,
-            val_pictures: 4,
-        },
-        Message::StageEnd {
-            stage,
-            best_epoch,
-            best_accuracy: 0.5,
-            seconds: 1.0,
-        },
-    ] {
-        terminal.show(&message).unwrap();
+    terminal.columns = columns;
+    for message in messages {
+        terminal.show(message).unwrap();
     }
     String::from_utf8(out).unwrap()
 }
 
 #[test]
-fn a_stage_says_whose_weights_are_kept_and_when_it_was_in_vain() {
-    let told = stage_told(3, 2);
-    assert!(told.ends_with("\nKept: the weights of epoch 2\n"), "{told}");
-    assert!(!told.contains("Warning"), "{told}");
-    let told = stage_told(3, 1);
-    let in_vain = "Kept: the weights that stage finetune began with; no epoch that trained had a higher val Acc\n";
-    assert!(told.ends_with(in_vain), "{told}");
-    let told = stage_told(1, 1);
-    assert!(told.contains("Stage finetune: 1 epoch,"), "{told}");
+fn each_epoch_is_one_line_and_a_new_best_is_marked() {
+    let messages = [
+        Message::Run {
+            directory: "runs/train".to_string(),
+            stages: vec![PlannedStage {
+                stage: STAGE,
+                epochs: 4,
+            }],
+        },
+        stage_start(STAGE, 4),
+        epoch_start(1, 4),
+        phase(Phase::Val, 1, score(0.69314, 0.471)),
+        new_best(1),
+        epoch_start(2, 4),
+        phase(Phase::Train, 2, score(0.5123, 0.772)),
+        phase(Phase::Val, 2, score(0.21, 0.95424)),
+        new_best(2),
+        epoch_start(3, 4),
+        phase(Phase::Train, 3, score(0.4, 1.0)),
+        phase(Phase::Val, 3, score(0.3, 0.9)),
+        epoch_start(4, 4),
+        phase(Phase::Train, 4, score(0.3, 1.0)),
+        phase(Phase::Val, 4, score(0.3, 0.9)),
+        stage_end(STAGE, 2),
+    ];
+    let expected = "\
+Run      runs/train
+
+Stage transfer: 4 epochs; the first is a baseline and does not train
+Training classifier.6 at lr 1e-3 (8,194 parameters)
+
+epoch train loss     acc  val loss     acc      time    left
+  1/4           baseline    0.6931  47.1 %       12s     ~2m
+  2/4     0.5123  77.2 %    0.2100  95.4 % *     24s     ~1m
+  3/4     0.4000 100.0 %    0.3000  90.0 %       24s    ~40s
+  4/4     0.3000 100.0 %    0.3000  90.0 %       24s
+
+Training complete in 3m 12s
+Best val Acc: 95.4 % (epoch 2)
+";
+    assert_eq!(printed(&messages, None), expected);
+    assert!(expected.lines().skip(5).all(|line| line.len() <= 60));
+}
+
+#[test]
+fn the_row_of_a_resumed_epoch_has_no_train_metrics() {
+    let messages = [
+        stage_start(STAGE, 3),
+        epoch_start(2, 3),
+        phase(Phase::Val, 2, score(0.5, 0.5)),
+        stage_end(STAGE, 1),
+    ];
+    let out = printed(&messages, None);
     assert!(
-        told.contains("Warning: nothing trains") && told.contains("--finetune-epochs 2"),
-        "{told}"
+        out.contains("\n  2/3          -       -    0.5000  50.0 %       12s\n"),
+        "{out}"
     );
+}
+
+#[test]
+fn a_stage_that_did_not_improve_says_whose_weights_are_kept() {
+    let out = printed(
+        &[stage_start("finetune", 3), stage_end("finetune", 1)],
+        None,
+    );
+    let end = "Best val Acc: 95.4 % (baseline)\n\
+               Kept the weights from before fine-tuning; no fine-tuned epoch was better\n";
+    assert!(out.ends_with(end), "{out}");
+    let out = printed(&[stage_start(STAGE, 3), stage_end(STAGE, 1)], None);
     assert!(
-        told.ends_with("\nKept: the weights that stage finetune began with\n"),
-        "{told}"
+        out.ends_with("Kept the initial weights; no trained epoch was better\n"),
+        "{out}"
     );
+}
+
+#[test]
+fn paragraphs_fit_the_width_of_the_terminal() {
+    let names: Vec<String> = (0..8).map(|number| format!("class{number}")).collect();
+    let parameters = ["classifier.6.weight", "classifier.6.bias"].map(String::from);
+    let loaded: Vec<String> = (0..30)
+        .map(|number| format!("features.{number}.weight"))
+        .collect();
+    let messages = [
+        Message::Data {
+            source: "given",
+            root: "my_images".to_string(),
+            classes: &names,
+            train_images: 244,
+            val_images: 153,
+            hint: Some("Use your own images with `--data DIR`."),
+        },
+        Message::Network {
+            architecture: "vgg16",
+            input_size: 224,
+            parameters: 134_268_738,
+            trainable_parameters: 8194,
+            table: "",
+        },
+        Message::Weights {
+            source: "vgg16_imagenet_features.safetensors",
+            classes: 2,
+            loaded: &loaded,
+            initialized: &parameters,
+            replaced: &[],
+            mismatched: &[],
+        },
+        stage_start(STAGE, 25),
+        Message::Done {
+            directory: "runs/train".to_string(),
+            model: "runs/train/model.safetensors".to_string(),
+            files: &[
+                "model.safetensors",
+                "config.toml",
+                "metrics.csv",
+                "curves.png",
+            ],
+            score: score(0.1, 0.95424),
+            correct: 146,
+            images: 153,
+            interval: [0.9085, 0.9777],
+            worst_class: Some(ClassRecall {
+                class: "ants",
+                recall: 0.9429,
+                images: 70,
+            }),
+            seconds: 843.0,
+        },
+    ];
+    let out = printed(&messages, Some(60));
+    assert!(out.lines().all(|line| line.len() <= 60), "{out}");
+    let expected = "\
+Weights  30 of 32 tensors from
+         vgg16_imagenet_features.safetensors; new head for 2
+         classes
+";
+    assert!(out.contains(expected), "{out}");
+    let expected = "
+Accuracy 95.4 % of 153 val images (95 % interval: 90.8 to
+         97.8 %)
+Worst    ants: 94.3 % of 70 images
+Time     14m 03s
+Wrote    runs/train: model.safetensors, config.toml,
+         metrics.csv, curves.png
+Next     waggle predict runs/train IMAGE...
+";
+    assert!(out.ends_with(expected), "{out}");
 }
 
 #[test]
@@ -122,23 +234,14 @@ fn every_bar_can_be_drawn() {
     }
     terminal
         .show(&Message::Working {
-            what: "reading".to_string(),
+            what: "decoding 397 images".to_string(),
         })
         .unwrap();
-    terminal.start_bar("train", 10);
+    terminal.show_phase(Phase::Train);
 }
 
 #[test]
-fn numbers_are_readable() {
-    assert_eq!(thousands(0), "0");
-    assert_eq!(thousands(999), "999");
-    assert_eq!(thousands(138_357_544), "138,357,544");
-    assert_eq!(rate(1e-3), "1e-3");
-    assert_eq!(rate(0.05), "0.05");
-}
-
-#[test]
-fn parameters_are_shown_by_layer() {
+fn parameters_are_listed_by_layer() {
     let names = ["classifier.6.bias", "classifier.6.weight"].map(String::from);
-    assert_eq!(layers(&names), "classifier.6");
+    assert_eq!(layers(&names), ["classifier.6"]);
 }

@@ -64,13 +64,13 @@ pub(super) fn with_typed(run: &Config, args: &TrainArgs) -> Config {
                     stage.epochs = args.transfer_epochs.get() as u64;
                 }
                 if let Some(names) = &args.transfer_layers {
-                    let rate = stage.groups.first().map_or(0.0, |group| group.rate);
+                    let lr = stage.groups.first().map_or(0.0, |group| group.lr);
                     let groups = names.iter().cloned();
-                    stage.groups = groups.map(|layers| LayerRate { layers, rate }).collect();
+                    stage.groups = groups.map(|layers| LayerRate { layers, lr }).collect();
                 }
                 if typed("lr") {
-                    let rate = args.lr.get();
-                    stage.groups.iter_mut().for_each(|group| group.rate = rate);
+                    let lr = args.lr.get();
+                    stage.groups.iter_mut().for_each(|group| group.lr = lr);
                 }
             }
             StageName::Finetune => {

@@ -5,32 +5,32 @@ use safetensors::Dtype;
 use crate::forge;
 use crate::harness::Place;
 
-/// A bad input.
+/// An invalid input.
 pub struct Case {
-    /// The heading it stands under.
+    /// Heading of the section.
     pub section: &'static str,
-    /// What is wrong.
+    /// Description of the input.
     pub what: &'static str,
-    /// The arguments, separated by blanks.
+    /// Arguments, separated by spaces.
     pub command: &'static str,
-    /// Makes it so, in a place with a good data set, weights and model.
+    /// Prepares a directory that has a valid data set, weights and model.
     pub prepare: fn(&Place),
 }
 
-#[rustfmt::skip] // A case a line, where it fits.
+#[rustfmt::skip] // One case per line if it fits.
 pub const CASES: &[Case] = &[
-    Case { section: "Data folders", what: "no such folder", command: "train --data nowhere", prepare: |_| {} },
-    Case { section: "Data folders", what: "a file instead of a folder", command: "train --data tiny.safetensors", prepare: |_| {} },
+    Case { section: "Data sets", what: "no such folder", command: "train --data nowhere", prepare: |_| {} },
+    Case { section: "Data sets", what: "a file instead of a folder that is not a run directory", command: "train --data tiny.safetensors", prepare: |_| {} },
     Case {
-        section: "Data folders",
-        what: "no folder for the splits",
+        section: "Data sets",
+        what: "a folder without train and val",
         command: "train --data bare",
         prepare: |place| std::fs::create_dir(place.path("bare")).unwrap(),
     },
-    Case { section: "Data folders", what: "a split instead of the data set", command: "train --data data/train", prepare: |_| {} },
+    Case { section: "Data sets", what: "the train folder instead of the data set", command: "train --data data/train", prepare: |_| {} },
     Case {
-        section: "Data folders",
-        what: "the folder around the data set",
+        section: "Data sets",
+        what: "the parent folder of the data set",
         command: "train --data around",
         prepare: |place| {
             std::fs::create_dir(place.path("around")).unwrap();
@@ -38,8 +38,8 @@ pub const CASES: &[Case] = &[
         },
     },
     Case {
-        section: "Data folders",
-        what: "classes without splits",
+        section: "Data sets",
+        what: "class folders without train and val",
         command: "train --data data",
         prepare: |place| {
             std::fs::rename(place.path("data/train"), place.path("classes")).unwrap();
@@ -48,32 +48,32 @@ pub const CASES: &[Case] = &[
         },
     },
     Case {
-        section: "Data folders",
-        what: "pictures without classes",
+        section: "Data sets",
+        what: "images without class folders",
         command: "train --data bare",
         prepare: |place| place.picture("bare/0.png", 0, 0),
     },
     Case {
-        section: "Data folders",
-        what: "a folder too many between split and classes",
+        section: "Data sets",
+        what: "an additional folder between split and classes",
         command: "train --data data --weights tiny.safetensors",
         prepare: |place| {
             for split in ["train", "val"] {
                 std::fs::rename(place.path("data").join(split), place.path("classes")).unwrap();
                 std::fs::create_dir(place.path("data").join(split)).unwrap();
-                std::fs::rename(place.path("classes"), place.path("data").join(split).join("pictures")).unwrap();
+                std::fs::rename(place.path("classes"), place.path("data").join(split).join("images")).unwrap();
             }
         },
     },
     Case {
-        section: "Data folders",
-        what: "a split in capitals",
+        section: "Data sets",
+        what: "a capitalized split",
         command: "train --data data",
         prepare: |place| std::fs::rename(place.path("data/val"), place.path("data/Val")).unwrap(),
     },
     Case {
-        section: "Data folders",
-        what: "no class folder",
+        section: "Data sets",
+        what: "no class folders",
         command: "train --data bare",
         prepare: |place| {
             std::fs::create_dir_all(place.path("bare/train")).unwrap();
@@ -81,47 +81,47 @@ pub const CASES: &[Case] = &[
         },
     },
     Case {
-        section: "Data folders",
-        what: "no validation pictures",
+        section: "Data sets",
+        what: "no validation images",
         command: "train --data data --weights tiny.safetensors",
         prepare: |place| std::fs::remove_dir_all(place.path("data/val")).unwrap(),
     },
     Case {
-        section: "Data folders",
-        what: "a class without a picture",
+        section: "Data sets",
+        what: "a class without images",
         command: "train --data data --weights tiny.safetensors",
-        prepare: |place| place.write("data/train/nothing/notes.txt", b"no picture"),
+        prepare: |place| place.write("data/train/nothing/notes.txt", b"not an image"),
     },
     Case {
-        section: "Data folders",
-        what: "a class that only val has",
+        section: "Data sets",
+        what: "a class that exists only in val",
         command: "train --data data --weights tiny.safetensors",
         prepare: |place| place.picture("data/val/stranger/0.png", 0, 0),
     },
-    Case { section: "Data folders", what: "`check`: no such folder", command: "check nowhere", prepare: |_| {} },
+    Case { section: "Data sets", what: "`check`: no such folder", command: "check nowhere", prepare: |_| {} },
     Case {
-        section: "Data folders",
-        what: "`check`: no validation pictures",
+        section: "Data sets",
+        what: "`check`: no validation images",
         command: "check data",
         prepare: |place| std::fs::remove_dir_all(place.path("data/val")).unwrap(),
     },
-    Case { section: "Data folders", what: "`show`: no such folder", command: "show --data nowhere", prepare: |_| {} },
-    Case { section: "Data folders", what: "`evaluate`: no such split", command: "evaluate model.safetensors --data data --split test", prepare: |_| {} },
+    Case { section: "Data sets", what: "`show`: no such folder", command: "show --data nowhere", prepare: |_| {} },
+    Case { section: "Data sets", what: "`evaluate`: no such split", command: "evaluate model.safetensors --data data --split test", prepare: |_| {} },
     Case {
-        section: "Pictures",
-        what: "text with a picture's extension",
+        section: "Images",
+        what: "a text file with an image extension",
         command: "train --data data --weights tiny.safetensors",
-        prepare: |place| place.write("data/train/down/00.png", b"this is not a picture"),
+        prepare: |place| place.write("data/train/down/00.png", b"this is not an image"),
     },
     Case {
-        section: "Pictures",
+        section: "Images",
         what: "an empty file",
         command: "train --data data --weights tiny.safetensors",
         prepare: |place| place.write("data/val/down/00.png", b""),
     },
     Case {
-        section: "Pictures",
-        what: "half a PNG",
+        section: "Images",
+        what: "a truncated PNG",
         command: "train --data data --weights tiny.safetensors",
         prepare: |place| {
             let whole = place.read("data/train/down/00.png");
@@ -129,46 +129,46 @@ pub const CASES: &[Case] = &[
         },
     },
     Case {
-        section: "Pictures",
-        what: "half a JPEG",
+        section: "Images",
+        what: "a truncated JPEG",
         command: "train --data data --weights tiny.safetensors",
         prepare: |place| place.write("data/train/down/half.jpg", &forge::half_a_jpeg()),
     },
     Case {
-        section: "Pictures",
-        what: "a GIF, whatever it is called",
+        section: "Images",
+        what: "a GIF named .jpg",
         command: "train --data data --weights tiny.safetensors",
         prepare: |place| place.write("data/train/down/gif.jpg", b"GIF89a\x01\0\x01\0\0\0\0;"),
     },
     Case {
-        section: "Pictures",
+        section: "Images",
         what: "a decompression bomb: 60,000 × 60,000 pixels in 53 bytes",
         command: "train --data data --weights tiny.safetensors",
         prepare: |place| place.write("data/train/down/bomb.png", &forge::png(60_000, 60_000, 8, 2)),
     },
     Case {
-        section: "Pictures",
-        what: "pixels that take too much memory: 12,000 × 12,000 of 64 bits",
+        section: "Images",
+        what: "an image that needs too much memory: 12,000 × 12,000 pixels of 64 bits",
         command: "train --data data --weights tiny.safetensors",
         prepare: |place| place.write("data/train/down/bomb.png", &forge::png(12_000, 12_000, 16, 6)),
     },
     Case {
-        section: "Pictures",
-        what: "a picture of no pixels",
+        section: "Images",
+        what: "an image without pixels",
         command: "train --data data --weights tiny.safetensors",
         prepare: |place| place.write("data/train/down/none.png", &forge::png(0, 5, 8, 2)),
     },
     Case {
-        section: "Pictures",
-        what: "a device that is called a picture",
+        section: "Images",
+        what: "a device with an image extension",
         command: "train --data data --weights tiny.safetensors",
         prepare: |place| {
             std::os::unix::fs::symlink("/dev/zero", place.path("data/train/down/zero.png")).unwrap();
         },
     },
     Case {
-        section: "Pictures",
-        what: "bad pictures are skipped until a class has none",
+        section: "Images",
+        what: "only bad images in a class, skipped",
         command: "train --data data --weights tiny.safetensors --on-bad skip",
         prepare: |place| {
             for number in 0..6 {
@@ -177,30 +177,30 @@ pub const CASES: &[Case] = &[
         },
     },
     Case {
-        section: "Pictures",
-        what: "`evaluate`: bad pictures",
+        section: "Images",
+        what: "`evaluate`: bad images",
         command: "evaluate model.safetensors --data data",
         prepare: |place| {
             place.write("data/val/across/00.png", b"");
-            place.write("data/val/down/00.png", b"no picture");
+            place.write("data/val/down/00.png", b"not an image");
         },
     },
-    Case { section: "Pictures", what: "`predict`: no such picture", command: "predict model.safetensors nowhere.jpg", prepare: |_| {} },
+    Case { section: "Images", what: "`predict`: no such image", command: "predict model.safetensors nowhere.jpg", prepare: |_| {} },
     Case {
-        section: "Pictures",
-        what: "`predict`: a bad picture among good ones",
+        section: "Images",
+        what: "`predict`: a bad image among good ones",
         command: "predict model.safetensors data/val",
-        prepare: |place| place.write("data/val/down/00.png", b"no picture"),
+        prepare: |place| place.write("data/val/down/00.png", b"not an image"),
     },
     Case {
-        section: "Pictures",
-        what: "`predict`: a folder without pictures",
+        section: "Images",
+        what: "`predict`: a folder without images",
         command: "predict model.safetensors bare",
         prepare: |place| std::fs::create_dir(place.path("bare")).unwrap(),
     },
     Case { section: "Weights", what: "no such file", command: "train --data data --weights nowhere.safetensors", prepare: |_| {} },
-    Case { section: "Weights", what: "no such file, where there are others", command: "train --data data --weights ./tiny.pth", prepare: |_| {} },
-    Case { section: "Weights", what: "a folder", command: "train --data data --weights data", prepare: |_| {} },
+    Case { section: "Weights", what: "no such file in another folder", command: "train --data data --weights ./tiny.pth", prepare: |_| {} },
+    Case { section: "Weights", what: "a folder that is not a run directory", command: "train --data data --weights data", prepare: |_| {} },
     Case {
         section: "Weights",
         what: "text",
@@ -254,29 +254,29 @@ pub const CASES: &[Case] = &[
     },
     Case {
         section: "Weights",
-        what: "weights of another kind of network",
+        what: "weights of a network that is not a VGG",
         command: "train --data data --weights tiny.safetensors",
         prepare: |place| place.foreign_weights("tiny.safetensors"),
     },
     Case {
         section: "Weights",
-        what: "weights of another network than `--arch`, seen from their shapes",
+        what: "an `--arch` that contradicts the shapes of the weights",
         command: "train --data data --weights vgg19.safetensors --arch vgg16",
         prepare: |place| forge::zeros_of("vgg19", &place.path("vgg19.safetensors")),
     },
     Case {
         section: "Weights",
-        what: "a missing tensor, in a network that `--arch` need not name",
+        what: "a missing tensor in an architecture that is detected",
         command: "train --data data --weights vgg11.safetensors",
         prepare: |place| {
             forge::zeros_of("vgg11", &place.path("vgg11.safetensors"));
             forge::rename_in_place(&place.path("vgg11.safetensors"), "features.8.bias", "features.9.bias");
         },
     },
-    Case { section: "Weights", what: "another network than `--arch`", command: "train --data data --weights tiny.safetensors --arch vgg19", prepare: |_| {} },
+    Case { section: "Weights", what: "an `--arch` that contradicts the metadata of the weights", command: "train --data data --weights tiny.safetensors --arch vgg19", prepare: |_| {} },
     Case {
         section: "Weights",
-        what: "a misspelt tensor",
+        what: "a misspelled tensor name",
         command: "train --data data --weights tiny.safetensors",
         prepare: |place| {
             forge::change_weights(place, |name| (name.replace("classifier.3.bias", "classifer.3.bias"), Dtype::F32));
@@ -284,13 +284,13 @@ pub const CASES: &[Case] = &[
     },
     Case {
         section: "Weights",
-        what: "whole numbers instead of weights",
+        what: "integers instead of weights",
         command: "train --data data --weights tiny.safetensors",
         prepare: |place| forge::change_weights(place, |name| (name.to_string(), Dtype::I32)),
     },
     Case { section: "Models", what: "no such model", command: "predict nowhere data/val", prepare: |_| {} },
-    Case { section: "Models", what: "a folder that is no run", command: "predict data data/val", prepare: |_| {} },
-    Case { section: "Models", what: "a picture instead of a model", command: "evaluate data/val/down/00.png --data data", prepare: |_| {} },
+    Case { section: "Models", what: "a folder that is not a run directory", command: "predict data data/val", prepare: |_| {} },
+    Case { section: "Models", what: "an image instead of a model", command: "evaluate data/val/down/00.png --data data", prepare: |_| {} },
     Case {
         section: "Models",
         what: "weights without metadata",
@@ -305,7 +305,7 @@ pub const CASES: &[Case] = &[
     },
     Case {
         section: "Models",
-        what: "a class that is named twice",
+        what: "a duplicate class",
         command: "predict model.safetensors data/val",
         prepare: |place| place.model_with_classes("model.safetensors", "model.safetensors", &["a", "a"]),
     },
@@ -317,31 +317,31 @@ pub const CASES: &[Case] = &[
     },
     Case {
         section: "Models",
-        what: "a network of too many parameters",
+        what: "a network with too many parameters",
         command: "predict model.safetensors data/val",
         prepare: |place| forge::change_model(place, "config", "\"hidden\":24", "\"hidden\":900000"),
     },
     Case {
         section: "Models",
-        what: "a convolution of no channels",
+        what: "a convolution without channels",
         command: "predict model.safetensors data/val",
         prepare: |place| forge::change_model(place, "config", "\"conv\":8", "\"conv\":0"),
     },
     Case {
         section: "Models",
-        what: "a mean that is no number",
+        what: "an infinite mean",
         command: "predict model.safetensors data/val",
         prepare: |place| forge::change_model(place, "mean", "0.5", "1e60"),
     },
     Case {
         section: "Models",
-        what: "a deviation of 0",
+        what: "a standard deviation of 0",
         command: "predict model.safetensors data/val",
         prepare: |place| forge::change_model(place, "std", "0.25", "0.0"),
     },
     Case {
         section: "Models",
-        what: "a model file that is a link out of its run directory",
+        what: "a model file that links out of its run directory",
         command: "predict run data/val",
         prepare: |place| {
             std::fs::create_dir(place.path("run")).unwrap();
@@ -350,13 +350,13 @@ pub const CASES: &[Case] = &[
     },
     Case {
         section: "Models",
-        what: "classes that the model does not know",
+        what: "other classes than those of the model",
         command: "evaluate model.safetensors --data other",
         prepare: |place| place.stripes("other", &["across", "up"], 2, 2),
     },
     Case {
         section: "Models",
-        what: "a run whose `config.toml` is damaged",
+        what: "a damaged `config.toml`",
         command: "evaluate run",
         prepare: |place| {
             let model = place.read("model.safetensors");
@@ -364,35 +364,35 @@ pub const CASES: &[Case] = &[
             place.write("run/config.toml", b"[data");
         },
     },
-    Case { section: "Settings", what: "a network that is not there", command: "train --data data --weights tiny.safetensors --arch resnet50", prepare: |_| {} },
-    Case { section: "Settings", what: "a batch of nothing", command: "train --data data --weights tiny.safetensors --batch-size 0", prepare: |_| {} },
-    Case { section: "Settings", what: "a learning rate that is no number", command: "train --data data --weights tiny.safetensors --lr NaN", prepare: |_| {} },
+    Case { section: "Settings", what: "an unknown architecture", command: "train --data data --weights tiny.safetensors --arch resnet50", prepare: |_| {} },
+    Case { section: "Settings", what: "a batch size of 0", command: "train --data data --weights tiny.safetensors --batch-size 0", prepare: |_| {} },
+    Case { section: "Settings", what: "a learning rate of NaN", command: "train --data data --weights tiny.safetensors --lr NaN", prepare: |_| {} },
     Case { section: "Settings", what: "a learning rate of 0", command: "train --data data --weights tiny.safetensors --lr 0", prepare: |_| {} },
-    Case { section: "Settings", what: "a learning rate below 0", command: "train --data data --weights tiny.safetensors --lr -1", prepare: |_| {} },
+    Case { section: "Settings", what: "a negative learning rate", command: "train --data data --weights tiny.safetensors --lr -1", prepare: |_| {} },
     Case { section: "Settings", what: "a momentum of 1", command: "train --data data --weights tiny.safetensors --momentum 1", prepare: |_| {} },
-    Case { section: "Settings", what: "no epochs", command: "train --data data --weights tiny.safetensors --transfer-epochs 0", prepare: |_| {} },
-    Case { section: "Settings", what: "no workers", command: "train --data data --weights tiny.safetensors --workers 0", prepare: |_| {} },
-    Case { section: "Settings", what: "an input size that leaves nothing", command: "train --data data --weights tiny.safetensors --input-size 8", prepare: |_| {} },
-    Case { section: "Settings", what: "a size without a number", command: "train --data data --weights tiny.safetensors --cache-images much", prepare: |_| {} },
-    Case { section: "Settings", what: "a group without a rate", command: "train --data data --weights tiny.safetensors --finetune-lr features", prepare: |_| {} },
-    Case { section: "Settings", what: "a group that is named twice", command: "train --data data --weights tiny.safetensors --finetune-lr features=1e-3,features=1e-4", prepare: |_| {} },
-    Case { section: "Settings", what: "a layer that is not there", command: "train --data data --weights tiny.safetensors --finetune-lr clasifier=1e-3", prepare: |_| {} },
-    Case { section: "Settings", what: "a layer that is not there, in the first stage", command: "train --data data --weights tiny.safetensors --transfer-layers head", prepare: |_| {} },
-    Case { section: "Settings", what: "a group that others leave empty", command: "train --data data --weights tiny.safetensors --finetune-lr features=1e-3,classifier=1e-3,classifier.0=1e-3,classifier.3=1e-3,classifier.6=1e-3", prepare: |_| {} },
-    Case { section: "Settings", what: "an unknown answer to bad pictures", command: "train --data data --weights tiny.safetensors --on-bad perhaps", prepare: |_| {} },
+    Case { section: "Settings", what: "0 epochs", command: "train --data data --weights tiny.safetensors --transfer-epochs 0", prepare: |_| {} },
+    Case { section: "Settings", what: "0 workers", command: "train --data data --weights tiny.safetensors --workers 0", prepare: |_| {} },
+    Case { section: "Settings", what: "an input size that is too small", command: "train --data data --weights tiny.safetensors --input-size 8", prepare: |_| {} },
+    Case { section: "Settings", what: "an invalid size", command: "train --data data --weights tiny.safetensors --cache-images much", prepare: |_| {} },
+    Case { section: "Settings", what: "a layer without a learning rate", command: "train --data data --weights tiny.safetensors --finetune-lr features", prepare: |_| {} },
+    Case { section: "Settings", what: "a duplicate layer prefix", command: "train --data data --weights tiny.safetensors --finetune-lr features=1e-3,features=1e-4", prepare: |_| {} },
+    Case { section: "Settings", what: "an unknown layer in `--finetune-lr`", command: "train --data data --weights tiny.safetensors --finetune-lr clasifier=1e-3", prepare: |_| {} },
+    Case { section: "Settings", what: "an unknown layer in `--transfer-layers`", command: "train --data data --weights tiny.safetensors --transfer-layers head", prepare: |_| {} },
+    Case { section: "Settings", what: "a prefix that longer prefixes leave without layers", command: "train --data data --weights tiny.safetensors --finetune-lr features=1e-3,classifier=1e-3,classifier.0=1e-3,classifier.3=1e-3,classifier.6=1e-3", prepare: |_| {} },
+    Case { section: "Settings", what: "an invalid `--on-bad`", command: "train --data data --weights tiny.safetensors --on-bad perhaps", prepare: |_| {} },
     Case { section: "Settings", what: "an unknown device", command: "train --data data --weights tiny.safetensors --device tpu", prepare: |_| {} },
-    Case { section: "Settings", what: "quiet and JSON at once", command: "train --data data --weights tiny.safetensors --quiet --json", prepare: |_| {} },
+    Case { section: "Settings", what: "`--quiet` with `--json`", command: "train --data data --weights tiny.safetensors --quiet --json", prepare: |_| {} },
     Case { section: "Settings", what: "an unknown flag", command: "train --data data --weights tiny.safetensors --no-such-flag", prepare: |_| {} },
     Case { section: "Settings", what: "an unknown command", command: "teach", prepare: |_| {} },
-    Case { section: "Settings", what: "`predict` without a picture", command: "predict model.safetensors", prepare: |_| {} },
-    Case { section: "Settings", what: "`summary`: more classes than any network has", command: "summary --classes 18446744073709551615", prepare: |_| {} },
-    Case { section: "Output", what: "a run directory below a file", command: "train --data data --weights tiny.safetensors --out tiny.safetensors/run", prepare: |_| {} },
-    Case { section: "Output", what: "`show`: a file that is there already", command: "show --data data -o model.safetensors", prepare: |_| {} },
+    Case { section: "Settings", what: "`predict` without images", command: "predict model.safetensors", prepare: |_| {} },
+    Case { section: "Settings", what: "`summary`: too many classes", command: "summary --classes 18446744073709551615", prepare: |_| {} },
+    Case { section: "Output", what: "a run directory inside a file", command: "train --data data --weights tiny.safetensors --out tiny.safetensors/run", prepare: |_| {} },
+    Case { section: "Output", what: "`show`: an existing file", command: "show --data data -o model.safetensors", prepare: |_| {} },
     Case {
         section: "Output",
-        what: "`export`: a folder that holds something",
+        what: "`export`: a folder with other files",
         command: "export model.safetensors --to timm --out data",
         prepare: |_| {},
     },
-    Case { section: "Output", what: "a picture below a file", command: "show --data data -o tiny.safetensors/batch.png", prepare: |_| {} },
+    Case { section: "Output", what: "`show`: an output path inside a file", command: "show --data data -o tiny.safetensors/batch.png", prepare: |_| {} },
 ];

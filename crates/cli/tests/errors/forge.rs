@@ -1,4 +1,4 @@
-//! Makes the files of the cases: pictures and weights that are wrong in one way.
+//! Creates invalid images and weights for the cases.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -11,16 +11,16 @@ use vgg::VggConfig;
 
 use crate::harness::Place;
 
-/// A PNG whose header claims another size and another kind of pixel than its data has.
-pub fn png(width: u32, height: u32, bits: u8, colour: u8) -> Vec<u8> {
+/// A PNG with this header and no pixels.
+pub fn png(width: u32, height: u32, bits: u8, color_type: u8) -> Vec<u8> {
     let mut header = b"IHDR".to_vec();
     header.extend(width.to_be_bytes());
     header.extend(height.to_be_bytes());
-    header.extend([bits, colour, 0, 0, 0]);
+    header.extend([bits, color_type, 0, 0, 0]);
     let mut bytes = b"\x89PNG\r\n\x1a\n\0\0\0\x0d".to_vec();
     bytes.extend(&header);
     bytes.extend(crc32(&header).to_be_bytes());
-    // An empty stream of pixels.
+    // An empty zlib stream.
     let data = b"IDAT\x78\x9c\x03\0\0\0\0\x01";
     bytes.extend(8u32.to_be_bytes());
     bytes.extend(data);
@@ -28,7 +28,7 @@ pub fn png(width: u32, height: u32, bits: u8, colour: u8) -> Vec<u8> {
     bytes
 }
 
-/// The checksum of PNG's chunks, bit by bit.
+/// CRC-32 of a PNG chunk, computed bit by bit.
 fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |crc, &byte| {
         (0..8).fold(crc ^ u32::from(byte), |crc, _| {
@@ -39,16 +39,15 @@ fn crc32(bytes: &[u8]) -> u32 {
 
 /// The first half of a JPEG.
 pub fn half_a_jpeg() -> Vec<u8> {
-    let picture =
-        image::RgbImage::from_fn(64, 64, |x, y| image::Rgb([x as u8 * 3, y as u8 * 2, 77]));
+    let image = image::RgbImage::from_fn(64, 64, |x, y| image::Rgb([x as u8 * 3, y as u8 * 2, 77]));
     let mut bytes = Vec::new();
     let encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, 90);
-    picture.write_with_encoder(encoder).unwrap();
+    image.write_with_encoder(encoder).unwrap();
     bytes.truncate(bytes.len() / 2);
     bytes
 }
 
-/// A safetensors file of this header and so many bytes of zeros.
+/// A safetensors file with this header and `data` zero bytes.
 pub fn weights(header: &str, data: usize) -> Vec<u8> {
     let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
     bytes.extend(header.as_bytes());
@@ -56,8 +55,8 @@ pub fn weights(header: &str, data: usize) -> Vec<u8> {
     bytes
 }
 
-/// The convolutions of a network of the table, without metadata and all of them 0: a file with a hole, which takes no
-/// room on the disk.
+/// Writes the convolutions of an architecture as zeros, without metadata. The file is sparse: it takes no
+/// disk space.
 pub fn zeros_of(architecture: &str, path: &Path) {
     let config = VggConfig::named(architecture, 1000).unwrap();
     let mut header = serde_json::Map::new();
@@ -78,21 +77,23 @@ pub fn zeros_of(architecture: &str, path: &Path) {
     file.set_len(length + end as u64).unwrap();
 }
 
-/// Another name, of the same length, for a tensor in a file that is not read whole: it may be a hole of megabytes.
+/// Renames a tensor in the header of a file. Both names have the same length. The data is not read: it may be large.
 pub fn rename_in_place(path: &Path, from: &str, to: &str) {
     assert_eq!(from.len(), to.len());
     let mut file = File::options().read(true).write(true).open(path).unwrap();
     let mut start = Vec::new();
     (&mut file).take(1 << 16).read_to_end(&mut start).unwrap();
-    let at = start
+    let position = start
         .windows(from.len())
         .position(|window| window == from.as_bytes());
-    file.seek(SeekFrom::Start(at.expect("it is there") as u64))
-        .unwrap();
+    file.seek(SeekFrom::Start(
+        position.expect("the header contains the name") as u64,
+    ))
+    .unwrap();
     file.write_all(to.as_bytes()).unwrap();
 }
 
-/// `model.safetensors` with one string of its metadata changed.
+/// Changes a string in the metadata of `model.safetensors`.
 pub fn change_model(place: &Place, key: &str, from: &str, to: &str) {
     let bytes = place.read("model.safetensors");
     let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
@@ -109,7 +110,7 @@ pub fn change_model(place: &Place, key: &str, from: &str, to: &str) {
     place.write("model.safetensors", &bytes);
 }
 
-/// `tiny.safetensors` with each tensor renamed and given another number format of the same width.
+/// Changes the name and the dtype of each tensor in `tiny.safetensors`. The dtypes have the same size.
 pub fn change_weights(place: &Place, change: impl Fn(&str) -> (String, Dtype)) {
     let bytes = place.read("tiny.safetensors");
     let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();

@@ -1,4 +1,4 @@
-//! Runs the stages of a training one after the other, from the beginning or from a checkpoint.
+//! Runs the stages of a run in order, from the start or from a checkpoint.
 
 use std::path::Path;
 
@@ -18,7 +18,7 @@ use crate::interrupt::Interrupts;
 use crate::splits::Splits;
 use crate::watch::Watch;
 
-/// What all stages share.
+/// The inputs of all stages.
 pub(super) struct Stages<'a> {
     pub(super) config: &'a Config,
     pub(super) params: &'a Params,
@@ -28,8 +28,8 @@ pub(super) struct Stages<'a> {
 }
 
 impl Stages<'_> {
-    /// Runs them, and leaves the best weights of the last in the parameters; or stops where the observer wants.
-    /// `model` is where the best weights so far are saved.
+    /// Runs the stages and leaves the best weights of the last one in the parameters, unless the observer
+    /// stops them. The best weights so far are saved to `model`.
     pub(super) fn run(
         &self,
         watch: &mut Watch<'_>,
@@ -82,13 +82,13 @@ impl Stages<'_> {
         Ok(outcome)
     }
 
-    /// Finds out now what a stage cannot do, not after the stage before it has run.
+    /// Checks that every stage can run, before the first one starts.
     pub(super) fn check(&self) -> anyhow::Result<()> {
         let mut stages = self.config.stages.iter();
         stages.try_for_each(|stage| self.prepare(stage, None).map(drop))
     }
 
-    /// Evaluates the weights as they are; `None` when a signal asks to stop.
+    /// Evaluates the current weights on val. Returns `None` if a signal stops the evaluation.
     pub(super) fn evaluate(&self, interrupts: &Interrupts) -> anyhow::Result<Option<Evaluation>> {
         let network = self.build(self.params.frozen_var_builder())?;
         let val = Pictures::new(self.splits.val.clone());
@@ -104,13 +104,13 @@ impl Stages<'_> {
         Network::new(&self.metadata.config, vb).map(|network| network.in_precision(self.precision))
     }
 
-    /// Sets what trains in a stage, and makes its state: at the beginning, or where `from` was made.
+    /// Sets the trainable parameters of a stage and creates its state, at its start or from a checkpoint.
     fn prepare(&self, stage: &StageConfig, from: Option<Checkpoint>) -> anyhow::Result<Stage> {
         let params = self.params;
         let groups: Vec<Group> = stage
             .groups
             .iter()
-            .map(|group| Group::new(group.layers.clone(), group.rate))
+            .map(|group| Group::new(group.layers.clone(), group.lr))
             .collect();
         let layers: Vec<&str> = stage
             .groups
@@ -133,11 +133,13 @@ impl Stages<'_> {
         params
             .set_trainable(&layers)
             .and_then(|()| make())
-            .with_context(|| format!("the {} stage cannot run", stage.name.as_str()))
+            .with_context(|| format!("cannot run stage {}", stage.name.as_str()))
     }
 
-    /// Writes the best model so far of a run that goes on: of this stage, else what the stage before ended with. The
-    /// file that is there may be of a later epoch than the checkpoint. Returns whether there is a best model.
+    /// Saves the best weights of a resumed run: those of this stage, else the result of the stage before.
+    /// An existing model file may be of a later epoch than the checkpoint.
+    ///
+    /// Returns whether there are such weights.
     fn save_best(&self, index: usize, stage: &Stage, model: &Path) -> anyhow::Result<bool> {
         let mut tensors = self.params.tensors();
         match stage.best() {

@@ -1,0 +1,174 @@
+//! Numbers, durations and lists as the terminal shows them.
+
+use console::measure_text_width;
+
+use crate::words::counted;
+
+/// Class names in a list before it is cut.
+const SHOWN_CLASSES: usize = 8;
+
+/// `0.95424` as `95.4 %`.
+pub fn percent(fraction: f64) -> String {
+    format!("{:.1} %", 100.0 * fraction)
+}
+
+/// An interval of fractions as `90.8 to 97.8 %`.
+pub fn percent_range([low, high]: [f64; 2]) -> String {
+    format!("{:.1} to {:.1} %", 100.0 * low, 100.0 * high)
+}
+
+/// A duration in its two largest units: `12s`, `3m 12s`, `1h 05m`, `2d 3h`.
+pub fn duration(seconds: f64) -> String {
+    let seconds = seconds.round() as u64;
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds}s"),
+        (0, 0, _) => format!("{minutes}m {:02}s", seconds % 60),
+        (0, _, _) => format!("{hours}h {:02}m", minutes % 60),
+        _ => format!("{days}d {}h", hours % 24),
+    }
+}
+
+/// An estimate in its largest unit, or two for hours: `~40s`, `~13m`, `~1h 05m`.
+pub fn estimate(seconds: f64) -> String {
+    match seconds {
+        // Rounded to 10 s: the estimate is not better than that.
+        ..55.0 => format!("~{}s", (10.0 * (seconds / 10.0).ceil()) as u64),
+        ..3570.0 => format!("~{}m", (seconds / 60.0).round()),
+        _ => format!("~{}", duration(seconds)),
+    }
+}
+
+/// `138357544` as `138,357,544`.
+pub fn thousands(number: usize) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A learning rate: `1e-3`, `0.05`.
+pub fn learning_rate(lr: f64) -> String {
+    if lr < 0.01 {
+        format!("{lr:e}")
+    } else {
+        lr.to_string()
+    }
+}
+
+/// `2 classes: ants, bees`.
+pub fn classes(classes: &[String]) -> String {
+    let shown = classes.iter().take(SHOWN_CLASSES).cloned();
+    let mut names: Vec<String> = shown.collect();
+    if classes.len() > SHOWN_CLASSES {
+        names.push("…".to_string());
+    }
+    format!("{}: {}", counted(classes.len(), "class"), names.join(", "))
+}
+
+/// Pads with spaces on the right to `width` columns of the terminal.
+pub fn pad_right(text: &str, width: usize) -> String {
+    format!("{text}{}", spaces(text, width))
+}
+
+/// Pads with spaces on the left to `width` columns of the terminal.
+pub fn pad_left(text: &str, width: usize) -> String {
+    format!("{}{text}", spaces(text, width))
+}
+
+fn spaces(text: &str, width: usize) -> String {
+    " ".repeat(width.saturating_sub(measure_text_width(text)))
+}
+
+/// Cuts `text` with an ellipsis to at most `width` columns of the terminal.
+pub fn shorten(text: &str, width: usize) -> String {
+    console::truncate_str(text, width, "…").into_owned()
+}
+
+/// Breaks `text` between words into lines of at most `width` columns. Longer words stay whole.
+pub fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let line = lines.last_mut().expect("there is at least one line");
+        if line.is_empty() {
+            line.push_str(word);
+        } else if measure_text_width(line) + 1 + measure_text_width(word) <= width {
+            line.push(' ');
+            line.push_str(word);
+        } else {
+            lines.push(word.to_string());
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_two_units_at_most() {
+        let cases = [
+            (0.4, "0s"),
+            (59.6, "1m 00s"),
+            (191.6, "3m 12s"),
+            (3900.0, "1h 05m"),
+            (183_600.0, "2d 3h"),
+        ];
+        for (seconds, text) in cases {
+            assert_eq!(duration(seconds), text);
+        }
+    }
+
+    #[test]
+    fn estimates_are_rounded() {
+        let cases = [
+            (0.1, "~10s"),
+            (31.0, "~40s"),
+            (54.9, "~60s"),
+            (58.0, "~1m"),
+            (791.0, "~13m"),
+            (3900.0, "~1h 05m"),
+        ];
+        for (seconds, text) in cases {
+            assert_eq!(estimate(seconds), text);
+        }
+    }
+
+    #[test]
+    fn large_numbers_have_separators() {
+        assert_eq!(thousands(0), "0");
+        assert_eq!(thousands(999), "999");
+        assert_eq!(thousands(138_357_544), "138,357,544");
+        assert_eq!(learning_rate(1e-3), "1e-3");
+        assert_eq!(learning_rate(0.05), "0.05");
+    }
+
+    #[test]
+    fn padding_counts_terminal_columns() {
+        assert_eq!(pad_right("蚂蚁", 6), "蚂蚁  ");
+        assert_eq!(pad_left("é", 3), "  é");
+        assert_eq!(shorten("蚂蚁蜜蜂", 5), "蚂蚁…");
+    }
+
+    #[test]
+    fn lines_break_between_words() {
+        assert_eq!(wrap("one two three", 8), ["one two", "three"]);
+        assert_eq!(
+            wrap("a incomprehensibilities b", 4),
+            ["a", "incomprehensibilities", "b"]
+        );
+    }
+
+    #[test]
+    fn long_class_lists_are_cut() {
+        let names: Vec<String> = (0..9).map(|number| number.to_string()).collect();
+        assert_eq!(classes(&names), "9 classes: 0, 1, 2, 3, 4, 5, 6, 7, …");
+        assert_eq!(classes(&names[..1]), "1 class: 0");
+    }
+}
