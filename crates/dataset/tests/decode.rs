@@ -32,11 +32,16 @@ fn jpeg_with_orientation(picture: &RgbImage, orientation: u8) -> Vec<u8> {
     let mut plain = Vec::new();
     let encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(&mut plain, 95);
     picture.write_with_encoder(encoder).unwrap();
-    // A TIFF header, and one directory with one entry: 0x0112, a number of 16 bits.
+    [&plain[..2], &exif_segment(orientation), &plain[2..]].concat()
+}
+
+/// An APP1 segment with an EXIF orientation.
+fn exif_segment(orientation: u8) -> Vec<u8> {
+    // A TIFF header and a directory with one entry: tag 0x0112, a 16-bit integer.
     let mut exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0".to_vec();
     exif.extend([orientation, 0, 0, 0, 0, 0, 0, 0]);
     let length = u16::try_from(exif.len() + 2).unwrap().to_be_bytes();
-    [&plain[..2], &[0xFF, 0xE1], &length, &exif, &plain[2..]].concat()
+    [&[0xFF, 0xE1], &length[..], &exif].concat()
 }
 
 #[test]
@@ -104,6 +109,98 @@ fn the_content_decides_the_format() {
     }
 }
 
+/// A file of `tests/jpeg`.
+fn jpeg_file(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/jpeg")
+        .join(name)
+}
+
+/// The JPEG files of `tests/jpeg` with Pillow's pixels. See `tests/jpeg/generate.py`.
+fn jpeg_cases() -> Vec<(PathBuf, RgbImage)> {
+    let mut cases: Vec<_> = dataset::image_folder::pictures(jpeg_file(""))
+        .unwrap()
+        .into_iter()
+        .filter(|path| path.extension().is_some_and(|extension| extension == "png"))
+        .map(|path| {
+            let pillow = image::open(&path).unwrap().into_rgb8();
+            (path.with_extension("jpg"), pillow)
+        })
+        .collect();
+    cases.sort_by(|a, b| a.0.cmp(&b.0));
+    assert!(cases.len() > 20);
+    cases
+}
+
+#[test]
+fn jpegs_with_separate_scans_decode_as_in_pillow() {
+    for (path, pillow) in jpeg_cases() {
+        let decoded =
+            decode(&path, &options()).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let (mean, max) = common::difference(&decoded, &pillow);
+        assert!(
+            mean <= 0.6 && max <= 4,
+            "{}: mean {mean}, max {max}",
+            path.display()
+        );
+    }
+}
+
+#[test]
+fn orientation_of_jpegs_with_separate_scans_is_applied() {
+    let path = jpeg_file("420_each.jpg");
+    let plain = fs::read(&path).unwrap();
+    let exif = exif_segment(6);
+    let rotated = from_bytes(&[&plain[..2], &exif, &plain[2..]].concat()).unwrap();
+    let upright = decode(&path, &options()).unwrap();
+    assert_eq!(rotated, image::imageops::rotate90(&upright));
+}
+
+#[test]
+fn jpegs_with_three_resolutions_in_separate_scans_are_errors() {
+    let error = decode(jpeg_file("three_resolutions_each.jpg"), &options()).unwrap_err();
+    assert!(
+        error.to_string().contains("more than two resolutions"),
+        "{error}"
+    );
+}
+
+#[test]
+fn jpegs_with_missing_or_repeated_scans_are_errors() {
+    let bytes = fs::read(jpeg_file("444_each.jpg")).unwrap();
+    let scans: Vec<usize> = bytes
+        .windows(4)
+        .enumerate()
+        .filter(|(_, window)| window[..3] == [0xFF, 0xDA, 0])
+        .map(|(position, _)| position)
+        .collect();
+    assert_eq!(scans.len(), 3);
+    let end = bytes.len() - 2;
+    let missing = [&bytes[..scans[2]], &bytes[end..]].concat();
+    let error = from_bytes(&missing).unwrap_err().to_string();
+    assert!(error.contains("without scans for some"), "{error}");
+    // Decoding each scan takes time, so a small file with thousands of scans must not be decoded.
+    let repeated = [&bytes[..end], &bytes[scans[2]..]].concat();
+    let error = from_bytes(&repeated).unwrap_err().to_string();
+    assert!(error.contains("repeated components"), "{error}");
+}
+
+#[test]
+fn jpegs_with_separate_scans_respect_the_memory_limit() {
+    let path = jpeg_file("444_each.jpg");
+    // 43 × 37 pixels of three components, at 4 bytes each.
+    let needed = 43 * 37 * 12;
+    let limit = |max_bytes| DecodeOptions {
+        max_bytes,
+        ..options()
+    };
+    assert!(decode(&path, &limit(needed)).is_ok());
+    assert!(matches!(
+        decode(&path, &limit(needed - 1)),
+        Err(Error::TooMuchMemory { .. })
+    ));
+}
+
 #[test]
 fn every_truncated_file_is_an_error() {
     for path in pictures() {
@@ -136,7 +233,8 @@ fn damaged_files_never_panic() {
             .wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) as usize
     };
-    for path in pictures() {
+    let jpegs = jpeg_cases().into_iter().map(|(path, _)| path);
+    for path in pictures().into_iter().chain(jpegs) {
         let bytes = fs::read(&path).unwrap();
         for _ in 0..60 {
             let mut damaged = bytes.clone();

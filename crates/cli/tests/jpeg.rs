@@ -1,0 +1,107 @@
+//! JPEGs with components in separate scans, in every command that reads images.
+
+mod harness;
+
+use std::path::Path;
+
+use harness::{Place, json_lines};
+
+/// A file of the `dataset` crate's JPEG tests.
+fn jpeg(name: &str) -> Vec<u8> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dataset/tests/jpeg");
+    std::fs::read(folder.join(name)).unwrap()
+}
+
+fn train<'a>(out: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    harness::training(["1", "1"], "8", &[&["--out", out], more])
+}
+
+#[test]
+fn separate_scans_decode_to_the_same_pixels_in_every_command() {
+    let place = Place::with_stripes();
+    let names = [
+        "440_luma_chroma",
+        "420_each",
+        "411_each_restart",
+        "rgb_each",
+    ];
+    for name in names {
+        place.write(
+            &format!("data/train/across/{name}.jpg"),
+            &jpeg(&format!("{name}.jpg")),
+        );
+        for (folder, extension) in [("jpeg", "jpg"), ("png", "png")] {
+            for class in ["across", "down"] {
+                let path = format!("{folder}/val/{class}/{name}.{extension}");
+                place.write(&path, &jpeg(&format!("{name}.{extension}")));
+            }
+        }
+    }
+
+    place.succeeds(&train("run", &[]));
+    let predict = |folder: &str| -> Vec<f64> {
+        let lines = json_lines(&place.succeeds(&["predict", "run", folder, "--json"]));
+        assert_eq!(lines.len(), 2 * names.len());
+        let top = lines.iter().map(|line| &line["top"][0]);
+        top.map(|top| top["probability"].as_f64().unwrap())
+            .collect()
+    };
+    for (jpeg, png) in predict("jpeg").into_iter().zip(predict("png")) {
+        assert!((jpeg - png).abs() < 0.01, "{jpeg} and {png}");
+    }
+    let evaluate = |folder: &str| {
+        let out = place.succeeds(&["evaluate", "run", "--data", folder, "--json"]);
+        json_lines(&out)[0]["loss"].as_f64().unwrap()
+    };
+    let (jpeg, png) = (evaluate("jpeg"), evaluate("png"));
+    assert!((jpeg - png).abs() < 0.01, "{jpeg} and {png}");
+
+    // `check` recognizes each JPEG and Pillow's PNG of it as near duplicates.
+    place.stripes("mixed", &["across", "down"], 1, 1);
+    for name in names {
+        for extension in ["jpg", "png"] {
+            let file = format!("{name}.{extension}");
+            place.write(&format!("mixed/train/across/{file}"), &self::jpeg(&file));
+        }
+    }
+    let report = place.waggle(&["check", "mixed", "--json"]);
+    let report = &json_lines(&String::from_utf8(report.stdout).unwrap())[0];
+    assert_eq!(report["unusable"], serde_json::json!([]));
+    let groups = report["duplicates"].as_array().unwrap();
+    let near = |group: &serde_json::Value| {
+        let text = group.to_string();
+        let mut files = names
+            .iter()
+            .flat_map(|name| ["jpg", "png"].map(|e| format!("{name}.{e}")));
+        group["likeness"] == "near" && files.all(|file| text.contains(&file))
+    };
+    assert!(groups.iter().any(near), "{report}");
+}
+
+#[test]
+fn unsupported_separate_scans_are_reported_by_every_command() {
+    let place = Place::with_stripes();
+    place.succeeds(&train("run", &[]));
+    let bytes = jpeg("three_resolutions_each.jpg");
+    place.write("data/train/across/bad.jpg", &bytes);
+    place.write("data/val/across/bad.jpg", &bytes);
+    let reason = "a JPEG with separate scans and more than two resolutions is not supported";
+    for arguments in [
+        train("other", &[]),
+        vec!["evaluate", "run"],
+        vec!["predict", "run", "data/val/across/bad.jpg"],
+    ] {
+        let message = place.fails(1, &arguments);
+        assert!(
+            message.contains("across/bad.jpg"),
+            "{arguments:?}: {message}"
+        );
+        assert!(message.contains(reason), "{arguments:?}: {message}");
+    }
+    assert!(!place.path("other").exists());
+    let report = place.waggle(&["check", "data"]);
+    assert_eq!(report.status.code(), Some(1));
+    let report = String::from_utf8(report.stdout).unwrap();
+    assert_eq!(report.matches("bad.jpg").count(), 2, "{report}");
+    assert!(report.contains(reason), "{report}");
+}
