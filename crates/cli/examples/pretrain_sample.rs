@@ -65,7 +65,8 @@ const DEEP: [usize; 5] = [2, 2, 3, 3, 3];
 const BATCH: usize = 32;
 const MOMENTUM: f64 = 0.9;
 const WEIGHT_DECAY: f64 = 1e-4;
-/// Epochs and peak learning rate, with one epoch of warmup and cosine decay.
+/// Epochs and peak learning rate of the shallow network. Both runs use one epoch of warmup and
+/// cosine decay.
 const SHALLOW_RUN: (u64, f64) = (20, 0.02);
 /// Epochs and peak learning rate of the deep network.
 const DEEP_RUN: (u64, f64) = (24, 0.004);
@@ -254,7 +255,7 @@ fn deepen(
 
 /// Scales the features before the last layer, without changing the output of the network.
 ///
-/// With features as large as those of VGG-16 after ImageNet, a new head needs as few steps.
+/// A new head then learns in as few steps as on the features of VGG-16 after ImageNet.
 fn scale_features(
     mut tensors: BTreeMap<String, Tensor>,
 ) -> anyhow::Result<BTreeMap<String, Tensor>> {
