@@ -3,7 +3,7 @@
 //! A test fails if it accesses memory outside of an allocation or after it was freed. The sanitizer
 //! is an unstable option of rustc, which `RUSTC_BOOTSTRAP` enables in a stable toolchain. A rustc
 //! wrapper applies it only to the workspace's crates, not to dependencies or the standard library.
-//! CONTRIBUTING.md lists the unsafe code that these tests cover.
+//! docs/safety.md lists the unsafe code that these tests cover.
 
 use crate::cargo::Cargo;
 use crate::script;
