@@ -133,7 +133,7 @@ pub fn explain(
 
 /// The error that lists what is `bad` among `checked` pictures.
 pub fn refusal(bad: Vec<dataset::Error>, checked: usize) -> anyhow::Error {
-    let errors = dataset::Error::BadPictures {
+    let errors = dataset::Error::BadImages {
         errors: bad,
         checked,
     };
@@ -151,7 +151,7 @@ fn decode_all(
         ignore_exif,
         ..DecodeOptions::default()
     };
-    dataset::find_bad(split.samples(), &options, workers)
+    dataset::find_bad_images(split.samples(), &options, workers)
 }
 
 /// A class that lost all its pictures is an error, not a smaller problem to solve.

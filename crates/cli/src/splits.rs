@@ -51,7 +51,7 @@ impl Splits {
                 },
                 ..config
             };
-            Loader::decoding(samples, config, fault::decode)
+            Loader::with_decoder(samples, config, fault::decode)
         };
         Ok(Self {
             train: loader(folder.train.samples(), LoaderConfig::train(size))?,
@@ -69,7 +69,7 @@ impl Splits {
         for split in [&self.train, &self.val] {
             match split.preload() {
                 Ok(()) => {}
-                Err(dataset::Error::BadPictures { errors, .. }) => bad.extend(errors),
+                Err(dataset::Error::BadImages { errors, .. }) => bad.extend(errors),
                 Err(error) => return Err(error.into()),
             }
         }

@@ -82,7 +82,7 @@ fn a_class_without_val_images_is_reported() {
         assert!(out.contains(part), "{part:?}: {out}");
     }
     let report = &json_lines(&place.succeeds(&["check", "data", "--json"]))[0];
-    assert_eq!(report["unmeasured_classes"], serde_json::json!(["down"]));
+    assert_eq!(report["classes_without_val"], serde_json::json!(["down"]));
     let events = json_lines(&place.succeeds(&train(&[])));
     let event = events
         .iter()

@@ -73,7 +73,7 @@ fn separate_scans_decode_to_the_same_pixels_in_every_command() {
         let mut files = names
             .iter()
             .flat_map(|name| ["jpg", "png"].map(|e| format!("{name}.{e}")));
-        group["likeness"] == "near" && files.all(|file| text.contains(&file))
+        group["kind"] == "near" && files.all(|file| text.contains(&file))
     };
     assert!(groups.iter().any(near), "{report}");
 }

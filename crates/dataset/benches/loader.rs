@@ -1,10 +1,10 @@
-//! The training pipeline on one thread: pictures per second with decoding, and from the cache.
+//! The training pipeline on one thread: images per second with decoding, and from the cache.
 //!
 //! ```text
 //! WAGGLE_PICTURES=DIR cargo bench -p dataset --bench loader
 //! ```
 //!
-//! `DIR` holds the class folders, for example `data/hymenoptera_data/train`. Without it, photograph-like pictures of
+//! `DIR` holds the class folders, for example `data/hymenoptera_data/train`. Without it, photograph-like images of
 //! 500 × 375 pixels are drawn. Every pass is checked against the first: a fast loader that makes other batches fails.
 
 use std::hint::black_box;
@@ -22,7 +22,7 @@ use rand_chacha::ChaCha8Rng;
 fn draw(root: &Path) {
     std::fs::create_dir_all(root.join("drawn")).expect("the temporary folder can be written");
     for number in 0..32u32 {
-        let picture = RgbImage::from_fn(500, 375, |x, y| {
+        let image = RgbImage::from_fn(500, 375, |x, y| {
             let grain = (x.wrapping_mul(0x9E37_79B9) ^ y.wrapping_mul(0x85EB_CA6B) ^ number)
                 .wrapping_mul(0xC2B2_AE35)
                 >> 28;
@@ -31,7 +31,7 @@ fn draw(root: &Path) {
             };
             Rgb([20.0, 33.0, 47.0].map(|scale| (wave(scale) + grain as f32) as u8))
         });
-        picture
+        image
             .save(root.join(format!("drawn/{number}.jpg")))
             .expect("the temporary folder can be written");
     }
@@ -40,10 +40,10 @@ fn draw(root: &Path) {
 /// A number that changes with every value of every batch.
 fn digest(loader: &Loader, epoch: u64) -> (usize, u64) {
     let mut hash = 0xcbf2_9ce4_8422_2325u64;
-    let mut pictures = 0;
+    let mut images = 0;
     for batch in loader.epoch(epoch) {
-        let batch = batch.expect("the pictures were verified");
-        pictures += batch.indices.len();
+        let batch = batch.expect("the images were verified");
+        images += batch.indices.len();
         for value in batch
             .images
             .flatten_all()
@@ -53,17 +53,17 @@ fn digest(loader: &Loader, epoch: u64) -> (usize, u64) {
             hash = (hash ^ u64::from(value.to_bits())).wrapping_mul(0x0100_0000_01b3);
         }
     }
-    (pictures, hash)
+    (images, hash)
 }
 
-fn pass(loader: &Loader, epoch: u64, pictures: usize) {
+fn pass(loader: &Loader, epoch: u64, images: usize) {
     let mut seen = 0;
     for batch in loader.epoch(epoch) {
-        seen += black_box(batch.expect("the pictures were verified"))
+        seen += black_box(batch.expect("the images were verified"))
             .indices
             .len();
     }
-    assert_eq!(seen, pictures);
+    assert_eq!(seen, images);
 }
 
 fn loaders(criterion: &mut Criterion) {
@@ -77,7 +77,7 @@ fn loaders(criterion: &mut Criterion) {
     );
     let folder = ImageFolder::scan(root).expect("WAGGLE_PICTURES names a folder of class folders");
     let samples = folder.samples();
-    dataset::verify(samples, &DecodeOptions::default(), 2).expect("pictures that can be decoded");
+    dataset::verify(samples, &DecodeOptions::default(), 2).expect("images that can be decoded");
 
     let loader = |workers, cache_bytes| {
         let config = LoaderConfig {
@@ -88,7 +88,7 @@ fn loaders(criterion: &mut Criterion) {
         Loader::new(samples, config).expect("the settings are valid")
     };
     let (uncached, cached) = (loader(0, 0), loader(0, usize::MAX));
-    cached.preload().expect("pictures that can be decoded");
+    cached.preload().expect("images that can be decoded");
     let expected = digest(&uncached, 0);
     assert_eq!(expected.0, samples.len());
     assert_eq!(digest(&cached, 0), expected, "the cache changes nothing");
@@ -109,11 +109,11 @@ fn loaders(criterion: &mut Criterion) {
         bencher.iter(|| decode_all(samples))
     });
     group.bench_function("transform alone", |bencher| {
-        let pictures: Vec<RgbImage> = samples
+        let images: Vec<RgbImage> = samples
             .iter()
             .map(|s| decode(&s.path, &DecodeOptions::default()).expect("verified"))
             .collect();
-        bencher.iter(|| transform_all(&pictures));
+        bencher.iter(|| transform_all(&images));
     });
     group.finish();
     assert_eq!(
@@ -125,24 +125,24 @@ fn loaders(criterion: &mut Criterion) {
 
 fn decode_all(samples: &[Sample]) {
     let mut decoder = Decoder::new(DecodeOptions::default());
-    let mut picture = RgbImage::default();
+    let mut image = RgbImage::default();
     for sample in samples {
-        picture = decoder
-            .decode(&sample.path, picture)
-            .expect("the pictures were verified");
+        image = decoder
+            .decode(&sample.path, image)
+            .expect("the images were verified");
     }
-    black_box(picture);
+    black_box(image);
 }
 
-fn transform_all(pictures: &[RgbImage]) {
+fn transform_all(images: &[RgbImage]) {
     let mut resampler = Resampler::default();
     let mut rng = ChaCha8Rng::seed_from_u64(0);
-    for picture in pictures {
-        let plan = Transform::train(224).plan(picture.width(), picture.height(), &mut rng);
+    for image in images {
+        let plan = Transform::train(224).plan(image.width(), image.height(), &mut rng);
         black_box(
             resampler
-                .apply(picture, &plan)
-                .expect("the plan was made for the picture"),
+                .apply(image, &plan)
+                .expect("the plan was made for the image"),
         );
     }
 }

@@ -1,11 +1,11 @@
-//! Lists a folder of pictures and batches it, without any other crate of this project.
+//! Lists a folder of images and batches it, without any other crate of this project.
 //!
 //! ```text
 //! cargo run --release -p dataset --example batch_folder -- DIR [SHEET.png]
 //! ```
 //!
 //! `DIR` holds `train/CLASS/…` and `val/CLASS/…`. The first batch is also drawn, if a file for it is named. Without
-//! arguments, a few drawn pictures in a temporary folder take the place of yours.
+//! arguments, a few drawn images in a temporary folder take the place of yours.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -28,7 +28,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let (train, val) = ImageFolder::train_and_val(&root)?;
     for (name, split) in [("train", &train), ("val", &val)] {
-        println!("{name}: {} pictures", split.len());
+        println!("{name}: {} images", split.len());
         for (class, count) in split.classes().iter().zip(split.counts()) {
             println!("  {count:5} {class}");
         }
@@ -38,13 +38,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     loader.preload()?;
     for epoch in 0..2 {
         let start = Instant::now();
-        let mut pictures = 0;
+        let mut images = 0;
         for batch in loader.epoch(epoch) {
-            pictures += batch?.indices.len();
+            images += batch?.indices.len();
         }
-        let speed = pictures as f64 / start.elapsed().as_secs_f64();
+        let speed = images as f64 / start.elapsed().as_secs_f64();
         println!(
-            "epoch {epoch}: {} batches, {speed:.0} pictures/s",
+            "epoch {epoch}: {} batches, {speed:.0} images/s",
             loader.batches()
         );
     }
@@ -55,7 +55,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             .next()
             .ok_or("the training split is empty")??;
         let (_, _, height, width) = batch.images.dims4()?;
-        let mut pictures = Vec::new();
+        let mut images = Vec::new();
         let mut titles = Vec::new();
         for (image, label) in batch
             .images
@@ -64,10 +64,10 @@ fn main() -> Result<(), Box<dyn Error>> {
             .zip(batch.labels.to_vec1::<u32>()?)
         {
             let values = image.flatten_all()?.to_vec1()?;
-            pictures.push(Normalize::IMAGENET.restore(&values, width as u32, height as u32)?);
+            images.push(Normalize::IMAGENET.restore(&values, width as u32, height as u32)?);
             titles.push(train.classes()[label as usize].as_str());
         }
-        titled(&pictures, &titles, 8)?.save(&file)?;
+        titled(&images, &titles, 8)?.save(&file)?;
         println!("the first batch: {}", file.display());
     }
     Ok(())
@@ -80,7 +80,7 @@ fn draw(root: &Path) -> Result<(), Box<dyn Error>> {
             let folder = root.join(split).join(class);
             std::fs::create_dir_all(&folder)?;
             for number in 0..count {
-                let picture = RgbImage::from_fn(160, 120, |x, y| {
+                let image = RgbImage::from_fn(160, 120, |x, y| {
                     let along = if upright { x } else { y };
                     let level = if (along + number) / 8 % 2 == 0 {
                         230
@@ -89,7 +89,7 @@ fn draw(root: &Path) -> Result<(), Box<dyn Error>> {
                     };
                     Rgb([level, level, (number * 9) as u8])
                 });
-                picture.save(folder.join(format!("{number:02}.png")))?;
+                image.save(folder.join(format!("{number:02}.png")))?;
             }
         }
     }

@@ -129,8 +129,8 @@ fn common_size(images: &[RgbImage]) -> Result<(u32, u32)> {
 }
 
 fn layout(images: &[RgbImage], reason: &str) -> Error {
-    Error::Layout {
-        pictures: images.len(),
+    Error::Grid {
+        images: images.len(),
         reason: reason.into(),
     }
 }

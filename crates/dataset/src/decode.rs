@@ -1,17 +1,17 @@
-//! A picture file of any supported format as 8-bit RGB: what Pillow's `Image.open(path).convert("RGB")` gives.
+//! A image file of any supported format as 8-bit RGB: what Pillow's `Image.open(path).convert("RGB")` gives.
 //!
-//! The content decides the format, whatever the extension says. Grey is repeated to three channels, alpha is dropped
+//! The content decides the format, whatever the extension says. Gray is repeated to three channels, alpha is dropped
 //! (not composited), palettes are expanded, CMYK is converted. Lossless formats agree with Pillow to the bit; JPEG
 //! and lossy WebP differ by rounding in the inverse transform and the chroma upsampling, by less than 0.6 level on
 //! average.
 //!
 //! Two differences, on purpose. The EXIF orientation is applied, where torchvision ignores it
-//! ([`DecodeOptions::ignore_exif`] turns that off). Sixteen-bit grey keeps its high byte, as sixteen-bit colour does
-//! in Pillow too, where Pillow saturates grey at 255.
+//! ([`DecodeOptions::ignore_exif`] turns that off). Sixteen-bit gray keeps its high byte, as sixteen-bit color does
+//! in Pillow too, where Pillow saturates gray at 255.
 
+mod info;
 mod jpeg;
 mod limits;
-mod stored;
 
 use std::fs::{self, File};
 use std::io::{Cursor, Read as _};
@@ -21,18 +21,18 @@ use image::metadata::Orientation;
 use image::{ColorType, DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage};
 
 use crate::error::{Error, Result};
+pub use info::{Channels, ImageInfo};
 use limits::{check_memory, check_pixels};
-pub use stored::{Channels, Stored};
 
 /// What to make of a file, and what to refuse.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DecodeOptions {
-    /// Leave the pixels as they are stored instead of turning the picture upright.
+    /// Leave the pixels as they are stored instead of turning the image upright.
     pub ignore_exif: bool,
-    /// The most pixels a picture may have: 178,956,970 by default, where Pillow suspects a decompression bomb.
+    /// The most pixels a image may have: 178,956,970 by default, where Pillow suspects a decompression bomb.
     pub max_pixels: usize,
-    /// The most memory that one picture may take, in bytes: its file, and its pixels with all that its decoder
-    /// holds beside them. 1 GiB by default, which only a picture of more than a hundred million pixels needs.
+    /// The most memory that one image may take, in bytes: its file, and its pixels with all that its decoder
+    /// holds beside them. 1 GiB by default, which only a image of more than a hundred million pixels needs.
     pub max_bytes: u64,
 }
 
@@ -46,7 +46,7 @@ impl Default for DecodeOptions {
     }
 }
 
-/// Decodes one picture. [`Decoder`] does the same for many, with less allocation.
+/// Decodes one image. [`Decoder`] does the same for many, with less allocation.
 ///
 /// # Errors
 ///
@@ -55,7 +55,7 @@ pub fn decode(path: impl AsRef<Path>, options: &DecodeOptions) -> Result<RgbImag
     Decoder::new(options.clone()).decode(path.as_ref(), RgbImage::default())
 }
 
-/// Decodes pictures one after the other, and keeps the memory that files are read into.
+/// Decodes images one after the other, and keeps the memory that files are read into.
 #[derive(Clone, Debug)]
 pub struct Decoder {
     options: DecodeOptions,
@@ -113,7 +113,7 @@ pub(crate) fn read_file(path: &Path, limit: u64, into: &mut Vec<u8>) -> Result<(
     Ok(())
 }
 
-/// Decodes the picture in `bytes` into the memory of `reuse`; errors name it `name`.
+/// Decodes the image in `bytes` into the memory of `reuse`; errors name it `name`.
 ///
 /// # Errors
 ///
@@ -124,35 +124,35 @@ pub fn decode_bytes(
     options: &DecodeOptions,
     reuse: RgbImage,
 ) -> Result<RgbImage> {
-    decode_with_facts(bytes, name, options, reuse).map(|(picture, _)| picture)
+    decode_with_info(bytes, name, options, reuse).map(|(image, _)| image)
 }
 
-/// As [`decode_bytes`], with what the picture was before it became upright 8-bit RGB.
+/// As [`decode_bytes`], with what the image was before it became upright 8-bit RGB.
 ///
 /// # Errors
 ///
 /// Those of [`decode_bytes`].
-pub fn decode_with_facts(
+pub fn decode_with_info(
     bytes: &[u8],
     name: &Path,
     options: &DecodeOptions,
     reuse: RgbImage,
-) -> Result<(RgbImage, Stored)> {
+) -> Result<(RgbImage, ImageInfo)> {
     let format = image::guess_format(bytes).map_err(|error| undecodable(name, error))?;
-    let (picture, orientation, stored) = match format {
+    let (image, orientation, stored) = match format {
         ImageFormat::Jpeg => jpeg::decode(bytes, name, options, reuse)?,
         _ => other(bytes, format, name, options, reuse)?,
     };
     if options.ignore_exif || orientation == Orientation::NoTransforms {
-        return Ok((picture, stored));
+        return Ok((image, stored));
     }
-    let mut picture = DynamicImage::ImageRgb8(picture);
-    picture.apply_orientation(orientation);
-    Ok((picture.into_rgb8(), stored))
+    let mut image = DynamicImage::ImageRgb8(image);
+    image.apply_orientation(orientation);
+    Ok((image.into_rgb8(), stored))
 }
 
 /// The pixels as they are stored, how they must be turned, and what they were.
-type Decoded = (RgbImage, Orientation, Stored);
+type Decoded = (RgbImage, Orientation, ImageInfo);
 
 /// Every format but JPEG.
 fn other(
@@ -173,33 +173,33 @@ fn other(
         .map_err(|error| undecodable(name, error))?;
     let (width, height) = decoder.dimensions();
     check_pixels(width as usize, height as usize, name, options)?;
-    let colour = decoder.color_type();
-    let pixel = u64::from(colour.bytes_per_pixel());
+    let color = decoder.color_type();
+    let pixel = u64::from(color.bytes_per_pixel());
     let beside = match format {
         // The decoder fills a buffer of its own and copies it.
         ImageFormat::Tiff => pixel,
-        // A lossless picture's pixels, or a lossy one's planes and their upsampled rows.
+        // A lossless image's pixels, or a lossy one's planes and their upsampled rows.
         ImageFormat::WebP => 4,
         _ => 0,
     };
-    let converted = if colour == ColorType::Rgb8 { 0 } else { 3 };
+    let converted = if color == ColorType::Rgb8 { 0 } else { 3 };
     check_memory(width, height, pixel + beside + converted, name, options)?;
-    let stored = Stored::new(format, width, height, decoder.original_color_type());
-    // Pillow reads pictures with damaged metadata too.
+    let stored = ImageInfo::new(format, width, height, decoder.original_color_type());
+    // Pillow reads images with damaged metadata too.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    if colour == ColorType::Rgb8 {
+    if color == ColorType::Rgb8 {
         return fill(width, height, reuse, |pixels| {
             decoder
                 .read_image(pixels)
                 .map_err(|error| undecodable(name, error))
         })
-        .map(|picture| (picture, orientation, stored));
+        .map(|image| (image, orientation, stored));
     }
-    let picture = DynamicImage::from_decoder(decoder).map_err(|error| undecodable(name, error))?;
-    Ok((to_rgb8(picture), orientation, stored))
+    let image = DynamicImage::from_decoder(decoder).map_err(|error| undecodable(name, error))?;
+    Ok((to_rgb8(image), orientation, stored))
 }
 
-/// A picture of `width` × `height` in the memory of `reuse`, with the pixels that `write` writes.
+/// A image of `width` × `height` in the memory of `reuse`, with the pixels that `write` writes.
 fn fill(
     width: u32,
     height: u32,
@@ -207,24 +207,24 @@ fn fill(
     write: impl FnOnce(&mut [u8]) -> Result<()>,
 ) -> Result<RgbImage> {
     let mut pixels = reuse.into_raw();
-    // Cleared: a decoder that skips a damaged part must not show another picture there.
+    // Cleared: a decoder that skips a damaged part must not show another image there.
     pixels.clear();
     pixels.resize(width as usize * height as usize * 3, 0);
     write(&mut pixels)?;
-    Ok(RgbImage::from_raw(width, height, pixels).expect("the buffer has the picture's size"))
+    Ok(RgbImage::from_raw(width, height, pixels).expect("the buffer has the image's size"))
 }
 
-fn to_rgb8(picture: DynamicImage) -> RgbImage {
-    let (width, height) = (picture.width(), picture.height());
-    let rgb: Vec<u8> = match &picture {
-        DynamicImage::ImageLuma16(grey) => grey.pixels().flat_map(|p| [high(p.0[0]); 3]).collect(),
-        DynamicImage::ImageLumaA16(grey) => grey.pixels().flat_map(|p| [high(p.0[0]); 3]).collect(),
+fn to_rgb8(image: DynamicImage) -> RgbImage {
+    let (width, height) = (image.width(), image.height());
+    let rgb: Vec<u8> = match &image {
+        DynamicImage::ImageLuma16(gray) => gray.pixels().flat_map(|p| [high(p.0[0]); 3]).collect(),
+        DynamicImage::ImageLumaA16(gray) => gray.pixels().flat_map(|p| [high(p.0[0]); 3]).collect(),
         DynamicImage::ImageRgb16(rgb) => rgb.pixels().flat_map(|p| p.0.map(high)).collect(),
         DynamicImage::ImageRgba16(rgba) => rgba
             .pixels()
             .flat_map(|p| [high(p.0[0]), high(p.0[1]), high(p.0[2])])
             .collect(),
-        _ => return picture.into_rgb8(),
+        _ => return image.into_rgb8(),
     };
     RgbImage::from_raw(width, height, rgb).expect("three bytes were collected for each pixel")
 }

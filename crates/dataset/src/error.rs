@@ -4,13 +4,13 @@ use std::fmt;
 use std::path::PathBuf;
 
 use crate::image_folder::EXTENSIONS;
-use crate::layout::Layout;
+use crate::layout_hint::LayoutHint;
 use crate::transform::Plan;
 
 /// A result whose error is [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Everything that can go wrong between a folder of pictures and a batch.
+/// Everything that can go wrong between a folder of images and a batch.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The folder does not exist, or is a file.
@@ -22,7 +22,7 @@ pub enum Error {
 
     /// A data set without the folder of a split.
     #[error(
-        "`{}` holds no folder {}; {layout}",
+        "`{}` holds no folder {}; {hint}",
         .path.display(), Quoted(.accepted, " or ")
     )]
     NoSplit {
@@ -31,12 +31,12 @@ pub enum Error {
         /// The names that would do.
         accepted: Vec<String>,
         /// What the folder seems to be instead.
-        layout: Layout,
+        hint: LayoutHint,
     },
 
     /// A split without class folders.
     #[error(
-        "`{}` holds no class folder; put the pictures of each class into a folder of its own, \
+        "`{}` holds no class folder; put the images of each class into a folder of its own, \
          for example `{}`",
         .path.display(), .path.join("ants").join("1.jpg").display()
     )]
@@ -45,15 +45,15 @@ pub enum Error {
         path: PathBuf,
     },
 
-    /// Class folders without a single picture.
+    /// Class folders without a single image.
     #[error(
-        "no picture in the class folder {} of `{}`; accepted extensions, in any case: {}",
+        "no image in the class folder {} of `{}`; accepted extensions, in any case: {}",
         Quoted(.classes, ", "), .path.display(), EXTENSIONS.join(" ")
     )]
     EmptyClasses {
         /// The folder of the split.
         path: PathBuf,
-        /// The classes without a picture.
+        /// The classes without a image.
         classes: Vec<String>,
     },
 
@@ -90,8 +90,8 @@ pub enum Error {
         source: std::io::Error,
     },
 
-    /// A file that is no picture of a known format, or a damaged one.
-    #[error("`{}` is not a picture that can be decoded: {reason}; replace or remove it", .path.display())]
+    /// A file that is no image of a known format, or a damaged one.
+    #[error("`{}` is not a image that can be decoded: {reason}; replace or remove it", .path.display())]
     Decode {
         /// The file.
         path: PathBuf,
@@ -99,14 +99,14 @@ pub enum Error {
         reason: String,
     },
 
-    /// A file that ends before its picture does.
-    #[error("`{}` is truncated: the file ends before the picture does; fetch it again or remove it", .path.display())]
+    /// A file that ends before its image does.
+    #[error("`{}` is truncated: the file ends before the image does; fetch it again or remove it", .path.display())]
     Truncated {
         /// The file.
         path: PathBuf,
     },
 
-    /// A picture so large that it is an accident or an attack rather than a photograph.
+    /// A image so large that it is an accident or an attack rather than a photograph.
     #[error(
         "`{}` has {width} × {height} pixels, above the limit of {limit}; shrink it, \
          or raise the limit (`DecodeOptions::max_pixels`)",
@@ -123,7 +123,7 @@ pub enum Error {
         limit: usize,
     },
 
-    /// A picture whose decoder would need more memory than it is worth.
+    /// A image whose decoder would need more memory than it is worth.
     #[error(
         "`{}` has {width} × {height} pixels and would take {} MiB to decode, above the limit of {} MiB; shrink it, \
          or raise the limit (`DecodeOptions::max_bytes`)",
@@ -142,9 +142,9 @@ pub enum Error {
         limit: u64,
     },
 
-    /// A file too long to be a picture's.
+    /// A file too long to be a image's.
     #[error(
-        "`{}` has {} MiB, above the limit of {} MiB for the file of a picture; remove it, or raise the limit \
+        "`{}` has {} MiB, above the limit of {} MiB for the file of a image; remove it, or raise the limit \
          (`DecodeOptions::max_bytes`)",
         .path.display(), .bytes >> 20, .limit >> 20
     )]
@@ -157,12 +157,12 @@ pub enum Error {
         limit: u64,
     },
 
-    /// Every picture that cannot be used, found by looking at all of them.
-    #[error("{} of {checked} pictures cannot be used:{}", .errors.len(), Lines(.errors))]
-    BadPictures {
-        /// One error for each picture, in the order of the samples.
+    /// Every image that cannot be used, found by looking at all of them.
+    #[error("{} of {checked} images cannot be used:{}", .errors.len(), Lines(.errors))]
+    BadImages {
+        /// One error for each image, in the order of the samples.
         errors: Vec<Error>,
-        /// How many pictures were looked at.
+        /// How many images were looked at.
         checked: usize,
     },
 
@@ -177,34 +177,34 @@ pub enum Error {
         expected: &'static str,
     },
 
-    /// A plan for another picture.
+    /// A plan for another image.
     #[error(
-        "{plan:?} does not fit a picture of {width} × {height}; make the plan from the picture's size"
+        "{plan:?} does not fit a image of {width} × {height}; make the plan from the image's size"
     )]
     Plan {
         /// The plan.
         plan: Plan,
-        /// Width of the picture in pixels.
+        /// Width of the image in pixels.
         width: u32,
-        /// Height of the picture in pixels.
+        /// Height of the image in pixels.
         height: u32,
     },
 
-    /// Pictures that cannot be laid out together.
-    #[error("cannot lay out {pictures} pictures: {reason}")]
-    Layout {
-        /// How many pictures there are.
-        pictures: usize,
+    /// Images that cannot be laid out together.
+    #[error("cannot lay out {images} images: {reason}")]
+    Grid {
+        /// How many images there are.
+        images: usize,
         /// What does not fit.
         reason: String,
     },
 
     /// A bug of ours or of a decoder: code panicked while it made a sample.
     #[error(
-        "the code panicked on {what}: {message}; please report this, with the picture if you can"
+        "the code panicked on {what}: {message}; please report this, with the image if you can"
     )]
     Panic {
-        /// The picture or batch that was being made.
+        /// The image or batch that was being made.
         what: String,
         /// The panic's message.
         message: String,
@@ -222,11 +222,11 @@ pub enum Error {
 }
 
 impl Error {
-    /// What is wrong with a picture, in words without its path and without advice: for a list of pictures.
+    /// What is wrong with a image, in words without its path and without advice: for a list of images.
     pub fn reason(&self) -> String {
         match self {
             Self::Decode { reason, .. } => reason.clone(),
-            Self::Truncated { .. } => "truncated: the file ends before the picture does".into(),
+            Self::Truncated { .. } => "truncated: the file ends before the image does".into(),
             Self::TooManyPixels {
                 width,
                 height,

@@ -1,6 +1,6 @@
-//! A folder of class folders as a list of labelled pictures, in torchvision's order.
+//! A folder of class folders as a list of labeled images, in torchvision's order.
 //!
-//! Follows `torchvision/datasets/folder.py`: classes are the immediate subfolders, sorted by code point; pictures
+//! Follows `torchvision/datasets/folder.py`: classes are the immediate subfolders, sorted by code point; images
 //! are found recursively, links followed, sorted by folder and then by name; the extension decides what counts.
 //! Three differences, on purpose: names that begin with a dot are skipped, a link back to a folder above itself is
 //! not followed, and one class map, made from the training split, serves every split.
@@ -10,9 +10,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::layout::Layout;
+use crate::layout_hint::LayoutHint;
 
-/// The extensions that count as pictures, in any case: torchvision's list, which has no `gif`.
+/// The extensions that count as images, in any case: torchvision's list, which has no `gif`.
 pub const EXTENSIONS: [&str; 9] = [
     "jpg", "jpeg", "png", "ppm", "bmp", "pgm", "tif", "tiff", "webp",
 ];
@@ -22,7 +22,7 @@ pub(crate) const TRAIN: [&str; 1] = ["train"];
 /// The accepted names of the validation split; the first that exists is taken.
 pub(crate) const VAL: [&str; 3] = ["val", "valid", "validation"];
 
-/// A picture's file and the index of its class.
+/// A image's file and the index of its class.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sample {
     /// The file.
@@ -31,7 +31,7 @@ pub struct Sample {
     pub label: u32,
 }
 
-/// The labelled pictures of one split: paths, no pixels.
+/// The labeled images of one split: paths, no pixels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageFolder {
     root: PathBuf,
@@ -40,20 +40,20 @@ pub struct ImageFolder {
 }
 
 impl ImageFolder {
-    /// The pictures under `root/CLASS/`, with the class folders as class map.
+    /// The images under `root/CLASS/`, with the class folders as class map.
     ///
     /// # Errors
     ///
-    /// No such folder, no class folder, class folders without a picture, or a folder that cannot be read.
+    /// No such folder, no class folder, class folders without a image, or a folder that cannot be read.
     pub fn scan(root: impl AsRef<Path>) -> Result<Self> {
         let root = root.as_ref();
         let classes = class_folders(root)?;
         Self::collect(root, &classes, &classes)
     }
 
-    /// The pictures under `root/CLASS/`, labelled by the class map `classes`: that of training, or of a model.
+    /// The images under `root/CLASS/`, labeled by the class map `classes`: that of training, or of a model.
     ///
-    /// A class without a folder keeps its index and has no pictures.
+    /// A class without a folder keeps its index and has no images.
     ///
     /// # Errors
     ///
@@ -90,7 +90,7 @@ impl ImageFolder {
         Ok((train, val))
     }
 
-    /// The same without the samples of these indices. A class may lose all its pictures; it keeps its index.
+    /// The same without the samples of these indices. A class may lose all its images; it keeps its index.
     #[must_use]
     pub fn without(&self, indices: &[usize]) -> Self {
         let samples = self.samples.iter().enumerate();
@@ -112,21 +112,21 @@ impl ImageFolder {
         &self.classes
     }
 
-    /// The pictures, class by class, in the order of folder and name.
+    /// The images, class by class, in the order of folder and name.
     pub fn samples(&self) -> &[Sample] {
         &self.samples
     }
 
-    /// How many pictures there are; never 0 in a folder that was scanned.
+    /// How many images there are; never 0 in a folder that was scanned.
     #[expect(
         clippy::len_without_is_empty,
-        reason = "a folder without pictures is an error"
+        reason = "a folder without images is an error"
     )]
     pub fn len(&self) -> usize {
         self.samples.len()
     }
 
-    /// How many pictures each class has.
+    /// How many images each class has.
     pub fn counts(&self) -> Vec<usize> {
         let mut counts = vec![0; self.classes.len()];
         for sample in &self.samples {
@@ -135,7 +135,7 @@ impl ImageFolder {
         counts
     }
 
-    /// Lists the pictures of the class folders `present`, which are all in the class map `classes`.
+    /// Lists the images of the class folders `present`, which are all in the class map `classes`.
     fn collect(root: &Path, present: &[String], classes: &[String]) -> Result<Self> {
         let mut samples = Vec::new();
         let mut empty = Vec::new();
@@ -143,7 +143,7 @@ impl ImageFolder {
             if !present.contains(class) {
                 continue;
             }
-            let files = pictures(root.join(class))?;
+            let files = image_paths(root.join(class))?;
             if files.is_empty() {
                 empty.push(class.clone());
             }
@@ -182,7 +182,7 @@ pub fn train_folder(root: impl AsRef<Path>) -> Result<PathBuf> {
 }
 
 /// Whether the name ends in one of the [`EXTENSIONS`].
-pub fn is_picture(path: impl AsRef<Path>) -> bool {
+pub fn is_image(path: impl AsRef<Path>) -> bool {
     let extension = path
         .as_ref()
         .extension()
@@ -194,12 +194,12 @@ pub fn is_picture(path: impl AsRef<Path>) -> bool {
     })
 }
 
-/// Every picture under a folder, recursively, in torchvision's order: by folder, then by name.
+/// Every image under a folder, recursively, in torchvision's order: by folder, then by name.
 ///
 /// # Errors
 ///
 /// A folder that does not exist or cannot be read.
-pub fn pictures(folder: impl AsRef<Path>) -> Result<Vec<PathBuf>> {
+pub fn image_paths(folder: impl AsRef<Path>) -> Result<Vec<PathBuf>> {
     let folder = folder.as_ref();
     if !folder.is_dir() {
         return Err(Error::NoFolder {
@@ -213,7 +213,7 @@ pub fn pictures(folder: impl AsRef<Path>) -> Result<Vec<PathBuf>> {
     Ok(found.into_iter().flat_map(|(_, files)| files).collect())
 }
 
-/// Adds `folder` and all below it to `found`, each as its name relative to the start and the pictures in it.
+/// Adds `folder` and all below it to `found`, each as its name relative to the start and the images in it.
 fn walk(
     folder: &Path,
     name: OsString,
@@ -234,7 +234,7 @@ fn walk(
             child.push("/");
             child.push(&entry);
             walk(&path, child, above, found)?;
-        } else if is_picture(&path) {
+        } else if is_image(&path) {
             files.push(path);
         }
     }
@@ -290,7 +290,7 @@ fn split(root: &Path, accepted: &[&str]) -> Result<PathBuf> {
         .find(|path| path.is_dir());
     found.ok_or_else(|| Error::NoSplit {
         path: root.into(),
-        layout: Layout::of(root, accepted),
+        hint: LayoutHint::of(root, accepted),
         accepted: accepted.iter().map(|&name| name.to_owned()).collect(),
     })
 }

@@ -1,7 +1,7 @@
-//! Folders of pictures become batches for a network, with torchvision's semantics.
+//! Folders of images become batches for a network, with torchvision's semantics.
 //!
 //! A data set is a folder with one subfolder a class. [`ImageFolder`] lists it, [`Loader`] makes batches of decoded,
-//! augmented, normalised pictures on worker threads; each step can be used alone: [`decode()`], [`transform`],
+//! augmented, normalized images on worker threads; each step can be used alone: [`decode()`], [`transform`],
 //! [`contact_sheet`].
 //!
 //! ```
@@ -18,7 +18,7 @@
 //! let (train, val) = ImageFolder::train_and_val(root)?;
 //! assert_eq!(train.classes(), ["ants", "bees"]);
 //! assert_eq!(train.counts(), [2, 1]);
-//! dataset::verify(val.samples(), &Default::default(), 2)?; // lists every picture that cannot be used
+//! dataset::verify(val.samples(), &Default::default(), 2)?; // lists every image that cannot be used
 //!
 //! let config = LoaderConfig { batch_size: 2, workers: 2, ..LoaderConfig::train(64) };
 //! let loader = Loader::new(train.samples(), config)?;
@@ -34,28 +34,28 @@
 //! **Deterministic.** What sample `i` of epoch `e` looks like is a function of (seed, `e`, `i`), the order of an epoch
 //! of (seed, `e`): the number of workers, the cache and the timing change no bit.
 //!
-//! **Where this differs from torchvision, on purpose:** the EXIF orientation is applied, 16-bit grey is scaled to 8
+//! **Where this differs from torchvision, on purpose:** the EXIF orientation is applied, 16-bit gray is scaled to 8
 //! bits instead of saturated, hidden names are skipped, and one class map made from the training split serves both.
 //!
-//! This crate knows no model, and it never prints.
+//! This crate knows no model, and it never hashes.
 
-pub mod check;
 pub mod contact_sheet;
 pub mod decode;
 mod error;
 pub mod image_folder;
-mod layout;
+pub mod inspect;
+mod layout_hint;
 mod loader;
-mod random;
+mod rng;
 pub mod sample;
 pub mod transform;
 mod verify;
 
-pub use check::{CheckOptions, Report, check};
 pub use decode::{DecodeOptions, Decoder, decode};
 pub use error::{Error, Result};
 pub use image_folder::{ImageFolder, Sample};
-pub use layout::Layout;
+pub use inspect::{InspectOptions, Report, inspect};
+pub use layout_hint::LayoutHint;
 pub use loader::{Batch, DecodeFn, Epoch, Loader, LoaderConfig};
 pub use transform::{Normalize, Transform};
-pub use verify::{find_bad, verify};
+pub use verify::{find_bad_images, verify};

@@ -1,15 +1,15 @@
-//! Batches of decoded, transformed, normalised pictures, made by worker threads ahead of the consumer.
+//! Batches of decoded, transformed, normalized images, made by worker threads ahead of the consumer.
 //!
 //! What a sample looks like depends on (seed, epoch, sample) and the order of an epoch on (seed, epoch); the number
 //! of workers, the cache and the timing change nothing. Batches come in order, the last one may be smaller, and the
 //! number of batches that exist at a time is bounded.
 
+mod batch_builder;
 mod cache;
 mod config;
 mod epoch;
-pub(crate) mod guard;
-mod ordered;
-mod worker;
+mod ordered_pool;
+pub(crate) mod panic;
 
 pub use config::LoaderConfig;
 pub use epoch::{Batch, Epoch};
@@ -19,17 +19,17 @@ use std::sync::Arc;
 use crate::decode::Decoder;
 use crate::error::Result;
 use crate::image_folder::Sample;
-use crate::random::{self, Domain};
+use crate::rng::{self, Domain};
 use crate::verify;
-pub use worker::DecodeFn;
-use worker::Recipe;
+use batch_builder::BatchBuilder;
+pub use batch_builder::DecodeFn;
 
-/// Makes epochs of batches from the pictures of one split.
+/// Makes epochs of batches from the images of one split.
 ///
-/// Cloning is cheap and shares the cache of decoded pictures.
+/// Cloning is cheap and shares the cache of decoded images.
 #[derive(Clone, Debug)]
 pub struct Loader {
-    recipe: Arc<Recipe>,
+    builder: Arc<BatchBuilder>,
 }
 
 impl Loader {
@@ -37,21 +37,25 @@ impl Loader {
     ///
     /// # Errors
     ///
-    /// A setting outside its range: batch size or picture size 0, a standard deviation that is not above 0.
+    /// A setting outside its range: batch size or image size 0, a standard deviation that is not above 0.
     pub fn new(samples: &[Sample], config: LoaderConfig) -> Result<Self> {
-        Self::decoding(samples, config, Decoder::decode)
+        Self::with_decoder(samples, config, Decoder::decode)
     }
 
-    /// A loader whose pictures come from `decode` instead of [`Decoder::decode`]: another format, another source. A
-    /// panic of it becomes an error that names the picture.
+    /// A loader whose images come from `decode` instead of [`Decoder::decode`]: another format, another source. A
+    /// panic of it becomes an error that names the image.
     ///
     /// # Errors
     ///
     /// Those of [`new`](Self::new).
-    pub fn decoding(samples: &[Sample], config: LoaderConfig, decode: DecodeFn) -> Result<Self> {
+    pub fn with_decoder(
+        samples: &[Sample],
+        config: LoaderConfig,
+        decode: DecodeFn,
+    ) -> Result<Self> {
         config.check()?;
         Ok(Self {
-            recipe: Arc::new(Recipe::new(samples, config, decode)),
+            builder: Arc::new(BatchBuilder::new(samples, config, decode)),
         })
     }
 
@@ -60,14 +64,14 @@ impl Loader {
         self.samples().len().div_ceil(self.config().batch_size)
     }
 
-    /// The pictures, in the order of their indices.
+    /// The images, in the order of their indices.
     pub fn samples(&self) -> &[Sample] {
-        &self.recipe.samples
+        &self.builder.samples
     }
 
     /// The settings.
     pub fn config(&self) -> &LoaderConfig {
-        &self.recipe.config
+        &self.builder.config
     }
 
     /// The order in which an epoch visits the samples: a function of the seed and the epoch.
@@ -76,8 +80,8 @@ impl Loader {
         if !self.config().shuffle {
             return (0..count).collect();
         }
-        random::shuffled(
-            &mut random::stream(Domain::Order, self.config().seed, epoch, 0),
+        rng::shuffled(
+            &mut rng::stream(Domain::Order, self.config().seed, epoch, 0),
             count,
         )
     }
@@ -92,20 +96,20 @@ impl Loader {
         Epoch::start(self, epoch, first)
     }
 
-    /// Decodes every picture once and keeps what the cache has room for.
+    /// Decodes every image once and keeps what the cache has room for.
     ///
     /// # Errors
     ///
-    /// [`Error::BadPictures`](crate::Error::BadPictures), with every picture that cannot be used.
+    /// [`Error::BadImages`](crate::Error::BadImages), with every image that cannot be used.
     pub fn preload(&self) -> Result<()> {
-        let recipe = &self.recipe;
+        let builder = &self.builder;
         let bad = verify::each(
-            recipe.samples.len(),
+            builder.samples.len(),
             self.config().workers,
-            || recipe.worker(),
-            |worker, sample| recipe.load(worker, sample),
+            || builder.worker(),
+            |worker, sample| builder.load(worker, sample),
         )?;
-        verify::all_good(bad, recipe.samples.len())
+        verify::all_good(bad, builder.samples.len())
     }
 }
 
@@ -123,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_names_the_picture_and_ends_the_epoch() {
+    fn a_panic_names_the_image_and_ends_the_epoch() {
         let samples: Vec<Sample> = (0..12)
             .map(|i| Sample {
                 path: format!("{i}.jpg").into(),
@@ -136,7 +140,7 @@ mod tests {
                 workers,
                 ..LoaderConfig::eval(8)
             };
-            let loader = Loader::decoding(&samples, config, with_a_bug).unwrap();
+            let loader = Loader::with_decoder(&samples, config, with_a_bug).unwrap();
             let results: Vec<_> = loader.epoch(0).collect();
             assert_eq!(results.len(), 3, "two batches and the error");
             match results.into_iter().last() {
@@ -149,7 +153,7 @@ mod tests {
                 other => panic!("{other:?}"),
             }
             match loader.preload() {
-                Err(Error::BadPictures {
+                Err(Error::BadImages {
                     errors,
                     checked: 12,
                 }) => {

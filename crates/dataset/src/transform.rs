@@ -1,15 +1,11 @@
-//! What becomes of a picture on its way into a batch: cut, resized, perhaps flipped, normalised.
+//! What becomes of a image on its way into a batch: cut, resized, perhaps flipped, normalized.
 //!
-//! The geometry is decided first, as a pure function of the picture's size and a random stream: a [`Plan`]. Applying
-//! a plan is deterministic and gives what torchvision gives on a Pillow picture, to the bit.
+//! The geometry is decided first, as a pure function of the image's size and a random stream: a [`Plan`]. Applying
+//! a plan is deterministic and gives what torchvision gives on a Pillow image, to the bit.
 //!
 //! Sources: `torchvision/transforms/transforms.py` (`RandomResizedCrop`), `functional.py` (`resize`, `center_crop`).
 
-#[cfg(target_arch = "x86_64")]
-mod avx2;
-mod axis;
 mod normalize;
-mod passes;
 mod plan;
 mod random_box;
 mod resample;
@@ -22,9 +18,9 @@ pub use resample::{Resampler, apply};
 
 use rand::Rng;
 
-use crate::random;
+use crate::rng;
 
-/// How a split's pictures are turned into the network's input.
+/// How a split's images are turned into the network's input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transform {
     /// `RandomResizedCrop(size)`, then a horizontal flip with probability one half.
@@ -47,7 +43,7 @@ impl Transform {
         Self::Train { size }
     }
 
-    /// The middle of the picture, for validation and prediction: resized to 256/224 of `size`, as usual for ImageNet.
+    /// The middle of the image, for validation and prediction: resized to 256/224 of `size`, as usual for ImageNet.
     pub fn eval(size: u32) -> Self {
         Self::Eval {
             resize: (f64::from(size) * 256.0 / 224.0).round() as u32,
@@ -62,12 +58,12 @@ impl Transform {
         }
     }
 
-    /// The geometry for a picture of `width` × `height`. Only [`Transform::Train`] draws from `rng`.
+    /// The geometry for a image of `width` × `height`. Only [`Transform::Train`] draws from `rng`.
     pub fn plan(self, width: u32, height: u32, rng: &mut impl Rng) -> Plan {
         match self {
             Self::Train { size } => {
                 let region = random_resized_crop(width, height, rng);
-                let flip = random::unit(rng) < 0.5;
+                let flip = rng::unit(rng) < 0.5;
                 Plan::resized_crop(region, size, flip)
             }
             Self::Eval { resize, size } => Plan::center_crop(width, height, resize, size),

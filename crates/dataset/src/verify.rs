@@ -1,4 +1,4 @@
-//! Looks at every picture before anything is trained: a bad file is found now, not in epoch 7.
+//! Looks at every image before anything is trained: a bad file is found now, not in epoch 7.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,25 +9,25 @@ use image::RgbImage;
 use crate::decode::{DecodeOptions, Decoder};
 use crate::error::{Error, Result};
 use crate::image_folder::Sample;
-use crate::loader::guard::guarded;
+use crate::loader::panic::catch_panic;
 
-/// Decodes every picture on `workers` threads (0: in the calling thread) and throws it away.
+/// Decodes every image on `workers` threads (0: in the calling thread) and throws it away.
 ///
 /// [`Loader::preload`](crate::Loader::preload) does the same and keeps what its cache has room for.
 ///
 /// # Errors
 ///
-/// [`Error::BadPictures`], with every picture that cannot be used.
+/// [`Error::BadImages`], with every image that cannot be used.
 pub fn verify(samples: &[Sample], options: &DecodeOptions, workers: usize) -> Result<()> {
-    all_good(find_bad(samples, options, workers)?, samples.len())
+    all_good(find_bad_images(samples, options, workers)?, samples.len())
 }
 
-/// The pictures that cannot be used, as [`verify`] finds them: index and error, in the order of the samples.
+/// The images that cannot be used, as [`verify`] finds them: index and error, in the order of the samples.
 ///
 /// # Errors
 ///
 /// [`Error::Spawn`], when there are no threads to be had.
-pub fn find_bad(
+pub fn find_bad_images(
     samples: &[Sample],
     options: &DecodeOptions,
     workers: usize,
@@ -39,7 +39,7 @@ pub fn find_bad(
         state,
         |(decoder, scratch), sample| {
             let path = &samples[sample].path;
-            guarded(
+            catch_panic(
                 || format!("`{}`", path.display()),
                 || {
                     *scratch = decoder.decode(path, std::mem::take(scratch))?;
@@ -50,12 +50,12 @@ pub fn find_bad(
     )
 }
 
-/// An error that lists what is `bad` among `checked` pictures, if anything is.
+/// An error that lists what is `bad` among `checked` images, if anything is.
 pub(crate) fn all_good(bad: Vec<(usize, Error)>, checked: usize) -> Result<()> {
     if bad.is_empty() {
         return Ok(());
     }
-    Err(Error::BadPictures {
+    Err(Error::BadImages {
         errors: bad.into_iter().map(|(_, error)| error).collect(),
         checked,
     })

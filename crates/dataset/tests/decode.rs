@@ -1,4 +1,4 @@
-//! Decoding beyond the golden values: orientation, damaged files, limits, and that nothing is left of the last picture.
+//! Decoding beyond the golden values: orientation, damaged files, limits, and that nothing is left of the last image.
 
 mod common;
 
@@ -15,9 +15,9 @@ fn options() -> DecodeOptions {
     DecodeOptions::default()
 }
 
-/// Every picture of the golden folder.
-fn pictures() -> Vec<PathBuf> {
-    let mut found = dataset::image_folder::pictures(golden("decode")).unwrap();
+/// Every image of the golden folder.
+fn images() -> Vec<PathBuf> {
+    let mut found = dataset::image_folder::image_paths(golden("decode")).unwrap();
     found.sort();
     assert!(!found.is_empty());
     found
@@ -28,10 +28,10 @@ fn from_bytes(bytes: &[u8]) -> Result<RgbImage, Error> {
 }
 
 /// A small JPEG with an EXIF orientation.
-fn jpeg_with_orientation(picture: &RgbImage, orientation: u8) -> Vec<u8> {
+fn jpeg_with_orientation(image: &RgbImage, orientation: u8) -> Vec<u8> {
     let mut plain = Vec::new();
     let encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(&mut plain, 95);
-    picture.write_with_encoder(encoder).unwrap();
+    image.write_with_encoder(encoder).unwrap();
     [&plain[..2], &exif_segment(orientation), &plain[2..]].concat()
 }
 
@@ -54,13 +54,13 @@ fn every_orientation_is_applied_unless_told_otherwise() {
             90,
         ])
     });
-    let corner = |picture: &RgbImage, right: bool, bottom: bool| {
-        let x = if right { picture.width() - 5 } else { 4 };
-        let y = if bottom { picture.height() - 5 } else { 4 };
-        let [r, g, _] = picture.get_pixel(x, y).0;
+    let corner = |image: &RgbImage, right: bool, bottom: bool| {
+        let x = if right { image.width() - 5 } else { 4 };
+        let y = if bottom { image.height() - 5 } else { 4 };
+        let [r, g, _] = image.get_pixel(x, y).0;
         (r > 128, g > 128)
     };
-    // EXIF: what the first row and the first column of the stored picture are, so which stored corner (right, bottom)
+    // EXIF: what the first row and the first column of the stored image are, so which stored corner (right, bottom)
     // is seen at the top left and at the top right.
     let seen = [
         (1, (false, false), (true, false)),
@@ -97,8 +97,8 @@ fn every_orientation_is_applied_unless_told_otherwise() {
 #[test]
 fn the_content_decides_the_format() {
     let folder = TempDir::new().unwrap();
-    for path in pictures() {
-        let disguised = folder.path().join("picture.bmp");
+    for path in images() {
+        let disguised = folder.path().join("image.bmp");
         fs::copy(&path, &disguised).unwrap();
         assert_eq!(
             decode(&disguised, &options()).unwrap(),
@@ -118,7 +118,7 @@ fn jpeg_file(name: &str) -> PathBuf {
 
 /// The JPEG files of `tests/jpeg` with Pillow's pixels. See `tests/jpeg/generate.py`.
 fn jpeg_cases() -> Vec<(PathBuf, RgbImage)> {
-    let mut cases: Vec<_> = dataset::image_folder::pictures(jpeg_file(""))
+    let mut cases: Vec<_> = dataset::image_folder::image_paths(jpeg_file(""))
         .unwrap()
         .into_iter()
         .filter(|path| path.extension().is_some_and(|extension| extension == "png"))
@@ -203,7 +203,7 @@ fn jpegs_with_separate_scans_respect_the_memory_limit() {
 
 #[test]
 fn every_truncated_file_is_an_error() {
-    for path in pictures() {
+    for path in images() {
         let bytes = fs::read(&path).unwrap();
         for percent in [0, 1, 10, 50, 75, 90] {
             let result = from_bytes(&bytes[..bytes.len() * percent / 100]);
@@ -211,7 +211,7 @@ fn every_truncated_file_is_an_error() {
         }
     }
     let jpeg = fs::read(golden("decode/rgb.jpg")).unwrap();
-    // Down to the loss of a few bytes at the end; the decoder itself would paint them grey.
+    // Down to the loss of a few bytes at the end; the decoder itself would paint them gray.
     for lost in 1..60 {
         assert!(
             matches!(
@@ -234,7 +234,7 @@ fn damaged_files_never_panic() {
         (state >> 33) as usize
     };
     let jpegs = jpeg_cases().into_iter().map(|(path, _)| path);
-    for path in pictures().into_iter().chain(jpegs) {
+    for path in images().into_iter().chain(jpegs) {
         let bytes = fs::read(&path).unwrap();
         for _ in 0..60 {
             let mut damaged = bytes.clone();
@@ -263,12 +263,12 @@ fn damaged_files_never_panic() {
 }
 
 #[test]
-fn pictures_above_the_limit_are_refused_before_they_are_decoded() {
+fn images_above_the_limit_are_refused_before_they_are_decoded() {
     let limit = DecodeOptions {
         max_pixels: 48 * 40 - 1,
         ..options()
     };
-    for path in pictures() {
+    for path in images() {
         let size = image::image_dimensions(&path);
         let Ok((w, h)) = size else { continue };
         let exact = DecodeOptions {
@@ -294,12 +294,12 @@ fn pictures_above_the_limit_are_refused_before_they_are_decoded() {
 }
 
 #[test]
-fn pictures_that_would_take_too_much_memory_are_refused() {
-    for path in pictures() {
+fn images_that_would_take_too_much_memory_are_refused() {
+    for path in images() {
         let Ok((w, h)) = image::image_dimensions(&path) else {
             continue;
         };
-        // Every picture takes three bytes a pixel at least, and none more than twenty-four.
+        // Every image takes three bytes a pixel at least, and none more than twenty-four.
         let with = |bytes| DecodeOptions {
             max_bytes: bytes,
             ..options()
@@ -361,10 +361,10 @@ fn a_device_is_not_read() {
 }
 
 #[test]
-fn a_decoder_keeps_nothing_of_the_picture_before() {
+fn a_decoder_keeps_nothing_of_the_image_before() {
     let mut decoder = Decoder::new(options());
     let mut last = RgbImage::from_pixel(300, 200, image::Rgb([99; 3]));
-    for path in pictures() {
+    for path in images() {
         let fresh = decode(&path, &options()).unwrap();
         last = decoder.decode(&path, last).unwrap();
         assert_eq!(last, fresh, "{}", path.display());
@@ -374,11 +374,11 @@ fn a_decoder_keeps_nothing_of_the_picture_before() {
 #[test]
 fn sixteen_bits_keep_their_high_byte() {
     let folder = TempDir::new().unwrap();
-    let (grey, alpha, rgb, rgba) = ("l.png", "la.png", "rgb.png", "rgba.png");
+    let (gray, alpha, rgb, rgba) = ("l.png", "la.png", "rgb.png", "rgba.png");
     let at = |name: &str| folder.path().join(name);
     let value = |x: u32, y: u32, c: u32| (x * 1733 + y * 7919 + c * 257) as u16;
     image::ImageBuffer::from_fn(20, 20, |x, y| image::Luma([value(x, y, 0)]))
-        .save(at(grey))
+        .save(at(gray))
         .unwrap();
     image::ImageBuffer::from_fn(20, 20, |x, y| image::LumaA([value(x, y, 0), 7]))
         .save(at(alpha))
@@ -392,7 +392,7 @@ fn sixteen_bits_keep_their_high_byte() {
     .save(at(rgba))
     .unwrap();
     for (name, channels) in [
-        (grey, [0, 0, 0]),
+        (gray, [0, 0, 0]),
         (alpha, [0, 0, 0]),
         (rgb, [0, 1, 2]),
         (rgba, [0, 1, 2]),
@@ -409,7 +409,7 @@ fn sixteen_bits_keep_their_high_byte() {
 }
 
 #[test]
-fn verify_lists_every_bad_picture_in_order() {
+fn verify_lists_every_bad_image_in_order() {
     let folder = TempDir::new().unwrap();
     let mut samples = Vec::new();
     for index in 0..12u32 {
@@ -429,10 +429,10 @@ fn verify_lists_every_bad_picture_in_order() {
         let error = verify(&samples, &options(), workers).unwrap_err();
         let message = error.to_string();
         assert!(
-            message.starts_with("4 of 12 pictures cannot be used"),
+            message.starts_with("4 of 12 images cannot be used"),
             "{message}"
         );
-        let Error::BadPictures { errors, .. } = error else {
+        let Error::BadImages { errors, .. } = error else {
             panic!("{error:?}")
         };
         assert!(

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use dataset::image_folder::{EXTENSIONS, is_picture, pictures, train_folder, val_folder};
-use dataset::{Error, ImageFolder, Layout};
+use dataset::image_folder::{EXTENSIONS, image_paths, is_image, train_folder, val_folder};
+use dataset::{Error, ImageFolder, LayoutHint};
 use tempfile::TempDir;
 
 /// A folder with empty files; scanning looks at names only.
@@ -37,7 +37,7 @@ fn names(root: &TempDir, folder: &ImageFolder) -> Vec<(String, u32)> {
 }
 
 #[test]
-fn classes_and_pictures_are_sorted_by_code_point() {
+fn classes_and_images_are_sorted_by_code_point() {
     let root = folder(&[
         "b/x.jpg", "10/x.jpg", "2/x.jpg", "B/x.jpg", "ä/x.jpg", "a/2.jpg", "a/10.jpg", "a/Z.jpg",
     ]);
@@ -54,7 +54,7 @@ fn classes_and_pictures_are_sorted_by_code_point() {
 }
 
 #[test]
-fn pictures_are_found_recursively_by_folder_then_name() {
+fn images_are_found_recursively_by_folder_then_name() {
     // As Python: the folders as strings, so `a-b` comes between `a` and `a/c`.
     let root = folder(&["k/z.png", "k/a/c/1.png", "k/a/2.png", "k/a-b/3.png"]);
     let scanned = ImageFolder::scan(root.path()).unwrap();
@@ -72,12 +72,12 @@ fn pictures_are_found_recursively_by_folder_then_name() {
 fn extensions_count_in_any_case_and_gif_does_not() {
     for extension in EXTENSIONS {
         assert!(
-            is_picture(format!("x.{extension}"))
-                && is_picture(format!("x.{}", extension.to_uppercase()))
+            is_image(format!("x.{extension}"))
+                && is_image(format!("x.{}", extension.to_uppercase()))
         );
     }
     for other in ["x.gif", "x.txt", "jpg", "x.jpg.txt", "x", "x.jpgx"] {
-        assert!(!is_picture(other), "{other}");
+        assert!(!is_image(other), "{other}");
     }
     let root = folder(&["ants/imageNotFound.gif", "ants/A.JPEG", "ants/notes.txt"]);
     assert_eq!(
@@ -105,7 +105,7 @@ fn links_are_followed_but_not_in_circles() {
     };
     link("elsewhere/deep", "a/linked").unwrap();
     link("a", "a/circle").unwrap();
-    let found = pictures(root.path().join("a")).unwrap();
+    let found = image_paths(root.path().join("a")).unwrap();
     let found: Vec<_> = found
         .iter()
         .map(|path| path.strip_prefix(root.path()).unwrap().to_str().unwrap())
@@ -113,7 +113,7 @@ fn links_are_followed_but_not_in_circles() {
     assert_eq!(found, ["a/1.jpg", "a/linked/2.jpg"]);
     link("nowhere", "a/broken.jpg").unwrap();
     assert_eq!(
-        pictures(root.path().join("a")).unwrap().len(),
+        image_paths(root.path().join("a")).unwrap().len(),
         3,
         "a broken link is found, and fails when it is read"
     );
@@ -199,11 +199,11 @@ fn what_is_missing_is_named() {
             .to_string()
             .contains("no folder")
     );
-    assert!(pictures(root.path().join("gone")).is_err());
+    assert!(image_paths(root.path().join("gone")).is_err());
 }
 
 #[test]
-fn a_folder_that_is_no_data_set_is_recognised() {
+fn a_folder_that_is_no_data_set_is_recognized() {
     let root = folder(&[
         "around/set/train/ants/1.jpg",
         "around/set/val/ants/1.jpg",
@@ -218,25 +218,25 @@ fn a_folder_that_is_no_data_set_is_recognised() {
         "Val/VALID/ants/1.jpg",
     ]);
     let at = |path: &str| root.path().join(path);
-    let layout = |path: &str| match ImageFolder::train_and_val(at(path)).unwrap_err() {
-        Error::NoSplit { layout, .. } => layout,
+    let hint = |path: &str| match ImageFolder::train_and_val(at(path)).unwrap_err() {
+        Error::NoSplit { hint, .. } => hint,
         other => panic!("{path}: {other}"),
     };
     let set = at("around/set");
     for part in ["train", "val", "train/ants", "val/ants"] {
-        let found = layout(&format!("around/set/{part}"));
-        assert_eq!(found, Layout::PartOf { root: set.clone() }, "{part}");
+        let found = hint(&format!("around/set/{part}"));
+        assert_eq!(found, LayoutHint::PartOf { root: set.clone() }, "{part}");
     }
-    assert_eq!(layout("around"), Layout::Around { root: set });
+    assert_eq!(hint("around"), LayoutHint::Around { root: set });
     let names = ["bees", "wasps"].map(String::from).to_vec();
-    assert_eq!(layout("flat"), Layout::Classes { names });
-    assert_eq!(layout("loose"), Layout::Pictures);
-    assert_eq!(layout("lone"), Layout::TrainOnly);
+    assert_eq!(hint("flat"), LayoutHint::Classes { names });
+    assert_eq!(hint("loose"), LayoutHint::Images);
+    assert_eq!(hint("lone"), LayoutHint::TrainOnly);
     for (set, found, wanted) in [("Train", "Train", "train"), ("Val", "VALID", "valid")] {
         let (found, wanted) = (found.to_string(), wanted.to_string());
-        assert_eq!(layout(set), Layout::Misspelt { found, wanted });
+        assert_eq!(hint(set), LayoutHint::Misspelt { found, wanted });
     }
-    assert_eq!(layout("nothing"), Layout::Other);
+    assert_eq!(hint("nothing"), LayoutHint::Other);
     let message = ImageFolder::train_and_val(at("around/set/train")).unwrap_err();
     let wanted = format!("give all of it, `{}`", at("around/set").display());
     assert!(message.to_string().ends_with(&wanted), "{message}");

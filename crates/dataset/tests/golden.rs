@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{difference, golden, json, picture, tensors};
+use common::{difference, golden, image, json, tensors};
 use dataset::contact_sheet::{Grid, make_grid};
 use dataset::transform::{Plan, Region, apply, random_resized_crop, resized_size};
 use dataset::{DecodeOptions, Normalize, Transform, decode};
@@ -29,7 +29,7 @@ fn golden_decode() {
     };
     for (name, expected) in expected {
         let path = golden("decode").join(&name);
-        let expected = picture(&expected);
+        let expected = image(&expected);
         let ours = decode(&path, &as_torchvision).unwrap();
         let bytes = std::fs::read(&path).unwrap();
         let raw = image::load_from_memory(&bytes).unwrap();
@@ -83,7 +83,7 @@ fn golden_transforms() {
         [number(&facts["size_wh"][0]), number(&facts["size_wh"][1])]
     );
 
-    let expected = picture(&values["eval"]);
+    let expected = image(&values["eval"]);
     let size = expected.width();
     let Transform::Eval { resize, .. } = Transform::eval(size) else {
         unreachable!()
@@ -101,13 +101,13 @@ fn golden_transforms() {
     let crops = facts["crops"].as_array().unwrap();
     assert!(!crops.is_empty());
     for (index, crop) in crops.iter().enumerate() {
-        let expected = picture(&values[&format!("crop{index}")]);
+        let expected = image(&values[&format!("crop{index}")]);
         let ours = apply(&synthetic, &plan_of(crop, expected.width())).unwrap();
         assert_same(&ours, &expected, &format!("crop{index}"));
     }
 
     let rgb = decode(golden("decode/rgb.png"), &DecodeOptions::default()).unwrap();
-    let expected = picture(&values["small_eval"]);
+    let expected = image(&values["small_eval"]);
     assert_same(&eval(&rgb, expected.width()), &expected, "small_eval");
 
     let rows = &values["eval.normalized.first_rows"];
@@ -147,9 +147,9 @@ fn golden_grid() {
     let names = (0..crops)
         .map(|index| format!("crop{index}"))
         .chain(["eval".to_owned()]);
-    let pictures: Vec<RgbImage> = names.map(|name| picture(&values[&name])).collect();
+    let images: Vec<RgbImage> = names.map(|name| image(&values[&name])).collect();
     let ours = make_grid(
-        &pictures,
+        &images,
         &Grid {
             per_row: 3,
             ..Grid::default()
@@ -178,7 +178,7 @@ fn golden_grid() {
 }
 
 fn quantile(sorted: &[f64], q: f64) -> f64 {
-    // Linear between neighbours, as torch.quantile.
+    // Linear between neighbors, as torch.quantile.
     let place = q * (sorted.len() - 1) as f64;
     let (below, share) = (place.floor() as usize, place.fract());
     let above = (below + 1).min(sorted.len() - 1);
@@ -191,9 +191,9 @@ type Measure = fn(&Region) -> f64;
 #[test]
 fn golden_random_resized_crop_quantiles() {
     let facts = json(&golden("transforms.json"));
-    let pictures = facts["random_resized_crop"].as_array().unwrap();
-    assert!(!pictures.is_empty());
-    for expected in pictures {
+    let images = facts["random_resized_crop"].as_array().unwrap();
+    assert!(!images.is_empty());
+    for expected in images {
         let (w, h) = (
             number(&expected["boxes_on_wh"][0]),
             number(&expected["boxes_on_wh"][1]),
@@ -204,7 +204,7 @@ fn golden_random_resized_crop_quantiles() {
             .collect();
         let (w, h) = (f64::from(w), f64::from(h));
         // Two per cent of the value; but 20,000 draws do not pin down a small share of the area or an offset of a
-        // few pixels to that, so at least that much of a fifth of the area, or of the picture's extent.
+        // few pixels to that, so at least that much of a fifth of the area, or of the image's extent.
         let measures: [(&str, Measure, f64, f64); 4] = [
             (
                 "area",

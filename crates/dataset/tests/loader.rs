@@ -49,7 +49,7 @@ fn workers_and_cache_change_nothing() {
         (0..3).map(|e| epoch(&one, e)).collect()
     };
     for workers in [0, 1, 4] {
-        // No cache, one with room for some of the pictures, one with room for all.
+        // No cache, one with room for some of the images, one with room for all.
         for cache_bytes in [0, 40_000, 1 << 30] {
             let other = loader(
                 &samples,
@@ -118,13 +118,13 @@ fn order_and_augmentation_follow_seed_and_epoch() {
     assert_ne!(first.order(0), first.order(1));
     assert_ne!(first.order(0), other.order(0));
     // The same sample looks different in another epoch, and does not depend on where in the epoch it comes.
-    let picture = |loader: &Loader, e: u64, sample: usize| {
+    let image = |loader: &Loader, e: u64, sample: usize| {
         let batches = epoch(loader, e);
         let (images, _, indices) = batches.into_iter().find(|b| b.2.contains(&sample)).unwrap();
         let at = indices.iter().position(|&i| i == sample).unwrap();
         images.chunks(3 * 24 * 24).nth(at).unwrap().to_vec()
     };
-    assert_ne!(picture(&first, 0, 7), picture(&first, 1, 7));
+    assert_ne!(image(&first, 0, 7), image(&first, 1, 7));
     let one_by_one = loader(
         &samples,
         LoaderConfig {
@@ -133,7 +133,7 @@ fn order_and_augmentation_follow_seed_and_epoch() {
             ..small(0)
         },
     );
-    assert_eq!(picture(&first, 4, 7), picture(&one_by_one, 4, 7));
+    assert_eq!(image(&first, 4, 7), image(&one_by_one, 4, 7));
 }
 
 #[test]
@@ -195,10 +195,10 @@ fn several_epochs_may_be_open_and_dropped_early() {
 }
 
 #[test]
-fn a_bad_picture_ends_the_epoch_with_an_error_that_names_it() {
+fn a_bad_image_ends_the_epoch_with_an_error_that_names_it() {
     let (folder, mut samples) = mixed_folder(12);
     let bad = folder.path().join("bad.png");
-    fs::write(&bad, b"not a picture").unwrap();
+    fs::write(&bad, b"not a image").unwrap();
     samples[6].path = bad.clone();
     for workers in [0, 1, 3] {
         let config = LoaderConfig {
@@ -216,7 +216,7 @@ fn a_bad_picture_ends_the_epoch_with_an_error_that_names_it() {
 }
 
 #[test]
-fn preloading_lists_every_bad_picture_and_fills_the_cache() {
+fn preloading_lists_every_bad_image_and_fills_the_cache() {
     let (folder, mut samples) = mixed_folder(9);
     let good = loader(&samples, small(2));
     let expected = epoch(&good, 0);
@@ -229,7 +229,7 @@ fn preloading_lists_every_bad_picture_and_fills_the_cache() {
 
     samples[1].path = folder.path().join("gone.jpg");
     match loader(&samples, small(2)).preload().unwrap_err() {
-        Error::BadPictures { errors, checked: 9 } => assert_eq!(errors.len(), 9),
+        Error::BadImages { errors, checked: 9 } => assert_eq!(errors.len(), 9),
         other => panic!("{other:?}"),
     }
 }
@@ -284,7 +284,7 @@ fn more_workers_than_batches_and_no_samples_are_fine() {
 }
 
 #[test]
-fn a_picture_above_the_limit_is_refused_by_the_loader_too() {
+fn a_image_above_the_limit_is_refused_by_the_loader_too() {
     let (_folder, samples) = mixed_folder(4);
     let decode = DecodeOptions {
         max_pixels: 100,

@@ -1,4 +1,4 @@
-//! The resize against Pillow 13.0 where the golden pictures do not reach: both orders of the two passes.
+//! The resize against Pillow 13.0 where the golden images do not reach: both orders of the two passes.
 //!
 //! `pillow/resize.safetensors` holds noise (`N.from`) and what `Image.resize(size, BILINEAR)` makes of it (`N.to`), on
 //! both sides of the limit at which Pillow begins with the vertical pass.
@@ -7,7 +7,7 @@ mod common;
 
 use std::path::Path;
 
-use common::{difference, picture, tensors};
+use common::{difference, image, tensors};
 use dataset::transform::{Plan, Region, Resampler, apply};
 use image::imageops::flip_horizontal;
 
@@ -17,8 +17,8 @@ fn resizing_gives_pillows_bytes_in_either_order_of_passes() {
         tensors(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pillow/resize.safetensors"));
     let mut cases = 0;
     for name in values.keys().filter_map(|name| name.strip_suffix(".from")) {
-        let from = picture(&values[&format!("{name}.from")]);
-        let to = picture(&values[&format!("{name}.to")]);
+        let from = image(&values[&format!("{name}.from")]);
+        let to = image(&values[&format!("{name}.to")]);
         let (width, height) = from.dimensions();
         let region = Region {
             top: 0,
@@ -35,29 +35,29 @@ fn resizing_gives_pillows_bytes_in_either_order_of_passes() {
     assert!(cases > 10);
 }
 
-/// A window of a resized picture is the same pixels as the whole, cut afterwards; so is one that needs padding.
+/// A window of a resized image is the same pixels as the whole, cut afterwards; so is one that needs padding.
 #[test]
-fn a_centre_crop_is_cut_from_the_whole_resized_picture() {
+fn a_center_crop_is_cut_from_the_whole_resized_image() {
     for (width, height) in [(50, 37), (37, 50), (64, 200), (200, 64), (9, 11), (40, 40)] {
         let from = common::pattern(width, height, 1);
         for (resize, size) in [(40, 32), (32, 32), (20, 32), (21, 32), (30, 33)] {
             let plan = Plan::center_crop(width, height, resize, size);
             let ours = apply(&from, &plan).unwrap();
-            // The whole picture, in as many squares as it takes.
+            // The whole image, in as many squares as it takes.
             for y in 0..size {
                 for x in 0..size {
-                    let inside = (plan.at.0..plan.at.0 + plan.window.width).contains(&x)
-                        && (plan.at.1..plan.at.1 + plan.window.height).contains(&y);
+                    let inside = (plan.offset.0..plan.offset.0 + plan.window.width).contains(&x)
+                        && (plan.offset.1..plan.offset.1 + plan.window.height).contains(&y);
                     let expected = if inside {
                         let at = Region {
-                            left: plan.window.left + x - plan.at.0,
-                            top: plan.window.top + y - plan.at.1,
+                            left: plan.window.left + x - plan.offset.0,
+                            top: plan.window.top + y - plan.offset.1,
                             width: 1,
                             height: 1,
                         };
                         let one = Plan {
                             window: at,
-                            at: (0, 0),
+                            offset: (0, 0),
                             size: 1,
                             ..plan
                         };
@@ -83,7 +83,7 @@ fn a_centre_crop_is_cut_from_the_whole_resized_picture() {
 }
 
 #[test]
-fn a_plan_for_another_picture_is_refused() {
+fn a_plan_for_another_image_is_refused() {
     let from = common::pattern(30, 20, 1);
     let region = |left, top, width, height| Region {
         top,
@@ -102,19 +102,19 @@ fn a_plan_for_another_picture_is_refused() {
         assert!(
             error
                 .to_string()
-                .contains("does not fit a picture of 30 × 20"),
+                .contains("does not fit a image of 30 × 20"),
             "{error}"
         );
     }
     let outside = Plan {
-        at: (1, 0),
+        offset: (1, 0),
         ..Plan::resized_crop(region(0, 0, 30, 20), 8, false)
     };
     assert!(apply(&from, &outside).is_err());
 }
 
 #[test]
-fn a_resampler_keeps_nothing_of_earlier_pictures() {
+fn a_resampler_keeps_nothing_of_earlier_images() {
     let mut resampler = Resampler::default();
     let (large, small) = (common::pattern(90, 70, 1), common::pattern(20, 33, 2));
     let whole = Region {
@@ -126,7 +126,7 @@ fn a_resampler_keeps_nothing_of_earlier_pictures() {
     // Whole squares, squares with padding, and other sizes, one after the other.
     let padded = Plan::center_crop(20, 33, 20, 48);
     assert!(padded.window.width < 48, "it has padding");
-    for (picture, plan) in [
+    for (image, plan) in [
         (&large, Plan::resized_crop(whole, 48, false)),
         (&small, padded),
         (&large, Plan::resized_crop(whole, 48, true)),
@@ -140,7 +140,7 @@ fn a_resampler_keeps_nothing_of_earlier_pictures() {
         (&large, Plan::resized_crop(whole, 16, false)),
         (&large, Plan::center_crop(90, 70, 40, 32)),
     ] {
-        let ours = resampler.apply(picture, &plan).unwrap();
-        assert_eq!(*ours, apply(picture, &plan).unwrap(), "{plan:?}");
+        let ours = resampler.apply(image, &plan).unwrap();
+        assert_eq!(*ours, apply(image, &plan).unwrap(), "{plan:?}");
     }
 }

@@ -7,7 +7,7 @@ mod common;
 use std::io::Cursor;
 use std::path::PathBuf;
 
-use common::{difference, json, picture, tensors};
+use common::{difference, image, json, tensors};
 use dataset::contact_sheet::{Grid, make_grid};
 use dataset::transform::{Plan, Region, apply};
 use dataset::{DecodeOptions, ImageFolder, Loader, LoaderConfig, Normalize, Transform, decode};
@@ -60,7 +60,7 @@ fn photographs_are_transformed_as_torchvision_does() {
     };
     let mut worst = 0.0;
     let mut check = |name: String, ours: &RgbImage| {
-        let (mean, largest) = difference(ours, &picture(&values[&name]));
+        let (mean, largest) = difference(ours, &image(&values[&name]));
         println!("{name}: mean {mean:.3}, largest {largest}");
         assert!(mean < 0.5, "{name}: mean {mean}, largest {largest}");
         worst = f64::max(worst, mean);
@@ -115,12 +115,12 @@ fn the_grid_of_photographs_is_torchvisions() {
         return;
     };
     let values = tensors(&shared.join("golden/photos/transforms.safetensors"));
-    let pictures: Vec<RgbImage> = (0..4)
-        .map(|k| picture(&values[&format!("{k}.eval")]))
+    let images: Vec<RgbImage> = (0..4)
+        .map(|k| image(&values[&format!("{k}.eval")]))
         .collect();
     let grid = &tensors(&shared.join("golden/photos/grid.safetensors"))["grid"];
-    let expected = picture(&grid.permute((1, 2, 0)).unwrap());
-    assert_eq!(make_grid(&pictures, &Grid::default()).unwrap(), expected);
+    let expected = image(&grid.permute((1, 2, 0)).unwrap());
+    assert_eq!(make_grid(&images, &Grid::default()).unwrap(), expected);
 }
 
 #[test]

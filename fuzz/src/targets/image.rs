@@ -54,7 +54,7 @@ impl Target for Image {
             env!("CARGO_MANIFEST_DIR"),
             "/../crates/dataset/tests/golden/decode"
         );
-        let golden = dataset::image_folder::pictures(golden).unwrap_or_default();
+        let golden = dataset::image_folder::image_paths(golden).unwrap_or_default();
         for path in golden {
             let is_small = path
                 .metadata()

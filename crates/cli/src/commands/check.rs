@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use console::measure_text_width;
-use dataset::check::{Group, Likeness, Report, Shape, Why};
 use dataset::decode::Channels;
-use dataset::{CheckOptions, DecodeOptions};
+use dataset::inspect::{DuplicateGroup, DuplicateKind, IgnoreReason, Report, Shape};
+use dataset::{DecodeOptions, InspectOptions};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
@@ -23,7 +23,7 @@ const MAX_LISTED: usize = 10;
 /// Runs the command. The exit code is 1 if a finding is serious.
 pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let root = Source::choose(args.data.as_deref()).root()?;
-    let options = CheckOptions {
+    let options = InspectOptions {
         workers: args.workers.get(),
         decode: DecodeOptions {
             ignore_exif: args.ignore_exif,
@@ -39,7 +39,7 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         .progress_chars("━━╌"),
     );
     bar.enable_steady_tick(Duration::from_millis(500));
-    let report = dataset::check(&root, &options, &|done, images| {
+    let report = dataset::inspect(&root, &options, &|done, images| {
         bar.set_length(images as u64);
         bar.set_position(done as u64);
     });
@@ -94,7 +94,7 @@ fn table(report: &Report) -> String {
         &mut text,
         false,
         "Classes without a folder in val (val metrics exclude them)",
-        &report.unmeasured_classes,
+        &report.classes_without_val,
     );
     let unusable = report.unusable.iter();
     let lines: Vec<_> = unusable
@@ -166,7 +166,7 @@ fn table(report: &Report) -> String {
         limits.huge / 1_000_000
     );
     section(&mut text, false, &title, &lines);
-    let colors = report.odd_colours.iter();
+    let colors = report.odd_colors.iter();
     let lines: Vec<_> = colors
         .map(|file| {
             format!(
@@ -189,9 +189,9 @@ fn table(report: &Report) -> String {
             Some(content) => format!(
                 "{}: {}, but contains {content}",
                 file.path,
-                ignore_reason(file.why)
+                ignore_reason(file.reason)
             ),
-            None => format!("{}: {}", file.path, ignore_reason(file.why)),
+            None => format!("{}: {}", file.path, ignore_reason(file.reason)),
         })
         .collect();
     section(&mut text, false, "Ignored files and folders", &lines);
@@ -225,9 +225,9 @@ fn counts(report: &Report) -> String {
     };
     row("class", &train.name, &val.name);
     for ((name, train), val) in names.zip(&train.classes).zip(&val.classes) {
-        row(name, &train.pictures.to_string(), &val.pictures.to_string());
+        row(name, &train.images.to_string(), &val.images.to_string());
     }
-    let images = counted(train.pictures + val.pictures, "image");
+    let images = counted(train.images + val.images, "image");
     let _ = writeln!(text, "\n{images} read.");
     text
 }
@@ -252,16 +252,16 @@ fn section(text: &mut String, serious: bool, title: &str, lines: &[String]) {
     }
 }
 
-fn duplicates_line(group: &Group) -> String {
-    let what = match group.likeness {
-        Likeness::File => "same file",
-        Likeness::Pixels => "same pixels",
-        Likeness::Near => "nearly the same",
+fn duplicates_line(group: &DuplicateGroup) -> String {
+    let what = match group.kind {
+        DuplicateKind::File => "same file",
+        DuplicateKind::Pixels => "same pixels",
+        DuplicateKind::Near => "nearly the same",
     };
     let paths: Vec<_> = group
-        .pictures
+        .images
         .iter()
-        .map(|picture| picture.path.as_str())
+        .map(|image| image.path.as_str())
         .collect();
     format!("{what}: {}", paths.join(", "))
 }
@@ -276,21 +276,21 @@ fn shape(shape: Shape) -> &'static str {
 
 fn channels(channels: Channels) -> &'static str {
     match channels {
-        Channels::Grey => "gray",
-        Channels::GreyAlpha => "gray with alpha",
+        Channels::Gray => "gray",
+        Channels::GrayAlpha => "gray with alpha",
         Channels::Rgb => "RGB",
         Channels::RgbAlpha => "RGB with alpha",
         Channels::Cmyk => "CMYK",
     }
 }
 
-fn ignore_reason(reason: Why) -> &'static str {
+fn ignore_reason(reason: IgnoreReason) -> &'static str {
     match reason {
-        Why::Hidden => "hidden",
-        Why::Extension => "no image extension",
-        Why::BesideTheSplits => "outside of the train and val folders",
-        Why::BesideTheClasses => "outside of the class folders",
-        Why::NoSplit => "neither train nor val",
-        Why::LinkLoop => "a link to one of its parent folders",
+        IgnoreReason::Hidden => "hidden",
+        IgnoreReason::Extension => "no image extension",
+        IgnoreReason::OutsideSplits => "outside of the train and val folders",
+        IgnoreReason::OutsideClasses => "outside of the class folders",
+        IgnoreReason::NotASplit => "neither train nor val",
+        IgnoreReason::SymlinkLoop => "a link to one of its parent folders",
     }
 }

@@ -248,7 +248,7 @@ fn image_paths(paths: &[PathBuf], errors: &mut Errors) -> anyhow::Result<Vec<Pat
             images.push(path.clone());
             continue;
         }
-        match image_folder::pictures(path) {
+        match image_folder::image_paths(path) {
             Ok(files) if files.is_empty() => {
                 let error = CliError::new(format!("no images in the folder {}", path.display()))
                     .help(format!(

@@ -14,7 +14,7 @@ use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
 use super::limits::{check_memory, check_pixels};
-use super::{Channels, DecodeOptions, Decoded, Stored, fill, undecodable};
+use super::{Channels, DecodeOptions, Decoded, ImageInfo, fill, undecodable};
 use crate::error::{Error, Result};
 
 pub(super) fn decode(
@@ -46,11 +46,11 @@ pub(super) fn decode(
     let coefficients = 2 * u64::from(info.components);
     check_memory(width, height, 3 + coefficients, name, options)?;
     let channels = match decoder.input_colorspace() {
-        Some(ColorSpace::Luma) => Channels::Grey,
+        Some(ColorSpace::Luma) => Channels::Gray,
         Some(ColorSpace::CMYK | ColorSpace::YCCK) => Channels::Cmyk,
         _ => Channels::Rgb,
     };
-    let stored = Stored {
+    let stored = ImageInfo {
         format: ImageFormat::Jpeg,
         width,
         height,
@@ -60,7 +60,7 @@ pub(super) fn decode(
     let orientation = decoder
         .exif()
         .and_then(|exif| Orientation::from_exif_chunk(exif));
-    let picture = if let Some(frame) = separate_scans::find(bytes) {
+    let image = if let Some(frame) = separate_scans::find(bytes) {
         let colors = decoder.input_colorspace();
         separate_scans::decode(bytes, &frame, (width, height), colors, name, options)?
     } else {
@@ -69,7 +69,7 @@ pub(super) fn decode(
         })?
     };
     Ok((
-        picture,
+        image,
         orientation.unwrap_or(Orientation::NoTransforms),
         stored,
     ))

@@ -1,4 +1,4 @@
-//! What a picture may cost, decided from its header, before anything is allocated for its pixels.
+//! What a image may cost, decided from its header, before anything is allocated for its pixels.
 //!
 //! A few hundred bytes can claim a billion pixels, and a decoder that believes them takes the machine's memory: a
 //! decompression bomb. Two limits, because two things matter: how many pixels there are, and how many bytes their
@@ -9,7 +9,7 @@ use std::path::Path;
 use super::DecodeOptions;
 use crate::error::{Error, Result};
 
-/// Refuses pictures without pixels and those with too many.
+/// Refuses images without pixels and those with too many.
 pub(super) fn check_pixels(
     width: usize,
     height: usize,
@@ -34,7 +34,7 @@ pub(super) fn check_pixels(
     Ok(())
 }
 
-/// Refuses pictures whose decoding takes too much memory, at `bytes` for each pixel.
+/// Refuses images whose decoding takes too much memory, at `bytes` for each pixel.
 pub(super) fn check_memory(
     width: u32,
     height: u32,

@@ -1,4 +1,4 @@
-//! Decoded pictures that are kept between epochs, as long as there is room.
+//! Decoded images that are kept between epochs, as long as there is room.
 
 use std::mem;
 use std::sync::OnceLock;
@@ -8,9 +8,9 @@ use image::RgbImage;
 
 use crate::error::Result;
 
-/// A place for each sample's picture, and a budget of bytes for all of them.
+/// A place for each sample's image, and a budget of bytes for all of them.
 ///
-/// Which pictures find room may depend on which worker comes first; what a batch contains does not.
+/// Which images find room may depend on which worker comes first; what a batch contains does not.
 #[derive(Debug)]
 pub(crate) struct Cache {
     places: Vec<OnceLock<RgbImage>>,
@@ -25,9 +25,9 @@ impl Cache {
         }
     }
 
-    /// The picture of a sample: the kept one, or what `decode` makes, which is kept if there is room.
+    /// The image of a sample: the kept one, or what `decode` makes, which is kept if there is room.
     ///
-    /// `decode` gets the memory of `scratch`, which also holds the picture if there was no room for it.
+    /// `decode` gets the memory of `scratch`, which also holds the image if there was no room for it.
     pub(crate) fn get<'a>(
         &'a self,
         sample: usize,
@@ -35,8 +35,8 @@ impl Cache {
         decode: impl FnOnce(RgbImage) -> Result<RgbImage>,
     ) -> Result<&'a RgbImage> {
         let place = &self.places[sample];
-        if let Some(picture) = place.get() {
-            return Ok(picture);
+        if let Some(image) = place.get() {
+            return Ok(image);
         }
         *scratch = decode(mem::take(scratch))?;
         let bytes = scratch.as_raw().len();
@@ -45,11 +45,11 @@ impl Cache {
         }
         let (width, height) = scratch.dimensions();
         let mut pixels = mem::take(scratch).into_raw();
-        // Recycled memory may be larger than the picture; what is kept must not be.
+        // Recycled memory may be larger than the image; what is kept must not be.
         pixels.shrink_to_fit();
-        let picture =
-            RgbImage::from_raw(width, height, pixels).expect("the buffer has the picture's size");
-        if place.set(picture).is_err() {
+        let image =
+            RgbImage::from_raw(width, height, pixels).expect("the buffer has the image's size");
+        if place.set(image).is_err() {
             // Another epoch that runs at the same time was faster.
             self.room.fetch_add(bytes, Ordering::Relaxed);
         }
@@ -69,13 +69,13 @@ mod tests {
     use super::*;
     use crate::error::Error;
 
-    fn picture(side: u32) -> RgbImage {
+    fn image(side: u32) -> RgbImage {
         RgbImage::from_pixel(side, side, image::Rgb([side as u8; 3]))
     }
 
     #[test]
-    fn pictures_are_decoded_once_while_there_is_room() {
-        // Room for two pictures of 4 × 4 × 3 bytes and not for a third.
+    fn images_are_decoded_once_while_there_is_room() {
+        // Room for two images of 4 × 4 × 3 bytes and not for a third.
         let cache = Cache::new(3, 2 * 48 + 47);
         let mut scratch = RgbImage::default();
         let mut decoded = Vec::new();
@@ -83,9 +83,9 @@ mod tests {
             for sample in 0..3 {
                 let found = cache.get(sample, &mut scratch, |_| {
                     decoded.push(sample);
-                    Ok(picture(4))
+                    Ok(image(4))
                 });
-                assert_eq!(found.unwrap(), &picture(4));
+                assert_eq!(found.unwrap(), &image(4));
             }
         }
         assert_eq!(decoded, [0, 1, 2, 2]);
@@ -94,7 +94,7 @@ mod tests {
     #[test]
     fn recycled_memory_is_not_kept() {
         let cache = Cache::new(1, 1000);
-        let mut scratch = picture(100);
+        let mut scratch = image(100);
         let kept = cache.get(0, &mut scratch, |reuse| {
             let mut pixels = reuse.into_raw();
             pixels.truncate(48);
@@ -124,8 +124,8 @@ mod tests {
                 .is_err()
         );
         assert_eq!(
-            cache.get(0, &mut scratch, |_| Ok(picture(2))).unwrap(),
-            &picture(2)
+            cache.get(0, &mut scratch, |_| Ok(image(2))).unwrap(),
+            &image(2)
         );
     }
 }

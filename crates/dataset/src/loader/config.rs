@@ -9,7 +9,7 @@ use crate::transform::{Normalize, Transform};
 /// How a [`Loader`](super::Loader) makes batches.
 #[derive(Clone, Debug)]
 pub struct LoaderConfig {
-    /// Pictures in a batch; the last of an epoch may have fewer.
+    /// Images in a batch; the last of an epoch may have fewer.
     pub batch_size: usize,
     /// Worker threads. With 0, batches are made in the calling thread when they are asked for.
     pub workers: usize,
@@ -19,13 +19,13 @@ pub struct LoaderConfig {
     pub seed: u64,
     /// Whether each epoch visits the samples in an order of its own.
     pub shuffle: bool,
-    /// What becomes of each picture.
+    /// What becomes of each image.
     pub transform: Transform,
     /// Mean and standard deviation of each channel.
     pub normalize: Normalize,
     /// Where the tensors live.
     pub device: Device,
-    /// Bytes of decoded pictures that may be kept between epochs; pictures beyond are decoded each time.
+    /// Bytes of decoded images that may be kept between epochs; images beyond are decoded each time.
     pub cache_bytes: usize,
     /// How files are decoded.
     pub decode: DecodeOptions,
@@ -41,7 +41,7 @@ impl LoaderConfig {
         }
     }
 
-    /// The middle of each picture as `size` × `size` pixels, in the order of the samples.
+    /// The middle of each image as `size` × `size` pixels, in the order of the samples.
     pub fn eval(size: u32) -> Self {
         Self {
             batch_size: 32,
@@ -72,7 +72,7 @@ impl LoaderConfig {
             self.transform.size() as usize,
         )?;
         if let Transform::Eval { resize, .. } = self.transform {
-            at_least_one("the size that pictures are resized to", resize as usize)?;
+            at_least_one("the size that images are resized to", resize as usize)?;
         }
         // A batch's number of values must be a number; whether there is memory for it is another question.
         let side = self.transform.size() as usize;
@@ -83,8 +83,8 @@ impl LoaderConfig {
         if side > 1 << 14 || values.is_none_or(|values| values > isize::MAX as usize / 4) {
             return Err(Error::Setting {
                 setting: "the size of a batch",
-                value: format!("{} pictures of {side} × {side}", self.batch_size),
-                expected: "at most what can be addressed, with pictures of at most 16384 × 16384",
+                value: format!("{} images of {side} × {side}", self.batch_size),
+                expected: "at most what can be addressed, with images of at most 16384 × 16384",
             });
         }
         self.normalize.check()

@@ -7,14 +7,14 @@ use std::sync::atomic::Ordering;
 use candle_core::Tensor;
 
 use super::Loader;
-use super::ordered::Ordered;
-use super::worker::{Recipe, Worker};
+use super::batch_builder::{BatchBuilder, Worker};
+use super::ordered_pool::OrderedPool;
 use crate::error::{Error, Result};
 
 /// Some samples, ready for the network.
 #[derive(Clone, Debug)]
 pub struct Batch {
-    /// The normalised pictures, (samples, 3, size, size), f32.
+    /// The normalized images, (samples, 3, size, size), f32.
     pub images: Tensor,
     /// The classes, (samples), u32.
     pub labels: Tensor,
@@ -24,7 +24,7 @@ pub struct Batch {
 
 /// The batches of an epoch, in order. After an error there are no more.
 pub struct Epoch {
-    recipe: Arc<Recipe>,
+    builder: Arc<BatchBuilder>,
     epoch: u64,
     order: Arc<[usize]>,
     next: usize,
@@ -33,7 +33,7 @@ pub struct Epoch {
 
 /// Who makes the batches.
 enum Source {
-    Threads(Ordered<Vec<f32>>),
+    Threads(OrderedPool<Vec<f32>>),
     Caller(Box<Worker>),
     Failed(Error),
     Finished,
@@ -41,16 +41,16 @@ enum Source {
 
 impl Epoch {
     pub(super) fn start(loader: &Loader, epoch: u64, first: usize) -> Self {
-        let recipe = loader.recipe.clone();
+        let builder = loader.builder.clone();
         let order: Arc<[usize]> = loader.order(epoch).into();
         let batches = loader.batches();
         let first = first.min(batches);
-        let source = if recipe.config.workers == 0 {
-            Source::Caller(Box::new(recipe.worker()))
+        let source = if builder.config.workers == 0 {
+            Source::Caller(Box::new(builder.worker()))
         } else {
-            let (shared, for_state, order) = (recipe.clone(), recipe.clone(), order.clone());
-            let config = &recipe.config;
-            let started = Ordered::start(
+            let (shared, for_state, order) = (builder.clone(), builder.clone(), order.clone());
+            let config = &builder.config;
+            let started = OrderedPool::start(
                 first..batches,
                 config.workers,
                 config.prefetch,
@@ -63,7 +63,7 @@ impl Epoch {
             started.map_or_else(Source::Failed, Source::Threads)
         };
         Self {
-            recipe,
+            builder,
             epoch,
             order,
             next: first,
@@ -75,9 +75,9 @@ impl Epoch {
         match &mut self.source {
             Source::Threads(ordered) => ordered.next(),
             Source::Caller(worker) => {
-                let samples = samples_of(&self.order, self.next, self.recipe.config.batch_size);
+                let samples = samples_of(&self.order, self.next, self.builder.config.batch_size);
                 (!samples.is_empty())
-                    .then(|| self.recipe.batch(worker, self.epoch, samples, &|| false))
+                    .then(|| self.builder.batch(worker, self.epoch, samples, &|| false))
             }
             Source::Failed(_) => match std::mem::replace(&mut self.source, Source::Finished) {
                 Source::Failed(error) => Some(Err(error)),
@@ -89,12 +89,12 @@ impl Epoch {
 
     /// The tensors are made in the consumer's thread: a device may belong to it.
     fn assemble(&self, values: Vec<f32>) -> Result<Batch> {
-        let config = &self.recipe.config;
+        let config = &self.builder.config;
         let indices = samples_of(&self.order, self.next, config.batch_size).to_vec();
         let side = config.transform.size() as usize;
         let labels: Vec<u32> = indices
             .iter()
-            .map(|&sample| self.recipe.samples[sample].label)
+            .map(|&sample| self.builder.samples[sample].label)
             .collect();
         Ok(Batch {
             images: Tensor::from_vec(values, (indices.len(), 3, side, side), &config.device)?,

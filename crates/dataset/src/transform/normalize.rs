@@ -20,12 +20,12 @@ impl Normalize {
         std: [0.229, 0.224, 0.225],
     };
 
-    /// Appends the picture as (3, height, width).
-    pub fn append(&self, picture: &RgbImage, out: &mut Vec<f32>) {
-        Table::new(*self).append(picture.as_raw(), out);
+    /// Appends the image as (3, height, width).
+    pub fn append(&self, image: &RgbImage, out: &mut Vec<f32>) {
+        Table::new(*self).append(image.as_raw(), out);
     }
 
-    /// The picture that normalised values, shaped (3, `height`, `width`), came from: clamped, rounded to bytes.
+    /// The image that normalized values, shaped (3, `height`, `width`), came from: clamped, rounded to bytes.
     ///
     /// # Errors
     ///
@@ -34,7 +34,7 @@ impl Normalize {
         let plane = width as usize * height as usize;
         if values.len() != 3 * plane {
             return Err(Error::Setting {
-                setting: "the number of values of a normalised picture",
+                setting: "the number of values of a normalized image",
                 value: values.len().to_string(),
                 expected: "3 × height × width",
             });
@@ -57,7 +57,7 @@ impl Normalize {
             return Ok(());
         }
         Err(Error::Setting {
-            setting: "the normalisation",
+            setting: "the normalization",
             value: format!("mean {:?}, std {:?}", self.mean, self.std),
             expected: "finite, with every std above 0",
         })
@@ -95,18 +95,18 @@ mod tests {
 
     #[test]
     fn planes_follow_each_other_and_restoring_gives_the_bytes_back() {
-        let picture = RgbImage::from_fn(16, 16, |x, y| {
+        let image = RgbImage::from_fn(16, 16, |x, y| {
             image::Rgb([(x + 16 * y) as u8, 255 - y as u8, 7 * x as u8])
         });
         let mut values = vec![42.0];
-        Normalize::IMAGENET.append(&picture, &mut values);
+        Normalize::IMAGENET.append(&image, &mut values);
         assert_eq!(values.len(), 1 + 3 * 256);
         assert_eq!(values[0], 42.0, "appended, not replaced");
-        let expected = (f32::from(picture.get_pixel(3, 2).0[1]) / 255.0 - 0.456) / 0.224;
+        let expected = (f32::from(image.get_pixel(3, 2).0[1]) / 255.0 - 0.456) / 0.224;
         assert_eq!(values[1 + 256 + 2 * 16 + 3], expected);
         assert_eq!(
             Normalize::IMAGENET.restore(&values[1..], 16, 16).unwrap(),
-            picture
+            image
         );
         assert!(Normalize::IMAGENET.restore(&values, 16, 16).is_err());
     }

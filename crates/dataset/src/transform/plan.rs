@@ -1,4 +1,4 @@
-//! The geometry of one sample: which part of the picture lands where.
+//! The geometry of one sample: which part of the image lands where.
 
 /// A rectangle of pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,17 +15,17 @@ pub struct Region {
 
 /// Cut out `region`, resize it to `resized`, keep `window` of that, and lay it on a black square.
 ///
-/// One description for both pipelines, so that a centre crop costs only the pixels that it keeps.
+/// One description for both pipelines, so that a center crop costs only the pixels that it keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// The part of the picture that takes part; no pixel outside of it does.
+    /// The part of the image that takes part; no pixel outside of it does.
     pub region: Region,
     /// (width, height) that the region is resized to.
     pub resized: (u32, u32),
-    /// The part of the resized picture that is kept.
+    /// The part of the resized image that is kept.
     pub window: Region,
     /// (left, top) of the window on the square.
-    pub at: (u32, u32),
+    pub offset: (u32, u32),
     /// Height and width of the square.
     pub size: u32,
     /// Whether left and right are swapped at the end.
@@ -45,15 +45,15 @@ impl Plan {
             region,
             resized: (size, size),
             window,
-            at: (0, 0),
+            offset: (0, 0),
             size,
             flip,
         }
     }
 
-    /// `Resize(resize)` and `CenterCrop(size)` of torchvision, for a picture of `width` × `height`.
+    /// `Resize(resize)` and `CenterCrop(size)` of torchvision, for a image of `width` × `height`.
     ///
-    /// A side shorter than `size` is padded with black, before normalisation.
+    /// A side shorter than `size` is padded with black, before normalization.
     pub fn center_crop(width: u32, height: u32, resize: u32, size: u32) -> Self {
         let region = Region {
             top: 0,
@@ -74,7 +74,7 @@ impl Plan {
             region,
             resized,
             window,
-            at: (pad_left, pad_top),
+            offset: (pad_left, pad_top),
             size,
             flip: false,
         }
@@ -95,7 +95,7 @@ pub fn resized_size(width: u32, height: u32, short: u32) -> (u32, u32) {
     }
 }
 
-/// Along one axis: (first kept, number kept, padding before) of a centre crop of `size` from `length`.
+/// Along one axis: (first kept, number kept, padding before) of a center crop of `size` from `length`.
 fn center(length: u32, size: u32) -> (u32, u32, u32) {
     if length < size {
         return (0, length, (size - length) / 2);

@@ -3,33 +3,33 @@
 use rand::Rng;
 
 use super::Region;
-use crate::random;
+use crate::rng;
 
-/// The least and the largest share of the picture's area.
+/// The least and the largest share of the image's area.
 const SCALE: (f64, f64) = (0.08, 1.0);
 /// The least and the largest ratio of width to height.
 const RATIO: (f64, f64) = (3.0 / 4.0, 4.0 / 3.0);
 
-/// Draws a box within a picture of `width` × `height`.
+/// Draws a box within a image of `width` × `height`.
 ///
 /// Up to ten times: area = U(0.08, 1) · W · H and ratio = exp(U(ln 3/4, ln 4/3)), so w = √(area · ratio) and
 /// h = √(area / ratio), rounded half to even; the first that fits is placed uniformly. If none fits, the largest
 /// box of an allowed ratio in the middle. As `RandomResizedCrop.get_params` of torchvision.
 ///
-/// A box has at least one pixel if the picture has.
+/// A box has at least one pixel if the image has.
 pub fn random_resized_crop(width: u32, height: u32, rng: &mut impl Rng) -> Region {
     let area = f64::from(width) * f64::from(height);
     for _ in 0..10 {
-        let target = area * random::between(rng, SCALE.0, SCALE.1);
-        let ratio = random::between(rng, RATIO.0.ln(), RATIO.1.ln()).exp();
+        let target = area * rng::between(rng, SCALE.0, SCALE.1);
+        let ratio = rng::between(rng, RATIO.0.ln(), RATIO.1.ln()).exp();
         let w = (target * ratio).sqrt().round_ties_even();
         let h = (target / ratio).sqrt().round_ties_even();
         if w < 1.0 || w > f64::from(width) || h < 1.0 || h > f64::from(height) {
             continue;
         }
         let (w, h) = (w as u32, h as u32);
-        let top = random::below(rng, height - h + 1);
-        let left = random::below(rng, width - w + 1);
+        let top = rng::below(rng, height - h + 1);
+        let left = rng::below(rng, width - w + 1);
         return Region {
             top,
             left,
@@ -63,7 +63,7 @@ fn largest(width: u32, height: u32) -> Region {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::random::{Domain, stream};
+    use crate::rng::{Domain, stream};
 
     /// Every side from 1 to 40, and some large and thin ones.
     fn sizes() -> impl Iterator<Item = (u32, u32)> {
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn boxes_lie_within_the_picture() {
+    fn boxes_lie_within_the_image() {
         for (w, h) in sizes() {
             for index in 0..20 {
                 let region =

@@ -1,49 +1,54 @@
-//! Pillow's bilinear resize, to the bit, fused with the cut, the centre crop and the flip.
+//! Pillow's bilinear resize, to the bit, fused with the cut, the center crop and the flip.
 //!
 //! A triangle filter whose support grows with the scale (antialias), two passes, each rounded to bytes, weights
-//! normalised in double precision and then fixed to 22 bits. The horizontal pass comes first, except where Pillow
+//! normalized in double precision and then fixed to 22 bits. The horizontal pass comes first, except where Pillow
 //! (since 13.0) saves work by the other order: from `w` × `h` to `W` × `H` when `h > H` and `h − H > 2 (w − W)`.
 //! Since each pass rounds, the order shows.
 //!
 //! Resizers that are built for speed round otherwise. This one is fast because it computes only the pixels that a
 //! [`Plan`] keeps.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+mod filter;
+mod portable;
+
 use image::RgbImage;
 
 use super::Plan;
-use super::axis::{Axis, Rows};
-use super::passes::{across, down};
 use crate::error::{Error, Result};
+use filter::{Filter, Rows};
+use portable::{horizontal, vertical};
 
-/// Applies one plan. [`Resampler`] does the same for many pictures, with less allocation.
+/// Applies one plan. [`Resampler`] does the same for many images, with less allocation.
 ///
 /// # Errors
 ///
-/// A plan that does not fit the picture.
-pub fn apply(picture: &RgbImage, plan: &Plan) -> Result<RgbImage> {
+/// A plan that does not fit the image.
+pub fn apply(image: &RgbImage, plan: &Plan) -> Result<RgbImage> {
     let mut resampler = Resampler::default();
-    resampler.apply(picture, plan)?;
+    resampler.apply(image, plan)?;
     Ok(resampler.out)
 }
 
-/// Applies plans to pictures one after the other, and keeps its buffers.
+/// Applies plans to images one after the other, and keeps its buffers.
 #[derive(Clone, Debug, Default)]
 pub struct Resampler {
-    columns: Axis,
-    rows: Axis,
+    columns: Filter,
+    rows: Filter,
     /// What the first pass makes.
     between: Vec<u8>,
     out: RgbImage,
 }
 
 impl Resampler {
-    /// The picture that `plan` makes of `picture`: a square of `plan.size`, valid until the next call.
+    /// The image that `plan` makes of `image`: a square of `plan.size`, valid until the next call.
     ///
     /// # Errors
     ///
-    /// A plan that does not fit the picture.
-    pub fn apply(&mut self, picture: &RgbImage, plan: &Plan) -> Result<&RgbImage> {
-        check(picture, plan)?;
+    /// A plan that does not fit the image.
+    pub fn apply(&mut self, image: &RgbImage, plan: &Plan) -> Result<&RgbImage> {
+        check(image, plan)?;
         let Self {
             columns,
             rows,
@@ -75,22 +80,22 @@ impl Resampler {
         pixels.resize(side * plan.size as usize, 0);
         // A flip swaps the padding of the two sides as well.
         let left = if plan.flip {
-            plan.size - plan.window.width - plan.at.0
+            plan.size - plan.window.width - plan.offset.0
         } else {
-            plan.at.0
+            plan.offset.0
         } as usize
             * 3;
         let width = plan.window.width as usize * 3;
         let target = pixels
             .chunks_exact_mut(side)
-            .skip(plan.at.1 as usize)
+            .skip(plan.offset.1 as usize)
             .map(|row| &mut row[left..left + width]);
 
         // Of the region, only the part that the window needs.
         let (needed_columns, needed_rows) = (columns.rebase(), rows.rebase());
         let source = Rows {
-            bytes: picture.as_raw(),
-            stride: picture.width() as usize * 3,
+            bytes: image.as_raw(),
+            stride: image.width() as usize * 3,
             top: plan.region.top as usize + needed_rows.start,
             left: (plan.region.left as usize + needed_columns.start) * 3,
             width: needed_columns.len() * 3,
@@ -98,12 +103,12 @@ impl Resampler {
         // Every byte of it is written by the first pass.
         if vertical_first(plan) {
             between.resize(source.width * plan.window.height as usize, 0);
-            down(source, rows, between.chunks_exact_mut(source.width));
-            across(Rows::packed(between, source.width), columns, target);
+            vertical(source, rows, between.chunks_exact_mut(source.width));
+            horizontal(Rows::packed(between, source.width), columns, target);
         } else {
             between.resize(width * needed_rows.len(), 0);
-            across(source, columns, between.chunks_exact_mut(width));
-            down(Rows::packed(between, width), rows, target);
+            horizontal(source, columns, between.chunks_exact_mut(width));
+            vertical(Rows::packed(between, width), rows, target);
         }
         *out = RgbImage::from_raw(plan.size, plan.size, pixels)
             .expect("the buffer has the square's size");
@@ -118,30 +123,30 @@ fn vertical_first(plan: &Plan) -> bool {
     rows > 0 && rows > 2 * columns
 }
 
-fn check(picture: &RgbImage, plan: &Plan) -> Result<()> {
+fn check(image: &RgbImage, plan: &Plan) -> Result<()> {
     let Plan {
         region,
         resized,
         window,
-        at,
+        offset,
         size,
         ..
     } = *plan;
     let within = |start: u32, length: u32, end: u32| {
         length > 0 && u64::from(start) + u64::from(length) <= u64::from(end)
     };
-    let fits = within(region.left, region.width, picture.width())
-        && within(region.top, region.height, picture.height())
+    let fits = within(region.left, region.width, image.width())
+        && within(region.top, region.height, image.height())
         && within(window.left, window.width, resized.0)
         && within(window.top, window.height, resized.1)
-        && within(at.0, window.width, size)
-        && within(at.1, window.height, size);
+        && within(offset.0, window.width, size)
+        && within(offset.1, window.height, size);
     if fits {
         return Ok(());
     }
     Err(Error::Plan {
         plan: *plan,
-        width: picture.width(),
-        height: picture.height(),
+        width: image.width(),
+        height: image.height(),
     })
 }

@@ -1,4 +1,4 @@
-//! Golden files, pictures and folders for the tests of this crate.
+//! Golden files, images and folders for the tests of this crate.
 
 #![allow(dead_code)] // each test file uses its own part
 
@@ -32,15 +32,15 @@ pub fn json(path: &Path) -> serde_json::Value {
     serde_json::from_str(&text).unwrap()
 }
 
-/// A picture from a tensor of bytes, (height, width, 3).
-pub fn picture(tensor: &Tensor) -> RgbImage {
+/// A image from a tensor of bytes, (height, width, 3).
+pub fn image(tensor: &Tensor) -> RgbImage {
     let (height, width, channels) = tensor.dims3().unwrap();
     assert_eq!(channels, 3);
     let bytes = tensor.flatten_all().unwrap().to_vec1::<u8>().unwrap();
     RgbImage::from_raw(width as u32, height as u32, bytes).unwrap()
 }
 
-/// Mean and largest absolute difference of two pictures of one size, in levels.
+/// Mean and largest absolute difference of two images of one size, in levels.
 pub fn difference(a: &RgbImage, b: &RgbImage) -> (f64, u8) {
     assert_eq!(a.dimensions(), b.dimensions());
     let pairs = a.as_raw().iter().zip(b.as_raw());
@@ -52,7 +52,7 @@ pub fn difference(a: &RgbImage, b: &RgbImage) -> (f64, u8) {
     )
 }
 
-/// A picture that differs from every other in each corner.
+/// A image that differs from every other in each corner.
 pub fn pattern(width: u32, height: u32, seed: u32) -> RgbImage {
     RgbImage::from_fn(width, height, |x, y| {
         let wave =
@@ -65,17 +65,17 @@ pub fn pattern(width: u32, height: u32, seed: u32) -> RgbImage {
     })
 }
 
-/// A split with two classes; pictures of several sizes and formats.
-pub fn mixed_folder(pictures: u32) -> (TempDir, Vec<Sample>) {
+/// A split with two classes; images of several sizes and formats.
+pub fn mixed_folder(images: u32) -> (TempDir, Vec<Sample>) {
     let folder = TempDir::new().unwrap();
-    for index in 0..pictures {
+    for index in 0..images {
         let class = folder
             .path()
             .join(if index % 3 == 0 { "ants" } else { "bees" });
         fs::create_dir_all(&class).unwrap();
         let extension = ["png", "jpg", "bmp", "webp", "ppm", "tif"][index as usize % 6];
-        let picture = pattern(40 + 7 * index % 60, 70 - 5 * index % 40, index);
-        picture
+        let image = pattern(40 + 7 * index % 60, 70 - 5 * index % 40, index);
+        image
             .save(class.join(format!("{index:03}.{extension}")))
             .unwrap();
     }

@@ -1,11 +1,11 @@
-//! What a picture was in its file, before it became 8-bit RGB.
+//! What a image was in its file, before it became 8-bit RGB.
 
 use image::{ExtendedColorType, ImageFormat};
 use serde::Serialize;
 
-/// A picture as its file has it.
+/// A image as its file has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stored {
+pub struct ImageInfo {
     /// The format of the content, whatever the file's name says.
     pub format: ImageFormat,
     /// Width in pixels, before the EXIF orientation turns it.
@@ -23,9 +23,9 @@ pub struct Stored {
 #[serde(rename_all = "kebab-case")]
 pub enum Channels {
     /// Light alone.
-    Grey,
+    Gray,
     /// Light and opacity.
-    GreyAlpha,
+    GrayAlpha,
     /// Red, green and blue, or what JPEG and WebP make of them.
     Rgb,
     /// Red, green, blue and opacity.
@@ -34,21 +34,21 @@ pub enum Channels {
     Cmyk,
 }
 
-impl Stored {
+impl ImageInfo {
     pub(super) fn new(
         format: ImageFormat,
         width: u32,
         height: u32,
-        colour: ExtendedColorType,
+        color: ExtendedColorType,
     ) -> Self {
-        let channels = match (colour, colour.channel_count()) {
+        let channels = match (color, color.channel_count()) {
             (ExtendedColorType::Cmyk8 | ExtendedColorType::Cmyk16, _) => Channels::Cmyk,
-            (_, 1) => Channels::Grey,
-            (_, 2) => Channels::GreyAlpha,
+            (_, 1) => Channels::Gray,
+            (_, 2) => Channels::GrayAlpha,
             (_, 4) => Channels::RgbAlpha,
             _ => Channels::Rgb,
         };
-        let bits = colour.bits_per_pixel() / u16::from(colour.channel_count().max(1));
+        let bits = color.bits_per_pixel() / u16::from(color.channel_count().max(1));
         Self {
             format,
             width,

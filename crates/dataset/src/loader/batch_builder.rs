@@ -7,16 +7,16 @@ use image::RgbImage;
 
 use super::cache::Cache;
 use super::config::LoaderConfig;
-use super::guard::guarded;
+use super::panic::catch_panic;
 use crate::decode::Decoder;
 use crate::error::Result;
 use crate::image_folder::Sample;
-use crate::random::{self, Domain};
+use crate::rng::{self, Domain};
 use crate::transform::{Resampler, Table};
 
 /// What all workers and epochs of a loader share.
 #[derive(Debug)]
-pub(super) struct Recipe {
+pub(super) struct BatchBuilder {
     pub(super) samples: Arc<[Sample]>,
     pub(super) config: LoaderConfig,
     pub(super) cache: Cache,
@@ -27,7 +27,7 @@ pub(super) struct Recipe {
 /// Decodes a file into recycled memory, as [`Decoder::decode`] does.
 pub type DecodeFn = fn(&mut Decoder, &Path, RgbImage) -> Result<RgbImage>;
 
-/// What a worker has for itself: buffers that it uses again for every picture.
+/// What a worker has for itself: buffers that it uses again for every image.
 #[derive(Debug)]
 pub(super) struct Worker {
     decoder: Decoder,
@@ -35,7 +35,7 @@ pub(super) struct Worker {
     resampler: Resampler,
 }
 
-impl Recipe {
+impl BatchBuilder {
     pub(super) fn new(samples: &[Sample], config: LoaderConfig, decode: DecodeFn) -> Self {
         Self {
             samples: samples.into(),
@@ -54,7 +54,7 @@ impl Recipe {
         }
     }
 
-    /// The pictures of a batch as (samples, 3, size, size), one after the other.
+    /// The images of a batch as (samples, 3, size, size), one after the other.
     ///
     /// When `stopped` says so, the rest is left out: nobody waits for the batch any more.
     pub(super) fn batch(
@@ -70,16 +70,15 @@ impl Recipe {
             if stopped() {
                 break;
             }
-            self.guarded(sample, || {
-                let picture = self.picture(worker, sample)?;
-                let mut rng =
-                    random::stream(Domain::Augment, self.config.seed, epoch, sample as u64);
-                let plan =
-                    self.config
-                        .transform
-                        .plan(picture.0.width(), picture.0.height(), &mut rng);
+            self.catch_panic(sample, || {
+                let image = self.image(worker, sample)?;
+                let mut rng = rng::stream(Domain::Augment, self.config.seed, epoch, sample as u64);
+                let plan = self
+                    .config
+                    .transform
+                    .plan(image.0.width(), image.0.height(), &mut rng);
                 self.table
-                    .append(picture.1.apply(picture.0, &plan)?.as_raw(), &mut values);
+                    .append(image.1.apply(image.0, &plan)?.as_raw(), &mut values);
                 Ok(())
             })?;
         }
@@ -88,11 +87,11 @@ impl Recipe {
 
     /// Decodes a sample and keeps it if there is room.
     pub(super) fn load(&self, worker: &mut Worker, sample: usize) -> Result<()> {
-        self.guarded(sample, || self.picture(worker, sample).map(drop))
+        self.catch_panic(sample, || self.image(worker, sample).map(drop))
     }
 
-    /// The sample's picture, and the part of the worker that is free meanwhile.
-    fn picture<'a>(
+    /// The sample's image, and the part of the worker that is free meanwhile.
+    fn image<'a>(
         &'a self,
         worker: &'a mut Worker,
         sample: usize,
@@ -103,14 +102,14 @@ impl Recipe {
             resampler,
         } = worker;
         let path = &self.samples[sample].path;
-        let picture = self
+        let image = self
             .cache
             .get(sample, scratch, |reuse| (self.decode)(decoder, path, reuse))?;
-        Ok((picture, resampler))
+        Ok((image, resampler))
     }
 
-    fn guarded<T>(&self, sample: usize, work: impl FnOnce() -> Result<T>) -> Result<T> {
-        guarded(
+    fn catch_panic<T>(&self, sample: usize, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        catch_panic(
             || format!("`{}`", self.samples[sample].path.display()),
             work,
         )

@@ -11,26 +11,34 @@ use std::arch::x86_64::{
     _mm256_setr_epi32, _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_slli_epi32,
 };
 
-use super::axis::{Axis, BITS, HALF, Rows};
-use super::passes::down_portable;
+use super::filter::{BITS, Filter, HALF, Rows};
+use super::portable::vertical_portable;
 
 /// Inputs that one step takes part of: 12 of 16 loaded bytes.
 const TAPS: usize = 4;
 /// Bits of the lower half of a weight.
 const LOW: u32 = BITS / 2;
 
-/// See [`super::passes::down`]. The compiler makes good vectors of the portable code when it may.
+/// See [`super::portable::vertical`]. The compiler makes good vectors of the portable code when it may.
 #[target_feature(enable = "avx2")]
-pub(super) fn down<'t>(source: Rows, axis: &Axis, target: impl Iterator<Item = &'t mut [u8]>) {
-    down_portable(source, axis, target);
+pub(super) fn vertical<'t>(
+    source: Rows,
+    filter: &Filter,
+    target: impl Iterator<Item = &'t mut [u8]>,
+) {
+    vertical_portable(source, filter, target);
 }
 
-/// See [`super::passes::across`].
+/// See [`super::portable::horizontal`].
 #[target_feature(enable = "avx2")]
-pub(super) fn across<'t>(source: Rows, axis: &Axis, target: impl Iterator<Item = &'t mut [u8]>) {
-    let steps = axis.taps().div_ceil(TAPS);
-    let starts: Vec<usize> = axis.outputs().map(|(start, _)| start * 3).collect();
-    let weights: Vec<Halves> = axis
+pub(super) fn horizontal<'t>(
+    source: Rows,
+    filter: &Filter,
+    target: impl Iterator<Item = &'t mut [u8]>,
+) {
+    let steps = filter.taps().div_ceil(TAPS);
+    let starts: Vec<usize> = filter.outputs().map(|(start, _)| start * 3).collect();
+    let weights: Vec<Halves> = filter
         .outputs()
         .flat_map(|(_, weights)| weights.chunks(TAPS).map(split))
         .collect();
@@ -67,7 +75,7 @@ pub(super) fn across<'t>(source: Rows, axis: &Axis, target: impl Iterator<Item =
 #[inline]
 #[target_feature(enable = "avx2")]
 fn pixel(from: &[u8], start: usize, weights: &[Halves]) -> __m128i {
-    // Channel by channel, pairs of neighbouring inputs as 16-bit numbers: inputs 0 and 1 in the lower half of the
+    // Channel by channel, pairs of neighboring inputs as 16-bit numbers: inputs 0 and 1 in the lower half of the
     // register, 2 and 3 in the upper. -1 gives zero.
     #[rustfmt::skip]
     let pairs = _mm256_setr_epi8(

@@ -8,7 +8,7 @@ use std::thread::{Builder, JoinHandle};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::guard::guarded;
+use super::panic::catch_panic;
 use crate::error::{Error, Result};
 
 /// The results of a range of jobs, in order.
@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 /// A job is handed out only when it is among the next `threads + ahead` to be delivered, so at most that many
 /// results exist here. Dropping it stops the threads and waits for them.
 #[derive(Debug)]
-pub(super) struct Ordered<T> {
+pub(super) struct OrderedPool<T> {
     next: usize,
     unsent: Range<usize>,
     jobs: Option<Sender<usize>>,
@@ -26,7 +26,7 @@ pub(super) struct Ordered<T> {
     threads: Vec<JoinHandle<()>>,
 }
 
-impl<T: Send + 'static> Ordered<T> {
+impl<T: Send + 'static> OrderedPool<T> {
     /// Starts `threads` threads on the jobs of `range`. Each makes a state with `state` and does jobs with `work`,
     /// which gets the state, the job, and whether the result is still wanted.
     ///
@@ -65,7 +65,7 @@ impl<T: Send + 'static> Ordered<T> {
             let body = move || {
                 let mut state = None;
                 for job in todo {
-                    let result = guarded(
+                    let result = catch_panic(
                         || format!("batch {job}"),
                         || (task.1)(state.get_or_insert_with(&task.0), job, &stop),
                     );
@@ -97,7 +97,7 @@ impl<T: Send + 'static> Ordered<T> {
     }
 }
 
-impl<T: Send + 'static> Iterator for Ordered<T> {
+impl<T: Send + 'static> Iterator for OrderedPool<T> {
     type Item = Result<T>;
 
     fn next(&mut self) -> Option<Result<T>> {
@@ -114,7 +114,7 @@ impl<T: Send + 'static> Iterator for Ordered<T> {
     }
 }
 
-impl<T> Drop for Ordered<T> {
+impl<T> Drop for OrderedPool<T> {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         self.jobs = None;
@@ -139,7 +139,7 @@ mod tests {
     #[test]
     fn results_come_in_order_though_jobs_end_in_any() {
         for threads in [1, 2, 5, 40] {
-            let ordered = Ordered::start(
+            let ordered = OrderedPool::start(
                 3..30,
                 threads,
                 2,
@@ -159,7 +159,7 @@ mod tests {
     fn no_more_is_made_than_the_bound_allows() {
         let started = Arc::new(AtomicUsize::new(0));
         let count = started.clone();
-        let mut ordered = Ordered::start(
+        let mut ordered = OrderedPool::start(
             0..50,
             3,
             2,
@@ -187,7 +187,7 @@ mod tests {
     fn work_overlaps_with_the_consumer() {
         let (tell, told) = mpsc::channel();
         let tell = Mutex::new(tell);
-        let mut ordered = Ordered::start(
+        let mut ordered = OrderedPool::start(
             0..3,
             1,
             1,
@@ -207,7 +207,7 @@ mod tests {
 
     #[test]
     fn a_panic_is_an_error_in_its_place_and_the_others_go_on() {
-        let ordered = Ordered::start(
+        let ordered = OrderedPool::start(
             0..6,
             2,
             1,
@@ -233,7 +233,7 @@ mod tests {
 
     #[test]
     fn a_state_that_cannot_be_made_is_an_error_too() {
-        let ordered = Ordered::start(
+        let ordered = OrderedPool::start(
             0..2,
             1,
             0,
@@ -251,7 +251,7 @@ mod tests {
     fn dropping_stops_the_threads_and_waits_for_them() {
         let state = Arc::new(());
         let held = state.clone();
-        let mut ordered = Ordered::start(
+        let mut ordered = OrderedPool::start(
             0..1000,
             4,
             2,

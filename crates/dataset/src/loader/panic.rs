@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 /// Runs `work`; if it panics, the error says on `what`.
 ///
 /// Whatever `work` borrows may be left half-written: use it again only after overwriting it.
-pub(crate) fn guarded<T>(
+pub(crate) fn catch_panic<T>(
     what: impl FnOnce() -> String,
     work: impl FnOnce() -> Result<T>,
 ) -> Result<T> {

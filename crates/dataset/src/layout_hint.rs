@@ -3,14 +3,14 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::image_folder::{self, TRAIN, VAL, is_picture};
+use crate::image_folder::{self, TRAIN, VAL, is_image};
 
 /// Names of class folders that a hint repeats.
 const NAMED: usize = 3;
 
 /// What a folder looks like in which a split was not found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Layout {
+pub enum LayoutHint {
     /// A split, or a class folder of one.
     PartOf {
         /// The data set that it is a part of.
@@ -28,20 +28,20 @@ pub enum Layout {
         /// The name that it should have.
         wanted: String,
     },
-    /// A data set without validation pictures.
+    /// A data set without validation images.
     TrainOnly,
     /// Class folders, not divided into splits.
     Classes {
         /// The names of some of them.
         names: Vec<String>,
     },
-    /// Pictures, not divided into classes.
-    Pictures,
+    /// Images, not divided into classes.
+    Images,
     /// Anything else.
     Other,
 }
 
-impl Layout {
+impl LayoutHint {
     /// Looks at the folder `root`, which has none of the folders `accepted`. What cannot be read is not looked at.
     pub(crate) fn of(root: &Path, accepted: &[&str]) -> Self {
         if let Some(root) = data_set_above(root) {
@@ -64,13 +64,13 @@ impl Layout {
         if let Some(root) = entries.iter().find(|path| path.join(TRAIN[0]).is_dir()) {
             return Self::Around { root: root.clone() };
         }
-        let classes = entries.iter().filter(|path| holds_pictures(path));
+        let classes = entries.iter().filter(|path| contains_images(path));
         let names: Vec<String> = classes.take(NAMED).map(|path| name_of(path)).collect();
         if !names.is_empty() {
             return Self::Classes { names };
         }
-        if holds_pictures(root) {
-            return Self::Pictures;
+        if contains_images(root) {
+            return Self::Images;
         }
         Self::Other
     }
@@ -100,9 +100,9 @@ fn name_of(path: &Path) -> String {
     name.to_string_lossy().into_owned()
 }
 
-fn holds_pictures(folder: &Path) -> bool {
+fn contains_images(folder: &Path) -> bool {
     let mut entries = entries(folder).into_iter();
-    entries.any(|path| is_picture(&path) && path.is_file())
+    entries.any(|path| is_image(&path) && path.is_file())
 }
 
 /// What lies in a folder and is not hidden, sorted; nothing where it cannot be read.
@@ -112,7 +112,7 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// What it is, and what to do, after a semicolon.
-impl fmt::Display for Layout {
+impl fmt::Display for LayoutHint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::PartOf { root } => write!(
@@ -125,16 +125,16 @@ impl fmt::Display for Layout {
                 write!(f, "rename its folder `{found}` to `{wanted}`")
             }
             Self::TrainOnly => f.write_str(
-                "move some of the train pictures of each class there, about one in five, to DIR/val/CLASS/…",
+                "move some of the train images of each class there, about one in five, to DIR/val/CLASS/…",
             ),
             Self::Classes { names } => write!(
                 f,
                 "its folders seem to be classes ({}): move them to DIR/train/CLASS/…, and about one in five of their \
-                 pictures to DIR/val/CLASS/…",
+                 images to DIR/val/CLASS/…",
                 names.join(", ")
             ),
-            Self::Pictures => f.write_str(
-                "its pictures have no classes: move them to DIR/train/CLASS/… and DIR/val/CLASS/…",
+            Self::Images => f.write_str(
+                "its images have no classes: move them to DIR/train/CLASS/… and DIR/val/CLASS/…",
             ),
             Self::Other => {
                 f.write_str("a data set is laid out as DIR/train/CLASS/… and DIR/val/CLASS/…")

@@ -1,4 +1,4 @@
-//! Pictures that occur more than once: the same file, the same pixels, or the same to the eye.
+//! Images that occur more than once: the same file, the same pixels, or the same to the eye.
 //!
 //! Three passes, each joining what the one before has left apart. A group holds what is connected by pairs, so its
 //! ends may be farther from each other than the threshold.
@@ -7,29 +7,33 @@ use std::collections::HashMap;
 
 use rayon::prelude::*;
 
+use super::fingerprint::Hashes;
 use super::listing::{Listed, Listing};
-use super::look::Prints;
 use super::perceptual::{MOST_BITS, MOST_LEVELS};
-use super::report::{Group, Likeness, Member};
+use super::report::{DuplicateGroup, DuplicateKind, Member};
 
 /// Rows of the triangle of all pairs that are compared before what was found is joined: bounds the memory.
 const ROWS: usize = 256;
 
-/// The groups of more than one picture, each reported once, by what joins all of it.
-pub(super) fn groups(listing: &Listing, pictures: &[(&Listed, Prints)]) -> Vec<Group> {
-    let mut sets = Sets::new(pictures.len());
+/// The groups of more than one image, each reported once, by what joins all of it.
+pub(super) fn groups(listing: &Listing, images: &[(&Listed, Hashes)]) -> Vec<DuplicateGroup> {
+    let mut sets = Sets::new(images.len());
     let mut groups = Vec::new();
     let mut known: HashMap<usize, usize> = HashMap::new();
-    for likeness in [Likeness::File, Likeness::Pixels, Likeness::Near] {
-        match likeness {
-            Likeness::File => join_equal(&mut sets, pictures, |prints| prints.file),
-            Likeness::Pixels => join_equal(&mut sets, pictures, |prints| prints.pixels),
-            Likeness::Near => join_near(&mut sets, pictures),
+    for kind in [
+        DuplicateKind::File,
+        DuplicateKind::Pixels,
+        DuplicateKind::Near,
+    ] {
+        match kind {
+            DuplicateKind::File => join_equal(&mut sets, images, |hashes| hashes.file),
+            DuplicateKind::Pixels => join_equal(&mut sets, images, |hashes| hashes.pixels),
+            DuplicateKind::Near => join_near(&mut sets, images),
         }
-        // A set that has grown in this pass is a group of this likeness, with the smaller ones inside it.
+        // A set that has grown in this pass is a group of this kind, with the smaller ones inside it.
         for set in sets.members() {
             if known.insert(set[0], set.len()) != Some(set.len()) && set.len() > 1 {
-                groups.push(group(listing, pictures, &set, likeness));
+                groups.push(group(listing, images, &set, kind));
             }
         }
     }
@@ -38,53 +42,53 @@ pub(super) fn groups(listing: &Listing, pictures: &[(&Listed, Prints)]) -> Vec<G
 
 fn group(
     listing: &Listing,
-    pictures: &[(&Listed, Prints)],
+    images: &[(&Listed, Hashes)],
     set: &[usize],
-    likeness: Likeness,
-) -> Group {
-    let listed = || set.iter().map(|&picture| pictures[picture].0);
-    let first = pictures[set[0]].0;
-    Group {
-        likeness,
-        leak: listed().any(|picture| picture.split != first.split),
-        conflict: listed().any(|picture| picture.class != first.class),
-        pictures: listed()
-            .map(|picture| Member {
-                path: listing.shown(&picture.path),
-                split: listing.splits[picture.split].clone(),
-                class: listing.classes[picture.class].clone(),
+    kind: DuplicateKind,
+) -> DuplicateGroup {
+    let listed = || set.iter().map(|&image| images[image].0);
+    let first = images[set[0]].0;
+    DuplicateGroup {
+        kind,
+        leak: listed().any(|image| image.split != first.split),
+        conflict: listed().any(|image| image.class != first.class),
+        images: listed()
+            .map(|image| Member {
+                path: listing.shown(&image.path),
+                split: listing.splits[image.split].clone(),
+                class: listing.classes[image.class].clone(),
             })
             .collect(),
     }
 }
 
-/// Joins the pictures with the same `key`.
-fn join_equal(sets: &mut Sets, pictures: &[(&Listed, Prints)], key: impl Fn(&Prints) -> [u8; 32]) {
+/// Joins the images with the same `key`.
+fn join_equal(sets: &mut Sets, images: &[(&Listed, Hashes)], key: impl Fn(&Hashes) -> [u8; 32]) {
     let mut first = HashMap::new();
-    for (number, (_, prints)) in pictures.iter().enumerate() {
-        let twin = *first.entry(key(prints)).or_insert(number);
+    for (number, (_, hashes)) in images.iter().enumerate() {
+        let twin = *first.entry(key(hashes)).or_insert(number);
         sets.join(twin, number);
     }
 }
 
-/// Joins the pictures that both measures find alike.
-fn join_near(sets: &mut Sets, pictures: &[(&Listed, Prints)]) {
+/// Joins the images that both measures find alike.
+fn join_near(sets: &mut Sets, images: &[(&Listed, Hashes)]) {
     // One of each set is enough: the others have the same pixels.
     let chosen: Vec<usize> = sets.members().map(|set| set[0]).collect();
-    let prints: Vec<_> = chosen
+    let hashes: Vec<_> = chosen
         .iter()
-        .map(|&number| &pictures[number].1.perceptual)
+        .map(|&number| &images[number].1.perceptual)
         .collect();
     for start in (0..chosen.len()).step_by(ROWS) {
         let rows = start..(start + ROWS).min(chosen.len());
         let alike: Vec<(usize, usize)> = rows
             .into_par_iter()
             .flat_map_iter(|a| {
-                let prints = &prints;
-                (a + 1..prints.len())
+                let hashes = &hashes;
+                (a + 1..hashes.len())
                     .filter(move |&b| {
-                        prints[a].bits(prints[b]) <= MOST_BITS
-                            && prints[a].levels(prints[b]) <= MOST_LEVELS
+                        hashes[a].bits(hashes[b]) <= MOST_BITS
+                            && hashes[a].levels(hashes[b]) <= MOST_LEVELS
                     })
                     .map(move |b| (a, b))
             })

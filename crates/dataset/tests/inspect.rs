@@ -6,15 +6,15 @@ use std::fs;
 use std::path::Path;
 
 use common::pattern;
-use dataset::check::{Likeness, Report, Shape, Why};
+use dataset::inspect::{DuplicateKind, IgnoreReason, Report, Shape};
 use dataset::decode::Channels;
-use dataset::{CheckOptions, DecodeOptions, check};
+use dataset::{DecodeOptions, InspectOptions, inspect};
 use image::codecs::jpeg::JpegEncoder;
 use image::imageops::{FilterType, resize};
 use image::{DynamicImage, GrayImage, ImageBuffer, Luma, Rgb, RgbImage, Rgba, RgbaImage};
 use tempfile::TempDir;
 
-/// A data set of three pictures a class in train and two in val, all different.
+/// A data set of three images a class in train and two in val, all different.
 fn good() -> TempDir {
     let root = TempDir::new().unwrap();
     let mut seed = 0;
@@ -31,7 +31,7 @@ fn good() -> TempDir {
     root
 }
 
-/// A picture of a few large patches, each seed's own.
+/// A image of a few large patches, each seed's own.
 fn scene(seed: u32) -> RgbImage {
     let mut state = seed.wrapping_mul(2_654_435_769) | 1;
     let mut next = move || {
@@ -44,16 +44,16 @@ fn scene(seed: u32) -> RgbImage {
     RgbImage::from_fn(120, 100, |x, y| patches[(x / 20 + y / 20 * 6) as usize])
 }
 
-fn jpeg(picture: &RgbImage, quality: u8) -> Vec<u8> {
+fn jpeg(image: &RgbImage, quality: u8) -> Vec<u8> {
     let mut bytes = Vec::new();
     JpegEncoder::new_with_quality(&mut bytes, quality)
-        .encode_image(picture)
+        .encode_image(image)
         .unwrap();
     bytes
 }
 
 fn checked(root: &Path) -> Report {
-    check(root, &CheckOptions::default(), &|_, _| {}).unwrap()
+    inspect(root, &InspectOptions::default(), &|_, _| {}).unwrap()
 }
 
 #[test]
@@ -61,15 +61,15 @@ fn a_good_folder_has_no_findings() {
     let root = good();
     let report = checked(root.path());
     assert!(!report.is_serious());
-    assert_eq!(report.splits[0].pictures, 6);
-    assert_eq!(report.splits[1].pictures, 4);
+    assert_eq!(report.splits[0].images, 6);
+    assert_eq!(report.splits[1].images, 4);
     assert_eq!(report.splits[1].classes[1].class, "bees");
-    assert_eq!(report.splits[1].classes[1].pictures, 2);
+    assert_eq!(report.splits[1].classes[1].images, 2);
     assert_eq!(report.imbalance, Some(1.0));
     assert_eq!(report.duplicates, []);
     assert_eq!(report.ignored, []);
     assert_eq!(report.odd_shapes, []);
-    assert_eq!(report.odd_colours, []);
+    assert_eq!(report.odd_colors, []);
     assert_eq!(report.wrong_extension, []);
 }
 
@@ -83,11 +83,11 @@ fn the_number_of_workers_changes_nothing_and_progress_reaches_the_end() {
     .unwrap();
     let reports = [0, 1, 5].map(|workers| {
         let last = std::sync::atomic::AtomicUsize::new(0);
-        let options = CheckOptions {
+        let options = InspectOptions {
             workers,
-            ..CheckOptions::default()
+            ..InspectOptions::default()
         };
-        let report = check(root.path(), &options, &|done, all| {
+        let report = inspect(root.path(), &options, &|done, all| {
             assert!(done <= all);
             last.fetch_max(done, std::sync::atomic::Ordering::Relaxed);
         });
@@ -102,7 +102,7 @@ fn the_number_of_workers_changes_nothing_and_progress_reaches_the_end() {
 fn files_that_cannot_be_decoded_are_named_with_the_reason() {
     let root = good();
     let at = |name: &str| root.path().join(name);
-    fs::write(at("train/ants/text.jpg"), "no picture").unwrap();
+    fs::write(at("train/ants/text.jpg"), "no image").unwrap();
     fs::write(at("train/bees/empty.png"), "").unwrap();
     let whole = jpeg(&scene(99), 90);
     fs::write(at("val/bees/half.jpg"), &whole[..whole.len() / 2]).unwrap();
@@ -145,28 +145,28 @@ fn the_content_is_compared_with_the_extension() {
 fn what_is_passed_over_is_listed_with_the_reason() {
     let root = good();
     let at = |name: &str| root.path().join(name);
-    let picture = fs::read(at("train/ants/0.png")).unwrap();
-    fs::write(at("train/ants/.hidden.png"), &picture).unwrap();
+    let image = fs::read(at("train/ants/0.png")).unwrap();
+    fs::write(at("train/ants/.hidden.png"), &image).unwrap();
     fs::write(at("train/ants/notes.txt"), "text").unwrap();
-    fs::write(at("train/ants/photo"), &picture).unwrap();
-    fs::write(at("train/stray.png"), &picture).unwrap();
-    fs::write(at("stray.png"), &picture).unwrap();
+    fs::write(at("train/ants/photo"), &image).unwrap();
+    fs::write(at("train/stray.png"), &image).unwrap();
+    fs::write(at("stray.png"), &image).unwrap();
     fs::create_dir(at("test")).unwrap();
     let report = checked(root.path());
     let found: Vec<_> = report
         .ignored
         .iter()
-        .map(|it| (it.path.as_str(), it.why, it.content.as_deref()))
+        .map(|it| (it.path.as_str(), it.reason, it.content.as_deref()))
         .collect();
     assert_eq!(
         found,
         [
-            ("stray.png", Why::BesideTheSplits, Some("png")),
-            ("test", Why::NoSplit, None),
-            ("train/ants/.hidden.png", Why::Hidden, Some("png")),
-            ("train/ants/notes.txt", Why::Extension, None),
-            ("train/ants/photo", Why::Extension, Some("png")),
-            ("train/stray.png", Why::BesideTheClasses, Some("png")),
+            ("stray.png", IgnoreReason::OutsideSplits, Some("png")),
+            ("test", IgnoreReason::NotASplit, None),
+            ("train/ants/.hidden.png", IgnoreReason::Hidden, Some("png")),
+            ("train/ants/notes.txt", IgnoreReason::Extension, None),
+            ("train/ants/photo", IgnoreReason::Extension, Some("png")),
+            ("train/stray.png", IgnoreReason::OutsideClasses, Some("png")),
         ]
     );
 }
@@ -178,9 +178,9 @@ fn a_link_to_a_folder_above_is_not_followed_but_told() {
     let ants = root.path().join("train/ants");
     std::os::unix::fs::symlink(&ants, ants.join("loop")).unwrap();
     let report = checked(root.path());
-    assert_eq!(report.splits[0].pictures, 6);
+    assert_eq!(report.splits[0].images, 6);
     assert_eq!(report.ignored.len(), 1);
-    assert_eq!(report.ignored[0].why, Why::LinkLoop);
+    assert_eq!(report.ignored[0].reason, IgnoreReason::SymlinkLoop);
 }
 
 #[test]
@@ -190,8 +190,8 @@ fn shapes_and_colours_are_told() {
     pattern(63, 200, 1).save(at("tiny.png")).unwrap();
     pattern(64, 256, 2).save(at("a wide one.png")).unwrap();
     pattern(64, 257, 3).save(at("narrow.png")).unwrap();
-    let grey = GrayImage::from_fn(80, 80, |x, y| Luma([(x * 3 + y) as u8]));
-    grey.save(at("grey.png")).unwrap();
+    let gray = GrayImage::from_fn(80, 80, |x, y| Luma([(x * 3 + y) as u8]));
+    gray.save(at("gray.png")).unwrap();
     let alpha = RgbaImage::from_fn(80, 80, |x, y| Rgba([y as u8, x as u8, 90, 200]));
     alpha.save(at("alpha.png")).unwrap();
     let deep: ImageBuffer<Rgb<u16>, Vec<u16>> =
@@ -215,22 +215,22 @@ fn shapes_and_colours_are_told() {
             ("train/ants/tiny.png", Shape::Tiny)
         ]
     );
-    let colours: Vec<_> = report
-        .odd_colours
+    let colors: Vec<_> = report
+        .odd_colors
         .iter()
         .map(|it| (it.path.as_str(), it.channels, it.bits))
         .collect();
     assert_eq!(
-        colours,
+        colors,
         [
             ("train/ants/alpha.png", Channels::RgbAlpha, 8),
             ("train/ants/deep.png", Channels::Rgb, 16),
-            ("train/ants/grey.png", Channels::Grey, 8),
+            ("train/ants/gray.png", Channels::Gray, 8),
         ]
     );
     if let Some(cmyk) = cmyk {
         let bytes = fs::read(&cmyk).unwrap();
-        let facts = dataset::decode::decode_with_facts(
+        let facts = dataset::decode::decode_with_info(
             &bytes,
             &cmyk,
             &Default::default(),
@@ -254,10 +254,10 @@ fn the_same_file_in_train_and_val_is_a_leak() {
         panic!("{:?}", report.duplicates);
     };
     assert_eq!(
-        (group.likeness, group.leak, group.conflict),
-        (Likeness::File, true, false)
+        (group.kind, group.leak, group.conflict),
+        (DuplicateKind::File, true, false)
     );
-    let paths: Vec<_> = group.pictures.iter().map(|it| it.path.as_str()).collect();
+    let paths: Vec<_> = group.images.iter().map(|it| it.path.as_str()).collect();
     assert_eq!(paths, ["train/ants/1.png", "val/ants/7.png"]);
     assert_eq!((report.leaks().count(), report.conflicts().count()), (1, 0));
 }
@@ -266,15 +266,15 @@ fn the_same_file_in_train_and_val_is_a_leak() {
 fn the_same_pixels_under_two_labels_are_a_conflict() {
     let root = good();
     // The same pixels in another format.
-    let picture = image::open(root.path().join("train/ants/1.png")).unwrap();
-    picture.save(root.path().join("train/bees/7.bmp")).unwrap();
+    let image = image::open(root.path().join("train/ants/1.png")).unwrap();
+    image.save(root.path().join("train/bees/7.bmp")).unwrap();
     let report = checked(root.path());
     let [group] = &report.duplicates[..] else {
         panic!("{:?}", report.duplicates);
     };
     assert_eq!(
-        (group.likeness, group.leak, group.conflict),
-        (Likeness::Pixels, false, true)
+        (group.kind, group.leak, group.conflict),
+        (DuplicateKind::Pixels, false, true)
     );
     assert!(report.is_serious());
 }
@@ -282,18 +282,18 @@ fn the_same_pixels_under_two_labels_are_a_conflict() {
 #[test]
 fn a_scaled_and_compressed_copy_is_found_and_a_harmless_one_is_not_serious() {
     let root = good();
-    let picture = image::open(root.path().join("train/ants/1.png"))
+    let image = image::open(root.path().join("train/ants/1.png"))
         .unwrap()
         .into_rgb8();
-    let scaled = resize(&picture, 84, 70, FilterType::Lanczos3);
+    let scaled = resize(&image, 84, 70, FilterType::Lanczos3);
     fs::write(root.path().join("train/ants/8.jpg"), jpeg(&scaled, 60)).unwrap();
     let report = checked(root.path());
     let [group] = &report.duplicates[..] else {
         panic!("{:?}", report.duplicates);
     };
     assert_eq!(
-        (group.likeness, group.leak, group.conflict),
-        (Likeness::Near, false, false)
+        (group.kind, group.leak, group.conflict),
+        (DuplicateKind::Near, false, false)
     );
     assert!(!report.is_serious(), "twice in one class of one split");
 
@@ -312,24 +312,24 @@ fn a_chain_of_likenesses_is_reported_step_by_step() {
     let root = good();
     let original = root.path().join("train/ants/0.png");
     fs::copy(&original, root.path().join("train/ants/7.png")).unwrap();
-    let picture = image::open(&original).unwrap();
-    picture.save(root.path().join("train/ants/8.bmp")).unwrap();
+    let image = image::open(&original).unwrap();
+    image.save(root.path().join("train/ants/8.bmp")).unwrap();
     fs::write(
         root.path().join("train/ants/9.jpg"),
-        jpeg(&picture.into_rgb8(), 70),
+        jpeg(&image.into_rgb8(), 70),
     )
     .unwrap();
     let found: Vec<_> = checked(root.path())
         .duplicates
         .iter()
-        .map(|group| (group.likeness, group.pictures.len()))
+        .map(|group| (group.kind, group.images.len()))
         .collect();
     assert_eq!(
         found,
         [
-            (Likeness::File, 2),
-            (Likeness::Pixels, 3),
-            (Likeness::Near, 4)
+            (DuplicateKind::File, 2),
+            (DuplicateKind::Pixels, 3),
+            (DuplicateKind::Near, 4)
         ]
     );
 }
@@ -345,7 +345,7 @@ fn empty_and_unknown_classes_are_findings_not_errors() {
     let report = checked(root.path());
     assert_eq!(report.empty_classes, ["train/wasps"]);
     assert_eq!(report.unknown_classes, ["beetles"]);
-    assert_eq!(report.unmeasured_classes, ["wasps"]);
+    assert_eq!(report.classes_without_val, ["wasps"]);
     assert_eq!(report.imbalance, None);
     assert!(report.is_serious());
 }
@@ -363,14 +363,14 @@ fn an_imbalance_is_a_ratio() {
 #[test]
 fn limits_hold_here_too() {
     let root = good();
-    let options = CheckOptions {
+    let options = InspectOptions {
         decode: DecodeOptions {
             max_pixels: 100,
             ..DecodeOptions::default()
         },
-        ..CheckOptions::default()
+        ..InspectOptions::default()
     };
-    let report = check(root.path(), &options, &|_, _| {}).unwrap();
+    let report = inspect(root.path(), &options, &|_, _| {}).unwrap();
     assert_eq!(report.unusable.len(), 10);
     assert!(report.unusable[0].reason.contains("limit of 100"));
 }
@@ -378,11 +378,11 @@ fn limits_hold_here_too() {
 #[test]
 fn a_folder_that_is_no_data_set_is_an_error() {
     let root = TempDir::new().unwrap();
-    assert!(check(root.path(), &CheckOptions::default(), &|_, _| {}).is_err());
+    assert!(inspect(root.path(), &InspectOptions::default(), &|_, _| {}).is_err());
     assert!(
-        check(
+        inspect(
             root.path().join("nowhere"),
-            &CheckOptions::default(),
+            &InspectOptions::default(),
             &|_, _| {}
         )
         .is_err()

@@ -1,15 +1,15 @@
-//! Every file of a data set: the pictures that training would use, and all others with the reason why not.
+//! Every file of a data set: the images that training would use, and all others with the reason why not.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use super::report::{Ignored, Why};
+use super::report::{IgnoreReason, Ignored};
 use crate::error::{Error, Result};
 use crate::image_folder;
 
-/// A picture that training would use.
+/// A image that training would use.
 #[derive(Debug)]
 pub(super) struct Listed {
     pub path: PathBuf,
@@ -30,7 +30,7 @@ pub(super) struct Listing {
     /// The class folders of each split, as indices into `classes`.
     pub present: [Vec<usize>; 2],
     /// In the order of split, class, folder and name.
-    pub pictures: Vec<Listed>,
+    pub images: Vec<Listed>,
     /// Sorted by path.
     pub ignored: Vec<Ignored>,
 }
@@ -51,12 +51,12 @@ impl Listing {
         classes.dedup();
         let index = |name: &String| classes.binary_search(name).expect("it is one of them");
 
-        let mut pictures = Vec::new();
+        let mut images = Vec::new();
         for (split, (folder, names)) in folders.iter().zip(&names).enumerate() {
             for name in names {
                 let class = index(name);
-                let found = image_folder::pictures(folder.join(name))?.into_iter();
-                pictures.extend(found.map(|path| Listed { path, split, class }));
+                let found = image_folder::image_paths(folder.join(name))?.into_iter();
+                images.extend(found.map(|path| Listed { path, split, class }));
             }
         }
         let present = [0, 1].map(|split: usize| names[split].iter().map(index).collect());
@@ -68,7 +68,7 @@ impl Listing {
             }),
             classes,
             present,
-            pictures,
+            images,
             ignored: Vec::new(),
         };
         listing.ignored = listing.find_ignored(&folders)?;
@@ -85,7 +85,7 @@ impl Listing {
     fn find_ignored(&self, folders: &[PathBuf; 2]) -> Result<Vec<Ignored>> {
         let mut walk = Walk {
             listing: self,
-            used: self.pictures.iter().map(|it| it.path.as_path()).collect(),
+            used: self.images.iter().map(|it| it.path.as_path()).collect(),
             folders,
             found: Vec::new(),
         };
@@ -117,12 +117,12 @@ impl Walk<'_> {
             let name = entry.map_err(io)?.file_name();
             let path = folder.join(&name);
             if name.as_encoded_bytes().starts_with(b".") {
-                self.ignore(&path, Why::Hidden);
+                self.ignore(&path, IgnoreReason::Hidden);
             } else if path.is_dir() {
                 if level == 0 && !self.folders.contains(&path) {
-                    self.ignore(&path, Why::NoSplit);
+                    self.ignore(&path, IgnoreReason::NotASplit);
                 } else if fs::canonicalize(&path).is_ok_and(|real| above.contains(&real)) {
-                    self.ignore(&path, Why::LinkLoop);
+                    self.ignore(&path, IgnoreReason::SymlinkLoop);
                 } else if level < 2 {
                     // Training lists each class folder by itself, and looks for loops from there on.
                     self.enter(&path, level + 1, &mut Vec::new())?;
@@ -130,28 +130,28 @@ impl Walk<'_> {
                     self.enter(&path, level + 1, above)?;
                 }
             } else if !self.used.contains(path.as_path()) {
-                let why = match level {
-                    _ if !image_folder::is_picture(&path) => Why::Extension,
-                    0 => Why::BesideTheSplits,
-                    _ => Why::BesideTheClasses,
+                let reason = match level {
+                    _ if !image_folder::is_image(&path) => IgnoreReason::Extension,
+                    0 => IgnoreReason::OutsideSplits,
+                    _ => IgnoreReason::OutsideClasses,
                 };
-                self.ignore(&path, why);
+                self.ignore(&path, reason);
             }
         }
         above.pop();
         Ok(())
     }
 
-    fn ignore(&mut self, path: &Path, why: Why) {
+    fn ignore(&mut self, path: &Path, reason: IgnoreReason) {
         self.found.push(Ignored {
             path: self.listing.shown(path),
-            why,
+            reason,
             content: content(path),
         });
     }
 }
 
-/// The format of a file that is a picture, whatever its name says.
+/// The format of a file that is a image, whatever its name says.
 fn content(path: &Path) -> Option<String> {
     if !path.is_file() {
         return None;

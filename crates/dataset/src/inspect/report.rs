@@ -1,4 +1,4 @@
-//! What a check found, as data: the program prints it as a table or as JSON.
+//! What a check found, as data: the program hashes it as a table or as JSON.
 
 use std::path::Path;
 
@@ -7,12 +7,12 @@ use serde::Serialize;
 
 use super::listing::Listing;
 use super::perceptual::{MOST_BITS, MOST_LEVELS};
-use crate::decode::{Channels, Stored};
+use crate::decode::{Channels, ImageInfo};
 
 /// A shorter side below this is tiny: the usual network input of 224 pixels enlarges it three and a half times.
 const TINY: u32 = 64;
 /// A longer side of more than this many shorter ones is narrow: the square that is cut out for validation shows
-/// less than a fifth of such a picture.
+/// less than a fifth of such a image.
 const NARROW: u32 = 4;
 /// More pixels than this are huge: decoding takes a second, and nothing of it is left in the network's input.
 const HUGE: u64 = 50_000_000;
@@ -26,48 +26,48 @@ pub struct Report {
     pub root: String,
     /// Train, then val.
     pub splits: [SplitCounts; 2],
-    /// Class folders without a picture, as `train/ants`: training refuses them.
+    /// Class folders without a image, as `train/ants`: training refuses them.
     pub empty_classes: Vec<String>,
     /// Class folders of val that train does not have: training refuses them.
     pub unknown_classes: Vec<String>,
     /// Classes of train that val has no folder for: training goes on, and never measures them.
-    pub unmeasured_classes: Vec<String>,
-    /// Pictures in the largest class of train for each one in the smallest; absent when one is empty.
+    pub classes_without_val: Vec<String>,
+    /// Images in the largest class of train for each one in the smallest; absent when one is empty.
     pub imbalance: Option<f64>,
     /// Files that cannot be decoded.
     pub unusable: Vec<Unusable>,
-    /// Pictures whose content is of another format than their name says. They are used all the same.
+    /// Images whose content is of another format than their name says. They are used all the same.
     pub wrong_extension: Vec<WrongExtension>,
     /// Files and folders that are passed over.
     pub ignored: Vec<Ignored>,
-    /// Tiny, narrow and huge pictures.
+    /// Tiny, narrow and huge images.
     pub odd_shapes: Vec<OddShape>,
-    /// Pictures that are not RGB of eight bits: they are converted.
-    pub odd_colours: Vec<OddColour>,
-    /// Pictures that occur more than once.
-    pub duplicates: Vec<Group>,
+    /// Images that are not RGB of eight bits: they are converted.
+    pub odd_colors: Vec<OddColor>,
+    /// Images that occur more than once.
+    pub duplicates: Vec<DuplicateGroup>,
     /// What counted as what.
     pub thresholds: Thresholds,
 }
 
-/// The pictures of a split.
+/// The images of a split.
 #[derive(Clone, Debug, Serialize)]
 pub struct SplitCounts {
     /// The folder's name.
     pub name: String,
     /// All of them.
-    pub pictures: usize,
+    pub images: usize,
     /// By class; those of the other split are among them.
     pub classes: Vec<ClassCount>,
 }
 
-/// The pictures of a class in a split.
+/// The images of a class in a split.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ClassCount {
     /// The class folder's name.
     pub class: String,
     /// How many.
-    pub pictures: usize,
+    pub images: usize,
 }
 
 /// A file that cannot be decoded.
@@ -79,7 +79,7 @@ pub struct Unusable {
     pub reason: String,
 }
 
-/// A picture with another format's name.
+/// A image with another format's name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct WrongExtension {
     /// The file.
@@ -94,8 +94,8 @@ pub struct Ignored {
     /// The file or folder.
     pub path: String,
     /// Why.
-    pub why: Why,
-    /// The picture format of the content, if it is a picture's.
+    pub reason: IgnoreReason,
+    /// The image format of the content, if it is a image's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
 }
@@ -103,22 +103,22 @@ pub struct Ignored {
 /// Why something is passed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Why {
+pub enum IgnoreReason {
     /// Its name begins with a dot.
     Hidden,
     /// The extension is none of [`EXTENSIONS`](crate::image_folder::EXTENSIONS).
     Extension,
-    /// A picture beside the folders of the splits.
-    BesideTheSplits,
-    /// A picture beside the class folders.
-    BesideTheClasses,
+    /// A image beside the folders of the splits.
+    OutsideSplits,
+    /// A image beside the class folders.
+    OutsideClasses,
     /// A folder that is neither train nor val.
-    NoSplit,
+    NotASplit,
     /// A link to a folder that it lies in.
-    LinkLoop,
+    SymlinkLoop,
 }
 
-/// A picture of an unusual shape.
+/// A image of an unusual shape.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct OddShape {
     /// The file.
@@ -143,9 +143,9 @@ pub enum Shape {
     Huge,
 }
 
-/// A picture that is not RGB of eight bits.
+/// A image that is not RGB of eight bits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct OddColour {
+pub struct OddColor {
     /// The file.
     pub path: String,
     /// What its pixels consist of.
@@ -154,23 +154,23 @@ pub struct OddColour {
     pub bits: u8,
 }
 
-/// Pictures that are one and the same.
+/// Images that are one and the same.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Group {
+pub struct DuplicateGroup {
     /// What they have in common.
-    pub likeness: Likeness,
+    pub kind: DuplicateKind,
     /// They lie both in train and in val: val measures what was learned by heart.
     pub leak: bool,
     /// They lie in more than one class: one of the labels is wrong.
     pub conflict: bool,
     /// In the order of split, class and name.
-    pub pictures: Vec<Member>,
+    pub images: Vec<Member>,
 }
 
-/// How alike the pictures of a group are.
+/// How alike the images of a group are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Likeness {
+pub enum DuplicateKind {
     /// The same bytes.
     File,
     /// The same pixels in different files.
@@ -179,7 +179,7 @@ pub enum Likeness {
     Near,
 }
 
-/// A picture of a [`Group`].
+/// A image of a [`DuplicateGroup`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Member {
     /// The file.
@@ -199,7 +199,7 @@ pub struct Thresholds {
     pub narrow: u32,
     /// Huge: more pixels than this.
     pub huge: u64,
-    /// Out of balance: more pictures in the largest class than this many times those in the smallest.
+    /// Out of balance: more images in the largest class than this many times those in the smallest.
     pub balance: f64,
     /// Near-duplicates: perceptual hashes that differ in at most this many of 64 bits, ...
     pub near_bits: u32,
@@ -210,19 +210,19 @@ pub struct Thresholds {
 impl Report {
     pub(super) fn new(root: &Path, listing: &Listing) -> Self {
         let mut counts = [0, 1].map(|_| vec![0; listing.classes.len()]);
-        for picture in &listing.pictures {
-            counts[picture.split][picture.class] += 1;
+        for image in &listing.images {
+            counts[image.split][image.class] += 1;
         }
         let splits = [0, 1].map(|split: usize| SplitCounts {
             name: listing.splits[split].clone(),
-            pictures: counts[split].iter().sum(),
+            images: counts[split].iter().sum(),
             classes: listing
                 .classes
                 .iter()
                 .zip(&counts[split])
-                .map(|(class, &pictures)| ClassCount {
+                .map(|(class, &images)| ClassCount {
                     class: class.clone(),
-                    pictures,
+                    images,
                 })
                 .collect(),
         });
@@ -250,7 +250,7 @@ impl Report {
             splits,
             empty_classes,
             unknown_classes: only_in(1),
-            unmeasured_classes: only_in(0),
+            classes_without_val: only_in(0),
             imbalance: largest
                 .zip(smallest)
                 .map(|(largest, smallest)| largest as f64 / smallest as f64),
@@ -258,7 +258,7 @@ impl Report {
             wrong_extension: Vec::new(),
             ignored: listing.ignored.clone(),
             odd_shapes: Vec::new(),
-            odd_colours: Vec::new(),
+            odd_colors: Vec::new(),
             duplicates: Vec::new(),
             thresholds: Thresholds {
                 tiny: TINY,
@@ -271,8 +271,8 @@ impl Report {
         }
     }
 
-    /// Adds what is unusual about a picture that can be used.
-    pub(super) fn add(&mut self, shown: &str, path: &Path, stored: &Stored) {
+    /// Adds what is unusual about a image that can be used.
+    pub(super) fn add(&mut self, shown: &str, path: &Path, stored: &ImageInfo) {
         let path_of = || shown.to_owned();
         if ImageFormat::from_path(path).ok() != Some(stored.format) {
             self.wrong_extension.push(WrongExtension {
@@ -298,7 +298,7 @@ impl Report {
             shape,
         }));
         if (stored.channels, stored.bits) != (Channels::Rgb, 8) {
-            self.odd_colours.push(OddColour {
+            self.odd_colors.push(OddColor {
                 path: path_of(),
                 channels: stored.channels,
                 bits: stored.bits,
@@ -306,13 +306,13 @@ impl Report {
         }
     }
 
-    /// The groups of pictures that lie both in train and in val.
-    pub fn leaks(&self) -> impl Iterator<Item = &Group> {
+    /// The groups of images that lie both in train and in val.
+    pub fn leaks(&self) -> impl Iterator<Item = &DuplicateGroup> {
         self.duplicates.iter().filter(|group| group.leak)
     }
 
-    /// The groups of pictures that lie in more than one class.
-    pub fn conflicts(&self) -> impl Iterator<Item = &Group> {
+    /// The groups of images that lie in more than one class.
+    pub fn conflicts(&self) -> impl Iterator<Item = &DuplicateGroup> {
         self.duplicates.iter().filter(|group| group.conflict)
     }
 

@@ -1,9 +1,9 @@
-//! What a picture looks like in a few bytes: copies that were scaled or compressed anew still look the same.
+//! What a image looks like in a few bytes: copies that were scaled or compressed anew still look the same.
 //!
 //! Two measures. The first finds candidates fast: the signs of the lowest frequencies of the cosine transform of a
-//! 32 × 32 grey thumbnail, 64 bits that are compared by counting differences (C. Zauner, "Implementation and
+//! 32 × 32 gray thumbnail, 64 bits that are compared by counting differences (C. Zauner, "Implementation and
 //! Benchmarking of Perceptual Image Hash Functions", 2010, which compares with the median as we do). Many different
-//! pictures agree in many signs by chance, so the second confirms: the mean difference of two 16 × 16 colour
+//! images agree in many signs by chance, so the second confirms: the mean difference of two 16 × 16 color
 //! thumbnails.
 
 use std::f32::consts::PI;
@@ -30,7 +30,7 @@ pub(super) const MOST_BITS: u32 = 10;
 /// 27.
 pub(super) const MOST_LEVELS: f32 = 24.0;
 
-/// What a picture looks like.
+/// What a image looks like.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Perceptual {
     hash: u64,
@@ -38,13 +38,13 @@ pub(super) struct Perceptual {
 }
 
 impl Perceptual {
-    /// Of a picture with at least one pixel.
-    pub fn of(picture: &RgbImage) -> Self {
-        let means = thumbnail(picture);
-        let mut grey = [0.0; SIDE * SIDE];
-        for (grey, [r, g, b]) in grey.iter_mut().zip(&means) {
+    /// Of a image with at least one pixel.
+    pub fn of(image: &RgbImage) -> Self {
+        let means = thumbnail(image);
+        let mut gray = [0.0; SIDE * SIDE];
+        for (gray, [r, g, b]) in gray.iter_mut().zip(&means) {
             // Rec. 601, as JPEG's own luma.
-            *grey = 0.299 * r + 0.587 * g + 0.114 * b;
+            *gray = 0.299 * r + 0.587 * g + 0.114 * b;
         }
         let mut small = Box::new([0; SMALL * SMALL * 3]);
         for (place, value) in small.iter_mut().enumerate() {
@@ -54,17 +54,17 @@ impl Perceptual {
             *value = mean.round() as u8;
         }
         Self {
-            hash: hash(&grey),
+            hash: hash(&gray),
             thumbnail: small,
         }
     }
 
-    /// In how many of the 64 bits two pictures differ.
+    /// In how many of the 64 bits two images differ.
     pub fn bits(&self, other: &Self) -> u32 {
         (self.hash ^ other.hash).count_ones()
     }
 
-    /// How much the thumbnails of two pictures differ: the mean over pixels and channels, in levels.
+    /// How much the thumbnails of two images differ: the mean over pixels and channels, in levels.
     pub fn levels(&self, other: &Self) -> f32 {
         let pairs = self.thumbnail.iter().zip(other.thumbnail.iter());
         let sum: u32 = pairs.map(|(&a, &b)| u32::from(a.abs_diff(b))).sum();
@@ -72,10 +72,10 @@ impl Perceptual {
     }
 }
 
-/// The mean colour of each cell of a 32 × 32 grid over the picture. Cells of pictures with fewer pixels than that
+/// The mean color of each cell of a 32 × 32 grid over the image. Cells of images with fewer pixels than that
 /// repeat them.
-fn thumbnail(picture: &RgbImage) -> Vec<[f32; 3]> {
-    let (width, height) = (picture.width() as usize, picture.height() as usize);
+fn thumbnail(image: &RgbImage) -> Vec<[f32; 3]> {
+    let (width, height) = (image.width() as usize, image.height() as usize);
     let cell = |index: usize, length: usize| {
         let from = (index * length / SIDE).min(length - 1);
         from..((index + 1) * length / SIDE).max(from + 1)
@@ -86,7 +86,7 @@ fn thumbnail(picture: &RgbImage) -> Vec<[f32; 3]> {
         let rows = cell(y, height);
         let mut sums = [[0u64; 3]; SIDE];
         for row in rows.clone() {
-            let row = &picture.as_raw()[row * width * 3..][..width * 3];
+            let row = &image.as_raw()[row * width * 3..][..width * 3];
             for (sum, column) in sums.iter_mut().zip(&columns) {
                 for pixel in row[column.start * 3..column.end * 3].chunks_exact(3) {
                     for (sum, &value) in sum.iter_mut().zip(pixel) {
@@ -104,12 +104,12 @@ fn thumbnail(picture: &RgbImage) -> Vec<[f32; 3]> {
 }
 
 /// One bit for each of the lowest 8 × 8 frequencies: whether its coefficient is above their median. The very lowest,
-/// the mean, has the place of the first bit and is above it in all but a black picture.
-fn hash(grey: &[f32; SIDE * SIDE]) -> u64 {
+/// the mean, has the place of the first bit and is above it in all but a black image.
+fn hash(gray: &[f32; SIDE * SIDE]) -> u64 {
     let basis = basis();
     // Rows first: SIDE rows of KEPT coefficients.
     let mut rows = [0.0; SIDE * KEPT];
-    for (y, row) in grey.chunks_exact(SIDE).enumerate() {
+    for (y, row) in gray.chunks_exact(SIDE).enumerate() {
         for (u, wave) in basis.chunks_exact(SIDE).enumerate() {
             rows[y * KEPT + u] = row.iter().zip(wave).map(|(a, b)| a * b).sum();
         }
@@ -145,7 +145,7 @@ fn basis() -> &'static [f32; KEPT * SIDE] {
 mod tests {
     use super::*;
 
-    /// A picture whose colours follow a few waves.
+    /// A image whose colors follow a few waves.
     fn waves(width: u32, height: u32, phase: f32) -> RgbImage {
         RgbImage::from_fn(width, height, |x, y| {
             let (x, y) = (x as f32 / width as f32, y as f32 / height as f32);
@@ -155,14 +155,14 @@ mod tests {
     }
 
     #[test]
-    fn a_scaled_copy_looks_the_same_and_another_picture_does_not() {
-        let picture = Perceptual::of(&waves(640, 480, 0.0));
+    fn a_scaled_copy_looks_the_same_and_another_image_does_not() {
+        let image = Perceptual::of(&waves(640, 480, 0.0));
         let scaled = Perceptual::of(&waves(200, 150, 0.0));
-        assert!(picture.bits(&scaled) <= 2, "{}", picture.bits(&scaled));
-        assert!(picture.levels(&scaled) < 2.0);
+        assert!(image.bits(&scaled) <= 2, "{}", image.bits(&scaled));
+        assert!(image.levels(&scaled) < 2.0);
         let other = Perceptual::of(&waves(640, 480, 2.0));
-        assert!(picture.bits(&other) > MOST_BITS || picture.levels(&other) > MOST_LEVELS);
-        assert_eq!(picture.levels(&picture), 0.0);
+        assert!(image.bits(&other) > MOST_BITS || image.levels(&other) > MOST_LEVELS);
+        assert_eq!(image.levels(&image), 0.0);
     }
 
     #[test]
@@ -176,10 +176,10 @@ mod tests {
     #[test]
     fn the_transform_finds_the_wave_that_is_there() {
         // Light that follows the third wave from left to right: its coefficient alone stands out.
-        let grey: [f32; SIDE * SIDE] = std::array::from_fn(|place| {
+        let gray: [f32; SIDE * SIDE] = std::array::from_fn(|place| {
             128.0 + 100.0 * (PI * (2.0 * (place % SIDE) as f32 + 1.0) * 3.0 / 64.0).cos()
         });
-        let hash = hash(&grey);
+        let hash = hash(&gray);
         assert_eq!(
             hash & 0b1001,
             0b1001,

@@ -10,13 +10,13 @@ pub(super) const HALF: i32 = 1 << (BITS - 1);
 
 /// The weights of one pass: for each output, the first input that takes part, and as many weights as any output has.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Axis {
+pub(super) struct Filter {
     starts: Vec<usize>,
     weights: Vec<i32>,
     taps: usize,
 }
 
-impl Axis {
+impl Filter {
     /// How many inputs each output has.
     #[cfg_attr(
         not(target_arch = "x86_64"),
@@ -86,7 +86,7 @@ fn fixed(weight: f64) -> i32 {
     (0.5 + weight * f64::from(1 << BITS)) as i32
 }
 
-/// A rectangle of a picture.
+/// A rectangle of a image.
 #[derive(Clone, Copy)]
 pub(super) struct Rows<'a> {
     pub(super) bytes: &'a [u8],
@@ -117,7 +117,7 @@ impl<'a> Rows<'a> {
         &self.bytes[start..start + self.width]
     }
 
-    /// The bytes of the rectangle's row, and whatever follows it in the picture.
+    /// The bytes of the rectangle's row, and whatever follows it in the image.
     #[cfg_attr(
         not(target_arch = "x86_64"),
         expect(dead_code, reason = "only a vector kernel reads on")

@@ -2,33 +2,45 @@
 
 #[cfg(target_arch = "x86_64")]
 use super::avx2;
-use super::axis::{Axis, BITS, HALF, Rows};
+use super::filter::{BITS, Filter, HALF, Rows};
 
 /// The horizontal pass: every target row from the source row of the same number.
-pub(super) fn across<'t>(source: Rows, axis: &Axis, target: impl Iterator<Item = &'t mut [u8]>) {
+pub(super) fn horizontal<'t>(
+    source: Rows,
+    filter: &Filter,
+    target: impl Iterator<Item = &'t mut [u8]>,
+) {
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx2") {
         // SAFETY: the processor has AVX2.
-        return unsafe { avx2::across(source, axis, target) };
+        return unsafe { avx2::horizontal(source, filter, target) };
     }
-    across_portable(source, axis, target);
+    horizontal_portable(source, filter, target);
 }
 
 /// The vertical pass: every target row from the source rows that its output needs.
-pub(super) fn down<'t>(source: Rows, axis: &Axis, target: impl Iterator<Item = &'t mut [u8]>) {
+pub(super) fn vertical<'t>(
+    source: Rows,
+    filter: &Filter,
+    target: impl Iterator<Item = &'t mut [u8]>,
+) {
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx2") {
         // SAFETY: the processor has AVX2.
-        return unsafe { avx2::down(source, axis, target) };
+        return unsafe { avx2::vertical(source, filter, target) };
     }
-    down_portable(source, axis, target);
+    vertical_portable(source, filter, target);
 }
 
-fn across_portable<'t>(source: Rows, axis: &Axis, target: impl Iterator<Item = &'t mut [u8]>) {
+fn horizontal_portable<'t>(
+    source: Rows,
+    filter: &Filter,
+    target: impl Iterator<Item = &'t mut [u8]>,
+) {
     for (index, to) in target.enumerate() {
         let (from, _) = source.row(index).as_chunks::<3>();
         let (to, _) = to.as_chunks_mut::<3>();
-        for (pixel, (start, weights)) in to.iter_mut().zip(axis.outputs()) {
+        for (pixel, (start, weights)) in to.iter_mut().zip(filter.outputs()) {
             let mut sum = [HALF; 3];
             for (&[r, g, b], &weight) in from[start..start + weights.len()].iter().zip(weights) {
                 sum[0] += i32::from(r) * weight;
@@ -42,13 +54,13 @@ fn across_portable<'t>(source: Rows, axis: &Axis, target: impl Iterator<Item = &
 
 /// Inlined into the kernels of processors whose vectors the compiler can use by itself.
 #[inline(always)]
-pub(super) fn down_portable<'t>(
+pub(super) fn vertical_portable<'t>(
     source: Rows,
-    axis: &Axis,
+    filter: &Filter,
     target: impl Iterator<Item = &'t mut [u8]>,
 ) {
     const LANES: usize = 32;
-    for (to, (start, weights)) in target.zip(axis.outputs()) {
+    for (to, (start, weights)) in target.zip(filter.outputs()) {
         let (blocks, rest) = to.as_chunks_mut::<LANES>();
         let blocks_end = blocks.len() * LANES;
         for (block, to) in blocks.iter_mut().enumerate() {
@@ -92,27 +104,27 @@ mod tests {
         }
         for length in [1, 2, 3, 4, 5, 7, 16, 63, 200, 1000] {
             for resized in [1, 2, 3, 8, 11, 64, 224] {
-                let mut axis = Axis::default();
-                axis.set(length, resized, 0, resized);
+                let mut filter = Filter::default();
+                filter.set(length, resized, 0, resized);
                 let (length, resized) = (length as usize, resized as usize);
                 let rows = 3;
                 // The last row ends with the buffer: a kernel must not read behind it.
-                let picture = noise(length * rows * 3);
-                let source = Rows::packed(&picture, length * 3);
+                let image = noise(length * rows * 3);
+                let source = Rows::packed(&image, length * 3);
                 let mut made = [vec![0; resized * rows * 3], vec![1; resized * rows * 3]];
-                across_portable(source, &axis, made[0].chunks_exact_mut(resized * 3));
-                across(source, &axis, made[1].chunks_exact_mut(resized * 3));
-                assert_eq!(made[0], made[1], "across, {length} to {resized}");
+                horizontal_portable(source, &filter, made[0].chunks_exact_mut(resized * 3));
+                horizontal(source, &filter, made[1].chunks_exact_mut(resized * 3));
+                assert_eq!(made[0], made[1], "horizontal, {length} to {resized}");
 
                 for width in [1, 31, 32, 33, 100] {
-                    let picture = noise(length * width);
-                    let source = Rows::packed(&picture, width);
+                    let image = noise(length * width);
+                    let source = Rows::packed(&image, width);
                     let mut made = [vec![0; resized * width], vec![1; resized * width]];
-                    down_portable(source, &axis, made[0].chunks_exact_mut(width));
-                    down(source, &axis, made[1].chunks_exact_mut(width));
+                    vertical_portable(source, &filter, made[0].chunks_exact_mut(width));
+                    vertical(source, &filter, made[1].chunks_exact_mut(width));
                     assert_eq!(
                         made[0], made[1],
-                        "down, {length} to {resized}, {width} wide"
+                        "vertical, {length} to {resized}, {width} wide"
                     );
                 }
             }

@@ -1,4 +1,4 @@
-//! One picture read whole: whether it can be used, what it is, and what it is recognised by.
+//! One image read whole: whether it can be used, what it is, and what it is recognized by.
 
 use std::path::Path;
 
@@ -6,20 +6,20 @@ use image::RgbImage;
 use sha2::{Digest, Sha256};
 
 use super::perceptual::Perceptual;
-use crate::decode::{self, DecodeOptions, Stored};
+use crate::decode::{self, DecodeOptions, ImageInfo};
 use crate::error::Result;
-use crate::loader::guard::guarded;
+use crate::loader::panic::catch_panic;
 
-/// A picture that can be used.
+/// A image that can be used.
 #[derive(Debug)]
-pub(super) struct Seen {
-    pub stored: Stored,
-    pub prints: Prints,
+pub(super) struct Inspected {
+    pub stored: ImageInfo,
+    pub hashes: Hashes,
 }
 
-/// What a picture is recognised by.
+/// What a image is recognized by.
 #[derive(Debug)]
-pub(super) struct Prints {
+pub(super) struct Hashes {
     /// SHA-256 of the file.
     pub file: [u8; 32],
     /// SHA-256 of width, height and the upright RGB pixels.
@@ -27,15 +27,15 @@ pub(super) struct Prints {
     pub perceptual: Perceptual,
 }
 
-/// Looks at pictures one after the other, and keeps the memory they are read into.
+/// Looks at images one after the other, and keeps the memory they are read into.
 #[derive(Debug)]
-pub(super) struct Looker<'a> {
+pub(super) struct Fingerprinter<'a> {
     options: &'a DecodeOptions,
     file: Vec<u8>,
     scratch: RgbImage,
 }
 
-impl<'a> Looker<'a> {
+impl<'a> Fingerprinter<'a> {
     pub fn new(options: &'a DecodeOptions) -> Self {
         Self {
             options,
@@ -44,30 +44,30 @@ impl<'a> Looker<'a> {
         }
     }
 
-    /// Reads the picture `path`.
+    /// Reads the image `path`.
     ///
     /// # Errors
     ///
     /// Those of [`decode`](decode::decode), and a decoder that panicked.
-    pub fn look(&mut self, path: &Path) -> Result<Seen> {
-        guarded(
+    pub fn inspect(&mut self, path: &Path) -> Result<Inspected> {
+        catch_panic(
             || format!("`{}`", path.display()),
             || {
                 decode::read_file(path, self.options.max_bytes, &mut self.file)?;
                 let reuse = std::mem::take(&mut self.scratch);
-                let (picture, stored) =
-                    decode::decode_with_facts(&self.file, path, self.options, reuse)?;
+                let (image, stored) =
+                    decode::decode_with_info(&self.file, path, self.options, reuse)?;
                 let mut pixels = Sha256::new();
-                pixels.update(picture.width().to_le_bytes());
-                pixels.update(picture.height().to_le_bytes());
-                pixels.update(picture.as_raw());
-                let prints = Prints {
+                pixels.update(image.width().to_le_bytes());
+                pixels.update(image.height().to_le_bytes());
+                pixels.update(image.as_raw());
+                let hashes = Hashes {
                     file: Sha256::digest(&self.file).into(),
                     pixels: pixels.finalize().into(),
-                    perceptual: Perceptual::of(&picture),
+                    perceptual: Perceptual::of(&image),
                 };
-                self.scratch = picture;
-                Ok(Seen { stored, prints })
+                self.scratch = image;
+                Ok(Inspected { stored, hashes })
             },
         )
     }
