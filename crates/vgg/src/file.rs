@@ -139,6 +139,7 @@ impl TensorFile {
         let io = |error| Error::io("read", &self.path, error);
         self.file.seek(at).map_err(io)?;
         let values = read_f32(&mut self.file, dtype, count).map_err(io)?;
+        check_finite(&self.path, name, &values)?;
         Ok(Tensor::from_vec(values, shape, device)?)
     }
 }
@@ -165,6 +166,27 @@ pub(crate) fn read_f32(from: &mut impl Read, dtype: DType, count: usize) -> io::
         }
     }
     Ok(values)
+}
+
+/// Refuses values that are NaN or infinite: a network with such weights predicts nothing.
+///
+/// Values are compared in blocks without an early exit, which compilers vectorize.
+pub(crate) fn check_finite(path: &Path, tensor: &str, values: &[f32]) -> Result<(), Error> {
+    const BLOCK: usize = 1024;
+    let all_finite = |block: &&[f32]| {
+        block
+            .iter()
+            .fold(true, |finite, value| finite & value.is_finite())
+    };
+    let block = values.chunks(BLOCK).find(|block| !all_finite(block));
+    match block.and_then(|block| block.iter().find(|value| !value.is_finite())) {
+        None => Ok(()),
+        Some(&value) => Err(Error::NonFinite {
+            path: path.into(),
+            tensor: tensor.into(),
+            value,
+        }),
+    }
 }
 
 /// Writes `tensors` (f32) and `strings` to `path`, [`atomically`]. The same input gives the same bytes.

@@ -24,7 +24,7 @@ use zip::ZipArchive;
 use zip::read::ZipFile;
 
 use crate::error::Error;
-use crate::file::read_f32;
+use crate::file::{check_finite, read_f32};
 use value::{Element, TensorView};
 
 /// The longest pickle that is believed. A state dict needs about 200 bytes a tensor; a hostile pickle can make a value
@@ -206,6 +206,7 @@ impl PthFile {
         if !view.is_in_order() {
             values = view.gather(&values);
         }
+        check_finite(&self.path, name, &values)?;
         Ok(Tensor::from_vec(values, shape, device)?)
     }
 
