@@ -3,9 +3,11 @@
 //! They do not know each other, so each pair is joined by a type of ours around the one that implements the
 //! trait of the other.
 
+use std::cell::Cell;
+use std::fmt;
 use std::ops::Range;
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use candle_nn::VarBuilder;
 use vgg::kernels::Gradient;
 use vgg::{Precision, Vgg, VggConfig};
@@ -30,8 +32,91 @@ impl Network {
     }
 
     /// The same network, its layers computing in `precision`.
-    pub fn in_precision(self, precision: Precision) -> Self {
-        Self(self.0.in_precision(precision))
+    pub fn with_precision(self, precision: Precision) -> Self {
+        Self(self.0.with_precision(precision))
+    }
+}
+
+/// A logit that is NaN or infinite: such an output is no prediction.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct NonFiniteLogit(pub f32);
+
+impl NonFiniteLogit {
+    /// The first non-finite logit of each row of `logits` (B, C).
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the logits cannot be copied to the CPU.
+    pub fn of_rows(logits: &Tensor) -> candle_core::Result<Vec<Option<Self>>> {
+        let rows = logits.detach().to_dtype(DType::F32)?.to_vec2::<f32>()?;
+        let first = |row: Vec<f32>| row.into_iter().find(|logit| !logit.is_finite());
+        Ok(rows.into_iter().map(|row| first(row).map(Self)).collect())
+    }
+}
+
+impl fmt::Display for NonFiniteLogit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the output of the model contains {}", self.0)
+    }
+}
+
+impl std::error::Error for NonFiniteLogit {}
+
+/// A network that stops at the first image with a non-finite logit, and remembers which image it is.
+///
+/// It counts the images that it has seen, so it is for one pass over a split in its order. The trainer alone would
+/// notice only a non-finite loss: a logit of negative infinity for another class than the image's leaves the loss finite.
+#[derive(Debug)]
+pub struct CheckedNetwork<'a> {
+    network: &'a Network,
+    images: Cell<usize>,
+    non_finite: Cell<Option<(usize, NonFiniteLogit)>>,
+}
+
+impl<'a> CheckedNetwork<'a> {
+    /// Checks the logits of `network`.
+    pub fn new(network: &'a Network) -> Self {
+        Self {
+            network,
+            images: Cell::new(0),
+            non_finite: Cell::new(None),
+        }
+    }
+
+    /// The index of the first image with a non-finite logit, if there was one.
+    pub fn non_finite(&self) -> Option<(usize, NonFiniteLogit)> {
+        self.non_finite.get()
+    }
+
+    fn check(&self, logits: &Tensor) -> candle_core::Result<()> {
+        for error in NonFiniteLogit::of_rows(logits)? {
+            if let Some(error) = error {
+                self.non_finite.set(Some((self.images.get(), error)));
+                return Err(candle_core::Error::wrap(error));
+            }
+            self.images.set(self.images.get() + 1);
+        }
+        Ok(())
+    }
+}
+
+impl trainer::Model for CheckedNetwork<'_> {
+    fn layer_names(&self) -> &[String] {
+        self.network.layer_names()
+    }
+
+    fn forward_layers(
+        &self,
+        x: &Tensor,
+        layers: Range<usize>,
+        mode: trainer::Mode,
+    ) -> candle_core::Result<Tensor> {
+        let is_last = layers.end == self.layer_names().len();
+        let output = self.network.forward_layers(x, layers, mode)?;
+        if is_last {
+            self.check(&output)?;
+        }
+        Ok(output)
     }
 }
 

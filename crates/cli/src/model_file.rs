@@ -11,7 +11,7 @@ use image::RgbImage;
 use trainer::{Mode, Model as _, Params};
 use vgg::Metadata;
 
-use crate::adapters::Network;
+use crate::adapters::{Network, NonFiniteLogit};
 
 /// The file's name in a run directory.
 pub const FILE: &str = "model.safetensors";
@@ -87,9 +87,9 @@ impl Model {
     }
 
     /// The same model, its layers computing in `precision`.
-    pub fn in_precision(self, precision: vgg::Precision) -> Self {
+    pub fn with_precision(self, precision: vgg::Precision) -> Self {
         Self {
-            network: self.network.in_precision(precision),
+            network: self.network.with_precision(precision),
             ..self
         }
     }
@@ -128,12 +128,17 @@ impl Model {
         }
     }
 
-    /// The probabilities of the classes for each of `pictures`, as [`Reader::read`] gives them.
+    /// The class probabilities of each image, as [`Reader::read`] returns images.
+    ///
+    /// An image whose logits are not all finite has no probabilities.
     ///
     /// # Errors
     ///
-    /// candle's, such as no memory.
-    pub fn probabilities(&self, pictures: &[&[f32]]) -> anyhow::Result<Vec<Vec<f32>>> {
+    /// Returns an error if the forward pass fails.
+    pub fn probabilities(
+        &self,
+        pictures: &[&[f32]],
+    ) -> anyhow::Result<Vec<Result<Vec<f32>, NonFiniteLogit>>> {
         if pictures.is_empty() {
             return Ok(Vec::new());
         }
@@ -145,7 +150,13 @@ impl Model {
         )?;
         let layers = 0..self.network.layer_names().len();
         let logits = self.network.forward_layers(&x, layers, Mode::Eval)?;
-        Ok(candle_nn::ops::softmax(&logits, D::Minus1)?.to_vec2()?)
+        let probabilities: Vec<Vec<f32>> =
+            candle_nn::ops::softmax(&logits, D::Minus1)?.to_vec2()?;
+        let non_finite = NonFiniteLogit::of_rows(&logits)?;
+        let rows = probabilities.into_iter().zip(non_finite);
+        Ok(rows
+            .map(|(probabilities, error)| error.map_or(Ok(probabilities), Err))
+            .collect())
     }
 }
 

@@ -89,7 +89,7 @@ impl Start {
                     &path,
                     source,
                     config,
-                    Head::Fresh,
+                    Head::Replace,
                     None,
                     classes,
                     device,
@@ -128,14 +128,14 @@ impl Start {
                 metadata.config.clone()
             }
             None => {
-                let found = vgg::recognise(path).context("the weights cannot be used")?;
+                let found = vgg::detect_architecture(path).context("the weights cannot be used")?;
                 let name = args.arch.clone().or(found);
                 VggConfig::named(name.as_deref().unwrap_or("vgg16"), 1)?
             }
         };
         let head = match &metadata {
             Some(metadata) if metadata.classes == classes => Head::Keep,
-            _ => Head::Fresh,
+            _ => Head::Replace,
         };
         Self::load(
             args,
@@ -162,7 +162,7 @@ impl Start {
                 path,
                 source,
                 metadata.config.clone(),
-                Head::Fresh,
+                Head::Replace,
                 Some(metadata),
                 classes,
                 device,
@@ -192,7 +192,7 @@ impl Start {
         let config = fitted(config, args, classes);
         let tensors = vgg::init::from_scratch(&config, args.seed, device)?;
         let report = Report {
-            fresh: tensors.keys().cloned().collect(),
+            initialized: tensors.keys().cloned().collect(),
             ..Report::default()
         };
         Ok(Self {

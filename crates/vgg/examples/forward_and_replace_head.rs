@@ -1,9 +1,9 @@
-//! The ImageNet network looks at a picture, then gets a head for two classes of our own.
+//! Classifies an image with a pretrained network, then replaces the head for two classes.
 //!
 //! `cargo run --release -p vgg --example forward_and_replace_head [WEIGHTS.safetensors]`
 //!
-//! WEIGHTS may have torchvision's or timm's names (VGG-16, with or without classifier). Without it, a narrow
-//! network from scratch stands in, so that the example needs no download.
+//! WEIGHTS is a file with VGG-16 weights in the names of torchvision or timm, with or without the
+//! classifier. By default the example writes the weights of a narrow network to a temporary file.
 
 use std::path::{Path, PathBuf};
 
@@ -13,38 +13,38 @@ use vgg::{Head, Metadata, Mode, Summary, Vgg, VggConfig};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let device = Device::Cpu;
-    let scratch = tempfile::tempdir()?;
+    let dir = tempfile::tempdir()?;
     let (path, config) = match std::env::args_os().nth(1) {
         Some(path) => (PathBuf::from(path), VggConfig::vgg16(1000)),
-        None => narrow(scratch.path(), &device)?,
+        None => narrow(dir.path(), &device)?,
     };
     println!("{}", Summary::new(&config)?);
 
-    // As it was trained, with all its classes.
+    // The pretrained network with all of its classes.
     let loaded = vgg::load_pretrained(&path, &config, Head::Keep, 1234, &device)?;
-    let fresh = loaded.report.fresh_layers();
     println!(
-        "{} tensors loaded, fresh: {fresh:?}",
-        loaded.report.loaded.len()
+        "{} tensors loaded, newly initialized: {:?}",
+        loaded.report.loaded.len(),
+        loaded.report.initialized_layers()
     );
     let network = build(&config, loaded.tensors, &device)?;
     let side = config.input_size;
     let ramp = Tensor::arange(0f32, (3 * side * side) as f32, &device)?;
-    let picture = (ramp / (3 * side * side) as f64)?.reshape((1, 3, side, side))?;
-    let logits = network.forward(&picture, Mode::Eval)?;
+    let image = (ramp / (3 * side * side) as f64)?.reshape((1, 3, side, side))?;
+    let logits = network.forward(&image, Mode::Eval)?;
     let probabilities = candle_nn::ops::softmax(&logits, D::Minus1)?;
     let class = probabilities.argmax(D::Minus1)?.to_vec1::<u32>()?[0];
     println!("{:?} logits, most likely class {class}", logits.dims());
 
-    // For two classes: the head is replaced, the rest stays as it was.
-    let ours = VggConfig {
+    // For two classes, only the head is replaced.
+    let config = VggConfig {
         classes: 2,
         ..config
     };
-    let loaded = vgg::load_pretrained(&path, &ours, Head::Fresh, 1234, &device)?;
-    println!("to train first: {:?}", loaded.report.fresh_layers());
-    let network = build(&ours, loaded.tensors, &device)?;
-    let logits = network.forward(&picture, Mode::Eval)?;
+    let loaded = vgg::load_pretrained(&path, &config, Head::Replace, 1234, &device)?;
+    println!("to train first: {:?}", loaded.report.initialized_layers());
+    let network = build(&config, loaded.tensors, &device)?;
+    let logits = network.forward(&image, Mode::Eval)?;
     println!("{:?} logits: {:?}", logits.dims(), logits.to_vec2::<f32>()?);
     Ok(())
 }

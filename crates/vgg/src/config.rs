@@ -1,45 +1,47 @@
-//! The family of VGG networks as one table.
+//! Configurations of the VGG family.
 //!
-//! K. Simonyan and A. Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition" (2014);
-//! the columns A, B, D and E of its table 1 are VGG-11, 13, 16 and 19. Numbering as in torchvision
-//! (torchvision/models/vgg.py): each convolution takes two places in `features` (itself and its ReLU), three with
-//! batch norm (which stands between them), each pool one.
+//! K. Simonyan and A. Zisserman, "Very Deep Convolutional Networks for Large-Scale Image
+//! Recognition" (2014). The columns A, B, D and E of its table 1 are VGG-11, 13, 16 and 19. Layers
+//! are numbered as in torchvision (torchvision/models/vgg.py): a convolution takes two indices in
+//! `features` (convolution, ReLU), or three with batch norm (convolution, batch norm, ReLU), and a
+//! pool takes one.
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 
-/// A place in the convolution part.
+/// An element of the convolutional part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Unit {
-    /// A 3x3 convolution to this many channels, with bias, padding 1, batch norm where the network has it, and ReLU.
+    /// A 3x3 convolution to this number of channels, with bias, padding 1, optional batch norm, and
+    /// ReLU.
     Conv(usize),
     /// A 2x2 max pool with stride 2.
     Pool,
 }
 
-/// Everything that decides the shapes of a network.
+/// The configuration of a network. It determines the shapes of all tensors.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VggConfig {
-    /// A name for people: `vgg16`.
+    /// Name of the architecture, such as `vgg16`.
     pub architecture: String,
-    /// The convolution part, from the input on. The input has three channels.
+    /// The convolutional part, from input to output. The input has three channels.
     pub features: Vec<Unit>,
     /// Whether a batch norm follows each convolution.
     #[serde(default, skip_serializing_if = "is_false")]
     pub batch_norm: bool,
-    /// The adaptive average pool's output has this height and width: 7 in the paper's networks.
+    /// Height and width of the output of the adaptive average pool. 7 in the paper.
     pub avgpool: usize,
-    /// Width of the two hidden layers of the classifier: 4096 in the paper's networks.
+    /// Width of the two hidden layers of the classifier. 4096 in the paper.
     pub hidden: usize,
-    /// Width of the output.
+    /// Number of classes, the width of the output.
     pub classes: usize,
-    /// Height and width of the pictures that the network was made for. Others work too.
+    /// Height and width of the images that the network is trained on. Other sizes work too.
     pub input_size: usize,
 }
 
-/// The convolutions of each block, by name; every block ends in a pool.
+/// Name and number of convolutions of each block. Every block ends with a pool.
 const TABLE: [(&str, [usize; 5]); 4] = [
     ("vgg11", [1, 1, 2, 2, 2]),
     ("vgg13", [2, 2, 2, 2, 2]),
@@ -47,60 +49,64 @@ const TABLE: [(&str, [usize; 5]); 4] = [
     ("vgg19", [2, 2, 4, 4, 4]),
 ];
 
-/// What the name of a network with batch norm ends with, as in torchvision.
-const BATCH_NORM: &str = "_bn";
-/// The most layers and the largest width, pool and number of classes that are believed. A file of a few hundred bytes
-/// can claim any number; the largest network of the paper has 19 layers, 4096 wide.
-const MOST_UNITS: usize = 1_000;
-const LARGEST_WIDTH: usize = 1_000_000;
-/// The most parameters of a network: VGG-19 has 144 million, with the 21,841 classes of all of ImageNet 229 million.
-const MOST_PARAMETERS: usize = 250_000_000;
+/// Suffix of the names of networks with batch norm, as in torchvision.
+const BATCH_NORM_SUFFIX: &str = "_bn";
+/// Limits of configurations, which may come from untrusted files. The largest network of the paper
+/// has 19 layers and is 4096 wide.
+const MAX_UNITS: usize = 1_000;
+const MAX_WIDTH: usize = 1_000_000;
+/// Limit of the number of parameters. VGG-19 has 144 million, or 229 million with the 21,841
+/// classes of ImageNet-21k.
+const MAX_PARAMETERS: usize = 250_000_000;
 
 const WIDTHS: [usize; 5] = [64, 128, 256, 512, 512];
 
 impl VggConfig {
-    /// The names that [`VggConfig::named`] knows.
+    /// The names that [`VggConfig::named`] accepts.
     pub const NAMES: [&str; 8] = [
         "vgg11", "vgg11_bn", "vgg13", "vgg13_bn", "vgg16", "vgg16_bn", "vgg19", "vgg19_bn",
     ];
 
-    /// A network of the paper by its name, in any case.
+    /// The configuration of this name, for 224-pixel images. Case is ignored.
     ///
-    /// Errors: [`Error::UnknownArchitecture`].
+    /// # Errors
+    ///
+    /// Returns [`Error::UnknownArchitecture`] if the name is not in [`VggConfig::NAMES`].
     pub fn named(name: &str, classes: usize) -> Result<Self, Error> {
-        let wanted = name.to_ascii_lowercase();
-        let plain = wanted.strip_suffix(BATCH_NORM);
-        let column = plain.unwrap_or(&wanted);
+        let lower = name.to_ascii_lowercase();
+        let plain = lower.strip_suffix(BATCH_NORM_SUFFIX);
+        let column = plain.unwrap_or(&lower);
         let Some((_, blocks)) = TABLE.iter().find(|(name, _)| *name == column) else {
             return Err(Error::UnknownArchitecture { name: name.into() });
         };
         Ok(Self {
             batch_norm: plain.is_some(),
-            ..Self::of_blocks(&wanted, blocks, WIDTHS, classes)
+            ..Self::from_blocks(&lower, blocks, WIDTHS, classes)
         })
     }
 
-    /// VGG-11 for 224-pixel pictures.
+    /// VGG-11 for 224-pixel images.
     pub fn vgg11(classes: usize) -> Self {
-        Self::of_blocks(TABLE[0].0, &TABLE[0].1, WIDTHS, classes)
+        Self::from_blocks(TABLE[0].0, &TABLE[0].1, WIDTHS, classes)
     }
 
-    /// VGG-13 for 224-pixel pictures.
+    /// VGG-13 for 224-pixel images.
     pub fn vgg13(classes: usize) -> Self {
-        Self::of_blocks(TABLE[1].0, &TABLE[1].1, WIDTHS, classes)
+        Self::from_blocks(TABLE[1].0, &TABLE[1].1, WIDTHS, classes)
     }
 
-    /// VGG-16 for 224-pixel pictures: 138,357,544 parameters with 1000 classes.
+    /// VGG-16 for 224-pixel images. It has 138,357,544 parameters with 1000 classes.
     pub fn vgg16(classes: usize) -> Self {
-        Self::of_blocks(TABLE[2].0, &TABLE[2].1, WIDTHS, classes)
+        Self::from_blocks(TABLE[2].0, &TABLE[2].1, WIDTHS, classes)
     }
 
-    /// VGG-19 for 224-pixel pictures.
+    /// VGG-19 for 224-pixel images.
     pub fn vgg19(classes: usize) -> Self {
-        Self::of_blocks(TABLE[3].0, &TABLE[3].1, WIDTHS, classes)
+        Self::from_blocks(TABLE[3].0, &TABLE[3].1, WIDTHS, classes)
     }
 
-    /// The thirteen convolutions of VGG-16 with other widths per block, hidden width, pool and input size.
+    /// VGG-16 with other widths of its five blocks, its hidden layers and its pool, and with
+    /// another input size.
     pub fn slim_vgg16(
         widths: [usize; 5],
         hidden: usize,
@@ -113,11 +119,11 @@ impl VggConfig {
             hidden,
             avgpool,
             input_size,
-            ..Self::of_blocks(TABLE[2].0, &TABLE[2].1, widths, classes)
+            ..Self::from_blocks(TABLE[2].0, &TABLE[2].1, widths, classes)
         }
     }
 
-    fn of_blocks(name: &str, blocks: &[usize; 5], widths: [usize; 5], classes: usize) -> Self {
+    fn from_blocks(name: &str, blocks: &[usize; 5], widths: [usize; 5], classes: usize) -> Self {
         let mut features = Vec::new();
         for (&convolutions, width) in blocks.iter().zip(widths) {
             features.extend(std::iter::repeat_n(Unit::Conv(width), convolutions));
@@ -134,77 +140,86 @@ impl VggConfig {
         }
     }
 
-    /// The convolutions in order: their index in torchvision's `features`, channels in and out, and whether a
-    /// pool follows.
+    /// The convolutions, from input to output.
     ///
-    /// Errors: [`Error::Config`] where a pool follows no convolution, there is none at all, or a width is 0 or beyond
-    /// reason.
+    /// # Errors
+    ///
+    /// Returns [`Error::Config`] if there is no convolution, if a pool does not follow a
+    /// convolution, or if a width is 0 or more than a million.
     pub fn convolutions(&self) -> Result<Vec<Convolution>, Error> {
-        if self.features.len() > MOST_UNITS {
-            return Err(self.wrong("more than a thousand layers"));
+        if self.features.len() > MAX_UNITS {
+            return Err(self.invalid("it has more than 1000 layers"));
         }
-        let mut found: Vec<Convolution> = Vec::new();
+        let mut convolutions: Vec<Convolution> = Vec::new();
         let (mut index, mut channels) = (0, 3);
-        for (place, unit) in self.features.iter().enumerate() {
+        for (position, unit) in self.features.iter().enumerate() {
             match *unit {
-                Unit::Conv(0) => return Err(self.wrong("a convolution of width 0")),
-                Unit::Conv(width) if width > LARGEST_WIDTH => {
-                    return Err(self.wrong("a convolution more than a million wide"));
+                Unit::Conv(0) => return Err(self.invalid("a convolution has width 0")),
+                Unit::Conv(width) if width > MAX_WIDTH => {
+                    return Err(self.invalid("a convolution is wider than 1 million"));
                 }
                 Unit::Conv(width) => {
-                    found.push(Convolution {
+                    convolutions.push(Convolution {
                         index,
                         norm: self.batch_norm.then_some(index + 1),
                         input: channels,
                         output: width,
-                        pool: self.features.get(place + 1) == Some(&Unit::Pool),
+                        pool: self.features.get(position + 1) == Some(&Unit::Pool),
                     });
-                    (index, channels) = (index + self.places(), width);
+                    (index, channels) = (index + self.indices_per_conv(), width);
                 }
                 Unit::Pool => {
-                    let follows = place > 0 && self.features[place - 1] != Unit::Pool;
-                    if !follows {
-                        return Err(self.wrong("a pool that follows no convolution"));
+                    let follows_convolution =
+                        position > 0 && self.features[position - 1] != Unit::Pool;
+                    if !follows_convolution {
+                        return Err(self.invalid("a pool does not follow a convolution"));
                     }
                     index += 1;
                 }
             }
         }
-        if found.is_empty() {
-            return Err(self.wrong("no convolution"));
+        if convolutions.is_empty() {
+            return Err(self.invalid("it has no convolution"));
         }
         if self.avgpool == 0 || self.hidden == 0 || self.classes == 0 {
-            return Err(self.wrong("a pool, hidden width or class count of 0"));
+            return Err(self.invalid("the pool size, hidden width or class count is 0"));
         }
-        if self.avgpool.max(self.hidden).max(self.classes) > LARGEST_WIDTH {
-            return Err(self.wrong("a pool, hidden width or class count above a million"));
+        if self.avgpool.max(self.hidden).max(self.classes) > MAX_WIDTH {
+            return Err(
+                self.invalid("the pool size, hidden width or class count is above 1 million")
+            );
         }
-        Ok(found)
+        Ok(convolutions)
     }
 
-    /// Places that a convolution takes in `features`, with what follows it up to the next or a pool.
-    pub(crate) fn places(&self) -> usize {
+    /// Number of indices in `features` from one convolution to the next convolution or pool.
+    pub(crate) fn indices_per_conv(&self) -> usize {
         if self.batch_norm { 3 } else { 2 }
     }
 
-    fn wrong(&self, what: &'static str) -> Error {
+    fn invalid(&self, reason: &'static str) -> Error {
         Error::Config {
             architecture: self.architecture.clone(),
-            what,
+            reason,
         }
     }
 
-    /// The smallest height and width that the pools leave something of: 32 for five pools.
+    /// The smallest height and width of an image: 2 to the power of the number of pools, 32 for
+    /// five pools.
     pub fn smallest_input(&self) -> usize {
         let pools = self.features.iter().filter(|unit| **unit == Unit::Pool);
-        let doublings = u32::try_from(pools.count()).unwrap_or(u32::MAX);
-        1usize.checked_shl(doublings).unwrap_or(usize::MAX)
+        let count = u32::try_from(pools.count()).unwrap_or(u32::MAX);
+        1usize.checked_shl(count).unwrap_or(usize::MAX)
     }
 
-    /// Names and shapes of all parameters, in the order of torchvision's `state_dict`; with batch norm its running
-    /// statistics too ([`is_buffer`]), but not its count of batches, which nothing depends on.
+    /// Names and shapes of all parameters and running statistics ([`is_buffer`]), in the order of
+    /// torchvision's `state_dict`. `num_batches_tracked` is omitted, because no output depends on
+    /// it.
     ///
-    /// Errors: those of [`VggConfig::convolutions`], and [`Error::Config`] for more than 250 million parameters.
+    /// # Errors
+    ///
+    /// Returns [`Error::Config`] as [`VggConfig::convolutions`] does, or if there are more than 250
+    /// million parameters.
     pub fn parameters(&self) -> Result<Vec<(String, Vec<usize>)>, Error> {
         let convolutions = self.convolutions()?;
         let mut shapes = Vec::new();
@@ -227,19 +242,19 @@ impl VggConfig {
             add(layer(), "bias", &[output]);
         }
         let sizes = shapes.iter().map(|(_, shape)| {
-            let sides = shape.iter();
-            sides.fold(1usize, |size, &side| size.saturating_mul(side))
+            let dims = shape.iter();
+            dims.fold(1usize, |size, &dim| size.saturating_mul(dim))
         });
-        if sizes.fold(0, usize::saturating_add) > MOST_PARAMETERS {
-            return Err(self.wrong("more than 250 million parameters"));
+        if sizes.fold(0, usize::saturating_add) > MAX_PARAMETERS {
+            return Err(self.invalid("it has more than 250 million parameters"));
         }
         Ok(shapes)
     }
 
-    /// The linear layers: index in `classifier`, width in and out.
+    /// The linear layers: index in `classifier`, input width, output width.
     pub(crate) fn linears(&self, convolutions: &[Convolution]) -> [(usize, usize, usize); 3] {
         let channels = convolutions.last().map_or(0, |conv| conv.output);
-        // What is absurd saturates, and is refused with the number of parameters.
+        // Overflowing products saturate. `parameters` rejects them.
         let flat = channels
             .saturating_mul(self.avgpool)
             .saturating_mul(self.avgpool);
@@ -251,31 +266,32 @@ impl VggConfig {
     }
 }
 
-/// Networks without batch norm are described as before there were any with it.
+/// Networks without batch norm omit the field, as in files from before batch norm was supported.
 fn is_false(value: &bool) -> bool {
     !value
 }
 
-/// The tensors of a batch norm; the last two are its running statistics.
+/// The tensors of a batch norm. The last two are running statistics.
 const NORM: [&str; 4] = ["weight", "bias", "running_mean", "running_var"];
 
-/// Whether a tensor of this name is a running statistic of a batch norm: state that no gradient reaches.
+/// Whether the tensor of this name is a buffer, that is, a running statistic of a batch norm.
+/// Buffers have no gradient.
 pub fn is_buffer(name: &str) -> bool {
-    NORM[2..].iter().any(|end| name.ends_with(end))
+    NORM[2..].iter().any(|suffix| name.ends_with(suffix))
 }
 
 /// One convolution of a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Convolution {
-    /// Its index in torchvision's `features`.
+    /// Index in torchvision's `features`.
     pub index: usize,
-    /// The index of its batch norm, if it has one.
+    /// Index of the batch norm after it, if any.
     pub norm: Option<usize>,
-    /// Channels in.
+    /// Number of input channels.
     pub input: usize,
-    /// Channels out.
+    /// Number of output channels.
     pub output: usize,
-    /// Whether a pool follows.
+    /// Whether a 2x2 max pool follows.
     pub pool: bool,
 }
 
@@ -284,9 +300,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_table_has_the_parameters_of_the_paper() {
+    fn parameter_counts_match_torchvision() {
         let count = |config: VggConfig| -> usize {
-            let shapes = config.parameters().expect("a network of the table");
+            let shapes = config.parameters().expect("a valid configuration");
             shapes
                 .iter()
                 .map(|(_, shape)| shape.iter().product::<usize>())
@@ -299,32 +315,32 @@ mod tests {
     }
 
     #[test]
-    fn convolutions_have_torchvisions_indices() {
+    fn convolution_indices_match_torchvision() {
         let convolutions = VggConfig::vgg16(2)
             .convolutions()
-            .expect("a network of the table");
+            .expect("a valid configuration");
         let indices: Vec<_> = convolutions.iter().map(|conv| conv.index).collect();
         assert_eq!(indices, [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28]);
     }
 
     #[test]
-    fn batch_norm_stands_between_a_convolution_and_its_relu() {
-        let config = VggConfig::named("VGG16_BN", 1000).expect("a network of the table");
+    fn batch_norm_is_between_convolution_and_relu() {
+        let config = VggConfig::named("VGG16_BN", 1000).expect("a valid configuration");
         assert_eq!(config.architecture, "vgg16_bn");
-        let convolutions = config.convolutions().expect("a network of the table");
+        let convolutions = config.convolutions().expect("a valid configuration");
         let indices: Vec<_> = convolutions.iter().map(|conv| conv.index).collect();
         assert_eq!(indices, [0, 3, 7, 10, 14, 17, 20, 24, 27, 30, 34, 37, 40]);
         assert_eq!(convolutions[12].norm, Some(41));
-        let parameters = config.parameters().expect("a network of the table");
-        let trained = parameters.iter().filter(|(name, _)| !is_buffer(name));
-        let count: usize = trained
+        let parameters = config.parameters().expect("a valid configuration");
+        let trainable = parameters.iter().filter(|(name, _)| !is_buffer(name));
+        let count: usize = trainable
             .map(|(_, shape)| shape.iter().product::<usize>())
             .sum();
         assert_eq!(count, 138_365_992);
     }
 
     #[test]
-    fn every_name_is_a_network_of_that_name() {
+    fn every_name_has_a_configuration_of_that_name() {
         for name in VggConfig::NAMES {
             assert_eq!(VggConfig::named(name, 2).expect(name).architecture, name);
         }
@@ -334,32 +350,32 @@ mod tests {
     }
 
     #[test]
-    fn absurd_networks_are_refused_without_overflow() {
-        let good = VggConfig::vgg11(2);
-        let refused = |change: fn(&mut VggConfig)| {
-            let mut config = good.clone();
+    fn huge_configurations_are_rejected_without_overflow() {
+        let valid = VggConfig::vgg11(2);
+        let is_rejected = |change: fn(&mut VggConfig)| {
+            let mut config = valid.clone();
             change(&mut config);
             matches!(config.parameters(), Err(Error::Config { .. }))
         };
-        assert!(refused(|config| config.hidden = usize::MAX));
-        assert!(refused(|config| config.hidden = 900_000));
-        assert!(refused(|config| config.avgpool = usize::MAX));
-        assert!(refused(|config| config.avgpool = 1_000_000));
-        assert!(refused(|config| config.classes = usize::MAX));
-        assert!(refused(
+        assert!(is_rejected(|config| config.hidden = usize::MAX));
+        assert!(is_rejected(|config| config.hidden = 900_000));
+        assert!(is_rejected(|config| config.avgpool = usize::MAX));
+        assert!(is_rejected(|config| config.avgpool = 1_000_000));
+        assert!(is_rejected(|config| config.classes = usize::MAX));
+        assert!(is_rejected(
             |config| config.features = vec![Unit::Conv(usize::MAX); 3]
         ));
-        assert!(refused(
+        assert!(is_rejected(
             |config| config.features = vec![Unit::Conv(8); 1_001]
         ));
-        let mut config = good.clone();
+        let mut config = valid.clone();
         config.features = [Unit::Conv(1), Unit::Pool].repeat(200);
         assert_eq!(config.smallest_input(), usize::MAX);
         assert!(VggConfig::vgg19(21_841).parameters().is_ok());
     }
 
     #[test]
-    fn a_pool_needs_a_convolution() {
+    fn a_pool_must_follow_a_convolution() {
         let mut config = VggConfig::vgg11(2);
         config.features.insert(0, Unit::Pool);
         assert!(matches!(config.convolutions(), Err(Error::Config { .. })));

@@ -1,21 +1,24 @@
-//! Dropout whose mask is a pure function of (seed, step, layer).
+//! Dropout with a mask that is a function of (seed, step, layer).
 //!
-//! y = x·m / (1 − p), m Bernoulli(1 − p) per element (inverted dropout, as `torch.nn.Dropout`). The masks differ
-//! from PyTorch's, which come from one generator in the order of calls; here a step can be computed again, alone
-//! and on any device, and gives the same mask: it is drawn on the host and sent as one byte an element (131 KB a
-//! layer for 32 pictures in VGG-16).
+//! ```text
+//! y = x · m / (1 − p),   m ~ Bernoulli(1 − p) for each element
+//! ```
+//!
+//! This is inverted dropout, as in `torch.nn.Dropout`. PyTorch draws all masks from one generator
+//! in the order of calls. Here the same step has the same mask when it is repeated, alone or on
+//! another device. The host draws the mask and copies it to the device with one byte per element,
+//! 131 KB per layer for 32 images in VGG-16.
 
 use candle_core::{Result, Tensor};
 use rand_chacha::rand_core::Rng;
 
 use crate::random::keyed;
 
-/// The probability of the dropout in VGG's classifier.
+/// The dropout probability p of VGG's classifier.
 pub(crate) const HALF: f32 = 0.5;
 
-/// Drops half of `x`: (B, …) → (B, …), f32. Element i in row-major order draws bit i of the stream.
-///
-/// Errors: candle's.
+/// Applies dropout with p = 0.5 to `x`, (B, …) → (B, …). The mask of element i in row-major order
+/// is bit i of the stream.
 pub(crate) fn dropout_half(x: &Tensor, seed: u64, step: u64, layer: u64) -> Result<Tensor> {
     let mut rng = keyed(b"dropout\0", [seed, step, layer]);
     let mut bits = 0u32;
@@ -45,10 +48,10 @@ mod tests {
     }
 
     #[test]
-    fn half_is_kept_and_doubled() {
+    fn half_of_the_elements_are_kept_and_doubled() {
         let mask = mask(1, 2, 3);
         assert!(mask.iter().all(|&m| m == 0.0 || m == 2.0));
-        // 32,000 fair draws: the mean is 1 within five standard deviations (1/√32000).
+        // The mean of 32,000 samples is 1 within five standard deviations of 1/√32000.
         let mean = mask.iter().sum::<f32>() / mask.len() as f32;
         assert!(
             (mean - 1.0).abs() < 5.0 / (mask.len() as f32).sqrt(),
@@ -57,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn the_mask_depends_on_seed_step_and_layer_alone() {
+    fn the_mask_is_a_function_of_seed_step_and_layer() {
         assert_eq!(mask(1, 2, 3), mask(1, 2, 3));
         for other in [mask(0, 2, 3), mask(1, 0, 3), mask(1, 2, 0)] {
             assert_ne!(mask(1, 2, 3), other);

@@ -1,75 +1,80 @@
-//! What can go wrong with a network or its weights, each with what, where and what to do next.
+//! The error type of this crate.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use crate::config::VggConfig;
 use crate::hub::{Address, HubError};
 
 /// An error of this crate.
+///
+/// The message states one fact. [`Error::help`] returns a remedy.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// No network of the table has this name.
-    #[error("unknown architecture `{name}`: use one of {}", crate::VggConfig::NAMES.join(", "))]
+    /// There is no architecture of this name.
+    #[error("unknown architecture `{name}`")]
     UnknownArchitecture {
-        /// The name that was asked for.
+        /// The requested name.
         name: String,
     },
-    /// A configuration that describes no network.
-    #[error("the configuration of {architecture} has {what}")]
+    /// The configuration describes no valid network.
+    #[error("invalid configuration of `{architecture}`: {reason}")]
     Config {
-        /// The configuration's name.
+        /// Name of the configuration.
         architecture: String,
-        /// What is wrong with it.
-        what: &'static str,
+        /// The violated condition.
+        reason: &'static str,
     },
-    /// A file could not be read or written.
-    #[error("could not {doing} {}: {source}", path.display())]
+    /// A file or folder could not be read or written.
+    #[error("cannot {action} {}: {source}", path.display())]
     Io {
-        /// `read`, `write`, …
-        doing: &'static str,
-        /// The file.
+        /// `read`, `write`, `create` or `sync`.
+        action: &'static str,
+        /// Path of the file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// Not a safetensors file, or a broken one.
-    #[error("{} is not a whole safetensors file: {reason}; fetch or copy it again", path.display())]
+    /// The file is not a safetensors file, or is truncated or corrupt.
+    #[error("{} is not a valid safetensors file: {reason}", path.display())]
     NotSafetensors {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The violated rule of the format.
         reason: String,
     },
-    /// A file in neither format of weights.
-    #[error("{} is {what}, not weights (safetensors, or a state dict of PyTorch); {advice}", path.display())]
+    /// The file has another format.
+    #[error("{} is {format}, not a weights file", path.display())]
     NotWeights {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What it looks like.
-        what: &'static str,
-        /// What to do next.
-        advice: &'static str,
+        /// The format, with an article: `a PNG image`.
+        format: &'static str,
+        /// How to get weights from such a file.
+        help: &'static str,
     },
-    /// A PyTorch file that is no state dict, asks for code to be run, or is broken.
-    #[error("{} is no state dict of PyTorch that can be read: {reason}", path.display())]
+    /// The file is not a PyTorch state dict, would run code when unpickled, or is corrupt.
+    #[error("{} is not a readable PyTorch state dict: {reason}", path.display())]
     NotStateDict {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What is wrong with it, and what to do next.
+        /// The violated rule of the format.
         reason: String,
+        /// How to convert or replace the file.
+        help: String,
     },
-    /// A tensor in a number format that no weights are kept in.
-    #[error("{}: tensor {tensor} is {dtype}; weights are F32, F16 or BF16", path.display())]
+    /// A tensor has a dtype that weights cannot have.
+    #[error("{}: tensor `{tensor}` has dtype {dtype}", path.display())]
     Dtype {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// The tensor's name.
+        /// Name of the tensor in the file.
         tensor: String,
-        /// Its format.
+        /// The dtype in the notation of the file format: `F64` or `float64`.
         dtype: String,
     },
-    /// A tensor with values that are NaN or infinite.
-    #[error("{}: tensor {tensor} contains {value}", path.display())]
+    /// A tensor contains NaN or an infinite value.
+    #[error("{}: tensor `{tensor}` contains {value}", path.display())]
     NonFinite {
         /// Path of the file.
         path: PathBuf,
@@ -78,35 +83,74 @@ pub enum Error {
         /// The first non-finite value.
         value: f32,
     },
-    /// The tensors of the file make another network than the one asked for.
-    #[error("{} does not fit {wanted}: {found}. {advice}", path.display())]
+    /// The weights belong to another architecture.
+    #[error("{} contains weights of {actual}, not {expected}", path.display())]
     WrongArchitecture {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// The network that was asked for.
-        wanted: String,
-        /// What the file holds instead, or which tensors do not fit.
-        found: String,
-        /// What to do next.
-        advice: String,
+        /// The requested architecture.
+        expected: String,
+        /// The architecture detected from the shapes in the file.
+        actual: String,
     },
-    /// Tensors that the network has no place for.
-    #[error("{} holds tensors that {wanted} has no place for: {}", path.display(), .names.join(", "))]
-    Unexpected {
-        /// The file.
+    /// The file lacks a tensor of the network.
+    #[error("{} has no tensor `{tensor}` of {architecture}", path.display())]
+    MissingTensor {
+        /// Path of the file.
         path: PathBuf,
-        /// The network.
-        wanted: String,
-        /// The tensors, each with the nearest expected name.
-        names: Vec<String>,
+        /// The requested architecture.
+        architecture: String,
+        /// torchvision's name of the tensor.
+        tensor: String,
     },
-    /// A model file whose metadata is missing or contradicts its tensors.
-    #[error("{}: {what}", path.display())]
+    /// A tensor has another shape than the network needs.
+    #[error("{}: tensor `{tensor}` has shape {actual:?}, {architecture} needs {expected:?}", path.display())]
+    TensorShape {
+        /// Path of the file.
+        path: PathBuf,
+        /// The requested architecture.
+        architecture: String,
+        /// torchvision's name of the tensor.
+        tensor: String,
+        /// The shape in the network.
+        expected: Vec<usize>,
+        /// The shape in the file, in torchvision's layout.
+        actual: Vec<usize>,
+    },
+    /// The file has tensors that the network does not have.
+    #[error("{} has tensors that {architecture} does not have: {}", path.display(), tensors.join(", "))]
+    UnexpectedTensors {
+        /// Path of the file.
+        path: PathBuf,
+        /// The requested architecture.
+        architecture: String,
+        /// Names of the tensors in the file, each with the most similar expected name: at most 20,
+        /// then a count.
+        tensors: Vec<String>,
+    },
+    /// The file has weights, but not the metadata of a model.
+    #[error("{} has weights but no model metadata", path.display())]
+    NoMetadata {
+        /// Path of the file.
+        path: PathBuf,
+    },
+    /// The metadata of a model is invalid or contradictory.
+    #[error("{}: {reason}", path.display())]
     Metadata {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What is wrong.
-        what: String,
+        /// The violated condition.
+        reason: String,
+    },
+    /// A model cannot be written in the requested format.
+    #[error("cannot write {}: {reason}", path.display())]
+    Export {
+        /// Path of the output.
+        path: PathBuf,
+        /// The violated condition.
+        reason: String,
+        /// Another way to save the model.
+        help: Option<&'static str>,
     },
     /// A file could not be downloaded from the hub.
     #[error("cannot download {address}: {source}")]
@@ -116,23 +160,44 @@ pub enum Error {
         /// The reason.
         source: Box<HubError>,
     },
-    /// candle refused an operation.
+    /// A tensor operation failed.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
 }
 
 impl Error {
-    /// A remedy, if there is one.
+    /// Returns a remedy in plain words, if there is one.
     pub fn help(&self) -> Option<String> {
-        match self {
-            Self::Hub { address, source } => Some(source.help(address)),
-            _ => None,
-        }
+        let help = match self {
+            Self::UnknownArchitecture { .. } => {
+                format!("use one of {}", VggConfig::NAMES.join(", "))
+            }
+            Self::NotSafetensors { .. } => "download or copy the file again".into(),
+            Self::NotWeights { help, .. } => (*help).into(),
+            Self::NotStateDict { help, .. } => help.clone(),
+            Self::Dtype { .. } => "convert the weights to float32, float16 or bfloat16".into(),
+            Self::NonFinite { .. } => "use a file with finite weights".into(),
+            Self::WrongArchitecture {
+                expected, actual, ..
+            } => format!("select the architecture {actual}, or use weights of {expected}"),
+            Self::MissingTensor { architecture, .. }
+            | Self::TensorShape { architecture, .. }
+            | Self::UnexpectedTensors { architecture, .. } => format!(
+                "use weights of {architecture} with the tensor names of torchvision or timm"
+            ),
+            Self::NoMetadata { .. } => "train a model from these weights first".into(),
+            Self::Export { help, .. } => return help.map(String::from),
+            Self::Hub { address, source } => source.help(address),
+            Self::Config { .. } | Self::Io { .. } | Self::Metadata { .. } | Self::Candle(_) => {
+                return None;
+            }
+        };
+        Some(help)
     }
 
-    pub(crate) fn io(doing: &'static str, path: &std::path::Path, source: std::io::Error) -> Self {
+    pub(crate) fn io(action: &'static str, path: &Path, source: std::io::Error) -> Self {
         Self::Io {
-            doing,
+            action,
             path: path.into(),
             source,
         }

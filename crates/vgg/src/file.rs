@@ -1,8 +1,9 @@
-//! Safetensors files: read tensor by tensor, written beside and renamed.
+//! Reads and writes safetensors files.
 //!
-//! Reading streams: at most one tensor more than what is kept is in memory, and the header is checked against
-//! the file's length before anything is allocated. Writing is ours because the `safetensors` crate writes its
-//! metadata in the order of a `HashMap`, which differs from run to run: the same weights must give the same bytes.
+//! Tensors are read one by one, so that at most one tensor is buffered. The header is checked
+//! against the length of the file before memory is allocated for it. The `safetensors` crate writes
+//! the metadata in the order of a `HashMap`, which differs between runs. The writer of this module
+//! sorts it: the same weights give the same bytes.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -14,71 +15,74 @@ use half::{bf16, f16};
 use safetensors::tensor::{Dtype, Metadata as Header, TensorInfo};
 
 use crate::error::Error;
-use crate::foreign;
+use crate::sniff;
 
-/// The longest header that is believed: 16 MiB describe a hundred thousand tensors, a network of ours has 38. The
-/// `safetensors` crate believes 100 MB, which take a gigabyte once they are parsed.
-const LONGEST_HEADER: u64 = 16 << 20;
+/// Limit of the header, in bytes. 16 MiB describe a hundred thousand tensors; a VGG has 38. The
+/// `safetensors` crate accepts 100 MB, which take a gigabyte of memory when parsed.
+const MAX_HEADER: u64 = 16 << 20;
 
-/// An open safetensors file, its header read and checked.
+/// An open safetensors file with a valid header.
 #[derive(Debug)]
 pub(crate) struct TensorFile {
     path: PathBuf,
     file: File,
+    /// Offset of the data section.
     data: u64,
     tensors: BTreeMap<String, TensorInfo>,
     strings: BTreeMap<String, String>,
 }
 
 impl TensorFile {
-    /// Reads and checks the header of the open `file` of `path`.
+    /// Reads and validates the header of `file`, which was opened from `path`.
     pub(crate) fn open(path: &Path, mut file: File) -> Result<Self, Error> {
         let io = |error| Error::io("read", path, error);
-        let broken = |reason: String| Error::NotSafetensors {
+        let invalid = |reason: String| Error::NotSafetensors {
             path: path.into(),
             reason,
         };
-        let about = file.metadata().map_err(io)?;
+        let size = file.metadata().map_err(io)?.len();
         let mut start = Vec::new();
         (&mut file)
-            .take(foreign::START as u64)
+            .take(sniff::PREFIX_LENGTH as u64)
             .read_to_end(&mut start)
             .map_err(io)?;
         file.seek(SeekFrom::Start(8)).map_err(io)?;
         let length = start.first_chunk().map(|first| u64::from_le_bytes(*first));
         let length = match length {
-            Some(length) if length <= LONGEST_HEADER.min(about.len().saturating_sub(8)) => length,
-            // What comes after the length in every safetensors file: one that is cut off or damaged.
+            Some(length) if length <= MAX_HEADER.min(size.saturating_sub(8)) => length,
+            // Every safetensors file has a brace after the length, so this one is truncated or
+            // corrupt.
             Some(length) if start.get(8).is_none_or(|&next| next == b'{') => {
-                return Err(broken(format!(
-                    "its header claims {length} bytes of a file of {}",
-                    about.len()
-                )));
+                return Err(invalid(if length > MAX_HEADER {
+                    format!("the header length is {length}, the limit is {MAX_HEADER}")
+                } else {
+                    format!("the header length is {length}, the file has {size} bytes")
+                }));
             }
-            None if start.is_empty() => return Err(broken("it is empty".into())),
-            None if !foreign::is_text(&start) => {
-                return Err(broken(format!("it has {} bytes", about.len())));
+            None if start.is_empty() => return Err(invalid("the file is empty".into())),
+            None if !sniff::is_text(&start) => {
+                return Err(invalid(format!("the file has only {size} bytes")));
             }
             _ => {
-                let (what, advice) = foreign::kind(&start);
+                let (format, help) = sniff::format(&start);
                 return Err(Error::NotWeights {
                     path: path.into(),
-                    what,
-                    advice,
+                    format,
+                    help,
                 });
             }
         };
         let mut header = vec![0u8; length as usize];
         file.read_exact(&mut header).map_err(io)?;
-        // This also checks that each tensor's bytes follow those before it and are as many as its shape and number
-        // format say, without overflow: none lies outside of the data, and no two share any.
+        // Deserialization also checks that tensors are contiguous and that the length of each one
+        // matches its shape and dtype. Therefore tensors do not overlap, and the comparison below
+        // shows that none extends beyond the file.
         let header: Header = serde_json::from_slice(&header)
-            .map_err(|error| broken(format!("its header cannot be read: {error}")))?;
+            .map_err(|error| invalid(format!("invalid header: {error}")))?;
         let expected = (8 + length).saturating_add(header.data_len() as u64);
-        if expected != about.len() {
-            return Err(broken(format!(
-                "its header describes {expected} bytes and the file has {}",
-                about.len()
+        if expected != size {
+            return Err(invalid(format!(
+                "the header describes {expected} bytes, the file has {size}"
             )));
         }
         let tensors = header.tensors().into_iter();
@@ -96,18 +100,18 @@ impl TensorFile {
         })
     }
 
-    /// The strings of `__metadata__`.
+    /// The entries of `__metadata__`.
     pub(crate) fn strings(&self) -> &BTreeMap<String, String> {
         &self.strings
     }
 
-    /// Names and shapes as they stand in the file.
+    /// Names and shapes of the tensors in the file.
     pub(crate) fn shapes(&self) -> impl Iterator<Item = (&str, &[usize])> {
         let entries = self.tensors.iter();
         entries.map(|(name, info)| (name.as_str(), info.shape.as_slice()))
     }
 
-    /// Reads a tensor as f32 in `shape`, which has as many elements as the file's.
+    /// Reads a tensor as f32 and reshapes it to `shape`, which has the same number of elements.
     pub(crate) fn read(
         &mut self,
         name: &str,
@@ -119,11 +123,11 @@ impl TensorFile {
             .get(name)
             .ok_or_else(|| Error::NotSafetensors {
                 path: self.path.clone(),
-                reason: format!("tensor {name} is missing"),
+                reason: format!("it has no tensor `{name}`"),
             })?;
-        let (from, _) = info.data_offsets;
+        let (offset, _) = info.data_offsets;
         let (dtype, count) = (info.dtype, shape.iter().product::<usize>());
-        let at = SeekFrom::Start(self.data + from as u64);
+        let start = SeekFrom::Start(self.data + offset as u64);
         let dtype = match dtype {
             Dtype::F32 => DType::F32,
             Dtype::F16 => DType::F16,
@@ -137,28 +141,28 @@ impl TensorFile {
             }
         };
         let io = |error| Error::io("read", &self.path, error);
-        self.file.seek(at).map_err(io)?;
+        self.file.seek(start).map_err(io)?;
         let values = read_f32(&mut self.file, dtype, count).map_err(io)?;
         check_finite(&self.path, name, &values)?;
         Ok(Tensor::from_vec(values, shape, device)?)
     }
 }
 
-/// Reads `count` numbers of type f32, f16 or bf16 as f32, without a copy of them all in between.
+/// Reads `count` values of dtype f32, f16 or bf16 as f32. Buffers at most 512 KiB.
 ///
-/// Both formats are little-endian, and so is every machine that candle runs on.
-pub(crate) fn read_f32(from: &mut impl Read, dtype: DType, count: usize) -> io::Result<Vec<f32>> {
-    const PIECE: usize = 1 << 18;
+/// The bytes are little-endian in both file formats and on every platform that candle supports.
+pub(crate) fn read_f32(reader: &mut impl Read, dtype: DType, count: usize) -> io::Result<Vec<f32>> {
+    const CHUNK: usize = 1 << 18;
     let mut values = vec![0f32; count];
     if dtype == DType::F32 {
-        from.read_exact(bytemuck::cast_slice_mut(&mut values))?;
+        reader.read_exact(bytemuck::cast_slice_mut(&mut values))?;
         return Ok(values);
     }
-    let mut halves = vec![0u16; PIECE.min(count)];
-    for piece in values.chunks_mut(PIECE) {
-        let halves = &mut halves[..piece.len()];
-        from.read_exact(bytemuck::cast_slice_mut(halves))?;
-        for (value, &half) in piece.iter_mut().zip(halves.iter()) {
+    let mut halves = vec![0u16; CHUNK.min(count)];
+    for chunk in values.chunks_mut(CHUNK) {
+        let halves = &mut halves[..chunk.len()];
+        reader.read_exact(bytemuck::cast_slice_mut(halves))?;
+        for (value, &half) in chunk.iter_mut().zip(halves.iter()) {
             *value = match dtype {
                 DType::F16 => f16::from_bits(half).to_f32(),
                 _ => bf16::from_bits(half).to_f32(),
@@ -168,9 +172,9 @@ pub(crate) fn read_f32(from: &mut impl Read, dtype: DType, count: usize) -> io::
     Ok(values)
 }
 
-/// Refuses values that are NaN or infinite: a network with such weights predicts nothing.
+/// Returns [`Error::NonFinite`] if a value is NaN or infinite, because every logit would be NaN.
 ///
-/// Values are compared in blocks without an early exit, which compilers vectorize.
+/// Blocks are tested without an early exit, so that the compiler vectorizes the loop.
 pub(crate) fn check_finite(path: &Path, tensor: &str, values: &[f32]) -> Result<(), Error> {
     const BLOCK: usize = 1024;
     let all_finite = |block: &&[f32]| {
@@ -189,49 +193,50 @@ pub(crate) fn check_finite(path: &Path, tensor: &str, values: &[f32]) -> Result<
     }
 }
 
-/// Writes `tensors` (f32) and `strings` to `path`, [`atomically`]. The same input gives the same bytes.
+/// Writes `tensors` as f32 and `strings` as `__metadata__`, atomically. The same input gives the
+/// same bytes.
 pub(crate) fn write(
     path: &Path,
     tensors: &BTreeMap<String, Tensor>,
     strings: &BTreeMap<String, String>,
 ) -> Result<(), Error> {
-    atomically(path, |out| write_all(out, path, tensors, strings))
+    write_atomically(path, |out| write_all(out, path, tensors, strings))
 }
 
-/// A file that `fill` writes: beside `path` first, synced, then renamed, so that a reader and a crash see the old
-/// file or the new one.
-pub(crate) fn atomically(
+/// Writes a file with `write`: to a temporary file in the same folder, which is synced and renamed.
+/// Readers see the old file or the complete new one, also after a crash.
+pub(crate) fn write_atomically(
     path: &Path,
-    fill: impl FnOnce(&mut BufWriter<File>) -> Result<(), Error>,
+    write: impl FnOnce(&mut BufWriter<File>) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let folder = match path.parent() {
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),
     };
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let beside = folder.join(format!(".{name}.{}", std::process::id()));
+    let temporary = folder.join(format!(".{name}.{}", std::process::id()));
     let io = |error| Error::io("write", path, error);
-    let fill_and_sync = || {
-        let file = File::create(&beside).map_err(io)?;
+    let write_and_sync = || {
+        let file = File::create(&temporary).map_err(io)?;
         let mut out = BufWriter::with_capacity(1 << 20, file);
-        fill(&mut out)?;
+        write(&mut out)?;
         let file = out.into_inner().map_err(|error| io(error.into_error()))?;
         file.sync_all().map_err(io)
     };
-    let written = fill_and_sync().and_then(|()| {
-        std::fs::rename(&beside, path).map_err(io)?;
-        // The rename itself must survive a power cut. Windows opens no folder as a file.
+    let result = write_and_sync().and_then(|()| {
+        std::fs::rename(&temporary, path).map_err(io)?;
+        // The rename must survive a power failure. Windows cannot open a folder as a file.
         if cfg!(unix) {
             let synced = File::open(folder).and_then(|folder| folder.sync_all());
             synced.map_err(|error| Error::io("sync", folder, error))?;
         }
         Ok(())
     });
-    if written.is_err() {
-        // What was half written helps nobody; the first error is the one to report.
-        let _ = std::fs::remove_file(&beside);
+    if result.is_err() {
+        // The first error is reported, even if the incomplete file cannot be removed.
+        let _ = std::fs::remove_file(&temporary);
     }
-    written
+    result
 }
 
 fn write_all(
@@ -253,7 +258,7 @@ fn write_all(
         offset = end;
     }
     let mut header = serde_json::Value::Object(header).to_string().into_bytes();
-    // Readers map the data into memory, where it must be aligned.
+    // The data must be aligned for readers that map the file into memory.
     header.resize(header.len().next_multiple_of(8), b' ');
 
     out.write_all(&(header.len() as u64).to_le_bytes())
@@ -265,12 +270,12 @@ fn write_all(
             .to_dtype(DType::F32)?
             .contiguous()?;
         let (storage, layout) = tensor.storage_and_layout();
-        let (Storage::Cpu(CpuStorage::F32(values)), Some((from, to))) =
+        let (Storage::Cpu(CpuStorage::F32(values)), Some((start, end))) =
             (&*storage, layout.contiguous_offsets())
         else {
-            unreachable!("the tensor was just brought to the CPU, to f32 and to one piece");
+            unreachable!("the tensor was converted to a contiguous f32 tensor on the CPU");
         };
-        out.write_all(bytemuck::cast_slice(&values[from..to]))
+        out.write_all(bytemuck::cast_slice(&values[start..end]))
             .map_err(io)?;
     }
     Ok(())

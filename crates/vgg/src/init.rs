@@ -1,8 +1,9 @@
-//! How fresh layers start.
+//! Initialization of parameters.
 //!
-//! Two rules, both PyTorch's: `nn.Linear`'s default, for layers that are put on a pretrained network; and the
-//! from-scratch initialisation of torchvision's VGG. The numbers themselves differ from PyTorch's: each tensor
-//! draws from its own stream, keyed by the seed and its name, so that no other layer changes it.
+//! The distributions are PyTorch's: the default of `nn.Linear` for new layers on a pretrained
+//! network, and the initialization of torchvision's VGG for a whole network. The values differ from
+//! PyTorch's: each tensor has a random stream of its own, keyed by the seed and its name, and
+//! therefore does not depend on other layers.
 
 use std::collections::BTreeMap;
 
@@ -10,12 +11,15 @@ use candle_core::{Device, Tensor};
 
 use crate::config::VggConfig;
 use crate::error::Error;
-use crate::random::{keyed, number_of, unit};
+use crate::random::{fnv1a, keyed, uniform};
 
-/// A weight or bias of a fresh linear layer: U(−b, b), b = 1/√inputs (torch/nn/modules/linear.py, where
-/// kaiming_uniform with a = √5 comes to the same).
+/// A weight or bias of `nn.Linear`: U(−b, b) with b = 1/√inputs.
 ///
-/// Errors: candle's.
+/// torch/nn/modules/linear.py writes the same distribution as `kaiming_uniform_` with a = √5.
+///
+/// # Errors
+///
+/// Returns an error if the tensor cannot be created on the device.
 pub fn linear_default(
     name: &str,
     shape: &[usize],
@@ -24,19 +28,22 @@ pub fn linear_default(
     device: &Device,
 ) -> Result<Tensor, Error> {
     let bound = 1.0 / (inputs as f32).sqrt();
-    let mut rng = keyed(b"init\0\0\0\0", [seed, number_of(name), 0]);
+    let mut rng = keyed(b"init\0\0\0\0", [seed, fnv1a(name), 0]);
     let count: usize = shape.iter().product();
     let values: Vec<f32> = (0..count)
-        .map(|_| (2.0 * unit(&mut rng) - 1.0) * bound)
+        .map(|_| (2.0 * uniform(&mut rng) - 1.0) * bound)
         .collect();
     Ok(Tensor::from_vec(values, shape, device)?)
 }
 
-/// A whole network from scratch, as torchvision's `VGG(init_weights=True)`: convolutions N(0, 2/(9·out))
-/// (kaiming_normal with fan_out), linear weights N(0, 0.01²), biases 0; batch norms scale by 1, with mean 0 and
-/// variance 1.
+/// All tensors of a network, as in torchvision's `VGG(init_weights=True)`.
 ///
-/// Errors: those of [`VggConfig::convolutions`], candle's.
+/// Convolutions are N(0, 2/(9·out)) (`kaiming_normal_` with `fan_out`), linear weights N(0, 0.01²),
+/// biases 0. Batch norms have weight 1, bias 0, mean 0 and variance 1.
+///
+/// # Errors
+///
+/// Returns [`Error::Config`] if the configuration is invalid.
 pub fn from_scratch(
     config: &VggConfig,
     seed: u64,
@@ -62,14 +69,14 @@ pub fn from_scratch(
     parameters.into_iter().map(draw).collect()
 }
 
-/// N(0, deviation²) by the method of Box and Muller (1958).
+/// Samples of N(0, deviation²) by the Box-Muller transform (1958).
 fn normal(name: &str, count: usize, deviation: f64, seed: u64) -> Vec<f32> {
-    let mut rng = keyed(b"init\0\0\0\0", [seed, number_of(name), 1]);
+    let mut rng = keyed(b"init\0\0\0\0", [seed, fnv1a(name), 1]);
     let mut values = Vec::with_capacity(count + 1);
     while values.len() < count {
-        // 1 − u lies in (0, 1], so that the logarithm is finite.
-        let radius = (-2.0 * f64::from(1.0 - unit(&mut rng)).ln()).sqrt() * deviation;
-        let angle = std::f64::consts::TAU * f64::from(unit(&mut rng));
+        // 1 − u is in (0, 1], so the logarithm is finite.
+        let radius = (-2.0 * f64::from(1.0 - uniform(&mut rng)).ln()).sqrt() * deviation;
+        let angle = std::f64::consts::TAU * f64::from(uniform(&mut rng));
         values.push((radius * angle.cos()) as f32);
         values.push((radius * angle.sin()) as f32);
     }
@@ -82,19 +89,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_linear_layer_starts_within_its_bound() {
+    fn linear_layers_are_uniform_within_their_bound() {
         let tensor = linear_default("classifier.6.weight", &[100, 400], 400, 7, &Device::Cpu);
         let values: Vec<f32> = tensor
             .and_then(|tensor| Ok(tensor.flatten_all()?.to_vec1()?))
             .expect("a tensor of f32");
         assert!(values.iter().all(|v| v.abs() <= 0.05));
-        // U(−b, b) has the deviation b/√3; 40,000 draws fix it within 1 %.
+        // The standard deviation of U(−b, b) is b/√3. 40,000 samples estimate it within 1 %.
         let square = values.iter().map(|v| v * v).sum::<f32>() / values.len() as f32;
         assert!((square.sqrt() / (0.05 / 3f32.sqrt()) - 1.0).abs() < 0.01);
     }
 
     #[test]
-    fn convolutions_from_scratch_have_he_deviation_and_zero_bias() {
+    fn convolutions_have_kaiming_deviation_and_zero_bias() {
         let tensors = from_scratch(
             &VggConfig::slim_vgg16([16; 5], 8, 1, 32, 2),
             1,

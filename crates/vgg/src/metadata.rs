@@ -1,7 +1,7 @@
-//! What a model file says about itself: all that prediction needs beside the weights.
+//! Metadata of a model file: everything that prediction needs in addition to the weights.
 //!
-//! It stands as strings in the `__metadata__` of the safetensors header: `format` (`pt`), `architecture`,
-//! `config` and `classes` (JSON), `input_size`, `mean`, `std`.
+//! The `__metadata__` of the safetensors header stores it as strings: `format` (`pt`),
+//! `architecture`, `input_size`, and, as JSON, `config`, `classes`, `mean` and `std`.
 
 use std::collections::BTreeMap;
 
@@ -10,24 +10,24 @@ use serde::de::DeserializeOwned;
 
 use crate::config::VggConfig;
 
-/// The largest input size that a file may ask for; a larger one is taken for damage.
-const LARGEST_INPUT: usize = 4096;
+/// Limit of the input size, because files are untrusted.
+const MAX_INPUT_SIZE: usize = 4096;
 
-/// A network, its classes and how its pictures are normalised.
+/// The configuration of a network, its classes, and the normalization of its input.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Metadata {
-    /// The network; its `classes` is the length of `classes`.
+    /// The configuration. `config.classes` is the length of `classes`.
     pub config: VggConfig,
-    /// The names of the classes, by index.
+    /// Names of the classes, in the order of the logits.
     pub classes: Vec<String>,
-    /// Mean of the red, green and blue values (0 to 1) that is subtracted.
+    /// Mean of red, green and blue, for pixel values from 0 to 1: x = (pixel − mean) / std.
     pub mean: [f32; 3],
-    /// Their deviation, by which the difference is divided.
+    /// Standard deviation of red, green and blue.
     pub std: [f32; 3],
 }
 
 impl Metadata {
-    /// As the strings of a header, by key.
+    /// Converts to the strings of a header.
     pub(crate) fn to_strings(&self) -> BTreeMap<String, String> {
         [
             ("format", "pt".into()),
@@ -42,9 +42,8 @@ impl Metadata {
         .into()
     }
 
-    /// From the strings of a header; `None` if there is no `config`, as in files of others.
-    ///
-    /// Errors: what is wrong, in words.
+    /// Parses the strings of a header. Returns `None` if there is no `config`, as in files of other
+    /// programs, and the violated condition if the metadata is invalid.
     pub(crate) fn from_strings(strings: &BTreeMap<String, String>) -> Result<Option<Self>, String> {
         if !strings.contains_key("config") {
             return Ok(None);
@@ -55,37 +54,38 @@ impl Metadata {
             mean: parse(strings, "mean")?,
             std: parse(strings, "std")?,
         };
-        metadata.check()?;
+        metadata.validate()?;
         Ok(Some(metadata))
     }
 
-    /// Whether the parts agree and are within reason.
-    pub(crate) fn check(&self) -> Result<(), String> {
+    /// Checks that the fields are valid and consistent. Returns the violated condition otherwise.
+    pub(crate) fn validate(&self) -> Result<(), String> {
         let (config, classes) = (&self.config, &self.classes);
         config.parameters().map_err(|error| error.to_string())?;
         if classes.len() != config.classes {
             return Err(format!(
-                "its metadata has a class list of length {} for a network of {}",
+                "the metadata lists {} classes, but the network has {}",
                 classes.len(),
                 config.classes
             ));
         }
         let mut names: Vec<&str> = classes.iter().map(String::as_str).collect();
         names.sort_unstable();
-        if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-            return Err(format!("its metadata names the class `{}` twice", twice[0]));
+        if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(format!("the metadata lists the class `{}` twice", pair[0]));
         }
-        if config.input_size < config.smallest_input() || config.input_size > LARGEST_INPUT {
+        if config.input_size < config.smallest_input() || config.input_size > MAX_INPUT_SIZE {
             return Err(format!(
-                "its metadata asks for pictures of {0}x{0} pixels; {1} to {LARGEST_INPUT} make sense",
+                "the input size in the metadata is {}, not between {} and {MAX_INPUT_SIZE}",
                 config.input_size,
                 config.smallest_input()
             ));
         }
-        let sound = |values: &[f32; 3]| values.iter().all(|value| value.is_finite());
-        if !sound(&self.mean) || !sound(&self.std) || self.std.iter().any(|&std| std <= 0.0) {
+        let is_finite = |values: &[f32; 3]| values.iter().all(|value| value.is_finite());
+        if !is_finite(&self.mean) || !is_finite(&self.std) || self.std.iter().any(|&std| std <= 0.0)
+        {
             return Err(format!(
-                "its metadata normalises by mean {:?} and std {:?}",
+                "the normalization in the metadata is invalid: mean {:?}, std {:?}",
                 self.mean, self.std
             ));
         }
@@ -96,10 +96,10 @@ impl Metadata {
 fn parse<T: DeserializeOwned>(strings: &BTreeMap<String, String>, key: &str) -> Result<T, String> {
     let text = strings
         .get(key)
-        .ok_or_else(|| format!("its metadata lacks `{key}`"))?;
-    serde_json::from_str(text).map_err(|error| format!("its metadata's `{key}`: {error}"))
+        .ok_or_else(|| format!("the metadata has no `{key}`"))?;
+    serde_json::from_str(text).map_err(|error| format!("invalid `{key}` in the metadata: {error}"))
 }
 
 fn json(value: &impl Serialize) -> String {
-    serde_json::to_string(value).expect("plain data always becomes JSON")
+    serde_json::to_string(value).expect("strings, numbers and lists always convert to JSON")
 }

@@ -1,13 +1,16 @@
-//! The network: convolutions, a pool to a fixed size, three linear layers.
+//! The network: convolutions, an adaptive average pool, and three linear layers.
 //!
 //! ```text
 //! (B, 3, H, W) ─ features ─▶ (B, C, H/32, W/32) ─ avgpool ─▶ (B, C, 7, 7) ─ flatten ─▶ (B, C·49) ─ classifier ─▶ (B, classes)
 //! ```
 //!
-//! As torchvision/models/vgg.py; batch norm keeps its statistics (see `norm.rs`). The layers with parameters are counted 0..n from the input
-//! on; each carries the parameter-free ones that follow it (ReLU, pools, flatten, dropout), so that running
-//! `0..k` and then `k..n` is running the network. A convolution runs together with its batch norm, with the part
-//! that the batch norm is in.
+//! The architecture is that of torchvision/models/vgg.py. Running statistics of batch norms are
+//! fixed (see `norm.rs`).
+//!
+//! Layers with parameters are numbered 0..n from input to output. Each one includes the following
+//! layers without parameters (ReLU, pools, flatten, dropout), so running `0..k` and then `k..n` is
+//! the same as running `0..n`. A convolution is computed together with its batch norm, in the range
+//! that contains the batch norm.
 
 use std::ops::Range;
 
@@ -23,16 +26,16 @@ use crate::kernels::{
 use crate::norm::BatchNorm;
 use crate::precision::{Memo, Precision};
 
-/// Whether the network trains, and if so, what its dropout draws from.
+/// Evaluation or training, which differ in dropout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// Evaluation: no dropout.
+    /// Evaluation, without dropout.
     Eval,
-    /// Training: dropout with masks that are a function of (`seed`, `step`, layer).
+    /// Training, with dropout masks that are a function of (`seed`, `step`, layer).
     Train {
-        /// The seed of the run.
+        /// Seed of the run.
         seed: u64,
-        /// The training step.
+        /// Number of the training step.
         step: u64,
     },
 }
@@ -48,25 +51,27 @@ pub struct Vgg {
     precision: Precision,
 }
 
-/// A convolution with what follows it.
+/// A convolution with an optional batch norm, a ReLU and an optional pool.
 #[derive(Clone, Debug)]
 struct Block {
     weight: Tensor,
     bias: Tensor,
     norm: Option<BatchNorm>,
     pool: bool,
-    /// Whether any of it trains.
+    /// Whether autograd tracks a tensor of the block.
     tracked: bool,
-    /// The layer to run, where the weights lead to their variables without a batch norm between, or do not change.
+    /// The f32 layer, if the block has no batch norm or is frozen. Otherwise each forward pass
+    /// folds the batch norm.
     fixed: Option<ConvLayer>,
-    /// The same of weights that do not change, in another precision than theirs.
+    /// The layer of a frozen block, rounded to bf16.
     rounded: Memo<ConvLayer>,
 }
 
 impl Block {
     fn new(weight: Tensor, bias: Tensor, norm: Option<BatchNorm>, pool: bool) -> Result<Self> {
-        let tracked =
-            weight.track_op() || bias.track_op() || norm.as_ref().is_some_and(BatchNorm::tracked);
+        let tracked = weight.track_op()
+            || bias.track_op()
+            || norm.as_ref().is_some_and(BatchNorm::is_tracked);
         let mut block = Self {
             weight,
             bias,
@@ -83,7 +88,7 @@ impl Block {
         Ok(block)
     }
 
-    /// The weight and bias of the two in one.
+    /// Weight and bias of the convolution with its batch norm folded in.
     fn folded(&self) -> Result<(Tensor, Tensor)> {
         match &self.norm {
             Some(norm) => norm.fold(&self.weight, &self.bias),
@@ -91,10 +96,10 @@ impl Block {
         }
     }
 
-    /// The convolution to run. With a batch norm that trains, or before one, it is made anew from what the weights
-    /// are now: an optimizer changes them in place.
+    /// The convolution to run. A trainable block with a batch norm is folded for each call, because
+    /// optimizers change weights in place.
     fn layer(&self, precision: Precision) -> Result<ConvLayer> {
-        let make = || {
+        let build = || {
             let (weight, bias) = self.folded()?;
             let (weight, bias) = if self.tracked {
                 (weight, bias)
@@ -105,13 +110,13 @@ impl Block {
         };
         match &self.fixed {
             Some(layer) => Ok(layer.clone()),
-            None if self.tracked => make(),
-            None => self.rounded.get_or_try_init(make),
+            None if self.tracked => build(),
+            None => self.rounded.get_or_try_init(build),
         }
     }
 
-    fn in_precision(self, precision: Precision) -> Self {
-        // Weights that train are rounded for each batch, where they are used.
+    fn with_precision(self, precision: Precision) -> Self {
+        // The kernels round trainable weights for each batch.
         let fixed = self
             .fixed
             .filter(|_| self.tracked || precision == Precision::F32);
@@ -127,15 +132,15 @@ impl Block {
 struct Linear {
     weight: Tensor,
     bias: Tensor,
-    /// Both, where they do not change, in another precision than theirs.
+    /// Weight and bias, rounded to bf16, if both are frozen.
     rounded: Memo<(Tensor, Tensor)>,
 }
 
 impl Linear {
-    /// Weight and bias to compute with.
+    /// The weight and bias to compute with.
     fn tensors(&self, precision: Precision) -> Result<(Tensor, Tensor)> {
         let Self { weight, bias, .. } = self;
-        // Those that train are rounded for each batch, where they are used.
+        // The kernels round trainable weights for each batch.
         if precision == Precision::F32 || weight.track_op() || bias.track_op() {
             return Ok((weight.clone(), bias.clone()));
         }
@@ -145,18 +150,22 @@ impl Linear {
 }
 
 impl Vgg {
-    /// Builds the network on `vb`, which holds `features.N.weight` … `classifier.6.bias`.
+    /// Builds the network from the tensors `features.0.weight` … `classifier.6.bias` of `vb`.
     ///
-    /// A backend that creates what it lacks is asked for `nn.Linear`'s default in the classifier and torchvision's
-    /// kaiming_normal in the convolutions.
-    /// Errors: a configuration that is none, a tensor that is missing or has another shape.
+    /// For backends that create missing tensors, the initialization is `nn.Linear`'s default in the
+    /// classifier and torchvision's `kaiming_normal_` in the convolutions.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the configuration is invalid, or if a tensor is missing or has another
+    /// shape.
     pub fn new(config: &VggConfig, vb: VarBuilder<'_>) -> std::result::Result<Self, Error> {
-        let table = config.convolutions()?;
+        let configs = config.convolutions()?;
         let mut names = Vec::new();
         let mut convolutions = Vec::new();
-        for conv in &table {
+        for conv in &configs {
             let name = format!("features.{}", conv.index);
-            let (whole, vb) = (&vb, vb.pp(&name));
+            let (root, vb) = (&vb, vb.pp(&name));
             let init = Init::Randn {
                 mean: 0.0,
                 stdev: (2.0 / (9 * conv.output) as f64).sqrt(),
@@ -167,7 +176,7 @@ impl Vgg {
             let norm = match conv.norm {
                 Some(index) => {
                     let name = format!("features.{index}");
-                    let norm = BatchNorm::new(conv.output, &whole.pp(&name))?;
+                    let norm = BatchNorm::new(conv.output, &root.pp(&name))?;
                     names.push(name);
                     Some(norm)
                 }
@@ -176,11 +185,14 @@ impl Vgg {
             convolutions.push(Block::new(weight, bias, norm, conv.pool)?);
         }
         let mut linears = Vec::new();
-        for (index, input, output) in config.linears(&table) {
+        for (index, input, output) in config.linears(&configs) {
             let name = format!("classifier.{index}");
             let vb = vb.pp(&name);
-            let up = 1.0 / (input as f64).sqrt();
-            let init = Init::Uniform { lo: -up, up };
+            let bound = 1.0 / (input as f64).sqrt();
+            let init = Init::Uniform {
+                lo: -bound,
+                up: bound,
+            };
             linears.push(Linear {
                 weight: vb.get_with_hints((output, input), "weight", init)?,
                 bias: vb.get_with_hints(output, "bias", init)?,
@@ -198,8 +210,11 @@ impl Vgg {
         })
     }
 
-    /// The same network, which puts the gradients of its parameters aside, on the CPU: candle's backward pass would
-    /// copy each of them, half a gigabyte for VGG-16. Whoever trains it takes them from [`Vgg::take_gradient`].
+    /// Collects weight gradients in a [`GradSink`] instead of candle's `GradStore`. Only on the
+    /// CPU.
+    ///
+    /// candle's backward pass copies every gradient, half a gigabyte for VGG-16. Get the gradients
+    /// with [`Vgg::take_gradient`].
     pub fn with_grad_sink(mut self) -> Self {
         let grad_sink = GradSink::default();
         for block in &mut self.convolutions {
@@ -212,54 +227,61 @@ impl Vgg {
         self
     }
 
-    /// Takes the gradient of a parameter that was put aside, summed over all backward passes since it was last taken.
+    /// Removes and returns the gradient of a parameter from the [`GradSink`]. It is the sum over
+    /// all backward passes since the last call.
     pub fn take_gradient(&self, parameter: &Tensor) -> Option<Gradient> {
         self.grad_sink.as_ref()?.take(parameter)
     }
 
-    /// The same network, its layers computing in `precision`. The logits are f32 in any case.
+    /// Sets the compute precision of the layers. The logits are always f32.
     ///
-    /// In another one than F32 it keeps rounded copies of detached weights from their first use on: build it anew after
-    /// changing them in place.
-    pub fn in_precision(mut self, precision: Precision) -> Self {
+    /// With [`Precision::Bf16`], rounded copies of detached weights are cached at the first use.
+    /// Build the network again after changing detached weights in place.
+    pub fn with_precision(mut self, precision: Precision) -> Self {
         for linear in &mut self.linears {
             linear.rounded = Memo::default();
         }
         let blocks = self.convolutions.into_iter();
         Self {
-            convolutions: blocks.map(|block| block.in_precision(precision)).collect(),
+            convolutions: blocks
+                .map(|block| block.with_precision(precision))
+                .collect(),
             precision,
             ..self
         }
     }
 
-    /// The configuration that it was built from.
+    /// The configuration of the network.
     pub fn config(&self) -> &VggConfig {
         &self.config
     }
 
-    /// The layers with parameters, from the input on: `features.0` … `classifier.6`.
+    /// Names of the layers with parameters, from input to output: `features.0` … `classifier.6`.
     pub fn layer_names(&self) -> &[String] {
         &self.names
     }
 
-    /// The logits of pictures `x` (B, 3, H, W) f32, normalised: (B, classes).
+    /// Computes the logits (B, classes) of normalized f32 images `x` (B, 3, H, W).
     ///
-    /// Errors: pictures smaller than [`VggConfig::smallest_input`], another number of channels, a device that does not
-    /// compute in the network's precision.
+    /// # Errors
+    ///
+    /// Returns an error if the images do not have three channels or are smaller than
+    /// [`VggConfig::smallest_input`], or if the device does not support the precision.
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         self.forward_layers(x, 0..self.names.len(), mode)
     }
 
-    /// The convolution part alone: (B, 3, H, W) → (B, C, H/32, W/32).
+    /// Computes the convolutional part: (B, 3, H, W) → (B, C, H/32, W/32).
     ///
-    /// Errors: as [`Vgg::forward`].
+    /// # Errors
+    ///
+    /// Returns an error as [`Vgg::forward`] does.
     pub fn features(&self, x: &Tensor) -> Result<Tensor> {
-        self.check_pictures(x)?;
+        self.check_images(x)?;
         self.run_blocks(&self.precision.cast(x)?, 0..self.convolutions.len())
     }
 
-    /// Weight and bias of each convolution, its batch norm folded in.
+    /// Weight and bias of each convolution with its batch norm folded in.
     pub(crate) fn folded_convolutions(&self) -> Result<Vec<[Tensor; 2]>> {
         let folded = |block: &Block| block.folded().map(<[Tensor; 2]>::from);
         self.convolutions.iter().map(folded).collect()
@@ -282,20 +304,23 @@ impl Vgg {
         conv_stack(x, &layers)
     }
 
-    /// Runs `layers`, counted as in [`Vgg::layer_names`], with what follows each up to the next. `x` is the
-    /// pictures for a range that starts at 0, else the output of the layers before it.
+    /// Runs a range of layers, numbered as in [`Vgg::layer_names`]. Each layer includes the
+    /// following layers without parameters. `x` is a batch of images if the range starts at 0,
+    /// otherwise the output of the preceding layer.
     ///
-    /// Errors: as [`Vgg::forward`]; a range beyond the network.
+    /// # Errors
+    ///
+    /// Returns an error as [`Vgg::forward`] does, or if the range exceeds the network.
     pub fn forward_layers(&self, x: &Tensor, layers: Range<usize>, mode: Mode) -> Result<Tensor> {
-        // With batch norm a block is two layers, and runs where its second one is.
+        // With batch norm a block is two layers. It runs in the range that contains the second one.
         let per_block = if self.config.batch_norm { 2 } else { 1 };
         let convolutions = self.convolutions.len() * per_block;
         let all = self.names.len();
         if layers.start > layers.end || layers.end > all {
-            bail!("layers {layers:?} of a network with {all}");
+            bail!("layers {layers:?} are out of range: the network has {all} layers");
         }
         if layers.start == 0 && layers.end > 0 {
-            self.check_pictures(x)?;
+            self.check_images(x)?;
         }
         let mut x = self.precision.cast(x)?;
         if layers.start < convolutions && !layers.is_empty() {
@@ -322,12 +347,12 @@ impl Vgg {
         Ok(x)
     }
 
-    fn check_pictures(&self, x: &Tensor) -> Result<()> {
+    fn check_images(&self, x: &Tensor) -> Result<()> {
         let (_, channels, h, w) = x.dims4()?;
         let least = self.config.smallest_input();
         if channels != 3 || h < least || w < least {
             bail!(
-                "{} takes pictures (B, 3, H, W) of at least {least}x{least} pixels, not {:?}",
+                "{} needs images (B, 3, H, W) of at least {least}x{least} pixels, got {:?}",
                 self.config.architecture,
                 x.shape()
             );

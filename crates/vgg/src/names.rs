@@ -1,13 +1,13 @@
-//! Names of the same tensor in torchvision and timm, in one place.
+//! Tensor names of torchvision and timm.
 //!
-//! | torchvision | timm | |
-//! |---|---|---|
-//! | `features.N` | `features.N` | the same |
-//! | `classifier.0` | `pre_logits.fc1` | a convolution (4096, 512, 7, 7) there, a matrix (4096, 25088) here |
-//! | `classifier.3` | `pre_logits.fc2` | (4096, 4096, 1, 1) and (4096, 4096) |
-//! | `classifier.6` | `head.fc` | the same |
+//! | torchvision | timm | shape in torchvision | shape in timm |
+//! |---|---|---|---|
+//! | `features.N` | `features.N` | (out, in, 3, 3) | (out, in, 3, 3) |
+//! | `classifier.0` | `pre_logits.fc1` | (4096, 25088) | (4096, 512, 7, 7) |
+//! | `classifier.3` | `pre_logits.fc2` | (4096, 4096) | (4096, 4096, 1, 1) |
+//! | `classifier.6` | `head.fc` | (1000, 4096) | (1000, 4096) |
 //!
-//! Both flatten in the order channel, row, column, so a reshape turns one into the other.
+//! Both flatten features in the order channel, row, column, so a reshape converts between them.
 
 const PAIRS: [(&str, &str); 3] = [
     ("classifier.0", "pre_logits.fc1"),
@@ -15,28 +15,29 @@ const PAIRS: [(&str, &str); 3] = [
     ("classifier.6", "head.fc"),
 ];
 
-/// What wrappers put before the names of what they wrap: `DataParallel`, `torch.compile`, a class with a `model`.
-const WRAPPERS: [&str; 3] = ["module.", "_orig_mod.", "model."];
+/// Prefixes that wrappers add: `DataParallel`, `torch.compile`, a class with a field `model`.
+const WRAPPER_PREFIXES: [&str; 3] = ["module.", "_orig_mod.", "model."];
 
-/// torchvision's name of a tensor that may have timm's, or stand in a wrapper.
-pub fn torchvision(name: &str) -> String {
+/// Converts a tensor name of timm or torchvision to torchvision's, and removes the prefixes of
+/// wrappers.
+pub fn to_torchvision(name: &str) -> String {
     let mut name = name;
-    while let Some(rest) = WRAPPERS
+    while let Some(rest) = WRAPPER_PREFIXES
         .iter()
-        .find_map(|wrapper| name.strip_prefix(wrapper))
+        .find_map(|prefix| name.strip_prefix(prefix))
     {
         name = rest;
     }
     translate(name, |(torchvision, timm)| (timm, torchvision))
 }
 
-/// Whether it is how many batches a batch norm has seen, which PyTorch keeps beside the weights.
-pub(crate) fn is_count(name: &str) -> bool {
+/// Whether this is a batch norm's counter of batches, which PyTorch stores with the weights.
+pub(crate) fn is_batch_counter(name: &str) -> bool {
     name.ends_with(".num_batches_tracked")
 }
 
-/// timm's name of a tensor that may have torchvision's.
-pub fn timm(name: &str) -> String {
+/// Converts a tensor name of torchvision to timm's.
+pub fn to_timm(name: &str) -> String {
     translate(name, |pair| pair)
 }
 
@@ -54,28 +55,30 @@ fn translate(
     name.into()
 }
 
-/// The shape that a tensor has in torchvision: timm's classifier keeps matrices as convolutions.
+/// Converts the shape of a tensor to torchvision's layout. timm stores the matrices of the
+/// classifier as convolutions.
 pub(crate) fn torchvision_shape(name: &str, shape: &[usize]) -> Vec<usize> {
     if name.starts_with("classifier.") && shape.len() == 4 {
-        // A tensor without elements may have any sides; their product need not be a number.
+        // In an empty tensor of an untrusted file the product of the other dimensions can overflow.
         let columns = shape[1..]
             .iter()
-            .fold(1usize, |product, &side| product.saturating_mul(side));
+            .fold(1usize, |product, &dim| product.saturating_mul(dim));
         vec![shape[0], columns]
     } else {
         shape.to_vec()
     }
 }
 
-/// The longest name that is compared: the comparison takes time as the product of both lengths.
-const LONGEST: usize = 100;
+/// Longer names are not compared, because the time is proportional to the product of the lengths.
+const MAX_COMPARED_LENGTH: usize = 100;
 
-/// The nearest of `candidates` by edit distance, if it is near enough to be meant.
-pub(crate) fn nearest<'a>(
+/// The candidate with the smallest edit distance to `name`, if the distance is at most a third of
+/// its length.
+pub(crate) fn most_similar<'a>(
     name: &str,
     candidates: impl Iterator<Item = &'a str>,
 ) -> Option<&'a str> {
-    if name.len() > LONGEST {
+    if name.len() > MAX_COMPARED_LENGTH {
         return None;
     }
     candidates
@@ -85,7 +88,7 @@ pub(crate) fn nearest<'a>(
         .map(|(_, candidate)| candidate)
 }
 
-/// Insertions, deletions and replacements that turn `a` into `b` (V. Levenshtein).
+/// The Levenshtein distance of `a` and `b`.
 fn edit_distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
@@ -105,29 +108,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_translate_both_ways() {
-        for (ours, theirs) in [
+    fn names_are_converted_both_ways() {
+        for (torchvision, timm) in [
             ("classifier.0.weight", "pre_logits.fc1.weight"),
             ("classifier.3.bias", "pre_logits.fc2.bias"),
             ("classifier.6.bias", "head.fc.bias"),
             ("features.28.weight", "features.28.weight"),
         ] {
-            assert_eq!(torchvision(theirs), ours);
-            assert_eq!(timm(ours), theirs);
-            assert_eq!(torchvision(ours), ours);
+            assert_eq!(to_torchvision(timm), torchvision);
+            assert_eq!(to_timm(torchvision), timm);
+            assert_eq!(to_torchvision(torchvision), torchvision);
         }
         assert_eq!(
-            torchvision("module.model.head.fc.bias"),
+            to_torchvision("module.model.head.fc.bias"),
             "classifier.6.bias"
         );
-        assert_eq!(timm("classifier.60.bias"), "classifier.60.bias");
+        assert_eq!(to_timm("classifier.60.bias"), "classifier.60.bias");
     }
 
     #[test]
-    fn the_nearest_name_is_meant_only_when_near() {
+    fn only_similar_names_are_suggested() {
         let names = ["features.0.weight", "classifier.6.bias"];
-        let nearest = |name| nearest(name, names.into_iter());
-        assert_eq!(nearest("feature.0.weight"), Some("features.0.weight"));
-        assert_eq!(nearest("optimizer.state"), None);
+        let most_similar = |name| most_similar(name, names.into_iter());
+        assert_eq!(most_similar("feature.0.weight"), Some("features.0.weight"));
+        assert_eq!(most_similar("optimizer.state"), None);
     }
 }

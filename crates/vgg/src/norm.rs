@@ -1,24 +1,26 @@
-//! Batch norm with fixed statistics, folded into the convolution before it.
+//! Batch norm with fixed running statistics, folded into the preceding convolution.
 //!
-//! S. Ioffe and C. Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing Internal
-//! Covariate Shift" (2015); torch/nn/modules/batchnorm.py in eval mode:
+//! S. Ioffe and C. Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing
+//! Internal Covariate Shift" (2015); torch/nn/modules/batchnorm.py in eval mode:
 //!
 //! ```text
-//! y = γ · (w ∗ x + b − mean) / √(var + ε) + β  =  (s·w) ∗ x + (s·(b − mean) + β),   s = γ / √(var + ε)
+//! y = γ · (w ∗ x + b − mean) / √(var + ε) + β
+//!   = (s·w) ∗ x + (s·(b − mean) + β),   s = γ / √(var + ε)
 //! ```
 //!
-//! The running statistics stay as they were loaded, in training too, as is usual where batches are few or small;
-//! γ and β train. That is what `nn.BatchNorm2d` does in PyTorch after `.eval()`, where training in
-//! `.train()` would use each batch's own statistics and move the running ones. Folding is made of candle's
-//! operations on the small weights, so that gradients reach w, b, γ and β, and the convolution stays the fast one.
+//! Training updates γ and β but not the running statistics, as PyTorch's `nn.BatchNorm2d` does
+//! after `.eval()`. In `.train()` mode PyTorch uses the statistics of each batch and updates the
+//! running ones; fixed statistics are usual for few or small batches. Folding uses candle's
+//! operations on the weights, so w, b, γ and β get gradients, and the convolution uses the fast
+//! kernels.
 
 use candle_core::{Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
-/// ε of torch/nn/modules/batchnorm.py.
+/// The ε of torch/nn/modules/batchnorm.py.
 const EPSILON: f64 = 1e-5;
 
-/// The four vectors of a batch norm, each as long as the convolution has channels.
+/// The tensors of a batch norm, each of shape (channels).
 #[derive(Clone, Debug)]
 pub(crate) struct BatchNorm {
     weight: Tensor,
@@ -28,7 +30,7 @@ pub(crate) struct BatchNorm {
 }
 
 impl BatchNorm {
-    /// `weight`, `bias`, `running_mean` and `running_var` of `vb`.
+    /// Gets `weight`, `bias`, `running_mean` and `running_var` from `vb`.
     pub(crate) fn new(channels: usize, vb: &VarBuilder<'_>) -> Result<Self> {
         Ok(Self {
             weight: vb.get_with_hints(channels, "weight", Init::Const(1.0))?,
@@ -38,14 +40,14 @@ impl BatchNorm {
         })
     }
 
-    /// Whether autograd follows its scale or shift.
-    pub(crate) fn tracked(&self) -> bool {
+    /// Whether autograd tracks the weight or the bias.
+    pub(crate) fn is_tracked(&self) -> bool {
         self.weight.track_op() || self.bias.track_op()
     }
 
-    /// Weight (k, c, 3, 3) and bias (k) of the one convolution that is `weight` and `bias` and then this.
+    /// Folds the batch norm into a convolution. Returns a weight (k, c, 3, 3) and a bias (k).
     pub(crate) fn fold(&self, weight: &Tensor, bias: &Tensor) -> Result<(Tensor, Tensor)> {
-        // The statistics never train, so that no gradient is asked of a square root.
+        // The running statistics are not trained, so the square root needs no gradient.
         let deviation = (self.variance.detach() + EPSILON)?.sqrt()?;
         let scale = (&self.weight / deviation)?;
         let folded = weight.broadcast_mul(&scale.reshape(((), 1, 1, 1))?)?;

@@ -1,4 +1,4 @@
-//! The type that layers compute in.
+//! Compute precision of layers.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,27 +6,31 @@ use std::sync::{Arc, OnceLock};
 
 use candle_core::{DType, Device, Result, Tensor, bail};
 
-/// What activations and products are rounded to. Weights, their gradients and the logits are f32 in any case.
+/// Dtype of activations and matrix products. Weights, their gradients and the logits are always
+/// f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precision {
-    /// Single precision.
+    /// IEEE 754 single precision.
     #[default]
     F32,
-    /// bfloat16: f32's range with eight bits. Each layer rounds its weights for itself, as PyTorch's autocast does:
-    /// those that train for each batch, frozen ones once. On NVIDIA's GPUs only, where it is several times faster.
+    /// bfloat16: the range of f32 with 8 bits of precision, several times faster than f32. Only on
+    /// NVIDIA GPUs.
+    ///
+    /// As with PyTorch's autocast, each layer rounds its own weights: trainable weights for each
+    /// batch, frozen weights once.
     Bf16,
 }
 
 impl Precision {
-    /// Whether a device computes in it.
+    /// Whether `device` supports this precision.
     pub fn runs_on(self, device: &Device) -> bool {
         self == Self::F32 || device.is_cuda()
     }
 
-    /// `x` as layers take it. f32 leaves the type of `x` alone.
+    /// Casts the input or the weights of a layer to bf16, or returns them unchanged for f32.
     pub(crate) fn cast(self, x: &Tensor) -> Result<Tensor> {
         if !self.runs_on(x.device()) {
-            bail!("{self} is for NVIDIA's GPUs; on other devices compute in f32");
+            bail!("{self} is only supported on NVIDIA GPUs");
         }
         match self {
             Self::F32 => Ok(x.clone()),
@@ -35,7 +39,7 @@ impl Precision {
     }
 }
 
-/// What a layer makes of weights that do not change, when it first needs it. Clones share it.
+/// A value that a layer computes from frozen weights on first use. Clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct Memo<T>(Arc<OnceLock<T>>);
 
@@ -46,14 +50,14 @@ impl<T> Default for Memo<T> {
 }
 
 impl<T: Clone> Memo<T> {
-    /// What was made, or else what `make` makes now.
-    pub(crate) fn get_or_try_init(&self, make: impl FnOnce() -> Result<T>) -> Result<T> {
-        if let Some(made) = self.0.get() {
-            return Ok(made.clone());
+    /// The stored value, or the result of `init`, which is stored if it is not an error.
+    pub(crate) fn get_or_try_init(&self, init: impl FnOnce() -> Result<T>) -> Result<T> {
+        if let Some(value) = self.0.get() {
+            return Ok(value.clone());
         }
-        let made = make()?;
-        // Another thread may have been faster; its values are the same.
-        Ok(self.0.get_or_init(|| made).clone())
+        let value = init()?;
+        // If another thread stored its value first, that one is equal.
+        Ok(self.0.get_or_init(|| value).clone())
     }
 }
 
@@ -83,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_cpu_refuses_bf16() {
+    fn bf16_is_an_error_on_the_cpu() {
         let x = Tensor::ones(1, DType::F32, &Device::Cpu).expect("x");
         assert_eq!(Precision::F32.cast(&x).expect("f32").dtype(), DType::F32);
         let error = Precision::Bf16.cast(&x).expect_err("no bf16 on the CPU");
@@ -94,10 +98,10 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_made_is_tried_again_and_what_was_made_is_kept() {
+    fn a_memo_stores_the_first_value_but_no_error() {
         let memo = Memo::default();
         assert!(memo.get_or_try_init(|| bail!("no memory")).is_err());
-        assert_eq!(memo.clone().get_or_try_init(|| Ok(1)).expect("made"), 1);
-        assert_eq!(memo.get_or_try_init(|| Ok(2)).expect("kept"), 1);
+        assert_eq!(memo.clone().get_or_try_init(|| Ok(1)).expect("a value"), 1);
+        assert_eq!(memo.get_or_try_init(|| Ok(2)).expect("the stored value"), 1);
     }
 }

@@ -1,11 +1,13 @@
-//! The network as text, layer by layer, in the manner of PyTorch's `print(model)`, with shapes and counts.
+//! A table of the layers of a network, like PyTorch's `print(model)` with output shapes and
+//! parameter counts.
 
 use std::fmt;
 
 use crate::config::{Unit, VggConfig};
 use crate::error::Error;
 
-/// What stands where in a network, for pictures of one size. `Display` prints it.
+/// The layers of a network with their output shapes for one input size. `Display` formats them as a
+/// table.
 #[derive(Clone, Debug)]
 pub struct Summary {
     title: String,
@@ -22,9 +24,11 @@ struct Row {
 }
 
 impl Summary {
-    /// Describes `config` for pictures of its own input size.
+    /// Lists the layers of `config` for images of its input size.
     ///
-    /// Errors: a configuration that describes no network.
+    /// # Errors
+    ///
+    /// Returns [`Error::Config`] if the configuration is invalid.
     pub fn new(config: &VggConfig) -> Result<Self, Error> {
         config.convolutions()?;
         let mut rows = Vec::new();
@@ -45,7 +49,7 @@ impl Summary {
                         format!("Conv2d({channels}, {width}, kernel_size=3, stride=1, padding=1)");
                     let parameters = width * channels * 9 + width;
                     add("features", index, layer, &[width, side, side], parameters);
-                    let relu = index + config.places() - 1;
+                    let relu = index + config.indices_per_conv() - 1;
                     if config.batch_norm {
                         let layer = format!("BatchNorm2d({width})");
                         add(
@@ -96,7 +100,7 @@ impl Summary {
         })
     }
 
-    /// The number of parameters.
+    /// Total number of parameters, running statistics excluded.
     pub fn parameters(&self) -> usize {
         self.rows.iter().map(|row| row.parameters).sum()
     }
@@ -114,25 +118,25 @@ impl fmt::Display for Summary {
                     writeln!(f, "  ({group}): {kind}")?;
                 }
             }
-            let place = match group {
+            let position = match group {
                 "avgpool" => "  (avgpool)".to_string(),
                 _ => format!("    ({})", row.index),
             };
             let output = row.output.iter().map(usize::to_string);
             let output = output.collect::<Vec<_>>().join(" x ");
-            let left = format!("{place}: {}", row.layer);
+            let left = format!("{position}: {}", row.layer);
             match row.parameters {
                 0 => writeln!(f, "{left:<72}{output:>16}")?,
-                count => writeln!(f, "{left:<72}{output:>16}{:>14}", grouped(count))?,
+                count => writeln!(f, "{left:<72}{output:>16}{:>14}", with_separators(count))?,
             }
         }
         writeln!(f, ")")?;
-        write!(f, "{} parameters", grouped(self.parameters()))
+        write!(f, "{} parameters", with_separators(self.parameters()))
     }
 }
 
-/// 138357544 as 138,357,544.
-fn grouped(number: usize) -> String {
+/// Formats a number with thousands separators: 138,357,544.
+fn with_separators(number: usize) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (at, digit) in digits.chars().enumerate() {
@@ -149,11 +153,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn vgg16_is_printed_layer_by_layer() {
-        let summary = Summary::new(&VggConfig::vgg16(1000)).expect("a network of the table");
+    fn vgg16_is_formatted_layer_by_layer() {
+        let summary = Summary::new(&VggConfig::vgg16(1000)).expect("a valid configuration");
         assert_eq!(summary.parameters(), 138_357_544);
         let text = summary.to_string();
-        // 13 convolutions, 13 ReLUs, 5 pools; avgpool; 3 linear, 2 ReLUs, 2 dropouts; two titles, two frames, total.
+        // features: 13 convolutions, 13 ReLUs, 5 pools. avgpool. classifier: 3 linear layers, 2
+        // ReLUs, 2 dropouts. Two group titles, the first and the last line of the frame, and the
+        // total.
         assert_eq!(text.lines().count(), 31 + 1 + 7 + 5);
         assert!(text.contains("(28): Conv2d(512, 512, kernel_size=3, stride=1, padding=1)"));
         assert!(text.contains("512 x 14 x 14"));
@@ -162,9 +168,9 @@ mod tests {
     }
 
     #[test]
-    fn batch_norms_are_counted_without_their_statistics() {
-        let config = VggConfig::named("vgg11_bn", 1000).expect("a network of the table");
-        let summary = Summary::new(&config).expect("a network of the table");
+    fn running_statistics_are_not_counted_as_parameters() {
+        let config = VggConfig::named("vgg11_bn", 1000).expect("a valid configuration");
+        let summary = Summary::new(&config).expect("a valid configuration");
         assert_eq!(summary.parameters(), 132_868_840);
         assert!(summary.to_string().contains("(26): BatchNorm2d(512)"));
     }

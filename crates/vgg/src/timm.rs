@@ -1,10 +1,12 @@
-//! A model as a folder that timm reads: `timm.create_model("local-dir:FOLDER", pretrained=True)`.
+//! Export to a folder that timm loads: `timm.create_model("local-dir:FOLDER", pretrained=True)`.
 //!
-//! `model.safetensors` has timm's names, with the classifier as convolutions, and `config.json` what a repository
-//! on the hub says: which network, its classes, and how its pictures are normalised.
+//! `model.safetensors` has the tensor names of timm, and the classifier as convolutions.
+//! `config.json` is the description of a repository on the hub: architecture, classes and
+//! normalization.
 //!
-//! Both compute the same at the input size that the paper's networks were made for. On larger pictures timm
-//! slides the classifier over them and averages, where torchvision and we average first.
+//! timm computes the same logits for 224-pixel images. For larger images timm applies the
+//! classifier at every position and averages the result, whereas torchvision and this crate average
+//! the features first.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -19,54 +21,58 @@ use crate::file;
 use crate::metadata::Metadata;
 use crate::names;
 
-/// The files of the folder.
+/// Names of the files in the folder.
 pub const FILES: [&str; 2] = ["model.safetensors", "config.json"];
 
-/// Writes both files into `folder`, which is made if it is not there.
+/// Writes both files to `folder`, which is created if it does not exist.
 ///
-/// Errors: a network that timm has not; files that cannot be written.
+/// # Errors
+///
+/// Returns an error if timm does not have the architecture, if the metadata is invalid, or if a
+/// file cannot be written.
 pub fn save(
     folder: &Path,
     tensors: &BTreeMap<String, Tensor>,
     metadata: &Metadata,
 ) -> Result<(), Error> {
-    let wrong = |what: String| Error::Metadata {
+    metadata.validate().map_err(|reason| Error::Metadata {
         path: folder.into(),
-        what,
-    };
-    metadata.check().map_err(wrong)?;
+        reason,
+    })?;
     let config = &metadata.config;
-    let known = VggConfig::named(&config.architecture, config.classes);
-    let known = known.is_ok_and(|known| {
-        let size = config.input_size;
+    let named = VggConfig::named(&config.architecture, config.classes);
+    let is_in_timm = named.is_ok_and(|named| {
+        let input_size = config.input_size;
         *config
             == VggConfig {
-                input_size: size,
-                ..known
+                input_size,
+                ..named
             }
     });
-    if !known {
-        return Err(wrong(format!(
-            "timm has no {}, only {}; export it as safetensors or onnx",
-            config.architecture,
-            VggConfig::NAMES.join(", ")
-        )));
+    if !is_in_timm {
+        return Err(Error::Export {
+            path: folder.into(),
+            reason: format!("timm has no architecture `{}`", config.architecture),
+            help: Some("export the model as safetensors or ONNX"),
+        });
     }
     std::fs::create_dir_all(folder).map_err(|error| Error::io("create", folder, error))?;
-    let [weights, about] = FILES.map(|name| folder.join(name));
+    let [weights, description] = FILES.map(|name| folder.join(name));
     let format = [("format".to_string(), "pt".to_string())].into();
-    file::write(&weights, &renamed(tensors, config)?, &format)?;
-    file::atomically(&about, |out| {
+    file::write(&weights, &to_timm(tensors, config)?, &format)?;
+    file::write_atomically(&description, |out| {
         let text = format!("{:#}\n", describe(metadata));
         out.write_all(text.as_bytes())
-            .map_err(|error| Error::io("write", &about, error))
+            .map_err(|error| Error::io("write", &description, error))
     })
 }
 
-/// The tensors in timm's names and shapes.
+/// Renames and reshapes tensors as timm stores them.
 ///
-/// Errors: candle's, for tensors that are not those of `config`.
-pub fn renamed(
+/// # Errors
+///
+/// Returns an error if a tensor does not have the shape that `config` implies.
+pub fn to_timm(
     tensors: &BTreeMap<String, Tensor>,
     config: &VggConfig,
 ) -> Result<BTreeMap<String, Tensor>, Error> {
@@ -77,12 +83,12 @@ pub fn renamed(
             "classifier.3.weight" => tensor.reshape((hidden, hidden, 1, 1))?,
             _ => tensor.clone(),
         };
-        Ok((names::timm(name), tensor))
+        Ok((names::to_timm(name), tensor))
     };
     tensors.iter().map(rename).collect()
 }
 
-/// `config.json`, as timm writes it for the hub.
+/// The content of `config.json`, with the fields that timm writes for the hub.
 fn describe(metadata: &Metadata) -> serde_json::Value {
     let config = &metadata.config;
     let (size, classes) = (config.input_size, config.classes);
@@ -99,8 +105,8 @@ fn describe(metadata: &Metadata) -> serde_json::Value {
             "interpolation": "bilinear",
             "crop_pct": 0.875,
             "crop_mode": "center",
-            "mean": shortest(metadata.mean),
-            "std": shortest(metadata.std),
+            "mean": shortest_f64(metadata.mean),
+            "std": shortest_f64(metadata.std),
             "num_classes": classes,
             "pool_size": [config.avgpool, config.avgpool],
             "first_conv": "features.0",
@@ -109,8 +115,9 @@ fn describe(metadata: &Metadata) -> serde_json::Value {
     })
 }
 
-/// As short as f32 is written: 0.485 and not 0.48500001430511475.
-fn shortest(values: [f32; 3]) -> [f64; 3] {
+/// The f64 with the shortest decimal representation of an f32: 0.485 instead of
+/// 0.48500001430511475.
+fn shortest_f64(values: [f32; 3]) -> [f64; 3] {
     values.map(|value| value.to_string().parse().unwrap_or(value.into()))
 }
 
@@ -119,17 +126,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_configuration_is_what_timm_asks_for() {
+    fn the_description_has_the_fields_of_timm() {
         let metadata = Metadata {
-            config: VggConfig::named("vgg16_bn", 2).expect("a network of the table"),
+            config: VggConfig::named("vgg16_bn", 2).expect("a valid configuration"),
             classes: ["ants", "bees"].map(String::from).into(),
             mean: [0.485, 0.456, 0.406],
             std: [0.229, 0.224, 0.225],
         };
-        let about = describe(&metadata);
-        assert_eq!(about["architecture"], "vgg16_bn");
-        assert_eq!(about["label_names"], json!(["ants", "bees"]));
-        let cfg = &about["pretrained_cfg"];
+        let description = describe(&metadata);
+        assert_eq!(description["architecture"], "vgg16_bn");
+        assert_eq!(description["label_names"], json!(["ants", "bees"]));
+        let cfg = &description["pretrained_cfg"];
         assert_eq!(cfg["input_size"], json!([3, 224, 224]));
         assert_eq!(cfg["mean"].to_string(), "[0.485,0.456,0.406]");
         assert_eq!(cfg["classifier"], "head.fc");

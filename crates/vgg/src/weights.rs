@@ -1,42 +1,44 @@
-//! Weights in and out: pretrained networks for new classes, whole models for prediction.
+//! Loads weights and models, and saves models.
 //!
-//! Both formats of [`Checkpoint`] are read; safetensors are written.
+//! Both formats of [`WeightsFile`] can be read. Models are written as safetensors.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
 
-use crate::checkpoint::Checkpoint;
 use crate::config::VggConfig;
+use crate::detect;
 use crate::error::Error;
 use crate::file;
 use crate::init;
 use crate::metadata::Metadata;
 use crate::names;
-use crate::recognise;
+use crate::weights_file::WeightsFile;
 
-/// What became of each tensor, by torchvision's name.
+/// The origin of each tensor of a network, by torchvision's name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    /// Taken from the file.
+    /// Tensors loaded from the file.
     pub loaded: Vec<String>,
-    /// Not in the file, or replaced: freshly initialised.
-    pub fresh: Vec<String>,
-    /// In the file, but replaced because the shape is another: name, shape in the file, shape here. These are
-    /// in `fresh` too.
+    /// Newly initialized tensors.
+    pub initialized: Vec<String>,
+    /// Tensors whose shape in the file does not fit: name, shape in the file, shape in the network.
+    /// They are also in `initialized`.
     pub mismatched: Vec<(String, Vec<usize>, Vec<usize>)>,
-    /// In the file, but replaced by request, as the head of other classes.
-    pub unused: Vec<String>,
+    /// Tensors of the head in the file that were not loaded because of [`Head::Replace`]. They are
+    /// also in `initialized`.
+    pub replaced: Vec<String>,
 }
 
 impl Report {
-    /// The layers of which something is fresh, from the input on: what should train first.
-    pub fn fresh_layers(&self) -> Vec<String> {
-        let mut layers = Vec::new();
-        for name in &self.fresh {
+    /// The layers with a newly initialized tensor, from input to output. Transfer learning trains
+    /// them first.
+    pub fn initialized_layers(&self) -> Vec<String> {
+        let mut layers: Vec<String> = Vec::new();
+        for name in &self.initialized {
             let layer = layer_of(name);
-            if !layers.iter().any(|known| known == layer) {
+            if !layers.iter().any(|listed| listed == layer) {
                 layers.push(layer.to_string());
             }
         }
@@ -44,45 +46,53 @@ impl Report {
     }
 }
 
-/// A complete set of tensors for a network.
+/// All tensors of a network, loaded or initialized.
 #[derive(Debug)]
 pub struct Loaded {
-    /// All parameters by torchvision's name, f32.
+    /// The tensors as f32, by torchvision's name.
     pub tensors: BTreeMap<String, Tensor>,
-    /// Where each came from.
+    /// The origin of each tensor.
     pub report: Report,
 }
 
-/// What to do with the head (`classifier.6`) of a pretrained file.
+/// Treatment of the head (`classifier.6`) when pretrained weights are loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Head {
-    /// Replace it: the usual start of transfer learning.
-    Fresh,
-    /// Keep it, when its shape fits: to go on with a model of the same classes.
+    /// Initializes a new head, as usual in transfer learning.
+    Replace,
+    /// Loads the head if its shape fits, for a model with the same classes.
     Keep,
 }
 
-/// Reads the metadata of a model file alone; `None` when it has none of ours.
+/// Reads only the metadata of a model file. Returns `None` if the file has no metadata of this
+/// crate.
 ///
-/// Errors: an unreadable or broken file, metadata that makes no sense.
+/// # Errors
+///
+/// Returns an error if the file cannot be read, is not a valid weights file, or has invalid
+/// metadata.
 pub fn read_metadata(path: &Path) -> Result<Option<Metadata>, Error> {
-    metadata_of(&Checkpoint::open(path)?, path)
+    metadata_of(&WeightsFile::open(path)?, path)
 }
 
-fn metadata_of(file: &Checkpoint, path: &Path) -> Result<Option<Metadata>, Error> {
-    Metadata::from_strings(&file.strings()).map_err(|what| Error::Metadata {
+fn metadata_of(file: &WeightsFile, path: &Path) -> Result<Option<Metadata>, Error> {
+    Metadata::from_strings(&file.strings()).map_err(|reason| Error::Metadata {
         path: path.into(),
-        what,
+        reason,
     })
 }
 
-/// Reads a pretrained network for new classes: safetensors or a state dict of PyTorch, in torchvision's or timm's
-/// names, f32, f16 or bf16, with or without a classifier.
+/// Loads pretrained weights into a network that may have other classes.
 ///
-/// The convolutions must all be there. Layers of the classifier that the file lacks are initialised as
-/// `nn.Linear` is, keyed by `seed` and name; so is the head, unless it is kept. A classifier of other widths is
-/// replaced and reported.
-/// Errors: a file that is broken, of another network (which is named), or with tensors that belong nowhere.
+/// The file is safetensors or a PyTorch state dict with the tensor names of torchvision or timm, in
+/// f32, f16 or bf16, with or without a classifier. It must contain all convolutions. Layers of the
+/// classifier that the file lacks or that have another shape are initialized by
+/// [`init::linear_default`], and so is the head with [`Head::Replace`].
+///
+/// # Errors
+///
+/// Returns an error if the file cannot be read or is invalid, if its convolutions do not fit, or if
+/// it has tensors that the network does not have.
 pub fn load_pretrained(
     path: &Path,
     config: &VggConfig,
@@ -90,28 +100,28 @@ pub fn load_pretrained(
     seed: u64,
     device: &Device,
 ) -> Result<Loaded, Error> {
-    let mut file = Checkpoint::open(path)?;
+    let mut file = WeightsFile::open(path)?;
     let parameters = config.parameters()?;
-    let (found, unexpected) = sort_names(&file, &parameters);
-    check_features(path, config, &parameters, &found, &file)?;
+    let (entries, unexpected) = match_names(&file, &parameters);
+    check_features(path, config, &parameters, &entries, &file)?;
     if !unexpected.is_empty() {
-        return Err(Error::Unexpected {
+        return Err(Error::UnexpectedTensors {
             path: path.into(),
-            wanted: config.architecture.clone(),
-            names: unexpected,
+            architecture: config.architecture.clone(),
+            tensors: unexpected,
         });
     }
 
     let mut report = Report::default();
     let mut tensors = BTreeMap::new();
-    let usable = usable_layers(&parameters, &found, head, &mut report);
+    let loadable = loadable_layers(&parameters, &entries, head, &mut report);
     for (name, shape) in &parameters {
         let layer = layer_of(name);
-        let tensor = if usable.contains(&layer) {
+        let tensor = if loadable.contains(&layer) {
             report.loaded.push(name.clone());
-            file.read(&found[name.as_str()].0, shape, device)?
+            file.read(&entries[name.as_str()].name, shape, device)?
         } else {
-            report.fresh.push(name.clone());
+            report.initialized.push(name.clone());
             let inputs = inputs_of(&parameters, layer);
             init::linear_default(name, shape, inputs, seed, device)?
         };
@@ -120,40 +130,41 @@ pub fn load_pretrained(
     Ok(Loaded { tensors, report })
 }
 
-/// The layers whose tensors all come from the file; the report is told of the rest.
-fn usable_layers<'a>(
+/// The layers whose tensors are all loaded from the file. Adds mismatched and replaced tensors to
+/// the report.
+fn loadable_layers<'a>(
     parameters: &'a [(String, Vec<usize>)],
-    found: &Found<'_>,
+    entries: &Entries<'_>,
     head: Head,
     report: &mut Report,
 ) -> Vec<&'a str> {
-    let mut usable = Vec::new();
+    let mut layers = Vec::new();
     for tensors in parameters.chunk_by(|(a, _), (b, _)| layer_of(a) == layer_of(b)) {
         let layer = layer_of(&tensors[0].0);
-        let mut fits = true;
+        let mut is_loadable = true;
         for (name, shape) in tensors {
-            match found.get(name.as_str()) {
-                None => fits = false,
-                Some((_, theirs)) if theirs != shape => {
-                    fits = false;
-                    let mismatch = (name.clone(), theirs.clone(), shape.clone());
+            match entries.get(name.as_str()) {
+                None => is_loadable = false,
+                Some(entry) if entry.shape != *shape => {
+                    is_loadable = false;
+                    let mismatch = (name.clone(), entry.shape.clone(), shape.clone());
                     report.mismatched.push(mismatch);
                 }
-                Some(_) if layer == "classifier.6" && head == Head::Fresh => {
-                    fits = false;
-                    report.unused.push(name.clone());
+                Some(_) if layer == "classifier.6" && head == Head::Replace => {
+                    is_loadable = false;
+                    report.replaced.push(name.clone());
                 }
                 Some(_) => {}
             }
         }
-        if fits {
-            usable.push(layer);
+        if is_loadable {
+            layers.push(layer);
         }
     }
-    usable
+    layers
 }
 
-/// `features.0` of `features.0.weight`.
+/// The layer of a tensor: `features.0` for `features.0.weight`.
 fn layer_of(name: &str) -> &str {
     name.rsplit_once('.').map_or(name, |(layer, _)| layer)
 }
@@ -164,87 +175,110 @@ fn inputs_of(parameters: &[(String, Vec<usize>)], layer: &str) -> usize {
     shape.map_or(1, |(_, shape)| shape[1..].iter().product())
 }
 
-/// Tensors that belong nowhere which an error names.
-const LISTED: usize = 20;
+/// Limit of the unexpected tensors that an error lists.
+const MAX_LISTED: usize = 20;
 
-/// By torchvision's name: the name in the file, and the shape in torchvision's layout.
-type Found<'a> = BTreeMap<&'a str, (String, Vec<usize>)>;
+/// A tensor of a file that the network has too.
+struct Entry {
+    /// Name in the file.
+    name: String,
+    /// Shape in torchvision's layout.
+    shape: Vec<usize>,
+}
 
-/// The file's tensors that the network has, and the others, each with what may have been meant.
-fn sort_names<'a>(
-    file: &Checkpoint,
+/// The entries of a file by torchvision's name.
+type Entries<'a> = BTreeMap<&'a str, Entry>;
+
+/// Splits the tensors of a file into those of the network and a list of unexpected ones with
+/// similar expected names.
+fn match_names<'a>(
+    file: &WeightsFile,
     parameters: &'a [(String, Vec<usize>)],
-) -> (Found<'a>, Vec<String>) {
-    let mut found = Found::new();
+) -> (Entries<'a>, Vec<String>) {
+    let mut entries = Entries::new();
     let mut unexpected = Vec::new();
-    let mut more = 0;
+    let mut unlisted = 0;
     for (name, shape) in file.shapes() {
-        let ours = names::torchvision(name);
-        if names::is_count(&ours) {
+        let converted = names::to_torchvision(name);
+        if names::is_batch_counter(&converted) {
             continue;
         }
-        match parameters.iter().find(|(known, _)| *known == ours) {
-            Some((known, _)) if !found.contains_key(known.as_str()) => {
-                let shape = names::torchvision_shape(known, shape);
-                found.insert(known, (name.to_string(), shape));
+        match parameters.iter().find(|(name, _)| *name == converted) {
+            Some((parameter, _)) if !entries.contains_key(parameter.as_str()) => {
+                let entry = Entry {
+                    name: name.to_string(),
+                    shape: names::torchvision_shape(parameter, shape),
+                };
+                entries.insert(parameter, entry);
             }
-            // As in a checkpoint with the weights and their moving average side by side.
-            Some((known, _)) => unexpected.push(format!("{name} (a second {known})")),
-            None if unexpected.len() == LISTED => more += 1,
+            // For example in a checkpoint with both the weights and their moving average.
+            Some((parameter, _)) => unexpected.push(format!("{name} (a second {parameter})")),
+            None if unexpected.len() == MAX_LISTED => unlisted += 1,
             None => {
-                let known = parameters.iter().map(|(known, _)| known.as_str());
-                unexpected.push(match names::nearest(&ours, known) {
-                    Some(meant) => format!("{name} (did you mean {meant}?)"),
+                let parameters = parameters.iter().map(|(name, _)| name.as_str());
+                unexpected.push(match names::most_similar(&converted, parameters) {
+                    Some(similar) => format!("{name} (did you mean {similar}?)"),
                     None => name.to_string(),
                 });
             }
         }
     }
-    if more > 0 {
-        unexpected.push(format!("and {more} more"));
+    if unlisted > 0 {
+        unexpected.push(format!("and {unlisted} more"));
     }
-    (found, unexpected)
+    (entries, unexpected)
 }
 
-/// Every convolution must be there with its shape; if not, the error names the network that the file holds.
+/// Checks that the file has every convolution with the right shape. Otherwise the error names the
+/// architecture of the file, if it can be detected.
 fn check_features(
     path: &Path,
     config: &VggConfig,
     parameters: &[(String, Vec<usize>)],
-    found: &Found<'_>,
-    file: &Checkpoint,
+    entries: &Entries<'_>,
+    file: &WeightsFile,
 ) -> Result<(), Error> {
-    let theirs = recognise::architecture(file.shapes().into_iter());
-    let wrong = |found: String| Error::WrongArchitecture {
-        path: path.into(),
-        wanted: config.architecture.clone(),
-        found: match &theirs {
-            Some(name) if *name != config.architecture => format!("this is a {name}"),
-            _ => found,
-        },
-        advice: match &theirs {
-            Some(name) if *name != config.architecture => {
-                format!("Use --arch {name}, or other weights")
-            }
-            _ => "Use weights of that network in torchvision's or timm's names".into(),
-        },
-    };
-    if let Some(name) = &theirs
-        && VggConfig::NAMES.contains(&config.architecture.as_str())
-        && *name != config.architecture
-    {
-        return Err(wrong(String::new()));
-    }
-    for (name, shape) in parameters
+    let detected = detect::architecture(file.shapes().into_iter())
+        .filter(|architecture| *architecture != config.architecture);
+    let is_named = VggConfig::NAMES.contains(&config.architecture.as_str());
+    let features = parameters
         .iter()
-        .filter(|(name, _)| name.starts_with("features."))
-    {
-        match found.get(name.as_str()) {
-            None => return Err(wrong(format!("it has no tensor {name}"))),
-            Some((_, theirs)) if theirs != shape => {
-                return Err(wrong(format!(
-                    "{name} is {theirs:?} there and {shape:?} here"
-                )));
+        .filter(|(name, _)| name.starts_with("features."));
+    let result = check_shapes(path, config, features, entries);
+    match detected {
+        Some(actual) if is_named || result.is_err() => Err(Error::WrongArchitecture {
+            path: path.into(),
+            expected: config.architecture.clone(),
+            actual,
+        }),
+        _ => result,
+    }
+}
+
+/// Checks that the file has all of `parameters` with the right shapes.
+fn check_shapes<'a>(
+    path: &Path,
+    config: &VggConfig,
+    parameters: impl IntoIterator<Item = &'a (String, Vec<usize>)>,
+    entries: &Entries<'_>,
+) -> Result<(), Error> {
+    for (name, shape) in parameters {
+        match entries.get(name.as_str()) {
+            None => {
+                return Err(Error::MissingTensor {
+                    path: path.into(),
+                    architecture: config.architecture.clone(),
+                    tensor: name.clone(),
+                });
+            }
+            Some(entry) if entry.shape != *shape => {
+                return Err(Error::TensorShape {
+                    path: path.into(),
+                    architecture: config.architecture.clone(),
+                    tensor: name.clone(),
+                    expected: shape.clone(),
+                    actual: entry.shape.clone(),
+                });
             }
             Some(_) => {}
         }
@@ -252,77 +286,81 @@ fn check_features(
     Ok(())
 }
 
-/// A trained model as it was saved.
+/// A model loaded from a file.
 #[derive(Debug)]
 pub struct Model {
-    /// What it is.
+    /// The metadata of the model.
     pub metadata: Metadata,
-    /// All parameters by torchvision's name, f32.
+    /// All tensors as f32, by torchvision's name.
     pub tensors: BTreeMap<String, Tensor>,
 }
 
-/// Reads a model that [`save`] wrote: everything must be there and agree with the metadata.
+/// Loads a model that [`save`] wrote.
 ///
-/// Errors: a broken file, no metadata, tensors that are missing, have other shapes, or are too many.
+/// # Errors
+///
+/// Returns an error if the file cannot be read or is invalid, if it has no metadata, or if its
+/// tensors are not exactly those of the network in the metadata.
 pub fn load_model(path: &Path, device: &Device) -> Result<Model, Error> {
-    let mut file = Checkpoint::open(path)?;
-    let wrong = |what: String| Error::Metadata {
-        path: path.into(),
-        what,
-    };
+    let mut file = WeightsFile::open(path)?;
     let Some(metadata) = metadata_of(&file, path)? else {
-        return Err(wrong(
-            "it has weights but no metadata of a trained model (config, classes): train with it as --weights first".into(),
-        ));
+        return Err(Error::NoMetadata { path: path.into() });
     };
     let parameters = metadata.config.parameters()?;
-    let (found, unexpected) = sort_names(&file, &parameters);
-    if let Some(name) = unexpected.first() {
-        return Err(wrong(format!(
-            "tensor {name} does not belong to its network"
-        )));
+    let (entries, unexpected) = match_names(&file, &parameters);
+    if !unexpected.is_empty() {
+        return Err(Error::UnexpectedTensors {
+            path: path.into(),
+            architecture: metadata.config.architecture.clone(),
+            tensors: unexpected,
+        });
     }
+    check_shapes(path, &metadata.config, &parameters, &entries)?;
     let mut tensors = BTreeMap::new();
     for (name, shape) in &parameters {
-        match found.get(name.as_str()) {
-            None => return Err(wrong(format!("tensor {name} is missing"))),
-            Some((_, theirs)) if theirs != shape => {
-                return Err(wrong(format!(
-                    "tensor {name} is {theirs:?}, but its metadata (classes: {}) says {shape:?}",
-                    metadata.classes.len()
-                )));
-            }
-            Some((theirs, _)) => {
-                tensors.insert(name.clone(), file.read(theirs, shape, device)?);
-            }
-        }
+        let tensor = file.read(&entries[name.as_str()].name, shape, device)?;
+        tensors.insert(name.clone(), tensor);
     }
     Ok(Model { metadata, tensors })
 }
 
-/// Writes a model: f32, torchvision's names, with its metadata; atomically, and the same bytes for the same model.
+/// Saves a model as safetensors in f32, with torchvision's tensor names and the metadata.
 ///
-/// Errors: metadata that contradicts itself or the tensors; a file that cannot be written.
+/// The file is replaced atomically. The same model gives the same bytes.
+///
+/// # Errors
+///
+/// Returns an error if the metadata is invalid, if the tensors are not exactly those of the
+/// network, or if the file cannot be written.
 pub fn save(
     path: &Path,
     tensors: &BTreeMap<String, Tensor>,
     metadata: &Metadata,
 ) -> Result<(), Error> {
-    let wrong = |what: String| Error::Metadata {
+    metadata.validate().map_err(|reason| Error::Metadata {
         path: path.into(),
-        what,
+        reason,
+    })?;
+    let invalid = |reason: String| Error::Export {
+        path: path.into(),
+        reason,
+        help: None,
     };
-    metadata.check().map_err(wrong)?;
     let parameters = metadata.config.parameters()?;
     for (name, shape) in &parameters {
-        match tensors.get(name) {
-            Some(tensor) if tensor.dims() == shape => {}
-            _ => return Err(wrong(format!("tensor {name} is missing or not {shape:?}"))),
+        match tensors.get(name).map(Tensor::dims) {
+            Some(dims) if dims == shape => {}
+            Some(dims) => {
+                return Err(invalid(format!(
+                    "tensor `{name}` has shape {dims:?} instead of {shape:?}"
+                )));
+            }
+            None => return Err(invalid(format!("tensor `{name}` is missing"))),
         }
     }
     if tensors.len() != parameters.len() {
-        return Err(wrong(format!(
-            "{} tensors for a network of {}",
+        return Err(invalid(format!(
+            "the model has {} tensors instead of {}",
             tensors.len(),
             parameters.len()
         )));

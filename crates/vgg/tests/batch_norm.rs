@@ -1,4 +1,5 @@
-//! Batch norm against PyTorch (tests/batch_norm/make.py): logits, every gradient, running in part, saving.
+//! Batch norm compared with PyTorch (tests/batch_norm/make.py): logits, gradients, layer ranges,
+//! and saving.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -31,7 +32,7 @@ fn init(golden: &HashMap<String, Tensor>) -> BTreeMap<String, Tensor> {
         .collect()
 }
 
-fn pictures(golden: &HashMap<String, Tensor>) -> Tensor {
+fn images(golden: &HashMap<String, Tensor>) -> Tensor {
     let pixels = golden["pixels"].to_dtype(DType::F32).expect("pixels");
     ((pixels / 127.5).expect("scaled") - 1.0).expect("shifted")
 }
@@ -50,19 +51,19 @@ fn values(tensor: &Tensor) -> Vec<f32> {
     flat.to_vec1().expect("f32")
 }
 
-/// The largest difference, relative to the largest value.
-fn difference(found: &Tensor, expected: &Tensor) -> f32 {
-    assert_eq!(found.dims(), expected.dims());
-    let (found, expected) = (values(found), values(expected));
+/// The largest absolute difference, relative to the largest absolute expected value.
+fn difference(actual: &Tensor, expected: &Tensor) -> f32 {
+    assert_eq!(actual.dims(), expected.dims());
+    let (actual, expected) = (values(actual), values(expected));
     let largest = expected
         .iter()
         .fold(0f32, |largest, value| largest.max(value.abs()));
-    let pairs = found.iter().zip(&expected);
-    pairs.fold(0f32, |most, (a, b)| most.max((a - b).abs())) / largest
+    let pairs = actual.iter().zip(&expected);
+    pairs.fold(0f32, |max, (a, b)| max.max((a - b).abs())) / largest
 }
 
 #[test]
-fn golden_logits_and_every_gradient() {
+fn logits_and_gradients_match_pytorch() {
     let golden = golden();
     let vars: BTreeMap<String, Var> = init(&golden)
         .into_iter()
@@ -79,25 +80,25 @@ fn golden_logits_and_every_gradient() {
     let labels = golden["labels"].to_dtype(DType::U32).expect("labels");
     for network in [network.clone(), network.with_grad_sink()] {
         let logits = network
-            .forward(&pictures(&golden), Mode::Eval)
+            .forward(&images(&golden), Mode::Eval)
             .expect("logits");
         assert!(difference(&logits, &golden["logits"]) < 1e-5);
         let loss = candle_nn::loss::cross_entropy(&logits, &labels).expect("a loss");
         let gradients = loss.backward().expect("gradients");
         for (name, var) in &vars {
-            let found = gradients
+            let gradient = gradients
                 .get(var)
                 .cloned()
                 .or_else(|| network.take_gradient(var)?.values().ok());
             let expected = &golden[&format!("grad.{name}")];
-            let difference = difference(&found.expect(name), expected);
+            let difference = difference(&gradient.expect(name), expected);
             assert!(difference < 1e-4, "{name}: {difference}");
         }
     }
 }
 
 #[test]
-fn weights_that_train_are_folded_anew_at_each_step() {
+fn trainable_batch_norms_are_folded_in_each_forward_pass() {
     let golden = golden();
     let var = Var::from_tensor(&golden["init.features.1.weight"]).expect("a variable");
     let mut tensors = init(&golden);
@@ -106,37 +107,37 @@ fn weights_that_train_are_folded_anew_at_each_step() {
     let run = || {
         values(
             &network
-                .forward(&pictures(&golden), Mode::Eval)
+                .forward(&images(&golden), Mode::Eval)
                 .expect("logits"),
         )
     };
     let before = run();
-    var.set(&(var.as_tensor() * 2.0).expect("twice"))
+    var.set(&(var.as_tensor() * 2.0).expect("doubled weights"))
         .expect("set");
     assert_ne!(before, run());
 }
 
 #[test]
-fn running_in_part_is_running_the_whole_wherever_it_is_cut() {
+fn layer_ranges_compose_at_every_split() {
     let golden = golden();
     let network = network(init(&golden));
-    let x = pictures(&golden);
+    let x = images(&golden);
     let whole = values(&network.forward(&x, Mode::Eval).expect("logits"));
     let layers = network.layer_names().len();
     assert_eq!(layers, 2 * 13 + 3);
-    for cut in 0..=layers {
-        let half = network
-            .forward_layers(&x, 0..cut, Mode::Eval)
+    for split in 0..=layers {
+        let activations = network
+            .forward_layers(&x, 0..split, Mode::Eval)
             .expect("the first part");
-        let rest = network
-            .forward_layers(&half, cut..layers, Mode::Eval)
-            .expect("the rest");
-        assert_eq!(values(&rest), whole, "cut at {cut}");
+        let logits = network
+            .forward_layers(&activations, split..layers, Mode::Eval)
+            .expect("the second part");
+        assert_eq!(values(&logits), whole, "split at {split}");
     }
 }
 
 #[test]
-fn a_model_with_batch_norm_is_saved_and_loaded_whole() {
+fn a_model_with_batch_norm_is_saved_and_loaded() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("model.safetensors");
     let metadata = Metadata {
@@ -152,21 +153,21 @@ fn a_model_with_batch_norm_is_saved_and_loaded_whole() {
     for (name, tensor) in &tensors {
         assert_eq!(values(tensor), values(&model.tensors[name]), "{name}");
     }
-    // PyTorch's own file also counts batches; that is no weight, and known.
-    let theirs = folder.path().join("theirs.safetensors");
+    // Files of PyTorch also contain `num_batches_tracked`, which is ignored.
+    let path = folder.path().join("pytorch.safetensors");
     let all: HashMap<_, _> = golden()
         .into_iter()
         .filter_map(|(name, tensor)| Some((name.strip_prefix("init.")?.to_string(), tensor)))
         .collect();
     assert!(all.contains_key("features.1.num_batches_tracked"));
-    candle_core::safetensors::save(&all, &theirs).expect("a file");
-    let loaded = vgg::load_pretrained(&theirs, &narrow(), Head::Keep, 1, &CPU).expect("weights");
-    assert!(loaded.report.fresh.is_empty());
+    candle_core::safetensors::save(&all, &path).expect("a file");
+    let loaded = vgg::load_pretrained(&path, &narrow(), Head::Keep, 1, &CPU).expect("weights");
+    assert!(loaded.report.initialized.is_empty());
     assert_eq!(loaded.tensors.len(), tensors.len());
 }
 
 #[test]
-fn a_network_with_batch_norm_is_named_where_one_without_is_wanted() {
+fn batch_norm_is_detected() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("bn.safetensors");
     let small = |config: VggConfig| VggConfig {
@@ -174,14 +175,14 @@ fn a_network_with_batch_norm_is_named_where_one_without_is_wanted() {
         avgpool: 1,
         ..config
     };
-    let with = small(VggConfig::named("vgg11_bn", 2).expect("a network of the table"));
-    let tensors = vgg::init::from_scratch(&with, 1, &CPU).expect("tensors");
+    let config = small(VggConfig::named("vgg11_bn", 2).expect("a valid configuration"));
+    let tensors = vgg::init::from_scratch(&config, 1, &CPU).expect("tensors");
     candle_core::safetensors::save(&tensors.into_iter().collect(), &path).expect("a file");
-    let error = vgg::load_pretrained(&path, &small(VggConfig::vgg11(2)), Head::Fresh, 1, &CPU);
-    let message = error.expect_err("another network").to_string();
+    let error = vgg::load_pretrained(&path, &small(VggConfig::vgg11(2)), Head::Replace, 1, &CPU);
+    let message = error.expect_err("another architecture").to_string();
     assert!(
-        message.contains("this is a vgg11_bn") && message.contains("--arch vgg11_bn"),
+        message.contains("contains weights of vgg11_bn, not vgg11"),
         "{message}"
     );
-    vgg::load_pretrained(&path, &with, Head::Fresh, 1, &CPU).expect("the right one");
+    vgg::load_pretrained(&path, &config, Head::Replace, 1, &CPU).expect("weights");
 }

@@ -1,4 +1,4 @@
-//! What other programs get: ONNX run by a runtime that is not ours, timm's names read back.
+//! Export: ONNX files in another runtime, and timm's names loaded again.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -33,12 +33,12 @@ fn metadata(config: &VggConfig) -> Metadata {
     }
 }
 
-/// Weights large enough for the logits to differ, and statistics that are not 0 and 1.
+/// Weights that are large enough for different logits, and running statistics other than 0 and 1.
 fn tensors(config: &VggConfig) -> BTreeMap<String, Tensor> {
     let tensors = vgg::init::from_scratch(config, 5, &CPU).expect("a narrow network");
     let varied = |(name, tensor): (String, Tensor)| {
         let count = tensor.elem_count();
-        let noise = (0..count).map(|at| ((at * 7919 + name.len()) % 101) as f32 / 202.0);
+        let noise = (0..count).map(|index| ((index * 7919 + name.len()) % 101) as f32 / 202.0);
         let noise = Tensor::from_vec(noise.collect(), tensor.shape(), &CPU).expect("noise");
         let varied = match tensor.rank() {
             2 => (tensor * 30.0).expect("scaled"),
@@ -55,19 +55,20 @@ fn network(config: &VggConfig, tensors: &BTreeMap<String, Tensor>) -> Vgg {
     Vgg::new(config, VarBuilder::from_tensors(tensors, DType::F32, &CPU)).expect("a network")
 }
 
-fn pictures(count: usize, side: usize) -> (Vec<f32>, Tensor) {
-    let values = (0..count * 3 * side * side).map(|at| ((at * 7919) % 1000) as f32 / 500.0 - 1.0);
+fn images(count: usize, side: usize) -> (Vec<f32>, Tensor) {
+    let values =
+        (0..count * 3 * side * side).map(|index| ((index * 7919) % 1000) as f32 / 500.0 - 1.0);
     let values: Vec<f32> = values.collect();
     let shape = (count, 3, side, side);
-    let tensor = Tensor::from_vec(values.clone(), shape, &CPU).expect("pictures");
+    let tensor = Tensor::from_vec(values.clone(), shape, &CPU).expect("images");
     (values, tensor)
 }
 
-fn run(model: &rten::Model, pictures: &[f32], count: usize, side: usize) -> Vec<f32> {
-    let x = ValueView::from_shape([count, 3, side, side], pictures).expect("pictures");
+fn run(model: &rten::Model, images: &[f32], count: usize, side: usize) -> Vec<f32> {
+    let x = ValueView::from_shape([count, 3, side, side], images).expect("images");
     match model.run_one(x.into(), None).expect("a run") {
         Value::FloatTensor(tensor) => tensor.into_data(),
-        other => panic!("{other:?}"),
+        value => panic!("{value:?}"),
     }
 }
 
@@ -76,45 +77,45 @@ fn values(tensor: &Tensor) -> Vec<f32> {
     flat.to_vec1().expect("f32")
 }
 
-fn close(found: &[f32], expected: &[f32], what: &str) {
-    assert_eq!(found.len(), expected.len(), "{what}");
+fn assert_close(actual: &[f32], expected: &[f32], case: &str) {
+    assert_eq!(actual.len(), expected.len(), "{case}");
     let largest = expected
         .iter()
         .fold(0f32, |largest, value| largest.max(value.abs()));
-    assert!(largest > 1e-3, "{what}: the comparison says nothing");
-    for (found, expected) in found.iter().zip(expected) {
+    assert!(largest > 1e-3, "{case}: all values are near 0");
+    for (actual, expected) in actual.iter().zip(expected) {
         assert!(
-            (found - expected).abs() <= 1e-4 * largest,
-            "{what}: {found} {expected}"
+            (actual - expected).abs() <= 1e-4 * largest,
+            "{case}: {actual} {expected}"
         );
     }
 }
 
 #[test]
-fn another_runtime_computes_the_same_from_onnx() {
+fn onnx_files_compute_the_same_logits_in_another_runtime() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("model.onnx");
-    for (what, config) in [
-        ("the pool is the size of its input", plain(2, 64)),
-        ("the pool repeats", plain(7, 100)),
-        ("the pool averages unevenly", plain(2, 96)),
+    for (case, config) in [
+        ("no pool", plain(2, 64)),
+        ("a pool that enlarges", plain(7, 100)),
+        ("a pool with uneven windows", plain(2, 96)),
         ("batch norm", with_batch_norm()),
     ] {
         let (tensors, side) = (tensors(&config), config.input_size);
         onnx::save(&path, &tensors, &metadata(&config), Output::Logits).expect("a file");
-        let model = rten::Model::load_file(&path).expect("a model that others read");
+        let model = rten::Model::load_file(&path).expect("a valid ONNX model");
         for count in [1, 3] {
-            let (x, pictures) = pictures(count, side);
-            let ours = network(&config, &tensors)
-                .forward(&pictures, Mode::Eval)
+            let (x, images) = images(count, side);
+            let logits = network(&config, &tensors)
+                .forward(&images, Mode::Eval)
                 .expect("logits");
-            close(&run(&model, &x, count, side), &values(&ours), what);
+            assert_close(&run(&model, &x, count, side), &values(&logits), case);
         }
     }
 }
 
 #[test]
-fn softmax_and_metadata_go_with_it_and_the_bytes_are_the_same_each_time() {
+fn onnx_files_contain_softmax_and_metadata_and_are_deterministic() {
     let folder = tempfile::tempdir().expect("a folder");
     let (path, config) = (folder.path().join("model.onnx"), plain(2, 64));
     let tensors = tensors(&config);
@@ -123,18 +124,19 @@ fn softmax_and_metadata_go_with_it_and_the_bytes_are_the_same_each_time() {
         std::fs::read(&path).expect("a file")
     };
     assert!(save() == save());
-    let model = rten::Model::load_file(&path).expect("a model that others read");
-    let (x, pictures) = pictures(2, 64);
+    let model = rten::Model::load_file(&path).expect("a valid ONNX model");
+    let (x, images) = images(2, 64);
     let logits = network(&config, &tensors)
-        .forward(&pictures, Mode::Eval)
+        .forward(&images, Mode::Eval)
         .expect("logits");
     let expected = candle_nn::ops::softmax(&logits, D::Minus1).expect("probabilities");
-    close(&run(&model, &x, 2, 64), &values(&expected), "probabilities");
-    let about = model.metadata();
+    assert_close(&run(&model, &x, 2, 64), &values(&expected), "probabilities");
+    let metadata_strings = model.metadata();
     let classes: Vec<String> =
-        serde_json::from_str(about.get("classes").expect("classes")).expect("JSON");
+        serde_json::from_str(metadata_strings.get("classes").expect("classes")).expect("JSON");
     assert_eq!(classes, metadata(&config).classes);
-    let mean: Vec<f32> = serde_json::from_str(about.get("mean").expect("a mean")).expect("JSON");
+    let mean: Vec<f32> =
+        serde_json::from_str(metadata_strings.get("mean").expect("a mean")).expect("JSON");
     assert_eq!(mean, [0.485, 0.456, 0.406]);
     assert_eq!(
         std::fs::read_dir(folder.path()).expect("a folder").count(),
@@ -143,33 +145,35 @@ fn softmax_and_metadata_go_with_it_and_the_bytes_are_the_same_each_time() {
 }
 
 #[test]
-fn timms_names_and_shapes_are_read_back() {
+fn tensors_in_the_format_of_timm_are_loaded() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("model.safetensors");
     for config in [plain(2, 64), with_batch_norm()] {
-        let ours = tensors(&config);
-        let theirs = timm::renamed(&ours, &config).expect("renamed");
-        assert_eq!(theirs["pre_logits.fc1.weight"].dims(), [16, 8, 2, 2]);
-        assert_eq!(theirs["pre_logits.fc2.weight"].dims(), [16, 16, 1, 1]);
-        assert_eq!(theirs["head.fc.weight"].dims(), [3, 16]);
-        candle_core::safetensors::save(&theirs.into_iter().collect(), &path).expect("a file");
+        let tensors = tensors(&config);
+        let converted = timm::to_timm(&tensors, &config).expect("converted tensors");
+        assert_eq!(converted["pre_logits.fc1.weight"].dims(), [16, 8, 2, 2]);
+        assert_eq!(converted["pre_logits.fc2.weight"].dims(), [16, 16, 1, 1]);
+        assert_eq!(converted["head.fc.weight"].dims(), [3, 16]);
+        candle_core::safetensors::save(&converted.into_iter().collect(), &path).expect("a file");
         let loaded = vgg::load_pretrained(&path, &config, Head::Keep, 1, &CPU).expect("weights");
-        assert!(loaded.report.fresh.is_empty());
-        for (name, tensor) in &ours {
+        assert!(loaded.report.initialized.is_empty());
+        for (name, tensor) in &tensors {
             assert_eq!(values(tensor), values(&loaded.tensors[name]), "{name}");
         }
     }
 }
 
 #[test]
-fn a_network_that_timm_has_not_is_refused() {
+fn an_architecture_that_timm_does_not_have_is_an_error() {
     let folder = tempfile::tempdir().expect("a folder");
     let (out, config) = (folder.path().join("timm"), plain(2, 64));
     let error =
-        timm::save(&out, &tensors(&config), &metadata(&config)).expect_err("no such network");
-    assert!(matches!(error, Error::Metadata { .. }));
+        timm::save(&out, &tensors(&config), &metadata(&config)).expect_err("no such architecture");
+    assert!(matches!(error, Error::Export { .. }));
     assert!(
-        error.to_string().contains("timm has no slim_vgg16"),
+        error
+            .to_string()
+            .contains("timm has no architecture `slim_vgg16`"),
         "{error}"
     );
     assert!(!Path::new(&out).exists());

@@ -1,7 +1,7 @@
-//! The network against PyTorch: logits, losses, every gradient, six SGD steps.
+//! Comparison with PyTorch: logits, losses, gradients, and six SGD steps.
 //!
-//! The values were written by torchvision's own classes on a narrow VGG. `WAGGLE_GOLDEN` names another folder of
-//! such files; pattern, widths, classes and picture sizes are what that folder says.
+//! The reference values are from a narrow VGG of torchvision. `WAGGLE_GOLDEN` selects another
+//! folder of reference values, which determines the configuration and the image sizes.
 
 mod gpu;
 
@@ -26,8 +26,8 @@ struct Golden {
 
 impl Golden {
     fn read() -> Self {
-        let own = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-        let folder = std::env::var_os("WAGGLE_GOLDEN").map_or(own, PathBuf::from);
+        let default = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+        let folder = std::env::var_os("WAGGLE_GOLDEN").map_or(default, PathBuf::from);
         let json = std::fs::read(folder.join("vgg_narrow.json")).expect("the golden json");
         let json: Value = serde_json::from_slice(&json).expect("json");
         let path = folder.join("vgg_narrow.safetensors");
@@ -53,32 +53,32 @@ impl Golden {
         }
     }
 
-    /// The tensors under a prefix, without it.
-    fn under(&self, prefix: &str) -> Tensors {
+    /// The tensors with a prefix, which is removed from their names.
+    fn with_prefix(&self, prefix: &str) -> Tensors {
         let entries = self.tensors.iter();
         entries
             .filter_map(|(name, tensor)| Some((name.strip_prefix(prefix)?.into(), tensor.clone())))
             .collect()
     }
 
-    fn pictures(&self, name: &str, device: &Device) -> Tensor {
+    fn images(&self, name: &str, device: &Device) -> Tensor {
         let pixels = self.tensors[name].to_dtype(DType::F32).expect("pixels");
         let pixels = pixels.to_device(device).expect("pixels");
         ((pixels / 127.5).expect("scaled") - 1.0).expect("shifted")
     }
 
     fn sizes(&self) -> Vec<String> {
-        let sizes: Vec<_> = self.under("pixels").into_keys().collect();
-        assert!(!sizes.is_empty(), "the golden file has no pictures");
+        let sizes: Vec<_> = self.with_prefix("pixels").into_keys().collect();
+        assert!(!sizes.is_empty(), "the golden file has no images");
         sizes
     }
 }
 
-/// Parameters as variables, those of `trainable` prefixes tracked, and the network on them.
+/// The network, and the variables of its parameters whose names start with one of `trainable`.
 fn network(golden: &Golden, trainable: &[&str], device: &Device) -> (Vgg, BTreeMap<String, Var>) {
     let mut vars = BTreeMap::new();
     let mut tensors = std::collections::HashMap::new();
-    for (name, tensor) in golden.under("init.") {
+    for (name, tensor) in golden.with_prefix("init.") {
         let tensor = tensor.to_device(device).and_then(|t| t.copy());
         let var = Var::from_tensor(&tensor.expect("copy")).expect("variable");
         if trainable.iter().any(|prefix| name.starts_with(prefix)) {
@@ -120,31 +120,36 @@ fn largest_difference(a: &Tensor, b: &Tensor) -> f32 {
 fn largest(tensor: &Tensor) -> f32 {
     values(tensor)
         .into_iter()
-        .fold(0.0, |most, value| most.max(value.abs()))
+        .fold(0.0, |max, value| max.max(value.abs()))
 }
 
 #[test]
-fn golden_parameters_have_torchvisions_names_and_shapes() {
+fn golden_parameter_names_and_shapes_match_torchvision() {
     let golden = Golden::read();
-    let ours = golden.config.parameters().expect("the narrow network");
-    let ours: BTreeMap<_, _> = ours.into_iter().collect();
-    let theirs = golden.under("init.").into_iter();
-    let theirs: BTreeMap<_, _> = theirs.map(|(name, t)| (name, t.dims().to_vec())).collect();
-    assert_eq!(ours, theirs);
+    let parameters = golden.config.parameters().expect("the narrow network");
+    let parameters: BTreeMap<_, _> = parameters.into_iter().collect();
+    let expected = golden.with_prefix("init.").into_iter();
+    let expected: BTreeMap<_, _> = expected
+        .map(|(name, tensor)| (name, tensor.dims().to_vec()))
+        .collect();
+    assert_eq!(parameters, expected);
 }
 
 #[test]
-fn golden_logits_losses_and_gradients() {
+fn golden_logits_losses_and_gradients_match() {
     let golden = Golden::read();
     for device in devices() {
         let (network, vars) = network(&golden, &[""], &device);
         for size in golden.sizes() {
-            let x = golden.pictures(&format!("pixels{size}"), &device);
-            let n = x.dim(0).expect("pictures");
+            let x = golden.images(&format!("pixels{size}"), &device);
+            let n = x.dim(0).expect("images");
             let logits = network.forward(&x, Mode::Eval).expect("forward");
-            let off = largest_difference(&logits, &golden.tensors[&format!("logits{size}")]);
+            let difference = largest_difference(&logits, &golden.tensors[&format!("logits{size}")]);
             let allowed = tolerance(&device, 1e-5);
-            assert!(off <= allowed, "{device:?}: logits at {size}: {off}");
+            assert!(
+                difference <= allowed,
+                "{device:?}: logits at {size}: {difference}"
+            );
 
             let labels = labels(&golden.tensors["labels"], n, &device);
             let loss = cross_entropy(&logits, &labels);
@@ -156,36 +161,36 @@ fn golden_logits_losses_and_gradients() {
             );
 
             let gradients = loss.backward().expect("backward");
-            let expected = golden.under(&format!("grad{size}."));
+            let expected = golden.with_prefix(&format!("grad{size}."));
             assert!(!expected.is_empty(), "no gradients at {size}");
             for (name, expected) in expected {
-                let ours = gradients.get(&vars[&name]).expect("a gradient");
-                let off = largest_difference(ours, &expected) / largest(&expected);
+                let gradient = gradients.get(&vars[&name]).expect("a gradient");
+                let difference = largest_difference(gradient, &expected) / largest(&expected);
                 assert!(
-                    off <= 1e-4,
-                    "{device:?}: gradient of {name} at {size}: {off}"
+                    difference <= 1e-4,
+                    "{device:?}: gradient of {name} at {size}: {difference}"
                 );
             }
         }
     }
 }
 
-/// The network out of the functions that a GPU runs, here on the CPU.
+/// Runs the functions of `kernels::device` on the CPU.
 #[test]
-fn golden_gradients_of_what_other_devices_run() {
+fn golden_gradients_of_the_device_functions_match() {
     let golden = Golden::read();
     let (_, vars) = network(&golden, &[""], &Device::Cpu);
     let parameter = |name: String| vars[&name].as_tensor().clone();
     let weights = |layer: &str| [format!("{layer}.weight"), format!("{layer}.bias")].map(parameter);
-    let table = golden.config.convolutions().expect("the narrow network");
-    let layers = table.iter().map(|conv| {
+    let convolutions = golden.config.convolutions().expect("the narrow network");
+    let layers = convolutions.iter().map(|conv| {
         let [weight, bias] = weights(&format!("features.{}", conv.index));
         ConvLayer::new(weight, bias, conv.pool).expect("a layer")
     });
     let layers: Vec<_> = layers.collect();
     for size in golden.sizes() {
-        let x = golden.pictures(&format!("pixels{size}"), &Device::Cpu);
-        let n = x.dim(0).expect("pictures");
+        let x = golden.images(&format!("pixels{size}"), &Device::Cpu);
+        let n = x.dim(0).expect("images");
         let pool = (golden.config.avgpool, golden.config.avgpool);
         let mut x = device::conv_stack(&x, &layers)
             .and_then(|x| adaptive_avg_pool2d(&x, pool)?.flatten_from(1))
@@ -197,55 +202,58 @@ fn golden_gradients_of_what_other_devices_run() {
                 x = device::relu(&x).expect("a ReLU");
             }
         }
-        let off = largest_difference(&x, &golden.tensors[&format!("logits{size}")]);
-        assert!(off <= 1e-5, "logits at {size}: {off}");
+        let difference = largest_difference(&x, &golden.tensors[&format!("logits{size}")]);
+        assert!(difference <= 1e-5, "logits at {size}: {difference}");
         let labels = labels(&golden.tensors["labels"], n, &Device::Cpu);
         let gradients = cross_entropy(&x, &labels).backward().expect("backward");
-        for (name, expected) in golden.under(&format!("grad{size}.")) {
-            let ours = gradients.get(&vars[&name]).expect("a gradient");
-            let off = largest_difference(ours, &expected) / largest(&expected);
-            assert!(off <= 1e-4, "gradient of {name} at {size}: {off}");
+        for (name, expected) in golden.with_prefix(&format!("grad{size}.")) {
+            let gradient = gradients.get(&vars[&name]).expect("a gradient");
+            let difference = largest_difference(gradient, &expected) / largest(&expected);
+            assert!(
+                difference <= 1e-4,
+                "gradient of {name} at {size}: {difference}"
+            );
         }
     }
 }
 
-/// A mask that differs in one bit would take an activation away, or bring one back.
+/// A different bit of a dropout mask changes the output beyond the tolerance.
 #[test]
-fn golden_network_drops_the_same_on_every_device() {
+fn golden_dropout_masks_are_equal_on_all_devices() {
     let golden = Golden::read();
     let mode = Mode::Train { seed: 5, step: 7 };
     let size = &golden.sizes()[0];
     let run = |device: &Device| {
         let (network, _) = network(&golden, &[], device);
-        let x = golden.pictures(&format!("pixels{size}"), device);
+        let x = golden.images(&format!("pixels{size}"), device);
         let all = network.layer_names().len();
         [all - 2, all].map(|end| network.forward_layers(&x, 0..end, mode).expect("forward"))
     };
     let expected = run(&Device::Cpu);
     let eval = network(&golden, &[], &Device::Cpu).0;
-    let kept = eval
+    let logits = eval
         .forward(
-            &golden.pictures(&format!("pixels{size}"), &Device::Cpu),
+            &golden.images(&format!("pixels{size}"), &Device::Cpu),
             Mode::Eval,
         )
         .expect("forward");
     assert!(
-        largest_difference(&kept, &expected[1]) > 1e-3,
-        "nothing was dropped"
+        largest_difference(&logits, &expected[1]) > 1e-3,
+        "dropout has no effect"
     );
     for device in devices() {
-        for (ours, expected) in run(&device).iter().zip(&expected) {
-            let off = largest_difference(ours, expected);
-            assert!(off <= 1e-4, "{device:?}: {off}");
+        for (actual, expected) in run(&device).iter().zip(&expected) {
+            let difference = largest_difference(actual, expected);
+            assert!(difference <= 1e-4, "{device:?}: {difference}");
         }
     }
 }
 
 #[test]
-fn golden_layer_ranges_make_the_whole() {
+fn golden_layer_ranges_compose() {
     let golden = Golden::read();
     let (network, _) = network(&golden, &[], &Device::Cpu);
-    let x = golden.pictures(&format!("pixels{}", golden.sizes()[0]), &Device::Cpu);
+    let x = golden.images(&format!("pixels{}", golden.sizes()[0]), &Device::Cpu);
     let all = network.layer_names().len();
     let whole = values(&network.forward(&x, Mode::Eval).expect("forward"));
     for split in 0..=all {
@@ -259,50 +267,59 @@ fn golden_layer_ranges_make_the_whole() {
     }
 }
 
-/// Learning rate of a parameter in the golden file's groups.
-fn rate(json: &Value, name: &str) -> f64 {
+/// The learning rate of a parameter in the reference run.
+fn learning_rate(json: &Value, name: &str) -> f64 {
     let group = match name {
         name if name.starts_with("features") => 0,
         name if name.starts_with("classifier.6") => 2,
         _ => 1,
     };
-    json["group_lrs"][group].as_f64().expect("a rate")
+    json["group_lrs"][group].as_f64().expect("a learning rate")
 }
 
-fn golden_curve(recipe: &str, trainable: &[&str], nesterov: bool, decay: f64) {
+fn compare_sgd(recipe: &str, trainable: &[&str], nesterov: bool, weight_decay: f64) {
     for device in devices() {
-        golden_curve_on(&device, recipe, trainable, nesterov, decay);
+        compare_sgd_on(&device, recipe, trainable, nesterov, weight_decay);
     }
 }
 
-fn golden_curve_on(device: &Device, recipe: &str, trainable: &[&str], nesterov: bool, decay: f64) {
+fn compare_sgd_on(
+    device: &Device,
+    recipe: &str,
+    trainable: &[&str],
+    nesterov: bool,
+    weight_decay: f64,
+) {
     let golden = Golden::read();
     let allowed = tolerance(device, 1e-5);
     let (network, vars) = network(&golden, trainable, device);
     let momentum = golden.json["momentum"].as_f64().expect("momentum");
-    let head_only = golden.json["head_only_lr"].as_f64().expect("a rate");
+    let head_only_lr = golden.json["head_only_lr"]
+        .as_f64()
+        .expect("a learning rate");
     let mut velocity = Tensors::new();
     let losses = golden.json["losses"][recipe].as_array().expect("losses");
     for (step, expected) in losses.iter().enumerate() {
-        let x = golden.pictures(&format!("batch{step}.pixels"), device);
+        let x = golden.images(&format!("batch{step}.pixels"), device);
         let y = &golden.tensors[&format!("batch{step}.y")];
         let y = labels(y, y.dim(0).expect("labels"), device);
         let loss = cross_entropy(&network.forward(&x, Mode::Eval).expect("forward"), &y);
-        let off = f64::from(loss.to_scalar::<f32>().expect("a number"))
+        let difference = f64::from(loss.to_scalar::<f32>().expect("a number"))
             - expected.as_f64().expect("a loss");
         assert!(
-            off.abs() <= f64::from(allowed),
-            "{device:?}: {recipe}, step {step}: off by {off}"
+            difference.abs() <= f64::from(allowed),
+            "{device:?}: {recipe}, step {step}: {difference}"
         );
         let gradients = loss.backward().expect("backward");
         for (name, var) in &vars {
-            let rate = if recipe == "head_only" {
-                head_only
+            let lr = if recipe == "head_only" {
+                head_only_lr
             } else {
-                rate(&golden.json, name)
+                learning_rate(&golden.json, name)
             };
             let g = gradients.get(var).expect("a gradient").detach();
-            let g = (g + (var.as_tensor().detach() * decay).expect("decay")).expect("sum");
+            let g = (g + (var.as_tensor().detach() * weight_decay).expect("weight decay"))
+                .expect("sum");
             let v = match velocity.get(name) {
                 Some(v) => ((v * momentum).expect("product") + &g).expect("sum"),
                 None => g.clone(),
@@ -313,34 +330,35 @@ fn golden_curve_on(device: &Device, recipe: &str, trainable: &[&str], nesterov: 
                 v.clone()
             };
             velocity.insert(name.clone(), v);
-            let next =
-                (var.as_tensor().detach() - (d * rate).expect("product")).expect("difference");
+            let next = (var.as_tensor().detach() - (d * lr).expect("product")).expect("difference");
             var.set(&next).expect("update");
         }
     }
-    let end = golden.under(&format!("{recipe}."));
+    let end = golden.with_prefix(&format!("{recipe}."));
     assert!(!end.is_empty(), "no final weights of {recipe}");
     for (name, expected) in end {
-        let off = largest_difference(vars[&name].as_tensor(), &expected);
+        let difference = largest_difference(vars[&name].as_tensor(), &expected);
         assert!(
-            off <= allowed,
-            "{device:?}: {recipe}: {name} is off by {off}"
+            difference <= allowed,
+            "{device:?}: {recipe}: {name}: {difference}"
         );
     }
 }
 
 #[test]
 fn golden_grouped_sgd_momentum() {
-    golden_curve("grouped_sgd_momentum", &[""], false, 0.0);
+    compare_sgd("grouped_sgd_momentum", &[""], false, 0.0);
 }
 
 #[test]
 fn golden_head_only() {
-    golden_curve("head_only", &["classifier.6"], false, 0.0);
+    compare_sgd("head_only", &["classifier.6"], false, 0.0);
 }
 
 #[test]
 fn golden_nesterov_weight_decay() {
-    let decay = Golden::read().json["weight_decay"].as_f64().expect("decay");
-    golden_curve("nesterov_weight_decay", &[""], true, decay);
+    let weight_decay = Golden::read().json["weight_decay"]
+        .as_f64()
+        .expect("weight decay");
+    compare_sgd("nesterov_weight_decay", &[""], true, weight_decay);
 }

@@ -1,4 +1,5 @@
-//! Downloads from local servers that imitate the hub: cache, resume, redirects, corruption and hostile answers.
+//! Downloads from local servers that imitate the hub: cache, resume, redirects, corruption and
+//! hostile responses.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -23,14 +24,14 @@ struct Request {
     authorization: Option<String>,
 }
 
-/// An answer of a server. `body` may be shorter than the length in the headers.
-struct Answer {
+/// A response of a server. `body` may be shorter than the length in the headers.
+struct Response {
     status: u16,
     headers: Vec<(&'static str, String)>,
     body: Vec<u8>,
 }
 
-impl Answer {
+impl Response {
     fn status(status: u16) -> Self {
         Self {
             status,
@@ -63,7 +64,7 @@ impl Answer {
                 .and_then(|range| range.strip_suffix('-'));
             start.expect("a range").parse::<usize>().expect("a number")
         });
-        let mut answer = Self {
+        let mut response = Self {
             status: if request.range.is_some() { 206 } else { 200 },
             headers: Vec::new(),
             body: content[start..].to_vec(),
@@ -71,9 +72,9 @@ impl Answer {
         .header("content-length", (content.len() - start).to_string());
         if request.range.is_some() {
             let (end, length) = (content.len() - 1, content.len());
-            answer = answer.header("content-range", format!("bytes {start}-{end}/{length}"));
+            response = response.header("content-range", format!("bytes {start}-{end}/{length}"));
         }
-        answer
+        response
     }
 
     /// Sets a header.
@@ -96,8 +97,9 @@ struct Server {
 }
 
 impl Server {
-    /// Starts a server. `answer` receives a request and the number of earlier requests with the same method.
-    fn start(answer: impl Fn(&Request, usize) -> Answer + Send + 'static) -> Self {
+    /// Starts a server. `handler` receives a request and the number of earlier requests with the
+    /// same method.
+    fn start(handler: impl Fn(&Request, usize) -> Response + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         let requests = Arc::new(Mutex::new(Vec::new()));
@@ -105,7 +107,7 @@ impl Server {
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 // Clients may close the connection early.
-                let _ = respond(stream, &log, &answer);
+                let _ = respond(stream, &log, &handler);
             }
         });
         Self { url, requests }
@@ -120,7 +122,7 @@ impl Server {
 fn respond(
     mut stream: TcpStream,
     log: &Mutex<Vec<Request>>,
-    answer: &impl Fn(&Request, usize) -> Answer,
+    handler: &impl Fn(&Request, usize) -> Response,
 ) -> std::io::Result<()> {
     let mut lines = BufReader::new(stream.try_clone()?).lines();
     let first = lines.next().transpose()?.unwrap_or_default();
@@ -149,14 +151,17 @@ fn respond(
         let same_method = log.iter().filter(|other| other.method == request.method);
         same_method.count() - 1
     };
-    let answer = answer(&request, earlier);
-    let mut head = format!("HTTP/1.1 {} Status\r\nconnection: close\r\n", answer.status);
-    for (name, value) in &answer.headers {
+    let response = handler(&request, earlier);
+    let mut head = format!(
+        "HTTP/1.1 {} Status\r\nconnection: close\r\n",
+        response.status
+    );
+    for (name, value) in &response.headers {
         head.push_str(&format!("{name}: {value}\r\n"));
     }
     stream.write_all(format!("{head}\r\n").as_bytes())?;
     if request.method != "HEAD" {
-        stream.write_all(&answer.body)?;
+        stream.write_all(&response.body)?;
     }
     Ok(())
 }
@@ -169,11 +174,11 @@ fn sha256(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
-/// What a hub answers that has `BODY` as every file.
-fn honest(request: &Request, _: usize) -> Answer {
+/// The responses of a hub where every file has the content `BODY`.
+fn honest(request: &Request, _: usize) -> Response {
     match request.method.as_str() {
-        "HEAD" => Answer::metadata(),
-        _ => Answer::content(request, BODY),
+        "HEAD" => Response::metadata(),
+        _ => Response::content(request, BODY),
     }
 }
 
@@ -257,11 +262,12 @@ fn fetch(hub: &Hub, text: &str) -> Result<PathBuf, HubError> {
     }
 }
 
-/// Fetches from a server that must not be believed. Nothing outside the cache and no file in it may remain.
+/// The error of a download from a hostile server, which must change nothing outside the cache and
+/// leave no file in it.
 fn rejected(server: &Server) -> HubError {
     let cache = Cache::new();
     let before = cache.surroundings();
-    let error = fetch(&cache.hub(server), "a/b").expect_err("a hostile answer");
+    let error = fetch(&cache.hub(server), "a/b").expect_err("a hostile response");
     assert_eq!(cache.surroundings(), before, "{error}");
     assert_eq!(cache.files(), [""; 0], "{error}");
     assert!(error.to_string().contains(&server.url), "{error}");
@@ -328,10 +334,10 @@ fn downloads_are_cached_in_the_layout_of_huggingface_hub() {
 }
 
 #[test]
-fn only_the_first_metadata_answer_is_used() {
+fn only_the_metadata_response_determines_names() {
     let server = Server::start(|request, _| match request.method.as_str() {
-        "HEAD" => Answer::metadata(),
-        _ => Answer::content(request, BODY)
+        "HEAD" => Response::metadata(),
+        _ => Response::content(request, BODY)
             .header("etag", "\"../../../../.bashrc\"")
             .header("x-repo-commit", "../../../.."),
     });
@@ -375,8 +381,8 @@ fn etags_and_commits_that_are_not_plain_names_are_rejected() {
                 format!("\"{value}\"")
             };
             let server = Server::start(move |request, _| match request.method.as_str() {
-                "HEAD" => Answer::metadata().header(header, quoted.clone()),
-                _ => Answer::content(request, BODY),
+                "HEAD" => Response::metadata().header(header, quoted.clone()),
+                _ => Response::content(request, BODY),
             });
             let error = rejected(&server);
             // The HTTP parser rejects some control characters itself.
@@ -392,11 +398,14 @@ fn etags_and_commits_that_are_not_plain_names_are_rejected() {
 }
 
 #[test]
-fn answers_without_metadata_are_rejected() {
+fn responses_without_metadata_are_errors() {
     for missing in ["etag", "x-repo-commit"] {
-        let server = Server::start(move |_, _| Answer::metadata().without(missing));
+        let server = Server::start(move |_, _| Response::metadata().without(missing));
         let error = rejected(&server);
-        assert!(matches!(error, HubError::NotAHub { .. }), "{error:?}");
+        assert!(
+            matches!(error, HubError::UnexpectedResponse { .. }),
+            "{error:?}"
+        );
     }
 }
 
@@ -406,8 +415,8 @@ fn wrong_sizes_and_wrong_checksums_are_rejected_after_a_second_download() {
     let shorter = BODY[1..].to_vec();
     for content in [longer, shorter] {
         let server = Server::start(move |request, _| match request.method.as_str() {
-            "HEAD" => Answer::metadata(),
-            _ => Answer::content(request, &content),
+            "HEAD" => Response::metadata(),
+            _ => Response::content(request, &content),
         });
         let error = rejected(&server);
         assert!(
@@ -427,8 +436,8 @@ fn wrong_sizes_and_wrong_checksums_are_rejected_after_a_second_download() {
             let is_corrupt = content != BODY;
             let etag = etag.clone();
             let server = Server::start(move |request, _| match request.method.as_str() {
-                "HEAD" => Answer::metadata().header("etag", format!("W/\"{etag}\"")),
-                _ => Answer::content(request, &content),
+                "HEAD" => Response::metadata().header("etag", format!("W/\"{etag}\"")),
+                _ => Response::content(request, &content),
             });
             if is_corrupt {
                 let error = rejected(&server);
@@ -448,9 +457,9 @@ fn wrong_sizes_and_wrong_checksums_are_rejected_after_a_second_download() {
 fn a_corrupt_download_is_repeated_once() {
     let server = Server::start(
         |request, earlier| match (request.method.as_str(), earlier) {
-            ("HEAD", _) => Answer::metadata(),
-            (_, 0) => Answer::content(request, &[0; BODY.len()]),
-            _ => Answer::content(request, BODY),
+            ("HEAD", _) => Response::metadata(),
+            (_, 0) => Response::content(request, &[0; BODY.len()]),
+            _ => Response::content(request, BODY),
         },
     );
     let path = fetch(&Cache::new().hub(&server), "a/b");
@@ -466,13 +475,13 @@ fn a_corrupt_download_is_repeated_once() {
 fn interrupted_downloads_are_resumed() {
     let server = Server::start(
         |request, earlier| match (request.method.as_str(), earlier) {
-            ("HEAD", _) => Answer::metadata(),
+            ("HEAD", _) => Response::metadata(),
             (_, 0) => {
-                let mut answer = Answer::content(request, BODY);
-                answer.body.truncate(20);
-                answer
+                let mut response = Response::content(request, BODY);
+                response.body.truncate(20);
+                response
             }
-            _ => Answer::content(request, BODY),
+            _ => Response::content(request, BODY),
         },
     );
     let cache = Cache::new();
@@ -507,11 +516,11 @@ fn interrupted_downloads_are_resumed() {
 #[test]
 fn a_download_that_fails_keeps_only_its_incomplete_file() {
     let server = Server::start(|request, _| match request.method.as_str() {
-        "HEAD" => Answer::metadata(),
+        "HEAD" => Response::metadata(),
         _ => {
-            let mut answer = Answer::content(request, BODY);
-            answer.body.truncate(5);
-            answer
+            let mut response = Response::content(request, BODY);
+            response.body.truncate(5);
+            response
         }
     });
     let cache = Cache::new();
@@ -534,13 +543,13 @@ fn servers_without_ranges_or_sizes_work() {
             ..request.clone()
         };
         match (request.method.as_str(), earlier) {
-            ("HEAD", _) => Answer::metadata().without("content-length"),
+            ("HEAD", _) => Response::metadata().without("content-length"),
             (_, 0) => {
-                let mut answer = Answer::content(&whole, BODY);
-                answer.body.truncate(20);
-                answer
+                let mut response = Response::content(&whole, BODY);
+                response.body.truncate(20);
+                response
             }
-            _ => Answer::content(&whole, BODY),
+            _ => Response::content(&whole, BODY),
         }
     });
     let path = fetch(&Cache::new().hub(&server), "a/b").expect("a download");
@@ -553,9 +562,9 @@ fn the_token_is_not_sent_to_another_host() {
     let storage = Server::start(honest);
     let location = format!("{}/storage?signature=x", storage.url);
     let server = Server::start(move |request, _| {
-        let redirect = Answer::redirect(location.clone());
+        let redirect = Response::redirect(location.clone());
         match request.method.as_str() {
-            // As the hub answers for files in LFS.
+            // The response of the hub for files in LFS.
             "HEAD" => redirect
                 .header("etag", "\"0123abcd\"")
                 .header("x-linked-etag", format!("\"{}\"", sha256(BODY)))
@@ -585,9 +594,12 @@ fn metadata_from_another_host_is_rejected() {
     let other = Server::start(honest);
     for prefix in ["http:", ""] {
         let location = format!("{prefix}{}/a/b", other.url.trim_start_matches("http:"));
-        let server = Server::start(move |_, _| Answer::redirect(location.clone()));
+        let server = Server::start(move |_, _| Response::redirect(location.clone()));
         let error = rejected(&server);
-        assert!(matches!(error, HubError::NotAHub { .. }), "{error:?}");
+        assert!(
+            matches!(error, HubError::UnexpectedResponse { .. }),
+            "{error:?}"
+        );
         assert_eq!(other.take_requests().len(), 0);
     }
 }
@@ -597,7 +609,7 @@ fn renamed_repositories_are_found_by_relative_redirects() {
     let server = Server::start(|request, _| {
         if request.path.starts_with("/a/b") {
             let path = request.path.replacen("/a/b", "/c/d", 1);
-            return Answer::redirect(path).header("x-repo-commit", "another");
+            return Response::redirect(path).header("x-repo-commit", "another");
         }
         honest(request, 0)
     });
@@ -615,7 +627,7 @@ fn renamed_repositories_are_found_by_relative_redirects() {
 
 #[test]
 fn at_most_ten_redirects_are_followed() {
-    let server = Server::start(|request, _| Answer::redirect(request.path.clone()));
+    let server = Server::start(|request, _| Response::redirect(request.path.clone()));
     let error = rejected(&server);
     assert!(
         matches!(error, HubError::TooManyRedirects { .. }),
@@ -624,8 +636,8 @@ fn at_most_ten_redirects_are_followed() {
     assert_eq!(server.take_requests().len(), 11);
 
     let server = Server::start(|request, _| match request.method.as_str() {
-        "HEAD" => Answer::metadata(),
-        _ => Answer::redirect(request.path.clone()),
+        "HEAD" => Response::metadata(),
+        _ => Response::redirect(request.path.clone()),
     });
     let error = rejected(&server);
     assert!(
@@ -639,8 +651,8 @@ fn at_most_ten_redirects_are_followed() {
 fn redirects_to_other_schemes_are_rejected() {
     for location in ["file:///etc/passwd", "ftp://x/y", "x", ""] {
         let server = Server::start(move |request, _| match request.method.as_str() {
-            "HEAD" => Answer::metadata(),
-            _ => Answer::redirect(location),
+            "HEAD" => Response::metadata(),
+            _ => Response::redirect(location),
         });
         let error = rejected(&server);
         assert!(matches!(error, HubError::Redirect { .. }), "{error:?}");
@@ -652,27 +664,31 @@ fn refusals_are_errors_with_a_remedy() {
     let listing = br#"{"sha": "89abcdef", "siblings": [{"rfilename": "README.md"}, {"rfilename": "vgg/16.pth"},
         {"rfilename": "../x.pth"}, {"rfilename": "\u001b[2J.pth"}]}"#;
     let server = Server::start(|request, _| match request.path.as_str() {
-        "/api/models/someone/others/revision/main" => Answer {
+        "/api/models/someone/others/revision/main" => Response {
             status: 200,
             headers: vec![("content-length", listing.len().to_string())],
             body: listing.to_vec(),
         },
-        path if path.starts_with("/someone/gated/") => Answer::status(401),
-        path if path.starts_with("/someone/busy/") => Answer::status(503),
-        _ => Answer::status(404),
+        path if path.starts_with("/someone/gated/") => Response::status(401),
+        path if path.starts_with("/someone/busy/") => Response::status(503),
+        _ => Response::status(404),
     });
     let cache = Cache::new();
     let hub = cache.hub(&server);
     for (text, status, remedy) in [
         ("someone/gated", 401, "HF_TOKEN"),
         ("someone/busy", 503, "try again later"),
-        ("timm/misspelt", 404, "check the repository timm/misspelt"),
+        (
+            "timm/misspelled",
+            404,
+            "check the repository timm/misspelled",
+        ),
     ] {
         let error = hub.fetch(&address(text), &mut |_, _| {}).expect_err(text);
         let url = format!("{}/{text}/resolve/main/model.safetensors", server.url);
         assert_eq!(
             error.to_string(),
-            format!("cannot download {text}: {url} answered {status}")
+            format!("cannot download {text}: {url} returned status {status}")
         );
         let help = error.help().expect("a remedy");
         assert!(help.contains(remedy), "{help}");
@@ -731,8 +747,8 @@ fn the_environment_configures_downloads() {
     let server = Server::start(honest);
     let home = tempfile::tempdir().expect("a temporary folder");
     let set = |key: &str, value: &str| {
-        // SAFETY: the other tests and the servers neither read nor write these variables, and std's functions for
-        // the environment exclude each other.
+        // SAFETY: the other tests and the servers neither read nor write these variables, and std's
+        // functions for the environment exclude each other.
         unsafe { std::env::set_var(key, value) };
     };
     set("HF_HOME", &home.path().to_string_lossy());

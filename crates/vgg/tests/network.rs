@@ -1,17 +1,19 @@
-//! The network as a whole: against candle-transformers' VGG, dropout by key, sizes, NaN, gradients on demand.
+//! The whole network: comparison with candle-transformers, dropout, input sizes, NaN, and
+//! gradients.
 
 use std::collections::HashMap;
 
 use candle_core::{DType, Device, Tensor, Var};
 use candle_nn::{ModuleT, VarBuilder};
-use candle_transformers::models::vgg as theirs;
+use candle_transformers::models::vgg as reference;
 use vgg::{Mode, Vgg, VggConfig};
 
 const CPU: Device = Device::Cpu;
 
-fn picture(side: usize, seed: usize) -> Tensor {
-    let values = (0..3 * side * side).map(|at| ((at * 7919 + seed) % 1000) as f32 / 500.0 - 1.0);
-    Tensor::from_vec(values.collect(), (1, 3, side, side), &CPU).expect("a picture")
+fn image(side: usize, seed: usize) -> Tensor {
+    let values =
+        (0..3 * side * side).map(|index| ((index * 7919 + seed) % 1000) as f32 / 500.0 - 1.0);
+    Tensor::from_vec(values.collect(), (1, 3, side, side), &CPU).expect("an image")
 }
 
 fn values(tensor: &Tensor) -> Vec<f32> {
@@ -29,12 +31,14 @@ fn build(config: &VggConfig, tensors: HashMap<String, Tensor>) -> Vgg {
     Vgg::new(config, VarBuilder::from_tensors(tensors, DType::F32, &CPU)).expect("a network")
 }
 
-/// candle-transformers' VGG-16 is fixed at full width, takes one picture, and puts a ReLU on the logits.
+/// The VGG-16 of candle-transformers has a fixed width, takes one image, and applies a ReLU to the
+/// logits.
 #[test]
-fn candle_transformers_agrees_up_to_its_final_relu() {
+fn logits_match_candle_transformers_after_a_relu() {
     let config = VggConfig::vgg16(1000);
     let tensors = vgg::init::from_scratch(&config, 5, &CPU).expect("a network");
-    // N(0, 0.01²) makes logits near 0; a larger head makes the comparison sharp.
+    // With a head of N(0, 0.01²) the logits are near 0. A larger head makes the comparison
+    // sensitive.
     let tensors: HashMap<_, _> = tensors
         .into_iter()
         .map(|(name, tensor)| match name.as_str() {
@@ -43,75 +47,75 @@ fn candle_transformers_agrees_up_to_its_final_relu() {
         })
         .collect();
     let renamed = tensors.iter().map(|(name, tensor)| {
-        // They keep the classifier as timm does, as convolutions.
+        // The classifier consists of convolutions, as in timm.
         let tensor = match name.as_str() {
             "classifier.0.weight" => tensor.reshape((4096, 512, 7, 7)),
             "classifier.3.weight" => tensor.reshape((4096, 4096, 1, 1)),
             _ => Ok(tensor.clone()),
         };
-        (vgg::names::timm(name), tensor.expect("as a convolution"))
+        (vgg::names::to_timm(name), tensor.expect("as a convolution"))
     });
     let vb = VarBuilder::from_tensors(renamed.collect(), DType::F32, &CPU);
-    let network = theirs::Vgg::new(vb, theirs::Models::Vgg16).expect("their network");
-    let x = picture(224, 3);
+    let network = reference::Vgg::new(vb, reference::Models::Vgg16).expect("the reference network");
+    let x = image(224, 3);
     let expected = values(
         &network
-            .forward_t(&x.squeeze(0).expect("one picture"), false)
-            .expect("their forward"),
+            .forward_t(&x.squeeze(0).expect("one image"), false)
+            .expect("the reference logits"),
     );
     let logits = build(&config, tensors)
         .forward(&x, Mode::Eval)
-        .expect("our forward");
-    let ours: Vec<f32> = values(&logits)
+        .expect("logits");
+    let clamped: Vec<f32> = values(&logits)
         .into_iter()
         .map(|logit| logit.max(0.0))
         .collect();
     let largest = expected.iter().copied().fold(0f32, f32::max);
-    assert!(largest > 0.1, "the comparison says nothing: {largest}");
-    for (ours, expected) in ours.iter().zip(&expected) {
+    assert!(largest > 0.1, "all logits are near 0: {largest}");
+    for (logit, expected) in clamped.iter().zip(&expected) {
         assert!(
-            (ours - expected).abs() <= 1e-4 * largest,
-            "{ours} {expected}"
+            (logit - expected).abs() <= 1e-4 * largest,
+            "{logit} {expected}"
         );
     }
 }
 
 #[test]
-fn a_batch_is_its_pictures_one_by_one() {
+fn logits_do_not_depend_on_the_batch() {
     let (config, tensors) = narrow();
     let network = build(&config, tensors);
-    let pictures: Vec<_> = (0..3).map(|seed| picture(64, seed)).collect();
-    let batch = Tensor::cat(&pictures, 0).expect("a batch");
-    let together = values(&network.forward(&batch, Mode::Eval).expect("forward"));
-    let alone = pictures
+    let images: Vec<_> = (0..3).map(|seed| image(64, seed)).collect();
+    let batch = Tensor::cat(&images, 0).expect("a batch");
+    let batched = values(&network.forward(&batch, Mode::Eval).expect("forward"));
+    let single = images
         .iter()
         .flat_map(|x| values(&network.forward(x, Mode::Eval).expect("forward")));
-    for (together, alone) in together.iter().zip(alone) {
-        assert!((together - alone).abs() < 1e-6);
+    for (batched, single) in batched.iter().zip(single) {
+        assert!((batched - single).abs() < 1e-6);
     }
 }
 
 #[test]
-fn every_size_from_the_smallest_on_works_and_smaller_ones_are_refused() {
+fn images_smaller_than_the_smallest_input_are_errors() {
     let (config, tensors) = narrow();
     let network = build(&config, tensors);
     for side in [32, 33, 63, 97, 224] {
         let logits = network
-            .forward(&picture(side, 0), Mode::Eval)
+            .forward(&image(side, 0), Mode::Eval)
             .expect("forward");
         assert_eq!(logits.dims(), [1, 3]);
     }
     let error = network
-        .forward(&picture(31, 0), Mode::Eval)
+        .forward(&image(31, 0), Mode::Eval)
         .expect_err("too small");
     assert!(error.to_string().contains("at least 32x32"), "{error}");
 }
 
 #[test]
-fn dropout_follows_seed_and_step() {
+fn dropout_depends_on_seed_and_step() {
     let (config, tensors) = narrow();
     let network = build(&config, tensors);
-    let x = picture(64, 0);
+    let x = image(64, 0);
     let run = |seed, step| {
         let mode = Mode::Train { seed, step };
         values(&network.forward(&x, mode).expect("forward"))
@@ -126,26 +130,24 @@ fn dropout_follows_seed_and_step() {
 }
 
 #[test]
-fn nan_in_is_nan_out() {
+fn nan_propagates_to_the_logits() {
     let (config, tensors) = narrow();
     let network = build(&config, tensors);
-    let mut pixels = values(&picture(64, 0));
+    let mut pixels = values(&image(64, 0));
     pixels[1234] = f32::NAN;
-    let x = Tensor::from_vec(pixels, (1, 3, 64, 64), &CPU).expect("a picture");
+    let x = Tensor::from_vec(pixels, (1, 3, 64, 64), &CPU).expect("an image");
     let logits = values(&network.forward(&x, Mode::Eval).expect("forward"));
     assert!(logits.iter().all(|logit| logit.is_nan()), "{logits:?}");
 }
 
 #[test]
-fn gradients_are_computed_for_what_is_tracked_alone() {
+fn only_tracked_parameters_get_gradients() {
     let (config, mut tensors) = narrow();
     let head = Var::from_tensor(&tensors["classifier.6.weight"]).expect("a variable");
     tensors.insert("classifier.6.weight".into(), head.as_tensor().clone());
     let conv = tensors["features.28.weight"].clone();
     let network = build(&config, tensors);
-    let logits = network
-        .forward(&picture(64, 0), Mode::Eval)
-        .expect("forward");
+    let logits = network.forward(&image(64, 0), Mode::Eval).expect("forward");
     let gradients = logits
         .sqr()
         .and_then(|l| l.sum_all())
@@ -153,13 +155,13 @@ fn gradients_are_computed_for_what_is_tracked_alone() {
     let gradients = gradients.expect("backward");
     assert!(gradients.get(&head).is_some());
     assert!(gradients.get(&conv).is_none());
-    let before = network
-        .forward_layers(&picture(64, 0), 0..15, Mode::Eval)
-        .expect("trunk");
-    assert!(!before.track_op(), "the frozen trunk recorded a graph");
+    let frozen = network
+        .forward_layers(&image(64, 0), 0..15, Mode::Eval)
+        .expect("features");
+    assert!(!frozen.track_op(), "the frozen layers recorded a graph");
 }
 
-/// Tracks all parameters of the narrow network.
+/// The narrow network with all parameters tracked.
 fn tracked() -> (VggConfig, HashMap<String, Tensor>) {
     let (config, tensors) = narrow();
     let track = |(name, tensor)| {
@@ -170,19 +172,19 @@ fn tracked() -> (VggConfig, HashMap<String, Tensor>) {
 }
 
 #[test]
-fn gradients_put_aside_are_those_that_candle_gets() {
+fn gradients_in_a_grad_sink_equal_those_of_candle() {
     let (config, tensors) = tracked();
     let mode = Mode::Train { seed: 1, step: 2 };
-    let x = Tensor::cat(&[picture(64, 1), picture(64, 2)], 0).expect("two pictures");
+    let x = Tensor::cat(&[image(64, 1), image(64, 2)], 0).expect("two images");
     let plain = build(&config, tensors.clone());
     let logits = plain.forward(&x, mode).expect("logits");
     let store = logits.sqr().and_then(|l| l.backward()).expect("gradients");
     let with_sink = build(&config, tensors.clone()).with_grad_sink();
     let logits = with_sink.forward(&x, mode).expect("logits");
-    let rest = logits.sqr().and_then(|l| l.backward()).expect("gradients");
+    let remaining = logits.sqr().and_then(|l| l.backward()).expect("gradients");
     for (name, parameter) in &tensors {
         let expected = store.get(parameter).expect("every parameter is tracked");
-        assert!(rest.get(parameter).is_none(), "{name}");
+        assert!(remaining.get(parameter).is_none(), "{name}");
         let gradient = with_sink.take_gradient(parameter).expect(name);
         let gradient = gradient.values().expect(name);
         assert_eq!(values(&gradient), values(expected), "{name}");
@@ -193,12 +195,12 @@ fn gradients_put_aside_are_those_that_candle_gets() {
 }
 
 #[test]
-fn gradients_put_aside_add_up_over_backward_passes() {
+fn gradients_in_a_grad_sink_accumulate() {
     let (config, tensors) = tracked();
-    let after = |seeds: &[usize], name: &str| {
+    let gradient = |seeds: &[usize], name: &str| {
         let network = build(&config, tensors.clone()).with_grad_sink();
         for &seed in seeds {
-            let logits = network.forward(&picture(64, seed), Mode::Eval);
+            let logits = network.forward(&image(64, seed), Mode::Eval);
             let loss = logits.and_then(|l| l.sqr()).expect("a loss");
             loss.backward().expect("gradients");
         }
@@ -210,8 +212,8 @@ fn gradients_put_aside_add_up_over_backward_passes() {
         "classifier.0.weight",
         "classifier.6.bias",
     ] {
-        let sum = (after(&[1], name) + after(&[2], name)).expect("one shape");
-        let difference = (after(&[1, 2], name) - sum)
+        let sum = (gradient(&[1], name) + gradient(&[2], name)).expect("one shape");
+        let difference = (gradient(&[1, 2], name) - sum)
             .and_then(|d| d.abs()?.max_all()?.to_scalar::<f32>())
             .expect("a number");
         assert!(difference < 1e-4, "{name}: {difference}");
@@ -219,9 +221,9 @@ fn gradients_put_aside_add_up_over_backward_passes() {
 }
 
 #[test]
-fn a_second_backward_pass_says_what_is_gone() {
+fn a_second_backward_pass_is_an_error() {
     let (config, tensors) = tracked();
-    let logits = build(&config, tensors).forward(&picture(64, 1), Mode::Eval);
+    let logits = build(&config, tensors).forward(&image(64, 1), Mode::Eval);
     let loss = logits.and_then(|l| l.sum_all()).expect("a loss");
     loss.backward().expect("the first time");
     let error = loss.backward().expect_err("the activations are freed");

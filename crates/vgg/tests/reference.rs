@@ -1,5 +1,5 @@
-//! The real ImageNet convolutions on photographs, against PyTorch. Runs where `WAGGLE_SHARED` names the folder
-//! with weights and reference values; `cargo xtask reference PATH` sets it.
+//! ImageNet convolutions on photographs, compared with PyTorch. Skipped unless `WAGGLE_SHARED` is
+//! the folder of the weights and reference values. `cargo xtask reference PATH` sets it.
 
 use std::path::PathBuf;
 
@@ -10,18 +10,18 @@ use vgg::{Head, Vgg, VggConfig, kernels};
 fn shared() -> Option<PathBuf> {
     let folder = std::env::var_os("WAGGLE_SHARED").map(PathBuf::from);
     if folder.is_none() {
-        println!("skipped: set WAGGLE_SHARED");
+        println!("skipped: WAGGLE_SHARED is not set");
     }
     folder
 }
 
-fn relative(a: &Tensor, b: &Tensor) -> f32 {
+fn relative_difference(a: &Tensor, b: &Tensor) -> f32 {
     let a: Vec<f32> = a.flatten_all().and_then(|a| a.to_vec1()).expect("f32");
     let b: Vec<f32> = b.flatten_all().and_then(|b| b.to_vec1()).expect("f32");
     assert_eq!(a.len(), b.len());
-    let largest = b.iter().fold(0f32, |most, b| most.max(b.abs()));
-    let off = a.iter().zip(&b).map(|(a, b)| (a - b).abs());
-    off.fold(0f32, f32::max) / largest
+    let largest = b.iter().fold(0f32, |max, b| max.max(b.abs()));
+    let differences = a.iter().zip(&b).map(|(a, b)| (a - b).abs());
+    differences.fold(0f32, f32::max) / largest
 }
 
 #[test]
@@ -32,13 +32,14 @@ fn imagenet_features_of_photographs() {
     let golden = candle_core::safetensors::load(golden, &device).expect("reference values");
     let weights = shared.join("weights/vgg16_imagenet_features.safetensors");
     let config = VggConfig {
-        // The fresh classifier plays no part here; a small one saves half a gigabyte.
+        // The test does not use the classifier. A small one saves half a gigabyte.
         hidden: 8,
         ..VggConfig::vgg16(2)
     };
-    let loaded = vgg::load_pretrained(&weights, &config, Head::Fresh, 1, &device).expect("weights");
+    let loaded =
+        vgg::load_pretrained(&weights, &config, Head::Replace, 1, &device).expect("weights");
     let layers = ["classifier.0", "classifier.3", "classifier.6"];
-    assert_eq!(loaded.report.fresh_layers(), layers);
+    assert_eq!(loaded.report.initialized_layers(), layers);
 
     let pixels = golden["pixels"].to_dtype(DType::F32).expect("pixels");
     let pixels = pixels
@@ -52,37 +53,37 @@ fn imagenet_features_of_photographs() {
         .broadcast_sub(&mean)
         .and_then(|x| x.broadcast_div(&std))
         .and_then(|x| x.contiguous())
-        .expect("normalised");
+        .expect("normalized");
 
     let tensors = loaded.tensors.clone().into_iter().collect();
     let vb = VarBuilder::from_tensors(tensors, DType::F32, &device);
     let network = Vgg::new(&config, vb).expect("the network");
-    let off = relative(
+    let difference = relative_difference(
         &network.features(&x).expect("features"),
         &golden["features"],
     );
-    println!("features: {off:.2e} relative");
-    assert!(off <= 1e-5, "features are off by {off}");
+    println!("features: relative difference {difference:.2e}");
+    assert!(difference <= 1e-5, "features: {difference}");
 
     let mut stack = Vec::new();
-    let mut place = 0;
+    let mut end = 0;
     for conv in config.convolutions().expect("vgg16") {
         let weight = loaded.tensors[&format!("features.{}.weight", conv.index)].clone();
         let bias = loaded.tensors[&format!("features.{}.bias", conv.index)].clone();
         stack.push(kernels::ConvLayer::new(weight, bias, conv.pool).expect("a layer"));
         if conv.pool {
-            place = conv.index + 2;
+            end = conv.index + 2;
             let y = kernels::conv_stack(&x, &stack).expect("forward");
             let mean = y.mean((2, 3)).expect("means");
-            let off = relative(
+            let difference = relative_difference(
                 &mean,
-                &golden[&format!("block_after_{place}.mean_per_channel")],
+                &golden[&format!("block_after_{end}.mean_per_channel")],
             );
             assert!(
-                off <= 1e-5,
-                "channel means after pool {place} are off by {off}"
+                difference <= 1e-5,
+                "channel means before features.{end}: {difference}"
             );
         }
     }
-    assert_eq!(place, 30);
+    assert_eq!(end, 30);
 }

@@ -1,4 +1,5 @@
-//! Weights in and out: what is taken, what is fresh, and what every kind of bad file is answered with.
+//! Loading and saving weights: loaded and newly initialized tensors, conversions, and errors for
+//! invalid files.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ fn narrow(classes: usize) -> VggConfig {
     VggConfig::slim_vgg16([4, 4, 8, 8, 8], 16, 2, 64, classes)
 }
 
-fn scratch(config: &VggConfig) -> Tensors {
+fn initialized(config: &VggConfig) -> Tensors {
     vgg::init::from_scratch(config, 5, &CPU).expect("a narrow network")
 }
 
@@ -37,7 +38,7 @@ fn write(folder: &Path, tensors: &Tensors) -> PathBuf {
 
 fn saved(folder: &Path, config: &VggConfig) -> PathBuf {
     let path = folder.join("model.safetensors");
-    vgg::save(&path, &scratch(config), &metadata(config)).expect("a saved model");
+    vgg::save(&path, &initialized(config), &metadata(config)).expect("a saved model");
     path
 }
 
@@ -51,33 +52,31 @@ fn values(tensor: &Tensor) -> Vec<f32> {
 }
 
 #[test]
-fn a_model_comes_back_as_it_was_saved() {
+fn a_saved_model_is_loaded_unchanged() {
     let (folder, config) = (folder(), narrow(3));
     let path = saved(folder.path(), &config);
     let model = vgg::load_model(&path, &CPU).expect("the model");
     assert_eq!(model.metadata, metadata(&config));
-    for (name, tensor) in scratch(&config) {
+    for (name, tensor) in initialized(&config) {
         assert_eq!(values(&tensor), values(&model.tensors[&name]), "{name}");
     }
-    let left: Vec<_> = std::fs::read_dir(folder.path())
-        .expect("a folder")
-        .collect();
-    assert_eq!(left.len(), 1, "something was left beside the model");
+    let entries = std::fs::read_dir(folder.path()).expect("a folder");
+    assert_eq!(entries.count(), 1, "a temporary file remains");
 }
 
 #[test]
-fn the_same_model_is_the_same_bytes_and_other_readers_accept_it() {
-    let (one, two, config) = (folder(), folder(), narrow(3));
+fn saving_is_deterministic_and_the_file_is_valid_safetensors() {
+    let (first, second, config) = (folder(), folder(), narrow(3));
     let read = |folder: &tempfile::TempDir| std::fs::read(saved(folder.path(), &config));
-    let bytes = read(&one).expect("a file");
-    assert_eq!(bytes, read(&two).expect("a file"));
+    let bytes = read(&first).expect("a file");
+    assert_eq!(bytes, read(&second).expect("a file"));
     let file = safetensors::SafeTensors::deserialize(&bytes).expect("a safetensors file");
-    let mut found: Vec<_> = file.names();
-    found.sort_unstable();
+    let mut names: Vec<_> = file.names();
+    names.sort_unstable();
     let mut expected = config.parameters().expect("narrow");
     expected.sort();
     assert_eq!(
-        found,
+        names,
         expected
             .iter()
             .map(|(name, _)| name.as_str())
@@ -86,30 +85,30 @@ fn the_same_model_is_the_same_bytes_and_other_readers_accept_it() {
 }
 
 #[test]
-fn timm_names_and_shapes_are_torchvisions_weights() {
+fn weights_in_the_format_of_timm_are_converted() {
     let (folder, config) = (folder(), narrow(3));
-    let ours = scratch(&config);
-    let theirs = ours.iter().map(|(name, tensor)| {
+    let tensors = initialized(&config);
+    let converted = tensors.iter().map(|(name, tensor)| {
         let tensor = match name.as_str() {
             "classifier.0.weight" => tensor.reshape((16, 8, 2, 2)),
             "classifier.3.weight" => tensor.reshape((16, 16, 1, 1)),
             _ => Ok(tensor.clone()),
         };
-        (names::timm(name), tensor.expect("as a convolution"))
+        (names::to_timm(name), tensor.expect("as a convolution"))
     });
-    let path = write(folder.path(), &theirs.collect());
+    let path = write(folder.path(), &converted.collect());
     let loaded = vgg::load_pretrained(&path, &config, Head::Keep, 1, &CPU).expect("weights");
-    assert!(loaded.report.fresh.is_empty());
-    for (name, tensor) in ours {
+    assert!(loaded.report.initialized.is_empty());
+    for (name, tensor) in tensors {
         assert_eq!(values(&tensor), values(&loaded.tensors[&name]), "{name}");
     }
 }
 
 #[test]
-fn half_precision_is_widened() {
+fn half_precision_is_converted_to_f32() {
     for dtype in [DType::F16, DType::BF16] {
         let (folder, config) = (folder(), narrow(3));
-        let halves: Tensors = scratch(&config)
+        let halves: Tensors = initialized(&config)
             .into_iter()
             .map(|(name, tensor)| (name, tensor.to_dtype(dtype).expect("half")))
             .collect();
@@ -123,59 +122,69 @@ fn half_precision_is_widened() {
 }
 
 #[test]
-fn the_head_is_fresh_for_other_classes_or_by_request() {
+fn the_head_is_replaced_for_other_classes_or_on_request() {
     let (folder, config) = (folder(), narrow(3));
-    let path = write(folder.path(), &scratch(&config));
+    let path = write(folder.path(), &initialized(&config));
     let other = vgg::load_pretrained(&path, &narrow(2), Head::Keep, 1, &CPU).expect("weights");
-    assert_eq!(other.report.fresh_layers(), ["classifier.6"]);
+    assert_eq!(other.report.initialized_layers(), ["classifier.6"]);
     assert_eq!(other.report.mismatched.len(), 2);
-    let same = vgg::load_pretrained(&path, &config, Head::Fresh, 1, &CPU).expect("weights");
+    let same = vgg::load_pretrained(&path, &config, Head::Replace, 1, &CPU).expect("weights");
     assert_eq!(
-        same.report.unused,
+        same.report.replaced,
         ["classifier.6.weight", "classifier.6.bias"]
     );
-    let again = vgg::load_pretrained(&path, &config, Head::Fresh, 1, &CPU).expect("weights");
+    let again = vgg::load_pretrained(&path, &config, Head::Replace, 1, &CPU).expect("weights");
     let head = "classifier.6.weight";
     assert_eq!(values(&same.tensors[head]), values(&again.tensors[head]));
-    let seeded = vgg::load_pretrained(&path, &config, Head::Fresh, 2, &CPU).expect("weights");
+    let seeded = vgg::load_pretrained(&path, &config, Head::Replace, 2, &CPU).expect("weights");
     assert_ne!(values(&same.tensors[head]), values(&seeded.tensors[head]));
 }
 
 #[test]
-fn features_alone_leave_the_classifier_fresh() {
+fn the_classifier_is_initialized_if_the_file_has_only_features() {
     let (folder, config) = (folder(), narrow(3));
-    let mut tensors = scratch(&config);
+    let mut tensors = initialized(&config);
     tensors.retain(|name, _| name.starts_with("features."));
     let path = write(folder.path(), &tensors);
-    let loaded = vgg::load_pretrained(&path, &config, Head::Fresh, 1, &CPU).expect("weights");
+    let loaded = vgg::load_pretrained(&path, &config, Head::Replace, 1, &CPU).expect("weights");
     let classifier = ["classifier.0", "classifier.3", "classifier.6"];
-    assert_eq!(loaded.report.fresh_layers(), classifier);
+    assert_eq!(loaded.report.initialized_layers(), classifier);
     assert_eq!(loaded.report.loaded.len(), 26);
 }
 
 #[test]
-fn another_network_is_named() {
+fn another_architecture_is_an_error() {
     let folder = folder();
     let small = |config: VggConfig| VggConfig {
         hidden: 2,
         avgpool: 1,
         ..config
     };
-    let path = write(folder.path(), &scratch(&small(VggConfig::vgg11(2))));
-    let error = vgg::load_pretrained(&path, &small(VggConfig::vgg13(2)), Head::Fresh, 1, &CPU);
-    let message = error.expect_err("another network").to_string();
-    assert!(message.contains("this is a vgg11"), "{message}");
-    assert!(message.contains("--arch vgg11"), "{message}");
+    let path = write(folder.path(), &initialized(&small(VggConfig::vgg11(2))));
+    let error = vgg::load_pretrained(&path, &small(VggConfig::vgg13(2)), Head::Replace, 1, &CPU);
+    let error = error.expect_err("another architecture");
+    let message = error.to_string();
+    assert!(
+        message.ends_with("weights.safetensors contains weights of vgg11, not vgg13"),
+        "{message}"
+    );
+    let Error::WrongArchitecture {
+        expected, actual, ..
+    } = error
+    else {
+        panic!("{error:?}");
+    };
+    assert_eq!((expected.as_str(), actual.as_str()), ("vgg13", "vgg11"));
 }
 
 #[test]
-fn unexpected_and_misspelt_tensors_are_named() {
+fn unexpected_tensors_are_an_error_with_similar_names() {
     let (folder, config) = (folder(), narrow(3));
-    let mut tensors = scratch(&config);
-    let misspelt = tensors["classifier.6.bias"].clone();
-    tensors.insert("clasifier.6.bias".into(), misspelt);
+    let mut tensors = initialized(&config);
+    let bias = tensors["classifier.6.bias"].clone();
+    tensors.insert("clasifier.6.bias".into(), bias);
     let path = write(folder.path(), &tensors);
-    let error = vgg::load_pretrained(&path, &config, Head::Fresh, 1, &CPU);
+    let error = vgg::load_pretrained(&path, &config, Head::Replace, 1, &CPU);
     let message = error.expect_err("unexpected").to_string();
     assert!(
         message.contains("clasifier.6.bias (did you mean classifier.6.bias?)"),
@@ -184,25 +193,25 @@ fn unexpected_and_misspelt_tensors_are_named() {
 }
 
 #[test]
-fn a_missing_convolution_is_named() {
+fn a_missing_convolution_is_an_error() {
     let (folder, config) = (folder(), narrow(3));
-    let mut tensors = scratch(&config);
+    let mut tensors = initialized(&config);
     tensors.remove("features.28.bias");
     let path = write(folder.path(), &tensors);
-    let error = vgg::load_pretrained(&path, &config, Head::Fresh, 1, &CPU);
+    let error = vgg::load_pretrained(&path, &config, Head::Replace, 1, &CPU);
     let message = error.expect_err("incomplete").to_string();
     assert!(message.contains("features.28.bias"), "{message}");
 }
 
 #[test]
-fn broken_files_are_recognised_wherever_they_break() {
+fn truncated_and_corrupt_files_are_errors() {
     let (folder, config) = (folder(), narrow(3));
     let path = saved(folder.path(), &config);
-    let whole = std::fs::read(&path).expect("a file");
-    let header = 8 + u64::from_le_bytes(whole[..8].try_into().expect("eight bytes")) as usize;
+    let bytes = std::fs::read(&path).expect("a file");
+    let header = 8 + u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes")) as usize;
     let broken = folder.path().join("broken.safetensors");
-    for length in [0, 7, 8, 100, header, header + 1, whole.len() - 1] {
-        std::fs::write(&broken, &whole[..length]).expect("a file");
+    for length in [0, 7, 8, 100, header, header + 1, bytes.len() - 1] {
+        std::fs::write(&broken, &bytes[..length]).expect("a file");
         let error = vgg::load_model(&broken, &CPU).expect_err("a broken file");
         assert!(
             matches!(error, Error::NotSafetensors { .. }),
@@ -210,9 +219,9 @@ fn broken_files_are_recognised_wherever_they_break() {
         );
         assert!(error.to_string().contains("broken.safetensors"), "{error}");
     }
-    let mut longer = whole.clone();
+    let mut longer = bytes.clone();
     longer.push(0);
-    let mut huge = whole.clone();
+    let mut huge = bytes.clone();
     huge[..8].copy_from_slice(&u64::MAX.to_le_bytes());
     for bytes in [longer, huge] {
         std::fs::write(&broken, bytes).expect("a file");
@@ -220,10 +229,12 @@ fn broken_files_are_recognised_wherever_they_break() {
         assert!(matches!(error, Error::NotSafetensors { .. }), "{error}");
     }
     std::fs::write(&broken, "{\"not\": \"safetensors\"}").expect("a file");
-    let error = vgg::load_model(&broken, &CPU).expect_err("a text");
+    let error = vgg::load_model(&broken, &CPU).expect_err("a text file");
     assert!(matches!(error, Error::NotWeights { .. }), "{error}");
     assert!(
-        error.to_string().contains("is text, not weights"),
+        error
+            .to_string()
+            .contains("is a text file, not a weights file"),
         "{error}"
     );
     let missing = vgg::load_model(&folder.path().join("none"), &CPU);
@@ -232,19 +243,19 @@ fn broken_files_are_recognised_wherever_they_break() {
     assert!(directory.is_err());
 }
 
-/// The saved model again, with some strings of its metadata replaced.
-fn with_strings(path: &Path, config: &VggConfig, replaced: &[(&str, &str)]) {
+/// Writes the saved model again with other strings in the metadata.
+fn replace_strings(path: &Path, config: &VggConfig, replaced: &[(&str, &str)]) {
     let bytes = std::fs::read(path).expect("a file");
     let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).expect("a header");
     let mut strings = header.metadata().clone().expect("metadata");
     for (key, value) in replaced {
         strings.insert((*key).into(), (*value).into());
     }
-    safetensors::serialize_to_file(scratch(config), Some(strings), path).expect("a file");
+    safetensors::serialize_to_file(initialized(config), Some(strings), path).expect("a file");
 }
 
 #[test]
-fn metadata_that_contradicts_itself_or_the_head_is_refused() {
+fn inconsistent_metadata_is_an_error() {
     let (folder, config) = (folder(), narrow(3));
     let two = serde_json::to_string(&narrow(2)).expect("json");
     let huge = VggConfig {
@@ -255,20 +266,23 @@ fn metadata_that_contradicts_itself_or_the_head_is_refused() {
     for (replaced, expected) in [
         (
             vec![("classes", r#"["a", "b"]"#)],
-            "a class list of length 2 for a network of 3",
+            "lists 2 classes, but the network has 3",
         ),
         (
             vec![("classes", r#"["a", "b"]"#), ("config", &two)],
-            "tensor classifier.6.weight is [3, 16]",
+            "tensor `classifier.6.weight` has shape [3, 16]",
         ),
-        (vec![("config", &huge)], "1000000x1000000"),
+        (
+            vec![("config", &huge)],
+            "is 1000000, not between 32 and 4096",
+        ),
         (vec![("config", "{}")], "`config`"),
-        (vec![("std", "[0, 1, 1]")], "std"),
+        (vec![("std", "[0, 1, 1]")], "std [0.0, 1.0, 1.0]"),
         (vec![("mean", "[0.5]")], "`mean`"),
     ] {
         let path = saved(folder.path(), &config);
-        with_strings(&path, &config, &replaced);
-        let error = vgg::load_model(&path, &CPU).expect_err("a contradiction");
+        replace_strings(&path, &config, &replaced);
+        let error = vgg::load_model(&path, &CPU).expect_err("inconsistent metadata");
         let message = error.to_string();
         assert!(message.contains(expected), "{message}");
         assert!(message.contains("model.safetensors"), "{message}");
@@ -276,25 +290,25 @@ fn metadata_that_contradicts_itself_or_the_head_is_refused() {
 }
 
 #[test]
-fn weights_without_metadata_are_no_model() {
+fn weights_without_metadata_are_not_a_model() {
     let folder = folder();
-    let path = write(folder.path(), &scratch(&narrow(3)));
+    let path = write(folder.path(), &initialized(&narrow(3)));
     let error = vgg::load_model(&path, &CPU).expect_err("no metadata");
-    assert!(matches!(error, Error::Metadata { .. }), "{error}");
+    assert!(matches!(error, Error::NoMetadata { .. }), "{error}");
 }
 
 #[test]
-fn what_cannot_be_written_leaves_nothing() {
+fn a_failed_save_leaves_no_file() {
     let (folder, config) = (folder(), narrow(3));
     let file = folder.path().join("file");
     std::fs::write(&file, "in the way").expect("a file");
     let below = file.join("model.safetensors");
-    let error = vgg::save(&below, &scratch(&config), &metadata(&config));
+    let error = vgg::save(&below, &initialized(&config), &metadata(&config));
     assert!(matches!(error, Err(Error::Io { .. })));
-    let mut incomplete = scratch(&config);
+    let mut incomplete = initialized(&config);
     incomplete.remove("features.0.bias");
     let path = folder.path().join("model.safetensors");
     let error = vgg::save(&path, &incomplete, &metadata(&config));
-    assert!(matches!(error, Err(Error::Metadata { .. })));
+    assert!(matches!(error, Err(Error::Export { .. })));
     assert!(!path.exists());
 }

@@ -66,7 +66,7 @@ impl Target for Weights {
         };
         let timm = tensors
             .iter()
-            .map(|(name, tensor)| (names::timm(name), tensor.clone()));
+            .map(|(name, tensor)| (names::to_timm(name), tensor.clone()));
         add(timm.collect());
         let half = tensors.iter().map(|(name, tensor)| {
             let half = tensor
@@ -114,7 +114,7 @@ impl Target for Weights {
             Ok(Some(metadata)) => metadata.config,
             _ => self.config.clone(),
         };
-        let pretrained = vgg::load_pretrained(&self.file, &config, Head::Fresh, 0, &Device::Cpu);
+        let pretrained = vgg::load_pretrained(&self.file, &config, Head::Replace, 0, &Device::Cpu);
         if let Ok(model) = &model {
             // Accepted models describe a valid network.
             assert_eq!(model.metadata.classes.len(), model.metadata.config.classes);

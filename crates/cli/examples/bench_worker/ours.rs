@@ -100,7 +100,7 @@ fn step(row: &Row, stage: usize) -> Result<Run> {
     let (params, groups) = (params(&config, &row.device)?, groups(stage));
     set_trainable(&params, &groups)?;
     let mut sgd = Sgd::new(&params, SGD, groups)?;
-    let network = Network::new(&config, params.var_builder())?.in_precision(row.precision);
+    let network = Network::new(&config, params.var_builder())?.with_precision(row.precision);
     let parameters = params.trainable();
     let frozen = trainer::first_trainable_layer(&params, network.layer_names())?;
     let layers = network.layer_names().len();

@@ -46,7 +46,7 @@ struct Report<'a> {
 pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     super::start_threads(&args.machine)?;
     let device = super::open_device(&args.machine)?;
-    let model = Model::open(&args.model, &device)?.in_precision(args.machine.precision);
+    let model = Model::open(&args.model, &device)?.with_precision(args.machine.precision);
     let (root, recorded) = data(args, &model.path)?;
     let mut folder = open(&root, &args.split, model.classes())?;
     let (ignore_exif, workers) = (args.machine.ignore_exif, args.machine.workers.get());

@@ -41,7 +41,7 @@ struct Failure {
 pub fn run(args: &PredictArgs) -> anyhow::Result<ExitCode> {
     super::start_threads(&args.machine)?;
     let device = super::open_device(&args.machine)?;
-    let model = Model::open(&args.model, &device)?.in_precision(args.machine.precision);
+    let model = Model::open(&args.model, &device)?.with_precision(args.machine.precision);
     let format = Format::of(args);
     let mut errors = Errors { format, count: 0 };
     let paths = image_paths(&args.paths, &mut errors)?;

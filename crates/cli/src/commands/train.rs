@@ -214,7 +214,7 @@ fn resolve(
     device: &str,
     threads: usize,
 ) -> anyhow::Result<Config> {
-    let initialized = start.report.fresh_layers();
+    let initialized = start.report.initialized_layers();
     let root = std::path::absolute(&folder.root).unwrap_or_else(|_| folder.root.clone());
     Ok(Config {
         versions: Versions {
@@ -282,8 +282,8 @@ fn describe(
         source: &start.source,
         classes,
         loaded: &start.report.loaded,
-        initialized: &start.report.fresh,
-        replaced: &start.report.unused,
+        initialized: &start.report.initialized,
+        replaced: &start.report.replaced,
         mismatched: &start.report.mismatched,
     })
 }

@@ -32,7 +32,8 @@ impl Address {
 impl FromStr for Address {
     type Err = String;
 
-    /// Parses `OWNER/REPO[@REVISION][/FILE]`. A revision ends at the next slash, except for the hub's `refs/pr/N`.
+    /// Parses `OWNER/REPO[@REVISION][/FILE]`. A revision ends at the next slash, except for the
+    /// hub's `refs/pr/N`.
     fn from_str(text: &str) -> Result<Self, String> {
         let invalid =
             || format!("`{text}` is not OWNER/REPO[@REVISION][/FILE], such as timm/vgg16.tv_in1k");
@@ -86,14 +87,15 @@ pub(super) fn is_plain_path(path: &str) -> bool {
     path.split('/').all(is_plain_component)
 }
 
-/// Whether a name is safe as a component of a path and of a URL on every system: 1 to 255 ASCII letters, digits and
-/// `-_.+= `, without a dot or a space at the end, which Windows ignores.
+/// Whether a name is safe as a component of a path on every platform: 1 to 255 ASCII letters,
+/// digits and `-_.+= `. It must not end with a dot or a space, which Windows ignores.
 fn is_plain_component(name: &str) -> bool {
     let is_allowed = |c: char| c.is_ascii_alphanumeric() || "-_.+= ".contains(c);
     (1..=255).contains(&name.len()) && !name.ends_with(['.', ' ']) && name.chars().all(is_allowed)
 }
 
-/// Whether an etag or a commit is safe as a file name: 1 to 128 ASCII letters, digits and `-_.`, without a dot at the end.
+/// Whether an etag or a commit is safe as a file name: 1 to 128 ASCII letters, digits and `-_.`. It
+/// must not end with a dot.
 pub(super) fn is_plain_id(id: &str) -> bool {
     let is_allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     (1..=128).contains(&id.len()) && !id.ends_with('.') && id.chars().all(is_allowed)

@@ -1,8 +1,8 @@
-//! The part of the hub's cache that belongs to one repository, in the layout of `huggingface_hub`:
+//! The cache of one repository, in the layout of `huggingface_hub`:
 //!
 //! ```text
 //! models--OWNER--REPO/blobs/ETAG              the content
-//! models--OWNER--REPO/blobs/ETAG.incomplete   a download that is not finished
+//! models--OWNER--REPO/blobs/ETAG.incomplete   the content of an unfinished download
 //! models--OWNER--REPO/snapshots/COMMIT/FILE   a symbolic link to the content
 //! models--OWNER--REPO/refs/REVISION           the commit of a branch or tag
 //! .locks/models--OWNER--REPO/ETAG.lock        locked during a download
@@ -39,7 +39,7 @@ impl RepoCache {
         }
     }
 
-    /// The path of a cached file. The revision may be a branch, a tag or a full commit.
+    /// Returns the path of a file if it is cached. The revision is a branch, a tag or a commit.
     pub(super) fn find(&self, address: &Address) -> Option<PathBuf> {
         // Commits have no entry in `refs`.
         let by_commit = self.repo.pointer_path(&address.revision);
@@ -58,10 +58,10 @@ impl RepoCache {
         self.folder.join("blobs").join(format!("{etag}.incomplete"))
     }
 
-    /// Creates the folder of blobs and waits until no other process downloads the same blob.
+    /// Creates the folder of blobs, and waits until no other process downloads the same blob.
     ///
-    /// The lock ends when the file is closed. On file systems without locks there is none; downloads at the same time
-    /// may then fail the checksum.
+    /// Dropping the file releases the lock. If the file system does not support locks, there is
+    /// none, and concurrent downloads may fail with a wrong checksum.
     pub(super) fn lock(&self, etag: &str) -> Result<File, HubError> {
         for folder in [&self.folder.join("blobs"), &self.locks] {
             fs::create_dir_all(folder).map_err(HubError::cache(folder))?;
@@ -76,7 +76,8 @@ impl RepoCache {
         }
     }
 
-    /// Links a blob into the snapshot of its commit and points the revision to the commit. Returns the path of the link.
+    /// Adds a link to a blob to the snapshot of its commit, and sets the commit of the revision.
+    /// Returns the path of the link.
     pub(super) fn link(&self, address: &Address, metadata: &Metadata) -> Result<PathBuf, HubError> {
         let path = self.repo.pointer_path(&metadata.commit).join(&address.file);
         self.create_link(&path, address, &metadata.etag)
@@ -89,7 +90,7 @@ impl RepoCache {
         Ok(path)
     }
 
-    /// Creates the link under a temporary name and renames it, so that it replaces an older one atomically.
+    /// Creates a link with a temporary name and renames it, which replaces an old one atomically.
     fn create_link(&self, path: &Path, address: &Address, etag: &str) -> io::Result<()> {
         let folder = path.parent().unwrap_or(path);
         fs::create_dir_all(folder)?;
@@ -113,7 +114,7 @@ fn symlink(target: &Path, link: &Path) -> io::Result<()> {
     std::os::unix::fs::symlink(target, link)
 }
 
-/// Windows allows symbolic links only to administrators and in developer mode.
+/// On Windows, symbolic links need administrator rights or the developer mode.
 #[cfg(not(unix))]
 fn symlink(_target: &Path, _link: &Path) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())

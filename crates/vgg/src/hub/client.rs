@@ -1,7 +1,7 @@
 //! HTTP requests to the hub.
 //!
-//! The token is sent only to the origin (scheme, host and port) of the endpoint. ureq's own rule for redirects compares
-//! hosts without ports, so redirects are followed here.
+//! The token is sent only to the origin (scheme, host and port) of the endpoint. Redirects are
+//! followed here, because ureq compares only the hosts and not the ports.
 
 use std::io::Read;
 use std::time::Duration;
@@ -19,18 +19,18 @@ const X_LINKED_ETAG: HeaderName = HeaderName::from_static("x-linked-etag");
 const X_LINKED_SIZE: HeaderName = HeaderName::from_static("x-linked-size");
 
 const MAX_REDIRECTS: usize = 10;
-/// Limit of the answer that lists the files of a repository, in bytes.
+/// Maximum size of the list of the files of a repository, in bytes.
 const MAX_LISTING: u64 = 4 << 20;
 const WEIGHTS_EXTENSIONS: [&str; 4] = [".safetensors", ".pth", ".pt", ".bin"];
 
 /// The metadata of one version of a file.
 #[derive(Debug)]
 pub(super) struct Metadata {
-    /// For files in LFS the SHA-256, for other files usually the id of the git blob. A plain name.
+    /// The SHA-256 of files in LFS, usually the git blob id of other files. A plain name.
     pub(super) etag: String,
     /// The commit that the revision resolves to. A plain name.
     pub(super) commit: String,
-    /// In bytes. Mirrors may omit it.
+    /// Size in bytes. Mirrors may omit it.
     pub(super) size: Option<u64>,
 }
 
@@ -73,10 +73,10 @@ impl Client {
         })
     }
 
-    /// The metadata of a file, from a single answer of the endpoint.
+    /// Requests the metadata of a file. All of it is from a single response of the endpoint.
     ///
-    /// Like `huggingface_hub`, follows relative redirects (the hub's answer for renamed repositories), but takes the
-    /// metadata from a redirect to the storage of LFS files.
+    /// As in `huggingface_hub`, relative redirects are followed (the hub sends them for renamed
+    /// repositories). An absolute redirect, to the storage of LFS files, contains the metadata.
     pub(super) fn metadata(&self, address: &Address) -> Result<Metadata, HubError> {
         let first = self.file_url(address, &address.revision)?;
         let mut url = first.clone();
@@ -88,10 +88,10 @@ impl Client {
             {
                 let next = resolve(&url, location)?;
                 if origin(&next) != origin(&self.endpoint) {
-                    return Err(HubError::NotAHub {
+                    return Err(HubError::UnexpectedResponse {
                         url: shown(&url),
                         reason: format!(
-                            "the redirect to {} has no header X-Repo-Commit",
+                            "the redirect to {} has no X-Repo-Commit header",
                             shown(&next)
                         ),
                     });
@@ -108,7 +108,7 @@ impl Client {
                 None => id(&url, headers, &ETAG, "ETag")?,
             };
             let size = number(headers, &X_LINKED_SIZE).or_else(|| {
-                // The length of a redirect is the length of its own body.
+                // In a redirect this is the length of its own body.
                 let length = number(headers, &CONTENT_LENGTH);
                 length.filter(|_| status.is_success())
             });
@@ -124,7 +124,8 @@ impl Client {
         })
     }
 
-    /// Requests a file at a commit, from byte `start` on. Returns the address of the last redirect and its answer.
+    /// Requests the bytes of a file from `start` to the end. Returns the URL after redirects and
+    /// the response.
     pub(super) fn file(
         &self,
         address: &Address,
@@ -134,7 +135,7 @@ impl Client {
         self.get(self.file_url(address, commit)?, start)
     }
 
-    /// The weights files of a repository, at most 20.
+    /// Requests the names of at most 20 weights files of a repository.
     pub(super) fn weights_files(&self, address: &Address) -> Result<Vec<String>, HubError> {
         #[derive(Deserialize)]
         struct Listing {
@@ -155,7 +156,7 @@ impl Client {
         }
         let body = response.into_body().into_reader().take(MAX_LISTING);
         let listing: Listing =
-            serde_json::from_reader(body).map_err(|error| HubError::NotAHub {
+            serde_json::from_reader(body).map_err(|error| HubError::UnexpectedResponse {
                 url,
                 reason: error.to_string(),
             })?;
@@ -228,7 +229,7 @@ pub(super) fn bad_status(url: &Uri, response: &Response<Body>) -> HubError {
     }
 }
 
-/// Scheme, host and port of an http or https address.
+/// Scheme, host and port of an http or https URL.
 fn origin(url: &Uri) -> Option<(&str, String, u16)> {
     let scheme = url.scheme_str()?;
     let default_port = match scheme {
@@ -240,7 +241,7 @@ fn origin(url: &Uri) -> Option<(&str, String, u16)> {
     Some((scheme, host, url.port_u16().unwrap_or(default_port)))
 }
 
-/// The address without the user name, password and query, which may contain secrets.
+/// Formats a URL without user name, password and query, which may contain secrets.
 fn shown(url: &Uri) -> String {
     let scheme = url.scheme_str().unwrap_or_default();
     let host = url.host().unwrap_or_default();
@@ -254,7 +255,7 @@ fn shown(url: &Uri) -> String {
 fn location(response: &Response<Body>) -> Option<&str> {
     let is_redirect = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
     let location = response.headers().get(LOCATION).filter(|_| is_redirect)?;
-    // Bytes outside of ASCII are not valid in an address.
+    // URLs consist of ASCII characters.
     Some(location.to_str().unwrap_or_default())
 }
 
@@ -262,7 +263,7 @@ fn is_relative(location: &str) -> bool {
     location.starts_with('/') && !location.starts_with("//")
 }
 
-/// The address that a `Location` header refers to: absolute, or relative to the scheme or to the origin of `base`.
+/// Resolves a `Location` header, which is absolute or relative to the scheme or origin of `base`.
 fn resolve(base: &Uri, location: &str) -> Result<Uri, HubError> {
     let scheme = base.scheme_str().unwrap_or("https");
     let absolute = if location.starts_with("//") {
@@ -281,17 +282,19 @@ fn resolve(base: &Uri, location: &str) -> Result<Uri, HubError> {
         })
 }
 
-/// An etag or a commit, without the quotes and the prefix `W/` of etags.
+/// Gets an etag or a commit. Quotes and the prefix `W/` of etags are removed.
 fn id(
     url: &Uri,
     headers: &HeaderMap,
     name: &HeaderName,
     header: &'static str,
 ) -> Result<String, HubError> {
-    let value = headers.get(name).ok_or_else(|| HubError::NotAHub {
-        url: shown(url),
-        reason: format!("the answer has no header {header}"),
-    })?;
+    let value = headers
+        .get(name)
+        .ok_or_else(|| HubError::UnexpectedResponse {
+            url: shown(url),
+            reason: format!("it has no {header} header"),
+        })?;
     let value = String::from_utf8_lossy(value.as_bytes());
     let id = value.strip_prefix("W/").unwrap_or(&value);
     let quoted = id.strip_prefix('"').and_then(|id| id.strip_suffix('"'));
@@ -356,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn redirects_are_resolved_against_the_request() {
+    fn locations_are_resolved_against_the_request() {
         let base = uri("https://hub.example:8443/a/b?c");
         for (location, expected) in [
             ("/x/y?z", "https://hub.example:8443/x/y?z"),
@@ -371,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn displayed_addresses_contain_no_secrets() {
+    fn displayed_urls_contain_no_secrets() {
         let url = uri("https://user:password@hub.example:8443/a/b?signature=secret");
         assert_eq!(shown(&url), "https://hub.example:8443/a/b");
     }

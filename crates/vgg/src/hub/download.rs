@@ -1,4 +1,5 @@
-//! Downloads one blob: with range requests after an interruption, and with a check of size and checksum.
+//! Downloads a blob. Resumes after interruptions with range requests, and verifies size and
+//! checksum.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -15,13 +16,14 @@ use ureq::http::header::{CONTENT_LENGTH, CONTENT_RANGE};
 use super::client::{Client, Metadata};
 use super::{Address, HubError, OnProgress};
 
-/// Transient failures that are tolerated in one download.
+/// Number of retries after transient errors.
 const RETRIES: u32 = 3;
 const FIRST_PAUSE: Duration = Duration::from_millis(300);
 
-/// Downloads a file to `path` and verifies it. Continues an incomplete download at `path`.
+/// Downloads a file to `path` and verifies it. Resumes an incomplete download at `path`.
 ///
-/// A corrupt file is deleted and downloaded a second time. After an interruption, the incomplete file stays.
+/// A corrupt file is deleted and downloaded once more. After an interruption, the incomplete file
+/// is kept.
 pub(super) fn download(
     client: &Client,
     address: &Address,
@@ -62,7 +64,7 @@ fn transfer_with_retries(
     }
 }
 
-/// Sends one request and appends its answer to the file. Returns the address that the bytes came from.
+/// Sends one request and appends the response to the file. Returns the URL after redirects.
 fn transfer(
     client: &Client,
     address: &Address,
@@ -73,12 +75,12 @@ fn transfer(
     let failed = |error| HubError::cache(path)(error);
     let mut received = fs::metadata(path).map_or(0, |metadata| metadata.len());
     if metadata.size.is_some_and(|size| received >= size) {
-        // There is nothing to continue.
+        // There is nothing to resume.
         received = 0;
     }
     let (url, response) = client.file(address, &metadata.commit, received)?;
-    let announced = match response.status().as_u16() {
-        // The whole file, also if the server does not support ranges.
+    let total = match response.status().as_u16() {
+        // The whole file. Servers without support for ranges send it for range requests too.
         200 => {
             received = 0;
             header(&response, CONTENT_LENGTH).and_then(|length| length.trim().parse().ok())
@@ -86,21 +88,22 @@ fn transfer(
         206 => match header(&response, CONTENT_RANGE).and_then(parse_content_range) {
             Some((start, total)) if start == received => total,
             _ => {
-                return Err(HubError::NotAHub {
+                return Err(HubError::UnexpectedResponse {
                     url,
-                    reason: "the answer has another range than the request".into(),
+                    reason: "it has another range than the request".into(),
                 });
             }
         },
         status => {
             if status == 416 && received > 0 {
-                // The file on the hub is shorter than the incomplete file, which the next attempt must not continue.
+                // The file on the hub is shorter than the incomplete file. The next attempt starts
+                // again.
                 fs::remove_file(path).map_err(failed)?;
             }
             return Err(HubError::Status { url, status });
         }
     };
-    let size = match (metadata.size, announced) {
+    let size = match (metadata.size, total) {
         (Some(expected), Some(actual)) if expected != actual => {
             return Err(HubError::Size {
                 url,
@@ -110,9 +113,9 @@ fn transfer(
         }
         (Some(size), _) | (None, Some(size)) => size,
         (None, None) => {
-            return Err(HubError::NotAHub {
+            return Err(HubError::UnexpectedResponse {
                 url,
-                reason: "the answer has no size".into(),
+                reason: "it has no size".into(),
             });
         }
     };
@@ -154,8 +157,8 @@ fn transfer(
 
 /// Compares a file with the size and the etag of the metadata.
 ///
-/// An etag of 64 hexadecimal digits is the SHA-256 of a file in LFS, one of 40 digits the id of a git blob. Other etags
-/// are not checksums.
+/// An etag of 64 hexadecimal digits is the SHA-256 of a file in LFS. An etag of 40 digits is a git
+/// blob id, the SHA-1 of a header and the content. Other etags are not checksums.
 pub(super) fn verify(path: &Path, metadata: &Metadata, url: &str) -> Result<(), HubError> {
     let failed = |error| HubError::cache(path)(error);
     let mut file = File::open(path).map_err(failed)?;
@@ -192,7 +195,7 @@ pub(super) fn verify(path: &Path, metadata: &Metadata, url: &str) -> Result<(), 
     }
 }
 
-/// The digest of the rest of a file, in hexadecimal digits.
+/// Hashes a file. Returns the digest in hexadecimal digits.
 fn hash(file: &mut File, mut hasher: impl Digest) -> io::Result<String> {
     let mut buffer = vec![0; 1 << 20];
     loop {
@@ -213,7 +216,7 @@ fn header(response: &Response<Body>, name: ureq::http::HeaderName) -> Option<&st
     response.headers().get(name)?.to_str().ok()
 }
 
-/// Parses `bytes START-END/TOTAL` to the start and the total, which may be `*`.
+/// Parses `bytes START-END/TOTAL`. Returns START and TOTAL, which is `None` for `*`.
 fn parse_content_range(value: &str) -> Option<(u64, Option<u64>)> {
     let (range, total) = value.trim().strip_prefix("bytes ")?.split_once('/')?;
     let (start, _end) = range.split_once('-')?;

@@ -9,8 +9,8 @@ use super::Address;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HubError {
-    /// The configured endpoint is not an http or https address.
-    #[error("the endpoint `{endpoint}` is not an http or https address")]
+    /// The configured endpoint is not an http or https URL.
+    #[error("the endpoint `{endpoint}` is not an http or https URL")]
     Endpoint {
         /// The configured endpoint.
         endpoint: String,
@@ -21,12 +21,12 @@ pub enum HubError {
         /// Folder of the cache.
         cache: PathBuf,
     },
-    /// A server answered with an HTTP status that is not a success.
-    #[error("{url} answered {status}")]
+    /// The status code of a response is not a success.
+    #[error("{url} returned status {status}")]
     Status {
-        /// Address of the request.
+        /// URL of the request.
         url: String,
-        /// The status code.
+        /// The HTTP status code.
         status: u16,
     },
     /// The repository exists, but not the file.
@@ -37,10 +37,10 @@ pub enum HubError {
         /// At most 20 files of the repository that have an extension of weights files.
         weights: Vec<String>,
     },
-    /// No connection, or no answer.
+    /// The connection failed, or there was no response.
     #[error("cannot reach {url}: {reason}")]
     Unreachable {
-        /// Address of the request.
+        /// URL of the request.
         url: String,
         /// The error of the connection.
         reason: String,
@@ -48,43 +48,43 @@ pub enum HubError {
     /// The connection closed before the whole file arrived.
     #[error("the connection to {url} closed after {received} of {size} bytes")]
     Interrupted {
-        /// Address of the request.
+        /// URL of the request.
         url: String,
         /// Bytes received so far, earlier attempts included.
         received: u64,
         /// Size of the file in bytes.
         size: u64,
     },
-    /// The answer is not one of a hub.
-    #[error("{url} does not answer like a Hugging Face hub: {reason}")]
-    NotAHub {
-        /// Address of the request.
+    /// The response is not one of a hub.
+    #[error("unexpected response from {url}: {reason}")]
+    UnexpectedResponse {
+        /// URL of the request.
         url: String,
-        /// The missing or invalid part of the answer.
+        /// The missing or invalid part of the response.
         reason: String,
     },
     /// A header that becomes a file name in the cache is not a plain name.
-    #[error("{url} sent {value:?} as {header}, which is not a plain name")]
+    #[error("{url} returned the {header} {value:?}, which is not a plain name")]
     UnsafeName {
-        /// Address of the request.
+        /// URL of the request.
         url: String,
         /// Name of the header.
         header: &'static str,
         /// Value of the header.
         value: String,
     },
-    /// A redirect to something other than an http or https address.
-    #[error("{url} redirects to {location:?}, which is not an http or https address")]
+    /// The target of a redirect is not an http or https URL.
+    #[error("{url} redirects to {location:?}, which is not an http or https URL")]
     Redirect {
-        /// Address of the request.
+        /// URL of the request.
         url: String,
         /// Value of the `Location` header.
         location: String,
     },
-    /// More redirects than the client follows.
+    /// There were more redirects than the client follows.
     #[error("{url} redirects more than {limit} times")]
     TooManyRedirects {
-        /// Address of the first request.
+        /// URL of the first request.
         url: String,
         /// Number of redirects that are followed.
         limit: usize,
@@ -92,27 +92,27 @@ pub enum HubError {
     /// The size of the file differs from the size in the metadata.
     #[error("{url} sent {actual} bytes instead of {expected}")]
     Size {
-        /// Address of the file.
+        /// URL of the file.
         url: String,
-        /// Size that the hub announced, in bytes.
+        /// Size in the metadata, in bytes.
         expected: u64,
-        /// Size of the answer, in bytes.
+        /// Size of the response, in bytes.
         actual: u64,
     },
     /// The checksum of the file differs from the etag in the metadata.
     #[error("the {algorithm} of {url} is {actual} instead of {expected}")]
     Checksum {
-        /// Address of the file.
+        /// URL of the file.
         url: String,
         /// Name of the hash function.
         algorithm: &'static str,
-        /// Checksum that the hub announced.
+        /// Checksum in the metadata.
         expected: String,
         /// Checksum of the received bytes.
         actual: String,
     },
-    /// The cache could not be read or written.
-    #[error("cannot write {} in the cache: {source}", path.display())]
+    /// A file or folder of the cache could not be read or written.
+    #[error("cannot access {} in the cache: {source}", path.display())]
     Cache {
         /// Path of the file or folder.
         path: PathBuf,
@@ -141,7 +141,7 @@ impl HubError {
         matches!(self, Self::Size { .. } | Self::Checksum { .. })
     }
 
-    /// A remedy.
+    /// Returns a remedy.
     pub(crate) fn help(&self, address: &Address) -> String {
         match self {
             Self::Offline { .. } => "unset HF_HUB_OFFLINE, or use a weights file from disk".into(),
@@ -169,11 +169,11 @@ impl HubError {
             }
             Self::Interrupted { .. } => "run the command again to continue the download".into(),
             Self::Endpoint { .. }
-            | Self::NotAHub { .. }
+            | Self::UnexpectedResponse { .. }
             | Self::UnsafeName { .. }
             | Self::Redirect { .. }
             | Self::TooManyRedirects { .. } => {
-                "set HF_ENDPOINT to the address of a Hugging Face hub or mirror".into()
+                "set HF_ENDPOINT to the URL of the Hugging Face Hub or a mirror".into()
             }
             Self::Size { .. } | Self::Checksum { .. } => {
                 "try again later, or set HF_ENDPOINT to another mirror".into()

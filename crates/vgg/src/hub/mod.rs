@@ -1,13 +1,14 @@
-//! Pretrained weights from the Hugging Face hub. No other part of this crate uses the network.
+//! Downloads of pretrained weights from the Hugging Face Hub. Only this module uses the network.
 //!
-//! `timm/vgg16.tv_in1k` and its siblings contain torchvision's ImageNet weights (`IMAGENET1K_V1`) as safetensors.
-//! [`fetch`] follows the conventions of `huggingface_hub`: `HF_HOME` and `HF_HUB_CACHE` for the cache, which it shares
-//! with the Python library, `HF_ENDPOINT` for a mirror, `HF_TOKEN` or the saved token, and `HF_HUB_OFFLINE=1` for no
-//! network access.
+//! `timm/vgg16.tv_in1k` and its siblings contain torchvision's ImageNet weights (`IMAGENET1K_V1`)
+//! as safetensors. [`fetch`] follows the conventions of `huggingface_hub`: `HF_HOME` and
+//! `HF_HUB_CACHE` for the cache, which it shares with the Python library, `HF_ENDPOINT` for a
+//! mirror, `HF_TOKEN` or the saved token, and `HF_HUB_OFFLINE=1` for no network access.
 //!
-//! The endpoint is untrusted. One answer provides the etag, the commit and the size of a file. The etag and the commit
-//! become file names in the cache only if they are plain names. The file is downloaded next to its final place, verified
-//! (size, and SHA-256 for files in LFS) and renamed. The token is sent only to the scheme, host and port of the endpoint.
+//! Responses of the endpoint are untrusted. Etag, commit and size of a file are from a single
+//! response. Etag and commit become file names in the cache, so they must be plain names. A file is
+//! downloaded to the cache, verified (size and checksum) and renamed. The token is sent only to the
+//! scheme, host and port of the endpoint.
 
 mod address;
 mod cache;
@@ -24,7 +25,8 @@ use cache::RepoCache;
 use client::Client;
 pub use error::HubError;
 
-/// A callback for the progress of a download: the bytes received so far, and the size of the file.
+/// A callback for the progress of a download. The arguments are the number of received bytes and
+/// the size of the file.
 pub type OnProgress<'a> = dyn FnMut(usize, usize) + 'a;
 
 /// The address of the ImageNet weights of an architecture.
@@ -40,7 +42,7 @@ pub fn imagenet(architecture: &str) -> Result<Address, Error> {
     )))
 }
 
-/// Returns the path of a file in the cache, after downloading it if necessary, with the settings of the environment.
+/// Downloads a file with [`Hub::from_env`] unless it is cached. Returns its path in the cache.
 ///
 /// # Errors
 ///
@@ -49,7 +51,7 @@ pub fn fetch(address: &Address, on_progress: &mut OnProgress<'_>) -> Result<Path
     Hub::from_env().fetch(address, on_progress)
 }
 
-/// Settings of downloads.
+/// The settings of downloads.
 #[derive(Clone)]
 pub struct Hub {
     /// URL of the hub or mirror, such as `https://huggingface.co`.
@@ -63,8 +65,8 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// Settings from `HF_ENDPOINT`, `HF_HUB_CACHE`, `HF_HOME`, `HF_TOKEN` and `HF_HUB_OFFLINE`. Empty variables count as
-    /// unset.
+    /// Settings from `HF_ENDPOINT`, `HF_HUB_CACHE`, `HF_HOME`, `HF_TOKEN` and `HF_HUB_OFFLINE`.
+    /// Empty variables count as unset.
     pub fn from_env() -> Self {
         let home = hf_hub::Cache::from_env();
         Self {
@@ -76,7 +78,7 @@ impl Hub {
         }
     }
 
-    /// Returns the path of a file in the cache, after downloading it if necessary.
+    /// Downloads a file unless it is cached. Returns its path in the cache.
     ///
     /// # Errors
     ///
@@ -120,7 +122,8 @@ impl Hub {
         })?;
         let _lock = cache.lock(&metadata.etag)?;
         let blob = cache.blob(&metadata.etag);
-        // Another revision may have the same content, or another process downloaded it while this one waited.
+        // The blob exists if another revision has the same content, or if another process
+        // downloaded it while this one waited for the lock.
         if download::verify(&blob, &metadata, "").is_err() {
             let incomplete = cache.incomplete(&metadata.etag);
             download::download(&client, address, &metadata, &incomplete, on_progress)?;

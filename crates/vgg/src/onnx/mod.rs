@@ -1,15 +1,18 @@
-//! A network as an ONNX model, for other runtimes: opset 13, any number of pictures at once.
+//! Export to ONNX (opset 13) with a dynamic batch size.
 //!
 //! ```text
 //! pixels (batch, 3, S, S) ─ Conv, Relu, MaxPool … ─ average ─ Flatten ─ Gemm, Relu, Gemm, Relu, Gemm ─▶ logits (batch, classes)
 //! ```
 //!
-//! S is the input size that the network was made for; pixels are normalised as for training, by the mean and std
-//! that stand in the model's metadata beside the classes. Batch norms are folded into their convolutions. The
-//! average pool is left out where the convolutions already end in its size, and is else two products with
-//! matrices of weights, because ONNX has no adaptive pool: averaging rows and averaging columns are independent.
+//! S is the input size of the configuration. `pixels` are normalized with the mean and std in the
+//! metadata of the model, which also contains the classes. Batch norms are folded into
+//! convolutions.
 //!
-//! The messages and their field numbers are those of onnx.proto3 (github.com/onnx/onnx).
+//! ONNX has no adaptive pool. The average pool is omitted if the features already have its output
+//! size. Otherwise it is two matrix products, because the averages over rows and over columns are
+//! separable.
+//!
+//! Messages and field numbers are defined in onnx.proto3 (github.com/onnx/onnx).
 
 mod protobuf;
 
@@ -26,29 +29,29 @@ use crate::metadata::Metadata;
 use crate::model::Vgg;
 use protobuf::Message;
 
-/// The version of the operators; the oldest with softmax over one axis.
+/// Version of the operator set, the first one with a softmax over a single axis.
 const OPSET: u64 = 13;
-/// The version of the file format that came with it.
+/// Version of the file format that was published with the operator set.
 const IR_VERSION: u64 = 7;
 /// `TensorProto.DataType.FLOAT`.
 const FLOAT: u64 = 1;
-/// Protocol buffers end here.
-const LARGEST: usize = i32::MAX as usize;
+/// Maximum size of a protobuf message in bytes.
+const MAX_SIZE: usize = i32::MAX as usize;
 
-/// The name of the input.
+/// Name of the input.
 pub const INPUT: &str = "pixels";
 
-/// What the model answers with.
+/// Output of the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// `logits`, as the network does.
+    /// The logits, named `logits`.
     Logits,
-    /// `probabilities`: the softmax of the logits.
+    /// The softmax of the logits, named `probabilities`.
     Probabilities,
 }
 
 impl Output {
-    /// The name of the output.
+    /// Name of the output.
     pub fn name(self) -> &'static str {
         match self {
             Self::Logits => "logits",
@@ -57,35 +60,41 @@ impl Output {
     }
 }
 
-/// Writes a model as ONNX, atomically, the same bytes for the same model.
+/// Saves a model as ONNX. The file is replaced atomically. The same model gives the same bytes.
 ///
-/// Errors: tensors that are missing; a model beyond the 2 GiB of the format; a file that cannot be written.
+/// # Errors
+///
+/// Returns an error if the metadata is invalid, if a tensor is missing, if the model exceeds the 2
+/// GiB of the format, or if the file cannot be written.
 pub fn save(
     path: &Path,
     tensors: &BTreeMap<String, Tensor>,
     metadata: &Metadata,
     output: Output,
 ) -> Result<(), Error> {
-    let wrong = |what: String| Error::Metadata {
+    metadata.validate().map_err(|reason| Error::Metadata {
         path: path.into(),
-        what,
-    };
-    metadata.check().map_err(wrong)?;
+        reason,
+    })?;
     let model = model(tensors, metadata, output)?;
-    if model.len() > LARGEST {
-        return Err(wrong(format!(
-            "it would have {} bytes, and an ONNX file has 2 GiB at most",
-            model.len()
-        )));
+    if model.len() > MAX_SIZE {
+        return Err(Error::Export {
+            path: path.into(),
+            reason: format!(
+                "the model has {} bytes, ONNX files at most 2 GiB",
+                model.len()
+            ),
+            help: Some("export the model as safetensors"),
+        });
     }
-    file::atomically(path, |out| {
+    file::write_atomically(path, |out| {
         model
             .write(out)
             .map_err(|error| Error::io("write", path, error))
     })
 }
 
-/// `ModelProto`.
+/// Builds the `ModelProto`.
 fn model(
     tensors: &BTreeMap<String, Tensor>,
     metadata: &Metadata,
@@ -103,7 +112,7 @@ fn model(
     Ok(model)
 }
 
-/// `GraphProto`.
+/// Builds the `GraphProto`.
 fn graph(
     tensors: &BTreeMap<String, Tensor>,
     config: &VggConfig,
@@ -151,19 +160,19 @@ fn graph(
         let columns = graph.weight("avgpool.columns", rows.t()?)?;
         graph.node("MatMul", "avgpool.x", &[&columns], &[]);
         let rows = graph.weight("avgpool.rows", rows)?;
-        graph.node_of("MatMul", "avgpool.y", |last| vec![rows, last], &[]);
+        graph.add_node("MatMul", "avgpool.y", |last| vec![rows, last], &[]);
     }
     graph.node("Flatten", "flatten", &[], &[]);
     let linears = network.linear_layers();
-    for (place, (name, weights)) in linears.iter().enumerate() {
+    for (index, (name, weights)) in linears.iter().enumerate() {
         let [weight, bias] = graph.weights(name, weights.clone())?;
-        let output_name = if place + 1 == linears.len() {
+        let output_name = if index + 1 == linears.len() {
             "logits"
         } else {
             name
         };
         graph.node("Gemm", output_name, &[&weight, &bias], &[]);
-        if place + 1 < linears.len() {
+        if index + 1 < linears.len() {
             graph.node("Relu", &format!("{name}.relu"), &[], &[]);
         }
     }
@@ -181,23 +190,27 @@ fn graph(
         ))
 }
 
-/// The nodes and weights of a chain: each node takes the output of the one before it, and is called as its output.
+/// A chain of nodes with their weights. The first input of each node is the output of the preceding
+/// one. A node and its output have the same name.
 struct Graph {
     message: Message,
+    /// Name of the output of the last node.
     last: String,
 }
 
 impl Graph {
-    /// `NodeProto` on the last output and `weights`. Gemm multiplies by its weight transposed, as PyTorch does.
+    /// Adds a node whose inputs are the last output and `weights`.
     fn node(&mut self, kind: &str, name: &str, weights: &[&str], attributes: &[(&str, &[u64])]) {
         let inputs = |last: String| {
             let weights = weights.iter().map(|weight| weight.to_string());
             std::iter::once(last).chain(weights).collect()
         };
-        self.node_of(kind, name, inputs, attributes);
+        self.add_node(kind, name, inputs, attributes);
     }
 
-    fn node_of(
+    /// Adds a `NodeProto` with the inputs that `inputs` returns for the last output. Gemm
+    /// transposes its weight, as PyTorch does.
+    fn add_node(
         &mut self,
         kind: &str,
         name: &str,
@@ -235,7 +248,7 @@ impl Graph {
         ])
     }
 
-    /// `TensorProto` as an initializer; its name.
+    /// Adds a `TensorProto` as an initializer. Returns its name.
     fn weight(&mut self, name: &str, tensor: Tensor) -> Result<String, Error> {
         let mut weight = Message::default();
         for &size in tensor.dims() {
@@ -249,7 +262,7 @@ impl Graph {
     }
 }
 
-/// `ValueInfoProto` of a float tensor; `None` is the batch.
+/// The `ValueInfoProto` of a float tensor. `None` is the batch dimension.
 fn value(name: &str, shape: &[Option<u64>]) -> Message {
     let mut dims = Message::default();
     for size in shape {
@@ -266,14 +279,14 @@ fn value(name: &str, shape: &[Option<u64>]) -> Message {
         .message(2, Message::default().message(1, tensor))
 }
 
-/// The matrix (to, from) that averages `from` numbers into `to` as an adaptive pool does: bin i covers
-/// ⌊i·from/to⌋ .. ⌈(i+1)·from/to⌉.
-fn averages(from: usize, to: usize) -> Result<Tensor, Error> {
-    let mut rows = vec![0f32; to * from];
-    for (bin, row) in rows.chunks_mut(from).enumerate() {
-        let covered = bin * from / to..((bin + 1) * from).div_ceil(to);
-        let share = 1.0 / covered.len() as f32;
-        row[covered].fill(share);
+/// The matrix (outputs, inputs) of a one-dimensional adaptive average pool. Output i is the average
+/// of the inputs ⌊i·inputs/outputs⌋ .. ⌈(i+1)·inputs/outputs⌉.
+fn averages(inputs: usize, outputs: usize) -> Result<Tensor, Error> {
+    let mut rows = vec![0f32; outputs * inputs];
+    for (output, row) in rows.chunks_mut(inputs).enumerate() {
+        let window = output * inputs / outputs..((output + 1) * inputs).div_ceil(outputs);
+        let share = 1.0 / window.len() as f32;
+        row[window].fill(share);
     }
-    Ok(Tensor::from_vec(rows, (to, from), &Device::Cpu)?)
+    Ok(Tensor::from_vec(rows, (outputs, inputs), &Device::Cpu)?)
 }

@@ -1,16 +1,17 @@
-//! Protocol buffers, as much of them as it takes to write a model: numbers, texts, messages in messages.
+//! The subset of the protobuf encoding that ONNX export needs: integers, strings, bytes and nested
+//! messages.
 //!
-//! The encoding (protobuf.dev/programming-guides/encoding): each field is a key, `number << 3 | type`, and a value:
-//! type 0 a variable-length number, 2 a length and that many bytes, 5 four bytes. A message's length stands before
-//! it, so a message is put together first and written then; the numbers of tensors, which are nearly all of a
-//! model, are not copied for that but written from where they are.
+//! A field is a key, `number << 3 | type`, and a value (protobuf.dev/programming-guides/encoding).
+//! Type 0 is a varint. Type 2 is a length and this number of bytes. The length of a message
+//! precedes its content, so messages are built before they are written. Tensors, nearly all of a
+//! model, are written from their own storage without a copy.
 
 use std::io::{self, Write};
 
 use bytemuck::cast_slice;
 use candle_core::{CpuStorage, Storage, Tensor};
 
-/// A message in the making.
+/// A message under construction.
 #[derive(Debug, Default)]
 pub(super) struct Message {
     pieces: Vec<Piece>,
@@ -25,19 +26,19 @@ enum Piece {
 }
 
 impl Message {
-    /// Bytes of its encoding.
+    /// Length of the encoding in bytes.
     pub(super) fn len(&self) -> usize {
         self.length
     }
 
-    /// A field of type int32, int64 or enum.
+    /// Adds a field of type int32, int64 or enum.
     pub(super) fn number(mut self, field: u32, value: u64) -> Self {
         self.key(field, 0);
         self.varint(value);
         self
     }
 
-    /// A field of type string.
+    /// Adds a field of type string.
     pub(super) fn text(mut self, field: u32, text: &str) -> Self {
         self.key(field, 2);
         self.varint(text.len() as u64);
@@ -45,7 +46,7 @@ impl Message {
         self
     }
 
-    /// A field that is a message.
+    /// Adds a nested message.
     pub(super) fn message(mut self, field: u32, message: Self) -> Self {
         self.key(field, 2);
         self.varint(message.length as u64);
@@ -54,7 +55,7 @@ impl Message {
         self
     }
 
-    /// A field of type bytes: the little-endian numbers of a contiguous f32 tensor on the CPU.
+    /// Adds a field of type bytes: the little-endian values of a contiguous f32 tensor on the CPU.
     pub(super) fn values(mut self, field: u32, tensor: Tensor) -> Self {
         let length = 4 * tensor.elem_count();
         self.key(field, 2);
@@ -64,21 +65,21 @@ impl Message {
         self
     }
 
-    /// Writes the encoding.
+    /// Writes the encoding to `out`.
     pub(super) fn write(&self, out: &mut impl Write) -> io::Result<()> {
         for piece in &self.pieces {
             match piece {
                 Piece::Bytes(bytes) => out.write_all(bytes)?,
                 Piece::Values(tensor) => {
                     let (storage, layout) = tensor.storage_and_layout();
-                    let (Storage::Cpu(CpuStorage::F32(values)), Some((from, to))) =
+                    let (Storage::Cpu(CpuStorage::F32(values)), Some((start, end))) =
                         (&*storage, layout.contiguous_offsets())
                     else {
                         return Err(io::Error::other(
-                            "a tensor is not f32 in one piece on the CPU",
+                            "a tensor is not a contiguous f32 tensor on the CPU",
                         ));
                     };
-                    out.write_all(cast_slice(&values[from..to]))?;
+                    out.write_all(cast_slice(&values[start..end]))?;
                 }
             }
         }
@@ -89,7 +90,8 @@ impl Message {
         self.varint((field << 3 | kind).into());
     }
 
-    /// Seven bits a byte, the lowest first; the eighth says that more follow.
+    /// Adds a varint: seven bits in each byte, lowest first. The eighth bit is set if more bytes
+    /// follow.
     fn varint(&mut self, mut value: u64) {
         let mut bytes = Vec::new();
         while value >= 0x80 {
@@ -116,14 +118,16 @@ mod tests {
 
     fn encoded(message: &Message) -> Vec<u8> {
         let mut bytes = Vec::new();
-        message.write(&mut bytes).expect("a Vec takes everything");
+        message
+            .write(&mut bytes)
+            .expect("writing to a Vec succeeds");
         assert_eq!(bytes.len(), message.len());
         bytes
     }
 
-    /// The first three are the examples of the encoding's own description.
+    /// The first three messages are examples of the protobuf documentation.
     #[test]
-    fn fields_are_encoded_as_described() {
+    fn fields_are_encoded_as_documented() {
         let number = Message::default().number(1, 150);
         assert_eq!(encoded(&number), [0x08, 0x96, 0x01]);
         let text = Message::default().text(2, "testing");

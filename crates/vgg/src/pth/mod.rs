@@ -1,14 +1,14 @@
-//! State dicts as `torch.save` writes them since PyTorch 1.6: a zip archive with a pickle and one file a storage.
+//! Reads state dicts that `torch.save` writes since PyTorch 1.6: zip archives with a pickle and one
+//! entry for each storage.
 //!
 //! ```text
-//! NAME/data.pkl     which tensors there are, as views of storages        (pickle, value)
+//! NAME/data.pkl     the tensors, as views of storages (see `pickle` and `value`)
 //! NAME/byteorder    little
-//! NAME/data/0 …     the numbers, not compressed
+//! NAME/data/0 …     the values of a storage, uncompressed
 //! ```
 //!
-//! Nothing in the file is run, and only the tensors that are asked for are read; each storage is checked against
-//! the archive's CRC-32 on the way. Older formats and TorchScript are recognised, and answered with how to
-//! convert them.
+//! No code in the file is run. Only requested tensors are read, and the CRC-32 of their storages is
+//! verified. Older formats and TorchScript are detected; the error explains how to convert them.
 
 mod pickle;
 mod state_dict;
@@ -27,24 +27,45 @@ use crate::error::Error;
 use crate::file::{check_finite, read_f32};
 use value::{Element, TensorView};
 
-/// The longest pickle that is believed. A state dict needs about 200 bytes a tensor; a hostile pickle can make a value
-/// of 150 bytes of each of its own, and a list that grows has half of them twice.
-const LONGEST_PICKLE: u64 = 2 << 20;
+/// Limit of the pickle, in bytes. A state dict needs about 200 bytes for each tensor. A hostile
+/// pickle can create a value of 150 bytes from each of its bytes, and growing a list copies them
+/// once more.
+const MAX_PICKLE: u64 = 2 << 20;
 
-/// What a file looks like from its first bytes.
+/// How to save the weights of an archive that is not a state dict.
+const SAVE_STATE_DICT: &str = "if you trust the file, save its weights in Python: torch.save(model.state_dict(), \"weights.pth\")";
+const COPY_AGAIN: &str = "download or copy the file again";
+
+/// The reason why a file is not a state dict, and a remedy.
+#[derive(Debug)]
+pub(super) struct Invalid {
+    pub(super) reason: String,
+    pub(super) help: String,
+}
+
+impl Invalid {
+    pub(super) fn new(reason: impl Into<String>, help: impl Into<String>) -> Self {
+        Self {
+            reason: reason.into(),
+            help: help.into(),
+        }
+    }
+}
+
+/// File format, detected by the first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// A zip archive: PyTorch since 1.6.
+pub(crate) enum Format {
+    /// A zip archive, the format of PyTorch since 1.6.
     Zip,
-    /// A pickle or a tar archive: PyTorch before 1.6.
+    /// A pickle or a tar archive, the formats of PyTorch before 1.6.
     Legacy,
-    /// Something else.
+    /// Another format.
     Other,
 }
 
-/// Looks at the first bytes of a file and goes back to its start.
-pub(crate) fn kind(file: &mut File) -> io::Result<Kind> {
-    /// A ustar header has its magic here.
+/// Detects the format of a file and rewinds it.
+pub(crate) fn detect_format(file: &mut File) -> io::Result<Format> {
+    /// Offset of the magic bytes of a ustar header.
     const TAR_MAGIC: usize = 257;
     let mut start = Vec::new();
     file.take(512).read_to_end(&mut start)?;
@@ -52,67 +73,71 @@ pub(crate) fn kind(file: &mut File) -> io::Result<Kind> {
     let tar = start
         .get(TAR_MAGIC..)
         .is_some_and(|rest| rest.starts_with(b"ustar"));
-    // A pickle begins with its protocol. So can a safetensors file, with the length of its header, but no header
-    // is so long that the upper half of the eight bytes were not zero.
+    // A pickle starts with its protocol. A safetensors file can start with the same bytes, because
+    // it starts with the length of its header, but then the upper four of eight bytes are zero.
     let pickle = matches!(start[..], [0x80, 2..=5, _, _, a, b, c, d, ..] if [a, b, c, d] != [0; 4]);
     Ok(match () {
-        () if start.starts_with(b"PK\x03\x04") => Kind::Zip,
-        () if tar || pickle => Kind::Legacy,
-        () => Kind::Other,
+        () if start.starts_with(b"PK\x03\x04") => Format::Zip,
+        () if tar || pickle => Format::Legacy,
+        () => Format::Other,
     })
 }
 
-/// Reads `count` bytes, or those that are left, and drops them.
-fn skip(from: &mut impl Read, count: u64) -> io::Result<u64> {
-    io::copy(&mut from.take(count), &mut io::sink())
+/// Reads and discards up to `count` bytes.
+fn skip(reader: &mut impl Read, count: u64) -> io::Result<u64> {
+    io::copy(&mut reader.take(count), &mut io::sink())
 }
 
-/// The error for the format before PyTorch 1.6.
-pub(crate) fn legacy(path: &Path) -> Error {
+/// The error for files of PyTorch before 1.6.
+pub(crate) fn legacy_error(path: &Path) -> Error {
     Error::NotStateDict {
         path: path.into(),
-        reason: format!(
-            "it is in PyTorch's format from before version 1.6. If you trust it, convert it in Python: \
+        reason: "it has the format of PyTorch before version 1.6".into(),
+        help: format!(
+            "if you trust the file, convert it in Python: \
              torch.save(torch.load(\"{}\", map_location=\"cpu\"), \"new.pth\")",
             path.display()
         ),
     }
 }
 
-/// An open state dict, its tensors listed and checked.
+/// An open state dict with a valid list of tensors.
 #[derive(Debug)]
 pub(crate) struct PthFile {
     path: PathBuf,
     archive: ZipArchive<BufReader<File>>,
-    /// Bytes of the whole file: nothing in it is longer, whatever it claims.
+    /// Length of the file in bytes, an upper bound for every entry.
     length: u64,
+    /// The folder of the entries: `NAME/`.
     root: String,
     tensors: BTreeMap<String, TensorView>,
 }
 
 impl PthFile {
-    /// Opens the archive `file` of `path` and lists its tensors.
+    /// Lists the tensors of the archive `file`, which was opened from `path`.
     pub(crate) fn open(path: &Path, file: File) -> Result<Self, Error> {
-        let wrong = |reason: String| Error::NotStateDict {
+        let invalid = |Invalid { reason, help }| Error::NotStateDict {
             path: path.into(),
             reason,
+            help,
         };
-        let broken = |error| {
-            wrong(format!(
-                "its zip archive is broken ({error}); fetch or copy it again"
+        let corrupt = |error| {
+            invalid(Invalid::new(
+                format!("invalid zip archive: {error}"),
+                COPY_AGAIN,
             ))
         };
         let length = file
             .metadata()
             .map_err(|error| Error::io("read", path, error))?
             .len();
-        let archive = ZipArchive::new(BufReader::with_capacity(1 << 20, file)).map_err(broken)?;
+        let archive = ZipArchive::new(BufReader::with_capacity(1 << 20, file)).map_err(corrupt)?;
         let names: Vec<String> = archive
             .file_names()
             .map(|name| name.map(|name| name.into_owned()))
             .collect::<Result<_, _>>()
-            .map_err(broken)?;
-        let has = |end: &str| names.iter().any(|name| name.contains(end));
+            .map_err(corrupt)?;
+        let has = |part: &str| names.iter().any(|name| name.contains(part));
         let root = names.iter().find_map(|name| {
             let root = name.strip_suffix("data.pkl")?;
             (root.ends_with('/') && root.matches('/').count() == 1).then(|| root.to_string())
@@ -120,16 +145,20 @@ impl PthFile {
         let root = match root {
             Some(root) if !has("/constants.pkl") && !has("/code/") => root,
             Some(_) => {
-                return Err(wrong(format!(
-                    "it is a TorchScript archive. Save its weights alone in Python: \
-                     torch.save(torch.jit.load(\"{}\").state_dict(), \"weights.pth\")",
-                    path.display()
+                return Err(invalid(Invalid::new(
+                    "it is a TorchScript archive",
+                    format!(
+                        "save its weights in Python: \
+                         torch.save(torch.jit.load(\"{}\").state_dict(), \"weights.pth\")",
+                        path.display()
+                    ),
                 )));
             }
             None => {
-                return Err(wrong(
-                    "it is a zip archive that torch.save did not write".into(),
-                ));
+                return Err(invalid(Invalid::new(
+                    "it is a zip archive of another program",
+                    "use a file that torch.save wrote",
+                )));
             }
         };
         let mut pth = Self {
@@ -142,25 +171,28 @@ impl PthFile {
         if names.contains(&format!("{}byteorder", pth.root)) {
             let order = pth.bytes("byteorder", 16)?;
             if order != b"little" {
-                return Err(wrong(format!(
-                    "its numbers are {}-endian; save it again on a little-endian machine",
-                    String::from_utf8_lossy(&order).escape_debug()
+                return Err(invalid(Invalid::new(
+                    format!(
+                        "its byte order is `{}`",
+                        String::from_utf8_lossy(&order).escape_debug()
+                    ),
+                    "save it on a little-endian machine",
                 )));
             }
         }
-        let bytes = pth.bytes("data.pkl", LONGEST_PICKLE)?;
-        let pickle = pickle::read(&bytes).map_err(wrong)?;
-        pth.tensors = state_dict::tensors(pickle).map_err(wrong)?;
+        let bytes = pth.bytes("data.pkl", MAX_PICKLE)?;
+        let pickle = pickle::read(&bytes).map_err(invalid)?;
+        pth.tensors = state_dict::tensors(pickle).map_err(invalid)?;
         Ok(pth)
     }
 
-    /// Names and shapes as they stand in the file.
+    /// Names and shapes of the tensors in the file.
     pub(crate) fn shapes(&self) -> impl Iterator<Item = (&str, &[usize])> {
         let tensors = self.tensors.iter();
         tensors.map(|(name, view)| (name.as_str(), view.sizes.as_slice()))
     }
 
-    /// Reads a tensor as f32 in `shape`, which has as many elements as the file's.
+    /// Reads a tensor as f32 and reshapes it to `shape`, which has the same number of elements.
     pub(crate) fn read(
         &mut self,
         name: &str,
@@ -168,7 +200,7 @@ impl PthFile {
         device: &Device,
     ) -> Result<Tensor, Error> {
         let view = self.tensors.get(name).cloned();
-        let view = view.ok_or_else(|| self.wrong(format!("tensor {name} is missing")))?;
+        let view = view.ok_or_else(|| self.invalid(format!("it has no tensor `{name}`")))?;
         let dtype = match view.storage.element {
             Element::Float => DType::F32,
             Element::Half => DType::F16,
@@ -181,89 +213,90 @@ impl PthFile {
                 });
             }
         };
-        let place = format!("data/{}", view.storage.key);
+        let entry_name = format!("data/{}", view.storage.key);
         let expected = view.storage.count.checked_mul(view.storage.element.bytes());
         let expected =
-            expected.ok_or_else(|| self.wrong(format!("{place} is beyond all memory")))?;
-        let length = self.entry(&place, expected as u64)?;
+            expected.ok_or_else(|| self.invalid(format!("the size of {entry_name} overflows")))?;
+        let length = self.entry_length(&entry_name, expected as u64)?;
         if length != expected {
-            return Err(self.wrong(format!(
-                "{place} has {length} bytes and its pickle says {expected}; fetch or copy it again"
+            return Err(self.invalid(format!(
+                "{entry_name} has {length} bytes instead of {expected}"
             )));
         }
-        // `gather` makes as many as the tensor has, which the storage does not bound where strides are 0.
+        // `gather` allocates all elements of the tensor. With strides of 0 they can be more than
+        // the storage has.
         if view.sizes.iter().product::<usize>() != shape.iter().product::<usize>() {
-            return Err(self.wrong(format!("tensor {name} is {:?}, not {shape:?}", view.sizes)));
+            return Err(self.invalid(format!(
+                "tensor `{name}` has shape {:?} instead of {shape:?}",
+                view.sizes
+            )));
         }
-        // Several tensors may share a storage: what belongs to others passes by without being kept.
+        // Several tensors may share a storage. Only the span of this one is kept in memory.
         let (span, bytes) = (view.span(), view.storage.element.bytes());
-        let mut values = self.whole(&place, |entry| {
+        let mut values = self.read_entry(&entry_name, |entry| {
             skip(entry, (span.start * bytes) as u64)?;
             let values = read_f32(entry, dtype, span.len())?;
             skip(entry, u64::MAX)?;
             Ok(values)
         })?;
-        if !view.is_in_order() {
+        if !view.is_contiguous() {
             values = view.gather(&values);
         }
         check_finite(&self.path, name, &values)?;
         Ok(Tensor::from_vec(values, shape, device)?)
     }
 
-    /// The length of a file of the archive, which must be stored as it is and not be longer than `most`.
-    fn entry(&mut self, name: &str, most: u64) -> Result<usize, Error> {
+    /// The length of an entry, which must be uncompressed and at most `limit` bytes long.
+    fn entry_length(&mut self, name: &str, limit: u64) -> Result<usize, Error> {
         let full = format!("{}{name}", self.root);
-        let most = most.min(self.length);
-        let found = match self.archive.by_name(&full) {
+        let limit = limit.min(self.length);
+        let lengths = match self.archive.by_name(&full) {
             Ok(entry) if entry.compression() == zip::CompressionMethod::Stored => {
                 Ok((entry.size(), entry.compressed_size()))
             }
-            Ok(_) => Err(format!(
-                "{name} is compressed, which torch.save does not do"
-            )),
-            Err(error) => Err(format!("{name} cannot be read: {error}")),
+            Ok(_) => Err(format!("{name} is compressed")),
+            Err(error) => Err(format!("cannot read {name}: {error}")),
         };
-        match found {
-            Err(reason) => Err(self.wrong(reason)),
-            // What is stored is as long inside as outside, so that no length is believed that is not there.
-            Ok((size, stored)) if size != stored || size > most => Err(self.wrong(format!(
-                "{name} claims {size} bytes where {most} are the most"
+        match lengths {
+            Err(reason) => Err(self.invalid(reason)),
+            // Both lengths of an uncompressed entry are equal.
+            Ok((size, stored)) if size != stored || size > limit => Err(self.invalid(format!(
+                "{name} has a length of {size} bytes, the limit is {limit}"
             ))),
             Ok((size, _)) => Ok(size as usize),
         }
     }
 
-    /// What `read` makes of a whole file of the archive; the archive's checksum is compared at its end.
-    fn whole<T>(
+    /// Calls `read` with an entry. The CRC-32 is verified at the end of the entry.
+    fn read_entry<T>(
         &mut self,
         name: &str,
         read: impl FnOnce(&mut ZipFile<'_, BufReader<File>>) -> io::Result<T>,
     ) -> Result<T, Error> {
         let full = format!("{}{name}", self.root);
-        let done = match self.archive.by_name(&full) {
+        let result = match self.archive.by_name(&full) {
             Ok(mut entry) => read(&mut entry).and_then(|value| Ok((value, entry.read(&mut [0])?))),
             Err(error) => Err(error.into()),
         };
-        match done {
+        match result {
             Ok((value, 0)) => Ok(value),
-            Ok(_) => Err(self.wrong(format!("{name} is longer than it claims"))),
-            Err(error) => Err(self.wrong(format!(
-                "{name} cannot be read ({error}); fetch or copy it again"
-            ))),
+            Ok(_) => Err(self.invalid(format!("{name} is longer than its header states"))),
+            Err(error) => Err(self.invalid(format!("cannot read {name}: {error}"))),
         }
     }
 
-    /// The bytes of a short file of the archive.
-    fn bytes(&mut self, name: &str, most: u64) -> Result<Vec<u8>, Error> {
-        let mut bytes = vec![0; self.entry(name, most)?];
-        self.whole(name, |entry| entry.read_exact(&mut bytes))?;
+    /// Reads an entry of at most `limit` bytes.
+    fn bytes(&mut self, name: &str, limit: u64) -> Result<Vec<u8>, Error> {
+        let mut bytes = vec![0; self.entry_length(name, limit)?];
+        self.read_entry(name, |entry| entry.read_exact(&mut bytes))?;
         Ok(bytes)
     }
 
-    fn wrong(&self, reason: String) -> Error {
+    fn invalid(&self, reason: String) -> Error {
         Error::NotStateDict {
             path: self.path.clone(),
             reason,
+            help: COPY_AGAIN.into(),
         }
     }
 }

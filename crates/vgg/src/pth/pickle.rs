@@ -1,19 +1,21 @@
-//! A reader of the pickles that `torch.save` writes. It executes nothing.
+//! Unpickles what `torch.save` writes, without running code.
 //!
-//! A pickle is a program for a small stack machine, and Python's own reader calls whatever functions the program
-//! names. This one knows the instructions that `torch.save` writes (protocol 2) and the few names in [`Global`];
-//! anything else ends with an error that says what was asked for. What is built are plain [`Value`]s in one list
-//! that refer to each other by number: a pickle of n bytes makes fewer than n of them however often it repeats
-//! itself, none is a copy of something long, and nothing here is recursive.
+//! A pickle is a program for a stack machine. Python's unpickler calls every function that the
+//! program names. This one supports only the instructions of `torch.save` (protocol 2) and the
+//! globals in [`Global`]; anything else is an error. The result is a list of [`Value`]s that refer
+//! to each other by index. A pickle of n bytes creates fewer than n values, references do not copy
+//! values, and unpickling is not recursive.
 //!
-//! Why not `candle_core::pickle`: it copies whole objects for each reference, which lets a small file fill the
-//! memory, indexes arguments without looking, and passes over what it does not understand.
+//! `candle_core::pickle` is not used, because it copies objects for each reference (a small file
+//! can fill the memory), indexes arguments without bounds checks, and ignores what it does not
+//! support.
 
 use std::collections::HashMap;
 
 use super::value::{Global, Id, TensorView, Value};
+use super::{Invalid, SAVE_STATE_DICT};
 
-/// Instructions of the pickle machine (CPython's Lib/pickletools.py has the table).
+/// Instructions of the stack machine. CPython's Lib/pickletools.py documents them.
 mod op {
     pub const PROTO: u8 = 0x80;
     pub const STOP: u8 = b'.';
@@ -48,26 +50,26 @@ mod op {
     pub const BINPERSID: u8 = b'Q';
 }
 
-/// What a pickle holds: all values, and which of them is the whole.
+/// An unpickled object.
 #[derive(Debug)]
 pub(super) struct Pickle {
+    /// All values.
     pub(super) values: Vec<Value>,
+    /// The value that contains the others.
     pub(super) top: Id,
 }
 
-/// Reads a pickle.
-///
-/// Errors: in words, what is wrong or not allowed, and at which byte.
-pub(super) fn read(bytes: &[u8]) -> Result<Pickle, String> {
+/// Unpickles `bytes`. The reason of an error contains the position in the pickle.
+pub(super) fn read(bytes: &[u8]) -> Result<Pickle, Invalid> {
     let mut machine = Machine {
         bytes,
-        at: 0,
+        position: 0,
         values: Vec::new(),
         stack: Vec::new(),
         memo: HashMap::new(),
     };
     loop {
-        let at = machine.at;
+        let position = machine.position;
         match machine.step() {
             Ok(None) => {}
             Ok(Some(top)) => {
@@ -76,12 +78,15 @@ pub(super) fn read(bytes: &[u8]) -> Result<Pickle, String> {
                     top,
                 });
             }
-            Err(reason) => return Err(format!("{reason} (byte {at} of its pickle)")),
+            Err(reason) => {
+                let reason = format!("{reason} (byte {position} of its pickle)");
+                return Err(Invalid::new(reason, SAVE_STATE_DICT));
+            }
         }
     }
 }
 
-/// A place on the stack: a value, or the mark that opens a tuple or a run of items.
+/// An element of the stack: a value, or the mark before the items of a tuple, list or dictionary.
 #[derive(Clone, Copy)]
 enum Slot {
     Mark,
@@ -90,22 +95,20 @@ enum Slot {
 
 struct Machine<'a> {
     bytes: &'a [u8],
-    at: usize,
+    position: usize,
     values: Vec<Value>,
     stack: Vec<Slot>,
     memo: HashMap<u32, Id>,
 }
 
 impl<'a> Machine<'a> {
-    /// Runs one instruction; the whole value at the last.
+    /// Runs one instruction. Returns the top value for the last one.
     fn step(&mut self) -> Result<Option<Id>, String> {
         match self.byte()? {
             op::PROTO => match self.byte()? {
                 2 => {}
                 other => {
-                    return Err(format!(
-                        "it is a pickle of protocol {other}, and torch.save writes 2 unless told otherwise"
-                    ));
+                    return Err(format!("its pickle has protocol {other} instead of 2"));
                 }
             },
             op::STOP => return self.pop().map(Some),
@@ -136,7 +139,7 @@ impl<'a> Machine<'a> {
             op::BINUNICODE => {
                 let length = u32::from_le_bytes(self.array()?) as usize;
                 let text = std::str::from_utf8(self.take(length)?);
-                let text = text.map_err(|_| "a text that is not UTF-8")?.to_string();
+                let text = text.map_err(|_| "a string is not UTF-8")?.to_string();
                 self.push(Value::Text(text));
             }
             op::EMPTY_TUPLE => self.push(Value::Tuple(Vec::new())),
@@ -166,20 +169,20 @@ impl<'a> Machine<'a> {
                 self.set_items(&items)?;
             }
             op::BINPUT => {
-                let place = self.byte()?.into();
-                self.remember(place)?;
+                let index = self.byte()?.into();
+                self.put(index)?;
             }
             op::LONG_BINPUT => {
-                let place = u32::from_le_bytes(self.array()?);
-                self.remember(place)?;
+                let index = u32::from_le_bytes(self.array()?);
+                self.put(index)?;
             }
             op::BINGET => {
-                let place = self.byte()?.into();
-                self.recall(place)?;
+                let index = self.byte()?.into();
+                self.get(index)?;
             }
             op::LONG_BINGET => {
-                let place = u32::from_le_bytes(self.array()?);
-                self.recall(place)?;
+                let index = u32::from_le_bytes(self.array()?);
+                self.get(index)?;
             }
             op::GLOBAL => {
                 let (module, name) = (self.line()?, self.line()?);
@@ -190,58 +193,61 @@ impl<'a> Machine<'a> {
             op::BUILD => {
                 self.pop()?;
                 let top = self.top()?;
-                // An OrderedDict of PyTorch's carries its modules' versions, which no weights depend on; a dtype of NumPy's, the
-                // rest of what it is.
+                // The state is ignored: module versions of an OrderedDict, or the fields of a NumPy
+                // dtype.
                 if !matches!(self.values[top], Value::Dict(_) | Value::Opaque) {
-                    return Err("it sets the attributes of something that is no dictionary".into());
+                    return Err("it sets attributes of a value that is not a dictionary".into());
                 }
             }
             op::BINPERSID => {
-                let place = self.pop()?;
-                let storage = Value::storage(&self.values, place)?;
+                let id = self.pop()?;
+                let storage = Value::storage(&self.values, id)?;
                 self.push(storage);
             }
             other => {
                 return Err(format!(
-                    "it uses the pickle instruction {other:#04x}, which torch.save does not write"
+                    "it uses the unsupported pickle instruction {other:#04x}"
                 ));
             }
         }
         Ok(None)
     }
 
-    /// Calls one of the known names: the only calls there are.
+    /// Evaluates a call of one of the allowed globals.
     fn reduce(&mut self) -> Result<(), String> {
         let (arguments, callee) = (self.pop()?, self.pop()?);
         let Value::Global(callee) = self.values[callee] else {
-            return Err("it calls something that is no function".into());
+            return Err("it calls a value that is not a function".into());
         };
         let Value::Tuple(arguments) = &self.values[arguments] else {
-            return Err("it calls a function without arguments".into());
+            return Err("it calls a function without an argument tuple".into());
         };
         let value = match callee {
             Global::OrderedDict if arguments.is_empty() => Value::Dict(Vec::new()),
             Global::RebuildTensor => Value::Tensor(TensorView::new(&self.values, arguments)?),
-            // These two stand for their first argument, which is not copied: a call is shorter than it may be.
+            // The results of these two are their first argument. It is not copied, because it can
+            // be longer than the call.
             Global::RebuildParameter => match arguments.first() {
-                Some(&id) if matches!(self.values[id], Value::Tensor(_)) => return self.again(id),
-                _ => return Err("a parameter without a tensor".into()),
+                Some(&id) if matches!(self.values[id], Value::Tensor(_)) => {
+                    return self.push_id(id);
+                }
+                _ => return Err("a parameter has no tensor".into()),
             },
             Global::Size => match arguments.first() {
-                Some(&id) if matches!(self.values[id], Value::Tuple(_)) => return self.again(id),
-                _ => return Err("a torch.Size without sizes".into()),
+                Some(&id) if matches!(self.values[id], Value::Tuple(_)) => return self.push_id(id),
+                _ => return Err("a torch.Size has no sizes".into()),
             },
             Global::Opaque => Value::Opaque,
             Global::OrderedDict | Global::Storage(_) => {
-                return Err("it calls a type in a way that torch.save does not".into());
+                return Err("it calls a type with unsupported arguments".into());
             }
         };
         self.push(value);
         Ok(())
     }
 
-    /// Puts a value that is there already on the stack.
-    fn again(&mut self, id: Id) -> Result<(), String> {
+    /// Pushes an existing value on the stack.
+    fn push_id(&mut self, id: Id) -> Result<(), String> {
         self.stack.push(Slot::Value(id));
         Ok(())
     }
@@ -260,7 +266,7 @@ impl<'a> Machine<'a> {
         let top = self.top()?;
         match &mut self.values[top] {
             Value::List(list) => list.extend(items),
-            _ => return Err("it appends to something that is no list".into()),
+            _ => return Err("it appends to a value that is not a list".into()),
         }
         Ok(())
     }
@@ -272,21 +278,23 @@ impl<'a> Machine<'a> {
             Value::Dict(dict) if rest.is_empty() => {
                 dict.extend(pairs.iter().map(|&[key, value]| (key, value)));
             }
-            _ => return Err("it sets items of something that is no dictionary".into()),
+            _ => return Err("it sets items of a value that is not a dictionary".into()),
         }
         Ok(())
     }
 
-    fn remember(&mut self, place: u32) -> Result<(), String> {
+    /// Stores the top of the stack in the memo.
+    fn put(&mut self, index: u32) -> Result<(), String> {
         let top = self.top()?;
-        self.memo.insert(place, top);
+        self.memo.insert(index, top);
         Ok(())
     }
 
-    fn recall(&mut self, place: u32) -> Result<(), String> {
-        let id = self.memo.get(&place);
-        let id = *id.ok_or("it refers to something that is not there")?;
-        self.again(id)
+    /// Pushes a value of the memo on the stack.
+    fn get(&mut self, index: u32) -> Result<(), String> {
+        let id = self.memo.get(&index);
+        let id = *id.ok_or("it refers to a missing memo entry")?;
+        self.push_id(id)
     }
 
     fn push(&mut self, value: Value) {
@@ -321,9 +329,9 @@ impl<'a> Machine<'a> {
     }
 
     fn take(&mut self, count: usize) -> Result<&'a [u8], String> {
-        let rest = &self.bytes[self.at..];
-        let taken = rest.get(..count).ok_or("it ends in the middle")?;
-        self.at += count;
+        let rest = &self.bytes[self.position..];
+        let taken = rest.get(..count).ok_or("it is truncated")?;
+        self.position += count;
         Ok(taken)
     }
 
@@ -333,19 +341,20 @@ impl<'a> Machine<'a> {
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], String> {
         let taken = self.take(N)?;
-        Ok(taken.try_into().expect("N bytes were taken"))
+        Ok(taken.try_into().expect("`take` returns N bytes"))
     }
 
     fn line(&mut self) -> Result<&'a str, String> {
-        let rest = &self.bytes[self.at..];
+        let rest = &self.bytes[self.position..];
         let length = rest.iter().position(|&byte| byte == b'\n');
-        let length = length.ok_or("it ends in the middle")?;
-        self.at += length + 1;
-        std::str::from_utf8(&rest[..length]).map_err(|_| "a name that is not UTF-8".into())
+        let length = length.ok_or("it is truncated")?;
+        self.position += length + 1;
+        std::str::from_utf8(&rest[..length]).map_err(|_| "a name is not UTF-8".into())
     }
 }
 
-/// A little-endian number in two's complement; beyond 64 bits it is no size of anything and only kept as such.
+/// Parses a little-endian integer in two's complement. Integers of more than 64 bits are not sizes,
+/// so their values are ignored.
 fn long(bytes: &[u8]) -> Value {
     if bytes.len() > 8 {
         return Value::Float;

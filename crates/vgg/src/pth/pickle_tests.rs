@@ -1,14 +1,14 @@
-//! Tests of the pickle reader.
+//! Unit tests of the unpickler.
 
 use super::*;
 
-/// The reason why a pickle of these bytes is refused.
-fn refused(bytes: &[u8]) -> String {
-    read(bytes).expect_err("a bad pickle")
+/// The reason why a pickle is rejected.
+fn rejection(bytes: &[u8]) -> String {
+    read(bytes).expect_err("an invalid pickle").reason
 }
 
 #[test]
-fn numbers_of_every_width_are_read() {
+fn integers_of_every_width_are_read() {
     for (bytes, expected) in [
         (&b"K\xff."[..], 255),
         (b"M\xff\xff.", 65535),
@@ -17,36 +17,36 @@ fn numbers_of_every_width_are_read() {
         (b"\x8a\x01\xff.", -1),
         (b"\x8a\x05\x00\x00\x00\x00\x01.", 1 << 32),
     ] {
-        let pickle = read(bytes).expect("a number");
-        assert!(matches!(pickle.values[pickle.top], Value::Int(found) if found == expected));
+        let pickle = read(bytes).expect("a valid pickle");
+        assert!(matches!(pickle.values[pickle.top], Value::Int(value) if value == expected));
     }
 }
 
 #[test]
-fn what_is_remembered_is_the_same_object_and_not_a_copy() {
-    // d = {}; then the pair (d, d) whose second half was filled through the memo.
-    let pickle = read(b"}q\x00h\x00X\x01\x00\x00\x00aK\x01s\x86.").expect("two of the same");
+fn memo_entries_are_references() {
+    // d = {}, then (d, d) where an item is set on the second reference.
+    let pickle = read(b"}q\x00h\x00X\x01\x00\x00\x00aK\x01s\x86.").expect("a pair");
     let Value::Tuple(pair) = &pickle.values[pickle.top] else {
-        panic!("no pair");
+        panic!("the top value is not a tuple");
     };
     assert_eq!(pair[0], pair[1]);
     assert!(matches!(&pickle.values[pair[0]], Value::Dict(items) if items.len() == 1));
 }
 
 #[test]
-fn doubling_costs_a_value_a_step() {
-    // x = (x, x), forty times: 2⁴⁰ values where each reference is a copy.
+fn nested_references_create_one_value_each() {
+    // x = (x, x), forty times. Copies would need 2⁴⁰ values.
     let mut bytes = b"Nq\x00".to_vec();
     for _ in 0..40 {
         bytes.extend(b"h\x00\x86q\x00");
     }
     bytes.push(b'.');
-    assert_eq!(read(&bytes).expect("a deep tuple").values.len(), 41);
+    assert_eq!(read(&bytes).expect("a nested tuple").values.len(), 41);
 }
 
 #[test]
-fn what_stands_for_something_long_is_no_copy_of_it() {
-    // A tuple of a thousand, then torch.Size of it a thousand times.
+fn long_values_are_not_copied() {
+    // A tuple of a thousand items, then torch.Size of it a thousand times.
     let mut bytes = b"(".to_vec();
     bytes.extend([b'N'; 1000]);
     bytes.extend(b"tq\x00ctorch\nSize\nq\x01");
@@ -54,10 +54,10 @@ fn what_stands_for_something_long_is_no_copy_of_it() {
         bytes.extend(b"h\x01h\x00\x85R");
     }
     bytes.push(b'.');
-    let pickle = read(&bytes).expect("sizes");
+    let pickle = read(&bytes).expect("a valid pickle");
     let is_long = |value: &&Value| matches!(value, Value::Tuple(items) if items.len() > 1);
     assert_eq!(pickle.values.iter().filter(is_long).count(), 1);
-    // A tensor copies its sizes and the name of its storage, so both are short.
+    // Tensors have copies of their sizes and of the name of their storage. Both are limited.
     let tensor = |key: usize, sizes: usize| {
         let key = [&(key as u32).to_le_bytes()[..], &vec![b'0'; key]].concat();
         let sizes = [b"(", &b"K\x01".repeat(sizes)[..], b"t"].concat();
@@ -76,19 +76,19 @@ fn what_stands_for_something_long_is_no_copy_of_it() {
         read(&bytes)
     };
     tensor(20, 8).expect("a tensor");
-    let reason = tensor(20, 9).expect_err("too many dimensions");
+    let reason = tensor(20, 9).expect_err("too many dimensions").reason;
     assert!(reason.contains("more than 8 dimensions"), "{reason}");
-    let reason = tensor(21, 8).expect_err("a long name");
-    assert!(reason.contains("no storage"), "{reason}");
+    let reason = tensor(21, 8).expect_err("a long name").reason;
+    assert!(reason.contains("not a storage"), "{reason}");
 }
 
 #[test]
-fn every_other_instruction_and_name_is_refused() {
-    let known = b"\x80.(N\x88\x89JKM\x8aGX)t\x85\x86\x87]ae}suqrhjcRbQ";
-    for byte in (0..=u8::MAX).filter(|byte| !known.contains(byte)) {
-        let reason = refused(&[byte, 0, 0, 0, 0, 0, 0, 0, 0]);
+fn other_instructions_and_globals_are_rejected() {
+    let supported = b"\x80.(N\x88\x89JKM\x8aGX)t\x85\x86\x87]ae}suqrhjcRbQ";
+    for byte in (0..=u8::MAX).filter(|byte| !supported.contains(byte)) {
+        let reason = rejection(&[byte, 0, 0, 0, 0, 0, 0, 0, 0]);
         assert!(
-            reason.contains("torch.save does not write"),
+            reason.contains("unsupported pickle instruction"),
             "{byte:#04x}: {reason}"
         );
     }
@@ -98,16 +98,16 @@ fn every_other_instruction_and_name_is_refused() {
         "torch\nload",
         "torch._utils\n_rebuild_sparse_tensor",
     ] {
-        let reason = refused(format!("c{name}\n.").as_bytes());
+        let reason = rejection(format!("c{name}\n.").as_bytes());
         assert!(reason.contains(&name.replace('\n', ".")), "{reason}");
     }
-    let reason = refused(b"ca\x1b[31m\nb\n.");
+    let reason = rejection(b"ca\x1b[31m\nb\n.");
     assert!(!reason.contains('\x1b'), "{reason}");
-    assert!(refused(b"\x80\x04.").contains("protocol 4"));
+    assert!(rejection(b"\x80\x04.").contains("protocol 4"));
 }
 
 #[test]
-fn nonsense_is_an_error_at_a_byte() {
+fn malformed_pickles_are_errors_with_a_position() {
     let cases: [&[u8]; 14] = [
         b"",
         b".",
@@ -125,18 +125,18 @@ fn nonsense_is_an_error_at_a_byte() {
         b"Nb.",
     ];
     for bytes in cases {
-        assert!(refused(bytes).contains("byte "), "{bytes:?}");
+        assert!(rejection(bytes).contains("byte "), "{bytes:?}");
     }
 }
 
 #[test]
-fn a_number_of_numpy_is_passed_over() {
-    // numpy.float64(0.0) in protocol 2, with NumPy's old and new name of its module.
+fn numpy_scalars_are_ignored() {
+    // numpy.float64(0.0) in protocol 2, with the old and the new module name.
     for module in ["numpy.core.multiarray", "numpy._core.multiarray"] {
         let mut bytes = format!("c{module}\nscalar\ncnumpy\ndtype\n").into_bytes();
         bytes.extend(b"X\x02\0\0\0f8\x89\x88\x87R(K\x03X\x01\0\0\0<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\0tb");
         bytes.extend(b"c_codecs\nencode\nX\x08\0\0\0\0\0\0\0\0\0\0\0X\x06\0\0\0latin1\x86R\x86R.");
-        let pickle = read(&bytes).expect("a number");
+        let pickle = read(&bytes).expect("a valid pickle");
         assert!(matches!(pickle.values[pickle.top], Value::Opaque));
     }
     for name in [
@@ -144,7 +144,7 @@ fn a_number_of_numpy_is_passed_over() {
         "numpy.core.multiarray\nfromfile",
         "_codecs\nlookup",
     ] {
-        assert!(refused(format!("c{name}\n.").as_bytes()).contains("was not run"));
+        assert!(rejection(format!("c{name}\n.").as_bytes()).contains("was not run"));
     }
 }
 
@@ -155,11 +155,11 @@ fn tensors_must_fit_their_storage() {
             "ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\n\
              X\x01\0\0\00X\x03\0\0\0cpu{count}tQ{offset}{size}\u{85}{stride}\u{85}\u{89}tR."
         );
-        // The two-byte characters above stand for single bytes.
+        // Characters up to U+00FF represent bytes.
         let bytes: Vec<u8> = pickle.chars().map(|c| c as u8).collect();
         read(&bytes)
     };
-    for (good, count, offset, size, stride) in [
+    for (is_valid, count, offset, size, stride) in [
         (true, "K\x06", "K\0", "K\x06", "K\x01"),
         (true, "K\x06", "K\x01", "K\x03", "K\x02"),
         (true, "K\x06", "K\x05", "K\x09", "K\0"),
@@ -168,11 +168,11 @@ fn tensors_must_fit_their_storage() {
         (false, "K\x06", "K\0", "J\u{ff}\u{ff}\u{ff}\u{ff}", "K\x01"),
         (false, "J\u{ff}\u{ff}\u{ff}\u{ff}", "K\0", "K\x01", "K\x01"),
     ] {
-        let found = tensor(count, offset, size, stride);
+        let result = tensor(count, offset, size, stride);
         assert_eq!(
-            found.is_ok(),
-            good,
-            "{count} {offset} {size} {stride}: {found:?}"
+            result.is_ok(),
+            is_valid,
+            "{count} {offset} {size} {stride}: {result:?}"
         );
     }
 }

@@ -1,16 +1,17 @@
-//! What a pickle of `torch.save` can hold, and the tensors in it as views of storages.
+//! Values in a pickle of `torch.save`, and tensors as views of storages.
 
 use std::ops::Range;
 
-/// The most dimensions of a tensor, and the longest name of a storage. PyTorch writes numbers for names. Both are
-/// copied into each tensor, so that without a limit a short pickle could fill the memory.
-const MOST_DIMENSIONS: usize = 8;
-const LONGEST_KEY: usize = 20;
+/// Limits of the number of dimensions of a tensor and of the length of a storage's name, which is a
+/// number in files of PyTorch. Each tensor has a copy of both, so without limits a short pickle
+/// could fill the memory.
+const MAX_DIMENSIONS: usize = 8;
+const MAX_KEY_LENGTH: usize = 20;
 
-/// A value by its number in the list of all.
+/// Index of a value in [`Pickle::values`](super::pickle::Pickle::values).
 pub(super) type Id = usize;
 
-/// A value. What no weights depend on is kept by kind alone.
+/// A value of a pickle. Variants without data represent values that weights do not depend on.
 #[derive(Debug)]
 pub(super) enum Value {
     None,
@@ -25,11 +26,12 @@ pub(super) enum Value {
     Global(Global),
     Storage(StorageRef),
     Tensor(TensorView),
-    /// What NumPy's numbers are made of, in a checkpoint beside the weights.
+    /// A NumPy scalar or a part of one. Training checkpoints may contain them in addition to the
+    /// weights.
     Opaque,
 }
 
-/// The names that a pickle may use: what a state dict is made of.
+/// The Python globals that a pickle may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Global {
     OrderedDict,
@@ -37,21 +39,21 @@ pub(super) enum Global {
     RebuildParameter,
     Size,
     Storage(Element),
-    /// What a number of NumPy is put together with: its value matters to no weights.
+    /// A global of NumPy scalars, whose values are ignored.
     Opaque,
 }
 
-/// A number format of PyTorch.
+/// A dtype of PyTorch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Element {
     Float,
     Half,
     BFloat16,
-    /// One that no weights are kept in: its name and bytes.
+    /// A dtype that weights cannot have: name and size in bytes.
     Other(&'static str, usize),
 }
 
-/// The storages of torch/storage.py, by the name of their class.
+/// The storage classes of torch/storage.py.
 const STORAGES: [(&str, Element); 10] = [
     ("FloatStorage", Element::Float),
     ("HalfStorage", Element::Half),
@@ -66,7 +68,7 @@ const STORAGES: [(&str, Element); 10] = [
 ];
 
 impl Element {
-    /// Bytes of one number.
+    /// Size of an element in bytes.
     pub(super) fn bytes(self) -> usize {
         match self {
             Self::Float => 4,
@@ -77,13 +79,13 @@ impl Element {
 }
 
 impl Global {
-    /// The known name, or why it is refused.
+    /// The allowed global of this name, or the reason why it is rejected.
     pub(super) fn named(module: &str, name: &str) -> Result<Self, String> {
         let storage = || {
-            let found = STORAGES.iter().find(|(known, _)| *known == name);
-            found.map(|&(_, element)| Self::Storage(element))
+            let entry = STORAGES.iter().find(|(class, _)| *class == name);
+            entry.map(|&(_, element)| Self::Storage(element))
         };
-        let found = match (module, name) {
+        let global = match (module, name) {
             ("collections", "OrderedDict") => Some(Self::OrderedDict),
             ("torch._utils", "_rebuild_tensor_v2") => Some(Self::RebuildTensor),
             ("torch._utils", "_rebuild_parameter") => Some(Self::RebuildParameter),
@@ -94,29 +96,26 @@ impl Global {
             | ("_codecs", "encode") => Some(Self::Opaque),
             _ => None,
         };
-        found.ok_or_else(|| {
-            // Quoted with its control characters made visible: the name is the file's, and goes to a terminal.
+        global.ok_or_else(|| {
+            // The untrusted name is printed on a terminal, so control characters are escaped.
             let full = format!("{module}.{name}");
             let full: String = full.escape_debug().take(200).collect();
-            format!(
-                "it asks for `{full}`, which is no part of a state dict and was not run. If you trust the file, \
-                 save its weights alone in Python: torch.save(model.state_dict(), \"weights.pth\")"
-            )
+            format!("its pickle refers to `{full}`, which was not run")
         })
     }
 }
 
-/// A storage: a file of the archive, in one number format.
+/// A storage: an entry of the archive with elements of one dtype.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct StorageRef {
     pub(super) element: Element,
-    /// Its name under `data/`.
+    /// Name of the entry in `data/`.
     pub(super) key: String,
-    /// Numbers in it.
+    /// Number of elements.
     pub(super) count: usize,
 }
 
-/// A tensor: numbers of a storage from `offset` on, `strides` apart.
+/// A tensor: a strided view of a storage. Offset and strides count elements.
 #[derive(Clone, Debug)]
 pub(super) struct TensorView {
     pub(super) storage: StorageRef,
@@ -126,8 +125,8 @@ pub(super) struct TensorView {
 }
 
 impl Value {
-    /// The storage that a persistent id means: `("storage", class, key, location, count)`. The location (`cpu`,
-    /// `cuda:0`) is where it was; here it goes where the caller wants it.
+    /// The storage of a persistent id: `("storage", class, key, location, count)`. The location
+    /// (`cpu`, `cuda:0`) is ignored, because the caller selects the device.
     pub(super) fn storage(values: &[Self], id: Id) -> Result<Self, String> {
         let parts = match &values[id] {
             Self::Tuple(parts) => parts.iter().map(|&part| &values[part]).collect(),
@@ -140,21 +139,23 @@ impl Value {
                 Self::Text(key),
                 Self::Text(_),
                 Self::Int(count),
-            ] if kind == "storage" && key.len() <= LONGEST_KEY => Ok(Self::Storage(StorageRef {
-                element: *element,
-                key: key.clone(),
-                count: usize::try_from(*count).map_err(|_| "a storage of negative size")?,
-            })),
-            _ => Err("it refers to something outside that is no storage".into()),
+            ] if kind == "storage" && key.len() <= MAX_KEY_LENGTH => {
+                Ok(Self::Storage(StorageRef {
+                    element: *element,
+                    key: key.clone(),
+                    count: usize::try_from(*count).map_err(|_| "a storage has a negative size")?,
+                }))
+            }
+            _ => Err("a persistent id is not a storage".into()),
         }
     }
 }
 
 impl TensorView {
-    /// From the arguments of `_rebuild_tensor_v2`: storage, offset, sizes, strides, and what matters only when
-    /// training goes on in PyTorch.
+    /// A view from the arguments of `_rebuild_tensor_v2`: storage, offset, sizes and strides.
+    /// Further arguments are only for training in PyTorch.
     pub(super) fn new(values: &[Value], arguments: &[Id]) -> Result<Self, String> {
-        let argument = |place: usize| arguments.get(place).map(|&id| &values[id]);
+        let argument = |index: usize| arguments.get(index).map(|&id| &values[id]);
         let (
             Some(Value::Storage(storage)),
             Some(Value::Int(offset)),
@@ -162,11 +163,11 @@ impl TensorView {
             Some(Value::Tuple(strides)),
         ) = (argument(0), argument(1), argument(2), argument(3))
         else {
-            return Err("a tensor without storage, offset, sizes and strides".into());
+            return Err("a tensor has no storage, offset, sizes or strides".into());
         };
-        if sizes.len().max(strides.len()) > MOST_DIMENSIONS {
+        if sizes.len().max(strides.len()) > MAX_DIMENSIONS {
             return Err(format!(
-                "a tensor of more than {MOST_DIMENSIONS} dimensions"
+                "a tensor has more than {MAX_DIMENSIONS} dimensions"
             ));
         }
         let number = |id: &Id| match &values[*id] {
@@ -177,7 +178,7 @@ impl TensorView {
         let (Ok(offset), Some(sizes), Some(strides)) =
             (usize::try_from(*offset), numbers(sizes), numbers(strides))
         else {
-            return Err("a tensor with a negative size, stride or offset".into());
+            return Err("a tensor has a negative size, stride or offset".into());
         };
         let view = Self {
             storage: storage.clone(),
@@ -189,22 +190,22 @@ impl TensorView {
             || view.end().is_none_or(|end| end > storage.count)
         {
             return Err(format!(
-                "a tensor of sizes {:?} and strides {:?} from {} on does not fit its storage of {} numbers",
+                "a tensor with sizes {:?}, strides {:?} and offset {} exceeds its storage of {} elements",
                 view.sizes, view.strides, view.offset, storage.count
             ));
         }
         Ok(view)
     }
 
-    /// The part of the storage that it uses.
+    /// The range of the storage that contains all elements of the tensor.
     pub(super) fn span(&self) -> Range<usize> {
-        // `new` has compared the end with the storage.
+        // `new` checked that the end does not overflow.
         self.offset..self.end().unwrap_or(self.offset)
     }
 
-    /// One past the last number that it uses; `None` beyond all memory.
+    /// The end of the range of elements in the storage, or `None` if a size or an index overflows.
     fn end(&self) -> Option<usize> {
-        // A size of 0 hides how large the others are, which no arithmetic after this one may meet.
+        // The product of the other sizes must not overflow either if one size is 0.
         self.sizes
             .iter()
             .try_fold(1usize, |count, &size| count.checked_mul(size.max(1)))?;
@@ -219,21 +220,21 @@ impl TensorView {
         last.checked_add(1)
     }
 
-    /// Whether its numbers lie one after the other, in row-major order: the common case.
-    pub(super) fn is_in_order(&self) -> bool {
+    /// Whether the elements are contiguous in row-major order.
+    pub(super) fn is_contiguous(&self) -> bool {
         let mut expected = 1;
         self.sizes
             .iter()
             .zip(&self.strides)
             .rev()
             .all(|(&size, &stride)| {
-                let in_order = size == 1 || stride == expected;
+                let is_expected = size == 1 || stride == expected;
                 expected *= size;
-                in_order
+                is_expected
             })
     }
 
-    /// Its numbers in row-major order, from those of its [`span`](Self::span).
+    /// Copies the elements in row-major order from the values of the [`span`](Self::span).
     pub(super) fn gather(&self, span: &[f32]) -> Vec<f32> {
         let mut values = Vec::with_capacity(self.sizes.iter().product());
         gather(&self.sizes, &self.strides, span, 0, &mut values);
@@ -241,15 +242,15 @@ impl TensorView {
     }
 }
 
-/// Appends the numbers below one place of the outer axes, `at` in the storage.
-fn gather(sizes: &[usize], strides: &[usize], from: &[f32], at: usize, to: &mut Vec<f32>) {
+/// Appends the elements of a view that starts at `offset` in `span`.
+fn gather(sizes: &[usize], strides: &[usize], span: &[f32], offset: usize, values: &mut Vec<f32>) {
     match (sizes, strides) {
         ([size, sizes @ ..], [stride, strides @ ..]) => {
-            for step in 0..*size {
-                gather(sizes, strides, from, at + step * stride, to);
+            for index in 0..*size {
+                gather(sizes, strides, span, offset + index * stride, values);
             }
         }
-        _ => to.push(from[at]),
+        _ => values.push(span[offset]),
     }
 }
 
@@ -271,29 +272,29 @@ mod tests {
     }
 
     #[test]
-    fn gathering_follows_strides() {
+    fn gather_follows_strides() {
         let gathered = |view: TensorView| {
-            let storage: Vec<f32> = (0..view.storage.count).map(|at| at as f32).collect();
+            let storage: Vec<f32> = (0..view.storage.count).map(|index| index as f32).collect();
             view.gather(&storage[view.span()])
         };
-        let turned = gathered(view(1, &[2, 3], &[1, 2], 7));
-        assert_eq!(turned, [1., 3., 5., 2., 4., 6.]);
+        let transposed = gathered(view(1, &[2, 3], &[1, 2], 7));
+        assert_eq!(transposed, [1., 3., 5., 2., 4., 6.]);
         assert_eq!(gathered(view(1, &[2, 2], &[0, 3], 7)), [1., 4., 1., 4.]);
         assert_eq!(gathered(view(4, &[], &[], 5)), [4.]);
         assert_eq!(gathered(view(0, &[2, 0], &[1, 1], 5)), [0f32; 0]);
     }
 
     #[test]
-    fn rows_one_after_the_other_are_in_order() {
-        assert!(view(0, &[2, 3], &[3, 1], 6).is_in_order());
-        assert!(view(1, &[2, 3], &[3, 1], 9).is_in_order());
-        assert!(view(0, &[2, 1, 3], &[3, 99, 1], 6).is_in_order());
-        assert!(!view(0, &[2, 3], &[1, 2], 6).is_in_order());
-        assert!(!view(0, &[2, 3], &[4, 1], 7).is_in_order());
+    fn row_major_strides_are_contiguous() {
+        assert!(view(0, &[2, 3], &[3, 1], 6).is_contiguous());
+        assert!(view(1, &[2, 3], &[3, 1], 9).is_contiguous());
+        assert!(view(0, &[2, 1, 3], &[3, 99, 1], 6).is_contiguous());
+        assert!(!view(0, &[2, 3], &[1, 2], 6).is_contiguous());
+        assert!(!view(0, &[2, 3], &[4, 1], 7).is_contiguous());
     }
 
     #[test]
-    fn ends_beyond_all_memory_are_none() {
+    fn overflowing_ends_are_none() {
         assert_eq!(view(1, &[2, 3], &[1, 2], 7).end(), Some(7));
         assert_eq!(view(0, &[usize::MAX, 3], &[1, 2], 7).end(), None);
         assert_eq!(view(0, &[0, usize::MAX, 3], &[1; 3], 7).end(), None);

@@ -1,4 +1,4 @@
-"""Writes narrow.safetensors beside it with PyTorch, for tests/batch_norm.rs: python make.py (torch 2.15)."""
+"""Writes narrow.safetensors for tests/batch_norm.rs with PyTorch 2.15: python make.py"""
 
 import pathlib
 
@@ -8,14 +8,14 @@ import torchvision
 
 torch.manual_seed(11)
 
-# torchvision's own class with the convolutions of VGG-16, narrow, each with batch norm.
+# torchvision's VGG with narrow convolutions, each followed by batch norm.
 BLOCKS = [4, 4, "M", 6, 6, "M", 8, 8, 8, "M", 8, 8, 8, "M", 8, 8, 8, "M"]
 model = torchvision.models.VGG(torchvision.models.vgg.make_layers(BLOCKS, batch_norm=True), num_classes=3)
 model.avgpool = torch.nn.AdaptiveAvgPool2d(2)
-for place, (inputs, outputs) in {0: (32, 8), 3: (8, 8), 6: (8, 3)}.items():
-    model.classifier[place] = torch.nn.Linear(inputs, outputs)
+for index, (inputs, outputs) in {0: (32, 8), 3: (8, 8), 6: (8, 3)}.items():
+    model.classifier[index] = torch.nn.Linear(inputs, outputs)
 
-# Statistics and scales as a trained network has them, so that each of them matters.
+# Realistic running statistics, weights and biases, so that each of them affects the logits.
 for module in model.modules():
     if isinstance(module, torch.nn.BatchNorm2d):
         torch.nn.init.uniform_(module.running_mean, -0.3, 0.3)

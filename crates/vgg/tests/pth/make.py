@@ -1,4 +1,4 @@
-"""Writes the files beside it with PyTorch, for tests/pth.rs: python make.py (torch 2.15, torchvision 0.29)."""
+"""Writes the files for tests/pth.rs with PyTorch 2.15 and torchvision 0.29: python make.py"""
 
 import os
 import pathlib
@@ -11,12 +11,12 @@ import torchvision
 HERE = pathlib.Path(__file__).parent
 torch.manual_seed(7)
 
-# torchvision's own class with the thirteen convolutions of VGG-16, two channels each.
+# torchvision's VGG with the thirteen convolutions of VGG-16, each with two channels.
 BLOCKS = [2, 2, "M", 2, 2, "M", 2, 2, 2, "M", 2, 2, 2, "M", 2, 2, 2, "M"]
 model = torchvision.models.VGG(torchvision.models.vgg.make_layers(BLOCKS), num_classes=3)
 model.avgpool = torch.nn.AdaptiveAvgPool2d(1)
-for place, (inputs, outputs) in {0: (2, 4), 3: (4, 4), 6: (4, 3)}.items():
-    model.classifier[place] = torch.nn.Linear(inputs, outputs)
+for index, (inputs, outputs) in {0: (2, 4), 3: (4, 4), 6: (4, 3)}.items():
+    model.classifier[index] = torch.nn.Linear(inputs, outputs)
 state = model.state_dict()
 
 
@@ -28,32 +28,32 @@ safetensors.torch.save_file(state, HERE / "expected.safetensors")
 save("plain.pth", state)
 save("parameters.pth", dict(model.named_parameters()))
 
-# As a GPU writes it: its tensors say where they were.
+# Tensors with the location tag of a GPU.
 location_tag = torch.serialization.location_tag
 torch.serialization.location_tag = lambda storage: "cuda:0"
 save("cuda_half.pth", {name: tensor.half() for name, tensor in state.items()})
 torch.serialization.location_tag = location_tag
 
-# A checkpoint of a training script: more than weights, names in a wrapper, one storage for all of them, some of
-# its tensors transposed in memory, and a counter beside.
+# A checkpoint of a training script: other values next to the weights, names with a wrapper prefix, one storage for all
+# tensors, and some tensors transposed in memory.
 total = sum(tensor.numel() for tensor in state.values())
-shared, at, views = torch.zeros(total + 5), 5, {}
+shared, offset, views = torch.zeros(total + 5), 5, {}
 for name, tensor in state.items():
-    view = shared[at : at + tensor.numel()]
+    view = shared[offset : offset + tensor.numel()]
     view = view.view(tensor.T.shape).T if tensor.dim() == 2 else view.view(tensor.shape)
     view.copy_(tensor)
-    views["module." + name], at = view, at + tensor.numel()
+    views["module." + name], offset = view, offset + tensor.numel()
 save("checkpoint.pth", {"epoch": 3, "lr": 0.1, "best": None, "done": False, "state_dict": views})
 save("bfloat.pth", {"model": {name: tensor.bfloat16() for name, tensor in state.items()}})
 
 
-# As PyTorch's ImageNet example keeps it, with a tensor beside the wrapper, and a loss that NumPy has averaged.
+# A checkpoint like that of PyTorch's ImageNet example, with another tensor and NumPy scalars.
 best = {"epoch": 3, "best_acc1": torch.tensor(0.3), "loss": numpy.float64(0.3), "steps": numpy.int64(7)}
 save("best.pth", {**best, "state_dict": state})
 
 
 class Evil:
-    """Runs a command in whoever unpickles it without care."""
+    """Runs a command when it is unpickled."""
 
     def __reduce__(self):
         return os.system, ("touch /tmp/waggle-was-here",)

@@ -101,7 +101,7 @@ impl Stages<'_> {
     }
 
     fn build(&self, vb: VarBuilder<'_>) -> candle_core::Result<Network> {
-        Network::new(&self.metadata.config, vb).map(|network| network.in_precision(self.precision))
+        Network::new(&self.metadata.config, vb).map(|network| network.with_precision(self.precision))
     }
 
     /// Sets the trainable parameters of a stage and creates its state, at its start or from a checkpoint.

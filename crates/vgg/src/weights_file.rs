@@ -1,4 +1,4 @@
-//! A file of weights, whichever of the two formats it is in: recognised by its content, not by its name.
+//! Weights files in both supported formats. The content decides about the format, not the name.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -8,37 +8,37 @@ use candle_core::{Device, Tensor};
 
 use crate::error::Error;
 use crate::file::TensorFile;
-use crate::pth::{self, Kind, PthFile};
+use crate::pth::{self, Format, PthFile};
 
-/// An open file of weights.
+/// An open weights file.
 #[derive(Debug)]
-pub(crate) enum Checkpoint {
-    /// Safetensors.
+pub(crate) enum WeightsFile {
+    /// A safetensors file.
     Safetensors(TensorFile),
-    /// A state dict of PyTorch.
+    /// A PyTorch state dict.
     Pth(PthFile),
 }
 
-impl Checkpoint {
-    /// Opens `path` and checks what it says about its tensors.
+impl WeightsFile {
+    /// Opens `path` and validates the list of its tensors.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         let io = |error| Error::io("read", path, error);
-        // Asked before it is opened: opening a pipe waits for somebody who writes to it.
+        // Checked before opening, because opening a named pipe blocks until there is a writer.
         if !std::fs::metadata(path).map_err(io)?.is_file() {
             return Err(Error::NotSafetensors {
                 path: path.into(),
-                reason: "it is no file".into(),
+                reason: "it is not a regular file".into(),
             });
         }
         let mut file = File::open(path).map_err(io)?;
-        match pth::kind(&mut file).map_err(io)? {
-            Kind::Zip => PthFile::open(path, file).map(Self::Pth),
-            Kind::Legacy => Err(pth::legacy(path)),
-            Kind::Other => TensorFile::open(path, file).map(Self::Safetensors),
+        match pth::detect_format(&mut file).map_err(io)? {
+            Format::Zip => PthFile::open(path, file).map(Self::Pth),
+            Format::Legacy => Err(pth::legacy_error(path)),
+            Format::Other => TensorFile::open(path, file).map(Self::Safetensors),
         }
     }
 
-    /// The strings of a safetensors header's `__metadata__`; a state dict has none.
+    /// The `__metadata__` of a safetensors header. State dicts have none.
     pub(crate) fn strings(&self) -> BTreeMap<String, String> {
         match self {
             Self::Safetensors(file) => file.strings().clone(),
@@ -46,7 +46,7 @@ impl Checkpoint {
         }
     }
 
-    /// Names and shapes as they stand in the file.
+    /// Names and shapes of the tensors in the file.
     pub(crate) fn shapes(&self) -> Vec<(&str, &[usize])> {
         match self {
             Self::Safetensors(file) => file.shapes().collect(),
@@ -54,8 +54,8 @@ impl Checkpoint {
         }
     }
 
-    /// Reads a tensor as f32 in `shape`, which has as many elements as the file's. One tensor more than what is
-    /// kept is in memory at most.
+    /// Reads a tensor as f32 and reshapes it to `shape`, which has the same number of elements.
+    /// Buffers at most one tensor.
     pub(crate) fn read(
         &mut self,
         name: &str,
