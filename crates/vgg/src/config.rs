@@ -51,12 +51,12 @@ const TABLE: [(&str, [usize; 5]); 4] = [
 
 /// Suffix of the names of networks with batch norm, as in torchvision.
 const BATCH_NORM_SUFFIX: &str = "_bn";
-/// Limits of configurations, which may come from untrusted files. The largest network of the paper
-/// has 19 layers and is 4096 wide.
+/// Limits for configurations from untrusted files. The largest network of the paper has 19 layers
+/// and is 4096 wide.
 const MAX_UNITS: usize = 1_000;
 const MAX_WIDTH: usize = 1_000_000;
-/// Limit of the number of parameters. VGG-19 has 144 million, or 229 million with the 21,841
-/// classes of ImageNet-21k.
+/// Maximum number of parameters. VGG-19 has 144 million, or 229 million with the 21,841 classes of
+/// ImageNet-21k.
 const MAX_PARAMETERS: usize = 250_000_000;
 
 const WIDTHS: [usize; 5] = [64, 128, 256, 512, 512];

@@ -17,8 +17,8 @@ use safetensors::tensor::{Dtype, Metadata as Header, TensorInfo};
 use crate::error::Error;
 use crate::sniff;
 
-/// Limit of the header, in bytes. 16 MiB describe a hundred thousand tensors; a VGG has 38. The
-/// `safetensors` crate accepts 100 MB, which take a gigabyte of memory when parsed.
+/// Maximum length of the header in bytes. 16 MiB describe a hundred thousand tensors; a VGG has 38.
+/// The `safetensors` crate accepts 100 MB, which need a gigabyte of memory when parsed.
 const MAX_HEADER: u64 = 16 << 20;
 
 /// An open safetensors file with a valid header.
@@ -203,8 +203,8 @@ pub(crate) fn write(
     write_atomically(path, |out| write_all(out, path, tensors, strings))
 }
 
-/// Writes a file with `write`: to a temporary file in the same folder, which is synced and renamed.
-/// Readers see the old file or the complete new one, also after a crash.
+/// Writes a temporary file with `write`, syncs it, and renames it to `path`. Readers see either the
+/// old file or the complete new one, also after a crash.
 pub(crate) fn write_atomically(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<File>) -> Result<(), Error>,

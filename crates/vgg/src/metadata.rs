@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use crate::config::VggConfig;
 
-/// Limit of the input size, because files are untrusted.
+/// Maximum input size that is accepted from a file.
 const MAX_INPUT_SIZE: usize = 4096;
 
 /// The configuration of a network, its classes, and the normalization of its input.

@@ -175,7 +175,7 @@ fn inputs_of(parameters: &[(String, Vec<usize>)], layer: &str) -> usize {
     shape.map_or(1, |(_, shape)| shape[1..].iter().product())
 }
 
-/// Limit of the unexpected tensors that an error lists.
+/// Maximum number of unexpected tensors that an error lists.
 const MAX_LISTED: usize = 20;
 
 /// A tensor of a file that the network has too.

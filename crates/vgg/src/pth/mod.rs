@@ -27,9 +27,9 @@ use crate::error::Error;
 use crate::file::{check_finite, read_f32};
 use value::{Element, TensorView};
 
-/// Limit of the pickle, in bytes. A state dict needs about 200 bytes for each tensor. A hostile
-/// pickle can create a value of 150 bytes from each of its bytes, and growing a list copies them
-/// once more.
+/// Maximum length of the pickle in bytes. A state dict needs about 200 bytes for each tensor. A
+/// hostile pickle can create a value of 150 bytes from each of its bytes, and a growing list
+/// temporarily needs another half.
 const MAX_PICKLE: u64 = 2 << 20;
 
 /// How to save the weights of an archive that is not a state dict.

@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-/// Limits of the number of dimensions of a tensor and of the length of a storage's name, which is a
-/// number in files of PyTorch. Each tensor has a copy of both, so without limits a short pickle
-/// could fill the memory.
+/// Maximum number of dimensions of a tensor, and maximum length of the name of a storage. Every
+/// tensor has its own copy of both, so a short pickle could fill the memory without these limits.
+/// PyTorch uses short numbers as names.
 const MAX_DIMENSIONS: usize = 8;
 const MAX_KEY_LENGTH: usize = 20;
 
