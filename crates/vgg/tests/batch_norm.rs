@@ -63,7 +63,7 @@ fn difference(actual: &Tensor, expected: &Tensor) -> f32 {
 }
 
 #[test]
-fn logits_and_gradients_match_pytorch() {
+fn golden_logits_and_gradients_match_pytorch() {
     let golden = golden();
     let vars: BTreeMap<String, Var> = init(&golden)
         .into_iter()

@@ -17,7 +17,7 @@ use vgg::{Head, Metadata, VggConfig};
 
 const CHILD: &str = "WAGGLE_FULL_SIZE_CHILD";
 
-/// Limit of the peak memory relative to the size of the file or of the f32 tensors, whichever is
+/// Maximum peak memory relative to the size of the file or of the f32 tensors, whichever is
 /// larger.
 const MAX_RATIO: f64 = 1.2;
 
