@@ -113,9 +113,9 @@ pub enum Error {
         /// torchvision's name of the tensor.
         tensor: String,
         /// The shape in the network.
-        expected: Vec<usize>,
+        expected: Box<[usize]>,
         /// The shape in the file, in torchvision's layout.
-        actual: Vec<usize>,
+        actual: Box<[usize]>,
     },
     /// The file has tensors that the network does not have.
     #[error("{} has tensors that {architecture} does not have: {}", path.display(), tensors.join(", "))]

@@ -276,8 +276,8 @@ fn check_shapes<'a>(
                     path: path.into(),
                     architecture: config.architecture.clone(),
                     tensor: name.clone(),
-                    expected: shape.clone(),
-                    actual: entry.shape.clone(),
+                    expected: shape.as_slice().into(),
+                    actual: entry.shape.as_slice().into(),
                 });
             }
             Some(_) => {}
