@@ -1,6 +1,6 @@
 //! Layers for GPUs: candle operations with hand-written gradients.
 //!
-//! candle's own gradients do not fit here. The backward pass of a convolution runs
+//! candle's own gradients are unsuitable. The backward pass of a convolution runs
 //! `conv_transpose2d` and a convolution whose kernel is as large as the image. The backward pass of
 //! max pooling gives a unique maximum only a quarter of its gradient. The weight gradient of a
 //! linear layer is a transposed view. So each layer computes its result outside the graph and then

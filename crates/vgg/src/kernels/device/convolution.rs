@@ -43,7 +43,9 @@ pub(super) fn layer(x: &Tensor, weight: &Tensor, bias: &Tensor, pool: bool) -> R
             needs_dx
                 .then(|| convolve(&g, &rotated(weight)?, WORKSPACE_LIMIT))
                 .transpose()?,
-            needs_dw.then(|| weight_gradient::of(x, &g)).transpose()?,
+            needs_dw
+                .then(|| weight_gradient::compute(x, &g))
+                .transpose()?,
             needs_db.then(|| bias_gradient(&g)).transpose()?,
         ])
     })

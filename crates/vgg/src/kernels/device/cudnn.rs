@@ -123,7 +123,10 @@ impl CustomOp2 for Operation {
         };
         run(*self, x, x_layout, other, other_layout).map_err(|error| {
             let (x, other) = (x_layout.shape(), other_layout.shape());
-            error.context(format!("{} with cuDNN of {x:?} and {other:?}", self.name()))
+            error.context(format!(
+                "{} with cuDNN, shapes {x:?} and {other:?}",
+                self.name()
+            ))
         })
     }
 }

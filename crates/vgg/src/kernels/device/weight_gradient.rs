@@ -1,14 +1,14 @@
 //! The weight gradient of a 3x3 convolution.
 //!
 //! dw[k, c, i, j] = Σ g[n, k, y, x] · x[n, c, y + i − 1, x + j − 1], summed over images and pixels.
-//! Written as a convolution, its kernel would be as large as the image, and no library is optimized
-//! for that. cuDNN has a dedicated operation. Without cuDNN, each of the nine shifts is one matrix
+//! As a convolution it would have a kernel as large as the image, and no library is optimized for
+//! that. cuDNN has a dedicated operation. Without cuDNN, each of the nine shifts is one matrix
 //! product per image.
 
 use candle_core::{DType, Result, Tensor};
 
 /// `x` (n, c, h, w), `g` (n, k, h, w) → (k, c, 3, 3), all of the same dtype.
-pub(super) fn of(x: &Tensor, g: &Tensor) -> Result<Tensor> {
+pub(super) fn compute(x: &Tensor, g: &Tensor) -> Result<Tensor> {
     #[cfg(feature = "cudnn")]
     if super::cudnn::supports(x) {
         return super::cudnn::weight_gradient(x, g);

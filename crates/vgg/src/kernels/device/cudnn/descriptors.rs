@@ -30,8 +30,9 @@ macro_rules! owned {
 
         impl Drop for $name {
             fn drop(&mut self) {
-                // `drop` cannot report an error. SAFETY: `raw` was created by the constructor of
-                // `self`, and only this `drop` destroys it.
+                // Errors are ignored, because `drop` cannot report them.
+                //
+                // SAFETY: the constructor of `self` created `raw`, and only this `drop` destroys it.
                 let _ = unsafe { $destroy(self.raw) };
             }
         }
