@@ -1,11 +1,12 @@
-//! The training pipeline on one thread: images per second with decoding, and from the cache.
+//! Benchmarks loading of training batches on one thread, with decoding and from the cache.
 //!
 //! ```text
-//! WAGGLE_PICTURES=DIR cargo bench -p dataset --bench loader
+//! WAGGLE_IMAGES=DIR cargo bench -p dataset --bench loader
 //! ```
 //!
-//! `DIR` holds the class folders, for example `data/hymenoptera_data/train`. Without it, photograph-like images of
-//! 500 × 375 pixels are drawn. Every pass is checked against the first: a fast loader that makes other batches fails.
+//! `DIR` contains the class folders, for example `data/hymenoptera_data/train`. Without it, the benchmark
+//! draws images of 500 × 375 pixels. Batches are compared with those of the first epoch, so that a fast
+//! loader with wrong batches fails.
 
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
@@ -18,7 +19,7 @@ use image::{Rgb, RgbImage};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-/// Smooth shapes with fine grain, so that the entropy coder has as much to do as with a photograph.
+/// Draws smooth shapes with grain, which take about as long to decode as photographs.
 fn draw(root: &Path) {
     std::fs::create_dir_all(root.join("drawn")).expect("the temporary folder can be written");
     for number in 0..32u32 {
@@ -37,18 +38,18 @@ fn draw(root: &Path) {
     }
 }
 
-/// A number that changes with every value of every batch.
+/// Returns the number of images and a hash of all values of an epoch.
 fn digest(loader: &Loader, epoch: u64) -> (usize, u64) {
     let mut hash = 0xcbf2_9ce4_8422_2325u64;
     let mut images = 0;
     for batch in loader.epoch(epoch) {
-        let batch = batch.expect("the images were verified");
+        let batch = batch.expect("all images were verified");
         images += batch.indices.len();
         for value in batch
             .images
             .flatten_all()
             .and_then(|t| t.to_vec1::<f32>())
-            .expect("values on the CPU")
+            .expect("the tensor is on the CPU")
         {
             hash = (hash ^ u64::from(value.to_bits())).wrapping_mul(0x0100_0000_01b3);
         }
@@ -56,28 +57,28 @@ fn digest(loader: &Loader, epoch: u64) -> (usize, u64) {
     (images, hash)
 }
 
-fn pass(loader: &Loader, epoch: u64, images: usize) {
-    let mut seen = 0;
+fn load_epoch(loader: &Loader, epoch: u64, images: usize) {
+    let mut count = 0;
     for batch in loader.epoch(epoch) {
-        seen += black_box(batch.expect("the images were verified"))
+        count += black_box(batch.expect("all images were verified"))
             .indices
             .len();
     }
-    assert_eq!(seen, images);
+    assert_eq!(count, images);
 }
 
 fn loaders(criterion: &mut Criterion) {
-    let drawn = tempfile::tempdir().expect("a temporary folder");
-    let root = std::env::var_os("WAGGLE_PICTURES").map_or_else(
+    let drawn = tempfile::tempdir().expect("the temporary folder can be created");
+    let root = std::env::var_os("WAGGLE_IMAGES").map_or_else(
         || {
             draw(drawn.path());
             drawn.path().to_owned()
         },
         PathBuf::from,
     );
-    let folder = ImageFolder::scan(root).expect("WAGGLE_PICTURES names a folder of class folders");
+    let folder = ImageFolder::scan(root).expect("WAGGLE_IMAGES is a folder of class folders");
     let samples = folder.samples();
-    dataset::verify(samples, &DecodeOptions::default(), 2).expect("images that can be decoded");
+    dataset::verify(samples, &DecodeOptions::default(), 2).expect("all images can be decoded");
 
     let loader = |workers, cache_bytes| {
         let config = LoaderConfig {
@@ -88,11 +89,15 @@ fn loaders(criterion: &mut Criterion) {
         Loader::new(samples, config).expect("the settings are valid")
     };
     let (uncached, cached) = (loader(0, 0), loader(0, usize::MAX));
-    cached.preload().expect("images that can be decoded");
+    cached.preload().expect("all images can be decoded");
     let expected = digest(&uncached, 0);
     assert_eq!(expected.0, samples.len());
-    assert_eq!(digest(&cached, 0), expected, "the cache changes nothing");
-    assert_eq!(digest(&loader(2, 0), 0), expected, "workers change nothing");
+    assert_eq!(digest(&cached, 0), expected, "cached batches differ");
+    assert_eq!(
+        digest(&loader(2, 0), 0),
+        expected,
+        "batches of two workers differ"
+    );
 
     let mut group = criterion.benchmark_group("loader train");
     group
@@ -100,18 +105,16 @@ fn loaders(criterion: &mut Criterion) {
         .sample_size(10)
         .warm_up_time(Duration::from_secs(1));
     group.bench_function("uncached", |bencher| {
-        bencher.iter(|| pass(&uncached, 0, samples.len()))
+        bencher.iter(|| load_epoch(&uncached, 0, samples.len()))
     });
     group.bench_function("cached", |bencher| {
-        bencher.iter(|| pass(&cached, 0, samples.len()))
+        bencher.iter(|| load_epoch(&cached, 0, samples.len()))
     });
-    group.bench_function("decode alone", |bencher| {
-        bencher.iter(|| decode_all(samples))
-    });
-    group.bench_function("transform alone", |bencher| {
+    group.bench_function("decode", |bencher| bencher.iter(|| decode_all(samples)));
+    group.bench_function("transform", |bencher| {
         let images: Vec<RgbImage> = samples
             .iter()
-            .map(|s| decode(&s.path, &DecodeOptions::default()).expect("verified"))
+            .map(|s| decode(&s.path, &DecodeOptions::default()).expect("all images were verified"))
             .collect();
         bencher.iter(|| transform_all(&images));
     });
@@ -119,7 +122,7 @@ fn loaders(criterion: &mut Criterion) {
     assert_eq!(
         digest(&cached, 0),
         expected,
-        "after all passes still the same"
+        "batches differ after the benchmark"
     );
 }
 
@@ -129,7 +132,7 @@ fn decode_all(samples: &[Sample]) {
     for sample in samples {
         image = decoder
             .decode(&sample.path, image)
-            .expect("the images were verified");
+            .expect("all images were verified");
     }
     black_box(image);
 }
@@ -142,7 +145,7 @@ fn transform_all(images: &[RgbImage]) {
         black_box(
             resampler
                 .apply(image, &plan)
-                .expect("the plan was made for the image"),
+                .expect("the plan fits the image"),
         );
     }
 }

@@ -1,11 +1,11 @@
-//! Lists a folder of images and batches it, without any other crate of this project.
+//! Lists a folder of images and loads it in batches, with this crate alone.
 //!
 //! ```text
 //! cargo run --release -p dataset --example batch_folder -- DIR [SHEET.png]
 //! ```
 //!
-//! `DIR` holds `train/CLASS/…` and `val/CLASS/…`. The first batch is also drawn, if a file for it is named. Without
-//! arguments, a few drawn images in a temporary folder take the place of yours.
+//! `DIR` contains `train/CLASS/…` and `val/CLASS/…`. The first batch is written to `SHEET.png`. Without
+//! arguments, the example draws a data set in a temporary folder.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -64,25 +64,25 @@ fn main() -> Result<(), Box<dyn Error>> {
             .zip(batch.labels.to_vec1::<u32>()?)
         {
             let values = image.flatten_all()?.to_vec1()?;
-            images.push(Normalize::IMAGENET.restore(&values, width as u32, height as u32)?);
+            images.push(Normalize::IMAGENET.denormalize(&values, width as u32, height as u32)?);
             titles.push(train.classes()[label as usize].as_str());
         }
         titled(&images, &titles, 8)?.save(&file)?;
-        println!("the first batch: {}", file.display());
+        println!("wrote the first batch to {}", file.display());
     }
     Ok(())
 }
 
-/// A data set of stripes: upright ones and level ones.
+/// Draws a data set of two classes: vertical and horizontal stripes.
 fn draw(root: &Path) -> Result<(), Box<dyn Error>> {
     for (split, count) in [("train", 24), ("val", 8)] {
-        for (class, upright) in [("upright", true), ("level", false)] {
+        for (class, vertical) in [("vertical", true), ("horizontal", false)] {
             let folder = root.join(split).join(class);
             std::fs::create_dir_all(&folder)?;
             for number in 0..count {
                 let image = RgbImage::from_fn(160, 120, |x, y| {
-                    let along = if upright { x } else { y };
-                    let level = if (along + number) / 8 % 2 == 0 {
+                    let position = if vertical { x } else { y };
+                    let level = if (position + number) / 8 % 2 == 0 {
                         230
                     } else {
                         40

@@ -1,13 +1,13 @@
-//! A image file of any supported format as 8-bit RGB: what Pillow's `Image.open(path).convert("RGB")` gives.
+//! Decodes image files to 8-bit RGB, as Pillow's `Image.open(path).convert("RGB")` does.
 //!
-//! The content decides the format, whatever the extension says. Gray is repeated to three channels, alpha is dropped
-//! (not composited), palettes are expanded, CMYK is converted. Lossless formats agree with Pillow to the bit; JPEG
-//! and lossy WebP differ by rounding in the inverse transform and the chroma upsampling, by less than 0.6 level on
-//! average.
+//! The format is detected from the content, not from the extension. Gray is replicated to three
+//! channels, alpha is dropped without compositing, palettes are expanded, and CMYK is converted. Lossless
+//! formats give the same bytes as Pillow. JPEG and lossy WebP round differently in the inverse transform
+//! and in chroma upsampling, by less than 0.6 levels of 255 on average.
 //!
-//! Two differences, on purpose. The EXIF orientation is applied, where torchvision ignores it
-//! ([`DecodeOptions::ignore_exif`] turns that off). Sixteen-bit gray keeps its high byte, as sixteen-bit color does
-//! in Pillow too, where Pillow saturates gray at 255.
+//! There are two deliberate differences. The EXIF orientation is applied, while torchvision ignores it;
+//! [`DecodeOptions::ignore_exif`] disables that. 16-bit gray keeps its high byte, while Pillow saturates
+//! it at 255. For 16-bit color, Pillow keeps the high byte too.
 
 mod info;
 mod jpeg;
@@ -24,15 +24,17 @@ use crate::error::{Error, Result};
 pub use info::{Channels, ImageInfo};
 use limits::{check_memory, check_pixels};
 
-/// What to make of a file, and what to refuse.
+/// Limits and orientation of decoding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DecodeOptions {
-    /// Leave the pixels as they are stored instead of turning the image upright.
+    /// Ignores the EXIF orientation, as torchvision does.
     pub ignore_exif: bool,
-    /// The most pixels a image may have: 178,956,970 by default, where Pillow suspects a decompression bomb.
+    /// Maximum number of pixels. The default is 178,956,970, above which Pillow raises
+    /// `DecompressionBombError`.
     pub max_pixels: usize,
-    /// The most memory that one image may take, in bytes: its file, and its pixels with all that its decoder
-    /// holds beside them. 1 GiB by default, which only a image of more than a hundred million pixels needs.
+    /// Maximum size in bytes of the file, and of the pixels together with the buffers of the decoder.
+    ///
+    /// The default is 1 GiB. Only images of more than 100 million pixels need more.
     pub max_bytes: u64,
 }
 
@@ -46,16 +48,17 @@ impl Default for DecodeOptions {
     }
 }
 
-/// Decodes one image. [`Decoder`] does the same for many, with less allocation.
+/// Decodes one image. For many images, [`Decoder`] allocates less.
 ///
 /// # Errors
 ///
-/// A file that cannot be read, is of no supported format, is damaged or truncated, or has too many pixels.
+/// Returns an error if the file cannot be read, has an unsupported format, is damaged or truncated, or
+/// exceeds a limit.
 pub fn decode(path: impl AsRef<Path>, options: &DecodeOptions) -> Result<RgbImage> {
     Decoder::new(options.clone()).decode(path.as_ref(), RgbImage::default())
 }
 
-/// Decodes images one after the other, and keeps the memory that files are read into.
+/// Decodes images and reuses the buffer for file contents.
 #[derive(Clone, Debug)]
 pub struct Decoder {
     options: DecodeOptions,
@@ -63,7 +66,7 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// A decoder that follows `options`.
+    /// Creates a decoder.
     pub fn new(options: DecodeOptions) -> Self {
         Self {
             options,
@@ -71,53 +74,54 @@ impl Decoder {
         }
     }
 
-    /// Decodes `path` into the memory of `reuse`, whose pixels are of no interest any more.
+    /// Decodes `path` into the buffer of `reuse`. The pixels of `reuse` are discarded.
     ///
     /// # Errors
     ///
-    /// Those of [`decode`].
+    /// Returns an error in the same cases as [`decode`].
     pub fn decode(&mut self, path: &Path, reuse: RgbImage) -> Result<RgbImage> {
         read_file(path, self.options.max_bytes, &mut self.file)?;
         decode_bytes(&self.file, path, &self.options, reuse)
     }
 }
 
-/// Reads a whole file into `into`, whatever that held before.
+/// Reads a file of at most `limit` bytes into `into`, which is cleared first.
 ///
 /// # Errors
 ///
-/// A file that cannot be read or is larger than `limit`, and whatever is no file: reading a pipe or a device may
-/// never end.
+/// Returns an error if the file cannot be read, is larger than `limit`, or is not a regular file. Reading
+/// a pipe or a device may never end.
 pub(crate) fn read_file(path: &Path, limit: u64, into: &mut Vec<u8>) -> Result<()> {
     let io = |source| Error::Io {
         action: "read",
         path: path.into(),
         source,
     };
-    let about = fs::metadata(path).map_err(io)?;
-    if !about.is_file() {
-        return Err(undecodable(path, "it is no file"));
+    let metadata = fs::metadata(path).map_err(io)?;
+    if !metadata.is_file() {
+        return Err(undecodable(path, "not a regular file"));
     }
-    if about.len() > limit {
+    if metadata.len() > limit {
         return Err(Error::FileTooLarge {
             path: path.into(),
-            bytes: about.len(),
+            bytes: metadata.len(),
             limit,
         });
     }
     into.clear();
-    // The limit again, for a file that grows.
+    // The file may have grown since.
     File::open(path)
         .and_then(|file| file.take(limit).read_to_end(into))
         .map_err(io)?;
     Ok(())
 }
 
-/// Decodes the image in `bytes` into the memory of `reuse`; errors name it `name`.
+/// Decodes the image file contents `bytes` into the buffer of `reuse`. Errors contain the path `name`.
 ///
 /// # Errors
 ///
-/// Those of [`decode`], except for reading the file.
+/// Returns an error if the format is not supported, the data is damaged or truncated, or a limit is
+/// exceeded.
 pub fn decode_bytes(
     bytes: &[u8],
     name: &Path,
@@ -127,11 +131,11 @@ pub fn decode_bytes(
     decode_with_info(bytes, name, options, reuse).map(|(image, _)| image)
 }
 
-/// As [`decode_bytes`], with what the image was before it became upright 8-bit RGB.
+/// Like [`decode_bytes`], but also returns the properties of the stored image.
 ///
 /// # Errors
 ///
-/// Those of [`decode_bytes`].
+/// Returns an error in the same cases as [`decode_bytes`].
 pub fn decode_with_info(
     bytes: &[u8],
     name: &Path,
@@ -139,23 +143,23 @@ pub fn decode_with_info(
     reuse: RgbImage,
 ) -> Result<(RgbImage, ImageInfo)> {
     let format = image::guess_format(bytes).map_err(|error| undecodable(name, error))?;
-    let (image, orientation, stored) = match format {
+    let (image, orientation, info) = match format {
         ImageFormat::Jpeg => jpeg::decode(bytes, name, options, reuse)?,
-        _ => other(bytes, format, name, options, reuse)?,
+        _ => decode_other(bytes, format, name, options, reuse)?,
     };
     if options.ignore_exif || orientation == Orientation::NoTransforms {
-        return Ok((image, stored));
+        return Ok((image, info));
     }
     let mut image = DynamicImage::ImageRgb8(image);
     image.apply_orientation(orientation);
-    Ok((image.into_rgb8(), stored))
+    Ok((image.into_rgb8(), info))
 }
 
-/// The pixels as they are stored, how they must be turned, and what they were.
+/// The stored pixels as RGB, their orientation, and the properties of the stored image.
 type Decoded = (RgbImage, Orientation, ImageInfo);
 
-/// Every format but JPEG.
-fn other(
+/// Decodes formats other than JPEG.
+fn decode_other(
     bytes: &[u8],
     format: ImageFormat,
     name: &Path,
@@ -164,9 +168,9 @@ fn other(
 ) -> Result<Decoded> {
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut limits = Limits::no_limits();
-    // The widest pixel that is decoded has four channels of sixteen bits.
-    let widest = (options.max_pixels as u64).saturating_mul(8);
-    limits.max_alloc = Some(widest.min(options.max_bytes));
+    // A pixel has at most four channels of 16 bits.
+    let max_alloc = (options.max_pixels as u64).saturating_mul(8);
+    limits.max_alloc = Some(max_alloc.min(options.max_bytes));
     reader.limits(limits);
     let mut decoder = reader
         .into_decoder()
@@ -175,17 +179,17 @@ fn other(
     check_pixels(width as usize, height as usize, name, options)?;
     let color = decoder.color_type();
     let pixel = u64::from(color.bytes_per_pixel());
-    let beside = match format {
-        // The decoder fills a buffer of its own and copies it.
+    let buffers = match format {
+        // The decoder copies from its own buffer.
         ImageFormat::Tiff => pixel,
-        // A lossless image's pixels, or a lossy one's planes and their upsampled rows.
+        // The pixels of a lossless image, or the planes and upsampled rows of a lossy one.
         ImageFormat::WebP => 4,
         _ => 0,
     };
     let converted = if color == ColorType::Rgb8 { 0 } else { 3 };
-    check_memory(width, height, pixel + beside + converted, name, options)?;
-    let stored = ImageInfo::new(format, width, height, decoder.original_color_type());
-    // Pillow reads images with damaged metadata too.
+    check_memory(width, height, pixel + buffers + converted, name, options)?;
+    let info = ImageInfo::new(format, width, height, decoder.original_color_type());
+    // Pillow also ignores damaged metadata.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     if color == ColorType::Rgb8 {
         return fill(width, height, reuse, |pixels| {
@@ -193,13 +197,13 @@ fn other(
                 .read_image(pixels)
                 .map_err(|error| undecodable(name, error))
         })
-        .map(|image| (image, orientation, stored));
+        .map(|image| (image, orientation, info));
     }
     let image = DynamicImage::from_decoder(decoder).map_err(|error| undecodable(name, error))?;
-    Ok((to_rgb8(image), orientation, stored))
+    Ok((to_rgb8(image), orientation, info))
 }
 
-/// A image of `width` × `height` in the memory of `reuse`, with the pixels that `write` writes.
+/// Creates an image of `width` × `height` in the buffer of `reuse` and lets `write` fill its pixels.
 fn fill(
     width: u32,
     height: u32,
@@ -207,29 +211,33 @@ fn fill(
     write: impl FnOnce(&mut [u8]) -> Result<()>,
 ) -> Result<RgbImage> {
     let mut pixels = reuse.into_raw();
-    // Cleared: a decoder that skips a damaged part must not show another image there.
+    // Cleared, because a decoder may skip damaged parts, which must not show the previous image.
     pixels.clear();
     pixels.resize(width as usize * height as usize * 3, 0);
     write(&mut pixels)?;
-    Ok(RgbImage::from_raw(width, height, pixels).expect("the buffer has the image's size"))
+    Ok(RgbImage::from_raw(width, height, pixels).expect("the buffer holds width × height pixels"))
 }
 
 fn to_rgb8(image: DynamicImage) -> RgbImage {
     let (width, height) = (image.width(), image.height());
     let rgb: Vec<u8> = match &image {
-        DynamicImage::ImageLuma16(gray) => gray.pixels().flat_map(|p| [high(p.0[0]); 3]).collect(),
-        DynamicImage::ImageLumaA16(gray) => gray.pixels().flat_map(|p| [high(p.0[0]); 3]).collect(),
-        DynamicImage::ImageRgb16(rgb) => rgb.pixels().flat_map(|p| p.0.map(high)).collect(),
+        DynamicImage::ImageLuma16(gray) => {
+            gray.pixels().flat_map(|p| [high_byte(p.0[0]); 3]).collect()
+        }
+        DynamicImage::ImageLumaA16(gray) => {
+            gray.pixels().flat_map(|p| [high_byte(p.0[0]); 3]).collect()
+        }
+        DynamicImage::ImageRgb16(rgb) => rgb.pixels().flat_map(|p| p.0.map(high_byte)).collect(),
         DynamicImage::ImageRgba16(rgba) => rgba
             .pixels()
-            .flat_map(|p| [high(p.0[0]), high(p.0[1]), high(p.0[2])])
+            .flat_map(|p| [high_byte(p.0[0]), high_byte(p.0[1]), high_byte(p.0[2])])
             .collect(),
         _ => return image.into_rgb8(),
     };
-    RgbImage::from_raw(width, height, rgb).expect("three bytes were collected for each pixel")
+    RgbImage::from_raw(width, height, rgb).expect("three bytes per pixel")
 }
 
-fn high(value: u16) -> u8 {
+fn high_byte(value: u16) -> u8 {
     value.to_be_bytes()[0]
 }
 

@@ -1,7 +1,7 @@
-//! The errors of this crate: what went wrong, in which file or folder, and what to do next.
+//! Errors of this crate.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::image_folder::EXTENSIONS;
 use crate::layout_hint::LayoutHint;
@@ -10,177 +10,159 @@ use crate::transform::Plan;
 /// A result whose error is [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Everything that can go wrong between a folder of images and a batch.
+/// An error while a folder of images becomes batches.
+///
+/// `Display` states the fact, [`Error::help`] suggests a remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The folder does not exist, or is a file.
+    /// The folder does not exist or is a file.
     #[error("there is no folder `{}`", .path.display())]
     NoFolder {
-        /// The folder that was asked for.
+        /// Path of the missing folder.
         path: PathBuf,
     },
 
-    /// A data set without the folder of a split.
-    #[error(
-        "`{}` holds no folder {}; {hint}",
-        .path.display(), Quoted(.accepted, " or ")
-    )]
+    /// The data set lacks a split.
+    #[error("`{}` has no folder {}", .path.display(), Quoted(.accepted, " or "))]
     NoSplit {
-        /// The data set's folder.
+        /// Root folder of the data set.
         path: PathBuf,
-        /// The names that would do.
+        /// Accepted names of the split's folder.
         accepted: Vec<String>,
-        /// What the folder seems to be instead.
+        /// The actual layout of the folder.
         hint: LayoutHint,
     },
 
-    /// A split without class folders.
-    #[error(
-        "`{}` holds no class folder; put the images of each class into a folder of its own, \
-         for example `{}`",
-        .path.display(), .path.join("ants").join("1.jpg").display()
-    )]
+    /// A split has no class folders.
+    #[error("`{}` has no class folders", .path.display())]
     NoClasses {
-        /// The folder of the split.
+        /// Folder of the split.
         path: PathBuf,
     },
 
-    /// Class folders without a single image.
+    /// Class folders contain no images.
     #[error(
-        "no image in the class folder {} of `{}`; accepted extensions, in any case: {}",
-        Quoted(.classes, ", "), .path.display(), EXTENSIONS.join(" ")
+        "no images in class folder{} {} of `{}`",
+        if .classes.len() == 1 { "" } else { "s" }, Quoted(.classes, ", "), .path.display()
     )]
     EmptyClasses {
-        /// The folder of the split.
+        /// Folder of the split.
         path: PathBuf,
-        /// The classes without a image.
+        /// Names of the empty classes.
         classes: Vec<String>,
     },
 
-    /// Class folders that the class map does not know.
+    /// Class folders are not in the class map.
     #[error(
-        "the class folder {} of `{}` is not among the classes of the training data ({}); \
-         rename it, remove it, or add the class to the training data",
-        Quoted(.unknown, ", "), .path.display(), Quoted(.known, ", ")
+        "unknown class{} {} in `{}`; the training classes are {}",
+        if .unknown.len() == 1 { "" } else { "es" }, Quoted(.unknown, ", "), .path.display(),
+        Quoted(.classes, ", ")
     )]
     UnknownClasses {
-        /// The folder of the split.
+        /// Folder of the split.
         path: PathBuf,
-        /// The classes that are not in the map.
+        /// Names of the folders that are not in the class map.
         unknown: Vec<String>,
-        /// The classes that are.
-        known: Vec<String>,
+        /// The class map.
+        classes: Vec<String>,
     },
 
-    /// A class folder whose name cannot be a label.
-    #[error("the name of the class folder `{}` is not valid Unicode; rename it", .path.display())]
+    /// The name of a class folder is not valid Unicode, so it cannot be a class name.
+    #[error("the name of class folder `{}` is not valid Unicode", .path.display())]
     ClassName {
-        /// The folder.
+        /// Path of the folder.
         path: PathBuf,
     },
 
-    /// A file or folder that the operating system did not let us read or write.
-    #[error("cannot {action} `{}`", .path.display())]
+    /// A file or folder cannot be read or written.
+    #[error("cannot {action} {}", .path.display())]
     Io {
-        /// What was tried, as a verb.
+        /// The failed operation, as a verb.
         action: &'static str,
-        /// The file or folder.
+        /// Path of the file or folder.
         path: PathBuf,
-        /// The operating system's error.
+        /// Error of the operating system.
         source: std::io::Error,
     },
 
-    /// A file that is no image of a known format, or a damaged one.
-    #[error("`{}` is not a image that can be decoded: {reason}; replace or remove it", .path.display())]
+    /// The file is damaged or not an image of a supported format.
+    #[error("cannot decode {}: {reason}", .path.display())]
     Decode {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// The decoder's words.
+        /// Message of the decoder.
         reason: String,
     },
 
-    /// A file that ends before its image does.
-    #[error("`{}` is truncated: the file ends before the image does; fetch it again or remove it", .path.display())]
+    /// The file ends before its image data does.
+    #[error("cannot decode {}: {}", .path.display(), self.reason())]
     Truncated {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
     },
 
-    /// A image so large that it is an accident or an attack rather than a photograph.
-    #[error(
-        "`{}` has {width} × {height} pixels, above the limit of {limit}; shrink it, \
-         or raise the limit (`DecodeOptions::max_pixels`)",
-        .path.display()
-    )]
+    /// The image exceeds [`DecodeOptions::max_pixels`](crate::DecodeOptions::max_pixels).
+    #[error("cannot decode {}: {}", .path.display(), self.reason())]
     TooManyPixels {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
         /// Width in pixels.
         width: usize,
         /// Height in pixels.
         height: usize,
-        /// The most pixels that are accepted.
+        /// Maximum number of pixels.
         limit: usize,
     },
 
-    /// A image whose decoder would need more memory than it is worth.
-    #[error(
-        "`{}` has {width} × {height} pixels and would take {} MiB to decode, above the limit of {} MiB; shrink it, \
-         or raise the limit (`DecodeOptions::max_bytes`)",
-        .path.display(), .needed >> 20, .limit >> 20
-    )]
+    /// Decoding the image needs more memory than
+    /// [`DecodeOptions::max_bytes`](crate::DecodeOptions::max_bytes).
+    #[error("cannot decode {}: {}", .path.display(), self.reason())]
     TooMuchMemory {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
         /// Width in pixels.
         width: u32,
         /// Height in pixels.
         height: u32,
-        /// The bytes that its decoder would hold at a time.
+        /// Peak memory of the decoder in bytes.
         needed: u64,
-        /// The most bytes that are accepted.
+        /// Maximum memory in bytes.
         limit: u64,
     },
 
-    /// A file too long to be a image's.
-    #[error(
-        "`{}` has {} MiB, above the limit of {} MiB for the file of a image; remove it, or raise the limit \
-         (`DecodeOptions::max_bytes`)",
-        .path.display(), .bytes >> 20, .limit >> 20
-    )]
+    /// The file exceeds [`DecodeOptions::max_bytes`](crate::DecodeOptions::max_bytes).
+    #[error("cannot decode {}: {}", .path.display(), self.reason())]
     FileTooLarge {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Its length.
+        /// Size of the file in bytes.
         bytes: u64,
-        /// The most bytes that are accepted.
+        /// Maximum size in bytes.
         limit: u64,
     },
 
-    /// Every image that cannot be used, found by looking at all of them.
-    #[error("{} of {checked} images cannot be used:{}", .errors.len(), Lines(.errors))]
+    /// Some images cannot be decoded. All images were tried.
+    #[error("cannot decode {} of {checked} images{}", .errors.len(), Lines(.errors))]
     BadImages {
-        /// One error for each image, in the order of the samples.
+        /// One error per image, in the order of the samples.
         errors: Vec<Error>,
-        /// How many images were looked at.
+        /// Number of images that were tried.
         checked: usize,
     },
 
-    /// A setting outside its range.
-    #[error("{setting} is {value}, but it must be {expected}")]
+    /// A setting is out of range.
+    #[error("{setting} is {value}, expected {expected}")]
     Setting {
-        /// Which setting, in words.
+        /// Description of the setting.
         setting: &'static str,
-        /// The value that was given.
+        /// The invalid value.
         value: String,
-        /// The values that are allowed.
+        /// Description of the valid values.
         expected: &'static str,
     },
 
-    /// A plan for another image.
-    #[error(
-        "{plan:?} does not fit a image of {width} × {height}; make the plan from the image's size"
-    )]
+    /// A crop plan exceeds the image that it is applied to.
+    #[error("the crop plan does not fit an image of {width} × {height} pixels")]
     Plan {
         /// The plan.
         plan: Plan,
@@ -190,66 +172,124 @@ pub enum Error {
         height: u32,
     },
 
-    /// Images that cannot be laid out together.
-    #[error("cannot lay out {images} images: {reason}")]
+    /// Images cannot be arranged in a grid.
+    #[error("cannot arrange {images} images in a grid: {reason}")]
     Grid {
-        /// How many images there are.
+        /// Number of images.
         images: usize,
-        /// What does not fit.
+        /// The reason.
         reason: String,
     },
 
-    /// A bug of ours or of a decoder: code panicked while it made a sample.
-    #[error(
-        "the code panicked on {what}: {message}; please report this, with the image if you can"
-    )]
+    /// A decoder or this crate panicked while it loaded a sample.
+    #[error("panicked while loading {what}: {message}")]
     Panic {
-        /// The image or batch that was being made.
+        /// Path of the image, or number of the batch.
         what: String,
-        /// The panic's message.
+        /// Message of the panic.
         message: String,
     },
 
-    /// The operating system refused a worker thread.
-    #[error(
-        "cannot start a loader worker thread; use fewer workers, or 0 to load in the calling thread"
-    )]
+    /// The operating system cannot start a worker thread.
+    #[error("cannot start a loader thread")]
     Spawn(#[source] std::io::Error),
 
-    /// candle could not make a tensor: out of memory, or a device that failed.
-    #[error("cannot make the tensors of a batch")]
+    /// candle cannot create a tensor.
+    #[error("cannot create the tensors of a batch")]
     Tensor(#[from] candle_core::Error),
 }
 
 impl Error {
-    /// What is wrong with a image, in words without its path and without advice: for a list of images.
+    /// A remedy, if there is one.
+    pub fn help(&self) -> Option<String> {
+        let help = match self {
+            Self::NoSplit { hint, .. } => hint.to_string(),
+            Self::NoClasses { path } => format!(
+                "put the images of each class into a subfolder, for example `{}`",
+                path.join("ants").join("1.jpg").display()
+            ),
+            Self::EmptyClasses { .. } => format!(
+                "add images or remove the folder; accepted extensions: {}",
+                EXTENSIONS.join(", ")
+            ),
+            Self::UnknownClasses { .. } => {
+                "rename or remove the folder, or add the class to the training data".into()
+            }
+            Self::ClassName { .. } => "rename the folder".into(),
+            Self::Decode { .. } => "replace or remove the file".into(),
+            Self::Truncated { .. } => "copy or download the file again, or remove it".into(),
+            Self::TooManyPixels { .. } | Self::TooMuchMemory { .. } => {
+                "scale the image down or remove it".into()
+            }
+            Self::FileTooLarge { .. } => "remove the file".into(),
+            Self::BadImages { errors, .. } => match &errors[..] {
+                [error] => return error.help(),
+                _ => "replace or remove the files".into(),
+            },
+            Self::Plan { .. } => "create the plan for the size of the image".into(),
+            Self::Panic { .. } => {
+                "this is a bug; please report it, if possible with the image".into()
+            }
+            Self::Spawn(_) => {
+                "use fewer workers; with 0 workers the calling thread loads the images".into()
+            }
+            Self::NoFolder { .. }
+            | Self::Io { .. }
+            | Self::Setting { .. }
+            | Self::Grid { .. }
+            | Self::Tensor(_) => return None,
+        };
+        Some(help)
+    }
+
+    /// The message without the path, for lists of files.
     pub fn reason(&self) -> String {
         match self {
             Self::Decode { reason, .. } => reason.clone(),
-            Self::Truncated { .. } => "truncated: the file ends before the image does".into(),
+            Self::Truncated { .. } => "the file is truncated".into(),
             Self::TooManyPixels {
                 width,
                 height,
                 limit,
                 ..
-            } => format!("{width} × {height} pixels, above the limit of {limit}"),
-            Self::TooMuchMemory { needed, limit, .. } => format!(
-                "would take {} MiB to decode, above the limit of {} MiB",
+            } => format!("{width} × {height} pixels exceed the limit of {limit} pixels"),
+            Self::TooMuchMemory {
+                width,
+                height,
+                needed,
+                limit,
+                ..
+            } => format!(
+                "{width} × {height} pixels need {} MiB of memory, the limit is {} MiB",
                 needed >> 20,
                 limit >> 20
             ),
             Self::FileTooLarge { bytes, limit, .. } => format!(
-                "a file of {} MiB, above the limit of {} MiB",
+                "the file is {} MiB long, the limit is {} MiB",
                 bytes >> 20,
                 limit >> 20
             ),
             Self::Io { source, .. } => source.to_string(),
+            Self::Panic { message, .. } => format!("panicked: {message}"),
             other => other.to_string(),
+        }
+    }
+
+    /// Path of the image file that the error is about.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Io { path, .. }
+            | Self::Decode { path, .. }
+            | Self::Truncated { path }
+            | Self::TooManyPixels { path, .. }
+            | Self::TooMuchMemory { path, .. }
+            | Self::FileTooLarge { path, .. } => Some(path),
+            _ => None,
         }
     }
 }
 
-/// `` `a`, `b` `` with any separator.
+/// Displays names as `` `a`, `b` ``, with the given separator.
 struct Quoted<'a>(&'a [String], &'a str);
 
 impl fmt::Display for Quoted<'_> {
@@ -262,17 +302,15 @@ impl fmt::Display for Quoted<'_> {
     }
 }
 
-/// One indented line for each error, with its causes.
+/// Displays each error as an indented line `path: reason`.
 struct Lines<'a>(&'a [Error]);
 
 impl fmt::Display for Lines<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for error in self.0 {
-            write!(f, "\n  {error}")?;
-            let mut cause = std::error::Error::source(error);
-            while let Some(inner) = cause {
-                write!(f, ": {inner}")?;
-                cause = inner.source();
+            match error.path() {
+                Some(path) => write!(f, "\n  {}: {}", path.display(), error.reason())?,
+                None => write!(f, "\n  {error}")?,
             }
         }
         Ok(())

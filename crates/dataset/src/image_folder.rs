@@ -1,9 +1,11 @@
-//! A folder of class folders as a list of labeled images, in torchvision's order.
+//! Lists the labeled images of a folder of class folders, in torchvision's order.
 //!
-//! Follows `torchvision/datasets/folder.py`: classes are the immediate subfolders, sorted by code point; images
-//! are found recursively, links followed, sorted by folder and then by name; the extension decides what counts.
-//! Three differences, on purpose: names that begin with a dot are skipped, a link back to a folder above itself is
-//! not followed, and one class map, made from the training split, serves every split.
+//! Follows `torchvision/datasets/folder.py`. Classes are the immediate subfolders, sorted by code
+//! point. Images are found recursively, by extension, through symbolic links, and are sorted by folder
+//! and then by name.
+//!
+//! There are three differences. Names that begin with a dot are skipped. A link to a parent folder is
+//! not followed. All splits share the class map of the training split.
 
 use std::ffi::OsString;
 use std::fs;
@@ -12,26 +14,26 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result};
 use crate::layout_hint::LayoutHint;
 
-/// The extensions that count as images, in any case: torchvision's list, which has no `gif`.
+/// Extensions of image files, in any case. This is torchvision's list, which lacks `gif`.
 pub const EXTENSIONS: [&str; 9] = [
     "jpg", "jpeg", "png", "ppm", "bmp", "pgm", "tif", "tiff", "webp",
 ];
 
-/// The accepted names of the training split.
+/// Accepted folder names of the training split.
 pub(crate) const TRAIN: [&str; 1] = ["train"];
-/// The accepted names of the validation split; the first that exists is taken.
+/// Accepted folder names of the validation split. The first that exists is used.
 pub(crate) const VAL: [&str; 3] = ["val", "valid", "validation"];
 
-/// A image's file and the index of its class.
+/// An image file and its class.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sample {
-    /// The file.
+    /// Path of the file.
     pub path: PathBuf,
     /// Index into [`ImageFolder::classes`].
     pub label: u32,
 }
 
-/// The labeled images of one split: paths, no pixels.
+/// The labeled image files of one split.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageFolder {
     root: PathBuf,
@@ -40,24 +42,27 @@ pub struct ImageFolder {
 }
 
 impl ImageFolder {
-    /// The images under `root/CLASS/`, with the class folders as class map.
+    /// Lists the images under `root/CLASS/`. The class folders are the class map.
     ///
     /// # Errors
     ///
-    /// No such folder, no class folder, class folders without a image, or a folder that cannot be read.
+    /// Returns an error if `root` does not exist or has no class folders, if a class folder has no
+    /// images, or if a folder cannot be read.
     pub fn scan(root: impl AsRef<Path>) -> Result<Self> {
         let root = root.as_ref();
         let classes = class_folders(root)?;
         Self::collect(root, &classes, &classes)
     }
 
-    /// The images under `root/CLASS/`, labeled by the class map `classes`: that of training, or of a model.
+    /// Lists the images under `root/CLASS/` with the class map `classes` of the training split or of a
+    /// model.
     ///
     /// A class without a folder keeps its index and has no images.
     ///
     /// # Errors
     ///
-    /// Those of [`scan`](Self::scan), and a class folder that is not in `classes`.
+    /// Returns an error in the cases of [`scan`](Self::scan), and if a class folder is not in
+    /// `classes`.
     pub fn scan_with_classes(root: impl AsRef<Path>, classes: &[String]) -> Result<Self> {
         let root = root.as_ref();
         let present = class_folders(root)?;
@@ -70,18 +75,21 @@ impl ImageFolder {
             return Err(Error::UnknownClasses {
                 path: root.into(),
                 unknown,
-                known: classes.to_vec(),
+                classes: classes.to_vec(),
             });
         }
         Self::collect(root, &present, classes)
     }
 
-    /// The training and the validation split of the data set in `root`: `root/train`, and `root/val`, `root/valid`
-    /// or `root/validation`. The class map of training serves both.
+    /// Lists the training and validation splits of the data set in `root`.
+    ///
+    /// The folders are `root/train`, and `root/val`, `root/valid` or `root/validation`. Both splits use
+    /// the class map of the training split.
     ///
     /// # Errors
     ///
-    /// Those of [`scan`](Self::scan) and [`scan_with_classes`](Self::scan_with_classes), and a missing split.
+    /// Returns an error if a split is missing, and in the cases of [`scan`](Self::scan) and
+    /// [`scan_with_classes`](Self::scan_with_classes).
     pub fn train_and_val(root: impl AsRef<Path>) -> Result<(Self, Self)> {
         let root = root.as_ref();
         let (train, val) = (split(root, &TRAIN)?, split(root, &VAL)?);
@@ -90,7 +98,7 @@ impl ImageFolder {
         Ok((train, val))
     }
 
-    /// The same without the samples of these indices. A class may lose all its images; it keeps its index.
+    /// Returns a copy without the samples at `indices`. A class without images keeps its index.
     #[must_use]
     pub fn without(&self, indices: &[usize]) -> Self {
         let samples = self.samples.iter().enumerate();
@@ -102,22 +110,22 @@ impl ImageFolder {
         }
     }
 
-    /// The folder that holds the class folders.
+    /// The folder that contains the class folders.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// The names of the classes; a label is an index into them.
+    /// The class names. A label is an index into this list.
     pub fn classes(&self) -> &[String] {
         &self.classes
     }
 
-    /// The images, class by class, in the order of folder and name.
+    /// The images, sorted by class, folder and name.
     pub fn samples(&self) -> &[Sample] {
         &self.samples
     }
 
-    /// How many images there are; never 0 in a folder that was scanned.
+    /// Number of images. It is positive after a scan.
     #[expect(
         clippy::len_without_is_empty,
         reason = "a folder without images is an error"
@@ -126,7 +134,7 @@ impl ImageFolder {
         self.samples.len()
     }
 
-    /// How many images each class has.
+    /// Number of images per class.
     pub fn counts(&self) -> Vec<usize> {
         let mut counts = vec![0; self.classes.len()];
         for sample in &self.samples {
@@ -135,7 +143,7 @@ impl ImageFolder {
         counts
     }
 
-    /// Lists the images of the class folders `present`, which are all in the class map `classes`.
+    /// Lists the images of the class folders `present`, a subset of the class map `classes`.
     fn collect(root: &Path, present: &[String], classes: &[String]) -> Result<Self> {
         let mut samples = Vec::new();
         let mut empty = Vec::new();
@@ -163,25 +171,25 @@ impl ImageFolder {
     }
 }
 
-/// The folder of the validation split of the data set in `root`: `val`, `valid` or `validation`.
+/// Finds the validation split of the data set in `root`: `val`, `valid` or `validation`.
 ///
 /// # Errors
 ///
-/// No such data set, or none of the three.
+/// Returns an error if `root` or the split does not exist.
 pub fn val_folder(root: impl AsRef<Path>) -> Result<PathBuf> {
     split(root.as_ref(), &VAL)
 }
 
-/// The folder of the training split of the data set in `root`: `train`.
+/// Finds the training split of the data set in `root`: `train`.
 ///
 /// # Errors
 ///
-/// No such data set, or no such split.
+/// Returns an error if `root` or the split does not exist.
 pub fn train_folder(root: impl AsRef<Path>) -> Result<PathBuf> {
     split(root.as_ref(), &TRAIN)
 }
 
-/// Whether the name ends in one of the [`EXTENSIONS`].
+/// Returns whether the extension of `path` is in [`EXTENSIONS`], in any case.
 pub fn is_image(path: impl AsRef<Path>) -> bool {
     let extension = path
         .as_ref()
@@ -190,15 +198,15 @@ pub fn is_image(path: impl AsRef<Path>) -> bool {
     extension.is_some_and(|given| {
         EXTENSIONS
             .iter()
-            .any(|known| known.eq_ignore_ascii_case(given))
+            .any(|accepted| accepted.eq_ignore_ascii_case(given))
     })
 }
 
-/// Every image under a folder, recursively, in torchvision's order: by folder, then by name.
+/// Lists all images under `folder`, recursively, in torchvision's order: by folder, then by name.
 ///
 /// # Errors
 ///
-/// A folder that does not exist or cannot be read.
+/// Returns an error if a folder does not exist or cannot be read.
 pub fn image_paths(folder: impl AsRef<Path>) -> Result<Vec<PathBuf>> {
     let folder = folder.as_ref();
     if !folder.is_dir() {
@@ -208,24 +216,24 @@ pub fn image_paths(folder: impl AsRef<Path>) -> Result<Vec<PathBuf>> {
     }
     let mut found = Vec::new();
     walk(folder, OsString::new(), &mut Vec::new(), &mut found)?;
-    // Python sorts the folders as strings, where `a-b` comes before `a/b`; comparing paths part by part would not.
+    // Python sorts the folders as strings, where `a-b` comes before `a/b`. `Path` compares by component.
     found.sort_by(|a, b| a.0.cmp(&b.0));
     Ok(found.into_iter().flat_map(|(_, files)| files).collect())
 }
 
-/// Adds `folder` and all below it to `found`, each as its name relative to the start and the images in it.
+/// Appends `folder` and its subfolders to `found`: their names relative to the start, and their images.
 fn walk(
     folder: &Path,
     name: OsString,
-    above: &mut Vec<PathBuf>,
+    parents: &mut Vec<PathBuf>,
     found: &mut Vec<(OsString, Vec<PathBuf>)>,
 ) -> Result<()> {
-    // A link to a folder above would make the walk endless.
+    // A link to a parent folder would recurse forever.
     let real = fs::canonicalize(folder).map_err(|source| cannot_read(folder, source))?;
-    if above.contains(&real) {
+    if parents.contains(&real) {
         return Ok(());
     }
-    above.push(real);
+    parents.push(real);
     let mut files = Vec::new();
     for entry in entries(folder)? {
         let path = folder.join(&entry);
@@ -233,17 +241,17 @@ fn walk(
             let mut child = name.clone();
             child.push("/");
             child.push(&entry);
-            walk(&path, child, above, found)?;
+            walk(&path, child, parents, found)?;
         } else if is_image(&path) {
             files.push(path);
         }
     }
     found.push((name, files));
-    above.pop();
+    parents.pop();
     Ok(())
 }
 
-/// The names of the class folders in `root`, sorted.
+/// Returns the sorted names of the class folders in `root`.
 pub(crate) fn class_folders(root: &Path) -> Result<Vec<String>> {
     if !root.is_dir() {
         return Err(Error::NoFolder { path: root.into() });
@@ -264,7 +272,7 @@ pub(crate) fn class_folders(root: &Path) -> Result<Vec<String>> {
     Ok(classes)
 }
 
-/// The names in a folder, sorted by code point, without those that begin with a dot.
+/// Returns the names in a folder that do not begin with a dot, sorted by code point.
 pub(crate) fn entries(folder: &Path) -> Result<Vec<OsString>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(folder).map_err(|source| cannot_read(folder, source))? {
@@ -275,7 +283,7 @@ pub(crate) fn entries(folder: &Path) -> Result<Vec<OsString>> {
             names.push(name);
         }
     }
-    // UTF-8 bytes sort as code points do.
+    // The byte order of UTF-8 is the order of code points.
     names.sort();
     Ok(names)
 }

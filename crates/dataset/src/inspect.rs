@@ -1,9 +1,8 @@
-//! What is wrong with a data set, found before anything is trained on it: every image read whole, compared with
-//! every other.
+//! Searches a data set for problems before training.
 //!
-//! Training tells little about its data: a image that lies both in train and in val makes the accuracy look
-//! better than it is, one that lies in two classes teaches a contradiction, and a file with the wrong extension is
-//! passed over in silence. [`check`] finds these and says which files they are.
+//! Training does not report problems of its data. An image in both train and val makes the accuracy look
+//! better than it is. An image in two classes has a wrong label. A file with an unknown extension is
+//! ignored. [`inspect()`] decodes all images, compares them with each other and reports the files.
 
 mod duplicates;
 mod fingerprint;
@@ -25,17 +24,17 @@ pub use report::{
     Report, Shape, SplitCounts, Thresholds, Unusable, WrongExtension,
 };
 
-/// How to check.
+/// Settings of [`inspect()`].
 #[derive(Clone, Debug)]
 pub struct InspectOptions {
-    /// Threads that read and decode; 0: the calling thread.
+    /// Number of threads that read and decode. With 0, the calling thread does.
     pub workers: usize,
-    /// What training will be given: limits, and whether images are turned upright.
+    /// Limits and orientation, which should be those of training.
     pub decode: DecodeOptions,
 }
 
 impl Default for InspectOptions {
-    /// Four workers, as a [`LoaderConfig`](crate::LoaderConfig) has.
+    /// Uses four workers, like [`LoaderConfig`](crate::LoaderConfig).
     fn default() -> Self {
         Self {
             workers: 4,
@@ -44,15 +43,16 @@ impl Default for InspectOptions {
     }
 }
 
-/// Checks the data set in `root`, with a folder `train` and a folder `val`, `valid` or `validation`.
+/// Inspects the data set in `root`, which has a folder `train` and a folder `val`, `valid` or
+/// `validation`.
 ///
-/// `progress` is told, from the threads that work, how many images are done and how many there are. Comparing all
-/// pairs of n images takes n² ÷ 2 comparisons of eight bytes: a second or two for 50,000 images.
+/// The workers call `progress` with the number of finished images and the total. Comparing all pairs of
+/// n images takes n² / 2 comparisons of eight bytes, one or two seconds for 50,000 images.
 ///
 /// # Errors
 ///
-/// No such folder, a missing split, a split without class folders, or a folder that cannot be read. What is wrong
-/// with single files or classes is no error but a finding.
+/// Returns an error if `root` or a split does not exist, if a split has no class folders, or if a folder
+/// cannot be read. Problems of single files and classes are part of the report.
 pub fn inspect(
     root: impl AsRef<Path>,
     options: &InspectOptions,
@@ -60,16 +60,16 @@ pub fn inspect(
 ) -> Result<Report> {
     let root = root.as_ref();
     let listing = Listing::of(root)?;
-    let seen = inspect_all(&listing.images, options, progress)?;
+    let results = inspect_all(&listing.images, options, progress)?;
 
     let mut report = Report::new(root, &listing);
-    let mut compared = Vec::new();
-    for (listed, seen) in listing.images.iter().zip(seen) {
-        let path = listing.shown(&listed.path);
-        match seen {
-            Ok(look) => {
-                report.add(&path, &listed.path, &look.stored);
-                compared.push((listed, look.hashes));
+    let mut hashed = Vec::new();
+    for (listed, result) in listing.images.iter().zip(results) {
+        let path = listing.relative(&listed.path);
+        match result {
+            Ok(inspected) => {
+                report.add(&path, &listed.path, &inspected.info);
+                hashed.push((listed, inspected.hashes));
             }
             Err(error) => report.unusable.push(Unusable {
                 path,
@@ -77,31 +77,31 @@ pub fn inspect(
             }),
         }
     }
-    report.duplicates = duplicates::groups(&listing, &compared);
+    report.duplicates = duplicates::groups(&listing, &hashed);
     Ok(report)
 }
 
-/// Reads every image on the workers; a result for each, in order.
+/// Reads all images on worker threads. The results have the order of `images`.
 fn inspect_all(
     images: &[Listed],
     options: &InspectOptions,
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<Vec<Result<Inspected>>> {
-    let places: Vec<OnceLock<Result<Inspected>>> = images.iter().map(|_| OnceLock::new()).collect();
+    let slots: Vec<OnceLock<Result<Inspected>>> = images.iter().map(|_| OnceLock::new()).collect();
     let done = AtomicUsize::new(0);
-    verify::each(
+    verify::for_each_index(
         images.len(),
         options.workers,
         || Fingerprinter::new(&options.decode),
-        |fingerprinter, number| {
-            // Each number is given out once, so the place is free.
-            let _ = places[number].set(fingerprinter.inspect(&images[number].path));
+        |fingerprinter, index| {
+            // Each index is used once, so the slot is empty.
+            let _ = slots[index].set(fingerprinter.inspect(&images[index].path));
             progress(done.fetch_add(1, Ordering::Relaxed) + 1, images.len());
             Ok(())
         },
     )?;
-    let places = places.into_iter();
-    Ok(places
-        .map(|place| place.into_inner().expect("every image was looked at"))
+    let slots = slots.into_iter();
+    Ok(slots
+        .map(|slot| slot.into_inner().expect("every image was inspected"))
         .collect())
 }

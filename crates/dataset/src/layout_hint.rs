@@ -1,48 +1,48 @@
-//! What a folder is that does not hold the splits of a data set: for an error that says what was probably meant.
+//! Guesses the layout of a folder that lacks a split, so that the error can suggest a fix.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::image_folder::{self, TRAIN, VAL, is_image};
 
-/// Names of class folders that a hint repeats.
-const NAMED: usize = 3;
+/// Maximum number of class names in a hint.
+const MAX_NAMES: usize = 3;
 
-/// What a folder looks like in which a split was not found.
+/// The layout of a folder in which a split was not found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LayoutHint {
-    /// A split, or a class folder of one.
+    /// The folder is a split of a data set, or a class folder of a split.
     PartOf {
-        /// The data set that it is a part of.
+        /// Root folder of the data set.
         root: PathBuf,
     },
-    /// A folder that holds a data set, as archives often unpack.
+    /// The folder contains a data set in a subfolder, as some archives unpack.
     Around {
-        /// The data set.
+        /// Root folder of the data set.
         root: PathBuf,
     },
-    /// A data set whose split has another spelling.
-    Misspelt {
-        /// The name of the folder.
+    /// A subfolder has the name of the split in another case.
+    WrongCase {
+        /// Name of the subfolder.
         found: String,
-        /// The name that it should have.
+        /// Name that it should have.
         wanted: String,
     },
-    /// A data set without validation images.
+    /// The data set has a training split but no validation split.
     TrainOnly,
-    /// Class folders, not divided into splits.
+    /// The folder contains class folders without splits.
     Classes {
-        /// The names of some of them.
+        /// Names of the first class folders.
         names: Vec<String>,
     },
-    /// Images, not divided into classes.
+    /// The folder contains images without classes.
     Images,
-    /// Anything else.
+    /// None of the above.
     Other,
 }
 
 impl LayoutHint {
-    /// Looks at the folder `root`, which has none of the folders `accepted`. What cannot be read is not looked at.
+    /// Inspects `root`, which has none of the folders `accepted`. Unreadable folders are ignored.
     pub(crate) fn of(root: &Path, accepted: &[&str]) -> Self {
         if let Some(root) = data_set_above(root) {
             return Self::PartOf { root };
@@ -55,7 +55,7 @@ impl LayoutHint {
                 .find(|name| found.eq_ignore_ascii_case(name))
             {
                 let wanted = wanted.to_string();
-                return Self::Misspelt { found, wanted };
+                return Self::WrongCase { found, wanted };
             }
         }
         if root.join(TRAIN[0]).is_dir() {
@@ -65,7 +65,7 @@ impl LayoutHint {
             return Self::Around { root: root.clone() };
         }
         let classes = entries.iter().filter(|path| contains_images(path));
-        let names: Vec<String> = classes.take(NAMED).map(|path| name_of(path)).collect();
+        let names: Vec<String> = classes.take(MAX_NAMES).map(|path| name_of(path)).collect();
         if !names.is_empty() {
             return Self::Classes { names };
         }
@@ -76,9 +76,9 @@ impl LayoutHint {
     }
 }
 
-/// The data set of which `path` is a split or a class folder, by its name or that of the folder above.
+/// Returns the data set that has `path` as a split or class folder, judging by the folder names.
 fn data_set_above(path: &Path) -> Option<PathBuf> {
-    // `.` and `..` have no names of their own.
+    // `.` and `..` have no file name.
     let path = match path.file_name() {
         Some(_) => path.to_path_buf(),
         None => path.canonicalize().ok()?,
@@ -105,39 +105,39 @@ fn contains_images(folder: &Path) -> bool {
     entries.any(|path| is_image(&path) && path.is_file())
 }
 
-/// What lies in a folder and is not hidden, sorted; nothing where it cannot be read.
+/// Returns the sorted paths of the entries that are not hidden, or none if `folder` is unreadable.
 fn entries(folder: &Path) -> Vec<PathBuf> {
     let names = image_folder::entries(folder).unwrap_or_default();
     names.iter().map(|name| folder.join(name)).collect()
 }
 
-/// What it is, and what to do, after a semicolon.
+/// Displays a suggestion in the imperative.
 impl fmt::Display for LayoutHint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::PartOf { root } => write!(
-                f,
-                "it is a part of a data set: give all of it, `{}`",
-                root.display()
-            ),
-            Self::Around { root } => write!(f, "did you mean `{}`?", root.display()),
-            Self::Misspelt { found, wanted } => {
-                write!(f, "rename its folder `{found}` to `{wanted}`")
+            Self::PartOf { root } => {
+                write!(f, "use the whole data set, `{}`", root.display())
             }
+            Self::Around { root } => write!(f, "did you mean `{}`?", root.display()),
+            Self::WrongCase { found, wanted } => write!(f, "rename `{found}` to `{wanted}`"),
             Self::TrainOnly => f.write_str(
-                "move some of the train images of each class there, about one in five, to DIR/val/CLASS/…",
+                "move about one in five training images of each class to DIR/val/CLASS/…",
             ),
             Self::Classes { names } => write!(
                 f,
-                "its folders seem to be classes ({}): move them to DIR/train/CLASS/…, and about one in five of their \
-                 images to DIR/val/CLASS/…",
-                names.join(", ")
+                "the folders look like classes ({}): move them to DIR/train/CLASS/… and about one \
+                 in five of their images to DIR/val/CLASS/…",
+                names
+                    .iter()
+                    .map(|name| format!("`{name}`"))
+                    .collect::<Vec<_>>()
+                    .join(", ")
             ),
             Self::Images => f.write_str(
-                "its images have no classes: move them to DIR/train/CLASS/… and DIR/val/CLASS/…",
+                "sort the images into class folders: DIR/train/CLASS/… and DIR/val/CLASS/…",
             ),
             Self::Other => {
-                f.write_str("a data set is laid out as DIR/train/CLASS/… and DIR/val/CLASS/…")
+                f.write_str("arrange the data set as DIR/train/CLASS/… and DIR/val/CLASS/…")
             }
         }
     }

@@ -1,8 +1,9 @@
-//! Folders of images become batches for a network, with torchvision's semantics.
+//! Turns folders of images into batches for a network, with torchvision's semantics.
 //!
-//! A data set is a folder with one subfolder a class. [`ImageFolder`] lists it, [`Loader`] makes batches of decoded,
-//! augmented, normalized images on worker threads; each step can be used alone: [`decode()`], [`transform`],
-//! [`contact_sheet`].
+//! A data set is a folder with one subfolder per class. [`ImageFolder`] lists its images. [`Loader`]
+//! makes batches of decoded, augmented and normalized images on worker threads. The steps are also
+//! available on their own: [`decode()`], [`transform`], [`contact_sheet`]. [`inspect()`] searches a
+//! data set for problems.
 //!
 //! ```
 //! use dataset::{ImageFolder, Loader, LoaderConfig};
@@ -18,7 +19,7 @@
 //! let (train, val) = ImageFolder::train_and_val(root)?;
 //! assert_eq!(train.classes(), ["ants", "bees"]);
 //! assert_eq!(train.counts(), [2, 1]);
-//! dataset::verify(val.samples(), &Default::default(), 2)?; // lists every image that cannot be used
+//! dataset::verify(val.samples(), &Default::default(), 2)?; // lists all images that cannot be decoded
 //!
 //! let config = LoaderConfig { batch_size: 2, workers: 2, ..LoaderConfig::train(64) };
 //! let loader = Loader::new(train.samples(), config)?;
@@ -31,13 +32,15 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! **Deterministic.** What sample `i` of epoch `e` looks like is a function of (seed, `e`, `i`), the order of an epoch
-//! of (seed, `e`): the number of workers, the cache and the timing change no bit.
+//! **Determinism.** Sample `i` of epoch `e` is a function of (seed, `e`, `i`), and the order of an
+//! epoch is a function of (seed, `e`). The number of workers, the cache and timing do not change any
+//! bit.
 //!
-//! **Where this differs from torchvision, on purpose:** the EXIF orientation is applied, 16-bit gray is scaled to 8
-//! bits instead of saturated, hidden names are skipped, and one class map made from the training split serves both.
+//! **Differences from torchvision.** The EXIF orientation is applied. 16-bit gray is scaled to 8 bits
+//! instead of saturated. Hidden files and folders are skipped. All splits share the class map of the
+//! training split.
 //!
-//! This crate knows no model, and it never hashes.
+//! This crate does not depend on a model and never prints.
 
 pub mod contact_sheet;
 pub mod decode;

@@ -1,8 +1,8 @@
-//! Batches of decoded, transformed, normalized images, made by worker threads ahead of the consumer.
+//! Batches of decoded, transformed and normalized images, prefetched by worker threads.
 //!
-//! What a sample looks like depends on (seed, epoch, sample) and the order of an epoch on (seed, epoch); the number
-//! of workers, the cache and the timing change nothing. Batches come in order, the last one may be smaller, and the
-//! number of batches that exist at a time is bounded.
+//! A sample is a function of (seed, epoch, sample), and the order of an epoch is a function of (seed,
+//! epoch). They do not depend on the number of workers, the cache or timing. Batches are delivered in
+//! order. The last batch may be smaller. The number of prefetched batches is bounded.
 
 mod batch_builder;
 mod cache;
@@ -24,30 +24,32 @@ use crate::verify;
 use batch_builder::BatchBuilder;
 pub use batch_builder::DecodeFn;
 
-/// Makes epochs of batches from the images of one split.
+/// Loads the images of one split in batches.
 ///
-/// Cloning is cheap and shares the cache of decoded images.
+/// Clones are cheap and share the cache of decoded images.
 #[derive(Clone, Debug)]
 pub struct Loader {
     builder: Arc<BatchBuilder>,
 }
 
 impl Loader {
-    /// A loader of `samples`. Reads nothing yet.
+    /// Creates a loader of `samples` without reading any file.
     ///
     /// # Errors
     ///
-    /// A setting outside its range: batch size or image size 0, a standard deviation that is not above 0.
+    /// Returns an error if a setting is out of range: a batch size or image size of 0, or a standard
+    /// deviation that is not positive.
     pub fn new(samples: &[Sample], config: LoaderConfig) -> Result<Self> {
         Self::with_decoder(samples, config, Decoder::decode)
     }
 
-    /// A loader whose images come from `decode` instead of [`Decoder::decode`]: another format, another source. A
-    /// panic of it becomes an error that names the image.
+    /// Creates a loader that calls `decode` instead of [`Decoder::decode`], for other formats or sources.
+    ///
+    /// A panic in `decode` becomes an error with the path of the image.
     ///
     /// # Errors
     ///
-    /// Those of [`new`](Self::new).
+    /// Returns an error if a setting is out of range, as [`new`](Self::new) does.
     pub fn with_decoder(
         samples: &[Sample],
         config: LoaderConfig,
@@ -59,22 +61,22 @@ impl Loader {
         })
     }
 
-    /// How many batches an epoch has; the last may be smaller.
+    /// Number of batches per epoch, including a smaller last one.
     pub fn batches(&self) -> usize {
         self.samples().len().div_ceil(self.config().batch_size)
     }
 
-    /// The images, in the order of their indices.
+    /// The samples that [`Batch::indices`] refers to.
     pub fn samples(&self) -> &[Sample] {
         &self.builder.samples
     }
 
-    /// The settings.
+    /// The settings of the loader.
     pub fn config(&self) -> &LoaderConfig {
         &self.builder.config
     }
 
-    /// The order in which an epoch visits the samples: a function of the seed and the epoch.
+    /// Returns the order of the samples in `epoch`, a function of the seed and the epoch.
     pub fn order(&self, epoch: u64) -> Vec<usize> {
         let count = self.samples().len();
         if !self.config().shuffle {
@@ -86,30 +88,30 @@ impl Loader {
         )
     }
 
-    /// The batches of an epoch. Its workers start at once and stop when it is dropped.
+    /// Starts the workers of `epoch` and returns its batches. Dropping the iterator stops the workers.
     pub fn epoch(&self, epoch: u64) -> Epoch {
         self.epoch_from(epoch, 0)
     }
 
-    /// The batches of an epoch from the batch `first` on: what [`epoch`](Self::epoch) gives after `first` batches.
+    /// Like [`epoch`](Self::epoch), but skips the batches before `first` without loading them.
     pub fn epoch_from(&self, epoch: u64, first: usize) -> Epoch {
         Epoch::start(self, epoch, first)
     }
 
-    /// Decodes every image once and keeps what the cache has room for.
+    /// Decodes every image and fills the cache.
     ///
     /// # Errors
     ///
-    /// [`Error::BadImages`](crate::Error::BadImages), with every image that cannot be used.
+    /// Returns [`Error::BadImages`](crate::Error::BadImages) with all images that cannot be decoded.
     pub fn preload(&self) -> Result<()> {
         let builder = &self.builder;
-        let bad = verify::each(
+        let bad = verify::for_each_index(
             builder.samples.len(),
             self.config().workers,
             || builder.worker(),
             |worker, sample| builder.load(worker, sample),
         )?;
-        verify::all_good(bad, builder.samples.len())
+        verify::fail_if_any(bad, builder.samples.len())
     }
 }
 
@@ -120,14 +122,14 @@ mod tests {
     use super::*;
     use crate::error::Error;
 
-    /// A decoder with a bug that one of the files brings to light.
-    fn with_a_bug(_: &mut Decoder, path: &std::path::Path, _: RgbImage) -> Result<RgbImage> {
+    /// Panics on one of the files.
+    fn panics_on_5(_: &mut Decoder, path: &std::path::Path, _: RgbImage) -> Result<RgbImage> {
         assert!(!path.ends_with("5.jpg"), "index out of bounds");
         Ok(RgbImage::from_pixel(30, 20, image::Rgb([9; 3])))
     }
 
     #[test]
-    fn a_panic_names_the_image_and_ends_the_epoch() {
+    fn a_panic_is_an_error_with_the_path_and_ends_the_epoch() {
         let samples: Vec<Sample> = (0..12)
             .map(|i| Sample {
                 path: format!("{i}.jpg").into(),
@@ -140,7 +142,7 @@ mod tests {
                 workers,
                 ..LoaderConfig::eval(8)
             };
-            let loader = Loader::with_decoder(&samples, config, with_a_bug).unwrap();
+            let loader = Loader::with_decoder(&samples, config, panics_on_5).unwrap();
             let results: Vec<_> = loader.epoch(0).collect();
             assert_eq!(results.len(), 3, "two batches and the error");
             match results.into_iter().last() {

@@ -1,11 +1,11 @@
-//! Keyed random streams: what is drawn depends on integers such as (seed, epoch, sample), not on who draws when.
+//! Random streams keyed by integers such as (seed, epoch, sample), independent of thread and time.
 //!
-//! The formulas are spelled out here, so that no change of a library's distributions changes a batch.
+//! The distributions are implemented here, so that updates of the `rand` crate do not change batches.
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// What a stream is for; two uses of the same integers must not share numbers.
+/// The purpose of a stream. Streams of different domains are independent.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Domain {
     /// The order of an epoch's samples.
@@ -14,7 +14,7 @@ pub(crate) enum Domain {
     Augment,
 }
 
-/// The stream that belongs to these integers.
+/// Creates the stream of a key.
 pub(crate) fn stream(domain: Domain, seed: u64, epoch: u64, index: u64) -> ChaCha8Rng {
     let domain = match domain {
         Domain::Order => u64::from_le_bytes(*b"order   "),
@@ -27,26 +27,26 @@ pub(crate) fn stream(domain: Domain, seed: u64, epoch: u64, index: u64) -> ChaCh
     ChaCha8Rng::from_seed(key)
 }
 
-/// Uniform in [0, 1), in steps of 2⁻⁵³.
+/// Draws uniformly from [0, 1), in steps of 2⁻⁵³.
 pub(crate) fn unit(rng: &mut impl Rng) -> f64 {
     (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64
 }
 
-/// Uniform in [low, high).
-pub(crate) fn between(rng: &mut impl Rng, low: f64, high: f64) -> f64 {
+/// Draws uniformly from [low, high).
+pub(crate) fn uniform(rng: &mut impl Rng, low: f64, high: f64) -> f64 {
     low + (high - low) * unit(rng)
 }
 
-/// A whole number below `count`, each with the same probability up to 2⁻³².
+/// Draws an integer below `count`. The probabilities differ by at most 2⁻³².
 pub(crate) fn below(rng: &mut impl Rng, count: u32) -> u32 {
     ((u64::from(rng.next_u32()) * u64::from(count)) >> 32) as u32
 }
 
-/// The numbers 0 to `count` − 1 in random order (Fisher and Yates).
+/// Returns a random permutation of the integers below `count` (Fisher–Yates).
 pub(crate) fn shuffled(rng: &mut impl Rng, count: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..count).collect();
     for last in (1..count).rev() {
-        // 64 by 64 bits, so that also long lists are shuffled evenly.
+        // 64 random bits keep the bias negligible for long lists too.
         let other = (u128::from(rng.next_u64()) * (last as u128 + 1)) >> 64;
         order.swap(last, other as usize);
     }
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_integer_of_the_key_matters() {
+    fn every_part_of_the_key_changes_the_stream() {
         let first = |domain, seed, epoch, index| stream(domain, seed, epoch, index).next_u64();
         let all = [
             first(Domain::Augment, 1, 2, 3),
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn draws_are_uniform_and_within_bounds() {
+    fn draws_are_uniform_and_in_range() {
         let mut rng = stream(Domain::Augment, 0, 0, 0);
         let mut counts = [0u32; 5];
         let mut sum = 0.0;
@@ -84,7 +84,7 @@ mod tests {
             assert!((0.0..1.0).contains(&x));
             sum += x;
         }
-        // Six standard deviations.
+        // Six standard deviations: sqrt(50,000 · 0.2 · 0.8) = 89.
         assert!(
             counts.iter().all(|&n| n.abs_diff(10_000) < 540),
             "{counts:?}"
@@ -93,15 +93,15 @@ mod tests {
     }
 
     #[test]
-    fn a_shuffle_is_a_permutation_that_reaches_every_place() {
+    fn shuffle_is_a_permutation_and_moves_items_to_every_position() {
         let mut reached = [[false; 4]; 4];
         for epoch in 0..200 {
             let order = shuffled(&mut stream(Domain::Order, 1, epoch, 0), 4);
             let mut sorted = order.clone();
             sorted.sort_unstable();
             assert_eq!(sorted, [0, 1, 2, 3]);
-            for (place, &item) in order.iter().enumerate() {
-                reached[place][item] = true;
+            for (position, &item) in order.iter().enumerate() {
+                reached[position][item] = true;
             }
         }
         assert_eq!(reached, [[true; 4]; 4]);

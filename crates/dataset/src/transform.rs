@@ -1,9 +1,10 @@
-//! What becomes of a image on its way into a batch: cut, resized, perhaps flipped, normalized.
+//! Crops, resizes, flips and normalizes images.
 //!
-//! The geometry is decided first, as a pure function of the image's size and a random stream: a [`Plan`]. Applying
-//! a plan is deterministic and gives what torchvision gives on a Pillow image, to the bit.
+//! The geometry is a [`Plan`], a pure function of the image size and a random stream. Applying a plan
+//! gives the same bytes as torchvision does on a Pillow image.
 //!
-//! Sources: `torchvision/transforms/transforms.py` (`RandomResizedCrop`), `functional.py` (`resize`, `center_crop`).
+//! Sources: `torchvision/transforms/transforms.py` (`RandomResizedCrop`) and `functional.py` (`resize`,
+//! `center_crop`).
 
 mod normalize;
 mod plan;
@@ -20,17 +21,17 @@ use rand::Rng;
 
 use crate::rng;
 
-/// How a split's images are turned into the network's input.
+/// The transform from an image to the network's input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transform {
-    /// `RandomResizedCrop(size)`, then a horizontal flip with probability one half.
+    /// `RandomResizedCrop(size)`, then `RandomHorizontalFlip(0.5)`.
     Train {
         /// Height and width of the result, in pixels.
         size: u32,
     },
     /// `Resize(resize)`, then `CenterCrop(size)`.
     Eval {
-        /// What the shorter side becomes, in pixels.
+        /// Length of the shorter side after resizing, in pixels.
         resize: u32,
         /// Height and width of the result, in pixels.
         size: u32,
@@ -38,12 +39,13 @@ pub enum Transform {
 }
 
 impl Transform {
-    /// Random boxes and flips, for training.
+    /// Random crops and flips, for training.
     pub fn train(size: u32) -> Self {
         Self::Train { size }
     }
 
-    /// The middle of the image, for validation and prediction: resized to 256/224 of `size`, as usual for ImageNet.
+    /// Center crops, for validation and prediction. The shorter side is resized to `size` · 256 / 224, as
+    /// in torchvision's ImageNet recipes.
     pub fn eval(size: u32) -> Self {
         Self::Eval {
             resize: (f64::from(size) * 256.0 / 224.0).round() as u32,
@@ -58,7 +60,8 @@ impl Transform {
         }
     }
 
-    /// The geometry for a image of `width` × `height`. Only [`Transform::Train`] draws from `rng`.
+    /// Returns the geometry for an image of `width` × `height`. Only [`Transform::Train`] draws from
+    /// `rng`.
     pub fn plan(self, width: u32, height: u32, rng: &mut impl Rng) -> Plan {
         match self {
             Self::Train { size } => {

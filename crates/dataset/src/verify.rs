@@ -1,4 +1,4 @@
-//! Looks at every image before anything is trained: a bad file is found now, not in epoch 7.
+//! Decodes every image before training, so that a damaged file does not stop a later epoch.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,36 +11,37 @@ use crate::error::{Error, Result};
 use crate::image_folder::Sample;
 use crate::loader::panic::catch_panic;
 
-/// Decodes every image on `workers` threads (0: in the calling thread) and throws it away.
+/// Decodes every image and discards it.
 ///
-/// [`Loader::preload`](crate::Loader::preload) does the same and keeps what its cache has room for.
+/// Uses `workers` threads, or the calling thread if `workers` is 0.
+/// [`Loader::preload`](crate::Loader::preload) also fills its cache.
 ///
 /// # Errors
 ///
-/// [`Error::BadImages`], with every image that cannot be used.
+/// Returns [`Error::BadImages`] with all images that cannot be decoded.
 pub fn verify(samples: &[Sample], options: &DecodeOptions, workers: usize) -> Result<()> {
-    all_good(find_bad_images(samples, options, workers)?, samples.len())
+    fail_if_any(find_bad_images(samples, options, workers)?, samples.len())
 }
 
-/// The images that cannot be used, as [`verify`] finds them: index and error, in the order of the samples.
+/// Decodes every image and returns the index and error of each that fails, in the order of the samples.
 ///
 /// # Errors
 ///
-/// [`Error::Spawn`], when there are no threads to be had.
+/// Returns [`Error::Spawn`] if a thread cannot be started.
 pub fn find_bad_images(
     samples: &[Sample],
     options: &DecodeOptions,
     workers: usize,
 ) -> Result<Vec<(usize, Error)>> {
     let state = || (Decoder::new(options.clone()), RgbImage::default());
-    each(
+    for_each_index(
         samples.len(),
         workers,
         state,
         |(decoder, scratch), sample| {
             let path = &samples[sample].path;
             catch_panic(
-                || format!("`{}`", path.display()),
+                || path.display().to_string(),
                 || {
                     *scratch = decoder.decode(path, std::mem::take(scratch))?;
                     Ok(())
@@ -50,8 +51,8 @@ pub fn find_bad_images(
     )
 }
 
-/// An error that lists what is `bad` among `checked` images, if anything is.
-pub(crate) fn all_good(bad: Vec<(usize, Error)>, checked: usize) -> Result<()> {
+/// Returns [`Error::BadImages`] if `bad` is not empty.
+pub(crate) fn fail_if_any(bad: Vec<(usize, Error)>, checked: usize) -> Result<()> {
     if bad.is_empty() {
         return Ok(());
     }
@@ -61,8 +62,10 @@ pub(crate) fn all_good(bad: Vec<(usize, Error)>, checked: usize) -> Result<()> {
     })
 }
 
-/// Runs `check` on 0 to `count` − 1 and gathers the errors in that order.
-pub(crate) fn each<S>(
+/// Runs `check` on the indices below `count` and returns the errors in that order.
+///
+/// Each thread passes its own `state` to `check`.
+pub(crate) fn for_each_index<S>(
     count: usize,
     workers: usize,
     state: impl Fn() -> S + Sync,
@@ -79,7 +82,7 @@ pub(crate) fn each<S>(
             }
             if let Err(error) = check(&mut state, sample) {
                 bad.lock()
-                    .expect("nothing panics while it is locked")
+                    .expect("no thread panics while it holds the lock")
                     .push((sample, error));
             }
         }
@@ -95,7 +98,9 @@ pub(crate) fn each<S>(
             Ok::<_, Error>(())
         })?;
     }
-    let mut bad = bad.into_inner().expect("nothing panics while it is locked");
+    let mut bad = bad
+        .into_inner()
+        .expect("no thread panics while it holds the lock");
     bad.sort_by_key(|&(sample, _)| sample);
     Ok(bad)
 }

@@ -1,4 +1,4 @@
-//! Scanning: torchvision's order and rules, and a clear error for each thing that can be wrong.
+//! Tests of scanning: torchvision's order and rules, and errors for invalid folders.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +7,7 @@ use dataset::image_folder::{EXTENSIONS, image_paths, is_image, train_folder, val
 use dataset::{Error, ImageFolder, LayoutHint};
 use tempfile::TempDir;
 
-/// A folder with empty files; scanning looks at names only.
+/// Creates a folder of empty files. Scanning does not read files.
 fn folder(files: &[&str]) -> TempDir {
     let root = TempDir::new().unwrap();
     for file in files {
@@ -43,33 +43,33 @@ fn classes_and_images_are_sorted_by_code_point() {
     ]);
     let scanned = ImageFolder::scan(root.path()).unwrap();
     assert_eq!(scanned.classes(), ["10", "2", "B", "a", "b", "ä"]);
-    let of_a: Vec<_> = names(&root, &scanned)
+    let images_of_a: Vec<_> = names(&root, &scanned)
         .into_iter()
         .filter(|(_, label)| *label == 3)
         .map(|(name, _)| name)
         .collect();
-    assert_eq!(of_a, ["a/10.jpg", "a/2.jpg", "a/Z.jpg"]);
+    assert_eq!(images_of_a, ["a/10.jpg", "a/2.jpg", "a/Z.jpg"]);
     assert_eq!(scanned.counts(), [1, 1, 1, 3, 1, 1]);
     assert_eq!((scanned.len(), scanned.root()), (8, root.path()));
 }
 
 #[test]
 fn images_are_found_recursively_by_folder_then_name() {
-    // As Python: the folders as strings, so `a-b` comes between `a` and `a/c`.
+    // Python sorts the folders as strings, so `a-b` is between `a` and `a/c`.
     let root = folder(&["k/z.png", "k/a/c/1.png", "k/a/2.png", "k/a-b/3.png"]);
     let scanned = ImageFolder::scan(root.path()).unwrap();
-    let found: Vec<_> = names(&root, &scanned)
+    let paths: Vec<_> = names(&root, &scanned)
         .into_iter()
         .map(|(name, _)| name)
         .collect();
     assert_eq!(
-        found,
+        paths,
         ["k/z.png", "k/a/2.png", "k/a-b/3.png", "k/a/c/1.png"]
     );
 }
 
 #[test]
-fn extensions_count_in_any_case_and_gif_does_not() {
+fn extensions_are_accepted_in_any_case_and_gif_is_not() {
     for extension in EXTENSIONS {
         assert!(
             is_image(format!("x.{extension}"))
@@ -98,39 +98,35 @@ fn hidden_names_are_skipped() {
 
 #[cfg(unix)]
 #[test]
-fn links_are_followed_but_not_in_circles() {
+fn links_are_followed_except_for_loops() {
     let root = folder(&["a/1.jpg", "elsewhere/deep/2.jpg"]);
     let link = |target: &str, name: &str| {
         std::os::unix::fs::symlink(root.path().join(target), root.path().join(name))
     };
     link("elsewhere/deep", "a/linked").unwrap();
     link("a", "a/circle").unwrap();
-    let found = image_paths(root.path().join("a")).unwrap();
-    let found: Vec<_> = found
+    let paths = image_paths(root.path().join("a")).unwrap();
+    let paths: Vec<_> = paths
         .iter()
         .map(|path| path.strip_prefix(root.path()).unwrap().to_str().unwrap())
         .collect();
-    assert_eq!(found, ["a/1.jpg", "a/linked/2.jpg"]);
+    assert_eq!(paths, ["a/1.jpg", "a/linked/2.jpg"]);
     link("nowhere", "a/broken.jpg").unwrap();
     assert_eq!(
         image_paths(root.path().join("a")).unwrap().len(),
         3,
-        "a broken link is found, and fails when it is read"
+        "broken links are listed; reading them fails"
     );
 }
 
 #[test]
-fn one_class_map_serves_both_splits() {
+fn splits_share_the_class_map_of_train() {
     for val_name in ["val", "valid", "validation"] {
         let root = folder(&["train/a/1.jpg", "train/b/1.jpg", "train/c/1.jpg"]);
         touch(&root.path().join(val_name).join("c/1.jpg"));
         let (train, val) = ImageFolder::train_and_val(root.path()).unwrap();
         assert_eq!(train.classes(), val.classes());
-        assert_eq!(
-            val.counts(),
-            [0, 0, 1],
-            "a class that is missing keeps its index"
-        );
+        assert_eq!(val.counts(), [0, 0, 1], "a missing class keeps its index");
         assert_eq!(val.samples()[0].label, 2);
         assert_eq!(val_folder(root.path()).unwrap(), root.path().join(val_name));
         assert_eq!(
@@ -141,7 +137,7 @@ fn one_class_map_serves_both_splits() {
 }
 
 #[test]
-fn a_class_that_training_lacks_is_an_error() {
+fn a_class_that_train_lacks_is_an_error() {
     let root = folder(&["train/a/1.jpg", "val/a/1.jpg", "val/wasps/1.jpg"]);
     let error = ImageFolder::train_and_val(root.path()).unwrap_err();
     assert!(matches!(&error, Error::UnknownClasses { unknown, .. } if unknown == &["wasps"]));
@@ -153,7 +149,7 @@ fn a_class_that_training_lacks_is_an_error() {
 }
 
 #[test]
-fn what_is_missing_is_named() {
+fn errors_name_missing_folders_and_classes() {
     let root = folder(&[
         "train/a/1.jpg",
         "empty/b/notes.txt",
@@ -163,10 +159,10 @@ fn what_is_missing_is_named() {
     fs::create_dir(root.path().join("bare")).unwrap();
     let message = |result: Result<ImageFolder, Error>| result.unwrap_err().to_string();
 
-    let gone = message(ImageFolder::scan(root.path().join("gone")));
+    let missing = message(ImageFolder::scan(root.path().join("missing")));
     assert!(
-        gone.contains("there is no folder") && gone.contains("gone"),
-        "{gone}"
+        missing.contains("there is no folder") && missing.contains("missing"),
+        "{missing}"
     );
     assert!(
         message(ImageFolder::scan(root.path().join("train/a/1.jpg")))
@@ -174,7 +170,7 @@ fn what_is_missing_is_named() {
     );
     let bare = message(ImageFolder::scan(root.path().join("bare")));
     assert!(
-        bare.contains("no class folder") && bare.contains("bare"),
+        bare.contains("no class folders") && bare.contains("bare"),
         "{bare}"
     );
     let empty = message(ImageFolder::scan(root.path().join("empty")));
@@ -182,9 +178,13 @@ fn what_is_missing_is_named() {
         empty.contains("`b`, `d`") && !empty.contains("`c`"),
         "{empty}"
     );
+    let help = ImageFolder::scan(root.path().join("empty"))
+        .unwrap_err()
+        .help()
+        .unwrap();
     assert!(
-        EXTENSIONS.iter().all(|extension| empty.contains(extension)),
-        "{empty}"
+        EXTENSIONS.iter().all(|extension| help.contains(extension)),
+        "{help}"
     );
     let split = ImageFolder::train_and_val(root.path())
         .unwrap_err()
@@ -194,16 +194,16 @@ fn what_is_missing_is_named() {
         "{split}"
     );
     assert!(
-        ImageFolder::train_and_val(root.path().join("gone"))
+        ImageFolder::train_and_val(root.path().join("missing"))
             .unwrap_err()
             .to_string()
             .contains("no folder")
     );
-    assert!(image_paths(root.path().join("gone")).is_err());
+    assert!(image_paths(root.path().join("missing")).is_err());
 }
 
 #[test]
-fn a_folder_that_is_no_data_set_is_recognized() {
+fn layout_hints_describe_folders_without_splits() {
     let root = folder(&[
         "around/set/train/ants/1.jpg",
         "around/set/val/ants/1.jpg",
@@ -224,8 +224,8 @@ fn a_folder_that_is_no_data_set_is_recognized() {
     };
     let set = at("around/set");
     for part in ["train", "val", "train/ants", "val/ants"] {
-        let found = hint(&format!("around/set/{part}"));
-        assert_eq!(found, LayoutHint::PartOf { root: set.clone() }, "{part}");
+        let actual = hint(&format!("around/set/{part}"));
+        assert_eq!(actual, LayoutHint::PartOf { root: set.clone() }, "{part}");
     }
     assert_eq!(hint("around"), LayoutHint::Around { root: set });
     let names = ["bees", "wasps"].map(String::from).to_vec();
@@ -234,10 +234,10 @@ fn a_folder_that_is_no_data_set_is_recognized() {
     assert_eq!(hint("lone"), LayoutHint::TrainOnly);
     for (set, found, wanted) in [("Train", "Train", "train"), ("Val", "VALID", "valid")] {
         let (found, wanted) = (found.to_string(), wanted.to_string());
-        assert_eq!(hint(set), LayoutHint::Misspelt { found, wanted });
+        assert_eq!(hint(set), LayoutHint::WrongCase { found, wanted });
     }
     assert_eq!(hint("nothing"), LayoutHint::Other);
-    let message = ImageFolder::train_and_val(at("around/set/train")).unwrap_err();
-    let wanted = format!("give all of it, `{}`", at("around/set").display());
-    assert!(message.to_string().ends_with(&wanted), "{message}");
+    let error = ImageFolder::train_and_val(at("around/set/train")).unwrap_err();
+    let expected = format!("use the whole data set, `{}`", at("around/set").display());
+    assert_eq!(error.help(), Some(expected));
 }

@@ -1,6 +1,6 @@
-//! Decoding, transforms and the grid against values that Pillow and torchvision wrote.
+//! Compares decoding, transforms and the image grid with outputs of Pillow and torchvision.
 //!
-//! The files lie in `tests/golden`; the variable `WAGGLE_GOLDEN` names another folder with the same layout.
+//! The files are in `tests/golden`. The environment variable `WAGGLE_GOLDEN` replaces that folder.
 
 mod common;
 
@@ -13,7 +13,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 
-/// Whether the content is coded with loss, so that decoders may round differently.
+/// Returns whether the format is lossy, so that decoders may round differently.
 fn is_lossy(bytes: &[u8]) -> bool {
     let jpeg = bytes.starts_with(&[0xFF, 0xD8]);
     jpeg || bytes.starts_with(b"RIFF") && bytes.windows(4).any(|chunk| chunk == b"VP8 ")
@@ -23,30 +23,31 @@ fn is_lossy(bytes: &[u8]) -> bool {
 fn golden_decode() {
     let expected = tensors(&golden("decode/expected.safetensors"));
     assert!(!expected.is_empty());
-    let as_torchvision = DecodeOptions {
+    let without_exif = DecodeOptions {
         ignore_exif: true,
         ..DecodeOptions::default()
     };
     for (name, expected) in expected {
         let path = golden("decode").join(&name);
         let expected = image(&expected);
-        let ours = decode(&path, &as_torchvision).unwrap();
+        let actual = decode(&path, &without_exif).unwrap();
         let bytes = std::fs::read(&path).unwrap();
         let raw = image::load_from_memory(&bytes).unwrap();
         if let DynamicImage::ImageLuma16(raw) = raw {
-            // Where we differ on purpose. Pillow's value shows that the sixteen bits are right.
-            for ((raw, pillow), ours) in raw.pixels().zip(expected.pixels()).zip(ours.pixels()) {
+            // A deliberate difference: Pillow saturates 16-bit gray, and this crate keeps the high byte.
+            for ((raw, pillow), actual) in raw.pixels().zip(expected.pixels()).zip(actual.pixels())
+            {
                 assert_eq!(pillow.0, [raw.0[0].min(255) as u8; 3], "{name}");
-                assert_eq!(ours.0, [(raw.0[0] / 256) as u8; 3], "{name}");
+                assert_eq!(actual.0, [(raw.0[0] / 256) as u8; 3], "{name}");
             }
             continue;
         }
-        let (mean, largest) = difference(&ours, &expected);
+        let (mean, largest) = difference(&actual, &expected);
         println!("{name}: mean {mean:.4}, largest {largest}");
         if is_lossy(&bytes) {
             assert!(mean <= 0.6, "{name}: mean {mean}");
         } else {
-            assert_eq!(ours, expected, "{name}: mean {mean}, largest {largest}");
+            assert_eq!(actual, expected, "{name}: mean {mean}, largest {largest}");
         }
     }
 }
@@ -58,21 +59,24 @@ fn number(value: &Value) -> u32 {
         .unwrap_or_else(|| panic!("{value} is no size"))
 }
 
-/// Equal to Pillow, to the bit; a tolerance is not needed.
-fn assert_same(ours: &RgbImage, expected: &RgbImage, what: &str) {
-    let (mean, largest) = difference(ours, expected);
-    assert_eq!(ours, expected, "{what}: mean {mean}, largest {largest}");
+/// Asserts that all bytes equal those of Pillow.
+fn assert_same(actual: &RgbImage, expected: &RgbImage, what: &str) {
+    let (mean, largest) = difference(actual, expected);
+    assert_eq!(actual, expected, "{what}: mean {mean}, largest {largest}");
 }
 
-fn eval(of: &RgbImage, size: u32) -> RgbImage {
-    let plan =
-        Transform::eval(size).plan(of.width(), of.height(), &mut ChaCha8Rng::seed_from_u64(0));
-    apply(of, &plan).unwrap()
+fn eval(source: &RgbImage, size: u32) -> RgbImage {
+    let plan = Transform::eval(size).plan(
+        source.width(),
+        source.height(),
+        &mut ChaCha8Rng::seed_from_u64(0),
+    );
+    apply(source, &plan).unwrap()
 }
 
 #[test]
 fn golden_transforms() {
-    let (values, facts) = (
+    let (values, metadata) = (
         tensors(&golden("transforms.safetensors")),
         json(&golden("transforms.json")),
     );
@@ -80,7 +84,10 @@ fn golden_transforms() {
     let (width, height) = synthetic.dimensions();
     assert_eq!(
         [width, height],
-        [number(&facts["size_wh"][0]), number(&facts["size_wh"][1])]
+        [
+            number(&metadata["size_wh"][0]),
+            number(&metadata["size_wh"][1])
+        ]
     );
 
     let expected = image(&values["eval"]);
@@ -92,18 +99,18 @@ fn golden_transforms() {
     assert_eq!(
         [resized.0, resized.1],
         [
-            number(&facts["resized_wh"][0]),
-            number(&facts["resized_wh"][1])
+            number(&metadata["resized_wh"][0]),
+            number(&metadata["resized_wh"][1])
         ]
     );
     assert_same(&eval(&synthetic, size), &expected, "eval");
 
-    let crops = facts["crops"].as_array().unwrap();
+    let crops = metadata["crops"].as_array().unwrap();
     assert!(!crops.is_empty());
     for (index, crop) in crops.iter().enumerate() {
         let expected = image(&values[&format!("crop{index}")]);
-        let ours = apply(&synthetic, &plan_of(crop, expected.width())).unwrap();
-        assert_same(&ours, &expected, &format!("crop{index}"));
+        let actual = apply(&synthetic, &plan_of(crop, expected.width())).unwrap();
+        assert_same(&actual, &expected, &format!("crop{index}"));
     }
 
     let rgb = decode(golden("decode/rgb.png"), &DecodeOptions::default()).unwrap();
@@ -111,14 +118,14 @@ fn golden_transforms() {
     assert_same(&eval(&rgb, expected.width()), &expected, "small_eval");
 
     let rows = &values["eval.normalized.first_rows"];
-    let mut ours = Vec::new();
-    Normalize::IMAGENET.append(&eval(&synthetic, size), &mut ours);
+    let mut actual = Vec::new();
+    Normalize::IMAGENET.append(&eval(&synthetic, size), &mut actual);
     let (_, _, width) = rows.dims3().unwrap();
-    let ours: Vec<&[f32]> = ours.chunks_exact(size as usize).collect();
+    let actual: Vec<&[f32]> = actual.chunks_exact(size as usize).collect();
     for (c, plane) in rows.to_vec3::<f32>().unwrap().iter().enumerate() {
         for (y, expected) in plane.iter().enumerate() {
             assert_eq!(
-                &ours[c * size as usize + y][..width],
+                &actual[c * size as usize + y][..width],
                 expected,
                 "channel {c}, row {y}"
             );
@@ -148,7 +155,7 @@ fn golden_grid() {
         .map(|index| format!("crop{index}"))
         .chain(["eval".to_owned()]);
     let images: Vec<RgbImage> = names.map(|name| image(&values[&name])).collect();
-    let ours = make_grid(
+    let actual = make_grid(
         &images,
         &Grid {
             per_row: 3,
@@ -157,41 +164,41 @@ fn golden_grid() {
     )
     .unwrap();
 
-    // The golden file keeps every second row and column, channel by channel.
+    // The golden file has every second row and column, with shape (channel, row, column).
     let expected = values["grid"].to_vec3::<u8>().unwrap();
     let size = (expected[0][0].len(), expected[0].len());
     assert_eq!(
         size,
         (
-            ours.width().div_ceil(2) as usize,
-            ours.height().div_ceil(2) as usize
+            actual.width().div_ceil(2) as usize,
+            actual.height().div_ceil(2) as usize
         )
     );
     for (channel, plane) in expected.iter().enumerate() {
         for (y, row) in plane.iter().enumerate() {
             for (x, &expected) in row.iter().enumerate() {
-                let ours = ours.get_pixel(2 * x as u32, 2 * y as u32).0[channel];
-                assert_eq!(ours, expected, "channel {channel} at {x}, {y}");
+                let actual = actual.get_pixel(2 * x as u32, 2 * y as u32).0[channel];
+                assert_eq!(actual, expected, "channel {channel} at {x}, {y}");
             }
         }
     }
 }
 
 fn quantile(sorted: &[f64], q: f64) -> f64 {
-    // Linear between neighbors, as torch.quantile.
-    let place = q * (sorted.len() - 1) as f64;
-    let (below, share) = (place.floor() as usize, place.fract());
+    // Linear interpolation, as in `torch.quantile`.
+    let position = q * (sorted.len() - 1) as f64;
+    let (below, fraction) = (position.floor() as usize, position.fract());
     let above = (below + 1).min(sorted.len() - 1);
-    sorted[below] + (sorted[above] - sorted[below]) * share
+    sorted[below] + (sorted[above] - sorted[below]) * fraction
 }
 
-/// A number that a box has.
+/// A measure of a box.
 type Measure = fn(&Region) -> f64;
 
 #[test]
 fn golden_random_resized_crop_quantiles() {
-    let facts = json(&golden("transforms.json"));
-    let images = facts["random_resized_crop"].as_array().unwrap();
+    let metadata = json(&golden("transforms.json"));
+    let images = metadata["random_resized_crop"].as_array().unwrap();
     assert!(!images.is_empty());
     for expected in images {
         let (w, h) = (
@@ -203,8 +210,8 @@ fn golden_random_resized_crop_quantiles() {
             .map(|_| random_resized_crop(w, h, &mut rng))
             .collect();
         let (w, h) = (f64::from(w), f64::from(h));
-        // Two per cent of the value; but 20,000 draws do not pin down a small share of the area or an offset of a
-        // few pixels to that, so at least that much of a fifth of the area, or of the image's extent.
+        // The tolerance is 2 % of the value. The expected values come from 20,000 draws, which is too few
+        // for small areas and offsets. For these, it is 2 % of a fifth of the area or of the image size.
         let measures: [(&str, Measure, f64, f64); 4] = [
             (
                 "area",
@@ -221,16 +228,16 @@ fn golden_random_resized_crop_quantiles() {
             ("top", |b| f64::from(b.top), 1.0, h),
             ("left", |b| f64::from(b.left), 1.0, w),
         ];
-        for (name, measure, unit, least) in measures {
+        for (name, measure, unit, minimum) in measures {
             let mut values: Vec<f64> = boxes.iter().map(|b| measure(b) / unit).collect();
             values.sort_by(f64::total_cmp);
             for q in [0.05, 0.25, 0.5, 0.75, 0.95] {
                 let expected = expected[format!("{name}_{q}")].as_f64().unwrap();
-                let ours = quantile(&values, q);
-                let tolerance = 0.02 * expected.max(least);
+                let actual = quantile(&values, q);
+                let tolerance = 0.02 * expected.max(minimum);
                 assert!(
-                    (ours - expected).abs() <= tolerance,
-                    "{w} × {h}: {name}_{q} is {ours}, not {expected}"
+                    (actual - expected).abs() <= tolerance,
+                    "{w} × {h}: {name}_{q} is {actual}, not {expected}"
                 );
             }
         }

@@ -1,4 +1,4 @@
-//! `check` on folders with one fault each, and on a folder with none.
+//! Tests of `inspect` on data sets with one problem each.
 
 mod common;
 
@@ -6,15 +6,15 @@ use std::fs;
 use std::path::Path;
 
 use common::pattern;
-use dataset::inspect::{DuplicateKind, IgnoreReason, Report, Shape};
 use dataset::decode::Channels;
+use dataset::inspect::{DuplicateKind, IgnoreReason, Report, Shape};
 use dataset::{DecodeOptions, InspectOptions, inspect};
 use image::codecs::jpeg::JpegEncoder;
 use image::imageops::{FilterType, resize};
 use image::{DynamicImage, GrayImage, ImageBuffer, Luma, Rgb, RgbImage, Rgba, RgbaImage};
 use tempfile::TempDir;
 
-/// A data set of three images a class in train and two in val, all different.
+/// Creates a data set with three train images and two val images per class, all different.
 fn good() -> TempDir {
     let root = TempDir::new().unwrap();
     let mut seed = 0;
@@ -31,7 +31,7 @@ fn good() -> TempDir {
     root
 }
 
-/// A image of a few large patches, each seed's own.
+/// Draws large patches of random colors.
 fn scene(seed: u32) -> RgbImage {
     let mut state = seed.wrapping_mul(2_654_435_769) | 1;
     let mut next = move || {
@@ -52,14 +52,14 @@ fn jpeg(image: &RgbImage, quality: u8) -> Vec<u8> {
     bytes
 }
 
-fn checked(root: &Path) -> Report {
+fn report_of(root: &Path) -> Report {
     inspect(root, &InspectOptions::default(), &|_, _| {}).unwrap()
 }
 
 #[test]
 fn a_good_folder_has_no_findings() {
     let root = good();
-    let report = checked(root.path());
+    let report = report_of(root.path());
     assert!(!report.is_serious());
     assert_eq!(report.splits[0].images, 6);
     assert_eq!(report.splits[1].images, 4);
@@ -74,7 +74,7 @@ fn a_good_folder_has_no_findings() {
 }
 
 #[test]
-fn the_number_of_workers_changes_nothing_and_progress_reaches_the_end() {
+fn reports_do_not_depend_on_the_number_of_workers() {
     let root = good();
     fs::copy(
         root.path().join("train/ants/0.png"),
@@ -99,18 +99,22 @@ fn the_number_of_workers_changes_nothing_and_progress_reaches_the_end() {
 }
 
 #[test]
-fn files_that_cannot_be_decoded_are_named_with_the_reason() {
+fn files_that_cannot_be_decoded_are_listed_with_the_reason() {
     let root = good();
     let at = |name: &str| root.path().join(name);
     fs::write(at("train/ants/text.jpg"), "no image").unwrap();
     fs::write(at("train/bees/empty.png"), "").unwrap();
     let whole = jpeg(&scene(99), 90);
     fs::write(at("val/bees/half.jpg"), &whole[..whole.len() / 2]).unwrap();
-    let report = checked(root.path());
+    let report = report_of(root.path());
     assert!(report.is_serious());
-    let found: Vec<_> = report.unusable.iter().map(|it| it.path.as_str()).collect();
+    let unusable: Vec<_> = report
+        .unusable
+        .iter()
+        .map(|image| image.path.as_str())
+        .collect();
     assert_eq!(
-        found,
+        unusable,
         [
             "train/ants/text.jpg",
             "train/bees/empty.png",
@@ -122,27 +126,27 @@ fn files_that_cannot_be_decoded_are_named_with_the_reason() {
         report
             .unusable
             .iter()
-            .all(|it| !it.reason.contains("text.jpg"))
+            .all(|file| !file.reason.contains("text.jpg"))
     );
 }
 
 #[test]
-fn the_content_is_compared_with_the_extension() {
+fn wrong_extensions_are_reported() {
     let root = good();
     fs::rename(
         root.path().join("train/ants/0.png"),
         root.path().join("train/ants/0.jpg"),
     )
     .unwrap();
-    let report = checked(root.path());
+    let report = report_of(root.path());
     assert_eq!(report.wrong_extension.len(), 1);
     assert_eq!(report.wrong_extension[0].path, "train/ants/0.jpg");
     assert_eq!(report.wrong_extension[0].content, "png");
-    assert!(!report.is_serious(), "it is decoded all the same");
+    assert!(!report.is_serious(), "the image can be decoded");
 }
 
 #[test]
-fn what_is_passed_over_is_listed_with_the_reason() {
+fn ignored_files_are_listed_with_the_reason() {
     let root = good();
     let at = |name: &str| root.path().join(name);
     let image = fs::read(at("train/ants/0.png")).unwrap();
@@ -152,14 +156,14 @@ fn what_is_passed_over_is_listed_with_the_reason() {
     fs::write(at("train/stray.png"), &image).unwrap();
     fs::write(at("stray.png"), &image).unwrap();
     fs::create_dir(at("test")).unwrap();
-    let report = checked(root.path());
-    let found: Vec<_> = report
+    let report = report_of(root.path());
+    let ignored: Vec<_> = report
         .ignored
         .iter()
-        .map(|it| (it.path.as_str(), it.reason, it.content.as_deref()))
+        .map(|file| (file.path.as_str(), file.reason, file.content.as_deref()))
         .collect();
     assert_eq!(
-        found,
+        ignored,
         [
             ("stray.png", IgnoreReason::OutsideSplits, Some("png")),
             ("test", IgnoreReason::NotASplit, None),
@@ -173,22 +177,22 @@ fn what_is_passed_over_is_listed_with_the_reason() {
 
 #[test]
 #[cfg(unix)]
-fn a_link_to_a_folder_above_is_not_followed_but_told() {
+fn links_to_parent_folders_are_reported() {
     let root = good();
     let ants = root.path().join("train/ants");
     std::os::unix::fs::symlink(&ants, ants.join("loop")).unwrap();
-    let report = checked(root.path());
+    let report = report_of(root.path());
     assert_eq!(report.splits[0].images, 6);
     assert_eq!(report.ignored.len(), 1);
     assert_eq!(report.ignored[0].reason, IgnoreReason::SymlinkLoop);
 }
 
 #[test]
-fn shapes_and_colours_are_told() {
+fn unusual_shapes_and_color_types_are_reported() {
     let root = good();
     let at = |name: &str| root.path().join("train/ants").join(name);
     pattern(63, 200, 1).save(at("tiny.png")).unwrap();
-    pattern(64, 256, 2).save(at("a wide one.png")).unwrap();
+    pattern(64, 256, 2).save(at("wide.png")).unwrap();
     pattern(64, 257, 3).save(at("narrow.png")).unwrap();
     let gray = GrayImage::from_fn(80, 80, |x, y| Luma([(x * 3 + y) as u8]));
     gray.save(at("gray.png")).unwrap();
@@ -202,11 +206,11 @@ fn shapes_and_colours_are_told() {
         .map(|entry| entry.unwrap().path())
         .find(|path| path.to_string_lossy().contains("cmyk"));
 
-    let report = checked(root.path());
+    let report = report_of(root.path());
     let shapes: Vec<_> = report
         .odd_shapes
         .iter()
-        .map(|it| (it.path.as_str(), it.shape))
+        .map(|image| (image.path.as_str(), image.shape))
         .collect();
     assert_eq!(
         shapes,
@@ -218,7 +222,7 @@ fn shapes_and_colours_are_told() {
     let colors: Vec<_> = report
         .odd_colors
         .iter()
-        .map(|it| (it.path.as_str(), it.channels, it.bits))
+        .map(|image| (image.path.as_str(), image.channels, image.bits))
         .collect();
     assert_eq!(
         colors,
@@ -230,25 +234,25 @@ fn shapes_and_colours_are_told() {
     );
     if let Some(cmyk) = cmyk {
         let bytes = fs::read(&cmyk).unwrap();
-        let facts = dataset::decode::decode_with_info(
+        let decoded = dataset::decode::decode_with_info(
             &bytes,
             &cmyk,
             &Default::default(),
             RgbImage::new(0, 0),
         );
-        assert_eq!(facts.unwrap().1.channels, Channels::Cmyk);
+        assert_eq!(decoded.unwrap().1.channels, Channels::Cmyk);
     }
 }
 
 #[test]
-fn the_same_file_in_train_and_val_is_a_leak() {
+fn equal_files_in_train_and_val_are_a_leak() {
     let root = good();
     fs::copy(
         root.path().join("train/ants/1.png"),
         root.path().join("val/ants/7.png"),
     )
     .unwrap();
-    let report = checked(root.path());
+    let report = report_of(root.path());
     assert!(report.is_serious());
     let [group] = &report.duplicates[..] else {
         panic!("{:?}", report.duplicates);
@@ -257,18 +261,22 @@ fn the_same_file_in_train_and_val_is_a_leak() {
         (group.kind, group.leak, group.conflict),
         (DuplicateKind::File, true, false)
     );
-    let paths: Vec<_> = group.images.iter().map(|it| it.path.as_str()).collect();
+    let paths: Vec<_> = group
+        .images
+        .iter()
+        .map(|image| image.path.as_str())
+        .collect();
     assert_eq!(paths, ["train/ants/1.png", "val/ants/7.png"]);
     assert_eq!((report.leaks().count(), report.conflicts().count()), (1, 0));
 }
 
 #[test]
-fn the_same_pixels_under_two_labels_are_a_conflict() {
+fn equal_pixels_in_two_classes_are_a_conflict() {
     let root = good();
     // The same pixels in another format.
     let image = image::open(root.path().join("train/ants/1.png")).unwrap();
     image.save(root.path().join("train/bees/7.bmp")).unwrap();
-    let report = checked(root.path());
+    let report = report_of(root.path());
     let [group] = &report.duplicates[..] else {
         panic!("{:?}", report.duplicates);
     };
@@ -280,14 +288,14 @@ fn the_same_pixels_under_two_labels_are_a_conflict() {
 }
 
 #[test]
-fn a_scaled_and_compressed_copy_is_found_and_a_harmless_one_is_not_serious() {
+fn near_duplicates_are_serious_only_across_classes_or_splits() {
     let root = good();
     let image = image::open(root.path().join("train/ants/1.png"))
         .unwrap()
         .into_rgb8();
     let scaled = resize(&image, 84, 70, FilterType::Lanczos3);
     fs::write(root.path().join("train/ants/8.jpg"), jpeg(&scaled, 60)).unwrap();
-    let report = checked(root.path());
+    let report = report_of(root.path());
     let [group] = &report.duplicates[..] else {
         panic!("{:?}", report.duplicates);
     };
@@ -295,20 +303,23 @@ fn a_scaled_and_compressed_copy_is_found_and_a_harmless_one_is_not_serious() {
         (group.kind, group.leak, group.conflict),
         (DuplicateKind::Near, false, false)
     );
-    assert!(!report.is_serious(), "twice in one class of one split");
+    assert!(
+        !report.is_serious(),
+        "a duplicate within a class is not serious"
+    );
 
     fs::rename(
         root.path().join("train/ants/8.jpg"),
         root.path().join("val/bees/8.jpg"),
     )
     .unwrap();
-    let report = checked(root.path());
+    let report = report_of(root.path());
     assert!(report.duplicates[0].leak && report.duplicates[0].conflict);
     assert!(report.is_serious());
 }
 
 #[test]
-fn a_chain_of_likenesses_is_reported_step_by_step() {
+fn growing_groups_are_reported_for_each_kind() {
     let root = good();
     let original = root.path().join("train/ants/0.png");
     fs::copy(&original, root.path().join("train/ants/7.png")).unwrap();
@@ -319,13 +330,13 @@ fn a_chain_of_likenesses_is_reported_step_by_step() {
         jpeg(&image.into_rgb8(), 70),
     )
     .unwrap();
-    let found: Vec<_> = checked(root.path())
+    let groups: Vec<_> = report_of(root.path())
         .duplicates
         .iter()
         .map(|group| (group.kind, group.images.len()))
         .collect();
     assert_eq!(
-        found,
+        groups,
         [
             (DuplicateKind::File, 2),
             (DuplicateKind::Pixels, 3),
@@ -335,14 +346,14 @@ fn a_chain_of_likenesses_is_reported_step_by_step() {
 }
 
 #[test]
-fn empty_and_unknown_classes_are_findings_not_errors() {
+fn empty_and_unknown_classes_are_reported() {
     let root = good();
     fs::create_dir(root.path().join("train/wasps")).unwrap();
     fs::create_dir(root.path().join("val/beetles")).unwrap();
     scene(77)
         .save(root.path().join("val/beetles/0.png"))
         .unwrap();
-    let report = checked(root.path());
+    let report = report_of(root.path());
     assert_eq!(report.empty_classes, ["train/wasps"]);
     assert_eq!(report.unknown_classes, ["beetles"]);
     assert_eq!(report.classes_without_val, ["wasps"]);
@@ -351,17 +362,17 @@ fn empty_and_unknown_classes_are_findings_not_errors() {
 }
 
 #[test]
-fn an_imbalance_is_a_ratio() {
+fn imbalance_is_the_ratio_of_class_sizes() {
     let root = good();
     for number in 10..16 {
         let path = root.path().join(format!("train/bees/{number}.png"));
         scene(number).save(path).unwrap();
     }
-    assert_eq!(checked(root.path()).imbalance, Some(3.0));
+    assert_eq!(report_of(root.path()).imbalance, Some(3.0));
 }
 
 #[test]
-fn limits_hold_here_too() {
+fn decoding_limits_apply() {
     let root = good();
     let options = InspectOptions {
         decode: DecodeOptions {
@@ -376,7 +387,7 @@ fn limits_hold_here_too() {
 }
 
 #[test]
-fn a_folder_that_is_no_data_set_is_an_error() {
+fn a_folder_without_splits_is_an_error() {
     let root = TempDir::new().unwrap();
     assert!(inspect(root.path(), &InspectOptions::default(), &|_, _| {}).is_err());
     assert!(

@@ -1,4 +1,4 @@
-//! Batches: the same whatever the workers and the cache, in order, complete, bounded, and errors instead of hangs.
+//! Tests of the loader: determinism, order, completeness and errors.
 
 mod common;
 
@@ -20,7 +20,7 @@ fn loader(samples: &[Sample], config: LoaderConfig) -> Loader {
     Loader::new(samples, config).unwrap()
 }
 
-/// A batch as values that can be compared.
+/// Images, labels and indices of a batch.
 type Values = (Vec<f32>, Vec<u32>, Vec<usize>);
 
 fn values(batch: Batch) -> Values {
@@ -36,20 +36,20 @@ fn epoch(loader: &Loader, epoch: u64) -> Vec<Values> {
 }
 
 #[test]
-fn workers_and_cache_change_nothing() {
+fn batches_do_not_depend_on_workers_or_cache() {
     let (_folder, samples) = mixed_folder(26);
     let expected: Vec<_> = {
-        let one = loader(
+        let sequential = loader(
             &samples,
             LoaderConfig {
                 cache_bytes: 0,
                 ..small(0)
             },
         );
-        (0..3).map(|e| epoch(&one, e)).collect()
+        (0..3).map(|e| epoch(&sequential, e)).collect()
     };
     for workers in [0, 1, 4] {
-        // No cache, one with room for some of the images, one with room for all.
+        // No cache, a cache for some of the images, and a cache for all.
         for cache_bytes in [0, 40_000, 1 << 30] {
             let other = loader(
                 &samples,
@@ -69,7 +69,7 @@ fn workers_and_cache_change_nothing() {
 }
 
 #[test]
-fn batches_are_complete_in_order_and_the_last_is_smaller() {
+fn an_epoch_visits_every_sample_once_in_order() {
     let (_folder, samples) = mixed_folder(26);
     let train = loader(&samples, small(3));
     assert_eq!(train.batches(), 7);
@@ -91,7 +91,7 @@ fn batches_are_complete_in_order_and_the_last_is_smaller() {
 }
 
 #[test]
-fn shapes_and_types_are_those_of_the_network() {
+fn batch_tensors_have_the_documented_shapes_and_dtypes() {
     let (_folder, samples) = mixed_folder(3);
     let batch = loader(&samples, small(1)).epoch(0).next().unwrap().unwrap();
     assert_eq!(batch.images.dims(), [3, 3, 24, 24]);
@@ -103,7 +103,7 @@ fn shapes_and_types_are_those_of_the_network() {
 }
 
 #[test]
-fn order_and_augmentation_follow_seed_and_epoch() {
+fn order_and_augmentation_depend_on_seed_and_epoch() {
     let (_folder, samples) = mixed_folder(20);
     let first = loader(&samples, small(2));
     let again = loader(&samples, small(2));
@@ -117,12 +117,12 @@ fn order_and_augmentation_follow_seed_and_epoch() {
     assert_eq!(first.order(0), again.order(0));
     assert_ne!(first.order(0), first.order(1));
     assert_ne!(first.order(0), other.order(0));
-    // The same sample looks different in another epoch, and does not depend on where in the epoch it comes.
+    // A sample differs between epochs but does not depend on its position in an epoch.
     let image = |loader: &Loader, e: u64, sample: usize| {
         let batches = epoch(loader, e);
         let (images, _, indices) = batches.into_iter().find(|b| b.2.contains(&sample)).unwrap();
-        let at = indices.iter().position(|&i| i == sample).unwrap();
-        images.chunks(3 * 24 * 24).nth(at).unwrap().to_vec()
+        let index = indices.iter().position(|&i| i == sample).unwrap();
+        images.chunks(3 * 24 * 24).nth(index).unwrap().to_vec()
     };
     assert_ne!(image(&first, 0, 7), image(&first, 1, 7));
     let one_by_one = loader(
@@ -137,7 +137,7 @@ fn order_and_augmentation_follow_seed_and_epoch() {
 }
 
 #[test]
-fn an_epoch_can_be_entered_at_any_batch() {
+fn an_epoch_can_start_at_any_batch() {
     let (_folder, samples) = mixed_folder(18);
     for workers in [0, 2] {
         let train = loader(&samples, small(workers));
@@ -156,7 +156,7 @@ fn an_epoch_can_be_entered_at_any_batch() {
 }
 
 #[test]
-fn validation_is_in_order_and_the_same_in_every_epoch() {
+fn validation_epochs_are_equal_and_in_order() {
     let (_folder, samples) = mixed_folder(10);
     let config = LoaderConfig {
         batch_size: 4,
@@ -180,7 +180,7 @@ fn validation_is_in_order_and_the_same_in_every_epoch() {
 }
 
 #[test]
-fn several_epochs_may_be_open_and_dropped_early() {
+fn epochs_can_overlap_and_be_dropped_early() {
     let (_folder, samples) = mixed_folder(24);
     let train = loader(&samples, small(3));
     let expected = (epoch(&train, 0), epoch(&train, 1));
@@ -195,10 +195,10 @@ fn several_epochs_may_be_open_and_dropped_early() {
 }
 
 #[test]
-fn a_bad_image_ends_the_epoch_with_an_error_that_names_it() {
+fn a_bad_image_ends_the_epoch_with_its_path() {
     let (folder, mut samples) = mixed_folder(12);
     let bad = folder.path().join("bad.png");
-    fs::write(&bad, b"not a image").unwrap();
+    fs::write(&bad, b"not an image").unwrap();
     samples[6].path = bad.clone();
     for workers in [0, 1, 3] {
         let config = LoaderConfig {
@@ -211,12 +211,12 @@ fn a_bad_image_ends_the_epoch_with_an_error_that_names_it() {
             Err(Error::Decode { path, .. }) => assert_eq!(path, bad),
             other => panic!("{other:?}"),
         }
-        assert!(batches.next().is_none(), "nothing follows an error");
+        assert!(batches.next().is_none(), "a batch follows an error");
     }
 }
 
 #[test]
-fn preloading_lists_every_bad_image_and_fills_the_cache() {
+fn preload_fills_the_cache_and_lists_all_bad_images() {
     let (folder, mut samples) = mixed_folder(9);
     let good = loader(&samples, small(2));
     let expected = epoch(&good, 0);
@@ -225,7 +225,7 @@ fn preloading_lists_every_bad_image_and_fills_the_cache() {
     cached.preload().unwrap();
     let names: Vec<PathBuf> = samples.iter().map(|sample| sample.path.clone()).collect();
     names.iter().for_each(|path| fs::remove_file(path).unwrap());
-    assert!(epoch(&cached, 0) == expected, "no file was read again");
+    assert!(epoch(&cached, 0) == expected, "cached images differ");
 
     samples[1].path = folder.path().join("gone.jpg");
     match loader(&samples, small(2)).preload().unwrap_err() {
@@ -235,45 +235,45 @@ fn preloading_lists_every_bad_image_and_fills_the_cache() {
 }
 
 #[test]
-fn settings_outside_their_range_are_refused() {
+fn settings_out_of_range_are_errors() {
     let (_folder, samples) = mixed_folder(3);
-    let refused = |config: LoaderConfig| Loader::new(&samples, config).unwrap_err().to_string();
+    let message = |config: LoaderConfig| Loader::new(&samples, config).unwrap_err().to_string();
     assert!(
-        refused(LoaderConfig {
+        message(LoaderConfig {
             batch_size: 0,
             ..small(1)
         })
-        .contains("the batch size is 0")
+        .contains("batch size is 0, expected at least 1")
     );
-    assert!(refused(LoaderConfig::train(0)).contains("input is 0"));
+    assert!(message(LoaderConfig::train(0)).contains("input size is 0"));
     let no_resize = Transform::Eval { resize: 0, size: 8 };
     assert!(
-        refused(LoaderConfig {
+        message(LoaderConfig {
             transform: no_resize,
             ..small(1)
         })
-        .contains("resized to is 0")
+        .contains("resize size is 0")
     );
     let flat = Normalize {
         std: [0.2, 0.0, 0.2],
         ..Normalize::IMAGENET
     };
     assert!(
-        refused(LoaderConfig {
+        message(LoaderConfig {
             normalize: flat,
             ..small(1)
         })
-        .contains("every std above 0")
+        .contains("positive std")
     );
     let huge = LoaderConfig {
         batch_size: usize::MAX,
         ..small(1)
     };
-    assert!(refused(huge).contains("the size of a batch"));
+    assert!(message(huge).contains("batch is"));
 }
 
 #[test]
-fn more_workers_than_batches_and_no_samples_are_fine() {
+fn surplus_workers_and_empty_splits_are_allowed() {
     let (_folder, samples) = mixed_folder(3);
     assert_eq!(epoch(&loader(&samples, small(16)), 0).len(), 1);
     for workers in [0, 2] {
@@ -284,7 +284,7 @@ fn more_workers_than_batches_and_no_samples_are_fine() {
 }
 
 #[test]
-fn a_image_above_the_limit_is_refused_by_the_loader_too() {
+fn the_loader_applies_decoding_limits() {
     let (_folder, samples) = mixed_folder(4);
     let decode = DecodeOptions {
         max_pixels: 100,

@@ -1,7 +1,7 @@
-//! The resize against Pillow 13.0 where the golden images do not reach: both orders of the two passes.
+//! Compares the resize with Pillow 13.0, in both orders of the two passes.
 //!
-//! `pillow/resize.safetensors` holds noise (`N.from`) and what `Image.resize(size, BILINEAR)` makes of it (`N.to`), on
-//! both sides of the limit at which Pillow begins with the vertical pass.
+//! `pillow/resize.safetensors` contains noise (`N.from`) and its resize with `Image.resize(size, BILINEAR)`
+//! (`N.to`), for sizes on both sides of the limit at which Pillow runs the vertical pass first.
 
 mod common;
 
@@ -12,7 +12,7 @@ use dataset::transform::{Plan, Region, Resampler, apply};
 use image::imageops::flip_horizontal;
 
 #[test]
-fn resizing_gives_pillows_bytes_in_either_order_of_passes() {
+fn resize_equals_pillow_in_both_orders_of_passes() {
     let values =
         tensors(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pillow/resize.safetensors"));
     let mut cases = 0;
@@ -26,8 +26,13 @@ fn resizing_gives_pillows_bytes_in_either_order_of_passes() {
             height,
             width,
         };
-        let ours = apply(&from, &Plan::resized_crop(region, to.width(), false)).unwrap();
-        assert_eq!(ours, to, "{width} × {height}: {:?}", difference(&ours, &to));
+        let actual = apply(&from, &Plan::resized_crop(region, to.width(), false)).unwrap();
+        assert_eq!(
+            actual,
+            to,
+            "{width} × {height}: {:?}",
+            difference(&actual, &to)
+        );
         let flipped = apply(&from, &Plan::resized_crop(region, to.width(), true)).unwrap();
         assert_eq!(flipped, flip_horizontal(&to), "{width} × {height}, flipped");
         cases += 1;
@@ -35,38 +40,38 @@ fn resizing_gives_pillows_bytes_in_either_order_of_passes() {
     assert!(cases > 10);
 }
 
-/// A window of a resized image is the same pixels as the whole, cut afterwards; so is one that needs padding.
+/// Computing only a window gives the same pixels as resizing the whole image and cropping, also with padding.
 #[test]
-fn a_center_crop_is_cut_from_the_whole_resized_image() {
+fn center_crop_equals_crop_of_the_resized_image() {
     for (width, height) in [(50, 37), (37, 50), (64, 200), (200, 64), (9, 11), (40, 40)] {
         let from = common::pattern(width, height, 1);
         for (resize, size) in [(40, 32), (32, 32), (20, 32), (21, 32), (30, 33)] {
             let plan = Plan::center_crop(width, height, resize, size);
-            let ours = apply(&from, &plan).unwrap();
-            // The whole image, in as many squares as it takes.
+            let actual = apply(&from, &plan).unwrap();
+            // Computes each pixel of the resized image separately.
             for y in 0..size {
                 for x in 0..size {
                     let inside = (plan.offset.0..plan.offset.0 + plan.window.width).contains(&x)
                         && (plan.offset.1..plan.offset.1 + plan.window.height).contains(&y);
                     let expected = if inside {
-                        let at = Region {
+                        let pixel = Region {
                             left: plan.window.left + x - plan.offset.0,
                             top: plan.window.top + y - plan.offset.1,
                             width: 1,
                             height: 1,
                         };
-                        let one = Plan {
-                            window: at,
+                        let single = Plan {
+                            window: pixel,
                             offset: (0, 0),
                             size: 1,
                             ..plan
                         };
-                        *apply(&from, &one).unwrap().get_pixel(0, 0)
+                        *apply(&from, &single).unwrap().get_pixel(0, 0)
                     } else {
                         image::Rgb([0; 3])
                     };
                     assert_eq!(
-                        ours.get_pixel(x, y),
+                        actual.get_pixel(x, y),
                         &expected,
                         "{width} × {height} to {resize}, {size}: {x}, {y}"
                     );
@@ -75,7 +80,7 @@ fn a_center_crop_is_cut_from_the_whole_resized_image() {
             let flipped = apply(&from, &Plan { flip: true, ..plan }).unwrap();
             assert_eq!(
                 flipped,
-                flip_horizontal(&ours),
+                flip_horizontal(&actual),
                 "{width} × {height} to {resize}, {size}, flipped"
             );
         }
@@ -83,7 +88,7 @@ fn a_center_crop_is_cut_from_the_whole_resized_image() {
 }
 
 #[test]
-fn a_plan_for_another_image_is_refused() {
+fn a_plan_that_exceeds_the_image_is_an_error() {
     let from = common::pattern(30, 20, 1);
     let region = |left, top, width, height| Region {
         top,
@@ -102,7 +107,7 @@ fn a_plan_for_another_image_is_refused() {
         assert!(
             error
                 .to_string()
-                .contains("does not fit a image of 30 × 20"),
+                .contains("does not fit an image of 30 × 20 pixels"),
             "{error}"
         );
     }
@@ -114,7 +119,7 @@ fn a_plan_for_another_image_is_refused() {
 }
 
 #[test]
-fn a_resampler_keeps_nothing_of_earlier_images() {
+fn results_do_not_depend_on_earlier_images() {
     let mut resampler = Resampler::default();
     let (large, small) = (common::pattern(90, 70, 1), common::pattern(20, 33, 2));
     let whole = Region {
@@ -123,9 +128,9 @@ fn a_resampler_keeps_nothing_of_earlier_images() {
         height: 70,
         width: 90,
     };
-    // Whole squares, squares with padding, and other sizes, one after the other.
+    // Squares without padding, with padding, and of other sizes.
     let padded = Plan::center_crop(20, 33, 20, 48);
-    assert!(padded.window.width < 48, "it has padding");
+    assert!(padded.window.width < 48, "the plan has no padding");
     for (image, plan) in [
         (&large, Plan::resized_crop(whole, 48, false)),
         (&small, padded),
@@ -140,7 +145,7 @@ fn a_resampler_keeps_nothing_of_earlier_images() {
         (&large, Plan::resized_crop(whole, 16, false)),
         (&large, Plan::center_crop(90, 70, 40, 32)),
     ] {
-        let ours = resampler.apply(image, &plan).unwrap();
-        assert_eq!(*ours, apply(image, &plan).unwrap(), "{plan:?}");
+        let actual = resampler.apply(image, &plan).unwrap();
+        assert_eq!(*actual, apply(image, &plan).unwrap(), "{plan:?}");
     }
 }

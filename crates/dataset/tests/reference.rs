@@ -1,6 +1,7 @@
-//! Eight of the photographs through decoding and the transforms, against what torchvision makes of them.
+//! Compares decoding and transforms of eight photographs with torchvision.
 //!
-//! Needs the folder with the photographs: `WAGGLE_SHARED` names it. Without it, the tests are skipped.
+//! The environment variable `WAGGLE_SHARED` is the folder with the photographs and torchvision's outputs.
+//! Without it, the tests are skipped.
 
 mod common;
 
@@ -16,7 +17,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use tempfile::TempDir;
 
-/// The shared folder, and the photographs unpacked.
+/// Unpacks the photographs. Returns the shared folder, the temporary folder and the data set.
 fn photographs() -> Option<(PathBuf, TempDir, PathBuf)> {
     let Some(shared) = std::env::var_os("WAGGLE_SHARED").map(PathBuf::from) else {
         println!("skipped: set WAGGLE_SHARED");
@@ -33,7 +34,7 @@ fn photographs() -> Option<(PathBuf, TempDir, PathBuf)> {
 }
 
 #[test]
-fn photographs_are_counted_as_torchvision_does() {
+fn class_counts_match_torchvision() {
     let Some((_, _folder, root)) = photographs() else {
         return;
     };
@@ -46,28 +47,28 @@ fn photographs_are_counted_as_torchvision_does() {
 }
 
 #[test]
-fn photographs_are_transformed_as_torchvision_does() {
+fn transformed_photographs_match_torchvision() {
     let Some((shared, _folder, root)) = photographs() else {
         return;
     };
     let values = tensors(&shared.join("golden/photos/transforms.safetensors"));
-    let facts = json(&shared.join("golden/photos/transforms.json"));
-    let facts = facts.as_array().unwrap();
-    assert!(!facts.is_empty());
-    let as_torchvision = DecodeOptions {
+    let records = json(&shared.join("golden/photos/transforms.json"));
+    let records = records.as_array().unwrap();
+    assert!(!records.is_empty());
+    let without_exif = DecodeOptions {
         ignore_exif: true,
         ..DecodeOptions::default()
     };
     let mut worst = 0.0;
-    let mut check = |name: String, ours: &RgbImage| {
-        let (mean, largest) = difference(ours, &image(&values[&name]));
+    let mut compare = |name: String, actual: &RgbImage| {
+        let (mean, largest) = difference(actual, &image(&values[&name]));
         println!("{name}: mean {mean:.3}, largest {largest}");
         assert!(mean < 0.5, "{name}: mean {mean}, largest {largest}");
         worst = f64::max(worst, mean);
     };
-    for (k, record) in facts.iter().enumerate() {
+    for (k, record) in records.iter().enumerate() {
         let photograph =
-            decode(root.join(record["file"].as_str().unwrap()), &as_torchvision).unwrap();
+            decode(root.join(record["file"].as_str().unwrap()), &without_exif).unwrap();
         let (width, height) = photograph.dimensions();
         assert_eq!(
             [width, height],
@@ -76,19 +77,19 @@ fn photographs_are_transformed_as_torchvision_does() {
         let size = values[&format!("{k}.eval")].dims()[0] as u32;
         let plan = Transform::eval(size).plan(width, height, &mut ChaCha8Rng::seed_from_u64(0));
         let eval = apply(&photograph, &plan).unwrap();
-        check(format!("{k}.eval"), &eval);
+        compare(format!("{k}.eval"), &eval);
         if let Some(expected) = values.get(&format!("{k}.eval.normalized")) {
             let expected = expected.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-            let mut ours = Vec::new();
-            Normalize::IMAGENET.append(&eval, &mut ours);
-            assert_eq!(ours.len(), expected.len());
-            let sum: f64 = ours
+            let mut actual = Vec::new();
+            Normalize::IMAGENET.append(&eval, &mut actual);
+            assert_eq!(actual.len(), expected.len());
+            let sum: f64 = actual
                 .iter()
                 .zip(&expected)
                 .map(|(a, b)| f64::from((a - b).abs()))
                 .sum();
-            // Half a level, in units of the smallest standard deviation.
-            let mean = sum / ours.len() as f64;
+            // Half a level, divided by the smallest standard deviation.
+            let mean = sum / actual.len() as f64;
             assert!(
                 mean < 0.5 / 255.0 / 0.224,
                 "{k}.eval.normalized: mean {mean}"
@@ -103,14 +104,14 @@ fn photographs_are_transformed_as_torchvision_does() {
                 width: side("width"),
             };
             let plan = Plan::resized_crop(region, size, crop["flip"].as_bool().unwrap());
-            check(format!("{k}.crop{j}"), &apply(&photograph, &plan).unwrap());
+            compare(format!("{k}.crop{j}"), &apply(&photograph, &plan).unwrap());
         }
     }
     println!("worst mean {worst:.3}");
 }
 
 #[test]
-fn the_grid_of_photographs_is_torchvisions() {
+fn grid_of_photographs_matches_torchvision() {
     let Some((shared, _folder, _)) = photographs() else {
         return;
     };
@@ -124,7 +125,7 @@ fn the_grid_of_photographs_is_torchvisions() {
 }
 
 #[test]
-fn an_epoch_of_photographs_is_the_same_for_any_number_of_workers() {
+fn number_of_workers_does_not_change_an_epoch_of_photographs() {
     let Some((_, _folder, root)) = photographs() else {
         return;
     };
@@ -157,6 +158,6 @@ fn an_epoch_of_photographs_is_the_same_for_any_number_of_workers() {
             })
             .collect::<Vec<_>>()
     };
-    let one = epoch(1, 0);
-    assert!(epoch(4, 20 << 20) == one);
+    let single = epoch(1, 0);
+    assert!(epoch(4, 20 << 20) == single);
 }

@@ -26,7 +26,7 @@ pub fn draw(batch: &Batch, classes: &[String], normalize: Normalize) -> anyhow::
             .flatten_all()?
             .to_device(&Device::Cpu)?
             .to_vec1()?;
-        images.push(normalize.restore(&values, width as u32, height as u32)?);
+        images.push(normalize.denormalize(&values, width as u32, height as u32)?);
         titles.push(classes.get(label as usize).map_or("?", String::as_str));
     }
     encode_png(&titled(&images, &titles, PER_ROW)?)

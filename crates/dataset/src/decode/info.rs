@@ -1,36 +1,36 @@
-//! What a image was in its file, before it became 8-bit RGB.
+//! Properties of an image as stored in its file.
 
 use image::{ExtendedColorType, ImageFormat};
 use serde::Serialize;
 
-/// A image as its file has it.
+/// Properties of an image before the conversion to upright 8-bit RGB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ImageInfo {
-    /// The format of the content, whatever the file's name says.
+    /// Format of the content, regardless of the extension.
     pub format: ImageFormat,
-    /// Width in pixels, before the EXIF orientation turns it.
+    /// Width in pixels before the EXIF orientation is applied.
     pub width: u32,
-    /// Height in pixels, before the EXIF orientation turns it.
+    /// Height in pixels before the EXIF orientation is applied.
     pub height: u32,
-    /// What a pixel consists of. A palette counts as what its entries are.
+    /// Channels of a pixel. For a palette image, the channels of the palette entries.
     pub channels: Channels,
-    /// Bits of a channel.
+    /// Bits per channel.
     pub bits: u8,
 }
 
-/// What a pixel consists of.
+/// Channels of a pixel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Channels {
-    /// Light alone.
+    /// Luminance.
     Gray,
-    /// Light and opacity.
+    /// Luminance and alpha.
     GrayAlpha,
-    /// Red, green and blue, or what JPEG and WebP make of them.
+    /// Red, green and blue, or YCbCr.
     Rgb,
-    /// Red, green, blue and opacity.
+    /// Red, green, blue and alpha.
     RgbAlpha,
-    /// The four inks of printing.
+    /// Cyan, magenta, yellow and black, or YCCK.
     Cmyk,
 }
 
@@ -54,7 +54,7 @@ impl ImageInfo {
             width,
             height,
             channels,
-            // No format that is read has more than 64 bits a channel.
+            // No supported format has more than 64 bits per channel.
             bits: bits.min(64) as u8,
         }
     }

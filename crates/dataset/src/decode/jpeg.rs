@@ -40,17 +40,17 @@ pub(super) fn decode(
     decoder.decode_headers().map_err(failed)?;
     let (width, height) = decoder.dimensions().expect("the headers were decoded");
     check_pixels(width, height, name, options)?;
-    // A JPEG's sides have sixteen bits.
+    // The header stores width and height as 16-bit integers.
     let (width, height) = (width as u32, height as u32);
-    let info = decoder.info().expect("the headers were decoded");
-    let coefficients = 2 * u64::from(info.components);
+    let header = decoder.info().expect("the headers were decoded");
+    let coefficients = 2 * u64::from(header.components);
     check_memory(width, height, 3 + coefficients, name, options)?;
     let channels = match decoder.input_colorspace() {
         Some(ColorSpace::Luma) => Channels::Gray,
         Some(ColorSpace::CMYK | ColorSpace::YCCK) => Channels::Cmyk,
         _ => Channels::Rgb,
     };
-    let stored = ImageInfo {
+    let info = ImageInfo {
         format: ImageFormat::Jpeg,
         width,
         height,
@@ -71,6 +71,6 @@ pub(super) fn decode(
     Ok((
         image,
         orientation.unwrap_or(Orientation::NoTransforms),
-        stored,
+        info,
     ))
 }

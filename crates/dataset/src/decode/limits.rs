@@ -1,15 +1,14 @@
-//! What a image may cost, decided from its header, before anything is allocated for its pixels.
+//! Limits that are checked against an image header before memory for its pixels is allocated.
 //!
-//! A few hundred bytes can claim a billion pixels, and a decoder that believes them takes the machine's memory: a
-//! decompression bomb. Two limits, because two things matter: how many pixels there are, and how many bytes their
-//! decoder needs for them.
+//! A file of a few hundred bytes can declare a billion pixels (a decompression bomb). One limit applies
+//! to the number of pixels, the other to the memory that the decoder needs for them.
 
 use std::path::Path;
 
 use super::DecodeOptions;
 use crate::error::{Error, Result};
 
-/// Refuses images without pixels and those with too many.
+/// Returns an error if the image has no pixels or more than [`DecodeOptions::max_pixels`].
 pub(super) fn check_pixels(
     width: usize,
     height: usize,
@@ -28,13 +27,13 @@ pub(super) fn check_pixels(
     if width == 0 || height == 0 {
         return Err(Error::Decode {
             path: name.into(),
-            reason: "it has no pixels".into(),
+            reason: "the image has no pixels".into(),
         });
     }
     Ok(())
 }
 
-/// Refuses images whose decoding takes too much memory, at `bytes` for each pixel.
+/// Returns an error if decoding at `bytes` per pixel exceeds [`DecodeOptions::max_bytes`].
 pub(super) fn check_memory(
     width: u32,
     height: u32,

@@ -1,7 +1,7 @@
-//! Images that occur more than once: the same file, the same pixels, or the same to the eye.
+//! Finds groups of duplicate images: equal files, equal pixels or similar appearance.
 //!
-//! Three passes, each joining what the one before has left apart. A group holds what is connected by pairs, so its
-//! ends may be farther from each other than the threshold.
+//! Three passes with increasingly loose criteria merge images into groups. Similarity is not transitive:
+//! two images of a group may differ by more than the thresholds if other images connect them.
 
 use std::collections::HashMap;
 
@@ -9,30 +9,31 @@ use rayon::prelude::*;
 
 use super::fingerprint::Hashes;
 use super::listing::{Listed, Listing};
-use super::perceptual::{MOST_BITS, MOST_LEVELS};
+use super::perceptual::{MAX_BITS, MAX_LEVELS};
 use super::report::{DuplicateGroup, DuplicateKind, Member};
 
-/// Rows of the triangle of all pairs that are compared before what was found is joined: bounds the memory.
-const ROWS: usize = 256;
+/// Number of images that are compared with all later ones before matches are merged. It bounds the
+/// memory for matches.
+const BLOCK: usize = 256;
 
-/// The groups of more than one image, each reported once, by what joins all of it.
+/// Returns the groups of at least two images, each with the strictest criterion that connects all of it.
 pub(super) fn groups(listing: &Listing, images: &[(&Listed, Hashes)]) -> Vec<DuplicateGroup> {
     let mut sets = Sets::new(images.len());
     let mut groups = Vec::new();
-    let mut known: HashMap<usize, usize> = HashMap::new();
+    let mut sizes: HashMap<usize, usize> = HashMap::new();
     for kind in [
         DuplicateKind::File,
         DuplicateKind::Pixels,
         DuplicateKind::Near,
     ] {
         match kind {
-            DuplicateKind::File => join_equal(&mut sets, images, |hashes| hashes.file),
-            DuplicateKind::Pixels => join_equal(&mut sets, images, |hashes| hashes.pixels),
-            DuplicateKind::Near => join_near(&mut sets, images),
+            DuplicateKind::File => merge_equal(&mut sets, images, |hashes| hashes.file),
+            DuplicateKind::Pixels => merge_equal(&mut sets, images, |hashes| hashes.pixels),
+            DuplicateKind::Near => merge_near(&mut sets, images),
         }
-        // A set that has grown in this pass is a group of this kind, with the smaller ones inside it.
+        // A set that has grown in this pass is a new group, which contains smaller groups of earlier passes.
         for set in sets.members() {
-            if known.insert(set[0], set.len()) != Some(set.len()) && set.len() > 1 {
+            if sizes.insert(set[0], set.len()) != Some(set.len()) && set.len() > 1 {
                 groups.push(group(listing, images, &set, kind));
             }
         }
@@ -54,7 +55,7 @@ fn group(
         conflict: listed().any(|image| image.class != first.class),
         images: listed()
             .map(|image| Member {
-                path: listing.shown(&image.path),
+                path: listing.relative(&image.path),
                 split: listing.splits[image.split].clone(),
                 class: listing.classes[image.class].clone(),
             })
@@ -62,44 +63,44 @@ fn group(
     }
 }
 
-/// Joins the images with the same `key`.
-fn join_equal(sets: &mut Sets, images: &[(&Listed, Hashes)], key: impl Fn(&Hashes) -> [u8; 32]) {
-    let mut first = HashMap::new();
+/// Merges images with equal keys.
+fn merge_equal(sets: &mut Sets, images: &[(&Listed, Hashes)], key: impl Fn(&Hashes) -> [u8; 32]) {
+    let mut first_by_key = HashMap::new();
     for (number, (_, hashes)) in images.iter().enumerate() {
-        let twin = *first.entry(key(hashes)).or_insert(number);
-        sets.join(twin, number);
+        let first = *first_by_key.entry(key(hashes)).or_insert(number);
+        sets.merge(first, number);
     }
 }
 
-/// Joins the images that both measures find alike.
-fn join_near(sets: &mut Sets, images: &[(&Listed, Hashes)]) {
-    // One of each set is enough: the others have the same pixels.
-    let chosen: Vec<usize> = sets.members().map(|set| set[0]).collect();
-    let hashes: Vec<_> = chosen
+/// Merges images that are similar by both measures.
+fn merge_near(sets: &mut Sets, images: &[(&Listed, Hashes)]) {
+    // One image per set is enough, because the others have the same pixels.
+    let representatives: Vec<usize> = sets.members().map(|set| set[0]).collect();
+    let hashes: Vec<_> = representatives
         .iter()
         .map(|&number| &images[number].1.perceptual)
         .collect();
-    for start in (0..chosen.len()).step_by(ROWS) {
-        let rows = start..(start + ROWS).min(chosen.len());
-        let alike: Vec<(usize, usize)> = rows
+    for start in (0..representatives.len()).step_by(BLOCK) {
+        let rows = start..(start + BLOCK).min(representatives.len());
+        let matches: Vec<(usize, usize)> = rows
             .into_par_iter()
             .flat_map_iter(|a| {
                 let hashes = &hashes;
                 (a + 1..hashes.len())
                     .filter(move |&b| {
-                        hashes[a].bits(hashes[b]) <= MOST_BITS
-                            && hashes[a].levels(hashes[b]) <= MOST_LEVELS
+                        hashes[a].bits(hashes[b]) <= MAX_BITS
+                            && hashes[a].levels(hashes[b]) <= MAX_LEVELS
                     })
                     .map(move |b| (a, b))
             })
             .collect();
-        for (a, b) in alike {
-            sets.join(chosen[a], chosen[b]);
+        for (a, b) in matches {
+            sets.merge(representatives[a], representatives[b]);
         }
     }
 }
 
-/// Disjoint sets of numbers; the least member stands for its set.
+/// Disjoint-set forest over indices. The smallest member represents its set.
 struct Sets {
     parent: Vec<usize>,
 }
@@ -119,12 +120,12 @@ impl Sets {
         number
     }
 
-    fn join(&mut self, a: usize, b: usize) {
+    fn merge(&mut self, a: usize, b: usize) {
         let (a, b) = (self.find(a), self.find(b));
         self.parent[a.max(b)] = a.min(b);
     }
 
-    /// The sets in the order of their least members, each sorted.
+    /// Returns the sets, sorted by their smallest members. Each set is sorted.
     fn members(&mut self) -> impl Iterator<Item = Vec<usize>> + use<> {
         let mut sets = vec![Vec::new(); self.parent.len()];
         for number in 0..self.parent.len() {
@@ -139,12 +140,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sets_join_across_any_chain() {
+    fn sets_merge_transitively() {
         let mut sets = Sets::new(6);
-        sets.join(4, 5);
-        sets.join(5, 1);
-        sets.join(3, 3);
-        sets.join(2, 1);
+        sets.merge(4, 5);
+        sets.merge(5, 1);
+        sets.merge(3, 3);
+        sets.merge(2, 1);
         let members: Vec<_> = sets.members().collect();
         assert_eq!(members, [vec![0], vec![1, 2, 4, 5], vec![3]]);
     }

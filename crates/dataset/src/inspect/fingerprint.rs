@@ -1,4 +1,4 @@
-//! One image read whole: whether it can be used, what it is, and what it is recognized by.
+//! Decodes an image and computes its properties and hashes.
 
 use std::path::Path;
 
@@ -10,24 +10,24 @@ use crate::decode::{self, DecodeOptions, ImageInfo};
 use crate::error::Result;
 use crate::loader::panic::catch_panic;
 
-/// A image that can be used.
+/// Properties and hashes of an image that can be decoded.
 #[derive(Debug)]
 pub(super) struct Inspected {
-    pub stored: ImageInfo,
+    pub info: ImageInfo,
     pub hashes: Hashes,
 }
 
-/// What a image is recognized by.
+/// Hashes for finding duplicates.
 #[derive(Debug)]
 pub(super) struct Hashes {
-    /// SHA-256 of the file.
+    /// SHA-256 of the file contents.
     pub file: [u8; 32],
     /// SHA-256 of width, height and the upright RGB pixels.
     pub pixels: [u8; 32],
     pub perceptual: Perceptual,
 }
 
-/// Looks at images one after the other, and keeps the memory they are read into.
+/// Inspects images and reuses its buffers.
 #[derive(Debug)]
 pub(super) struct Fingerprinter<'a> {
     options: &'a DecodeOptions,
@@ -44,18 +44,18 @@ impl<'a> Fingerprinter<'a> {
         }
     }
 
-    /// Reads the image `path`.
+    /// Inspects the image file `path`.
     ///
     /// # Errors
     ///
-    /// Those of [`decode`](decode::decode), and a decoder that panicked.
+    /// Returns an error if the file cannot be decoded or if the decoder panics.
     pub fn inspect(&mut self, path: &Path) -> Result<Inspected> {
         catch_panic(
-            || format!("`{}`", path.display()),
+            || path.display().to_string(),
             || {
                 decode::read_file(path, self.options.max_bytes, &mut self.file)?;
                 let reuse = std::mem::take(&mut self.scratch);
-                let (image, stored) =
+                let (image, info) =
                     decode::decode_with_info(&self.file, path, self.options, reuse)?;
                 let mut pixels = Sha256::new();
                 pixels.update(image.width().to_le_bytes());
@@ -67,7 +67,7 @@ impl<'a> Fingerprinter<'a> {
                     perceptual: Perceptual::of(&image),
                 };
                 self.scratch = image;
-                Ok(Inspected { stored, hashes })
+                Ok(Inspected { info, hashes })
             },
         )
     }

@@ -1,4 +1,4 @@
-//! Every file of a data set: the images that training would use, and all others with the reason why not.
+//! Lists the files of a data set: the images that training uses, and ignored files with the reason.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -9,7 +9,7 @@ use super::report::{IgnoreReason, Ignored};
 use crate::error::{Error, Result};
 use crate::image_folder;
 
-/// A image that training would use.
+/// An image that training uses.
 #[derive(Debug)]
 pub(super) struct Listed {
     pub path: PathBuf,
@@ -19,19 +19,19 @@ pub(super) struct Listed {
     pub class: usize,
 }
 
-/// What lies where.
+/// The files of a data set.
 #[derive(Debug)]
 pub(super) struct Listing {
     root: PathBuf,
-    /// The folder's name of train and of val.
+    /// Folder names of train and val.
     pub splits: [String; 2],
-    /// All names of class folders, sorted.
+    /// Sorted class names of both splits.
     pub classes: Vec<String>,
-    /// The class folders of each split, as indices into `classes`.
+    /// Class folders of each split, as indices into `classes`.
     pub present: [Vec<usize>; 2],
-    /// In the order of split, class, folder and name.
+    /// Images, sorted by split, class, folder and name.
     pub images: Vec<Listed>,
-    /// Sorted by path.
+    /// Ignored files and folders, sorted by path.
     pub ignored: Vec<Ignored>,
 }
 
@@ -49,14 +49,18 @@ impl Listing {
         let mut classes = names.concat();
         classes.sort();
         classes.dedup();
-        let index = |name: &String| classes.binary_search(name).expect("it is one of them");
+        let index = |name: &String| {
+            classes
+                .binary_search(name)
+                .expect("`classes` has all names")
+        };
 
         let mut images = Vec::new();
         for (split, (folder, names)) in folders.iter().zip(&names).enumerate() {
             for name in names {
                 let class = index(name);
-                let found = image_folder::image_paths(folder.join(name))?.into_iter();
-                images.extend(found.map(|path| Listed { path, split, class }));
+                let paths = image_folder::image_paths(folder.join(name))?.into_iter();
+                images.extend(paths.map(|path| Listed { path, split, class }));
             }
         }
         let present = [0, 1].map(|split: usize| names[split].iter().map(index).collect());
@@ -75,8 +79,8 @@ impl Listing {
         Ok(listing)
     }
 
-    /// A path below the data set's folder, with forward slashes.
-    pub fn shown(&self, path: &Path) -> String {
+    /// Returns `path` relative to the data set, with forward slashes.
+    pub fn relative(&self, path: &Path) -> String {
         let path = path.strip_prefix(&self.root).unwrap_or(path);
         let parts: Vec<_> = path.iter().map(|part| part.to_string_lossy()).collect();
         parts.join("/")
@@ -85,34 +89,38 @@ impl Listing {
     fn find_ignored(&self, folders: &[PathBuf; 2]) -> Result<Vec<Ignored>> {
         let mut walk = Walk {
             listing: self,
-            used: self.images.iter().map(|it| it.path.as_path()).collect(),
+            used: self
+                .images
+                .iter()
+                .map(|image| image.path.as_path())
+                .collect(),
             folders,
-            found: Vec::new(),
+            ignored: Vec::new(),
         };
         walk.enter(&self.root, 0, &mut Vec::new())?;
-        let mut found = walk.found;
-        found.sort_by(|a, b| a.path.cmp(&b.path));
-        Ok(found)
+        let mut ignored = walk.ignored;
+        ignored.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(ignored)
     }
 }
 
-/// A walk over everything below the data set's folder.
+/// Walk over all files and folders of the data set.
 struct Walk<'a> {
     listing: &'a Listing,
     used: HashSet<&'a Path>,
     folders: &'a [PathBuf; 2],
-    found: Vec<Ignored>,
+    ignored: Vec<Ignored>,
 }
 
 impl Walk<'_> {
-    /// `level` is 0 in the data set's folder, 1 in a split, 2 and more in a class.
-    fn enter(&mut self, folder: &Path, level: usize, above: &mut Vec<PathBuf>) -> Result<()> {
+    /// `level` is 0 in the root folder, 1 in a split, and at least 2 in a class.
+    fn enter(&mut self, folder: &Path, level: usize, parents: &mut Vec<PathBuf>) -> Result<()> {
         let io = |source| Error::Io {
             action: "read",
             path: folder.into(),
             source,
         };
-        above.push(fs::canonicalize(folder).map_err(io)?);
+        parents.push(fs::canonicalize(folder).map_err(io)?);
         for entry in fs::read_dir(folder).map_err(io)? {
             let name = entry.map_err(io)?.file_name();
             let path = folder.join(&name);
@@ -121,13 +129,13 @@ impl Walk<'_> {
             } else if path.is_dir() {
                 if level == 0 && !self.folders.contains(&path) {
                     self.ignore(&path, IgnoreReason::NotASplit);
-                } else if fs::canonicalize(&path).is_ok_and(|real| above.contains(&real)) {
+                } else if fs::canonicalize(&path).is_ok_and(|real| parents.contains(&real)) {
                     self.ignore(&path, IgnoreReason::SymlinkLoop);
                 } else if level < 2 {
-                    // Training lists each class folder by itself, and looks for loops from there on.
+                    // Training starts the search for loops in the class folder.
                     self.enter(&path, level + 1, &mut Vec::new())?;
                 } else {
-                    self.enter(&path, level + 1, above)?;
+                    self.enter(&path, level + 1, parents)?;
                 }
             } else if !self.used.contains(path.as_path()) {
                 let reason = match level {
@@ -138,20 +146,20 @@ impl Walk<'_> {
                 self.ignore(&path, reason);
             }
         }
-        above.pop();
+        parents.pop();
         Ok(())
     }
 
     fn ignore(&mut self, path: &Path, reason: IgnoreReason) {
-        self.found.push(Ignored {
-            path: self.listing.shown(path),
+        self.ignored.push(Ignored {
+            path: self.listing.relative(path),
             reason,
             content: content(path),
         });
     }
 }
 
-/// The format of a file that is a image, whatever its name says.
+/// Returns the image format of the content, if it is an image.
 fn content(path: &Path) -> Option<String> {
     if !path.is_file() {
         return None;
@@ -160,5 +168,7 @@ fn content(path: &Path) -> Option<String> {
     File::open(path)
         .and_then(|file| file.take(64).read_to_end(&mut start))
         .ok()?;
-    image::guess_format(&start).ok().map(super::report::named)
+    image::guess_format(&start)
+        .ok()
+        .map(super::report::format_name)
 }

@@ -1,54 +1,54 @@
-//! What a image looks like in a few bytes: copies that were scaled or compressed anew still look the same.
+//! Perceptual hashes and thumbnails, which scaled and recompressed copies of an image share.
 //!
-//! Two measures. The first finds candidates fast: the signs of the lowest frequencies of the cosine transform of a
-//! 32 × 32 gray thumbnail, 64 bits that are compared by counting differences (C. Zauner, "Implementation and
-//! Benchmarking of Perceptual Image Hash Functions", 2010, which compares with the median as we do). Many different
-//! images agree in many signs by chance, so the second confirms: the mean difference of two 16 × 16 color
-//! thumbnails.
+//! The hash finds candidates fast. Its 64 bits tell which of the lowest frequencies of the cosine
+//! transform of a 32 × 32 gray thumbnail are above their median, and hashes are compared by Hamming
+//! distance (C. Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions", 2010).
+//! Different images may have similar hashes by chance, so candidates are confirmed by the mean difference
+//! of 16 × 16 color thumbnails.
 
 use std::f32::consts::PI;
 use std::sync::OnceLock;
 
 use image::RgbImage;
 
-/// Side of the thumbnail that is transformed.
+/// Side of the thumbnail for the cosine transform.
 const SIDE: usize = 32;
-/// Side of the block of lowest frequencies that is kept.
-const KEPT: usize = 8;
-/// Side of the thumbnail that confirms.
-const SMALL: usize = SIDE / 2;
+/// Side of the block of lowest frequencies in the hash.
+const LOWEST: usize = 8;
+/// Side of the thumbnail for the confirmation.
+const THUMBNAIL: usize = SIDE / 2;
 
-/// The most bits of 64 by which two near-duplicates differ.
+/// Maximum Hamming distance of the hashes of near duplicates, out of 64 bits.
 ///
-/// Among 397 photographs of ants and bees no two differ in fewer than 14 bits. The same photographs scaled to half or
-/// compressed to quality 40 differ from themselves in 4 at most, without 3 % of each border in 10 for nineteen of
-/// twenty.
-pub(super) const MOST_BITS: u32 = 10;
-/// The largest mean difference of the thumbnails of two near-duplicates, in levels of 0 to 255.
+/// Any two of 397 photographs of ants and bees differ in at least 14 bits. Scaling a photograph to half
+/// size or compressing it with quality 40 changes at most 4 bits. Cropping 3 % from each border changes
+/// at most 10 bits in 19 of 20 photographs.
+pub(super) const MAX_BITS: u32 = 10;
+/// Maximum mean difference of the thumbnails of near duplicates, in levels of 255.
 ///
-/// Those of the photographs above that come nearest in bits differ by 44 and more, their changed copies by less than
-/// 27.
-pub(super) const MOST_LEVELS: f32 = 24.0;
+/// The pairs of the photographs above with the most similar hashes differ by at least 44 levels, and
+/// modified copies differ from their originals by less than 27.
+pub(super) const MAX_LEVELS: f32 = 24.0;
 
-/// What a image looks like.
+/// Perceptual hash and thumbnail of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Perceptual {
     hash: u64,
-    thumbnail: Box<[u8; SMALL * SMALL * 3]>,
+    thumbnail: Box<[u8; THUMBNAIL * THUMBNAIL * 3]>,
 }
 
 impl Perceptual {
-    /// Of a image with at least one pixel.
+    /// Computes the hash and thumbnail of an image with at least one pixel.
     pub fn of(image: &RgbImage) -> Self {
         let means = thumbnail(image);
         let mut gray = [0.0; SIDE * SIDE];
         for (gray, [r, g, b]) in gray.iter_mut().zip(&means) {
-            // Rec. 601, as JPEG's own luma.
+            // Luma of Rec. 601, as in JPEG.
             *gray = 0.299 * r + 0.587 * g + 0.114 * b;
         }
-        let mut small = Box::new([0; SMALL * SMALL * 3]);
-        for (place, value) in small.iter_mut().enumerate() {
-            let (y, x, channel) = (place / (SMALL * 3), place / 3 % SMALL, place % 3);
+        let mut small = Box::new([0; THUMBNAIL * THUMBNAIL * 3]);
+        for (index, value) in small.iter_mut().enumerate() {
+            let (y, x, channel) = (index / (THUMBNAIL * 3), index / 3 % THUMBNAIL, index % 3);
             let at = |dy: usize, dx: usize| means[(2 * y + dy) * SIDE + 2 * x + dx][channel];
             let mean = (at(0, 0) + at(0, 1) + at(1, 0) + at(1, 1)) / 4.0;
             *value = mean.round() as u8;
@@ -59,12 +59,12 @@ impl Perceptual {
         }
     }
 
-    /// In how many of the 64 bits two images differ.
+    /// Returns the Hamming distance of the hashes.
     pub fn bits(&self, other: &Self) -> u32 {
         (self.hash ^ other.hash).count_ones()
     }
 
-    /// How much the thumbnails of two images differ: the mean over pixels and channels, in levels.
+    /// Returns the mean absolute difference of the thumbnails over pixels and channels, in levels of 255.
     pub fn levels(&self, other: &Self) -> f32 {
         let pairs = self.thumbnail.iter().zip(other.thumbnail.iter());
         let sum: u32 = pairs.map(|(&a, &b)| u32::from(a.abs_diff(b))).sum();
@@ -72,8 +72,9 @@ impl Perceptual {
     }
 }
 
-/// The mean color of each cell of a 32 × 32 grid over the image. Cells of images with fewer pixels than that
-/// repeat them.
+/// Returns the mean color of each cell of a 32 × 32 grid over the image.
+///
+/// Cells of smaller images share pixels.
 fn thumbnail(image: &RgbImage) -> Vec<[f32; 3]> {
     let (width, height) = (image.width() as usize, image.height() as usize);
     let cell = |index: usize, length: usize| {
@@ -103,22 +104,23 @@ fn thumbnail(image: &RgbImage) -> Vec<[f32; 3]> {
     means
 }
 
-/// One bit for each of the lowest 8 × 8 frequencies: whether its coefficient is above their median. The very lowest,
-/// the mean, has the place of the first bit and is above it in all but a black image.
+/// Returns one bit for each of the lowest 8 × 8 frequencies: whether its coefficient is above their median.
+///
+/// The lowest bit is the mean, which is above the median unless the image is black.
 fn hash(gray: &[f32; SIDE * SIDE]) -> u64 {
     let basis = basis();
-    // Rows first: SIDE rows of KEPT coefficients.
-    let mut rows = [0.0; SIDE * KEPT];
+    // Transforms the rows first: SIDE rows of LOWEST coefficients.
+    let mut rows = [0.0; SIDE * LOWEST];
     for (y, row) in gray.chunks_exact(SIDE).enumerate() {
         for (u, wave) in basis.chunks_exact(SIDE).enumerate() {
-            rows[y * KEPT + u] = row.iter().zip(wave).map(|(a, b)| a * b).sum();
+            rows[y * LOWEST + u] = row.iter().zip(wave).map(|(a, b)| a * b).sum();
         }
     }
-    let mut coefficients = [0.0f32; KEPT * KEPT];
+    let mut coefficients = [0.0f32; LOWEST * LOWEST];
     for (v, wave) in basis.chunks_exact(SIDE).enumerate() {
-        for u in 0..KEPT {
-            let column = (0..SIDE).map(|y| rows[y * KEPT + u] * wave[y]);
-            coefficients[v * KEPT + u] = column.sum();
+        for u in 0..LOWEST {
+            let column = (0..SIDE).map(|y| rows[y * LOWEST + u] * wave[y]);
+            coefficients[v * LOWEST + u] = column.sum();
         }
     }
     let mut sorted = coefficients;
@@ -130,12 +132,12 @@ fn hash(gray: &[f32; SIDE * SIDE]) -> u64 {
     })
 }
 
-/// cos(π (2 x + 1) u ÷ 64) for the frequencies u below 8 and the places x below 32.
-fn basis() -> &'static [f32; KEPT * SIDE] {
-    static BASIS: OnceLock<[f32; KEPT * SIDE]> = OnceLock::new();
+/// Returns cos(π (2x + 1) u / 64) for frequencies u < 8 and positions x < 32.
+fn basis() -> &'static [f32; LOWEST * SIDE] {
+    static BASIS: OnceLock<[f32; LOWEST * SIDE]> = OnceLock::new();
     BASIS.get_or_init(|| {
-        std::array::from_fn(|place| {
-            let (u, x) = ((place / SIDE) as f32, (place % SIDE) as f32);
+        std::array::from_fn(|index| {
+            let (u, x) = ((index / SIDE) as f32, (index % SIDE) as f32);
             (PI * (2.0 * x + 1.0) * u / (2.0 * SIDE as f32)).cos()
         })
     })
@@ -145,7 +147,7 @@ fn basis() -> &'static [f32; KEPT * SIDE] {
 mod tests {
     use super::*;
 
-    /// A image whose colors follow a few waves.
+    /// An image of sine waves.
     fn waves(width: u32, height: u32, phase: f32) -> RgbImage {
         RgbImage::from_fn(width, height, |x, y| {
             let (x, y) = (x as f32 / width as f32, y as f32 / height as f32);
@@ -155,29 +157,29 @@ mod tests {
     }
 
     #[test]
-    fn a_scaled_copy_looks_the_same_and_another_image_does_not() {
+    fn scaled_copies_are_similar_and_other_images_are_not() {
         let image = Perceptual::of(&waves(640, 480, 0.0));
         let scaled = Perceptual::of(&waves(200, 150, 0.0));
         assert!(image.bits(&scaled) <= 2, "{}", image.bits(&scaled));
         assert!(image.levels(&scaled) < 2.0);
         let other = Perceptual::of(&waves(640, 480, 2.0));
-        assert!(image.bits(&other) > MOST_BITS || image.levels(&other) > MOST_LEVELS);
+        assert!(image.bits(&other) > MAX_BITS || image.levels(&other) > MAX_LEVELS);
         assert_eq!(image.levels(&image), 0.0);
     }
 
     #[test]
-    fn a_single_pixel_and_a_line_have_prints_too() {
+    fn tiny_images_have_hashes() {
         for (width, height) in [(1, 1), (1, 500), (33, 1), (31, 33)] {
-            let print = Perceptual::of(&waves(width, height, 0.5));
-            assert_eq!(print.bits(&print), 0, "{width} × {height}");
+            let perceptual = Perceptual::of(&waves(width, height, 0.5));
+            assert_eq!(perceptual.bits(&perceptual), 0, "{width} × {height}");
         }
     }
 
     #[test]
-    fn the_transform_finds_the_wave_that_is_there() {
-        // Light that follows the third wave from left to right: its coefficient alone stands out.
-        let gray: [f32; SIDE * SIDE] = std::array::from_fn(|place| {
-            128.0 + 100.0 * (PI * (2.0 * (place % SIDE) as f32 + 1.0) * 3.0 / 64.0).cos()
+    fn cosine_transform_detects_a_single_wave() {
+        // A horizontal cosine wave of frequency 3 has one large coefficient in addition to the mean.
+        let gray: [f32; SIDE * SIDE] = std::array::from_fn(|index| {
+            128.0 + 100.0 * (PI * (2.0 * (index % SIDE) as f32 + 1.0) * 3.0 / 64.0).cos()
         });
         let hash = hash(&gray);
         assert_eq!(

@@ -1,4 +1,4 @@
-//! What a check found, as data: the program hashes it as a table or as JSON.
+//! The findings of an inspection as serializable data.
 
 use std::path::Path;
 
@@ -6,204 +6,206 @@ use image::ImageFormat;
 use serde::Serialize;
 
 use super::listing::Listing;
-use super::perceptual::{MOST_BITS, MOST_LEVELS};
+use super::perceptual::{MAX_BITS, MAX_LEVELS};
 use crate::decode::{Channels, ImageInfo};
 
-/// A shorter side below this is tiny: the usual network input of 224 pixels enlarges it three and a half times.
+/// Images with a shorter side below this are tiny. An input size of 224 pixels enlarges them at least 3.5
+/// times.
 const TINY: u32 = 64;
-/// A longer side of more than this many shorter ones is narrow: the square that is cut out for validation shows
-/// less than a fifth of such a image.
+/// Images with a larger ratio of sides are narrow. The center crop for validation shows less than a fifth
+/// of their area.
 const NARROW: u32 = 4;
-/// More pixels than this are huge: decoding takes a second, and nothing of it is left in the network's input.
+/// Images with more pixels are huge. Decoding takes about a second, and the network's input is much smaller.
 const HUGE: u64 = 50_000_000;
-/// A largest class of more than this many smallest ones is out of balance.
+/// Training splits with a larger ratio of class sizes are unbalanced.
 const BALANCE: f64 = 3.0;
 
-/// Everything that was found. Paths are relative to the data set's folder, with forward slashes.
+/// Findings about a data set. Paths are relative to its root folder and have forward slashes.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// The data set's folder.
+    /// Root folder of the data set.
     pub root: String,
-    /// Train, then val.
+    /// Image counts of train and val.
     pub splits: [SplitCounts; 2],
-    /// Class folders without a image, as `train/ants`: training refuses them.
+    /// Class folders without images, such as `train/ants`. Training fails.
     pub empty_classes: Vec<String>,
-    /// Class folders of val that train does not have: training refuses them.
+    /// Classes that only val has. Training fails.
     pub unknown_classes: Vec<String>,
-    /// Classes of train that val has no folder for: training goes on, and never measures them.
+    /// Classes that only train has. Validation metrics exclude them.
     pub classes_without_val: Vec<String>,
-    /// Images in the largest class of train for each one in the smallest; absent when one is empty.
+    /// Ratio of the sizes of the largest and smallest training classes, if no class is empty.
     pub imbalance: Option<f64>,
     /// Files that cannot be decoded.
     pub unusable: Vec<Unusable>,
-    /// Images whose content is of another format than their name says. They are used all the same.
+    /// Images whose extension does not match their format. Training uses them.
     pub wrong_extension: Vec<WrongExtension>,
-    /// Files and folders that are passed over.
+    /// Files and folders that training ignores.
     pub ignored: Vec<Ignored>,
-    /// Tiny, narrow and huge images.
+    /// Images of unusual size: tiny, narrow or huge.
     pub odd_shapes: Vec<OddShape>,
-    /// Images that are not RGB of eight bits: they are converted.
+    /// Images that are not 8-bit RGB. Training converts them.
     pub odd_colors: Vec<OddColor>,
-    /// Images that occur more than once.
+    /// Groups of duplicate images.
     pub duplicates: Vec<DuplicateGroup>,
-    /// What counted as what.
+    /// Thresholds of the findings.
     pub thresholds: Thresholds,
 }
 
-/// The images of a split.
+/// Image counts of a split.
 #[derive(Clone, Debug, Serialize)]
 pub struct SplitCounts {
-    /// The folder's name.
+    /// Name of the split's folder.
     pub name: String,
-    /// All of them.
+    /// Number of images in all classes.
     pub images: usize,
-    /// By class; those of the other split are among them.
+    /// Counts per class, including classes that only the other split has.
     pub classes: Vec<ClassCount>,
 }
 
-/// The images of a class in a split.
+/// Image count of a class in a split.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ClassCount {
-    /// The class folder's name.
+    /// Name of the class.
     pub class: String,
-    /// How many.
+    /// Number of images.
     pub images: usize,
 }
 
 /// A file that cannot be decoded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Unusable {
-    /// The file.
+    /// Path of the file.
     pub path: String,
-    /// Why not.
+    /// Error message without the path.
     pub reason: String,
 }
 
-/// A image with another format's name.
+/// An image whose extension does not match its format.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct WrongExtension {
-    /// The file.
+    /// Path of the file.
     pub path: String,
-    /// The format of its content, such as `png`.
+    /// Format of the content, such as `png`.
     pub content: String,
 }
 
-/// Something that is passed over.
+/// A file or folder that training ignores.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Ignored {
-    /// The file or folder.
+    /// Path of the file or folder.
     pub path: String,
-    /// Why.
+    /// The reason.
     pub reason: IgnoreReason,
-    /// The image format of the content, if it is a image's.
+    /// Format of the content, if it is an image.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
 }
 
-/// Why something is passed over.
+/// The reason for ignoring a file or folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum IgnoreReason {
-    /// Its name begins with a dot.
+    /// The name begins with a dot.
     Hidden,
-    /// The extension is none of [`EXTENSIONS`](crate::image_folder::EXTENSIONS).
+    /// The extension is not in [`EXTENSIONS`](crate::image_folder::EXTENSIONS).
     Extension,
-    /// A image beside the folders of the splits.
+    /// An image in the root folder.
     OutsideSplits,
-    /// A image beside the class folders.
+    /// An image in a split folder, outside of the class folders.
     OutsideClasses,
-    /// A folder that is neither train nor val.
+    /// A folder that is not a split.
     NotASplit,
-    /// A link to a folder that it lies in.
+    /// A symbolic link to one of its parent folders.
     SymlinkLoop,
 }
 
-/// A image of an unusual shape.
+/// An image of unusual size.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct OddShape {
-    /// The file.
+    /// Path of the file.
     pub path: String,
-    /// In pixels, as stored.
+    /// Width in pixels, as stored.
     pub width: u32,
-    /// In pixels, as stored.
+    /// Height in pixels, as stored.
     pub height: u32,
-    /// What is unusual.
+    /// The kind of unusual size.
     pub shape: Shape,
 }
 
-/// What is unusual about a shape.
+/// Kinds of unusual size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Shape {
-    /// See [`Thresholds::tiny`].
+    /// The shorter side is below [`Thresholds::tiny`].
     Tiny,
-    /// See [`Thresholds::narrow`].
+    /// The ratio of the sides is above [`Thresholds::narrow`].
     Narrow,
-    /// See [`Thresholds::huge`].
+    /// The number of pixels is above [`Thresholds::huge`].
     Huge,
 }
 
-/// A image that is not RGB of eight bits.
+/// An image that is not 8-bit RGB.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct OddColor {
-    /// The file.
+    /// Path of the file.
     pub path: String,
-    /// What its pixels consist of.
+    /// Channels of a pixel.
     pub channels: Channels,
-    /// Bits of a channel.
+    /// Bits per channel.
     pub bits: u8,
 }
 
-/// Images that are one and the same.
+/// A group of duplicate images.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DuplicateGroup {
-    /// What they have in common.
+    /// The criterion that connects the images.
     pub kind: DuplicateKind,
-    /// They lie both in train and in val: val measures what was learned by heart.
+    /// Whether images are in both train and val, so that validation measures memorized images.
     pub leak: bool,
-    /// They lie in more than one class: one of the labels is wrong.
+    /// Whether images are in more than one class, so that a label is wrong.
     pub conflict: bool,
-    /// In the order of split, class and name.
+    /// The images, sorted by split, class and name.
     pub images: Vec<Member>,
 }
 
-/// How alike the images of a group are.
+/// Criteria for duplicates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DuplicateKind {
-    /// The same bytes.
+    /// Equal file contents.
     File,
-    /// The same pixels in different files.
+    /// Equal pixels in different files.
     Pixels,
-    /// The same to the eye: scaled, compressed anew, slightly changed. See [`Thresholds::near_bits`].
+    /// Similar appearance, such as scaled, recompressed or slightly cropped copies. See
+    /// [`Thresholds::near_bits`] and [`Thresholds::near_levels`].
     Near,
 }
 
-/// A image of a [`DuplicateGroup`].
+/// An image of a [`DuplicateGroup`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Member {
-    /// The file.
+    /// Path of the file.
     pub path: String,
-    /// The split's folder.
+    /// Name of the split's folder.
     pub split: String,
-    /// The class folder.
+    /// Name of the class.
     pub class: String,
 }
 
-/// What counted as what.
+/// Thresholds of the findings.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Thresholds {
-    /// Tiny: a side below this many pixels.
+    /// Tiny images have a side below this number of pixels.
     pub tiny: u32,
-    /// Narrow: one side of more than this many times the other.
+    /// Narrow images have one side longer than this multiple of the other.
     pub narrow: u32,
-    /// Huge: more pixels than this.
+    /// Huge images have more pixels.
     pub huge: u64,
-    /// Out of balance: more images in the largest class than this many times those in the smallest.
+    /// Classes are unbalanced if the largest has more than this multiple of the images of the smallest.
     pub balance: f64,
-    /// Near-duplicates: perceptual hashes that differ in at most this many of 64 bits, ...
+    /// Near duplicates have perceptual hashes that differ in at most this number of 64 bits.
     pub near_bits: u32,
-    /// ... and thumbnails that differ by at most this many of 255 levels in the mean.
+    /// Near duplicates have thumbnails with at most this mean difference, in levels of 255.
     pub near_levels: f32,
 }
 
@@ -230,7 +232,7 @@ impl Report {
             .iter()
             .map(|&class| counts[0][class])
             .collect();
-        let smallest = train.iter().copied().min().filter(|&least| least > 0);
+        let smallest = train.iter().copied().min().filter(|&size| size > 0);
         let largest = train.iter().copied().max();
         let mut empty_classes = Vec::new();
         for split in [0, 1] {
@@ -265,22 +267,22 @@ impl Report {
                 narrow: NARROW,
                 huge: HUGE,
                 balance: BALANCE,
-                near_bits: MOST_BITS,
-                near_levels: MOST_LEVELS,
+                near_bits: MAX_BITS,
+                near_levels: MAX_LEVELS,
             },
         }
     }
 
-    /// Adds what is unusual about a image that can be used.
-    pub(super) fn add(&mut self, shown: &str, path: &Path, stored: &ImageInfo) {
-        let path_of = || shown.to_owned();
-        if ImageFormat::from_path(path).ok() != Some(stored.format) {
+    /// Adds the findings about an image that can be decoded.
+    pub(super) fn add(&mut self, relative: &str, path: &Path, info: &ImageInfo) {
+        let path_of = || relative.to_owned();
+        if ImageFormat::from_path(path).ok() != Some(info.format) {
             self.wrong_extension.push(WrongExtension {
                 path: path_of(),
-                content: named(stored.format),
+                content: format_name(info.format),
             });
         }
-        let (width, height) = (stored.width, stored.height);
+        let (width, height) = (info.width, info.height);
         let (short, long) = (width.min(height), width.max(height));
         let shape = if short < TINY {
             Some(Shape::Tiny)
@@ -297,27 +299,29 @@ impl Report {
             height,
             shape,
         }));
-        if (stored.channels, stored.bits) != (Channels::Rgb, 8) {
+        if (info.channels, info.bits) != (Channels::Rgb, 8) {
             self.odd_colors.push(OddColor {
                 path: path_of(),
-                channels: stored.channels,
-                bits: stored.bits,
+                channels: info.channels,
+                bits: info.bits,
             });
         }
     }
 
-    /// The groups of images that lie both in train and in val.
+    /// Groups of duplicates with images in both train and val.
     pub fn leaks(&self) -> impl Iterator<Item = &DuplicateGroup> {
         self.duplicates.iter().filter(|group| group.leak)
     }
 
-    /// The groups of images that lie in more than one class.
+    /// Groups of duplicates with images in more than one class.
     pub fn conflicts(&self) -> impl Iterator<Item = &DuplicateGroup> {
         self.duplicates.iter().filter(|group| group.conflict)
     }
 
-    /// Whether training would refuse the data set or be misled by it: files that cannot be decoded, classes that
-    /// are empty or unknown, contradicting labels, leaks from train to val.
+    /// Returns whether training would fail or its results would be misleading.
+    ///
+    /// This is the case for files that cannot be decoded, empty or unknown classes, contradicting labels,
+    /// and images in both train and val.
     pub fn is_serious(&self) -> bool {
         !self.unusable.is_empty()
             || !self.empty_classes.is_empty()
@@ -329,8 +333,8 @@ impl Report {
     }
 }
 
-/// A format's name, as its usual extension.
-pub(super) fn named(format: ImageFormat) -> String {
+/// Returns the usual extension of a format.
+pub(super) fn format_name(format: ImageFormat) -> String {
     match format {
         ImageFormat::Pnm => "pnm",
         other => other.extensions_str().first().copied().unwrap_or("unknown"),

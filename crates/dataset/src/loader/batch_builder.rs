@@ -1,4 +1,4 @@
-//! How one batch is made: everything that workers share, and what each has for itself.
+//! Decodes, transforms and normalizes the images of a batch.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::image_folder::Sample;
 use crate::rng::{self, Domain};
 use crate::transform::{Resampler, Table};
 
-/// What all workers and epochs of a loader share.
+/// State that all workers and epochs of a loader share.
 #[derive(Debug)]
 pub(super) struct BatchBuilder {
     pub(super) samples: Arc<[Sample]>,
@@ -24,10 +24,10 @@ pub(super) struct BatchBuilder {
     decode: DecodeFn,
 }
 
-/// Decodes a file into recycled memory, as [`Decoder::decode`] does.
+/// Decodes a file and reuses the buffer of an image, as [`Decoder::decode`] does.
 pub type DecodeFn = fn(&mut Decoder, &Path, RgbImage) -> Result<RgbImage>;
 
-/// What a worker has for itself: buffers that it uses again for every image.
+/// Buffers of one worker, reused for every image.
 #[derive(Debug)]
 pub(super) struct Worker {
     decoder: Decoder,
@@ -54,9 +54,9 @@ impl BatchBuilder {
         }
     }
 
-    /// The images of a batch as (samples, 3, size, size), one after the other.
+    /// Builds the values of a batch, shape (samples, 3, size, size).
     ///
-    /// When `stopped` says so, the rest is left out: nobody waits for the batch any more.
+    /// Returns an incomplete batch once `stopped` returns true, because its consumer is gone.
     pub(super) fn batch(
         &self,
         worker: &mut Worker,
@@ -71,26 +71,24 @@ impl BatchBuilder {
                 break;
             }
             self.catch_panic(sample, || {
-                let image = self.image(worker, sample)?;
+                let (image, resampler) = self.image(worker, sample)?;
                 let mut rng = rng::stream(Domain::Augment, self.config.seed, epoch, sample as u64);
-                let plan = self
-                    .config
-                    .transform
-                    .plan(image.0.width(), image.0.height(), &mut rng);
-                self.table
-                    .append(image.1.apply(image.0, &plan)?.as_raw(), &mut values);
+                let transform = self.config.transform;
+                let plan = transform.plan(image.width(), image.height(), &mut rng);
+                let pixels = resampler.apply(image, &plan)?.as_raw();
+                self.table.append(pixels, &mut values);
                 Ok(())
             })?;
         }
         Ok(values)
     }
 
-    /// Decodes a sample and keeps it if there is room.
+    /// Decodes a sample and caches it if it fits.
     pub(super) fn load(&self, worker: &mut Worker, sample: usize) -> Result<()> {
         self.catch_panic(sample, || self.image(worker, sample).map(drop))
     }
 
-    /// The sample's image, and the part of the worker that is free meanwhile.
+    /// Returns the image of a sample, and the resampler, which the image does not borrow.
     fn image<'a>(
         &'a self,
         worker: &'a mut Worker,
@@ -109,9 +107,6 @@ impl BatchBuilder {
     }
 
     fn catch_panic<T>(&self, sample: usize, work: impl FnOnce() -> Result<T>) -> Result<T> {
-        catch_panic(
-            || format!("`{}`", self.samples[sample].path.display()),
-            work,
-        )
+        catch_panic(|| self.samples[sample].path.display().to_string(), work)
     }
 }

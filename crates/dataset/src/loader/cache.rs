@@ -1,4 +1,4 @@
-//! Decoded images that are kept between epochs, as long as there is room.
+//! Cache of decoded images across epochs, with a memory limit.
 
 use std::mem;
 use std::sync::OnceLock;
@@ -8,34 +8,34 @@ use image::RgbImage;
 
 use crate::error::Result;
 
-/// A place for each sample's image, and a budget of bytes for all of them.
+/// Decoded images by sample, up to a total number of bytes.
 ///
-/// Which images find room may depend on which worker comes first; what a batch contains does not.
+/// Which images are cached may depend on thread timing. The contents of batches do not.
 #[derive(Debug)]
 pub(crate) struct Cache {
-    places: Vec<OnceLock<RgbImage>>,
-    room: AtomicUsize,
+    slots: Vec<OnceLock<RgbImage>>,
+    free: AtomicUsize,
 }
 
 impl Cache {
     pub(crate) fn new(samples: usize, bytes: usize) -> Self {
         Self {
-            places: (0..samples).map(|_| OnceLock::new()).collect(),
-            room: AtomicUsize::new(bytes),
+            slots: (0..samples).map(|_| OnceLock::new()).collect(),
+            free: AtomicUsize::new(bytes),
         }
     }
 
-    /// The image of a sample: the kept one, or what `decode` makes, which is kept if there is room.
+    /// Returns the cached image of `sample`, or calls `decode` and caches the result if it fits.
     ///
-    /// `decode` gets the memory of `scratch`, which also holds the image if there was no room for it.
+    /// `decode` gets the buffer of `scratch`. An image that does not fit is stored in `scratch`.
     pub(crate) fn get<'a>(
         &'a self,
         sample: usize,
         scratch: &'a mut RgbImage,
         decode: impl FnOnce(RgbImage) -> Result<RgbImage>,
     ) -> Result<&'a RgbImage> {
-        let place = &self.places[sample];
-        if let Some(image) = place.get() {
+        let slot = &self.slots[sample];
+        if let Some(image) = slot.get() {
             return Ok(image);
         }
         *scratch = decode(mem::take(scratch))?;
@@ -45,20 +45,20 @@ impl Cache {
         }
         let (width, height) = scratch.dimensions();
         let mut pixels = mem::take(scratch).into_raw();
-        // Recycled memory may be larger than the image; what is kept must not be.
+        // The recycled buffer may be larger than the image.
         pixels.shrink_to_fit();
-        let image =
-            RgbImage::from_raw(width, height, pixels).expect("the buffer has the image's size");
-        if place.set(image).is_err() {
-            // Another epoch that runs at the same time was faster.
-            self.room.fetch_add(bytes, Ordering::Relaxed);
+        let image = RgbImage::from_raw(width, height, pixels)
+            .expect("the buffer holds width × height pixels");
+        if slot.set(image).is_err() {
+            // A concurrent epoch has cached the image first.
+            self.free.fetch_add(bytes, Ordering::Relaxed);
         }
-        Ok(place.get().expect("it has just been filled"))
+        Ok(slot.get().expect("the slot has just been filled"))
     }
 
     fn reserve(&self, bytes: usize) -> bool {
-        let take = |room: usize| room.checked_sub(bytes);
-        self.room
+        let take = |free: usize| free.checked_sub(bytes);
+        self.free
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
             .is_ok()
     }
@@ -74,46 +74,46 @@ mod tests {
     }
 
     #[test]
-    fn images_are_decoded_once_while_there_is_room() {
-        // Room for two images of 4 × 4 × 3 bytes and not for a third.
+    fn images_that_fit_are_decoded_once() {
+        // Two images of 4 × 4 × 3 bytes fit, a third does not.
         let cache = Cache::new(3, 2 * 48 + 47);
         let mut scratch = RgbImage::default();
         let mut decoded = Vec::new();
         for _ in 0..2 {
             for sample in 0..3 {
-                let found = cache.get(sample, &mut scratch, |_| {
+                let cached = cache.get(sample, &mut scratch, |_| {
                     decoded.push(sample);
                     Ok(image(4))
                 });
-                assert_eq!(found.unwrap(), &image(4));
+                assert_eq!(cached.unwrap(), &image(4));
             }
         }
         assert_eq!(decoded, [0, 1, 2, 2]);
     }
 
     #[test]
-    fn recycled_memory_is_not_kept() {
+    fn spare_capacity_of_the_recycled_buffer_is_released() {
         let cache = Cache::new(1, 1000);
         let mut scratch = image(100);
-        let kept = cache.get(0, &mut scratch, |reuse| {
+        let cached = cache.get(0, &mut scratch, |reuse| {
             let mut pixels = reuse.into_raw();
             pixels.truncate(48);
             Ok(RgbImage::from_raw(4, 4, pixels).unwrap())
         });
-        assert_eq!(kept.unwrap().dimensions(), (4, 4));
-        let kept = cache
-            .places
+        assert_eq!(cached.unwrap().dimensions(), (4, 4));
+        let cached = cache
+            .slots
             .into_iter()
             .next()
             .unwrap()
             .into_inner()
             .unwrap()
             .into_raw();
-        assert!(kept.capacity() < 1000, "{}", kept.capacity());
+        assert!(cached.capacity() < 1000, "{}", cached.capacity());
     }
 
     #[test]
-    fn a_failure_is_not_kept() {
+    fn a_failed_decode_is_not_cached() {
         let cache = Cache::new(1, 1000);
         let mut scratch = RgbImage::default();
         assert!(

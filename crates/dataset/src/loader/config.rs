@@ -1,4 +1,4 @@
-//! The settings of a loader.
+//! Loader settings.
 
 use candle_core::Device;
 
@@ -6,33 +6,33 @@ use crate::decode::DecodeOptions;
 use crate::error::{Error, Result};
 use crate::transform::{Normalize, Transform};
 
-/// How a [`Loader`](super::Loader) makes batches.
+/// Settings of a [`Loader`](super::Loader).
 #[derive(Clone, Debug)]
 pub struct LoaderConfig {
-    /// Images in a batch; the last of an epoch may have fewer.
+    /// Number of images per batch. The last batch of an epoch may be smaller.
     pub batch_size: usize,
-    /// Worker threads. With 0, batches are made in the calling thread when they are asked for.
+    /// Number of worker threads. With 0, the calling thread makes each batch on demand.
     pub workers: usize,
-    /// Batches that may be made ahead, besides the one that each worker works on.
+    /// Number of finished batches that may wait, in addition to one batch in progress per worker.
     pub prefetch: usize,
-    /// What shuffling and augmentation are derived from, together with the epoch and the sample.
+    /// Seed of shuffling and augmentation, used together with the epoch and the sample.
     pub seed: u64,
-    /// Whether each epoch visits the samples in an order of its own.
+    /// Whether each epoch has its own random order.
     pub shuffle: bool,
-    /// What becomes of each image.
+    /// Crop, resize and flip of each image.
     pub transform: Transform,
-    /// Mean and standard deviation of each channel.
+    /// Mean and standard deviation per channel.
     pub normalize: Normalize,
-    /// Where the tensors live.
+    /// Device of the batch tensors.
     pub device: Device,
-    /// Bytes of decoded images that may be kept between epochs; images beyond are decoded each time.
+    /// Size of the cache of decoded images in bytes. Other images are decoded in every epoch.
     pub cache_bytes: usize,
-    /// How files are decoded.
+    /// Limits and orientation of decoding.
     pub decode: DecodeOptions,
 }
 
 impl LoaderConfig {
-    /// Shuffled, augmented batches of `size` × `size` pixels.
+    /// Settings for training: random order, random crops of `size` × `size` pixels, random flips.
     pub fn train(size: u32) -> Self {
         Self {
             shuffle: true,
@@ -41,7 +41,7 @@ impl LoaderConfig {
         }
     }
 
-    /// The middle of each image as `size` × `size` pixels, in the order of the samples.
+    /// Settings for validation: center crops of `size` × `size` pixels, in the order of the samples.
     pub fn eval(size: u32) -> Self {
         Self {
             batch_size: 32,
@@ -66,15 +66,12 @@ impl LoaderConfig {
             }),
             _ => Ok(()),
         };
-        at_least_one("the batch size", self.batch_size)?;
-        at_least_one(
-            "the size of the network's input",
-            self.transform.size() as usize,
-        )?;
+        at_least_one("batch size", self.batch_size)?;
+        at_least_one("input size", self.transform.size() as usize)?;
         if let Transform::Eval { resize, .. } = self.transform {
-            at_least_one("the size that images are resized to", resize as usize)?;
+            at_least_one("resize size", resize as usize)?;
         }
-        // A batch's number of values must be a number; whether there is memory for it is another question.
+        // The number of values in a batch must not overflow. The batch may still exceed the memory.
         let side = self.transform.size() as usize;
         let values = side
             .checked_mul(side)
@@ -82,9 +79,9 @@ impl LoaderConfig {
             .and_then(|n| n.checked_mul(self.batch_size));
         if side > 1 << 14 || values.is_none_or(|values| values > isize::MAX as usize / 4) {
             return Err(Error::Setting {
-                setting: "the size of a batch",
+                setting: "batch",
                 value: format!("{} images of {side} × {side}", self.batch_size),
-                expected: "at most what can be addressed, with images of at most 16384 × 16384",
+                expected: "at most 16384 × 16384 pixels per image and 2^63 bytes per batch",
             });
         }
         self.normalize.check()

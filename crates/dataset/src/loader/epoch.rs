@@ -1,4 +1,4 @@
-//! One pass over the samples, batch by batch.
+//! Iterator over the batches of one epoch.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,18 +11,18 @@ use super::batch_builder::{BatchBuilder, Worker};
 use super::ordered_pool::OrderedPool;
 use crate::error::{Error, Result};
 
-/// Some samples, ready for the network.
+/// Input tensors and labels of some samples.
 #[derive(Clone, Debug)]
 pub struct Batch {
-    /// The normalized images, (samples, 3, size, size), f32.
+    /// Normalized images, shape (samples, 3, size, size), f32.
     pub images: Tensor,
-    /// The classes, (samples), u32.
+    /// Class indices, shape (samples), u32.
     pub labels: Tensor,
-    /// The samples' indices in the loader's list.
+    /// Indices into [`Loader::samples`].
     pub indices: Vec<usize>,
 }
 
-/// The batches of an epoch, in order. After an error there are no more.
+/// Iterator over the batches of an epoch, in order. It ends after the first error.
 pub struct Epoch {
     builder: Arc<BatchBuilder>,
     epoch: u64,
@@ -31,9 +31,10 @@ pub struct Epoch {
     source: Source,
 }
 
-/// Who makes the batches.
+/// Source of the batches' values.
 enum Source {
     Threads(OrderedPool<Vec<f32>>),
+    /// The calling thread makes each batch on demand.
     Caller(Box<Worker>),
     Failed(Error),
     Finished,
@@ -73,7 +74,7 @@ impl Epoch {
 
     fn values(&mut self) -> Option<Result<Vec<f32>>> {
         match &mut self.source {
-            Source::Threads(ordered) => ordered.next(),
+            Source::Threads(pool) => pool.next(),
             Source::Caller(worker) => {
                 let samples = samples_of(&self.order, self.next, self.builder.config.batch_size);
                 (!samples.is_empty())
@@ -87,7 +88,7 @@ impl Epoch {
         }
     }
 
-    /// The tensors are made in the consumer's thread: a device may belong to it.
+    /// Creates the tensors in the consumer's thread, because candle has one CUDA stream per thread.
     fn assemble(&self, values: Vec<f32>) -> Result<Batch> {
         let config = &self.builder.config;
         let indices = samples_of(&self.order, self.next, config.batch_size).to_vec();
@@ -128,7 +129,7 @@ impl fmt::Debug for Epoch {
     }
 }
 
-/// The samples of a batch; none when there is no such batch.
+/// Returns the samples of a batch, or none after the last batch.
 fn samples_of(order: &[usize], batch: usize, batch_size: usize) -> &[usize] {
     order.chunks(batch_size).nth(batch).unwrap_or_default()
 }

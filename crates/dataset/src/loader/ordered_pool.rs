@@ -1,4 +1,4 @@
-//! Jobs 0, 1, 2, … done by several threads, delivered in order, with a bound on what is finished but not yet taken.
+//! Thread pool that runs numbered jobs and delivers their results in order, with bounded prefetching.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -11,10 +11,10 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::panic::catch_panic;
 use crate::error::{Error, Result};
 
-/// The results of a range of jobs, in order.
+/// Iterator over the results of a range of jobs, in order.
 ///
-/// A job is handed out only when it is among the next `threads + ahead` to be delivered, so at most that many
-/// results exist here. Dropping it stops the threads and waits for them.
+/// A job starts only if it is one of the next `threads + ahead` to be delivered, so at most that many
+/// results are stored. Dropping the pool stops the threads and joins them.
 #[derive(Debug)]
 pub(super) struct OrderedPool<T> {
     next: usize,
@@ -27,12 +27,14 @@ pub(super) struct OrderedPool<T> {
 }
 
 impl<T: Send + 'static> OrderedPool<T> {
-    /// Starts `threads` threads on the jobs of `range`. Each makes a state with `state` and does jobs with `work`,
-    /// which gets the state, the job, and whether the result is still wanted.
+    /// Starts `threads` threads on the jobs of `range`.
+    ///
+    /// Each thread creates its state with `state` and calls `work` with the state, the job, and a flag
+    /// that is set when the result is no longer needed.
     ///
     /// # Errors
     ///
-    /// The operating system refuses a thread.
+    /// Returns an error if a thread cannot be started.
     pub(super) fn start<S>(
         range: Range<usize>,
         threads: usize,
@@ -42,10 +44,10 @@ impl<T: Send + 'static> OrderedPool<T> {
     ) -> Result<Self> {
         let threads = threads.min(range.len());
         let bound = threads.saturating_add(ahead).min(range.len());
-        let (jobs, todo) = bounded(bound);
-        // As many places as jobs are out: sending a result never blocks.
+        let (jobs, queue) = bounded(bound);
+        // The capacity is the number of started jobs, so sending a result never blocks.
         let (done, results) = bounded(bound);
-        let mut ordered = Self {
+        let mut pool = Self {
             next: range.start,
             unsent: range,
             jobs: Some(jobs),
@@ -56,15 +58,11 @@ impl<T: Send + 'static> OrderedPool<T> {
         };
         let task = Arc::new((state, work));
         for number in 0..threads {
-            let (task, stop, todo, done) = (
-                task.clone(),
-                ordered.stop.clone(),
-                todo.clone(),
-                done.clone(),
-            );
+            let (task, stop, queue, done) =
+                (task.clone(), pool.stop.clone(), queue.clone(), done.clone());
             let body = move || {
                 let mut state = None;
-                for job in todo {
+                for job in queue {
                     let result = catch_panic(
                         || format!("batch {job}"),
                         || (task.1)(state.get_or_insert_with(&task.0), job, &stop),
@@ -78,17 +76,17 @@ impl<T: Send + 'static> OrderedPool<T> {
                 .name(format!("loader-{number}"))
                 .spawn(body)
                 .map_err(Error::Spawn)?;
-            ordered.threads.push(spawned);
+            pool.threads.push(spawned);
         }
         for _ in 0..bound {
-            ordered.send_one();
+            pool.send_one();
         }
-        Ok(ordered)
+        Ok(pool)
     }
 
     fn send_one(&mut self) {
         if let (Some(jobs), Some(job)) = (&self.jobs, self.unsent.next()) {
-            // Fails only when every thread has gone, which the receiver notices.
+            // Fails only if all threads have ended, which the receiver reports.
             let _ = jobs.send(job);
         }
         if self.unsent.is_empty() {
@@ -103,7 +101,7 @@ impl<T: Send + 'static> Iterator for OrderedPool<T> {
     fn next(&mut self) -> Option<Result<T>> {
         let results = self.results.as_ref()?;
         while !self.early.contains_key(&self.next) {
-            // Every thread ends after the last job; then there is nothing to wait for.
+            // All threads end after the last job, which closes the channel.
             let (job, result) = results.recv().ok()?;
             self.early.insert(job, result);
         }
@@ -120,7 +118,7 @@ impl<T> Drop for OrderedPool<T> {
         self.jobs = None;
         self.results = None;
         for thread in self.threads.drain(..) {
-            // Panics were caught and reported as results.
+            // Panics have been caught and returned as results.
             let _ = thread.join();
         }
     }
@@ -137,9 +135,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn results_come_in_order_though_jobs_end_in_any() {
+    fn results_are_delivered_in_order() {
         for threads in [1, 2, 5, 40] {
-            let ordered = OrderedPool::start(
+            let pool = OrderedPool::start(
                 3..30,
                 threads,
                 2,
@@ -150,16 +148,16 @@ mod tests {
                     Ok(job)
                 },
             );
-            let results: Vec<_> = ordered.unwrap().collect::<Result<_>>().unwrap();
+            let results: Vec<_> = pool.unwrap().collect::<Result<_>>().unwrap();
             assert_eq!(results, (3..30).collect::<Vec<_>>(), "{threads} threads");
         }
     }
 
     #[test]
-    fn no_more_is_made_than_the_bound_allows() {
+    fn jobs_in_flight_are_bounded() {
         let started = Arc::new(AtomicUsize::new(0));
         let count = started.clone();
-        let mut ordered = OrderedPool::start(
+        let mut pool = OrderedPool::start(
             0..50,
             3,
             2,
@@ -171,60 +169,60 @@ mod tests {
         )
         .unwrap();
         for taken in 0..50 {
-            // What may be started now is started soon, and no more than that, however long the consumer waits.
+            // Exactly the allowed jobs start, however long the consumer waits.
             let allowed = (taken + 3 + 2).min(50);
             while started.load(Ordering::SeqCst) < allowed {
                 thread::yield_now();
             }
             thread::sleep(Duration::from_millis(1));
             assert_eq!(started.load(Ordering::SeqCst), allowed);
-            assert_eq!(ordered.next().unwrap().unwrap(), taken);
+            assert_eq!(pool.next().unwrap().unwrap(), taken);
         }
-        assert!(ordered.next().is_none());
+        assert!(pool.next().is_none());
     }
 
     #[test]
     fn work_overlaps_with_the_consumer() {
-        let (tell, told) = mpsc::channel();
-        let tell = Mutex::new(tell);
-        let mut ordered = OrderedPool::start(
+        let (sender, finished) = mpsc::channel();
+        let sender = Mutex::new(sender);
+        let mut pool = OrderedPool::start(
             0..3,
             1,
             1,
             || (),
             move |(), job, _| {
-                tell.lock().unwrap().send(job).unwrap();
+                sender.lock().unwrap().send(job).unwrap();
                 Ok(job)
             },
         )
         .unwrap();
-        assert_eq!(ordered.next().unwrap().unwrap(), 0);
-        // The next two are made though nobody has asked for them.
+        assert_eq!(pool.next().unwrap().unwrap(), 0);
+        // The next two jobs run before the consumer requests them.
         for job in 0..3 {
-            assert_eq!(told.recv_timeout(Duration::from_secs(20)), Ok(job));
+            assert_eq!(finished.recv_timeout(Duration::from_secs(20)), Ok(job));
         }
     }
 
     #[test]
-    fn a_panic_is_an_error_in_its_place_and_the_others_go_on() {
-        let ordered = OrderedPool::start(
+    fn a_panic_is_the_error_of_its_job_only() {
+        let pool = OrderedPool::start(
             0..6,
             2,
             1,
             || (),
             |(), job, _| {
-                assert_ne!(job, 3, "three is unlucky");
+                assert_ne!(job, 3, "job three panics");
                 Ok(job)
             },
         );
-        let results: Vec<_> = ordered.unwrap().collect();
+        let results: Vec<_> = pool.unwrap().collect();
         assert_eq!(results.len(), 6);
         for (job, result) in results.into_iter().enumerate() {
             match result {
                 Ok(done) => assert_eq!(done, job),
                 Err(Error::Panic { what, message }) => {
                     assert_eq!((job, what.as_str()), (3, "batch 3"));
-                    assert!(message.contains("three is unlucky"), "{message}");
+                    assert!(message.contains("job three panics"), "{message}");
                 }
                 Err(other) => panic!("{other}"),
             }
@@ -232,8 +230,8 @@ mod tests {
     }
 
     #[test]
-    fn a_state_that_cannot_be_made_is_an_error_too() {
-        let ordered = OrderedPool::start(
+    fn a_panic_while_creating_the_state_is_an_error() {
+        let pool = OrderedPool::start(
             0..2,
             1,
             0,
@@ -241,21 +239,20 @@ mod tests {
             |_: &mut (), job, _| Ok(job),
         );
         assert!(
-            ordered
-                .unwrap()
+            pool.unwrap()
                 .all(|result| matches!(result, Err(Error::Panic { .. })))
         );
     }
 
     #[test]
-    fn dropping_stops_the_threads_and_waits_for_them() {
+    fn dropping_the_pool_stops_and_joins_its_threads() {
         let state = Arc::new(());
-        let held = state.clone();
-        let mut ordered = OrderedPool::start(
+        let clone = state.clone();
+        let mut pool = OrderedPool::start(
             0..1000,
             4,
             2,
-            move || held.clone(),
+            move || clone.clone(),
             |_, job, stop| {
                 while job > 0 && !stop.load(Ordering::Relaxed) {
                     thread::yield_now();
@@ -264,8 +261,8 @@ mod tests {
             },
         )
         .unwrap();
-        assert_eq!(ordered.next().unwrap().unwrap(), 0);
-        drop(ordered);
-        assert_eq!(Arc::strong_count(&state), 1, "no thread is left");
+        assert_eq!(pool.next().unwrap().unwrap(), 0);
+        drop(pool);
+        assert_eq!(Arc::strong_count(&state), 1, "a thread is still running");
     }
 }

@@ -1,13 +1,13 @@
-//! Turns a panic into an error that names what was being made.
+//! Converts panics of decoders into errors.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::error::{Error, Result};
 
-/// Runs `work`; if it panics, the error says on `what`.
+/// Runs `work` and converts a panic into [`Error::Panic`] with the description `what`.
 ///
-/// Whatever `work` borrows may be left half-written: use it again only after overwriting it.
+/// After a panic, values that `work` borrows may be inconsistent. Callers overwrite them before use.
 pub(crate) fn catch_panic<T>(
     what: impl FnOnce() -> String,
     work: impl FnOnce() -> Result<T>,

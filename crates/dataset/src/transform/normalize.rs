@@ -1,40 +1,40 @@
-//! From bytes to what the network sees: (x / 255 − mean) / std, channel by channel.
+//! Normalization of pixels per channel: (x / 255 − mean) / std.
 
 use image::RgbImage;
 
 use crate::error::{Error, Result};
 
-/// Mean and standard deviation of each channel, R G B, for values in [0, 1].
+/// Mean and standard deviation per channel, in RGB order, for values in [0, 1].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Normalize {
-    /// What is subtracted.
+    /// Subtracted from each value.
     pub mean: [f32; 3],
-    /// What is divided by.
+    /// Divisor of each difference.
     pub std: [f32; 3],
 }
 
 impl Normalize {
-    /// The statistics of ImageNet, which the pretrained networks of torchvision and timm expect.
+    /// Statistics of ImageNet, which pretrained networks of torchvision and timm expect.
     pub const IMAGENET: Self = Self {
         mean: [0.485, 0.456, 0.406],
         std: [0.229, 0.224, 0.225],
     };
 
-    /// Appends the image as (3, height, width).
+    /// Appends the normalized image to `out`, shape (3, height, width).
     pub fn append(&self, image: &RgbImage, out: &mut Vec<f32>) {
         Table::new(*self).append(image.as_raw(), out);
     }
 
-    /// The image that normalized values, shaped (3, `height`, `width`), came from: clamped, rounded to bytes.
+    /// Converts normalized values of shape (3, `height`, `width`) to an image, clamped and rounded to bytes.
     ///
     /// # Errors
     ///
-    /// Another number of values than the shape has.
-    pub fn restore(&self, values: &[f32], width: u32, height: u32) -> Result<RgbImage> {
+    /// Returns an error if the number of values does not match the shape.
+    pub fn denormalize(&self, values: &[f32], width: u32, height: u32) -> Result<RgbImage> {
         let plane = width as usize * height as usize;
         if values.len() != 3 * plane {
             return Err(Error::Setting {
-                setting: "the number of values of a normalized image",
+                setting: "number of normalized values",
                 value: values.len().to_string(),
                 expected: "3 × height × width",
             });
@@ -46,8 +46,7 @@ impl Normalize {
         let pixels = (0..plane)
             .flat_map(|at| [byte(0, at), byte(1, at), byte(2, at)])
             .collect();
-        Ok(RgbImage::from_raw(width, height, pixels)
-            .expect("three bytes were collected for each pixel"))
+        Ok(RgbImage::from_raw(width, height, pixels).expect("three bytes per pixel"))
     }
 
     pub(crate) fn check(&self) -> Result<()> {
@@ -57,14 +56,14 @@ impl Normalize {
             return Ok(());
         }
         Err(Error::Setting {
-            setting: "the normalization",
+            setting: "normalization",
             value: format!("mean {:?}, std {:?}", self.mean, self.std),
-            expected: "finite, with every std above 0",
+            expected: "finite values with positive std",
         })
     }
 }
 
-/// The 256 values of each channel, worked out once: exactly torchvision's arithmetic, at the price of a look-up.
+/// The 256 normalized values per channel, computed with torchvision's arithmetic.
 #[derive(Clone, Debug)]
 pub(crate) struct Table([[f32; 256]; 3]);
 
@@ -76,7 +75,7 @@ impl Table {
         Self([0, 1, 2].map(|channel| std::array::from_fn(|byte| value(channel, byte))))
     }
 
-    /// Appends interleaved RGB bytes as three planes.
+    /// Appends interleaved RGB bytes to `out` as three planes.
     pub(crate) fn append(&self, pixels: &[u8], out: &mut Vec<f32>) {
         let (pixels, _) = pixels.as_chunks::<3>();
         for (channel, table) in self.0.iter().enumerate() {
@@ -94,20 +93,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn planes_follow_each_other_and_restoring_gives_the_bytes_back() {
+    fn denormalizing_restores_the_bytes() {
         let image = RgbImage::from_fn(16, 16, |x, y| {
             image::Rgb([(x + 16 * y) as u8, 255 - y as u8, 7 * x as u8])
         });
         let mut values = vec![42.0];
         Normalize::IMAGENET.append(&image, &mut values);
         assert_eq!(values.len(), 1 + 3 * 256);
-        assert_eq!(values[0], 42.0, "appended, not replaced");
+        assert_eq!(values[0], 42.0, "existing values are kept");
         let expected = (f32::from(image.get_pixel(3, 2).0[1]) / 255.0 - 0.456) / 0.224;
         assert_eq!(values[1 + 256 + 2 * 16 + 3], expected);
         assert_eq!(
-            Normalize::IMAGENET.restore(&values[1..], 16, 16).unwrap(),
+            Normalize::IMAGENET
+                .denormalize(&values[1..], 16, 16)
+                .unwrap(),
             image
         );
-        assert!(Normalize::IMAGENET.restore(&values, 16, 16).is_err());
+        assert!(Normalize::IMAGENET.denormalize(&values, 16, 16).is_err());
     }
 }

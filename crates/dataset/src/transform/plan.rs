@@ -1,39 +1,39 @@
-//! The geometry of one sample: which part of the image lands where.
+//! The crop and resize geometry of a sample.
 
 /// A rectangle of pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Region {
-    /// Rows above it.
+    /// Index of the first row.
     pub top: u32,
-    /// Columns left of it.
+    /// Index of the first column.
     pub left: u32,
-    /// Its rows.
+    /// Number of rows.
     pub height: u32,
-    /// Its columns.
+    /// Number of columns.
     pub width: u32,
 }
 
-/// Cut out `region`, resize it to `resized`, keep `window` of that, and lay it on a black square.
+/// Crops `region`, resizes it to `resized`, crops `window` of the result and pastes it onto a black square.
 ///
-/// One description for both pipelines, so that a center crop costs only the pixels that it keeps.
+/// It describes random crops and center crops. Pixels outside the window are not computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// The part of the image that takes part; no pixel outside of it does.
+    /// The part of the image that is resized. Pixels outside it do not contribute.
     pub region: Region,
-    /// (width, height) that the region is resized to.
+    /// Width and height of the resized region.
     pub resized: (u32, u32),
-    /// The part of the resized image that is kept.
+    /// The part of the resized region that is kept.
     pub window: Region,
-    /// (left, top) of the window on the square.
+    /// Column and row of the window in the square.
     pub offset: (u32, u32),
-    /// Height and width of the square.
+    /// Height and width of the square in pixels.
     pub size: u32,
-    /// Whether left and right are swapped at the end.
+    /// Whether the result is mirrored horizontally.
     pub flip: bool,
 }
 
 impl Plan {
-    /// `resized_crop` of torchvision: `region` resized to a square of `size`, perhaps flipped.
+    /// torchvision's `resized_crop`: resizes `region` to a square of `size`, and flips it if `flip`.
     pub fn resized_crop(region: Region, size: u32, flip: bool) -> Self {
         let window = Region {
             top: 0,
@@ -51,9 +51,9 @@ impl Plan {
         }
     }
 
-    /// `Resize(resize)` and `CenterCrop(size)` of torchvision, for a image of `width` × `height`.
+    /// torchvision's `Resize(resize)` and `CenterCrop(size)` for an image of `width` × `height`.
     ///
-    /// A side shorter than `size` is padded with black, before normalization.
+    /// Sides shorter than `size` are padded with black before normalization.
     pub fn center_crop(width: u32, height: u32, resize: u32, size: u32) -> Self {
         let region = Region {
             top: 0,
@@ -81,8 +81,10 @@ impl Plan {
     }
 }
 
-/// (width, height) after `Resize(short)`: the shorter side becomes `short`, the longer short · long / short side,
-/// rounded down (`_compute_resized_output_size` of torchvision).
+/// Returns the width and height after torchvision's `Resize(short)`.
+///
+/// The shorter side becomes `short`, the longer side `floor(short · long side / short side)`, as in
+/// `_compute_resized_output_size`.
 pub fn resized_size(width: u32, height: u32, short: u32) -> (u32, u32) {
     let long = |long: u32, side: u32| {
         u32::try_from(u64::from(short) * u64::from(long) / u64::from(side.max(1)))
@@ -95,7 +97,7 @@ pub fn resized_size(width: u32, height: u32, short: u32) -> (u32, u32) {
     }
 }
 
-/// Along one axis: (first kept, number kept, padding before) of a center crop of `size` from `length`.
+/// Center crop of `size` from `length` along one axis: first kept index, number kept, padding before.
 fn center(length: u32, size: u32) -> (u32, u32, u32) {
     if length < size {
         return (0, length, (size - length) / 2);
@@ -112,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_long_side_is_rounded_down() {
+    fn long_side_is_rounded_down() {
         assert_eq!(resized_size(500, 375, 256), (341, 256));
         assert_eq!(resized_size(375, 500, 256), (256, 341));
         assert_eq!(resized_size(256, 300, 256), (256, 300));

@@ -1,27 +1,27 @@
-//! The random box of `RandomResizedCrop`, with torchvision's scale (0.08, 1) and ratio (3/4, 4/3).
+//! The random box of torchvision's `RandomResizedCrop`, with scale (0.08, 1) and ratio (3/4, 4/3).
 
 use rand::Rng;
 
 use super::Region;
 use crate::rng;
 
-/// The least and the largest share of the image's area.
+/// Minimum and maximum area of the box as a fraction of the image area.
 const SCALE: (f64, f64) = (0.08, 1.0);
-/// The least and the largest ratio of width to height.
+/// Minimum and maximum ratio of width to height.
 const RATIO: (f64, f64) = (3.0 / 4.0, 4.0 / 3.0);
 
-/// Draws a box within a image of `width` × `height`.
+/// Draws a random box in an image of `width` × `height`, as torchvision's `RandomResizedCrop.get_params`.
 ///
-/// Up to ten times: area = U(0.08, 1) · W · H and ratio = exp(U(ln 3/4, ln 4/3)), so w = √(area · ratio) and
-/// h = √(area / ratio), rounded half to even; the first that fits is placed uniformly. If none fits, the largest
-/// box of an allowed ratio in the middle. As `RandomResizedCrop.get_params` of torchvision.
+/// Makes up to ten attempts: area = U(0.08, 1) · W · H and ratio = exp(U(ln 3/4, ln 4/3)), so that
+/// w = √(area · ratio) and h = √(area / ratio), rounded half to even. The first box that fits is placed
+/// uniformly. If no box fits, the result is the largest centered box of an allowed ratio.
 ///
-/// A box has at least one pixel if the image has.
+/// The box of a nonempty image has at least one pixel.
 pub fn random_resized_crop(width: u32, height: u32, rng: &mut impl Rng) -> Region {
     let area = f64::from(width) * f64::from(height);
     for _ in 0..10 {
-        let target = area * rng::between(rng, SCALE.0, SCALE.1);
-        let ratio = rng::between(rng, RATIO.0.ln(), RATIO.1.ln()).exp();
+        let target = area * rng::uniform(rng, SCALE.0, SCALE.1);
+        let ratio = rng::uniform(rng, RATIO.0.ln(), RATIO.1.ln()).exp();
         let w = (target * ratio).sqrt().round_ties_even();
         let h = (target / ratio).sqrt().round_ties_even();
         if w < 1.0 || w > f64::from(width) || h < 1.0 || h > f64::from(height) {
@@ -37,10 +37,10 @@ pub fn random_resized_crop(width: u32, height: u32, rng: &mut impl Rng) -> Regio
             width: w,
         };
     }
-    largest(width, height)
+    largest_centered(width, height)
 }
 
-fn largest(width: u32, height: u32) -> Region {
+fn largest_centered(width: u32, height: u32) -> Region {
     let ratio = f64::from(width) / f64::from(height);
     let (w, h) = if ratio < RATIO.0 {
         (width, (f64::from(width) / RATIO.0).round_ties_even() as u32)
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
     use crate::rng::{Domain, stream};
 
-    /// Every side from 1 to 40, and some large and thin ones.
+    /// All sizes up to 40 × 40, and some large and thin ones.
     fn sizes() -> impl Iterator<Item = (u32, u32)> {
         let small = (1..=40).flat_map(|w| (1..=40).map(move |h| (w, h)));
         small.chain([
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn boxes_lie_within_the_image() {
+    fn boxes_are_within_the_image() {
         for (w, h) in sizes() {
             for index in 0..20 {
                 let region =
@@ -96,29 +96,29 @@ mod tests {
     }
 
     #[test]
-    fn boxes_keep_to_area_and_ratio() {
+    fn area_and_ratio_are_within_their_limits() {
         for (w, h) in [(500, 375), (375, 500), (1000, 1000)] {
             let (mut first, mut last) = (false, false);
             for index in 0..4000 {
                 let b = random_resized_crop(w, h, &mut stream(Domain::Augment, 3, 0, index));
-                let share = f64::from(b.width * b.height) / f64::from(w * h);
+                let fraction = f64::from(b.width * b.height) / f64::from(w * h);
                 let ratio = f64::from(b.width) / f64::from(b.height);
-                // Rounding both sides by half a pixel moves the area and the ratio a little.
+                // The tolerance allows for rounding both sides by half a pixel.
                 assert!(
-                    (0.078..=1.0).contains(&share) && (0.74..=1.35).contains(&ratio),
+                    (0.078..=1.0).contains(&fraction) && (0.74..=1.35).contains(&ratio),
                     "{b:?}"
                 );
                 first |= b.left == 0;
                 last |= b.left + b.width == w;
             }
-            assert!(first && last, "both edges can be reached");
+            assert!(first && last, "no box touches an edge");
         }
     }
 
     #[test]
-    fn the_fallback_is_the_largest_box_in_the_middle() {
+    fn fallback_is_the_largest_centered_box() {
         assert_eq!(
-            largest(3000, 200),
+            largest_centered(3000, 200),
             Region {
                 top: 0,
                 left: 1366,
@@ -127,7 +127,7 @@ mod tests {
             }
         );
         assert_eq!(
-            largest(30, 200),
+            largest_centered(30, 200),
             Region {
                 top: 80,
                 left: 0,
@@ -136,7 +136,7 @@ mod tests {
             }
         );
         assert_eq!(
-            largest(20, 20),
+            largest_centered(20, 20),
             Region {
                 top: 0,
                 left: 0,
@@ -146,7 +146,7 @@ mod tests {
         );
         assert_eq!(
             random_resized_crop(3000, 200, &mut stream(Domain::Augment, 0, 0, 0)),
-            largest(3000, 200)
+            largest_centered(3000, 200)
         );
     }
 }

@@ -1,12 +1,13 @@
-//! Pillow's bilinear resize, to the bit, fused with the cut, the center crop and the flip.
+//! Pillow's bilinear resize, bit for bit, fused with crop and flip.
 //!
-//! A triangle filter whose support grows with the scale (antialias), two passes, each rounded to bytes, weights
-//! normalized in double precision and then fixed to 22 bits. The horizontal pass comes first, except where Pillow
-//! (since 13.0) saves work by the other order: from `w` × `h` to `W` × `H` when `h > H` and `h − H > 2 (w − W)`.
-//! Since each pass rounds, the order shows.
+//! The filter is a triangle whose support grows with the scale (antialiasing). Each of the two passes
+//! rounds to bytes. Weights are normalized in double precision and converted to fixed point with 22
+//! fractional bits. The horizontal pass comes first, with one exception since Pillow 13.0: from `w` × `h`
+//! to `W` × `H`, the vertical pass comes first if `h > H` and `h − H > 2 (w − W)`. The order changes the
+//! result, because each pass rounds.
 //!
-//! Resizers that are built for speed round otherwise. This one is fast because it computes only the pixels that a
-//! [`Plan`] keeps.
+//! Crates optimized for fast resizing round differently. This module is fast because it computes only
+//! the pixels that a [`Plan`] keeps.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -20,39 +21,39 @@ use crate::error::{Error, Result};
 use filter::{Filter, Rows};
 use portable::{horizontal, vertical};
 
-/// Applies one plan. [`Resampler`] does the same for many images, with less allocation.
+/// Applies a plan to one image. For many images, [`Resampler`] allocates less.
 ///
 /// # Errors
 ///
-/// A plan that does not fit the image.
+/// Returns an error if the plan exceeds the image.
 pub fn apply(image: &RgbImage, plan: &Plan) -> Result<RgbImage> {
     let mut resampler = Resampler::default();
     resampler.apply(image, plan)?;
     Ok(resampler.out)
 }
 
-/// Applies plans to images one after the other, and keeps its buffers.
+/// Applies plans to images and reuses its buffers.
 #[derive(Clone, Debug, Default)]
 pub struct Resampler {
     columns: Filter,
     rows: Filter,
-    /// What the first pass makes.
-    between: Vec<u8>,
+    /// Output of the first pass.
+    intermediate: Vec<u8>,
     out: RgbImage,
 }
 
 impl Resampler {
-    /// The image that `plan` makes of `image`: a square of `plan.size`, valid until the next call.
+    /// Applies `plan` to `image` and returns a square image of `plan.size`.
     ///
     /// # Errors
     ///
-    /// A plan that does not fit the image.
+    /// Returns an error if the plan exceeds the image.
     pub fn apply(&mut self, image: &RgbImage, plan: &Plan) -> Result<&RgbImage> {
         check(image, plan)?;
         let Self {
             columns,
             rows,
-            between,
+            intermediate,
             out,
         } = self;
         columns.set(
@@ -74,11 +75,11 @@ impl Resampler {
         let side = plan.size as usize * 3;
         let mut pixels = std::mem::take(out).into_raw();
         if (plan.window.width, plan.window.height) != (plan.size, plan.size) {
-            // What the window leaves is padding; else every byte is written below.
+            // The pixels outside the window stay 0. Without padding, every byte is written below.
             pixels.clear();
         }
         pixels.resize(side * plan.size as usize, 0);
-        // A flip swaps the padding of the two sides as well.
+        // A flip also swaps the left and right padding.
         let left = if plan.flip {
             plan.size - plan.window.width - plan.offset.0
         } else {
@@ -91,7 +92,7 @@ impl Resampler {
             .skip(plan.offset.1 as usize)
             .map(|row| &mut row[left..left + width]);
 
-        // Of the region, only the part that the window needs.
+        // The part of the region that the window depends on.
         let (needed_columns, needed_rows) = (columns.rebase(), rows.rebase());
         let source = Rows {
             bytes: image.as_raw(),
@@ -100,23 +101,24 @@ impl Resampler {
             left: (plan.region.left as usize + needed_columns.start) * 3,
             width: needed_columns.len() * 3,
         };
-        // Every byte of it is written by the first pass.
+        // The first pass writes every byte of `intermediate`, so it is not cleared.
         if vertical_first(plan) {
-            between.resize(source.width * plan.window.height as usize, 0);
-            vertical(source, rows, between.chunks_exact_mut(source.width));
-            horizontal(Rows::packed(between, source.width), columns, target);
+            intermediate.resize(source.width * plan.window.height as usize, 0);
+            vertical(source, rows, intermediate.chunks_exact_mut(source.width));
+            horizontal(Rows::packed(intermediate, source.width), columns, target);
         } else {
-            between.resize(width * needed_rows.len(), 0);
-            horizontal(source, columns, between.chunks_exact_mut(width));
-            vertical(Rows::packed(between, width), rows, target);
+            intermediate.resize(width * needed_rows.len(), 0);
+            horizontal(source, columns, intermediate.chunks_exact_mut(width));
+            vertical(Rows::packed(intermediate, width), rows, target);
         }
         *out = RgbImage::from_raw(plan.size, plan.size, pixels)
-            .expect("the buffer has the square's size");
+            .expect("the buffer holds size × size pixels");
         Ok(out)
     }
 }
 
-/// Whether Pillow 13 makes the vertical pass first. Its rule counts the rows and columns that a pass takes away.
+/// Returns whether Pillow 13 runs the vertical pass first. Its rule compares the number of rows and
+/// columns that the passes remove.
 fn vertical_first(plan: &Plan) -> bool {
     let rows = i64::from(plan.region.height) - i64::from(plan.resized.1);
     let columns = i64::from(plan.region.width) - i64::from(plan.resized.0);

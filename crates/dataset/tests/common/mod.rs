@@ -1,6 +1,6 @@
-//! Golden files, images and folders for the tests of this crate.
+//! Golden files, images and folders for the tests.
 
-#![allow(dead_code)] // each test file uses its own part
+#![allow(dead_code)] // each test file uses only some of the functions
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,11 +11,11 @@ use dataset::Sample;
 use image::{Rgb, RgbImage};
 use tempfile::TempDir;
 
-/// A file of the golden folder; `WAGGLE_GOLDEN` names another folder with the same layout.
+/// Returns the path of a golden file. `WAGGLE_GOLDEN` replaces the folder.
 pub fn golden(name: &str) -> PathBuf {
-    let own = || Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
     std::env::var_os("WAGGLE_GOLDEN")
-        .map_or_else(own, PathBuf::from)
+        .map_or_else(default, PathBuf::from)
         .join(name)
 }
 
@@ -32,7 +32,7 @@ pub fn json(path: &Path) -> serde_json::Value {
     serde_json::from_str(&text).unwrap()
 }
 
-/// A image from a tensor of bytes, (height, width, 3).
+/// Converts a tensor of bytes of shape (height, width, 3) to an image.
 pub fn image(tensor: &Tensor) -> RgbImage {
     let (height, width, channels) = tensor.dims3().unwrap();
     assert_eq!(channels, 3);
@@ -40,7 +40,7 @@ pub fn image(tensor: &Tensor) -> RgbImage {
     RgbImage::from_raw(width as u32, height as u32, bytes).unwrap()
 }
 
-/// Mean and largest absolute difference of two images of one size, in levels.
+/// Returns the mean and maximum absolute difference of two images, in levels of 255.
 pub fn difference(a: &RgbImage, b: &RgbImage) -> (f64, u8) {
     assert_eq!(a.dimensions(), b.dimensions());
     let pairs = a.as_raw().iter().zip(b.as_raw());
@@ -52,7 +52,7 @@ pub fn difference(a: &RgbImage, b: &RgbImage) -> (f64, u8) {
     )
 }
 
-/// A image that differs from every other in each corner.
+/// Draws an image that depends on `seed` and has four different corners.
 pub fn pattern(width: u32, height: u32, seed: u32) -> RgbImage {
     RgbImage::from_fn(width, height, |x, y| {
         let wave =
@@ -65,7 +65,7 @@ pub fn pattern(width: u32, height: u32, seed: u32) -> RgbImage {
     })
 }
 
-/// A split with two classes; images of several sizes and formats.
+/// Creates a split with two classes and images of several sizes and formats.
 pub fn mixed_folder(images: u32) -> (TempDir, Vec<Sample>) {
     let folder = TempDir::new().unwrap();
     for index in 0..images {

@@ -1,7 +1,7 @@
-//! The passes of a resize on AVX2, with the same integers as the portable ones.
+//! The resize passes for AVX2, with the same integer results as the portable ones.
 //!
-//! A weight of 22 bits does not fit the processor's 16-bit multiply-add, which does four times the work of a 32-bit
-//! multiplication; so it is split into two of 11, whose sums are put together at the end.
+//! The 16-bit multiply-add does four times the work of a 32-bit multiplication, but a weight has 22
+//! bits. So each weight is split into two halves of 11 bits, whose sums are combined at the end.
 
 use std::arch::x86_64::{
     __m128i, __m256i, _mm_add_epi32, _mm_cvtsi128_si64, _mm_extract_epi32, _mm_loadu_si128,
@@ -14,12 +14,12 @@ use std::arch::x86_64::{
 use super::filter::{BITS, Filter, HALF, Rows};
 use super::portable::vertical_portable;
 
-/// Inputs that one step takes part of: 12 of 16 loaded bytes.
+/// Number of inputs per step. They use 12 of 16 loaded bytes.
 const TAPS: usize = 4;
-/// Bits of the lower half of a weight.
+/// Number of bits in the lower half of a weight.
 const LOW: u32 = BITS / 2;
 
-/// See [`super::portable::vertical`]. The compiler makes good vectors of the portable code when it may.
+/// See [`super::portable::vertical`]. The compiler vectorizes the portable code well for AVX2.
 #[target_feature(enable = "avx2")]
 pub(super) fn vertical<'t>(
     source: Rows,
@@ -43,7 +43,7 @@ pub(super) fn horizontal<'t>(
         .flat_map(|(_, weights)| weights.chunks(TAPS).map(split))
         .collect();
     for (index, to) in target.enumerate() {
-        // Reading on into the next row is harmless: those inputs have weight 0.
+        // The last step may read inputs of the next row, but their weights are 0.
         let from = source.row_onward(index);
         let (fours, rest) = to.as_chunks_mut::<12>();
         let (starts_of_fours, starts_of_rest) = starts.as_chunks::<4>();
@@ -52,7 +52,7 @@ pub(super) fn horizontal<'t>(
             .iter()
             .zip(weights_of_fours.chunks_exact(4 * steps));
         for (pixels, (starts, weights)) in fours.iter_mut().zip(groups) {
-            // Spelled out: the compiler does not inline across `map`, which was not built for these instructions.
+            // Not a `map`: its closure lacks the target feature, so `pixel` would not be inlined.
             let a = pixel(from, starts[0], &weights[..steps]);
             let b = pixel(from, starts[1], &weights[steps..2 * steps]);
             let c = pixel(from, starts[2], &weights[2 * steps..3 * steps]);
@@ -71,12 +71,12 @@ pub(super) fn horizontal<'t>(
     }
 }
 
-/// One output's channels as 32-bit numbers, from the inputs at `from[start..]`.
+/// Computes the channels of one output as 32-bit integers from the inputs at `from[start..]`.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn pixel(from: &[u8], start: usize, weights: &[Halves]) -> __m128i {
-    // Channel by channel, pairs of neighboring inputs as 16-bit numbers: inputs 0 and 1 in the lower half of the
-    // register, 2 and 3 in the upper. -1 gives zero.
+    // For each channel, pairs of adjacent inputs as 16-bit integers: inputs 0 and 1 in the lower half of
+    // the register, inputs 2 and 3 in the upper half. Index -1 gives 0.
     #[rustfmt::skip]
     let pairs = _mm256_setr_epi8(
         0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, -1, -1, -1, -1,
@@ -98,7 +98,7 @@ fn pixel(from: &[u8], start: usize, weights: &[Halves]) -> __m128i {
     _mm_srli_epi32::<{ BITS as i32 }>(sums)
 }
 
-/// Four pixels as bytes.
+/// Packs four pixels into 12 bytes.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn interleave(a: __m128i, b: __m128i, c: __m128i, d: __m128i) -> [u8; 12] {
@@ -113,23 +113,23 @@ fn interleave(a: __m128i, b: __m128i, c: __m128i, d: __m128i) -> [u8; 12] {
     pixels
 }
 
-/// The lower and the upper halves of four weights, laid out as the inputs of [`pixel`].
+/// The lower and upper halves of four weights, in the layout of the inputs in [`pixel`].
 type Halves = [[i16; 16]; 2];
 
 fn split(weights: &[i32]) -> Halves {
     let mut halves = [[0; 16]; 2];
     for (tap, weight) in weights.iter().enumerate() {
         for channel in 0..3 {
-            let place = tap / 2 * 8 + channel * 2 + tap % 2;
-            // Both fit: a weight is at most 2^22.
-            halves[0][place] = (weight & ((1 << LOW) - 1)) as i16;
-            halves[1][place] = (weight >> LOW) as i16;
+            let index = tap / 2 * 8 + channel * 2 + tap % 2;
+            // Both halves fit in 16 bits, because a weight is at most 2^22.
+            halves[0][index] = (weight & ((1 << LOW) - 1)) as i16;
+            halves[1][index] = (weight >> LOW) as i16;
         }
     }
     halves
 }
 
-/// The first 16 bytes, or as many as there are.
+/// Loads the first 16 bytes. Missing bytes are 0.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn load_bytes(bytes: &[u8]) -> __m128i {
@@ -138,13 +138,13 @@ fn load_bytes(bytes: &[u8]) -> __m128i {
         padded[..bytes.len()].copy_from_slice(bytes);
         &padded
     });
-    // SAFETY: the array has the 16 bytes that are read; the address need not be aligned.
+    // SAFETY: `bytes` is an array of 16 bytes, and the load has no alignment requirement.
     unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }
 }
 
 #[inline]
 #[target_feature(enable = "avx2")]
 fn load_weights(weights: &[i16; 16]) -> __m256i {
-    // SAFETY: the array has the 32 bytes that are read; the address need not be aligned.
+    // SAFETY: `weights` is an array of 32 bytes, and the load has no alignment requirement.
     unsafe { _mm256_loadu_si256(weights.as_ptr().cast()) }
 }

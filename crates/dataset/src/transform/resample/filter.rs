@@ -1,14 +1,15 @@
-//! The weights of one pass of a resize, and the rows of bytes that they are applied to.
+//! Filter weights of a resize pass, and the rows of bytes that they are applied to.
 
 use std::ops::Range;
 
-/// Bits behind the point of a weight. A byte times weights that add up to one needs eight more, and a sign.
+/// Number of fractional bits of a weight, as in Pillow: 8 bits are left for the byte and 2 for the sign
+/// and overflow.
 pub(super) const BITS: u32 = 32 - 8 - 2;
 
-/// What rounds a sum to the nearest byte, half up.
+/// Added to a sum to round to nearest, half up.
 pub(super) const HALF: i32 = 1 << (BITS - 1);
 
-/// The weights of one pass: for each output, the first input that takes part, and as many weights as any output has.
+/// The weights of a pass: for each output, the index of the first input and `taps` weights.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Filter {
     starts: Vec<usize>,
@@ -17,21 +18,22 @@ pub(super) struct Filter {
 }
 
 impl Filter {
-    /// How many inputs each output has.
+    /// Number of inputs per output.
     #[cfg_attr(
         not(target_arch = "x86_64"),
-        expect(dead_code, reason = "only a vector kernel asks")
+        expect(dead_code, reason = "only vector kernels use it")
     )]
     pub(super) fn taps(&self) -> usize {
         self.taps
     }
 
-    /// The outputs `first .. first + count` of `length` inputs resized to `resized`.
+    /// Computes the weights of the outputs `first .. first + count` for `length` inputs resized to
+    /// `resized`.
     pub(super) fn set(&mut self, length: u32, resized: u32, first: u32, count: u32) {
         let scale = f64::from(length) / f64::from(resized);
         let support = scale.max(1.0);
         let length = length as usize;
-        // An interval of this length, open at one end, holds no more whole numbers than that.
+        // A half-open interval of length x contains at most ceil(x) integers.
         self.taps = ((support * 2.0).ceil() as usize).min(length);
         self.starts.clear();
         self.weights.clear();
@@ -42,7 +44,7 @@ impl Filter {
             let weight =
                 |input: usize| (1.0 - ((input as f64 - center + 0.5) / support).abs()).max(0.0);
             let total: f64 = (from..to).map(weight).sum();
-            // Moved back near the end, so that every output has the same number of inputs.
+            // Near the end, start earlier so that every output has `taps` inputs; the others have weight 0.
             let start = from.min(length - self.taps);
             self.starts.push(start);
             self.weights.extend((start..start + self.taps).map(|input| {
@@ -55,17 +57,17 @@ impl Filter {
         }
     }
 
-    /// Mirrors the outputs.
+    /// Reverses the order of the outputs.
     pub(super) fn reverse(&mut self) {
         self.starts.reverse();
-        // Reversing everything also reverses the weights of each output, which is undone.
+        // This also reverses the weights of each output, so they are reversed again.
         self.weights.reverse();
         self.weights
             .chunks_exact_mut(self.taps)
             .for_each(<[i32]>::reverse);
     }
 
-    /// The inputs that any output needs; from now on they are counted from the first of them.
+    /// Returns the range of inputs that the outputs depend on, and makes it start at index 0.
     pub(super) fn rebase(&mut self) -> Range<usize> {
         let first = self.starts.iter().copied().min().unwrap_or(0);
         let last = self.starts.iter().copied().max().unwrap_or(0);
@@ -81,27 +83,27 @@ impl Filter {
     }
 }
 
-/// Rounds to fixed point, half up; a triangle has no negative weights.
+/// Rounds half up to fixed point. The weights of a triangle filter are not negative.
 fn fixed(weight: f64) -> i32 {
     (0.5 + weight * f64::from(1 << BITS)) as i32
 }
 
-/// A rectangle of a image.
+/// A rectangle of an image.
 #[derive(Clone, Copy)]
 pub(super) struct Rows<'a> {
     pub(super) bytes: &'a [u8],
-    /// Bytes from one row to the next.
+    /// Distance between rows in bytes.
     pub(super) stride: usize,
-    /// Rows above the rectangle.
+    /// Number of rows above the rectangle.
     pub(super) top: usize,
-    /// Bytes left of it in each row.
+    /// Number of bytes to the left of the rectangle.
     pub(super) left: usize,
-    /// Bytes of it in each row.
+    /// Number of bytes per row of the rectangle.
     pub(super) width: usize,
 }
 
 impl<'a> Rows<'a> {
-    /// Rows of `width` bytes that follow each other.
+    /// Contiguous rows of `width` bytes.
     pub(super) fn packed(bytes: &'a [u8], width: usize) -> Self {
         Self {
             bytes,
@@ -117,10 +119,10 @@ impl<'a> Rows<'a> {
         &self.bytes[start..start + self.width]
     }
 
-    /// The bytes of the rectangle's row, and whatever follows it in the image.
+    /// The bytes from the start of a row of the rectangle to the end of the image.
     #[cfg_attr(
         not(target_arch = "x86_64"),
-        expect(dead_code, reason = "only a vector kernel reads on")
+        expect(dead_code, reason = "only vector kernels read past a row")
     )]
     pub(super) fn row_onward(&self, index: usize) -> &'a [u8] {
         &self.bytes[(self.top + index) * self.stride + self.left..]

@@ -1,10 +1,10 @@
-//! The two passes of a resize, for every processor: the arithmetic that faster kernels must reproduce to the bit.
+//! The two passes of a resize in portable Rust. Kernels for other instruction sets give the same bytes.
 
 #[cfg(target_arch = "x86_64")]
 use super::avx2;
 use super::filter::{BITS, Filter, HALF, Rows};
 
-/// The horizontal pass: every target row from the source row of the same number.
+/// Runs the horizontal pass: row `i` of the target is computed from row `i` of the source.
 pub(super) fn horizontal<'t>(
     source: Rows,
     filter: &Filter,
@@ -12,13 +12,13 @@ pub(super) fn horizontal<'t>(
 ) {
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx2") {
-        // SAFETY: the processor has AVX2.
+        // SAFETY: the CPU supports AVX2, as detected in the line above.
         return unsafe { avx2::horizontal(source, filter, target) };
     }
     horizontal_portable(source, filter, target);
 }
 
-/// The vertical pass: every target row from the source rows that its output needs.
+/// Runs the vertical pass: each target row is a weighted sum of source rows.
 pub(super) fn vertical<'t>(
     source: Rows,
     filter: &Filter,
@@ -26,7 +26,7 @@ pub(super) fn vertical<'t>(
 ) {
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx2") {
-        // SAFETY: the processor has AVX2.
+        // SAFETY: the CPU supports AVX2, as detected in the line above.
         return unsafe { avx2::vertical(source, filter, target) };
     }
     vertical_portable(source, filter, target);
@@ -52,7 +52,7 @@ fn horizontal_portable<'t>(
     }
 }
 
-/// Inlined into the kernels of processors whose vectors the compiler can use by itself.
+/// The vertical pass. Inlining lets the compiler vectorize it with the target features of its callers.
 #[inline(always)]
 pub(super) fn vertical_portable<'t>(
     source: Rows,
@@ -89,7 +89,7 @@ pub(super) fn vertical_portable<'t>(
 mod tests {
     use super::*;
 
-    /// Bytes without a pattern that weights could hide.
+    /// Pseudorandom bytes.
     fn noise(count: usize) -> Vec<u8> {
         (0..count as u64)
             .map(|i| (i.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8)
@@ -97,9 +97,9 @@ mod tests {
     }
 
     #[test]
-    fn the_vector_kernels_give_the_portable_bytes() {
+    fn avx2_and_portable_passes_give_the_same_bytes() {
         if !is_x86_feature_detected!("avx2") {
-            println!("skipped: this processor has no AVX2");
+            println!("skipped: this CPU has no AVX2");
             return;
         }
         for length in [1, 2, 3, 4, 5, 7, 16, 63, 200, 1000] {
@@ -108,7 +108,7 @@ mod tests {
                 filter.set(length, resized, 0, resized);
                 let (length, resized) = (length as usize, resized as usize);
                 let rows = 3;
-                // The last row ends with the buffer: a kernel must not read behind it.
+                // The last row ends at the end of the buffer, so that out-of-bounds reads are detected.
                 let image = noise(length * rows * 3);
                 let source = Rows::packed(&image, length * 3);
                 let mut made = [vec![0; resized * rows * 3], vec![1; resized * rows * 3]];
