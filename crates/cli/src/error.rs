@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! error: cannot decode 2 of 36 images
-//!   data/train/down/00.png: unexpected end of file
-//!   data/train/down/07.png: unexpected end of file
+//!   data/train/vertical/00.png: unexpected end of file
+//!   data/train/vertical/07.png: unexpected end of file
 //! help: replace or remove them, or pass `--on-bad skip`
 //! ```
 //!

@@ -68,17 +68,17 @@ fn an_empty_class() {
 #[test]
 fn undecodable_and_truncated_pictures_are_all_listed_before_training() {
     let place = Place::with_stripes();
-    let whole = place.read("data/train/down/00.png");
-    place.write("data/train/down/00.png", &whole[..whole.len() / 2]);
-    place.write("data/train/across/03.png", b"this is not a picture");
-    place.write("data/val/across/01.jpg", b"");
+    let whole = place.read("data/train/vertical/00.png");
+    place.write("data/train/vertical/00.png", &whole[..whole.len() / 2]);
+    place.write("data/train/horizontal/03.png", b"this is not a picture");
+    place.write("data/val/horizontal/01.jpg", b"");
     let message = place.fails(1, &train(&[]));
     says(
         &message,
         &[
-            "train/down/00.png",
-            "train/across/03.png",
-            "val/across/01.jpg",
+            "train/vertical/00.png",
+            "train/horizontal/03.png",
+            "val/horizontal/01.jpg",
         ],
     );
     assert!(!place.path("runs").exists());
@@ -134,13 +134,13 @@ fn an_architecture_other_than_the_files() {
 fn a_head_of_another_size() {
     let place = Place::with_stripes();
     place.succeeds(&train(&["--stage", "transfer"]));
-    place.stripes("three", &["across", "down", "wide"], 2, 2);
+    place.stripes("three", &["horizontal", "vertical", "wide"], 2, 2);
     let message = place.fails(1, &["evaluate", "runs/train", "--data", "three"]);
     says(&message, &["wide", "three"]);
-    place.stripes("other", &["across", "up"], 2, 2);
+    place.stripes("other", &["horizontal", "up"], 2, 2);
     says(
         &place.fails(1, &["evaluate", "runs/train", "--data", "other"]),
-        &["up", "down"],
+        &["up", "vertical"],
     );
     // A model whose class list and last layer disagree.
     place.model_with_classes(

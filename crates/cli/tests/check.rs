@@ -26,7 +26,7 @@ fn good() -> Place {
     let place = Place::new();
     let mut seed = 0;
     for (split, count) in [("train", 8), ("val", 4)] {
-        for class in ["across", "down"] {
+        for class in ["horizontal", "vertical"] {
             for number in 0..count {
                 seed += 1;
                 patches(
@@ -45,7 +45,7 @@ fn good() -> Place {
 fn a_good_data_set_has_no_serious_problem() {
     let place = good();
     let out = place.succeeds(&["check", "data"]);
-    assert!(out.contains("across        8           4"), "{out}");
+    assert!(out.contains("horizontal        8           4"), "{out}");
     assert!(out.contains("24 images read."), "{out}");
     assert!(out.ends_with("No serious problem found.\n"), "{out}");
     assert!(!out.contains('!'), "{out}");
@@ -54,18 +54,18 @@ fn a_good_data_set_has_no_serious_problem() {
 #[test]
 fn serious_findings_are_marked_and_exit_with_code_1() {
     let place = good();
-    let image = place.read("data/train/across/00.png");
-    place.write("data/val/down/leak.png", &image);
-    place.write("data/train/down/half.png", &image[..image.len() / 2]);
-    place.write("data/train/down/notes.txt", b"text");
+    let image = place.read("data/train/horizontal/00.png");
+    place.write("data/val/vertical/leak.png", &image);
+    place.write("data/train/vertical/half.png", &image[..image.len() / 2]);
+    place.write("data/train/vertical/notes.txt", b"text");
     let output = place.waggle(&["check", "data"]);
     let (out, err) = texts(&output);
     assert_eq!(output.status.code(), Some(1), "{out}\n{err}");
     for part in [
-        "! Images that cannot be decoded: 1\n    train/down/half.png: ",
-        "! Images in both train and val (leaks): 1\n    same file: train/across/00.png, val/down/leak.png",
+        "! Images that cannot be decoded: 1\n    train/vertical/half.png: ",
+        "! Images in both train and val (leaks): 1\n    same file: train/horizontal/00.png, val/vertical/leak.png",
         "! Images in more than one class (contradicting labels): 1",
-        "\nIgnored files and folders: 1\n    train/down/notes.txt: no image extension",
+        "\nIgnored files and folders: 1\n    train/vertical/notes.txt: no image extension",
         "Findings marked with `!` are serious.",
     ] {
         assert!(out.contains(part), "{part:?} is not in:\n{out}");
@@ -76,20 +76,23 @@ fn serious_findings_are_marked_and_exit_with_code_1() {
 #[test]
 fn a_class_without_val_images_is_reported() {
     let place = good();
-    std::fs::remove_dir_all(place.path("data/val/down")).unwrap();
+    std::fs::remove_dir_all(place.path("data/val/vertical")).unwrap();
     let out = place.succeeds(&["check", "data"]);
-    for part in ["\nClasses without a folder in val", ": 1\n    down\n"] {
+    for part in ["\nClasses without a folder in val", ": 1\n    vertical\n"] {
         assert!(out.contains(part), "{part:?}: {out}");
     }
     let report = &json_lines(&place.succeeds(&["check", "data", "--json"]))[0];
-    assert_eq!(report["classes_without_val"], serde_json::json!(["down"]));
+    assert_eq!(
+        report["classes_without_val"],
+        serde_json::json!(["vertical"])
+    );
     let events = json_lines(&place.succeeds(&train(&[])));
     let event = events
         .iter()
         .find(|event| event["event"] == "classes_without_val");
-    assert_eq!(event.unwrap()["classes"], serde_json::json!(["down"]));
+    assert_eq!(event.unwrap()["classes"], serde_json::json!(["vertical"]));
     let (_, err) = texts(&place.waggle(&train_without_json(&[])));
-    let warning = "warning: no validation images for down; val metrics exclude them\n";
+    let warning = "warning: no validation images for vertical; val metrics exclude them\n";
     assert_eq!(err, warning);
 }
 
@@ -98,7 +101,7 @@ fn json_is_one_object_that_lists_every_file() {
     let place = good();
     for number in 0..12 {
         place.write(
-            &format!("data/train/down/bad{number:02}.jpg"),
+            &format!("data/train/vertical/bad{number:02}.jpg"),
             b"not an image",
         );
     }
@@ -112,7 +115,7 @@ fn json_is_one_object_that_lists_every_file() {
     assert_eq!(report["serious"], true);
     assert_eq!(report["splits"][0]["classes"][1]["images"], 20);
     assert_eq!(report["unusable"].as_array().unwrap().len(), 12);
-    assert_eq!(report["unusable"][3]["path"], "train/down/bad03.jpg");
+    assert_eq!(report["unusable"][3]["path"], "train/vertical/bad03.jpg");
     assert_eq!(report["thresholds"]["near_bits"], 10);
     let (table, _) = texts(&place.waggle(&["check", "data"]));
     assert!(table.contains("and 2 more (`--json` lists all)"), "{table}");
@@ -133,10 +136,12 @@ fn train_without_json<'a>(more: &[&'a str]) -> Vec<&'a str> {
 #[test]
 fn a_bad_image_stops_training_or_is_skipped_with_an_event() {
     let place = good();
-    place.write("data/train/down/bad.jpg", b"not an image");
-    place.write("data/val/across/empty.png", b"");
+    place.write("data/train/vertical/bad.jpg", b"not an image");
+    place.write("data/val/horizontal/empty.png", b"");
     let message = place.fails(1, &train(&[]));
-    assert!(message.contains("train/down/bad.jpg") && message.contains("val/across/empty.png"));
+    assert!(
+        message.contains("train/vertical/bad.jpg") && message.contains("val/horizontal/empty.png")
+    );
     let same = place.fails(1, &train(&["--on-bad", "fail"]));
     assert_eq!(message, same);
     assert!(!place.path("runs").exists());
@@ -147,7 +152,10 @@ fn a_bad_image_stops_training_or_is_skipped_with_an_event() {
         .filter(|event| event["event"] == "skipped_image")
         .map(|event| event["path"].as_str().unwrap())
         .collect();
-    assert_eq!(skipped, ["train/down/bad.jpg", "val/across/empty.png"]);
+    assert_eq!(
+        skipped,
+        ["train/vertical/bad.jpg", "val/horizontal/empty.png"]
+    );
     let data = events
         .iter()
         .find(|event| event["event"] == "data")
@@ -163,14 +171,17 @@ fn a_bad_image_stops_training_or_is_skipped_with_an_event() {
     assert_eq!(config["data"]["train_images"].as_integer(), Some(16));
     let recorded = config["data"]["skipped"].as_array().unwrap();
     assert_eq!(recorded.len(), 2);
-    assert_eq!(recorded[1]["path"].as_str(), Some("val/across/empty.png"));
+    assert_eq!(
+        recorded[1]["path"].as_str(),
+        Some("val/horizontal/empty.png")
+    );
 }
 
 #[test]
 fn skipping_gives_the_same_model_as_removing_the_bad_images() {
     let place = good();
     place.succeeds(&train(&["--out", "runs/clean"]));
-    place.write("data/train/across/0.jpg", b"not an image");
+    place.write("data/train/horizontal/0.jpg", b"not an image");
     place.succeeds(&train(&["--out", "runs/skipped", "--on-bad", "skip"]));
     let model = |run: &str| place.read(&format!("runs/{run}/model.safetensors"));
     assert!(model("clean") == model("skipped"));
@@ -179,10 +190,10 @@ fn skipping_gives_the_same_model_as_removing_the_bad_images() {
 #[test]
 fn training_warns_about_each_skipped_image() {
     let place = good();
-    place.write("data/train/across/bad.jpg", b"not an image");
+    place.write("data/train/horizontal/bad.jpg", b"not an image");
     let (_, err) = texts(&place.waggle(&train_without_json(&["--on-bad", "skip"])));
     assert!(
-        err.contains("warning: skipped train/across/bad.jpg: "),
+        err.contains("warning: skipped train/horizontal/bad.jpg: "),
         "{err}"
     );
 }
@@ -194,9 +205,9 @@ fn evaluation_skips_the_images_that_training_skipped() {
         let arguments = [&["evaluate", "runs/train", "--json"], more].concat();
         json_lines(&place.succeeds(&arguments)).remove(0)
     };
-    let bad = ["data/val/across/bad.jpg", "data/val/down/empty.png"];
+    let bad = ["data/val/horizontal/bad.jpg", "data/val/vertical/empty.png"];
     let spoil = || bad.map(|name| place.write(name, b"not an image"));
-    place.write("data/train/down/bad.jpg", b"not an image");
+    place.write("data/train/vertical/bad.jpg", b"not an image");
     spoil();
     place.succeeds(&train(&["--on-bad", "skip"]));
     let paths = |report: &serde_json::Value| -> Vec<String> {
@@ -210,15 +221,15 @@ fn evaluation_skips_the_images_that_training_skipped() {
     let skipping = evaluate(&[]);
     assert_eq!(
         paths(&skipping),
-        ["val/across/bad.jpg", "val/down/empty.png"]
+        ["val/horizontal/bad.jpg", "val/vertical/empty.png"]
     );
     assert_eq!(evaluate(&["--data", "data"]), skipping);
     assert_eq!(evaluate(&["--on-bad", "skip"]), skipping);
     let training = evaluate(&["--split", "train"]);
-    assert_eq!(paths(&training), ["train/down/bad.jpg"]);
+    assert_eq!(paths(&training), ["train/vertical/bad.jpg"]);
     let (out, err) = texts(&place.waggle(&["evaluate", "runs/train"]));
     assert!(
-        err.contains("warning: skipped val/across/bad.jpg: "),
+        err.contains("warning: skipped val/horizontal/bad.jpg: "),
         "{err}"
     );
     assert!(out.contains("8 images"), "{out}");
@@ -253,8 +264,8 @@ fn evaluation_skips_the_images_that_training_skipped() {
 #[test]
 fn show_skips_bad_images() {
     let place = good();
-    place.write("data/train/across/bad.jpg", b"not an image");
-    place.write("data/train/down/empty.png", b"");
+    place.write("data/train/horizontal/bad.jpg", b"not an image");
+    place.write("data/train/vertical/empty.png", b"");
     let show = ["show", "--data", "data", "--input-size", "32"];
     let message = place.fails(1, &show);
     for part in ["bad.jpg", "empty.png", "2 of 18 images", "--on-bad skip"] {
@@ -262,7 +273,7 @@ fn show_skips_bad_images() {
     }
     let (out, err) = texts(&place.waggle(&[&show[..], &["--on-bad", "skip"]].concat()));
     assert!(
-        err.contains("warning: skipped train/across/bad.jpg: "),
+        err.contains("warning: skipped train/horizontal/bad.jpg: "),
         "{err}"
     );
     assert!(out.contains("16 images"), "{out}");
@@ -272,10 +283,13 @@ fn show_skips_bad_images() {
 fn a_class_of_only_bad_images_is_an_error() {
     let place = good();
     for number in 0..4 {
-        place.write(&format!("data/val/down/{number:02}.png"), b"not an image");
+        place.write(
+            &format!("data/val/vertical/{number:02}.png"),
+            b"not an image",
+        );
     }
     let message = place.fails(1, &train(&["--on-bad", "skip"]));
-    for part in ["--on-bad skip", "`down`", "data/val"] {
+    for part in ["--on-bad skip", "`vertical`", "data/val"] {
         assert!(message.contains(part), "{message}");
     }
     assert!(!place.path("runs").exists());

@@ -34,7 +34,10 @@ fn evaluate_prints_loss_accuracy_and_confusion_matrix() {
     let out = place.succeeds(&["evaluate", "runs/train", "--data", "data", "--json"]);
     assert_eq!(out.lines().count(), 1, "one object: {out}");
     let report = &json_lines(&out)[0];
-    assert_eq!(report["classes"], serde_json::json!(["across", "down"]));
+    assert_eq!(
+        report["classes"],
+        serde_json::json!(["horizontal", "vertical"])
+    );
     let confusion: Vec<Vec<u64>> = serde_json::from_value(report["confusion"].clone()).unwrap();
     assert_eq!(
         confusion
@@ -90,8 +93,8 @@ fn evaluate_prints_loss_accuracy_and_confusion_matrix() {
         "Loss      ",
         "Accuracy  ",
         " of 12; 95 % interval: ",
-        "\nacross  ",
-        "\ndown    ",
+        "\nhorizontal  ",
+        "\nvertical    ",
     ] {
         assert!(text.contains(part), "{part}: {text}");
     }
@@ -101,7 +104,7 @@ fn evaluate_prints_loss_accuracy_and_confusion_matrix() {
 #[test]
 fn predict_prints_the_most_probable_classes_in_the_given_order() {
     let place = trained();
-    for (class, name) in ["across", "down"].iter().enumerate() {
+    for (class, name) in ["horizontal", "vertical"].iter().enumerate() {
         for number in 20..24 {
             place.picture(&format!("new/{name}/{number}.png"), class, number);
         }
@@ -145,10 +148,18 @@ fn predict_prints_the_most_probable_classes_in_the_given_order() {
     let csv = place.succeeds(&["predict", "runs/train", "new", "--csv"]);
     assert_eq!(csv.lines().next(), Some("path,class,probability"));
     assert_eq!(csv.lines().count(), 9);
-    let text = place.succeeds(&["predict", "runs/train", "new/down/20.png", "new/across"]);
+    let text = place.succeeds(&[
+        "predict",
+        "runs/train",
+        "new/vertical/20.png",
+        "new/horizontal",
+    ]);
     assert_eq!(text.lines().count(), 5);
     assert!(
-        text.lines().next().unwrap().starts_with("new/down/20.png"),
+        text.lines()
+            .next()
+            .unwrap()
+            .starts_with("new/vertical/20.png"),
         "in the order given: {text}"
     );
     // The batch size changes probabilities by rounding only.

@@ -27,11 +27,11 @@ fn separate_scans_decode_to_the_same_pixels_in_every_command() {
     ];
     for name in names {
         place.write(
-            &format!("data/train/across/{name}.jpg"),
+            &format!("data/train/horizontal/{name}.jpg"),
             &jpeg(&format!("{name}.jpg")),
         );
         for (folder, extension) in [("jpeg", "jpg"), ("png", "png")] {
-            for class in ["across", "down"] {
+            for class in ["horizontal", "vertical"] {
                 let path = format!("{folder}/val/{class}/{name}.{extension}");
                 place.write(&path, &jpeg(&format!("{name}.{extension}")));
             }
@@ -57,11 +57,14 @@ fn separate_scans_decode_to_the_same_pixels_in_every_command() {
     assert!((jpeg - png).abs() < 0.01, "{jpeg} and {png}");
 
     // `check` recognizes each JPEG and Pillow's PNG of it as near duplicates.
-    place.stripes("mixed", &["across", "down"], 1, 1);
+    place.stripes("mixed", &["horizontal", "vertical"], 1, 1);
     for name in names {
         for extension in ["jpg", "png"] {
             let file = format!("{name}.{extension}");
-            place.write(&format!("mixed/train/across/{file}"), &self::jpeg(&file));
+            place.write(
+                &format!("mixed/train/horizontal/{file}"),
+                &self::jpeg(&file),
+            );
         }
     }
     let report = place.waggle(&["check", "mixed", "--json"]);
@@ -83,17 +86,17 @@ fn unsupported_separate_scans_are_reported_by_every_command() {
     let place = Place::with_stripes();
     place.succeeds(&train("run", &[]));
     let bytes = jpeg("three_resolutions_each.jpg");
-    place.write("data/train/across/bad.jpg", &bytes);
-    place.write("data/val/across/bad.jpg", &bytes);
+    place.write("data/train/horizontal/bad.jpg", &bytes);
+    place.write("data/val/horizontal/bad.jpg", &bytes);
     let reason = "a JPEG with separate scans and more than two resolutions is not supported";
     for arguments in [
         train("other", &[]),
         vec!["evaluate", "run"],
-        vec!["predict", "run", "data/val/across/bad.jpg"],
+        vec!["predict", "run", "data/val/horizontal/bad.jpg"],
     ] {
         let message = place.fails(1, &arguments);
         assert!(
-            message.contains("across/bad.jpg"),
+            message.contains("horizontal/bad.jpg"),
             "{arguments:?}: {message}"
         );
         assert!(message.contains(reason), "{arguments:?}: {message}");

@@ -221,20 +221,20 @@ fn what_would_change_the_result_is_refused_and_named() {
 fn changed_pictures_are_refused_unless_they_are_wanted() {
     let place = Place::with_stripes();
     stopped_run(&place, "run");
-    place.picture("data/train/across/99.png", 0, 3);
-    place.picture("data/train/down/04.png", 1, 77);
-    std::fs::remove_file(place.path("data/val/across/01.png")).unwrap();
+    place.picture("data/train/horizontal/99.png", 0, 3);
+    place.picture("data/train/vertical/04.png", 1, 77);
+    std::fs::remove_file(place.path("data/val/horizontal/01.png")).unwrap();
     let message = place.fails(1, &["train", "--resume", "run"]);
     for part in [
-        "1 added: train/across/99.png",
-        "1 removed: val/across/01.png",
-        "1 modified: train/down/04.png",
+        "1 added: train/horizontal/99.png",
+        "1 removed: val/horizontal/01.png",
+        "1 modified: train/vertical/04.png",
         "--allow-changed-data",
     ] {
         assert!(message.contains(part), "{part}: {message}");
     }
     let told = place.succeeds(&["train", "--resume", "run", "--allow-changed-data"]);
-    assert!(told.contains("1 added: train/across/99.png"), "{told}");
+    assert!(told.contains("1 added: train/horizontal/99.png"), "{told}");
 }
 
 #[test]

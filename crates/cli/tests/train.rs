@@ -18,7 +18,7 @@ fn training_prints_each_epoch_and_writes_the_run_directory() {
     let before = &out[..out.find("Stage transfer").unwrap()];
     for part in [
         "Data     data\n",
-        "24 train and 12 val images, 2 classes: across, down",
+        "24 train and 12 val images, 2 classes: horizontal, vertical",
         "Network  tiny, 32 px, ",
         "Weights  10 of 12 tensors from tiny.safetensors; new head for 2 classes",
         "Run      runs/train",
@@ -78,7 +78,7 @@ fn training_prints_each_epoch_and_writes_the_run_directory() {
         "seed = 1234",
         "batch_size = 8",
         "\"classifier.6\"",
-        "across",
+        "horizontal",
     ] {
         assert!(config.contains(part), "{part}: {config}");
     }

@@ -42,8 +42,8 @@ fn batch_norm_trains_its_scale_and_keeps_its_statistics() {
             assert_eq!(same, name.contains("running"), "{name}");
         }
     }
-    let out = place.succeeds(&["predict", "runs/train", "data/val/down/00.png"]);
-    assert!(out.contains("down") || out.contains("across"), "{out}");
+    let out = place.succeeds(&["predict", "runs/train", "data/val/vertical/00.png"]);
+    assert!(out.contains("vertical") || out.contains("horizontal"), "{out}");
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn a_model_is_exported_where_it_is_asked_for_and_beside_itself() {
         onnx.windows(text.len())
             .any(|window| window == text.as_bytes())
     };
-    assert!(holds("probabilities") && holds(r#"["across","down"]"#));
+    assert!(holds("probabilities") && holds(r#"["horizontal","vertical"]"#));
 
     place.succeeds(&[
         "export",

@@ -111,59 +111,59 @@ pub const CASES: &[Case] = &[
         section: "Images",
         what: "a text file with an image extension",
         command: "train --data data --weights tiny.safetensors",
-        prepare: |place| place.write("data/train/down/00.png", b"this is not an image"),
+        prepare: |place| place.write("data/train/vertical/00.png", b"this is not an image"),
     },
     Case {
         section: "Images",
         what: "an empty file",
         command: "train --data data --weights tiny.safetensors",
-        prepare: |place| place.write("data/val/down/00.png", b""),
+        prepare: |place| place.write("data/val/vertical/00.png", b""),
     },
     Case {
         section: "Images",
         what: "a truncated PNG",
         command: "train --data data --weights tiny.safetensors",
         prepare: |place| {
-            let whole = place.read("data/train/down/00.png");
-            place.write("data/train/down/00.png", &whole[..whole.len() / 2]);
+            let whole = place.read("data/train/vertical/00.png");
+            place.write("data/train/vertical/00.png", &whole[..whole.len() / 2]);
         },
     },
     Case {
         section: "Images",
         what: "a truncated JPEG",
         command: "train --data data --weights tiny.safetensors",
-        prepare: |place| place.write("data/train/down/half.jpg", &forge::half_a_jpeg()),
+        prepare: |place| place.write("data/train/vertical/half.jpg", &forge::half_a_jpeg()),
     },
     Case {
         section: "Images",
         what: "a GIF named .jpg",
         command: "train --data data --weights tiny.safetensors",
-        prepare: |place| place.write("data/train/down/gif.jpg", b"GIF89a\x01\0\x01\0\0\0\0;"),
+        prepare: |place| place.write("data/train/vertical/gif.jpg", b"GIF89a\x01\0\x01\0\0\0\0;"),
     },
     Case {
         section: "Images",
         what: "a decompression bomb: 60,000 × 60,000 pixels in 53 bytes",
         command: "train --data data --weights tiny.safetensors",
-        prepare: |place| place.write("data/train/down/bomb.png", &forge::png(60_000, 60_000, 8, 2)),
+        prepare: |place| place.write("data/train/vertical/bomb.png", &forge::png(60_000, 60_000, 8, 2)),
     },
     Case {
         section: "Images",
         what: "an image that needs too much memory: 12,000 × 12,000 pixels of 64 bits",
         command: "train --data data --weights tiny.safetensors",
-        prepare: |place| place.write("data/train/down/bomb.png", &forge::png(12_000, 12_000, 16, 6)),
+        prepare: |place| place.write("data/train/vertical/bomb.png", &forge::png(12_000, 12_000, 16, 6)),
     },
     Case {
         section: "Images",
         what: "an image without pixels",
         command: "train --data data --weights tiny.safetensors",
-        prepare: |place| place.write("data/train/down/none.png", &forge::png(0, 5, 8, 2)),
+        prepare: |place| place.write("data/train/vertical/none.png", &forge::png(0, 5, 8, 2)),
     },
     Case {
         section: "Images",
         what: "a device with an image extension",
         command: "train --data data --weights tiny.safetensors",
         prepare: |place| {
-            std::os::unix::fs::symlink("/dev/zero", place.path("data/train/down/zero.png")).unwrap();
+            std::os::unix::fs::symlink("/dev/zero", place.path("data/train/vertical/zero.png")).unwrap();
         },
     },
     Case {
@@ -172,7 +172,7 @@ pub const CASES: &[Case] = &[
         command: "train --data data --weights tiny.safetensors --on-bad skip",
         prepare: |place| {
             for number in 0..6 {
-                place.write(&format!("data/val/down/{number:02}.png"), b"");
+                place.write(&format!("data/val/vertical/{number:02}.png"), b"");
             }
         },
     },
@@ -181,8 +181,8 @@ pub const CASES: &[Case] = &[
         what: "`evaluate`: bad images",
         command: "evaluate model.safetensors --data data",
         prepare: |place| {
-            place.write("data/val/across/00.png", b"");
-            place.write("data/val/down/00.png", b"not an image");
+            place.write("data/val/horizontal/00.png", b"");
+            place.write("data/val/vertical/00.png", b"not an image");
         },
     },
     Case { section: "Images", what: "`predict`: no such image", command: "predict model.safetensors nowhere.jpg", prepare: |_| {} },
@@ -190,7 +190,7 @@ pub const CASES: &[Case] = &[
         section: "Images",
         what: "`predict`: a bad image among good ones",
         command: "predict model.safetensors data/val",
-        prepare: |place| place.write("data/val/down/00.png", b"not an image"),
+        prepare: |place| place.write("data/val/vertical/00.png", b"not an image"),
     },
     Case {
         section: "Images",
@@ -290,7 +290,7 @@ pub const CASES: &[Case] = &[
     },
     Case { section: "Models", what: "no such model", command: "predict nowhere data/val", prepare: |_| {} },
     Case { section: "Models", what: "a folder that is not a run directory", command: "predict data data/val", prepare: |_| {} },
-    Case { section: "Models", what: "an image instead of a model", command: "evaluate data/val/down/00.png --data data", prepare: |_| {} },
+    Case { section: "Models", what: "an image instead of a model", command: "evaluate data/val/vertical/00.png --data data", prepare: |_| {} },
     Case {
         section: "Models",
         what: "weights without metadata",
@@ -352,7 +352,7 @@ pub const CASES: &[Case] = &[
         section: "Models",
         what: "other classes than those of the model",
         command: "evaluate model.safetensors --data other",
-        prepare: |place| place.stripes("other", &["across", "up"], 2, 2),
+        prepare: |place| place.stripes("other", &["horizontal", "up"], 2, 2),
     },
     Case {
         section: "Models",

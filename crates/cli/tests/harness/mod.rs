@@ -30,7 +30,7 @@ impl Place {
     /// tiny network's weights `tiny.safetensors`.
     pub fn with_stripes() -> Self {
         let place = Self::new();
-        place.stripes("data", &["across", "down"], 12, 6);
+        place.stripes("data", &["horizontal", "vertical"], 12, 6);
         place.tiny_weights("tiny.safetensors", 10);
         place
     }
