@@ -1,0 +1,239 @@
+//! `train` with weights from local servers that imitate a hub and send hostile responses.
+
+mod harness;
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use harness::{Place, texts};
+use sha2::{Digest, Sha256};
+
+/// The headers of a request, with its first line.
+type Request = Vec<String>;
+
+/// Starts a server that sends the response of `handler` for the method of each request. Returns its
+/// URL and the requests.
+fn serve(handler: impl Fn(&str) -> Vec<u8> + Send + 'static) -> (String, Arc<Mutex<Vec<Request>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let requests = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&requests);
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let request = read_request(&stream);
+            let method = request[0].split(' ').next().unwrap().to_string();
+            log.lock().unwrap().push(request);
+            // The program may close the connection early.
+            let _ = (&stream).write_all(&handler(&method));
+        }
+    });
+    (url, requests)
+}
+
+fn read_request(stream: &TcpStream) -> Request {
+    let lines = BufReader::new(stream).lines().map(Result::unwrap);
+    lines.take_while(|line| !line.is_empty()).collect()
+}
+
+fn response(status: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
+    let mut bytes = format!("HTTP/1.1 {status}\r\nconnection: close\r\n").into_bytes();
+    for (name, value) in headers {
+        bytes.extend(format!("{name}: {value}\r\n").bytes());
+    }
+    bytes.extend(b"\r\n");
+    bytes.extend(body);
+    bytes
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    let digest = Sha256::digest(bytes);
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The response to a metadata request.
+fn metadata(etag: &str, commit: &str, size: usize) -> Vec<u8> {
+    let headers = [
+        ("etag", format!("\"{etag}\"")),
+        ("x-repo-commit", commit.to_string()),
+        ("content-length", size.to_string()),
+    ];
+    let headers: Vec<_> = headers
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect();
+    response("200 OK", &headers, b"")
+}
+
+/// Runs one epoch of `train` on weights from the hub at `endpoint`, with the cache in `home/hf`.
+fn train(place: &Place, endpoint: &str) -> (bool, String) {
+    let arguments = "train --data data --weights hf:a/b --stage transfer --transfer-epochs 1";
+    let output = place
+        .command(&arguments.split(' ').collect::<Vec<_>>())
+        .env("HF_HOME", place.path("home/hf"))
+        .env("HF_ENDPOINT", endpoint)
+        .env("HF_TOKEN", "hf_secret")
+        .env("NO_PROXY", "127.0.0.1")
+        .env_remove("HF_HUB_CACHE")
+        .env_remove("HF_HUB_OFFLINE")
+        .output()
+        .unwrap();
+    (output.status.success(), texts(&output).1)
+}
+
+/// Every file and link below a folder, relative to it.
+fn listing(folder: &Path) -> Vec<PathBuf> {
+    fn visit(folder: &Path, root: &Path, paths: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() && !path.is_symlink() {
+                visit(&path, root, paths);
+            } else {
+                paths.push(path.strip_prefix(root).unwrap().to_path_buf());
+            }
+        }
+    }
+    let mut paths = Vec::new();
+    visit(folder, folder, &mut paths);
+    paths.retain(|path| {
+        !path
+            .components()
+            .any(|component| component.as_os_str() == ".locks")
+    });
+    paths.sort();
+    paths
+}
+
+#[test]
+fn path_like_etags_and_commits_write_nothing() {
+    let place = Place::with_stripes();
+    place.write("home/.bashrc", b"unchanged");
+    let before = listing(&place.path("."));
+    let weights = place.read("tiny.safetensors");
+    let hash = sha256(&weights);
+    let long = "x".repeat(200);
+    for name in [
+        "../../.bashrc",
+        "../../../../.bashrc",
+        "/etc/x",
+        "..\\x",
+        "..",
+        "",
+        "a b",
+        &long,
+    ] {
+        for (etag, commit, header) in [
+            (name, "0123abcd", "ETag"),
+            (hash.as_str(), name, "X-Repo-Commit"),
+        ] {
+            let (head, body) = (metadata(etag, commit, weights.len()), weights.clone());
+            let (url, requests) = serve(move |method| match method {
+                "HEAD" => head.clone(),
+                _ => {
+                    let length = body.len().to_string();
+                    response("200 OK", &[("content-length", length.as_str())], &body)
+                }
+            });
+            let (succeeded, err) = train(&place, &url);
+            assert!(!succeeded, "{err}");
+            let expected = format!("returned the {header} {name:?}, which is not a plain name");
+            assert!(
+                err.contains(&url) && (err.contains(&expected) || name == long),
+                "{err}"
+            );
+            assert!(err.contains("help: ") && !err.contains("panicked"), "{err}");
+            assert_eq!(
+                requests.lock().unwrap().len(),
+                1,
+                "only the metadata request"
+            );
+            assert_eq!(listing(&place.path(".")), before);
+            assert_eq!(place.read("home/.bashrc"), b"unchanged");
+        }
+    }
+}
+
+#[test]
+fn later_responses_and_redirects_to_another_host_do_not_change_names_or_get_the_token() {
+    let place = Place::with_stripes();
+    place.write("home/.bashrc", b"unchanged");
+    let before = listing(&place.path("home"));
+    let weights = place.read("tiny.safetensors");
+    let hash = sha256(&weights);
+
+    let (length, body) = (weights.len().to_string(), weights.clone());
+    let (storage, storage_requests) = serve(move |_| {
+        let headers = [
+            ("content-length", length.as_str()),
+            ("etag", "\"../../../../../.bashrc\""),
+            ("x-repo-commit", "../../../.."),
+        ];
+        response("200 OK", &headers, &body)
+    });
+    let head = metadata(&hash, "0123abcd", weights.len());
+    let (url, requests) = serve(move |method| match method {
+        "HEAD" => head.clone(),
+        _ => {
+            let headers = [
+                ("location", storage.as_str()),
+                ("etag", "\"../../../../../.bashrc\""),
+                ("x-repo-commit", "../../../.."),
+                ("content-length", "0"),
+            ];
+            response("302 Found", &headers, b"")
+        }
+    });
+    let (succeeded, err) = train(&place, &url);
+    assert!(succeeded, "{err}");
+    assert_eq!(place.read("home/.bashrc"), b"unchanged");
+    let mut expected = before;
+    expected.extend(
+        [
+            &format!("hf/hub/models--a--b/blobs/{hash}"),
+            "hf/hub/models--a--b/refs/main",
+            "hf/hub/models--a--b/snapshots/0123abcd/model.safetensors",
+        ]
+        .map(PathBuf::from),
+    );
+    assert_eq!(listing(&place.path("home")), expected);
+
+    let is_token = |line: &String| line.to_ascii_lowercase().starts_with("authorization:");
+    let requests = requests.lock().unwrap();
+    assert_eq!(requests.len(), 2);
+    assert!(requests.iter().all(|request| request.iter().any(is_token)));
+    let requests = storage_requests.lock().unwrap();
+    assert_eq!(requests.len(), 1);
+    assert!(!requests[0].iter().any(is_token), "{requests:?}");
+}
+
+#[test]
+fn wrong_sizes_and_wrong_checksums_leave_no_file() {
+    let place = Place::with_stripes();
+    let weights = place.read("tiny.safetensors");
+    let mut corrupt = weights.clone();
+    *corrupt.last_mut().unwrap() ^= 1;
+    let short = weights[..100].to_vec();
+    let before = listing(&place.path("."));
+    for (body, expected) in [
+        (corrupt, format!("instead of {}", sha256(&weights))),
+        (
+            short,
+            format!("sent 100 bytes instead of {}", weights.len()),
+        ),
+    ] {
+        let head = metadata(&sha256(&weights), "0123abcd", weights.len());
+        let (url, _) = serve(move |method| match method {
+            "HEAD" => head.clone(),
+            _ => {
+                let length = body.len().to_string();
+                response("200 OK", &[("content-length", length.as_str())], &body)
+            }
+        });
+        let (succeeded, err) = train(&place, &url);
+        assert!(!succeeded, "{err}");
+        assert!(err.contains(&url) && err.contains(&expected), "{err}");
+        assert_eq!(listing(&place.path(".")), before);
+    }
+}
