@@ -35,7 +35,7 @@ impl Gradient {
     /// # Errors
     ///
     /// Returns an error if the matrix product fails.
-    pub fn values(&self) -> Result<Tensor> {
+    pub fn to_dense(&self) -> Result<Tensor> {
         match self {
             Self::Dense(values) => Ok(values.clone()),
             Self::LowRank { left, right } => left.t()?.matmul(right),
@@ -57,7 +57,7 @@ impl Gradient {
                 let (left, right) = (Tensor::cat(&[a, c], 0)?, Tensor::cat(&[b, d], 0)?);
                 Self::LowRank { left, right }.compact()
             }
-            _ => (self.values()? + other.values()?).map(Self::Dense),
+            _ => (self.to_dense()? + other.to_dense()?).map(Self::Dense),
         }
     }
 
@@ -65,7 +65,7 @@ impl Gradient {
     fn compact(self) -> Result<Self> {
         match &self {
             Self::LowRank { left, right } if left.dim(1)? * right.dim(1)? <= self.elem_count() => {
-                Ok(Self::Dense(self.values()?))
+                Ok(Self::Dense(self.to_dense()?))
             }
             _ => Ok(self),
         }
@@ -97,7 +97,7 @@ impl GradSink {
         // Only leaf variables can bypass autograd. For any other tensor, candle must propagate the
         // gradient.
         let Some(grad_sink) = grad_sink.filter(|_| parameter.is_variable()) else {
-            return gradient.values().map(Some);
+            return gradient.to_dense().map(Some);
         };
         let mut sum = gradient.compact()?;
         loop {
@@ -167,7 +167,7 @@ mod tests {
                 is_low_rank,
                 "{outputs} {passes}"
             );
-            let difference = (gradient.values().unwrap() - &expected)
+            let difference = (gradient.to_dense().unwrap() - &expected)
                 .unwrap()
                 .abs()
                 .unwrap();

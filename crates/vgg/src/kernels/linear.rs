@@ -114,7 +114,7 @@ impl CustomOp3 for Linear {
             };
             // The optimizer may overwrite a variable before it uses this gradient.
             if x.is_variable() {
-                return gradient.values().map(Gradient::Dense);
+                return gradient.to_dense().map(Gradient::Dense);
             }
             Ok(gradient)
         };
