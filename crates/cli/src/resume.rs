@@ -4,13 +4,14 @@ mod finished;
 
 use std::path::Path;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 
 use crate::args::TrainArgs;
 use crate::checkpoint::{Checkpoint, Identity};
 use crate::config::{Config, StageConfig, StageName};
 use crate::data_source::{Folder, Source};
 use crate::device::DeviceChoice;
+use crate::error::CliError;
 use crate::message::Message;
 use crate::model_file;
 use crate::render::Renderer;
@@ -46,6 +47,7 @@ impl Resume {
         typed: &TrainArgs,
         renderer: &mut dyn Renderer,
     ) -> anyhow::Result<Found> {
+        check_is_run(path)?;
         let run = RunDir::open(path)?;
         let (checkpoint, damaged) = Checkpoint::newest(path)?;
         for one in &damaged {
@@ -76,6 +78,7 @@ impl Resume {
                 }
             );
         };
+        run.remove_leftovers()?;
         let identity = &checkpoint.identity;
         let all = identity.arguments.replaced_by(&typed.resuming.typed);
         let mut args = all.parse().with_context(|| {
@@ -161,6 +164,33 @@ impl Resume {
     }
 }
 
+/// Refuses a folder that no run wrote, before anything in it is locked, written or deleted.
+///
+/// A run writes its `config.toml` before anything else. A run whose file was lost or damaged is recognized by a
+/// checkpoint, which holds the same configuration.
+fn check_is_run(path: &Path) -> anyhow::Result<()> {
+    if !path.is_dir() {
+        // `RunDir::open` says so.
+        return Ok(());
+    }
+    let file = path.join(Config::FILE);
+    let config = if file.is_file() {
+        Config::read(&file).map(drop)
+    } else {
+        Err(anyhow!("there is no {}", file.display()))
+    };
+    let Err(error) = config else {
+        return Ok(());
+    };
+    if Checkpoint::newest(path)?.0.is_some() {
+        return Ok(());
+    }
+    Err(CliError::new(format!("{} is not a run directory", path.display()))
+        .help("pass the directory that `waggle train` wrote, such as runs/train")
+        .caused_by(error)
+        .into())
+}
+
 /// Refuses a configuration that would change the result of a run.
 fn refuse_changes(run: &RunDir, before: &Config, now: &Config) -> anyhow::Result<()> {
     let differences = differences(before, now);
@@ -196,7 +226,7 @@ const DECIDING: [Deciding; 13] = [
         config.network.input_size.to_string()
     }),
     ("the fresh layers of --weights", |config| {
-        config.network.fresh_layers.join(", ")
+        config.network.initialized_layers.join(", ")
     }),
     ("--seed", |config| config.training.seed.to_string()),
     ("--batch-size", |config| {
@@ -241,7 +271,7 @@ fn differences(run: &Config, now: &Config) -> Vec<String> {
         let rates = |stage: &StageConfig| {
             let groups = stage.groups.iter();
             let rates: Vec<_> = groups
-                .map(|group| format!("{}={:e}", group.layers, group.rate))
+                .map(|group| format!("{}={:e}", group.layers, group.lr))
                 .collect();
             rates.join(",")
         };
@@ -272,7 +302,7 @@ mod tests {
         assert_eq!(differences(&run, &now), Vec::<String>::new());
         now.training.seed = 5;
         now.machine.device = "cuda:0".to_string();
-        now.stages[1].groups[0].rate = 0.5;
+        now.stages[1].groups[0].lr = 0.5;
         assert_eq!(
             differences(&run, &now),
             [

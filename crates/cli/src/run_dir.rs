@@ -10,9 +10,8 @@ use anyhow::{Context, bail};
 /// Runs beside each other under one name; past this something is wrong.
 const MOST_RUNS: usize = 100_000;
 
-/// What the names of files begin with that were being written when a process was killed: ours, the model's and the
-/// checkpoints'.
-const UNFINISHED: [&str; 3] = [".waggle-", ".model.safetensors.", ".checkpoint-"];
+/// Random characters in the name of a temporary file.
+const RANDOM_CHARACTERS: usize = 6;
 
 /// The file that is locked on Windows. It stays there: removing it could part two processes that lock it.
 const LOCK: &str = ".lock";
@@ -71,11 +70,14 @@ impl RunDir {
         )
     }
 
-    /// Takes over the directory of an earlier run, and removes what that was writing when it was killed.
+    /// Locks the directory of an earlier run.
+    ///
+    /// Callers check that it is one first: on Windows the lock is a file in it. Nothing else is written or deleted;
+    /// see [`remove_leftovers`](Self::remove_leftovers).
     ///
     /// # Errors
     ///
-    /// When there is no such directory, another process is at work in it, or it cannot be written to.
+    /// Returns an error if there is no such directory, or if another process trains in it.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
         if !path.is_dir() {
             bail!(
@@ -83,20 +85,29 @@ impl RunDir {
                 path.display()
             );
         }
-        let _lock = lock(path)?;
-        let cannot = || format!("cannot clear up {}", path.display());
-        for entry in fs::read_dir(path).with_context(cannot)? {
-            let entry = entry.with_context(cannot)?;
-            let name = entry.file_name();
-            let unfinished = |name: &str| UNFINISHED.iter().any(|start| name.starts_with(start));
-            if name.to_str().is_some_and(unfinished) {
-                fs::remove_file(entry.path()).with_context(cannot)?;
-            }
-        }
         Ok(Self {
             path: path.to_path_buf(),
-            _lock,
+            _lock: lock(path)?,
         })
+    }
+
+    /// Removes the temporary files of a process that was killed while it wrote here.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the directory cannot be read or a file cannot be removed.
+    pub fn remove_leftovers(&self) -> anyhow::Result<()> {
+        let read = || format!("cannot read {}", self.path.display());
+        for entry in fs::read_dir(&self.path).with_context(read)? {
+            let entry = entry.with_context(read)?;
+            let is_file = entry.file_type().with_context(read)?.is_file();
+            if is_file && entry.file_name().to_str().is_some_and(is_leftover) {
+                let path = entry.path();
+                fs::remove_file(&path)
+                    .with_context(|| format!("cannot remove {}", path.display()))?;
+            }
+        }
+        Ok(())
     }
 
     /// Where it is.
@@ -128,7 +139,7 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
             _ => Path::new("."),
         };
         let mut builder = tempfile::Builder::new();
-        builder.prefix(".waggle-");
+        builder.prefix(".waggle-").rand_bytes(RANDOM_CHARACTERS);
         // Temporary files are private by default; what we write is for everybody that the umask allows.
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
@@ -139,6 +150,20 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
         sync_directory(parent)
     };
     write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Whether a file of this name is a temporary file of [`write_atomically`], of a model or of a checkpoint.
+fn is_leftover(name: &str) -> bool {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let random = name.strip_prefix(".waggle-");
+    let process = name.strip_prefix(".model.safetensors.");
+    let checkpoint = name
+        .strip_prefix(".checkpoint-")
+        .and_then(|rest| rest.strip_suffix(".safetensors"));
+    random.is_some_and(|text| {
+        text.len() == RANDOM_CHARACTERS && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    }) || process.is_some_and(is_number)
+        || checkpoint.is_some_and(is_number)
 }
 
 /// Keeps a second process out, as long as the file is open and the process lives.
@@ -213,22 +238,47 @@ mod tests {
     }
 
     #[test]
-    fn one_process_at_a_time_and_leftovers_go() {
+    fn only_one_process_at_a_time_opens_a_run() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("train");
         let first = RunDir::create(&path).unwrap();
         let message = RunDir::open(&path).unwrap_err().to_string();
         assert!(message.contains("another process"), "{message}");
         drop(first);
-        for name in [".waggle-Xy12", ".checkpoint-3.safetensors", "metrics.csv"] {
-            fs::write(path.join(name), b"").unwrap();
-        }
-        let again = RunDir::open(&path).unwrap();
-        assert!(again.file("metrics.csv").exists());
-        let left = fs::read_dir(&path).unwrap().map(|entry| entry.unwrap());
-        let names = left.map(|entry| entry.file_name());
-        assert!(names.filter(|name| name != LOCK).eq(["metrics.csv"]));
+        assert!(RunDir::open(&path).is_ok());
         assert!(RunDir::open(&root.path().join("nowhere")).is_err());
+    }
+
+    #[test]
+    fn only_temporary_files_of_ours_are_removed() {
+        let root = tempfile::tempdir().unwrap();
+        let run = RunDir::create(&root.path().join("train")).unwrap();
+        let leftovers = [
+            ".waggle-Xy12ab",
+            ".model.safetensors.4711",
+            ".checkpoint-3.safetensors",
+        ];
+        let others = [
+            ".checkpoint-.safetensors",
+            ".checkpoint-a.safetensors",
+            ".checkpoint-notes",
+            ".model.safetensors.bak",
+            ".waggle-notes.txt",
+            "metrics.csv",
+        ];
+        for name in leftovers.iter().chain(&others) {
+            fs::write(run.file(name), b"").unwrap();
+        }
+        fs::create_dir(run.file(".waggle-folder")).unwrap();
+        run.remove_leftovers().unwrap();
+        let entries = fs::read_dir(run.path()).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> = names.filter(|name| name != LOCK).collect();
+        names.sort();
+        let mut expected = others.map(String::from).to_vec();
+        expected.push(".waggle-folder".to_string());
+        expected.sort();
+        assert_eq!(names, expected);
     }
 
     #[test]

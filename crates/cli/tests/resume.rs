@@ -305,15 +305,97 @@ fn a_finished_run_says_so_and_one_without_checkpoint_too() {
     assert!(told.contains("done already"), "{told}");
     let message = place.fails(1, &["train", "--resume", "nowhere"]);
     assert!(message.contains("nowhere"), "{message}");
-    std::fs::create_dir(place.path("empty")).unwrap();
-    let message = place.fails(1, &["train", "--resume", "empty"]);
-    assert!(message.contains("empty holds no checkpoint"), "{message}");
     // A run of an earlier version, which made none, and which was killed.
     let rows = place.read("run/metrics.csv");
     let half = &rows[..rows.len() / 2];
     place.write("run/metrics.csv", half);
     let message = place.fails(1, &["train", "--resume", "run"]);
     assert!(message.contains("--weights"), "{message}");
+}
+
+/// Files whose names look like what an interrupted run leaves behind.
+const LOOKALIKES: [&str; 5] = [
+    ".waggle-Xy12ab",
+    ".model.safetensors.4711",
+    ".checkpoint-3.safetensors",
+    "checkpoint-2.safetensors",
+    "checkpoint-+7.safetensors",
+];
+
+/// Expects `--resume FOLDER` to fail with code 1, to name the folder and to change nothing in it.
+#[track_caller]
+fn resume_leaves_alone(place: &Place, folder: &str) -> String {
+    let before = place.contents(folder);
+    let message = place.fails(1, &["train", "--resume", folder]);
+    assert!(message.contains(folder), "{message}");
+    assert_eq!(place.contents(folder), before);
+    message
+}
+
+#[test]
+fn resume_changes_nothing_in_a_folder_that_is_not_a_run() {
+    let place = Place::new();
+    for name in LOOKALIKES {
+        place.write(&format!("notes/{name}"), b"not a checkpoint");
+        place.write(&format!("other-config/{name}"), name.as_bytes());
+        place.write(&format!("broken-config/{name}"), b"");
+    }
+    place.write("notes/thesis.txt", b"important");
+    place.write("notes/.waggle-folder/inner", b"important");
+    place.write("other-config/config.toml", b"[package]\nname = \"x\"\n");
+    place.write("broken-config/config.toml", b"[data");
+    place.write("only-config/config.toml", b"title = \"a website\"\n");
+    place.write("only-names/checkpoint-007.safetensors", b"");
+    std::fs::create_dir(place.path("empty")).unwrap();
+    for folder in [
+        "notes",
+        "other-config",
+        "broken-config",
+        "only-config",
+        "only-names",
+        "empty",
+    ] {
+        let message = resume_leaves_alone(&place, folder);
+        let what = format!("error: {folder} is not a run directory");
+        assert!(message.contains(&what), "{message}");
+        let reason = if place.path(folder).join("config.toml").exists() {
+            format!("{folder}/config.toml is not the configuration of a run")
+        } else {
+            format!("there is no {folder}/config.toml")
+        };
+        assert!(message.contains(&reason), "{message}");
+    }
+}
+
+#[test]
+fn resume_changes_nothing_in_a_run_without_an_intact_checkpoint() {
+    let place = Place::with_stripes();
+    stopped_run(&place, "run");
+    for name in place.files("run") {
+        if name.starts_with("checkpoint-") {
+            place.write(&format!("run/{name}"), b"damaged");
+        }
+    }
+    for name in LOOKALIKES {
+        place.write(&format!("run/{name}"), b"damaged");
+    }
+    resume_leaves_alone(&place, "run");
+}
+
+#[test]
+fn a_resumed_run_removes_what_a_killed_process_left() {
+    let place = Place::with_stripes();
+    place.succeeds(&train(&["--out", "whole"]));
+    stopped_run(&place, "run");
+    for name in &LOOKALIKES[..3] {
+        place.write(&format!("run/{name}"), b"half");
+    }
+    // Without its configuration, a run is recognized by its checkpoints.
+    let config = place.read("run/config.toml");
+    std::fs::remove_file(place.path("run/config.toml")).unwrap();
+    place.succeeds(&["train", "--resume", "run"]);
+    place.write("run/config.toml", &config);
+    place.same("run", "whole");
 }
 
 #[test]

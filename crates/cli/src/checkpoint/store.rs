@@ -27,10 +27,11 @@ impl Store {
     /// The checkpoints of `folder`, of which `whole` was written or read.
     pub(super) fn new(folder: &Path, whole: Option<u64>) -> anyhow::Result<Self> {
         let last = numbers(folder)?.last().copied().unwrap_or(0);
+        let next = last.checked_add(1);
         Ok(Self {
             folder: folder.to_path_buf(),
             newest: whole,
-            next: last + 1,
+            next: next.context("no number is left for another checkpoint")?,
         })
     }
 
@@ -87,19 +88,27 @@ impl Store {
     }
 }
 
-/// The numbers of the checkpoints in `folder`, in order.
+/// The numbers of the checkpoints in `folder`, in ascending order.
+///
+/// Only regular files count whose name is exactly that of [`path`]: `checkpoint-007.safetensors` is not ours.
 pub(super) fn numbers(folder: &Path) -> anyhow::Result<Vec<u64>> {
     let cannot = || format!("cannot read {}", folder.display());
     let mut numbers = Vec::new();
     for entry in fs::read_dir(folder).with_context(cannot)? {
-        let name = entry.with_context(cannot)?.file_name();
-        let number = name
-            .to_str()
-            .and_then(|name| name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX));
-        numbers.extend(number.and_then(|number| number.parse::<u64>().ok()));
+        let entry = entry.with_context(cannot)?;
+        if entry.file_type().with_context(cannot)?.is_file() {
+            numbers.extend(entry.file_name().to_str().and_then(number));
+        }
     }
     numbers.sort_unstable();
     Ok(numbers)
+}
+
+/// The number in the name of a checkpoint.
+fn number(name: &str) -> Option<u64> {
+    let digits = name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?;
+    let number: u64 = digits.parse().ok()?;
+    (number.to_string() == digits).then_some(number)
 }
 
 /// The place of a checkpoint.
@@ -173,6 +182,21 @@ mod tests {
         );
         store.clear().unwrap();
         assert_eq!(fs::read_dir(folder).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn other_names_are_not_checkpoints() {
+        assert_eq!(number("checkpoint-7.safetensors"), Some(7));
+        for name in [
+            "checkpoint-007.safetensors",
+            "checkpoint-+7.safetensors",
+            "checkpoint-7.safetensors.bak",
+            "checkpoint-99999999999999999999.safetensors",
+            "checkpoint-.safetensors",
+            ".checkpoint-7.safetensors",
+        ] {
+            assert_eq!(number(name), None, "{name}");
+        }
     }
 
     #[test]

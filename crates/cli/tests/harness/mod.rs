@@ -206,6 +206,22 @@ impl Place {
         names
     }
 
+    /// Every path below a folder, sorted, with the bytes of the files.
+    pub fn contents(&self, folder: &str) -> Vec<(PathBuf, Option<Vec<u8>>)> {
+        let mut pending = vec![self.path(folder)];
+        let mut contents = Vec::new();
+        while let Some(folder) = pending.pop() {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                let is_folder = path.is_dir();
+                contents.push((path.clone(), (!is_folder).then(|| fs::read(&path).unwrap())));
+                pending.extend(is_folder.then_some(path));
+            }
+        }
+        contents.sort();
+        contents
+    }
+
     /// Expects two finished runs to be the same in everything but times.
     #[track_caller]
     pub fn same(&self, run: &str, other: &str) {
