@@ -6,6 +6,7 @@ use std::process::Command;
 
 use candle_core::{Device, Tensor};
 use harness::{Place, texts};
+use safetensors::SafeTensors;
 
 fn values(tensor: &Tensor) -> Vec<f32> {
     tensor.flatten_all().unwrap().to_vec1().unwrap()
@@ -139,6 +140,133 @@ fn a_state_dict_is_no_model_and_code_in_one_does_not_run() {
         let message = place.fails(1, &arguments);
         assert!(
             message.contains("no metadata of a trained model"),
+            "{message}"
+        );
+    }
+}
+
+/// Writes the model `from` to `to` with the values of `tensor` changed.
+fn edit(place: &Place, from: &str, to: &str, tensor: &str, change: impl FnOnce(&mut [f32])) {
+    let mut bytes = place.read(from);
+    let (header, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
+    let (start, end) = metadata.info(tensor).unwrap().data_offsets;
+    let bytes_of_tensor = &mut bytes[8 + header + start..8 + header + end];
+    let values = bytes_of_tensor.chunks_exact(4);
+    let values = values.map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()));
+    let mut values: Vec<f32> = values.collect();
+    change(&mut values);
+    for (bytes, value) in bytes_of_tensor.chunks_exact_mut(4).zip(values) {
+        bytes.copy_from_slice(&value.to_le_bytes());
+    }
+    place.write(to, &bytes);
+}
+
+#[test]
+fn weights_with_non_finite_values_are_refused_with_the_tensor() {
+    let place = trained("1");
+    let model = "runs/train/model.safetensors";
+    for (value, name) in [
+        (f32::NAN, "NaN"),
+        (f32::INFINITY, "inf"),
+        (f32::NEG_INFINITY, "-inf"),
+    ] {
+        let spoil = |from: &str, tensor: &str| {
+            edit(&place, from, "bad.safetensors", tensor, |values| {
+                *values.last_mut().unwrap() = value;
+            });
+        };
+        let refused = |tensor: &str, arguments: &[&str]| {
+            let message = place.fails(1, arguments);
+            let expected = format!("bad.safetensors: tensor `{tensor}` contains {name}");
+            assert!(message.contains(&expected), "{message}");
+        };
+        for tensor in [
+            "features.4.weight",
+            "features.1.running_mean",
+            "classifier.6.bias",
+        ] {
+            spoil(model, tensor);
+            refused(
+                tensor,
+                &["predict", "bad.safetensors", "data/val/down/00.png"],
+            );
+            refused(tensor, &["evaluate", "bad.safetensors", "--data", "data"]);
+            for format in ["safetensors", "onnx"] {
+                let export = ["export", "bad.safetensors", "--to", format];
+                refused(tensor, &[&export[..], &["--out", "out/file"]].concat());
+            }
+            assert!(!place.path("out").exists());
+        }
+        for tensor in ["features.0.bias", "classifier.3.weight"] {
+            spoil("normed.safetensors", tensor);
+            let train = ["train", "--data", "data", "--weights", "bad.safetensors"];
+            refused(tensor, &train);
+        }
+        assert!(!place.path("runs/train-2").exists());
+    }
+}
+
+#[test]
+fn a_replaced_head_may_hold_non_finite_values() {
+    let place = Place::with_stripes();
+    edit(
+        &place,
+        "tiny.safetensors",
+        "tiny.safetensors",
+        "classifier.6.bias",
+        |values| values.fill(f32::NAN),
+    );
+    let train = "train --data data --weights tiny.safetensors --stage transfer --transfer-epochs 1";
+    place.succeeds(&train.split(' ').collect::<Vec<_>>());
+}
+
+#[test]
+fn non_finite_logits_are_errors_that_name_the_image() {
+    let place = trained("1");
+    let model = "runs/train/model.safetensors";
+    // Finite weights whose logits overflow: of both classes, or of one class, which may leave the loss finite.
+    let cases: [(&str, f32, std::ops::Range<usize>); 4] = [
+        ("inf", 1.0, 0..2),
+        ("-inf", -1.0, 0..2),
+        ("inf", 1.0, 1..2),
+        ("-inf", -1.0, 1..2),
+    ];
+    for (name, sign, classes) in cases {
+        let large = "large.safetensors";
+        edit(&place, model, large, "classifier.6.weight", |values| {
+            let inputs = values.len() / 2;
+            values[classes.start * inputs..classes.end * inputs].fill(sign * 1e38);
+        });
+        edit(&place, large, large, "classifier.6.bias", |values| {
+            values[classes.clone()].fill(sign * f32::MAX);
+        });
+        let message = place.fails(1, &["predict", large, "data/val/down"]);
+        for image in 0..6 {
+            let expected = format!(
+                "error: cannot classify data/val/down/{image:02}.png\nCaused by:\n  the output of the model contains {name}\n"
+            );
+            assert!(message.contains(&expected), "{message}");
+        }
+        let message = place.fails(1, &["evaluate", large, "--data", "data"]);
+        let expected = format!(
+            "error: cannot evaluate data/val/across/00.png\nCaused by:\n  the output of the model contains {name}\n"
+        );
+        assert!(message.contains(&expected), "{message}");
+    }
+    // Overflow in the first layer.
+    for value in [1e38, -1e38] {
+        let large = "large.safetensors";
+        edit(&place, model, large, "features.0.weight", |values| {
+            values.fill(value)
+        });
+        let message = place.fails(1, &["predict", large, "data/val/down"]);
+        assert!(
+            message.contains("the output of the model contains"),
+            "{message}"
+        );
+        let message = place.fails(1, &["evaluate", large, "--data", "data"]);
+        assert!(
+            message.contains("the output of the model contains"),
             "{message}"
         );
     }

@@ -31,7 +31,9 @@ fn values(tensor: &Tensor) -> Vec<f32> {
 /// The message and the help of the error for an invalid state dict.
 fn rejection(path: &Path) -> String {
     match load(path) {
-        Err(error @ (Error::NotStateDict { .. } | Error::Dtype { .. })) => {
+        Err(
+            error @ (Error::NotStateDict { .. } | Error::Dtype { .. } | Error::NonFinite { .. }),
+        ) => {
             format!("{error}\nhelp: {}", error.help().expect("help"))
         }
         result => panic!("{}: {result:?}", path.display()),
@@ -207,4 +209,23 @@ fn truncated_and_corrupt_files_are_errors() {
         message.contains("download or copy the file again"),
         "{message}"
     );
+}
+
+#[test]
+fn non_finite_values_are_errors() {
+    for (value, name) in [
+        (f32::NAN, "NaN"),
+        (f32::INFINITY, "inf"),
+        (f32::NEG_INFINITY, "-inf"),
+    ] {
+        let path = changed(|file, mut bytes| {
+            if file.ends_with("data/0") {
+                bytes[..4].copy_from_slice(&value.to_le_bytes());
+            }
+            bytes
+        });
+        let message = rejection(&path);
+        let expected = format!("tensor `features.0.weight` contains {name}");
+        assert!(message.contains(&expected), "{message}");
+    }
 }

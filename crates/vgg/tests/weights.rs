@@ -312,3 +312,26 @@ fn a_failed_save_leaves_no_file() {
     assert!(matches!(error, Err(Error::Export { .. })));
     assert!(!path.exists());
 }
+
+#[test]
+fn non_finite_values_of_any_dtype_are_errors() {
+    for dtype in [DType::F32, DType::F16, DType::BF16] {
+        for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let (folder, config) = (folder(), narrow(3));
+            let mut tensors: Tensors = scratch(&config)
+                .into_iter()
+                .map(|(name, tensor)| (name, tensor.to_dtype(dtype).expect("a float type")))
+                .collect();
+            let shape = tensors["features.2.bias"].shape().clone();
+            let bad = Tensor::full(value, shape, &CPU).expect("a tensor");
+            let bad = bad.to_dtype(dtype).expect("a float type");
+            tensors.insert("features.2.bias".into(), bad);
+            let path = write(folder.path(), &tensors);
+            let error = vgg::load_pretrained(&path, &config, Head::Keep, 1, &CPU).expect_err("bad");
+            let Error::NonFinite { tensor, .. } = &error else {
+                panic!("{error}");
+            };
+            assert_eq!(tensor, "features.2.bias");
+        }
+    }
+}

@@ -5,7 +5,7 @@ use std::iter;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 use console::measure_text_width;
 use dataset::{DecodeOptions, ImageFolder, Loader, LoaderConfig, image_folder};
 use serde::Serialize;
@@ -80,7 +80,7 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     .map_err(|error| match (error, network.non_finite()) {
         (_, Some((image, logit))) => {
             let path = folder.samples()[image].path.display();
-            anyhow!("cannot evaluate `{path}`: {logit}")
+            anyhow::Error::new(logit).context(format!("cannot evaluate {path}"))
         }
         (error @ trainer::Error::Data { .. }, None) => {
             bad_pictures::explain(error.into(), &folder, ignore_exif, workers)
