@@ -35,15 +35,15 @@ candle = "0.11.1"
 root = "/data"
 source = "given"
 classes = ["ants", "bees"]
-train_pictures = 2
-val_pictures = 1
+train_images = 2
+val_images = 1
 ignore_exif = false
 on_bad = "fail"
 [config.network]
 architecture = "vgg16"
 input_size = 64
 weights = "hub"
-fresh_layers = ["classifier.6"]
+initialized_layers = ["classifier.6"]
 [config.training]
 seed = 1234
 batch_size = 32
@@ -56,7 +56,7 @@ cache_images = 1073741824
 [[config.stages]]
 name = "transfer"
 epochs = 2
-groups = [{ layers = "classifier.6", rate = 1e-3 }]
+groups = [{ layers = "classifier.6", lr = 1e-3 }]
 [data]
 "train/ants/000.png" = "3220522714bf9b942982cc9d8d25c96f5b8cee76a9f001e1fe105cbe8dc23955"
 "#;
@@ -78,7 +78,7 @@ accuracy = 0.5
 step = 0
 [training]
 seconds = 1.5
-pictures = 2.0
+images = 2.0
 [training.score]
 loss = 0.75
 accuracy = 0.5

@@ -29,8 +29,8 @@ candle = "0.11.1"
 root = "/data"
 source = "given"
 classes = ["ants", "bees"]
-train_pictures = 244
-val_pictures = 153
+train_images = 244
+val_images = 153
 ignore_exif = false
 on_bad = "skip"
 [[data.skipped]]
@@ -40,7 +40,7 @@ reason = "it has no pixels"
 architecture = "vgg16"
 input_size = 224
 weights = "hub"
-fresh_layers = ["classifier.6"]
+initialized_layers = ["classifier.6"]
 [training]
 seed = 1234
 batch_size = 32
@@ -53,7 +53,7 @@ cache_images = 1073741824
 [[stages]]
 name = "transfer"
 epochs = 25
-groups = [{ layers = "classifier.6", rate = 1e-3 }]
+groups = [{ layers = "classifier.6", lr = 1e-3 }]
 "#;
 
 /// Command lines, with one argument per line.

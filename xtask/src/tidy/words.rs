@@ -74,17 +74,7 @@ const SAME_IN_AMERICAN: &[&str] = &[
 
 /// How many of the words each part of the project may still contain; none where it is not listed.
 /// The numbers may only fall. The last entry is for files in the root directory.
-const ALLOWED: &[(&str, usize)] = &[
-    ("crates/cli/", 225),
-    ("crates/dataset/", 588),
-    ("crates/trainer/", 48),
-    ("crates/vgg/", 172),
-    ("fuzz/", 9),
-    ("xtask/", 0),
-    ("benches/", 9),
-    ("docs/", 63),
-    ("", 63),
-];
+const ALLOWED: &[(&str, usize)] = &[("crates/cli/", 203), ("docs/", 63), ("", 52)];
 
 /// Checks all files, adding to `findings`.
 pub(super) fn check(files: &[SourceFile], findings: &mut Vec<Finding>) {

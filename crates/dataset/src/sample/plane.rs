@@ -148,7 +148,7 @@ impl Pose {
     }
 
     /// Converts local coordinates to pixels.
-    pub fn to_pixels(&self, p: Point) -> Point {
+    pub fn to_pixels(self, p: Point) -> Point {
         self.origin + self.vector(p)
     }
 
@@ -158,7 +158,7 @@ impl Pose {
     }
 
     /// Converts pixels to local coordinates.
-    pub fn to_local(&self, pixel: Point) -> Point {
+    pub fn to_local(self, pixel: Point) -> Point {
         let d = pixel - self.origin;
         let area = self.area();
         at(
