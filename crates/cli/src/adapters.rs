@@ -152,16 +152,16 @@ impl trainer::Model for Network {
 }
 
 /// The pictures of a split in batches.
-pub struct Pictures(dataset::Loader);
+pub struct ImageLoader(dataset::Loader);
 
-impl Pictures {
+impl ImageLoader {
     /// The batches that `loader` makes.
     pub fn new(loader: dataset::Loader) -> Self {
         Self(loader)
     }
 }
 
-impl trainer::DataLoader for Pictures {
+impl trainer::DataLoader for ImageLoader {
     fn samples(&self) -> usize {
         self.0.samples().len()
     }

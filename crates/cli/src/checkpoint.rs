@@ -8,9 +8,9 @@
 //! - `velocity/NAME`: the optimizer's velocities;
 //! - `best/NAME`: the best weights so far, unless they are the present ones.
 
-mod file;
-mod keeper;
-mod store;
+mod dir;
+mod format;
+mod writer;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,11 +22,11 @@ use serde::{Deserialize, Serialize};
 use trainer::{Params, Snapshot, Stage, StageState, pattern};
 
 use crate::config::{Config, StageConfig};
-use crate::fingerprint::Fingerprint;
+use crate::dataset_hash::DatasetHash;
+use crate::explicit_args::ExplicitArgs;
 use crate::metrics::{EpochRow, Pass};
-use crate::typed::Typed;
-use file::Contents;
-pub use keeper::{Keeper, Kept};
+use format::CheckpointFile;
+pub use writer::{CheckpointWritten, Checkpointer};
 
 /// What a run is: the same in all of its checkpoints.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -34,11 +34,11 @@ pub struct Identity {
     /// SHA-256 of the file that the weights come from; nothing for random ones.
     pub weights_sha256: Option<String>,
     /// The arguments that were typed.
-    pub arguments: Typed,
+    pub arguments: ExplicitArgs,
     /// What they mean.
     pub config: Config,
     /// The pictures.
-    pub data: Fingerprint,
+    pub data: DatasetHash,
 }
 
 #[cfg(test)]
@@ -47,9 +47,9 @@ impl Identity {
     pub(crate) fn example(config: Config) -> Self {
         Self {
             weights_sha256: None,
-            arguments: Typed::default(),
+            arguments: ExplicitArgs::default(),
             config,
-            data: Fingerprint::default(),
+            data: DatasetHash::default(),
         }
     }
 }
@@ -110,13 +110,13 @@ impl Checkpoint {
     /// # Errors
     ///
     /// When the directory cannot be read.
-    pub fn newest(folder: &Path) -> anyhow::Result<(Option<Self>, Vec<Damaged>)> {
+    pub fn newest(folder: &Path) -> anyhow::Result<(Option<Self>, Vec<DamagedCheckpoint>)> {
         let mut damaged = Vec::new();
-        for number in store::numbers(folder)?.into_iter().rev() {
+        for number in dir::numbers(folder)?.into_iter().rev() {
             match Self::read(folder, number) {
                 Ok(checkpoint) => return Ok((Some(checkpoint), damaged)),
-                Err(error) => damaged.push(Damaged {
-                    path: store::path(folder, number),
+                Err(error) => damaged.push(DamagedCheckpoint {
+                    path: dir::path(folder, number),
                     reason: format!("{error:#}"),
                 }),
             }
@@ -125,8 +125,8 @@ impl Checkpoint {
     }
 
     fn read(folder: &Path, number: u64) -> anyhow::Result<Self> {
-        let path = store::path(folder, number);
-        let Contents { strings, tensors } = Contents::read(&path)?;
+        let path = dir::path(folder, number);
+        let CheckpointFile { strings, tensors } = CheckpointFile::read(&path)?;
         let mut parts = [WEIGHTS, VELOCITY, BEST].map(|prefix| (prefix, BTreeMap::new()));
         for (name, tensor) in tensors {
             let part = parts
@@ -150,7 +150,7 @@ impl Checkpoint {
 
 /// A checkpoint that cannot be used.
 #[derive(Debug)]
-pub struct Damaged {
+pub struct DamagedCheckpoint {
     /// Its file.
     pub path: PathBuf,
     /// What is wrong with it.
@@ -164,7 +164,7 @@ fn contents(
     stages: &[StageConfig],
     params: &Params,
     stage: &Stage,
-) -> anyhow::Result<Contents<Snapshot>> {
+) -> anyhow::Result<CheckpointFile<Snapshot>> {
     let text = toml::to_string(progress).context("cannot write the progress as TOML")?;
     let strings = [
         (IDENTITY.to_string(), identity.to_string()),
@@ -194,7 +194,7 @@ fn contents(
             add(BEST, name, Snapshot::new(tensor)?);
         }
     }
-    Ok(Contents { strings, tensors })
+    Ok(CheckpointFile { strings, tensors })
 }
 
 fn parse<T: DeserializeOwned>(strings: &BTreeMap<String, String>, key: &str) -> anyhow::Result<T> {

@@ -13,7 +13,7 @@ use trainer::pattern;
 use vgg::Precision;
 
 use crate::args::TrainArgs;
-use crate::bad_pictures::Skipped;
+use crate::bad_images::Skipped;
 use crate::error::CliError;
 use crate::values::{LayerRate, OnBad, StageChoice};
 

@@ -159,7 +159,7 @@ impl Folder {
     }
 
     /// The classes that no picture of val measures.
-    pub fn unmeasured(&self) -> Vec<String> {
+    pub fn classes_without_val(&self) -> Vec<String> {
         let counts = self.val.counts();
         let classes = self.classes().iter().zip(counts);
         classes
@@ -169,7 +169,7 @@ impl Folder {
     }
 
     /// Pictures in both splits.
-    pub fn pictures(&self) -> usize {
+    pub fn images(&self) -> usize {
         self.train.len() + self.val.len()
     }
 

@@ -13,7 +13,7 @@ use vgg::Precision;
 
 use crate::args::MachineArgs;
 use crate::gpu_memory;
-use crate::words;
+use crate::panic_message::panic_message;
 
 /// A device as typed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -202,7 +202,7 @@ fn working(choice: DeviceChoice) -> anyhow::Result<Device> {
     match catch_unwind(AssertUnwindSafe(attempt)) {
         Ok(found) => found,
         Err(panic) => {
-            let said = words::of_panic(panic.as_ref()).unwrap_or("its driver panicked");
+            let said = panic_message(panic.as_ref()).unwrap_or("its driver panicked");
             Err(match choice {
                 // candle takes the first of a list that it does not look into.
                 DeviceChoice::Metal => anyhow!("there is none, or it does not open ({said})"),

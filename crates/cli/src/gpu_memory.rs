@@ -19,7 +19,7 @@ pub fn keep_blocks(device: &Device) -> anyhow::Result<()> {
     }
 }
 
-/// The most bytes in use at any time since [`forget_peak`]; nothing where it is not known.
+/// The most bytes in use at any time since [`reset_peak`]; nothing where it is not known.
 ///
 /// # Errors
 ///
@@ -37,10 +37,10 @@ pub fn peak_bytes(device: &Device) -> anyhow::Result<Option<u64>> {
 /// # Errors
 ///
 /// The driver's.
-pub fn forget_peak(device: &Device) -> anyhow::Result<()> {
+pub fn reset_peak(device: &Device) -> anyhow::Result<()> {
     match device {
         #[cfg(feature = "cuda")]
-        Device::Cuda(device) => pool::forget_peak(device),
+        Device::Cuda(device) => pool::reset_peak(device),
         _ => Ok(()),
     }
 }
@@ -77,7 +77,7 @@ mod pool {
         set(device, threshold, u64::MAX)
     }
 
-    pub fn forget_peak(device: &CudaDevice) -> Result<()> {
+    pub fn reset_peak(device: &CudaDevice) -> Result<()> {
         // The driver takes no other value than 0 for it.
         set(device, Attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH, 0)
     }

@@ -7,33 +7,36 @@
 
 pub mod adapters;
 pub mod args;
-pub mod bad_pictures;
+pub mod bad_images;
 pub mod checkpoint;
 pub mod commands;
 pub mod config;
 pub mod data_source;
+pub mod dataset_hash;
 pub mod device;
-pub mod divergence;
 pub mod error;
-mod fault;
-pub mod fingerprint;
+pub mod explicit_args;
+mod fault_injection;
 pub mod gpu_memory;
-pub mod interrupt;
+pub mod initial_model;
 pub mod memory;
 pub mod message;
 pub mod metrics;
 pub mod model_file;
+pub mod non_finite;
+pub mod observer;
+pub mod panic_message;
+pub mod paths;
 pub mod plots;
 pub mod render;
 pub mod resume;
 pub mod run_dir;
+pub mod shell;
+pub mod signals;
 pub mod splits;
-pub mod start;
-pub mod typed;
+pub mod text;
 pub mod values;
-pub mod watch;
 pub mod weights_file;
-pub mod words;
 
 use std::ffi::OsString;
 use std::io;
@@ -44,7 +47,7 @@ use std::process::ExitCode;
 ///
 /// Returns 0 for success, 1 for failure, 2 for wrong usage, 130 or 143 if SIGINT or SIGTERM stopped training.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match typed::parse(arguments) {
+    let cli = match explicit_args::parse(arguments) {
         Ok(cli) => cli,
         Err(error) => {
             // clap also returns help and version as errors. A closed pipe is ignored.

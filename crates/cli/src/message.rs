@@ -6,7 +6,7 @@
 use serde::Serialize;
 use trainer::{Event, Phase};
 
-use crate::bad_pictures::Skipped;
+use crate::bad_images::Skipped;
 use crate::metrics::Score;
 use crate::values::LayerRate;
 

@@ -119,8 +119,8 @@ impl Model {
     }
 
     /// Something that reads pictures as this model wants them.
-    pub fn reader(&self, decode: DecodeOptions) -> Reader {
-        Reader {
+    pub fn reader(&self, decode: DecodeOptions) -> ImageReader {
+        ImageReader {
             decoder: Decoder::new(decode),
             resampler: Resampler::default(),
             size: self.input_size(),
@@ -128,7 +128,7 @@ impl Model {
         }
     }
 
-    /// The class probabilities of each image, as [`Reader::read`] returns images.
+    /// The class probabilities of each image, as [`ImageReader::read`] returns images.
     ///
     /// An image whose logits are not all finite has no probabilities.
     ///
@@ -161,14 +161,14 @@ impl Model {
 }
 
 /// Reads pictures one after the other, each to the normalised values (3, size, size) of a network's input.
-pub struct Reader {
+pub struct ImageReader {
     decoder: Decoder,
     resampler: Resampler,
     size: u32,
     normalize: Normalize,
 }
 
-impl Reader {
+impl ImageReader {
     /// Decodes, resizes, cuts and normalises as validation does.
     ///
     /// # Errors

@@ -18,16 +18,16 @@ use crate::render::Renderer;
 use crate::run_dir::RunDir;
 
 /// What is in a run directory.
-pub enum Found {
+pub enum RunState {
     /// A run that can go on.
-    Unfinished(Box<Resume>),
+    Unfinished(Box<ResumedRun>),
     /// One that is done.
     Finished,
 }
 
 /// A run that goes on.
 #[derive(Debug)]
-pub struct Resume {
+pub struct ResumedRun {
     /// The arguments that it was started with, with what may be given anew.
     pub args: TrainArgs,
     /// Its directory.
@@ -36,7 +36,7 @@ pub struct Resume {
     pub checkpoint: Checkpoint,
 }
 
-impl Resume {
+impl ResumedRun {
     /// Opens the run directory `path`. A damaged checkpoint is told of, and the one before it taken.
     ///
     /// # Errors
@@ -46,7 +46,7 @@ impl Resume {
         path: &Path,
         typed: &TrainArgs,
         renderer: &mut dyn Renderer,
-    ) -> anyhow::Result<Found> {
+    ) -> anyhow::Result<RunState> {
         check_is_run(path)?;
         let run = RunDir::open(path)?;
         let (checkpoint, damaged) = Checkpoint::newest(path)?;
@@ -61,7 +61,7 @@ impl Resume {
                 && let Some(config) = finished::configuration(&run)
             {
                 refuse_changes(&run, &config, &finished::with_typed(&config, typed))?;
-                return Ok(Found::Finished);
+                return Ok(RunState::Finished);
             }
             bail!(
                 "{} holds no checkpoint{}, so that it cannot be resumed; start it again without --resume{}",
@@ -80,7 +80,7 @@ impl Resume {
         };
         run.remove_leftovers()?;
         let identity = &checkpoint.identity;
-        let all = identity.arguments.replaced_by(&typed.resuming.typed);
+        let all = identity.arguments.replaced_by(&typed.resuming.explicit);
         let mut args = all.parse().with_context(|| {
             format!(
                 "{} was written by another version of waggle",
@@ -99,7 +99,7 @@ impl Resume {
             let device: Result<DeviceChoice, String> = machine.device.parse();
             args.machine.device = device.unwrap_or(args.machine.device);
         }
-        Ok(Found::Unfinished(Box::new(Self {
+        Ok(RunState::Unfinished(Box::new(Self {
             args,
             run,
             checkpoint,
@@ -185,10 +185,12 @@ fn check_is_run(path: &Path) -> anyhow::Result<()> {
     if Checkpoint::newest(path)?.0.is_some() {
         return Ok(());
     }
-    Err(CliError::new(format!("{} is not a run directory", path.display()))
-        .help("pass the directory that `waggle train` wrote, such as runs/train")
-        .caused_by(error)
-        .into())
+    Err(
+        CliError::new(format!("{} is not a run directory", path.display()))
+            .help("pass the directory that `waggle train` wrote, such as runs/train")
+            .caused_by(error)
+            .into(),
+    )
 }
 
 /// Refuses a configuration that would change the result of a run.

@@ -5,12 +5,12 @@ use candle_core::Device;
 use dataset::{DecodeOptions, Loader, LoaderConfig, Sample};
 
 use crate::args::TrainArgs;
-use crate::bad_pictures;
+use crate::bad_images;
 use crate::data_source::Folder;
-use crate::fault;
+use crate::fault_injection;
+use crate::initial_model::InitialModel;
 use crate::plots;
 use crate::run_dir::RunDir;
-use crate::start::Start;
 
 /// Both splits as batches.
 pub struct Splits {
@@ -29,14 +29,13 @@ impl Splits {
     pub fn new(
         args: &TrainArgs,
         folder: &Folder,
-        start: &Start,
+        start: &InitialModel,
         device: &Device,
     ) -> anyhow::Result<Self> {
         let size = u32::try_from(start.config.input_size).context("the input size is too large")?;
         let budget = usize::try_from(args.cache_images.get()).unwrap_or(usize::MAX);
         // Both get the share of the memory that their pictures are of all.
-        let share =
-            |split: usize| (budget as f64 * split as f64 / folder.pictures() as f64) as usize;
+        let share = |split: usize| (budget as f64 * split as f64 / folder.images() as f64) as usize;
         let loader = |samples: &[Sample], config: LoaderConfig| {
             let config = LoaderConfig {
                 batch_size: args.batch_size.get(),
@@ -51,7 +50,7 @@ impl Splits {
                 },
                 ..config
             };
-            Loader::with_decoder(samples, config, fault::decode)
+            Loader::with_decoder(samples, config, fault_injection::decode)
         };
         Ok(Self {
             train: loader(folder.train.samples(), LoaderConfig::train(size))?,
@@ -76,7 +75,7 @@ impl Splits {
         if bad.is_empty() {
             return Ok(());
         }
-        Err(bad_pictures::refusal(bad, folder.pictures()))
+        Err(bad_images::refusal(bad, folder.images()))
     }
 
     /// `train_batch.png`: the first batch that trains, as the network sees it.

@@ -1,9 +1,9 @@
-//! Everything that can be wrong with what a user gives: a message that says what and where, exit code 1 or
+//! Everything that can be wrong with what a user gives: a message that assert_contains what and where, exit code 1 or
 //! 2, and never a panic.
 
 mod harness;
 
-use harness::Place;
+use harness::TestDir;
 
 /// Trains on `data` with the tiny network and the least work; for inputs that should not get that far.
 fn train<'a>(more: &[&'a str]) -> Vec<&'a str> {
@@ -21,7 +21,7 @@ fn train<'a>(more: &[&'a str]) -> Vec<&'a str> {
 }
 
 #[track_caller]
-fn says(message: &str, parts: &[&str]) {
+fn assert_contains(message: &str, parts: &[&str]) {
     for part in parts {
         assert!(message.contains(part), "{part:?} is not in:\n{message}");
     }
@@ -29,51 +29,45 @@ fn says(message: &str, parts: &[&str]) {
 
 #[test]
 fn no_such_folder() {
-    let place = Place::new();
-    says(
-        &place.fails(1, &["train", "--data", "nowhere"]),
-        &["nowhere"],
-    );
+    let dir = TestDir::new();
+    assert_contains(&dir.fails(1, &["train", "--data", "nowhere"]), &["nowhere"]);
     assert!(
-        !place.path("runs").exists(),
+        !dir.path("runs").exists(),
         "a run that cannot start leaves no directory"
     );
 }
 
 #[test]
 fn a_folder_without_splits_or_classes() {
-    let place = Place::with_stripes();
-    std::fs::create_dir(place.path("empty")).unwrap();
-    says(
-        &place.fails(1, &["train", "--data", "empty"]),
+    let dir = TestDir::with_stripes();
+    std::fs::create_dir(dir.path("empty")).unwrap();
+    assert_contains(
+        &dir.fails(1, &["train", "--data", "empty"]),
         &["empty", "train"],
     );
-    std::fs::create_dir_all(place.path("bare/train")).unwrap();
-    std::fs::create_dir_all(place.path("bare/val")).unwrap();
-    says(
-        &place.fails(1, &["train", "--data", "bare"]),
-        &["bare/train"],
-    );
-    std::fs::remove_dir_all(place.path("data/val")).unwrap();
-    says(&place.fails(1, &train(&[])), &["val", "data"]);
+    std::fs::create_dir_all(dir.path("bare/train")).unwrap();
+    std::fs::create_dir_all(dir.path("bare/val")).unwrap();
+    assert_contains(&dir.fails(1, &["train", "--data", "bare"]), &["bare/train"]);
+    std::fs::remove_dir_all(dir.path("data/val")).unwrap();
+    assert_contains(&dir.fails(1, &train(&[])), &["val", "data"]);
 }
 
 #[test]
 fn an_empty_class() {
-    let place = Place::with_stripes();
-    place.write("data/train/nothing/notes.txt", b"no picture");
-    says(&place.fails(1, &train(&[])), &["nothing", "png"]);
+    let dir = TestDir::with_stripes();
+    dir.write("data/train/nothing/notes.txt", b"no picture");
+    assert_contains(&dir.fails(1, &train(&[])), &["nothing", "png"]);
 }
 
 #[test]
 fn undecodable_and_truncated_pictures_are_all_listed_before_training() {
-    let place = Place::with_stripes();
-    let whole = place.read("data/train/vertical/00.png");
-    place.write("data/train/vertical/00.png", &whole[..whole.len() / 2]);
-    place.write("data/train/horizontal/03.png", b"this is not a picture");
-    place.write("data/val/horizontal/01.jpg", b"");
-    let message = place.fails(1, &train(&[]));
-    says(
+    let dir = TestDir::with_stripes();
+    let whole = dir.read("data/train/vertical/00.png");
+    dir.write("data/train/vertical/00.png", &whole[..whole.len() / 2]);
+    dir.write("data/train/horizontal/03.png", b"this is not a picture");
+    dir.write("data/val/horizontal/01.jpg", b"");
+    let message = dir.fails(1, &train(&[]));
+    assert_contains(
         &message,
         &[
             "train/vertical/00.png",
@@ -81,21 +75,21 @@ fn undecodable_and_truncated_pictures_are_all_listed_before_training() {
             "val/horizontal/01.jpg",
         ],
     );
-    assert!(!place.path("runs").exists());
+    assert!(!dir.path("runs").exists());
 }
 
 #[test]
 fn a_class_in_val_unknown_to_train() {
-    let place = Place::with_stripes();
-    place.picture("data/val/stranger/0.png", 0, 0);
-    says(&place.fails(1, &train(&[])), &["stranger"]);
+    let dir = TestDir::with_stripes();
+    dir.image("data/val/stranger/0.png", 0, 0);
+    assert_contains(&dir.fails(1, &train(&[])), &["stranger"]);
 }
 
 #[test]
 fn wrong_and_truncated_weights() {
-    let place = Place::with_stripes();
+    let dir = TestDir::with_stripes();
     let with = |file: &str| {
-        place.fails(
+        dir.fails(
             1,
             &[
                 "train",
@@ -108,77 +102,77 @@ fn wrong_and_truncated_weights() {
             ],
         )
     };
-    says(&with("missing.safetensors"), &["missing.safetensors"]);
-    place.write("text.safetensors", b"these are not weights");
-    says(&with("text.safetensors"), &["text.safetensors"]);
-    place.write("empty.safetensors", b"");
-    says(&with("empty.safetensors"), &["empty.safetensors"]);
-    let whole = place.read("tiny.safetensors");
-    place.write("cut.safetensors", &whole[..whole.len() - 100]);
-    says(&with("cut.safetensors"), &["cut.safetensors"]);
-    place.foreign_weights("foreign.safetensors");
-    says(&with("foreign.safetensors"), &["foreign.safetensors"]);
-    assert!(!place.path("runs").exists());
+    assert_contains(&with("missing.safetensors"), &["missing.safetensors"]);
+    dir.write("text.safetensors", b"these are not weights");
+    assert_contains(&with("text.safetensors"), &["text.safetensors"]);
+    dir.write("empty.safetensors", b"");
+    assert_contains(&with("empty.safetensors"), &["empty.safetensors"]);
+    let whole = dir.read("tiny.safetensors");
+    dir.write("cut.safetensors", &whole[..whole.len() - 100]);
+    assert_contains(&with("cut.safetensors"), &["cut.safetensors"]);
+    dir.other_network_weights("foreign.safetensors");
+    assert_contains(&with("foreign.safetensors"), &["foreign.safetensors"]);
+    assert!(!dir.path("runs").exists());
 }
 
 #[test]
 fn an_architecture_other_than_the_files() {
-    let place = Place::with_stripes();
-    says(
-        &place.fails(1, &train(&["--arch", "vgg19"])),
+    let dir = TestDir::with_stripes();
+    assert_contains(
+        &dir.fails(1, &train(&["--arch", "vgg19"])),
         &["tiny.safetensors", "vgg19"],
     );
 }
 
 #[test]
 fn a_head_of_another_size() {
-    let place = Place::with_stripes();
-    place.succeeds(&train(&["--stage", "transfer"]));
-    place.stripes("three", &["horizontal", "vertical", "wide"], 2, 2);
-    let message = place.fails(1, &["evaluate", "runs/train", "--data", "three"]);
-    says(&message, &["wide", "three"]);
-    place.stripes("other", &["horizontal", "up"], 2, 2);
-    says(
-        &place.fails(1, &["evaluate", "runs/train", "--data", "other"]),
+    let dir = TestDir::with_stripes();
+    dir.succeeds(&train(&["--stage", "transfer"]));
+    dir.stripes("three", &["horizontal", "vertical", "wide"], 2, 2);
+    let message = dir.fails(1, &["evaluate", "runs/train", "--data", "three"]);
+    assert_contains(&message, &["wide", "three"]);
+    dir.stripes("other", &["horizontal", "up"], 2, 2);
+    assert_contains(
+        &dir.fails(1, &["evaluate", "runs/train", "--data", "other"]),
         &["up", "vertical"],
     );
     // A model whose class list and last layer disagree.
-    place.model_with_classes(
+    dir.model_with_classes(
         "runs/train/model.safetensors",
         "liar.safetensors",
         &["a", "b", "c"],
     );
-    place.picture("p.png", 0, 0);
-    says(
-        &place.fails(1, &["predict", "liar.safetensors", "p.png"]),
+    dir.image("p.png", 0, 0);
+    assert_contains(
+        &dir.fails(1, &["predict", "liar.safetensors", "p.png"]),
         &["liar.safetensors"],
     );
 }
 
 #[test]
 fn an_output_that_cannot_be_written() {
-    let place = Place::with_stripes();
-    place.write("file", b"");
-    says(
-        &place.fails(1, &train(&["--out", "file/runs/train"])),
+    let dir = TestDir::with_stripes();
+    dir.write("file", b"");
+    assert_contains(
+        &dir.fails(1, &train(&["--out", "file/runs/train"])),
         &["file/runs/train", "--out"],
     );
-    says(
-        &place.fails(1, &["show", "--data", "data", "-o", "file/x.png"]),
+    assert_contains(
+        &dir.fails(1, &["show", "--data", "data", "-o", "file/x.png"]),
         &["file/x.png"],
     );
 }
 
 #[test]
 fn a_device_that_is_unknown_or_not_there() {
-    let place = Place::with_stripes();
-    says(
-        &place.fails(2, &train(&["--device", "tpu"])),
+    let dir = TestDir::with_stripes();
+    assert_contains(
+        &dir.fails(2, &train(&["--device", "tpu"])),
         &["--device", "tpu", "cpu"],
     );
     if !candle_core::utils::cuda_is_available() {
-        says(
-            &place.fails(1, &train(&["--device", "cuda:7"])),
+        assert_contains(
+            &dir.fails(1, &train(&["--device", "cuda:7"])),
             &["cuda:7", "--device cpu"],
         );
     }
@@ -186,73 +180,73 @@ fn a_device_that_is_unknown_or_not_there() {
 
 #[test]
 fn numbers_that_cannot_work() {
-    let place = Place::new();
+    let dir = TestDir::new();
     for (flag, value) in [
         ("--batch-size", "0"),
         ("--lr", "NaN"),
         ("--momentum", "2"),
         ("--transfer-epochs", "0"),
     ] {
-        says(&place.fails(2, &["train", flag, value]), &[flag, value]);
+        assert_contains(&dir.fails(2, &["train", flag, value]), &[flag, value]);
     }
-    says(
-        &place.fails(2, &["train", "--finetune-lr", "features=NaN"]),
+    assert_contains(
+        &dir.fails(2, &["train", "--finetune-lr", "features=NaN"]),
         &["--finetune-lr", "features=NaN"],
     );
 }
 
 #[test]
 fn layers_that_do_not_exist_or_leave_nothing_to_train() {
-    let place = Place::with_stripes();
-    says(
-        &place.fails(1, &train(&["--finetune-lr", "clasifier=1e-3"])),
+    let dir = TestDir::with_stripes();
+    assert_contains(
+        &dir.fails(1, &train(&["--finetune-lr", "clasifier=1e-3"])),
         &["clasifier", "classifier.6"],
     );
-    says(
-        &place.fails(1, &train(&["--transfer-layers", "head"])),
+    assert_contains(
+        &dir.fails(1, &train(&["--transfer-layers", "head"])),
         &["head", "classifier.6"],
     );
     // Found before the first stage has run, not after it.
     let groups =
         "features=1e-3,classifier=1e-3,classifier.0=1e-3,classifier.3=1e-3,classifier.6=1e-3";
-    says(
-        &place.fails(1, &train(&["--finetune-lr", groups])),
+    assert_contains(
+        &dir.fails(1, &train(&["--finetune-lr", groups])),
         &["`classifier`"],
     );
-    assert!(!place.path("runs").exists());
+    assert!(!dir.path("runs").exists());
 }
 
 #[test]
 fn a_model_that_is_not_there_or_not_one() {
-    let place = Place::with_stripes();
-    place.picture("p.png", 0, 0);
-    says(
-        &place.fails(1, &["predict", "nowhere", "p.png"]),
+    let dir = TestDir::with_stripes();
+    dir.image("p.png", 0, 0);
+    assert_contains(
+        &dir.fails(1, &["predict", "nowhere", "p.png"]),
         &["nowhere"],
     );
-    std::fs::create_dir(place.path("folder")).unwrap();
-    says(
-        &place.fails(1, &["predict", "folder", "p.png"]),
+    std::fs::create_dir(dir.path("folder")).unwrap();
+    assert_contains(
+        &dir.fails(1, &["predict", "folder", "p.png"]),
         &["folder", "model.safetensors"],
     );
-    says(
-        &place.fails(1, &["evaluate", "p.png", "--data", "data"]),
+    assert_contains(
+        &dir.fails(1, &["evaluate", "p.png", "--data", "data"]),
         &["p.png"],
     );
     // Weights without class names are a start for training, not a model.
-    place.weights_without_metadata("tiny.safetensors", "bare.safetensors");
-    says(
-        &place.fails(1, &["predict", "bare.safetensors", "p.png"]),
+    dir.weights_without_metadata("tiny.safetensors", "bare.safetensors");
+    assert_contains(
+        &dir.fails(1, &["predict", "bare.safetensors", "p.png"]),
         &["bare.safetensors"],
     );
 }
 
 #[test]
 fn wrong_usage_exits_with_two() {
-    let place = Place::new();
-    place.fails(2, &["train", "--no-such-flag"]);
-    place.fails(2, &["predict", "model.safetensors"]);
-    place.fails(2, &["train", "--quiet", "--json"]);
-    assert_eq!(place.waggle(&[]).status.code(), Some(2));
-    assert_eq!(place.waggle(&["--help"]).status.code(), Some(0));
+    let dir = TestDir::new();
+    dir.fails(2, &["train", "--no-such-flag"]);
+    dir.fails(2, &["predict", "model.safetensors"]);
+    dir.fails(2, &["train", "--quiet", "--json"]);
+    assert_eq!(dir.waggle(&[]).status.code(), Some(2));
+    assert_eq!(dir.waggle(&["--help"]).status.code(), Some(0));
 }

@@ -2,11 +2,11 @@
 
 mod harness;
 
-use harness::{Place, json_lines, texts};
+use harness::{TestDir, json_lines, stdout_and_stderr};
 use image::{Rgb, RgbImage};
 
 /// Writes an image of 30 random colors. Different seeds give clearly different images.
-fn patches(place: &Place, name: &str, seed: u32) {
+fn patches(dir: &TestDir, name: &str, seed: u32) {
     let mut state = seed.wrapping_mul(2_654_435_769) | 1;
     let mut next = || {
         state ^= state << 13;
@@ -16,35 +16,31 @@ fn patches(place: &Place, name: &str, seed: u32) {
     };
     let colors: Vec<Rgb<u8>> = (0..30).map(|_| Rgb([next(), next(), next()])).collect();
     let image = RgbImage::from_fn(120, 100, |x, y| colors[(x / 20 + y / 20 * 6) as usize]);
-    let path = place.path(name);
+    let path = dir.path(name);
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     image.save(path).unwrap();
 }
 
 /// A data set without problems: 16 train and 8 val images, all different.
-fn good() -> Place {
-    let place = Place::new();
+fn good() -> TestDir {
+    let dir = TestDir::new();
     let mut seed = 0;
     for (split, count) in [("train", 8), ("val", 4)] {
         for class in ["horizontal", "vertical"] {
             for number in 0..count {
                 seed += 1;
-                patches(
-                    &place,
-                    &format!("data/{split}/{class}/{number:02}.png"),
-                    seed,
-                );
+                patches(&dir, &format!("data/{split}/{class}/{number:02}.png"), seed);
             }
         }
     }
-    place.tiny_weights("tiny.safetensors", 10);
-    place
+    dir.tiny_weights("tiny.safetensors", 10);
+    dir
 }
 
 #[test]
 fn a_good_data_set_has_no_serious_problem() {
-    let place = good();
-    let out = place.succeeds(&["check", "data"]);
+    let dir = good();
+    let out = dir.succeeds(&["check", "data"]);
     assert!(out.contains("horizontal        8           4"), "{out}");
     assert!(out.contains("24 images read."), "{out}");
     assert!(out.ends_with("No serious problem found.\n"), "{out}");
@@ -53,13 +49,13 @@ fn a_good_data_set_has_no_serious_problem() {
 
 #[test]
 fn serious_findings_are_marked_and_exit_with_code_1() {
-    let place = good();
-    let image = place.read("data/train/horizontal/00.png");
-    place.write("data/val/vertical/leak.png", &image);
-    place.write("data/train/vertical/half.png", &image[..image.len() / 2]);
-    place.write("data/train/vertical/notes.txt", b"text");
-    let output = place.waggle(&["check", "data"]);
-    let (out, err) = texts(&output);
+    let dir = good();
+    let image = dir.read("data/train/horizontal/00.png");
+    dir.write("data/val/vertical/leak.png", &image);
+    dir.write("data/train/vertical/half.png", &image[..image.len() / 2]);
+    dir.write("data/train/vertical/notes.txt", b"text");
+    let output = dir.waggle(&["check", "data"]);
+    let (out, err) = stdout_and_stderr(&output);
     assert_eq!(output.status.code(), Some(1), "{out}\n{err}");
     for part in [
         "! Images that cannot be decoded: 1\n    train/vertical/half.png: ",
@@ -75,38 +71,38 @@ fn serious_findings_are_marked_and_exit_with_code_1() {
 
 #[test]
 fn a_class_without_val_images_is_reported() {
-    let place = good();
-    std::fs::remove_dir_all(place.path("data/val/vertical")).unwrap();
-    let out = place.succeeds(&["check", "data"]);
+    let dir = good();
+    std::fs::remove_dir_all(dir.path("data/val/vertical")).unwrap();
+    let out = dir.succeeds(&["check", "data"]);
     for part in ["\nClasses without a folder in val", ": 1\n    vertical\n"] {
         assert!(out.contains(part), "{part:?}: {out}");
     }
-    let report = &json_lines(&place.succeeds(&["check", "data", "--json"]))[0];
+    let report = &json_lines(&dir.succeeds(&["check", "data", "--json"]))[0];
     assert_eq!(
         report["classes_without_val"],
         serde_json::json!(["vertical"])
     );
-    let events = json_lines(&place.succeeds(&train(&[])));
+    let events = json_lines(&dir.succeeds(&train(&[])));
     let event = events
         .iter()
         .find(|event| event["event"] == "classes_without_val");
     assert_eq!(event.unwrap()["classes"], serde_json::json!(["vertical"]));
-    let (_, err) = texts(&place.waggle(&train_without_json(&[])));
+    let (_, err) = stdout_and_stderr(&dir.waggle(&train_without_json(&[])));
     let warning = "warning: no validation images for vertical; val metrics exclude them\n";
     assert_eq!(err, warning);
 }
 
 #[test]
 fn json_is_one_object_that_lists_every_file() {
-    let place = good();
+    let dir = good();
     for number in 0..12 {
-        place.write(
+        dir.write(
             &format!("data/train/vertical/bad{number:02}.jpg"),
             b"not an image",
         );
     }
-    let output = place.waggle(&["check", "data", "--json", "--workers", "2"]);
-    let (out, _) = texts(&output);
+    let output = dir.waggle(&["check", "data", "--json", "--workers", "2"]);
+    let (out, _) = stdout_and_stderr(&output);
     assert_eq!(output.status.code(), Some(1));
     let lines = json_lines(&out);
     let [report] = &lines[..] else {
@@ -117,7 +113,7 @@ fn json_is_one_object_that_lists_every_file() {
     assert_eq!(report["unusable"].as_array().unwrap().len(), 12);
     assert_eq!(report["unusable"][3]["path"], "train/vertical/bad03.jpg");
     assert_eq!(report["thresholds"]["near_bits"], 10);
-    let (table, _) = texts(&place.waggle(&["check", "data"]));
+    let (table, _) = stdout_and_stderr(&dir.waggle(&["check", "data"]));
     assert!(table.contains("and 2 more (`--json` lists all)"), "{table}");
 }
 
@@ -135,18 +131,18 @@ fn train_without_json<'a>(more: &[&'a str]) -> Vec<&'a str> {
 
 #[test]
 fn a_bad_image_stops_training_or_is_skipped_with_an_event() {
-    let place = good();
-    place.write("data/train/vertical/bad.jpg", b"not an image");
-    place.write("data/val/horizontal/empty.png", b"");
-    let message = place.fails(1, &train(&[]));
+    let dir = good();
+    dir.write("data/train/vertical/bad.jpg", b"not an image");
+    dir.write("data/val/horizontal/empty.png", b"");
+    let message = dir.fails(1, &train(&[]));
     assert!(
         message.contains("train/vertical/bad.jpg") && message.contains("val/horizontal/empty.png")
     );
-    let same = place.fails(1, &train(&["--on-bad", "fail"]));
+    let same = dir.fails(1, &train(&["--on-bad", "fail"]));
     assert_eq!(message, same);
-    assert!(!place.path("runs").exists());
+    assert!(!dir.path("runs").exists());
 
-    let events = json_lines(&place.succeeds(&train(&["--on-bad", "skip"])));
+    let events = json_lines(&dir.succeeds(&train(&["--on-bad", "skip"])));
     let skipped: Vec<_> = events
         .iter()
         .filter(|event| event["event"] == "skipped_image")
@@ -165,7 +161,7 @@ fn a_bad_image_stops_training_or_is_skipped_with_an_event() {
         (&16.into(), &8.into())
     );
 
-    let config = String::from_utf8(place.read("runs/train/config.toml")).unwrap();
+    let config = String::from_utf8(dir.read("runs/train/config.toml")).unwrap();
     let config: toml::Table = config.parse().unwrap();
     assert_eq!(config["data"]["on_bad"].as_str(), Some("skip"));
     assert_eq!(config["data"]["train_images"].as_integer(), Some(16));
@@ -179,19 +175,19 @@ fn a_bad_image_stops_training_or_is_skipped_with_an_event() {
 
 #[test]
 fn skipping_gives_the_same_model_as_removing_the_bad_images() {
-    let place = good();
-    place.succeeds(&train(&["--out", "runs/clean"]));
-    place.write("data/train/horizontal/0.jpg", b"not an image");
-    place.succeeds(&train(&["--out", "runs/skipped", "--on-bad", "skip"]));
-    let model = |run: &str| place.read(&format!("runs/{run}/model.safetensors"));
+    let dir = good();
+    dir.succeeds(&train(&["--out", "runs/clean"]));
+    dir.write("data/train/horizontal/0.jpg", b"not an image");
+    dir.succeeds(&train(&["--out", "runs/skipped", "--on-bad", "skip"]));
+    let model = |run: &str| dir.read(&format!("runs/{run}/model.safetensors"));
     assert!(model("clean") == model("skipped"));
 }
 
 #[test]
 fn training_warns_about_each_skipped_image() {
-    let place = good();
-    place.write("data/train/horizontal/bad.jpg", b"not an image");
-    let (_, err) = texts(&place.waggle(&train_without_json(&["--on-bad", "skip"])));
+    let dir = good();
+    dir.write("data/train/horizontal/bad.jpg", b"not an image");
+    let (_, err) = stdout_and_stderr(&dir.waggle(&train_without_json(&["--on-bad", "skip"])));
     assert!(
         err.contains("warning: skipped train/horizontal/bad.jpg: "),
         "{err}"
@@ -200,16 +196,16 @@ fn training_warns_about_each_skipped_image() {
 
 #[test]
 fn evaluation_skips_the_images_that_training_skipped() {
-    let place = good();
+    let dir = good();
     let evaluate = |more: &[&str]| {
         let arguments = [&["evaluate", "runs/train", "--json"], more].concat();
-        json_lines(&place.succeeds(&arguments)).remove(0)
+        json_lines(&dir.succeeds(&arguments)).remove(0)
     };
     let bad = ["data/val/horizontal/bad.jpg", "data/val/vertical/empty.png"];
-    let spoil = || bad.map(|name| place.write(name, b"not an image"));
-    place.write("data/train/vertical/bad.jpg", b"not an image");
+    let spoil = || bad.map(|name| dir.write(name, b"not an image"));
+    dir.write("data/train/vertical/bad.jpg", b"not an image");
     spoil();
-    place.succeeds(&train(&["--on-bad", "skip"]));
+    dir.succeeds(&train(&["--on-bad", "skip"]));
     let paths = |report: &serde_json::Value| -> Vec<String> {
         let skipped = report["skipped"].as_array().unwrap().iter();
         skipped
@@ -227,14 +223,14 @@ fn evaluation_skips_the_images_that_training_skipped() {
     assert_eq!(evaluate(&["--on-bad", "skip"]), skipping);
     let training = evaluate(&["--split", "train"]);
     assert_eq!(paths(&training), ["train/vertical/bad.jpg"]);
-    let (out, err) = texts(&place.waggle(&["evaluate", "runs/train"]));
+    let (out, err) = stdout_and_stderr(&dir.waggle(&["evaluate", "runs/train"]));
     assert!(
         err.contains("warning: skipped val/horizontal/bad.jpg: "),
         "{err}"
     );
     assert!(out.contains("8 images"), "{out}");
     for name in bad {
-        std::fs::remove_file(place.path(name)).unwrap();
+        std::fs::remove_file(dir.path(name)).unwrap();
     }
     let without = evaluate(&[]);
     assert_eq!(paths(&without), [""; 0]);
@@ -244,13 +240,13 @@ fn evaluation_skips_the_images_that_training_skipped() {
 
     // Other bad images are an error that lists all of them. With --on-bad fail, so are the skipped ones.
     spoil();
-    let model = std::fs::read(place.path("runs/train/model.safetensors")).unwrap();
-    place.write("model.safetensors", &model);
+    let model = std::fs::read(dir.path("runs/train/model.safetensors")).unwrap();
+    dir.write("model.safetensors", &model);
     for arguments in [
         &["evaluate", "runs/train", "--on-bad", "fail"][..],
         &["evaluate", "model.safetensors", "--data", "data"],
     ] {
-        let message = place.fails(1, arguments);
+        let message = dir.fails(1, arguments);
         for part in [bad[0], bad[1], "2 of 10 images", "--on-bad skip"] {
             assert!(
                 message.replace('\\', "/").contains(part),
@@ -263,15 +259,15 @@ fn evaluation_skips_the_images_that_training_skipped() {
 
 #[test]
 fn show_skips_bad_images() {
-    let place = good();
-    place.write("data/train/horizontal/bad.jpg", b"not an image");
-    place.write("data/train/vertical/empty.png", b"");
+    let dir = good();
+    dir.write("data/train/horizontal/bad.jpg", b"not an image");
+    dir.write("data/train/vertical/empty.png", b"");
     let show = ["show", "--data", "data", "--input-size", "32"];
-    let message = place.fails(1, &show);
+    let message = dir.fails(1, &show);
     for part in ["bad.jpg", "empty.png", "2 of 18 images", "--on-bad skip"] {
         assert!(message.contains(part), "{part}: {message}");
     }
-    let (out, err) = texts(&place.waggle(&[&show[..], &["--on-bad", "skip"]].concat()));
+    let (out, err) = stdout_and_stderr(&dir.waggle(&[&show[..], &["--on-bad", "skip"]].concat()));
     assert!(
         err.contains("warning: skipped train/horizontal/bad.jpg: "),
         "{err}"
@@ -281,41 +277,41 @@ fn show_skips_bad_images() {
 
 #[test]
 fn a_class_of_only_bad_images_is_an_error() {
-    let place = good();
+    let dir = good();
     for number in 0..4 {
-        place.write(
+        dir.write(
             &format!("data/val/vertical/{number:02}.png"),
             b"not an image",
         );
     }
-    let message = place.fails(1, &train(&["--on-bad", "skip"]));
+    let message = dir.fails(1, &train(&["--on-bad", "skip"]));
     for part in ["--on-bad skip", "`vertical`", "data/val"] {
         assert!(message.contains(part), "{message}");
     }
-    assert!(!place.path("runs").exists());
+    assert!(!dir.path("runs").exists());
 }
 
 #[test]
 #[cfg(unix)]
 fn a_model_that_links_out_of_its_run_directory_is_an_error() {
-    let place = good();
-    place.succeeds(&train(&[]));
-    std::fs::create_dir(place.path("runs/foreign")).unwrap();
-    let link = |to: &str, at: &str| std::os::unix::fs::symlink(to, place.path(at)).unwrap();
+    let dir = good();
+    dir.succeeds(&train(&[]));
+    std::fs::create_dir(dir.path("runs/foreign")).unwrap();
+    let link = |to: &str, at: &str| std::os::unix::fs::symlink(to, dir.path(at)).unwrap();
     link(
         "../train/model.safetensors",
         "runs/foreign/model.safetensors",
     );
-    let message = place.fails(1, &["predict", "runs/foreign", "data/val"]);
+    let message = dir.fails(1, &["predict", "runs/foreign", "data/val"]);
     assert!(
         message.contains("leads out of its run directory"),
         "{message}"
     );
     // A link to a whole run directory is allowed.
     link("train", "runs/latest");
-    place.succeeds(&["predict", "runs/latest", "data/val"]);
+    dir.succeeds(&["predict", "runs/latest", "data/val"]);
     // A device is an error. Reading it would never end.
-    std::fs::create_dir(place.path("runs/device")).unwrap();
+    std::fs::create_dir(dir.path("runs/device")).unwrap();
     link("/dev/zero", "runs/device/model.safetensors");
-    place.fails(1, &["predict", "runs/device", "data/val"]);
+    dir.fails(1, &["predict", "runs/device", "data/val"]);
 }

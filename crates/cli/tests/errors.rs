@@ -17,7 +17,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use cases::{CASES, Case};
-use harness::Place;
+use harness::TestDir;
 
 const HEAD: &str = "\
 # Errors
@@ -55,20 +55,20 @@ fn every_error_is_printed_as_documented() {
 
 /// The bytes of a trained model.
 fn trained_model() -> Vec<u8> {
-    let place = Place::with_stripes();
+    let dir = TestDir::with_stripes();
     let arguments =
         "train --data data --weights tiny.safetensors --stage transfer --transfer-epochs 1";
-    place.succeeds(&arguments.split(' ').collect::<Vec<_>>());
-    place.read("runs/train/model.safetensors")
+    dir.succeeds(&arguments.split(' ').collect::<Vec<_>>());
+    dir.read("runs/train/model.safetensors")
 }
 
 /// Runs a case in its own directory and returns its entry.
 fn entry(case: &Case, model: &[u8]) -> String {
-    let place = Place::with_stripes();
-    place.write("model.safetensors", model);
-    (case.prepare)(&place);
+    let dir = TestDir::with_stripes();
+    dir.write("model.safetensors", model);
+    (case.prepare)(&dir);
     let arguments: Vec<&str> = case.command.split_whitespace().collect();
-    let output = place.waggle(&arguments);
+    let output = dir.waggle(&arguments);
     let message = String::from_utf8(output.stderr).expect("UTF-8");
     let code = output.status.code();
     assert!(
@@ -78,7 +78,7 @@ fn entry(case: &Case, model: &[u8]) -> String {
     );
     assert!(!message.contains("panicked"), "{}: {message}", case.what);
     assert!(
-        !place.path("runs").exists(),
+        !dir.path("runs").exists(),
         "{}: a failed start leaves no run directory",
         case.what
     );
@@ -86,8 +86,8 @@ fn entry(case: &Case, model: &[u8]) -> String {
     assert_eq!(errors.count(), 1, "{message}");
     // For wrong usage, clap appends the usage of the command.
     let message = message.split("\n\n").next().unwrap_or_default();
-    let place = place.path("");
-    let root = place.to_string_lossy();
+    let dir = dir.path("");
+    let root = dir.to_string_lossy();
     let message = message.replace(root.trim_end_matches('/'), "PLACE");
     let message = without_temporary_names(message.trim());
     format!(

@@ -4,13 +4,13 @@ mod harness;
 
 use std::process::{Command, Stdio};
 
-use harness::{Place, json_lines, texts};
+use harness::{TestDir, json_lines, stdout_and_stderr};
 
 /// A directory with a finished run in `runs/train`.
-fn trained() -> Place {
-    let place = Place::with_stripes();
+fn trained() -> TestDir {
+    let dir = TestDir::with_stripes();
     let rates = "features=2e-2,classifier.0=2e-2,classifier.3=2e-2,classifier.6=2e-2";
-    place.succeeds(&[
+    dir.succeeds(&[
         "train",
         "--data",
         "data",
@@ -25,13 +25,13 @@ fn trained() -> Place {
         "--finetune-lr",
         rates,
     ]);
-    place
+    dir
 }
 
 #[test]
 fn evaluate_prints_loss_accuracy_and_confusion_matrix() {
-    let place = trained();
-    let out = place.succeeds(&["evaluate", "runs/train", "--data", "data", "--json"]);
+    let dir = trained();
+    let out = dir.succeeds(&["evaluate", "runs/train", "--data", "data", "--json"]);
     assert_eq!(out.lines().count(), 1, "one object: {out}");
     let report = &json_lines(&out)[0];
     assert_eq!(
@@ -50,7 +50,7 @@ fn evaluate_prints_loss_accuracy_and_confusion_matrix() {
     assert_eq!(report["accuracy"].as_f64().unwrap(), correct / 12.0);
 
     // The metrics are those of the best epoch of the last stage.
-    let metrics = String::from_utf8(place.read("runs/train/metrics.csv")).unwrap();
+    let metrics = String::from_utf8(dir.read("runs/train/metrics.csv")).unwrap();
     let best = metrics
         .lines()
         .filter(|line| line.starts_with("finetune"))
@@ -70,9 +70,9 @@ fn evaluate_prints_loss_accuracy_and_confusion_matrix() {
     );
 
     // A run directory includes the path of its data set. A model file works alone.
-    assert_eq!(place.succeeds(&["evaluate", "runs/train", "--json"]), out);
+    assert_eq!(dir.succeeds(&["evaluate", "runs/train", "--json"]), out);
     assert_eq!(
-        place.succeeds(&[
+        dir.succeeds(&[
             "evaluate",
             "runs/train/model.safetensors",
             "--json",
@@ -81,14 +81,14 @@ fn evaluate_prints_loss_accuracy_and_confusion_matrix() {
         ]),
         out
     );
-    let train = place.succeeds(&["evaluate", "runs/train", "--split", "train", "--json"]);
+    let train = dir.succeeds(&["evaluate", "runs/train", "--split", "train", "--json"]);
     let confusion = &json_lines(&train)[0]["confusion"];
     assert_eq!(
         confusion[0][0].as_u64().unwrap() + confusion[0][1].as_u64().unwrap(),
         12
     );
 
-    let text = place.succeeds(&["evaluate", "runs/train"]);
+    let text = dir.succeeds(&["evaluate", "runs/train"]);
     for part in [
         "Loss      ",
         "Accuracy  ",
@@ -98,19 +98,19 @@ fn evaluate_prints_loss_accuracy_and_confusion_matrix() {
     ] {
         assert!(text.contains(part), "{part}: {text}");
     }
-    place.fails(1, &["evaluate", "runs/train", "--split", "test"]);
+    dir.fails(1, &["evaluate", "runs/train", "--split", "test"]);
 }
 
 #[test]
 fn predict_prints_the_most_probable_classes_in_the_given_order() {
-    let place = trained();
+    let dir = trained();
     for (class, name) in ["horizontal", "vertical"].iter().enumerate() {
         for number in 20..24 {
-            place.picture(&format!("new/{name}/{number}.png"), class, number);
+            dir.image(&format!("new/{name}/{number}.png"), class, number);
         }
     }
-    place.write("new/notes.txt", b"not an image");
-    let out = place.succeeds(&[
+    dir.write("new/notes.txt", b"not an image");
+    let out = dir.succeeds(&[
         "predict",
         "runs/train",
         "new",
@@ -145,10 +145,10 @@ fn predict_prints_the_most_probable_classes_in_the_given_order() {
         .collect();
     assert!(paths.is_sorted(), "{paths:?}");
 
-    let csv = place.succeeds(&["predict", "runs/train", "new", "--csv"]);
+    let csv = dir.succeeds(&["predict", "runs/train", "new", "--csv"]);
     assert_eq!(csv.lines().next(), Some("path,class,probability"));
     assert_eq!(csv.lines().count(), 9);
-    let text = place.succeeds(&[
+    let text = dir.succeeds(&[
         "predict",
         "runs/train",
         "new/vertical/20.png",
@@ -163,7 +163,7 @@ fn predict_prints_the_most_probable_classes_in_the_given_order() {
         "in the order given: {text}"
     );
     // The batch size changes probabilities by rounding only.
-    let with_batch_size_1 = json_lines(&place.succeeds(&[
+    let with_batch_size_1 = json_lines(&dir.succeeds(&[
         "predict",
         "runs/train",
         "new",
@@ -181,12 +181,12 @@ fn predict_prints_the_most_probable_classes_in_the_given_order() {
 
 #[test]
 fn a_bad_image_is_reported_and_the_others_are_classified() {
-    let place = trained();
-    place.picture("new/a.png", 0, 1);
-    place.write("new/b.png", b"broken");
-    place.picture("new/c.png", 1, 2);
-    let output = place.waggle(&["predict", "runs/train", "new", "missing.png", "--json"]);
-    let (out, err) = texts(&output);
+    let dir = trained();
+    dir.image("new/a.png", 0, 1);
+    dir.write("new/b.png", b"broken");
+    dir.image("new/c.png", 1, 2);
+    let output = dir.waggle(&["predict", "runs/train", "new", "missing.png", "--json"]);
+    let (out, err) = stdout_and_stderr(&output);
     assert_eq!(output.status.code(), Some(1), "{err}");
     let lines = json_lines(&out);
     let paths: Vec<&str> = lines
@@ -206,41 +206,40 @@ fn a_bad_image_is_reported_and_the_others_are_classified() {
         "{err}"
     );
     // Without --json, the exit code and the errors are the same.
-    let output = place.waggle(&["predict", "runs/train", "new", "missing.png"]);
+    let output = dir.waggle(&["predict", "runs/train", "new", "missing.png"]);
     assert_eq!(output.status.code(), Some(1));
-    let (out, err_without_json) = texts(&output);
+    let (out, err_without_json) = stdout_and_stderr(&output);
     assert_eq!((out.lines().count(), err_without_json), (2, err), "{out}");
-    std::fs::create_dir(place.path("none")).unwrap();
+    std::fs::create_dir(dir.path("none")).unwrap();
     assert!(
-        place
-            .fails(1, &["predict", "runs/train", "none"])
+        dir.fails(1, &["predict", "runs/train", "none"])
             .contains("none")
     );
 }
 
 #[test]
 fn a_closed_pipe_is_not_an_error() {
-    let place = trained();
+    let dir = trained();
     for number in 0..40 {
-        place.picture(&format!("new/{number:02}.png"), number % 2, number);
+        dir.image(&format!("new/{number:02}.png"), number % 2, number);
     }
     let mut child = Command::new(env!("CARGO_BIN_EXE_waggle"))
         .args(["predict", "runs/train", "new", "--batch-size", "1"])
-        .current_dir(place.path("."))
+        .current_dir(dir.path("."))
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
-    assert_eq!(texts(&output).1, "");
+    assert_eq!(stdout_and_stderr(&output).1, "");
     assert!(output.status.success());
 }
 
 #[test]
 fn show_draws_a_batch_and_replaces_files_only_with_overwrite() {
-    let place = Place::with_stripes();
-    place.succeeds(&[
+    let dir = TestDir::with_stripes();
+    dir.succeeds(&[
         "show",
         "--data",
         "data",
@@ -249,7 +248,7 @@ fn show_draws_a_batch_and_replaces_files_only_with_overwrite() {
         "--input-size",
         "64",
     ]);
-    let image = image::load_from_memory(&place.read("train_batch.png")).unwrap();
+    let image = image::load_from_memory(&dir.read("train_batch.png")).unwrap();
     assert!(
         image.width() >= 64 * 5 || image.height() >= 64,
         "{}x{}",
@@ -257,16 +256,16 @@ fn show_draws_a_batch_and_replaces_files_only_with_overwrite() {
         image.height()
     );
     // An existing file is kept without --overwrite.
-    let message = place.fails(1, &["show", "--data", "data"]);
+    let message = dir.fails(1, &["show", "--data", "data"]);
     for part in ["train_batch.png already exists", "--overwrite", "--out"] {
         assert!(message.contains(part), "{message}");
     }
-    place.write("old.png", b"old");
-    place.succeeds(&["show", "--data", "data", "-o", "old.png", "--overwrite"]);
-    assert_ne!(place.read("old.png"), b"old");
+    dir.write("old.png", b"old");
+    dir.succeeds(&["show", "--data", "data", "-o", "old.png", "--overwrite"]);
+    assert_ne!(dir.read("old.png"), b"old");
     // Each epoch has its own order and augmentation.
     for (name, epoch) in [("again.png", "2"), ("other.png", "3")] {
-        place.succeeds(&[
+        dir.succeeds(&[
             "show",
             "--data",
             "data",
@@ -280,14 +279,14 @@ fn show_draws_a_batch_and_replaces_files_only_with_overwrite() {
             epoch,
         ]);
     }
-    assert_eq!(place.read("again.png"), place.read("train_batch.png"));
-    assert_ne!(place.read("other.png"), place.read("train_batch.png"));
+    assert_eq!(dir.read("again.png"), dir.read("train_batch.png"));
+    assert_ne!(dir.read("other.png"), dir.read("train_batch.png"));
 }
 
 #[test]
 fn summary_prints_layers_and_parameter_counts() {
-    let place = Place::new();
-    let out = place.succeeds(&["summary"]);
+    let dir = TestDir::new();
+    let out = dir.succeeds(&["summary"]);
     assert!(
         out.contains("138,357,544") || out.contains("138357544"),
         "{out}"
@@ -296,7 +295,7 @@ fn summary_prints_layers_and_parameter_counts() {
         out.contains("(classifier)") && out.contains("Linear("),
         "{out}"
     );
-    let out = place.succeeds(&["summary", "--arch", "vgg11", "--classes", "2"]);
+    let out = dir.succeeds(&["summary", "--arch", "vgg11", "--classes", "2"]);
     // torchvision's vgg11 has 132,863,336 parameters with 1000 classes. Here 998 rows of 4096 weights and a bias
     // are missing.
     assert!(

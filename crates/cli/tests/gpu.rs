@@ -8,7 +8,7 @@
 mod gpu;
 mod harness;
 
-use harness::{Place, json_lines};
+use harness::{TestDir, json_lines};
 
 /// What `--device` calls it.
 const GPU: &str = if cfg!(feature = "cuda") {
@@ -19,7 +19,7 @@ const GPU: &str = if cfg!(feature = "cuda") {
 
 /// Each pass's phase, loss and accuracy, of two epochs of each stage.
 fn passes(more: &[&str]) -> Vec<(String, f64, f64)> {
-    let place = Place::new();
+    let dir = TestDir::new();
     let job = [
         "train",
         "--json",
@@ -28,7 +28,7 @@ fn passes(more: &[&str]) -> Vec<(String, f64, f64)> {
         "--finetune-epochs",
         "3",
     ];
-    let told = json_lines(&place.succeeds(&[&job, more].concat()));
+    let told = json_lines(&dir.succeeds(&[&job, more].concat()));
     let phases = told.iter().filter(|event| event["event"] == "phase");
     let passes: Vec<_> = phases
         .map(|event| {
@@ -88,7 +88,7 @@ fn a_gpu_that_is_not_there_is_an_error() {
     if !cfg!(feature = "cuda") || gpu::device().is_none() {
         return;
     }
-    let said = Place::new().fails(1, &["train", "--device", "cuda:1000"]);
+    let said = TestDir::new().fails(1, &["train", "--device", "cuda:1000"]);
     assert!(
         said.contains("cuda:1000") && said.contains("nvidia-smi"),
         "{said}"

@@ -8,7 +8,7 @@ use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use harness::{Place, texts};
+use harness::{TestDir, stdout_and_stderr};
 use sha2::{Digest, Sha256};
 
 /// The headers of a request, with its first line.
@@ -68,11 +68,11 @@ fn metadata(etag: &str, commit: &str, size: usize) -> Vec<u8> {
 }
 
 /// Runs one epoch of `train` on weights from the hub at `endpoint`, with the cache in `home/hf`.
-fn train(place: &Place, endpoint: &str) -> (bool, String) {
+fn train(dir: &TestDir, endpoint: &str) -> (bool, String) {
     let arguments = "train --data data --weights hf:a/b --stage transfer --transfer-epochs 1";
-    let output = place
+    let output = dir
         .command(&arguments.split(' ').collect::<Vec<_>>())
-        .env("HF_HOME", place.path("home/hf"))
+        .env("HF_HOME", dir.path("home/hf"))
         .env("HF_ENDPOINT", endpoint)
         .env("HF_TOKEN", "hf_secret")
         .env("NO_PROXY", "127.0.0.1")
@@ -80,7 +80,7 @@ fn train(place: &Place, endpoint: &str) -> (bool, String) {
         .env_remove("HF_HUB_OFFLINE")
         .output()
         .unwrap();
-    (output.status.success(), texts(&output).1)
+    (output.status.success(), stdout_and_stderr(&output).1)
 }
 
 /// Every file and link below a folder, relative to it.
@@ -108,10 +108,10 @@ fn listing(folder: &Path) -> Vec<PathBuf> {
 
 #[test]
 fn path_like_etags_and_commits_write_nothing() {
-    let place = Place::with_stripes();
-    place.write("home/.bashrc", b"unchanged");
-    let before = listing(&place.path("."));
-    let weights = place.read("tiny.safetensors");
+    let dir = TestDir::with_stripes();
+    dir.write("home/.bashrc", b"unchanged");
+    let before = listing(&dir.path("."));
+    let weights = dir.read("tiny.safetensors");
     let hash = sha256(&weights);
     let long = "x".repeat(200);
     for name in [
@@ -136,7 +136,7 @@ fn path_like_etags_and_commits_write_nothing() {
                     response("200 OK", &[("content-length", length.as_str())], &body)
                 }
             });
-            let (succeeded, err) = train(&place, &url);
+            let (succeeded, err) = train(&dir, &url);
             assert!(!succeeded, "{err}");
             let expected = format!("returned the {header} {name:?}, which is not a plain name");
             assert!(
@@ -149,18 +149,18 @@ fn path_like_etags_and_commits_write_nothing() {
                 1,
                 "only the metadata request"
             );
-            assert_eq!(listing(&place.path(".")), before);
-            assert_eq!(place.read("home/.bashrc"), b"unchanged");
+            assert_eq!(listing(&dir.path(".")), before);
+            assert_eq!(dir.read("home/.bashrc"), b"unchanged");
         }
     }
 }
 
 #[test]
 fn later_responses_and_redirects_to_another_host_do_not_change_names_or_get_the_token() {
-    let place = Place::with_stripes();
-    place.write("home/.bashrc", b"unchanged");
-    let before = listing(&place.path("home"));
-    let weights = place.read("tiny.safetensors");
+    let dir = TestDir::with_stripes();
+    dir.write("home/.bashrc", b"unchanged");
+    let before = listing(&dir.path("home"));
+    let weights = dir.read("tiny.safetensors");
     let hash = sha256(&weights);
 
     let (length, body) = (weights.len().to_string(), weights.clone());
@@ -185,9 +185,9 @@ fn later_responses_and_redirects_to_another_host_do_not_change_names_or_get_the_
             response("302 Found", &headers, b"")
         }
     });
-    let (succeeded, err) = train(&place, &url);
+    let (succeeded, err) = train(&dir, &url);
     assert!(succeeded, "{err}");
-    assert_eq!(place.read("home/.bashrc"), b"unchanged");
+    assert_eq!(dir.read("home/.bashrc"), b"unchanged");
     let mut expected = before;
     expected.extend(
         [
@@ -197,7 +197,7 @@ fn later_responses_and_redirects_to_another_host_do_not_change_names_or_get_the_
         ]
         .map(PathBuf::from),
     );
-    assert_eq!(listing(&place.path("home")), expected);
+    assert_eq!(listing(&dir.path("home")), expected);
 
     let is_token = |line: &String| line.to_ascii_lowercase().starts_with("authorization:");
     let requests = requests.lock().unwrap();
@@ -210,12 +210,12 @@ fn later_responses_and_redirects_to_another_host_do_not_change_names_or_get_the_
 
 #[test]
 fn wrong_sizes_and_wrong_checksums_leave_no_file() {
-    let place = Place::with_stripes();
-    let weights = place.read("tiny.safetensors");
+    let dir = TestDir::with_stripes();
+    let weights = dir.read("tiny.safetensors");
     let mut corrupt = weights.clone();
     *corrupt.last_mut().unwrap() ^= 1;
     let short = weights[..100].to_vec();
-    let before = listing(&place.path("."));
+    let before = listing(&dir.path("."));
     for (body, expected) in [
         (corrupt, format!("instead of {}", sha256(&weights))),
         (
@@ -231,9 +231,9 @@ fn wrong_sizes_and_wrong_checksums_leave_no_file() {
                 response("200 OK", &[("content-length", length.as_str())], &body)
             }
         });
-        let (succeeded, err) = train(&place, &url);
+        let (succeeded, err) = train(&dir, &url);
         assert!(!succeeded, "{err}");
         assert!(err.contains(&url) && err.contains(&expected), "{err}");
-        assert_eq!(listing(&place.path(".")), before);
+        assert_eq!(listing(&dir.path(".")), before);
     }
 }

@@ -4,7 +4,7 @@ mod harness;
 
 use std::path::Path;
 
-use harness::{Place, json_lines};
+use harness::{TestDir, json_lines};
 
 /// A file of the `dataset` crate's JPEG tests.
 fn jpeg(name: &str) -> Vec<u8> {
@@ -13,12 +13,12 @@ fn jpeg(name: &str) -> Vec<u8> {
 }
 
 fn train<'a>(out: &'a str, more: &[&'a str]) -> Vec<&'a str> {
-    harness::training(["1", "1"], "8", &[&["--out", out], more])
+    harness::train_args(["1", "1"], "8", &[&["--out", out], more])
 }
 
 #[test]
 fn separate_scans_decode_to_the_same_pixels_in_every_command() {
-    let place = Place::with_stripes();
+    let dir = TestDir::with_stripes();
     let names = [
         "440_luma_chroma",
         "420_each",
@@ -26,21 +26,21 @@ fn separate_scans_decode_to_the_same_pixels_in_every_command() {
         "rgb_each",
     ];
     for name in names {
-        place.write(
+        dir.write(
             &format!("data/train/horizontal/{name}.jpg"),
             &jpeg(&format!("{name}.jpg")),
         );
         for (folder, extension) in [("jpeg", "jpg"), ("png", "png")] {
             for class in ["horizontal", "vertical"] {
                 let path = format!("{folder}/val/{class}/{name}.{extension}");
-                place.write(&path, &jpeg(&format!("{name}.{extension}")));
+                dir.write(&path, &jpeg(&format!("{name}.{extension}")));
             }
         }
     }
 
-    place.succeeds(&train("run", &[]));
+    dir.succeeds(&train("run", &[]));
     let predict = |folder: &str| -> Vec<f64> {
-        let lines = json_lines(&place.succeeds(&["predict", "run", folder, "--json"]));
+        let lines = json_lines(&dir.succeeds(&["predict", "run", folder, "--json"]));
         assert_eq!(lines.len(), 2 * names.len());
         let top = lines.iter().map(|line| &line["top"][0]);
         top.map(|top| top["probability"].as_f64().unwrap())
@@ -50,24 +50,24 @@ fn separate_scans_decode_to_the_same_pixels_in_every_command() {
         assert!((jpeg - png).abs() < 0.01, "{jpeg} and {png}");
     }
     let evaluate = |folder: &str| {
-        let out = place.succeeds(&["evaluate", "run", "--data", folder, "--json"]);
+        let out = dir.succeeds(&["evaluate", "run", "--data", folder, "--json"]);
         json_lines(&out)[0]["loss"].as_f64().unwrap()
     };
     let (jpeg, png) = (evaluate("jpeg"), evaluate("png"));
     assert!((jpeg - png).abs() < 0.01, "{jpeg} and {png}");
 
     // `check` recognizes each JPEG and Pillow's PNG of it as near duplicates.
-    place.stripes("mixed", &["horizontal", "vertical"], 1, 1);
+    dir.stripes("mixed", &["horizontal", "vertical"], 1, 1);
     for name in names {
         for extension in ["jpg", "png"] {
             let file = format!("{name}.{extension}");
-            place.write(
+            dir.write(
                 &format!("mixed/train/horizontal/{file}"),
                 &self::jpeg(&file),
             );
         }
     }
-    let report = place.waggle(&["check", "mixed", "--json"]);
+    let report = dir.waggle(&["check", "mixed", "--json"]);
     let report = &json_lines(&String::from_utf8(report.stdout).unwrap())[0];
     assert_eq!(report["unusable"], serde_json::json!([]));
     let groups = report["duplicates"].as_array().unwrap();
@@ -83,26 +83,26 @@ fn separate_scans_decode_to_the_same_pixels_in_every_command() {
 
 #[test]
 fn unsupported_separate_scans_are_reported_by_every_command() {
-    let place = Place::with_stripes();
-    place.succeeds(&train("run", &[]));
+    let dir = TestDir::with_stripes();
+    dir.succeeds(&train("run", &[]));
     let bytes = jpeg("three_resolutions_each.jpg");
-    place.write("data/train/horizontal/bad.jpg", &bytes);
-    place.write("data/val/horizontal/bad.jpg", &bytes);
+    dir.write("data/train/horizontal/bad.jpg", &bytes);
+    dir.write("data/val/horizontal/bad.jpg", &bytes);
     let reason = "a JPEG with separate scans and more than two resolutions is not supported";
     for arguments in [
         train("other", &[]),
         vec!["evaluate", "run"],
         vec!["predict", "run", "data/val/horizontal/bad.jpg"],
     ] {
-        let message = place.fails(1, &arguments);
+        let message = dir.fails(1, &arguments);
         assert!(
             message.contains("horizontal/bad.jpg"),
             "{arguments:?}: {message}"
         );
         assert!(message.contains(reason), "{arguments:?}: {message}");
     }
-    assert!(!place.path("other").exists());
-    let report = place.waggle(&["check", "data"]);
+    assert!(!dir.path("other").exists());
+    let report = dir.waggle(&["check", "data"]);
     assert_eq!(report.status.code(), Some(1));
     let report = String::from_utf8(report.stdout).unwrap();
     assert_eq!(report.matches("bad.jpg").count(), 2, "{report}");

@@ -14,12 +14,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use cli::checkpoint::Checkpoint;
-use harness::{Place, send, training};
+use harness::{TestDir, send_signal, train_args};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 fn train<'a>(more: &[&'a str]) -> Vec<&'a str> {
-    training(
+    train_args(
         ["3", "4"],
         "4",
         &[&["--checkpoint-every", "0.00001", "--workers", "2"], more],
@@ -47,9 +47,9 @@ struct Whole {
 }
 
 impl Whole {
-    fn run(place: &Place) -> Self {
+    fn run(dir: &TestDir) -> Self {
         let started = Instant::now();
-        let out = place.succeeds(&train(&["--out", "whole", "--json"]));
+        let out = dir.succeeds(&train(&["--out", "whole", "--json"]));
         let told = harness::json_lines(&out);
         let events = told.len() as u64;
         Self {
@@ -90,8 +90,8 @@ enum End {
 }
 
 /// Runs the program until it ends or is ended; whether it was done.
-fn run(place: &Place, arguments: &[&str], end: &End) -> bool {
-    let mut command = place.command(&[arguments, &["--json"]].concat());
+fn run(dir: &TestDir, arguments: &[&str], end: &End) -> bool {
+    let mut command = dir.command(&[arguments, &["--json"]].concat());
     command.stdout(Stdio::piped()).stderr(Stdio::null());
     if let End::Crashed(bytes) = end {
         command.env("WAGGLE_FAULT", format!("checkpoint:{bytes}"));
@@ -106,7 +106,7 @@ fn run(place: &Place, arguments: &[&str], end: &End) -> bool {
     }
     match end {
         End::Killed(_) => child.kill().unwrap(),
-        End::Interrupted(_) => send(&child, "INT"),
+        End::Interrupted(_) => send_signal(&child, "INT"),
         End::Crashed(_) => {}
     }
     // A pipe that nobody reads would stop it.
@@ -122,9 +122,9 @@ fn run(place: &Place, arguments: &[&str], end: &End) -> bool {
 /// Ends runs `rounds` times at what `draw` says, resumes each, and compares. Some are ended a second time.
 fn ended_runs_go_on(
     rounds: usize,
-    mut draw: impl FnMut(&Place, &mut dyn FnMut(u64) -> u64) -> End,
+    mut draw: impl FnMut(&TestDir, &mut dyn FnMut(u64) -> u64) -> End,
 ) {
-    let place = Place::with_stripes();
+    let dir = TestDir::with_stripes();
     let mut random = ChaCha8Rng::seed_from_u64(20);
     let mut below = |bound: u64| random.next_u64() % bound;
     let (mut early, mut inside, mut late) = (0, 0, 0);
@@ -133,13 +133,13 @@ fn ended_runs_go_on(
         let mut arguments = train(&["--out", &out]);
         let mut done = false;
         for _ in 0..1 + below(2) {
-            let end = draw(&place, &mut below);
-            done = run(&place, &arguments, &end);
-            if !place.path(&out).exists() {
+            let end = draw(&dir, &mut below);
+            done = run(&dir, &arguments, &end);
+            if !dir.path(&out).exists() {
                 continue;
             }
             // Every checkpoint that has its name is whole, whenever the process was ended.
-            let (checkpoint, damaged) = Checkpoint::newest(&place.path(&out)).unwrap();
+            let (checkpoint, damaged) = Checkpoint::newest(&dir.path(&out)).unwrap();
             assert!(damaged.is_empty(), "round {round}, {end:?}: {damaged:?}");
             if done {
                 break;
@@ -148,7 +148,7 @@ fn ended_runs_go_on(
                 arguments = vec!["train", "--resume", &out];
             } else {
                 // Nothing was lost: not a step had been done.
-                std::fs::remove_dir_all(place.path(&out)).unwrap();
+                std::fs::remove_dir_all(dir.path(&out)).unwrap();
             }
         }
         match (done, arguments[1]) {
@@ -157,10 +157,10 @@ fn ended_runs_go_on(
             (false, _) => early += 1,
         }
         if !done {
-            place.succeeds(&arguments);
+            dir.succeeds(&arguments);
         }
-        place.same(&out, "whole");
-        std::fs::remove_dir_all(place.path(&out)).unwrap();
+        dir.assert_same_result(&out, "whole");
+        std::fs::remove_dir_all(dir.path(&out)).unwrap();
     }
     println!(
         "{rounds} of {rounds} equal; ended before the first step {early}, in the run {inside}, after it {late}"
@@ -175,8 +175,8 @@ fn ended_runs_go_on(
 fn a_killed_run_goes_on_to_the_same_bytes() {
     let mut measured = None;
     let mut crash = false;
-    ended_runs_go_on(times("WAGGLE_KILLS", 10), |place, below| {
-        let whole = *measured.get_or_insert_with(|| Whole::run(place));
+    ended_runs_go_on(times("WAGGLE_KILLS", 10), |dir, below| {
+        let whole = *measured.get_or_insert_with(|| Whole::run(dir));
         crash = !crash;
         if crash {
             // How many there are depends on how fast the disk is.
@@ -190,8 +190,8 @@ fn a_killed_run_goes_on_to_the_same_bytes() {
 #[test]
 fn an_interrupted_run_goes_on_to_the_same_bytes() {
     let mut measured = None;
-    ended_runs_go_on(times("WAGGLE_INTERRUPTS", 3), |place, below| {
-        let whole = *measured.get_or_insert_with(|| Whole::run(place));
+    ended_runs_go_on(times("WAGGLE_INTERRUPTS", 3), |dir, below| {
+        let whole = *measured.get_or_insert_with(|| Whole::run(dir));
         // Before the first event the system still answers for the program, which has not asked for the signal.
         End::Interrupted(whole.moment(1, below))
     });

@@ -7,14 +7,14 @@ use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use harness::{Place, training};
+use harness::{TestDir, train_args};
 
 /// The message of every deliberate panic.
 const MESSAGE: &str = "a fault that a test asked for";
 
 /// Nothing is kept in memory, so that every epoch decodes its pictures.
 fn train<'a>(more: &[&'a str]) -> Vec<&'a str> {
-    training(
+    train_args(
         ["3", "2"],
         "4",
         &[
@@ -25,8 +25,8 @@ fn train<'a>(more: &[&'a str]) -> Vec<&'a str> {
 }
 
 /// A run that ends with code 1 by itself; its standard error.
-fn fails(place: &Place, fault: &str, more: &[&str]) -> String {
-    let mut child = place
+fn fails(dir: &TestDir, fault: &str, more: &[&str]) -> String {
+    let mut child = dir
         .command(&train(more))
         .env("WAGGLE_FAULT", fault)
         .stdout(Stdio::null())
@@ -61,47 +61,47 @@ fn error(said: &str) -> &str {
 
 #[test]
 fn a_panic_in_a_loader_ends_the_run_and_names_the_picture() {
-    let place = Place::with_stripes();
-    place.succeeds(&train(&["--out", "whole"]));
+    let dir = TestDir::with_stripes();
+    dir.succeeds(&train(&["--out", "whole"]));
     // 36 pictures are read once, then drawn for `train_batch.png`: a few at most. 80 lies in the first stage.
     for workers in ["1", "3"] {
         let out = format!("run-{workers}");
         let said = fails(
-            &place,
+            &dir,
             "picture-panic:80",
             &["--out", &out, "--workers", workers],
         );
         assert!(error(&said).contains(".png`"), "{said}");
-        place.succeeds(&["train", "--resume", &out]);
-        place.same(&out, "whole");
+        dir.succeeds(&["train", "--resume", &out]);
+        dir.assert_same_result(&out, "whole");
     }
 }
 
 #[test]
 fn a_panic_while_all_pictures_are_read_is_one_of_the_bad_ones() {
-    let place = Place::with_stripes();
-    let said = fails(&place, "picture-panic:35", &["--out", "run"]);
+    let dir = TestDir::with_stripes();
+    let said = fails(&dir, "picture-panic:35", &["--out", "run"]);
     assert!(error(&said).contains(".png`"), "{said}");
-    assert!(!place.path("run").exists());
+    assert!(!dir.path("run").exists());
 }
 
 #[test]
 fn a_panic_in_the_thread_that_writes_checkpoints_ends_the_run() {
-    let place = Place::with_stripes();
-    let told = place.succeeds(&train(&["--out", "whole", "--json"]));
+    let dir = TestDir::with_stripes();
+    let told = dir.succeeds(&train(&["--out", "whole", "--json"]));
     let told = harness::json_lines(&told);
     let first = told.iter().find_map(|event| event["bytes"].as_u64());
     let first = first.expect("it told of checkpoints");
 
     let fault = format!("checkpoint-panic:{}", first / 2);
-    let said = fails(&place, &fault, &["--out", "early"]);
+    let said = fails(&dir, &fault, &["--out", "early"]);
     assert!(error(&said).contains("wrote a checkpoint"), "{said}");
-    let said = place.fails(1, &["train", "--resume", "early"]);
+    let said = dir.fails(1, &["train", "--resume", "early"]);
     assert!(said.contains("holds no checkpoint"), "{said}");
 
     let fault = format!("checkpoint-panic:{}", first + first / 2);
-    let said = fails(&place, &fault, &["--out", "late"]);
+    let said = fails(&dir, &fault, &["--out", "late"]);
     assert!(error(&said).contains("wrote a checkpoint"), "{said}");
-    place.succeeds(&["train", "--resume", "late"]);
-    place.same("late", "whole");
+    dir.succeeds(&["train", "--resume", "late"]);
+    dir.assert_same_result("late", "whole");
 }

@@ -6,11 +6,11 @@ mod harness;
 
 use std::io::{BufRead, BufReader, Read};
 
-use harness::{Place, json_lines, send, texts, training};
+use harness::{TestDir, json_lines, send_signal, stdout_and_stderr, train_args};
 use serde_json::Value;
 
 fn train<'a>(more: &[&'a str]) -> Vec<&'a str> {
-    training(
+    train_args(
         ["4", "5"],
         "4",
         &[&["--lr", "1e-2", "--checkpoint-every", "0.0001"], more],
@@ -40,12 +40,12 @@ struct Ended {
 
 /// Starts a training into `out`, sends `signals` at the first event that is `when`, and waits for its end.
 fn interrupt(
-    place: &Place,
+    dir: &TestDir,
     arguments: &[&str],
     signals: &[&str],
     when: &dyn Fn(&Value) -> bool,
 ) -> Ended {
-    let mut child = place.start(&[arguments, &["--json"]].concat());
+    let mut child = dir.start(&[arguments, &["--json"]].concat());
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let mut events = Vec::new();
     for line in lines.by_ref() {
@@ -54,7 +54,9 @@ fn interrupt(
             break;
         }
     }
-    signals.iter().for_each(|signal| send(&child, signal));
+    signals
+        .iter()
+        .for_each(|signal| send_signal(&child, signal));
     for line in lines {
         events.extend(json_lines(&line.unwrap()));
     }
@@ -66,10 +68,10 @@ fn interrupt(
     Ended { code, events }
 }
 
-/// Interrupts a training into `out` in its second transfer epoch.
-fn stopped_run(place: &Place, out: &str) {
+/// Signals a training into `out` in its second transfer epoch.
+fn stopped_run(dir: &TestDir, out: &str) {
     let early = |event: &Value| event["event"] == "batch" && event["epoch"] == 2;
-    let ended = interrupt(place, &train(&["--out", out]), &["INT"], &early);
+    let ended = interrupt(dir, &train(&["--out", out]), &["INT"], &early);
     assert_eq!(ended.code, Some(130));
 }
 
@@ -79,8 +81,8 @@ fn is(event: &Value, wanted: &[(&str, Value)]) -> bool {
 
 #[test]
 fn an_interrupted_run_ends_with_the_same_bytes_as_an_uninterrupted_one() {
-    let place = Place::with_stripes();
-    place.succeeds(&train(&["--out", "whole"]));
+    let dir = TestDir::with_stripes();
+    dir.succeeds(&train(&["--out", "whole"]));
     let at = |event: &str, stage: &str, phase: &str, epoch: u64| {
         [
             ("event", event.into()),
@@ -100,7 +102,7 @@ fn an_interrupted_run_ends_with_the_same_bytes_as_an_uninterrupted_one() {
     ];
     for (number, (signal, code, moment)) in moments.iter().enumerate() {
         let out = format!("stopped-{number}");
-        let ended = interrupt(&place, &train(&["--out", &out]), &[signal], &|event| {
+        let ended = interrupt(&dir, &train(&["--out", &out]), &[signal], &|event| {
             is(event, moment)
         });
         assert_eq!(ended.code, Some(*code), "{moment:?}");
@@ -108,8 +110,7 @@ fn an_interrupted_run_ends_with_the_same_bytes_as_an_uninterrupted_one() {
         assert_eq!(last["event"], "interrupted");
         assert_eq!(last["directory"], Value::from(out.as_str()));
         assert!(
-            !place
-                .files(&out)
+            !dir.files(&out)
                 .contains(&"confusion_matrix.png".to_string())
         );
 
@@ -119,22 +120,22 @@ fn an_interrupted_run_ends_with_the_same_bytes_as_an_uninterrupted_one() {
         } else {
             &[]
         };
-        let told = place.succeeds(&[&["train", "--resume", &out], other].concat());
+        let told = dir.succeeds(&[&["train", "--resume", &out], other].concat());
         assert!(told.contains("Going on from "), "{told}");
-        place.same(&out, "whole");
+        dir.assert_same_result(&out, "whole");
     }
 }
 
 #[test]
 fn a_run_may_be_interrupted_again_and_again() {
-    let place = Place::with_stripes();
-    place.succeeds(&train(&["--out", "whole"]));
-    stopped_run(&place, "run");
+    let dir = TestDir::with_stripes();
+    dir.succeeds(&train(&["--out", "whole"]));
+    stopped_run(&dir, "run");
     let mut stops = 0;
     loop {
         // Each time after two more batches.
         let seen = std::cell::Cell::new(0);
-        let ended = interrupt(&place, &["train", "--resume", "run"], &["INT"], &|event| {
+        let ended = interrupt(&dir, &["train", "--resume", "run"], &["INT"], &|event| {
             seen.set(seen.get() + usize::from(event["event"] == "batch"));
             seen.get() == 2 || event["event"] == "done"
         });
@@ -145,35 +146,35 @@ fn a_run_may_be_interrupted_again_and_again() {
         }
     }
     assert!(stops > 2, "{stops}");
-    place.same("run", "whole");
+    dir.assert_same_result("run", "whole");
 }
 
 #[test]
 fn the_second_signal_ends_it_at_once() {
-    let place = Place::with_stripes();
-    place.succeeds(&train(&["--out", "whole"]));
+    let dir = TestDir::with_stripes();
+    dir.succeeds(&train(&["--out", "whole"]));
     // Both arrive before the next batch is done, in one order or the other.
     let early = |event: &Value| event["event"] == "batch" && event["epoch"] == 2;
     let signals = ["STOP", "INT", "TERM", "CONT"];
     let names = (0..10).map(|number| format!("run-{number}"));
     let run = names.into_iter().find(|run| {
-        let ended = interrupt(&place, &train(&["--out", run]), &signals, &early);
+        let ended = interrupt(&dir, &train(&["--out", run]), &signals, &early);
         assert!(matches!(ended.code, Some(130 | 143)));
         // Two threads may get them at the very same moment, when neither is the second.
         let mut events = ended.events.iter();
         events.all(|event| event["event"] != "interrupted")
     });
     let run = run.expect("a second signal ends it");
-    place.succeeds(&["train", "--resume", &run]);
-    place.same(&run, "whole");
+    dir.succeeds(&["train", "--resume", &run]);
+    dir.assert_same_result(&run, "whole");
 }
 
 #[test]
 fn a_signal_before_anything_can_be_lost_ends_it_at_once() {
-    let place = Place::with_stripes();
+    let dir = TestDir::with_stripes();
     let first = |event: &Value| event["event"] == "data";
     let signals = ["STOP", "TERM", "CONT"];
-    let mut ended = interrupt(&place, &train(&["--out", "run"]), &signals, &first);
+    let mut ended = interrupt(&dir, &train(&["--out", "run"]), &signals, &first);
     // The program may be past this part when the signal comes; not every time.
     for number in 0..20 {
         if ended
@@ -184,7 +185,7 @@ fn a_signal_before_anything_can_be_lost_ends_it_at_once() {
             break;
         }
         let out = format!("run-{number}");
-        ended = interrupt(&place, &train(&["--out", &out]), &signals, &first);
+        ended = interrupt(&dir, &train(&["--out", &out]), &signals, &first);
     }
     assert_eq!(ended.code, Some(143));
     assert!(
@@ -197,34 +198,34 @@ fn a_signal_before_anything_can_be_lost_ends_it_at_once() {
 
 #[test]
 fn what_would_change_the_result_is_refused_and_named() {
-    let place = Place::with_stripes();
-    stopped_run(&place, "run");
+    let dir = TestDir::with_stripes();
+    stopped_run(&dir, "run");
     for (more, named) in REFUSED {
-        let message = place.fails(1, &[&["train", "--resume", "run"][..], &more].concat());
+        let message = dir.fails(1, &[&["train", "--resume", "run"][..], &more].concat());
         assert!(message.contains(named), "{named}: {message}");
     }
-    let message = place.fails(2, &["train", "--resume", "run", "--out", "other"]);
+    let message = dir.fails(2, &["train", "--resume", "run", "--out", "other"]);
     assert!(message.contains("--out"), "{message}");
-    place.fails(2, &["train", "--allow-changed-data"]);
-    place.tiny_weights("tiny.safetensors", 11);
-    let message = place.fails(1, &["train", "--resume", "run"]);
+    dir.fails(2, &["train", "--allow-changed-data"]);
+    dir.tiny_weights("tiny.safetensors", 11);
+    let message = dir.fails(1, &["train", "--resume", "run"]);
     assert!(
         message.contains("tiny.safetensors") && message.contains("SHA-256"),
         "{message}"
     );
     // A copy of the right file elsewhere will do.
-    place.tiny_weights("copy.safetensors", 10);
-    place.succeeds(&["train", "--resume", "run", "--weights", "copy.safetensors"]);
+    dir.tiny_weights("copy.safetensors", 10);
+    dir.succeeds(&["train", "--resume", "run", "--weights", "copy.safetensors"]);
 }
 
 #[test]
 fn changed_pictures_are_refused_unless_they_are_wanted() {
-    let place = Place::with_stripes();
-    stopped_run(&place, "run");
-    place.picture("data/train/horizontal/99.png", 0, 3);
-    place.picture("data/train/vertical/04.png", 1, 77);
-    std::fs::remove_file(place.path("data/val/horizontal/01.png")).unwrap();
-    let message = place.fails(1, &["train", "--resume", "run"]);
+    let dir = TestDir::with_stripes();
+    stopped_run(&dir, "run");
+    dir.image("data/train/horizontal/99.png", 0, 3);
+    dir.image("data/train/vertical/04.png", 1, 77);
+    std::fs::remove_file(dir.path("data/val/horizontal/01.png")).unwrap();
+    let message = dir.fails(1, &["train", "--resume", "run"]);
     for part in [
         "1 added: train/horizontal/99.png",
         "1 removed: val/horizontal/01.png",
@@ -233,27 +234,27 @@ fn changed_pictures_are_refused_unless_they_are_wanted() {
     ] {
         assert!(message.contains(part), "{part}: {message}");
     }
-    let told = place.succeeds(&["train", "--resume", "run", "--allow-changed-data"]);
+    let told = dir.succeeds(&["train", "--resume", "run", "--allow-changed-data"]);
     assert!(told.contains("1 added: train/horizontal/99.png"), "{told}");
 }
 
 #[test]
 fn a_folder_that_was_moved_is_still_the_same() {
-    let place = Place::with_stripes();
-    place.succeeds(&train(&["--out", "whole"]));
-    stopped_run(&place, "run");
-    std::fs::rename(place.path("data"), place.path("moved")).unwrap();
-    place.fails(1, &["train", "--resume", "run"]);
-    place.succeeds(&["train", "--resume", "run", "--data", "moved"]);
-    place.same("run", "whole");
+    let dir = TestDir::with_stripes();
+    dir.succeeds(&train(&["--out", "whole"]));
+    stopped_run(&dir, "run");
+    std::fs::rename(dir.path("data"), dir.path("moved")).unwrap();
+    dir.fails(1, &["train", "--resume", "run"]);
+    dir.succeeds(&["train", "--resume", "run", "--data", "moved"]);
+    dir.assert_same_result("run", "whole");
 }
 
 #[test]
 fn a_damaged_checkpoint_is_told_of_and_the_one_before_it_used() {
-    let place = Place::with_stripes();
-    place.succeeds(&train(&["--out", "whole"]));
-    stopped_run(&place, "run");
-    let checkpoints: Vec<String> = place
+    let dir = TestDir::with_stripes();
+    dir.succeeds(&train(&["--out", "whole"]));
+    stopped_run(&dir, "run");
+    let checkpoints: Vec<String> = dir
         .files("run")
         .into_iter()
         .filter(|name| name.starts_with("checkpoint-"))
@@ -264,26 +265,26 @@ fn a_damaged_checkpoint_is_told_of_and_the_one_before_it_used() {
         digits.trim_end_matches(".safetensors").parse().unwrap()
     };
     let newest = checkpoints.iter().max_by_key(|name| number(name)).unwrap();
-    let mut bytes = place.read(&format!("run/{newest}"));
+    let mut bytes = dir.read(&format!("run/{newest}"));
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
-    place.write(&format!("run/{newest}"), &bytes);
-    let told = place.succeeds(&["train", "--resume", "run"]);
+    dir.write(&format!("run/{newest}"), &bytes);
+    let told = dir.succeeds(&["train", "--resume", "run"]);
     assert!(told.contains(&format!("Damaged: run/{newest}")), "{told}");
     let older = checkpoints.iter().find(|name| *name != newest).unwrap();
     assert!(
         told.contains(&format!("Going on from run/{older}")),
         "{told}"
     );
-    place.same("run", "whole");
+    dir.assert_same_result("run", "whole");
 
-    stopped_run(&place, "lost");
-    for name in place.files("lost") {
+    stopped_run(&dir, "lost");
+    for name in dir.files("lost") {
         if name.starts_with("checkpoint-") {
-            place.write(&format!("lost/{name}"), b"damaged");
+            dir.write(&format!("lost/{name}"), b"damaged");
         }
     }
-    let (told, message) = texts(&place.waggle(&["train", "--resume", "lost"]));
+    let (told, message) = stdout_and_stderr(&dir.waggle(&["train", "--resume", "lost"]));
     assert!(message.contains("no checkpoint that is whole"), "{message}");
     assert_eq!(told.matches("; it is not used").count(), 2, "{told}");
     assert!(!told.contains("Going on from"), "{told}");
@@ -291,25 +292,25 @@ fn a_damaged_checkpoint_is_told_of_and_the_one_before_it_used() {
 
 #[test]
 fn a_finished_run_says_so_and_one_without_checkpoint_too() {
-    let place = Place::with_stripes();
-    place.succeeds(&train(&["--out", "run"]));
-    let told = place.succeeds(&["train", "--resume", "run"]);
+    let dir = TestDir::with_stripes();
+    dir.succeeds(&train(&["--out", "run"]));
+    let told = dir.succeeds(&["train", "--resume", "run"]);
     assert!(told.contains("done already"), "{told}");
     // It is refused what a run that can go on is refused, and no more.
     for (more, named) in REFUSED {
-        let message = place.fails(1, &[&["train", "--resume", "run"][..], &more].concat());
+        let message = dir.fails(1, &[&["train", "--resume", "run"][..], &more].concat());
         assert!(message.contains(named), "{named}: {message}");
     }
     let same = ["--lr", "0.01", "--workers", "1", "--stage", "both"];
-    let told = place.succeeds(&[&["train", "--resume", "run"][..], &same].concat());
+    let told = dir.succeeds(&[&["train", "--resume", "run"][..], &same].concat());
     assert!(told.contains("done already"), "{told}");
-    let message = place.fails(1, &["train", "--resume", "nowhere"]);
+    let message = dir.fails(1, &["train", "--resume", "nowhere"]);
     assert!(message.contains("nowhere"), "{message}");
     // A run of an earlier version, which made none, and which was killed.
-    let rows = place.read("run/metrics.csv");
+    let rows = dir.read("run/metrics.csv");
     let half = &rows[..rows.len() / 2];
-    place.write("run/metrics.csv", half);
-    let message = place.fails(1, &["train", "--resume", "run"]);
+    dir.write("run/metrics.csv", half);
+    let message = dir.fails(1, &["train", "--resume", "run"]);
     assert!(message.contains("--weights"), "{message}");
 }
 
@@ -324,29 +325,29 @@ const LOOKALIKES: [&str; 5] = [
 
 /// Expects `--resume FOLDER` to fail with code 1, to name the folder and to change nothing in it.
 #[track_caller]
-fn resume_leaves_alone(place: &Place, folder: &str) -> String {
-    let before = place.contents(folder);
-    let message = place.fails(1, &["train", "--resume", folder]);
+fn resume_leaves_alone(dir: &TestDir, folder: &str) -> String {
+    let before = dir.contents(folder);
+    let message = dir.fails(1, &["train", "--resume", folder]);
     assert!(message.contains(folder), "{message}");
-    assert_eq!(place.contents(folder), before);
+    assert_eq!(dir.contents(folder), before);
     message
 }
 
 #[test]
 fn resume_changes_nothing_in_a_folder_that_is_not_a_run() {
-    let place = Place::new();
+    let dir = TestDir::new();
     for name in LOOKALIKES {
-        place.write(&format!("notes/{name}"), b"not a checkpoint");
-        place.write(&format!("other-config/{name}"), name.as_bytes());
-        place.write(&format!("broken-config/{name}"), b"");
+        dir.write(&format!("notes/{name}"), b"not a checkpoint");
+        dir.write(&format!("other-config/{name}"), name.as_bytes());
+        dir.write(&format!("broken-config/{name}"), b"");
     }
-    place.write("notes/thesis.txt", b"important");
-    place.write("notes/.waggle-folder/inner", b"important");
-    place.write("other-config/config.toml", b"[package]\nname = \"x\"\n");
-    place.write("broken-config/config.toml", b"[data");
-    place.write("only-config/config.toml", b"title = \"a website\"\n");
-    place.write("only-names/checkpoint-007.safetensors", b"");
-    std::fs::create_dir(place.path("empty")).unwrap();
+    dir.write("notes/thesis.txt", b"important");
+    dir.write("notes/.waggle-folder/inner", b"important");
+    dir.write("other-config/config.toml", b"[package]\nname = \"x\"\n");
+    dir.write("broken-config/config.toml", b"[data");
+    dir.write("only-config/config.toml", b"title = \"a website\"\n");
+    dir.write("only-names/checkpoint-007.safetensors", b"");
+    std::fs::create_dir(dir.path("empty")).unwrap();
     for folder in [
         "notes",
         "other-config",
@@ -355,10 +356,10 @@ fn resume_changes_nothing_in_a_folder_that_is_not_a_run() {
         "only-names",
         "empty",
     ] {
-        let message = resume_leaves_alone(&place, folder);
+        let message = resume_leaves_alone(&dir, folder);
         let what = format!("error: {folder} is not a run directory");
         assert!(message.contains(&what), "{message}");
-        let reason = if place.path(folder).join("config.toml").exists() {
+        let reason = if dir.path(folder).join("config.toml").exists() {
             format!("{folder}/config.toml is not the configuration of a run")
         } else {
             format!("there is no {folder}/config.toml")
@@ -369,44 +370,44 @@ fn resume_changes_nothing_in_a_folder_that_is_not_a_run() {
 
 #[test]
 fn resume_changes_nothing_in_a_run_without_an_intact_checkpoint() {
-    let place = Place::with_stripes();
-    stopped_run(&place, "run");
-    for name in place.files("run") {
+    let dir = TestDir::with_stripes();
+    stopped_run(&dir, "run");
+    for name in dir.files("run") {
         if name.starts_with("checkpoint-") {
-            place.write(&format!("run/{name}"), b"damaged");
+            dir.write(&format!("run/{name}"), b"damaged");
         }
     }
     for name in LOOKALIKES {
-        place.write(&format!("run/{name}"), b"damaged");
+        dir.write(&format!("run/{name}"), b"damaged");
     }
-    resume_leaves_alone(&place, "run");
+    resume_leaves_alone(&dir, "run");
 }
 
 #[test]
 fn a_resumed_run_removes_what_a_killed_process_left() {
-    let place = Place::with_stripes();
-    place.succeeds(&train(&["--out", "whole"]));
-    stopped_run(&place, "run");
+    let dir = TestDir::with_stripes();
+    dir.succeeds(&train(&["--out", "whole"]));
+    stopped_run(&dir, "run");
     for name in &LOOKALIKES[..3] {
-        place.write(&format!("run/{name}"), b"half");
+        dir.write(&format!("run/{name}"), b"half");
     }
     // Without its configuration, a run is recognized by its checkpoints.
-    let config = place.read("run/config.toml");
-    std::fs::remove_file(place.path("run/config.toml")).unwrap();
-    place.succeeds(&["train", "--resume", "run"]);
-    place.write("run/config.toml", &config);
-    place.same("run", "whole");
+    let config = dir.read("run/config.toml");
+    std::fs::remove_file(dir.path("run/config.toml")).unwrap();
+    dir.succeeds(&["train", "--resume", "run"]);
+    dir.write("run/config.toml", &config);
+    dir.assert_same_result("run", "whole");
 }
 
 #[test]
 fn a_full_disk_ends_the_run_and_the_checkpoint_before_it_is_good() {
     use std::os::unix::process::CommandExt;
-    let place = Place::with_stripes();
+    let dir = TestDir::with_stripes();
     // Large beside the pictures that the run draws.
-    place.weights("tiny.safetensors", 10, 300, false);
-    place.succeeds(&train(&["--out", "whole"]));
-    let model = place.read("whole/model.safetensors").len() as u64;
-    let mut command = place.command(&train(&["--out", "run"]));
+    dir.weights("tiny.safetensors", 10, 300, false);
+    dir.succeeds(&train(&["--out", "whole"]));
+    let model = dir.read("whole/model.safetensors").len() as u64;
+    let mut command = dir.command(&train(&["--out", "run"]));
     // A model and a checkpoint of the transfer stage are smaller, one of the fine-tuning stage is larger.
     let limit = model + model / 2;
     // SAFETY: both calls only change settings of the new process, and are safe between fork and exec.
@@ -425,7 +426,7 @@ fn a_full_disk_ends_the_run_and_the_checkpoint_before_it_is_good() {
         });
     }
     let output = command.output().unwrap();
-    let (out, err) = texts(&output);
+    let (out, err) = stdout_and_stderr(&output);
     assert_eq!(output.status.code(), Some(1), "{out}{err}");
     assert!(out.contains("Stage finetune"), "{out}");
     for part in [
@@ -435,9 +436,9 @@ fn a_full_disk_ends_the_run_and_the_checkpoint_before_it_is_good() {
         assert!(err.contains(part), "{part}: {err}");
     }
     assert!(
-        place.files("run").iter().all(|name| !name.starts_with('.')),
+        dir.files("run").iter().all(|name| !name.starts_with('.')),
         "nothing half written stays"
     );
-    place.succeeds(&["train", "--resume", "run"]);
-    place.same("run", "whole");
+    dir.succeeds(&["train", "--resume", "run"]);
+    dir.assert_same_result("run", "whole");
 }

@@ -2,7 +2,7 @@
 
 mod harness;
 
-use harness::{Place, json_lines};
+use harness::{TestDir, json_lines};
 
 fn events<'a>(events: &'a [serde_json::Value], kind: &str) -> Vec<&'a serde_json::Value> {
     events
@@ -13,7 +13,7 @@ fn events<'a>(events: &'a [serde_json::Value], kind: &str) -> Vec<&'a serde_json
 
 #[test]
 fn training_works_without_data_and_weights() {
-    let place = Place::new();
+    let dir = TestDir::new();
     let run = [
         "train",
         "--json",
@@ -22,13 +22,13 @@ fn training_works_without_data_and_weights() {
         "--finetune-epochs",
         "2",
     ];
-    let output = json_lines(&place.succeeds(&run));
+    let output = json_lines(&dir.succeeds(&run));
 
     let data = events(&output, "data")[0];
     assert_eq!(data["source"], "sample");
     let hint = data["hint"].as_str().expect("how to use other images");
     assert!(hint.contains("--data"), "{hint}");
-    assert!(place.path("data/sample/train/ants/000.png").is_file());
+    assert!(dir.path("data/sample/train/ants/000.png").is_file());
 
     // The backbone has weights for all layers but the last, which the transfer stage trains.
     let weights = events(&output, "weights")[0];
@@ -53,18 +53,18 @@ fn training_works_without_data_and_weights() {
     );
 
     // The model file has the classes, and the run directory the path of the data set.
-    let report = json_lines(&place.succeeds(&["evaluate", "runs/train", "--json"]));
+    let report = json_lines(&dir.succeeds(&["evaluate", "runs/train", "--json"]));
     assert_eq!(report[0]["classes"], serde_json::json!(["ants", "bees"]));
     let done = events(&output, "done")[0];
     assert_eq!(done["accuracy"], report[0]["accuracy"]);
-    let line = place.succeeds(&["predict", "runs/train", "data/sample/val/bees/000.png"]);
+    let line = dir.succeeds(&["predict", "runs/train", "data/sample/val/bees/000.png"]);
     assert!(line.starts_with("data/sample/val/bees/000.png: "), "{line}");
 }
 
 #[test]
 fn without_weights_all_layers_of_the_same_network_are_newly_initialized() {
-    let place = Place::new();
-    let output = json_lines(&place.succeeds(&[
+    let dir = TestDir::new();
+    let output = json_lines(&dir.succeeds(&[
         "train",
         "--json",
         "--weights",
@@ -78,7 +78,7 @@ fn without_weights_all_layers_of_the_same_network_are_newly_initialized() {
     assert_eq!(weights["loaded"], serde_json::json!([]));
     assert_eq!(weights["initialized"].as_array().expect("names").len(), 32);
     assert_eq!(events(&output, "stage_start")[0]["frozen_parameters"], 0);
-    let width = image::load_from_memory(&place.read("runs/train/train_batch.png"))
+    let width = image::load_from_memory(&dir.read("runs/train/train_batch.png"))
         .expect("a PNG")
         .width();
     assert_eq!(width, 8 * (64 + 8) + 8, "eight images of 64 pixels per row");

@@ -4,16 +4,16 @@ mod harness;
 
 use std::collections::BTreeMap;
 
-use harness::{Place, json_lines, training};
+use harness::{TestDir, json_lines, train_args};
 
 fn train<'a>(more: &[&'a str]) -> Vec<&'a str> {
-    training(["3", "3"], "8", &[&["--lr", "1e-2"], more])
+    train_args(["3", "3"], "8", &[&["--lr", "1e-2"], more])
 }
 
 #[test]
 fn training_prints_each_epoch_and_writes_the_run_directory() {
-    let place = Place::with_stripes();
-    let out = place.succeeds(&train(&[]));
+    let dir = TestDir::with_stripes();
+    let out = dir.succeeds(&train(&[]));
 
     let before = &out[..out.find("Stage transfer").unwrap()];
     for part in [
@@ -52,7 +52,7 @@ fn training_prints_each_epoch_and_writes_the_run_directory() {
         assert!(end.contains(part), "{part}: {end}");
     }
 
-    let metrics = place.metrics("runs/train");
+    let metrics = dir.metrics("runs/train");
     assert_eq!(
         metrics[0],
         "stage,epoch,train_loss,train_accuracy,val_loss,val_accuracy"
@@ -69,10 +69,10 @@ fn training_prints_each_epoch_and_writes_the_run_directory() {
     );
 
     for name in ["curves.png", "confusion_matrix.png", "train_batch.png"] {
-        let plot = image::load_from_memory(&place.read(&format!("runs/train/{name}"))).unwrap();
+        let plot = image::load_from_memory(&dir.read(&format!("runs/train/{name}"))).unwrap();
         assert!(plot.width() >= 32 && plot.height() >= 32, "{name}");
     }
-    let config = String::from_utf8(place.read("runs/train/config.toml")).unwrap();
+    let config = String::from_utf8(dir.read("runs/train/config.toml")).unwrap();
     for part in [
         "[versions]",
         "seed = 1234",
@@ -83,7 +83,7 @@ fn training_prints_each_epoch_and_writes_the_run_directory() {
         assert!(config.contains(part), "{part}: {config}");
     }
     assert_eq!(
-        place.files("runs/train"),
+        dir.files("runs/train"),
         [
             "config.toml",
             "confusion_matrix.png",
@@ -98,8 +98,8 @@ fn training_prints_each_epoch_and_writes_the_run_directory() {
 
 #[test]
 fn verbose_prints_the_layers_and_the_shapes_of_replaced_tensors() {
-    let place = Place::with_stripes();
-    let out = place.succeeds(&train(&["--stage", "transfer", "--verbose"]));
+    let dir = TestDir::with_stripes();
+    let out = dir.succeeds(&train(&["--stage", "transfer", "--verbose"]));
     for part in [
         "(features)",
         "Linear(in_features=",
@@ -111,9 +111,9 @@ fn verbose_prints_the_layers_and_the_shapes_of_replaced_tensors() {
 
 #[test]
 fn a_stage_of_one_epoch_prints_a_warning() {
-    let place = Place::with_stripes();
-    let output = place.waggle(&train(&["--stage", "transfer", "--transfer-epochs", "1"]));
-    let (_, err) = harness::texts(&output);
+    let dir = TestDir::with_stripes();
+    let output = dir.waggle(&train(&["--stage", "transfer", "--transfer-epochs", "1"]));
+    let (_, err) = harness::stdout_and_stderr(&output);
     assert_eq!(
         err,
         "warning: stage transfer does not train: its only epoch is the baseline\n\
@@ -123,8 +123,8 @@ fn a_stage_of_one_epoch_prints_a_warning() {
 
 #[test]
 fn the_saved_weights_have_the_names_and_shapes_of_the_state_dict() {
-    let place = Place::with_stripes();
-    place.succeeds(&train(&["--stage", "transfer"]));
+    let dir = TestDir::with_stripes();
+    dir.succeeds(&train(&["--stage", "transfer"]));
     let shapes = |bytes: &[u8]| -> BTreeMap<String, Vec<usize>> {
         let tensors = safetensors::SafeTensors::deserialize(bytes).unwrap();
         tensors
@@ -135,24 +135,21 @@ fn the_saved_weights_have_the_names_and_shapes_of_the_state_dict() {
             })
             .collect()
     };
-    let mut expected = shapes(&place.read("tiny.safetensors"));
+    let mut expected = shapes(&dir.read("tiny.safetensors"));
     // Two classes instead of ten.
     let hidden = expected["classifier.6.weight"][1];
     expected.insert("classifier.6.weight".to_string(), vec![2, hidden]);
     expected.insert("classifier.6.bias".to_string(), vec![2]);
-    assert_eq!(
-        shapes(&place.read("runs/train/model.safetensors")),
-        expected
-    );
+    assert_eq!(shapes(&dir.read("runs/train/model.safetensors")), expected);
 }
 
 #[test]
 fn the_transfer_stage_changes_only_newly_initialized_layers() {
-    let place = Place::with_stripes();
-    place.succeeds(&train(&["--stage", "transfer"]));
+    let dir = TestDir::with_stripes();
+    dir.succeeds(&train(&["--stage", "transfer"]));
     let (before, after) = (
-        place.read("tiny.safetensors"),
-        place.read("runs/train/model.safetensors"),
+        dir.read("tiny.safetensors"),
+        dir.read("runs/train/model.safetensors"),
     );
     let before = safetensors::SafeTensors::deserialize(&before).unwrap();
     let after = safetensors::SafeTensors::deserialize(&after).unwrap();
@@ -166,38 +163,38 @@ fn the_transfer_stage_changes_only_newly_initialized_layers() {
 
 #[test]
 fn the_model_does_not_depend_on_the_number_of_workers_or_the_cache() {
-    let place = Place::with_stripes();
+    let dir = TestDir::with_stripes();
     for workers in ["1", "1", "4"] {
-        place.succeeds(&train(&["--workers", workers]));
+        dir.succeeds(&train(&["--workers", workers]));
     }
-    place.succeeds(&train(&["--cache-images", "0", "--workers", "3"]));
+    dir.succeeds(&train(&["--cache-images", "0", "--workers", "3"]));
     for other in ["runs/train-2", "runs/train-3", "runs/train-4"] {
-        let model = |run: &str| place.read(&format!("{run}/model.safetensors"));
+        let model = |run: &str| dir.read(&format!("{run}/model.safetensors"));
         assert!(model("runs/train") == model(other), "{other}");
-        assert_eq!(place.metrics("runs/train"), place.metrics(other));
+        assert_eq!(dir.metrics("runs/train"), dir.metrics(other));
     }
-    place.succeeds(&train(&["--seed", "5"]));
+    dir.succeeds(&train(&["--seed", "5"]));
     assert_ne!(
-        place.metrics("runs/train"),
-        place.metrics("runs/train-5"),
+        dir.metrics("runs/train"),
+        dir.metrics("runs/train-5"),
         "another seed gives another model"
     );
 }
 
 #[test]
 fn an_existing_run_directory_is_never_overwritten() {
-    let place = Place::with_stripes();
-    place.write("mine/notes.txt", b"keep");
-    let run = place.succeeds(&train(&["--out", "mine", "--stage", "transfer", "--quiet"]));
+    let dir = TestDir::with_stripes();
+    dir.write("mine/notes.txt", b"keep");
+    let run = dir.succeeds(&train(&["--out", "mine", "--stage", "transfer", "--quiet"]));
     assert_eq!(run, "mine-2\n");
-    assert_eq!(place.read("mine/notes.txt"), b"keep");
-    assert_eq!(std::fs::read_dir(place.path("mine")).unwrap().count(), 1);
+    assert_eq!(dir.read("mine/notes.txt"), b"keep");
+    assert_eq!(std::fs::read_dir(dir.path("mine")).unwrap().count(), 1);
 }
 
 #[test]
 fn json_events_match_metrics_csv() {
-    let place = Place::with_stripes();
-    let events = json_lines(&place.succeeds(&train(&["--json"])));
+    let dir = TestDir::with_stripes();
+    let events = json_lines(&dir.succeeds(&train(&["--json"])));
     let kinds: Vec<&str> = events
         .iter()
         .map(|event| event["event"].as_str().unwrap())
@@ -229,7 +226,7 @@ fn json_events_match_metrics_csv() {
             )
         })
         .collect();
-    let rows: Vec<String> = place.metrics("runs/train")[1..]
+    let rows: Vec<String> = dir.metrics("runs/train")[1..]
         .iter()
         .map(|row| {
             let fields: Vec<&str> = row.split(',').collect();
@@ -241,8 +238,8 @@ fn json_events_match_metrics_csv() {
 
 #[test]
 fn a_run_can_start_from_the_model_of_another() {
-    let place = Place::with_stripes();
-    place.succeeds(&train(&["--stage", "transfer"]));
+    let dir = TestDir::with_stripes();
+    dir.succeeds(&train(&["--stage", "transfer"]));
     let more = [
         "--weights",
         "runs/train",
@@ -264,10 +261,10 @@ fn a_run_can_start_from_the_model_of_another() {
         &more[..],
     ]
     .concat();
-    let out = place.succeeds(&arguments);
+    let out = dir.succeeds(&arguments);
     assert!(!out.contains("new head"), "the classes are the same: {out}");
     // The baseline of the second run has the metrics of the best epoch of the first.
-    let (first, second) = (place.metrics("runs/train"), place.metrics("runs/train-2"));
+    let (first, second) = (dir.metrics("runs/train"), dir.metrics("runs/train-2"));
     let best = first[1..]
         .iter()
         .map(|row| {
@@ -288,7 +285,7 @@ fn a_run_can_start_from_the_model_of_another() {
 
 #[test]
 fn layers_without_a_learning_rate_stay_frozen() {
-    let place = Place::with_stripes();
+    let dir = TestDir::with_stripes();
     let arguments = [
         &[
             "train",
@@ -308,10 +305,10 @@ fn layers_without_a_learning_rate_stay_frozen() {
             "classifier=2e-2",
         ],
     ];
-    place.succeeds(&arguments.concat());
+    dir.succeeds(&arguments.concat());
     let (before, after) = (
-        place.read("tiny.safetensors"),
-        place.read("runs/train/model.safetensors"),
+        dir.read("tiny.safetensors"),
+        dir.read("runs/train/model.safetensors"),
     );
     let before = safetensors::SafeTensors::deserialize(&before).unwrap();
     let after = safetensors::SafeTensors::deserialize(&after).unwrap();
@@ -323,13 +320,13 @@ fn layers_without_a_learning_rate_stay_frozen() {
 
 #[test]
 fn a_non_finite_loss_is_an_error_that_names_the_images_and_keeps_the_best_weights() {
-    let place = Place::with_stripes();
+    let dir = TestDir::with_stripes();
     let arguments = [
         &train(&["--stage", "finetune", "--finetune-lr"])[..],
         &["features=1e30,classifier=1e30"],
     ]
     .concat();
-    let message = place.fails(1, &arguments);
+    let message = dir.fails(1, &arguments);
     assert!(
         message.contains("loss") && message.contains("data/train/"),
         "{message}"
@@ -346,8 +343,8 @@ fn a_non_finite_loss_is_an_error_that_names_the_images_and_keeps_the_best_weight
     }
     // The best weights are those of the baseline.
     let (before, kept) = (
-        place.read("tiny.safetensors"),
-        place.read("runs/train/model.safetensors"),
+        dir.read("tiny.safetensors"),
+        dir.read("runs/train/model.safetensors"),
     );
     let before = safetensors::SafeTensors::deserialize(&before).unwrap();
     let kept = safetensors::SafeTensors::deserialize(&kept).unwrap();
@@ -360,16 +357,20 @@ fn a_non_finite_loss_is_an_error_that_names_the_images_and_keeps_the_best_weight
 #[test]
 fn a_closed_pipe_does_not_stop_training() {
     use std::process::{Command, Stdio};
-    let place = Place::with_stripes();
+    let dir = TestDir::with_stripes();
     let mut child = Command::new(env!("CARGO_BIN_EXE_waggle"))
         .args(train(&["--stage", "transfer"]))
-        .current_dir(place.path("."))
+        .current_dir(dir.path("."))
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "{}", harness::texts(&output).1);
-    assert_eq!(place.metrics("runs/train").len(), 4);
+    assert!(
+        output.status.success(),
+        "{}",
+        harness::stdout_and_stderr(&output).1
+    );
+    assert_eq!(dir.metrics("runs/train").len(), 4);
 }

@@ -5,30 +5,30 @@ mod harness;
 use std::process::Command;
 
 use candle_core::{Device, Tensor};
-use harness::{Place, texts};
+use harness::{TestDir, stdout_and_stderr};
 use safetensors::SafeTensors;
 
 fn values(tensor: &Tensor) -> Vec<f32> {
     tensor.flatten_all().unwrap().to_vec1().unwrap()
 }
 
-/// A place with a run in `runs/train`, from a tiny network with batch norm.
-fn trained(epochs: &str) -> Place {
-    let place = Place::with_stripes();
-    place.weights("normed.safetensors", 10, 24, true);
+/// A dir with a run in `runs/train`, from a tiny network with batch norm.
+fn trained(epochs: &str) -> TestDir {
+    let dir = TestDir::with_stripes();
+    dir.weights("normed.safetensors", 10, 24, true);
     let rates = "features=2e-2,classifier=2e-2";
     let run = "train --data data --weights normed.safetensors --stage finetune --batch-size 4";
     let mut arguments: Vec<&str> = run.split(' ').collect();
     arguments.extend(["--finetune-epochs", epochs, "--finetune-lr", rates]);
-    place.succeeds(&arguments);
-    place
+    dir.succeeds(&arguments);
+    dir
 }
 
 #[test]
 fn batch_norm_trains_its_scale_and_keeps_its_statistics() {
-    let place = trained("20");
+    let dir = trained("20");
     let model = |name: &str| {
-        vgg::load_model(&place.path(name), &Device::Cpu)
+        vgg::load_model(&dir.path(name), &Device::Cpu)
             .unwrap()
             .tensors
     };
@@ -43,7 +43,7 @@ fn batch_norm_trains_its_scale_and_keeps_its_statistics() {
             assert_eq!(same, name.contains("running"), "{name}");
         }
     }
-    let out = place.succeeds(&["predict", "runs/train", "data/val/vertical/00.png"]);
+    let out = dir.succeeds(&["predict", "runs/train", "data/val/vertical/00.png"]);
     assert!(
         out.contains("vertical") || out.contains("horizontal"),
         "{out}"
@@ -52,17 +52,17 @@ fn batch_norm_trains_its_scale_and_keeps_its_statistics() {
 
 #[test]
 fn a_model_is_exported_where_it_is_asked_for_and_beside_itself() {
-    let place = trained("1");
-    let out = place.succeeds(&["export", "runs/train", "--to", "onnx", "--softmax"]);
+    let dir = trained("1");
+    let out = dir.succeeds(&["export", "runs/train", "--to", "onnx", "--softmax"]);
     assert_eq!(out.trim_end(), "runs/train/model.onnx");
-    let onnx = place.read("runs/train/model.onnx");
+    let onnx = dir.read("runs/train/model.onnx");
     let holds = |text: &str| {
         onnx.windows(text.len())
             .any(|window| window == text.as_bytes())
     };
     assert!(holds("probabilities") && holds(r#"["horizontal","vertical"]"#));
 
-    place.succeeds(&[
+    dir.succeeds(&[
         "export",
         "runs/train",
         "--to",
@@ -70,13 +70,13 @@ fn a_model_is_exported_where_it_is_asked_for_and_beside_itself() {
         "--out",
         "new/copy.safetensors",
     ]);
-    let copy = place.read("new/copy.safetensors");
-    assert!(copy == place.read("runs/train/model.safetensors"));
+    let copy = dir.read("new/copy.safetensors");
+    assert!(copy == dir.read("runs/train/model.safetensors"));
 
     // What is there stays, unless it may go.
-    place.write("runs/train/model.onnx", b"mine");
+    dir.write("runs/train/model.onnx", b"mine");
     let again = ["export", "runs/train", "--to", "onnx", "--softmax"];
-    let message = place.fails(1, &again);
+    let message = dir.fails(1, &again);
     for part in [
         "runs/train/model.onnx exists already",
         "--overwrite",
@@ -84,17 +84,17 @@ fn a_model_is_exported_where_it_is_asked_for_and_beside_itself() {
     ] {
         assert!(message.contains(part), "{message}");
     }
-    assert_eq!(place.read("runs/train/model.onnx"), b"mine");
-    place.succeeds(&[&again[..], &["--overwrite"]].concat());
-    assert!(place.read("runs/train/model.onnx") == onnx);
+    assert_eq!(dir.read("runs/train/model.onnx"), b"mine");
+    dir.succeeds(&[&again[..], &["--overwrite"]].concat());
+    assert!(dir.read("runs/train/model.onnx") == onnx);
 
     // Weights of this network in timm's names would load nowhere.
-    let message = place.fails(1, &["export", "runs/train", "--to", "timm"]);
+    let message = dir.fails(1, &["export", "runs/train", "--to", "timm"]);
     assert!(
         message.contains("timm has no architecture `tiny`"),
         "{message}"
     );
-    let message = place.fails(
+    let message = dir.fails(
         1,
         &["export", "runs/train", "--to", "safetensors", "--softmax"],
     );
@@ -103,19 +103,19 @@ fn a_model_is_exported_where_it_is_asked_for_and_beside_itself() {
         "{message}"
     );
     let itself = "runs/train/./model.safetensors";
-    let message = place.fails(
+    let message = dir.fails(
         1,
         &["export", "runs/train", "--to", "onnx", "--out", itself],
     );
     assert!(message.contains("is the model itself"), "{message}");
-    let message = place.fails(1, &["export", "nowhere", "--to", "onnx"]);
+    let message = dir.fails(1, &["export", "nowhere", "--to", "onnx"]);
     assert!(message.contains("there is no model"), "{message}");
 }
 
 #[test]
 fn batch_norm_from_random_weights_is_refused_with_what_to_do() {
-    let place = Place::with_stripes();
-    let message = place.fails(
+    let dir = TestDir::with_stripes();
+    let message = dir.fails(
         1,
         &[
             "train",
@@ -132,9 +132,9 @@ fn batch_norm_from_random_weights_is_refused_with_what_to_do() {
 
 #[test]
 fn a_state_dict_is_no_model_and_code_in_one_does_not_run() {
-    let place = Place::with_stripes();
+    let dir = TestDir::with_stripes();
     let evil = concat!(env!("CARGO_MANIFEST_DIR"), "/../vgg/tests/pth/evil.pth");
-    let message = place.fails(1, &["train", "--data", "data", "--weights", evil]);
+    let message = dir.fails(1, &["train", "--data", "data", "--weights", evil]);
     assert!(
         message.contains("posix.system") && message.contains("was not run"),
         "{message}"
@@ -143,7 +143,7 @@ fn a_state_dict_is_no_model_and_code_in_one_does_not_run() {
     for command in ["predict", "evaluate"] {
         let paths: &[&str] = if command == "predict" { &["data"] } else { &[] };
         let arguments = [&[command, plain], paths].concat();
-        let message = place.fails(1, &arguments);
+        let message = dir.fails(1, &arguments);
         assert!(
             message.contains("weights but no model metadata"),
             "{message}"
@@ -152,8 +152,8 @@ fn a_state_dict_is_no_model_and_code_in_one_does_not_run() {
 }
 
 /// Writes the model `from` to `to` with the values of `tensor` changed.
-fn edit(place: &Place, from: &str, to: &str, tensor: &str, change: impl FnOnce(&mut [f32])) {
-    let mut bytes = place.read(from);
+fn edit(dir: &TestDir, from: &str, to: &str, tensor: &str, change: impl FnOnce(&mut [f32])) {
+    let mut bytes = dir.read(from);
     let (header, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
     let (start, end) = metadata.info(tensor).unwrap().data_offsets;
     let bytes_of_tensor = &mut bytes[8 + header + start..8 + header + end];
@@ -164,12 +164,12 @@ fn edit(place: &Place, from: &str, to: &str, tensor: &str, change: impl FnOnce(&
     for (bytes, value) in bytes_of_tensor.chunks_exact_mut(4).zip(values) {
         bytes.copy_from_slice(&value.to_le_bytes());
     }
-    place.write(to, &bytes);
+    dir.write(to, &bytes);
 }
 
 #[test]
 fn weights_with_non_finite_values_are_refused_with_the_tensor() {
-    let place = trained("1");
+    let dir = trained("1");
     let model = "runs/train/model.safetensors";
     for (value, name) in [
         (f32::NAN, "NaN"),
@@ -177,12 +177,12 @@ fn weights_with_non_finite_values_are_refused_with_the_tensor() {
         (f32::NEG_INFINITY, "-inf"),
     ] {
         let spoil = |from: &str, tensor: &str| {
-            edit(&place, from, "bad.safetensors", tensor, |values| {
+            edit(&dir, from, "bad.safetensors", tensor, |values| {
                 *values.last_mut().unwrap() = value;
             });
         };
         let refused = |tensor: &str, arguments: &[&str]| {
-            let message = place.fails(1, arguments);
+            let message = dir.fails(1, arguments);
             let expected = format!("bad.safetensors: tensor `{tensor}` contains {name}");
             assert!(message.contains(&expected), "{message}");
         };
@@ -201,34 +201,34 @@ fn weights_with_non_finite_values_are_refused_with_the_tensor() {
                 let export = ["export", "bad.safetensors", "--to", format];
                 refused(tensor, &[&export[..], &["--out", "out/file"]].concat());
             }
-            assert!(!place.path("out").exists());
+            assert!(!dir.path("out").exists());
         }
         for tensor in ["features.0.bias", "classifier.3.weight"] {
             spoil("normed.safetensors", tensor);
             let train = ["train", "--data", "data", "--weights", "bad.safetensors"];
             refused(tensor, &train);
         }
-        assert!(!place.path("runs/train-2").exists());
+        assert!(!dir.path("runs/train-2").exists());
     }
 }
 
 #[test]
 fn a_replaced_head_may_hold_non_finite_values() {
-    let place = Place::with_stripes();
+    let dir = TestDir::with_stripes();
     edit(
-        &place,
+        &dir,
         "tiny.safetensors",
         "tiny.safetensors",
         "classifier.6.bias",
         |values| values.fill(f32::NAN),
     );
     let train = "train --data data --weights tiny.safetensors --stage transfer --transfer-epochs 1";
-    place.succeeds(&train.split(' ').collect::<Vec<_>>());
+    dir.succeeds(&train.split(' ').collect::<Vec<_>>());
 }
 
 #[test]
 fn non_finite_logits_are_errors_that_name_the_image() {
-    let place = trained("1");
+    let dir = trained("1");
     let model = "runs/train/model.safetensors";
     // Finite weights whose logits overflow: of both classes, or of one class, which may leave the loss finite.
     let cases: [(&str, f32, std::ops::Range<usize>); 4] = [
@@ -239,21 +239,21 @@ fn non_finite_logits_are_errors_that_name_the_image() {
     ];
     for (name, sign, classes) in cases {
         let large = "large.safetensors";
-        edit(&place, model, large, "classifier.6.weight", |values| {
+        edit(&dir, model, large, "classifier.6.weight", |values| {
             let inputs = values.len() / 2;
             values[classes.start * inputs..classes.end * inputs].fill(sign * 1e38);
         });
-        edit(&place, large, large, "classifier.6.bias", |values| {
+        edit(&dir, large, large, "classifier.6.bias", |values| {
             values[classes.clone()].fill(sign * f32::MAX);
         });
-        let message = place.fails(1, &["predict", large, "data/val/vertical"]);
+        let message = dir.fails(1, &["predict", large, "data/val/vertical"]);
         for image in 0..6 {
             let expected = format!(
                 "error: cannot classify data/val/vertical/{image:02}.png\nCaused by:\n  the output of the model contains {name}\n"
             );
             assert!(message.contains(&expected), "{message}");
         }
-        let message = place.fails(1, &["evaluate", large, "--data", "data"]);
+        let message = dir.fails(1, &["evaluate", large, "--data", "data"]);
         let expected = format!(
             "error: cannot evaluate data/val/horizontal/00.png\nCaused by:\n  the output of the model contains {name}\n"
         );
@@ -262,15 +262,15 @@ fn non_finite_logits_are_errors_that_name_the_image() {
     // Overflow in the first layer.
     for value in [1e38, -1e38] {
         let large = "large.safetensors";
-        edit(&place, model, large, "features.0.weight", |values| {
+        edit(&dir, model, large, "features.0.weight", |values| {
             values.fill(value)
         });
-        let message = place.fails(1, &["predict", large, "data/val/vertical"]);
+        let message = dir.fails(1, &["predict", large, "data/val/vertical"]);
         assert!(
             message.contains("the output of the model contains"),
             "{message}"
         );
-        let message = place.fails(1, &["evaluate", large, "--data", "data"]);
+        let message = dir.fails(1, &["evaluate", large, "--data", "data"]);
         assert!(
             message.contains("the output of the model contains"),
             "{message}"
@@ -280,12 +280,12 @@ fn non_finite_logits_are_errors_that_name_the_image() {
 
 #[test]
 fn any_repository_on_the_hub_is_a_start() {
-    let place = Place::with_stripes();
+    let dir = TestDir::with_stripes();
     // A cache as the hub's clients keep it, so that nothing is transferred.
     let repository = "hf/hub/models--someone--stripes";
-    place.write(&format!("{repository}/refs/v1"), b"0123abcd");
-    let weights = place.read("tiny.safetensors");
-    place.write(
+    dir.write(&format!("{repository}/refs/v1"), b"0123abcd");
+    let weights = dir.read("tiny.safetensors");
+    dir.write(
         &format!("{repository}/snapshots/0123abcd/nets/tiny.safetensors"),
         &weights,
     );
@@ -301,20 +301,20 @@ fn any_repository_on_the_hub_is_a_start() {
         ];
         let mut program = Command::new(env!("CARGO_BIN_EXE_waggle"));
         program
-            .current_dir(place.path("."))
+            .current_dir(dir.path("."))
             .args(arguments)
             .args(["--weights", weights]);
         program
-            .env("HF_HOME", place.path("hf"))
+            .env("HF_HOME", dir.path("hf"))
             .env_remove("HF_HUB_CACHE");
-        texts(&program.env("HF_HUB_OFFLINE", "1").output().unwrap())
+        stdout_and_stderr(&program.env("HF_HUB_OFFLINE", "1").output().unwrap())
     };
     let (out, err) = run("hf:someone/stripes@v1/nets/tiny.safetensors");
     assert!(
         out.contains("someone/stripes@v1/nets/tiny.safetensors from the hub"),
         "{out}\n{err}"
     );
-    assert!(place.path("runs/train/model.safetensors").exists(), "{err}");
+    assert!(dir.path("runs/train/model.safetensors").exists(), "{err}");
     let (_, err) = run("hf:someone/stripes@v2");
     assert!(err.contains("HF_HUB_OFFLINE"), "{err}");
 }

@@ -48,8 +48,8 @@ fn main() -> Result<()> {
         },
         _ => bail!("PEER is `ours` or `candle`"),
     };
-    forget_peak();
-    cli::gpu_memory::forget_peak(&row.device)?;
+    reset_peak();
+    cli::gpu_memory::reset_peak(&row.device)?;
     // Whole epochs are their own warm-up: they take minutes.
     if !row.is_whole_epochs() {
         run()?.check()?;
@@ -82,7 +82,7 @@ fn answer(run: &mut Run, device: &Device) -> Result<()> {
 }
 
 /// Lets the kernel measure the peak from here on, where it can; else the set-up counts too.
-fn forget_peak() {
+fn reset_peak() {
     let _ = std::fs::write("/proc/self/clear_refs", "5");
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use candle_core::{Device, Tensor};
-use cli::adapters::{Network, Pictures, gradient};
+use cli::adapters::{ImageLoader, Network, gradient};
 use dataset::{ImageFolder, Loader, LoaderConfig, Sample};
 use trainer::{
     Data, Event, FitConfig, Flow, Gradients, Group, Mode, Model as _, Params, Sgd, SgdConfig, Stage,
@@ -162,7 +162,7 @@ fn epochs(data: &Path, stages: &'static [usize]) -> Result<Run> {
     Ok(Box::new(move || {
         let (train, val) = ImageFolder::train_and_val(&data)?;
         let pictures = train.len() + val.len();
-        let open = |samples: &[Sample], config: LoaderConfig| -> Result<Pictures> {
+        let open = |samples: &[Sample], config: LoaderConfig| -> Result<ImageLoader> {
             let cache_bytes = (1usize << 30) / pictures * samples.len();
             let loader = Loader::new(
                 samples,
@@ -172,7 +172,7 @@ fn epochs(data: &Path, stages: &'static [usize]) -> Result<Run> {
                 },
             )?;
             loader.preload()?;
-            Ok(Pictures::new(loader))
+            Ok(ImageLoader::new(loader))
         };
         let train = open(train.samples(), LoaderConfig::train(224))?;
         let val = open(val.samples(), LoaderConfig::eval(224))?;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::typed::Typed;
+use crate::explicit_args::ExplicitArgs;
 use crate::values::Minutes;
 
 /// Checkpoints and resuming.
@@ -26,5 +26,5 @@ pub struct ResumeArgs {
 
     /// The arguments given explicitly on the command line.
     #[arg(skip)]
-    pub typed: Typed,
+    pub explicit: ExplicitArgs,
 }

@@ -15,7 +15,7 @@ use serde::Serialize;
 use crate::args::CheckArgs;
 use crate::data_source::Source;
 use crate::render::format::{pad_left, pad_right};
-use crate::words::counted;
+use crate::text::pluralize;
 
 /// Number of files that the table lists per finding.
 const MAX_LISTED: usize = 10;
@@ -227,7 +227,7 @@ fn counts(report: &Report) -> String {
     for ((name, train), val) in names.zip(&train.classes).zip(&val.classes) {
         row(name, &train.images.to_string(), &val.images.to_string());
     }
-    let images = counted(train.images + val.images, "image");
+    let images = pluralize(train.images + val.images, "image");
     let _ = writeln!(text, "\n{images} read.");
     text
 }

@@ -11,17 +11,17 @@ use dataset::{DecodeOptions, ImageFolder, Loader, LoaderConfig, image_folder};
 use serde::Serialize;
 use trainer::{ConfusionMatrix, Flow, FrozenCache};
 
-use crate::adapters::{CheckedNetwork, Pictures};
+use crate::adapters::{CheckedNetwork, ImageLoader};
 use crate::args::EvaluateArgs;
-use crate::bad_pictures::{self, Skipped};
+use crate::bad_images::{self, Skipped};
 use crate::config::Config;
 use crate::data_source::Source;
 use crate::error::{CliError, Warning, warn};
 use crate::metrics::wilson_interval;
 use crate::model_file::Model;
 use crate::render::format::{pad_left, pad_right, percent, percent_range, shorten};
+use crate::text::pluralize;
 use crate::values::OnBad;
-use crate::words::counted;
 
 /// Above this number of classes, the most confused pairs are printed instead of the matrix.
 const MAX_MATRIX_CLASSES: usize = 12;
@@ -51,14 +51,14 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     let mut folder = open(&root, &args.split, model.classes())?;
     let (ignore_exif, workers) = (args.machine.ignore_exif, args.machine.workers.get());
     let skipped = match args.on_bad {
-        None => bad_pictures::recorded(&folder, &root, recorded),
-        Some(OnBad::Skip) => bad_pictures::find(&folder, &root, ignore_exif, workers)?,
+        None => bad_images::recorded(&folder, &root, recorded),
+        Some(OnBad::Skip) => bad_images::find(&folder, &root, ignore_exif, workers)?,
         Some(OnBad::Fail) => Vec::new(),
     };
     for (_, image) in &skipped {
         warn(&Warning::new(image.to_string()));
     }
-    bad_pictures::leave_out(&mut folder, &skipped)?;
+    bad_images::leave_out(&mut folder, &skipped)?;
     let config = LoaderConfig {
         batch_size: args.batch_size.get(),
         workers,
@@ -72,7 +72,7 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
         },
         ..LoaderConfig::eval(model.input_size())
     };
-    let images = Pictures::new(Loader::new(folder.samples(), config)?);
+    let images = ImageLoader::new(Loader::new(folder.samples(), config)?);
     let network = CheckedNetwork::new(model.network());
     let evaluation = trainer::evaluate(&network, &images, &mut FrozenCache::off(), &mut |_| {
         Flow::Continue
@@ -83,7 +83,7 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
             anyhow::Error::new(logit).context(format!("cannot evaluate {path}"))
         }
         (error @ trainer::Error::Data { .. }, None) => {
-            bad_pictures::explain(error.into(), &folder, ignore_exif, workers)
+            bad_images::explain(error.into(), &folder, ignore_exif, workers)
         }
         (error, None) => error.into(),
     })?
@@ -188,7 +188,7 @@ fn text(report: &Report<'_>, model: &Model, folder: &Path) -> String {
         config.architecture,
         config.input_size,
         folder.display(),
-        counted(images as usize, "image"),
+        pluralize(images as usize, "image"),
         report.loss,
         percent(report.accuracy),
         percent_range(wilson_interval(correct, images)),

@@ -9,9 +9,9 @@ use crate::args::ShowArgs;
 use crate::data_source::Source;
 use crate::error::{Warning, warn};
 use crate::run_dir::write_atomically;
+use crate::text::pluralize;
 use crate::values::OnBad;
-use crate::words::counted;
-use crate::{bad_pictures, plots, start};
+use crate::{bad_images, initial_model, plots};
 
 /// Runs the command.
 pub fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
@@ -19,7 +19,7 @@ pub fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
     let mut folder = Source::choose(args.data.as_deref()).open()?;
     let size = match (args.input_size, &folder.source) {
         (Some(size), _) => size.get(),
-        (None, Source::Sample) => start::sample_input_size()?,
+        (None, Source::Sample) => initial_model::sample_input_size()?,
         (None, _) => 224,
     };
     let config = LoaderConfig {
@@ -34,11 +34,11 @@ pub fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
     let normalize = config.normalize;
     let workers = config.workers;
     if args.on_bad == OnBad::Skip {
-        let bad = bad_pictures::find(&folder.train, &folder.root, args.ignore_exif, workers)?;
+        let bad = bad_images::find(&folder.train, &folder.root, args.ignore_exif, workers)?;
         for (_, image) in &bad {
             warn(&Warning::new(image.to_string()));
         }
-        bad_pictures::leave_out(&mut folder.train, &bad)?;
+        bad_images::leave_out(&mut folder.train, &bad)?;
     }
     let loader = Loader::new(folder.train.samples(), config)?;
     // The command line counts epochs from 1, the loader from 0.
@@ -47,7 +47,7 @@ pub fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
         .next()
         .context("there is no training batch")?
         .map_err(|error| {
-            bad_pictures::explain(error.into(), &folder.train, args.ignore_exif, workers)
+            bad_images::explain(error.into(), &folder.train, args.ignore_exif, workers)
         })?;
     write_atomically(
         &args.out,
@@ -56,7 +56,7 @@ pub fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
     super::print(&format!(
         "Wrote {}: {} of {}\n",
         args.out.display(),
-        counted(batch.indices.len(), "image"),
+        pluralize(batch.indices.len(), "image"),
         folder.root.display()
     ))?;
     Ok(ExitCode::SUCCESS)

@@ -10,25 +10,25 @@ use anyhow::Context;
 use trainer::{Evaluation, Outcome, Params, pattern};
 
 use crate::args::TrainArgs;
-use crate::bad_pictures::{self, Skipped};
-use crate::checkpoint::{Identity, Keeper};
+use crate::bad_images::{self, Skipped};
+use crate::checkpoint::{Checkpointer, Identity};
 use crate::config::{
     self, CANDLE_VERSION, Config, DataConfig, MachineConfig, NetworkConfig, TrainingConfig,
     Versions,
 };
 use crate::data_source::{Folder, Source};
+use crate::dataset_hash::DatasetHash;
 use crate::error::{self, Warning, warn};
-use crate::fingerprint::Fingerprint;
-use crate::interrupt::Interrupts;
+use crate::initial_model::InitialModel;
 use crate::message::{ClassRecall, Message, PlannedStage};
 use crate::metrics::{Metrics, Score, wilson_interval};
+use crate::observer::TrainObserver;
 use crate::render::{JsonLines, Quiet, Renderer, Terminal};
-use crate::resume::{Found, Resume};
+use crate::resume::{ResumedRun, RunState};
 use crate::run_dir::RunDir;
+use crate::shell::quote;
+use crate::signals::Signals;
 use crate::splits::Splits;
-use crate::start::Start;
-use crate::watch::Watch;
-use crate::words::quoted;
 use crate::{device, model_file, plots};
 use stages::Stages;
 
@@ -45,19 +45,19 @@ const FILES: [&str; 6] = [
 /// Runs the command.
 pub fn run(typed: &TrainArgs) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
-    let interrupts = Interrupts::catch()?;
+    let signals = Signals::install()?;
     let mut renderer: Box<dyn Renderer> = match (typed.quiet, typed.json) {
         (true, _) => Box::new(Quiet::new(io::stdout())),
         (_, true) => Box::new(JsonLines::new(io::stdout())),
         _ => Box::new(Terminal::stdout(typed.verbose)),
     };
     let renderer = renderer.as_mut();
-    notify_of_interrupt(&interrupts, renderer);
+    notify_of_interrupt(&signals, renderer);
     let resumed = match &typed.resuming.resume {
         None => None,
-        Some(path) => match Resume::open(path, typed, renderer)? {
-            Found::Unfinished(resumed) => Some(*resumed),
-            Found::Finished => {
+        Some(path) => match ResumedRun::open(path, typed, renderer)? {
+            RunState::Unfinished(resumed) => Some(*resumed),
+            RunState::Finished => {
                 let directory = path.display().to_string();
                 renderer.show(&Message::AlreadyDone { directory })?;
                 return Ok(ExitCode::SUCCESS);
@@ -74,9 +74,9 @@ pub fn run(typed: &TrainArgs) -> anyhow::Result<ExitCode> {
         Some(resumed) => resumed.folder()?,
         None => open_folder(args, renderer)?,
     };
-    let skipped = bad_pictures::sort_out(args, &mut folder, renderer)?;
+    let skipped = bad_images::filter_bad_images(args, &mut folder, renderer)?;
     renderer.show(&folder.message())?;
-    let classes = &folder.unmeasured()[..];
+    let classes = &folder.classes_without_val()[..];
     if !classes.is_empty() {
         renderer.show(&Message::ClassesWithoutVal { classes })?;
     }
@@ -85,7 +85,7 @@ pub fn run(typed: &TrainArgs) -> anyhow::Result<ExitCode> {
         threads,
         fallback: opened.fallback.as_deref(),
     })?;
-    let mut start = Start::choose(
+    let mut initial = InitialModel::choose(
         args,
         &folder.source,
         folder.classes(),
@@ -93,22 +93,22 @@ pub fn run(typed: &TrainArgs) -> anyhow::Result<ExitCode> {
         renderer,
     )?;
     renderer.show(&Message::Working {
-        what: format!("decoding {} images", folder.pictures()),
+        what: format!("decoding {} images", folder.images()),
     })?;
-    let splits = Splits::new(args, &folder, &start, &opened.device)?;
+    let splits = Splits::new(args, &folder, &initial, &opened.device)?;
     splits.verify(&folder)?;
     let identity = Identity {
-        weights_sha256: start.sha256.clone(),
-        arguments: args.resuming.typed.clone(),
-        config: resolve(args, &folder, skipped, &start, &opened.name, threads)?,
-        data: Fingerprint::of(&folder)?,
+        weights_sha256: initial.sha256.clone(),
+        arguments: args.resuming.explicit.clone(),
+        config: resolve(args, &folder, skipped, &initial, &opened.name, threads)?,
+        data: DatasetHash::of(&folder)?,
     };
     if let Some(resumed) = &resumed {
         resumed.check(&identity, renderer)?;
     }
 
-    describe(&start, &identity.config, folder.classes().len(), renderer)?;
-    let metadata = start.metadata(folder.classes());
+    describe(&initial, &identity.config, folder.classes().len(), renderer)?;
+    let metadata = initial.metadata(folder.classes());
     let (run, mut checkpoint) = match resumed {
         Some(resumed) => {
             renderer.show(&resumed.message())?;
@@ -117,10 +117,10 @@ pub fn run(typed: &TrainArgs) -> anyhow::Result<ExitCode> {
         None => (None, None),
     };
     if let Some(checkpoint) = &mut checkpoint {
-        start.tensors.append(&mut checkpoint.weights);
+        initial.tensors.append(&mut checkpoint.weights);
     }
     let params =
-        Params::from_tensors(start.tensors, &opened.device)?.with_buffers(vgg::config::is_buffer);
+        Params::from_tensors(initial.tensors, &opened.device)?.with_buffers(vgg::config::is_buffer);
     let stages = Stages {
         config: &identity.config,
         params: &params,
@@ -141,34 +141,34 @@ pub fn run(typed: &TrainArgs) -> anyhow::Result<ExitCode> {
 
     let model = run.file(model_file::FILE);
     let save = || Ok(vgg::save(&model, &params.tensors(), &metadata)?);
-    let mut watch = Watch {
+    let mut observer = TrainObserver {
         renderer,
         run: &run,
         metrics: Metrics::default(),
         training: None,
         save: &save,
         saved: false,
-        keeper: Keeper::new(
+        checkpointer: Checkpointer::new(
             run.path(),
             checkpoint.as_ref(),
             &identity,
             &params,
             args.resuming.checkpoint_every.get(),
         )?,
-        interrupts: &interrupts,
+        signals: &signals,
     };
-    let evaluation = match stages.run(&mut watch, &model, checkpoint)? {
+    let evaluation = match stages.run(&mut observer, &model, checkpoint)? {
         Outcome::Stopped => None,
-        Outcome::Finished { .. } => stages.evaluate(&interrupts)?,
+        Outcome::Finished { .. } => stages.evaluate(&signals)?,
     };
-    watch.finish_checkpoint()?;
+    observer.finish_checkpoint()?;
     let Some(evaluation) = evaluation else {
-        return interrupted(args, &interrupts, &run, watch.renderer);
+        return interrupted(args, &signals, &run, observer.renderer);
     };
     draw_confusion(&evaluation, folder.classes(), &run)?;
-    watch.keeper.clear()?;
+    observer.checkpointer.clear()?;
     let (correct, images) = (evaluation.metrics.correct, evaluation.metrics.samples);
-    watch.renderer.show(&Message::Done {
+    observer.renderer.show(&Message::Done {
         directory: run.path().display().to_string(),
         model: model.display().to_string(),
         files: &FILES,
@@ -210,11 +210,11 @@ fn resolve(
     args: &TrainArgs,
     folder: &Folder,
     skipped: Vec<Skipped>,
-    start: &Start,
+    initial: &InitialModel,
     device: &str,
     threads: usize,
 ) -> anyhow::Result<Config> {
-    let initialized = start.report.initialized_layers();
+    let initialized = initial.report.initialized_layers();
     let root = std::path::absolute(&folder.root).unwrap_or_else(|_| folder.root.clone());
     Ok(Config {
         versions: Versions {
@@ -232,9 +232,9 @@ fn resolve(
             skipped,
         },
         network: NetworkConfig {
-            architecture: start.config.architecture.clone(),
-            input_size: start.config.input_size,
-            weights: start.source.clone(),
+            architecture: initial.config.architecture.clone(),
+            input_size: initial.config.input_size,
+            weights: initial.source.clone(),
             initialized_layers: initialized.clone(),
         },
         training: TrainingConfig {
@@ -250,28 +250,28 @@ fn resolve(
             workers: args.machine.workers.get(),
             cache_images: args.cache_images.get(),
         },
-        stages: config::stages(args, &start.layer_names()?, &initialized)?,
+        stages: config::stages(args, &initial.layer_names()?, &initialized)?,
     })
 }
 
 /// Shows the network and the origin of its weights.
 fn describe(
-    start: &Start,
+    initial: &InitialModel,
     config: &Config,
     classes: usize,
     renderer: &mut dyn Renderer,
 ) -> anyhow::Result<()> {
-    let summary = start.summary()?;
+    let summary = initial.summary()?;
     let first = config.stages.first().context("the run has no stages")?;
-    let parameters = start.config.parameters()?;
+    let parameters = initial.config.parameters()?;
     let is_trainable = |name: &str| {
         let mut groups = first.groups.iter();
         groups.any(|group| pattern::covers(&group.layers, name))
     };
     let trainable = parameters.iter().filter(|(name, _)| is_trainable(name));
     renderer.show(&Message::Network {
-        architecture: &start.config.architecture,
-        input_size: start.config.input_size,
+        architecture: &initial.config.architecture,
+        input_size: initial.config.input_size,
         parameters: summary.parameters(),
         trainable_parameters: trainable
             .map(|(_, shape)| shape.iter().product::<usize>())
@@ -279,12 +279,12 @@ fn describe(
         table: &summary.to_string(),
     })?;
     renderer.show(&Message::Weights {
-        source: &start.source,
+        source: &initial.source,
         classes,
-        loaded: &start.report.loaded,
-        initialized: &start.report.initialized,
-        replaced: &start.report.replaced,
-        mismatched: &start.report.mismatched,
+        loaded: &initial.report.loaded,
+        initialized: &initial.report.initialized,
+        replaced: &initial.report.replaced,
+        mismatched: &initial.report.mismatched,
     })
 }
 
@@ -299,9 +299,9 @@ fn planned(config: &Config) -> Vec<PlannedStage> {
 }
 
 /// Acknowledges the first Ctrl-C at once, although training stops only after the current batch.
-fn notify_of_interrupt(interrupts: &Interrupts, renderer: &dyn Renderer) {
+fn notify_of_interrupt(signals: &Signals, renderer: &dyn Renderer) {
     let progress = renderer.progress();
-    interrupts.on_first(move |signal| {
+    signals.on_first(move |signal| {
         let again = match signal.is_ctrl_c() {
             true => "; press Ctrl-C again to stop now",
             false => "",
@@ -329,16 +329,16 @@ fn worst_class<'a>(evaluation: &Evaluation, classes: &'a [String]) -> Option<Cla
 /// Tells how to resume a run that a signal stopped, and returns the exit code.
 fn interrupted(
     args: &TrainArgs,
-    interrupts: &Interrupts,
+    signals: &Signals,
     run: &RunDir,
     renderer: &mut dyn Renderer,
 ) -> anyhow::Result<ExitCode> {
-    let signal = interrupts
+    let signal = signals
         .pending()
         .context("training stopped unexpectedly (this is a bug)")?;
     let directory = run.path().display().to_string();
     if args.quiet {
-        let command = format!("waggle train --resume {}", quoted(&directory));
+        let command = format!("waggle train --resume {}", quote(&directory));
         let warning = Warning::new(format!("stopped by {signal}"));
         warn(&warning.help(format!("to resume, run `{command}`")));
     }

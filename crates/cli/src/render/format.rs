@@ -2,7 +2,7 @@
 
 use console::measure_text_width;
 
-use crate::words::counted;
+use crate::text::pluralize;
 
 /// Class names in a list before it is cut.
 const SHOWN_CLASSES: usize = 8;
@@ -68,7 +68,11 @@ pub fn classes(classes: &[String]) -> String {
     if classes.len() > SHOWN_CLASSES {
         names.push("…".to_string());
     }
-    format!("{}: {}", counted(classes.len(), "class"), names.join(", "))
+    format!(
+        "{}: {}",
+        pluralize(classes.len(), "class"),
+        names.join(", ")
+    )
 }
 
 /// Pads with spaces on the right to `width` columns of the terminal.

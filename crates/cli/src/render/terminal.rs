@@ -16,8 +16,9 @@ use super::{Lines, Renderer, resuming};
 use crate::error::{Warning, warn};
 use crate::message::Message;
 use crate::metrics::Score;
+use crate::shell::quote;
+use crate::text::pluralize;
 use crate::values::LayerRate;
-use crate::words::{counted, quoted};
 
 /// Width of the labels `Data`, `Device`, … with the space after them.
 const LABEL_WIDTH: usize = 9;
@@ -269,7 +270,7 @@ impl<W: Write> Terminal<W> {
             _ if loaded.is_empty() => {}
             [] => {}
             ["classifier.6"] => {
-                text.push_str(&format!("; new head for {}", counted(*classes, "class")))
+                text.push_str(&format!("; new head for {}", pluralize(*classes, "class")))
             }
             names => text.push_str(&format!("; newly initialized: {}", names.join(", "))),
         }
@@ -299,7 +300,7 @@ impl<W: Write> Terminal<W> {
         groups: &[LayerRate],
         trainable_parameters: usize,
     ) -> anyhow::Result<()> {
-        let title = format!("\nStage {stage}: {}", counted(epochs as usize, "epoch"));
+        let title = format!("\nStage {stage}: {}", pluralize(epochs as usize, "epoch"));
         let title = self.style().bold().apply_to(title).to_string();
         self.paragraph(
             &format!("{title}; the first is a baseline and does not train"),
@@ -376,12 +377,12 @@ impl<W: Write> Terminal<W> {
         let accuracy = format!(
             "{} of {} (95 % interval: {})",
             percent(score.accuracy),
-            counted(*images as usize, "val image"),
+            pluralize(*images as usize, "val image"),
             percent_range(*interval)
         );
         self.field("Accuracy", &accuracy)?;
         if let Some(worst) = worst_class {
-            let images = counted(worst.images as usize, "image");
+            let images = pluralize(worst.images as usize, "image");
             self.field(
                 "Worst",
                 &format!("{}: {} of {images}", worst.class, percent(worst.recall)),
@@ -391,7 +392,7 @@ impl<W: Write> Terminal<W> {
         self.field("Wrote", &format!("{directory}: {}", files.join(", ")))?;
         self.field(
             "Next",
-            &format!("waggle predict {} IMAGE...", quoted(directory)),
+            &format!("waggle predict {} IMAGE...", quote(directory)),
         )
     }
 }
@@ -459,7 +460,7 @@ impl<W: Write> Renderer for Terminal<W> {
                 threads,
                 fallback,
             } => {
-                let threads = counted(*threads, "thread");
+                let threads = pluralize(*threads, "thread");
                 self.field("Device", &format!("{device}, {threads}"))?;
                 if let Some(reason) = fallback {
                     self.warn(Warning::new(format!("computing on the CPU: {reason}")));

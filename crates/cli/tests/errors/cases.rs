@@ -3,7 +3,7 @@
 use safetensors::Dtype;
 
 use crate::forge;
-use crate::harness::Place;
+use crate::harness::TestDir;
 
 /// An invalid input.
 pub struct Case {
@@ -14,7 +14,7 @@ pub struct Case {
     /// Arguments, separated by spaces.
     pub command: &'static str,
     /// Prepares a directory that has a valid data set, weights and model.
-    pub prepare: fn(&Place),
+    pub prepare: fn(&TestDir),
 }
 
 #[rustfmt::skip] // One case per line if it fits.
@@ -25,43 +25,43 @@ pub const CASES: &[Case] = &[
         section: "Data sets",
         what: "a folder without train and val",
         command: "train --data bare",
-        prepare: |place| std::fs::create_dir(place.path("bare")).unwrap(),
+        prepare: |dir| std::fs::create_dir(dir.path("bare")).unwrap(),
     },
     Case { section: "Data sets", what: "the train folder instead of the data set", command: "train --data data/train", prepare: |_| {} },
     Case {
         section: "Data sets",
         what: "the parent folder of the data set",
         command: "train --data around",
-        prepare: |place| {
-            std::fs::create_dir(place.path("around")).unwrap();
-            std::fs::rename(place.path("data"), place.path("around/data")).unwrap();
+        prepare: |dir| {
+            std::fs::create_dir(dir.path("around")).unwrap();
+            std::fs::rename(dir.path("data"), dir.path("around/data")).unwrap();
         },
     },
     Case {
         section: "Data sets",
         what: "class folders without train and val",
         command: "train --data data",
-        prepare: |place| {
-            std::fs::rename(place.path("data/train"), place.path("classes")).unwrap();
-            std::fs::remove_dir_all(place.path("data")).unwrap();
-            std::fs::rename(place.path("classes"), place.path("data")).unwrap();
+        prepare: |dir| {
+            std::fs::rename(dir.path("data/train"), dir.path("classes")).unwrap();
+            std::fs::remove_dir_all(dir.path("data")).unwrap();
+            std::fs::rename(dir.path("classes"), dir.path("data")).unwrap();
         },
     },
     Case {
         section: "Data sets",
         what: "images without class folders",
         command: "train --data bare",
-        prepare: |place| place.picture("bare/0.png", 0, 0),
+        prepare: |dir| dir.image("bare/0.png", 0, 0),
     },
     Case {
         section: "Data sets",
         what: "an additional folder between split and classes",
         command: "train --data data --weights tiny.safetensors",
-        prepare: |place| {
+        prepare: |dir| {
             for split in ["train", "val"] {
-                std::fs::rename(place.path("data").join(split), place.path("classes")).unwrap();
-                std::fs::create_dir(place.path("data").join(split)).unwrap();
-                std::fs::rename(place.path("classes"), place.path("data").join(split).join("images")).unwrap();
+                std::fs::rename(dir.path("data").join(split), dir.path("classes")).unwrap();
+                std::fs::create_dir(dir.path("data").join(split)).unwrap();
+                std::fs::rename(dir.path("classes"), dir.path("data").join(split).join("images")).unwrap();
             }
         },
     },
@@ -69,41 +69,41 @@ pub const CASES: &[Case] = &[
         section: "Data sets",
         what: "a capitalized split",
         command: "train --data data",
-        prepare: |place| std::fs::rename(place.path("data/val"), place.path("data/Val")).unwrap(),
+        prepare: |dir| std::fs::rename(dir.path("data/val"), dir.path("data/Val")).unwrap(),
     },
     Case {
         section: "Data sets",
         what: "no class folders",
         command: "train --data bare",
-        prepare: |place| {
-            std::fs::create_dir_all(place.path("bare/train")).unwrap();
-            std::fs::create_dir_all(place.path("bare/val")).unwrap();
+        prepare: |dir| {
+            std::fs::create_dir_all(dir.path("bare/train")).unwrap();
+            std::fs::create_dir_all(dir.path("bare/val")).unwrap();
         },
     },
     Case {
         section: "Data sets",
         what: "no validation images",
         command: "train --data data --weights tiny.safetensors",
-        prepare: |place| std::fs::remove_dir_all(place.path("data/val")).unwrap(),
+        prepare: |dir| std::fs::remove_dir_all(dir.path("data/val")).unwrap(),
     },
     Case {
         section: "Data sets",
         what: "a class without images",
         command: "train --data data --weights tiny.safetensors",
-        prepare: |place| place.write("data/train/nothing/notes.txt", b"not an image"),
+        prepare: |dir| dir.write("data/train/nothing/notes.txt", b"not an image"),
     },
     Case {
         section: "Data sets",
         what: "a class that exists only in val",
         command: "train --data data --weights tiny.safetensors",
-        prepare: |place| place.picture("data/val/stranger/0.png", 0, 0),
+        prepare: |dir| dir.image("data/val/stranger/0.png", 0, 0),
     },
     Case { section: "Data sets", what: "`check`: no such folder", command: "check nowhere", prepare: |_| {} },
     Case {
         section: "Data sets",
         what: "`check`: no validation images",
         command: "check data",
-        prepare: |place| std::fs::remove_dir_all(place.path("data/val")).unwrap(),
+        prepare: |dir| std::fs::remove_dir_all(dir.path("data/val")).unwrap(),
     },
     Case { section: "Data sets", what: "`show`: no such folder", command: "show --data nowhere", prepare: |_| {} },
     Case { section: "Data sets", what: "`evaluate`: no such split", command: "evaluate model.safetensors --data data --split test", prepare: |_| {} },
@@ -111,68 +111,68 @@ pub const CASES: &[Case] = &[
         section: "Images",
         what: "a text file with an image extension",
         command: "train --data data --weights tiny.safetensors",
-        prepare: |place| place.write("data/train/vertical/00.png", b"this is not an image"),
+        prepare: |dir| dir.write("data/train/vertical/00.png", b"this is not an image"),
     },
     Case {
         section: "Images",
         what: "an empty file",
         command: "train --data data --weights tiny.safetensors",
-        prepare: |place| place.write("data/val/vertical/00.png", b""),
+        prepare: |dir| dir.write("data/val/vertical/00.png", b""),
     },
     Case {
         section: "Images",
         what: "a truncated PNG",
         command: "train --data data --weights tiny.safetensors",
-        prepare: |place| {
-            let whole = place.read("data/train/vertical/00.png");
-            place.write("data/train/vertical/00.png", &whole[..whole.len() / 2]);
+        prepare: |dir| {
+            let whole = dir.read("data/train/vertical/00.png");
+            dir.write("data/train/vertical/00.png", &whole[..whole.len() / 2]);
         },
     },
     Case {
         section: "Images",
         what: "a truncated JPEG",
         command: "train --data data --weights tiny.safetensors",
-        prepare: |place| place.write("data/train/vertical/half.jpg", &forge::half_a_jpeg()),
+        prepare: |dir| dir.write("data/train/vertical/half.jpg", &forge::half_a_jpeg()),
     },
     Case {
         section: "Images",
         what: "a GIF named .jpg",
         command: "train --data data --weights tiny.safetensors",
-        prepare: |place| place.write("data/train/vertical/gif.jpg", b"GIF89a\x01\0\x01\0\0\0\0;"),
+        prepare: |dir| dir.write("data/train/vertical/gif.jpg", b"GIF89a\x01\0\x01\0\0\0\0;"),
     },
     Case {
         section: "Images",
         what: "a decompression bomb: 60,000 × 60,000 pixels in 53 bytes",
         command: "train --data data --weights tiny.safetensors",
-        prepare: |place| place.write("data/train/vertical/bomb.png", &forge::png(60_000, 60_000, 8, 2)),
+        prepare: |dir| dir.write("data/train/vertical/bomb.png", &forge::png(60_000, 60_000, 8, 2)),
     },
     Case {
         section: "Images",
         what: "an image that needs too much memory: 12,000 × 12,000 pixels of 64 bits",
         command: "train --data data --weights tiny.safetensors",
-        prepare: |place| place.write("data/train/vertical/bomb.png", &forge::png(12_000, 12_000, 16, 6)),
+        prepare: |dir| dir.write("data/train/vertical/bomb.png", &forge::png(12_000, 12_000, 16, 6)),
     },
     Case {
         section: "Images",
         what: "an image without pixels",
         command: "train --data data --weights tiny.safetensors",
-        prepare: |place| place.write("data/train/vertical/none.png", &forge::png(0, 5, 8, 2)),
+        prepare: |dir| dir.write("data/train/vertical/none.png", &forge::png(0, 5, 8, 2)),
     },
     Case {
         section: "Images",
         what: "a device with an image extension",
         command: "train --data data --weights tiny.safetensors",
-        prepare: |place| {
-            std::os::unix::fs::symlink("/dev/zero", place.path("data/train/vertical/zero.png")).unwrap();
+        prepare: |dir| {
+            std::os::unix::fs::symlink("/dev/zero", dir.path("data/train/vertical/zero.png")).unwrap();
         },
     },
     Case {
         section: "Images",
         what: "only bad images in a class, skipped",
         command: "train --data data --weights tiny.safetensors --on-bad skip",
-        prepare: |place| {
+        prepare: |dir| {
             for number in 0..6 {
-                place.write(&format!("data/val/vertical/{number:02}.png"), b"");
+                dir.write(&format!("data/val/vertical/{number:02}.png"), b"");
             }
         },
     },
@@ -180,9 +180,9 @@ pub const CASES: &[Case] = &[
         section: "Images",
         what: "`evaluate`: bad images",
         command: "evaluate model.safetensors --data data",
-        prepare: |place| {
-            place.write("data/val/horizontal/00.png", b"");
-            place.write("data/val/vertical/00.png", b"not an image");
+        prepare: |dir| {
+            dir.write("data/val/horizontal/00.png", b"");
+            dir.write("data/val/vertical/00.png", b"not an image");
         },
     },
     Case { section: "Images", what: "`predict`: no such image", command: "predict model.safetensors nowhere.jpg", prepare: |_| {} },
@@ -190,13 +190,13 @@ pub const CASES: &[Case] = &[
         section: "Images",
         what: "`predict`: a bad image among good ones",
         command: "predict model.safetensors data/val",
-        prepare: |place| place.write("data/val/vertical/00.png", b"not an image"),
+        prepare: |dir| dir.write("data/val/vertical/00.png", b"not an image"),
     },
     Case {
         section: "Images",
         what: "`predict`: a folder without images",
         command: "predict model.safetensors bare",
-        prepare: |place| std::fs::create_dir(place.path("bare")).unwrap(),
+        prepare: |dir| std::fs::create_dir(dir.path("bare")).unwrap(),
     },
     Case { section: "Weights", what: "no such file", command: "train --data data --weights nowhere.safetensors", prepare: |_| {} },
     Case { section: "Weights", what: "no such file in another folder", command: "train --data data --weights ./tiny.pth", prepare: |_| {} },
@@ -205,72 +205,72 @@ pub const CASES: &[Case] = &[
         section: "Weights",
         what: "text",
         command: "train --data data --weights tiny.safetensors",
-        prepare: |place| place.write("tiny.safetensors", b"these are not weights"),
+        prepare: |dir| dir.write("tiny.safetensors", b"these are not weights"),
     },
     Case {
         section: "Weights",
         what: "an ONNX file",
         command: "train --data data --weights tiny.onnx",
-        prepare: |place| place.write("tiny.onnx", b"\x08\x08\x12\x07pytorch\x1a\x052.0.0"),
+        prepare: |dir| dir.write("tiny.onnx", b"\x08\x08\x12\x07pytorch\x1a\x052.0.0"),
     },
     Case {
         section: "Weights",
         what: "an empty file",
         command: "train --data data --weights tiny.safetensors",
-        prepare: |place| place.write("tiny.safetensors", b""),
+        prepare: |dir| dir.write("tiny.safetensors", b""),
     },
     Case {
         section: "Weights",
         what: "a truncated file",
         command: "train --data data --weights tiny.safetensors",
-        prepare: |place| {
-            let whole = place.read("tiny.safetensors");
-            place.write("tiny.safetensors", &whole[..whole.len() - 100]);
+        prepare: |dir| {
+            let whole = dir.read("tiny.safetensors");
+            dir.write("tiny.safetensors", &whole[..whole.len() - 100]);
         },
     },
     Case {
         section: "Weights",
         what: "a header longer than the file",
         command: "train --data data --weights tiny.safetensors",
-        prepare: |place| place.write("tiny.safetensors", b"\xff\xff\xff\xff\xff\xff\xff\xff{}"),
+        prepare: |dir| dir.write("tiny.safetensors", b"\xff\xff\xff\xff\xff\xff\xff\xff{}"),
     },
     Case {
         section: "Weights",
         what: "a tensor outside of the file",
         command: "train --data data --weights tiny.safetensors",
-        prepare: |place| place.write("tiny.safetensors", &forge::weights(r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#, 4)),
+        prepare: |dir| dir.write("tiny.safetensors", &forge::weights(r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#, 4)),
     },
     Case {
         section: "Weights",
         what: "tensors that share bytes",
         command: "train --data data --weights tiny.safetensors",
-        prepare: |place| place.write("tiny.safetensors", &forge::weights(r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}}"#, 12)),
+        prepare: |dir| dir.write("tiny.safetensors", &forge::weights(r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}}"#, 12)),
     },
     Case {
         section: "Weights",
         what: "a shape that overflows",
         command: "train --data data --weights tiny.safetensors",
-        prepare: |place| place.write("tiny.safetensors", &forge::weights(r#"{"a":{"dtype":"F32","shape":[9223372036854775807,3],"data_offsets":[0,4]}}"#, 4)),
+        prepare: |dir| dir.write("tiny.safetensors", &forge::weights(r#"{"a":{"dtype":"F32","shape":[9223372036854775807,3],"data_offsets":[0,4]}}"#, 4)),
     },
     Case {
         section: "Weights",
         what: "weights of a network that is not a VGG",
         command: "train --data data --weights tiny.safetensors",
-        prepare: |place| place.foreign_weights("tiny.safetensors"),
+        prepare: |dir| dir.other_network_weights("tiny.safetensors"),
     },
     Case {
         section: "Weights",
         what: "an `--arch` that contradicts the shapes of the weights",
         command: "train --data data --weights vgg19.safetensors --arch vgg16",
-        prepare: |place| forge::zeros_of("vgg19", &place.path("vgg19.safetensors")),
+        prepare: |dir| forge::zeros_of("vgg19", &dir.path("vgg19.safetensors")),
     },
     Case {
         section: "Weights",
         what: "a missing tensor in an architecture that is detected",
         command: "train --data data --weights vgg11.safetensors",
-        prepare: |place| {
-            forge::zeros_of("vgg11", &place.path("vgg11.safetensors"));
-            forge::rename_in_place(&place.path("vgg11.safetensors"), "features.8.bias", "features.9.bias");
+        prepare: |dir| {
+            forge::zeros_of("vgg11", &dir.path("vgg11.safetensors"));
+            forge::rename_in_place(&dir.path("vgg11.safetensors"), "features.8.bias", "features.9.bias");
         },
     },
     Case { section: "Weights", what: "an `--arch` that contradicts the metadata of the weights", command: "train --data data --weights tiny.safetensors --arch vgg19", prepare: |_| {} },
@@ -278,15 +278,15 @@ pub const CASES: &[Case] = &[
         section: "Weights",
         what: "a misspelled tensor name",
         command: "train --data data --weights tiny.safetensors",
-        prepare: |place| {
-            forge::change_weights(place, |name| (name.replace("classifier.3.bias", "classifer.3.bias"), Dtype::F32));
+        prepare: |dir| {
+            forge::change_weights(dir, |name| (name.replace("classifier.3.bias", "classifer.3.bias"), Dtype::F32));
         },
     },
     Case {
         section: "Weights",
         what: "integers instead of weights",
         command: "train --data data --weights tiny.safetensors",
-        prepare: |place| forge::change_weights(place, |name| (name.to_string(), Dtype::I32)),
+        prepare: |dir| forge::change_weights(dir, |name| (name.to_string(), Dtype::I32)),
     },
     Case { section: "Models", what: "no such model", command: "predict nowhere data/val", prepare: |_| {} },
     Case { section: "Models", what: "a folder that is not a run directory", command: "predict data data/val", prepare: |_| {} },
@@ -295,73 +295,73 @@ pub const CASES: &[Case] = &[
         section: "Models",
         what: "weights without metadata",
         command: "predict bare.safetensors data/val",
-        prepare: |place| place.weights_without_metadata("tiny.safetensors", "bare.safetensors"),
+        prepare: |dir| dir.weights_without_metadata("tiny.safetensors", "bare.safetensors"),
     },
     Case {
         section: "Models",
         what: "a class list of the wrong length",
         command: "predict model.safetensors data/val",
-        prepare: |place| place.model_with_classes("model.safetensors", "model.safetensors", &["a", "b", "c"]),
+        prepare: |dir| dir.model_with_classes("model.safetensors", "model.safetensors", &["a", "b", "c"]),
     },
     Case {
         section: "Models",
         what: "a duplicate class",
         command: "predict model.safetensors data/val",
-        prepare: |place| place.model_with_classes("model.safetensors", "model.safetensors", &["a", "a"]),
+        prepare: |dir| dir.model_with_classes("model.safetensors", "model.safetensors", &["a", "a"]),
     },
     Case {
         section: "Models",
         what: "a huge input size",
         command: "predict model.safetensors data/val",
-        prepare: |place| forge::change_model(place, "config", "\"input_size\":32", "\"input_size\":1000000"),
+        prepare: |dir| forge::change_model(dir, "config", "\"input_size\":32", "\"input_size\":1000000"),
     },
     Case {
         section: "Models",
         what: "a network with too many parameters",
         command: "predict model.safetensors data/val",
-        prepare: |place| forge::change_model(place, "config", "\"hidden\":24", "\"hidden\":900000"),
+        prepare: |dir| forge::change_model(dir, "config", "\"hidden\":24", "\"hidden\":900000"),
     },
     Case {
         section: "Models",
         what: "a convolution without channels",
         command: "predict model.safetensors data/val",
-        prepare: |place| forge::change_model(place, "config", "\"conv\":8", "\"conv\":0"),
+        prepare: |dir| forge::change_model(dir, "config", "\"conv\":8", "\"conv\":0"),
     },
     Case {
         section: "Models",
         what: "an infinite mean",
         command: "predict model.safetensors data/val",
-        prepare: |place| forge::change_model(place, "mean", "0.5", "1e60"),
+        prepare: |dir| forge::change_model(dir, "mean", "0.5", "1e60"),
     },
     Case {
         section: "Models",
         what: "a standard deviation of 0",
         command: "predict model.safetensors data/val",
-        prepare: |place| forge::change_model(place, "std", "0.25", "0.0"),
+        prepare: |dir| forge::change_model(dir, "std", "0.25", "0.0"),
     },
     Case {
         section: "Models",
         what: "a model file that links out of its run directory",
         command: "predict run data/val",
-        prepare: |place| {
-            std::fs::create_dir(place.path("run")).unwrap();
-            std::os::unix::fs::symlink("../model.safetensors", place.path("run/model.safetensors")).unwrap();
+        prepare: |dir| {
+            std::fs::create_dir(dir.path("run")).unwrap();
+            std::os::unix::fs::symlink("../model.safetensors", dir.path("run/model.safetensors")).unwrap();
         },
     },
     Case {
         section: "Models",
         what: "other classes than those of the model",
         command: "evaluate model.safetensors --data other",
-        prepare: |place| place.stripes("other", &["horizontal", "up"], 2, 2),
+        prepare: |dir| dir.stripes("other", &["horizontal", "up"], 2, 2),
     },
     Case {
         section: "Models",
         what: "a damaged `config.toml`",
         command: "evaluate run",
-        prepare: |place| {
-            let model = place.read("model.safetensors");
-            place.write("run/model.safetensors", &model);
-            place.write("run/config.toml", b"[data");
+        prepare: |dir| {
+            let model = dir.read("model.safetensors");
+            dir.write("run/model.safetensors", &model);
+            dir.write("run/config.toml", b"[data");
         },
     },
     Case { section: "Settings", what: "an unknown architecture", command: "train --data data --weights tiny.safetensors --arch resnet50", prepare: |_| {} },

@@ -9,7 +9,7 @@ use safetensors::tensor::{Dtype, TensorView};
 
 use vgg::VggConfig;
 
-use crate::harness::Place;
+use crate::harness::TestDir;
 
 /// A PNG with this header and no pixels.
 pub fn png(width: u32, height: u32, bits: u8, color_type: u8) -> Vec<u8> {
@@ -94,8 +94,8 @@ pub fn rename_in_place(path: &Path, from: &str, to: &str) {
 }
 
 /// Changes a string in the metadata of `model.safetensors`.
-pub fn change_model(place: &Place, key: &str, from: &str, to: &str) {
-    let bytes = place.read("model.safetensors");
+pub fn change_model(dir: &TestDir, key: &str, from: &str, to: &str) {
+    let bytes = dir.read("model.safetensors");
     let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
     let mut strings = header.metadata().clone().expect("a model has metadata");
     let changed = strings[key].replacen(from, to, 1);
@@ -107,12 +107,12 @@ pub fn change_model(place: &Place, key: &str, from: &str, to: &str) {
     strings.insert(key.to_string(), changed);
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
     let bytes = safetensors::serialize(tensors.tensors(), Some(strings)).unwrap();
-    place.write("model.safetensors", &bytes);
+    dir.write("model.safetensors", &bytes);
 }
 
 /// Changes the name and the dtype of each tensor in `tiny.safetensors`. The dtypes have the same size.
-pub fn change_weights(place: &Place, change: impl Fn(&str) -> (String, Dtype)) {
-    let bytes = place.read("tiny.safetensors");
+pub fn change_weights(dir: &TestDir, change: impl Fn(&str) -> (String, Dtype)) {
+    let bytes = dir.read("tiny.safetensors");
     let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
     let tensors = tensors.tensors();
@@ -122,5 +122,5 @@ pub fn change_weights(place: &Place, change: impl Fn(&str) -> (String, Dtype)) {
         (name, view.unwrap())
     });
     let bytes = safetensors::serialize(changed, header.metadata().clone()).unwrap();
-    place.write("tiny.safetensors", &bytes);
+    dir.write("tiny.safetensors", &bytes);
 }

@@ -14,11 +14,11 @@ use vgg::config::Unit;
 use vgg::{Metadata, VggConfig};
 
 /// A temporary folder in which the program runs: what it writes by default lands here.
-pub struct Place {
+pub struct TestDir {
     folder: tempfile::TempDir,
 }
 
-impl Place {
+impl TestDir {
     /// An empty one.
     pub fn new() -> Self {
         Self {
@@ -29,10 +29,10 @@ impl Place {
     /// One with a data folder `data` of two kinds of stripes (12 train and 6 val pictures a class) and a
     /// tiny network's weights `tiny.safetensors`.
     pub fn with_stripes() -> Self {
-        let place = Self::new();
-        place.stripes("data", &["horizontal", "vertical"], 12, 6);
-        place.tiny_weights("tiny.safetensors", 10);
-        place
+        let dir = Self::new();
+        dir.stripes("data", &["horizontal", "vertical"], 12, 6);
+        dir.tiny_weights("tiny.safetensors", 10);
+        dir
     }
 
     /// A path in it.
@@ -57,7 +57,7 @@ impl Place {
         for (split, count) in [("train", train), ("val", val)] {
             for (class, name) in classes.iter().enumerate() {
                 for number in 0..count {
-                    self.picture(
+                    self.image(
                         &format!("{root}/{split}/{name}/{number:02}.png"),
                         class,
                         number,
@@ -68,7 +68,7 @@ impl Place {
     }
 
     /// A picture of one class; `number` moves and tints it.
-    pub fn picture(&self, name: &str, class: usize, number: usize) {
+    pub fn image(&self, name: &str, class: usize, number: usize) {
         let (width, height) = (44 + number as u32 % 5, 40 + number as u32 % 7);
         let picture = RgbImage::from_fn(width, height, |x, y| {
             let along = if class.is_multiple_of(2) { y } else { x } as usize + number;
@@ -154,7 +154,7 @@ impl Place {
     }
 
     /// Weights of something else.
-    pub fn foreign_weights(&self, name: &str) {
+    pub fn other_network_weights(&self, name: &str) {
         let values = [0u8; 4 * 6];
         let view = TensorView::new(Dtype::F32, vec![2, 3], &values).unwrap();
         self.write(
@@ -163,7 +163,7 @@ impl Place {
         );
     }
 
-    /// Runs the program in this place.
+    /// Runs the program in this dir.
     pub fn waggle(&self, arguments: &[&str]) -> Output {
         Command::new(env!("CARGO_BIN_EXE_waggle"))
             .args(arguments)
@@ -172,7 +172,7 @@ impl Place {
             .expect("the program starts")
     }
 
-    /// Starts the program in this place, with pipes for what it prints.
+    /// Starts the program in this dir, with pipes for what it prints.
     pub fn start(&self, arguments: &[&str]) -> Child {
         self.command(arguments)
             .stdout(Stdio::piped())
@@ -181,7 +181,7 @@ impl Place {
             .expect("the program starts")
     }
 
-    /// The program with `arguments`, to be started in this place.
+    /// The program with `arguments`, to be started in this dir.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_waggle"));
         command.args(arguments).current_dir(self.folder.path());
@@ -224,7 +224,7 @@ impl Place {
 
     /// Expects two finished runs to be the same in everything but times.
     #[track_caller]
-    pub fn same(&self, run: &str, other: &str) {
+    pub fn assert_same_result(&self, run: &str, other: &str) {
         for file in [
             "model.safetensors",
             "confusion_matrix.png",
@@ -240,7 +240,7 @@ impl Place {
     /// Runs it and expects success; returns standard output.
     pub fn succeeds(&self, arguments: &[&str]) -> String {
         let output = self.waggle(arguments);
-        let (out, err) = texts(&output);
+        let (out, err) = stdout_and_stderr(&output);
         assert!(
             output.status.success(),
             "{arguments:?}: {:?}\n{out}\n{err}",
@@ -252,7 +252,7 @@ impl Place {
     /// Runs it and expects failure with `code`, without a panic; returns standard error.
     pub fn fails(&self, code: i32, arguments: &[&str]) -> String {
         let output = self.waggle(arguments);
-        let (out, err) = texts(&output);
+        let (out, err) = stdout_and_stderr(&output);
         assert_eq!(
             output.status.code(),
             Some(code),
@@ -268,7 +268,7 @@ impl Place {
 }
 
 /// The arguments of a training on `data` with the tiny network: epochs of both stages, and `more`.
-pub fn training<'a>(
+pub fn train_args<'a>(
     [transfer, finetune]: [&'a str; 2],
     batch_size: &'a str,
     more: &[&[&'a str]],
@@ -282,7 +282,7 @@ pub fn training<'a>(
 }
 
 /// Sends a signal, by its name without SIG.
-pub fn send(child: &Child, signal: &str) {
+pub fn send_signal(child: &Child, signal: &str) {
     let sent = Command::new("kill")
         .args([format!("-{signal}"), child.id().to_string()])
         .status()
@@ -291,7 +291,7 @@ pub fn send(child: &Child, signal: &str) {
 }
 
 /// Standard output and standard error.
-pub fn texts(output: &Output) -> (String, String) {
+pub fn stdout_and_stderr(output: &Output) -> (String, String) {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("UTF-8");
     (text(&output.stdout), text(&output.stderr))
 }

@@ -10,13 +10,13 @@ use trainer::{
 };
 use vgg::{Metadata, Precision};
 
-use crate::adapters::{Network, Pictures};
+use crate::adapters::{ImageLoader, Network};
 use crate::checkpoint::Checkpoint;
 use crate::config::{Config, StageConfig};
-use crate::divergence::Scene;
-use crate::interrupt::Interrupts;
+use crate::non_finite::NonFiniteLossReport;
+use crate::observer::TrainObserver;
+use crate::signals::Signals;
 use crate::splits::Splits;
-use crate::watch::Watch;
 
 /// The inputs of all stages.
 pub(super) struct Stages<'a> {
@@ -32,13 +32,13 @@ impl Stages<'_> {
     /// stops them. The best weights so far are saved to `model`.
     pub(super) fn run(
         &self,
-        watch: &mut Watch<'_>,
+        observer: &mut TrainObserver<'_>,
         model: &Path,
         mut from: Option<Checkpoint>,
     ) -> anyhow::Result<Outcome> {
         let (train, val) = (
-            Pictures::new(self.splits.train.clone()),
-            Pictures::new(self.splits.val.clone()),
+            ImageLoader::new(self.splits.train.clone()),
+            ImageLoader::new(self.splits.val.clone()),
         );
         let data = Data {
             train: &train,
@@ -46,7 +46,7 @@ impl Stages<'_> {
         };
         let mut first = 0;
         if let Some(checkpoint) = &from {
-            watch.take_up(&checkpoint.progress)?;
+            observer.restore(&checkpoint.progress)?;
             first = checkpoint.progress.stage;
         }
         let mut outcome = Outcome::Stopped;
@@ -54,26 +54,26 @@ impl Stages<'_> {
             let resumes = from.is_some();
             let mut state = self.prepare(stage, from.take())?;
             if resumes {
-                watch.saved = self.save_best(index, &state, model)?;
+                observer.saved = self.save_best(index, &state, model)?;
             }
             let fit = FitConfig {
                 epochs: stage.epochs,
                 seed: self.config.training.seed,
                 ..FitConfig::default()
             };
-            let result = watch.follow(index, stage.name, |observer| {
+            let result = observer.run_stage(index, stage.name, |on_event| {
                 let build = |vb| self.build(vb);
-                trainer::fit(self.params, build, data, &fit, &mut state, observer)
+                trainer::fit(self.params, build, data, &fit, &mut state, on_event)
             })?;
             outcome = result.map_err(|error| {
-                let scene = Scene {
+                let report = NonFiniteLossReport {
                     stage: stage.name,
                     train: self.splits.train.samples(),
                     val: self.splits.val.samples(),
                     best: state.best(),
-                    model: watch.saved.then_some(model),
+                    model: observer.saved.then_some(model),
                 };
-                scene.explain(error)
+                report.explain(error)
             })?;
             if outcome == Outcome::Stopped {
                 break;
@@ -89,10 +89,10 @@ impl Stages<'_> {
     }
 
     /// Evaluates the current weights on val. Returns `None` if a signal stops the evaluation.
-    pub(super) fn evaluate(&self, interrupts: &Interrupts) -> anyhow::Result<Option<Evaluation>> {
+    pub(super) fn evaluate(&self, signals: &Signals) -> anyhow::Result<Option<Evaluation>> {
         let network = self.build(self.params.frozen_var_builder())?;
-        let val = Pictures::new(self.splits.val.clone());
-        let mut observe = |_: &Progress| match interrupts.pending() {
+        let val = ImageLoader::new(self.splits.val.clone());
+        let mut observe = |_: &Progress| match signals.pending() {
             None => Flow::Continue,
             Some(_) => Flow::Stop,
         };
@@ -101,7 +101,8 @@ impl Stages<'_> {
     }
 
     fn build(&self, vb: VarBuilder<'_>) -> candle_core::Result<Network> {
-        Network::new(&self.metadata.config, vb).map(|network| network.with_precision(self.precision))
+        Network::new(&self.metadata.config, vb)
+            .map(|network| network.with_precision(self.precision))
     }
 
     /// Sets the trainable parameters of a stage and creates its state, at its start or from a checkpoint.

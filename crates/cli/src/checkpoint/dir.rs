@@ -7,15 +7,15 @@ use anyhow::{Context, ensure};
 
 use trainer::Snapshot;
 
-use super::file::Contents;
-use crate::words::quoted;
+use super::format::CheckpointFile;
+use crate::shell::quote;
 
 const PREFIX: &str = "checkpoint-";
 const SUFFIX: &str = ".safetensors";
 
 /// Where the next checkpoint goes.
 #[derive(Debug)]
-pub(super) struct Store {
+pub(super) struct CheckpointDir {
     folder: PathBuf,
     /// The newest that is known to be whole.
     newest: Option<u64>,
@@ -23,7 +23,7 @@ pub(super) struct Store {
     next: u64,
 }
 
-impl Store {
+impl CheckpointDir {
     /// The checkpoints of `folder`, of which `whole` was written or read.
     pub(super) fn new(folder: &Path, whole: Option<u64>) -> anyhow::Result<Self> {
         let last = numbers(folder)?.last().copied().unwrap_or(0);
@@ -41,13 +41,13 @@ impl Store {
     /// # Errors
     ///
     /// No room, or a folder that cannot be written to; the newest checkpoint is as it was, and nothing is left beside it.
-    pub(super) fn write(&mut self, contents: Contents<Snapshot>) -> anyhow::Result<PathBuf> {
+    pub(super) fn write(&mut self, contents: CheckpointFile<Snapshot>) -> anyhow::Result<PathBuf> {
         let path = path(&self.folder, self.next);
         let doing = || {
             let earlier = match self.newest {
                 Some(_) => format!(
                     "; the one before it is whole, and `waggle train --resume {}` goes on from there",
-                    quoted(&self.folder.display().to_string())
+                    quote(&self.folder.display().to_string())
                 ),
                 None => String::new(),
             };
@@ -155,8 +155,8 @@ fn free_bytes(folder: &Path) -> Option<u64> {
 mod tests {
     use super::*;
 
-    fn contents(text: &str) -> Contents<Snapshot> {
-        Contents {
+    fn contents(text: &str) -> CheckpointFile<Snapshot> {
+        CheckpointFile {
             strings: [("text".to_string(), text.to_string())].into(),
             tensors: Default::default(),
         }
@@ -166,18 +166,18 @@ mod tests {
     fn two_stay_and_a_damaged_one_is_not_one_of_them() {
         let root = tempfile::tempdir().unwrap();
         let folder = root.path();
-        let mut store = Store::new(folder, None).unwrap();
+        let mut store = CheckpointDir::new(folder, None).unwrap();
         for text in ["a", "b", "c"] {
             store.write(contents(text)).unwrap();
         }
         assert_eq!(numbers(folder).unwrap(), [2, 3]);
         // Resumed from 2, because 3 is damaged.
         fs::write(path(folder, 3), b"damaged").unwrap();
-        let mut store = Store::new(folder, Some(2)).unwrap();
+        let mut store = CheckpointDir::new(folder, Some(2)).unwrap();
         store.write(contents("d")).unwrap();
         assert_eq!(numbers(folder).unwrap(), [2, 4]);
         assert_eq!(
-            Contents::read(&path(folder, 4)).unwrap().strings["text"],
+            CheckpointFile::read(&path(folder, 4)).unwrap().strings["text"],
             "d"
         );
         store.clear().unwrap();

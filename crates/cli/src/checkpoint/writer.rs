@@ -11,26 +11,26 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow};
 use trainer::{Params, Stage, StageState};
 
-use super::store::Store;
+use super::dir::CheckpointDir;
 use super::{Checkpoint, Identity, Progress, contents};
 use crate::config::StageConfig;
 use crate::metrics::{EpochRow, Pass};
-use crate::words;
+use crate::panic_message::panic_message;
 
 /// Makes the checkpoints of a run.
-pub struct Keeper<'a> {
+pub struct Checkpointer<'a> {
     params: &'a Params,
     stages: Vec<StageConfig>,
     identity: String,
     every: Option<Duration>,
     last: Instant,
-    kept: Option<(usize, StageState)>,
+    saved: Option<(usize, StageState)>,
     writer: Writer,
 }
 
 /// A checkpoint that is on disk.
 #[derive(Debug)]
-pub struct Kept {
+pub struct CheckpointWritten {
     /// Its file.
     pub path: PathBuf,
     /// Its size.
@@ -42,7 +42,7 @@ pub struct Kept {
     pub written: Duration,
 }
 
-impl<'a> Keeper<'a> {
+impl<'a> Checkpointer<'a> {
     /// For the run in `folder`, which begins, or goes on from the checkpoint `from`. Inside an epoch it makes one
     /// `every` so often, or none.
     ///
@@ -56,14 +56,14 @@ impl<'a> Keeper<'a> {
         params: &'a Params,
         every: Option<Duration>,
     ) -> anyhow::Result<Self> {
-        let store = Store::new(folder, from.map(|checkpoint| checkpoint.number))?;
+        let store = CheckpointDir::new(folder, from.map(|checkpoint| checkpoint.number))?;
         Ok(Self {
             params,
             stages: identity.config.stages.clone(),
             identity: toml::to_string(identity).context("cannot write the run as TOML")?,
             every,
             last: Instant::now(),
-            kept: from.map(|from| (from.progress.stage, from.progress.state)),
+            saved: from.map(|from| (from.progress.stage, from.progress.state)),
             writer: Writer::Idle(store),
         })
     }
@@ -80,15 +80,15 @@ impl<'a> Keeper<'a> {
     ///
     /// Those of the one before, when it was still being written; no memory to copy what is on a GPU; no thread to write
     /// this one.
-    pub fn keep(
+    pub fn save(
         &mut self,
         index: usize,
         stage: &Stage,
         rows: &[EpochRow],
         training: Option<Pass>,
-    ) -> anyhow::Result<Option<Kept>> {
+    ) -> anyhow::Result<Option<CheckpointWritten>> {
         let state = stage.state();
-        if self.kept == Some((index, state)) {
+        if self.saved == Some((index, state)) {
             return Ok(None);
         }
         let started = Instant::now();
@@ -109,19 +109,19 @@ impl<'a> Keeper<'a> {
             let started = Instant::now();
             let path = store.write(contents)?;
             let written = started.elapsed();
-            let kept = Kept {
+            let saved = CheckpointWritten {
                 path,
                 bytes,
                 waited,
                 written,
             };
-            Ok((store, kept))
+            Ok((store, saved))
         };
         let thread = thread
             .spawn(write)
             .context("no thread can be started to write a checkpoint")?;
         self.writer = Writer::Busy(thread);
-        self.kept = Some((index, state));
+        self.saved = Some((index, state));
         self.last = Instant::now();
         Ok(before)
     }
@@ -131,7 +131,7 @@ impl<'a> Keeper<'a> {
     /// # Errors
     ///
     /// When it could not be written.
-    pub fn poll(&mut self) -> anyhow::Result<Option<Kept>> {
+    pub fn poll(&mut self) -> anyhow::Result<Option<CheckpointWritten>> {
         match &self.writer {
             Writer::Busy(thread) if thread.is_finished() => self.finish(),
             _ => Ok(None),
@@ -143,13 +143,13 @@ impl<'a> Keeper<'a> {
     /// # Errors
     ///
     /// When it could not be written.
-    pub fn finish(&mut self) -> anyhow::Result<Option<Kept>> {
+    pub fn finish(&mut self) -> anyhow::Result<Option<CheckpointWritten>> {
         match std::mem::replace(&mut self.writer, Writer::Failed) {
             Writer::Busy(thread) => {
                 let written = thread.join().map_err(panicked)?;
-                let (store, kept) = written?;
+                let (store, saved) = written?;
                 self.writer = Writer::Idle(store);
-                Ok(Some(kept))
+                Ok(Some(saved))
             }
             other => {
                 self.writer = other;
@@ -177,12 +177,12 @@ fn panicked(payload: Box<dyn Any + Send>) -> anyhow::Error {
     anyhow!(
         "the code panicked while it wrote a checkpoint: {}; please report this. The checkpoint before it, if there \
          is one, is whole: --resume goes on from there",
-        words::of_panic(payload.as_ref()).unwrap_or("no message")
+        panic_message(payload.as_ref()).unwrap_or("no message")
     )
 }
 
 /// A run that ends in an error still finishes the checkpoint that was being written.
-impl Drop for Keeper<'_> {
+impl Drop for Checkpointer<'_> {
     fn drop(&mut self) {
         let _ = self.finish();
     }
@@ -190,8 +190,8 @@ impl Drop for Keeper<'_> {
 
 /// The store, or the thread that has it.
 enum Writer {
-    Idle(Store),
-    Busy(JoinHandle<anyhow::Result<(Store, Kept)>>),
+    Idle(CheckpointDir),
+    Busy(JoinHandle<anyhow::Result<(CheckpointDir, CheckpointWritten)>>),
     /// It is lost with the thread that failed; the run ends then.
     Failed,
 }

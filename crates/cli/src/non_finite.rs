@@ -9,7 +9,7 @@ use trainer::{BestEpoch, Error, NonFiniteLoss, Phase};
 use crate::config::StageName;
 
 /// What the trainer does not know about a run.
-pub struct Scene<'a> {
+pub struct NonFiniteLossReport<'a> {
     /// The stage.
     pub stage: StageName,
     /// The train pictures.
@@ -22,7 +22,7 @@ pub struct Scene<'a> {
     pub model: Option<&'a Path>,
 }
 
-impl Scene<'_> {
+impl NonFiniteLossReport<'_> {
     /// Puts a loss that is not finite into words; other errors stay as they are.
     pub fn explain(&self, error: Error) -> anyhow::Error {
         match &error {
@@ -92,7 +92,7 @@ mod tests {
             path: path.into(),
             label: 0,
         };
-        let scene = Scene {
+        let scene = NonFiniteLossReport {
             stage: StageName::Finetune,
             train: &[sample("a.png"), sample("b.png"), sample("c.png")],
             val: &[],

@@ -36,9 +36,9 @@ impl Fault {
 }
 
 /// A file of a checkpoint, in which the process may die.
-pub(crate) struct Fragile(pub(crate) File);
+pub(crate) struct FaultyFile(pub(crate) File);
 
-impl Write for Fragile {
+impl Write for FaultyFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let Some(fault) = Fault::wished("checkpoint") else {
             return self.0.write(bytes);

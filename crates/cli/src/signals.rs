@@ -14,22 +14,22 @@ use signal_hook::flag;
 
 /// What the handlers share with the program.
 #[derive(Debug, Clone)]
-pub struct Interrupts {
+pub struct Signals {
     at_once: Arc<AtomicBool>,
     signal: Arc<AtomicUsize>,
 }
 
 /// A signal that asked the program to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Interrupt(i32);
+pub struct Signal(i32);
 
-impl Interrupts {
+impl Signals {
     /// Installs the handlers; until [`defer`](Self::defer), a signal ends the program at once.
     ///
     /// # Errors
     ///
     /// When the system refuses them.
-    pub fn catch() -> anyhow::Result<Self> {
+    pub fn install() -> anyhow::Result<Self> {
         let caught = Self {
             at_once: Arc::new(AtomicBool::new(true)),
             signal: Arc::default(),
@@ -37,7 +37,7 @@ impl Interrupts {
         for signal in [SIGINT, SIGTERM] {
             let install = || {
                 // They act in this order: leave if this is the second one, else note that it was the first.
-                let code = Interrupt(signal).exit_code();
+                let code = Signal(signal).exit_code();
                 flag::register_conditional_shutdown(
                     signal,
                     i32::from(code),
@@ -46,7 +46,7 @@ impl Interrupts {
                 flag::register_usize(signal, caught.signal.clone(), signal as usize)?;
                 flag::register(signal, caught.at_once.clone())
             };
-            install().context("cannot install the handlers of interrupts")?;
+            install().context("cannot install the handlers of signals")?;
         }
         Ok(caught)
     }
@@ -59,11 +59,11 @@ impl Interrupts {
     /// Calls `notice` on another thread when the first signal arrives.
     ///
     /// The handlers themselves can only set flags, so the thread polls.
-    pub fn on_first(&self, notice: impl FnOnce(Interrupt) + Send + 'static) {
-        let interrupts = self.clone();
+    pub fn on_first(&self, notice: impl FnOnce(Signal) + Send + 'static) {
+        let signals = self.clone();
         std::thread::spawn(move || {
             loop {
-                if let Some(signal) = interrupts.pending() {
+                if let Some(signal) = signals.pending() {
                     return notice(signal);
                 }
                 std::thread::sleep(Duration::from_millis(50));
@@ -72,15 +72,15 @@ impl Interrupts {
     }
 
     /// The signal that asks to stop.
-    pub fn pending(&self) -> Option<Interrupt> {
+    pub fn pending(&self) -> Option<Signal> {
         match self.signal.load(Ordering::SeqCst) {
             0 => None,
-            signal => Some(Interrupt(signal as i32)),
+            signal => Some(Signal(signal as i32)),
         }
     }
 }
 
-impl Interrupt {
+impl Signal {
     /// Whether the signal is SIGINT, which terminals send for Ctrl-C.
     pub fn is_ctrl_c(self) -> bool {
         self.0 == SIGINT
@@ -92,7 +92,7 @@ impl Interrupt {
     }
 }
 
-impl fmt::Display for Interrupt {
+impl fmt::Display for Signal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.0 == SIGTERM {
             "SIGTERM"

@@ -3,17 +3,17 @@
 
 use trainer::{Event, Flow, Phase, Stage};
 
-use crate::checkpoint::{Keeper, Kept, Progress};
+use crate::checkpoint::{CheckpointWritten, Checkpointer, Progress};
 use crate::config::StageName;
-use crate::interrupt::Interrupts;
 use crate::message::Message;
 use crate::metrics::{EpochRow, Metrics, Pass, Score};
 use crate::plots;
 use crate::render::Renderer;
 use crate::run_dir::RunDir;
+use crate::signals::Signals;
 
 /// The observer of all stages of a run.
-pub struct Watch<'a> {
+pub struct TrainObserver<'a> {
     /// Draws.
     pub renderer: &'a mut dyn Renderer,
     /// Where rows and curves go.
@@ -27,19 +27,19 @@ pub struct Watch<'a> {
     /// A model has been written.
     pub saved: bool,
     /// Makes the checkpoints.
-    pub keeper: Keeper<'a>,
+    pub checkpointer: Checkpointer<'a>,
     /// Whether to stop.
-    pub interrupts: &'a Interrupts,
+    pub signals: &'a Signals,
 }
 
-impl Watch<'_> {
+impl TrainObserver<'_> {
     /// Runs `stage`, which is number `index` and gets an observer, and returns its result; or what went wrong in
     /// the observer, which stopped it.
     ///
     /// # Errors
     ///
     /// Those of `stage`, and a file that cannot be written.
-    pub fn follow<T>(
+    pub fn run_stage<T>(
         &mut self,
         index: usize,
         name: StageName,
@@ -48,8 +48,8 @@ impl Watch<'_> {
         let mut failed = None;
         let result = stage(&mut |event, stage| {
             let seen = self
-                .see(name, event)
-                .and_then(|()| self.keep(index, event, stage));
+                .on_event(name, event)
+                .and_then(|()| self.checkpoint(index, event, stage));
             seen.unwrap_or_else(|error| {
                 failed = Some(error);
                 Flow::Stop
@@ -63,13 +63,13 @@ impl Watch<'_> {
     /// # Errors
     ///
     /// When the run directory cannot be written to.
-    pub fn take_up(&mut self, progress: &Progress) -> anyhow::Result<()> {
+    pub fn restore(&mut self, progress: &Progress) -> anyhow::Result<()> {
         self.metrics = Metrics::restore(progress.rows.clone(), self.run)?;
         self.training = progress.training;
         self.draw_curves()
     }
 
-    fn see(&mut self, name: StageName, event: &Event) -> anyhow::Result<()> {
+    fn on_event(&mut self, name: StageName, event: &Event) -> anyhow::Result<()> {
         // The model first: who reads "new best" may rely on the file.
         if let Event::NewBest { epoch, .. } = event {
             // Nothing has trained before the first validation of a later stage: the file holds these weights.
@@ -104,7 +104,8 @@ impl Watch<'_> {
                 }
             }
         }
-        self.renderer.show(&Message::from_event(name.as_str(), event))
+        self.renderer
+            .show(&Message::from_event(name.as_str(), event))
     }
 
     /// Draws the curves of the rows so far, if there are any.
@@ -121,9 +122,9 @@ impl Watch<'_> {
     }
 
     /// Makes a checkpoint where one is due, and says whether to go on.
-    fn keep(&mut self, index: usize, event: &Event, stage: &Stage) -> anyhow::Result<Flow> {
-        let kept = self.keeper.poll()?;
-        self.tell(kept)?;
+    fn checkpoint(&mut self, index: usize, event: &Event, stage: &Stage) -> anyhow::Result<Flow> {
+        let kept = self.checkpointer.poll()?;
+        self.report(kept)?;
         let due = match event {
             // The first is there before anything can be lost. At the end of an epoch there is one anyway.
             Event::StageStart { .. }
@@ -137,16 +138,16 @@ impl Watch<'_> {
             | Event::PhaseEnd {
                 phase: Phase::Train,
                 ..
-            } => self.keeper.is_due(),
+            } => self.checkpointer.is_due(),
             // The best weights are restored: that is no state between two batches.
             Event::StageEnd { .. } => return Ok(Flow::Continue),
             _ => false,
         };
-        let stop = self.interrupts.pending().is_some();
+        let stop = self.signals.pending().is_some();
         if due || stop {
             let rows = self.metrics.rows();
-            let kept = self.keeper.keep(index, stage, rows, self.training)?;
-            self.tell(kept)?;
+            let kept = self.checkpointer.save(index, stage, rows, self.training)?;
+            self.report(kept)?;
         }
         let starts = matches!(event, Event::StageStart { .. });
         // Before the first stage's there is none to go on from.
@@ -154,7 +155,7 @@ impl Watch<'_> {
             self.finish_checkpoint()?;
         }
         if stop || starts {
-            self.interrupts.defer();
+            self.signals.defer();
         }
         Ok(if stop { Flow::Stop } else { Flow::Continue })
     }
@@ -165,11 +166,11 @@ impl Watch<'_> {
     ///
     /// When it could not be written.
     pub fn finish_checkpoint(&mut self) -> anyhow::Result<()> {
-        let kept = self.keeper.finish()?;
-        self.tell(kept)
+        let kept = self.checkpointer.finish()?;
+        self.report(kept)
     }
 
-    fn tell(&mut self, kept: Option<Kept>) -> anyhow::Result<()> {
+    fn report(&mut self, kept: Option<CheckpointWritten>) -> anyhow::Result<()> {
         kept.map_or(Ok(()), |kept| {
             self.renderer.show(&Message::Checkpoint {
                 file: kept.path.display().to_string(),
@@ -220,9 +221,9 @@ mod tests {
         (params, stage)
     }
 
-    fn keeper<'a>(run: &RunDir, params: &'a Params) -> Keeper<'a> {
+    fn checkpointer<'a>(run: &RunDir, params: &'a Params) -> Checkpointer<'a> {
         let identity = Identity::example(Config::example());
-        Keeper::new(run.path(), None, &identity, params, None).unwrap()
+        Checkpointer::new(run.path(), None, &identity, params, None).unwrap()
     }
 
     fn end(phase: Phase, epoch: u64, accuracy: f64) -> Event {
@@ -247,15 +248,15 @@ mod tests {
         };
         let mut renderer = Quiet::new(Vec::new());
         let (params, state) = stage();
-        let mut watch = Watch {
+        let mut observer = TrainObserver {
             renderer: &mut renderer,
             run: &run,
             metrics: Metrics::default(),
             training: None,
             save: &save,
             saved: false,
-            keeper: keeper(&run, &params),
-            interrupts: &Interrupts::catch().unwrap(),
+            checkpointer: checkpointer(&run, &params),
+            signals: &Signals::install().unwrap(),
         };
         let events = [
             end(Phase::Val, 0, 0.5),
@@ -274,8 +275,8 @@ mod tests {
             .into_iter()
             .enumerate()
         {
-            watch
-                .follow(index, stage, |observer| {
+            observer
+                .run_stage(index, stage, |observer| {
                     events
                         .iter()
                         .for_each(|event| assert_eq!(observer(event, &state), Flow::Continue));
@@ -289,7 +290,7 @@ mod tests {
             3,
             "the second stage starts from what is on disk"
         );
-        let rows: Vec<_> = watch
+        let rows: Vec<_> = observer
             .metrics
             .rows()
             .iter()
@@ -304,9 +305,9 @@ mod tests {
                 ("finetune", 2, 4.0)
             ]
         );
-        assert_eq!(watch.metrics.rows()[1].images_per_second, 10.0);
+        assert_eq!(observer.metrics.rows()[1].images_per_second, 10.0);
         assert!(run.file("curves.png").exists() && run.file("metrics.csv").exists());
-        watch.keeper.finish().unwrap();
+        observer.checkpointer.finish().unwrap();
         let (checkpoint, damaged) = Checkpoint::newest(run.path()).unwrap();
         let progress = checkpoint.unwrap().progress;
         assert_eq!((progress.stage, damaged.len()), (1, 0));
@@ -319,18 +320,18 @@ mod tests {
         let mut renderer = Quiet::new(Vec::new());
         let save = || Ok(());
         let (params, state) = stage();
-        let mut watch = Watch {
+        let mut observer = TrainObserver {
             renderer: &mut renderer,
             run: &run,
             metrics: Metrics::default(),
             training: None,
             save: &save,
             saved: false,
-            keeper: keeper(&run, &params),
-            interrupts: &Interrupts::catch().unwrap(),
+            checkpointer: checkpointer(&run, &params),
+            signals: &Signals::install().unwrap(),
         };
         std::fs::remove_dir_all(run.path()).unwrap();
-        let result = watch.follow(0, StageName::Transfer, |observer| {
+        let result = observer.run_stage(0, StageName::Transfer, |observer| {
             Ok(observer(&end(Phase::Val, 0, 0.5), &state))
         });
         assert!(format!("{:#}", result.unwrap_err()).contains("metrics.csv"));

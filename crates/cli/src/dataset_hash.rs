@@ -12,14 +12,14 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::data_source::Folder;
-use crate::words::below;
+use crate::paths::relative;
 
 /// SHA-256 in hexadecimal by path in the data folder.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Fingerprint(BTreeMap<String, String>);
+pub struct DatasetHash(BTreeMap<String, String>);
 
-impl Fingerprint {
+impl DatasetHash {
     /// Reads every picture of `folder`.
     ///
     /// # Errors
@@ -32,7 +32,7 @@ impl Fingerprint {
             .collect();
         let hashed = samples.into_par_iter().map(|sample| {
             let path = &sample.path;
-            Ok((below(&folder.root, path), sha256(path)?))
+            Ok((relative(&folder.root, path), sha256(path)?))
         });
         Ok(Self(hashed.collect::<anyhow::Result<_>>()?))
     }
@@ -108,9 +108,9 @@ fn list(names: &[String]) -> String {
 mod tests {
     use super::*;
 
-    fn of(files: &[(&str, &str)]) -> Fingerprint {
+    fn of(files: &[(&str, &str)]) -> DatasetHash {
         let entry = |(name, hash): &(&str, &str)| (name.to_string(), hash.to_string());
-        Fingerprint(files.iter().map(entry).collect())
+        DatasetHash(files.iter().map(entry).collect())
     }
 
     #[test]

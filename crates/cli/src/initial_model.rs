@@ -12,7 +12,7 @@ use vgg::{Head, Metadata, Report, Summary, VggConfig};
 
 use crate::args::TrainArgs;
 use crate::data_source::Source;
-use crate::fingerprint;
+use crate::dataset_hash;
 use crate::message::Message;
 use crate::render::Renderer;
 use crate::values::WeightsSource;
@@ -26,7 +26,7 @@ static SAMPLE_BACKBONE: &[u8] = include_bytes!(concat!(
 
 /// A network with all its weights, before the first step.
 #[derive(Debug)]
-pub struct Start {
+pub struct InitialModel {
     /// The network for the classes at hand.
     pub config: VggConfig,
     /// All weights by torchvision's name.
@@ -41,7 +41,7 @@ pub struct Start {
     pub normalize: Normalize,
 }
 
-impl Start {
+impl InitialModel {
     /// Chooses network and weights for `classes` of the pictures of `data`:
     ///
     /// - a weights file decides the network, by what it says or by its convolutions, which --arch may not contradict;
@@ -228,7 +228,7 @@ impl Start {
             tensors: loaded.tensors,
             report: loaded.report,
             source,
-            sha256: Some(fingerprint::sha256(path)?),
+            sha256: Some(dataset_hash::sha256(path)?),
             normalize,
         })
     }

@@ -25,9 +25,9 @@ const NOT_KEPT: [&str; 7] = [
 /// Names without the dashes, and values; a switch has none.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Typed(BTreeMap<String, Vec<String>>);
+pub struct ExplicitArgs(BTreeMap<String, Vec<String>>);
 
-impl Typed {
+impl ExplicitArgs {
     /// What was typed among the arguments of `train`.
     ///
     /// A weights file is kept by its absolute path, so that the run can be resumed from another folder. A path that
@@ -86,7 +86,7 @@ impl Typed {
             .chain(arguments);
         match Cli::try_parse_from(line)?.command {
             args::Command::Train(mut parsed) => {
-                parsed.resuming.typed = self.clone();
+                parsed.resuming.explicit = self.clone();
                 Ok(*parsed)
             }
             _ => unreachable!("the line says `train`"),
@@ -121,7 +121,7 @@ pub fn parse(line: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Erro
     if let (args::Command::Train(train), Some((_, matches))) =
         (&mut cli.command, matches.subcommand())
     {
-        train.resuming.typed = Typed::of(matches);
+        train.resuming.explicit = ExplicitArgs::of(matches);
     }
     Ok(cli)
 }
@@ -181,8 +181,8 @@ mod tests {
             "--json",
         ];
         let first = train(&typed);
-        assert!(!first.resuming.typed.has("batch-size") && !first.resuming.typed.has("data"));
-        let again = first.resuming.typed.parse().unwrap();
+        assert!(!first.resuming.explicit.has("batch-size") && !first.resuming.explicit.has("data"));
+        let again = first.resuming.explicit.parse().unwrap();
         assert_eq!(again.lr, first.lr);
         assert!(again.machine.ignore_exif && !again.json);
         assert_eq!(again.transfer_layers, first.transfer_layers);
@@ -192,8 +192,8 @@ mod tests {
         let newer = train(&["--lr", "0.5", "--batch-size", "2"]);
         let both = first
             .resuming
-            .typed
-            .replaced_by(&newer.resuming.typed)
+            .explicit
+            .replaced_by(&newer.resuming.explicit)
             .parse()
             .unwrap();
         assert_eq!((both.lr.get(), both.batch_size.get()), (0.5, 2));

@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use trainer::Snapshot;
 
-use crate::fault::Fragile;
+use crate::fault_injection::FaultyFile;
 
 /// The checksum's name; it sorts after all others, and its bytes are the last of the file.
 const CHECKSUM: &str = "~sha256";
@@ -26,12 +26,12 @@ const CHECKSUM_BYTES: usize = 32;
 
 /// What a file holds: strings and tensors, by name.
 #[derive(Debug)]
-pub(super) struct Contents<T> {
+pub(super) struct CheckpointFile<T> {
     pub(super) strings: BTreeMap<String, String>,
     pub(super) tensors: BTreeMap<String, T>,
 }
 
-impl Contents<Snapshot> {
+impl CheckpointFile<Snapshot> {
     /// How many bytes the file will have.
     pub(super) fn bytes(&self) -> u64 {
         let counts = self.tensors.values().map(|held| held.shape().elem_count());
@@ -61,7 +61,7 @@ impl Contents<Snapshot> {
 
     /// Writes and syncs the file. Each tensor is let go of once it is written.
     pub(super) fn write(self, path: &Path) -> anyhow::Result<()> {
-        let file = Fragile(File::create(path)?);
+        let file = FaultyFile(File::create(path)?);
         let mut out = Hashing {
             inner: BufWriter::with_capacity(1 << 20, file),
             hash: Sha256::new(),
@@ -83,7 +83,7 @@ impl Contents<Snapshot> {
     }
 }
 
-impl Contents<Tensor> {
+impl CheckpointFile<Tensor> {
     /// Reads a file and checks all of it.
     ///
     /// Nothing larger than the file is allocated, whatever its header says.
@@ -203,11 +203,11 @@ impl<T: Read> Read for Hashing<T> {
 mod tests {
     use super::*;
 
-    fn contents() -> Contents<Tensor> {
+    fn contents() -> CheckpointFile<Tensor> {
         let tensor = |values: &[f32], shape: &[usize]| {
             Tensor::from_slice(values, shape, &Device::Cpu).unwrap()
         };
-        Contents {
+        CheckpointFile {
             strings: [("run".to_string(), "a = \"b\"\n".to_string())].into(),
             tensors: [
                 ("weights/a".to_string(), tensor(&[1.0, -0.0, 1e-40], &[3])),
@@ -220,9 +220,9 @@ mod tests {
         }
     }
 
-    fn held(contents: &Contents<Tensor>) -> Contents<Snapshot> {
+    fn held(contents: &CheckpointFile<Tensor>) -> CheckpointFile<Snapshot> {
         let tensors = contents.tensors.iter();
-        Contents {
+        CheckpointFile {
             strings: contents.strings.clone(),
             tensors: tensors
                 .map(|(name, tensor)| (name.clone(), Snapshot::new(tensor).unwrap()))
@@ -243,9 +243,9 @@ mod tests {
             bytes,
             "the size is known beforehand"
         );
-        let read = Contents::read(&path).unwrap();
+        let read = CheckpointFile::read(&path).unwrap();
         assert_eq!(read.strings, contents.strings);
-        let bits = |contents: &Contents<Tensor>| -> Vec<(String, Vec<usize>, Vec<u32>)> {
+        let bits = |contents: &CheckpointFile<Tensor>| -> Vec<(String, Vec<usize>, Vec<u32>)> {
             let bits = |(name, tensor): (&String, &Tensor)| {
                 let values = tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
                 let bits = values.into_iter().map(f32::to_bits).collect();
@@ -272,12 +272,12 @@ mod tests {
                 let mut bytes = whole.clone();
                 bytes[at] ^= change;
                 std::fs::write(&path, &bytes).unwrap();
-                assert!(Contents::read(&path).is_err(), "byte {at}");
+                assert!(CheckpointFile::read(&path).is_err(), "byte {at}");
             }
             std::fs::write(&path, &whole[..at]).unwrap();
-            assert!(Contents::read(&path).is_err(), "cut at {at}");
+            assert!(CheckpointFile::read(&path).is_err(), "cut at {at}");
         }
         std::fs::write(&path, [&whole[..], b"x"].concat()).unwrap();
-        assert!(Contents::read(&path).is_err(), "a byte too many");
+        assert!(CheckpointFile::read(&path).is_err(), "a byte too many");
     }
 }

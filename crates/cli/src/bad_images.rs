@@ -15,9 +15,9 @@ use serde::{Deserialize, Serialize};
 use crate::args::TrainArgs;
 use crate::data_source::Folder;
 use crate::message::Message;
+use crate::paths::relative;
 use crate::render::Renderer;
 use crate::values::OnBad;
-use crate::words::below;
 
 /// A picture that was left out, as `config.toml` records it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,7 +48,7 @@ pub fn find(
     let bad = decode_all(split, ignore_exif, workers)?.into_iter();
     let named = bad.map(|(sample, error)| {
         let it = Skipped {
-            path: below(root, &split.samples()[sample].path),
+            path: relative(root, &split.samples()[sample].path),
             reason: error.reason(),
         };
         (sample, it)
@@ -60,7 +60,7 @@ pub fn find(
 pub fn recorded(split: &ImageFolder, root: &Path, skipped: Vec<Skipped>) -> Vec<(usize, Skipped)> {
     let numbers: HashMap<String, usize> = (0..)
         .zip(split.samples())
-        .map(|(number, sample)| (below(root, &sample.path), number))
+        .map(|(number, sample)| (relative(root, &sample.path), number))
         .collect();
     let skipped = skipped.into_iter();
     skipped
@@ -85,7 +85,7 @@ pub fn leave_out(split: &mut ImageFolder, bad: &[(usize, Skipped)]) -> anyhow::R
 /// # Errors
 ///
 /// A class of a split that has no picture left.
-pub fn sort_out(
+pub fn filter_bad_images(
     args: &TrainArgs,
     folder: &mut Folder,
     renderer: &mut dyn Renderer,
@@ -94,7 +94,7 @@ pub fn sort_out(
         return Ok(Vec::new());
     }
     renderer.show(&Message::Working {
-        what: format!("looking for bad pictures among {}", folder.pictures()),
+        what: format!("looking for bad pictures among {}", folder.images()),
     })?;
     let machine = &args.machine;
     let mut skipped = Vec::new();

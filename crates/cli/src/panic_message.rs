@@ -1,0 +1,26 @@
+//! Messages of caught panics.
+
+use std::any::Any;
+
+/// The message of a panic, if its payload is a string.
+pub fn panic_message(payload: &(dyn Any + Send)) -> Option<&str> {
+    let text = payload.downcast_ref::<&str>().copied();
+    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn literal_and_formatted_messages_are_read() {
+        let message = |panic: fn()| {
+            let payload = std::panic::catch_unwind(panic).unwrap_err();
+            panic_message(payload.as_ref()).map(str::to_owned)
+        };
+        assert_eq!(message(|| panic!("literal")).as_deref(), Some("literal"));
+        let formatted = || panic!("number {}", "7".parse::<u8>().unwrap());
+        assert_eq!(message(formatted).as_deref(), Some("number 7"));
+        assert_eq!(message(|| std::panic::panic_any(7)), None);
+    }
+}
