@@ -175,6 +175,9 @@ fn help_for(cause: &(dyn Error + 'static)) -> Option<String> {
     if let Some(error) = cause.downcast_ref::<CliError>() {
         return error.help.clone();
     }
+    if let Some(error) = cause.downcast_ref::<dataset::Error>() {
+        return error.help();
+    }
     if let Some(error) = cause.downcast_ref::<vgg::Error>() {
         return error.help();
     }
