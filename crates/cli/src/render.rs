@@ -4,7 +4,10 @@
 //! If standard output is closed (`waggle train | head`), training continues silently: its result is the run
 //! directory.
 
+mod bars;
+mod epoch_table;
 pub mod format;
+mod page;
 mod resuming;
 mod terminal;
 mod time_left;

@@ -166,6 +166,7 @@ fn draw_panel(
         .configure_series_labels()
         .position(panel.legend)
         .margin(px(14))
+        .legend_area_size(px(32))
         .background_style(WHITE.mix(0.85))
         .border_style(FAINT.stroke_width(px(1)))
         .label_font((FONT, px(18)).into_font().color(&INK))

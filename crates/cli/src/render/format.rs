@@ -17,8 +17,11 @@ pub fn percent_range([low, high]: [f64; 2]) -> String {
     format!("{:.1} to {:.1} %", 100.0 * low, 100.0 * high)
 }
 
-/// A duration in its two largest units: `12s`, `3m 12s`, `1h 05m`, `2d 3h`.
+/// A duration in its two largest units: `0.4s`, `12s`, `3m 12s`, `1h 05m`, `2d 3h`.
 pub fn duration(seconds: f64) -> String {
+    if seconds < 9.95 {
+        return format!("{seconds:.1}s");
+    }
     let seconds = seconds.round() as u64;
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);
     match (days, hours, minutes) {
@@ -118,7 +121,8 @@ mod tests {
     #[test]
     fn durations_have_two_units_at_most() {
         let cases = [
-            (0.4, "0s"),
+            (0.42, "0.4s"),
+            (9.96, "10s"),
             (59.6, "1m 00s"),
             (191.6, "3m 12s"),
             (3900.0, "1h 05m"),

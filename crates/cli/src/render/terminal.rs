@@ -1,249 +1,86 @@
 //! Output for people: one line per epoch, and a progress bar for the current phase.
 
-use std::io::{self, Stdout, Write};
-use std::time::Duration;
+use std::io::{Stdout, Write};
 
-use console::{Style, Term};
-use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
+use indicatif::MultiProgress;
 use trainer::Phase;
 
-use super::format::{
-    classes, duration, estimate, learning_rate, pad_left, pad_right, percent, percent_range,
-    thousands, wrap,
-};
-use super::time_left::TimeLeft;
-use super::{Lines, Renderer, resuming};
-use crate::error::{Warning, warn};
+use super::epoch_table::EpochTable;
+use super::format::{classes, duration, learning_rate, percent, percent_range, thousands};
+use super::page::Page;
+use super::{Renderer, resuming};
+use crate::error::Warning;
 use crate::message::Message;
-use crate::metrics::Score;
+use crate::values::LayerRate;
 use crate::shell::quote;
 use crate::text::pluralize;
-use crate::values::LayerRate;
 
-/// Width of the labels `Data`, `Device`, … with the space after them.
-const LABEL_WIDTH: usize = 9;
-
-/// Prints lines to standard output, and bars and warnings to standard error.
-///
-/// Bars are drawn only if standard error is a terminal.
+/// Prints messages for people. Bars are drawn only if standard error is a terminal.
 pub struct Terminal<W> {
-    out: Lines<W>,
+    page: Page<W>,
     verbose: bool,
-    color: bool,
-    /// Columns to wrap at; `None` if standard output is not a terminal.
-    columns: Option<usize>,
-    progress: MultiProgress,
-    bar: Option<ProgressBar>,
-    time_left: TimeLeft,
-    stage: StageView,
-    epoch: EpochView,
-}
-
-/// The current stage.
-#[derive(Default)]
-struct StageView {
-    epochs: u64,
-    train_images: u64,
-    val_images: u64,
-}
-
-/// The current epoch: a row of the table that fills up.
-#[derive(Default)]
-struct EpochView {
-    epoch: u64,
-    baseline: bool,
-    train: Option<Score>,
-    val: Option<Score>,
-    seconds: f64,
+    table: EpochTable,
 }
 
 impl Terminal<Stdout> {
     /// Prints to standard output, in color if that is a terminal and `NO_COLOR` is not set.
     pub fn stdout(verbose: bool) -> Self {
         Self {
+            page: Page::stdout(),
             verbose,
-            color: console::colors_enabled(),
-            columns: Term::stdout()
-                .size_checked()
-                .map(|(_, columns)| usize::from(columns)),
-            ..Self::new(io::stdout())
+            table: EpochTable::default(),
         }
     }
 }
 
 impl<W: Write> Terminal<W> {
-    /// Prints to `out`, without color and without wrapping.
-    pub fn new(out: W) -> Self {
+    /// Prints to `out` without color, wrapped at `columns`.
+    pub fn new(out: W, columns: Option<usize>) -> Self {
         Self {
-            out: Lines::new(out),
+            page: Page::new(out, columns),
             verbose: false,
-            color: false,
-            columns: None,
-            progress: MultiProgress::new(),
-            bar: None,
-            time_left: TimeLeft::default(),
-            stage: StageView::default(),
-            epoch: EpochView::default(),
+            table: EpochTable::default(),
         }
     }
 
-    fn style(&self) -> Style {
-        Style::new().force_styling(self.color)
+    fn start_bar(&mut self, phase: Phase) {
+        let (name, images) = self.table.phase(phase);
+        self.page.bars.start_phase(name, images);
     }
 
-    fn clear_bar(&mut self) {
-        if let Some(bar) = self.bar.take() {
-            bar.finish_and_clear();
-            self.progress.remove(&bar);
-        }
-    }
-
-    fn show_bar(&mut self, bar: ProgressBar) {
-        self.clear_bar();
-        let bar = self.progress.add(bar);
-        bar.enable_steady_tick(Duration::from_millis(200));
-        self.bar = Some(bar);
-    }
-
-    fn show_phase(&mut self, phase: Phase) {
-        let images = match phase {
-            Phase::Train => self.stage.train_images,
-            Phase::Val => self.stage.val_images,
-        };
-        let per_second = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
-            // Writing to indicatif's buffer cannot fail.
-            let _ = write!(out, "{:.1}/s", state.per_sec());
-        };
-        let template =
-            "{prefix} {wide_bar:.cyan/black.bright} {pos}/{len}  {per_sec}  {eta} left  {msg}";
-        let style = style(template).with_key("per_sec", per_second);
-        let prefix = format!("{}/{} {phase}", self.epoch.epoch, self.stage.epochs);
-        let bar = ProgressBar::new(images)
-            .with_style(style)
-            .with_prefix(prefix);
-        self.show_bar(bar);
-    }
-
-    fn show_download(&mut self, what: &str, bytes: u64) {
-        let template = "{prefix} {wide_bar:.cyan/black.bright} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left";
-        let bar = ProgressBar::new(bytes)
-            .with_style(style(template))
-            .with_prefix(what.to_string());
-        self.show_bar(bar);
-    }
-
-    fn line(&mut self, text: &str) -> anyhow::Result<()> {
-        self.clear_bar();
-        self.out.line(text)
-    }
-
-    /// Prints a paragraph. Further lines are indented by `indent` columns.
-    fn paragraph(&mut self, text: &str, indent: usize) -> anyhow::Result<()> {
-        let Some(columns) = self.columns else {
-            return self.line(text);
-        };
-        for (index, line) in wrap(text, columns.saturating_sub(indent))
-            .iter()
-            .enumerate()
-        {
-            let indent = if index == 0 { 0 } else { indent };
-            self.line(&format!("{}{line}", " ".repeat(indent)))?;
-        }
-        Ok(())
-    }
-
-    /// Prints `Label    text`, with the text aligned and wrapped.
-    fn field(&mut self, label: &str, text: &str) -> anyhow::Result<()> {
-        let columns = self.columns.unwrap_or(usize::MAX);
-        let label = self
-            .style()
-            .bold()
-            .apply_to(pad_right(label, LABEL_WIDTH))
-            .to_string();
-        let mut start = label;
-        for line in text.lines() {
-            for line in wrap(line, columns.saturating_sub(LABEL_WIDTH)) {
-                self.line(&format!("{start}{line}"))?;
-                start = " ".repeat(LABEL_WIDTH);
-            }
-        }
-        Ok(())
-    }
-
-    fn warn(&mut self, warning: Warning) {
-        self.clear_bar();
-        warn(&warning);
-    }
-
-    /// Prints the head of the table of epochs.
-    fn table_head(&mut self) -> anyhow::Result<()> {
-        let cells = [
-            "epoch",
-            "train loss",
-            "acc",
-            "val loss",
-            "acc",
-            "",
-            "time",
-            "left",
-        ];
-        let head = self.row(cells.map(String::from));
-        let head = self.style().dim().apply_to(head).to_string();
-        self.line(&head)
-    }
-
-    /// A row of the table: 60 columns, more if a stage has a hundred epochs.
-    fn row(&self, cells: [String; 8]) -> String {
-        let epochs = 2 * self.stage.epochs.to_string().len() + 1;
-        let widths = [epochs.max(5), 11, 8, 10, 8, 2, 8, 8];
-        let cells = cells.iter().zip(widths);
-        let cells: String = cells.map(|(cell, width)| pad_left(cell, width)).collect();
-        cells.trim_end().to_string()
-    }
-
-    /// Prints the row of the completed epoch, if there is one that has not been printed.
+    /// Prints the row of a complete epoch, if there is one that has not been printed.
     fn finish_epoch(&mut self, is_best: bool) -> anyhow::Result<()> {
-        let Some(val) = self.epoch.val.take() else {
+        let style = self.page.style().green();
+        let row = self.table.take_row(is_best, &style);
+        row.map_or(Ok(()), |row| self.page.line(&row))
+    }
+
+    fn data(&mut self, message: &Message<'_>) -> anyhow::Result<()> {
+        let Message::Data {
+            source,
+            root,
+            classes: names,
+            train_images,
+            val_images,
+            hint,
+        } = message
+        else {
             return Ok(());
         };
-        let EpochView {
-            epoch,
-            baseline,
-            train,
-            seconds,
-            ..
-        } = self.epoch;
-        let [train_loss, train_accuracy] = match train {
-            Some(score) => [format!("{:.4}", score.loss), percent(score.accuracy)],
-            None if baseline => ["".to_string(), "baseline".to_string()],
-            // The run was resumed after the train phase of this epoch.
-            None => ["-", "-"].map(String::from),
+        let kind = match *source {
+            "sample" => " (built-in drawings of insects)",
+            "photographs" => " (photographs of ants and bees)",
+            _ => "",
         };
-        let is_best = is_best && !baseline;
-        let best = self.style().green();
-        let mark = |text: String| {
-            if is_best {
-                best.apply_to(text).to_string()
-            } else {
-                text
-            }
-        };
-        let left = self.time_left.after(epoch).filter(|left| *left > 0.0);
-        let row = self.row([
-            format!("{epoch}/{}", self.stage.epochs),
-            train_loss,
-            train_accuracy,
-            format!("{:.4}", val.loss),
-            mark(percent(val.accuracy)),
-            if is_best {
-                mark("*".to_string())
-            } else {
-                String::new()
-            },
-            duration(seconds),
-            left.map_or_else(String::new, estimate),
-        ]);
-        self.line(&row)
+        let mut text = format!(
+            "{root}{kind}\n{train_images} train and {val_images} val images, {}",
+            classes(names)
+        );
+        if let Some(hint) = hint {
+            text.push('\n');
+            text.push_str(hint);
+        }
+        self.page.field("Data", &text)
     }
 
     fn weights(&mut self, message: &Message<'_>) -> anyhow::Result<()> {
@@ -258,36 +95,28 @@ impl<W: Write> Terminal<W> {
         else {
             return Ok(());
         };
-        let new_layers = layers(initialized);
-        let mut text = match loaded.len() {
-            0 => "randomly initialized".to_string(),
-            count => {
-                let total = count + initialized.len();
-                format!("{count} of {total} tensors from {source}")
-            }
-        };
-        match &new_layers[..] {
-            _ if loaded.is_empty() => {}
-            [] => {}
-            ["classifier.6"] => {
-                text.push_str(&format!("; new head for {}", pluralize(*classes, "class")))
-            }
-            names => text.push_str(&format!("; newly initialized: {}", names.join(", "))),
+        if loaded.is_empty() {
+            return self.page.field("Weights", "randomly initialized");
         }
-        self.field("Weights", &text)?;
+        let total = loaded.len() + initialized.len();
+        let new = match &layers(initialized)[..] {
+            [] => String::new(),
+            ["classifier.6"] => format!("; new head for {}", pluralize(*classes, "class")),
+            names => format!("; newly initialized: {}", names.join(", ")),
+        };
+        let text = format!("{} of {total} tensors from {source}{new}", loaded.len());
+        self.page.field("Weights", &text)?;
         if self.verbose {
-            if !replaced.is_empty() {
-                let names = layers(replaced).join(", ");
-                self.field(
-                    "",
-                    &format!("replaced, because trained for other classes: {names}"),
-                )?;
-            }
             for (name, in_file, in_network) in *mismatched {
-                self.field(
-                    "",
-                    &format!("{name}: {in_file:?} in the file, {in_network:?} in the network"),
-                )?;
+                let text =
+                    format!("{name}: {in_file:?} in the file, {in_network:?} in the network");
+                self.page.field("", &text)?;
+            }
+            let shape_differs =
+                |name: &&String| mismatched.iter().any(|(other, ..)| other == *name);
+            for name in replaced.iter().filter(|name| !shape_differs(name)) {
+                let text = format!("{name}: replaced, because it was trained for other classes");
+                self.page.field("", &text)?;
             }
         }
         Ok(())
@@ -300,12 +129,11 @@ impl<W: Write> Terminal<W> {
         groups: &[LayerRate],
         trainable_parameters: usize,
     ) -> anyhow::Result<()> {
-        let title = format!("\nStage {stage}: {}", pluralize(epochs as usize, "epoch"));
-        let title = self.style().bold().apply_to(title).to_string();
-        self.paragraph(
-            &format!("{title}; the first is a baseline and does not train"),
-            0,
-        )?;
+        let title = format!("Stage {stage}: {}", pluralize(epochs as usize, "epoch"));
+        let title = self.page.style().bold().apply_to(title).to_string();
+        self.page.line("")?;
+        self.page
+            .paragraph(&format!("{title} (epoch 1: baseline, no training)"), 2)?;
         let groups: Vec<String> = groups
             .iter()
             .map(|group| {
@@ -316,16 +144,25 @@ impl<W: Write> Terminal<W> {
                 format!("{layers} at lr {}", learning_rate(group.lr))
             })
             .collect();
-        let groups = groups.join(", ");
-        let parameters = thousands(trainable_parameters);
-        self.paragraph(&format!("Training {groups} ({parameters} parameters)"), 2)?;
+        let text = format!(
+            "Training {} ({} parameters)",
+            groups.join(", "),
+            thousands(trainable_parameters)
+        );
+        self.page.paragraph(&text, 2)?;
         if epochs == 1 {
             let message = format!("stage {stage} does not train: its only epoch is the baseline");
             let help = format!("pass `--{stage}-epochs 2` to train for one epoch");
-            self.warn(Warning::new(message).help(help));
+            self.page.warn(&Warning::new(message).help(help));
         }
-        self.line("")?;
-        self.table_head()
+        self.page.line("")?;
+        let head = self
+            .page
+            .style()
+            .dim()
+            .apply_to(self.table.head())
+            .to_string();
+        self.page.line(&head)
     }
 
     fn stage_end(
@@ -336,26 +173,26 @@ impl<W: Write> Terminal<W> {
         seconds: f64,
     ) -> anyhow::Result<()> {
         let seconds = seconds.round() as u64;
-        self.line(&format!(
-            "\nTraining complete in {}m {}s",
-            seconds / 60,
-            seconds % 60
-        ))?;
+        let (minutes, seconds) = (seconds / 60, seconds % 60);
+        self.page
+            .line(&format!("\nTraining complete in {minutes}m {seconds}s"))?;
         let epoch = match best_epoch {
             1 => "baseline".to_string(),
             _ => format!("epoch {best_epoch}"),
         };
-        self.line(&format!(
+        self.page.line(&format!(
             "Best val Acc: {} ({epoch})",
             percent(best_accuracy)
         ))?;
-        match (best_epoch, self.stage.epochs, stage) {
-            (_, 1, _) | (2.., _, _) => Ok(()),
-            (_, _, "finetune") => self.paragraph(
+        match (best_epoch, self.table.epochs, stage) {
+            (2.., _, _) | (_, 1, _) => Ok(()),
+            (_, _, "finetune") => self.page.paragraph(
                 "Kept the weights from before fine-tuning; no fine-tuned epoch was better",
                 0,
             ),
-            _ => self.paragraph("Kept the initial weights; no trained epoch was better", 0),
+            _ => self
+                .page
+                .paragraph("Kept the initial weights; no trained epoch was better", 0),
         }
     }
 
@@ -373,86 +210,56 @@ impl<W: Write> Terminal<W> {
         else {
             return Ok(());
         };
-        self.line("")?;
+        self.page.line("")?;
         let accuracy = format!(
             "{} of {} (95 % interval: {})",
             percent(score.accuracy),
             pluralize(*images as usize, "val image"),
             percent_range(*interval)
         );
-        self.field("Accuracy", &accuracy)?;
+        self.page.field("Accuracy", &accuracy)?;
         if let Some(worst) = worst_class {
             let images = pluralize(worst.images as usize, "image");
-            self.field(
-                "Worst",
-                &format!("{}: {} of {images}", worst.class, percent(worst.recall)),
-            )?;
+            let text = format!("{}, {} of {images}", worst.class, percent(worst.recall));
+            self.page.field("Worst", &text)?;
         }
-        self.field("Time", &duration(*seconds))?;
-        self.field("Wrote", &format!("{directory}: {}", files.join(", ")))?;
-        self.field(
-            "Next",
-            &format!("waggle predict {} IMAGE...", quote(directory)),
-        )
+        self.page.field("Time", &duration(*seconds))?;
+        self.page
+            .field("Wrote", &format!("{directory}: {}", files.join(", ")))?;
+        let command = format!("waggle predict {} IMAGE...", quote(directory));
+        self.page.field("Next", &command)
     }
 }
 
 impl<W: Write> Renderer for Terminal<W> {
     fn progress(&self) -> MultiProgress {
-        self.progress.clone()
+        self.page.bars.handle()
     }
 
     fn show(&mut self, message: &Message<'_>) -> anyhow::Result<()> {
-        let is_new_best = matches!(message, Message::NewBest { .. });
         // The row of an epoch waits for the message that it is the best so far.
         if !matches!(message, Message::Checkpoint { .. }) {
-            self.finish_epoch(is_new_best)?;
+            self.finish_epoch(matches!(message, Message::NewBest { .. }))?;
         }
         match message {
-            Message::Data {
-                source,
-                root,
-                classes: names,
-                train_images,
-                val_images,
-                hint,
-            } => {
-                let kind = match *source {
-                    "sample" => " (built-in drawings of insects)",
-                    "photographs" => " (photographs of ants and bees)",
-                    _ => "",
-                };
-                let counts = format!("{train_images} train and {val_images} val images");
-                let mut text = format!("{root}{kind}\n{counts}, {}", classes(names));
-                if let Some(hint) = hint {
-                    text.push('\n');
-                    text.push_str(hint);
-                }
-                self.field("Data", &text)
-            }
+            Message::Data { .. } => self.data(message),
             Message::ClassesWithoutVal { classes } => {
                 let names = classes.join(", ");
-                self.warn(Warning::new(format!(
-                    "no validation images for {names}; val metrics exclude them"
-                )));
+                let text = format!("no validation images for {names}; val metrics exclude them");
+                self.page.warn(&Warning::new(text));
                 Ok(())
             }
             Message::Working { what } => {
-                self.show_bar(ProgressBar::new_spinner().with_message(what.clone()));
+                self.page.bars.start_spinner(what);
                 Ok(())
             }
             Message::SkippedImage(skipped) => {
-                self.warn(Warning::new(skipped.to_string()));
+                self.page.warn(&Warning::new(skipped.to_string()));
                 Ok(())
             }
             Message::Download { what, done, total } => {
-                let total = *total as u64;
-                if self.bar.as_ref().and_then(ProgressBar::length) != Some(total) {
-                    self.show_download(what, total);
-                }
-                if let Some(bar) = &self.bar {
-                    bar.set_position(*done as u64);
-                }
+                let (done, total) = (*done as u64, *total as u64);
+                self.page.bars.set_download(what, done, total);
                 Ok(())
             }
             Message::Device {
@@ -460,10 +267,11 @@ impl<W: Write> Renderer for Terminal<W> {
                 threads,
                 fallback,
             } => {
-                let threads = pluralize(*threads, "thread");
-                self.field("Device", &format!("{device}, {threads}"))?;
+                let text = format!("{device}, {}", pluralize(*threads, "thread"));
+                self.page.field("Device", &text)?;
                 if let Some(reason) = fallback {
-                    self.warn(Warning::new(format!("computing on the CPU: {reason}")));
+                    let text = format!("computing on the CPU: {reason}");
+                    self.page.warn(&Warning::new(text));
                 }
                 Ok(())
             }
@@ -479,31 +287,30 @@ impl<W: Write> Renderer for Terminal<W> {
                     thousands(*parameters),
                     thousands(*trainable_parameters)
                 );
-                self.field("Network", &text)?;
+                self.page.field("Network", &text)?;
                 if self.verbose {
-                    self.line(&format!("\n{}\n", table.trim_end()))?;
+                    self.page.line(&format!("\n{}\n", table.trim_end()))?;
                 }
                 Ok(())
             }
             Message::Weights { .. } => self.weights(message),
             Message::Run { directory, stages } => {
-                self.time_left.plan(stages);
-                self.field("Run", directory)
+                self.table.plan(stages);
+                self.page.field("Run", directory)
             }
-            Message::Checkpoint { .. } => Ok(()),
+            Message::Checkpoint { .. } | Message::NewBest { .. } => Ok(()),
             Message::DamagedCheckpoint { file, reason } => {
-                self.warn(Warning::new(format!(
-                    "ignoring the damaged checkpoint {file}: {reason}"
-                )));
+                let text = format!("ignoring the damaged checkpoint {file}: {reason}");
+                self.page.warn(&Warning::new(text));
                 Ok(())
             }
             Message::ChangedData { changes } => {
-                let message = "the images have changed since the run started";
-                self.warn(Warning::new(message).items(changes.lines()));
+                let warning = Warning::new("the images have changed since the run started");
+                self.page.warn(&warning.items(changes.lines()));
                 Ok(())
             }
             Message::Resumed { .. } | Message::AlreadyDone { .. } | Message::Interrupted { .. } => {
-                resuming::text(message).map_or(Ok(()), |text| self.line(&text))
+                resuming::text(message).map_or(Ok(()), |text| self.page.line(&text))
             }
             Message::StageStart {
                 stage,
@@ -514,31 +321,19 @@ impl<W: Write> Renderer for Terminal<W> {
                 val_images,
                 ..
             } => {
-                self.time_left
-                    .start_stage(stage, *train_images, *val_images);
-                self.stage = StageView {
-                    epochs: *epochs,
-                    train_images: *train_images,
-                    val_images: *val_images,
-                };
+                self.table
+                    .start_stage(stage, *epochs, *train_images, *val_images);
                 self.stage_start(stage, *epochs, groups, *trainable_parameters)
             }
             Message::EpochStart {
                 epoch, baseline, ..
             } => {
-                self.epoch = EpochView {
-                    epoch: *epoch,
-                    baseline: *baseline,
-                    ..EpochView::default()
-                };
-                self.show_phase(if *baseline { Phase::Val } else { Phase::Train });
+                self.table.start_epoch(*epoch, *baseline);
+                self.start_bar(if *baseline { Phase::Val } else { Phase::Train });
                 Ok(())
             }
             Message::Batch { images, score, .. } => {
-                if let Some(bar) = &self.bar {
-                    bar.set_message(format!("loss {:.4}", score.loss));
-                    bar.set_position(*images);
-                }
+                self.page.bars.set_phase(*images, score.loss);
                 Ok(())
             }
             Message::Phase {
@@ -548,18 +343,13 @@ impl<W: Write> Renderer for Terminal<W> {
                 images_per_second,
                 ..
             } => {
-                self.time_left.record(*phase, *images_per_second);
-                self.epoch.seconds += seconds;
-                match phase {
-                    Phase::Train => {
-                        self.epoch.train = Some(*score);
-                        self.show_phase(Phase::Val);
-                    }
-                    Phase::Val => self.epoch.val = Some(*score),
+                self.table
+                    .end_phase(*phase, *score, *seconds, *images_per_second);
+                if *phase == Phase::Train {
+                    self.start_bar(Phase::Val);
                 }
                 Ok(())
             }
-            Message::NewBest { .. } => Ok(()),
             Message::StageEnd {
                 stage,
                 best_epoch,
@@ -569,12 +359,6 @@ impl<W: Write> Renderer for Terminal<W> {
             Message::Done { .. } => self.done(message),
         }
     }
-}
-
-fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template)
-        .expect("the templates are constants, and a test draws each of them")
-        .progress_chars("━━╌")
 }
 
 /// The layers of parameters such as `classifier.6.weight`, each once.

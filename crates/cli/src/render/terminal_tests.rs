@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::message::{ClassRecall, PlannedStage};
+use crate::metrics::Score;
 
 const STAGE: &str = "transfer";
 
@@ -63,8 +64,7 @@ fn stage_end(stage: &'static str, best_epoch: u64) -> Message<'static> {
 
 fn printed(messages: &[Message<'_>], columns: Option<usize>) -> String {
     let mut out = Vec::new();
-    let mut terminal = Terminal::new(&mut out);
-    terminal.columns = columns;
+    let mut terminal = Terminal::new(&mut out, columns);
     for message in messages {
         terminal.show(message).unwrap();
     }
@@ -100,7 +100,7 @@ fn each_epoch_is_one_line_and_a_new_best_is_marked() {
     let expected = "\
 Run      runs/train
 
-Stage transfer: 4 epochs; the first is a baseline and does not train
+Stage transfer: 4 epochs (epoch 1: baseline, no training)
 Training classifier.6 at lr 1e-3 (8,194 parameters)
 
 epoch train loss     acc  val loss     acc      time    left
@@ -211,33 +211,13 @@ Weights  30 of 32 tensors from
     let expected = "
 Accuracy 95.4 % of 153 val images (95 % interval: 90.8 to
          97.8 %)
-Worst    ants: 94.3 % of 70 images
+Worst    ants, 94.3 % of 70 images
 Time     14m 03s
 Wrote    runs/train: model.safetensors, config.toml,
          metrics.csv, curves.png
 Next     waggle predict runs/train IMAGE...
 ";
     assert!(out.ends_with(expected), "{out}");
-}
-
-#[test]
-fn every_bar_can_be_drawn() {
-    let mut terminal = Terminal::new(Vec::new());
-    for (done, total) in [(0, 1000), (500, 1000), (1000, 1000)] {
-        terminal
-            .show(&Message::Download {
-                what: "timm/vgg16.tv_in1k",
-                done,
-                total,
-            })
-            .unwrap();
-    }
-    terminal
-        .show(&Message::Working {
-            what: "decoding 397 images".to_string(),
-        })
-        .unwrap();
-    terminal.show_phase(Phase::Train);
 }
 
 #[test]
