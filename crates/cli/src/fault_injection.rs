@@ -2,7 +2,7 @@
 //!
 //! - `checkpoint:BYTES` ends the process, as `kill -9` would, once it has written that many bytes of checkpoints in all;
 //! - `checkpoint-panic:BYTES` panics there, in the thread that writes them;
-//! - `picture-panic:COUNT` panics in place of decoding a picture once that many have been decoded, in a loader's thread.
+//! - `image-panic:COUNT` panics in place of decoding a picture once that many have been decoded, in a loader's thread.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -48,7 +48,7 @@ impl Write for FaultyFile {
             // What precedes the crash is in the file, as with a real one.
             self.0.write_all(&bytes[..left as usize])?;
             match fault.kind.as_str() {
-                "checkpoint-panic" => panic!("a fault that a test asked for"),
+                "checkpoint-panic" => panic!("injected fault"),
                 _ => std::process::abort(),
             }
         }
@@ -68,12 +68,12 @@ pub(crate) fn decode(
     path: &Path,
     reuse: RgbImage,
 ) -> dataset::Result<RgbImage> {
-    if let Some(fault) = Fault::wished("picture-panic") {
+    if let Some(fault) = Fault::wished("image-panic") {
         let one_less = |left: u64| left.checked_sub(1);
         let updated = fault
             .left
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less);
-        assert!(updated.is_ok(), "a fault that a test asked for");
+        assert!(updated.is_ok(), "injected fault");
     }
     decoder.decode(path, reuse)
 }

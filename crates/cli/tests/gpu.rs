@@ -1,6 +1,6 @@
-//! The program on a GPU: the main job on the built-in sample, against the same job on the CPU.
+//! Compares training on a GPU with training on the CPU, on the built-in sample.
 //!
-//! Only with the feature `cuda` or `metal`, and where there is a GPU.
+//! The tests need the feature `cuda` or `metal`. Without a GPU they pass without checking anything.
 
 #![cfg(any(feature = "cuda", feature = "metal"))]
 
@@ -10,17 +10,18 @@ mod harness;
 
 use harness::{TestDir, json_lines};
 
-/// What `--device` calls it.
+/// The GPU's name in `--device`.
 const GPU: &str = if cfg!(feature = "cuda") {
     "cuda"
 } else {
     "metal"
 };
 
-/// Each pass's phase, loss and accuracy, of two epochs of each stage.
-fn passes(more: &[&str]) -> Vec<(String, f64, f64)> {
+/// Trains two stages of three epochs, the first of which is the baseline. Returns the name, loss
+/// and accuracy of each phase.
+fn phases(more: &[&str]) -> Vec<(String, f64, f64)> {
     let dir = TestDir::new();
-    let job = [
+    let arguments = [
         "train",
         "--json",
         "--transfer-epochs",
@@ -28,9 +29,9 @@ fn passes(more: &[&str]) -> Vec<(String, f64, f64)> {
         "--finetune-epochs",
         "3",
     ];
-    let told = json_lines(&dir.succeeds(&[&job, more].concat()));
-    let phases = told.iter().filter(|event| event["event"] == "phase");
-    let passes: Vec<_> = phases
+    let events = json_lines(&dir.succeeds(&[&arguments, more].concat()));
+    let phases = events.iter().filter(|event| event["event"] == "phase");
+    let phases: Vec<_> = phases
         .map(|event| {
             let number = |key: &str| event[key].as_f64().expect("a number");
             let phase = event["phase"].as_str().expect("a phase").to_owned();
@@ -38,59 +39,62 @@ fn passes(more: &[&str]) -> Vec<(String, f64, f64)> {
         })
         .collect();
     assert_eq!(
-        passes.len(),
+        phases.len(),
         10,
-        "an epoch that validates and two more, twice"
+        "a validation and two epochs of two phases, in two stages"
     );
-    passes
+    phases
 }
 
 #[test]
-fn the_sample_trains_on_the_gpu_as_on_the_cpu() {
+fn losses_on_the_gpu_match_the_cpu() {
     if gpu::device().is_none() {
         return;
     }
-    let on_cpu = passes(&["--device", "cpu"]);
-    let on_gpu = passes(&["--device", GPU]);
-    for (pass, (cpu, gpu)) in on_cpu.iter().zip(&on_gpu).enumerate() {
+    let on_cpu = phases(&["--device", "cpu"]);
+    let on_gpu = phases(&["--device", GPU]);
+    for (phase, (cpu, gpu)) in on_cpu.iter().zip(&on_gpu).enumerate() {
         assert_eq!(cpu.0, gpu.0);
-        let off = (cpu.1 - gpu.1).abs();
+        let difference = (cpu.1 - gpu.1).abs();
         assert!(
-            off <= 1e-3,
-            "pass {pass}: {cpu:?} on the CPU, {gpu:?} on the GPU"
+            difference <= 1e-3,
+            "phase {phase}: {cpu:?} on the CPU, {gpu:?} on the GPU"
         );
     }
 }
 
 #[test]
-fn the_sample_trains_in_bf16() {
+fn losses_in_bf16_are_close_to_f32() {
     if !cfg!(feature = "cuda") || gpu::device().is_none() {
         return;
     }
-    let in_f32 = passes(&["--device", "cuda"]);
-    let in_bf16 = passes(&["--device", "cuda", "--precision", "bf16"]);
-    for (pass, (f32, bf16)) in in_f32.iter().zip(&in_bf16).enumerate() {
-        // Eight bits in every activation: a hundredth of a loss around 0.7, with room.
-        let off = (f32.1 - bf16.1).abs();
-        assert!(off <= 0.05, "pass {pass}: {f32:?} in f32, {bf16:?} in bf16");
+    let in_f32 = phases(&["--device", "cuda"]);
+    let in_bf16 = phases(&["--device", "cuda", "--precision", "bf16"]);
+    for (phase, (f32, bf16)) in in_f32.iter().zip(&in_bf16).enumerate() {
+        // bf16 activations have 8 significant bits. A loss around 0.7 differs by about 0.01.
+        let difference = (f32.1 - bf16.1).abs();
+        assert!(
+            difference <= 0.05,
+            "phase {phase}: {f32:?} in f32, {bf16:?} in bf16"
+        );
     }
     assert!(
         in_f32
             .iter()
             .zip(&in_bf16)
             .any(|(f32, bf16)| f32.1 != bf16.1),
-        "--precision changed nothing"
+        "--precision has no effect"
     );
 }
 
 #[test]
-fn a_gpu_that_is_not_there_is_an_error() {
+fn missing_gpu_is_an_error() {
     if !cfg!(feature = "cuda") || gpu::device().is_none() {
         return;
     }
-    let said = TestDir::new().fails(1, &["train", "--device", "cuda:1000"]);
+    let message = TestDir::new().fails(1, &["train", "--device", "cuda:1000"]);
     assert!(
-        said.contains("cuda:1000") && said.contains("nvidia-smi"),
-        "{said}"
+        message.contains("cuda:1000") && message.contains("nvidia-smi"),
+        "{message}"
     );
 }

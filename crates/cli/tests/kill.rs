@@ -1,8 +1,10 @@
-//! A training that is killed at any moment, also while it writes a checkpoint, goes on to the same bytes.
+//! A run that is killed at any time, even while it writes a checkpoint, resumes to a byte-identical
+//! result.
 //!
-//! `WAGGLE_KILLS` and `WAGGLE_INTERRUPTS` say how often: 10 and 3 without them, 100 and 20 for the whole proof. The
-//! moments are drawn from a seed, as so many events of the run and a part of the time to the next: however busy the
-//! machine is, they lie where they were drawn. What the program does in that part of a step depends on the machine.
+//! `WAGGLE_KILLS` and `WAGGLE_INTERRUPTS` set the number of rounds. The defaults are 10 and 3; the
+//! full test uses 100 and 20. Each moment is drawn from a fixed seed as a number of events and a
+//! delay after the last of them. A busy machine therefore does not move the moment to another
+//! event. The instruction that runs at that moment still depends on the machine.
 
 #![cfg(unix)]
 
@@ -30,19 +32,19 @@ fn times(variable: &str, usual: usize) -> usize {
     match std::env::var(variable) {
         Ok(text) => text
             .parse()
-            .unwrap_or_else(|_| panic!("{variable}={text} is no number")),
+            .unwrap_or_else(|_| panic!("{variable}={text} is not a number")),
         Err(_) => usual,
     }
 }
 
-/// What an uninterrupted run in `whole` was like.
+/// Measurements of the uninterrupted run in `whole`.
 #[derive(Clone, Copy)]
 struct Whole {
-    /// How many events it told.
+    /// Number of emitted events.
     events: u64,
-    /// The mean time from one to the next, in microseconds.
+    /// Mean time between two events, in microseconds.
     gap: u64,
-    /// How many bytes of checkpoints it wrote.
+    /// Total bytes of all checkpoints.
     bytes: u64,
 }
 
@@ -50,46 +52,46 @@ impl Whole {
     fn run(dir: &TestDir) -> Self {
         let started = Instant::now();
         let out = dir.succeeds(&train(&["--out", "whole", "--json"]));
-        let told = harness::json_lines(&out);
-        let events = told.len() as u64;
+        let lines = harness::json_lines(&out);
+        let events = lines.len() as u64;
         Self {
             events,
             gap: started.elapsed().as_micros() as u64 / events,
-            bytes: told
+            bytes: lines
                 .iter()
                 .filter_map(|event| event["bytes"].as_u64())
                 .sum(),
         }
     }
 
-    /// A moment after at least `first` events.
+    /// Draws a moment after at least `first` events.
     fn moment(self, first: u64, below: &mut dyn FnMut(u64) -> u64) -> Moment {
         Moment {
             events: first + below(self.events - first),
-            then: Duration::from_micros(below(self.gap)),
+            delay: Duration::from_micros(below(self.gap)),
         }
     }
 }
 
-/// A moment of a run: after so many events, and some time.
+/// A moment of a run: `delay` after event number `events`.
 #[derive(Debug)]
 struct Moment {
     events: u64,
-    then: Duration,
+    delay: Duration,
 }
 
-/// How a process is ended.
+/// How a process is terminated.
 #[derive(Debug)]
 enum End {
-    /// By SIGKILL.
+    /// SIGKILL.
     Killed(Moment),
-    /// By a crash after this many bytes of checkpoints.
+    /// An abort after this many bytes of checkpoints.
     Crashed(u64),
-    /// By SIGINT.
+    /// SIGINT.
     Interrupted(Moment),
 }
 
-/// Runs the program until it ends or is ended; whether it was done.
+/// Runs the program until it finishes or is terminated. Returns whether it finished.
 fn run(dir: &TestDir, arguments: &[&str], end: &End) -> bool {
     let mut command = dir.command(&[arguments, &["--json"]].concat());
     command.stdout(Stdio::piped()).stderr(Stdio::null());
@@ -102,14 +104,14 @@ fn run(dir: &TestDir, arguments: &[&str], end: &End) -> bool {
         for _ in 0..moment.events {
             lines.next();
         }
-        thread::sleep(moment.then);
+        thread::sleep(moment.delay);
     }
     match end {
         End::Killed(_) => child.kill().unwrap(),
         End::Interrupted(_) => send_signal(&child, "INT"),
         End::Crashed(_) => {}
     }
-    // A pipe that nobody reads would stop it.
+    // A full pipe would block the program.
     lines.for_each(drop);
     let status = child.wait().unwrap();
     match end {
@@ -119,8 +121,9 @@ fn run(dir: &TestDir, arguments: &[&str], end: &End) -> bool {
     status.success()
 }
 
-/// Ends runs `rounds` times at what `draw` says, resumes each, and compares. Some are ended a second time.
-fn ended_runs_go_on(
+/// Terminates `rounds` runs as `draw` decides, resumes them and compares the results. Some are
+/// terminated twice.
+fn assert_terminated_runs_resume(
     rounds: usize,
     mut draw: impl FnMut(&TestDir, &mut dyn FnMut(u64) -> u64) -> End,
 ) {
@@ -138,7 +141,7 @@ fn ended_runs_go_on(
             if !dir.path(&out).exists() {
                 continue;
             }
-            // Every checkpoint that has its name is whole, whenever the process was ended.
+            // Every checkpoint with its final name is intact.
             let (checkpoint, damaged) = Checkpoint::newest(&dir.path(&out)).unwrap();
             assert!(damaged.is_empty(), "round {round}, {end:?}: {damaged:?}");
             if done {
@@ -147,7 +150,7 @@ fn ended_runs_go_on(
             if checkpoint.is_some() {
                 arguments = vec!["train", "--resume", &out];
             } else {
-                // Nothing was lost: not a step had been done.
+                // The run was terminated before its first step, so nothing is lost.
                 std::fs::remove_dir_all(dir.path(&out)).unwrap();
             }
         }
@@ -163,23 +166,23 @@ fn ended_runs_go_on(
         std::fs::remove_dir_all(dir.path(&out)).unwrap();
     }
     println!(
-        "{rounds} of {rounds} equal; ended before the first step {early}, in the run {inside}, after it {late}"
+        "{rounds} of {rounds} results equal; terminated before the first step: {early}, during the run: {inside}, after it: {late}"
     );
     assert!(
         inside * 4 > rounds,
-        "too few moments lie in the run: {inside} of {rounds}"
+        "too few runs were terminated between their first and last step: {inside} of {rounds}"
     );
 }
 
 #[test]
-fn a_killed_run_goes_on_to_the_same_bytes() {
+fn killed_run_resumes_to_the_same_bytes() {
     let mut measured = None;
     let mut crash = false;
-    ended_runs_go_on(times("WAGGLE_KILLS", 10), |dir, below| {
+    assert_terminated_runs_resume(times("WAGGLE_KILLS", 10), |dir, below| {
         let whole = *measured.get_or_insert_with(|| Whole::run(dir));
         crash = !crash;
         if crash {
-            // How many there are depends on how fast the disk is.
+            // The number of checkpoints depends on the speed of the disk.
             End::Crashed(below(whole.bytes * 2 / 3))
         } else {
             End::Killed(whole.moment(0, below))
@@ -188,11 +191,12 @@ fn a_killed_run_goes_on_to_the_same_bytes() {
 }
 
 #[test]
-fn an_interrupted_run_goes_on_to_the_same_bytes() {
+fn interrupted_run_resumes_to_the_same_bytes() {
     let mut measured = None;
-    ended_runs_go_on(times("WAGGLE_INTERRUPTS", 3), |dir, below| {
+    assert_terminated_runs_resume(times("WAGGLE_INTERRUPTS", 3), |dir, below| {
         let whole = *measured.get_or_insert_with(|| Whole::run(dir));
-        // Before the first event the system still answers for the program, which has not asked for the signal.
+        // Before the first event, the signal handler may not be installed yet, and SIGINT would
+        // kill the process.
         End::Interrupted(whole.moment(1, below))
     });
 }

@@ -1,4 +1,4 @@
-//! A bug in one of the program's threads ends the run with its message; it neither hangs nor loses what was done.
+//! A panic in any thread ends the run with an error. The run does not hang, and it can be resumed.
 
 mod harness;
 
@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use harness::{TestDir, train_args};
 
 /// The message of every deliberate panic.
-const MESSAGE: &str = "a fault that a test asked for";
+const MESSAGE: &str = "injected fault";
 
-/// Nothing is kept in memory, so that every epoch decodes its pictures.
+/// The arguments of a run without an image cache, so that every epoch decodes its images.
 fn train<'a>(more: &[&'a str]) -> Vec<&'a str> {
     train_args(
         ["3", "2"],
@@ -24,7 +24,8 @@ fn train<'a>(more: &[&'a str]) -> Vec<&'a str> {
     )
 }
 
-/// A run that ends with code 1 by itself; its standard error.
+/// Runs the program with an injected fault, expects it to exit with code 1, and returns its
+/// standard error.
 fn fails(dir: &TestDir, fault: &str, more: &[&str]) -> String {
     let mut child = dir
         .command(&train(more))
@@ -40,68 +41,69 @@ fn fails(dir: &TestDir, fault: &str, more: &[&str]) -> String {
         }
         if started.elapsed() > Duration::from_secs(120) {
             child.kill().unwrap();
-            panic!("{fault}: it hangs");
+            panic!("{fault}: the program hangs");
         }
         thread::sleep(Duration::from_millis(20));
     };
-    let mut said = String::new();
-    child.stderr.unwrap().read_to_string(&mut said).unwrap();
-    assert_eq!(status.code(), Some(1), "{fault}: {said}");
-    said
+    let mut stderr = String::new();
+    child.stderr.unwrap().read_to_string(&mut stderr).unwrap();
+    assert_eq!(status.code(), Some(1), "{fault}: {stderr}");
+    stderr
 }
 
-/// What is said as the error, after what Rust says about a panic.
+/// The error message of the program, which follows Rust's own report of the panic.
 #[track_caller]
-fn error(said: &str) -> &str {
-    let at = said.find("error: ");
-    let error = &said[at.unwrap_or_else(|| panic!("no error: {said}"))..];
-    assert!(error.contains(MESSAGE), "{said}");
+fn error(stderr: &str) -> &str {
+    let start = stderr.find("error: ");
+    let error = &stderr[start.unwrap_or_else(|| panic!("no error: {stderr}"))..];
+    assert!(error.contains(MESSAGE), "{stderr}");
     error
 }
 
 #[test]
-fn a_panic_in_a_loader_ends_the_run_and_names_the_picture() {
+fn panic_in_a_loader_ends_the_run_and_names_the_image() {
     let dir = TestDir::with_stripes();
     dir.succeeds(&train(&["--out", "whole"]));
-    // 36 pictures are read once, then drawn for `train_batch.png`: a few at most. 80 lies in the first stage.
+    // The check before training decodes 36 images, and `train_batch.png` a few more. Image 80 is
+    // decoded in the first stage.
     for workers in ["1", "3"] {
         let out = format!("run-{workers}");
-        let said = fails(
+        let stderr = fails(
             &dir,
-            "picture-panic:80",
+            "image-panic:80",
             &["--out", &out, "--workers", workers],
         );
-        assert!(error(&said).contains(".png`"), "{said}");
+        assert!(error(&stderr).contains(".png`"), "{stderr}");
         dir.succeeds(&["train", "--resume", &out]);
         dir.assert_same_result(&out, "whole");
     }
 }
 
 #[test]
-fn a_panic_while_all_pictures_are_read_is_one_of_the_bad_ones() {
+fn panic_in_the_check_before_training_is_reported_as_a_bad_image() {
     let dir = TestDir::with_stripes();
-    let said = fails(&dir, "picture-panic:35", &["--out", "run"]);
-    assert!(error(&said).contains(".png`"), "{said}");
+    let stderr = fails(&dir, "image-panic:35", &["--out", "run"]);
+    assert!(error(&stderr).contains(".png`"), "{stderr}");
     assert!(!dir.path("run").exists());
 }
 
 #[test]
-fn a_panic_in_the_thread_that_writes_checkpoints_ends_the_run() {
+fn panic_in_the_checkpoint_writer_ends_the_run() {
     let dir = TestDir::with_stripes();
-    let told = dir.succeeds(&train(&["--out", "whole", "--json"]));
-    let told = harness::json_lines(&told);
-    let first = told.iter().find_map(|event| event["bytes"].as_u64());
-    let first = first.expect("it told of checkpoints");
+    let out = dir.succeeds(&train(&["--out", "whole", "--json"]));
+    let events = harness::json_lines(&out);
+    let first = events.iter().find_map(|event| event["bytes"].as_u64());
+    let first = first.expect("the run emits checkpoint events");
 
     let fault = format!("checkpoint-panic:{}", first / 2);
-    let said = fails(&dir, &fault, &["--out", "early"]);
-    assert!(error(&said).contains("wrote a checkpoint"), "{said}");
-    let said = dir.fails(1, &["train", "--resume", "early"]);
-    assert!(said.contains("holds no checkpoint"), "{said}");
+    let stderr = fails(&dir, &fault, &["--out", "early"]);
+    assert!(error(&stderr).contains("wrote a checkpoint"), "{stderr}");
+    let stderr = dir.fails(1, &["train", "--resume", "early"]);
+    assert!(stderr.contains("holds no checkpoint"), "{stderr}");
 
     let fault = format!("checkpoint-panic:{}", first + first / 2);
-    let said = fails(&dir, &fault, &["--out", "late"]);
-    assert!(error(&said).contains("wrote a checkpoint"), "{said}");
+    let stderr = fails(&dir, &fault, &["--out", "late"]);
+    assert!(error(&stderr).contains("wrote a checkpoint"), "{stderr}");
     dir.succeeds(&["train", "--resume", "late"]);
     dir.assert_same_result("late", "whole");
 }

@@ -1,6 +1,7 @@
-//! A folder of its own for each test, tiny pictures and networks in it, and the real program run there.
+//! A temporary folder for each test, with tiny images and networks, and functions that run the
+//! program in it.
 
-#![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(dead_code, reason = "each test file uses only some of these functions")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,21 +14,22 @@ use safetensors::{Dtype, SafeTensors};
 use vgg::config::Unit;
 use vgg::{Metadata, VggConfig};
 
-/// A temporary folder in which the program runs: what it writes by default lands here.
+/// A temporary folder that is the current directory of the program.
 pub struct TestDir {
     folder: tempfile::TempDir,
 }
 
 impl TestDir {
-    /// An empty one.
+    /// Creates an empty folder.
     pub fn new() -> Self {
         Self {
             folder: tempfile::tempdir().unwrap(),
         }
     }
 
-    /// One with a data folder `data` of two kinds of stripes (12 train and 6 val pictures a class) and a
-    /// tiny network's weights `tiny.safetensors`.
+    /// Creates a folder with the data set `data` and the weights `tiny.safetensors`.
+    ///
+    /// The data set has two classes of stripes with 12 train and 6 val images each.
     pub fn with_stripes() -> Self {
         let dir = Self::new();
         dir.stripes("data", &["horizontal", "vertical"], 12, 6);
@@ -35,12 +37,12 @@ impl TestDir {
         dir
     }
 
-    /// A path in it.
+    /// The path of `name` in this folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    /// Writes a file, with its folders.
+    /// Writes a file and creates its parent folders.
     pub fn write(&self, name: &str, bytes: &[u8]) {
         let path = self.path(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -52,7 +54,7 @@ impl TestDir {
         fs::read(self.path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
     }
 
-    /// A data folder: the classes differ in the direction and width of their stripes.
+    /// Writes a data set whose classes differ in the direction and width of their stripes.
     pub fn stripes(&self, root: &str, classes: &[&str], train: usize, val: usize) {
         for (split, count) in [("train", train), ("val", val)] {
             for (class, name) in classes.iter().enumerate() {
@@ -67,10 +69,10 @@ impl TestDir {
         }
     }
 
-    /// A picture of one class; `number` moves and tints it.
+    /// Writes an image of one class. `number` shifts the stripes and changes their color.
     pub fn image(&self, name: &str, class: usize, number: usize) {
         let (width, height) = (44 + number as u32 % 5, 40 + number as u32 % 7);
-        let picture = RgbImage::from_fn(width, height, |x, y| {
+        let image = RgbImage::from_fn(width, height, |x, y| {
             let along = if class.is_multiple_of(2) { y } else { x } as usize + number;
             let light = if (along / (3 + class / 2)).is_multiple_of(2) {
                 230
@@ -81,15 +83,17 @@ impl TestDir {
         });
         let path = self.path(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        picture.save(path).unwrap();
+        image.save(path).unwrap();
     }
 
-    /// Weights of a network so small that a run takes a second, for `classes` classes that nobody else has.
+    /// Writes weights of a network that trains in about a second. Its class names are in no data
+    /// set.
     pub fn tiny_weights(&self, name: &str, classes: usize) {
         self.weights(name, classes, 24, false);
     }
 
-    /// The same with another width of the classifier, and with batch norm or without.
+    /// Like [`tiny_weights`](Self::tiny_weights), with a given classifier width and optional batch
+    /// norm.
     pub fn weights(&self, name: &str, classes: usize, hidden: usize, batch_norm: bool) {
         let config = VggConfig {
             architecture: "tiny".to_string(),
@@ -127,7 +131,7 @@ impl TestDir {
         vgg::save(&self.path(name), &tensors, &metadata).unwrap();
     }
 
-    /// The tensors of `from` without a word about what they are.
+    /// Copies the tensors of `from` to `to` without its metadata.
     pub fn weights_without_metadata(&self, from: &str, to: &str) {
         let bytes = self.read(from);
         let tensors = SafeTensors::deserialize(&bytes).unwrap();
@@ -137,7 +141,7 @@ impl TestDir {
         );
     }
 
-    /// The model `from`, whose metadata claims other classes.
+    /// Copies the model `from` to `to` with other class names in its metadata.
     pub fn model_with_classes(&self, from: &str, to: &str, classes: &[&str]) {
         let bytes = self.read(from);
         let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
@@ -153,7 +157,7 @@ impl TestDir {
         );
     }
 
-    /// Weights of something else.
+    /// Writes weights of a network that is not a VGG.
     pub fn other_network_weights(&self, name: &str) {
         let values = [0u8; 4 * 6];
         let view = TensorView::new(Dtype::F32, vec![2, 3], &values).unwrap();
@@ -163,7 +167,7 @@ impl TestDir {
         );
     }
 
-    /// Runs the program in this dir.
+    /// Runs the program in this folder.
     pub fn waggle(&self, arguments: &[&str]) -> Output {
         Command::new(env!("CARGO_BIN_EXE_waggle"))
             .args(arguments)
@@ -172,7 +176,7 @@ impl TestDir {
             .expect("the program starts")
     }
 
-    /// Starts the program in this dir, with pipes for what it prints.
+    /// Starts the program in this folder with piped standard output and standard error.
     pub fn start(&self, arguments: &[&str]) -> Child {
         self.command(arguments)
             .stdout(Stdio::piped())
@@ -181,14 +185,14 @@ impl TestDir {
             .expect("the program starts")
     }
 
-    /// The program with `arguments`, to be started in this dir.
+    /// A command that runs the program in this folder.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_waggle"));
         command.args(arguments).current_dir(self.folder.path());
         command
     }
 
-    /// `metrics.csv` of a run without its two columns of times.
+    /// The lines of a run's `metrics.csv` without the last two columns, which are times.
     pub fn metrics(&self, run: &str) -> Vec<String> {
         let text = String::from_utf8(self.read(&format!("{run}/metrics.csv"))).unwrap();
         text.lines()
@@ -196,7 +200,7 @@ impl TestDir {
             .collect()
     }
 
-    /// The names of a run's files.
+    /// The sorted names of the files of a run.
     pub fn files(&self, run: &str) -> Vec<String> {
         let entries = fs::read_dir(self.path(run)).unwrap();
         let mut names: Vec<String> = entries
@@ -206,7 +210,7 @@ impl TestDir {
         names
     }
 
-    /// Every path below a folder, sorted, with the bytes of the files.
+    /// Every path below a folder, sorted, with the contents of the files.
     pub fn contents(&self, folder: &str) -> Vec<(PathBuf, Option<Vec<u8>>)> {
         let mut pending = vec![self.path(folder)];
         let mut contents = Vec::new();
@@ -222,7 +226,7 @@ impl TestDir {
         contents
     }
 
-    /// Expects two finished runs to be the same in everything but times.
+    /// Asserts that two finished runs have the same files and the same results, except for times.
     #[track_caller]
     pub fn assert_same_result(&self, run: &str, other: &str) {
         for file in [
@@ -230,14 +234,17 @@ impl TestDir {
             "confusion_matrix.png",
             "train_batch.png",
         ] {
-            let of = |run: &str| self.read(&format!("{run}/{file}"));
-            assert!(of(run) == of(other), "{file} of {run} and {other} differ");
+            let bytes = |run: &str| self.read(&format!("{run}/{file}"));
+            assert!(
+                bytes(run) == bytes(other),
+                "{file} of {run} and {other} differ"
+            );
         }
         assert_eq!(self.metrics(run), self.metrics(other));
         assert_eq!(self.files(run), self.files(other));
     }
 
-    /// Runs it and expects success; returns standard output.
+    /// Runs the program, expects success, and returns its standard output.
     pub fn succeeds(&self, arguments: &[&str]) -> String {
         let output = self.waggle(arguments);
         let (out, err) = stdout_and_stderr(&output);
@@ -249,7 +256,8 @@ impl TestDir {
         out
     }
 
-    /// Runs it and expects failure with `code`, without a panic; returns standard error.
+    /// Runs the program, expects it to exit with `code` and an error but no panic, and returns its
+    /// standard error.
     pub fn fails(&self, code: i32, arguments: &[&str]) -> String {
         let output = self.waggle(arguments);
         let (out, err) = stdout_and_stderr(&output);
@@ -267,7 +275,8 @@ impl TestDir {
     }
 }
 
-/// The arguments of a training on `data` with the tiny network: epochs of both stages, and `more`.
+/// The arguments of `train` on `data` with the tiny network: the epochs of both stages, the batch
+/// size, and `more`.
 pub fn train_args<'a>(
     [transfer, finetune]: [&'a str; 2],
     batch_size: &'a str,
@@ -281,29 +290,29 @@ pub fn train_args<'a>(
     arguments
 }
 
-/// Sends a signal, by its name without SIG.
+/// Sends a signal, named without its prefix `SIG`.
 pub fn send_signal(child: &Child, signal: &str) {
-    let sent = Command::new("kill")
+    let status = Command::new("kill")
         .args([format!("-{signal}"), child.id().to_string()])
         .status()
-        .expect("there is a `kill`");
-    assert!(sent.success());
+        .expect("`kill` is installed");
+    assert!(status.success());
 }
 
-/// Standard output and standard error.
+/// Standard output and standard error as text.
 pub fn stdout_and_stderr(output: &Output) -> (String, String) {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("UTF-8");
     (text(&output.stdout), text(&output.stderr))
 }
 
-/// Lines of JSON.
+/// Parses one JSON value per line.
 pub fn json_lines(text: &str) -> Vec<serde_json::Value> {
     text.lines()
         .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}")))
         .collect()
 }
 
-/// A path as an argument.
+/// A path as a command-line argument.
 pub fn argument(path: &Path) -> &str {
     path.to_str().expect("UTF-8")
 }
