@@ -1,0 +1,120 @@
+//! The table of epochs: one line per epoch.
+
+use console::Style;
+use trainer::Phase;
+
+use super::format::{duration, estimate, pad_left, percent};
+use super::time_left::TimeLeft;
+use crate::message::PlannedStage;
+use crate::metrics::Score;
+
+/// The table of the current stage, and its current epoch.
+#[derive(Default)]
+pub(super) struct EpochTable {
+    time_left: TimeLeft,
+    pub(super) epochs: u64,
+    pub(super) train_images: u64,
+    pub(super) val_images: u64,
+    epoch: u64,
+    baseline: bool,
+    train: Option<Score>,
+    val: Option<Score>,
+    seconds: f64,
+}
+
+impl EpochTable {
+    /// Sets the stages of the run, for the estimate of the time left.
+    pub(super) fn plan(&mut self, stages: &[PlannedStage]) {
+        self.time_left.plan(stages);
+    }
+
+    /// Starts the table of a stage with this number of epochs and images.
+    pub(super) fn start_stage(&mut self, stage: &str, epochs: u64, train: u64, val: u64) {
+        (self.epochs, self.train_images, self.val_images) = (epochs, train, val);
+        self.time_left.start_stage(stage, train, val);
+    }
+
+    /// Starts an epoch, counted from 1.
+    pub(super) fn start_epoch(&mut self, epoch: u64, baseline: bool) {
+        (self.epoch, self.baseline) = (epoch, baseline);
+        (self.train, self.val, self.seconds) = (None, None, 0.0);
+    }
+
+    /// Records a complete phase of the epoch.
+    pub(super) fn end_phase(
+        &mut self,
+        phase: Phase,
+        score: Score,
+        seconds: f64,
+        images_per_second: f64,
+    ) {
+        self.time_left.record(phase, images_per_second);
+        self.seconds += seconds;
+        match phase {
+            Phase::Train => self.train = Some(score),
+            Phase::Val => self.val = Some(score),
+        }
+    }
+
+    /// The name and the number of images of a phase of this epoch.
+    pub(super) fn phase(&self, phase: Phase) -> (String, u64) {
+        let images = match phase {
+            Phase::Train => self.train_images,
+            Phase::Val => self.val_images,
+        };
+        (format!("{}/{} {phase}", self.epoch, self.epochs), images)
+    }
+
+    /// The head of the table.
+    pub(super) fn head(&self) -> String {
+        let head = [
+            "epoch",
+            "train loss",
+            "acc",
+            "val loss",
+            "acc",
+            "",
+            "time",
+            "left",
+        ];
+        self.line(head.map(String::from))
+    }
+
+    /// The row of the complete epoch, once. `None` if the epoch is not complete.
+    ///
+    /// `best` is the style of a new best epoch.
+    pub(super) fn take_row(&mut self, is_best: bool, best: &Style) -> Option<String> {
+        let val = self.val.take()?;
+        let [train_loss, train_accuracy] = match self.train {
+            Some(score) => [format!("{:.4}", score.loss), percent(score.accuracy)],
+            None if self.baseline => [String::new(), "baseline".to_string()],
+            // The run was resumed after the train phase of this epoch.
+            None => ["-", "-"].map(String::from),
+        };
+        let (mut val_accuracy, mut mark) = (percent(val.accuracy), String::new());
+        if is_best && !self.baseline {
+            val_accuracy = best.apply_to(val_accuracy).to_string();
+            mark = best.apply_to("*").to_string();
+        }
+        let left = self.time_left.after(self.epoch).filter(|left| *left > 0.0);
+        Some(self.line([
+            format!("{}/{}", self.epoch, self.epochs),
+            train_loss,
+            train_accuracy,
+            format!("{:.4}", val.loss),
+            val_accuracy,
+            mark,
+            duration(self.seconds),
+            left.map_or_else(String::new, estimate),
+        ]))
+    }
+
+    /// A line of 60 columns, more if the stage has a hundred epochs.
+    fn line(&self, cells: [String; 8]) -> String {
+        let epochs = 2 * self.epochs.to_string().len() + 1;
+        let widths = [epochs.max(5), 11, 8, 10, 8, 2, 8, 8];
+        let cells = cells.iter().zip(widths);
+        let cells: String = cells.map(|(cell, width)| pad_left(cell, width)).collect();
+        cells.trim_end().to_string()
+    }
+}

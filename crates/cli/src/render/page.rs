@@ -1,0 +1,83 @@
+//! Lines, labeled fields and paragraphs that fit the width of the terminal.
+
+use std::io::{self, Stdout, Write};
+
+use console::{Style, Term};
+
+use super::Lines;
+use super::bars::Bars;
+use super::format::{pad_right, wrap};
+use crate::error::{Warning, warn};
+
+/// Width of the labels `Data`, `Device`, … with the space after them.
+const LABEL_WIDTH: usize = 9;
+
+/// Prints lines to standard output, and bars and warnings to standard error.
+pub(super) struct Page<W> {
+    out: Lines<W>,
+    color: bool,
+    /// Columns to wrap at; `None` if standard output is not a terminal.
+    columns: Option<usize>,
+    pub(super) bars: Bars,
+}
+
+impl Page<Stdout> {
+    /// Prints in color if standard output is a terminal and `NO_COLOR` is not set.
+    pub(super) fn stdout() -> Self {
+        let columns = Term::stdout().size_checked().map(|(_, columns)| columns);
+        Self {
+            color: console::colors_enabled(),
+            ..Self::new(io::stdout(), columns.map(usize::from))
+        }
+    }
+}
+
+impl<W: Write> Page<W> {
+    /// Prints without color, wrapped at `columns`.
+    pub(super) fn new(out: W, columns: Option<usize>) -> Self {
+        Self {
+            out: Lines::new(out),
+            color: false,
+            columns,
+            bars: Bars::new(),
+        }
+    }
+
+    pub(super) fn style(&self) -> Style {
+        Style::new().force_styling(self.color)
+    }
+
+    pub(super) fn line(&mut self, text: &str) -> anyhow::Result<()> {
+        self.bars.clear();
+        self.out.line(text)
+    }
+
+    /// Prints a paragraph. Lines after the first are indented by `indent` columns.
+    pub(super) fn paragraph(&mut self, text: &str, indent: usize) -> anyhow::Result<()> {
+        let columns = self.columns.unwrap_or(usize::MAX);
+        for (index, line) in wrap(text, columns - indent.min(columns)).iter().enumerate() {
+            let indent = if index == 0 { 0 } else { indent };
+            self.line(&format!("{}{line}", " ".repeat(indent)))?;
+        }
+        Ok(())
+    }
+
+    /// Prints `Label    text`, with the text aligned and wrapped.
+    pub(super) fn field(&mut self, label: &str, text: &str) -> anyhow::Result<()> {
+        let columns = self.columns.unwrap_or(usize::MAX);
+        let label = pad_right(label, LABEL_WIDTH);
+        let mut start = self.style().bold().apply_to(label).to_string();
+        for line in text.lines() {
+            for line in wrap(line, columns.saturating_sub(LABEL_WIDTH)) {
+                self.line(&format!("{start}{line}"))?;
+                start = " ".repeat(LABEL_WIDTH);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn warn(&mut self, warning: &Warning) {
+        self.bars.clear();
+        warn(warning);
+    }
+}
