@@ -73,7 +73,7 @@ fn panic_in_a_loader_ends_the_run_and_names_the_image() {
             "image-panic:80",
             &["--out", &out, "--workers", workers],
         );
-        assert!(error(&stderr).contains(".png`"), "{stderr}");
+        assert!(error(&stderr).contains(".png: "), "{stderr}");
         dir.succeeds(&["train", "--resume", &out]);
         dir.assert_same_result(&out, "whole");
     }
@@ -83,7 +83,7 @@ fn panic_in_a_loader_ends_the_run_and_names_the_image() {
 fn panic_in_the_check_before_training_is_reported_as_a_bad_image() {
     let dir = TestDir::with_stripes();
     let stderr = fails(&dir, "image-panic:35", &["--out", "run"]);
-    assert!(error(&stderr).contains(".png`"), "{stderr}");
+    assert!(error(&stderr).contains(".png: "), "{stderr}");
     assert!(!dir.path("run").exists());
 }
 
