@@ -1,11 +1,11 @@
-//! Everything that can be wrong with what a user gives: a message that assert_contains what and where, exit code 1 or
-//! 2, and never a panic.
+//! Invalid input from the user: every error names the problem and its place, the exit code is 1 or
+//! 2, and the program does not panic.
 
 mod harness;
 
 use harness::TestDir;
 
-/// Trains on `data` with the tiny network and the least work; for inputs that should not get that far.
+/// The arguments of the shortest possible training of the tiny network on `data`.
 fn train<'a>(more: &[&'a str]) -> Vec<&'a str> {
     let mut arguments = vec!["train", "--data", "data", "--weights", "tiny.safetensors"];
     arguments.extend([
@@ -28,17 +28,17 @@ fn assert_contains(message: &str, parts: &[&str]) {
 }
 
 #[test]
-fn no_such_folder() {
+fn missing_data_folder_is_an_error() {
     let dir = TestDir::new();
     assert_contains(&dir.fails(1, &["train", "--data", "nowhere"]), &["nowhere"]);
     assert!(
         !dir.path("runs").exists(),
-        "a run that cannot start leaves no directory"
+        "a run that cannot start creates no directory"
     );
 }
 
 #[test]
-fn a_folder_without_splits_or_classes() {
+fn data_folder_without_splits_or_classes_is_an_error() {
     let dir = TestDir::with_stripes();
     std::fs::create_dir(dir.path("empty")).unwrap();
     assert_contains(
@@ -53,18 +53,18 @@ fn a_folder_without_splits_or_classes() {
 }
 
 #[test]
-fn an_empty_class() {
+fn class_without_images_is_an_error() {
     let dir = TestDir::with_stripes();
-    dir.write("data/train/nothing/notes.txt", b"no picture");
+    dir.write("data/train/nothing/notes.txt", b"not an image");
     assert_contains(&dir.fails(1, &train(&[])), &["nothing", "png"]);
 }
 
 #[test]
-fn undecodable_and_truncated_pictures_are_all_listed_before_training() {
+fn all_undecodable_images_are_listed_before_training() {
     let dir = TestDir::with_stripes();
     let whole = dir.read("data/train/vertical/00.png");
     dir.write("data/train/vertical/00.png", &whole[..whole.len() / 2]);
-    dir.write("data/train/horizontal/03.png", b"this is not a picture");
+    dir.write("data/train/horizontal/03.png", b"this is not an image");
     dir.write("data/val/horizontal/01.jpg", b"");
     let message = dir.fails(1, &train(&[]));
     assert_contains(
@@ -79,16 +79,16 @@ fn undecodable_and_truncated_pictures_are_all_listed_before_training() {
 }
 
 #[test]
-fn a_class_in_val_unknown_to_train() {
+fn class_only_in_val_is_an_error() {
     let dir = TestDir::with_stripes();
     dir.image("data/val/stranger/0.png", 0, 0);
     assert_contains(&dir.fails(1, &train(&[])), &["stranger"]);
 }
 
 #[test]
-fn wrong_and_truncated_weights() {
+fn invalid_and_truncated_weights_are_errors() {
     let dir = TestDir::with_stripes();
-    let with = |file: &str| {
+    let error = |file: &str| {
         dir.fails(
             1,
             &[
@@ -102,21 +102,21 @@ fn wrong_and_truncated_weights() {
             ],
         )
     };
-    assert_contains(&with("missing.safetensors"), &["missing.safetensors"]);
+    assert_contains(&error("missing.safetensors"), &["missing.safetensors"]);
     dir.write("text.safetensors", b"these are not weights");
-    assert_contains(&with("text.safetensors"), &["text.safetensors"]);
+    assert_contains(&error("text.safetensors"), &["text.safetensors"]);
     dir.write("empty.safetensors", b"");
-    assert_contains(&with("empty.safetensors"), &["empty.safetensors"]);
+    assert_contains(&error("empty.safetensors"), &["empty.safetensors"]);
     let whole = dir.read("tiny.safetensors");
     dir.write("cut.safetensors", &whole[..whole.len() - 100]);
-    assert_contains(&with("cut.safetensors"), &["cut.safetensors"]);
+    assert_contains(&error("cut.safetensors"), &["cut.safetensors"]);
     dir.other_network_weights("foreign.safetensors");
-    assert_contains(&with("foreign.safetensors"), &["foreign.safetensors"]);
+    assert_contains(&error("foreign.safetensors"), &["foreign.safetensors"]);
     assert!(!dir.path("runs").exists());
 }
 
 #[test]
-fn an_architecture_other_than_the_files() {
+fn arch_that_contradicts_the_weights_is_an_error() {
     let dir = TestDir::with_stripes();
     assert_contains(
         &dir.fails(1, &train(&["--arch", "vgg19"])),
@@ -125,7 +125,7 @@ fn an_architecture_other_than_the_files() {
 }
 
 #[test]
-fn a_head_of_another_size() {
+fn head_for_other_classes_is_an_error() {
     let dir = TestDir::with_stripes();
     dir.succeeds(&train(&["--stage", "transfer"]));
     dir.stripes("three", &["horizontal", "vertical", "wide"], 2, 2);
@@ -136,21 +136,21 @@ fn a_head_of_another_size() {
         &dir.fails(1, &["evaluate", "runs/train", "--data", "other"]),
         &["up", "vertical"],
     );
-    // A model whose class list and last layer disagree.
+    // A model with three class names and two outputs.
     dir.model_with_classes(
         "runs/train/model.safetensors",
-        "liar.safetensors",
+        "mismatched.safetensors",
         &["a", "b", "c"],
     );
     dir.image("p.png", 0, 0);
     assert_contains(
-        &dir.fails(1, &["predict", "liar.safetensors", "p.png"]),
-        &["liar.safetensors"],
+        &dir.fails(1, &["predict", "mismatched.safetensors", "p.png"]),
+        &["mismatched.safetensors"],
     );
 }
 
 #[test]
-fn an_output_that_cannot_be_written() {
+fn unwritable_output_is_an_error() {
     let dir = TestDir::with_stripes();
     dir.write("file", b"");
     assert_contains(
@@ -164,7 +164,7 @@ fn an_output_that_cannot_be_written() {
 }
 
 #[test]
-fn a_device_that_is_unknown_or_not_there() {
+fn unknown_and_missing_devices_are_errors() {
     let dir = TestDir::with_stripes();
     assert_contains(
         &dir.fails(2, &train(&["--device", "tpu"])),
@@ -179,7 +179,7 @@ fn a_device_that_is_unknown_or_not_there() {
 }
 
 #[test]
-fn numbers_that_cannot_work() {
+fn numbers_out_of_range_are_usage_errors() {
     let dir = TestDir::new();
     for (flag, value) in [
         ("--batch-size", "0"),
@@ -196,7 +196,7 @@ fn numbers_that_cannot_work() {
 }
 
 #[test]
-fn layers_that_do_not_exist_or_leave_nothing_to_train() {
+fn layer_patterns_without_trainable_layers_are_errors() {
     let dir = TestDir::with_stripes();
     assert_contains(
         &dir.fails(1, &train(&["--finetune-lr", "clasifier=1e-3"])),
@@ -206,7 +206,7 @@ fn layers_that_do_not_exist_or_leave_nothing_to_train() {
         &dir.fails(1, &train(&["--transfer-layers", "head"])),
         &["head", "classifier.6"],
     );
-    // Found before the first stage has run, not after it.
+    // Groups of the second stage are checked before the first stage runs.
     let groups =
         "features=1e-3,classifier=1e-3,classifier.0=1e-3,classifier.3=1e-3,classifier.6=1e-3";
     assert_contains(
@@ -217,7 +217,7 @@ fn layers_that_do_not_exist_or_leave_nothing_to_train() {
 }
 
 #[test]
-fn a_model_that_is_not_there_or_not_one() {
+fn missing_and_invalid_models_are_errors() {
     let dir = TestDir::with_stripes();
     dir.image("p.png", 0, 0);
     assert_contains(
@@ -233,7 +233,7 @@ fn a_model_that_is_not_there_or_not_one() {
         &dir.fails(1, &["evaluate", "p.png", "--data", "data"]),
         &["p.png"],
     );
-    // Weights without class names are a start for training, not a model.
+    // Weights without metadata can be trained from but cannot classify.
     dir.weights_without_metadata("tiny.safetensors", "bare.safetensors");
     assert_contains(
         &dir.fails(1, &["predict", "bare.safetensors", "p.png"]),
@@ -242,7 +242,7 @@ fn a_model_that_is_not_there_or_not_one() {
 }
 
 #[test]
-fn wrong_usage_exits_with_two() {
+fn usage_errors_exit_with_code_two() {
     let dir = TestDir::new();
     dir.fails(2, &["train", "--no-such-flag"]);
     dir.fails(2, &["predict", "model.safetensors"]);

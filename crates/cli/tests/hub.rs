@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use harness::{TestDir, stdout_and_stderr};
 use sha2::{Digest, Sha256};
 
-/// The headers of a request, with its first line.
+/// The request line and the headers of a request.
 type Request = Vec<String>;
 
 /// Starts a server that sends the response of `handler` for the method of each request. Returns its

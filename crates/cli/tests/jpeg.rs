@@ -6,7 +6,7 @@ use std::path::Path;
 
 use harness::{TestDir, json_lines};
 
-/// A file of the `dataset` crate's JPEG tests.
+/// Reads a file of the JPEG tests of the crate `dataset`.
 fn jpeg(name: &str) -> Vec<u8> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dataset/tests/jpeg");
     std::fs::read(folder.join(name)).unwrap()
@@ -75,7 +75,7 @@ fn separate_scans_decode_to_the_same_pixels_in_every_command() {
         let text = group.to_string();
         let mut files = names
             .iter()
-            .flat_map(|name| ["jpg", "png"].map(|e| format!("{name}.{e}")));
+            .flat_map(|name| ["jpg", "png"].map(|extension| format!("{name}.{extension}")));
         group["kind"] == "near" && files.all(|file| text.contains(&file))
     };
     assert!(groups.iter().any(near), "{report}");

@@ -1,4 +1,4 @@
-//! Weights in and out: `export`, batch norm, state dicts, the hub.
+//! Loading and exporting weights: `export`, batch norm, state dicts and the hub.
 
 mod harness;
 
@@ -12,7 +12,7 @@ fn values(tensor: &Tensor) -> Vec<f32> {
     tensor.flatten_all().unwrap().to_vec1().unwrap()
 }
 
-/// A dir with a run in `runs/train`, from a tiny network with batch norm.
+/// Trains a tiny network with batch norm into `runs/train`.
 fn trained(epochs: &str) -> TestDir {
     let dir = TestDir::with_stripes();
     dir.weights("normed.safetensors", 10, 24, true);
@@ -25,7 +25,7 @@ fn trained(epochs: &str) -> TestDir {
 }
 
 #[test]
-fn batch_norm_trains_its_scale_and_keeps_its_statistics() {
+fn batch_norm_parameters_train_and_running_statistics_do_not_change() {
     let dir = trained("20");
     let model = |name: &str| {
         vgg::load_model(&dir.path(name), &Device::Cpu)
@@ -39,8 +39,8 @@ fn batch_norm_trains_its_scale_and_keeps_its_statistics() {
     for layer in ["features.1", "features.5", "features.9"] {
         for name in ["weight", "bias", "running_mean", "running_var"] {
             let name = format!("{layer}.{name}");
-            let same = values(&before[&name]) == values(&after[&name]);
-            assert_eq!(same, name.contains("running"), "{name}");
+            let unchanged = values(&before[&name]) == values(&after[&name]);
+            assert_eq!(unchanged, name.contains("running"), "{name}");
         }
     }
     let out = dir.succeeds(&["predict", "runs/train", "data/val/vertical/00.png"]);
@@ -51,16 +51,16 @@ fn batch_norm_trains_its_scale_and_keeps_its_statistics() {
 }
 
 #[test]
-fn a_model_is_exported_where_it_is_asked_for_and_beside_itself() {
+fn export_writes_next_to_the_model_or_to_out() {
     let dir = trained("1");
     let out = dir.succeeds(&["export", "runs/train", "--to", "onnx", "--softmax"]);
     assert_eq!(out.trim_end(), "runs/train/model.onnx");
     let onnx = dir.read("runs/train/model.onnx");
-    let holds = |text: &str| {
+    let contains = |text: &str| {
         onnx.windows(text.len())
             .any(|window| window == text.as_bytes())
     };
-    assert!(holds("probabilities") && holds(r#"["horizontal","vertical"]"#));
+    assert!(contains("probabilities") && contains(r#"["horizontal","vertical"]"#));
 
     dir.succeeds(&[
         "export",
@@ -73,8 +73,8 @@ fn a_model_is_exported_where_it_is_asked_for_and_beside_itself() {
     let copy = dir.read("new/copy.safetensors");
     assert!(copy == dir.read("runs/train/model.safetensors"));
 
-    // What is there stays, unless it may go.
-    dir.write("runs/train/model.onnx", b"mine");
+    // An existing file is replaced only with --overwrite.
+    dir.write("runs/train/model.onnx", b"existing");
     let again = ["export", "runs/train", "--to", "onnx", "--softmax"];
     let message = dir.fails(1, &again);
     for part in [
@@ -84,11 +84,11 @@ fn a_model_is_exported_where_it_is_asked_for_and_beside_itself() {
     ] {
         assert!(message.contains(part), "{message}");
     }
-    assert_eq!(dir.read("runs/train/model.onnx"), b"mine");
+    assert_eq!(dir.read("runs/train/model.onnx"), b"existing");
     dir.succeeds(&[&again[..], &["--overwrite"]].concat());
     assert!(dir.read("runs/train/model.onnx") == onnx);
 
-    // Weights of this network in timm's names would load nowhere.
+    // timm has no architecture that could load these weights.
     let message = dir.fails(1, &["export", "runs/train", "--to", "timm"]);
     assert!(
         message.contains("timm has no architecture `tiny`"),
@@ -113,7 +113,7 @@ fn a_model_is_exported_where_it_is_asked_for_and_beside_itself() {
 }
 
 #[test]
-fn batch_norm_from_random_weights_is_refused_with_what_to_do() {
+fn batch_norm_without_pretrained_weights_is_an_error_with_a_remedy() {
     let dir = TestDir::with_stripes();
     let message = dir.fails(
         1,
@@ -131,7 +131,7 @@ fn batch_norm_from_random_weights_is_refused_with_what_to_do() {
 }
 
 #[test]
-fn a_state_dict_is_no_model_and_code_in_one_does_not_run() {
+fn state_dict_is_not_a_model_and_its_code_does_not_run() {
     let dir = TestDir::with_stripes();
     let evil = concat!(env!("CARGO_MANIFEST_DIR"), "/../vgg/tests/pth/evil.pth");
     let message = dir.fails(1, &["train", "--data", "data", "--weights", evil]);
@@ -151,7 +151,7 @@ fn a_state_dict_is_no_model_and_code_in_one_does_not_run() {
     }
 }
 
-/// Writes the model `from` to `to` with the values of `tensor` changed.
+/// Copies the model `from` to `to` and applies `change` to the values of `tensor`.
 fn edit(dir: &TestDir, from: &str, to: &str, tensor: &str, change: impl FnOnce(&mut [f32])) {
     let mut bytes = dir.read(from);
     let (header, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
@@ -168,7 +168,7 @@ fn edit(dir: &TestDir, from: &str, to: &str, tensor: &str, change: impl FnOnce(&
 }
 
 #[test]
-fn weights_with_non_finite_values_are_refused_with_the_tensor() {
+fn non_finite_weights_are_errors_that_name_the_tensor() {
     let dir = trained("1");
     let model = "runs/train/model.safetensors";
     for (value, name) in [
@@ -176,12 +176,12 @@ fn weights_with_non_finite_values_are_refused_with_the_tensor() {
         (f32::INFINITY, "inf"),
         (f32::NEG_INFINITY, "-inf"),
     ] {
-        let spoil = |from: &str, tensor: &str| {
+        let corrupt = |from: &str, tensor: &str| {
             edit(&dir, from, "bad.safetensors", tensor, |values| {
                 *values.last_mut().unwrap() = value;
             });
         };
-        let refused = |tensor: &str, arguments: &[&str]| {
+        let assert_refused = |tensor: &str, arguments: &[&str]| {
             let message = dir.fails(1, arguments);
             let expected = format!("bad.safetensors: tensor `{tensor}` contains {name}");
             assert!(message.contains(&expected), "{message}");
@@ -191,29 +191,29 @@ fn weights_with_non_finite_values_are_refused_with_the_tensor() {
             "features.1.running_mean",
             "classifier.6.bias",
         ] {
-            spoil(model, tensor);
-            refused(
+            corrupt(model, tensor);
+            assert_refused(
                 tensor,
                 &["predict", "bad.safetensors", "data/val/vertical/00.png"],
             );
-            refused(tensor, &["evaluate", "bad.safetensors", "--data", "data"]);
+            assert_refused(tensor, &["evaluate", "bad.safetensors", "--data", "data"]);
             for format in ["safetensors", "onnx"] {
                 let export = ["export", "bad.safetensors", "--to", format];
-                refused(tensor, &[&export[..], &["--out", "out/file"]].concat());
+                assert_refused(tensor, &[&export[..], &["--out", "out/file"]].concat());
             }
             assert!(!dir.path("out").exists());
         }
         for tensor in ["features.0.bias", "classifier.3.weight"] {
-            spoil("normed.safetensors", tensor);
+            corrupt("normed.safetensors", tensor);
             let train = ["train", "--data", "data", "--weights", "bad.safetensors"];
-            refused(tensor, &train);
+            assert_refused(tensor, &train);
         }
         assert!(!dir.path("runs/train-2").exists());
     }
 }
 
 #[test]
-fn a_replaced_head_may_hold_non_finite_values() {
+fn non_finite_values_in_a_replaced_head_are_ignored() {
     let dir = TestDir::with_stripes();
     edit(
         &dir,
@@ -230,7 +230,8 @@ fn a_replaced_head_may_hold_non_finite_values() {
 fn non_finite_logits_are_errors_that_name_the_image() {
     let dir = trained("1");
     let model = "runs/train/model.safetensors";
-    // Finite weights whose logits overflow: of both classes, or of one class, which may leave the loss finite.
+    // Finite weights whose logits overflow for both classes, or for one class, where the loss may
+    // stay finite.
     let cases: [(&str, f32, std::ops::Range<usize>); 4] = [
         ("inf", 1.0, 0..2),
         ("-inf", -1.0, 0..2),
@@ -279,9 +280,9 @@ fn non_finite_logits_are_errors_that_name_the_image() {
 }
 
 #[test]
-fn any_repository_on_the_hub_is_a_start() {
+fn hub_repository_provides_pretrained_weights() {
     let dir = TestDir::with_stripes();
-    // A cache as the hub's clients keep it, so that nothing is transferred.
+    // Fill the hub cache, so that nothing is downloaded.
     let repository = "hf/hub/models--someone--stripes";
     dir.write(&format!("{repository}/refs/v1"), b"0123abcd");
     let weights = dir.read("tiny.safetensors");
