@@ -1,4 +1,4 @@
-//! The convolution part in candle's own operations: what there was before this project's kernels.
+//! The backbone of VGG-16 in candle's own operations, as a baseline for this project's kernels.
 
 use anyhow::{Context as _, Result};
 use candle_core::Tensor;
@@ -7,22 +7,22 @@ use trainer::Gradients;
 use vgg::VggConfig;
 use vgg::config::Convolution;
 
-use crate::row::{Proof, Row, Run, params, trunk};
+use crate::row::{Proof, Row, Run, backbone, params};
 
-/// Gets everything ready that a run needs; nothing if candle does not do this row.
+/// Prepares a run. Returns `None` if candle has no implementation of this row.
 ///
-/// Only the time counts: the gradient of candle 0.11's `max_pool2d` is wrong.
+/// These rows measure only time: `max_pool2d` of candle 0.11 computes a wrong gradient.
 pub fn prepare(row: &Row) -> Result<Option<Run>> {
-    let trains = match row.work.as_str() {
+    let backward = match row.work.as_str() {
         "frozen forward" => false,
         "features step" => true,
         _ => return Ok(None),
     };
-    let config = trunk();
+    let config = backbone();
     let params = params(&config, &row.device)?;
-    params.set_trainable(if trains { &["features"][..] } else { &[] })?;
+    params.set_trainable(if backward { &["features"][..] } else { &[] })?;
     let layers = layers_of(&config, params.var_builder())?;
-    let (x, shape, parameters) = (row.pictures()?, row.features_shape(), params.trainable());
+    let (x, shape, parameters) = (row.images()?, row.features_shape(), params.trainable());
     Ok(Some(Box::new(move || {
         let mut features = x.clone();
         for layer in &layers {
@@ -34,7 +34,7 @@ pub fn prepare(row: &Row) -> Result<Option<Run>> {
                 features = features.max_pool2d(2)?;
             }
         }
-        if !trains {
+        if !backward {
             return Ok(Proof::new(features, shape.clone()));
         }
         let gradients = Gradients::backward(features.sum_all()?, &parameters)?;

@@ -1,8 +1,9 @@
-//! One row of `cargo xtask bench-peers`, done by this project, or by candle's own operations.
+//! Runs one row of `cargo xtask bench-peers` with this project or with candle's own operations.
 //!
-//! Usage: `bench_worker ROW PEER THREADS [DATA]`, with PEER `ours` or `candle`. Rows and protocol are those of
-//! `xtask/peers/peer.py`, which does the same work with other libraries; both are described there. Weights
-//! are random, distributed as in a fresh network; what a run returns is checked outside of the time it took.
+//! Usage: `bench_worker ROW PEER THREADS [DATA]`, with PEER `ours` or `candle`.
+//! `xtask/peers/peer.py` runs the same rows with other libraries over the same protocol, and
+//! documents both. Weights are random, with the distribution of a newly initialized network. The
+//! result of a run is checked outside of the measured time.
 
 mod candle_ops;
 mod ours;
@@ -27,10 +28,11 @@ fn main() -> Result<()> {
         }
     };
     if peer == "ours" {
-        // As the program does at its start; candle runs as its users run it.
+        // The program calls this at its start. The rows of candle run with the defaults of the
+        // allocator.
         cli::memory::keep_large_blocks();
     }
-    let threads = threads.parse().context("THREADS is a number")?;
+    let threads = threads.parse().context("THREADS must be a number")?;
     let row = Row::parse(row)?;
     cli::gpu_memory::keep_blocks(&row.device)?;
     rayon::ThreadPoolBuilder::new()
@@ -42,53 +44,59 @@ fn main() -> Result<()> {
         "candle" => match candle_ops::prepare(&row)? {
             Some(run) => run,
             None => {
-                println!("skip: it does not do this row");
+                println!("skip: candle has no implementation of this row");
                 return Ok(());
             }
         },
-        _ => bail!("PEER is `ours` or `candle`"),
+        _ => bail!("PEER must be `ours` or `candle`"),
     };
     reset_peak();
     cli::gpu_memory::reset_peak(&row.device)?;
-    // Whole epochs are their own warm-up: they take minutes.
+    // Whole epochs take minutes and need no warm-up.
     if !row.is_whole_epochs() {
         run()?.check()?;
     }
-    answer(&mut run, &row.device)
+    serve(&mut run, &row.device)
 }
 
-/// Answers each line of standard input, a number of runs, with the seconds of one; in the end, tells the peak.
-fn answer(run: &mut Run, device: &Device) -> Result<()> {
+/// Reads a number of runs from each line of standard input and prints the mean seconds of a run.
+/// Prints the peak memory in bytes at the end of the input.
+fn serve(run: &mut Run, device: &Device) -> Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "ready")?;
     for line in io::stdin().lock().lines() {
-        let times: u32 = line?.trim().parse().context("a line is a number of runs")?;
-        ensure!(times > 0, "a line is a number of runs, at least 1");
+        let runs: u32 = line?
+            .trim()
+            .parse()
+            .context("each line must be a number of runs")?;
+        ensure!(runs > 0, "the number of runs must be at least 1");
         let start = Instant::now();
         let mut proof = run()?;
-        for _ in 1..times {
+        for _ in 1..runs {
             proof = run()?;
         }
-        let seconds = start.elapsed().as_secs_f64() / f64::from(times);
+        let seconds = start.elapsed().as_secs_f64() / f64::from(runs);
         proof.check()?;
         writeln!(out, "{seconds}")?;
     }
     let peak = match device {
         Device::Cpu => peak_bytes()?,
-        _ => cli::gpu_memory::peak_bytes(device)?.context("this GPU does not tell its peak")?,
+        _ => cli::gpu_memory::peak_bytes(device)?
+            .context("this GPU does not report its peak memory")?,
     };
     writeln!(out, "{peak}")?;
     Ok(())
 }
 
-/// Lets the kernel measure the peak from here on, where it can; else the set-up counts too.
+/// Resets the peak memory that Linux reports for this process. If this fails, the peak includes the
+/// setup.
 fn reset_peak() {
     let _ = std::fs::write("/proc/self/clear_refs", "5");
 }
 
 fn peak_bytes() -> Result<u64> {
     let status = std::fs::read_to_string("/proc/self/status")
-        .context("peak memory is read from /proc, which only Linux has")?;
+        .context("cannot read the peak memory: only Linux has /proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kib: u64 = line
         .and_then(|line| line.trim().strip_suffix("kB"))

@@ -1,4 +1,4 @@
-//! The rows in this project's own crates, through what they offer to everybody.
+//! The rows run with this project's crates, through their public API.
 
 use std::path::Path;
 
@@ -11,16 +11,16 @@ use trainer::{
 };
 use vgg::{Vgg, VggConfig};
 
-use crate::row::{BATCH, Proof, Row, Run, SEED, params, trunk};
+use crate::row::{BATCH, Proof, Row, Run, SEED, backbone, params};
 
-/// ImageNet's classes, as in the whole VGG-16 of 138 million parameters.
+/// Number of ImageNet classes. With it, VGG-16 has 138 million parameters.
 const CLASSES: usize = 1000;
-/// The photographs' classes: ants and bees.
+/// Number of classes of the fetched photographs: ants and bees.
 const PHOTOGRAPHS_CLASSES: usize = 2;
 
-/// Gets everything ready that a run needs.
+/// Prepares a run of `row`.
 pub fn prepare(row: &Row, data: Option<&Path>) -> Result<Run> {
-    let data = || data.context("this row needs a folder of pictures, DATA");
+    let data = || data.context("this row needs a folder of images, DATA");
     match row.work.as_str() {
         "frozen forward" => frozen_forward(row),
         "predict forward" => predict_forward(row),
@@ -31,14 +31,14 @@ pub fn prepare(row: &Row, data: Option<&Path>) -> Result<Run> {
         "loader train cached" => loader(data()?, 1 << 30),
         "stage-1 epochs" => epochs(data()?, &[1]),
         "two-stage recipe" => epochs(data()?, &[1, 2]),
-        other => bail!("`{other}` is no row"),
+        other => bail!("unknown row `{other}`"),
     }
 }
 
 fn frozen_forward(row: &Row) -> Result<Run> {
-    let config = trunk();
+    let config = backbone();
     let network = Vgg::new(&config, params(&config, &row.device)?.frozen_var_builder())?;
-    let (x, shape) = (row.pictures()?, row.features_shape());
+    let (x, shape) = (row.images()?, row.features_shape());
     Ok(Box::new(move || {
         Ok(Proof::new(network.features(&x)?, shape.clone()))
     }))
@@ -47,31 +47,32 @@ fn frozen_forward(row: &Row) -> Result<Run> {
 fn predict_forward(row: &Row) -> Result<Run> {
     let config = VggConfig::vgg16(CLASSES);
     let network = Vgg::new(&config, params(&config, &row.device)?.frozen_var_builder())?;
-    let (x, batch) = (row.pictures()?, row.batch);
+    let (x, batch) = (row.images()?, row.batch);
     Ok(Box::new(move || {
         let logits = network.forward(&x, vgg::Mode::Eval)?;
         Ok(Proof::new(logits, [batch, CLASSES]))
     }))
 }
 
-/// Forward and backward through the thirteen convolutions: every weight's and bias's gradient.
+/// Forward and backward pass through the thirteen convolutions, with the gradients of all weights
+/// and biases.
 fn features_step(row: &Row) -> Result<Run> {
-    let config = trunk();
+    let config = backbone();
     let params = params(&config, &row.device)?;
     params.set_trainable(&["features"])?;
     let network = Vgg::new(&config, params.var_builder())?.with_grad_sink();
-    let (x, parameters) = (row.pictures()?, params.trainable());
+    let (x, parameters) = (row.images()?, params.trainable());
     Ok(Box::new(move || {
         let sum = network.features(&x)?.sum_all()?;
         let take = |parameter: &_| network.take_gradient(parameter).map(gradient);
         let gradients = Gradients::backward_with(sum, &parameters, take)?;
         gradients.check_complete(&parameters)?;
         let first = gradients.get("features.0.weight").context("no gradient")?;
-        Ok(Proof::new(first.values()?, [64, 3, 3, 3]))
+        Ok(Proof::new(first.to_dense()?, [64, 3, 3, 3]))
     }))
 }
 
-/// What trains in a stage, at the recipe's rates.
+/// The trainable layers of a stage with the learning rates of the recipe.
 fn groups(stage: usize) -> Vec<Group> {
     let mut groups = vec![Group::new("classifier.6", 1e-3)];
     if stage == 2 {
@@ -94,7 +95,7 @@ fn set_trainable(params: &Params, groups: &[Group]) -> Result<()> {
     Ok(params.set_trainable(&layers)?)
 }
 
-/// A training step as the trainer's loop does it: forward, loss, backward, SGD with momentum; dropout on.
+/// A training step as in `trainer::fit`: forward with dropout, loss, backward, SGD with momentum.
 fn step(row: &Row, stage: usize) -> Result<Run> {
     let config = VggConfig::vgg16(CLASSES);
     let (params, groups) = (params(&config, &row.device)?, groups(stage));
@@ -102,32 +103,36 @@ fn step(row: &Row, stage: usize) -> Result<Run> {
     let mut sgd = Sgd::new(&params, SGD, groups)?;
     let network = Network::new(&config, params.var_builder())?.with_precision(row.precision);
     let parameters = params.trainable();
-    let frozen = trainer::first_trainable_layer(&params, network.layer_names())?;
+    let first_trainable = trainer::first_trainable_layer(&params, network.layer_names())?;
     let layers = network.layer_names().len();
 
-    let x = row.pictures()?;
+    let x = row.images()?;
     let labels: Vec<u32> = (0..CLASSES as u32).cycle().take(row.batch).collect();
     let y = Tensor::from_vec(labels, row.batch, &row.device)?;
     let (device, mut step) = (row.device.clone(), 0);
     Ok(Box::new(move || {
         let mode = Mode::Train { seed: SEED, step };
         step += 1;
-        let features = network.forward_layers(&x, 0..frozen, mode)?.detach();
-        let logits = network.forward_layers(&features, frozen..layers, mode)?;
+        let features = network
+            .forward_layers(&x, 0..first_trainable, mode)?
+            .detach();
+        let logits = network.forward_layers(&features, first_trainable..layers, mode)?;
         let loss = trainer::cross_entropy(&logits, &y)?;
         let value = loss.to_scalar::<f32>()?;
-        // As in the loop: the graph keeps what backward needs, these would keep it longer.
+        // As in `trainer::fit`: the graph keeps the tensors that the backward pass needs. These two
+        // handles would keep their memory allocated for longer.
         drop((features, logits));
         let take = |parameter: &_| network.take_gradient(parameter);
         let gradients = Gradients::backward_with(loss, &parameters, take)?;
         sgd.step(gradients, 1.0)?;
-        // A GPU works on while this thread goes ahead.
+        // Wait for the GPU, which runs asynchronously.
         device.synchronize()?;
         Ok(Proof::new(Tensor::new(&[value], &Device::Cpu)?, [1]))
     }))
 }
 
-/// A pass over the training pictures in this thread, without workers: the pipeline per core.
+/// One epoch of training images, loaded on this thread without workers. This is the throughput of
+/// one core.
 fn loader(data: &Path, cache_bytes: usize) -> Result<Run> {
     let (train, _) = ImageFolder::train_and_val(data)?;
     let config = LoaderConfig {
@@ -138,32 +143,33 @@ fn loader(data: &Path, cache_bytes: usize) -> Result<Run> {
     let loader = Loader::new(train.samples(), config)?;
     let mut epoch = 0;
     Ok(Box::new(move || {
-        let (mut seen, mut last) = (0, None);
+        let (mut loaded, mut last) = (0, None);
         for batch in loader.epoch(epoch) {
             let batch = batch?;
-            seen += batch.indices.len();
+            loaded += batch.indices.len();
             last = Some(batch.images);
         }
         epoch += 1;
-        let pictures = loader.samples().len();
-        ensure!(seen == pictures, "{seen} pictures of {pictures}");
-        let last = last.context("there is no picture")?;
-        let shape = [(pictures - 1) % BATCH + 1, 3, 224, 224];
+        let images = loader.samples().len();
+        ensure!(loaded == images, "loaded {loaded} of {images} images");
+        let last = last.context("the folder has no images")?;
+        let shape = [(images - 1) % BATCH + 1, 3, 224, 224];
         Ok(Proof::new(last, shape))
     }))
 }
 
-/// Stages of three epochs, the first of which only validates, as `waggle train` runs them: every picture
-/// decoded once beforehand and kept, four workers, validation computing frozen layers once.
+/// Training as in `waggle train`: stages of three epochs each, the first of which is the baseline.
+/// All images are decoded and cached before the first stage. Loading uses four workers, and
+/// validation computes the frozen layers once.
 fn epochs(data: &Path, stages: &'static [usize]) -> Result<Run> {
     let config = VggConfig::vgg16(PHOTOGRAPHS_CLASSES);
     let params = params(&config, &Device::Cpu)?;
     let data = data.to_path_buf();
     Ok(Box::new(move || {
         let (train, val) = ImageFolder::train_and_val(&data)?;
-        let pictures = train.len() + val.len();
+        let images = train.len() + val.len();
         let open = |samples: &[Sample], config: LoaderConfig| -> Result<ImageLoader> {
-            let cache_bytes = (1usize << 30) / pictures * samples.len();
+            let cache_bytes = (1usize << 30) / images * samples.len();
             let loader = Loader::new(
                 samples,
                 LoaderConfig {
@@ -202,10 +208,11 @@ fn epochs(data: &Path, stages: &'static [usize]) -> Result<Run> {
                 },
             )?;
         }
-        let passes = 5 * stages.len();
+        // A validation, then two epochs of a training and a validation phase.
+        let phases = 5 * stages.len();
         Ok(Proof::new(
             Tensor::new(losses.as_slice(), &Device::Cpu)?,
-            [passes],
+            [phases],
         ))
     }))
 }

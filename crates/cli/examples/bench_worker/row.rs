@@ -1,30 +1,31 @@
-//! What a row is, and what a run of it has to show.
+//! Rows of the benchmark and the checks of their results.
 
 use anyhow::{Result, bail, ensure};
 use candle_core::{DType, Device, Tensor};
 use trainer::Params;
 use vgg::{Precision, VggConfig};
 
-/// What weights, shuffling and dropout are drawn from.
+/// Seed of the weights, the shuffling and dropout.
 pub const SEED: u64 = 1234;
-/// Pictures in a batch, where the row does not say.
+/// Default batch size.
 pub const BATCH: usize = 32;
-/// A row's name, taken apart: `frozen forward b8 112px`, `cuda stage-2 step bf16 b32`.
+
+/// A parsed row name, such as `frozen forward b8 112px` or `cuda stage-2 step bf16 b32`.
 pub struct Row {
-    /// Where: a row that does not start with `cuda` runs on the CPU.
+    /// The first CUDA GPU if the name starts with `cuda`, otherwise the CPU.
     pub device: Device,
-    /// What layers round to: f32 unless a row on the GPU says otherwise.
+    /// Compute precision. Only rows on the GPU can set it; the default is f32.
     pub precision: Precision,
-    /// What is done.
+    /// The measured operation, such as `stage-1 step`.
     pub work: String,
-    /// Pictures in a batch.
+    /// Batch size.
     pub batch: usize,
-    /// The pictures' height and width.
+    /// Height and width of the images, in pixels.
     pub size: usize,
 }
 
 impl Row {
-    /// Takes a name apart.
+    /// Parses a row name.
     pub fn parse(name: &str) -> Result<Self> {
         let mut words: Vec<&str> = name.split_whitespace().collect();
         let number = |word: Option<&&str>, before, after| -> Option<usize> {
@@ -39,21 +40,21 @@ impl Row {
         let batch = number(words.last(), "b", "");
         words.truncate(words.len() - usize::from(batch.is_some()));
         let on_gpu = words.first() == Some(&"cuda");
-        let rounding = if on_gpu { words.pop() } else { None };
+        let precision = if on_gpu { words.pop() } else { None };
         let words = &words[usize::from(on_gpu)..];
-        ensure!(!words.is_empty(), "`{name}` is no row");
-        // Ten bits of f32 in products.
-        candle_core::cuda::set_gemm_reduced_precision_f32(rounding == Some("tf32"));
+        ensure!(!words.is_empty(), "row `{name}` names no operation");
+        // TF32 keeps 10 of the 23 mantissa bits of f32 in matrix products.
+        candle_core::cuda::set_gemm_reduced_precision_f32(precision == Some("tf32"));
         let device = match on_gpu {
             true => Device::new_cuda(0)?,
             false => Device::Cpu,
         };
         Ok(Self {
             device,
-            precision: match rounding {
+            precision: match precision {
                 None | Some("f32" | "tf32") => Precision::F32,
                 Some("bf16") => Precision::Bf16,
-                Some(other) => bail!("`{other}` is no precision"),
+                Some(other) => bail!("unknown precision `{other}`"),
             },
             work: words.join(" "),
             batch: batch.unwrap_or(BATCH),
@@ -61,12 +62,12 @@ impl Row {
         })
     }
 
-    /// The pictures of a batch: (B, 3, size, size).
-    pub fn pictures(&self) -> Result<Tensor> {
+    /// A batch of synthetic images of shape (batch, 3, size, size).
+    pub fn images(&self) -> Result<Tensor> {
         let shape = (self.batch, 3, self.size, self.size);
-        // Weyl's sequence: equidistributed in [-1, 1), the same everywhere.
-        let value = |at: u64| {
-            (at.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+        // A Weyl sequence: equidistributed in [-1, 1) and identical on every machine.
+        let value = |index: u64| {
+            (index.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) as f32 / (1u64 << 23) as f32 - 1.0
         };
         let count = (self.batch * 3 * self.size * self.size) as u64;
         Ok(Tensor::from_vec(
@@ -76,34 +77,40 @@ impl Row {
         )?)
     }
 
-    /// Whether it is whole epochs, of minutes.
+    /// Whether a run trains whole epochs, which takes minutes.
     pub fn is_whole_epochs(&self) -> bool {
         ["stage-1 epochs", "two-stage recipe"].contains(&self.work.as_str())
     }
 
-    /// What the convolution part makes of the pictures.
+    /// Shape of the backbone's output: (batch, 512, size / 32, size / 32).
     pub fn features_shape(&self) -> Vec<usize> {
         vec![self.batch, 512, self.size / 32, self.size / 32]
     }
 }
 
-/// Runs the row once.
+/// A function that runs the row once.
 pub type Run = Box<dyn FnMut() -> Result<Proof>>;
 
-/// What a run returns to show that it did its work.
+/// The result of a run and its expected shape.
+///
+/// A check of the result proves that the run did its work.
 pub struct Proof {
     result: Tensor,
     shape: Vec<usize>,
 }
 
 impl Proof {
-    /// A result, and the shape that it must have.
+    /// Creates a proof from a result and its expected shape.
     pub fn new(result: Tensor, shape: impl Into<Vec<usize>>) -> Self {
         let shape = shape.into();
         Self { result, shape }
     }
 
-    /// Work that was not done, or went wrong, must not become a figure.
+    /// Checks the shape of the result and that all its values are finite.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if a check fails, so that no time of a failed run is reported.
     pub fn check(&self) -> Result<()> {
         let values = self.result.flatten_all()?.to_dtype(DType::F32)?;
         let finite = values
@@ -112,7 +119,7 @@ impl Proof {
             .all(|value| value.is_finite());
         ensure!(
             self.result.dims() == self.shape && finite,
-            "a wrong result: shape {:?}, not {:?}, or not finite",
+            "wrong result: shape {:?} instead of {:?}, or non-finite values",
             self.result.dims(),
             self.shape
         );
@@ -120,15 +127,15 @@ impl Proof {
     }
 }
 
-/// VGG-16 whose classifier has next to no weights, for rows that stop before it.
-pub fn trunk() -> VggConfig {
+/// A VGG-16 with a classifier of width 1, for rows that run only the backbone.
+pub fn backbone() -> VggConfig {
     VggConfig {
         hidden: 1,
         ..VggConfig::vgg16(1)
     }
 }
 
-/// Random weights of a network, all frozen.
+/// Randomly initialized parameters, all frozen.
 pub fn params(config: &VggConfig, device: &Device) -> Result<Params> {
     let tensors = vgg::init::from_scratch(config, SEED, device)?;
     Ok(Params::from_tensors(tensors, device)?)
