@@ -47,9 +47,9 @@ impl Frame {
     }
 }
 
-/// Returns the component ids of each scan.
+/// Returns the header of each scan: the number of components, two bytes per component (id, Huffman
+/// tables), and three more bytes.
 pub(super) fn scans(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
-    // A scan header is a count, two bytes per component (id, Huffman tables) and three more bytes.
     Segments::new(bytes)
         .take_while(|(marker, _)| *marker != EOI)
         .filter(|(marker, _)| *marker == SOS)

@@ -1,9 +1,9 @@
 //! Sequential JPEGs that zune-jpeg decodes to wrong pixels, decoded with jpeg-decoder.
 //!
-//! zune-jpeg 0.5.15 reports success for two kinds of sequential files and returns stripes, more than
-//! 50 of 255 levels off on average: files that store components in separate scans, and files whose
-//! first component (luma) does not have the largest sampling factors. jpeg-decoder 0.3.2 is within
-//! 0.33 levels of Pillow on both, except for one case that [`check`] refuses.
+//! zune-jpeg 0.5.15 reports success for two kinds of sequential files but returns stripes, with a mean
+//! error of up to 120 of 255 levels: files that store components in separate scans, and files whose
+//! first component (luma) does not have the largest sampling factors. jpeg-decoder 0.3.2 is within 0.33
+//! levels of Pillow on both, except for one case, for which [`check`] returns an error.
 
 use std::path::Path;
 
@@ -33,7 +33,7 @@ pub(super) fn find(bytes: &[u8]) -> Option<Frame> {
 ///
 /// # Errors
 ///
-/// Returns an error if the file is damaged or exceeds the memory limit, or if [`check`] refuses it.
+/// Returns an error if the file is damaged or exceeds the memory limit, or if [`check`] rejects it.
 pub(super) fn decode(
     bytes: &[u8],
     frame: &Frame,
