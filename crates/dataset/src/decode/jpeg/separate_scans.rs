@@ -61,10 +61,15 @@ pub(super) fn decode(
     let rgb = match components {
         3 => pixels,
         4 => cmyk_to_rgb(&pixels),
-        count => return Err(undecodable(name, format!("a JPEG of {count} components"))),
+        count => {
+            return Err(undecodable(
+                name,
+                format!("a JPEG with {count} components is not supported"),
+            ));
+        }
     };
     RgbImage::from_raw(width, height, rgb)
-        .ok_or_else(|| undecodable(name, "a JPEG with contradictory frame headers"))
+        .ok_or_else(|| undecodable(name, "the JPEG frame headers are contradictory"))
 }
 
 /// Checks that jpeg-decoder decodes the scans correctly and in bounded time.
@@ -74,9 +79,9 @@ fn check(bytes: &[u8], frame: &Frame) -> std::result::Result<(), &'static str> {
     for header in scans(bytes) {
         let alone = scan_components(header).count() == 1;
         for id in scan_components(header) {
-            // Each scan takes time proportional to the pixels, so repeated scans are refused.
+            // Each scan takes time proportional to the pixels, so repeated scans are errors.
             let Some(index) = missing.iter().position(|component| component.id == id) else {
-                return Err("a JPEG with unknown or repeated components in its scans");
+                return Err("a JPEG scan has an unknown or repeated component");
             };
             let (h, v) = missing.swap_remove(index).sampling;
             // jpeg-decoder computes a wrong number of blocks for such a scan.
@@ -91,7 +96,7 @@ fn check(bytes: &[u8], frame: &Frame) -> std::result::Result<(), &'static str> {
     if missing.is_empty() {
         Ok(())
     } else {
-        Err("a JPEG without scans for some of its components")
+        Err("a JPEG component has no scan")
     }
 }
 
