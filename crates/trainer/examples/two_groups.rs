@@ -1,6 +1,9 @@
-//! Trains a small candle model in two stages: first its head, then everything, the body at a smaller rate.
+//! Trains a small candle model in two stages: first the head, then all layers, with a lower
+//! learning rate for the body.
 //!
-//! `cargo run --release -p trainer --example two_groups`
+//! ```sh
+//! cargo run --release -p trainer --example two_groups
+//! ```
 
 use std::ops::Range;
 
@@ -11,7 +14,7 @@ use trainer::{
     Schedule, SgdConfig, Stage,
 };
 
-/// Two numbers in, two classes out.
+/// A network with two inputs and two classes.
 struct Mlp {
     names: Vec<String>,
     layers: Vec<Linear>,
@@ -53,10 +56,10 @@ impl Model for Mlp {
     }
 }
 
-/// Two spirals: no straight line parts them.
+/// Points on two spirals, one for each class.
 struct Spirals {
     samples: usize,
-    /// Shifts the points along the arms, so that train and val differ.
+    /// Offset of the points along the spirals, so that train and val differ.
     shift: f32,
 }
 
@@ -65,10 +68,10 @@ impl Spirals {
 
     fn point(&self, index: usize) -> ([f32; 2], u32) {
         let class = index % 2;
-        let along = ((index / 2) as f32 + self.shift) / (self.samples / 2) as f32;
-        let angle = 4.0 * along + std::f32::consts::PI * class as f32;
+        let t = ((index / 2) as f32 + self.shift) / (self.samples / 2) as f32;
+        let angle = 4.0 * t + std::f32::consts::PI * class as f32;
         (
-            [(0.3 + along) * angle.cos(), (0.3 + along) * angle.sin()],
+            [(0.3 + t) * angle.cos(), (0.3 + t) * angle.sin()],
             class as u32,
         )
     }
@@ -79,14 +82,14 @@ impl DataLoader for Spirals {
         self.samples
     }
 
-    fn epoch(&self, epoch: u64, first: usize) -> Batches<'_> {
-        // The order is a function of the epoch: a stride that shares no divisor with a power of two.
+    fn epoch(&self, epoch: u64, first_batch: usize) -> Batches<'_> {
+        // The order is a function of the epoch. An odd stride visits each of 2ⁿ samples once.
         let stride = 2 * epoch as usize + 37;
         let order: Vec<usize> = (0..self.samples)
             .map(|i| (i * stride) % self.samples)
             .collect();
         let batches: Vec<Vec<usize>> = order.chunks(Self::BATCH).map(<[_]>::to_vec).collect();
-        Box::new(batches.into_iter().skip(first).map(|indices| {
+        Box::new(batches.into_iter().skip(first_batch).map(|indices| {
             let points: Vec<_> = indices.iter().map(|&i| self.point(i)).collect();
             let inputs: Vec<f32> = points.iter().flat_map(|(x, _)| *x).collect();
             let targets: Vec<_> = points.iter().map(|(_, class)| *class).collect();
@@ -100,17 +103,17 @@ impl DataLoader for Spirals {
     }
 }
 
-/// Draws the events: the library itself never prints.
+/// Prints the events. The library itself never prints.
 fn show(event: &Event, _: &Stage) -> Flow {
     match event {
         Event::StageStart { counts, groups, .. } => {
             println!(
-                "{} numbers train, {} are frozen",
+                "{} trainable parameters, {} frozen",
                 counts.trainable, counts.frozen
             );
             for group in groups {
                 println!(
-                    "  {:<6} {:>4} numbers at {}",
+                    "  {:<6} {:>4} parameters, lr {}",
                     group.pattern, group.parameters, group.lr
                 );
             }
@@ -129,7 +132,7 @@ fn show(event: &Event, _: &Stage) -> Flow {
             best_accuracy,
             ..
         } => {
-            println!("best: accuracy {best_accuracy:.3} in epoch {best_epoch}\n");
+            println!("best: epoch {best_epoch}, accuracy {best_accuracy:.3}\n");
         }
         _ => {}
     }
@@ -138,7 +141,7 @@ fn show(event: &Event, _: &Stage) -> Flow {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let params = Params::new(1234, &Device::Cpu);
-    Mlp::new(params.var_builder())?; // creates the parameters
+    Mlp::new(params.var_builder())?; // initializes the parameters
     let data = Data {
         train: &Spirals {
             samples: 256,

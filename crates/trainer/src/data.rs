@@ -1,41 +1,41 @@
-//! What the trainer needs of a data set: splits that are cut into batches, the same way every time.
+//! Data for training and validation: batches, and the trait of the loaders that produce them.
 
 use candle_core::Tensor;
 
 use crate::error::BoxError;
 
-/// Some samples of a split.
+/// A batch of samples.
 #[derive(Clone, Debug)]
 pub struct Batch {
-    /// The model's input, (B, …).
+    /// Inputs of the model: (B, …).
     pub inputs: Tensor,
-    /// The classes, (B) u32.
+    /// Class indices: (B), u32.
     pub targets: Tensor,
-    /// Which samples of the split these are.
+    /// Indices of the samples in their split.
     pub indices: Vec<usize>,
 }
 
-/// The batches of one pass over a split.
+/// The batches of one epoch.
 pub type Batches<'a> = Box<dyn Iterator<Item = Result<Batch, BoxError>> + 'a>;
 
-/// One split of a data set, train or val.
+/// Loads one split of a data set in batches.
 pub trait DataLoader {
-    /// How many samples a pass has.
+    /// Number of samples in the split.
     fn samples(&self) -> usize;
 
-    /// The batches of pass `epoch`, from batch `first` on.
+    /// The batches of epoch `epoch`, starting with batch `first_batch`. Both count from 0.
     ///
-    /// Batch `b` is a function of (the split's seed, `epoch`, `b`): a stopped pass goes on where it stopped,
-    /// and a validation split, which is always asked for epoch 0, is cut into the same batches every time.
-    /// The last, smaller batch is kept.
-    fn epoch(&self, epoch: u64, first: usize) -> Batches<'_>;
+    /// Batch `b` must be a function of (seed of the loader, `epoch`, `b`), so that a stopped epoch
+    /// can resume at any batch. Validation always loads epoch 0 and therefore sees the same batches
+    /// every time. The last batch may be smaller; it is not dropped.
+    fn epoch(&self, epoch: u64, first_batch: usize) -> Batches<'_>;
 }
 
-/// The two splits that a stage works on.
+/// The splits that a stage uses.
 #[derive(Clone, Copy)]
 pub struct Data<'a> {
-    /// What the model learns from.
+    /// Training data.
     pub train: &'a dyn DataLoader,
-    /// What decides which weights are best.
+    /// Validation data. Its accuracy selects the best weights.
     pub val: &'a dyn DataLoader,
 }

@@ -1,213 +1,234 @@
-//! The errors of this crate: what went wrong, where, and what to do next.
+//! The errors of the trainer.
 
 use crate::event::{GroupLr, Phase};
 
-/// What a data source may fail with; its own error type is kept as the source.
+/// An error of a data loader.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Everything that can go wrong while training or evaluating.
+/// An error in training or evaluation.
+///
+/// `Display` states what is wrong. [`Error::help`] returns a remedy where there is one.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A layer pattern under which no parameter lies.
-    #[error("no parameter lies under `{pattern}`{}; the layers are: {}", did_you_mean(.suggestion), list(.layers))]
+    /// A layer pattern covers no parameter.
+    #[error("no parameter matches the layer pattern `{pattern}`")]
     UnknownPattern {
-        /// The pattern as it was given.
+        /// The pattern.
         pattern: String,
-        /// The nearest name that would have matched.
+        /// The nearest pattern that matches a parameter.
         suggestion: Option<String>,
-        /// Every layer that has parameters.
+        /// All layers that have parameters.
         layers: Vec<String>,
     },
 
-    /// A parameter group whose parameters are all frozen or claimed by longer patterns.
-    #[error(
-        "the parameter group `{pattern}` has nothing to train: every parameter under it is frozen or belongs to \
-         a group with a longer pattern; remove the group or make its layers trainable (trainable layers: {})",
-        list(.layers)
-    )]
+    /// All parameters covered by a group are frozen or belong to groups with longer patterns.
+    #[error("the parameter group `{pattern}` has no trainable parameters")]
     EmptyGroup {
-        /// The group's pattern.
+        /// The pattern of the group.
         pattern: String,
         /// The layers that have trainable parameters.
         layers: Vec<String>,
     },
 
-    /// Two groups with the same pattern.
-    #[error("two parameter groups have the pattern `{pattern}`; keep one of them")]
+    /// Two groups have the same pattern.
+    #[error("two parameter groups have the pattern `{pattern}`")]
     DuplicateGroup {
-        /// The pattern that occurs twice.
+        /// The pattern.
         pattern: String,
     },
 
-    /// Trainable parameters that no group covers.
-    #[error("no parameter group covers {}: add a group for them or freeze them", list(.names))]
+    /// Trainable parameters are covered by no group.
+    #[error("no parameter group contains {}", list(.names))]
     Uncovered {
         /// The parameters without a group.
         names: Vec<String>,
     },
 
-    /// A setting outside its range.
-    #[error("{setting} is {value}, but it must be {expected}")]
+    /// A setting is out of range.
+    #[error("{setting} is {value}, but must be {expected}")]
     Setting {
-        /// Which setting, in words.
+        /// The setting, such as `the momentum`.
         setting: String,
-        /// The value that was given.
+        /// Its value.
         value: String,
-        /// The values that are allowed.
+        /// The allowed values.
         expected: &'static str,
     },
 
-    /// A parameter that does not exist.
-    #[error("there is no parameter `{name}`{}", did_you_mean(.suggestion))]
+    /// A parameter does not exist, or has never been trainable.
+    #[error("there is no trainable parameter `{name}`")]
     UnknownParameter {
-        /// The name that was asked for.
+        /// The name.
         name: String,
-        /// The nearest name that exists.
+        /// The nearest name of a parameter.
         suggestion: Option<String>,
     },
 
-    /// Nothing was made trainable.
-    #[error(
-        "nothing trains: every parameter is frozen; choose layers with `Params::set_trainable`"
-    )]
-    NothingTrains,
+    /// All parameters are frozen.
+    #[error("all parameters are frozen")]
+    NothingTrainable,
 
-    /// A trainable parameter that lies in none of the model's layers.
-    #[error(
-        "the trainable parameter `{name}` lies in none of the model's layers ({}): \
-         the model must list every layer that has parameters",
-        list(.layers)
-    )]
+    /// A trainable parameter belongs to none of the layers that the model lists.
+    #[error("the trainable parameter `{name}` belongs to no layer of the model")]
     OutsideLayers {
-        /// The parameter's name.
+        /// The name of the parameter.
         name: String,
-        /// The layers the model lists.
+        /// The layers that the model lists.
         layers: Vec<String>,
     },
 
-    /// The optimizer was made for other parameters than those that train now.
-    #[error(
-        "the optimizer was made for other parameters than those that train now (differing: {}): \
-         make a new `Stage` after `Params::set_trainable`",
-        list(.names)
-    )]
+    /// The optimizer was created for other parameters than the trainable ones.
+    #[error("the optimizer and the model disagree on which parameters are trainable: {}", list(.names))]
     OptimizerMismatch {
-        /// Parameters that only one of the two knows.
+        /// Parameters that only one of the two has.
         names: Vec<String>,
     },
 
-    /// A saved state that does not fit the parameters.
-    #[error(
-        "the saved state does not fit: {what} of `{name}` {problem}; it belongs to another model or other layers trained"
-    )]
+    /// A saved state does not match the parameters.
+    #[error("the saved state does not match the model: {what} of `{name}` {problem}")]
     SavedState {
-        /// Which part of the state.
+        /// The part of the state.
         what: &'static str,
         /// The parameter.
         name: String,
-        /// What is wrong with it.
+        /// What is wrong, such as `is missing`.
         problem: String,
     },
 
-    /// Trainable parameters that the loss does not depend on, or whose graph an operation cut.
-    #[error(
-        "backward gave no gradient to {}: the loss does not depend on them, or an operation without a backward \
-         (in candle for example `softmax_last_dim`, or a custom op applied with `no_bwd`) cuts the graph; \
-         freeze them or replace the operation",
-        list(.names)
-    )]
+    /// Trainable parameters have no gradient.
+    #[error("the backward pass computed no gradient for {}", list(.names))]
     MissingGradient {
         /// The parameters without a gradient.
         names: Vec<String>,
     },
 
-    /// A loss that is NaN or infinite.
+    /// The loss is NaN or infinite.
     #[error(transparent)]
     NonFiniteLoss(#[from] Box<NonFiniteLoss>),
 
-    /// A target that is not a class of the model.
-    #[error("sample {sample} has class {target}, but the model has {classes} classes (0 to {})", classes.saturating_sub(1))]
+    /// A target is not a class of the model.
+    #[error("sample {sample} has class index {target}, but the model has {classes} classes")]
     Target {
         /// Index of the sample in its split.
         sample: usize,
-        /// Its class index.
+        /// The class index.
         target: u32,
-        /// How many classes the model's output has.
+        /// Number of classes in the output of the model.
         classes: usize,
     },
 
-    /// A batch, or what the model made of it, that does not have the expected shape.
+    /// A tensor of a batch, or the output of the model, has an unexpected shape.
     #[error("{what} has shape {got:?}, expected {expected}")]
     Shape {
-        /// Which tensor.
+        /// The tensor, such as `the model output`.
         what: &'static str,
         /// Its shape.
         got: Vec<usize>,
-        /// The shape in words.
+        /// The expected shape in words.
         expected: String,
     },
 
-    /// A split of the data without samples.
+    /// A split has no samples.
     #[error("the {phase} split has no samples")]
     EmptySplit {
-        /// Which of the two splits.
+        /// The split.
         phase: Phase,
     },
 
-    /// The data source failed.
-    #[error("batch {batch} of the {phase} split{} could not be read", in_epoch(.epoch))]
+    /// The data loader failed.
+    #[error("cannot load {phase} batch {batch}{}", in_epoch(.epoch))]
     Data {
-        /// Which of the two splits.
+        /// The split.
         phase: Phase,
-        /// The epoch, counted from 0, in training.
+        /// The epoch, counted from 0; `None` in validation outside of training.
         epoch: Option<u64>,
         /// The batch, counted from 0.
         batch: usize,
-        /// The source's own error.
+        /// The error of the loader.
         source: BoxError,
     },
 
-    /// candle failed: out of memory, mismatched shapes, an operation the device lacks.
-    #[error("{context} failed")]
+    /// A candle operation failed.
+    #[error("{context}")]
     Candle {
-        /// What was being done.
+        /// The operation that failed, such as `cannot build the model`.
         context: String,
-        /// candle's error.
+        /// The error of candle.
         source: candle_core::Error,
     },
 }
 
-/// Where and under which conditions a loss stopped being a number.
+/// A loss that is NaN or infinite.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "the loss is {loss} in batch {batch}{} ({phase}; samples {samples:?}; learning rates {}): try a learning rate \
-     ten times smaller, and look at these samples for values that are not finite",
-    in_epoch(.epoch),
-    show_learning_rates(.learning_rates)
-)]
+#[error("the loss is {loss} in {phase} batch {batch}{}", in_epoch(.epoch))]
 pub struct NonFiniteLoss {
-    /// The loss: NaN or an infinity.
+    /// The loss.
     pub loss: f64,
-    /// Training or validation.
+    /// The split.
     pub phase: Phase,
-    /// The epoch, counted from 0; `None` outside of training.
+    /// The epoch, counted from 0; `None` in validation outside of training.
     pub epoch: Option<u64>,
-    /// The batch in its epoch, counted from 0.
+    /// The batch, counted from 0.
     pub batch: usize,
-    /// Indices of the batch's samples in their split.
+    /// Indices of the samples of the batch in their split.
     pub samples: Vec<usize>,
-    /// The learning rates in force.
+    /// Current learning rates.
     pub learning_rates: Vec<GroupLr>,
 }
 
 impl Error {
-    /// Adds what the training loop knows to an error from a validation pass.
-    pub(crate) fn in_epoch(mut self, at: u64, in_force: Vec<GroupLr>) -> Self {
+    /// A remedy, if there is one.
+    pub fn help(&self) -> Option<String> {
+        Some(match self {
+            Self::UnknownPattern {
+                suggestion, layers, ..
+            } => match suggestion {
+                Some(name) => format!("did you mean `{name}`?"),
+                None => format!("the layers are {}", list(layers)),
+            },
+            Self::EmptyGroup { layers, .. } => format!(
+                "a parameter belongs to the group with the longest matching pattern; remove this group, or make \
+                 one of its layers trainable (trainable: {})",
+                list(layers)
+            ),
+            Self::DuplicateGroup { .. } => "remove one of them".to_owned(),
+            Self::Uncovered { .. } => "add a group for these parameters, or freeze them".to_owned(),
+            Self::UnknownParameter {
+                suggestion: Some(name),
+                ..
+            } => format!("did you mean `{name}`?"),
+            Self::NothingTrainable => "make at least one layer trainable".to_owned(),
+            Self::OutsideLayers { layers, .. } => format!(
+                "the model must list every layer that has parameters; it lists {}",
+                list(layers)
+            ),
+            Self::OptimizerMismatch { .. } => {
+                "create a new stage after changing which parameters are trainable".to_owned()
+            }
+            Self::SavedState { .. } => {
+                "use the model and the trainable layers that the state was saved with".to_owned()
+            }
+            Self::MissingGradient { .. } => {
+                "freeze these parameters, or replace the operation that cuts the graph, such as candle's \
+                 `softmax_last_dim` or a custom operation without a backward pass"
+                    .to_owned()
+            }
+            Self::NonFiniteLoss(error) => format!(
+                "divide the learning rates by ten ({}), and check samples {:?} for non-finite values",
+                show_learning_rates(&error.learning_rates),
+                error.samples
+            ),
+            _ => return None,
+        })
+    }
+
+    /// Adds the epoch and the learning rates to an error from a validation pass.
+    pub(crate) fn in_epoch(mut self, at: u64, learning_rates: Vec<GroupLr>) -> Self {
         match &mut self {
             Self::Data { epoch, .. } => *epoch = Some(at),
-            Self::NonFiniteLoss(loss) => {
-                loss.epoch = Some(at);
-                loss.learning_rates = in_force;
+            Self::NonFiniteLoss(error) => {
+                error.epoch = Some(at);
+                error.learning_rates = learning_rates;
             }
             _ => {}
         }
@@ -215,9 +236,9 @@ impl Error {
     }
 }
 
-/// Says what was being done when candle failed.
+/// Converts a candle result, as `anyhow::Context` does.
 pub(crate) trait ResultExt<T> {
-    /// `doing` completes the sentence "… failed".
+    /// Wraps an error in [`Error::Candle`] with a message such as "cannot build the model".
     fn context(self, context: impl Into<String>) -> Result<T, Error>;
 }
 
@@ -230,22 +251,18 @@ impl<T> ResultExt<T> for candle_core::Result<T> {
     }
 }
 
-fn did_you_mean(suggestion: &Option<String>) -> String {
-    suggestion
-        .as_ref()
-        .map_or_else(String::new, |name| format!("; did you mean `{name}`?"))
-}
-
 fn in_epoch(epoch: &Option<u64>) -> String {
-    epoch.map_or_else(String::new, |epoch| {
-        format!(" of epoch {epoch} (counted from 0)")
-    })
+    let epoch = epoch.map_or_else(String::new, |epoch| format!(" of epoch {epoch}"));
+    format!("{epoch} (counted from 0)")
 }
 
 fn show_learning_rates(learning_rates: &[GroupLr]) -> String {
     let shown: Vec<String> = learning_rates
         .iter()
-        .map(|g| format!("`{}` {:e}", g.pattern, g.lr))
+        .map(|group| match group.pattern.as_str() {
+            "" => format!("{:e}", group.lr),
+            pattern => format!("`{pattern}` {:e}", group.lr),
+        })
         .collect();
     if shown.is_empty() {
         "none".to_owned()
@@ -254,7 +271,7 @@ fn show_learning_rates(learning_rates: &[GroupLr]) -> String {
     }
 }
 
-/// The first names of a list: a message with hundreds of them is not read.
+/// Lists up to 40 names.
 fn list(names: &[String]) -> String {
     const SHOWN: usize = 40;
     let mut text = names

@@ -1,4 +1,4 @@
-//! A pass without gradients, in which the frozen layers run once per sample.
+//! Evaluation of a model on a split, without gradients.
 
 use candle_core::Tensor;
 use serde::Serialize;
@@ -10,14 +10,14 @@ use crate::loss;
 use crate::metrics::{ConfusionMatrix, EpochMetrics, Progress};
 use crate::model::{Mode, Model};
 
-/// What a pass found.
+/// The result of an evaluation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Evaluation {
-    /// Loss and accuracy as sums over the samples.
+    /// Loss and accuracy.
     pub metrics: EpochMetrics,
-    /// Which class was taken for which.
+    /// Confusion matrix.
     pub confusion: ConfusionMatrix,
-    /// What was predicted, in the order of the pass.
+    /// Predictions in the order of the data loader.
     pub predictions: Vec<Prediction>,
 }
 
@@ -27,29 +27,30 @@ impl Evaluation {
         self.metrics.mean_loss()
     }
 
-    /// Correct predictions over all.
+    /// Fraction of correct predictions.
     pub fn accuracy(&self) -> f64 {
         self.metrics.accuracy()
     }
 }
 
-/// What was predicted for one sample.
+/// The prediction for one sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Prediction {
     /// Index of the sample in its split.
     pub sample: usize,
-    /// Its class.
+    /// True class.
     pub target: u32,
-    /// The class with the largest logit; the first of equals.
+    /// Predicted class: the largest logit, the first one among equals.
     pub prediction: u32,
 }
 
-/// Outputs of the frozen leading layers, remembered from one pass to the next.
+/// A cache of the outputs of the frozen leading layers across validation epochs.
 ///
-/// The frozen layers map a sample to the same numbers in every epoch. The outputs are kept in the batches
-/// they were computed in, which are the same in every pass (see [`DataLoader::epoch`]): the rest of the model then
-/// sees the same tensors with and without this memory, bit for bit. What is kept is a leading part of the
-/// pass; the split is asked for the rest only, so that a pass that is remembered whole reads no data.
+/// The outputs are the same in every epoch. They are cached in the batches in which they were
+/// computed, and these are the same in every validation epoch (see [`DataLoader::epoch`]). The
+/// results are therefore bit-identical with and without the cache. The cache contains the first
+/// batches of the split, and only the other batches are loaded. If it contains all of them, no data
+/// is read.
 #[derive(Debug)]
 pub struct FrozenCache {
     layers: usize,
@@ -60,8 +61,9 @@ pub struct FrozenCache {
 }
 
 impl FrozenCache {
-    /// A memory for the output of the first `layers` layers, of at most `limit` bytes. It is valid for one
-    /// split and as long as the weights of these layers do not change.
+    /// Creates a cache of at most `limit` bytes for the outputs of the first `layers` layers.
+    ///
+    /// It is valid for a single split, and until the weights of these layers change.
     pub fn new(layers: usize, limit: usize) -> Self {
         Self {
             layers,
@@ -72,12 +74,12 @@ impl FrozenCache {
         }
     }
 
-    /// Remembers nothing: for a single pass.
+    /// Creates a cache that stores nothing, for a single evaluation.
     pub fn off() -> Self {
         Self::new(0, 0)
     }
 
-    /// Bytes in use.
+    /// Size of the cached outputs in bytes.
     pub fn bytes(&self) -> usize {
         self.used
     }
@@ -86,13 +88,15 @@ impl FrozenCache {
         self.batches.iter().map(|batch| batch.indices.len()).sum()
     }
 
-    /// Keeps a batch of outputs if it fits. After the first that does not, none is kept: a gap could not be
-    /// skipped over.
-    fn offer(&mut self, batch: &Batch) -> candle_core::Result<()> {
+    /// Caches a batch of outputs if it fits.
+    ///
+    /// After the first batch that does not fit, no batch is cached, because a data loader can skip
+    /// only the first batches.
+    fn add(&mut self, batch: &Batch) -> candle_core::Result<()> {
         let bytes = batch.inputs.elem_count() * batch.inputs.dtype().size_in_bytes();
         self.full |= bytes > self.limit - self.used;
         if !self.full {
-            // An output may be a view of something larger, which must not stay in memory with it.
+            // The output may be a view of a larger tensor, which would stay in memory.
             let inputs = batch.inputs.force_contiguous()?;
             self.batches.push(Batch {
                 inputs,
@@ -104,13 +108,16 @@ impl FrozenCache {
     }
 }
 
-/// Evaluates `model` on all samples of `split`, with dropout off.
+/// Evaluates `model` on all samples of `split`, with dropout inactive.
 ///
-/// The model should be built on [`Params::frozen_var_builder`](crate::Params::frozen_var_builder), else every
-/// layer records a graph; and built again after the weights changed. `observe` sees each batch; when it asks
-/// to stop, the result is `None`.
+/// Build the model from [`Params::frozen_var_builder`](crate::Params::frozen_var_builder),
+/// otherwise its layers record a graph. Build it again after the weights change. `observe` is
+/// called after each batch; if it returns [`Flow::Stop`], the result is `None`.
 ///
-/// Errors: an empty split, data that cannot be read, a target that is not a class, a loss that is not finite.
+/// # Errors
+///
+/// Returns an error if the split is empty, if a batch cannot be loaded, if the model fails, if a
+/// target is not a class, or if the loss is not finite.
 pub fn evaluate<M: Model>(
     model: &M,
     split: &dyn DataLoader,
@@ -121,15 +128,15 @@ pub fn evaluate<M: Model>(
     if total == 0 {
         return Err(Error::EmptySplit { phase: Phase::Val });
     }
-    let mut pass = Pass {
+    let mut evaluator = Evaluator {
         model,
         first_layer: cache.layers,
         total,
         batch: 0,
-        found: None,
+        evaluation: None,
     };
-    for remembered in &cache.batches {
-        if pass.add(remembered, observe)? == Flow::Stop {
+    for batch in &cache.batches {
+        if evaluator.add(batch, observe)? == Flow::Stop {
             return Ok(None);
         }
     }
@@ -138,25 +145,26 @@ pub fn evaluate<M: Model>(
             let mut batch = batch.map_err(|source| Error::Data {
                 phase: Phase::Val,
                 epoch: None,
-                batch: pass.batch,
+                batch: evaluator.batch,
                 source,
             })?;
             loss::check_batch(&batch)?;
             batch.inputs = run_frozen(model, &batch.inputs, cache.layers, Mode::Eval)?;
             cache
-                .offer(&batch)
-                .context("remembering the output of the frozen layers")?;
-            if pass.add(&batch, observe)? == Flow::Stop {
+                .add(&batch)
+                .context("cannot cache the output of the frozen layers")?;
+            if evaluator.add(&batch, observe)? == Flow::Stop {
                 return Ok(None);
             }
         }
     }
-    pass.found
+    evaluator
+        .evaluation
         .map(Some)
         .ok_or(Error::EmptySplit { phase: Phase::Val })
 }
 
-/// The output of the first `layers` layers, without a graph.
+/// Runs the first `layers` layers without a graph.
 pub(crate) fn run_frozen<M: Model>(
     model: &M,
     inputs: &Tensor,
@@ -168,21 +176,21 @@ pub(crate) fn run_frozen<M: Model>(
     }
     let output = model
         .forward_layers(inputs, 0..layers, mode)
-        .context("the forward pass of the frozen layers")?;
+        .context("the forward pass of the frozen layers failed")?;
     Ok(output.detach())
 }
 
-/// A pass in progress.
-struct Pass<'a, M> {
+/// An evaluation in progress.
+struct Evaluator<'a, M> {
     model: &'a M,
     first_layer: usize,
     total: usize,
     batch: usize,
-    found: Option<Evaluation>,
+    evaluation: Option<Evaluation>,
 }
 
-impl<M: Model> Pass<'_, M> {
-    /// Runs the layers after the frozen ones on a batch and adds up what they say.
+impl<M: Model> Evaluator<'_, M> {
+    /// Runs the layers after the frozen ones on a batch and adds the results.
     fn add(
         &mut self,
         batch: &Batch,
@@ -192,11 +200,11 @@ impl<M: Model> Pass<'_, M> {
         let logits = self
             .model
             .forward_layers(&batch.inputs, layers, Mode::Eval)
-            .context("the forward pass")?;
-        let scored = loss::score(&logits, &batch.targets, &batch.indices)?;
-        if !scored.value.is_finite() {
+            .context("the forward pass failed")?;
+        let batch_loss = loss::batch_loss(&logits, &batch.targets, &batch.indices)?;
+        if !batch_loss.value.is_finite() {
             return Err(Error::NonFiniteLoss(Box::new(NonFiniteLoss {
-                loss: scored.value,
+                loss: batch_loss.value,
                 phase: Phase::Val,
                 epoch: None,
                 batch: self.batch,
@@ -204,28 +212,35 @@ impl<M: Model> Pass<'_, M> {
                 learning_rates: Vec::new(),
             })));
         }
-        let found = self.found.get_or_insert_with(|| Evaluation {
+        let evaluation = self.evaluation.get_or_insert_with(|| Evaluation {
             metrics: EpochMetrics::default(),
-            confusion: ConfusionMatrix::new(scored.classes),
+            confusion: ConfusionMatrix::new(batch_loss.classes),
             predictions: Vec::with_capacity(self.total),
         });
-        found
+        evaluation
             .metrics
-            .add(scored.value, scored.correct(), batch.indices.len());
+            .add(batch_loss.value, batch_loss.correct(), batch.indices.len());
         for ((&sample, &target), &prediction) in batch
             .indices
             .iter()
-            .zip(&scored.targets)
-            .zip(&scored.predictions)
+            .zip(&batch_loss.targets)
+            .zip(&batch_loss.predictions)
         {
-            found.confusion.add(target as usize, prediction as usize);
-            found.predictions.push(Prediction {
+            evaluation
+                .confusion
+                .add(target as usize, prediction as usize);
+            evaluation.predictions.push(Prediction {
                 sample,
                 target,
                 prediction,
             });
         }
-        let progress = Progress::new(self.batch, scored.value, &found.metrics, self.total);
+        let progress = Progress::new(
+            self.batch,
+            batch_loss.value,
+            &evaluation.metrics,
+            self.total,
+        );
         self.batch += 1;
         Ok(observe(&progress))
     }

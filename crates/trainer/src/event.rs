@@ -1,4 +1,4 @@
-//! What a stage tells its observer. This crate prints nothing: whoever watches draws.
+//! The events of a stage. The crate prints nothing; an observer renders events.
 
 use std::fmt;
 
@@ -8,22 +8,22 @@ use crate::metrics::Progress;
 use crate::params::Counts;
 use crate::stage::Stage;
 
-/// What the observer wants next.
+/// The answer of an observer to an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flow {
-    /// Go on.
+    /// Continue.
     Continue,
-    /// Stop at this point, with a state from which the stage can go on.
+    /// Stop here. The stage can continue later from its state.
     Stop,
 }
 
-/// A training or a validation pass.
+/// A phase of an epoch, and the split that it uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
-    /// Weights are updated, dropout is on.
+    /// Training: weights are updated and dropout is active.
     Train,
-    /// Nothing changes, dropout is off.
+    /// Validation: weights do not change and dropout is inactive.
     Val,
 }
 
@@ -36,94 +36,97 @@ impl fmt::Display for Phase {
     }
 }
 
-/// A parameter group and its learning rate at some time.
+/// A parameter group and its current learning rate.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct GroupLr {
-    /// The group's layer pattern.
+    /// Layer pattern of the group.
     pub pattern: String,
-    /// How many numbers it trains.
+    /// Number of parameters (scalar values) in the group.
     pub parameters: usize,
-    /// The learning rate in force.
+    /// Current learning rate.
     pub lr: f64,
 }
 
-/// Everything that is told. Epochs and batches are counted from 0.
+/// An event of a stage. Epochs and batches are counted from 0.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
-    /// A stage begins, or goes on after it was stopped.
+    /// A stage starts or resumes.
     StageStart {
-        /// How many epochs it has in all.
+        /// Total number of epochs.
         epochs: u64,
-        /// The epoch it starts with; more than 0 when it goes on.
+        /// First epoch to run. Greater than 0 if the stage resumes after a completed epoch.
         epoch: u64,
-        /// How much trains.
+        /// Number of trainable and frozen parameters.
         counts: Counts,
-        /// The parameter groups with their rates before any schedule.
+        /// Parameter groups with their learning rates before the schedule.
         groups: Vec<GroupLr>,
-        /// How many leading layers are frozen.
+        /// Index of the first trainable layer. All layers before it are frozen.
         first_trainable_layer: usize,
-        /// Samples in the train split.
+        /// Number of training samples.
         train_samples: usize,
-        /// Samples in the val split.
+        /// Number of validation samples.
         val_samples: usize,
     },
-    /// An epoch begins.
+    /// An epoch starts or resumes.
     EpochStart {
-        /// Which.
+        /// The epoch.
         epoch: u64,
-        /// How many the stage has.
+        /// Total number of epochs.
         epochs: u64,
-        /// Whether it only validates.
+        /// Whether this is the baseline epoch, which only validates.
         baseline: bool,
-        /// The learning rates in force.
+        /// Current learning rates.
         learning_rates: Vec<GroupLr>,
     },
-    /// A batch is done: after the update in training.
+    /// A batch is done. In training, the weights have been updated.
     BatchDone {
-        /// Training or validation.
+        /// The phase.
         phase: Phase,
         /// The epoch.
         epoch: u64,
-        /// The batch and the pass so far.
+        /// The batch and the metrics of the phase so far.
         #[serde(flatten)]
         progress: Progress,
     },
-    /// A pass over a split is done.
+    /// A phase of an epoch is done.
     PhaseEnd {
-        /// Training or validation.
+        /// The phase.
         phase: Phase,
         /// The epoch.
         epoch: u64,
         /// Mean loss over the samples.
         loss: f64,
-        /// Correct predictions over all.
+        /// Fraction of correct predictions.
         accuracy: f64,
-        /// How long it took; since it went on, for a pass that was stopped.
+        /// Duration in seconds, since the last resume if the phase was stopped.
         seconds: f64,
-        /// Samples per second in that time.
+        /// Throughput in this time.
         samples_per_second: f64,
     },
-    /// The val accuracy is strictly greater than ever before in this stage; these weights are kept.
+    /// The validation accuracy is strictly greater than the best of the stage so far. The weights
+    /// are kept.
     NewBest {
         /// The epoch.
         epoch: u64,
-        /// Its val accuracy.
+        /// Validation accuracy.
         accuracy: f64,
     },
-    /// The stage is over and the best weights are restored.
+    /// The stage is complete and the best weights are restored.
     StageEnd {
-        /// The epoch whose weights these are.
+        /// The best epoch.
         best_epoch: u64,
-        /// Their val accuracy.
+        /// Validation accuracy of the best epoch.
         best_accuracy: f64,
-        /// How long the stage took; since it went on, if it was stopped.
+        /// Duration in seconds, since the last resume if the stage was stopped.
         seconds: f64,
     },
 }
 
-/// The observer of a stage. It sees the stage's state as it is at the event, and may keep it: wherever it asks to
-/// stop, and anywhere else, the stage can go on from that state ([`Stage::resume`]) to the same result.
+/// The observer of a stage, called with each event and the state of the stage at this event.
+///
+/// It may save the state at any event except [`Event::StageEnd`]. A stage that is
+/// [resumed](Stage::resume) from a saved state ends with the same result.
 pub type Observer<'a> = dyn FnMut(&Event, &Stage) -> Flow + 'a;
 
 #[cfg(test)]
@@ -132,7 +135,7 @@ mod tests {
     use crate::metrics::EpochMetrics;
 
     #[test]
-    fn an_event_is_one_flat_object() {
+    fn an_event_serializes_to_a_flat_object() {
         let mut metrics = EpochMetrics::default();
         metrics.add(0.5, 3, 4);
         let event = Event::BatchDone {

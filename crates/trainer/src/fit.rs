@@ -1,9 +1,25 @@
-//! The training loop: one stage, from its first epoch to the restored best weights.
+//! The training loop of one stage.
 //!
-//! It follows the loop of PyTorch's transfer-learning tutorial: each epoch trains and validates, the first
-//! only validates (that is where the stage starts from), and the weights of the best val accuracy win. A
-//! second stage is a second call: other layers trainable, a new [`Stage`], the weights where the first one
-//! left them.
+//! ```text
+//! for each epoch:
+//!     train: for each batch: forward, loss, backward, SGD step (skipped in the baseline epoch)
+//!     val:   evaluate; keep a copy of the weights if the accuracy is strictly greater than before
+//! restore the best weights
+//! ```
+//!
+//! This is the loop of the PyTorch transfer-learning notebook. By default, epoch 0 is a baseline
+//! that only validates, so the weights at the start of a stage are the first candidate for the best
+//! weights. For a second stage, make other layers trainable, create a new [`Stage`] and call
+//! [`fit`] again. It starts from the best weights of the first stage, and without momentum.
+//!
+//! As in PyTorch, losses are averaged over samples rather than batches, and dropout is active in
+//! frozen layers during training. Unlike in PyTorch, frozen leading layers run without a graph,
+//! validation caches their outputs, and a missing gradient or a non-finite loss is an error.
+//!
+//! The loop prints nothing and writes no files. It reports [`Event`]s to an observer, which can
+//! stop it at any of them. A stopped stage continues with bit-identical results.
+//!
+//! The crate documentation has a runnable example.
 
 use std::ops::ControlFlow;
 use std::time::Instant;
@@ -23,18 +39,18 @@ use crate::params::Params;
 use crate::schedule::Schedule;
 use crate::stage::Stage;
 
-/// How long and by which rules a stage trains.
+/// The settings of a stage.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FitConfig {
-    /// Epochs in all, the one that only validates included.
+    /// Number of epochs, including the baseline epoch.
     pub epochs: u64,
-    /// The seed that dropout draws from.
+    /// Seed of the dropout masks.
     pub seed: u64,
-    /// The learning rates over the training epochs.
+    /// Learning rate schedule.
     pub schedule: Schedule,
-    /// Whether the first epoch only validates.
+    /// Whether the first epoch is a baseline, which only validates.
     pub baseline: bool,
-    /// Bytes in which validation may remember the outputs of frozen layers; 0 for none.
+    /// Maximum size of the [`FrozenCache`] in bytes. 0 disables it.
     pub cache_bytes: usize,
 }
 
@@ -50,28 +66,38 @@ impl Default for FitConfig {
     }
 }
 
-/// How a call of [`fit`] ended.
+/// The outcome of a call to [`fit`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Outcome {
-    /// All epochs are done, and the best weights are restored.
+    /// All epochs are done and the best weights are restored.
     Finished {
-        /// The epoch whose weights these are.
+        /// The best epoch, counted from 0.
         best_epoch: u64,
-        /// Their val accuracy.
+        /// Validation accuracy of the best epoch.
         best_accuracy: f64,
     },
-    /// The observer stopped it. Weights and stage are as they are after the last batch: call [`fit`] again, with
-    /// this stage or one that was [resumed](Stage::resume), to go on to the same result as if it had not stopped.
+    /// The observer stopped the stage.
+    ///
+    /// To continue, call [`fit`] again with this stage or with a [resumed](Stage::resume) one. The
+    /// result is the same as without the stop.
     Stopped,
 }
 
-/// Trains one stage.
+/// Trains one stage and restores its best weights.
 ///
-/// `build` makes the model: it is called for the tracked parameters and, for each validation pass, for the
-/// detached ones. What trains, and in which groups, was decided with [`Params::set_trainable`] and
-/// [`Stage::new`]. The loss is the mean cross entropy; losses and accuracies are means over samples.
+/// [`Params::set_trainable`] and [`Stage::new`] determine which parameters are trained, in which
+/// groups. `build` builds the model from a `VarBuilder`. It is called once for training and once
+/// for each validation. The loss is the mean [cross entropy](crate::cross_entropy).
 ///
-/// Errors stop the stage as it is; the best weights so far stay in [`Stage::best`].
+/// `observer` is called with each event. If it returns [`Flow::Stop`], `fit` returns
+/// [`Outcome::Stopped`].
+///
+/// # Errors
+///
+/// Returns an error if a setting is out of range, if a split is empty, if a batch cannot be loaded,
+/// if the model fails, if the loss is not finite, or if the first step computes no gradient for a
+/// trainable parameter. The stage then keeps its best weights in [`Stage::best`], but they are not
+/// restored.
 pub fn fit<M: Model>(
     params: &Params,
     build: impl Fn(VarBuilder<'static>) -> candle_core::Result<M>,
@@ -82,25 +108,25 @@ pub fn fit<M: Model>(
 ) -> Result<Outcome, Error> {
     let started = Instant::now();
     check(config, data)?;
-    let model = build(params.var_builder()).context("building the model")?;
+    let model = build(params.var_builder()).context("cannot build the model")?;
     let parameters = params.trainable();
     stage.sgd.check_parameters(&parameters)?;
-    let frozen = first_trainable_layer(params, model.layer_names())?;
+    let first_trainable = first_trainable_layer(params, model.layer_names())?;
     let training = Training {
         model: &model,
         parameters: &parameters,
-        frozen,
+        first_trainable,
         data,
         config,
     };
-    let mut cache = FrozenCache::new(frozen, config.cache_bytes);
+    let mut cache = FrozenCache::new(first_trainable, config.cache_bytes);
 
     let start = Event::StageStart {
         epochs: config.epochs,
         epoch: stage.epoch,
         counts: params.counts(),
         groups: stage.sgd.learning_rates(1.0),
-        first_trainable_layer: frozen,
+        first_trainable_layer: first_trainable,
         train_samples: data.train.samples(),
         val_samples: data.val.samples(),
     };
@@ -133,8 +159,8 @@ pub fn fit<M: Model>(
         }
 
         let phase = Instant::now();
-        // Built anew, because layers may derive something from their weights when they are built.
-        let evaluated = build(params.frozen_var_builder()).context("building the model")?;
+        // Builds a new model, because layers may precompute values from their weights.
+        let eval_model = build(params.frozen_var_builder()).context("cannot build the model")?;
         let mut observe = |progress: &Progress| {
             let event = Event::BatchDone {
                 phase: Phase::Val,
@@ -143,20 +169,26 @@ pub fn fit<M: Model>(
             };
             observer(&event, stage)
         };
-        let found = evaluate(&evaluated, data.val, &mut cache, &mut observe)
+        let evaluation = evaluate(&eval_model, data.val, &mut cache, &mut observe)
             .map_err(|error| error.in_epoch(epoch, learning_rates))?;
-        let Some(found) = found else {
+        let Some(evaluation) = evaluation else {
             return Ok(Outcome::Stopped);
         };
-        let is_best = stage.keep_if_best(found.accuracy(), params)?;
+        let is_best = stage.keep_if_best(evaluation.accuracy(), params)?;
         stage.end_epoch();
 
-        // From here on the epoch is done: stopping at any of these events loses nothing.
-        let end = phase_end(Phase::Val, epoch, &found.metrics, data.val.samples(), phase);
+        // The epoch is complete: a stop at one of these events repeats nothing.
+        let end = phase_end(
+            Phase::Val,
+            epoch,
+            &evaluation.metrics,
+            data.val.samples(),
+            phase,
+        );
         let mut flow = observer(&end, stage);
         let best = Event::NewBest {
             epoch,
-            accuracy: found.accuracy(),
+            accuracy: evaluation.accuracy(),
         };
         if is_best && observer(&best, stage) == Flow::Stop {
             flow = Flow::Stop;
@@ -169,7 +201,7 @@ pub fn fit<M: Model>(
     let best = stage
         .best
         .as_ref()
-        .expect("the first epoch that ends is the best so far");
+        .expect("a completed epoch has set the best epoch");
     params.restore(&best.weights)?;
     let (best_epoch, best_accuracy) = (best.epoch, best.accuracy);
     let end = Event::StageEnd {
@@ -184,17 +216,18 @@ pub fn fit<M: Model>(
     })
 }
 
-/// What stays the same over the steps of a stage.
+/// The constants of the training steps of a stage.
 struct Training<'a, M> {
     model: &'a M,
     parameters: &'a [(String, Var)],
-    frozen: usize,
+    /// Index of the first trainable layer.
+    first_trainable: usize,
     data: Data<'a>,
     config: &'a FitConfig,
 }
 
 impl<M: Model> Training<'_, M> {
-    /// The training phase of an epoch, from the batch where the stage stands.
+    /// Runs the training phase of the current epoch, starting with the next batch of the stage.
     fn epoch(
         &self,
         stage: &mut Stage,
@@ -202,7 +235,7 @@ impl<M: Model> Training<'_, M> {
         observer: &mut Observer<'_>,
     ) -> Result<ControlFlow<()>, Error> {
         let started = Instant::now();
-        let (epoch, total, before) = (
+        let (epoch, total, samples_before) = (
             stage.epoch,
             self.data.train.samples(),
             stage.metrics.samples,
@@ -231,35 +264,36 @@ impl<M: Model> Training<'_, M> {
                 phase: Phase::Train,
             });
         }
-        let done = (stage.metrics.samples - before) as usize;
+        let samples = (stage.metrics.samples - samples_before) as usize;
         let metrics = stage.metrics;
         stage.end_training();
-        let end = phase_end(Phase::Train, epoch, &metrics, done, started);
+        let end = phase_end(Phase::Train, epoch, &metrics, samples, started);
         match observer(&end, stage) {
             Flow::Stop => Ok(ControlFlow::Break(())),
             Flow::Continue => Ok(ControlFlow::Continue(())),
         }
     }
 
-    /// One step: forward, loss, backward, update. Returns the batch's loss.
+    /// Runs one step: forward, loss, backward, update. Returns the loss of the batch.
     fn step(&self, stage: &mut Stage, batch: &Batch, factor: f64) -> Result<f64, Error> {
         loss::check_batch(batch)?;
         let mode = Mode::Train {
             seed: self.config.seed,
             step: stage.step,
         };
-        let features = run_frozen(self.model, &batch.inputs, self.frozen, mode)?;
-        let layers = self.frozen..self.model.layer_names().len();
+        let features = run_frozen(self.model, &batch.inputs, self.first_trainable, mode)?;
+        let layers = self.first_trainable..self.model.layer_names().len();
         let logits = self
             .model
             .forward_layers(&features, layers, mode)
-            .context("the forward pass")?;
-        let scored = loss::score(&logits, &batch.targets, &batch.indices)?;
-        // The graph keeps what backward needs; these handles would keep it longer.
+            .context("the forward pass failed")?;
+        let batch_loss = loss::batch_loss(&logits, &batch.targets, &batch.indices)?;
+        // The graph keeps the tensors that the backward pass needs and frees them as soon as
+        // possible. These handles would keep them longer.
         drop((features, logits));
-        if !scored.value.is_finite() {
+        if !batch_loss.value.is_finite() {
             return Err(Error::NonFiniteLoss(Box::new(NonFiniteLoss {
-                loss: scored.value,
+                loss: batch_loss.value,
                 phase: Phase::Train,
                 epoch: Some(stage.epoch),
                 batch: stage.batch,
@@ -267,9 +301,9 @@ impl<M: Model> Training<'_, M> {
                 learning_rates: stage.sgd.learning_rates(factor),
             })));
         }
-        let (value, correct) = (scored.value, scored.correct());
+        let (value, correct) = (batch_loss.value, batch_loss.correct());
         let take = |parameter: &_| self.model.take_gradient(parameter);
-        let gradients = Gradients::backward_with(scored.loss, self.parameters, take)?;
+        let gradients = Gradients::backward_with(batch_loss.loss, self.parameters, take)?;
         if stage.step == 0 {
             gradients.check_complete(self.parameters)?;
         }

@@ -1,4 +1,7 @@
-//! The update of a parameter on the CPU: one pass over w and v, and over g where that is stored.
+//! The fused SGD update on the CPU.
+//!
+//! One pass over memory reads w, g and v and writes w and v. A low-rank gradient is multiplied out
+//! a few rows at a time and never stored in full.
 
 use std::cell::RefCell;
 
@@ -9,11 +12,12 @@ use crate::gradients::Gradient;
 use crate::low_rank::LowRankProduct;
 use crate::update::SgdStep;
 
-/// Below this many numbers, waking another thread costs more than it saves.
+/// Smallest number of values per task. For fewer, waking another thread costs more than it saves.
 pub(crate) const SMALLEST_CHUNK: usize = 1 << 15;
 
-/// Updates `var` and its velocity by `gradient`, which has its shape; all f32 on the CPU. In a parameter's `first`
-/// step the velocity becomes the gradient.
+/// Updates `var` and its velocity by `gradient`. All have the same shape and are f32 on the CPU.
+///
+/// In the `first` step of a parameter, the velocity is set to the gradient.
 pub(crate) fn update(
     var: &Var,
     gradient: &Gradient,
@@ -21,7 +25,7 @@ pub(crate) fn update(
     step: &SgdStep,
     first: bool,
 ) -> Result<()> {
-    let sweep = Sweep {
+    let rule = SliceUpdate {
         lr: step.lr as f32,
         momentum: step.momentum as f32,
         one_minus_dampening: step.one_minus_dampening as f32,
@@ -29,12 +33,13 @@ pub(crate) fn update(
         nesterov: step.nesterov,
         first,
     };
-    let fused = Fused {
-        sweep,
+    let fused = FusedUpdate {
+        rule,
         velocity: RefCell::new(velocity),
     };
     match gradient {
-        // candle's matmul leaves transposed gradients; a loop over both orders would miss the cache.
+        // candle's matmul can return a transposed gradient. Reading it next to w in the order of w
+        // would miss the cache.
         Gradient::Dense(values) => var.inplace_op2(&values.contiguous()?, &fused),
         Gradient::LowRank { left, right } => {
             var.inplace_op3(&left.contiguous()?, &right.contiguous()?, &fused)
@@ -42,32 +47,33 @@ pub(crate) fn update(
     }
 }
 
-/// The fused update as a candle operation on (w, g) or (w, left, right). The velocity rides along, because candle's
-/// in-place operations write one tensor only.
-struct Fused<'a> {
-    sweep: Sweep,
+/// The update as an in-place candle operation on (w, g) or (w, left, right).
+///
+/// The velocity is a field because candle's in-place operations write a single tensor.
+struct FusedUpdate<'a> {
+    rule: SliceUpdate,
     velocity: RefCell<Option<&'a mut [f32]>>,
 }
 
-impl Fused<'_> {
-    /// Gives `work` pieces of w and v of `chunk` numbers, with the place of their first.
-    fn in_pieces(
+impl FusedUpdate<'_> {
+    /// Calls `work` in parallel with (start index, w, v) for each chunk of `chunk` values.
+    fn par_chunks(
         &self,
         w: &mut [f32],
         chunk: usize,
         work: impl Fn(usize, &mut [f32], Option<&mut [f32]>) + Sync,
     ) {
-        let pieces = w.par_chunks_mut(chunk).enumerate();
+        let chunks = w.par_chunks_mut(chunk).enumerate();
         match self.velocity.borrow_mut().as_deref_mut() {
-            Some(v) => pieces
+            Some(v) => chunks
                 .zip(v.par_chunks_mut(chunk))
-                .for_each(|((piece, w), v)| work(piece * chunk, w, Some(v))),
-            None => pieces.for_each(|(piece, w)| work(piece * chunk, w, None)),
+                .for_each(|((index, w), v)| work(index * chunk, w, Some(v))),
+            None => chunks.for_each(|(index, w)| work(index * chunk, w, None)),
         }
     }
 }
 
-impl InplaceOp2 for Fused<'_> {
+impl InplaceOp2 for FusedUpdate<'_> {
     fn name(&self) -> &'static str {
         "sgd-update"
     }
@@ -80,16 +86,16 @@ impl InplaceOp2 for Fused<'_> {
         g_layout: &Layout,
     ) -> Result<()> {
         let (w, g) = (values_mut(w, w_layout)?, values(g, g_layout)?);
-        let sweep = self.sweep;
-        let chunk = share(w.len()).max(SMALLEST_CHUNK);
-        self.in_pieces(w, chunk, |start, w, v| {
-            sweep.over(w, &g[start..][..w.len()], v);
+        let rule = self.rule;
+        let chunk = per_thread(w.len()).max(SMALLEST_CHUNK);
+        self.par_chunks(w, chunk, |start, w, v| {
+            rule.apply(w, &g[start..][..w.len()], v);
         });
         Ok(())
     }
 }
 
-impl InplaceOp3 for Fused<'_> {
+impl InplaceOp3 for FusedUpdate<'_> {
     fn name(&self) -> &'static str {
         "sgd-update-low-rank"
     }
@@ -105,46 +111,43 @@ impl InplaceOp3 for Fused<'_> {
     ) -> Result<()> {
         let (outputs, inputs) = w_layout.shape().dims2()?;
         let (left, right) = (values(left, left_layout)?, values(right, right_layout)?);
-        let (sweep, product) = (
-            self.sweep,
-            LowRankProduct::new(left, right, outputs, inputs),
-        );
-        // Whole rows.
-        let chunk = (share(outputs) * inputs).max(1);
-        self.in_pieces(values_mut(w, w_layout)?, chunk, |start, w, mut v| {
+        let (rule, product) = (self.rule, LowRankProduct::new(left, right, outputs, inputs));
+        // A chunk consists of whole rows.
+        let chunk = (per_thread(outputs) * inputs).max(1);
+        self.par_chunks(values_mut(w, w_layout)?, chunk, |start, w, mut v| {
             let first = start / inputs;
             product.for_each(first..first + w.len() / inputs, |row, column, g| {
                 let at = (row - first) * inputs + column;
                 let v = v.as_deref_mut().map(|v| &mut v[at..][..g.len()]);
-                sweep.over(&mut w[at..][..g.len()], g, v);
+                rule.apply(&mut w[at..][..g.len()], g, v);
             });
         });
         Ok(())
     }
 }
 
-/// What each thread has of `count` things.
-fn share(count: usize) -> usize {
+/// `count` divided by the number of threads, rounded up.
+fn per_thread(count: usize) -> usize {
     count.div_ceil(rayon::current_num_threads())
 }
 
 fn values<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
     match (storage, layout.contiguous_offsets()) {
         (CpuStorage::F32(values), Some((start, end))) => Ok(&values[start..end]),
-        _ => bail!("an update by a gradient needs contiguous f32"),
+        _ => bail!("the SGD update needs a contiguous f32 gradient"),
     }
 }
 
 fn values_mut<'a>(storage: &'a mut CpuStorage, layout: &Layout) -> Result<&'a mut [f32]> {
     match (storage, layout.contiguous_offsets()) {
         (CpuStorage::F32(values), Some((start, end))) => Ok(&mut values[start..end]),
-        _ => bail!("an update needs a contiguous f32 parameter"),
+        _ => bail!("the SGD update needs a contiguous f32 parameter"),
     }
 }
 
-/// The arithmetic of an update.
+/// The update rule in f32, applied to slices.
 #[derive(Clone, Copy)]
-struct Sweep {
+struct SliceUpdate {
     lr: f32,
     momentum: f32,
     one_minus_dampening: f32,
@@ -153,9 +156,10 @@ struct Sweep {
     first: bool,
 }
 
-impl Sweep {
-    /// Chooses the loop outside of it, so that each loop is straight arithmetic that the compiler vectorises.
-    fn over(self, w: &mut [f32], g: &[f32], v: Option<&mut [f32]>) {
+impl SliceUpdate {
+    /// Updates w and v. The options are matched outside the loops, so that the compiler can
+    /// vectorize them.
+    fn apply(self, w: &mut [f32], g: &[f32], v: Option<&mut [f32]>) {
         let Self {
             lr,
             momentum,
@@ -170,22 +174,22 @@ impl Sweep {
             return;
         };
         match (self.first, self.nesterov) {
-            (true, false) => self.pass(w, g, v, |g, _| (g, g)),
-            (true, true) => self.pass(w, g, v, |g, _| (g, g + momentum * g)),
-            (false, false) => self.pass(w, g, v, |g, v| {
+            (true, false) => self.momentum_step(w, g, v, |g, _| (g, g)),
+            (true, true) => self.momentum_step(w, g, v, |g, _| (g, g + momentum * g)),
+            (false, false) => self.momentum_step(w, g, v, |g, v| {
                 let v = momentum * v + one_minus_dampening * g;
                 (v, v)
             }),
-            (false, true) => self.pass(w, g, v, |g, v| {
+            (false, true) => self.momentum_step(w, g, v, |g, v| {
                 let v = momentum * v + one_minus_dampening * g;
                 (v, g + momentum * v)
             }),
         }
     }
 
-    /// One pass: `direct` takes (g + decay·w, v) to the new velocity and the direction.
+    /// The step with momentum. `direct` maps (g + weight_decay·w, v) to (new v, direction).
     #[inline(always)]
-    fn pass(
+    fn momentum_step(
         self,
         w: &mut [f32],
         g: &[f32],

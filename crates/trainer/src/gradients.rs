@@ -1,8 +1,8 @@
-//! The gradients of one step: the one point that all of them pass between backward and the optimizer.
+//! The gradients of one step, between the backward pass and the optimizer.
 //!
-//! Whatever acts on all gradients of a step (clipping, or the sum over machines when training on several)
-//! belongs here and leaves the loop as it is. Of a product the values are summed, or the rows of its factors joined;
-//! one factor is scaled.
+//! Operations on all gradients of a step, such as clipping or an all-reduce, belong here. A
+//! low-rank gradient is scaled by scaling one factor. Two low-rank gradients are added by
+//! concatenating the rows of their factors, or by adding their dense forms.
 
 use std::collections::BTreeMap;
 
@@ -13,21 +13,27 @@ use crate::error::{Error, ResultExt};
 /// The gradient of one parameter.
 #[derive(Clone, Debug)]
 pub enum Gradient {
-    /// Its values, in the parameter's shape.
+    /// A tensor in the shape of the parameter.
     Dense(Tensor),
-    /// leftᵀ·right of `left` (n, out) and `right` (n, in), for a parameter (out, in): the weight of a fully connected
-    /// layer that saw n samples. Where n is small this is less memory than the values, which the update on the CPU
-    /// computes a few rows at a time. The factors may share memory with the layer's input and output.
+    /// The product leftᵀ·right (out, in): the weight gradient of a linear layer for n samples.
+    ///
+    /// If n is small, the factors take less memory than the product. The update on the CPU
+    /// multiplies them out a few rows at a time. The factors may share memory with activations of
+    /// the layer.
     LowRank {
-        /// The gradient of the layer's output.
+        /// The gradient of the output of the layer: (n, out).
         left: Tensor,
-        /// The layer's input.
+        /// The input of the layer: (n, in).
         right: Tensor,
     },
 }
 
 impl Gradient {
-    /// The values in the parameter's shape; those of a product are computed.
+    /// The gradient as a tensor in the shape of the parameter.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the factors of a low-rank gradient cannot be multiplied.
     pub fn to_dense(&self) -> CandleResult<Tensor> {
         match self {
             Self::Dense(values) => Ok(values.clone()),
@@ -39,14 +45,14 @@ impl Gradient {
         (self.to_dense()? + other.to_dense()?).map(Self::Dense)
     }
 
-    /// Shape and type of the values.
+    /// Shape and dtype of the dense gradient.
     pub(crate) fn shape_and_dtype(&self) -> CandleResult<(Shape, DType)> {
         match self {
             Self::Dense(values) => Ok((values.shape().clone(), values.dtype())),
             Self::LowRank { left, right } => {
                 let ((n, out), (rows, inputs)) = (left.dims2()?, right.dims2()?);
                 if n != rows || left.dtype() != right.dtype() {
-                    bail!("{left:?} and {right:?} are no factors of a gradient");
+                    bail!("{left:?} and {right:?} cannot be the factors of a gradient");
                 }
                 Ok(((out, inputs).into(), left.dtype()))
             }
@@ -60,21 +66,31 @@ impl From<Tensor> for Gradient {
     }
 }
 
-/// Gradients by parameter name. A parameter that the loss does not depend on has none.
+/// Gradients by parameter name. Parameters that the loss does not depend on have no entry.
 #[derive(Debug, Default)]
 pub struct Gradients(BTreeMap<String, Gradient>);
 
 impl Gradients {
-    /// Differentiates a scalar `loss` by `parameters`.
+    /// Computes the gradients of the scalar `loss` with respect to `parameters`.
     ///
-    /// It takes the loss to free the graph, with all activations that are no factor of a gradient, before the optimizer
-    /// runs.
+    /// Consuming the loss frees the graph and its activations before the optimizer runs. Only
+    /// activations that are factors of a low-rank gradient stay in memory.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the backward pass fails.
     pub fn backward(loss: Tensor, parameters: &[(String, Var)]) -> Result<Self, Error> {
         Self::backward_with(loss, parameters, |_| None)
     }
 
-    /// As [`Gradients::backward`], where `take` has the gradients that did not go through candle: see
-    /// [`Model::take_gradient`](crate::Model::take_gradient).
+    /// Like [`Gradients::backward`], for models that compute some gradients outside candle's graph.
+    ///
+    /// `take` returns such a gradient, see [`Model::take_gradient`](crate::Model::take_gradient).
+    /// If candle computed a gradient for the same parameter, the two are added.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the backward pass fails.
     pub fn backward_with(
         loss: Tensor,
         parameters: &[(String, Var)],
@@ -84,7 +100,7 @@ impl Gradients {
         let mut gradients = BTreeMap::new();
         for (name, var) in parameters {
             let gradient = match (store.remove(var).map(Gradient::from), take(var)) {
-                // Used both by the model's operations and by candle's: a penalty on the weights, for example.
+                // Operations of both kinds can use a parameter, for example with a weight penalty.
                 (Some(one), Some(other)) => one
                     .add(&other)
                     .context(format!("adding up the gradients of `{name}`"))?,
@@ -96,7 +112,11 @@ impl Gradients {
         Ok(Self(gradients))
     }
 
-    /// Demands a gradient for each of `parameters`; else [`Error::MissingGradient`] names those without.
+    /// Checks that each of `parameters` has a gradient.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Error::MissingGradient`] if some have none.
     pub fn check_complete(&self, parameters: &[(String, Var)]) -> Result<(), Error> {
         let missing = parameters
             .iter()
@@ -110,12 +130,12 @@ impl Gradients {
         }
     }
 
-    /// The gradient of a parameter.
+    /// The gradient of the parameter `name`.
     pub fn get(&self, name: &str) -> Option<&Gradient> {
         self.0.get(name)
     }
 
-    /// Takes a gradient out, so that its memory is free once it has been used.
+    /// Removes and returns the gradient of the parameter `name`.
     pub fn take(&mut self, name: &str) -> Option<Gradient> {
         self.0.remove(name)
     }
@@ -135,10 +155,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_comes_from_both_sides_adds_up() {
+    fn gradients_from_candle_and_from_the_model_are_added() {
         let tensor = |values: [f32; 2]| Tensor::new(&[values], &Device::Cpu).unwrap();
         let w = Var::from_tensor(&tensor([1.0, 2.0])).unwrap();
-        // d Σ w² = 2 w, and 3·(10, 20) from the model's own operations.
+        // candle computes d Σ w² / dw = 2 w, the model 3·(10, 20).
         let low_rank = || Gradient::LowRank {
             left: Tensor::new(&[[3f32]], &Device::Cpu).unwrap(),
             right: tensor([10.0, 20.0]),

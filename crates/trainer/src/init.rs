@@ -1,8 +1,8 @@
-//! Fresh parameters from candle's [`Init`] hints, drawn by our own generator.
+//! Initialization of new parameters from candle's [`Init`] hints, with a seeded generator.
 //!
-//! candle's CPU generator cannot be seeded, so that two runs would start from different weights. Here a
-//! parameter is a function of (seed, name) alone: neither the order in which a model asks for its
-//! parameters nor the presence of others changes it.
+//! candle's CPU generator cannot be seeded, so two runs would start from different weights. Here,
+//! the values of a parameter depend only on (seed, name, shape, hint). They do not depend on other
+//! parameters or on the order in which the model requests them.
 
 use candle_core::{DType, Device, Result, Shape, Tensor, Var};
 use candle_nn::Init;
@@ -10,10 +10,11 @@ use candle_nn::init::NormalOrUniform;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// Sets this use of the generator apart from every other one with the same seed.
+/// Separates this random stream from other streams with the same seed.
 const DOMAIN: u64 = u64::from_le_bytes(*b"initpara");
 
-/// A fresh variable of `shape`; `Kaiming` hints follow `torch.nn.init.kaiming_{uniform,normal}_`.
+/// Creates a variable of shape `shape`. `Kaiming` hints follow
+/// `torch.nn.init.kaiming_{uniform,normal}_`.
 pub(crate) fn variable(
     init: Init,
     shape: &Shape,
@@ -59,8 +60,10 @@ pub(crate) fn variable(
     }
 }
 
-/// The generator of one parameter. The name enters through two FNV-1a sums that start differently: with
-/// 128 bits, no two names of a model meet.
+/// The generator of one parameter.
+///
+/// The key contains two FNV-1a hashes of the name with different offset bases. With 128 bits, the
+/// names of a model do not collide.
 fn generator(seed: u64, name: &str) -> ChaCha8Rng {
     const PRIME: u64 = 0x0000_0100_0000_01b3;
     let fnv = |start: u64| {
@@ -81,14 +84,14 @@ fn generator(seed: u64, name: &str) -> ChaCha8Rng {
     ChaCha8Rng::from_seed(key)
 }
 
-/// Uniform in [0, 1) with 53 bits.
+/// A uniform sample from [0, 1) with 53 bits.
 fn unit(rng: &mut ChaCha8Rng) -> f64 {
     (rng.next_u64() >> 11) as f64 * 2f64.powi(-53)
 }
 
-/// Standard normal, by Box and Muller's method (G. E. P. Box, M. E. Muller, 1958).
+/// A standard normal sample (Box and Muller, 1958).
 fn normal(rng: &mut ChaCha8Rng) -> f64 {
-    // 1 − u lies in (0, 1], so that the logarithm is finite.
+    // 1 − u is in (0, 1], so the logarithm is finite.
     let radius = (-2.0 * (1.0 - unit(rng)).ln()).sqrt();
     radius * (std::f64::consts::TAU * unit(rng)).cos()
 }
@@ -114,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_function_of_seed_and_name() {
+    fn values_depend_on_seed_and_name() {
         let init = Init::Randn {
             mean: 0.0,
             stdev: 1.0,
@@ -125,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn distributions_are_as_asked() {
+    fn distributions_have_the_requested_moments() {
         let (mean, deviation) = mean_and_deviation(&draw(
             Init::Randn {
                 mean: 3.0,
@@ -147,7 +150,7 @@ mod tests {
             "{mean} {deviation}"
         );
 
-        // Fan-in 50 with the gain of ReLU: a deviation of sqrt(2 / 50) for both shapes of distribution.
+        // Fan-in 50 and the gain of ReLU: the standard deviation is sqrt(2 / 50) for both.
         for init in [DEFAULT_KAIMING_NORMAL, DEFAULT_KAIMING_UNIFORM] {
             let (mean, deviation) = mean_and_deviation(&draw(init, 7, "w"));
             assert!(

@@ -1,32 +1,58 @@
-//! Transfer learning for candle models: freezing, SGD with parameter groups, a deterministic loop.
+//! Transfer learning for candle models: frozen layers, SGD with parameter groups, and a
+//! deterministic training loop.
 //!
-//! The crate knows neither pictures nor a particular network, and it never prints: a model is anything that
-//! implements [`Model`], data anything that implements [`Split`], and what happens is told as [`Event`]s.
+//! - [`Params`] holds the parameters of a model by name and builds any candle model through a
+//!   `VarBuilder`. Layers are made trainable or frozen by name prefix. Frozen layers record no
+//!   graph and compute no gradients.
+//! - [`Sgd`] is `torch.optim.SGD`: momentum, dampening, weight decay, Nesterov momentum, and a
+//!   learning rate per group of layers.
+//! - [`fit()`] trains one stage and restores the weights with the best validation accuracy. A
+//!   [`Stage`] can be stopped between any two batches, saved, and resumed with bit-identical
+//!   results.
+//! - [`evaluate()`] computes loss, accuracy, confusion matrix and predictions for a split.
+//!
+//! The crate contains no data sets, no networks and no file formats, and it never prints. A model
+//! is a type that implements [`Model`], data comes from a type that implements [`DataLoader`], and
+//! progress is reported as [`Event`]s. The loss is always the cross entropy, and training uses one
+//! device.
+//!
+//! # Example
+//!
+//! Train a two-layer network on XOR, with one learning rate per layer:
 //!
 //! ```
-//! use candle_core::{Device, Tensor};
-//! use candle_nn::{Linear, Module, VarBuilder, linear};
 //! use std::ops::Range;
-//! use trainer::{Batch, Batches, Data, FitConfig, Flow, Group, Mode, Model, Params, SgdConfig, DataLoader, Stage};
 //!
-//! /// A model names its layers and can run some of them.
-//! struct Mlp(Vec<Linear>, Vec<String>);
+//! use candle_core::{Device, Result, Tensor};
+//! use candle_nn::{Linear, Module, VarBuilder, linear};
+//! use trainer::{
+//!     Batch, Batches, Data, DataLoader, FitConfig, Flow, Group, Mode, Model, Params, SgdConfig, Stage,
+//! };
+//!
+//! /// A model names its layers and can run any range of them.
+//! struct Mlp {
+//!     names: Vec<String>,
+//!     layers: Vec<Linear>,
+//! }
 //!
 //! impl Mlp {
-//!     fn new(vb: VarBuilder) -> candle_core::Result<Self> {
-//!         let layers = vec![linear(2, 8, vb.pp("body"))?, linear(8, 2, vb.pp("head"))?];
-//!         Ok(Self(layers, vec!["body".into(), "head".into()]))
+//!     fn new(vb: VarBuilder) -> Result<Self> {
+//!         Ok(Self {
+//!             names: vec!["body".into(), "head".into()],
+//!             layers: vec![linear(2, 8, vb.pp("body"))?, linear(8, 2, vb.pp("head"))?],
+//!         })
 //!     }
 //! }
 //!
 //! impl Model for Mlp {
 //!     fn layer_names(&self) -> &[String] {
-//!         &self.1
+//!         &self.names
 //!     }
-//!     fn forward_layers(&self, x: &Tensor, layers: Range<usize>, _: Mode) -> candle_core::Result<Tensor> {
+//!
+//!     fn forward_layers(&self, x: &Tensor, layers: Range<usize>, _: Mode) -> Result<Tensor> {
 //!         let mut x = x.clone();
 //!         for i in layers {
-//!             x = self.0[i].forward(&x)?;
+//!             x = self.layers[i].forward(&x)?;
 //!             if i == 0 {
 //!                 x = x.tanh()?;
 //!             }
@@ -35,40 +61,62 @@
 //!     }
 //! }
 //!
-//! /// Four points: class 1 where the two coordinates differ in sign.
+//! /// Four points in one batch. The class is 1 if the signs of the coordinates differ.
 //! struct Xor;
 //!
 //! impl DataLoader for Xor {
 //!     fn samples(&self) -> usize {
 //!         4
 //!     }
-//!     fn epoch(&self, _epoch: u64, first: usize) -> Batches<'_> {
+//!
+//!     fn epoch(&self, _epoch: u64, first_batch: usize) -> Batches<'_> {
 //!         let batch = || {
-//!             let inputs = Tensor::new(&[[-1f32, -1.], [-1., 1.], [1., -1.], [1., 1.]], &Device::Cpu)?;
-//!             let targets = Tensor::new(&[0u32, 1, 1, 0], &Device::Cpu)?;
-//!             Ok(Batch { inputs, targets, indices: vec![0, 1, 2, 3] })
+//!             Ok(Batch {
+//!                 inputs: Tensor::new(&[[-1f32, -1.], [-1., 1.], [1., -1.], [1., 1.]], &Device::Cpu)?,
+//!                 targets: Tensor::new(&[0u32, 1, 1, 0], &Device::Cpu)?,
+//!                 indices: vec![0, 1, 2, 3],
+//!             })
 //!         };
-//!         Box::new((first..1).map(move |_| batch()))
+//!         Box::new((first_batch..1).map(move |_| batch()))
 //!     }
 //! }
 //!
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
 //! let params = Params::new(1234, &Device::Cpu);
-//! Mlp::new(params.var_builder())?; // creates the parameters
+//! Mlp::new(params.var_builder())?; // initializes the parameters
 //! params.set_trainable(&["body", "head"])?;
 //!
 //! let sgd = SgdConfig { momentum: 0.9, ..SgdConfig::default() };
-//! let mut stage = Stage::new(&params, sgd, vec![Group::new("body", 0.05), Group::new("head", 0.1)])?;
+//! let groups = vec![Group::new("body", 0.05), Group::new("head", 0.1)];
+//! let mut stage = Stage::new(&params, sgd, groups)?;
 //! let data = Data { train: &Xor, val: &Xor };
 //! let config = FitConfig { epochs: 60, ..FitConfig::default() };
-//! trainer::fit(&params, |vb| Mlp::new(vb), data, &config, &mut stage, &mut |_, _| Flow::Continue)?;
+//! trainer::fit(&params, Mlp::new, data, &config, &mut stage, &mut |_, _| Flow::Continue)?;
 //!
-//! assert_eq!(stage.best().expect("an epoch was validated").accuracy, 1.0);
+//! assert_eq!(stage.best().expect("a validated epoch").accuracy, 1.0);
 //! # Ok(()) }
 //! ```
 //!
-//! Everything is deterministic: with the same seed, data and number of threads, two runs give the same bits.
-//! What may differ from PyTorch is said where it is; the update rule, the loss and the loop are its.
+//! `examples/two_groups.rs` trains in two stages: first the head, then the whole network.
+//!
+//! # Determinism
+//!
+//! With the same seed, data and number of threads, two runs produce the same bits. Nothing draws
+//! from candle's random generator, which cannot be seeded on the CPU. The data loader derives a
+//! batch from (seed, epoch, batch), and the model derives a dropout mask from (seed, step, layer).
+//!
+//! # Differences from PyTorch
+//!
+//! The update rule, the loss and the loop match PyTorch. These points differ:
+//!
+//! - Frozen leading layers run without a graph. Validation caches their outputs across epochs
+//!   ([`FrozenCache`]). The numbers are the same.
+//! - PyTorch skips a parameter without a gradient silently. So does [`Sgd::step`], but [`fit()`]
+//!   returns [`Error::MissingGradient`] in the first step, because some candle operations cut the
+//!   graph.
+//! - A loss that is NaN or infinite stops the stage with [`Error::NonFiniteLoss`].
+//! - New parameters follow candle's `Init` hints (see [`Params::new`]).
+//! - [`Schedule`]s are functions of the epoch and have no state.
 
 mod data;
 mod error;

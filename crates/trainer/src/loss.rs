@@ -1,16 +1,22 @@
-//! Cross entropy and the predicted class.
+//! The cross-entropy loss and the predicted classes of a batch.
 
 use candle_core::{D, DType, Tensor};
 
 use crate::data::Batch;
 use crate::error::{Error, ResultExt};
 
-/// The mean over a batch of `−log softmax(logits)[target]`, as `torch.nn.functional.cross_entropy`.
+/// The mean of `−log softmax(logits)[target]` over a batch, as in
+/// `torch.nn.functional.cross_entropy`.
 ///
-/// `logits` (B, C) and `targets` (B) u32 give a scalar of the logits' type. It is
-/// `log Σ exp(z) − z[target]` with z = logits − max: no exponent overflows. Every operation has a backward
-/// (candle's `softmax_last_dim` has none and cuts the graph). The maximum is subtracted as a constant: its
-/// gradient cancels exactly in theory and only adds rounding, and ties, in practice.
+/// `logits` (B, C) and `targets` (B), u32, give a scalar in the dtype of the logits. It is computed
+/// as `log Σ exp(z) − z[target]` with z = logits − max(logits), so that no exponential overflows.
+/// Every operation has a backward pass; candle's `softmax_last_dim` has none and would cut the
+/// graph. The maximum is detached: its gradient cancels in exact arithmetic, but would add rounding
+/// errors, and would be split among tied logits.
+///
+/// # Errors
+///
+/// Returns an error if the shapes do not match.
 pub fn cross_entropy(logits: &Tensor, targets: &Tensor) -> candle_core::Result<Tensor> {
     let shifted = logits.broadcast_sub(&logits.max_keepdim(D::Minus1)?.detach())?;
     let log_sum = shifted.exp()?.sum_keepdim(D::Minus1)?.log()?;
@@ -18,21 +24,21 @@ pub fn cross_entropy(logits: &Tensor, targets: &Tensor) -> candle_core::Result<T
     (log_sum - chosen)?.mean_all()
 }
 
-/// A batch's loss, and on the host what was right and what was predicted.
-pub(crate) struct Scored {
-    /// The mean loss, with its graph.
+/// The loss of a batch, and its targets and predictions on the host.
+pub(crate) struct BatchLoss {
+    /// Mean loss with its graph.
     pub(crate) loss: Tensor,
-    /// Its value.
+    /// Value of `loss`.
     pub(crate) value: f64,
-    /// How many classes there are.
+    /// Number of classes.
     pub(crate) classes: usize,
-    /// Each sample's class.
+    /// True class of each sample.
     pub(crate) targets: Vec<u32>,
-    /// Each sample's predicted class: the first of the largest logits.
+    /// Predicted class of each sample. Among equal logits, the first class wins.
     pub(crate) predictions: Vec<u32>,
 }
 
-impl Scored {
+impl BatchLoss {
     pub(crate) fn correct(&self) -> usize {
         self.targets
             .iter()
@@ -42,26 +48,35 @@ impl Scored {
     }
 }
 
-/// Scores the logits of a batch. Errors: shapes that do not fit, a target that is not a class.
-pub(crate) fn score(logits: &Tensor, targets: &Tensor, indices: &[usize]) -> Result<Scored, Error> {
+/// Computes loss and predictions from the logits (B, C) of a batch.
+///
+/// # Errors
+///
+/// Returns an error if the shapes do not match or if a target is not a class.
+pub(crate) fn batch_loss(
+    logits: &Tensor,
+    targets: &Tensor,
+    indices: &[usize],
+) -> Result<BatchLoss, Error> {
     let samples = indices.len();
     let classes = match *logits.dims() {
         [rows, classes] if rows == samples && samples > 0 && classes > 0 => classes,
         _ => {
             return Err(shape(
-                "the model's output",
+                "the model output",
                 logits,
                 format!("({samples}, classes)"),
             ));
         }
     };
-    // On a GPU, a target that is no class would make the loss read foreign memory before anybody knows.
+    // Clamped, because on a GPU an invalid target would make the loss read out of bounds before it
+    // is checked.
     let last = Tensor::new(classes as u32 - 1, targets.device());
-    let classes_only = last.and_then(|last| targets.broadcast_minimum(&last));
-    let classes_only = classes_only.context("the loss")?;
-    let loss = cross_entropy(logits, &classes_only).context("the loss")?;
-    let read = read(&loss, logits, targets).context("reading the loss")?;
-    let (predictions, targets) = read[1..].split_at(samples);
+    let clamped = last.and_then(|last| targets.broadcast_minimum(&last));
+    let clamped = clamped.context("cannot compute the loss")?;
+    let loss = cross_entropy(logits, &clamped).context("cannot compute the loss")?;
+    let values = to_host(&loss, logits, targets).context("cannot read the loss")?;
+    let (predictions, targets) = values[1..].split_at(samples);
     let targets: Vec<u32> = targets.iter().map(|&target| target as u32).collect();
     if let Some((&target, &sample)) = targets
         .iter()
@@ -75,19 +90,21 @@ pub(crate) fn score(logits: &Tensor, targets: &Tensor, indices: &[usize]) -> Res
         });
     }
     let last = classes as u32 - 1;
-    Ok(Scored {
+    Ok(BatchLoss {
         loss,
-        value: read[0],
+        value: values[0],
         classes,
         targets,
-        // A row with NaN has no largest logit; its loss is NaN too.
+        // A row with NaN has no maximum. Its loss is NaN too.
         predictions: predictions.iter().map(|&p| (p as u32).min(last)).collect(),
     })
 }
 
-/// The loss, then each sample's predicted class, then its target, in one read: on a GPU a read waits for all the
-/// work before it, so that a step makes one. f32 holds classes up to 2²⁴ exactly.
-fn read(loss: &Tensor, logits: &Tensor, targets: &Tensor) -> candle_core::Result<Vec<f64>> {
+/// Copies the loss, the predicted classes and the targets to the host, concatenated in this order.
+///
+/// On a GPU, a copy to the host waits for all queued work, so each step makes only one. f32
+/// represents class indices up to 2²⁴ exactly.
+fn to_host(loss: &Tensor, logits: &Tensor, targets: &Tensor) -> candle_core::Result<Vec<f64>> {
     let wide = match logits.dtype() {
         DType::F64 => DType::F64,
         _ => DType::F32,
@@ -95,7 +112,7 @@ fn read(loss: &Tensor, logits: &Tensor, targets: &Tensor) -> candle_core::Result
     let all = Tensor::cat(
         &[
             loss.detach().reshape(1)?.to_dtype(wide)?,
-            first_maxima(&logits.detach())?.to_dtype(wide)?,
+            first_argmax(&logits.detach())?.to_dtype(wide)?,
             targets.to_dtype(wide)?,
         ],
         0,
@@ -106,9 +123,10 @@ fn read(loss: &Tensor, logits: &Tensor, targets: &Tensor) -> candle_core::Result
     Ok(all.to_vec1::<f32>()?.into_iter().map(f64::from).collect())
 }
 
-/// The first of the largest logits of each row, computed where they are: (B, C) → (B) u32. Candle's `argmax` does
-/// not say which of equals it takes.
-fn first_maxima(logits: &Tensor) -> candle_core::Result<Tensor> {
+/// The class with the largest logit of each row, the first one among equals: (B, C) → (B), u32.
+///
+/// candle's `argmax` does not specify which of several maxima it returns.
+fn first_argmax(logits: &Tensor) -> candle_core::Result<Tensor> {
     let classes = logits.dim(D::Minus1)? as u32;
     let largest = logits.max_keepdim(D::Minus1)?;
     let class = Tensor::arange(0, classes, logits.device())?.broadcast_as(logits.shape())?;
@@ -119,19 +137,19 @@ fn first_maxima(logits: &Tensor) -> candle_core::Result<Tensor> {
         .min(D::Minus1)
 }
 
-/// Refuses a batch whose parts do not have the same number of samples.
+/// Checks that inputs, targets and indices of a batch have the same number of samples.
 pub(crate) fn check_batch(batch: &Batch) -> Result<(), Error> {
     let samples = batch.indices.len();
     if batch.targets.dims() != [samples] || batch.targets.dtype() != DType::U32 {
         return Err(shape(
-            "the batch's targets",
+            "the target tensor of the batch",
             &batch.targets,
-            format!("({samples}) of u32"),
+            format!("({samples}), u32"),
         ));
     }
     if batch.inputs.dims().first() != Some(&samples) || samples == 0 {
         return Err(shape(
-            "the batch's inputs",
+            "the input tensor of the batch",
             &batch.inputs,
             format!("({samples}, …) with at least one sample"),
         ));
@@ -153,7 +171,7 @@ mod tests {
     use candle_core::{Device, Var};
 
     #[test]
-    fn value_and_gradient_follow_the_formula() {
+    fn loss_and_gradient_match_the_formula() {
         let rows = [[1.0f64, -2.0, 0.5], [3.0, 3.0, -1.0]];
         let targets = [2u32, 0];
         let logits = Var::new(&rows, &Device::Cpu).unwrap();
@@ -169,7 +187,7 @@ mod tests {
             / 2.0;
         assert!((loss.to_scalar::<f64>().unwrap() - expected).abs() < 1e-14);
 
-        // d loss / d z = (softmax − one-hot) / B, also where two logits tie for the maximum.
+        // d loss / d z = (softmax − one-hot) / B, even if two logits are tied for the maximum.
         let gradient = loss
             .backward()
             .unwrap()
@@ -193,18 +211,20 @@ mod tests {
     }
 
     #[test]
-    fn ties_go_to_the_first_class() {
+    fn the_first_of_equal_logits_is_predicted() {
         let logits = [[0.5f32, 2.0, 2.0, 1.0], [-3.0, -3.0, -4.0, -3.0]];
         let logits = Tensor::new(&logits, &Device::Cpu).unwrap();
-        let classes = first_maxima(&logits).unwrap().to_vec1::<u32>().unwrap();
+        let classes = first_argmax(&logits).unwrap().to_vec1::<u32>().unwrap();
         assert_eq!(classes, [1, 0]);
     }
 
     #[test]
-    fn a_target_that_is_no_class_is_refused() {
+    fn a_target_that_is_not_a_class_is_an_error() {
         let logits = Tensor::zeros((2, 3), DType::F32, &Device::Cpu).unwrap();
         let targets = Tensor::new(&[2u32, 3], &Device::Cpu).unwrap();
-        let error = score(&logits, &targets, &[10, 11]).map(|_| ()).unwrap_err();
+        let error = batch_loss(&logits, &targets, &[10, 11])
+            .map(|_| ())
+            .unwrap_err();
         assert!(
             matches!(
                 error,

@@ -1,23 +1,29 @@
-//! Rows of leftᵀ·right, the gradient of a fully connected layer's weight, as long as it takes to use them.
+//! Rows of leftᵀ·right, the weight gradient of a linear layer, without storing the whole matrix.
 //!
-//! The gradient of the first such layer of VGG-16 is 411 MB, and a sum over the pictures of a batch: it is computed
-//! again from 3 MB in less time than it takes to write it and read it back.
+//! For a batch of n samples, the gradient of a weight (out, in) is the product of the output
+//! gradient `left` (n, out) and the input `right` (n, in). For `classifier.0` of VGG-16 the product
+//! is 411 MB and the factors are 3 MB. Computing rows from the factors takes less time than writing
+//! and reading the product.
 
 use std::ops::Range;
 
 use pulp::{Arch, Simd, WithSimd};
 
-/// Rows that share a load of `right`, and vectors of each that are summed together.
+/// Rows of the product that share each load of `right`.
 const ROWS: usize = 4;
+
+/// SIMD vectors of each row that are accumulated in registers at once.
 const VECTORS: usize = 2;
 
-/// f32 of a block of `right`, which stays in a core's second-level cache while all rows go by.
+/// Number of f32 values in a block of columns of `right`. A block stays in the L2 cache of a core
+/// while all rows are computed.
 const BLOCK: usize = 1 << 16;
 
-/// A block's width is a multiple of this many columns, which whole vectors of any processor fill.
-const UNIT: usize = 256;
+/// The width of a block is a multiple of this many columns, and this is a multiple of `VECTORS`
+/// vectors of any instruction set.
+const COLUMN_ALIGNMENT: usize = 256;
 
-/// leftᵀ·right of `left` (n, out) and `right` (n, in).
+/// The product leftᵀ·right of `left` (n, out) and `right` (n, in), both row-major.
 #[derive(Clone, Copy)]
 pub(crate) struct LowRankProduct<'a> {
     left: &'a [f32],
@@ -27,9 +33,13 @@ pub(crate) struct LowRankProduct<'a> {
 }
 
 impl<'a> LowRankProduct<'a> {
-    /// The product of matrices with `outputs` and `inputs` columns, and as many rows.
+    /// Creates the product of `left` (n, outputs) and `right` (n, inputs).
     pub(crate) fn new(left: &'a [f32], right: &'a [f32], outputs: usize, inputs: usize) -> Self {
-        assert_eq!(left.len() * inputs, right.len() * outputs, "equal rows");
+        assert_eq!(
+            left.len() * inputs,
+            right.len() * outputs,
+            "the factors differ in rows"
+        );
         Self {
             left,
             right,
@@ -38,56 +48,63 @@ impl<'a> LowRankProduct<'a> {
         }
     }
 
-    /// Calls `work` with the values of each piece of the rows `rows`: (row, first column, values).
+    /// Computes the rows `rows` and calls `work` with (row, first column, values) for each part of
+    /// a row.
     ///
-    /// Each value is a sum over the rows of the factors in their order, whatever the pieces.
+    /// Each value is summed over the n samples in order, so it does not depend on how rows are
+    /// split.
     pub(crate) fn for_each(self, rows: Range<usize>, mut work: impl FnMut(usize, usize, &[f32])) {
         let n = self.left.len() / self.outputs;
-        let width = (BLOCK / n.max(1) / UNIT).clamp(1, 16) * UNIT;
+        let width = (BLOCK / n.max(1) / COLUMN_ALIGNMENT).clamp(1, 16) * COLUMN_ALIGNMENT;
         let mut right = vec![0.0; n * width];
         let mut sums = vec![0.0; ROWS * width];
         for column in (0..self.inputs).step_by(width) {
-            // Side by side: whole rows would meet in the same few lines of a cache.
+            // Copies the block, because rows at a large power-of-two distance compete for the same
+            // cache sets.
             let count = width.min(self.inputs - column);
             for (k, to) in right.chunks_exact_mut(width).enumerate() {
                 to[..count].copy_from_slice(&self.right[k * self.inputs + column..][..count]);
                 to[count..].fill(0.0);
             }
             for row in rows.clone().step_by(ROWS) {
-                let some = ROWS.min(rows.end - row);
-                Arch::new().dispatch(Sums {
-                    // Without samples there is nothing to begin at.
+                let row_count = ROWS.min(rows.end - row);
+                Arch::new().dispatch(RowBlock {
+                    // `left` is empty if there are no samples.
                     left: &self.left[row.min(self.left.len())..],
                     stride: self.outputs,
-                    some,
+                    row_count,
                     right: &right,
                     sums: &mut sums,
                     width,
                 });
-                for (place, sums) in sums.chunks_exact(width).take(some).enumerate() {
-                    work(row + place, column, &sums[..count]);
+                for (i, sums) in sums.chunks_exact(width).take(row_count).enumerate() {
+                    work(row + i, column, &sums[..count]);
                 }
             }
         }
     }
 }
 
-/// `some` of [`ROWS`] rows of sums over a block of `right`.
-struct Sums<'a> {
+/// Computes up to [`ROWS`] rows of the product for one block of columns.
+struct RowBlock<'a> {
+    /// `left`, starting at the first row of the block.
     left: &'a [f32],
+    /// Number of columns of `left`.
     stride: usize,
-    some: usize,
+    row_count: usize,
+    /// The block of `right`: (n, width).
     right: &'a [f32],
+    /// The result: (ROWS, width).
     sums: &'a mut [f32],
     width: usize,
 }
 
-impl WithSimd for Sums<'_> {
+impl WithSimd for RowBlock<'_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        // Nothing is left beside the vectors: see `UNIT`.
+        // The remainders are empty, see `COLUMN_ALIGNMENT`.
         let (right, _) = S::as_simd_f32s(self.right);
         let (sums, _) = S::as_mut_simd_f32s(self.sums);
         let width = self.width / S::F32_LANES;
@@ -95,8 +112,8 @@ impl WithSimd for Sums<'_> {
             let mut block = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
             for (right, left) in right.chunks_exact(width).zip(self.left.chunks(self.stride)) {
                 for row in 0..ROWS {
-                    // Rows beyond the last one repeat it.
-                    let factor = simd.splat_f32s(left[row.min(self.some - 1)]);
+                    // Rows after the last one repeat it, and their results are ignored.
+                    let factor = simd.splat_f32s(left[row.min(self.row_count - 1)]);
                     for vector in 0..VECTORS {
                         let sum = block[row][vector];
                         block[row][vector] = simd.mul_add_e_f32s(factor, right[at + vector], sum);
@@ -120,19 +137,19 @@ mod tests {
         (0..len).map(|i| (i as f32 * step).sin()).collect()
     }
 
-    /// The product in two pieces: the rows before `cut`, and the others.
-    fn found(product: LowRankProduct<'_>, cut: usize) -> Vec<f32> {
-        let mut found = vec![f32::NAN; product.outputs * product.inputs];
+    /// The whole product, computed in two calls: the rows before `cut` and the other rows.
+    fn compute(product: LowRankProduct<'_>, cut: usize) -> Vec<f32> {
+        let mut result = vec![f32::NAN; product.outputs * product.inputs];
         for rows in [0..cut, cut..product.outputs] {
             product.for_each(rows, |row, column, values| {
-                found[row * product.inputs + column..][..values.len()].copy_from_slice(values);
+                result[row * product.inputs + column..][..values.len()].copy_from_slice(values);
             });
         }
-        found
+        result
     }
 
     #[test]
-    fn the_product_is_that_in_double_precision_whatever_the_pieces() {
+    fn the_product_matches_f64_and_does_not_depend_on_the_split() {
         for (n, outputs, inputs) in [
             (0, 3, 5),
             (1, 1, 1),
@@ -143,17 +160,17 @@ mod tests {
         ] {
             let (left, right) = (wave(n * outputs, 0.7), wave(n * inputs, 0.3));
             let product = LowRankProduct::new(&left, &right, outputs, inputs);
-            let whole = found(product, 0);
+            let whole = compute(product, 0);
             for cut in 1..=outputs {
-                assert_eq!(found(product, cut), whole, "{cut}");
+                assert_eq!(compute(product, cut), whole, "{cut}");
             }
-            for (at, &found) in whole.iter().enumerate() {
+            for (at, &actual) in whole.iter().enumerate() {
                 let (row, column) = (at / inputs, at % inputs);
                 let terms = (0..n).map(|k| {
                     f64::from(left[k * outputs + row]) * f64::from(right[k * inputs + column])
                 });
                 let expected: f64 = terms.sum();
-                let difference = (f64::from(found) - expected).abs();
+                let difference = (f64::from(actual) - expected).abs();
                 assert!(difference < 1e-5, "{n} {outputs} {inputs} {row} {column}");
             }
         }

@@ -1,51 +1,53 @@
-//! Losses and counts, summed over samples, and the confusion matrix.
+//! Loss and accuracy of an epoch, and the confusion matrix.
 
 use serde::{Deserialize, Serialize};
 
-/// Sums over the samples of a pass.
+/// Loss and accuracy of an epoch over one split, accumulated over samples.
+///
+/// A smaller last batch therefore has less weight in the means.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct EpochMetrics {
-    /// Sum of the samples' losses: each batch's mean times its size.
+    /// Sum of the losses of the samples: the mean loss of each batch times its size.
     pub loss_sum: f64,
-    /// Samples whose predicted class is right.
+    /// Number of correct predictions.
     pub correct: u64,
-    /// Samples so far.
+    /// Number of samples.
     pub samples: u64,
 }
 
 impl EpochMetrics {
-    /// Adds a batch by its mean loss.
+    /// Adds a batch with mean loss `mean_loss`.
     pub fn add(&mut self, mean_loss: f64, correct: usize, samples: usize) {
         self.loss_sum += mean_loss * samples as f64;
         self.correct += correct as u64;
         self.samples += samples as u64;
     }
 
-    /// Mean loss over the samples; NaN without any.
+    /// Mean loss over the samples; NaN if there are none.
     pub fn mean_loss(&self) -> f64 {
         self.loss_sum / self.samples as f64
     }
 
-    /// Correct predictions over all; NaN without any.
+    /// Fraction of correct predictions; NaN if there are no samples.
     pub fn accuracy(&self) -> f64 {
         self.correct as f64 / self.samples as f64
     }
 }
 
-/// A batch that is done, and the pass up to it.
+/// Progress of an epoch after a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Progress {
     /// The batch, counted from 0.
     pub batch: usize,
-    /// Its own mean loss.
+    /// Mean loss of the batch.
     pub batch_loss: f64,
-    /// Mean loss of the pass so far.
+    /// Mean loss of the epoch so far.
     pub loss: f64,
-    /// Accuracy of the pass so far.
+    /// Accuracy of the epoch so far.
     pub accuracy: f64,
-    /// Samples done so far.
+    /// Number of samples processed so far.
     pub samples: u64,
-    /// Samples of the whole pass.
+    /// Number of samples in the epoch.
     pub samples_total: u64,
 }
 
@@ -68,7 +70,7 @@ impl Progress {
     }
 }
 
-/// How often each class was taken for which: rows are the truth, columns the prediction.
+/// A confusion matrix. Rows are true classes, columns are predicted classes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct ConfusionMatrix {
@@ -76,24 +78,28 @@ pub struct ConfusionMatrix {
 }
 
 impl ConfusionMatrix {
-    /// A matrix of zeros.
+    /// Creates a matrix of zeros for `classes` classes.
     pub fn new(classes: usize) -> Self {
         Self {
             rows: vec![vec![0; classes]; classes],
         }
     }
 
-    /// Counts one sample. Both classes must be below the matrix's size.
+    /// Counts one sample.
+    ///
+    /// # Panics
+    ///
+    /// Panics if a class index is not less than the number of classes.
     pub fn add(&mut self, truth: usize, prediction: usize) {
         self.rows[truth][prediction] += 1;
     }
 
-    /// The counts, row by row.
+    /// The counts by row.
     pub fn rows(&self) -> &[Vec<u64>] {
         &self.rows
     }
 
-    /// For each class, the share of its samples that was recognised; `None` for a class without samples.
+    /// The recall of each class, or `None` for a class without samples.
     pub fn recall(&self) -> Vec<Option<f64>> {
         let recall = |(class, row): (usize, &Vec<u64>)| {
             let samples: u64 = row.iter().sum();
@@ -108,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_smaller_batch_weighs_less() {
+    fn means_are_over_samples_not_batches() {
         let mut metrics = EpochMetrics::default();
         metrics.add(1.0, 3, 4);
         metrics.add(4.0, 0, 1);
@@ -117,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_the_truth() {
+    fn rows_are_true_classes() {
         let mut confusion = ConfusionMatrix::new(3);
         for (truth, prediction) in [(0, 0), (0, 2), (0, 0), (2, 1)] {
             confusion.add(truth, prediction);

@@ -1,4 +1,4 @@
-//! What the trainer needs of a model: named layers that can be run in part.
+//! The model interface of the trainer: a sequence of named layers that can run in part.
 
 use std::ops::Range;
 
@@ -9,31 +9,36 @@ use crate::gradients::Gradient;
 use crate::params::Params;
 use crate::pattern;
 
-/// Whether a model trains, and if so, what its dropout draws from.
+/// Training or evaluation mode, as in `model.train()` and `model.eval()`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// Evaluation: the output depends on the input and the weights alone.
+    /// Evaluation. The output depends only on the input and the weights.
     Eval,
-    /// Training: dropout is on, also in frozen layers, with masks that are a function of (`seed`, `step`, layer).
+    /// Training. Dropout is active in all layers, frozen ones included, and its masks are a
+    /// function of (`seed`, `step`, layer).
     Train {
-        /// The seed of the run.
+        /// Seed of the run.
         seed: u64,
-        /// The step in its stage, counted from 0.
+        /// Training step within the stage, counted from 0.
         step: u64,
     },
 }
 
 /// A model as a sequence of layers with parameters.
 ///
-/// Layers without parameters (activations, pooling, dropout) belong to the layer before them, so that
-/// running `0..k` and then `k..n` is running all `n` layers.
+/// A layer without parameters (activation, pooling, dropout) belongs to the layer before it.
+/// Running `0..k` and then `k..n` is therefore the same as running `0..n`.
 pub trait Model {
-    /// The layers with parameters, in the order they run, named as in the checkpoint: every parameter's name
-    /// lies under one of them (`features.0` for `features.0.weight`).
+    /// Names of the layers with parameters, in the order in which they run.
+    ///
+    /// Each name is the prefix that the parameters of the layer share: `features.0` for
+    /// `features.0.weight`. Together, the layers must contain every parameter.
     fn layer_names(&self) -> &[String];
 
-    /// Runs a part of the layers. `x` is the model's input (B, …) for a range that starts at 0, else the
-    /// output of the layers before it. All layers give the logits (B, classes).
+    /// Runs a range of the layers.
+    ///
+    /// `x` is the input of the model, (B, …), if the range starts at 0, and the output of the
+    /// previous layer otherwise. The last layer returns logits, (B, classes).
     fn forward_layers(
         &self,
         x: &Tensor,
@@ -41,18 +46,25 @@ pub trait Model {
         mode: Mode,
     ) -> candle_core::Result<Tensor>;
 
-    /// Takes the gradient of a parameter that the model's own operations computed in the last backward pass without
-    /// handing it to candle, which would copy it. Most models have none.
+    /// Takes the gradient of `parameter` if the last backward pass of the model computed it outside
+    /// candle's graph.
+    ///
+    /// An operation with its own backward pass can keep a weight gradient to itself, because candle
+    /// would copy it into its gradient store. The default implementation returns `None`.
     fn take_gradient(&self, parameter: &Tensor) -> Option<Gradient> {
         let _ = parameter;
         None
     }
 }
 
-/// How many leading layers have no trainable parameter: what runs without a graph, and once per picture in
-/// validation.
+/// Index of the first layer that has a trainable parameter.
 ///
-/// Errors: [`Error::NothingTrains`], or [`Error::OutsideLayers`] for a parameter that the model does not list.
+/// The layers before it run without a graph, and validation caches their outputs across epochs.
+///
+/// # Errors
+///
+/// Returns [`Error::NothingTrainable`] if all parameters are frozen, and [`Error::OutsideLayers`]
+/// if a trainable parameter belongs to none of `layer_names`.
 pub fn first_trainable_layer(params: &Params, layer_names: &[String]) -> Result<usize, Error> {
     let mut first = None;
     for (name, _) in params.trainable() {
@@ -65,5 +77,5 @@ pub fn first_trainable_layer(params: &Params, layer_names: &[String]) -> Result<
         })?;
         first = Some(first.map_or(layer, |first: usize| first.min(layer)));
     }
-    first.ok_or(Error::NothingTrains)
+    first.ok_or(Error::NothingTrainable)
 }

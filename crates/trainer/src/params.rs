@@ -1,8 +1,8 @@
-//! The parameters of a model: ordered by name, each trainable or frozen.
+//! The parameters of a model by name, each trainable or frozen.
 //!
-//! [`Params`] is a backend for candle's `VarBuilder`, so any candle model can be built on it. What trains is
-//! a [`Var`] that autograd tracks; what is frozen is handed out detached, and since candle records no graph
-//! that no variable leads to, frozen layers cost no gradient.
+//! Any candle model can be built from [`Params`] through a `VarBuilder`. The model gets a trainable
+//! parameter as a [`Var`], which autograd tracks, and a frozen one as a detached tensor. candle
+//! records a graph only where a variable takes part, so frozen layers compute no gradients.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,27 +16,30 @@ use crate::pattern;
 use crate::snapshot::{Snapshot, SnapshotRegistry};
 use crate::var_builder::ParamsBackend;
 
-/// A name-ordered set of parameters. Clones share the parameters, as candle's tensors share their storage.
+/// The parameters of a model, ordered by name.
+///
+/// Clones refer to the same parameters, as clones of a candle tensor share its storage.
 #[derive(Clone, Debug)]
 pub struct Params {
     entries: Arc<Mutex<BTreeMap<String, Entry>>>,
     pub(crate) device: Device,
-    /// Draws parameters that a model asks for and that do not exist; `None` makes that an error.
+    /// Seed of newly initialized parameters. If `None`, requesting a missing parameter is an error.
     pub(crate) init_seed: Option<u64>,
-    /// Who reads parameters while training goes on.
+    /// The live snapshots of the parameters.
     pub(crate) snapshots: SnapshotRegistry,
 }
 
-/// A parameter and whether it trains; a trainable one is always a variable.
+/// A parameter or a buffer. A trainable parameter is always a variable.
 #[derive(Debug)]
 pub(crate) struct Entry {
     value: Value,
     trainable: bool,
-    /// Never trains; see [`Params::with_buffers`].
+    /// Whether this is a buffer, which is never trainable.
     buffer: bool,
 }
 
-/// A tensor becomes a variable, which copies it, only when it first trains: what stays frozen is held once.
+/// A tensor becomes a variable when it first becomes trainable. This copies it, so parameters that
+/// stay frozen are not copied.
 #[derive(Debug)]
 enum Value {
     Constant(Tensor),
@@ -44,7 +47,7 @@ enum Value {
 }
 
 impl Entry {
-    /// A parameter that trains from the start.
+    /// A new trainable parameter.
     pub(crate) fn trainable(var: Var) -> Self {
         Self {
             value: Value::Variable(var),
@@ -53,7 +56,7 @@ impl Entry {
         }
     }
 
-    /// The value without a way back to the variable; it shares its storage.
+    /// The value, detached from the graph. It shares storage with the variable.
     pub(crate) fn detached(&self) -> Tensor {
         match &self.value {
             Value::Constant(tensor) => tensor.clone(),
@@ -61,7 +64,7 @@ impl Entry {
         }
     }
 
-    /// The variable itself if it trains, else the value detached.
+    /// The variable if the parameter is trainable, otherwise the detached value.
     pub(crate) fn tracked(&self) -> Tensor {
         match &self.value {
             Value::Variable(var) if self.trainable => var.as_tensor().clone(),
@@ -78,31 +81,32 @@ impl Entry {
     }
 }
 
-/// How much of a model trains.
+/// Number of trainable and frozen parameters. Buffers count as neither.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Counts {
-    /// Numbers (not tensors) that train.
+    /// Number of trainable scalar values.
     pub trainable: usize,
-    /// Numbers that are frozen.
+    /// Number of frozen scalar values.
     pub frozen: usize,
 }
 
-/// Copies of the parameters that trained when it was taken; see [`Params::copy_trainable`].
+/// Copies of the trainable parameters, made by [`Params::copy_trainable`].
 #[derive(Debug)]
 pub struct BestWeights(BTreeMap<String, Tensor>);
 
 impl BestWeights {
-    /// The copied values by name.
+    /// The copies by parameter name.
     pub fn tensors(&self) -> &BTreeMap<String, Tensor> {
         &self.0
     }
 }
 
 impl Params {
-    /// An empty set that creates what a model asks for, trainable, as a function of (`seed`, name).
+    /// Creates an empty set that initializes each parameter a model requests.
     ///
-    /// The values follow the model's own `Init` hints. For `candle_nn::linear` that is Kaiming's normal
-    /// distribution, not the default of PyTorch's `nn.Linear`, which is U(−1/√in, 1/√in).
+    /// New parameters are trainable and a function of (`seed`, name). Their distribution follows
+    /// the `Init` hints of the model. `candle_nn::linear` uses a Kaiming normal distribution for
+    /// the weight, whereas PyTorch's `nn.Linear` uses U(−1/√in, 1/√in).
     pub fn new(seed: u64, device: &Device) -> Self {
         Self {
             entries: Arc::default(),
@@ -112,16 +116,20 @@ impl Params {
         }
     }
 
-    /// Takes over `tensors`, all of them frozen: what came from a checkpoint trains only when asked to.
+    /// Creates parameters from `tensors`, such as pretrained weights. All of them are frozen.
     ///
-    /// Nothing is copied on the same device. A model that asks for a name that is not here gets an error,
-    /// unless [`create_missing`](Self::create_missing) is called.
+    /// Tensors that are already on `device` are not copied. If a model requests a name that is
+    /// missing, it gets an error unless [`create_missing`](Self::create_missing) was called.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if a tensor cannot be moved to `device`.
     pub fn from_tensors(tensors: BTreeMap<String, Tensor>, device: &Device) -> Result<Self, Error> {
         let mut entries = BTreeMap::new();
         for (name, tensor) in tensors {
             let tensor = tensor
                 .to_device(device)
-                .context(format!("moving `{name}` to the device"))?
+                .context(format!("cannot move `{name}` to the device"))?
                 .detach();
             entries.insert(
                 name,
@@ -140,8 +148,10 @@ impl Params {
         })
     }
 
-    /// Marks what belongs to the model but is no parameter, such as the running statistics of a batch norm: it is
-    /// handed out, saved and restored with the rest, but not counted, and no pattern makes it trainable.
+    /// Marks tensors as buffers, such as the running statistics of a batch norm.
+    ///
+    /// Buffers are part of the model and of [`tensors`](Self::tensors), but they are not counted
+    /// and no pattern makes them trainable.
     pub fn with_buffers(self, is_buffer: impl Fn(&str) -> bool) -> Self {
         for (name, entry) in self.lock().iter_mut() {
             entry.buffer = is_buffer(name);
@@ -149,23 +159,26 @@ impl Params {
         self
     }
 
-    /// From now on, creates what a model asks for and what is missing, trainable, from (`seed`, name).
+    /// Initializes missing parameters when a model requests them, like [`Params::new`].
     pub fn create_missing(mut self, seed: u64) -> Self {
         self.init_seed = Some(seed);
         self
     }
 
-    /// A builder for the model that trains: trainable parameters tracked by autograd, frozen ones detached.
+    /// A builder for training: trainable parameters are tracked by autograd, frozen ones are
+    /// detached.
     ///
-    /// It sees the flags as they are when the model is built: build again after [`set_trainable`](Self::set_trainable).
+    /// A model does not notice later calls of [`set_trainable`](Self::set_trainable). Build a new
+    /// model after them.
     pub fn var_builder(&self) -> VarBuilder<'static> {
         self.builder(true)
     }
 
-    /// A builder for a model that only evaluates: every parameter detached, so that no graph is recorded.
+    /// A builder for evaluation: all parameters are detached, so that no graph is recorded.
     ///
-    /// The values are shared with the trained model, not copied. A layer that derives something from its
-    /// weights when it is built (a packed copy, say) does not see later updates: build again after training.
+    /// The model shares its parameters with the trained model and sees updates. A layer that
+    /// precomputes something from its weights, such as a packed copy, does not. Build a new model
+    /// after training.
     pub fn frozen_var_builder(&self) -> VarBuilder<'static> {
         self.builder(false)
     }
@@ -178,10 +191,14 @@ impl Params {
         VarBuilder::from_backend(Box::new(backend), DType::F32, self.device.clone())
     }
 
-    /// Makes exactly the parameters under `patterns` trainable and freezes all others.
+    /// Makes the parameters covered by `patterns` trainable and freezes all others.
     ///
-    /// Patterns are layer prefixes (see [`pattern`]). One under which nothing lies is
-    /// [`Error::UnknownPattern`]; then nothing changes.
+    /// Patterns are layer prefixes, see [`pattern`].
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Error::UnknownPattern`] if a pattern covers no parameter. In this case nothing
+    /// changes.
     pub fn set_trainable<S: AsRef<str>>(&self, patterns: &[S]) -> Result<(), Error> {
         let mut entries = self.lock();
         for pattern in patterns.iter().map(AsRef::as_ref) {
@@ -196,15 +213,15 @@ impl Params {
         }
         for (name, entry) in entries.iter_mut() {
             let mut patterns = patterns.iter().map(AsRef::as_ref);
-            let trains = !entry.buffer && patterns.any(|pattern| pattern::covers(pattern, name));
+            let trainable = !entry.buffer && patterns.any(|pattern| pattern::covers(pattern, name));
             entry
-                .set_trainable(trains)
-                .context(format!("making `{name}` trainable"))?;
+                .set_trainable(trainable)
+                .context(format!("cannot make `{name}` trainable"))?;
         }
         Ok(())
     }
 
-    /// The trainable parameters, in the order of their names.
+    /// The trainable parameters, ordered by name.
     pub fn trainable(&self) -> Vec<(String, Var)> {
         let entries = self.lock();
         let variables = entries.iter().filter(|(_, entry)| entry.trainable);
@@ -216,8 +233,10 @@ impl Params {
             .collect()
     }
 
-    /// All parameters by name, for saving. They share storage with the model: save or copy before training on,
-    /// or [`snapshot`](Self::snapshot) them.
+    /// All parameters and buffers by name.
+    ///
+    /// They share storage with the model and change with each update. Use
+    /// [`snapshot`](Self::snapshot) to save them during training.
     pub fn tensors(&self) -> BTreeMap<String, Tensor> {
         self.lock()
             .iter()
@@ -225,30 +244,32 @@ impl Params {
             .collect()
     }
 
-    /// The `wanted` parameters by name as they are now, to be read by another thread while training goes on.
+    /// Takes copy-on-write snapshots of the parameters and buffers whose names satisfy `filter`.
     ///
-    /// Call it between two steps: while another thread updates a parameter, there is no now. Those on a GPU are copied.
+    /// Another thread can read the snapshots while training continues. Do not call this while
+    /// another thread updates the parameters: the snapshots would mix values from before and after
+    /// the update. Parameters on a GPU are copied to the host immediately.
     ///
     /// # Errors
     ///
-    /// Memory for a copy of parameters on a GPU, or of one that does not lie in one piece.
+    /// Returns an error if a parameter cannot be copied.
     pub fn snapshot(
         &self,
-        wanted: impl Fn(&str) -> bool,
+        filter: impl Fn(&str) -> bool,
     ) -> Result<BTreeMap<String, Snapshot>, Error> {
         let snapshot = |(name, tensor): (String, Tensor)| {
             let snapshot = self.snapshots.snapshot(&name, tensor);
-            let snapshot = snapshot.context(format!("holding `{name}`"))?;
+            let snapshot = snapshot.context(format!("cannot take a snapshot of `{name}`"))?;
             Ok((name, snapshot))
         };
         let tensors = self.tensors().into_iter();
         tensors
-            .filter(|(name, _)| wanted(name))
+            .filter(|(name, _)| filter(name))
             .map(snapshot)
             .collect()
     }
 
-    /// How many numbers train and how many are frozen; what is no parameter is neither.
+    /// Counts the trainable and the frozen parameters.
     pub fn counts(&self) -> Counts {
         let mut counts = Counts {
             trainable: 0,
@@ -268,40 +289,51 @@ impl Params {
         counts
     }
 
-    /// Copies what trains. These are real copies: candle's `clone` and `detach` would follow every update.
+    /// Copies the trainable parameters.
+    ///
+    /// Updates do not change the copies. (candle's `clone` and `detach` alias the storage.)
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if a parameter cannot be copied.
     pub fn copy_trainable(&self) -> Result<BestWeights, Error> {
         let mut copies = BTreeMap::new();
         for (name, var) in self.trainable() {
             let copy = var
                 .as_detached_tensor()
                 .copy()
-                .context(format!("copying `{name}`"))?;
+                .context(format!("cannot copy `{name}`"))?;
             copies.insert(name, copy);
         }
         Ok(BestWeights(copies))
     }
 
-    /// Best weights from `copies`, which an earlier one held: one for each parameter that trains.
+    /// Restores best weights from `copies`, which must contain exactly the trainable parameters.
     pub(crate) fn best_weights_from(
         &self,
         mut copies: BTreeMap<String, Tensor>,
     ) -> Result<BestWeights, Error> {
         let mut tensors = BTreeMap::new();
         for (name, var) in self.trainable() {
-            let copy = take_saved(&mut copies, "the best weights", &name, &var)?;
+            let copy = take_saved(&mut copies, "the best value", &name, &var)?;
             let copy = copy
                 .to_device(&self.device)
-                .context(format!("moving `{name}` to the device"))?;
+                .context(format!("cannot move `{name}` to the device"))?;
             tensors.insert(name, copy);
         }
-        no_more_saved(&copies, "best weights")?;
+        check_empty(&copies, "the best value")?;
         Ok(BestWeights(tensors))
     }
 
-    /// Writes best weights back, in place: models built on these parameters see it, but for what a layer derived from
-    /// its weights (a packed copy, say), as with [`frozen_var_builder`](Self::frozen_var_builder).
+    /// Writes `best` to the parameters, in place.
     ///
-    /// A name that is unknown or never trained here is [`Error::UnknownParameter`]; then nothing changes.
+    /// Models that were built from these parameters see the change, except for values that a layer
+    /// precomputed from its weights (see [`frozen_var_builder`](Self::frozen_var_builder)).
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Error::UnknownParameter`] if a parameter does not exist or has never been
+    /// trainable. In this case nothing changes.
     pub fn restore(&self, best: &BestWeights) -> Result<(), Error> {
         let entries = self.lock();
         let mut pairs = Vec::with_capacity(best.0.len());
@@ -321,18 +353,18 @@ impl Params {
                 .snapshots
                 .copy_before_write(name)
                 .and_then(|()| var.set(copy));
-            restored.context(format!("restoring `{name}`"))?;
+            restored.context(format!("cannot restore `{name}`"))?;
         }
         Ok(())
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
-        // Each change is complete before anything can panic, so that a poisoned lock still guards a valid map.
+        // A poisoned mutex still guards a valid map: nothing panics in the middle of a change.
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Takes what was saved for the parameter `name` out of `tensors`; it must have the shape and type of `var`.
+/// Removes the saved tensor of the parameter `name` and checks its shape and dtype against `var`.
 pub(crate) fn take_saved(
     tensors: &mut BTreeMap<String, Tensor>,
     what: &'static str,
@@ -349,7 +381,7 @@ pub(crate) fn take_saved(
         .ok_or_else(|| wrong("is missing".to_owned()))?;
     if (tensor.dims(), tensor.dtype()) != (var.dims(), var.dtype()) {
         return Err(wrong(format!(
-            "is {:?} {:?}, but the parameter is {:?} {:?}",
+            "has dtype {:?} and shape {:?}, but the parameter has {:?} and {:?}",
             tensor.dtype(),
             tensor.dims(),
             var.dtype(),
@@ -359,8 +391,8 @@ pub(crate) fn take_saved(
     Ok(tensor)
 }
 
-/// Refuses what was saved for a parameter that does not train here.
-pub(crate) fn no_more_saved(
+/// Checks that no saved tensors are left, which would belong to parameters that are not trainable.
+pub(crate) fn check_empty(
     tensors: &BTreeMap<String, Tensor>,
     what: &'static str,
 ) -> Result<(), Error> {
@@ -369,7 +401,7 @@ pub(crate) fn no_more_saved(
         Some(name) => Err(Error::SavedState {
             what,
             name: name.clone(),
-            problem: "does not belong to a parameter that trains".to_owned(),
+            problem: "does not belong to a trainable parameter".to_owned(),
         }),
     }
 }

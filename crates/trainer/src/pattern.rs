@@ -1,9 +1,9 @@
-//! Layer patterns: which parameters `features` or `classifier.6` means.
+//! Layer patterns, such as `features` or `classifier.6`.
 //!
-//! A pattern is a prefix of whole name components: `classifier.6` covers `classifier.6.weight`, not
-//! `classifier.60.weight`. The empty pattern covers everything.
+//! A pattern is a prefix of whole name components: `classifier.6` covers `classifier.6.weight`, but
+//! not `classifier.60.weight`. The empty pattern covers all parameters.
 
-/// Whether the parameter `name` lies under `pattern`.
+/// Whether `pattern` covers the parameter `name`.
 ///
 /// ```
 /// assert!(trainer::pattern::covers("features", "features.0.weight"));
@@ -16,12 +16,12 @@ pub fn covers(pattern: &str, name: &str) -> bool {
     }
 }
 
-/// The layer of a parameter: its name without the last component.
+/// The layer of the parameter `name`: the name without its last component.
 pub(crate) fn layer_of(name: &str) -> &str {
     name.rsplit_once('.').map_or(name, |(layer, _)| layer)
 }
 
-/// The layers of `names` (in order), each once.
+/// The layers of the parameters `names`, which are sorted.
 pub(crate) fn layers<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     let mut layers: Vec<String> = names
         .into_iter()
@@ -31,7 +31,7 @@ pub(crate) fn layers<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<String
     layers
 }
 
-/// The prefix of one of `names` that is nearest to `pattern`, if one is near enough to be a typing error.
+/// The nearest pattern that covers one of `names`, if `pattern` is likely a typo of it.
 pub(crate) fn nearest<'a>(
     pattern: &str,
     names: impl IntoIterator<Item = &'a str>,
@@ -51,7 +51,7 @@ pub(crate) fn nearest<'a>(
         .map(|(_, prefix)| prefix.to_owned())
 }
 
-/// Levenshtein's distance: insertions, deletions and replacements between two strings.
+/// The Levenshtein distance of two strings.
 fn edit_distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whole_components_only() {
+    fn patterns_match_whole_components() {
         assert!(covers("classifier.6", "classifier.6.weight"));
         assert!(covers("classifier.6", "classifier.6"));
         assert!(covers("", "anything"));
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn a_typing_error_is_recognised() {
+    fn nearest_finds_a_typo() {
         let names = ["classifier.0.weight", "features.0.weight"];
         assert_eq!(nearest("feature", names).as_deref(), Some("features"));
         assert_eq!(
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn distance_is_levenshtein() {
+    fn edit_distance_is_the_levenshtein_distance() {
         assert_eq!(edit_distance("kitten", "sitting"), 3);
         assert_eq!(edit_distance("", "abc"), 3);
         assert_eq!(edit_distance("same", "same"), 0);

@@ -1,4 +1,4 @@
-//! Learning-rate schedules: pure functions of the epoch, so that a resumed run needs no scheduler state.
+//! Learning rate schedules: pure functions of the epoch, so that there is no state to resume.
 
 use std::f64::consts::PI;
 
@@ -6,38 +6,38 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 
-/// How the learning rates of all groups change over a stage.
+/// A learning rate schedule.
 ///
-/// A schedule is a factor on each group's own rate. It counts *training* epochs: an epoch that only
-/// validates does not use one up.
+/// A schedule multiplies the learning rate of each group by a factor. It counts training epochs: a
+/// baseline epoch, which only validates, is not counted.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Schedule {
-    /// The rates stay as they are.
+    /// Constant learning rates.
     Constant,
-    /// `gamma^⌊epoch / step⌋`, as `torch.optim.lr_scheduler.StepLR`.
+    /// `gamma^⌊epoch / step⌋`, as in `torch.optim.lr_scheduler.StepLR`.
     ///
-    /// PyTorch multiplies the rate again and again; the power here may differ in the last bit of a double.
+    /// PyTorch multiplies repeatedly instead, which may differ in the last bit of an f64.
     StepLr {
-        /// Epochs between two steps; at least 1.
+        /// Number of epochs between two steps, at least 1.
         step: u64,
-        /// The factor of each step.
+        /// Factor of each step.
         gamma: f64,
     },
-    /// `(1 + cos(π·t/T)) / 2`, as `CosineAnnealingLR` with `eta_min` 0, after a linear warmup.
+    /// `(1 + cos(π·t/T)) / 2`, as in `CosineAnnealingLR` with `eta_min` 0, after a linear warmup.
     ///
-    /// The `warmup` first epochs have the factors 1/(w+1), …, w/(w+1). Then t counts from 0 and T is what is
-    /// left of `epochs`; from there on the factor is 0 (where PyTorch's would rise again).
+    /// The first w = `warmup` epochs have the factors 1/(w+1), …, w/(w+1). After them, t counts
+    /// from 0 to T = `epochs` − w. From then on the factor is 0, whereas PyTorch's rises again.
     Cosine {
-        /// Training epochs in all, the warmup included; more than `warmup`.
+        /// Number of training epochs including the warmup, more than `warmup`.
         epochs: u64,
-        /// How many of them warm up.
+        /// Number of warmup epochs.
         warmup: u64,
     },
 }
 
 impl Schedule {
-    /// The factor on the learning rates in training epoch `epoch`, counted from 0.
+    /// The factor in training epoch `epoch`, counted from 0.
     pub fn factor(&self, epoch: u64) -> f64 {
         match *self {
             Self::Constant => 1.0,
@@ -53,7 +53,12 @@ impl Schedule {
         }
     }
 
-    /// Refuses settings that have no meaning: a step of 0, a gamma that is not a rate, only warmup.
+    /// Checks that the settings are in range.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Error::Setting`] if `step` is 0, if `gamma` is negative or not finite, or if
+    /// `warmup` is not less than `epochs`.
     pub fn check(&self) -> Result<(), Error> {
         let wrong = |setting: &str, value: String, expected| {
             Err(Error::Setting {
@@ -64,17 +69,17 @@ impl Schedule {
         };
         match *self {
             Self::StepLr { step: 0, .. } => {
-                wrong("the step of StepLr", "0".into(), "at least 1 epoch")
+                wrong("the step of the schedule", "0".into(), "at least 1 epoch")
             }
             Self::StepLr { gamma, .. } if !(gamma.is_finite() && gamma >= 0.0) => wrong(
-                "the gamma of StepLr",
+                "the gamma of the schedule",
                 gamma.to_string(),
-                "a finite number, 0 or more",
+                "a finite number of at least 0",
             ),
             Self::Cosine { epochs, warmup } if warmup >= epochs => wrong(
-                "the warmup of the cosine schedule",
+                "the warmup of the schedule",
                 warmup.to_string(),
-                "less than its epochs",
+                "less than its number of epochs",
             ),
             _ => Ok(()),
         }
@@ -86,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn step_lr_steps() {
+    fn step_lr_multiplies_by_gamma_after_each_step() {
         let schedule = Schedule::StepLr {
             step: 3,
             gamma: 0.1,
@@ -103,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn cosine_warms_up_and_falls() {
+    fn cosine_warms_up_and_decays() {
         let schedule = Schedule::Cosine {
             epochs: 6,
             warmup: 2,
@@ -127,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn meaningless_settings_are_refused() {
+    fn settings_out_of_range_are_errors() {
         for schedule in [
             Schedule::StepLr {
                 step: 0,

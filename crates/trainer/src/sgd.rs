@@ -1,16 +1,16 @@
-//! Stochastic gradient descent with momentum and parameter groups, equal to `torch.optim.SGD`.
+//! Stochastic gradient descent with momentum and parameter groups, as in `torch.optim.SGD`.
 //!
-//! For each parameter w with gradient g (torch/optim/sgd.py):
+//! The update of a parameter w with gradient g (torch/optim/sgd.py):
 //!
 //! ```text
 //! g ← g + weight_decay·w
-//! v ← g                                   in the parameter's first step
-//! v ← momentum·v + (1 − dampening)·g      later
-//! d = g + momentum·v with Nesterov, v with momentum, else g
+//! v ← g                                   in the first step of the parameter
+//! v ← momentum·v + (1 − dampening)·g      in later steps
+//! d = g + momentum·v with Nesterov momentum, v with momentum, g otherwise
 //! w ← w − lr·d
 //! ```
 //!
-//! `candle_nn::SGD` has neither momentum nor groups. The update itself is in [`crate::update`].
+//! [`crate::update`] implements it. `candle_nn::SGD` has neither momentum nor parameter groups.
 
 use std::collections::BTreeMap;
 
@@ -20,21 +20,21 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, ResultExt};
 use crate::event::GroupLr;
 use crate::gradients::Gradients;
-use crate::params::{Params, no_more_saved, take_saved};
+use crate::params::{Params, check_empty, take_saved};
 use crate::pattern;
 use crate::snapshot::{Snapshot, SnapshotRegistry};
 use crate::update::{self, SgdStep, Velocity};
 
-/// The settings that all groups share.
+/// The settings of [`Sgd`] that all groups share.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SgdConfig {
-    /// How much of the velocity stays from step to step; 0 for plain gradient descent.
+    /// Factor of the old velocity in the new one; 0 for gradient descent without momentum.
     pub momentum: f64,
-    /// What share of a new gradient does not enter the velocity.
+    /// The gradient is multiplied by 1 − `dampening` before it is added to the velocity.
     pub dampening: f64,
-    /// The strength of the pull to zero.
+    /// L2 penalty: `weight_decay`·w is added to the gradient.
     pub weight_decay: f64,
-    /// Nesterov's momentum; needs momentum and no dampening.
+    /// Nesterov momentum. Requires momentum and no dampening.
     pub nesterov: bool,
 }
 
@@ -49,29 +49,29 @@ impl SgdConfig {
         }
         if self.nesterov && (self.momentum <= 0.0 || self.dampening != 0.0) {
             return Err(Error::Setting {
-                setting: "Nesterov's momentum".to_owned(),
+                setting: "Nesterov momentum".to_owned(),
                 value: format!(
-                    "on with momentum {} and dampening {}",
+                    "used with momentum {} and dampening {}",
                     self.momentum, self.dampening
                 ),
-                expected: "used with a momentum above 0 and without dampening",
+                expected: "used with momentum and without dampening",
             });
         }
         Ok(())
     }
 }
 
-/// The parameters under a layer pattern, and their learning rate before any schedule.
+/// A parameter group: the parameters covered by a layer pattern, and their learning rate.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Group {
-    /// A layer prefix (see [`pattern`]); empty for everything.
+    /// Layer prefix, see [`pattern`]. The empty pattern covers all parameters.
     pub pattern: String,
-    /// The learning rate, 0 or more.
+    /// Learning rate before the schedule, at least 0.
     pub lr: f64,
 }
 
 impl Group {
-    /// The group of the parameters under `pattern`.
+    /// Creates the group of the parameters covered by `pattern`.
     pub fn new(pattern: impl Into<String>, lr: f64) -> Self {
         Self {
             pattern: pattern.into(),
@@ -79,13 +79,13 @@ impl Group {
         }
     }
 
-    /// The group of all parameters that no other group covers.
+    /// Creates the group of all parameters that no other group covers.
     pub fn everything(lr: f64) -> Self {
         Self::new("", lr)
     }
 }
 
-/// The optimizer: which parameters train at which rate, and their velocities.
+/// The optimizer: parameter groups and the velocities of their parameters.
 #[derive(Debug)]
 pub struct Sgd {
     config: SgdConfig,
@@ -94,25 +94,31 @@ pub struct Sgd {
     snapshots: SnapshotRegistry,
 }
 
-/// One parameter. The velocity belongs to it and exists from its first step on.
+/// The optimizer state of one parameter.
 #[derive(Debug)]
 struct ParamState {
     name: String,
     var: Var,
+    /// Index of the group.
     group: usize,
+    /// `None` before the first step of the parameter, and without momentum.
     velocity: Option<Velocity>,
 }
 
 impl Sgd {
-    /// An optimizer without momentum yet, for the parameters that are trainable now.
+    /// Creates an optimizer for the parameters that are trainable now, without velocities.
     ///
-    /// A parameter belongs to the group with the longest pattern that covers it. Errors: a setting outside
-    /// its range, a pattern twice or unknown, a group without parameters, a parameter without group.
+    /// A parameter belongs to the group with the longest pattern that covers it.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if a setting is out of range, if a pattern occurs twice or covers no
+    /// parameter, if a group has no parameters, or if a trainable parameter has no group.
     pub fn new(params: &Params, config: SgdConfig, groups: Vec<Group>) -> Result<Self, Error> {
         config.check()?;
         let parameters = params.trainable();
         if parameters.is_empty() {
-            return Err(Error::NothingTrains);
+            return Err(Error::NothingTrainable);
         }
         for (index, group) in groups.iter().enumerate() {
             check_number(
@@ -147,7 +153,7 @@ impl Sgd {
         }
         for (index, group) in groups.iter().enumerate() {
             if !states.iter().any(|state| state.group == index) {
-                return Err(without_parameters(params, group));
+                return Err(empty_group(params, group));
             }
         }
         if !uncovered.is_empty() {
@@ -161,9 +167,15 @@ impl Sgd {
         })
     }
 
-    /// Updates every parameter that has a gradient, with its group's rate times `factor` (see
-    /// [`Schedule::factor`](crate::Schedule::factor)). A parameter without one is skipped, and so is its
-    /// momentum. Each gradient is freed once it is used.
+    /// Updates all parameters that have a gradient.
+    ///
+    /// The learning rate of each group is multiplied by `factor`, see
+    /// [`Schedule::factor`](crate::Schedule::factor). A parameter without a gradient is skipped,
+    /// and its velocity does not change. Each gradient is freed after its update.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if a gradient does not have the shape and dtype of its parameter.
     pub fn step(&mut self, mut gradients: Gradients, factor: f64) -> Result<(), Error> {
         for state in &mut self.states {
             let Some(gradient) = gradients.take(&state.name) else {
@@ -173,12 +185,12 @@ impl Sgd {
             let copied = self.snapshots.copy_before_write(&state.name);
             copied
                 .and_then(|()| update::apply(&state.var, &gradient, &mut state.velocity, &step))
-                .context(format!("the update of `{}`", state.name))?;
+                .context(format!("cannot update `{}`", state.name))?;
         }
         Ok(())
     }
 
-    /// The groups with their learning rates at a schedule's `factor`.
+    /// The groups with their learning rates multiplied by `factor`.
     pub fn learning_rates(&self, factor: f64) -> Vec<GroupLr> {
         let parameters = |index| {
             let states = self.states.iter().filter(|state| state.group == index);
@@ -192,22 +204,28 @@ impl Sgd {
         self.groups.iter().enumerate().map(lr).collect()
     }
 
-    /// The velocities as they are now by parameter, for those that have one; for another thread to read while training
-    /// goes on.
+    /// Takes copy-on-write snapshots of the velocities, by parameter name.
+    ///
+    /// Parameters without a velocity have no entry. See [`Params::snapshot`] for the use of
+    /// snapshots.
     ///
     /// # Errors
     ///
-    /// As those of [`Params::snapshot`].
+    /// Returns an error if a velocity cannot be copied.
     pub fn snapshot_velocities(&self) -> Result<BTreeMap<String, Snapshot>, Error> {
         let snapshot = |state: &ParamState| {
             let snapshot = state.velocity.as_ref()?.snapshot(&state.var);
-            let snapshot = snapshot.context(format!("holding the velocity of `{}`", state.name));
+            let snapshot = snapshot.context(format!(
+                "cannot take a snapshot of the velocity of `{}`",
+                state.name
+            ));
             Some(snapshot.map(|snapshot| (state.name.clone(), snapshot)))
         };
         self.states.iter().filter_map(snapshot).collect()
     }
 
-    /// Takes over what [`snapshot_velocities`](Self::snapshot_velocities) gave: one for each parameter.
+    /// Sets the velocities of all parameters, as read from
+    /// [`snapshot_velocities`](Self::snapshot_velocities).
     pub(crate) fn set_velocities(
         &mut self,
         mut velocities: BTreeMap<String, Tensor>,
@@ -215,31 +233,31 @@ impl Sgd {
         for state in &mut self.states {
             let velocity = take_saved(&mut velocities, "the velocity", &state.name, &state.var)?;
             let velocity = Velocity::new(velocity, &state.var)
-                .context(format!("restoring the velocity of `{}`", state.name))?;
+                .context(format!("cannot restore the velocity of `{}`", state.name))?;
             state.velocity = Some(velocity);
         }
-        no_more_saved(&velocities, "a velocity")
+        check_empty(&velocities, "the velocity")
     }
 
-    /// The shared settings.
+    /// The settings that all groups share.
     pub fn config(&self) -> &SgdConfig {
         &self.config
     }
 
-    /// Refuses parameters other than those it was made for.
+    /// Checks that `parameters` are the parameters that the optimizer was created for.
     pub(crate) fn check_parameters(&self, parameters: &[(String, Var)]) -> Result<(), Error> {
-        let own = |name: &str| self.states.iter().any(|state| state.name == name);
-        let theirs = |name: &str| parameters.iter().any(|(other, _)| other == name);
-        let unknown = parameters
+        let in_optimizer = |name: &str| self.states.iter().any(|state| state.name == name);
+        let in_model = |name: &str| parameters.iter().any(|(other, _)| other == name);
+        let only_in_model = parameters
             .iter()
             .map(|(name, _)| name)
-            .filter(|name| !own(name));
-        let gone = self
+            .filter(|name| !in_optimizer(name));
+        let only_in_optimizer = self
             .states
             .iter()
             .map(|state| &state.name)
-            .filter(|name| !theirs(name));
-        let names: Vec<String> = unknown.chain(gone).cloned().collect();
+            .filter(|name| !in_model(name));
+        let names: Vec<String> = only_in_model.chain(only_in_optimizer).cloned().collect();
         if names.is_empty() {
             Ok(())
         } else {
@@ -248,8 +266,9 @@ impl Sgd {
     }
 }
 
-/// A group that claims nothing: either its pattern is unknown, or all under it is frozen or taken.
-fn without_parameters(params: &Params, group: &Group) -> Error {
+/// The error for a group without parameters. Either its pattern covers nothing, or all covered
+/// parameters are frozen or in other groups.
+fn empty_group(params: &Params, group: &Group) -> Error {
     let tensors = params.tensors();
     let names = || tensors.keys().map(String::as_str);
     let pattern = group.pattern.clone();
@@ -274,6 +293,6 @@ fn check_number(setting: String, value: f64) -> Result<(), Error> {
     Err(Error::Setting {
         setting,
         value: value.to_string(),
-        expected: "a finite number, 0 or more",
+        expected: "a finite number of at least 0",
     })
 }

@@ -1,92 +1,98 @@
-//! Values as they are at one moment, for a thread that saves them while training goes on.
+//! Copy-on-write snapshots, so that a thread can save the training state while training continues.
 //!
-//! A copy of all weights and velocities takes as much memory again, and most of it is for nothing: what has been read
-//! by the time of the next update may change. So a value is copied only when it is about to change and is still
-//! wanted as it was. On a GPU everything is copied to the host at once: there each thread has a queue of its own, and the
-//! one that reads would neither wait for what is queued here nor keep it from using memory that it frees.
+//! Copying all weights and velocities up front would double their memory, mostly for nothing: most
+//! values are read before the next update changes them. A value is therefore copied only if it is
+//! about to change and a snapshot still refers to it.
+//!
+//! On a GPU, a snapshot is copied to the host immediately. Each thread has a CUDA stream of its
+//! own. A reader on another stream would not wait for kernels that training has queued, and
+//! training could reuse freed memory that the reader still reads.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use candle_core::{CpuStorage, Device, Result, Shape, Storage, Tensor, bail};
 
-/// A tensor as it was when it was held, whatever [`Sgd::step`](crate::Sgd::step) and
-/// [`Params::restore`](crate::Params::restore) do to it since; who sets a variable by hand is not noticed. Drop it once
-/// it is read.
+/// A copy-on-write snapshot of an f32 tensor: a parameter, a velocity, or a constant.
+///
+/// [`Sgd::step`](crate::Sgd::step) and [`Params::restore`](crate::Params::restore) copy the tensor
+/// before they write to it. Direct calls of `Var::set` are not tracked. Drop a snapshot after
+/// reading it, because updates copy the tensor as long as the snapshot exists.
 #[derive(Debug)]
 pub struct Snapshot {
     shape: Shape,
-    values: Source,
+    source: Source,
 }
 
 #[derive(Debug)]
 enum Source {
-    /// A parameter's, which updates change in place.
+    /// A parameter, which updates change in place.
     Parameter(Arc<Mutex<SharedTensor>>),
-    /// Those of a velocity: an update copies them first if they are held.
+    /// A velocity. An update copies it first if the `Arc` is shared.
     Velocity(Arc<Vec<f32>>),
-    /// Those of a tensor that nobody changes.
-    Fixed(Tensor),
+    /// A tensor that never changes.
+    Constant(Tensor),
 }
 
-/// Where the values of a parameter are to be read.
+/// A tensor that shares its storage with a parameter until the parameter changes.
 #[derive(Debug)]
 struct SharedTensor {
     tensor: Tensor,
-    /// Whether the tensor is a copy, which no update changes.
+    /// Whether `tensor` is already a copy with its own storage.
     copied: bool,
 }
 
-/// Numbers that are lent at a time: they stay in the processor's cache, and training never waits for longer.
+/// Number of values read under the lock at once. They fit in the CPU cache, and an update waits for
+/// at most one chunk.
 const CHUNK: usize = 1 << 16;
 
 impl Snapshot {
-    /// Of a tensor that nobody changes.
+    /// A snapshot of a tensor that never changes.
     ///
     /// # Errors
     ///
-    /// Memory, or a device that does not hand its values over.
+    /// Returns an error if the tensor cannot be copied to the CPU.
     pub fn new(tensor: &Tensor) -> Result<Self> {
         Ok(Self {
             shape: tensor.shape().clone(),
-            values: Source::Fixed(tensor.to_device(&Device::Cpu)?.contiguous()?),
+            source: Source::Constant(tensor.to_device(&Device::Cpu)?.contiguous()?),
         })
     }
 
-    /// A velocity's values.
+    /// A snapshot of the velocity of a parameter of shape `shape`.
     pub(crate) fn velocity(values: Arc<Vec<f32>>, shape: &Shape) -> Self {
         Self {
             shape: shape.clone(),
-            values: Source::Velocity(values),
+            source: Source::Velocity(values),
         }
     }
 
-    /// Its shape.
+    /// Shape of the tensor.
     pub fn shape(&self) -> &Shape {
         &self.shape
     }
 
-    /// Lends the values to `work`, from the first to the last in pieces.
+    /// Calls `work` with consecutive chunks of the values, in row-major order.
     ///
     /// # Errors
     ///
-    /// Those of `work`, and a type other than f32.
+    /// Returns the first error of `work`, or an error if the tensor is not f32.
     pub fn try_for_each_chunk<E: From<candle_core::Error>>(
         &self,
         mut work: impl FnMut(&[f32]) -> std::result::Result<(), E>,
     ) -> std::result::Result<(), E> {
-        let source = match &self.values {
+        let shared = match &self.source {
             Source::Velocity(values) => return values.chunks(CHUNK).try_for_each(work),
-            Source::Fixed(tensor) => {
+            Source::Constant(tensor) => {
                 return with_values(tensor, |values| values.chunks(CHUNK).try_for_each(work))?;
             }
-            Source::Parameter(source) => source,
+            Source::Parameter(shared) => shared,
         };
-        // Piece by piece, since an update that comes meanwhile waits for the lock.
+        // `work` runs without the lock, so that a concurrent update does not wait for it.
         let count = self.shape.elem_count();
         let mut chunk = Vec::with_capacity(CHUNK.min(count));
         for from in (0..count).step_by(CHUNK) {
             chunk.clear();
-            with_values(&lock(source).tensor, |values| {
+            with_values(&lock(shared).tensor, |values| {
                 chunk.extend_from_slice(&values[from..count.min(from + CHUNK)]);
             })?;
             work(&chunk)?;
@@ -99,54 +105,57 @@ fn with_values<T>(tensor: &Tensor, work: impl FnOnce(&[f32]) -> T) -> Result<T> 
     let (storage, layout) = tensor.storage_and_layout();
     match (&*storage, layout.contiguous_offsets()) {
         (Storage::Cpu(CpuStorage::F32(values)), Some((from, to))) => Ok(work(&values[from..to])),
-        _ => bail!("only contiguous f32 can be read, not {:?}", tensor.dtype()),
+        _ => bail!(
+            "a snapshot must be contiguous f32, but is {:?}",
+            tensor.dtype()
+        ),
     }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing panics between two states of a source.
+    // A poisoned mutex still guards a consistent value: nothing panics between related assignments.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The parameters that are held, by name. Clones share them.
+/// The live snapshots of parameters. Clones refer to the same registry.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SnapshotRegistry(Arc<Mutex<Vec<Entry>>>);
 
-/// A parameter's name, and where it is read as long as somebody holds it.
+/// The name of a parameter, and the tensor that its snapshot reads.
 type Entry = (String, Weak<Mutex<SharedTensor>>);
 
 impl SnapshotRegistry {
-    /// Holds the parameter `name`, whose storage `tensor` shares.
+    /// Takes a snapshot of the parameter `name`. `tensor` shares its storage.
     pub(crate) fn snapshot(&self, name: &str, tensor: Tensor) -> Result<Snapshot> {
         if !tensor.device().is_cpu() {
             return Snapshot::new(&tensor);
         }
         let tensor = tensor.contiguous()?;
         let shape = tensor.shape().clone();
-        let source = Arc::new(Mutex::new(SharedTensor {
+        let shared = Arc::new(Mutex::new(SharedTensor {
             tensor,
             copied: false,
         }));
         let mut entries = lock(&self.0);
-        entries.retain(|(_, source)| source.strong_count() > 0);
-        entries.push((name.to_owned(), Arc::downgrade(&source)));
+        entries.retain(|(_, shared)| shared.strong_count() > 0);
+        entries.push((name.to_owned(), Arc::downgrade(&shared)));
         Ok(Snapshot {
             shape,
-            values: Source::Parameter(source),
+            source: Source::Parameter(shared),
         })
     }
 
-    /// To be called before the parameter `name` changes: whoever holds it gets a copy.
+    /// Copies the parameter `name` for the snapshots that refer to it. Call this before each write.
     pub(crate) fn copy_before_write(&self, name: &str) -> Result<()> {
         let entries = lock(&self.0);
-        for (_, source) in entries.iter().filter(|(entry, _)| entry == name) {
-            let Some(source) = source.upgrade() else {
+        for (_, shared) in entries.iter().filter(|(entry, _)| entry == name) {
+            let Some(shared) = shared.upgrade() else {
                 continue;
             };
-            let mut source = lock(&source);
-            if !source.copied {
-                source.tensor = source.tensor.copy()?;
-                source.copied = true;
+            let mut shared = lock(&shared);
+            if !shared.copied {
+                shared.tensor = shared.tensor.copy()?;
+                shared.copied = true;
             }
         }
         Ok(())
@@ -170,34 +179,34 @@ mod tests {
     }
 
     #[test]
-    fn what_is_held_stays_as_it_was() {
+    fn a_snapshot_keeps_its_values_after_a_write() {
         let count = CHUNK + 7;
         let before: Vec<f32> = (0..count).map(|i| i as f32).collect();
         let var = Var::from_slice(&before, count, &Device::Cpu).unwrap();
-        let snapshots = SnapshotRegistry::default();
-        let snapshot = snapshots.snapshot("a", var.as_detached_tensor()).unwrap();
-        let other = snapshots.snapshot("b", var.as_detached_tensor()).unwrap();
-        snapshots.copy_before_write("a").unwrap();
+        let registry = SnapshotRegistry::default();
+        let snapshot = registry.snapshot("a", var.as_detached_tensor()).unwrap();
+        let other = registry.snapshot("b", var.as_detached_tensor()).unwrap();
+        registry.copy_before_write("a").unwrap();
         var.set(&var.zeros_like().unwrap()).unwrap();
         assert_eq!(values(&snapshot), before);
         assert_eq!(
             values(&other),
             vec![0.0; count],
-            "nobody said that b changes"
+            "a write to `b` was not announced"
         );
     }
 
     #[test]
-    fn a_change_between_two_pieces_is_not_seen() {
+    fn a_write_between_two_chunks_is_not_visible() {
         let count = 3 * CHUNK;
         let var = Var::ones(count, candle_core::DType::F32, &Device::Cpu).unwrap();
-        let snapshots = SnapshotRegistry::default();
-        let snapshot = snapshots.snapshot("a", var.as_detached_tensor()).unwrap();
+        let registry = SnapshotRegistry::default();
+        let snapshot = registry.snapshot("a", var.as_detached_tensor()).unwrap();
         let mut sum = 0.0;
         snapshot
             .try_for_each_chunk::<candle_core::Error>(|chunk| {
                 sum += chunk.iter().sum::<f32>();
-                snapshots.copy_before_write("a")?;
+                registry.copy_before_write("a")?;
                 var.set(&var.zeros_like()?)
             })
             .unwrap();
@@ -205,19 +214,23 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_longer_held_is_not_copied() {
+    fn a_dropped_snapshot_is_not_copied() {
         let var = Var::ones(3, candle_core::DType::F32, &Device::Cpu).unwrap();
-        let snapshots = SnapshotRegistry::default();
-        let source = |snapshot: &Snapshot| match &snapshot.values {
-            Source::Parameter(source) => Arc::downgrade(source),
-            _ => unreachable!("a parameter"),
+        let registry = SnapshotRegistry::default();
+        let shared = |snapshot: &Snapshot| match &snapshot.source {
+            Source::Parameter(shared) => Arc::downgrade(shared),
+            _ => unreachable!("a snapshot of a parameter on the CPU"),
         };
-        let snapshot = snapshots.snapshot("a", var.as_detached_tensor()).unwrap();
-        let dropped = source(&snapshot);
+        let snapshot = registry.snapshot("a", var.as_detached_tensor()).unwrap();
+        let dropped = shared(&snapshot);
         drop(snapshot);
-        snapshots.copy_before_write("a").unwrap();
+        registry.copy_before_write("a").unwrap();
         assert!(dropped.upgrade().is_none());
-        let _again = snapshots.snapshot("a", var.as_detached_tensor()).unwrap();
-        assert_eq!(lock(&snapshots.0).len(), 1, "the list does not grow");
+        let _second = registry.snapshot("a", var.as_detached_tensor()).unwrap();
+        assert_eq!(
+            lock(&registry.0).len(),
+            1,
+            "dropped snapshots are removed from the registry"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! The state of a stage: everything that the loop changes beside the weights themselves, and how it is kept.
+//! The state of a training stage, apart from the weights.
 
 use std::collections::BTreeMap;
 
@@ -11,81 +11,87 @@ use crate::metrics::EpochMetrics;
 use crate::params::{BestWeights, Params};
 use crate::sgd::{Group, Sgd, SgdConfig};
 
-/// Where a stage is, between any two batches.
+/// A training stage: its progress, its best weights and its optimizer.
 ///
-/// Together with the weights this is all: data, dropout and learning rates are functions of the seed and of
-/// what stands here. A stage that was stopped goes on when [`fit`](crate::fit()) is called with it again.
+/// A stage and the weights in [`Params`] are the complete training state. Batches, dropout masks
+/// and learning rates are functions of the seed and of this state. To continue a stopped stage,
+/// call [`fit`](crate::fit()) with it again.
 #[derive(Debug)]
 pub struct Stage {
-    /// The epoch, counted from 0; how many are done.
+    /// Current epoch, counted from 0. Equal to the number of completed epochs.
     pub(crate) epoch: u64,
-    /// The phase of the epoch that is to go on.
+    /// Current phase of the epoch.
     pub(crate) phase: Phase,
-    /// The next training batch of the epoch.
+    /// Next training batch of the epoch, counted from 0.
     pub(crate) batch: usize,
-    /// Training steps done in the stage; the key of dropout.
+    /// Number of training steps done in the stage. Part of the dropout key.
     pub(crate) step: u64,
-    /// Training loss and accuracy of the epoch so far.
+    /// Training metrics of the epoch so far.
     pub(crate) metrics: EpochMetrics,
     /// The best epoch so far.
     pub(crate) best: Option<BestEpoch>,
-    /// The optimizer with its momentum.
+    /// The optimizer with its velocities.
     pub(crate) sgd: Sgd,
 }
 
-/// The best epoch of a stage so far.
+/// The best epoch of a stage so far, with its weights.
 #[derive(Debug)]
 pub struct BestEpoch {
-    /// Which, counted from 0.
+    /// The epoch, counted from 0.
     pub epoch: u64,
-    /// Its val accuracy.
+    /// Validation accuracy of the epoch, as a fraction.
     pub accuracy: f64,
-    /// Training steps done in the stage up to then.
+    /// Number of training steps of the stage up to this epoch.
     pub step: u64,
-    /// Copies of what trained, as it was then.
+    /// Copies of the trainable parameters after the epoch.
     pub weights: BestWeights,
 }
 
-/// A [`Stage`]'s numbers, to be written down and taken up again.
+/// The serializable progress of a [`Stage`].
 ///
-/// All of a stage's state is this, its [velocities](Sgd::snapshot_velocities), the best weights, and the weights in its
-/// [`Params`]. Floating-point numbers must be kept exactly, or what follows is not the same to the last bit.
+/// To save a stage, save this state, the [velocities](Sgd::snapshot_velocities), the best weights
+/// and the weights in [`Params`]. Store floating-point numbers exactly, otherwise a resumed stage
+/// does not produce the same bits. [`Stage::resume`] restores the stage.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StageState {
-    /// The epoch, counted from 0; how many are done.
+    /// Current epoch, counted from 0. Equal to the number of completed epochs.
     pub epoch: u64,
-    /// The phase of the epoch that is to go on.
+    /// Current phase of the epoch.
     pub phase: Phase,
-    /// The next training batch of the epoch.
+    /// Next training batch of the epoch, counted from 0.
     pub batch: usize,
-    /// Training steps done in the stage.
+    /// Number of training steps done in the stage.
     pub step: u64,
-    /// Training loss and accuracy of the epoch so far.
+    /// Training metrics of the epoch so far.
     pub metrics: EpochMetrics,
     /// The best epoch so far.
     pub best: Option<BestState>,
 }
 
-/// The best epoch so far, without its weights.
+/// The serializable part of [`BestEpoch`]: all but the weights.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BestState {
-    /// Which, counted from 0.
+    /// The epoch, counted from 0.
     pub epoch: u64,
-    /// Its val accuracy.
+    /// Validation accuracy of the epoch, as a fraction.
     pub accuracy: f64,
-    /// Training steps done in the stage up to then.
+    /// Number of training steps of the stage up to this epoch.
     pub step: u64,
 }
 
 impl StageState {
-    /// Whether the best weights are those that the model has at this moment, so that they need not be kept twice.
+    /// Whether the best weights are the current weights, so that they need not be saved separately.
     pub fn best_is_current(&self) -> bool {
         self.best.is_some_and(|best| best.step == self.step)
     }
 }
 
 impl Stage {
-    /// A stage at its beginning, with an optimizer (see [`Sgd::new`]) for what is trainable now.
+    /// Creates a stage for the parameters that are trainable now.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the optimizer cannot be created, see [`Sgd::new`].
     pub fn new(params: &Params, config: SgdConfig, groups: Vec<Group>) -> Result<Self, Error> {
         Ok(Self {
             epoch: 0,
@@ -98,14 +104,16 @@ impl Stage {
         })
     }
 
-    /// A stage as it was when `position`, `velocities` and `best` were taken; [`fit`](crate::fit()) goes on from there.
+    /// Restores a stage that was saved as `state`, `velocities` and `best`. [`fit`](crate::fit())
+    /// continues it.
     ///
-    /// `params` must hold the weights of that moment, with the same parameters trainable. `best` is not looked at
-    /// where [`StageState::best_is_current`] says that it is the same.
+    /// `params` must contain the saved weights, with the same parameters trainable. `best` is
+    /// ignored if [`StageState::best_is_current`] returns true.
     ///
     /// # Errors
     ///
-    /// Those of [`Stage::new`], and [`Error::SavedState`] for tensors that are missing, too many or of another shape.
+    /// Returns the errors of [`Stage::new`], and [`Error::SavedState`] if a saved tensor is
+    /// missing, superfluous or of another shape.
     pub fn resume(
         params: &Params,
         config: SgdConfig,
@@ -115,7 +123,7 @@ impl Stage {
         best: BTreeMap<String, Tensor>,
     ) -> Result<Self, Error> {
         let mut sgd = Sgd::new(params, config, groups)?;
-        // The first step makes the velocities of all parameters, and only momentum makes any.
+        // The first step creates the velocities of all parameters if there is momentum.
         if state.step > 0 && config.momentum != 0.0 {
             sgd.set_velocities(velocities)?;
         }
@@ -123,12 +131,12 @@ impl Stage {
             None if state.epoch > 0 => {
                 return Err(Error::SavedState {
                     what: "the best epoch",
-                    name: "the stage".to_string(),
+                    name: "stage".to_string(),
                     problem: format!("is missing after {} epochs", state.epoch),
                 });
             }
             None => None,
-            Some(found) => {
+            Some(best_state) => {
                 let weights = if state.best_is_current() {
                     params.copy_trainable()?
                 } else {
@@ -138,7 +146,7 @@ impl Stage {
                     epoch,
                     accuracy,
                     step,
-                } = found;
+                } = best_state;
                 Some(BestEpoch {
                     epoch,
                     accuracy,
@@ -158,8 +166,8 @@ impl Stage {
         })
     }
 
-    /// Where it is.
-    pub fn position(&self) -> StageState {
+    /// The serializable progress of the stage.
+    pub fn state(&self) -> StageState {
         let best = self.best.as_ref().map(|best| BestState {
             epoch: best.epoch,
             accuracy: best.accuracy,
@@ -175,12 +183,12 @@ impl Stage {
         }
     }
 
-    /// How many epochs are done.
+    /// Number of completed epochs.
     pub fn epoch(&self) -> u64 {
         self.epoch
     }
 
-    /// How many training steps are done.
+    /// Number of training steps done.
     pub fn step(&self) -> u64 {
         self.step
     }
@@ -202,14 +210,14 @@ impl Stage {
         self.metrics = EpochMetrics::default();
     }
 
-    /// Keeps the weights if `accuracy` is strictly greater than ever before.
+    /// Keeps a copy of the weights if `accuracy` is strictly greater than the best so far.
     pub(crate) fn keep_if_best(&mut self, accuracy: f64, params: &Params) -> Result<bool, Error> {
         let better = self
             .best
             .as_ref()
             .is_none_or(|best| accuracy > best.accuracy);
         if better {
-            // The old copies go first, so that never two of them are in memory.
+            // Drops the old copy first, so that two copies are never in memory.
             self.best = None;
             self.best = Some(BestEpoch {
                 epoch: self.epoch,

@@ -1,8 +1,9 @@
-//! The update of one parameter, in place and in one pass over memory.
+//! The SGD update of one parameter, in place.
 //!
-//! An update is bound by memory: it reads w, g and v and writes w and v. Written with tensor operations it
-//! would also write and read back g + weight_decay·w, the new velocity and lr·d. On the CPU one loop
-//! ([`fused`]) does it instead; other devices use candle's operations.
+//! An update is limited by memory bandwidth. It has to read w, g and v and to write w and v. Tensor
+//! operations would also write and read back g + weight_decay·w, the new velocity and lr·d. On the
+//! CPU, one loop ([`fused`]) updates f32 parameters in a single pass. Other devices and dtypes use
+//! candle's operations.
 
 use std::sync::Arc;
 
@@ -13,12 +14,12 @@ use crate::gradients::Gradient;
 use crate::sgd::SgdConfig;
 use crate::snapshot::Snapshot;
 
-/// The numbers of one update.
+/// The settings of one SGD step of a parameter.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SgdStep {
     pub(crate) lr: f64,
     pub(crate) momentum: f64,
-    /// The share of a new gradient that enters the velocity.
+    /// Factor of the gradient in the new velocity.
     pub(crate) one_minus_dampening: f64,
     pub(crate) weight_decay: f64,
     pub(crate) nesterov: bool,
@@ -42,17 +43,17 @@ impl SgdStep {
     }
 }
 
-/// A parameter's velocity, where its update needs it.
+/// The velocity (momentum buffer) of a parameter.
 #[derive(Debug)]
 pub(crate) enum Velocity {
-    /// Contiguous, for the fused update on the CPU.
+    /// Contiguous values for the fused update on the CPU.
     Host(Arc<Vec<f32>>),
-    /// Beside the parameter, for every other device and type.
+    /// A tensor on the device of the parameter, for updates with candle's operations.
     Device(Tensor),
 }
 
 impl Velocity {
-    /// The velocity of `var` with the values of `tensor`, which has its shape and type.
+    /// Creates the velocity of `var` from `tensor`, which has the same shape and dtype.
     pub(crate) fn new(tensor: Tensor, var: &Var) -> Result<Self> {
         Ok(if is_fused(var) {
             Self::Host(Arc::new(tensor.flatten_all()?.to_vec1()?))
@@ -61,22 +62,22 @@ impl Velocity {
         })
     }
 
-    /// Its values in the shape of `var`, which later updates do not change.
+    /// Takes a snapshot of the velocity of `var`.
     pub(crate) fn snapshot(&self, var: &Var) -> Result<Snapshot> {
         match self {
             Self::Host(values) => Ok(Snapshot::velocity(Arc::clone(values), var.shape())),
-            // Updates replace this tensor and never write into it.
+            // Updates replace this tensor and never write to it.
             Self::Device(tensor) => Snapshot::new(tensor),
         }
     }
 }
 
-/// Whether updates of `var` are fused.
+/// Whether `var` is updated by the fused loop.
 fn is_fused(var: &Var) -> bool {
     var.device().is_cpu() && var.dtype() == DType::F32
 }
 
-/// Updates `var` by `gradient`. The velocity is created in the first step, if there is momentum.
+/// Updates `var` by `gradient`. With momentum, the first step creates the velocity.
 pub(crate) fn apply(
     var: &Var,
     gradient: &Gradient,
@@ -86,32 +87,32 @@ pub(crate) fn apply(
     let (shape, dtype) = gradient.shape_and_dtype()?;
     if var.shape() != &shape || var.dtype() != dtype {
         let (w, g) = ((var.dims(), var.dtype()), (shape.dims(), dtype));
-        bail!("the parameter is {w:?}, but its gradient is {g:?}");
+        bail!("the parameter has shape and dtype {w:?}, but its gradient has {g:?}");
     }
     if !is_fused(var) {
         return apply_tensors(var, &gradient.to_dense()?, velocity, step);
     }
     let first = velocity.is_none();
     if first && step.momentum != 0.0 {
-        // Zeroed pages come lazily from the system: this is not a pass over memory.
+        // The operating system provides zeroed pages on demand, so this is not a pass over memory.
         *velocity = Some(Velocity::Host(Arc::new(vec![0.0; var.elem_count()])));
     }
     let velocity = match velocity {
-        // Copied first if somebody still holds it as it was.
+        // Copies the velocity if a snapshot refers to it.
         Some(Velocity::Host(v)) => Some(Arc::make_mut(v).as_mut_slice()),
         _ => None,
     };
     fused::update(var, gradient, velocity, step, first)
 }
 
-/// The same with candle's operations, for other devices and types: nothing goes through the host.
+/// [`apply`] with candle's operations on the device of the parameter.
 fn apply_tensors(
     var: &Var,
     gradient: &Tensor,
     velocity: &mut Option<Velocity>,
     step: &SgdStep,
 ) -> Result<()> {
-    // The detached view keeps the update out of any graph.
+    // A detached view, so that candle records no graph for the update.
     let w = var.as_detached_tensor();
     let mut g = gradient.detach();
     if step.weight_decay != 0.0 {
@@ -124,12 +125,12 @@ fn apply_tensors(
             Some(Velocity::Device(v)) => {
                 let dampened = match step.one_minus_dampening {
                     1.0 => g.clone(),
-                    share => (&g * share)?,
+                    factor => (&g * factor)?,
                 };
                 ((v * step.momentum)? + dampened)?
             }
             Some(Velocity::Host(_)) => {
-                bail!("a parameter must not change its device or type while it trains")
+                bail!("the device or dtype of a parameter changed during training")
             }
             None => g.clone(),
         };
@@ -182,7 +183,7 @@ mod tests {
         },
     ];
 
-    /// Long enough for several chunks, with a ragged end.
+    /// Several chunks, the last of them incomplete.
     const LENGTH: usize = 3 * fused::SMALLEST_CHUNK + 10;
 
     fn wave(step: usize) -> Vec<f64> {
@@ -191,8 +192,8 @@ mod tests {
             .collect()
     }
 
-    /// torch/optim/sgd.py, one number at a time, in double precision.
-    fn oracle(config: &SgdConfig, lr: f64, steps: usize) -> Vec<f64> {
+    /// torch/optim/sgd.py in f64, one value at a time.
+    fn reference(config: &SgdConfig, lr: f64, steps: usize) -> Vec<f64> {
         let mut w = wave(100);
         let mut v = vec![0.0; LENGTH];
         for step in 0..steps {
@@ -223,7 +224,7 @@ mod tests {
                 .to_dtype(dtype)
                 .unwrap()
         };
-        // Rows of a transposed view, as a matmul by a transposed weight leaves its gradient.
+        // A transposed view, like the weight gradient of a matmul with a transposed weight.
         let shaped = |t: Tensor| {
             if transposed {
                 t.reshape((2, LENGTH / 2)).unwrap().t().unwrap()
@@ -236,8 +237,8 @@ mod tests {
         for step in 0..4 {
             let gradient = shaped(tensor(step));
             assert_eq!(gradient.is_contiguous(), !transposed);
-            let step = SgdStep::new(config, 0.05);
-            apply(&var, &gradient.into(), &mut velocity, &step).unwrap();
+            let sgd_step = SgdStep::new(config, 0.05);
+            apply(&var, &gradient.into(), &mut velocity, &sgd_step).unwrap();
         }
         let w = if transposed {
             var.t().unwrap()
@@ -253,16 +254,16 @@ mod tests {
     }
 
     #[test]
-    fn fused_and_tensor_updates_equal_the_oracle() {
+    fn fused_and_tensor_updates_match_pytorch() {
         for config in &OPTIONS {
-            let expected = oracle(config, 0.05, 4);
+            let expected = reference(config, 0.05, 4);
             for (dtype, transposed, tolerance) in [
                 (DType::F32, false, 1e-6),
                 (DType::F32, true, 1e-6),
                 (DType::F64, false, 1e-12),
             ] {
-                let got = run(config, dtype, transposed);
-                let worst = got
+                let actual = run(config, dtype, transposed);
+                let worst = actual
                     .iter()
                     .zip(&expected)
                     .map(|(a, b)| (a - b).abs())
@@ -273,14 +274,14 @@ mod tests {
     }
 
     #[test]
-    fn a_gradient_of_another_shape_is_refused() {
+    fn a_gradient_of_the_wrong_shape_is_an_error() {
         let var = Var::zeros(3, DType::F32, &Device::Cpu).unwrap();
         let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap();
         let low_rank = Gradient::LowRank {
             left: zeros(&[2, 3]),
             right: zeros(&[2, 1]),
         };
-        // No product at all: factors of different numbers of rows, or types.
+        // Factors with different numbers of rows, and with different dtypes.
         let uneven = Gradient::LowRank {
             left: zeros(&[2, 3]),
             right: zeros(&[1, 1]),
@@ -307,7 +308,7 @@ mod tests {
         }
     }
 
-    /// What three updates by `gradient` make of a parameter (30, 1100), in f64.
+    /// A parameter (30, 1100) after three updates by `gradient`, as f64.
     fn updated(gradient: &Gradient, dtype: DType, config: &SgdConfig) -> Vec<f64> {
         let values = (0..30 * 1100).map(|i| (i as f32 * 0.11).sin());
         let start = Tensor::from_iter(values, &Device::Cpu)
@@ -325,10 +326,10 @@ mod tests {
     fn a_low_rank_update_equals_the_dense_one_in_f64() {
         for config in &OPTIONS {
             for n in [0, 1, 5] {
-                let values = factors(n, DType::F64).to_dense().unwrap();
-                let expected = updated(&values.into(), DType::F64, config);
-                let found = updated(&factors(n, DType::F32), DType::F32, config);
-                let pairs = found.iter().zip(&expected);
+                let dense = factors(n, DType::F64).to_dense().unwrap();
+                let expected = updated(&dense.into(), DType::F64, config);
+                let actual = updated(&factors(n, DType::F32), DType::F32, config);
+                let pairs = actual.iter().zip(&expected);
                 let worst = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
                 assert!(worst < 1e-6, "{config:?} {n}: {worst:e}");
             }
@@ -336,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn a_low_rank_update_has_the_same_bits_on_any_number_of_threads() {
+    fn a_low_rank_update_has_the_same_bits_for_any_number_of_threads() {
         let on = |threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
             let low_rank = factors(5, DType::F32);

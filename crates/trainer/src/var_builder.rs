@@ -1,4 +1,4 @@
-//! How a candle `VarBuilder` gets at [`Params`].
+//! The candle `VarBuilder` backend of [`Params`].
 
 use std::collections::BTreeMap;
 
@@ -9,9 +9,10 @@ use candle_nn::var_builder::SimpleBackend;
 use crate::params::{Entry, Params};
 use crate::{init, pattern};
 
-/// What a `VarBuilder` asks; `tracked` says whether trainable parameters lead autograd to their variable.
+/// Returns the tensors of `params` to a `VarBuilder`.
 pub(crate) struct ParamsBackend {
     pub(crate) params: Params,
+    /// Whether trainable parameters are returned as variables that autograd tracks.
     pub(crate) tracked: bool,
 }
 
@@ -28,15 +29,15 @@ impl ParamsBackend {
         } else {
             entry.detached()
         };
-        // A converted copy would not follow the updates of its variable, so none is made silently.
+        // Converting would return a copy that does not follow the updates of the variable.
         if tensor.dtype() != dtype {
             bail!(
-                "`{name}` is {:?}, but the model asks for {dtype:?}: convert the tensors first",
+                "`{name}` is {:?}, but the model requests {dtype:?}",
                 tensor.dtype()
             );
         }
         if !tensor.device().same_device(device) {
-            bail!("`{name}` lies on another device than the one the model asks for");
+            bail!("`{name}` is on another device than the model");
         }
         Ok(tensor)
     }
@@ -62,7 +63,7 @@ impl SimpleBackend for ParamsBackend {
         let tensor = self.tensor(entry, name, dtype, dev)?;
         if tensor.shape() != &s {
             bail!(
-                "`{name}` has shape {:?}, but the model asks for {s:?}",
+                "`{name}` has shape {:?}, but the model requests {s:?}",
                 tensor.shape()
             );
         }
@@ -81,9 +82,9 @@ impl SimpleBackend for ParamsBackend {
 }
 
 fn missing(name: &str, entries: &BTreeMap<String, Entry>) -> candle_core::Error {
-    let near = pattern::nearest(name, entries.keys().map(String::as_str));
-    let hint = near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
-    candle_core::Error::Msg(format!(
-        "the model asks for `{name}`, which is not among the parameters{hint}"
-    ))
+    let nearest = pattern::nearest(name, entries.keys().map(String::as_str));
+    let hint = nearest.map_or_else(String::new, |nearest| {
+        format!("; did you mean `{nearest}`?")
+    });
+    candle_core::Error::Msg(format!("there is no parameter `{name}`{hint}"))
 }

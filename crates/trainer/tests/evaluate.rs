@@ -1,19 +1,21 @@
-//! Evaluation: what it counts, and that remembering the output of frozen layers changes nothing.
+//! Evaluation: counts, and the cache for the outputs of frozen layers.
 
 mod common;
 
 use std::cell::Cell;
 
-use common::{Builder, CLASSES, Points, bits, epochs, evaluated, fresh, stage, timeless};
+use common::{
+    Builder, CLASSES, Points, bits, epochs, evaluate_params, mlp_params, stage, without_times,
+};
 use trainer::{ConfusionMatrix, Data, FitConfig, Flow, FrozenCache, Mode, evaluate, fit};
 
 #[test]
 fn evaluation_counts_every_sample() {
-    let params = fresh(1);
+    let params = mlp_params(1);
     let split = Points::val(21);
-    let found = evaluated(&params, &split);
+    let evaluation = evaluate_params(&params, &split);
     assert_eq!(
-        found
+        evaluation
             .predictions
             .iter()
             .map(|p| p.sample)
@@ -21,21 +23,21 @@ fn evaluation_counts_every_sample() {
         (0..21).collect::<Vec<_>>()
     );
     let mut confusion = ConfusionMatrix::new(CLASSES);
-    for p in &found.predictions {
+    for p in &evaluation.predictions {
         assert_eq!(p.target, split.point(p.sample).1);
         confusion.add(p.target as usize, p.prediction as usize);
     }
-    assert_eq!(found.confusion, confusion);
-    let right: u64 = (0..CLASSES)
+    assert_eq!(evaluation.confusion, confusion);
+    let correct: u64 = (0..CLASSES)
         .map(|class| confusion.rows()[class][class])
         .sum();
-    assert_eq!(found.accuracy(), right as f64 / 21.0);
+    assert_eq!(evaluation.accuracy(), correct as f64 / 21.0);
 }
 
 #[test]
-fn remembered_frozen_outputs_change_nothing() {
-    let frozen_run = |cache_bytes| {
-        let params = fresh(3);
+fn caching_frozen_outputs_does_not_change_results() {
+    let run_with_cache = |cache_bytes| {
+        let params = mlp_params(3);
         params.set_trainable(&["head"]).unwrap();
         let val = Points::val(21);
         let data = Data {
@@ -55,38 +57,38 @@ fn remembered_frozen_outputs_change_nothing() {
             &config,
             &mut stage(&params, 0.05),
             &mut |event, _| {
-                events.push(timeless(event));
+                events.push(without_times(event));
                 Flow::Continue
             },
         )
         .unwrap();
         let frozen = builder
-            .seen
+            .calls
             .borrow()
             .iter()
             .filter(|(layers, mode)| *layers == (0..2) && *mode == Mode::Eval)
             .count();
-        (bits(&params), events, val.read.get(), frozen)
+        (bits(&params), events, val.batches_loaded.get(), frozen)
     };
     let batch = 8 * common::HIDDEN * size_of::<f32>();
-    let (bits, events, read, frozen) = frozen_run(0);
-    assert_eq!((read, frozen), (4 * 3, 4 * 3));
-    // All three batches, only the first, and a byte too little for the second.
+    let (bits, events, loaded, frozen) = run_with_cache(0);
+    assert_eq!((loaded, frozen), (4 * 3, 4 * 3));
+    // Space for all three batches, for the first one, and for one byte less than two.
     for (bytes, expected) in [(1 << 30, 3), (batch, 3 + 3 * 2), (2 * batch - 1, 3 + 3 * 2)] {
-        let cached = frozen_run(bytes);
+        let cached = run_with_cache(bytes);
         assert_eq!((cached.2, cached.3), (expected, expected), "{bytes} bytes");
         assert_eq!((&cached.0, &cached.1), (&bits, &events), "{bytes} bytes");
     }
 }
 
 #[test]
-fn evaluation_stops_when_asked() {
+fn evaluation_stops_if_the_observer_returns_stop() {
     let split = Points::val(40);
     let model = Builder::default()
-        .build(fresh(1).frozen_var_builder())
+        .build(mlp_params(1).frozen_var_builder())
         .unwrap();
     let batches = Cell::new(0);
-    let found = evaluate(&model, &split, &mut FrozenCache::off(), &mut |_| {
+    let evaluation = evaluate(&model, &split, &mut FrozenCache::off(), &mut |_| {
         batches.set(batches.get() + 1);
         if batches.get() == 2 {
             Flow::Stop
@@ -94,6 +96,6 @@ fn evaluation_stops_when_asked() {
             Flow::Continue
         }
     });
-    assert!(found.unwrap().is_none());
-    assert_eq!(split.read.get(), 2);
+    assert!(evaluation.unwrap().is_none());
+    assert_eq!(split.batches_loaded.get(), 2);
 }

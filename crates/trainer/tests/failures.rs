@@ -1,19 +1,19 @@
-//! How the loop fails: with an error that says where and what to do, before harm is done.
+//! Errors of the loop: each one reports the location and leaves the weights intact.
 
 mod common;
 
 use candle_core::{Device, Tensor};
-use common::{Builder, Points, bits, epochs, fresh, run, stage};
+use common::{Builder, Points, bits, epochs, mlp_params, run, stage};
 use trainer::{
     Batch, Batches, Data, DataLoader, Error, FitConfig, Flow, Phase, Schedule, Stage, fit,
 };
 
 #[test]
-fn a_cut_graph_is_an_error_that_names_the_parameters() {
-    let params = fresh(1);
+fn a_cut_graph_is_an_error_with_the_parameter_names() {
+    let params = mlp_params(1);
     let before = bits(&params);
     let builder = Builder {
-        cut: true,
+        cuts_graph: true,
         ..Builder::default()
     };
     let data = Data {
@@ -42,26 +42,26 @@ fn a_cut_graph_is_an_error_that_names_the_parameters() {
             "body.1.weight"
         ]
     );
-    assert_eq!(bits(&params), before, "nothing was updated");
+    assert_eq!(bits(&params), before, "an update took place");
 }
 
-/// A split whose batch `at` is spoilt by `spoil`.
-struct Spoilt<F> {
+/// A data loader that passes batch `bad_batch` through `corrupt`.
+struct Corrupted<F> {
     points: Points,
-    at: usize,
-    spoil: F,
+    bad_batch: usize,
+    corrupt: F,
 }
 
-impl<F: Fn(Batch) -> Result<Batch, trainer::BoxError>> DataLoader for Spoilt<F> {
+impl<F: Fn(Batch) -> Result<Batch, trainer::BoxError>> DataLoader for Corrupted<F> {
     fn samples(&self) -> usize {
         self.points.samples
     }
 
-    fn epoch(&self, epoch: u64, first: usize) -> Batches<'_> {
-        let batches = self.points.epoch(epoch, first).zip(first..);
-        Box::new(batches.map(|(batch, at)| {
-            if at == self.at {
-                (self.spoil)(batch?)
+    fn epoch(&self, epoch: u64, first_batch: usize) -> Batches<'_> {
+        let batches = self.points.epoch(epoch, first_batch).zip(first_batch..);
+        Box::new(batches.map(|(batch, index)| {
+            if index == self.bad_batch {
+                (self.corrupt)(batch?)
             } else {
                 batch
             }
@@ -69,15 +69,16 @@ impl<F: Fn(Batch) -> Result<Batch, trainer::BoxError>> DataLoader for Spoilt<F> 
     }
 }
 
-fn spoilt(spoil: impl Fn(Batch) -> Result<Batch, trainer::BoxError>) -> Error {
-    let params = fresh(1);
-    let train = Spoilt {
+/// The error of a stage whose training batch 1 is passed through `corrupt`.
+fn error_with(corrupt: impl Fn(Batch) -> Result<Batch, trainer::BoxError>) -> Error {
+    let params = mlp_params(1);
+    let train = Corrupted {
         points: Points {
             shuffled: false,
             ..Points::train(20)
         },
-        at: 1,
-        spoil,
+        bad_batch: 1,
+        corrupt,
     };
     let data = Data {
         train: &train,
@@ -89,31 +90,35 @@ fn spoilt(spoil: impl Fn(Batch) -> Result<Batch, trainer::BoxError>) -> Error {
 }
 
 #[test]
-fn a_loss_that_is_no_number_says_where() {
-    let error = spoilt(|batch| {
+fn a_non_finite_loss_is_an_error_with_its_location() {
+    let error = error_with(|batch| {
         Ok(Batch {
             inputs: (batch.inputs * f64::NAN)?,
             ..batch
         })
     });
-    let text = error.to_string();
-    let Error::NonFiniteLoss(found) = error else {
-        panic!("{text}")
-    };
-    assert!(found.loss.is_nan());
     assert_eq!(
-        (found.phase, found.epoch, found.batch),
+        error.to_string(),
+        "the loss is NaN in train batch 1 of epoch 1 (counted from 0)"
+    );
+    assert_eq!(
+        error.help().unwrap(),
+        "divide the learning rates by ten (1e-1), and check samples \
+         [8, 9, 10, 11, 12, 13, 14, 15] for non-finite values"
+    );
+    let Error::NonFiniteLoss(non_finite) = error else {
+        panic!("{error}")
+    };
+    assert!(non_finite.loss.is_nan());
+    assert_eq!(
+        (non_finite.phase, non_finite.epoch, non_finite.batch),
         (Phase::Train, Some(1), 1)
     );
-    assert_eq!(found.samples, (8..16).collect::<Vec<_>>());
-    assert_eq!(found.learning_rates[0].lr, 0.1);
-    assert!(
-        text.contains("batch 1 of epoch 1") && text.contains("smaller"),
-        "{text}"
-    );
+    assert_eq!(non_finite.samples, (8..16).collect::<Vec<_>>());
+    assert_eq!(non_finite.learning_rates[0].lr, 0.1);
 
-    // A rate that is far too large: weights overflow, and the next loss shows it.
-    let params = fresh(1);
+    // The learning rate is far too large: the weights overflow, and the next loss is not finite.
+    let params = mlp_params(1);
     let data = Data {
         train: &Points::train(64),
         val: &Points::val(8),
@@ -125,8 +130,8 @@ fn a_loss_that_is_no_number_says_where() {
 }
 
 #[test]
-fn spoilt_batches_are_errors() {
-    let error = spoilt(|_| Err("the disk is gone".into()));
+fn corrupt_batches_are_errors() {
+    let error = error_with(|_| Err("the disk was removed".into()));
     assert!(
         matches!(
             &error,
@@ -141,10 +146,10 @@ fn spoilt_batches_are_errors() {
     );
     assert_eq!(
         std::error::Error::source(&error).unwrap().to_string(),
-        "the disk is gone"
+        "the disk was removed"
     );
 
-    let error = spoilt(|batch| {
+    let error = error_with(|batch| {
         Ok(Batch {
             targets: Tensor::full(2u32, 8, &Device::Cpu)?,
             ..batch
@@ -162,7 +167,7 @@ fn spoilt_batches_are_errors() {
         "{error}"
     );
 
-    let error = spoilt(|batch| {
+    let error = error_with(|batch| {
         Ok(Batch {
             targets: batch.targets.narrow(0, 0, 7)?,
             ..batch
@@ -173,7 +178,7 @@ fn spoilt_batches_are_errors() {
         "{error}"
     );
 
-    let error = spoilt(|batch| {
+    let error = error_with(|batch| {
         Ok(Batch {
             inputs: batch.inputs.narrow(1, 0, 2)?,
             ..batch
@@ -183,19 +188,19 @@ fn spoilt_batches_are_errors() {
 }
 
 #[test]
-fn wrong_settings_are_refused_before_anything_runs() {
-    let params = fresh(1);
-    let (train, val, none) = (Points::train(16), Points::val(8), Points::val(0));
+fn wrong_settings_are_errors_before_the_first_batch() {
+    let params = mlp_params(1);
+    let (train, val, no_samples) = (Points::train(16), Points::val(8), Points::val(0));
     let data = Data {
         train: &train,
         val: &val,
     };
-    let refused = |data: Data<'_>, config: &FitConfig, stage: &mut Stage| {
+    let run_error = |data: Data<'_>, config: &FitConfig, stage: &mut Stage| {
         run(&params, data, config, stage).map(|_| ()).unwrap_err()
     };
-    let mut whole = stage(&params, 0.1);
+    let mut all_trainable = stage(&params, 0.1);
     assert!(matches!(
-        refused(data, &epochs(0), &mut whole),
+        run_error(data, &epochs(0), &mut all_trainable),
         Error::Setting { .. }
     ));
     let schedule = FitConfig {
@@ -206,20 +211,23 @@ fn wrong_settings_are_refused_before_anything_runs() {
         ..epochs(2)
     };
     assert!(matches!(
-        refused(data, &schedule, &mut whole),
+        run_error(data, &schedule, &mut all_trainable),
         Error::Setting { .. }
     ));
-    let empty = Data { val: &none, ..data };
+    let empty = Data {
+        val: &no_samples,
+        ..data
+    };
     assert!(matches!(
-        refused(empty, &epochs(2), &mut whole),
+        run_error(empty, &epochs(2), &mut all_trainable),
         Error::EmptySplit { phase: Phase::Val }
     ));
 
     params.set_trainable(&["head"]).unwrap();
-    let error = refused(data, &epochs(2), &mut whole);
+    let error = run_error(data, &epochs(2), &mut all_trainable);
     assert!(
         matches!(&error, Error::OptimizerMismatch { names } if names.len() == 4),
         "{error}"
     );
-    assert_eq!(train.read.get() + val.read.get(), 0);
+    assert_eq!(train.batches_loaded.get() + val.batches_loaded.get(), 0);
 }

@@ -1,21 +1,23 @@
-//! The loop: what it trains, what it leaves alone, and what it tells.
+//! The training loop: trained and frozen parameters, metrics, events and the best weights.
 
 mod common;
 
 use candle_core::Tensor;
-use common::{Builder, MOMENTUM, Points, bits, epochs, evaluated, fresh, passes, run, stage};
+use common::{
+    Builder, MOMENTUM, Points, bits, epochs, evaluate_params, mlp_params, phase_ends, run, stage,
+};
 use trainer::{
     Data, DataLoader, Error, Event, FitConfig, Flow, Group, Mode, Model, Outcome, Params, Phase,
     Schedule, Stage, cross_entropy, first_trainable_layer, fit,
 };
 
 #[test]
-fn two_groups_learn_and_the_first_epoch_only_validates() {
-    let params = fresh(1);
+fn two_groups_learn_after_a_baseline_epoch() {
+    let params = mlp_params(1);
     let groups = vec![Group::new("body", 0.05), Group::new("head", 0.1)];
     let mut stage = Stage::new(&params, MOMENTUM, groups).unwrap();
     let (train, val) = (Points::train(60), Points::val(20));
-    let start = evaluated(&params, &val);
+    let baseline = evaluate_params(&params, &val);
     let config = FitConfig {
         schedule: Schedule::StepLr {
             step: 4,
@@ -34,7 +36,10 @@ fn two_groups_learn_and_the_first_epoch_only_validates() {
     )
     .unwrap();
 
-    let (trained, validated) = (passes(&events, Phase::Train), passes(&events, Phase::Val));
+    let (trained, validated) = (
+        phase_ends(&events, Phase::Train),
+        phase_ends(&events, Phase::Val),
+    );
     assert_eq!(
         trained.iter().map(|pass| pass.0).collect::<Vec<_>>(),
         [1, 2, 3, 4, 5]
@@ -45,14 +50,14 @@ fn two_groups_learn_and_the_first_epoch_only_validates() {
     );
     assert_eq!(
         (validated[0].1, validated[0].2),
-        (start.loss(), start.accuracy())
+        (baseline.loss(), baseline.accuracy())
     );
     let Outcome::Finished { best_accuracy, .. } = outcome else {
         panic!("{outcome:?}")
     };
     assert!(best_accuracy >= 0.95, "{best_accuracy}");
 
-    // The schedule counts training epochs: 1 to 4 at the full rate, 5 at a tenth.
+    // The schedule counts training epochs: 1 to 4 have the full learning rate, 5 has a tenth of it.
     let learning_rates = |event: &Event| match event {
         Event::EpochStart { learning_rates, .. } => Some(
             learning_rates
@@ -93,12 +98,12 @@ fn two_groups_learn_and_the_first_epoch_only_validates() {
 #[test]
 fn means_are_over_samples_not_batches() {
     // 19 samples are batches of 8, 8 and 3.
-    let params = fresh(1);
+    let params = mlp_params(1);
     let data = Data {
         train: &Points::train(19),
         val: &Points::val(19),
     };
-    let whole = evaluated(
+    let whole = evaluate_params(
         &params,
         &Points {
             batch: 19,
@@ -106,7 +111,7 @@ fn means_are_over_samples_not_batches() {
         },
     );
     let (_, events) = run(&params, data, &epochs(2), &mut stage(&params, 0.1)).unwrap();
-    let (_, loss, accuracy) = passes(&events, Phase::Val)[0];
+    let (_, loss, accuracy) = phase_ends(&events, Phase::Val)[0];
     assert!((loss - whole.loss()).abs() < 1e-6 && accuracy == whole.accuracy());
 
     let batch_loss = |event: &Event| match event {
@@ -121,13 +126,13 @@ fn means_are_over_samples_not_batches() {
     let [a, b, c] = losses[..] else {
         panic!("{losses:?}")
     };
-    let (_, loss, _) = passes(&events, Phase::Train)[0];
+    let (_, loss, _) = phase_ends(&events, Phase::Train)[0];
     assert!((loss - (8.0 * a + 8.0 * b + 3.0 * c) / 19.0).abs() < 1e-12);
 }
 
 #[test]
-fn frozen_bits_never_change_and_get_no_gradient() {
-    let params = fresh(1);
+fn frozen_parameters_do_not_change_and_get_no_gradient() {
+    let params = mlp_params(1);
     params.set_trainable(&["head"]).unwrap();
     let before = bits(&params);
     let data = Data {
@@ -139,7 +144,7 @@ fn frozen_bits_never_change_and_get_no_gradient() {
         assert_eq!(bits == before[&name], name.starts_with("body"), "{name}");
     }
 
-    // Backward through the whole model, not only through what the loop lets it see.
+    // The loop runs the frozen layers separately. Here, the backward pass covers the whole model.
     let model = Builder::default().build(params.var_builder()).unwrap();
     let batch = Points::train(8).epoch(0, 0).next().unwrap().unwrap();
     let features = model
@@ -153,7 +158,7 @@ fn frozen_bits_never_change_and_get_no_gradient() {
             .backward()
             .unwrap()
     };
-    let of = |params: &Params, store: &candle_core::backprop::GradStore| {
+    let count = |params: &Params, store: &candle_core::backprop::GradStore| {
         params
             .trainable()
             .iter()
@@ -161,30 +166,30 @@ fn frozen_bits_never_change_and_get_no_gradient() {
             .count()
     };
     let head_only = gradients(&logits);
-    assert_eq!(of(&params, &head_only), 2);
+    assert_eq!(count(&params, &head_only), 2);
     let head_only = head_only.get_ids().count();
     params.set_trainable(&["body", "head"]).unwrap();
     let model = Builder::default().build(params.var_builder()).unwrap();
-    let whole = gradients(
+    let all_trainable = gradients(
         &model
             .forward_layers(&batch.inputs, 0..3, Mode::Eval)
             .unwrap(),
     );
-    assert_eq!(of(&params, &whole), 6);
-    assert!(whole.get_ids().count() >= head_only + 4);
+    assert_eq!(count(&params, &all_trainable), 6);
+    assert!(all_trainable.get_ids().count() >= head_only + 4);
 }
 
 #[test]
 fn the_best_weights_are_restored() {
-    // From epoch 4 on, the train split teaches the opposite.
+    // From epoch 4 on, the classes of the training data are swapped.
     let train = Points {
         flipped_from: 4,
         ..Points::train(60)
     };
     let val = Points::val(40);
-    let params = fresh(1);
+    let params = mlp_params(1);
     let mut stage = stage(&params, 0.05);
-    let mut kept = Vec::new();
+    let mut best_epochs = Vec::new();
     let mut accuracies = Vec::new();
     let data = Data {
         train: &train,
@@ -198,7 +203,9 @@ fn the_best_weights_are_restored() {
         &mut stage,
         &mut |event, _| {
             match event {
-                Event::NewBest { epoch, accuracy } => kept.push((*epoch, *accuracy, bits(&params))),
+                Event::NewBest { epoch, accuracy } => {
+                    best_epochs.push((*epoch, *accuracy, bits(&params)))
+                }
                 Event::PhaseEnd {
                     phase: Phase::Val,
                     accuracy,
@@ -209,7 +216,7 @@ fn the_best_weights_are_restored() {
             Flow::Continue
         },
     );
-    let (best_epoch, best_accuracy, weights) = kept.pop().unwrap();
+    let (best_epoch, best_accuracy, weights) = best_epochs.pop().unwrap();
     assert_eq!(
         outcome.unwrap(),
         Outcome::Finished {
@@ -224,13 +231,13 @@ fn the_best_weights_are_restored() {
         Some(best_epoch as usize)
     );
     assert_eq!(bits(&params), weights);
-    assert_eq!(evaluated(&params, &val).accuracy(), best_accuracy);
+    assert_eq!(evaluate_params(&params, &val).accuracy(), best_accuracy);
 }
 
 #[test]
-fn of_equal_epochs_the_first_is_the_best() {
-    // At rate 0 no epoch is better than the one that only validates.
-    let params = fresh(1);
+fn the_first_of_equally_good_epochs_is_the_best() {
+    // With learning rate 0, no epoch is better than the baseline.
+    let params = mlp_params(1);
     let data = Data {
         train: &Points::train(16),
         val: &Points::val(16),
@@ -251,26 +258,29 @@ fn of_equal_epochs_the_first_is_the_best() {
 
 #[test]
 fn a_second_stage_starts_from_the_best_weights_without_momentum() {
-    let params = fresh(1);
+    let params = mlp_params(1);
     let data = Data {
         train: &Points::train(40),
         val: &Points::val(40),
     };
     params.set_trainable(&["head"]).unwrap();
     run(&params, data, &epochs(3), &mut stage(&params, 0.02)).unwrap();
-    let between = evaluated(&params, data.val);
+    let after_first = evaluate_params(&params, data.val);
     params.set_trainable(&["body", "head"]).unwrap();
 
     let mut second = stage(&params, 0.02);
     let (_, events) = run(&params, data, &epochs(3), &mut second).unwrap();
-    let first = passes(&events, Phase::Val)[0];
-    assert_eq!((first.1, first.2), (between.loss(), between.accuracy()));
+    let first = phase_ends(&events, Phase::Val)[0];
+    assert_eq!(
+        (first.1, first.2),
+        (after_first.loss(), after_first.accuracy())
+    );
 }
 
 #[test]
-fn the_same_run_gives_the_same_bits() {
+fn equal_runs_produce_equal_bits() {
     let run = |seed| {
-        let params = fresh(3);
+        let params = mlp_params(3);
         let data = Data {
             train: &Points::train(50),
             val: &Points::val(20),
@@ -281,12 +291,12 @@ fn the_same_run_gives_the_same_bits() {
     };
     let (a, b) = (run(5), run(5));
     assert_eq!(a, b);
-    assert_ne!(a.1, run(6).1, "the seed reaches the model");
+    assert_ne!(a.1, run(6).1, "the dropout seed has no effect");
 }
 
 #[test]
-fn dropout_keys_follow_the_steps() {
-    let params = fresh(1);
+fn dropout_keys_contain_seed_and_step() {
+    let params = mlp_params(1);
     params.set_trainable(&["head"]).unwrap();
     let builder = Builder::default();
     let data = Data {
@@ -302,22 +312,22 @@ fn dropout_keys_follow_the_steps() {
         &mut |_, _| Flow::Continue,
     )
     .unwrap();
-    let seen = builder.seen.borrow();
+    let calls = builder.calls.borrow();
     let keys = |wanted: std::ops::Range<usize>| {
         let key = move |(layers, mode): &(std::ops::Range<usize>, Mode)| match mode {
             Mode::Train { seed: 5, step } if *layers == wanted => Some(*step),
             _ => None,
         };
-        seen.iter().filter_map(key).collect::<Vec<_>>()
+        calls.iter().filter_map(key).collect::<Vec<_>>()
     };
-    // Two epochs of three batches; the frozen layers are in training mode too.
+    // Two epochs of three batches. The frozen layers run in training mode too.
     assert_eq!(keys(2..3), [0, 1, 2, 3, 4, 5]);
     assert_eq!(keys(0..2), [0, 1, 2, 3, 4, 5]);
 }
 
 #[test]
-fn the_frozen_part_ends_at_the_first_layer_that_trains() {
-    let params = fresh(1);
+fn first_trainable_layer_is_the_first_with_a_trainable_parameter() {
+    let params = mlp_params(1);
     let names = ["body.0", "body.1", "head"].map(String::from);
     for (patterns, expected) in [
         (vec!["head"], 2),
@@ -339,6 +349,6 @@ fn the_frozen_part_ends_at_the_first_layer_that_trains() {
     params.set_trainable::<&str>(&[]).unwrap();
     assert!(matches!(
         first_trainable_layer(&params, &names),
-        Err(Error::NothingTrains)
+        Err(Error::NothingTrainable)
     ));
 }

@@ -1,6 +1,7 @@
-//! The optimizer and the whole loop against values that PyTorch wrote.
+//! The optimizer and the training loop against reference values from PyTorch.
 //!
-//! The files lie in `tests/golden`; the variable `WAGGLE_GOLDEN` names another folder with the same layout.
+//! The reference files are in `tests/golden`. The environment variable `WAGGLE_GOLDEN` selects
+//! another folder with the same layout.
 
 #[path = "../../vgg/tests/gpu/mod.rs"]
 mod gpu;
@@ -18,9 +19,9 @@ use trainer::{
 };
 
 fn fixture(name: &str) -> PathBuf {
-    let own = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let default = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
     std::env::var_os("WAGGLE_GOLDEN")
-        .map_or_else(own, PathBuf::from)
+        .map_or_else(default, PathBuf::from)
         .join(name)
 }
 
@@ -74,7 +75,7 @@ fn golden_sgd_on(device: &Device) {
                 nesterov: true,
                 ..plain
             },
-            other => panic!("the settings of the variant `{other}` are not known"),
+            other => panic!("unknown variant `{other}`"),
         };
         let schedule = Schedule::StepLr {
             step: 4,
@@ -106,7 +107,8 @@ fn golden_sgd_on(device: &Device) {
     }
 }
 
-/// VGG from candle's own operations, but for the pooling and the ReLU, whose gradients differ from PyTorch's.
+/// A VGG network built from candle's operations. Pooling and ReLU are replaced, because their
+/// gradients in candle differ from PyTorch.
 struct Vgg {
     names: Vec<String>,
     convolutions: Vec<(candle_nn::Conv2d, bool)>,
@@ -162,7 +164,7 @@ impl Model for Vgg {
         &self.names
     }
 
-    /// The values were taken with dropout off, so that the mode plays no part.
+    /// The reference values were computed without dropout, so the mode is ignored.
     fn forward_layers(&self, x: &Tensor, layers: Range<usize>, _: Mode) -> Result<Tensor> {
         let mut x = x.clone();
         let convolutions = self.convolutions.len();
@@ -186,12 +188,12 @@ impl Model for Vgg {
     }
 }
 
-/// max(x, 0) with the gradient 0 at 0, where candle's is 1.
+/// max(x, 0) with gradient 0 at x = 0, as in PyTorch. candle's gradient there is 1.
 fn relu(x: &Tensor) -> Result<Tensor> {
     x * x.detach().gt(0.0)?.to_dtype(DType::F32)?
 }
 
-/// 2×2 maximum with the whole gradient to the first maximum, by gathering it.
+/// 2×2 max pooling as a gather, so that the first maximum gets the whole gradient.
 fn max_pool(x: &Tensor) -> Result<Tensor> {
     let (n, c, h, w) = x.dims4()?;
     let (h, w) = (h / 2, w / 2);
@@ -208,7 +210,7 @@ fn max_pool(x: &Tensor) -> Result<Tensor> {
         .squeeze(D::Minus1)
 }
 
-/// Adaptive average pooling to `size`×`size`, as a product with averaging matrices on both sides.
+/// Adaptive average pooling to `size`×`size`, as a product with averaging matrices from both sides.
 fn average_pool(x: &Tensor, size: usize) -> Result<Tensor> {
     let (n, c, h, w) = x.dims4()?;
     let averages = |length: usize| {
@@ -230,7 +232,7 @@ fn average_pool(x: &Tensor, size: usize) -> Result<Tensor> {
         .reshape((n, c, size, size))
 }
 
-/// The batches of the golden file, or the first of them as validation.
+/// A data loader for the given batches.
 struct GoldenBatches(Vec<Batch>);
 
 impl DataLoader for GoldenBatches {
@@ -238,8 +240,8 @@ impl DataLoader for GoldenBatches {
         self.0.iter().map(|batch| batch.indices.len()).sum()
     }
 
-    fn epoch(&self, _epoch: u64, first: usize) -> Batches<'_> {
-        Box::new(self.0[first..].iter().cloned().map(Ok))
+    fn epoch(&self, _epoch: u64, first_batch: usize) -> Batches<'_> {
+        Box::new(self.0[first_batch..].iter().cloned().map(Ok))
     }
 }
 
@@ -263,7 +265,8 @@ fn golden_batches(golden: &BTreeMap<String, Tensor>) -> Vec<Batch> {
     (0..).map_while(batch).collect()
 }
 
-/// Trains the golden network by `fit` for one epoch; compares each batch's loss and the final weights.
+/// Trains the network for one epoch with `fit`, and compares the loss of each batch and the final
+/// weights.
 fn golden_trajectory(run: &str) {
     let json: Value =
         serde_json::from_slice(&std::fs::read(fixture("vgg_narrow.json")).unwrap()).unwrap();
@@ -294,7 +297,7 @@ fn golden_trajectory(run: &str) {
                 ..config
             };
         }
-        let lr = |i: usize| json["group_lrs"][i].as_f64().expect("a rate");
+        let lr = |i: usize| json["group_lrs"][i].as_f64().expect("a learning rate");
         // The longer pattern wins over `classifier`.
         vec![
             Group::new("features", lr(0)),
@@ -347,7 +350,7 @@ fn golden_trajectory(run: &str) {
     for (step, (loss, expected)) in losses.iter().zip(&expected).enumerate() {
         assert!(
             (loss - expected).abs() <= 1e-5,
-            "{run}, step {step}: {loss} instead of {expected}"
+            "{run}, step {step}: {loss}, expected {expected}"
         );
     }
     let prefix = format!("{run}.");
@@ -359,7 +362,7 @@ fn golden_trajectory(run: &str) {
                 assert!(worst <= 1e-5, "{run}, {name}: {worst:e}");
                 compared += 1;
             }
-            // What the reference did not write was frozen.
+            // Parameters that are not in the reference file are frozen.
             None => assert_eq!(
                 largest_difference(&tensor, &golden[&format!("init.{name}")]),
                 0.0,

@@ -1,17 +1,19 @@
-//! A stage that stops goes on as if it had not, from memory and from what was kept of it.
+//! Stopping a stage and resuming it, in memory and from a saved state.
 
 mod common;
 
 use std::collections::BTreeMap;
 
 use candle_core::Tensor;
-use common::{Builder, MOMENTUM, Points, bits, epochs, fresh, passes, run, stage, timeless};
+use common::{
+    Builder, MOMENTUM, Points, bits, epochs, mlp_params, phase_ends, run, stage, without_times,
+};
 use trainer::{
     Data, Error, Event, Flow, Group, Outcome, Params, Phase, SgdConfig, Snapshot, Stage, fit,
 };
 
 #[test]
-fn a_stopped_stage_goes_on_as_if_it_had_not_stopped() {
+fn a_stopped_stage_continues_with_the_same_bits() {
     let data = Data {
         train: &Points {
             flipped_from: 3,
@@ -19,15 +21,15 @@ fn a_stopped_stage_goes_on_as_if_it_had_not_stopped() {
         },
         val: &Points::val(20),
     };
-    let whole = fresh(3);
-    let mut uninterrupted = stage(&whole, 0.05);
-    let (outcome, events) = run(&whole, data, &epochs(5), &mut uninterrupted).unwrap();
+    let expected = mlp_params(3);
+    let mut uninterrupted = stage(&expected, 0.05);
+    let (outcome, events) = run(&expected, data, &epochs(5), &mut uninterrupted).unwrap();
 
-    // Stop at every single event once, whatever it is.
+    // Stop once at each event.
     for stop_at in 0..events.len() - 1 {
-        let params = fresh(3);
+        let params = mlp_params(3);
         let mut stage = stage(&params, 0.05);
-        let mut seen = Vec::new();
+        let mut observed = Vec::new();
         let mut stops = 0;
         let first = fit(
             &params,
@@ -36,9 +38,9 @@ fn a_stopped_stage_goes_on_as_if_it_had_not_stopped() {
             &epochs(5),
             &mut stage,
             &mut |event, _| {
-                stops += usize::from(seen.len() >= stop_at);
-                seen.push(timeless(event));
-                if seen.len() > stop_at {
+                stops += usize::from(observed.len() >= stop_at);
+                observed.push(without_times(event));
+                if observed.len() > stop_at {
                     Flow::Stop
                 } else {
                     Flow::Continue
@@ -50,18 +52,22 @@ fn a_stopped_stage_goes_on_as_if_it_had_not_stopped() {
         assert_eq!(second, outcome, "stopped at {:?}", events[stop_at]);
         assert_eq!(
             bits(&params),
-            bits(&whole),
+            bits(&expected),
             "stopped at {:?}",
             events[stop_at]
         );
-        // The very last events come after all work: then it has simply finished.
+        // A stop at one of the last events has no effect, because the stage is complete.
         if stopped == Outcome::Stopped {
-            assert!(stops <= 2, "it went on after {:?}", events[stop_at]);
-            seen.extend(rest);
+            assert!(
+                stops <= 2,
+                "the stage continued after {:?}",
+                events[stop_at]
+            );
+            observed.extend(rest);
             for phase in [Phase::Train, Phase::Val] {
                 assert_eq!(
-                    passes(&seen, phase),
-                    passes(&events, phase),
+                    phase_ends(&observed, phase),
+                    phase_ends(&events, phase),
                     "stopped at {:?}",
                     events[stop_at]
                 );
@@ -70,8 +76,8 @@ fn a_stopped_stage_goes_on_as_if_it_had_not_stopped() {
     }
 }
 
-/// The tensors that were held.
-fn read(snapshot: BTreeMap<String, Snapshot>) -> BTreeMap<String, Tensor> {
+/// Reads snapshots into tensors.
+fn read(snapshots: BTreeMap<String, Snapshot>) -> BTreeMap<String, Tensor> {
     let tensor = |(name, snapshot): (String, Snapshot)| {
         let mut values = Vec::new();
         let add = |chunk: &[f32]| -> candle_core::Result<()> {
@@ -82,11 +88,11 @@ fn read(snapshot: BTreeMap<String, Snapshot>) -> BTreeMap<String, Tensor> {
         let tensor = Tensor::from_vec(values, snapshot.shape(), &candle_core::Device::Cpu);
         (name, tensor.unwrap())
     };
-    snapshot.into_iter().map(tensor).collect()
+    snapshots.into_iter().map(tensor).collect()
 }
 
 #[test]
-fn a_stage_resumed_from_what_was_kept_at_any_event_ends_the_same() {
+fn a_stage_saved_at_any_event_resumes_to_the_same_bits() {
     for config in [MOMENTUM, SgdConfig::default()] {
         let data = Data {
             train: &Points {
@@ -96,17 +102,18 @@ fn a_stage_resumed_from_what_was_kept_at_any_event_ends_the_same() {
             val: &Points::val(20),
         };
         let groups = || vec![Group::new("body", 0.05), Group::new("head", 0.1)];
-        let whole = fresh(3);
-        let mut stage = Stage::new(&whole, config, groups()).unwrap();
-        let mut kept = Vec::new();
+        let expected = mlp_params(3);
+        let mut stage = Stage::new(&expected, config, groups()).unwrap();
+        let mut saved = Vec::new();
         fit(
-            &whole,
+            &expected,
             |vb| Builder::default().build(vb),
             data,
             &epochs(5),
             &mut stage,
             &mut |event, stage| {
-                // After the end of a stage its weights are the best ones, which is no place to go on from.
+                // At the end of the stage, the best weights are restored, which is not a state to
+                // resume from.
                 if !matches!(event, Event::StageEnd { .. }) {
                     let best = match stage.best() {
                         Some(best) if !stage.state().best_is_current() => {
@@ -114,9 +121,9 @@ fn a_stage_resumed_from_what_was_kept_at_any_event_ends_the_same() {
                         }
                         _ => Default::default(),
                     };
-                    kept.push((
+                    saved.push((
                         stage.state(),
-                        whole.snapshot(|_| true).unwrap(),
+                        expected.snapshot(|_| true).unwrap(),
                         stage.sgd().snapshot_velocities().unwrap(),
                         best,
                     ));
@@ -125,26 +132,26 @@ fn a_stage_resumed_from_what_was_kept_at_any_event_ends_the_same() {
             },
         )
         .unwrap();
-        assert!(kept.iter().any(|(.., best)| !best.is_empty()));
-        assert!(kept.iter().any(|(state, ..)| state.batch == 3));
+        assert!(saved.iter().any(|(.., best)| !best.is_empty()));
+        assert!(saved.iter().any(|(state, ..)| state.batch == 3));
 
-        for (state, weights, velocities, best) in kept {
-            // Read long after the weights have changed.
+        for (state, weights, velocities, best) in saved {
+            // Training has changed the weights since the snapshots were taken.
             let (weights, velocities) = (read(weights), read(velocities));
             let params = Params::from_tensors(weights, &candle_core::Device::Cpu).unwrap();
             params.set_trainable(&["body", "head"]).unwrap();
             let mut resumed =
                 Stage::resume(&params, config, groups(), state, velocities, best).unwrap();
             run(&params, data, &epochs(5), &mut resumed).unwrap();
-            assert_eq!(bits(&params), bits(&whole), "{position:?}");
+            assert_eq!(bits(&params), bits(&expected), "{state:?}");
             assert_eq!(resumed.state(), stage.state());
         }
     }
 }
 
 #[test]
-fn a_saved_state_of_another_model_is_refused() {
-    let params = fresh(3);
+fn a_saved_state_of_another_model_is_an_error() {
+    let params = mlp_params(3);
     let data = Data {
         train: &Points::train(50),
         val: &Points::val(20),

@@ -1,12 +1,13 @@
-//! Parameter groups: who trains at which rate, and which settings are refused. The numbers are in `golden.rs`.
+//! Parameter groups and settings of the optimizer. `golden.rs` tests the update itself.
 
 mod common;
 
 use candle_core::{Device, Tensor};
-use common::{bits, fresh};
+use common::{bits, mlp_params};
 use trainer::{Error, Gradients, Group, Params, Sgd, SgdConfig};
 
-/// A step of plain gradient descent with gradients of 1 shows each parameter's rate.
+/// The learning rate of each parameter, measured by a step without momentum and with gradients of
+/// 1.
 fn learning_rates(params: &Params, groups: Vec<Group>) -> Vec<(String, f32)> {
     let mut sgd = Sgd::new(params, SgdConfig::default(), groups).unwrap();
     let mut gradients = Vec::new();
@@ -23,7 +24,7 @@ fn learning_rates(params: &Params, groups: Vec<Group>) -> Vec<(String, f32)> {
         .collect()
 }
 
-fn refused(params: &Params, config: SgdConfig, groups: Vec<Group>) -> Error {
+fn new_error(params: &Params, config: SgdConfig, groups: Vec<Group>) -> Error {
     Sgd::new(params, config, groups).map(|_| ()).unwrap_err()
 }
 
@@ -44,23 +45,23 @@ fn the_longest_pattern_wins() {
         ("head.weight", 0.1),
     ];
     assert_eq!(
-        learning_rates(&fresh(1), groups),
+        learning_rates(&mlp_params(1), groups),
         expected.map(|(name, lr)| (name.to_owned(), lr))
     );
 }
 
 #[test]
-fn groups_must_fit_the_parameters() {
-    let params = fresh(1);
+fn groups_that_do_not_match_the_parameters_are_errors() {
+    let params = mlp_params(1);
     let plain = SgdConfig::default();
     let group = |pattern: &str| Group::new(pattern, 0.1);
 
-    let error = refused(&params, plain, vec![group("body")]);
+    let error = new_error(&params, plain, vec![group("body")]);
     assert!(
         matches!(&error, Error::Uncovered { names } if names == &["head.bias", "head.weight"]),
         "{error}"
     );
-    let error = refused(
+    let error = new_error(
         &params,
         plain,
         vec![group("body"), group("head"), group("heda")],
@@ -69,7 +70,7 @@ fn groups_must_fit_the_parameters() {
         matches!(&error, Error::UnknownPattern { suggestion: Some(s), .. } if s == "head"),
         "{error}"
     );
-    let error = refused(
+    let error = new_error(
         &params,
         plain,
         vec![group("head"), group("body"), group("body")],
@@ -78,8 +79,8 @@ fn groups_must_fit_the_parameters() {
         matches!(&error, Error::DuplicateGroup { pattern } if pattern == "body"),
         "{error}"
     );
-    // Everything under `body` is taken by longer patterns.
-    let error = refused(
+    // All parameters of `body` belong to groups with longer patterns.
+    let error = new_error(
         &params,
         plain,
         vec![
@@ -95,27 +96,25 @@ fn groups_must_fit_the_parameters() {
     );
 
     params.set_trainable(&["head"]).unwrap();
-    let error = refused(&params, plain, vec![group("head"), group("body")]);
+    let error = new_error(&params, plain, vec![group("head"), group("body")]);
     assert!(
         matches!(&error, Error::EmptyGroup { pattern, .. } if pattern == "body"),
         "{error}"
     );
-    assert!(
-        error.to_string().contains("trainable layers: `head`"),
-        "{error}"
-    );
+    let help = error.help().unwrap();
+    assert!(help.contains("(trainable: `head`)"), "{help}");
     params.set_trainable::<&str>(&[]).unwrap();
     assert!(matches!(
-        refused(&params, plain, vec![group("head")]),
-        Error::NothingTrains
+        new_error(&params, plain, vec![group("head")]),
+        Error::NothingTrainable
     ));
 }
 
 #[test]
-fn settings_outside_their_range_are_refused() {
-    let params = fresh(1);
+fn settings_out_of_range_are_errors() {
+    let params = mlp_params(1);
     for lr in [f64::NAN, -0.1, f64::INFINITY] {
-        let error = refused(&params, SgdConfig::default(), vec![Group::everything(lr)]);
+        let error = new_error(&params, SgdConfig::default(), vec![Group::everything(lr)]);
         assert!(matches!(error, Error::Setting { .. }), "{error}");
     }
     let plain = SgdConfig::default();
@@ -143,7 +142,7 @@ fn settings_outside_their_range_are_refused() {
             ..plain
         },
     ] {
-        let error = refused(&params, config, vec![Group::everything(0.1)]);
+        let error = new_error(&params, config, vec![Group::everything(0.1)]);
         assert!(
             matches!(error, Error::Setting { .. }),
             "{config:?}: {error}"
@@ -152,8 +151,8 @@ fn settings_outside_their_range_are_refused() {
 }
 
 #[test]
-fn a_parameter_without_gradient_rests_with_its_momentum() {
-    let params = fresh(1);
+fn a_parameter_without_a_gradient_is_skipped_with_its_momentum() {
+    let params = mlp_params(1);
     params.set_trainable(&["head.bias", "body.0.bias"]).unwrap();
     for (_, var) in params.trainable() {
         var.set(&var.zeros_like().unwrap()).unwrap();
@@ -173,11 +172,11 @@ fn a_parameter_without_gradient_rests_with_its_momentum() {
 
     sgd.step(Gradients::from_iter([ones("head.bias", 2)]), 1.0)
         .unwrap();
-    let resting = bits(&params);
-    assert_eq!(resting["body.0.bias"], vec![0f32.to_bits(); 7]);
+    let after_first = bits(&params);
+    assert_eq!(after_first["body.0.bias"], vec![0f32.to_bits(); 7]);
     sgd.step(Gradients::from_iter([ones("body.0.bias", 7)]), 1.0)
         .unwrap();
-    assert_eq!(bits(&params)["head.bias"], resting["head.bias"]);
+    assert_eq!(bits(&params)["head.bias"], after_first["head.bias"]);
     sgd.step(Gradients::from_iter([ones("head.bias", 2)]), 1.0)
         .unwrap();
     // v = 1, w = −1; then v = 0.5 + (1 − 0.1) = 1.4, w = −2.4.

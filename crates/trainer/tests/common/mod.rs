@@ -1,6 +1,6 @@
-//! A small model and small data for the tests of the loop.
+//! A small model and a small data set for the tests of the loop.
 
-#![allow(dead_code)] // each test file uses its own part
+#![allow(dead_code)] // each test file uses a part of this module
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -18,23 +18,23 @@ pub const INPUTS: usize = 3;
 pub const HIDDEN: usize = 7;
 pub const CLASSES: usize = 2;
 
-/// The parts of the model that were run, and how.
-pub type Seen = Rc<RefCell<Vec<(Range<usize>, Mode)>>>;
+/// The layer ranges and modes of all calls of `forward_layers`.
+pub type Calls = Rc<RefCell<Vec<(Range<usize>, Mode)>>>;
 
 /// Three linear layers, `body.0`, `body.1` and `head`, with tanh between them.
 pub struct Mlp {
     names: Vec<String>,
     layers: Vec<Linear>,
-    seen: Seen,
-    /// Cuts the graph before the head, as an operation without backward does.
-    cut: bool,
+    calls: Calls,
+    /// Whether the graph is cut before the head, as by an operation without a backward pass.
+    cuts_graph: bool,
 }
 
-/// Builds [`Mlp`]s and remembers what was asked of them.
+/// Builds [`Mlp`]s that record their calls.
 #[derive(Clone, Default)]
 pub struct Builder {
-    pub seen: Seen,
-    pub cut: bool,
+    pub calls: Calls,
+    pub cuts_graph: bool,
 }
 
 impl Builder {
@@ -48,8 +48,8 @@ impl Builder {
         Ok(Mlp {
             names,
             layers,
-            seen: self.seen.clone(),
-            cut: self.cut,
+            calls: self.calls.clone(),
+            cuts_graph: self.cuts_graph,
         })
     }
 }
@@ -65,10 +65,10 @@ impl Model for Mlp {
         layers: Range<usize>,
         mode: Mode,
     ) -> candle_core::Result<Tensor> {
-        self.seen.borrow_mut().push((layers.clone(), mode));
+        self.calls.borrow_mut().push((layers.clone(), mode));
         let mut x = x.clone();
         for layer in layers {
-            if self.cut && layer == 2 {
+            if self.cuts_graph && layer == 2 {
                 x = x.detach();
             }
             x = self.layers[layer].forward(&x)?;
@@ -76,7 +76,7 @@ impl Model for Mlp {
                 x = x.tanh()?;
             }
             if let Mode::Train { seed, step } = mode {
-                // Stands for dropout: something that depends on the key.
+                // Stands in for dropout: it depends on the dropout key.
                 x = x.affine(1.0 + 1e-3 * ((seed + step) % 7) as f64, 0.0)?;
             }
         }
@@ -84,16 +84,16 @@ impl Model for Mlp {
     }
 }
 
-/// Points around two centres, by a generator of its own; a pass takes them in an order of its epoch.
+/// Random points around two centers, in an order that depends on the epoch.
 pub struct Points {
     pub samples: usize,
     pub batch: usize,
     pub seed: u64,
     pub shuffled: bool,
-    /// From this epoch on, the classes are exchanged.
+    /// The classes are swapped from this epoch on.
     pub flipped_from: u64,
-    /// Batches that were read so far.
-    pub read: Cell<usize>,
+    /// Number of batches loaded so far.
+    pub batches_loaded: Cell<usize>,
 }
 
 impl Points {
@@ -104,7 +104,7 @@ impl Points {
             seed: 1,
             shuffled: true,
             flipped_from: u64::MAX,
-            read: Cell::new(0),
+            batches_loaded: Cell::new(0),
         }
     }
 
@@ -125,8 +125,8 @@ impl Points {
             (state >> 40) as f32 / (1 << 24) as f32 - 0.5
         };
         let class = index % CLASSES;
-        let centre = if class == 0 { 0.3 } else { -0.3 };
-        ([0; INPUTS].map(|_| centre + noise()), class as u32)
+        let center = if class == 0 { 0.3 } else { -0.3 };
+        ([0; INPUTS].map(|_| center + noise()), class as u32)
     }
 }
 
@@ -135,7 +135,7 @@ impl DataLoader for Points {
         self.samples
     }
 
-    fn epoch(&self, epoch: u64, first: usize) -> Batches<'_> {
+    fn epoch(&self, epoch: u64, first_batch: usize) -> Batches<'_> {
         let mut order: Vec<usize> = (0..self.samples).collect();
         if self.shuffled {
             order.sort_by_key(|&i| {
@@ -146,8 +146,8 @@ impl DataLoader for Points {
             });
         }
         let batches: Vec<Vec<usize>> = order.chunks(self.batch).map(<[_]>::to_vec).collect();
-        Box::new(batches.into_iter().skip(first).map(move |indices| {
-            self.read.set(self.read.get() + 1);
+        Box::new(batches.into_iter().skip(first_batch).map(move |indices| {
+            self.batches_loaded.set(self.batches_loaded.get() + 1);
             let points: Vec<_> = indices.iter().map(|&i| self.point(i)).collect();
             let inputs: Vec<f32> = points.iter().flat_map(|(x, _)| *x).collect();
             let flip = u32::from(epoch >= self.flipped_from);
@@ -161,14 +161,14 @@ impl DataLoader for Points {
     }
 }
 
-/// Fresh parameters of an [`Mlp`].
-pub fn fresh(seed: u64) -> Params {
+/// Newly initialized parameters of an [`Mlp`].
+pub fn mlp_params(seed: u64) -> Params {
     let params = Params::new(seed, &Device::Cpu);
     Builder::default().build(params.var_builder()).unwrap();
     params
 }
 
-/// Every parameter's bits, copied.
+/// A copy of the bits of all parameters.
 pub fn bits(params: &Params) -> BTreeMap<String, Vec<u32>> {
     let bits = |tensor: Tensor| {
         let values = tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
@@ -200,7 +200,7 @@ pub fn stage(params: &Params, lr: f64) -> Stage {
     Stage::new(params, MOMENTUM, vec![Group::everything(lr)]).unwrap()
 }
 
-/// Runs a stage and collects its events without their times.
+/// Runs a stage and returns its events without times.
 pub fn run(
     params: &Params,
     data: Data<'_>,
@@ -216,14 +216,15 @@ pub fn run(
         config,
         stage,
         &mut |event, _| {
-            events.push(timeless(event));
+            events.push(without_times(event));
             Flow::Continue
         },
     )?;
     Ok((outcome, events))
 }
 
-pub fn timeless(event: &Event) -> Event {
+/// The event with all times set to 0.
+pub fn without_times(event: &Event) -> Event {
     let mut event = event.clone();
     match &mut event {
         Event::PhaseEnd {
@@ -237,9 +238,9 @@ pub fn timeless(event: &Event) -> Event {
     event
 }
 
-/// (epoch, loss, accuracy) of every pass of a phase.
-pub fn passes(events: &[Event], wanted: Phase) -> Vec<(u64, f64, f64)> {
-    let pass = |event: &Event| match *event {
+/// (epoch, loss, accuracy) of all ends of phase `wanted`.
+pub fn phase_ends(events: &[Event], wanted: Phase) -> Vec<(u64, f64, f64)> {
+    let result = |event: &Event| match *event {
         Event::PhaseEnd {
             phase,
             epoch,
@@ -249,10 +250,11 @@ pub fn passes(events: &[Event], wanted: Phase) -> Vec<(u64, f64, f64)> {
         } if phase == wanted => Some((epoch, loss, accuracy)),
         _ => None,
     };
-    events.iter().filter_map(pass).collect()
+    events.iter().filter_map(result).collect()
 }
 
-pub fn evaluated(params: &Params, split: &dyn DataLoader) -> Evaluation {
+/// Evaluates an [`Mlp`] with the parameters `params`.
+pub fn evaluate_params(params: &Params, split: &dyn DataLoader) -> Evaluation {
     let model = Builder::default()
         .build(params.frozen_var_builder())
         .unwrap();
