@@ -318,7 +318,7 @@ fn non_finite_values_of_any_dtype_are_errors() {
     for dtype in [DType::F32, DType::F16, DType::BF16] {
         for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             let (folder, config) = (folder(), narrow(3));
-            let mut tensors: Tensors = scratch(&config)
+            let mut tensors: Tensors = initialized(&config)
                 .into_iter()
                 .map(|(name, tensor)| (name, tensor.to_dtype(dtype).expect("a float type")))
                 .collect();
