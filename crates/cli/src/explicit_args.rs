@@ -1,4 +1,5 @@
-//! The arguments of `waggle train` that were really typed, by name: what a resumed run starts from again.
+//! The explicit arguments of `waggle train`, as opposed to defaults. A checkpoint stores them for
+//! `--resume`.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -10,9 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::args::{self, Cli, TrainArgs};
 
-/// Arguments that say nothing about what is computed, or that the run's own record replaces (the data folder is in
-/// its configuration).
-const NOT_KEPT: [&str; 7] = [
+/// Arguments that a checkpoint does not store. They do not affect the result, or the configuration
+/// of the run records them, like the data folder.
+const NOT_STORED: [&str; 7] = [
     "allow-changed-data",
     "data",
     "json",
@@ -22,18 +23,18 @@ const NOT_KEPT: [&str; 7] = [
     "verbose",
 ];
 
-/// Names without the dashes, and values; a switch has none.
+/// The values of the explicit arguments by long name, without dashes. A flag has no values.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ExplicitArgs(BTreeMap<String, Vec<String>>);
 
 impl ExplicitArgs {
-    /// What was typed among the arguments of `train`.
+    /// Collects the explicit arguments of `train`.
     ///
-    /// A weights file is kept by its absolute path, so that the run can be resumed from another folder. A path that
-    /// is not UTF-8 is kept as well as it can be; it has to be typed again.
-    pub fn of(matches: &ArgMatches) -> Self {
-        let mut typed = BTreeMap::new();
+    /// The path of a weights file is made absolute, so that the run can be resumed from another
+    /// folder. A path that is not UTF-8 is converted lossily and must be given again.
+    pub fn from_matches(matches: &ArgMatches) -> Self {
+        let mut arguments = BTreeMap::new();
         for argument in TrainArgs::augment_args(Command::new("train")).get_arguments() {
             let id = argument.get_id().as_str();
             let (Some(name), true) = (
@@ -43,7 +44,7 @@ impl ExplicitArgs {
             ) else {
                 continue;
             };
-            if NOT_KEPT.contains(&name) {
+            if NOT_STORED.contains(&name) {
                 continue;
             }
             let mut values = Vec::new();
@@ -54,28 +55,28 @@ impl ExplicitArgs {
             if name == "weights" {
                 values.iter_mut().for_each(|value| *value = absolute(value));
             }
-            typed.insert(name.to_string(), values);
+            arguments.insert(name.to_string(), values);
         }
-        Self(typed)
+        Self(arguments)
     }
 
-    /// Whether an argument of this name was typed.
-    pub fn has(&self, name: &str) -> bool {
+    /// Whether the argument `name` is explicit.
+    pub fn contains(&self, name: &str) -> bool {
         self.0.contains_key(name)
     }
 
-    /// These, replaced by those of `newer`.
-    pub fn replaced_by(&self, newer: &Self) -> Self {
-        let mut typed = self.0.clone();
-        typed.extend(newer.0.clone());
-        Self(typed)
+    /// Combines both sets. Arguments of `newer` override those of `self`.
+    pub fn overridden_by(&self, newer: &Self) -> Self {
+        let mut arguments = self.0.clone();
+        arguments.extend(newer.0.clone());
+        Self(arguments)
     }
 
-    /// As if they had been typed just now.
+    /// Parses the arguments as a command line of `train`.
     ///
     /// # Errors
     ///
-    /// An argument that this version of the program does not know.
+    /// Returns an error if this version of the program does not support an argument or its value.
     pub fn parse(&self) -> Result<TrainArgs, clap::Error> {
         let arguments = self.0.iter().map(|(name, values)| match values.as_slice() {
             [] => format!("--{name}"),
@@ -89,16 +90,17 @@ impl ExplicitArgs {
                 parsed.resuming.explicit = self.clone();
                 Ok(*parsed)
             }
-            _ => unreachable!("the line says `train`"),
+            _ => unreachable!("the subcommand is `train`"),
         }
     }
 }
 
-/// What stands for a number in the help.
+/// Value names of numbers in the help.
 const NUMBERS: [&str; 6] = ["LR", "MINUTES", "N", "PIXELS", "SIZE", "X"];
 
-/// The command line's definition, in which `-1e-3` after an option that takes a number is its value: what is wrong with
-/// it is better said by the value's own check than by "unexpected argument".
+/// The definition of the command line, in which numeric options accept values with a hyphen.
+///
+/// With it, `--lr -1e-3` reports an invalid learning rate instead of an unexpected argument.
 fn definition() -> Command {
     Cli::command().mut_subcommands(|command| {
         command.mut_args(|argument| {
@@ -109,11 +111,13 @@ fn definition() -> Command {
     })
 }
 
-/// Parses a command line, the program's name first, and notes what of `train` was typed.
+/// Parses a command line that starts with the program name, and records the explicit arguments of
+/// `train`.
 ///
 /// # Errors
 ///
-/// Wrong usage; also help and version, which clap hands out in the same way.
+/// Returns an error for wrong usage, and for `--help` and `--version`, which clap also returns as
+/// errors.
 pub fn parse(line: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
     let matches = definition().try_get_matches_from(line)?;
     let mut cli =
@@ -121,7 +125,7 @@ pub fn parse(line: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Erro
     if let (args::Command::Train(train), Some((_, matches))) =
         (&mut cli.command, matches.subcommand())
     {
-        train.resuming.explicit = ExplicitArgs::of(matches);
+        train.resuming.explicit = ExplicitArgs::from_matches(matches);
     }
     Ok(cli)
 }
@@ -147,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_below_zero_is_a_value_and_refused_as_one() {
+    fn negative_numbers_are_invalid_values_and_not_unexpected_arguments() {
         for (command, option, value) in [
             ("train", "--lr", "-1"),
             ("train", "--momentum", "-0.9"),
@@ -161,14 +165,14 @@ mod tests {
         ] {
             let line = ["waggle", command, option, value];
             let message = parse(line.map(OsString::from)).unwrap_err().to_string();
-            let wanted = format!("invalid value '{value}' for '{option}");
-            assert!(message.contains(&wanted), "{line:?}: {message}");
+            let expected = format!("invalid value '{value}' for '{option}");
+            assert!(message.contains(&expected), "{line:?}: {message}");
         }
     }
 
     #[test]
-    fn what_was_typed_is_typed_again() {
-        let typed = [
+    fn explicit_arguments_are_parsed_again_and_overridden_by_newer_ones() {
+        let arguments = [
             "--lr",
             "1e-2",
             "--ignore-exif",
@@ -177,23 +181,26 @@ mod tests {
             "--weights",
             "x.safetensors",
             "--data",
-            "pictures",
+            "images",
             "--json",
         ];
-        let first = train(&typed);
-        assert!(!first.resuming.explicit.has("batch-size") && !first.resuming.explicit.has("data"));
-        let again = first.resuming.explicit.parse().unwrap();
-        assert_eq!(again.lr, first.lr);
-        assert!(again.machine.ignore_exif && !again.json);
-        assert_eq!(again.transfer_layers, first.transfer_layers);
+        let first = train(&arguments);
         assert!(
-            matches!(&again.weights, Some(crate::values::WeightsSource::File(path)) if path.is_absolute())
+            !first.resuming.explicit.contains("batch-size")
+                && !first.resuming.explicit.contains("data")
+        );
+        let parsed = first.resuming.explicit.parse().unwrap();
+        assert_eq!(parsed.lr, first.lr);
+        assert!(parsed.machine.ignore_exif && !parsed.json);
+        assert_eq!(parsed.transfer_layers, first.transfer_layers);
+        assert!(
+            matches!(&parsed.weights, Some(crate::values::WeightsSource::File(path)) if path.is_absolute())
         );
         let newer = train(&["--lr", "0.5", "--batch-size", "2"]);
         let both = first
             .resuming
             .explicit
-            .replaced_by(&newer.resuming.explicit)
+            .overridden_by(&newer.resuming.explicit)
             .parse()
             .unwrap();
         assert_eq!((both.lr.get(), both.batch_size.get()), (0.5, 2));

@@ -1,5 +1,5 @@
-//! Follows a stage while it trains: shows it, writes its rows and curves, saves each best model at once, makes the
-//! checkpoints, and stops it when a signal asks to.
+//! The observer of training: prints progress, writes metrics, curves, the best model and
+//! checkpoints, and stops training after a signal.
 
 use trainer::{Event, Flow, Phase, Stage};
 
@@ -14,55 +14,56 @@ use crate::signals::Signals;
 
 /// The observer of all stages of a run.
 pub struct TrainObserver<'a> {
-    /// Draws.
+    /// Prints the messages.
     pub renderer: &'a mut dyn Renderer,
-    /// Where rows and curves go.
+    /// Run directory for metrics and curves.
     pub run: &'a RunDir,
-    /// The rows so far.
+    /// Metrics of the completed epochs.
     pub metrics: Metrics,
-    /// The training pass of the epoch that is being validated.
+    /// The train phase of the current epoch, once it is complete.
     pub training: Option<Pass>,
-    /// Writes the model as it is now.
+    /// Writes the current model to the run directory.
     pub save: &'a dyn Fn() -> anyhow::Result<()>,
-    /// A model has been written.
+    /// Whether a model has been written.
     pub saved: bool,
-    /// Makes the checkpoints.
+    /// Writes the checkpoints.
     pub checkpointer: Checkpointer<'a>,
-    /// Whether to stop.
+    /// Signals that stop the run.
     pub signals: &'a Signals,
 }
 
 impl TrainObserver<'_> {
-    /// Runs `stage`, which is number `index` and gets an observer, and returns its result; or what went wrong in
-    /// the observer, which stopped it.
+    /// Runs `stage`, passing it an observer for stage number `index`, and returns its result.
     ///
     /// # Errors
     ///
-    /// Those of `stage`, and a file that cannot be written.
+    /// Returns an error if the observer cannot write a file, which also stops the stage. The inner
+    /// result is that of `stage`.
     pub fn run_stage<T>(
         &mut self,
         index: usize,
         name: StageName,
         stage: impl FnOnce(&mut trainer::Observer<'_>) -> Result<T, trainer::Error>,
     ) -> anyhow::Result<Result<T, trainer::Error>> {
-        let mut failed = None;
+        let mut failure = None;
         let result = stage(&mut |event, stage| {
-            let seen = self
+            let flow = self
                 .on_event(name, event)
                 .and_then(|()| self.checkpoint(index, event, stage));
-            seen.unwrap_or_else(|error| {
-                failed = Some(error);
+            flow.unwrap_or_else(|error| {
+                failure = Some(error);
                 Flow::Stop
             })
         });
-        failed.map_or(Ok(result), Err)
+        failure.map_or(Ok(result), Err)
     }
 
-    /// Goes on where a checkpoint was made: with its rows and curves, whatever was written after it.
+    /// Restores the metrics of a checkpoint and rewrites `metrics.csv` and `curves.png`. Rows that
+    /// were written after the checkpoint are dropped.
     ///
     /// # Errors
     ///
-    /// When the run directory cannot be written to.
+    /// Returns an error if the run directory cannot be written to.
     pub fn restore(&mut self, progress: &Progress) -> anyhow::Result<()> {
         self.metrics = Metrics::restore(progress.rows.clone(), self.run)?;
         self.training = progress.training;
@@ -70,9 +71,9 @@ impl TrainObserver<'_> {
     }
 
     fn on_event(&mut self, name: StageName, event: &Event) -> anyhow::Result<()> {
-        // The model first: who reads "new best" may rely on the file.
+        // Write the model before the message, so that readers of "new best" find the file.
         if let Event::NewBest { epoch, .. } = event {
-            // Nothing has trained before the first validation of a later stage: the file holds these weights.
+            // The baseline of the second stage has the weights that the first stage saved.
             if *epoch > 0 || !self.saved {
                 (self.save)()?;
                 self.saved = true;
@@ -108,11 +109,11 @@ impl TrainObserver<'_> {
             .show(&Message::from_event(name.as_str(), event))
     }
 
-    /// Draws the curves of the rows so far, if there are any.
+    /// Draws `curves.png` if there are metrics.
     ///
     /// # Errors
     ///
-    /// When the run directory cannot be written to.
+    /// Returns an error if the run directory cannot be written to.
     pub fn draw_curves(&self) -> anyhow::Result<()> {
         if self.metrics.rows().is_empty() {
             return Ok(());
@@ -121,12 +122,12 @@ impl TrainObserver<'_> {
             .write("curves.png", &plots::curves::draw(self.metrics.rows())?)
     }
 
-    /// Makes a checkpoint where one is due, and says whether to go on.
+    /// Writes a checkpoint if one is due, and returns whether training continues.
     fn checkpoint(&mut self, index: usize, event: &Event, stage: &Stage) -> anyhow::Result<Flow> {
-        let kept = self.checkpointer.poll()?;
-        self.report(kept)?;
+        let written = self.checkpointer.poll()?;
+        self.report(written)?;
         let due = match event {
-            // The first is there before anything can be lost. At the end of an epoch there is one anyway.
+            // A stage has a checkpoint before its first step, and each epoch has one at its end.
             Event::StageStart { .. }
             | Event::PhaseEnd {
                 phase: Phase::Val, ..
@@ -139,18 +140,18 @@ impl TrainObserver<'_> {
                 phase: Phase::Train,
                 ..
             } => self.checkpointer.is_due(),
-            // The best weights are restored: that is no state between two batches.
+            // The best weights have been restored, and training cannot resume from them.
             Event::StageEnd { .. } => return Ok(Flow::Continue),
             _ => false,
         };
         let stop = self.signals.pending().is_some();
         if due || stop {
             let rows = self.metrics.rows();
-            let kept = self.checkpointer.save(index, stage, rows, self.training)?;
-            self.report(kept)?;
+            let written = self.checkpointer.save(index, stage, rows, self.training)?;
+            self.report(written)?;
         }
         let starts = matches!(event, Event::StageStart { .. });
-        // Before the first stage's there is none to go on from.
+        // Wait for the first checkpoint of the run: before it, the run cannot be resumed.
         if stop || (starts && index == 0) {
             self.finish_checkpoint()?;
         }
@@ -160,23 +161,23 @@ impl TrainObserver<'_> {
         Ok(if stop { Flow::Stop } else { Flow::Continue })
     }
 
-    /// Waits for the checkpoint that is being written.
+    /// Waits until the background thread has written the current checkpoint.
     ///
     /// # Errors
     ///
-    /// When it could not be written.
+    /// Returns an error if the checkpoint could not be written.
     pub fn finish_checkpoint(&mut self) -> anyhow::Result<()> {
-        let kept = self.checkpointer.finish()?;
-        self.report(kept)
+        let written = self.checkpointer.finish()?;
+        self.report(written)
     }
 
-    fn report(&mut self, kept: Option<CheckpointWritten>) -> anyhow::Result<()> {
-        kept.map_or(Ok(()), |kept| {
+    fn report(&mut self, checkpoint: Option<CheckpointWritten>) -> anyhow::Result<()> {
+        checkpoint.map_or(Ok(()), |checkpoint| {
             self.renderer.show(&Message::Checkpoint {
-                file: kept.path.display().to_string(),
-                bytes: kept.bytes,
-                waited: kept.waited.as_secs_f64(),
-                written: kept.written.as_secs_f64(),
+                file: checkpoint.path.display().to_string(),
+                bytes: checkpoint.bytes,
+                waited: checkpoint.waited.as_secs_f64(),
+                written: checkpoint.written.as_secs_f64(),
             })
         })
     }
@@ -184,19 +185,15 @@ impl TrainObserver<'_> {
 
 fn row(stage: StageName, epoch: u64, train: Option<Pass>, val: Pass) -> EpochRow {
     let passes = [train, Some(val)].into_iter().flatten();
-    let (pictures, seconds) = passes.fold((0.0, 0.0), |(pictures, seconds), pass| {
-        (pictures + pass.images, seconds + pass.seconds)
+    let (images, seconds) = passes.fold((0.0, 0.0), |(images, seconds), pass| {
+        (images + pass.images, seconds + pass.seconds)
     });
     EpochRow {
         stage,
         epoch: epoch as usize + 1,
         train: train.map(|pass| pass.score),
         val: val.score,
-        images_per_second: if seconds > 0.0 {
-            pictures / seconds
-        } else {
-            0.0
-        },
+        images_per_second: if seconds > 0.0 { images / seconds } else { 0.0 },
         seconds,
     }
 }
@@ -210,7 +207,7 @@ mod tests {
     use candle_core::{DType, Device, Tensor};
     use trainer::{Group, Params, SgdConfig};
 
-    /// A stage of one number.
+    /// A stage that trains a single parameter.
     fn stage() -> (Params, Stage) {
         let one = Tensor::zeros(1, DType::F32, &Device::Cpu).unwrap();
         let tensors = [("features.0.bias".to_string(), one)].into();
@@ -226,7 +223,7 @@ mod tests {
         Checkpointer::new(run.path(), None, &identity, params, None).unwrap()
     }
 
-    fn end(phase: Phase, epoch: u64, accuracy: f64) -> Event {
+    fn phase_end(phase: Phase, epoch: u64, accuracy: f64) -> Event {
         Event::PhaseEnd {
             phase,
             epoch,
@@ -238,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_curves_and_model_are_written_as_they_come() {
+    fn metrics_curves_and_models_are_written_at_each_event() {
         let root = tempfile::tempdir().unwrap();
         let run = RunDir::create(&root.path().join("train")).unwrap();
         let saves = std::cell::Cell::new(0);
@@ -259,13 +256,13 @@ mod tests {
             signals: &Signals::install().unwrap(),
         };
         let events = [
-            end(Phase::Val, 0, 0.5),
+            phase_end(Phase::Val, 0, 0.5),
             Event::NewBest {
                 epoch: 0,
                 accuracy: 0.5,
             },
-            end(Phase::Train, 1, 0.75),
-            end(Phase::Val, 1, 0.75),
+            phase_end(Phase::Train, 1, 0.75),
+            phase_end(Phase::Val, 1, 0.75),
             Event::NewBest {
                 epoch: 1,
                 accuracy: 0.75,
@@ -288,7 +285,7 @@ mod tests {
         assert_eq!(
             saves.get(),
             3,
-            "the second stage starts from what is on disk"
+            "the baseline of the second stage saves no model"
         );
         let rows: Vec<_> = observer
             .metrics
@@ -314,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_cannot_be_written_stops_the_stage() {
+    fn unwritable_file_stops_the_stage() {
         let root = tempfile::tempdir().unwrap();
         let run = RunDir::create(&root.path().join("train")).unwrap();
         let mut renderer = Quiet::new(Vec::new());
@@ -332,7 +329,7 @@ mod tests {
         };
         std::fs::remove_dir_all(run.path()).unwrap();
         let result = observer.run_stage(0, StageName::Transfer, |observer| {
-            Ok(observer(&end(Phase::Val, 0, 0.5), &state))
+            Ok(observer(&phase_end(Phase::Val, 0, 0.5), &state))
         });
         assert!(format!("{:#}", result.unwrap_err()).contains("metrics.csv"));
     }

@@ -80,7 +80,7 @@ impl ResumedRun {
         };
         run.remove_leftovers()?;
         let identity = &checkpoint.identity;
-        let all = identity.arguments.replaced_by(&typed.resuming.explicit);
+        let all = identity.arguments.overridden_by(&typed.resuming.explicit);
         let mut args = all.parse().with_context(|| {
             format!(
                 "{} was written by another version of waggle",
@@ -92,10 +92,10 @@ impl ResumedRun {
         (args.quiet, args.json) = (typed.quiet, typed.json);
         // What the machine decided then is decided the same now.
         let machine = &identity.config.machine;
-        if !all.has("threads") {
+        if !all.contains("threads") {
             args.machine.threads = machine.threads.try_into().ok();
         }
-        if !all.has("device") {
+        if !all.contains("device") {
             let device: Result<DeviceChoice, String> = machine.device.parse();
             args.machine.device = device.unwrap_or(args.machine.device);
         }

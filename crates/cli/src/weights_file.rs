@@ -1,21 +1,22 @@
-//! The file that `--weights` means, and what to say when it is not there.
+//! Finds the weights file that `--weights` names.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 
+use crate::error::CliError;
 use crate::model_file;
 
-/// Extensions that weights have.
+/// File extensions of weights.
 const EXTENSIONS: [&str; 4] = ["safetensors", "pth", "pt", "bin"];
-/// Files that an error names.
-const NAMED: usize = 5;
+/// Number of files that an error lists.
+const MAX_LISTED: usize = 5;
 
-/// The file that `path` means: itself, or the model of a run directory.
+/// Returns `path` if it is a file, or the model if `path` is a run directory.
 ///
 /// # Errors
 ///
-/// When there is none: what else `--weights` takes, and the weights that lie where it should be.
+/// Returns an error if there is no such file. The error lists weights files in the same folder.
 pub fn find(path: &Path) -> anyhow::Result<PathBuf> {
     if path.exists() {
         return model_file::locate(path);
@@ -24,20 +25,26 @@ pub fn find(path: &Path) -> anyhow::Result<PathBuf> {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    let beside = weights_in(folder);
-    let hint = match beside.join(", ") {
-        none if none.is_empty() => none,
-        names if folder == Path::new(".") => format!("; in this folder: {names}"),
-        names => format!("; in `{}`: {names}", folder.display()),
-    };
+    let names = weights_in(folder);
+    let items = (!names.is_empty()).then(|| {
+        let names = names.join(", ");
+        if folder == Path::new(".") {
+            format!("weights in the current folder: {names}")
+        } else {
+            format!("weights in {}: {names}", folder.display())
+        }
+    });
     bail!(
-        "there is no weights file `{}`{hint}. --weights takes a FILE (.safetensors, or a state dict of PyTorch), hub, \
-         hf:OWNER/REPO or none",
-        path.display()
+        CliError::new(format!("cannot find the weights file {}", path.display()))
+            .items(items)
+            .help(
+                "`--weights` accepts a file (.safetensors or a PyTorch state dict), `hub`, \
+                 `hf:OWNER/REPO` or `none`"
+            )
     )
 }
 
-/// The names of the weights in a folder, sorted, the first of them; nothing where it cannot be read.
+/// The sorted names of the first weights files in `folder`. Empty if the folder cannot be read.
 fn weights_in(folder: &Path) -> Vec<String> {
     let entries = folder.read_dir().into_iter().flatten().flatten();
     let files = entries.map(|entry| entry.path()).filter(|path| {
@@ -47,8 +54,8 @@ fn weights_in(folder: &Path) -> Vec<String> {
     let names = files.filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
     let mut names: Vec<String> = names.filter(|name| !name.starts_with('.')).collect();
     names.sort();
-    if names.len() > NAMED {
-        names.truncate(NAMED);
+    if names.len() > MAX_LISTED {
+        names.truncate(MAX_LISTED);
         names.push("…".to_string());
     }
     names

@@ -24,7 +24,7 @@ pub(super) fn configuration(run: &RunDir) -> Option<Config> {
 
 /// The configuration `run` with what was typed now.
 pub(super) fn with_typed(run: &Config, args: &TrainArgs) -> Config {
-    let typed = |name: &str| args.resuming.explicit.has(name);
+    let typed = |name: &str| args.resuming.explicit.contains(name);
     let mut now = run.clone();
     if let Some(arch) = &args.arch {
         now.network.architecture = arch.clone();
