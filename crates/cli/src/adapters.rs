@@ -1,7 +1,7 @@
-//! Where the libraries meet: a VGG as the trainer's model, a loader as one of its splits.
+//! Adapters between the library crates: a VGG as a [`trainer::Model`], a loader as a
+//! [`trainer::DataLoader`].
 //!
-//! They do not know each other, so each pair is joined by a type of ours around the one that implements the
-//! trait of the other.
+//! The libraries do not depend on each other, so Rust's orphan rule requires a newtype for each pair.
 
 use std::cell::Cell;
 use std::fmt;
@@ -12,7 +12,7 @@ use candle_nn::VarBuilder;
 use vgg::kernels::Gradient;
 use vgg::{Precision, Vgg, VggConfig};
 
-/// A VGG network that the trainer can run in part.
+/// A VGG network as the trainer's model.
 #[derive(Debug, Clone)]
 pub struct Network(Vgg);
 
@@ -21,8 +21,8 @@ impl Network {
     ///
     /// # Errors
     ///
-    /// A tensor that is missing or has another shape, as candle's error: that is what the trainer expects of
-    /// a build function.
+    /// Returns an error if a tensor is missing or has another shape. It is candle's error type, which the
+    /// trainer expects of a build function.
     pub fn new(config: &VggConfig, vb: VarBuilder<'_>) -> candle_core::Result<Self> {
         match Vgg::new(config, vb) {
             Ok(vgg) => Ok(Self(vgg.with_grad_sink())),
@@ -31,13 +31,13 @@ impl Network {
         }
     }
 
-    /// The same network, its layers computing in `precision`.
+    /// Sets the compute precision of the layers.
     pub fn with_precision(self, precision: Precision) -> Self {
         Self(self.0.with_precision(precision))
     }
 }
 
-/// A logit that is NaN or infinite: such an output is no prediction.
+/// A logit that is NaN or infinite. An output that contains one is not a prediction.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct NonFiniteLogit(pub f32);
 
@@ -62,10 +62,11 @@ impl fmt::Display for NonFiniteLogit {
 
 impl std::error::Error for NonFiniteLogit {}
 
-/// A network that stops at the first image with a non-finite logit, and remembers which image it is.
+/// A network whose forward pass fails at the first image with a non-finite logit.
 ///
-/// It counts the images that it has seen, so it is for one pass over a split in its order. The trainer alone would
-/// notice only a non-finite loss: a logit of negative infinity for another class than the image's leaves the loss finite.
+/// The index of that image is the number of images before it, so one `CheckedNetwork` serves one pass over a
+/// split in its order. The check of the loss in [`trainer::evaluate`] is weaker: a logit of −∞ for a wrong class
+/// leaves the loss finite.
 #[derive(Debug)]
 pub struct CheckedNetwork<'a> {
     network: &'a Network,
@@ -74,7 +75,7 @@ pub struct CheckedNetwork<'a> {
 }
 
 impl<'a> CheckedNetwork<'a> {
-    /// Checks the logits of `network`.
+    /// Wraps `network`.
     pub fn new(network: &'a Network) -> Self {
         Self {
             network,
@@ -83,7 +84,7 @@ impl<'a> CheckedNetwork<'a> {
         }
     }
 
-    /// The index of the first image with a non-finite logit, if there was one.
+    /// Index of the image at which the forward pass failed, and its logit.
     pub fn non_finite(&self) -> Option<(usize, NonFiniteLogit)> {
         self.non_finite.get()
     }
@@ -120,9 +121,9 @@ impl trainer::Model for CheckedNetwork<'_> {
     }
 }
 
-/// The network's gradient as the trainer's.
-pub fn gradient(of: Gradient) -> trainer::Gradient {
-    match of {
+/// Converts a gradient of the `vgg` crate to the trainer's type.
+pub fn gradient(gradient: Gradient) -> trainer::Gradient {
+    match gradient {
         Gradient::Dense(values) => trainer::Gradient::Dense(values),
         Gradient::LowRank { left, right } => trainer::Gradient::LowRank { left, right },
     }
@@ -151,11 +152,11 @@ impl trainer::Model for Network {
     }
 }
 
-/// The pictures of a split in batches.
+/// The batches of a split as the trainer's data loader.
 pub struct ImageLoader(dataset::Loader);
 
 impl ImageLoader {
-    /// The batches that `loader` makes.
+    /// Wraps `loader`.
     pub fn new(loader: dataset::Loader) -> Self {
         Self(loader)
     }

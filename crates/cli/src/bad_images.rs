@@ -1,8 +1,8 @@
-//! Pictures that cannot be decoded: left out when that is wanted, each one aloud, else all listed in one error.
+//! Images that cannot be decoded: skipped with a message each, or all listed in one error.
 //!
-//! With `--on-bad fail`, `train` reads all pictures before the first epoch; the other commands read them all once a
-//! batch has failed. With `skip` the bad ones are looked for before anything is decided from the number of pictures,
-//! so that configuration, progress and order all know the same data set.
+//! With `--on-bad fail`, `train` decodes all images before the first epoch; the other commands do so once a
+//! batch has failed. With `--on-bad skip`, bad images are removed before anything depends on the number of
+//! images: the configuration, the progress display and the order of an epoch all see the same data set.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -14,17 +14,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::args::TrainArgs;
 use crate::data_source::Folder;
+use crate::error::CliError;
 use crate::message::Message;
 use crate::paths::relative;
 use crate::render::Renderer;
+use crate::text::pluralize;
 use crate::values::OnBad;
 
-/// A picture that was left out, as `config.toml` records it.
+/// A skipped image, as recorded in `config.toml`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Skipped {
-    /// The file, relative to the data folder.
+    /// Path relative to the data folder.
     pub path: String,
-    /// Why it cannot be used.
+    /// Why the image cannot be decoded.
     pub reason: String,
 }
 
@@ -34,11 +36,12 @@ impl fmt::Display for Skipped {
     }
 }
 
-/// The pictures of `split` that cannot be decoded, by number; all are read. `root` is the data folder.
+/// Decodes all images of `split` and returns those that fail, with their index in the split. `root` is the
+/// data folder.
 ///
 /// # Errors
 ///
-/// When the workers cannot be started.
+/// Returns an error if the workers cannot be started.
 pub fn find(
     split: &ImageFolder,
     root: &Path,
@@ -46,45 +49,46 @@ pub fn find(
     workers: usize,
 ) -> anyhow::Result<Vec<(usize, Skipped)>> {
     let bad = decode_all(split, ignore_exif, workers)?.into_iter();
-    let named = bad.map(|(sample, error)| {
-        let it = Skipped {
-            path: relative(root, &split.samples()[sample].path),
+    let skipped = bad.map(|(index, error)| {
+        let image = Skipped {
+            path: relative(root, &split.samples()[index].path),
             reason: error.reason(),
         };
-        (sample, it)
+        (index, image)
     });
-    Ok(named.collect())
+    Ok(skipped.collect())
 }
 
-/// The pictures of `split` that a run left out, by number.
+/// The images of `split` among those that a run has skipped, with their index in the split.
 pub fn recorded(split: &ImageFolder, root: &Path, skipped: Vec<Skipped>) -> Vec<(usize, Skipped)> {
-    let numbers: HashMap<String, usize> = (0..)
+    let indices: HashMap<String, usize> = (0..)
         .zip(split.samples())
-        .map(|(number, sample)| (relative(root, &sample.path), number))
+        .map(|(index, sample)| (relative(root, &sample.path), index))
         .collect();
     let skipped = skipped.into_iter();
     skipped
-        .filter_map(|it| Some((*numbers.get(&it.path)?, it)))
+        .filter_map(|image| Some((*indices.get(&image.path)?, image)))
         .collect()
 }
 
-/// Takes the pictures of these numbers out of `split`.
+/// Removes the images `bad` from `split`.
 ///
 /// # Errors
 ///
-/// A class that has no picture left.
+/// Returns an error if a class has no images left.
 pub fn leave_out(split: &mut ImageFolder, bad: &[(usize, Skipped)]) -> anyhow::Result<()> {
-    let numbers: Vec<usize> = bad.iter().map(|(sample, _)| *sample).collect();
+    let indices: Vec<usize> = bad.iter().map(|(index, _)| *index).collect();
     let before = split.counts();
-    *split = split.without(&numbers);
+    *split = split.without(&indices);
     refuse_empty(split, &before)
 }
 
-/// Takes the pictures that cannot be decoded out of `folder`, tells each, and returns them.
+/// With `--on-bad skip`, removes the images of `folder` that cannot be decoded, shows a message for each, and
+/// returns them.
 ///
 /// # Errors
 ///
-/// A class of a split that has no picture left.
+/// Returns an error if a class of a split has no images left.
 pub fn filter_bad_images(
     args: &TrainArgs,
     folder: &mut Folder,
@@ -94,7 +98,7 @@ pub fn filter_bad_images(
         return Ok(Vec::new());
     }
     renderer.show(&Message::Working {
-        what: format!("looking for bad pictures among {}", folder.images()),
+        what: format!("checking {}", pluralize(folder.images(), "image")),
     })?;
     let machine = &args.machine;
     let mut skipped = Vec::new();
@@ -105,17 +109,17 @@ pub fn filter_bad_images(
             machine.ignore_exif,
             machine.workers.get(),
         )?;
-        for (_, it) in &bad {
-            renderer.show(&Message::SkippedImage(it))?;
+        for (_, image) in &bad {
+            renderer.show(&Message::SkippedImage(image))?;
         }
         leave_out(split, &bad)?;
-        skipped.extend(bad.into_iter().map(|(_, it)| it));
+        skipped.extend(bad.into_iter().map(|(_, image)| image));
     }
     Ok(skipped)
 }
 
-/// What to say when reading a batch of `split` failed with `error`: all pictures that cannot be decoded, not the
-/// first batch that has one. `error` itself where there are none, because it is about something else.
+/// Replaces `error`, with which a batch of `split` failed, by one that lists all images that cannot be decoded.
+/// Returns `error` itself if all images can be decoded: it has another cause.
 pub fn explain(
     error: anyhow::Error,
     split: &ImageFolder,
@@ -131,15 +135,18 @@ pub fn explain(
     }
 }
 
-/// The error that lists what is `bad` among `checked` pictures.
+/// The error that lists the images `bad` among `checked` images.
 pub fn refusal(bad: Vec<dataset::Error>, checked: usize) -> anyhow::Error {
-    let errors = dataset::Error::BadImages {
-        errors: bad,
-        checked,
+    let item = |error: &dataset::Error| match error.path() {
+        Some(path) => format!("{}: {}", path.display(), error.reason()),
+        None => error.to_string(),
     };
-    anyhow::Error::new(errors).context(
-        "there are pictures that cannot be decoded; mend or remove them, or leave them out with --on-bad skip",
-    )
+    let them = if bad.len() == 1 { "it" } else { "them" };
+    let images = pluralize(checked, "image");
+    CliError::new(format!("cannot decode {} of {images}", bad.len()))
+        .items(bad.iter().map(item))
+        .help(format!("replace or remove {them}, or pass `--on-bad skip`"))
+        .into()
 }
 
 fn decode_all(
@@ -154,7 +161,8 @@ fn decode_all(
     dataset::find_bad_images(split.samples(), &options, workers)
 }
 
-/// A class that lost all its pictures is an error, not a smaller problem to solve.
+/// Refuses a split with a class that has lost all of its images: its classes would differ from those of the
+/// data set.
 fn refuse_empty(split: &ImageFolder, before: &[usize]) -> anyhow::Result<()> {
     let counts = split.counts().into_iter().zip(before);
     let emptied: Vec<String> = counts
@@ -162,12 +170,15 @@ fn refuse_empty(split: &ImageFolder, before: &[usize]) -> anyhow::Result<()> {
         .filter(|((now, before), _)| *now == 0 && **before > 0)
         .map(|(_, class)| format!("`{class}`"))
         .collect();
-    if !emptied.is_empty() {
-        bail!(
-            "--on-bad skip leaves no picture in {} of `{}`; replace its pictures, or remove the class folder",
-            emptied.join(", "),
-            split.root().display()
-        );
+    if emptied.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    let root = split.root().display();
+    bail!(
+        CliError::new(format!(
+            "no image of {} in `{root}` can be decoded",
+            emptied.join(", ")
+        ))
+        .help("replace the images, or remove the class folder")
+    );
 }

@@ -1,12 +1,16 @@
-//! Checkpoints: all that a run needs to go on, bit for bit, in one file of its run directory.
+//! Checkpoints: the training state from which a run resumes bit-identically, one file each in the run
+//! directory.
 //!
-//! `checkpoint-N.safetensors` holds as strings what the run is ([`Identity`]) and where it is ([`Progress`]), both
-//! as TOML, which keeps every digit of a number; and as tensors
+//! The metadata of `checkpoint-N.safetensors` holds the format version, the run's [`Identity`] and its
+//! [`Progress`], the latter two as TOML, which represents every `f64` exactly. The tensors are
 //!
-//! - `weights/NAME`: what has trained so far, in any stage. Everything else is named by source and SHA-256 and read
-//!   or drawn anew;
-//! - `velocity/NAME`: the optimizer's velocities;
-//! - `best/NAME`: the best weights so far, unless they are the present ones.
+//! - `weights/NAME`: parameters trained so far, in any stage. The others are read from the weights file,
+//!   which the identity names with its SHA-256, or initialized again from the seed;
+//! - `velocity/NAME`: velocities of the optimizer;
+//! - `best/NAME`: the best weights so far, if they differ from the current ones.
+//!
+//! Values are not checked to be finite: the file has a checksum, and a run that has diverged resumes to the
+//! same error as without the interruption, with the images and learning rates of the batch.
 
 mod dir;
 mod format;
@@ -15,7 +19,7 @@ mod writer;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use candle_core::Tensor;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -23,27 +27,28 @@ use trainer::{Params, Snapshot, Stage, StageState, pattern};
 
 use crate::config::{Config, StageConfig};
 use crate::dataset_hash::DatasetHash;
+use crate::error::CliError;
 use crate::explicit_args::ExplicitArgs;
 use crate::metrics::{EpochRow, Pass};
 use format::CheckpointFile;
 pub use writer::{CheckpointWritten, Checkpointer};
 
-/// What a run is: the same in all of its checkpoints.
+/// What identifies a run. It is the same in all checkpoints of the run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Identity {
-    /// SHA-256 of the file that the weights come from; nothing for random ones.
+    /// SHA-256 of the weights file; `None` for randomly initialized weights.
     pub weights_sha256: Option<String>,
-    /// The arguments that were typed.
+    /// The explicit arguments of the command line.
     pub arguments: ExplicitArgs,
-    /// What they mean.
+    /// The resolved configuration.
     pub config: Config,
-    /// The pictures.
+    /// Hashes of the images.
     pub data: DatasetHash,
 }
 
 #[cfg(test)]
 impl Identity {
-    /// One for tests.
+    /// An identity for tests.
     pub(crate) fn example(config: Config) -> Self {
         Self {
             weights_sha256: None,
@@ -54,22 +59,22 @@ impl Identity {
     }
 }
 
-/// Where a run is.
+/// The progress of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
-    /// Which stage it is in, by its index.
+    /// Index of the current stage.
     pub stage: usize,
-    /// Where in the stage.
+    /// State within the stage.
     pub state: StageState,
-    /// The training pass of the epoch that is being validated.
+    /// The finished training pass of the current epoch, during its validation.
     pub training: Option<Pass>,
-    /// The epochs that are done.
+    /// Metrics of the finished epochs.
     #[serde(default)]
     pub rows: Vec<EpochRow>,
 }
 
 impl Progress {
-    /// The beginning of stage `stage`.
+    /// Progress in a stage without any epochs.
     fn new(stage: usize, state: StageState) -> Self {
         Self {
             stage,
@@ -83,21 +88,26 @@ impl Progress {
 /// A checkpoint in memory.
 #[derive(Debug)]
 pub struct Checkpoint {
-    /// Its file.
+    /// Path of the file.
     pub path: PathBuf,
-    /// What the run is.
+    /// The run.
     pub identity: Identity,
-    /// Where it is.
+    /// Its progress.
     pub progress: Progress,
-    /// Weights by name.
+    /// Trained weights by name.
     pub weights: BTreeMap<String, Tensor>,
-    /// Velocities by name.
+    /// Velocities by parameter name.
     pub velocities: BTreeMap<String, Tensor>,
-    /// The best weights by name; empty where they are the present ones.
+    /// The best weights by name; empty if they equal the current ones.
     pub best: BTreeMap<String, Tensor>,
     number: u64,
 }
 
+/// Version of the format. It changes with the keys, the TOML fields and the names of the tensors.
+const FORMAT: &str = "2";
+
+/// Key of the version. Version 1 has no such key.
+const FORMAT_KEY: &str = "format";
 const IDENTITY: &str = "run";
 const PROGRESS: &str = "progress";
 const WEIGHTS: &str = "weights/";
@@ -105,18 +115,27 @@ const VELOCITY: &str = "velocity/";
 const BEST: &str = "best/";
 
 impl Checkpoint {
-    /// The newest whole checkpoint in a run directory, and those after it that are damaged, with the reason.
+    /// The newest intact checkpoint of a run directory, and the damaged ones after it.
     ///
     /// # Errors
     ///
-    /// When the directory cannot be read.
+    /// Returns an error if the directory cannot be read, or if it has an intact checkpoint of another format
+    /// version that is newer than the newest readable one.
     pub fn newest(folder: &Path) -> anyhow::Result<(Option<Self>, Vec<DamagedCheckpoint>)> {
         let mut damaged = Vec::new();
         for number in dir::numbers(folder)?.into_iter().rev() {
-            match Self::read(folder, number) {
+            let path = dir::path(folder, number);
+            let checkpoint = match CheckpointFile::read(&path) {
+                Ok(file) => {
+                    check_format(&path, &file.strings)?;
+                    Self::parse(&path, number, file)
+                }
+                Err(error) => Err(error),
+            };
+            match checkpoint {
                 Ok(checkpoint) => return Ok((Some(checkpoint), damaged)),
                 Err(error) => damaged.push(DamagedCheckpoint {
-                    path: dir::path(folder, number),
+                    path,
                     reason: format!("{error:#}"),
                 }),
             }
@@ -124,20 +143,19 @@ impl Checkpoint {
         Ok((None, damaged))
     }
 
-    fn read(folder: &Path, number: u64) -> anyhow::Result<Self> {
-        let path = dir::path(folder, number);
-        let CheckpointFile { strings, tensors } = CheckpointFile::read(&path)?;
+    fn parse(path: &Path, number: u64, file: CheckpointFile<Tensor>) -> anyhow::Result<Self> {
+        let CheckpointFile { strings, tensors } = file;
         let mut parts = [WEIGHTS, VELOCITY, BEST].map(|prefix| (prefix, BTreeMap::new()));
         for (name, tensor) in tensors {
             let part = parts
                 .iter_mut()
                 .find_map(|(prefix, part)| Some((name.strip_prefix(*prefix)?, part)));
-            let (name, part) = part.with_context(|| format!("it holds a strange `{name}`"))?;
+            let (name, part) = part.with_context(|| format!("unknown tensor `{name}`"))?;
             part.insert(name.to_string(), tensor);
         }
         let [weights, velocities, best] = parts.map(|(_, part)| part);
         Ok(Self {
-            path,
+            path: path.to_path_buf(),
             identity: parse(&strings, IDENTITY)?,
             progress: parse(&strings, PROGRESS)?,
             weights,
@@ -148,17 +166,17 @@ impl Checkpoint {
     }
 }
 
-/// A checkpoint that cannot be used.
+/// A checkpoint that cannot be read.
 #[derive(Debug)]
 pub struct DamagedCheckpoint {
-    /// Its file.
+    /// Path of the file.
     pub path: PathBuf,
     /// What is wrong with it.
     pub reason: String,
 }
 
-/// What a checkpoint at this moment holds, whatever training changes while it is written.
-fn contents(
+/// Snapshots the training state for a checkpoint. Training may continue while the file is written.
+fn snapshot(
     identity: &str,
     progress: &Progress,
     stages: &[StageConfig],
@@ -167,22 +185,23 @@ fn contents(
 ) -> anyhow::Result<CheckpointFile<Snapshot>> {
     let text = toml::to_string(progress).context("cannot write the progress as TOML")?;
     let strings = [
+        (FORMAT_KEY.to_string(), FORMAT.to_string()),
         (IDENTITY.to_string(), identity.to_string()),
         (PROGRESS.to_string(), text),
     ]
     .into();
     let mut tensors = BTreeMap::new();
-    let mut add = |prefix: &str, name: &str, held: Snapshot| {
-        tensors.insert(format!("{prefix}{name}"), held);
+    let mut add = |prefix: &str, name: &str, tensor: Snapshot| {
+        tensors.insert(format!("{prefix}{name}"), tensor);
     };
-    // Before its first step a stage has changed nothing.
+    // A stage changes no parameter before its first step.
     let trained = progress.stage + usize::from(progress.state.step > 0);
     let changed = |name: &str| {
         let mut groups = stages[..trained].iter().flat_map(|stage| &stage.groups);
         groups.any(|group| pattern::covers(&group.layers, name))
     };
-    for (name, held) in params.snapshot(changed)? {
-        add(WEIGHTS, &name, held);
+    for (name, weight) in params.snapshot(changed)? {
+        add(WEIGHTS, &name, weight);
     }
     for (name, velocity) in stage.sgd().snapshot_velocities()? {
         add(VELOCITY, &name, velocity);
@@ -200,9 +219,23 @@ fn contents(
 fn parse<T: DeserializeOwned>(strings: &BTreeMap<String, String>, key: &str) -> anyhow::Result<T> {
     let text = strings
         .get(key)
-        .with_context(|| format!("it lacks `{key}`"))?;
-    toml::from_str(text)
-        .with_context(|| format!("its `{key}` was written by another version of waggle"))
+        .with_context(|| format!("no `{key}` in its metadata"))?;
+    toml::from_str(text).with_context(|| format!("cannot parse `{key}` of its metadata"))
+}
+
+/// Refuses a checkpoint of another format version.
+fn check_format(path: &Path, strings: &BTreeMap<String, String>) -> anyhow::Result<()> {
+    let format = strings.get(FORMAT_KEY).map_or("1", String::as_str);
+    if format == FORMAT {
+        return Ok(());
+    }
+    bail!(
+        CliError::new(format!(
+            "{} has checkpoint format {format}; this version of waggle reads format {FORMAT}",
+            path.display()
+        ))
+        .help("resume the run with the version of waggle that wrote it (see its `config.toml`)")
+    )
 }
 
 #[cfg(test)]
@@ -211,8 +244,8 @@ mod tests {
     use trainer::{BestState, EpochMetrics, Phase};
 
     #[test]
-    fn progress_keeps_every_bit_of_a_number() {
-        // Numbers whose shortest decimal form is long; a parser that rounds twice gets some of them wrong.
+    fn progress_survives_toml_bit_for_bit() {
+        // Numbers with long decimal representations: a parser that rounds twice misreads some of them.
         let mut bits = 0x3ff0_0000_0000_0001u64;
         for _ in 0..2000 {
             bits = bits

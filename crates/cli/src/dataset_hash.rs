@@ -1,4 +1,4 @@
-//! What was trained on: the SHA-256 of every picture, to notice when a folder is not what it was.
+//! SHA-256 of every image of a data set, to detect changes between a run and its resumption.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -14,17 +14,17 @@ use sha2::{Digest, Sha256};
 use crate::data_source::Folder;
 use crate::paths::relative;
 
-/// SHA-256 in hexadecimal by path in the data folder.
+/// The hexadecimal SHA-256 of each image, by its path relative to the data folder.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct DatasetHash(BTreeMap<String, String>);
 
 impl DatasetHash {
-    /// Reads every picture of `folder`.
+    /// Hashes all images of `folder`.
     ///
     /// # Errors
     ///
-    /// A file that cannot be read.
+    /// Returns an error if a file cannot be read.
     pub fn of(folder: &Folder) -> anyhow::Result<Self> {
         let samples: Vec<&Sample> = [&folder.train, &folder.val]
             .into_iter()
@@ -37,12 +37,12 @@ impl DatasetHash {
         Ok(Self(hashed.collect::<anyhow::Result<_>>()?))
     }
 
-    /// What is different now, for people; `None` if nothing is.
+    /// Lists the images that were added, removed and modified, a line for each kind; `None` if there are none.
     pub fn changes(&self, now: &Self) -> Option<String> {
-        let without = |these: &Self, those: &Self| -> Vec<String> {
-            let names = these.0.keys();
+        let only_in = |one: &Self, other: &Self| -> Vec<String> {
+            let names = one.0.keys();
             names
-                .filter(|name| !those.0.contains_key(*name))
+                .filter(|name| !other.0.contains_key(*name))
                 .cloned()
                 .collect()
         };
@@ -53,23 +53,23 @@ impl DatasetHash {
             .map(|(name, _)| name.clone())
             .collect();
         let lines: Vec<String> = [
-            ("added", without(now, self)),
-            ("removed", without(self, now)),
+            ("added", only_in(now, self)),
+            ("removed", only_in(self, now)),
             ("modified", modified),
         ]
         .into_iter()
         .filter(|(_, names)| !names.is_empty())
-        .map(|(what, names)| format!("{} {what}: {}", names.len(), list(&names)))
+        .map(|(kind, names)| format!("{} {kind}: {}", names.len(), list(&names)))
         .collect();
         (!lines.is_empty()).then(|| lines.join("\n"))
     }
 }
 
-/// The SHA-256 of a file in hexadecimal.
+/// The hexadecimal SHA-256 of a file.
 ///
 /// # Errors
 ///
-/// When it cannot be read; the message names it.
+/// Returns an error with the path if the file cannot be read.
 pub fn sha256(path: &Path) -> anyhow::Result<String> {
     let hash = || -> io::Result<String> {
         let mut file = File::open(path)?;
@@ -86,7 +86,7 @@ pub fn sha256(path: &Path) -> anyhow::Result<String> {
     hash().with_context(|| format!("cannot read {}", path.display()))
 }
 
-/// The SHA-256 of bytes in hexadecimal.
+/// The hexadecimal SHA-256 of `bytes`.
 pub fn sha256_of(bytes: &[u8]) -> String {
     hexadecimal(&Sha256::digest(bytes))
 }
@@ -108,16 +108,16 @@ fn list(names: &[String]) -> String {
 mod tests {
     use super::*;
 
-    fn of(files: &[(&str, &str)]) -> DatasetHash {
+    fn hash(files: &[(&str, &str)]) -> DatasetHash {
         let entry = |(name, hash): &(&str, &str)| (name.to_string(), hash.to_string());
         DatasetHash(files.iter().map(entry).collect())
     }
 
     #[test]
-    fn what_was_added_removed_and_modified_is_listed() {
-        let before = of(&[("a", "1"), ("b", "2"), ("c", "3")]);
+    fn added_removed_and_modified_images_are_listed() {
+        let before = hash(&[("a", "1"), ("b", "2"), ("c", "3")]);
         assert_eq!(before.changes(&before), None);
-        let now = of(&[("a", "1"), ("b", "4"), ("d", "3")]);
+        let now = hash(&[("a", "1"), ("b", "4"), ("d", "3")]);
         assert_eq!(
             before.changes(&now).unwrap(),
             "1 added: d\n1 removed: c\n1 modified: b"
@@ -125,11 +125,11 @@ mod tests {
     }
 
     #[test]
-    fn a_file_has_the_hash_of_its_bytes() {
+    fn a_file_has_the_sha256_of_its_bytes() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x");
         std::fs::write(&path, b"abc").unwrap();
-        // The example of FIPS 180-4.
+        // The example in FIPS 180-4.
         let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(sha256(&path).unwrap(), expected);
         assert_eq!(sha256_of(b"abc"), expected);

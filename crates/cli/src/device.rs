@@ -1,30 +1,31 @@
-//! Which device computes: `--device auto|cpu|cuda[:N]|metal` to candle's [`Device`].
+//! Device selection: `--device auto|cpu|cuda[:N]|metal` to candle's [`Device`].
 //!
-//! candle's `cuda_is_available` tells how it was compiled, not what the machine has, and a GPU that opens may
-//! still be too old for the kernels. So a device counts only after it has computed something.
+//! candle's `cuda_is_available` reports how candle was compiled, not whether there is a GPU. A GPU that can be
+//! opened may still be too old for the kernels. So a device is used only after a test computation.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::str::FromStr;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{anyhow, bail};
 use candle_core::{DType, Device, Tensor};
 use vgg::Precision;
 
 use crate::args::MachineArgs;
+use crate::error::CliError;
 use crate::gpu_memory;
 use crate::panic_message::panic_message;
 
-/// A device as typed.
+/// The value of `--device`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeviceChoice {
-    /// A GPU when this program was built for one and it works, else the CPU.
+    /// The GPU if the program was built for one and it works, else the CPU.
     Auto,
     /// The CPU.
     Cpu,
-    /// NVIDIA's GPU of this number, or an error.
+    /// The NVIDIA GPU with this index.
     Cuda(usize),
-    /// Apple's GPU, or an error.
+    /// The Apple GPU.
     Metal,
 }
 
@@ -59,13 +60,13 @@ impl fmt::Display for DeviceChoice {
     }
 }
 
-/// A device to compute on, its name, and why it is not the one hoped for.
+/// An open device.
 pub struct Opened {
-    /// candle's handle.
+    /// candle's device.
     pub device: Device,
     /// `cpu`, `cuda:N` or `metal`.
     pub name: String,
-    /// With `auto`: why a GPU that this program was built for is not used.
+    /// With `auto`: why the GPU is not used, if the program was built for one.
     pub fallback: Option<String>,
 }
 
@@ -79,66 +80,79 @@ impl Opened {
     }
 }
 
-/// Lets Metal keep NaN: candle's shaders are compiled for numbers without, where a comparison may take it for any of
-/// them, and a training that diverges would go on. What is set already counts. Without Metal this does nothing.
+/// Turns off fast math in candle's Metal shaders, unless the environment already sets it. No-op without Metal.
+///
+/// Fast math assumes that there is no NaN. A comparison with NaN may then have any result, and a training that has
+/// diverged would continue unnoticed.
 ///
 /// # Safety
 ///
-/// To be called before other threads start, as they might read the environment.
+/// No other thread may be running: it might read the environment while this function writes it.
 pub unsafe fn keep_nan() {
-    // candle's name for it; read when the first shader is compiled.
+    // candle reads this variable when it compiles the first shader.
     const FAST_MATH: &str = "CANDLE_METAL_ENABLE_FAST_MATH";
     if candle_core::utils::metal_is_available() && std::env::var_os(FAST_MATH).is_none() {
-        // SAFETY: the caller promises that no other thread runs.
+        // SAFETY: no other thread is running, as the contract of this function requires, so none accesses the
+        // environment.
         unsafe { std::env::set_var(FAST_MATH, "0") };
     }
 }
 
-/// Opens what the arguments ask for.
+/// Opens the device of the arguments.
 ///
 /// # Errors
 ///
-/// When a GPU is asked for by name and cannot be had, or a precision that the device lacks.
+/// Returns an error if the given GPU cannot be used, or if the device does not support the given precision.
 pub fn open(machine: &MachineArgs) -> anyhow::Result<Opened> {
-    let opened = chosen(machine.device)?;
-    check(machine.precision, &opened)?;
+    let opened = open_choice(machine.device)?;
+    check_precision(machine.precision, &opened)?;
     Ok(opened)
 }
 
-fn check(precision: Precision, opened: &Opened) -> anyhow::Result<()> {
+fn check_precision(precision: Precision, opened: &Opened) -> anyhow::Result<()> {
     if precision.runs_on(&opened.device) {
         return Ok(());
     }
-    let why = opened.fallback.as_ref();
-    let why = why.map_or_else(String::new, |why| format!(" ({why})"));
+    let reason = opened.fallback.as_ref();
+    let reason = reason.map_or_else(String::new, |reason| format!(" ({reason})"));
     bail!(
-        "--precision {precision} is for NVIDIA's GPUs, and the device is {}{why}; leave it out to compute in f32",
-        opened.name
+        CliError::new(format!(
+            "precision {precision} requires an NVIDIA GPU, but the device is {}{reason}",
+            opened.name
+        ))
+        .help("leave out `--precision` to compute in f32")
     )
 }
 
-fn chosen(choice: DeviceChoice) -> anyhow::Result<Opened> {
+fn open_choice(choice: DeviceChoice) -> anyhow::Result<Opened> {
     match choice {
         DeviceChoice::Cpu => Ok(Opened::cpu(None)),
-        DeviceChoice::Auto => Ok(automatic(built_for(), working)),
+        DeviceChoice::Auto => Ok(open_auto(built_for(), open_and_test)),
         DeviceChoice::Cuda(_) | DeviceChoice::Metal => {
-            let flag = if choice == DeviceChoice::Metal {
+            let feature = if choice == DeviceChoice::Metal {
                 "metal"
             } else {
                 "cuda"
             };
-            if built_for().is_none_or(|built| built.to_string().split(':').next() != Some(flag)) {
+            let is_built_for = |built: DeviceChoice| built.to_string().starts_with(feature);
+            if !built_for().is_some_and(is_built_for) {
                 bail!(
-                    "device {choice} cannot be used: this program was built without it; build it with \
-                     --features {flag}, or use --device cpu or --device auto"
+                    CliError::new(format!(
+                        "cannot use device {choice}: this program was built without {feature}"
+                    ))
+                    .help(format!(
+                        "build it with `--features {feature}`, or pass `--device cpu`"
+                    ))
                 );
             }
-            let device = working(choice).with_context(|| {
+            let device = open_and_test(choice).map_err(|error| {
                 let list = match choice {
-                    DeviceChoice::Cuda(_) => "`nvidia-smi` lists what is there, ",
+                    DeviceChoice::Cuda(_) => "list the GPUs with `nvidia-smi`, or ",
                     _ => "",
                 };
-                format!("device {choice} cannot be used; {list}--device cpu always works")
+                CliError::new(format!("cannot use device {choice}"))
+                    .help(format!("{list}pass `--device cpu`"))
+                    .caused_by(error)
             })?;
             Ok(Opened {
                 device,
@@ -149,7 +163,7 @@ fn chosen(choice: DeviceChoice) -> anyhow::Result<Opened> {
     }
 }
 
-/// The kind of GPU that this program can use, as its first one.
+/// The first GPU of the kind that the program was built for.
 fn built_for() -> Option<DeviceChoice> {
     if candle_core::utils::cuda_is_available() {
         Some(DeviceChoice::Cuda(0))
@@ -160,8 +174,8 @@ fn built_for() -> Option<DeviceChoice> {
     }
 }
 
-/// The GPU if it can be opened, else the CPU with the reason.
-fn automatic(
+/// The GPU if `open` succeeds, else the CPU with the reason.
+fn open_auto(
     gpu: Option<DeviceChoice>,
     open: impl FnOnce(DeviceChoice) -> anyhow::Result<Device>,
 ) -> Opened {
@@ -174,12 +188,12 @@ fn automatic(
             name: gpu.to_string(),
             fallback: None,
         },
-        Err(error) => Opened::cpu(Some(format!("{gpu} does not work: {error:#}"))),
+        Err(error) => Opened::cpu(Some(format!("cannot use {gpu}: {error:#}"))),
     }
 }
 
-/// Opens a GPU and lets it add and multiply: that needs the driver, kernels for this GPU, and cuBLAS.
-fn working(choice: DeviceChoice) -> anyhow::Result<Device> {
+/// Opens a GPU and computes a sum and a matrix product, which need the driver, kernels for this GPU, and cuBLAS.
+fn open_and_test(choice: DeviceChoice) -> anyhow::Result<Device> {
     let compute = || -> candle_core::Result<Device> {
         let device = match choice {
             DeviceChoice::Cuda(number) => Device::new_cuda(number)?,
@@ -189,7 +203,7 @@ fn working(choice: DeviceChoice) -> anyhow::Result<Device> {
         let ones = Tensor::ones((2, 2), DType::F32, &device)?;
         let four = ((&ones + &ones)?.matmul(&ones)?).to_vec2::<f32>()?;
         if four != [[4.0; 2]; 2] {
-            candle_core::bail!("1 + 1 times two is {four:?}");
+            candle_core::bail!("wrong result of a test computation: {four:?} instead of 4");
         }
         Ok(device)
     };
@@ -198,21 +212,23 @@ fn working(choice: DeviceChoice) -> anyhow::Result<Device> {
         gpu_memory::keep_blocks(&device)?;
         Ok(device)
     };
-    // Some errors of a driver that is broken or too old reach candle's bindings as panics.
+    // candle's bindings panic on some errors of a broken or outdated driver.
     match catch_unwind(AssertUnwindSafe(attempt)) {
-        Ok(found) => found,
+        Ok(device) => device,
         Err(panic) => {
-            let said = panic_message(panic.as_ref()).unwrap_or("its driver panicked");
+            let message = panic_message(panic.as_ref()).unwrap_or("the driver panicked");
             Err(match choice {
-                // candle takes the first of a list that it does not look into.
-                DeviceChoice::Metal => anyhow!("there is none, or it does not open ({said})"),
-                _ => anyhow!("{said}"),
+                // candle indexes the list of Metal devices without a check.
+                DeviceChoice::Metal => {
+                    anyhow!("no device found, or it cannot be opened ({message})")
+                }
+                _ => anyhow!("{message}"),
             })
         }
     }
 }
 
-/// candle puts a backtrace into the words of an error where RUST_BACKTRACE is set; why a GPU is not used is no crash.
+/// Removes the backtrace that candle adds to error messages if `RUST_BACKTRACE` is set.
 fn without_backtrace(error: candle_core::Error) -> candle_core::Error {
     match error {
         candle_core::Error::WithBacktrace { inner, .. } => without_backtrace(*inner),
@@ -225,7 +241,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_reason_is_told_without_a_backtrace() {
+    fn backtraces_are_removed_from_candle_errors() {
         let inner = candle_core::Error::Msg("no such GPU".into());
         let error = candle_core::Error::WithBacktrace {
             inner: Box::new(inner),
@@ -235,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_read() {
+    fn device_names_are_parsed() {
         assert_eq!("auto".parse(), Ok(DeviceChoice::Auto));
         assert_eq!("cuda".parse(), Ok(DeviceChoice::Cuda(0)));
         assert_eq!("cuda:3".parse(), Ok(DeviceChoice::Cuda(3)));
@@ -246,43 +262,42 @@ mod tests {
     }
 
     #[test]
-    fn a_gpu_by_name_that_cannot_be_had_is_an_error() {
-        // No machine has so many; and a program without CUDA refuses any.
+    fn a_given_gpu_that_cannot_be_used_is_an_error() {
+        // No machine has a thousand GPUs, and a program built without CUDA refuses any.
         for choice in [DeviceChoice::Cuda(1000), DeviceChoice::Metal] {
             if choice == DeviceChoice::Metal && candle_core::utils::metal_is_available() {
                 continue;
             }
-            let message = chosen(choice).err().expect("no such GPU").to_string();
-            assert!(
-                message.contains(&choice.to_string()) && message.contains("--device cpu"),
-                "{message}"
-            );
+            let error = open_choice(choice).err().expect("no such GPU");
+            let message = error.to_string();
+            assert!(message.contains(&choice.to_string()), "{message}");
         }
     }
 
     #[test]
-    fn the_cpu_refuses_bf16_and_says_why_it_is_the_cpu() {
-        let cpu = Opened::cpu(Some("cuda:0 does not work".to_string()));
-        let message = check(Precision::Bf16, &cpu)
-            .expect_err("no bf16")
-            .to_string();
+    fn bf16_on_the_cpu_is_an_error_with_the_reason_of_the_fallback() {
+        let cpu = Opened::cpu(Some("cannot use cuda:0".to_string()));
+        let error = check_precision(Precision::Bf16, &cpu).expect_err("the CPU has no bf16");
+        let message = error.to_string();
         assert!(
-            message.contains("--precision bf16") && message.contains("cuda:0 does not work"),
+            message.contains("precision bf16") && message.contains("cannot use cuda:0"),
             "{message}"
         );
-        check(Precision::F32, &cpu).expect("f32 runs everywhere");
+        check_precision(Precision::F32, &cpu).expect("all devices support f32");
     }
 
     #[test]
-    fn auto_says_why_it_falls_back() {
+    fn auto_falls_back_to_the_cpu_with_a_reason() {
         let broken = |_| Err(anyhow!("no driver"));
-        let opened = automatic(Some(DeviceChoice::Cuda(0)), broken);
+        let opened = open_auto(Some(DeviceChoice::Cuda(0)), broken);
         assert_eq!(opened.name, "cpu");
-        let why = opened.fallback.expect("a reason");
-        assert!(why.contains("cuda:0") && why.contains("no driver"), "{why}");
-        assert!(automatic(None, broken).fallback.is_none());
-        // What stands for a GPU here is the CPU.
-        let found = automatic(Some(DeviceChoice::Cuda(0)), |_| working(DeviceChoice::Cpu));
-        assert_eq!((found.name.as_str(), found.fallback), ("cuda:0", None));
+        let reason = opened.fallback.expect("a reason");
+        assert_eq!(reason, "cannot use cuda:0: no driver");
+        assert!(open_auto(None, broken).fallback.is_none());
+        // The CPU stands in for a GPU that works.
+        let opened = open_auto(Some(DeviceChoice::Cuda(0)), |_| {
+            open_and_test(DeviceChoice::Cpu)
+        });
+        assert_eq!((opened.name.as_str(), opened.fallback), ("cuda:0", None));
     }
 }

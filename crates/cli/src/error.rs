@@ -185,15 +185,17 @@ fn help_for(cause: &(dyn Error + 'static)) -> Option<String> {
     error.help()
 }
 
+/// The text that [`report`] prints, without colors.
+#[cfg(test)]
+pub(crate) fn plain(error: &anyhow::Error) -> String {
+    console::strip_ansi_codes(&render(error, &Style::new())).into_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use anyhow::Context;
 
     use super::*;
-
-    fn plain(error: &anyhow::Error) -> String {
-        console::strip_ansi_codes(&render(error, &Style::new())).into_owned()
-    }
 
     #[test]
     fn an_error_has_items_causes_and_one_help_line() {

@@ -1,8 +1,8 @@
-//! Deliberate faults, for the tests: `WAGGLE_FAULT=KIND:NUMBER`. Without the variable nothing here does anything.
+//! Fault injection for tests, controlled by the variable `WAGGLE_FAULT=KIND:NUMBER`. No-op if it is not set.
 //!
-//! - `checkpoint:BYTES` ends the process, as `kill -9` would, once it has written that many bytes of checkpoints in all;
-//! - `checkpoint-panic:BYTES` panics there, in the thread that writes them;
-//! - `image-panic:COUNT` panics in place of decoding a picture once that many have been decoded, in a loader's thread.
+//! - `checkpoint:BYTES` aborts the process, as `kill -9` would, after it has written that many bytes of checkpoints;
+//! - `checkpoint-panic:BYTES` panics at that byte, in the thread that writes checkpoints;
+//! - `image-panic:COUNT` panics after that many images have been decoded, in a thread of the loader.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -13,42 +13,46 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use dataset::Decoder;
 use image::RgbImage;
 
-/// A fault that is wished for, and what is left until then.
+/// The message of injected panics.
+const PANIC_MESSAGE: &str = "injected fault";
+
+/// The fault to inject.
 struct Fault {
     kind: String,
+    /// Bytes or images until the fault.
     left: AtomicU64,
 }
 
 impl Fault {
-    /// The one that is wished for, if it is of a kind that begins so.
-    fn wished(kind: &str) -> Option<&'static Self> {
-        static WISHED: OnceLock<Option<Fault>> = OnceLock::new();
-        let wished = WISHED.get_or_init(|| {
-            let wish = std::env::var("WAGGLE_FAULT").ok()?;
-            let (kind, number) = wish.split_once(':')?;
+    /// The fault of the environment, if its kind starts with `kind`.
+    fn from_env(kind: &str) -> Option<&'static Self> {
+        static FAULT: OnceLock<Option<Fault>> = OnceLock::new();
+        let fault = FAULT.get_or_init(|| {
+            let variable = std::env::var("WAGGLE_FAULT").ok()?;
+            let (kind, number) = variable.split_once(':')?;
             Some(Fault {
                 kind: kind.to_string(),
                 left: AtomicU64::new(number.parse().ok()?),
             })
         });
-        wished.as_ref().filter(|fault| fault.kind.starts_with(kind))
+        fault.as_ref().filter(|fault| fault.kind.starts_with(kind))
     }
 }
 
-/// A file of a checkpoint, in which the process may die.
+/// A checkpoint file whose writes can be made to fail.
 pub(crate) struct FaultyFile(pub(crate) File);
 
 impl Write for FaultyFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let Some(fault) = Fault::wished("checkpoint") else {
+        let Some(fault) = Fault::from_env("checkpoint") else {
             return self.0.write(bytes);
         };
         let left = fault.left.load(Ordering::Relaxed);
         if left <= bytes.len() as u64 {
-            // What precedes the crash is in the file, as with a real one.
+            // As in a real crash, the bytes before it are in the file.
             self.0.write_all(&bytes[..left as usize])?;
             match fault.kind.as_str() {
-                "checkpoint-panic" => panic!("injected fault"),
+                "checkpoint-panic" => panic!("{PANIC_MESSAGE}"),
                 _ => std::process::abort(),
             }
         }
@@ -62,18 +66,18 @@ impl Write for FaultyFile {
     }
 }
 
-/// [`Decoder::decode`], in which a thread may panic.
+/// [`Decoder::decode`] that can be made to panic.
 pub(crate) fn decode(
     decoder: &mut Decoder,
     path: &Path,
     reuse: RgbImage,
 ) -> dataset::Result<RgbImage> {
-    if let Some(fault) = Fault::wished("image-panic") {
-        let one_less = |left: u64| left.checked_sub(1);
+    if let Some(fault) = Fault::from_env("image-panic") {
+        let decrement = |left: u64| left.checked_sub(1);
         let updated = fault
             .left
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less);
-        assert!(updated.is_ok(), "injected fault");
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, decrement);
+        assert!(updated.is_ok(), "{PANIC_MESSAGE}");
     }
     decoder.decode(path, reuse)
 }

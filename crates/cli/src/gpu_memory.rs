@@ -1,16 +1,16 @@
-//! The pool that candle's memory on an NVIDIA GPU comes from.
+//! Settings of the memory pool from which candle allocates on an NVIDIA GPU.
 //!
-//! By default the driver gives what is free in the pool back to the system whenever the program waits for the GPU,
-//! which a training step does once, and asks for it anew in the next step. Kept, it costs nothing; the peak is the
-//! same. On other devices, and on GPUs without such pools, these functions do nothing.
+//! By default, the driver returns free memory of the pool to the system at every synchronization. A training step
+//! synchronizes once and would allocate the memory again in the next step. Keeping it saves that time and does not
+//! change the peak. On other devices, and on GPUs without memory pools, these functions do nothing.
 
 use candle_core::Device;
 
-/// Lets the pool keep what is free. It is the pool of the whole process, for this GPU.
+/// Makes the pool of this GPU keep free memory. The pool is shared by the whole process.
 ///
 /// # Errors
 ///
-/// The driver's.
+/// Returns an error of the driver.
 pub fn keep_blocks(device: &Device) -> anyhow::Result<()> {
     match device {
         #[cfg(feature = "cuda")]
@@ -19,11 +19,11 @@ pub fn keep_blocks(device: &Device) -> anyhow::Result<()> {
     }
 }
 
-/// The most bytes in use at any time since [`reset_peak`]; nothing where it is not known.
+/// Peak memory use in bytes since [`reset_peak`]; `None` if the device does not report it.
 ///
 /// # Errors
 ///
-/// The driver's.
+/// Returns an error of the driver.
 pub fn peak_bytes(device: &Device) -> anyhow::Result<Option<u64>> {
     match device {
         #[cfg(feature = "cuda")]
@@ -32,11 +32,11 @@ pub fn peak_bytes(device: &Device) -> anyhow::Result<Option<u64>> {
     }
 }
 
-/// Lets the peak be counted from here on.
+/// Resets the peak that [`peak_bytes`] returns.
 ///
 /// # Errors
 ///
-/// The driver's.
+/// Returns an error of the driver.
 pub fn reset_peak(device: &Device) -> anyhow::Result<()> {
     match device {
         #[cfg(feature = "cuda")]
@@ -52,21 +52,23 @@ mod pool {
     use candle_core::cuda_backend::cudarc::driver::{result, sys};
     use sys::CUmemPool_attribute as Attribute;
 
-    /// The pool, if the GPU allocates from one.
-    fn of(device: &CudaDevice) -> Result<Option<sys::CUmemoryPool>> {
+    /// The default pool of the GPU, if it has pools.
+    fn default_pool(device: &CudaDevice) -> Result<Option<sys::CUmemoryPool>> {
         let stream = device.cuda_stream();
         let context = stream.context();
         if !context.has_async_alloc() {
             return Ok(None);
         }
-        // SAFETY: the context keeps its device, which it got from the driver.
+        // SAFETY: `cu_device` is a valid device handle, because the driver returned it to the context, which is
+        // alive.
         let pool = unsafe { result::device::get_default_mem_pool(context.cu_device())? };
         Ok(Some(pool))
     }
 
     fn set(device: &CudaDevice, attribute: Attribute, mut value: u64) -> Result<()> {
-        if let Some(pool) = of(device)? {
-            // SAFETY: the default pool lives as long as the device, and these attributes are 64 bits.
+        if let Some(pool) = default_pool(device)? {
+            // SAFETY: the default pool is valid as long as the device, and `value` has the 64 bits that the driver
+            // reads for the attributes passed to this function.
             unsafe { result::mem_pool::set_attribute(pool, attribute, (&raw mut value).cast())? };
         }
         Ok(())
@@ -78,17 +80,18 @@ mod pool {
     }
 
     pub fn reset_peak(device: &CudaDevice) -> Result<()> {
-        // The driver takes no other value than 0 for it.
+        // The driver accepts only 0, which resets the peak.
         set(device, Attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH, 0)
     }
 
     pub fn peak_bytes(device: &CudaDevice) -> Result<Option<u64>> {
-        let Some(pool) = of(device)? else {
+        let Some(pool) = default_pool(device)? else {
             return Ok(None);
         };
         let mut bytes = 0u64;
         let attribute = Attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH;
-        // SAFETY: as in `set`.
+        // SAFETY: the default pool is valid as long as the device, and `bytes` has the 64 bits that the driver
+        // writes for this attribute.
         unsafe { result::mem_pool::get_attribute(pool, attribute, (&raw mut bytes).cast())? };
         Ok(Some(bytes))
     }

@@ -1,4 +1,4 @@
-//! A trained model: found, loaded, and asked about pictures. The file is all that this needs.
+//! Loads a trained model from its file and classifies images with it.
 
 use std::path::{Path, PathBuf};
 
@@ -12,20 +12,21 @@ use trainer::{Mode, Model as _, Params};
 use vgg::Metadata;
 
 use crate::adapters::{Network, NonFiniteLogit};
+use crate::error::CliError;
 
-/// The file's name in a run directory.
+/// Name of the model file in a run directory.
 pub const FILE: &str = "model.safetensors";
 
-/// The model file that `path` means: itself, or the one in the run directory.
+/// The model file at `path`: the file itself, or `model.safetensors` in a run directory.
 ///
 /// # Errors
 ///
-/// When there is none, or it is a link that leads out of the run directory.
+/// Returns an error if there is no such file, or if it is a symbolic link to a file outside the run directory.
 pub fn locate(path: &Path) -> anyhow::Result<PathBuf> {
     if !path.exists() {
         bail!(
-            "there is no model `{}`; give a {FILE} or the run directory that holds it",
-            path.display()
+            CliError::new(format!("no model `{}`", path.display()))
+                .help(format!("pass a `{FILE}` file or a run directory"))
         );
     }
     if !path.is_dir() {
@@ -34,49 +35,52 @@ pub fn locate(path: &Path) -> anyhow::Result<PathBuf> {
     let file = path.join(FILE);
     if !file.is_file() {
         bail!(
-            "the folder `{}` holds no {FILE}; give a run directory, such as runs/train",
-            path.display()
+            CliError::new(format!("no `{FILE}` in the folder `{}`", path.display()))
+                .help("pass a run directory, such as `runs/train`")
         );
     }
-    // A run directory from somebody else must not choose what is read here.
+    // An untrusted run directory must not choose a file elsewhere.
     let (folder, real) = (path.canonicalize(), file.canonicalize());
     if let (Ok(folder), Ok(real)) = (folder, real)
         && !real.starts_with(&folder)
     {
         bail!(
-            "`{}` is a link that leads out of its run directory, to `{}`; give that file itself if you trust it",
-            file.display(),
-            real.display()
+            CliError::new(format!(
+                "`{}` is a link to `{}`, outside its run directory",
+                file.display(),
+                real.display()
+            ))
+            .help("pass that file itself if you trust it")
         );
     }
     Ok(file)
 }
 
-/// A model that can be asked.
+/// A trained model, ready for inference.
 pub struct Model {
-    /// Where it was read from.
+    /// Path of the model file.
     pub path: PathBuf,
-    /// Its network, classes and normalisation.
+    /// Architecture, classes and normalization.
     pub metadata: Metadata,
-    /// Its weights, all frozen.
+    /// The weights, all frozen.
     pub params: Params,
     device: Device,
     network: Network,
 }
 
 impl Model {
-    /// Loads the model that `path` means; see [`locate`].
+    /// Loads the model at `path`, as [`locate`] resolves it.
     ///
     /// # Errors
     ///
-    /// A file that is broken or no trained model.
+    /// Returns an error if the file cannot be read or is not a trained model.
     pub fn open(path: &Path, device: &Device) -> anyhow::Result<Self> {
         let path = locate(path)?;
         let vgg::Model { metadata, tensors } =
-            vgg::load_model(&path, device).context("the model cannot be used")?;
+            vgg::load_model(&path, device).context("cannot load the model")?;
         let params = Params::from_tensors(tensors, device)?;
         let network = Network::new(&metadata.config, params.frozen_var_builder())
-            .with_context(|| format!("{} cannot be used", path.display()))?;
+            .with_context(|| format!("cannot build the network of {}", path.display()))?;
         Ok(Self {
             path,
             metadata,
@@ -86,7 +90,7 @@ impl Model {
         })
     }
 
-    /// The same model, its layers computing in `precision`.
+    /// Sets the compute precision of the layers.
     pub fn with_precision(self, precision: vgg::Precision) -> Self {
         Self {
             network: self.network.with_precision(precision),
@@ -94,7 +98,7 @@ impl Model {
         }
     }
 
-    /// The network, for a whole pass over a data set.
+    /// The network.
     pub fn network(&self) -> &Network {
         &self.network
     }
@@ -104,13 +108,13 @@ impl Model {
         &self.metadata.classes
     }
 
-    /// Side of the square input in pixels.
+    /// Side length of the square input in pixels.
     pub fn input_size(&self) -> u32 {
-        // The metadata's check keeps it within some thousands.
+        // `Metadata::check` limits the size to a few thousand pixels.
         self.metadata.config.input_size as u32
     }
 
-    /// How its pictures are normalised.
+    /// Normalization of the input.
     pub fn normalize(&self) -> Normalize {
         Normalize {
             mean: self.metadata.mean,
@@ -118,7 +122,7 @@ impl Model {
         }
     }
 
-    /// Something that reads pictures as this model wants them.
+    /// A reader that prepares images for this model.
     pub fn reader(&self, decode: DecodeOptions) -> ImageReader {
         ImageReader {
             decoder: Decoder::new(decode),
@@ -128,26 +132,21 @@ impl Model {
         }
     }
 
-    /// The class probabilities of each image, as [`ImageReader::read`] returns images.
-    ///
-    /// An image whose logits are not all finite has no probabilities.
+    /// The class probabilities of each image in a batch of [`ImageReader::read`] values, or its first non-finite
+    /// logit.
     ///
     /// # Errors
     ///
     /// Returns an error if the forward pass fails.
     pub fn probabilities(
         &self,
-        pictures: &[&[f32]],
+        images: &[&[f32]],
     ) -> anyhow::Result<Vec<Result<Vec<f32>, NonFiniteLogit>>> {
-        if pictures.is_empty() {
+        if images.is_empty() {
             return Ok(Vec::new());
         }
         let side = self.input_size() as usize;
-        let x = Tensor::from_vec(
-            pictures.concat(),
-            (pictures.len(), 3, side, side),
-            &self.device,
-        )?;
+        let x = Tensor::from_vec(images.concat(), (images.len(), 3, side, side), &self.device)?;
         let layers = 0..self.network.layer_names().len();
         let logits = self.network.forward_layers(&x, layers, Mode::Eval)?;
         let probabilities: Vec<Vec<f32>> =
@@ -160,7 +159,7 @@ impl Model {
     }
 }
 
-/// Reads pictures one after the other, each to the normalised values (3, size, size) of a network's input.
+/// Reads images one at a time as normalized values in the layout (3, size, size) of the network's input.
 pub struct ImageReader {
     decoder: Decoder,
     resampler: Resampler,
@@ -169,22 +168,22 @@ pub struct ImageReader {
 }
 
 impl ImageReader {
-    /// Decodes, resizes, cuts and normalises as validation does.
+    /// Decodes, resizes, center-crops and normalizes an image, as validation does.
     ///
     /// # Errors
     ///
-    /// A file that cannot be read or is no picture.
+    /// Returns an error if the image cannot be read or decoded.
     pub fn read(&mut self, path: &Path) -> Result<Vec<f32>, dataset::Error> {
-        let picture = self.decoder.decode(path, RgbImage::default())?;
+        let image = self.decoder.decode(path, RgbImage::default())?;
         let plan = match Transform::eval(self.size) {
             Transform::Eval { resize, size } => {
-                Plan::center_crop(picture.width(), picture.height(), resize, size)
+                Plan::center_crop(image.width(), image.height(), resize, size)
             }
-            Transform::Train { .. } => unreachable!("`eval` makes the other kind"),
+            Transform::Train { .. } => unreachable!("`Transform::eval` returns `Eval`"),
         };
         let mut values = Vec::with_capacity(3 * (self.size * self.size) as usize);
         self.normalize
-            .append(self.resampler.apply(&picture, &plan)?, &mut values);
+            .append(self.resampler.apply(&image, &plan)?, &mut values);
         Ok(values)
     }
 }

@@ -1,105 +1,108 @@
-//! What to say when a loss is no longer a number: where, on which pictures, at which rates, and what to do.
+//! The error report for a loss that is NaN or infinite.
 
 use std::path::Path;
 
-use anyhow::anyhow;
 use dataset::Sample;
 use trainer::{BestEpoch, Error, NonFiniteLoss, Phase};
 
 use crate::config::StageName;
+use crate::error::CliError;
 
-/// What the trainer does not know about a run.
+/// The context of a stage that the trainer does not know.
 pub struct NonFiniteLossReport<'a> {
     /// The stage.
     pub stage: StageName,
-    /// The train pictures.
+    /// The training images.
     pub train: &'a [Sample],
-    /// The val pictures.
+    /// The validation images.
     pub val: &'a [Sample],
-    /// The best epoch of the stage.
+    /// The best epoch of the stage so far.
     pub best: Option<&'a BestEpoch>,
-    /// Where the best weights so far are, if there are any.
+    /// Path of the best weights so far, if they were saved.
     pub model: Option<&'a Path>,
 }
 
 impl NonFiniteLossReport<'_> {
-    /// Puts a loss that is not finite into words; other errors stay as they are.
+    /// Adds the context to an error about a non-finite loss. Other errors are returned unchanged.
     pub fn explain(&self, error: Error) -> anyhow::Error {
         match &error {
-            Error::NonFiniteLoss(loss) => anyhow!(self.words(loss)),
+            Error::NonFiniteLoss(loss) => self.report(loss).into(),
             _ => error.into(),
         }
     }
 
-    fn words(&self, loss: &NonFiniteLoss) -> String {
-        let samples = match loss.phase {
-            Phase::Train => self.train,
-            Phase::Val => self.val,
-        };
-        let pictures: Vec<String> = loss
-            .samples
-            .iter()
-            .filter_map(|&index| samples.get(index))
-            .map(|sample| format!("\n    {}", sample.path.display()))
-            .collect();
-        let rates: Vec<String> = loss
+    fn report(&self, loss: &NonFiniteLoss) -> CliError {
+        let epoch = loss
+            .epoch
+            .map_or_else(String::new, |epoch| format!(" of epoch {}", epoch + 1));
+        let learning_rates: Vec<String> = loss
             .learning_rates
             .iter()
             .map(|group| format!("{} {:e}", group.pattern, group.lr))
             .collect();
-        let epoch = loss
-            .epoch
-            .map_or_else(String::new, |epoch| format!(" of epoch {}", epoch + 1));
-        let kept = match (self.best, self.model) {
-            (Some(best), Some(model)) => format!(
-                "The best weights so far, of epoch {} with val accuracy {:.4}, are kept in {}",
-                best.epoch + 1,
-                best.accuracy,
-                model.display()
-            ),
-            (None, Some(model)) => format!(
-                "The best weights of the stage before are kept in {}",
-                model.display()
-            ),
-            (_, None) => {
-                "No epoch was validated before, so there are no weights to keep".to_string()
-            }
+        let samples = match loss.phase {
+            Phase::Train => self.train,
+            Phase::Val => self.val,
         };
-        format!(
-            "training stopped: the loss is {} in {} batch {}{epoch} of stage {}\n  \
-             learning rates: {}\n  pictures of the batch:{}\n\
-             {kept}.\n\
-             Start again with learning rates ten times smaller (--lr, --finetune-lr); if it stops at the same pictures, \
-             look at them. To resume this run would lead to the same batch.",
+        let images = loss.samples.iter().filter_map(|&index| samples.get(index));
+        let images = images.map(|sample| format!("  {}", sample.path.display()));
+
+        let mut items = vec![
+            format!("learning rates: {}", learning_rates.join(", ")),
+            "images of the batch:".to_string(),
+        ];
+        items.extend(images);
+        items.push(self.saved_weights());
+        CliError::new(format!(
+            "the loss is {} in {} batch {}{epoch} of stage {}",
             loss.loss,
             loss.phase,
             loss.batch + 1,
             self.stage.as_str(),
-            rates.join(", "),
-            pictures.concat(),
+        ))
+        .items(items)
+        .help(
+            "start a new run with learning rates ten times smaller (`--lr`, `--finetune-lr`); if the same images \
+             fail again, inspect them; `--resume` would fail at the same batch",
         )
+    }
+
+    fn saved_weights(&self) -> String {
+        match (self.best, self.model) {
+            (Some(best), Some(model)) => format!(
+                "best weights so far: {} (epoch {}, val accuracy {:.4})",
+                model.display(),
+                best.epoch + 1,
+                best.accuracy,
+            ),
+            (None, Some(model)) => {
+                format!("best weights of the previous stage: {}", model.display())
+            }
+            (_, None) => "no weights were saved: no epoch was validated before".to_string(),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error;
     use trainer::GroupLr;
 
     #[test]
-    fn everything_that_helps_is_said() {
+    fn the_report_names_batch_learning_rates_images_and_saved_weights() {
         let sample = |path: &str| Sample {
             path: path.into(),
             label: 0,
         };
-        let scene = NonFiniteLossReport {
+        let report = NonFiniteLossReport {
             stage: StageName::Finetune,
             train: &[sample("a.png"), sample("b.png"), sample("c.png")],
             val: &[],
             best: None,
             model: Some(Path::new("runs/train/model.safetensors")),
         };
-        let error = Error::NonFiniteLoss(Box::new(NonFiniteLoss {
+        let loss = Error::NonFiniteLoss(Box::new(NonFiniteLoss {
             loss: f64::NAN,
             phase: Phase::Train,
             epoch: Some(2),
@@ -111,16 +114,19 @@ mod tests {
                 lr: 1e30,
             }],
         }));
-        let words = scene.explain(error).to_string();
-        for part in [
-            "the loss is NaN in train batch 5 of epoch 3 of stage finetune",
-            "features 1e30",
-            "c.png\n    a.png",
-            "ten times smaller",
-            "runs/train/model.safetensors",
-        ] {
-            assert!(words.contains(part), "{part}: {words}");
-        }
-        assert!(!words.contains("b.png"), "{words}");
+        let text = error::plain(&report.explain(loss));
+        assert_eq!(
+            text,
+            "\
+error: the loss is NaN in train batch 5 of epoch 3 of stage finetune
+  learning rates: features 1e30
+  images of the batch:
+    c.png
+    a.png
+  best weights of the previous stage: runs/train/model.safetensors
+help: start a new run with learning rates ten times smaller (`--lr`, `--finetune-lr`); if the same images \
+fail again, inspect them; `--resume` would fail at the same batch
+"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! `--resume`: opens a run that was interrupted, and makes sure that what goes on is the same run.
+//! `--resume`: opens an interrupted run, and checks that its result cannot change.
 
 mod finished;
 
@@ -16,86 +16,90 @@ use crate::message::Message;
 use crate::model_file;
 use crate::render::Renderer;
 use crate::run_dir::RunDir;
+use crate::shell::quote;
 
-/// What is in a run directory.
+/// The state of the run in a directory.
 pub enum RunState {
-    /// A run that can go on.
+    /// The run has a checkpoint to resume from.
     Unfinished(Box<ResumedRun>),
-    /// One that is done.
+    /// The run has finished.
     Finished,
 }
 
-/// A run that goes on.
+/// A run to resume.
 #[derive(Debug)]
 pub struct ResumedRun {
-    /// The arguments that it was started with, with what may be given anew.
+    /// The arguments that the run was started with, with the new ones that may change.
     pub args: TrainArgs,
-    /// Its directory.
+    /// The run directory.
     pub run: RunDir,
-    /// Its last whole checkpoint.
+    /// The newest intact checkpoint.
     pub checkpoint: Checkpoint,
 }
 
 impl ResumedRun {
-    /// Opens the run directory `path`. A damaged checkpoint is told of, and the one before it taken.
+    /// Opens the run directory `path`. Shows a message for each damaged checkpoint and uses the one before it.
     ///
     /// # Errors
     ///
-    /// No run directory, none that this process may use, or one without a whole checkpoint.
+    /// Returns an error if `path` is not a run directory, if another process uses it, if it has no intact
+    /// checkpoint, or if a finished run would have another result with the given arguments.
     pub fn open(
         path: &Path,
-        typed: &TrainArgs,
+        given: &TrainArgs,
         renderer: &mut dyn Renderer,
     ) -> anyhow::Result<RunState> {
         check_is_run(path)?;
         let run = RunDir::open(path)?;
         let (checkpoint, damaged) = Checkpoint::newest(path)?;
-        for one in &damaged {
+        for checkpoint in &damaged {
             renderer.show(&Message::DamagedCheckpoint {
-                file: one.path.display().to_string(),
-                reason: &one.reason,
+                file: checkpoint.path.display().to_string(),
+                reason: &checkpoint.reason,
             })?;
         }
         let Some(checkpoint) = checkpoint else {
             if damaged.is_empty()
                 && let Some(config) = finished::configuration(&run)
             {
-                refuse_changes(&run, &config, &finished::with_typed(&config, typed))?;
+                check_result_unchanged(&run, &config, &finished::with_given(&config, given))?;
                 return Ok(RunState::Finished);
             }
+            let model = run.file(model_file::FILE);
+            let help = if model.exists() {
+                let weights = quote(&model.display().to_string());
+                format!(
+                    "start a new run, for example from its best weights with `--weights {weights}`"
+                )
+            } else {
+                "start a new run with `waggle train`, without `--resume`".to_string()
+            };
             bail!(
-                "{} holds no checkpoint{}, so that it cannot be resumed; start it again without --resume{}",
-                path.display(),
-                if damaged.is_empty() {
-                    ""
-                } else {
-                    " that is whole"
-                },
-                if run.file(model_file::FILE).exists() {
-                    ", for example from its best weights so far (--weights)"
-                } else {
-                    ""
-                }
+                CliError::new(format!(
+                    "{} has no intact checkpoint to resume from",
+                    path.display()
+                ))
+                .help(help)
             );
         };
         run.remove_leftovers()?;
         let identity = &checkpoint.identity;
-        let all = identity.arguments.overridden_by(&typed.resuming.explicit);
-        let mut args = all.parse().with_context(|| {
+        let explicit = identity.arguments.overridden_by(&given.resuming.explicit);
+        let mut args = explicit.parse().with_context(|| {
             format!(
-                "{} was written by another version of waggle",
+                "cannot parse the arguments in {}",
                 checkpoint.path.display()
             )
         })?;
-        args.data = typed.data.clone();
-        args.resuming.allow_changed_data = typed.resuming.allow_changed_data;
-        (args.quiet, args.json) = (typed.quiet, typed.json);
-        // What the machine decided then is decided the same now.
+        args.data = given.data.clone();
+        args.resuming.allow_changed_data = given.resuming.allow_changed_data;
+        (args.quiet, args.json) = (given.quiet, given.json);
+        // Defaults that depend on the machine keep their values.
         let machine = &identity.config.machine;
-        if !all.contains("threads") {
+        if !explicit.contains("threads") {
             args.machine.threads = machine.threads.try_into().ok();
         }
-        if !all.contains("device") {
+        if !explicit.contains("device") {
             let device: Result<DeviceChoice, String> = machine.device.parse();
             args.machine.device = device.unwrap_or(args.machine.device);
         }
@@ -106,56 +110,64 @@ impl ResumedRun {
         })))
     }
 
-    /// Where it goes on, for the user.
+    /// The message that says where the run resumes.
     pub fn message(&self) -> Message<'static> {
         let progress = &self.checkpoint.progress;
         let stage = &self.checkpoint.identity.config.stages[progress.stage];
         Message::Resumed {
             file: self.checkpoint.path.display().to_string(),
             stage: stage.name.as_str(),
-            // After the last epoch of a stage there is none to go on with.
+            // A checkpoint after the last epoch of a stage has no next epoch.
             epoch: (progress.state.epoch + 1).min(stage.epochs),
             batches: progress.state.batch,
         }
     }
 
-    /// The run's pictures: where they were, or where `--data` says that they are now.
+    /// Opens the data folder of the run, or the one of `--data` if it was moved.
     ///
     /// # Errors
     ///
-    /// When they cannot be listed.
+    /// Returns an error if the images cannot be listed.
     pub fn folder(&self) -> anyhow::Result<Folder> {
         let data = &self.checkpoint.identity.config.data;
-        let before = Path::new(&data.root);
-        let source = Source::named(&data.source, before);
+        let recorded = Path::new(&data.root);
+        let source = Source::named(&data.source, recorded);
         if source == Source::Sample && self.args.data.is_none() {
-            dataset::sample::write(before).context("the built-in sample cannot be drawn")?;
+            dataset::sample::write(recorded).context("cannot draw the built-in sample")?;
         }
-        let root = self.args.data.as_deref().unwrap_or(before);
+        let root = self.args.data.as_deref().unwrap_or(recorded);
         source.open_at(root.to_path_buf())
     }
 
-    /// Whether `now` is the same run.
+    /// Checks that the run resumed as `now` has the same result as without the interruption.
     ///
     /// # Errors
     ///
-    /// Everything that differs and could change the result, named.
+    /// Returns an error that lists the settings, weights or images that differ.
     pub fn check(&self, now: &Identity, renderer: &mut dyn Renderer) -> anyhow::Result<()> {
-        let before = &self.checkpoint.identity;
-        refuse_changes(&self.run, &before.config, &now.config)?;
-        if before.weights_sha256 != now.weights_sha256 {
+        let recorded = &self.checkpoint.identity;
+        check_result_unchanged(&self.run, &recorded.config, &now.config)?;
+        if recorded.weights_sha256 != now.weights_sha256 {
             bail!(
-                "the weights {} are not those that the run {} began with (their SHA-256 differs); \
-                 name the right file with --weights",
-                now.config.network.weights,
-                self.run.path().display()
+                CliError::new(format!(
+                    "the weights {} are not those that the run {} started from (the SHA-256 differs)",
+                    now.config.network.weights,
+                    self.run.path().display()
+                ))
+                .help("pass the original file with `--weights`")
             );
         }
-        if let Some(changes) = before.data.changes(&now.data) {
+        if let Some(changes) = recorded.data.changes(&now.data) {
             if !self.args.resuming.allow_changed_data {
                 bail!(
-                    "the pictures are not those that the run began with; put them right, or go on all the same with \
-                     --allow-changed-data:\n{changes}"
+                    CliError::new(format!(
+                        "the images have changed since the run {} started",
+                        self.run.path().display()
+                    ))
+                    .items(changes.lines())
+                    .help(
+                        "restore the images, or pass `--allow-changed-data` to accept the changes"
+                    )
                 );
             }
             renderer.show(&Message::ChangedData { changes: &changes })?;
@@ -164,20 +176,20 @@ impl ResumedRun {
     }
 }
 
-/// Refuses a folder that no run wrote, before anything in it is locked, written or deleted.
+/// Checks that a run wrote the folder `path`, before anything in it is locked, written or deleted.
 ///
-/// A run writes its `config.toml` before anything else. A run whose file was lost or damaged is recognized by a
-/// checkpoint, which holds the same configuration.
+/// A run writes `config.toml` first. If that file was lost or damaged, the run is recognized by an intact
+/// checkpoint, which contains the same configuration.
 fn check_is_run(path: &Path) -> anyhow::Result<()> {
     if !path.is_dir() {
-        // `RunDir::open` says so.
+        // `RunDir::open` reports this.
         return Ok(());
     }
     let file = path.join(Config::FILE);
     let config = if file.is_file() {
         Config::read(&file).map(drop)
     } else {
-        Err(anyhow!("there is no {}", file.display()))
+        Err(anyhow!("no such file: {}", file.display()))
     };
     let Err(error) = config else {
         return Ok(());
@@ -187,35 +199,34 @@ fn check_is_run(path: &Path) -> anyhow::Result<()> {
     }
     Err(
         CliError::new(format!("{} is not a run directory", path.display()))
-            .help("pass the directory that `waggle train` wrote, such as runs/train")
+            .help("pass a directory that `waggle train` created, such as `runs/train`")
             .caused_by(error)
             .into(),
     )
 }
 
-/// Refuses a configuration that would change the result of a run.
-fn refuse_changes(run: &RunDir, before: &Config, now: &Config) -> anyhow::Result<()> {
-    let differences = differences(before, now);
-    if !differences.is_empty() {
-        bail!(
-            "what was given would change the result of the run {}; leave it out, or start another run:\n{}",
-            run.path().display(),
-            differences.join("\n")
-        );
+/// Refuses a configuration `now` that would change the result of a run with the configuration `recorded`.
+fn check_result_unchanged(run: &RunDir, recorded: &Config, now: &Config) -> anyhow::Result<()> {
+    let differences = differences(recorded, now);
+    if differences.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    bail!(
+        CliError::new(format!(
+            "cannot resume the run {} with other settings, because they would change its result",
+            run.path().display()
+        ))
+        .items(differences)
+        .help("leave these settings out, or start a new run")
+    )
 }
 
-/// What decides the result, by the argument that says it, and its value in a configuration.
-type Deciding = (&'static str, fn(&Config) -> String);
+/// A setting that affects the result: the argument that sets it, and its value in a configuration.
+type Setting = (&'static str, fn(&Config) -> String);
 
-const DECIDING: [Deciding; 13] = [
-    ("the version of waggle", |config| {
-        config.versions.waggle.clone()
-    }),
-    ("the classes of --data", |config| {
-        config.data.classes.join(", ")
-    }),
+const SETTINGS: [Setting; 13] = [
+    ("version of waggle", |config| config.versions.waggle.clone()),
+    ("classes of --data", |config| config.data.classes.join(", ")),
     ("--ignore-exif", |config| {
         config.data.ignore_exif.to_string()
     }),
@@ -227,7 +238,7 @@ const DECIDING: [Deciding; 13] = [
     ("--input-size", |config| {
         config.network.input_size.to_string()
     }),
-    ("the fresh layers of --weights", |config| {
+    ("newly initialized layers", |config| {
         config.network.initialized_layers.join(", ")
     }),
     ("--seed", |config| config.training.seed.to_string()),
@@ -236,22 +247,21 @@ const DECIDING: [Deciding; 13] = [
     }),
     ("--momentum", |config| config.training.momentum.to_string()),
     ("--threads", |config| config.machine.threads.to_string()),
-    (
-        "the processor's instruction set (or WAGGLE_KERNELS)",
-        |config| config.machine.kernels.clone(),
-    ),
+    ("instruction set of the CPU (or WAGGLE_KERNELS)", |config| {
+        config.machine.kernels.clone()
+    }),
 ];
 
-/// What differs between two configurations and could change the result, by the argument that decides it.
+/// The differences between two configurations that affect the result, a line for each argument.
 fn differences(run: &Config, now: &Config) -> Vec<String> {
-    let mut found = Vec::new();
-    let mut compare = |what: &str, run: String, now: String| {
+    let mut differences = Vec::new();
+    let mut compare = |setting: &str, run: String, now: String| {
         if run != now {
-            found.push(format!("{what}: {run} in the run, {now} now"));
+            differences.push(format!("{setting}: {run} in the run, {now} now"));
         }
     };
-    for (what, value) in DECIDING {
-        compare(what, value(run), value(now));
+    for (setting, value) in SETTINGS {
+        compare(setting, value(run), value(now));
     }
     let kind = |config: &Config| {
         let device = config.machine.device.split(':').next();
@@ -286,7 +296,7 @@ fn differences(run: &Config, now: &Config) -> Vec<String> {
             rates(stage_now),
         );
     }
-    found
+    differences
 }
 
 #[cfg(test)]
@@ -294,7 +304,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_changes_the_result_is_named_and_the_rest_is_not() {
+    fn only_settings_that_affect_the_result_are_listed() {
         let run = Config::example();
         let mut now = run.clone();
         now.machine.workers += 1;

@@ -1,5 +1,4 @@
-//! The directory that one run writes to: created without ever touching an earlier one, every file whole
-//! or not there.
+//! The directory of a run. It never replaces an earlier one, and its files are written atomically.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
@@ -7,82 +6,84 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
-/// Runs beside each other under one name; past this something is wrong.
-const MOST_RUNS: usize = 100_000;
+use crate::error::CliError;
+
+/// The most run directories with the same name and different numbers.
+const MAX_RUNS: usize = 100_000;
 
 /// Random characters in the name of a temporary file.
 const RANDOM_CHARACTERS: usize = 6;
 
-/// The file that is locked on Windows. It stays there: removing it could part two processes that lock it.
+/// The file that is locked on Windows. It is never removed: of two processes, one could lock the removed file and
+/// the other a new one.
 const LOCK: &str = ".lock";
 
-/// A run directory that belongs to this process.
+/// A run directory, locked by this process.
 #[derive(Debug)]
 pub struct RunDir {
     path: PathBuf,
-    /// Held as long as the process writes here.
+    /// Locked until the `RunDir` is dropped; `None` if the file system has no locks.
     _lock: Option<File>,
 }
 
 impl RunDir {
-    /// Creates `wanted`, or `wanted-2`, `wanted-3`, … where that exists.
+    /// Creates the directory `wanted`, or `wanted-2`, `wanted-3`, … if it exists.
     ///
-    /// Creating a directory either succeeds or says that it exists, in one step of the file system: two
-    /// runs that start at the same moment get two directories.
+    /// `create_dir` is atomic and fails for an existing directory, so two runs that start at the same moment get
+    /// two directories.
     ///
     /// # Errors
     ///
-    /// When the parent cannot be created or written to.
+    /// Returns an error if the directory cannot be created.
     pub fn create(wanted: &Path) -> anyhow::Result<Self> {
-        let hint = || {
-            format!(
-                "cannot create the run directory {}; choose a place that can be written with --out",
-                wanted.display()
-            )
-        };
-        let name = wanted.file_name().with_context(hint)?.to_os_string();
+        Self::try_create(wanted).map_err(|error| {
+            let message = format!("cannot create the run directory {}", wanted.display());
+            let error = CliError::new(message).caused_by(error);
+            error.help("pass another directory with `--out`").into()
+        })
+    }
+
+    fn try_create(wanted: &Path) -> anyhow::Result<Self> {
+        let name = wanted.file_name().context("the path has no file name")?;
         let parent = match wanted.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
-        fs::create_dir_all(parent).with_context(hint)?;
-        for number in 1..MOST_RUNS {
+        fs::create_dir_all(parent)?;
+        for number in 1..MAX_RUNS {
             let path = if number == 1 {
                 wanted.to_path_buf()
             } else {
-                let mut numbered = name.clone();
+                let mut numbered = name.to_os_string();
                 numbered.push(format!("-{number}"));
                 wanted.with_file_name(numbered)
             };
             match fs::create_dir(&path) {
                 Ok(()) => {
-                    sync_directory(parent).with_context(hint)?;
+                    sync_directory(parent)?;
                     let _lock = lock(&path)?;
                     return Ok(Self { path, _lock });
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(error).with_context(hint),
+                Err(error) => return Err(error.into()),
             }
         }
-        anyhow::bail!(
-            "{} and {MOST_RUNS} numbered ones exist already; clear some, or use --out",
-            wanted.display()
-        )
+        bail!("{MAX_RUNS} directories of this name exist")
     }
 
-    /// Locks the directory of an earlier run.
+    /// Opens and locks the directory of an earlier run.
     ///
-    /// Callers check that it is one first: on Windows the lock is a file in it. Nothing else is written or deleted;
-    /// see [`remove_leftovers`](Self::remove_leftovers).
+    /// On Windows the lock is a file in the directory, so callers must check first that it is a run directory.
+    /// Nothing else in it is changed.
     ///
     /// # Errors
     ///
-    /// Returns an error if there is no such directory, or if another process trains in it.
+    /// Returns an error if there is no such directory, or if another process has locked it.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
         if !path.is_dir() {
             bail!(
-                "there is no run directory {}; `waggle train` without --resume starts a run",
-                path.display()
+                CliError::new(format!("no run directory {}", path.display()))
+                    .help("start a new run with `waggle train`, without `--resume`")
             );
         }
         Ok(Self {
@@ -91,7 +92,7 @@ impl RunDir {
         })
     }
 
-    /// Removes the temporary files of a process that was killed while it wrote here.
+    /// Removes the temporary files of a killed process.
     ///
     /// # Errors
     ///
@@ -110,28 +111,28 @@ impl RunDir {
         Ok(())
     }
 
-    /// Where it is.
+    /// Path of the directory.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The path of one of its files.
+    /// Path of a file in the directory.
     pub fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
 
-    /// Writes a file whole, replacing an earlier version of it; see [`write_atomically`].
+    /// Writes a file of the directory with [`write_atomically`].
     pub fn write(&self, name: &str, bytes: &[u8]) -> anyhow::Result<()> {
         write_atomically(&self.file(name), bytes)
     }
 }
 
-/// Writes beside the place, syncs, and renames: whoever looks, also after a crash, finds the old bytes or
-/// the new ones, never a part.
+/// Writes a temporary file in the same directory, syncs it and renames it to `path`. Readers see either the old
+/// or the new contents, even after a crash.
 ///
 /// # Errors
 ///
-/// When the directory cannot be written to; nothing is left behind then.
+/// Returns an error if the directory cannot be written to. The temporary file is removed then.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let write = || -> io::Result<()> {
         let parent = match path.parent() {
@@ -140,7 +141,7 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
         };
         let mut builder = tempfile::Builder::new();
         builder.prefix(".waggle-").rand_bytes(RANDOM_CHARACTERS);
-        // Temporary files are private by default; what we write is for everybody that the umask allows.
+        // Temporary files are private by default. The umask decides about this one.
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
         let mut file = builder.tempfile_in(parent)?;
@@ -166,9 +167,8 @@ fn is_leftover(name: &str) -> bool {
         || checkpoint.is_some_and(is_number)
 }
 
-/// Keeps a second process out, as long as the file is open and the process lives.
-///
-/// Not every file system can lock; then there is no lock.
+/// Locks a directory against other processes, until the file is closed or the process ends. Returns `None` if the
+/// file system has no locks.
 fn lock(path: &Path) -> anyhow::Result<Option<File>> {
     let Ok(lockable) = lockable(path, cfg!(windows)) else {
         return Ok(None);
@@ -176,17 +176,18 @@ fn lock(path: &Path) -> anyhow::Result<Option<File>> {
     match lockable.try_lock() {
         Ok(()) => Ok(Some(lockable)),
         Err(TryLockError::WouldBlock) => bail!(
-            "another process is training in {}; wait for it, or end it first",
-            path.display()
+            CliError::new(format!("another process is training in {}", path.display()))
+                .help("wait until it ends, or stop it first")
         ),
         Err(TryLockError::Error(_)) => Ok(None),
     }
 }
 
-/// What is locked: the directory itself, or, on Windows, which opens none as a file, an empty file in it.
+/// Opens the file to lock: the directory itself, or an empty file in it on Windows, where a directory cannot be
+/// opened as a file.
 fn lockable(path: &Path, windows: bool) -> io::Result<File> {
     if windows {
-        // Windows does not lock what is open for appending alone.
+        // Windows cannot lock a file that is open only for appending.
         let mut options = File::options();
         options.write(true).create(true).truncate(false);
         return options.open(path.join(LOCK));
@@ -194,7 +195,7 @@ fn lockable(path: &Path, windows: bool) -> io::Result<File> {
     File::open(path)
 }
 
-/// A rename is on disk only when its directory is.
+/// Syncs a directory, so that a rename in it survives a power failure. No-op on Windows.
 fn sync_directory(path: &Path) -> io::Result<()> {
     if cfg!(unix) {
         File::open(path)?.sync_all()
@@ -208,7 +209,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_existing_run_is_never_touched() {
+    fn an_existing_run_is_never_changed() {
         let root = tempfile::tempdir().unwrap();
         let wanted = root.path().join("runs/train");
         let first = RunDir::create(&wanted).unwrap();
@@ -220,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn runs_that_start_together_get_a_directory_each() {
+    fn runs_that_start_together_get_different_directories() {
         let root = tempfile::tempdir().unwrap();
         let wanted = root.path().join("train");
         let mut paths: Vec<PathBuf> = std::thread::scope(|scope| {
@@ -238,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn only_one_process_at_a_time_opens_a_run() {
+    fn a_run_directory_is_locked_until_it_is_dropped() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("train");
         let first = RunDir::create(&path).unwrap();
@@ -250,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn only_temporary_files_of_ours_are_removed() {
+    fn only_temporary_files_of_runs_are_removed() {
         let root = tempfile::tempdir().unwrap();
         let run = RunDir::create(&root.path().join("train")).unwrap();
         let leftovers = [
@@ -282,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_that_windows_locks_is_as_good_as_the_directory() {
+    fn the_lock_file_of_windows_excludes_a_second_lock() {
         let root = tempfile::tempdir().unwrap();
         let first = lockable(root.path(), true).unwrap();
         first.try_lock().unwrap();
@@ -293,21 +294,16 @@ mod tests {
     }
 
     #[test]
-    fn a_place_below_a_file_is_an_error_that_names_it() {
+    fn a_run_directory_below_a_file_is_an_error() {
         let root = tempfile::tempdir().unwrap();
         fs::write(root.path().join("file"), b"").unwrap();
-        let message = format!(
-            "{:#}",
-            RunDir::create(&root.path().join("file/train")).unwrap_err()
-        );
-        assert!(
-            message.contains("file/train") && message.contains("--out"),
-            "{message}"
-        );
+        let error = RunDir::create(&root.path().join("file/train")).unwrap_err();
+        let message = error.to_string();
+        assert!(message.contains("file/train"), "{message}");
     }
 
     #[test]
-    fn a_file_is_replaced_whole_and_leaves_nothing_beside_it() {
+    fn a_file_is_replaced_and_no_temporary_file_remains() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("x");
         write_atomically(&path, b"a longer first version").unwrap();

@@ -1,7 +1,7 @@
-//! SIGINT (Ctrl-C) and SIGTERM: the first asks the training to stop where it can go on later, the second ends the
-//! program at once.
+//! Handling of SIGINT (Ctrl-C) and SIGTERM. The first signal stops training at the next batch with a checkpoint;
+//! the second ends the program at once.
 //!
-//! While nothing can be lost, before the first checkpoint and after the last, the first ends it at once too.
+//! Before the first checkpoint there is no progress to lose, so the first signal also ends the program at once.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,46 +12,46 @@ use anyhow::Context;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
-/// What the handlers share with the program.
+/// The state that the signal handlers share with the program.
 #[derive(Debug, Clone)]
 pub struct Signals {
     at_once: Arc<AtomicBool>,
     signal: Arc<AtomicUsize>,
 }
 
-/// A signal that asked the program to end.
+/// A signal that the program received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Signal(i32);
 
 impl Signals {
-    /// Installs the handlers; until [`defer`](Self::defer), a signal ends the program at once.
+    /// Installs the handlers. Until [`defer`](Self::defer) is called, a signal ends the program at once.
     ///
     /// # Errors
     ///
-    /// When the system refuses them.
+    /// Returns an error if the system rejects a handler.
     pub fn install() -> anyhow::Result<Self> {
-        let caught = Self {
+        let signals = Self {
             at_once: Arc::new(AtomicBool::new(true)),
             signal: Arc::default(),
         };
         for signal in [SIGINT, SIGTERM] {
             let install = || {
-                // They act in this order: leave if this is the second one, else note that it was the first.
+                // The actions run in this order: exit at the second signal, else record the first.
                 let code = Signal(signal).exit_code();
                 flag::register_conditional_shutdown(
                     signal,
                     i32::from(code),
-                    caught.at_once.clone(),
+                    signals.at_once.clone(),
                 )?;
-                flag::register_usize(signal, caught.signal.clone(), signal as usize)?;
-                flag::register(signal, caught.at_once.clone())
+                flag::register_usize(signal, signals.signal.clone(), signal as usize)?;
+                flag::register(signal, signals.at_once.clone())
             };
-            install().context("cannot install the handlers of signals")?;
+            install().context("cannot install signal handlers")?;
         }
-        Ok(caught)
+        Ok(signals)
     }
 
-    /// From now on, the first signal only shows in [`pending`](Self::pending).
+    /// Makes the first signal only visible in [`pending`](Self::pending), from now on.
     pub fn defer(&self) {
         self.at_once.store(false, Ordering::SeqCst);
     }
@@ -71,7 +71,7 @@ impl Signals {
         });
     }
 
-    /// The signal that asks to stop.
+    /// The signal received so far, if any.
     pub fn pending(&self) -> Option<Signal> {
         match self.signal.load(Ordering::SeqCst) {
             0 => None,
@@ -86,7 +86,7 @@ impl Signal {
         self.0 == SIGINT
     }
 
-    /// 128 and the number of the signal, as shells have it: 130 or 143.
+    /// The exit code that shells use: 128 plus the number of the signal, 130 or 143.
     pub fn exit_code(self) -> u8 {
         (128 + self.0) as u8
     }

@@ -1,4 +1,4 @@
-//! The checkpoints of a run directory: numbered, the newest and the one before it.
+//! The checkpoint files of a run directory: numbered, at most two at a time.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -8,74 +8,82 @@ use anyhow::{Context, ensure};
 use trainer::Snapshot;
 
 use super::format::CheckpointFile;
+use crate::error::CliError;
 use crate::shell::quote;
 
 const PREFIX: &str = "checkpoint-";
 const SUFFIX: &str = ".safetensors";
 
-/// Where the next checkpoint goes.
+/// Writes numbered checkpoints to a run directory and removes old ones.
 #[derive(Debug)]
 pub(super) struct CheckpointDir {
     folder: PathBuf,
-    /// The newest that is known to be whole.
+    /// Number of the newest intact checkpoint.
     newest: Option<u64>,
-    /// One more than any that is there, whole or not.
+    /// Number of the next checkpoint: above that of any file, intact or damaged.
     next: u64,
 }
 
 impl CheckpointDir {
-    /// The checkpoints of `folder`, of which `whole` was written or read.
-    pub(super) fn new(folder: &Path, whole: Option<u64>) -> anyhow::Result<Self> {
+    /// Opens `folder`. `newest` is the number of its newest intact checkpoint, from which the run was resumed.
+    pub(super) fn new(folder: &Path, newest: Option<u64>) -> anyhow::Result<Self> {
         let last = numbers(folder)?.last().copied().unwrap_or(0);
         let next = last.checked_add(1);
         Ok(Self {
             folder: folder.to_path_buf(),
-            newest: whole,
-            next: next.context("no number is left for another checkpoint")?,
+            newest,
+            next: next.context("the newest checkpoint has the highest possible number")?,
         })
     }
 
-    /// Writes the next checkpoint: beside its place, synced, renamed, the folder synced. The newest one before
-    /// it stays; older and damaged ones go first, so that there are never more than two.
+    /// Writes the next checkpoint to a temporary file, syncs and renames it, and syncs the folder.
+    ///
+    /// The newest checkpoint stays. Older and damaged ones are removed before the next one is written, so that
+    /// there are never more than two.
     ///
     /// # Errors
     ///
-    /// No room, or a folder that cannot be written to; the newest checkpoint is as it was, and nothing is left beside it.
-    pub(super) fn write(&mut self, contents: CheckpointFile<Snapshot>) -> anyhow::Result<PathBuf> {
+    /// Returns an error if the disk is too full or the folder cannot be written to. The newest checkpoint is then
+    /// unchanged, and the temporary file is removed.
+    pub(super) fn write(&mut self, file: CheckpointFile<Snapshot>) -> anyhow::Result<PathBuf> {
         let path = path(&self.folder, self.next);
-        let doing = || {
-            let earlier = match self.newest {
-                Some(_) => format!(
-                    "; the one before it is whole, and `waggle train --resume {}` goes on from there",
-                    quote(&self.folder.display().to_string())
-                ),
-                None => String::new(),
-            };
-            format!("cannot write the checkpoint {}{earlier}", path.display())
-        };
-        self.prune(self.newest).with_context(doing)?;
-        check_room(&self.folder, contents.bytes()).with_context(doing)?;
-        let beside = self.folder.join(format!(".{PREFIX}{}{SUFFIX}", self.next));
-        let written = contents.write(&beside).and_then(|()| {
-            fs::rename(&beside, &path)?;
-            sync(&self.folder)
-        });
-        if written.is_err() {
-            // Half a checkpoint helps nobody, least of all on a full disk; the first error is the one to report.
-            let _ = fs::remove_file(&beside);
-        }
-        written.with_context(doing)?;
+        self.try_write(&path, file).map_err(|error| {
+            let message = format!("cannot write the checkpoint {}", path.display());
+            let error = CliError::new(message).caused_by(error);
+            let run = quote(&self.folder.display().to_string());
+            match self.newest {
+                Some(_) => error.help(format!(
+                    "resume from the previous checkpoint with `waggle train --resume {run}`"
+                )),
+                None => error,
+            }
+        })?;
         self.newest = Some(self.next);
         self.next += 1;
         Ok(path)
     }
 
-    /// Removes every checkpoint, the oldest first: what a kill leaves behind is the newest.
+    fn try_write(&self, path: &Path, file: CheckpointFile<Snapshot>) -> anyhow::Result<()> {
+        self.prune(self.newest)?;
+        check_free_space(&self.folder, file.bytes())?;
+        let temporary = self.folder.join(format!(".{PREFIX}{}{SUFFIX}", self.next));
+        let written = file.write(&temporary).and_then(|()| {
+            fs::rename(&temporary, path)?;
+            sync(&self.folder)
+        });
+        if written.is_err() {
+            // Free the space on the disk. The error to report is that of the write.
+            let _ = fs::remove_file(&temporary);
+        }
+        written
+    }
+
+    /// Removes every checkpoint, the oldest first: a kill in between leaves the newest.
     pub(super) fn clear(&self) -> anyhow::Result<()> {
         self.prune(None)
     }
 
-    /// Removes all but `keep`.
+    /// Removes all checkpoints except `keep`.
     fn prune(&self, keep: Option<u64>) -> anyhow::Result<()> {
         for number in numbers(&self.folder)? {
             if Some(number) != keep {
@@ -90,7 +98,7 @@ impl CheckpointDir {
 
 /// The numbers of the checkpoints in `folder`, in ascending order.
 ///
-/// Only regular files count whose name is exactly that of [`path`]: `checkpoint-007.safetensors` is not ours.
+/// Only regular files whose name is exactly that of [`path`] count, so `checkpoint-007.safetensors` does not.
 pub(super) fn numbers(folder: &Path) -> anyhow::Result<Vec<u64>> {
     let cannot = || format!("cannot read {}", folder.display());
     let mut numbers = Vec::new();
@@ -111,7 +119,7 @@ fn number(name: &str) -> Option<u64> {
     (number.to_string() == digits).then_some(number)
 }
 
-/// The place of a checkpoint.
+/// The path of a checkpoint.
 pub(super) fn path(folder: &Path, number: u64) -> PathBuf {
     folder.join(format!("{PREFIX}{number}{SUFFIX}"))
 }
@@ -123,26 +131,26 @@ fn sync(folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether the disk has room: known before anything is written, not after a gigabyte of it.
-fn check_room(folder: &Path, bytes: u64) -> anyhow::Result<()> {
+/// Checks that the disk has `bytes` of free space, before a gigabyte is written in vain.
+fn check_free_space(folder: &Path, bytes: u64) -> anyhow::Result<()> {
     let Some(free) = free_bytes(folder) else {
         return Ok(());
     };
     ensure!(
         bytes <= free,
-        "the disk is full: it needs {} MB and {} MB are free; make room",
+        "the disk is full: the checkpoint needs {} MB, {} MB are free",
         bytes.div_ceil(1_000_000),
         free / 1_000_000
     );
     Ok(())
 }
 
-/// Bytes that this user may still write; `None` where that cannot be known.
+/// Free bytes for an unprivileged user; `None` if the system does not report them.
 fn free_bytes(folder: &Path) -> Option<u64> {
     #[cfg(unix)]
     {
-        let found = rustix::fs::statvfs(folder).ok()?;
-        Some(found.f_bavail.saturating_mul(found.f_frsize))
+        let stats = rustix::fs::statvfs(folder).ok()?;
+        Some(stats.f_bavail.saturating_mul(stats.f_frsize))
     }
     #[cfg(not(unix))]
     {
@@ -155,7 +163,7 @@ fn free_bytes(folder: &Path) -> Option<u64> {
 mod tests {
     use super::*;
 
-    fn contents(text: &str) -> CheckpointFile<Snapshot> {
+    fn file(text: &str) -> CheckpointFile<Snapshot> {
         CheckpointFile {
             strings: [("text".to_string(), text.to_string())].into(),
             tensors: Default::default(),
@@ -163,24 +171,24 @@ mod tests {
     }
 
     #[test]
-    fn two_stay_and_a_damaged_one_is_not_one_of_them() {
+    fn the_two_newest_intact_checkpoints_are_kept() {
         let root = tempfile::tempdir().unwrap();
         let folder = root.path();
-        let mut store = CheckpointDir::new(folder, None).unwrap();
+        let mut dir = CheckpointDir::new(folder, None).unwrap();
         for text in ["a", "b", "c"] {
-            store.write(contents(text)).unwrap();
+            dir.write(file(text)).unwrap();
         }
         assert_eq!(numbers(folder).unwrap(), [2, 3]);
-        // Resumed from 2, because 3 is damaged.
+        // Checkpoint 3 is damaged, so the run resumes from 2.
         fs::write(path(folder, 3), b"damaged").unwrap();
-        let mut store = CheckpointDir::new(folder, Some(2)).unwrap();
-        store.write(contents("d")).unwrap();
+        let mut dir = CheckpointDir::new(folder, Some(2)).unwrap();
+        dir.write(file("d")).unwrap();
         assert_eq!(numbers(folder).unwrap(), [2, 4]);
         assert_eq!(
             CheckpointFile::read(&path(folder, 4)).unwrap().strings["text"],
             "d"
         );
-        store.clear().unwrap();
+        dir.clear().unwrap();
         assert_eq!(fs::read_dir(folder).unwrap().count(), 0);
     }
 
@@ -200,10 +208,10 @@ mod tests {
     }
 
     #[test]
-    fn a_checkpoint_larger_than_the_disk_is_refused_before_it_is_written() {
+    fn a_checkpoint_larger_than_the_free_space_is_refused() {
         let root = tempfile::tempdir().unwrap();
-        let message = format!("{:#}", check_room(root.path(), u64::MAX).unwrap_err());
+        let message = format!("{:#}", check_free_space(root.path(), u64::MAX).unwrap_err());
         assert!(message.contains("the disk is full"), "{message}");
-        check_room(root.path(), 1).unwrap();
+        check_free_space(root.path(), 1).unwrap();
     }
 }

@@ -1,8 +1,8 @@
-//! The file of a checkpoint: safetensors with f32 tensors, whose last tensor is the SHA-256 of every byte before it.
+//! The file format of checkpoints: safetensors with f32 tensors, the last of which is a SHA-256 of all bytes
+//! before it.
 //!
-//! The checksum is written and checked in the same pass as the rest. Whatever byte is lost or changed, in the
-//! header, in a tensor or in the checksum itself, the file is known to be damaged. Any reader of safetensors can
-//! look into it.
+//! The checksum is computed while the file is written or read, without another pass. A lost or changed byte in the
+//! header, a tensor or the checksum itself is detected. Any safetensors reader can open the file.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -18,13 +18,13 @@ use trainer::Snapshot;
 
 use crate::fault_injection::FaultyFile;
 
-/// The checksum's name; it sorts after all others, and its bytes are the last of the file.
+/// Name of the checksum tensor. It sorts after all other names, so its bytes are the last of the file.
 const CHECKSUM: &str = "~sha256";
 
-/// Bytes of a SHA-256.
+/// Length of a SHA-256.
 const CHECKSUM_BYTES: usize = 32;
 
-/// What a file holds: strings and tensors, by name.
+/// Metadata strings and tensors by name: snapshots to be written, or tensors that were read.
 #[derive(Debug)]
 pub(super) struct CheckpointFile<T> {
     pub(super) strings: BTreeMap<String, String>,
@@ -32,9 +32,12 @@ pub(super) struct CheckpointFile<T> {
 }
 
 impl CheckpointFile<Snapshot> {
-    /// How many bytes the file will have.
+    /// Size of the file that [`write`](Self::write) produces.
     pub(super) fn bytes(&self) -> u64 {
-        let counts = self.tensors.values().map(|held| held.shape().elem_count());
+        let counts = self
+            .tensors
+            .values()
+            .map(|tensor| tensor.shape().elem_count());
         let values: usize = counts.sum();
         (8 + self.header().len() + 4 * values + CHECKSUM_BYTES) as u64
     }
@@ -43,8 +46,8 @@ impl CheckpointFile<Snapshot> {
         let mut header = Map::new();
         header.insert("__metadata__".to_string(), json!(self.strings));
         let mut at = 0;
-        for (name, held) in &self.tensors {
-            let (shape, count) = (held.shape().dims(), held.shape().elem_count());
+        for (name, tensor) in &self.tensors {
+            let (shape, count) = (tensor.shape().dims(), tensor.shape().elem_count());
             let end = at + 4 * count;
             let info = json!({"dtype": "F32", "shape": shape, "data_offsets": [at, end]});
             header.insert(name.clone(), info);
@@ -59,7 +62,7 @@ impl CheckpointFile<Snapshot> {
         header
     }
 
-    /// Writes and syncs the file. Each tensor is let go of once it is written.
+    /// Writes and syncs the file. Each snapshot is dropped once it is written.
     pub(super) fn write(self, path: &Path) -> anyhow::Result<()> {
         let file = FaultyFile(File::create(path)?);
         let mut out = Hashing {
@@ -69,11 +72,12 @@ impl CheckpointFile<Snapshot> {
         let header = self.header();
         out.write_all(&(header.len() as u64).to_le_bytes())?;
         out.write_all(&header)?;
-        for (name, held) in self.tensors {
+        for (name, tensor) in self.tensors {
             let write = |piece: &[f32]| -> anyhow::Result<()> {
                 Ok(out.write_all(bytemuck::cast_slice(piece))?)
             };
-            held.try_for_each_chunk(write)
+            tensor
+                .try_for_each_chunk(write)
                 .with_context(|| format!("`{name}`"))?;
         }
         let Hashing { mut inner, hash } = out;
@@ -84,9 +88,9 @@ impl CheckpointFile<Snapshot> {
 }
 
 impl CheckpointFile<Tensor> {
-    /// Reads a file and checks all of it.
+    /// Reads a file and verifies its checksum.
     ///
-    /// Nothing larger than the file is allocated, whatever its header says.
+    /// Allocations are bounded by the size of the file, even if the header is malicious.
     pub(super) fn read(path: &Path) -> anyhow::Result<Self> {
         let file = File::open(path)?;
         let length = file.metadata()?.len();
@@ -94,21 +98,21 @@ impl CheckpointFile<Tensor> {
             inner: BufReader::with_capacity(1 << 20, file),
             hash: Sha256::new(),
         };
-        let mut header = [0; 8];
-        input.read_exact(&mut header)?;
-        let header = u64::from_le_bytes(header);
+        let mut header_length = [0; 8];
+        input.read_exact(&mut header_length)?;
+        let header_length = u64::from_le_bytes(header_length);
         ensure!(
-            header <= length.saturating_sub(8),
-            "it ends within its header"
+            header_length <= length.saturating_sub(8),
+            "the file ends within its header"
         );
-        let mut bytes = vec![0; header as usize];
-        input.read_exact(&mut bytes)?;
-        let (strings, infos) = parse(&bytes)?;
+        let mut header = vec![0; header_length as usize];
+        input.read_exact(&mut header)?;
+        let (strings, infos) = parse(&header)?;
         let end = infos.last().map_or(0, |(_, info)| info.data_offsets.1);
-        let expected = (8 + header).saturating_add(end);
+        let expected = (8 + header_length).saturating_add(end);
         ensure!(
             expected == length,
-            "it has {length} bytes instead of {expected}"
+            "the file has {length} bytes instead of {expected}"
         );
 
         let mut tensors = BTreeMap::new();
@@ -123,13 +127,13 @@ impl CheckpointFile<Tensor> {
         inner.read_exact(&mut checksum)?;
         ensure!(
             hash.finalize().as_slice() == checksum,
-            "its checksum does not match"
+            "the checksum does not match"
         );
         Ok(Self { strings, tensors })
     }
 }
 
-/// A tensor as the header describes it.
+/// The description of a tensor in the header.
 #[derive(Deserialize)]
 struct Info {
     dtype: String,
@@ -137,11 +141,11 @@ struct Info {
     data_offsets: (u64, u64),
 }
 
-/// What a header says: strings, and tensors in the order of their bytes, the checksum last.
+/// The metadata strings, and the tensors in the order of their bytes, the checksum last.
 type Header = (BTreeMap<String, String>, Vec<(String, Info)>);
 
 fn parse(header: &[u8]) -> anyhow::Result<Header> {
-    const BROKEN: &str = "its header cannot be read";
+    const BROKEN: &str = "cannot parse the header";
     let mut header: Map<String, Value> = serde_json::from_slice(header).context(BROKEN)?;
     let strings = header.remove("__metadata__").context(BROKEN)?;
     let strings = serde_json::from_value(strings).context(BROKEN)?;
@@ -161,19 +165,19 @@ fn parse(header: &[u8]) -> anyhow::Result<Header> {
         let end = count
             .and_then(|count| count.checked_mul(size))
             .and_then(|bytes| bytes.checked_add(at));
-        let sound = info.dtype == dtype
+        let valid = info.dtype == dtype
             && info.data_offsets.0 == at
             && end == Some(info.data_offsets.1)
             && last == (name == CHECKSUM)
             && (!last || info.shape == [CHECKSUM_BYTES]);
-        ensure!(sound, "its header contradicts itself at `{name}`");
+        ensure!(valid, "inconsistent description of `{name}` in the header");
         at = info.data_offsets.1;
     }
-    ensure!(!infos.is_empty(), "it has no checksum");
+    ensure!(!infos.is_empty(), "the file has no checksum");
     Ok((strings, infos))
 }
 
-/// Reads or writes, and hashes what passes.
+/// A reader or writer that hashes the bytes that pass through it.
 struct Hashing<T> {
     inner: T,
     hash: Sha256,
@@ -203,7 +207,7 @@ impl<T: Read> Read for Hashing<T> {
 mod tests {
     use super::*;
 
-    fn contents() -> CheckpointFile<Tensor> {
+    fn example() -> CheckpointFile<Tensor> {
         let tensor = |values: &[f32], shape: &[usize]| {
             Tensor::from_slice(values, shape, &Device::Cpu).unwrap()
         };
@@ -220,10 +224,10 @@ mod tests {
         }
     }
 
-    fn held(contents: &CheckpointFile<Tensor>) -> CheckpointFile<Snapshot> {
-        let tensors = contents.tensors.iter();
+    fn snapshot(file: &CheckpointFile<Tensor>) -> CheckpointFile<Snapshot> {
+        let tensors = file.tensors.iter();
         CheckpointFile {
-            strings: contents.strings.clone(),
+            strings: file.strings.clone(),
             tensors: tensors
                 .map(|(name, tensor)| (name.clone(), Snapshot::new(tensor).unwrap()))
                 .collect(),
@@ -231,41 +235,35 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_back_bit_for_bit() {
+    fn a_file_is_read_back_bit_for_bit() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x");
-        let contents = contents();
-        let to_write = held(&contents);
-        let bytes = to_write.bytes();
-        to_write.write(&path).unwrap();
-        assert_eq!(
-            std::fs::metadata(&path).unwrap().len(),
-            bytes,
-            "the size is known beforehand"
-        );
+        let written = example();
+        let snapshot = snapshot(&written);
+        let bytes = snapshot.bytes();
+        snapshot.write(&path).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), bytes);
         let read = CheckpointFile::read(&path).unwrap();
-        assert_eq!(read.strings, contents.strings);
-        let bits = |contents: &CheckpointFile<Tensor>| -> Vec<(String, Vec<usize>, Vec<u32>)> {
+        assert_eq!(read.strings, written.strings);
+        let bits = |file: &CheckpointFile<Tensor>| -> Vec<(String, Vec<usize>, Vec<u32>)> {
             let bits = |(name, tensor): (&String, &Tensor)| {
                 let values = tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
                 let bits = values.into_iter().map(f32::to_bits).collect();
                 (name.clone(), tensor.dims().to_vec(), bits)
             };
-            contents.tensors.iter().map(bits).collect()
+            file.tensors.iter().map(bits).collect()
         };
-        assert_eq!(bits(&read), bits(&contents));
-        let foreign = safetensors::SafeTensors::deserialize(&std::fs::read(&path).unwrap())
-            .unwrap()
-            .names()
-            .len();
-        assert_eq!(foreign, 3, "others can read it too");
+        assert_eq!(bits(&read), bits(&written));
+        let bytes = std::fs::read(&path).unwrap();
+        let safetensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        assert_eq!(safetensors.len(), 3);
     }
 
     #[test]
-    fn every_changed_byte_and_every_cut_is_noticed() {
+    fn every_changed_byte_and_every_truncation_is_detected() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x");
-        held(&contents()).write(&path).unwrap();
+        snapshot(&example()).write(&path).unwrap();
         let whole = std::fs::read(&path).unwrap();
         for at in 0..whole.len() {
             for change in [1, 0x80] {
@@ -275,9 +273,9 @@ mod tests {
                 assert!(CheckpointFile::read(&path).is_err(), "byte {at}");
             }
             std::fs::write(&path, &whole[..at]).unwrap();
-            assert!(CheckpointFile::read(&path).is_err(), "cut at {at}");
+            assert!(CheckpointFile::read(&path).is_err(), "truncated at {at}");
         }
         std::fs::write(&path, [&whole[..], b"x"].concat()).unwrap();
-        assert!(CheckpointFile::read(&path).is_err(), "a byte too many");
+        assert!(CheckpointFile::read(&path).is_err(), "one extra byte");
     }
 }

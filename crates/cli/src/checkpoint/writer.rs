@@ -1,54 +1,56 @@
-//! When checkpoints are made, and who writes them.
+//! Writes checkpoints on a background thread.
 //!
-//! A gigabyte takes seconds to reach a disk. A thread writes it while training goes on; what is not yet written when
-//! the next update comes is copied first. At most one checkpoint is being written at a time.
+//! Writing a gigabyte to a disk takes seconds, so training continues meanwhile. Tensors that are still unwritten
+//! at the next update are copied first. At most one checkpoint is being written at a time.
 
 use std::any::Any;
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use trainer::{Params, Stage, StageState};
 
 use super::dir::CheckpointDir;
-use super::{Checkpoint, Identity, Progress, contents};
+use super::{Checkpoint, Identity, Progress, snapshot};
 use crate::config::StageConfig;
+use crate::error::CliError;
 use crate::metrics::{EpochRow, Pass};
 use crate::panic_message::panic_message;
 
-/// Makes the checkpoints of a run.
+/// Takes the checkpoints of a run and writes them on a background thread.
 pub struct Checkpointer<'a> {
     params: &'a Params,
     stages: Vec<StageConfig>,
     identity: String,
     every: Option<Duration>,
     last: Instant,
+    /// Stage and state of the last checkpoint.
     saved: Option<(usize, StageState)>,
     writer: Writer,
 }
 
-/// A checkpoint that is on disk.
+/// A checkpoint that has been written and synced to disk.
 #[derive(Debug)]
 pub struct CheckpointWritten {
-    /// Its file.
+    /// Path of the file.
     pub path: PathBuf,
-    /// Its size.
+    /// Size of the file.
     pub bytes: u64,
-    /// How long training waited before it began: for an earlier one that was still being written, and for the copy of
-    /// what is on a GPU. Copies of what was still unwritten at an update are not in it.
+    /// How long training waited before the checkpoint was handed to the thread: for the previous checkpoint, and
+    /// for copies of tensors on a GPU. Copies made at a later update are not included.
     pub waited: Duration,
-    /// How long writing it took, beside training.
+    /// How long the background thread wrote.
     pub written: Duration,
 }
 
 impl<'a> Checkpointer<'a> {
-    /// For the run in `folder`, which begins, or goes on from the checkpoint `from`. Inside an epoch it makes one
-    /// `every` so often, or none.
+    /// Creates the checkpointer of the run in `folder`, which is new or resumed from the checkpoint `from`.
+    /// Within an epoch, a checkpoint is due after each interval `every`, or never for `None`.
     ///
     /// # Errors
     ///
-    /// When the folder cannot be read.
+    /// Returns an error if the folder cannot be read.
     pub fn new(
         folder: &Path,
         from: Option<&Checkpoint>,
@@ -56,30 +58,31 @@ impl<'a> Checkpointer<'a> {
         params: &'a Params,
         every: Option<Duration>,
     ) -> anyhow::Result<Self> {
-        let store = CheckpointDir::new(folder, from.map(|checkpoint| checkpoint.number))?;
+        let dir = CheckpointDir::new(folder, from.map(|checkpoint| checkpoint.number))?;
         Ok(Self {
             params,
             stages: identity.config.stages.clone(),
-            identity: toml::to_string(identity).context("cannot write the run as TOML")?,
+            identity: toml::to_string(identity).context("cannot write the run identity as TOML")?,
             every,
             last: Instant::now(),
             saved: from.map(|from| (from.progress.stage, from.progress.state)),
-            writer: Writer::Idle(store),
+            writer: Writer::Idle(dir),
         })
     }
 
-    /// Whether it is time for one inside an epoch. While one is being written it is not.
+    /// Whether a checkpoint within an epoch is due. None is due while another one is being written.
     pub fn is_due(&self) -> bool {
         self.every.is_some_and(|every| self.last.elapsed() >= every)
             && matches!(self.writer, Writer::Idle(_))
     }
 
-    /// Makes a checkpoint of this moment, unless the last one is of the same; returns while it is being written.
+    /// Takes a checkpoint and starts to write it, unless the last checkpoint has the same state. Returns the
+    /// previous checkpoint if this call had to wait for it.
     ///
     /// # Errors
     ///
-    /// Those of the one before, when it was still being written; no memory to copy what is on a GPU; no thread to write
-    /// this one.
+    /// Returns an error if the previous checkpoint could not be written, if a tensor on a GPU cannot be copied, or
+    /// if the thread cannot be started.
     pub fn save(
         &mut self,
         index: usize,
@@ -92,45 +95,44 @@ impl<'a> Checkpointer<'a> {
             return Ok(None);
         }
         let started = Instant::now();
-        let before = self.finish()?;
+        let previous = self.finish()?;
         let progress = Progress {
             training,
             rows: rows.to_vec(),
             ..Progress::new(index, state)
         };
-        let contents = contents(&self.identity, &progress, &self.stages, self.params, stage)?;
+        let file = snapshot(&self.identity, &progress, &self.stages, self.params, stage)?;
         let waited = started.elapsed();
-        let Writer::Idle(mut store) = std::mem::replace(&mut self.writer, Writer::Failed) else {
-            return Ok(before);
+        let Writer::Idle(mut dir) = std::mem::replace(&mut self.writer, Writer::Failed) else {
+            return Ok(previous);
         };
-        let bytes = contents.bytes();
+        let bytes = file.bytes();
         let thread = thread::Builder::new().name("checkpoint".to_string());
         let write = move || {
             let started = Instant::now();
-            let path = store.write(contents)?;
-            let written = started.elapsed();
-            let saved = CheckpointWritten {
+            let path = dir.write(file)?;
+            let written = CheckpointWritten {
                 path,
                 bytes,
                 waited,
-                written,
+                written: started.elapsed(),
             };
-            Ok((store, saved))
+            Ok((dir, written))
         };
         let thread = thread
             .spawn(write)
-            .context("no thread can be started to write a checkpoint")?;
+            .context("cannot start the thread that writes checkpoints")?;
         self.writer = Writer::Busy(thread);
         self.saved = Some((index, state));
         self.last = Instant::now();
-        Ok(before)
+        Ok(previous)
     }
 
-    /// The checkpoint that was being written, if it has just been finished.
+    /// Returns the checkpoint that was being written, if the thread has finished since the last call.
     ///
     /// # Errors
     ///
-    /// When it could not be written.
+    /// Returns an error if the checkpoint could not be written.
     pub fn poll(&mut self) -> anyhow::Result<Option<CheckpointWritten>> {
         match &self.writer {
             Writer::Busy(thread) if thread.is_finished() => self.finish(),
@@ -138,60 +140,60 @@ impl<'a> Checkpointer<'a> {
         }
     }
 
-    /// Waits for the checkpoint that is being written, if there is one.
+    /// Waits for the checkpoint that is being written, if any, and returns it.
     ///
     /// # Errors
     ///
-    /// When it could not be written.
+    /// Returns an error if the checkpoint could not be written.
     pub fn finish(&mut self) -> anyhow::Result<Option<CheckpointWritten>> {
         match std::mem::replace(&mut self.writer, Writer::Failed) {
             Writer::Busy(thread) => {
-                let written = thread.join().map_err(panicked)?;
-                let (store, saved) = written?;
-                self.writer = Writer::Idle(store);
-                Ok(Some(saved))
+                let (dir, written) = thread.join().map_err(panicked)??;
+                self.writer = Writer::Idle(dir);
+                Ok(Some(written))
             }
-            other => {
-                self.writer = other;
+            writer => {
+                self.writer = writer;
                 Ok(None)
             }
         }
     }
 
-    /// Removes the checkpoints of a run that is done: they are large, and of no use any more.
+    /// Removes all checkpoints: a finished run needs none, and they are large.
     ///
     /// # Errors
     ///
-    /// When one cannot be written, or not removed.
+    /// Returns an error if the last checkpoint could not be written, or if a file cannot be removed.
     pub fn clear(&mut self) -> anyhow::Result<()> {
         self.finish()?;
         match &self.writer {
-            Writer::Idle(store) => store.clear(),
+            Writer::Idle(dir) => dir.clear(),
             _ => Ok(()),
         }
     }
 }
 
-/// The error for a panic of the thread that writes.
+/// The error for a panic of the background thread.
 fn panicked(payload: Box<dyn Any + Send>) -> anyhow::Error {
-    anyhow!(
-        "the code panicked while it wrote a checkpoint: {}; please report this. The checkpoint before it, if there \
-         is one, is whole: --resume goes on from there",
-        panic_message(payload.as_ref()).unwrap_or("no message")
-    )
+    let message = panic_message(payload.as_ref()).unwrap_or("no message");
+    CliError::new(format!(
+        "panicked while writing a checkpoint: {message} (this is a bug, please report it)"
+    ))
+    .help("resume from the previous checkpoint with `--resume`, if there is one")
+    .into()
 }
 
-/// A run that ends in an error still finishes the checkpoint that was being written.
+/// Finishes the checkpoint that is being written when the run ends with an error.
 impl Drop for Checkpointer<'_> {
     fn drop(&mut self) {
         let _ = self.finish();
     }
 }
 
-/// The store, or the thread that has it.
+/// The checkpoint directory, or the thread that owns it while it writes.
 enum Writer {
     Idle(CheckpointDir),
     Busy(JoinHandle<anyhow::Result<(CheckpointDir, CheckpointWritten)>>),
-    /// It is lost with the thread that failed; the run ends then.
+    /// The thread failed and the directory was dropped with it. The error ends the run.
     Failed,
 }

@@ -1,7 +1,8 @@
-//! A run that is done: how it is recognised, and what cannot be asked of it any more.
+//! `--resume` of a finished run.
 //!
-//! Its checkpoints are gone, and with them the arguments that it was started with. What was typed is put over its
-//! `config.toml` and compared with that, so that the same things are refused as of a run that can go on.
+//! A finished run has no checkpoints, and therefore no record of the arguments it was started with. The explicit
+//! arguments are applied to the configuration in `config.toml`, and the two configurations are compared. The same
+//! arguments are then refused as for an unfinished run.
 
 use std::fs;
 
@@ -13,7 +14,7 @@ use crate::model_file;
 use crate::run_dir::RunDir;
 use crate::values::{LayerRate, StageChoice};
 
-/// The configuration of a run all of whose epochs are done: its checkpoints go when it is, and only then.
+/// The configuration of a run, if all of its epochs are done. A run removes its checkpoints only then.
 pub(super) fn configuration(run: &RunDir) -> Option<Config> {
     let config = Config::read(&run.file(Config::FILE)).ok()?;
     let epochs: u64 = config.stages.iter().map(|stage| stage.epochs).sum();
@@ -22,9 +23,9 @@ pub(super) fn configuration(run: &RunDir) -> Option<Config> {
     is_done.then_some(config)
 }
 
-/// The configuration `run` with what was typed now.
-pub(super) fn with_typed(run: &Config, args: &TrainArgs) -> Config {
-    let typed = |name: &str| args.resuming.explicit.contains(name);
+/// The configuration `run` with the explicit arguments applied.
+pub(super) fn with_given(run: &Config, args: &TrainArgs) -> Config {
+    let is_given = |name: &str| args.resuming.explicit.contains(name);
     let mut now = run.clone();
     if let Some(arch) = &args.arch {
         now.network.architecture = arch.clone();
@@ -35,32 +36,32 @@ pub(super) fn with_typed(run: &Config, args: &TrainArgs) -> Config {
     if let Some(threads) = args.machine.threads {
         now.machine.threads = threads.get();
     }
-    if typed("device") && args.machine.device != DeviceChoice::Auto {
+    if is_given("device") && args.machine.device != DeviceChoice::Auto {
         now.machine.device = args.machine.device.to_string();
     }
-    if typed("precision") {
+    if is_given("precision") {
         now.machine.precision = args.machine.precision.to_string();
     }
     now.data.ignore_exif |= args.machine.ignore_exif;
-    if typed("on-bad") {
+    if is_given("on-bad") {
         now.data.on_bad = args.on_bad;
     }
-    if typed("seed") {
+    if is_given("seed") {
         now.training.seed = args.seed;
     }
-    if typed("batch-size") {
+    if is_given("batch-size") {
         now.training.batch_size = args.batch_size.get();
     }
-    if typed("momentum") {
+    if is_given("momentum") {
         now.training.momentum = args.momentum.get();
     }
-    if typed("stage") {
+    if is_given("stage") {
         now.stages = stages(&now.stages, args.stage);
     }
     for stage in &mut now.stages {
         match stage.name {
             StageName::Transfer => {
-                if typed("transfer-epochs") {
+                if is_given("transfer-epochs") {
                     stage.epochs = args.transfer_epochs.get() as u64;
                 }
                 if let Some(names) = &args.transfer_layers {
@@ -68,16 +69,16 @@ pub(super) fn with_typed(run: &Config, args: &TrainArgs) -> Config {
                     let groups = names.iter().cloned();
                     stage.groups = groups.map(|layers| LayerRate { layers, lr }).collect();
                 }
-                if typed("lr") {
+                if is_given("lr") {
                     let lr = args.lr.get();
                     stage.groups.iter_mut().for_each(|group| group.lr = lr);
                 }
             }
             StageName::Finetune => {
-                if typed("finetune-epochs") {
+                if is_given("finetune-epochs") {
                     stage.epochs = args.finetune_epochs.get() as u64;
                 }
-                if typed("finetune-lr") {
+                if is_given("finetune-lr") {
                     stage.groups = args.finetune_lr.iter().cloned().collect();
                 }
             }
@@ -86,7 +87,7 @@ pub(super) fn with_typed(run: &Config, args: &TrainArgs) -> Config {
     now
 }
 
-/// The stages of `choice`: those that ran as they were, another one by its name alone.
+/// The stages of `choice`. A stage that did not run has its name only.
 fn stages(ran: &[StageConfig], choice: StageChoice) -> Vec<StageConfig> {
     let names: &[StageName] = match choice {
         StageChoice::Both => &[StageName::Transfer, StageName::Finetune],
@@ -94,8 +95,8 @@ fn stages(ran: &[StageConfig], choice: StageChoice) -> Vec<StageConfig> {
         StageChoice::Finetune => &[StageName::Finetune],
     };
     let stage = |&name: &StageName| {
-        let same = ran.iter().find(|stage| stage.name == name).cloned();
-        same.unwrap_or(StageConfig {
+        let stage = ran.iter().find(|stage| stage.name == name).cloned();
+        stage.unwrap_or(StageConfig {
             name,
             epochs: 0,
             groups: Vec::new(),
