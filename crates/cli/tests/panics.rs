@@ -97,13 +97,22 @@ fn panic_in_the_checkpoint_writer_ends_the_run() {
 
     let fault = format!("checkpoint-panic:{}", first / 2);
     let stderr = fails(&dir, &fault, &["--out", "early"]);
-    assert!(error(&stderr).contains("wrote a checkpoint"), "{stderr}");
+    assert!(
+        error(&stderr).contains("panicked while writing a checkpoint"),
+        "{stderr}"
+    );
     let stderr = dir.fails(1, &["train", "--resume", "early"]);
-    assert!(stderr.contains("holds no checkpoint"), "{stderr}");
+    assert!(
+        stderr.contains("early has no intact checkpoint"),
+        "{stderr}"
+    );
 
     let fault = format!("checkpoint-panic:{}", first + first / 2);
     let stderr = fails(&dir, &fault, &["--out", "late"]);
-    assert!(error(&stderr).contains("wrote a checkpoint"), "{stderr}");
+    assert!(
+        error(&stderr).contains("panicked while writing a checkpoint"),
+        "{stderr}"
+    );
     dir.succeeds(&["train", "--resume", "late"]);
     dir.assert_same_result("late", "whole");
 }

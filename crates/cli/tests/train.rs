@@ -336,8 +336,7 @@ fn a_non_finite_loss_is_an_error_that_names_the_images_and_keeps_the_best_weight
         " of epoch 2 of stage finetune",
         "batch ",
         "ten times smaller",
-        "The best weights so far, of epoch 1 with val accuracy 0.",
-        "runs/train/model.safetensors",
+        "best weights so far: runs/train/model.safetensors (epoch 1, val accuracy 0.",
     ] {
         assert!(message.contains(part), "{part}: {message}");
     }
