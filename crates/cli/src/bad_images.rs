@@ -137,16 +137,10 @@ pub fn explain(
 
 /// The error that lists the images `bad` among `checked` images.
 pub fn refusal(bad: Vec<dataset::Error>, checked: usize) -> anyhow::Error {
-    let item = |error: &dataset::Error| match error.path() {
-        Some(path) => format!("{}: {}", path.display(), error.reason()),
-        None => error.to_string(),
-    };
-    let them = if bad.len() == 1 { "it" } else { "them" };
-    let images = pluralize(checked, "image");
-    CliError::new(format!("cannot decode {} of {images}", bad.len()))
-        .items(bad.iter().map(item))
-        .help(format!("replace or remove {them}, or pass `--on-bad skip`"))
-        .into()
+    anyhow::Error::new(dataset::Error::BadImages {
+        errors: bad,
+        checked,
+    })
 }
 
 fn decode_all(
