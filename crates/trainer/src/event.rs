@@ -11,7 +11,7 @@ use crate::stage::Stage;
 /// The answer of an observer to an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flow {
-    /// Continue.
+    /// Continue with the stage.
     Continue,
     /// Stop here. The stage can continue later from its state.
     Stop,

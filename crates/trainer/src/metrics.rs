@@ -16,7 +16,7 @@ pub struct EpochMetrics {
 }
 
 impl EpochMetrics {
-    /// Adds a batch with mean loss `mean_loss`.
+    /// Adds a batch of `samples` samples with mean loss `mean_loss`.
     pub fn add(&mut self, mean_loss: f64, correct: usize, samples: usize) {
         self.loss_sum += mean_loss * samples as f64;
         self.correct += correct as u64;

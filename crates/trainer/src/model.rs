@@ -49,8 +49,9 @@ pub trait Model {
     /// Takes the gradient of `parameter` if the last backward pass of the model computed it outside
     /// candle's graph.
     ///
-    /// An operation with its own backward pass can keep a weight gradient to itself, because candle
-    /// would copy it into its gradient store. The default implementation returns `None`.
+    /// candle adds each gradient to a zero tensor in its gradient store. An operation with a backward
+    /// pass of its own can avoid this copy by keeping the gradient of its weight until it is taken
+    /// here. The default implementation returns `None`.
     fn take_gradient(&self, parameter: &Tensor) -> Option<Gradient> {
         let _ = parameter;
         None

@@ -16,7 +16,7 @@ use candle_core::{CpuStorage, Device, Result, Shape, Storage, Tensor, bail};
 ///
 /// [`Sgd::step`](crate::Sgd::step) and [`Params::restore`](crate::Params::restore) copy the tensor
 /// before they write to it. Direct calls of `Var::set` are not tracked. Drop a snapshot after
-/// reading it, because updates copy the tensor as long as the snapshot exists.
+/// reading it, because the next update copies the tensor if the snapshot still exists.
 #[derive(Debug)]
 pub struct Snapshot {
     shape: Shape,

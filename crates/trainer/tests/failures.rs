@@ -1,4 +1,4 @@
-//! Errors of the loop: each one reports the location and leaves the weights intact.
+//! Errors of the training loop and the location that they report.
 
 mod common;
 
