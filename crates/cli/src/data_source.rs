@@ -1,48 +1,52 @@
-//! Which pictures: a folder that was named, the fetched photographs, or the drawn sample.
+//! The data set of a run: the folder of `--data`, the downloaded photographs, or the built-in
+//! sample.
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use dataset::ImageFolder;
 
+use crate::error::CliError;
 use crate::message::Message;
 
-/// Where `cargo xtask fetch-data` puts the photographs.
+/// Path to which `cargo xtask fetch-data` downloads the photographs.
 const PHOTOGRAPHS: &str = "data/hymenoptera_data";
-/// Where the sample is drawn.
+/// Path to which the sample is written.
 const SAMPLE: &str = "data/sample";
 
-/// A folder of pictures, and why it is this one.
+/// The origin of a data set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// Named with `--data`.
+    /// The folder of `--data`.
     Given(PathBuf),
-    /// The ants and bees, because they were fetched.
+    /// The downloaded photographs of ants and bees.
     Photographs,
-    /// The drawn insects, because nothing else is there.
+    /// The built-in sample of drawn insects.
     Sample,
 }
 
 impl Source {
-    /// `given`, else the photographs when they are there, else the sample.
+    /// Returns the data set at `given`. The default is the photographs if they are downloaded,
+    /// otherwise the sample.
     ///
-    /// The places of the photographs and of the sample are known by name, and so is the word `sample` where
-    /// no folder is called so: what is the default without photographs can be had with them.
+    /// The default paths of the photographs and the sample select these data sets. So does
+    /// `sample`, unless a folder with that name exists.
     pub fn choose(given: Option<&Path>) -> Self {
-        let is = |path: &Path, name: &str| path == Path::new(name);
         match given {
-            Some(path) if is(path, SAMPLE) || (is(path, "sample") && !path.is_dir()) => {
+            Some(path)
+                if path == Path::new(SAMPLE) || (path == Path::new("sample") && !path.is_dir()) =>
+            {
                 Self::Sample
             }
-            Some(path) if is(path, PHOTOGRAPHS) => Self::Photographs,
+            Some(path) if path == Path::new(PHOTOGRAPHS) => Self::Photographs,
             Some(path) => Self::Given(path.to_path_buf()),
             None if Path::new(PHOTOGRAPHS).is_dir() => Self::Photographs,
             None => Self::Sample,
         }
     }
 
-    /// What [`name`](Self::name) says of the pictures in `root`.
-    pub fn named(name: &str, root: &Path) -> Self {
+    /// The source with this [`name`](Self::name), where `root` is the path of a given folder.
+    pub fn from_name(name: &str, root: &Path) -> Self {
         match name {
             "sample" => Self::Sample,
             "photographs" => Self::Photographs,
@@ -50,7 +54,7 @@ impl Source {
         }
     }
 
-    /// As in `config.toml`.
+    /// The name of the source in `config.toml`.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Given(_) => "given",
@@ -59,19 +63,22 @@ impl Source {
         }
     }
 
-    /// The folder; the sample is drawn when it is not there yet.
+    /// Returns the path of the data set. Writes the sample if it does not exist.
     ///
     /// # Errors
     ///
-    /// When the sample cannot be written.
+    /// Returns an error if the sample cannot be written.
     pub fn root(&self) -> anyhow::Result<PathBuf> {
         match self {
             Self::Given(path) => Ok(path.clone()),
             Self::Photographs => Ok(PathBuf::from(PHOTOGRAPHS)),
             Self::Sample => {
                 let root = PathBuf::from(SAMPLE);
-                dataset::sample::write(&root)
-                    .context("the built-in sample cannot be drawn; name a folder of pictures with --data DIR")?;
+                dataset::sample::write(&root).map_err(|error| {
+                    CliError::new("cannot write the built-in sample")
+                        .help("pass `--data DIR` to use another data set")
+                        .caused_by(error)
+                })?;
                 Ok(root)
             }
         }
@@ -87,21 +94,21 @@ impl Source {
         }
     }
 
-    /// Lists the pictures of both splits.
+    /// Lists the images of both splits.
     ///
     /// # Errors
     ///
-    /// Those of [`ImageFolder::train_and_val`], and of [`Source::root`].
+    /// Returns the errors of [`Source::root`] and [`ImageFolder::train_and_val`].
     pub fn open(self) -> anyhow::Result<Folder> {
         let root = self.root()?;
         self.open_at(root)
     }
 
-    /// Lists the pictures of both splits in a folder that is known, as when a run goes on.
+    /// Lists the images of both splits in `root`, which a resumed run reads from its configuration.
     ///
     /// # Errors
     ///
-    /// Those of [`ImageFolder::train_and_val`].
+    /// Returns the errors of [`ImageFolder::train_and_val`].
     pub fn open_at(self, root: PathBuf) -> anyhow::Result<Folder> {
         let (train, val) = ImageFolder::train_and_val(&root)?;
         Ok(Folder {
@@ -113,16 +120,16 @@ impl Source {
     }
 }
 
-/// The pictures of both splits, listed.
+/// The files of both splits of a data set.
 #[derive(Debug)]
 pub struct Folder {
-    /// Why this folder.
+    /// Origin of the data set.
     pub source: Source,
-    /// The folder of the splits.
+    /// Path of the folder that contains the splits.
     pub root: PathBuf,
-    /// What the network learns from.
+    /// The train split.
     pub train: ImageFolder,
-    /// What it is judged by.
+    /// The val split.
     pub val: ImageFolder,
 }
 
@@ -132,33 +139,36 @@ impl Folder {
         self.train.classes()
     }
 
-    /// Refuses to train on a single class: every answer would be right.
+    /// Checks that there are at least two classes.
     ///
     /// # Errors
     ///
-    /// There is one class alone; that its pictures lie in folders of their own tells where the classes may be.
-    pub fn refuse_one_class(&self) -> anyhow::Result<()> {
+    /// Returns an error if there is only one class. If all its images are in subfolders, the help
+    /// suggests that these are the classes.
+    pub fn require_two_classes(&self) -> anyhow::Result<()> {
         let [class] = self.classes() else {
             return Ok(());
         };
         let folder = self.train.root().join(class);
         let mut samples = self.train.samples().iter();
-        let hint = if samples.all(|sample| sample.path.parent() != Some(&folder)) {
+        let train = self.train.root().display();
+        let help = if samples.all(|sample| sample.path.parent() != Some(&folder)) {
             format!(
-                "; the folders in `{}` seem to be the classes: move them up, into `{}`",
-                folder.display(),
-                self.train.root().display()
+                "if the folders in `{}` are the classes, move them to `{train}`",
+                folder.display()
             )
         } else {
-            String::new()
+            format!("add a folder for each other class to `{train}`")
         };
         bail!(
-            "`{}` holds a single class folder, `{class}`, and there is nothing to tell it apart from{hint}",
-            self.train.root().display()
+            CliError::new(format!(
+                "found only one class, `{class}`, in `{train}`; training needs at least two"
+            ))
+            .help(help)
         );
     }
 
-    /// The classes that no picture of val measures.
+    /// Classes without images in the val split.
     pub fn classes_without_val(&self) -> Vec<String> {
         let counts = self.val.counts();
         let classes = self.classes().iter().zip(counts);
@@ -168,12 +178,12 @@ impl Folder {
             .collect()
     }
 
-    /// Pictures in both splits.
+    /// Number of images in both splits.
     pub fn images(&self) -> usize {
         self.train.len() + self.val.len()
     }
 
-    /// What is used, for the user.
+    /// A message that describes the data set.
     pub fn message(&self) -> Message<'_> {
         Message::Data {
             source: self.source.name(),
@@ -191,7 +201,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_that_is_named_is_taken_and_the_sample_has_a_name() {
+    fn paths_of_the_sample_and_the_photographs_are_recognized() {
         let choose = |path: &str| Source::choose(Some(Path::new(path)));
         assert_eq!(choose("x"), Source::Given(PathBuf::from("x")));
         assert_eq!(choose("sample"), Source::Sample);

@@ -1,4 +1,4 @@
-//! Where a training starts: which network, and with which weights.
+//! The network and its weights before the first training step.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -13,46 +13,54 @@ use vgg::{Head, Metadata, Report, Summary, VggConfig};
 use crate::args::TrainArgs;
 use crate::data_source::Source;
 use crate::dataset_hash;
+use crate::error::CliError;
 use crate::message::Message;
 use crate::render::Renderer;
 use crate::values::WeightsSource;
 use crate::weights_file;
 
-/// The slim network that was pretrained on drawn pictures, for the built-in sample.
+/// The small network for the built-in sample, pretrained on drawings.
 static SAMPLE_BACKBONE: &[u8] = include_bytes!(concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/../../data/sample_backbone.safetensors"
 ));
 
-/// A network with all its weights, before the first step.
+/// Context of errors from weights files.
+const LOAD_ERROR: &str = "cannot load the weights";
+
+/// A network with its initial weights.
 #[derive(Debug)]
 pub struct InitialModel {
-    /// The network for the classes at hand.
+    /// Configuration of the network, with the classes of the data set.
     pub config: VggConfig,
-    /// All weights by torchvision's name.
+    /// All weights, by torchvision's tensor names.
     pub tensors: BTreeMap<String, Tensor>,
-    /// Which of them are fresh.
+    /// Which tensors were loaded and which were newly initialized.
     pub report: Report,
-    /// Where they come from, in words.
+    /// Description of the origin of the weights.
     pub source: String,
-    /// SHA-256 of the file that holds them; nothing for random ones.
+    /// SHA-256 of the weights file. `None` for random weights.
     pub sha256: Option<String>,
-    /// How pictures are normalised for them.
+    /// Normalization of the input images.
     pub normalize: Normalize,
 }
 
 impl InitialModel {
-    /// Chooses network and weights for `classes` of the pictures of `data`:
+    /// Chooses the network and its weights for `classes` of the data set `data`.
     ///
-    /// - a weights file decides the network, by what it says or by its convolutions, which --arch may not contradict;
-    /// - without `--weights`, photographs start from the hub's ImageNet weights, the sample from its backbone;
-    /// - without weights, the sample uses the network of its backbone, so that the two can be compared.
+    /// - A weights file determines the network by its metadata or the shapes of its convolutions.
+    ///   `--arch` must not contradict the metadata.
+    /// - The default for the sample is the built-in backbone. The default for other data is the
+    ///   ImageNet weights of the hub.
+    /// - With `--weights none`, the sample uses the network of the built-in backbone, so that training
+    ///   with and without pretraining can be compared.
     ///
-    /// The last layer is replaced, unless the file was trained on the same classes.
+    /// The last layer is replaced unless the file was trained on the same classes.
     ///
     /// # Errors
     ///
-    /// Weights that cannot be had or do not fit.
+    /// Returns an error if the weights cannot be downloaded or read, or do not fit the network, or
+    /// if the input size is too small for the network.
     pub fn choose(
         args: &TrainArgs,
         data: &Source,
@@ -60,7 +68,7 @@ impl InitialModel {
         device: &Device,
         renderer: &mut dyn Renderer,
     ) -> anyhow::Result<Self> {
-        let start = match (&args.weights, data) {
+        let model = match (&args.weights, data) {
             (Some(WeightsSource::File(path)), _) => {
                 let path = &weights_file::find(path)?;
                 Self::from_file(args, path, path.display().to_string(), classes, device)?
@@ -75,12 +83,12 @@ impl InitialModel {
                     device,
                 )?
             }
-            (Some(WeightsSource::None), _) => Self::from_nothing(args, data, classes, device)?,
+            (Some(WeightsSource::None), _) => Self::random(args, data, classes, device)?,
             (None, Source::Sample) if args.arch.is_none() => {
                 Self::from_sample_backbone(args, classes, device)?
             }
             (Some(WeightsSource::Hub) | None, _) => {
-                let config = named(args)?;
+                let config = named_config(args)?;
                 let address = vgg::hub::imagenet(&config.architecture)?;
                 let path = download(&address, renderer)?;
                 let source = format!("{address} from the hub");
@@ -96,14 +104,17 @@ impl InitialModel {
                 )?
             }
         };
-        let least = start.config.smallest_input();
-        if start.config.input_size < least {
+        let min_size = model.config.smallest_input();
+        if model.config.input_size < min_size {
             bail!(
-                "--input-size: {} needs pictures of at least {least} pixels",
-                start.config.architecture
+                CliError::new(format!(
+                    "{} needs an input size of at least {min_size} pixels",
+                    model.config.architecture
+                ))
+                .help(format!("pass `--input-size {min_size}` or a larger size"))
             );
         }
-        Ok(start)
+        Ok(model)
     }
 
     fn from_file(
@@ -113,23 +124,26 @@ impl InitialModel {
         classes: &[String],
         device: &Device,
     ) -> anyhow::Result<Self> {
-        let metadata = vgg::read_metadata(path).context("the weights cannot be used")?;
+        let metadata = vgg::read_metadata(path).context(LOAD_ERROR)?;
         let config = match &metadata {
             Some(metadata) => {
                 if let Some(arch) = &args.arch
                     && *arch != metadata.config.architecture
                 {
                     bail!(
-                        "{} holds a {}, not the {arch} of --arch; leave --arch out, or choose other weights",
-                        path.display(),
-                        metadata.config.architecture
+                        CliError::new(format!(
+                            "{} is a {} network, not {arch}",
+                            path.display(),
+                            metadata.config.architecture
+                        ))
+                        .help("omit `--arch`, or pass other `--weights`")
                     );
                 }
                 metadata.config.clone()
             }
             None => {
-                let found = vgg::detect_architecture(path).context("the weights cannot be used")?;
-                let name = args.arch.clone().or(found);
+                let detected = vgg::detect_architecture(path).context(LOAD_ERROR)?;
+                let name = args.arch.clone().or(detected);
                 VggConfig::named(name.as_deref().unwrap_or("vgg16"), 1)?
             }
         };
@@ -170,7 +184,7 @@ impl InitialModel {
         })
     }
 
-    fn from_nothing(
+    fn random(
         args: &TrainArgs,
         data: &Source,
         classes: &[String],
@@ -179,17 +193,21 @@ impl InitialModel {
         let (config, normalize) = if *data == Source::Sample && args.arch.is_none() {
             with_sample_backbone(|_, metadata| Ok((metadata.config.clone(), normalize(metadata))))?
         } else {
-            (named(args)?, Normalize::IMAGENET)
+            (named_config(args)?, Normalize::IMAGENET)
         };
         if config.batch_norm {
             bail!(
-                "{0} does not train from random weights here: its batch norms keep the statistics that they start \
-                 with. Leave --weights out to start from pretrained ones, or use --arch {1}",
-                config.architecture,
-                config.architecture.trim_end_matches("_bn")
+                CliError::new(format!(
+                    "cannot train {} from random weights: batch norm statistics do not train",
+                    config.architecture
+                ))
+                .help(format!(
+                    "omit `--weights` to start from pretrained weights, or pass `--arch {}`",
+                    config.architecture.trim_end_matches("_bn")
+                ))
             );
         }
-        let config = fitted(config, args, classes);
+        let config = with_classes_and_size(config, args, classes);
         let tensors = vgg::init::from_scratch(&config, args.seed, device)?;
         let report = Report {
             initialized: tensors.keys().cloned().collect(),
@@ -207,7 +225,7 @@ impl InitialModel {
 
     #[expect(
         clippy::too_many_arguments,
-        reason = "private, and each call names what it chose"
+        reason = "private; each argument is a separate choice of the caller"
     )]
     fn load(
         args: &TrainArgs,
@@ -219,9 +237,9 @@ impl InitialModel {
         classes: &[String],
         device: &Device,
     ) -> anyhow::Result<Self> {
-        let config = fitted(config, args, classes);
-        let loaded = vgg::load_pretrained(path, &config, head, args.seed, device)
-            .context("the weights cannot be used")?;
+        let config = with_classes_and_size(config, args, classes);
+        let loaded =
+            vgg::load_pretrained(path, &config, head, args.seed, device).context(LOAD_ERROR)?;
         let normalize = metadata.map_or(Normalize::IMAGENET, normalize);
         Ok(Self {
             config,
@@ -233,7 +251,7 @@ impl InitialModel {
         })
     }
 
-    /// The layers with parameters, from the input on.
+    /// Names of the layers with parameters, from input to output.
     pub fn layer_names(&self) -> anyhow::Result<Vec<String>> {
         let mut layers: Vec<String> = Vec::new();
         for (name, _) in self.config.parameters()? {
@@ -247,12 +265,12 @@ impl InitialModel {
         Ok(layers)
     }
 
-    /// The network layer by layer.
+    /// A summary of the network's layers.
     pub fn summary(&self) -> anyhow::Result<Summary> {
         Ok(Summary::new(&self.config)?)
     }
 
-    /// What a model that grew from this start says about itself.
+    /// Metadata of models trained from these weights.
     pub fn metadata(&self, classes: &[String]) -> Metadata {
         Metadata {
             config: self.config.clone(),
@@ -263,54 +281,59 @@ impl InitialModel {
     }
 }
 
-/// The pictures' size that the sample's backbone was made for.
+/// The input size of the built-in backbone, in pixels.
+///
+/// # Errors
+///
+/// Returns an error if the backbone cannot be written to a temporary file.
 pub fn sample_input_size() -> anyhow::Result<usize> {
     with_sample_backbone(|_, metadata| Ok(metadata.config.input_size))
 }
 
-/// The backbone as a file, which is what weights are loaded from.
+/// Calls `f` with the built-in backbone as a temporary file, because weights are loaded from files.
 fn with_sample_backbone<T>(
-    then: impl FnOnce(&Path, &Metadata) -> anyhow::Result<T>,
+    f: impl FnOnce(&Path, &Metadata) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
     let mut file = tempfile::Builder::new()
         .prefix("waggle-backbone-")
         .tempfile()
-        .context("no temporary file")?;
+        .context("cannot create a temporary file")?;
     file.write_all(SAMPLE_BACKBONE)
         .and_then(|()| file.flush())
-        .context("cannot unpack the built-in backbone")?;
-    let metadata = vgg::read_metadata(file.path())?
-        .context("the built-in backbone does not say what it is")?;
-    then(file.path(), &metadata)
+        .context("cannot write the built-in backbone to a temporary file")?;
+    let metadata =
+        vgg::read_metadata(file.path())?.context("the built-in backbone has no metadata")?;
+    f(file.path(), &metadata)
 }
 
-/// A file from the hub or its cache, with messages while it is transferred.
+/// Downloads a file from the hub, unless it is cached, and reports progress. Returns its path.
 fn download(address: &Address, renderer: &mut dyn Renderer) -> anyhow::Result<PathBuf> {
     let what = address.to_string();
-    let mut failed = None;
-    let mut shown = None;
+    let mut failure = None;
+    let mut last_percent = None;
     let path = vgg::hub::fetch(address, &mut |done, total| {
-        // A message for each per cent; the transfer reports far smaller pieces.
+        // The callback runs for each small chunk. Limit the messages to one per percent.
         let percent = done * 100 / total.max(1);
-        if shown.replace(percent) != Some(percent) && failed.is_none() {
+        if last_percent.replace(percent) != Some(percent) && failure.is_none() {
             let what = &what;
-            failed = renderer
+            failure = renderer
                 .show(&Message::Download { what, done, total })
                 .err();
         }
     })?;
-    failed.map_or(Ok(path), Err)
+    failure.map_or(Ok(path), Err)
 }
 
-fn named(args: &TrainArgs) -> anyhow::Result<VggConfig> {
+/// The network of `--arch`, by default VGG-16.
+fn named_config(args: &TrainArgs) -> anyhow::Result<VggConfig> {
     Ok(VggConfig::named(
         args.arch.as_deref().unwrap_or("vgg16"),
         1,
     )?)
 }
 
-/// The network for these classes and the size asked for.
-fn fitted(config: VggConfig, args: &TrainArgs, classes: &[String]) -> VggConfig {
+/// Sets the number of classes, and the input size if `--input-size` is given.
+fn with_classes_and_size(config: VggConfig, args: &TrainArgs, classes: &[String]) -> VggConfig {
     let input_size = args.input_size.map_or(config.input_size, |size| size.get());
     VggConfig {
         classes: classes.len(),

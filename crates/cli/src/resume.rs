@@ -131,7 +131,7 @@ impl ResumedRun {
     pub fn folder(&self) -> anyhow::Result<Folder> {
         let data = &self.checkpoint.identity.config.data;
         let recorded = Path::new(&data.root);
-        let source = Source::named(&data.source, recorded);
+        let source = Source::from_name(&data.source, recorded);
         if source == Source::Sample && self.args.data.is_none() {
             dataset::sample::write(recorded).context("cannot draw the built-in sample")?;
         }

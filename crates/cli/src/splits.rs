@@ -1,4 +1,4 @@
-//! Both splits of a data folder as batches for a network.
+//! Loaders for the train and val splits of a data set.
 
 use anyhow::Context;
 use candle_core::Device;
@@ -12,36 +12,37 @@ use crate::initial_model::InitialModel;
 use crate::plots;
 use crate::run_dir::RunDir;
 
-/// Both splits as batches.
+/// The loaders of both splits.
 pub struct Splits {
-    /// What the network learns from: shuffled, cut and turned anew in each epoch.
+    /// Train images, shuffled and randomly augmented in each epoch.
     pub train: Loader,
-    /// What it is judged by.
+    /// Val images, in order and without augmentation.
     pub val: Loader,
 }
 
 impl Splits {
-    /// The batches of `folder` as the network of `start` wants them.
+    /// Creates loaders of `folder` with the input size and normalization of `model`.
     ///
     /// # Errors
     ///
-    /// A setting outside its range.
+    /// Returns an error if a setting is out of range.
     pub fn new(
         args: &TrainArgs,
         folder: &Folder,
-        start: &InitialModel,
+        model: &InitialModel,
         device: &Device,
     ) -> anyhow::Result<Self> {
-        let size = u32::try_from(start.config.input_size).context("the input size is too large")?;
+        let size = u32::try_from(model.config.input_size).context("the input size is too large")?;
         let budget = usize::try_from(args.cache_images.get()).unwrap_or(usize::MAX);
-        // Both get the share of the memory that their pictures are of all.
-        let share = |split: usize| (budget as f64 * split as f64 / folder.images() as f64) as usize;
+        // Divide the cache between the splits in proportion to their numbers of images.
+        let share =
+            |images: usize| (budget as f64 * images as f64 / folder.images() as f64) as usize;
         let loader = |samples: &[Sample], config: LoaderConfig| {
             let config = LoaderConfig {
                 batch_size: args.batch_size.get(),
                 workers: args.machine.workers.get(),
                 seed: args.seed,
-                normalize: start.normalize,
+                normalize: model.normalize,
                 device: device.clone(),
                 cache_bytes: share(samples.len()),
                 decode: DecodeOptions {
@@ -58,11 +59,12 @@ impl Splits {
         })
     }
 
-    /// Decodes every picture once: one that cannot be is known now, not in epoch 7. All of them are listed.
+    /// Decodes all images, so that errors are reported before training starts and not in a later
+    /// epoch.
     ///
     /// # Errors
     ///
-    /// The pictures that cannot be decoded.
+    /// Returns an error that lists all images that cannot be decoded.
     pub fn verify(&self, folder: &Folder) -> anyhow::Result<()> {
         let mut bad = Vec::new();
         for split in [&self.train, &self.val] {
@@ -78,17 +80,17 @@ impl Splits {
         Err(bad_images::refusal(bad, folder.images()))
     }
 
-    /// `train_batch.png`: the first batch that trains, as the network sees it.
+    /// Draws the first training batch with its augmentation to `train_batch.png`.
     ///
     /// # Errors
     ///
-    /// When the run directory cannot be written to.
+    /// Returns an error if the batch cannot be loaded or the file cannot be written.
     pub fn draw_batch(&self, folder: &Folder, run: &RunDir) -> anyhow::Result<()> {
         let batch = self
             .train
             .epoch(1)
             .next()
-            .context("there is no training batch")??;
+            .context("the train split has no batches")??;
         let normalize = self.train.config().normalize;
         run.write(
             "train_batch.png",

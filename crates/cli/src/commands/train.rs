@@ -43,19 +43,19 @@ const FILES: [&str; 6] = [
 ];
 
 /// Runs the command.
-pub fn run(typed: &TrainArgs) -> anyhow::Result<ExitCode> {
+pub fn run(cli_args: &TrainArgs) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
     let signals = Signals::install()?;
-    let mut renderer: Box<dyn Renderer> = match (typed.quiet, typed.json) {
+    let mut renderer: Box<dyn Renderer> = match (cli_args.quiet, cli_args.json) {
         (true, _) => Box::new(Quiet::new(io::stdout())),
         (_, true) => Box::new(JsonLines::new(io::stdout())),
-        _ => Box::new(Terminal::stdout(typed.verbose)),
+        _ => Box::new(Terminal::stdout(cli_args.verbose)),
     };
     let renderer = renderer.as_mut();
     notify_of_interrupt(&signals, renderer);
-    let resumed = match &typed.resuming.resume {
+    let resumed = match &cli_args.resuming.resume {
         None => None,
-        Some(path) => match ResumedRun::open(path, typed, renderer)? {
+        Some(path) => match ResumedRun::open(path, cli_args, renderer)? {
             RunState::Unfinished(resumed) => Some(*resumed),
             RunState::Finished => {
                 let directory = path.display().to_string();
@@ -66,7 +66,7 @@ pub fn run(typed: &TrainArgs) -> anyhow::Result<ExitCode> {
     };
     let args = &resumed
         .as_ref()
-        .map_or_else(|| typed.clone(), |resumed| resumed.args.clone());
+        .map_or_else(|| cli_args.clone(), |resumed| resumed.args.clone());
     let threads = super::start_threads(&args.machine)?;
     let opened = device::open(&args.machine)?;
 
@@ -194,7 +194,7 @@ fn open_folder(args: &TrainArgs, renderer: &mut dyn Renderer) -> anyhow::Result<
         })?;
     }
     let folder = source.open()?;
-    folder.refuse_one_class()?;
+    folder.require_two_classes()?;
     Ok(folder)
 }
 
