@@ -37,7 +37,7 @@ pub enum Error {
         pattern: String,
     },
 
-    /// Trainable parameters are covered by no group.
+    /// No group covers some of the trainable parameters.
     #[error("no parameter group contains {}", list(.names))]
     Uncovered {
         /// The parameters without a group.
@@ -49,7 +49,7 @@ pub enum Error {
     Setting {
         /// The setting, such as `the momentum`.
         setting: String,
-        /// Its value.
+        /// The value of the setting.
         value: String,
         /// The allowed values.
         expected: &'static str,
@@ -77,21 +77,21 @@ pub enum Error {
         layers: Vec<String>,
     },
 
-    /// The optimizer was created for other parameters than the trainable ones.
+    /// The optimizer was created for a different set of trainable parameters.
     #[error("the optimizer and the model disagree on which parameters are trainable: {}", list(.names))]
     OptimizerMismatch {
-        /// Parameters that only one of the two has.
+        /// Parameters that are trainable in only one of the two.
         names: Vec<String>,
     },
 
     /// A saved state does not match the parameters.
-    #[error("the saved state does not match the model: {what} of `{name}` {problem}")]
+    #[error("the saved state does not match the model: {part} of `{name}` {problem}")]
     SavedState {
-        /// The part of the state.
-        what: &'static str,
+        /// The part of the state, such as `the velocity`.
+        part: &'static str,
         /// The parameter.
         name: String,
-        /// What is wrong, such as `is missing`.
+        /// The problem, such as `is missing`.
         problem: String,
     },
 
@@ -118,13 +118,13 @@ pub enum Error {
     },
 
     /// A tensor of a batch, or the output of the model, has an unexpected shape.
-    #[error("{what} has shape {got:?}, expected {expected}")]
+    #[error("{tensor} has shape {got:?}, expected {expected}")]
     Shape {
         /// The tensor, such as `the model output`.
-        what: &'static str,
-        /// Its shape.
+        tensor: &'static str,
+        /// The shape of the tensor.
         got: Vec<usize>,
-        /// The expected shape in words.
+        /// The expected shape, such as `(4, classes)`.
         expected: String,
     },
 
@@ -140,7 +140,7 @@ pub enum Error {
     Data {
         /// The split.
         phase: Phase,
-        /// The epoch, counted from 0; `None` in validation outside of training.
+        /// The epoch, counted from 0. `None` if [`evaluate`](crate::evaluate()) was called directly.
         epoch: Option<u64>,
         /// The batch, counted from 0.
         batch: usize,
@@ -166,18 +166,18 @@ pub struct NonFiniteLoss {
     pub loss: f64,
     /// The split.
     pub phase: Phase,
-    /// The epoch, counted from 0; `None` in validation outside of training.
+    /// The epoch, counted from 0. `None` if [`evaluate`](crate::evaluate()) was called directly.
     pub epoch: Option<u64>,
     /// The batch, counted from 0.
     pub batch: usize,
     /// Indices of the samples of the batch in their split.
     pub samples: Vec<usize>,
-    /// Current learning rates.
+    /// Learning rates of the epoch. Empty if `epoch` is `None`.
     pub learning_rates: Vec<GroupLr>,
 }
 
 impl Error {
-    /// A remedy, if there is one.
+    /// Suggests a remedy, if there is one.
     pub fn help(&self) -> Option<String> {
         Some(match self {
             Self::UnknownPattern {
@@ -236,9 +236,9 @@ impl Error {
     }
 }
 
-/// Converts a candle result, as `anyhow::Context` does.
+/// Adds a message to a candle error, like `anyhow::Context`.
 pub(crate) trait ResultExt<T> {
-    /// Wraps an error in [`Error::Candle`] with a message such as "cannot build the model".
+    /// Wraps the error in [`Error::Candle`] with a message such as "cannot build the model".
     fn context(self, context: impl Into<String>) -> Result<T, Error>;
 }
 

@@ -40,17 +40,16 @@ pub struct Prediction {
     pub sample: usize,
     /// True class.
     pub target: u32,
-    /// Predicted class: the largest logit, the first one among equals.
+    /// Predicted class: the index of the largest logit. The first one wins a tie.
     pub prediction: u32,
 }
 
 /// A cache of the outputs of the frozen leading layers across validation epochs.
 ///
-/// The outputs are the same in every epoch. They are cached in the batches in which they were
-/// computed, and these are the same in every validation epoch (see [`DataLoader::epoch`]). The
-/// results are therefore bit-identical with and without the cache. The cache contains the first
-/// batches of the split, and only the other batches are loaded. If it contains all of them, no data
-/// is read.
+/// The outputs are the same in every epoch. They are cached by batch, and the batches are the same in
+/// every validation epoch (see [`DataLoader::epoch`]). The results are therefore bit-identical with
+/// and without the cache. The cache holds the first batches of the split, as many as fit. Later
+/// epochs load only the remaining batches.
 #[derive(Debug)]
 pub struct FrozenCache {
     layers: usize,
@@ -63,7 +62,7 @@ pub struct FrozenCache {
 impl FrozenCache {
     /// Creates a cache of at most `limit` bytes for the outputs of the first `layers` layers.
     ///
-    /// It is valid for a single split, and until the weights of these layers change.
+    /// The cache is valid for a single split, as long as the weights of these layers do not change.
     pub fn new(layers: usize, limit: usize) -> Self {
         Self {
             layers,
@@ -110,9 +109,9 @@ impl FrozenCache {
 
 /// Evaluates `model` on all samples of `split`, with dropout inactive.
 ///
-/// Build the model from [`Params::frozen_var_builder`](crate::Params::frozen_var_builder),
-/// otherwise its layers record a graph. Build it again after the weights change. `observe` is
-/// called after each batch; if it returns [`Flow::Stop`], the result is `None`.
+/// Build the model from [`Params::frozen_var_builder`](crate::Params::frozen_var_builder).
+/// Otherwise, its layers record a graph. Build it again after the weights change. `observe` is
+/// called after each batch. If it returns [`Flow::Stop`], the result is `None`.
 ///
 /// # Errors
 ///

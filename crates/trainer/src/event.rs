@@ -8,7 +8,7 @@ use crate::metrics::Progress;
 use crate::params::Counts;
 use crate::stage::Stage;
 
-/// The answer of an observer to an event.
+/// Whether a stage continues after an event. Returned by its observer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flow {
     /// Continue with the stage.
@@ -101,11 +101,11 @@ pub enum Event {
         accuracy: f64,
         /// Duration in seconds, since the last resume if the phase was stopped.
         seconds: f64,
-        /// Throughput in this time.
+        /// Throughput over this duration.
         samples_per_second: f64,
     },
-    /// The validation accuracy is strictly greater than the best of the stage so far. The weights
-    /// are kept.
+    /// The validation accuracy is strictly greater than the previous best of the stage. The stage
+    /// has copied the weights.
     NewBest {
         /// The epoch.
         epoch: u64,

@@ -3,14 +3,14 @@
 //! ```text
 //! for each epoch:
 //!     train: for each batch: forward, loss, backward, SGD step (skipped in the baseline epoch)
-//!     val:   evaluate; keep a copy of the weights if the accuracy is strictly greater than before
+//!     val:   evaluate; copy the weights if the accuracy is strictly greater than the previous best
 //! restore the best weights
 //! ```
 //!
 //! This is the loop of the PyTorch transfer-learning notebook. By default, epoch 0 is a baseline
 //! that only validates, so the weights at the start of a stage are the first candidate for the best
 //! weights. For a second stage, make other layers trainable, create a new [`Stage`] and call
-//! [`fit`] again. It starts from the best weights of the first stage, and without momentum.
+//! [`fit`] again. The second stage starts from the best weights of the first, without velocities.
 //!
 //! As in PyTorch, losses are averaged over samples rather than batches, and dropout is active in
 //! frozen layers during training. Unlike in PyTorch, frozen leading layers run without a graph,
@@ -216,7 +216,7 @@ pub fn fit<M: Model>(
     })
 }
 
-/// The constants of the training steps of a stage.
+/// The arguments that all training steps of a stage share.
 struct Training<'a, M> {
     model: &'a M,
     parameters: &'a [(String, Var)],

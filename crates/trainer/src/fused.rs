@@ -38,8 +38,8 @@ pub(crate) fn update(
         velocity: RefCell::new(velocity),
     };
     match gradient {
-        // candle's matmul can return a transposed gradient. Reading it next to w in the order of w
-        // would miss the cache.
+        // candle's matmul can return a transposed gradient. Reading it in the order of w would cause
+        // cache misses.
         Gradient::Dense(values) => var.inplace_op2(&values.contiguous()?, &fused),
         Gradient::LowRank { left, right } => {
             var.inplace_op3(&left.contiguous()?, &right.contiguous()?, &fused)
@@ -157,8 +157,8 @@ struct SliceUpdate {
 }
 
 impl SliceUpdate {
-    /// Updates w and v. The options are matched outside the loops, so that the compiler can
-    /// vectorize them.
+    /// Updates w and v. Options are matched outside the loops, so that the compiler can vectorize
+    /// the loops.
     fn apply(self, w: &mut [f32], g: &[f32], v: Option<&mut [f32]>) {
         let Self {
             lr,
@@ -187,17 +187,17 @@ impl SliceUpdate {
         }
     }
 
-    /// The step with momentum. `direct` maps (g + weight_decay·w, v) to (new v, direction).
+    /// The step with momentum. `next` maps (g + weight_decay·w, v) to (new v, direction).
     #[inline(always)]
     fn momentum_step(
         self,
         w: &mut [f32],
         g: &[f32],
         v: &mut [f32],
-        direct: impl Fn(f32, f32) -> (f32, f32),
+        next: impl Fn(f32, f32) -> (f32, f32),
     ) {
         for ((w, g), v) in w.iter_mut().zip(g).zip(v) {
-            let (velocity, direction) = direct(g + self.weight_decay * *w, *v);
+            let (velocity, direction) = next(g + self.weight_decay * *w, *v);
             *v = velocity;
             *w -= self.lr * direction;
         }

@@ -52,7 +52,7 @@ impl Gradient {
             Self::LowRank { left, right } => {
                 let ((n, out), (rows, inputs)) = (left.dims2()?, right.dims2()?);
                 if n != rows || left.dtype() != right.dtype() {
-                    bail!("{left:?} and {right:?} cannot be the factors of a gradient");
+                    bail!("the low-rank factors {left:?} and {right:?} do not match");
                 }
                 Ok(((out, inputs).into(), left.dtype()))
             }
@@ -96,14 +96,14 @@ impl Gradients {
         parameters: &[(String, Var)],
         take: impl Fn(&Tensor) -> Option<Gradient>,
     ) -> Result<Self, Error> {
-        let mut store = loss.backward().context("the backward pass")?;
+        let mut store = loss.backward().context("the backward pass failed")?;
         let mut gradients = BTreeMap::new();
         for (name, var) in parameters {
             let gradient = match (store.remove(var).map(Gradient::from), take(var)) {
-                // Operations of both kinds can use a parameter, for example with a weight penalty.
+                // Both occur if the loss also uses the parameter directly, as in a weight penalty.
                 (Some(one), Some(other)) => one
                     .add(&other)
-                    .context(format!("adding up the gradients of `{name}`"))?,
+                    .context(format!("cannot add the gradients of `{name}`"))?,
                 (Some(one), None) | (None, Some(one)) => one,
                 (None, None) => continue,
             };
@@ -158,7 +158,7 @@ mod tests {
     fn gradients_from_candle_and_from_the_model_are_added() {
         let tensor = |values: [f32; 2]| Tensor::new(&[values], &Device::Cpu).unwrap();
         let w = Var::from_tensor(&tensor([1.0, 2.0])).unwrap();
-        // candle computes d Σ w² / dw = 2 w, the model 3·(10, 20).
+        // candle computes d Σ w² / dw = 2·w. The model adds 3·(10, 20).
         let low_rank = || Gradient::LowRank {
             left: Tensor::new(&[[3f32]], &Device::Cpu).unwrap(),
             right: tensor([10.0, 20.0]),

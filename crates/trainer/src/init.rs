@@ -10,7 +10,7 @@ use candle_nn::init::NormalOrUniform;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// Separates this random stream from other streams with the same seed.
+/// Part of the generator key. Separates this random stream from others with the same seed.
 const DOMAIN: u64 = u64::from_le_bytes(*b"initpara");
 
 /// Creates a variable of shape `shape`. `Kaiming` hints follow
@@ -150,7 +150,7 @@ mod tests {
             "{mean} {deviation}"
         );
 
-        // Fan-in 50 and the gain of ReLU: the standard deviation is sqrt(2 / 50) for both.
+        // Fan-in 50 and the gain of ReLU give a standard deviation of sqrt(2 / 50) = 0.2.
         for init in [DEFAULT_KAIMING_NORMAL, DEFAULT_KAIMING_UNIFORM] {
             let (mean, deviation) = mean_and_deviation(&draw(init, 7, "w"));
             assert!(

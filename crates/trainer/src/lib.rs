@@ -1,8 +1,8 @@
 //! Transfer learning for candle models: frozen layers, SGD with parameter groups, and a
 //! deterministic training loop.
 //!
-//! - [`Params`] holds the parameters of a model by name and builds any candle model through a
-//!   `VarBuilder`. Layers are made trainable or frozen by name prefix. Frozen layers record no
+//! - [`Params`] stores the parameters of a model by name. Any candle model can be built from it
+//!   through a `VarBuilder`. Name prefixes select the trainable layers. Frozen layers record no
 //!   graph and compute no gradients.
 //! - [`Sgd`] is `torch.optim.SGD`: momentum, dampening, weight decay, Nesterov momentum, and a
 //!   learning rate per group of layers.
@@ -101,8 +101,8 @@
 //!
 //! # Determinism
 //!
-//! With the same seed, data and number of threads, two runs produce the same bits. Nothing draws
-//! from candle's random generator, which cannot be seeded on the CPU. The data loader derives a
+//! With the same seed, data and number of threads, two runs produce the same bits. The crate does
+//! not use candle's random generator, which cannot be seeded on the CPU. The data loader derives a
 //! batch from (seed, epoch, batch), and the model derives a dropout mask from (seed, step, layer).
 //!
 //! # Differences from PyTorch
@@ -132,6 +132,7 @@ mod metrics;
 mod model;
 mod params;
 pub mod pattern;
+mod saved_state;
 mod schedule;
 mod sgd;
 mod snapshot;

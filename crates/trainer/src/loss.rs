@@ -34,7 +34,7 @@ pub(crate) struct BatchLoss {
     pub(crate) classes: usize,
     /// True class of each sample.
     pub(crate) targets: Vec<u32>,
-    /// Predicted class of each sample. Among equal logits, the first class wins.
+    /// Predicted class of each sample. The first class wins a tie.
     pub(crate) predictions: Vec<u32>,
 }
 
@@ -62,15 +62,15 @@ pub(crate) fn batch_loss(
     let classes = match *logits.dims() {
         [rows, classes] if rows == samples && samples > 0 && classes > 0 => classes,
         _ => {
-            return Err(shape(
+            return Err(shape_error(
                 "the model output",
                 logits,
                 format!("({samples}, classes)"),
             ));
         }
     };
-    // Clamped, because on a GPU an invalid target would make the loss read out of bounds before it
-    // is checked.
+    // On a GPU, an invalid target would make the loss read out of bounds. The targets are checked
+    // only below, after the single copy to the host, so they are clamped here.
     let last = Tensor::new(classes as u32 - 1, targets.device());
     let clamped = last.and_then(|last| targets.broadcast_minimum(&last));
     let clamped = clamped.context("cannot compute the loss")?;
@@ -95,7 +95,7 @@ pub(crate) fn batch_loss(
         value: values[0],
         classes,
         targets,
-        // A row with NaN has no maximum. Its loss is NaN too.
+        // `first_argmax` can return `classes` for a row with NaN. The loss is then NaN too.
         predictions: predictions.iter().map(|&p| (p as u32).min(last)).collect(),
     })
 }
@@ -123,7 +123,7 @@ fn to_host(loss: &Tensor, logits: &Tensor, targets: &Tensor) -> candle_core::Res
     Ok(all.to_vec1::<f32>()?.into_iter().map(f64::from).collect())
 }
 
-/// The class with the largest logit of each row, the first one among equals: (B, C) → (B), u32.
+/// The index of the largest logit of each row: (B, C) → (B), u32. The first one wins a tie.
 ///
 /// candle's `argmax` does not specify which of several maxima it returns.
 fn first_argmax(logits: &Tensor) -> candle_core::Result<Tensor> {
@@ -137,18 +137,19 @@ fn first_argmax(logits: &Tensor) -> candle_core::Result<Tensor> {
         .min(D::Minus1)
 }
 
-/// Checks that inputs, targets and indices of a batch have the same number of samples.
+/// Checks that a batch is not empty, that its inputs, targets and indices have the same length, and
+/// that its targets are u32.
 pub(crate) fn check_batch(batch: &Batch) -> Result<(), Error> {
     let samples = batch.indices.len();
     if batch.targets.dims() != [samples] || batch.targets.dtype() != DType::U32 {
-        return Err(shape(
+        return Err(shape_error(
             "the target tensor of the batch",
             &batch.targets,
             format!("({samples}), u32"),
         ));
     }
     if batch.inputs.dims().first() != Some(&samples) || samples == 0 {
-        return Err(shape(
+        return Err(shape_error(
             "the input tensor of the batch",
             &batch.inputs,
             format!("({samples}, …) with at least one sample"),
@@ -157,9 +158,9 @@ pub(crate) fn check_batch(batch: &Batch) -> Result<(), Error> {
     Ok(())
 }
 
-fn shape(what: &'static str, tensor: &Tensor, expected: String) -> Error {
+fn shape_error(name: &'static str, tensor: &Tensor, expected: String) -> Error {
     Error::Shape {
-        what,
+        tensor: name,
         got: tensor.dims().to_vec(),
         expected,
     }

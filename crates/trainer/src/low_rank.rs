@@ -1,4 +1,4 @@
-//! Rows of leftᵀ·right, the weight gradient of a linear layer, without storing the whole matrix.
+//! Computes leftᵀ·right, the weight gradient of a linear layer, without storing the whole matrix.
 //!
 //! For a batch of n samples, the gradient of a weight (out, in) is the product of the output
 //! gradient `left` (n, out) and the input `right` (n, in). For `classifier.0` of VGG-16 the product
@@ -9,18 +9,18 @@ use std::ops::Range;
 
 use pulp::{Arch, Simd, WithSimd};
 
-/// Rows of the product that share each load of `right`.
+/// Number of rows computed at once. They share each load of `right`.
 const ROWS: usize = 4;
 
-/// SIMD vectors of each row that are accumulated in registers at once.
+/// Number of SIMD vectors per row that are accumulated in registers at once.
 const VECTORS: usize = 2;
 
 /// Number of f32 values in a block of columns of `right`. A block stays in the L2 cache of a core
 /// while all rows are computed.
 const BLOCK: usize = 1 << 16;
 
-/// The width of a block is a multiple of this many columns, and this is a multiple of `VECTORS`
-/// vectors of any instruction set.
+/// Block widths are multiples of this number of columns, which is itself a multiple of `VECTORS` SIMD
+/// vectors on every instruction set.
 const COLUMN_ALIGNMENT: usize = 256;
 
 /// The product leftᵀ·right of `left` (n, out) and `right` (n, in), both row-major.
@@ -38,7 +38,7 @@ impl<'a> LowRankProduct<'a> {
         assert_eq!(
             left.len() * inputs,
             right.len() * outputs,
-            "the factors differ in rows"
+            "the factors must have the same number of rows"
         );
         Self {
             left,

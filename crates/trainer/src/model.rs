@@ -32,7 +32,7 @@ pub trait Model {
     /// Names of the layers with parameters, in the order in which they run.
     ///
     /// Each name is the prefix that the parameters of the layer share: `features.0` for
-    /// `features.0.weight`. Together, the layers must contain every parameter.
+    /// `features.0.weight`. Every parameter must belong to one of the layers.
     fn layer_names(&self) -> &[String];
 
     /// Runs a range of the layers.
@@ -49,9 +49,9 @@ pub trait Model {
     /// Takes the gradient of `parameter` if the last backward pass of the model computed it outside
     /// candle's graph.
     ///
-    /// candle adds each gradient to a zero tensor in its gradient store. An operation with a backward
-    /// pass of its own can avoid this copy by keeping the gradient of its weight until it is taken
-    /// here. The default implementation returns `None`.
+    /// candle adds each gradient to a zero tensor in its gradient store. A custom operation avoids
+    /// this copy by storing the gradient of its weight until this method takes it. The default
+    /// implementation returns `None`.
     fn take_gradient(&self, parameter: &Tensor) -> Option<Gradient> {
         let _ = parameter;
         None
@@ -65,7 +65,7 @@ pub trait Model {
 /// # Errors
 ///
 /// Returns [`Error::NothingTrainable`] if all parameters are frozen, and [`Error::OutsideLayers`]
-/// if a trainable parameter belongs to none of `layer_names`.
+/// if a trainable parameter belongs to none of the layers `layer_names`.
 pub fn first_trainable_layer(params: &Params, layer_names: &[String]) -> Result<usize, Error> {
     let mut first = None;
     for (name, _) in params.trainable() {

@@ -2,7 +2,7 @@
 //!
 //! Any candle model can be built from [`Params`] through a `VarBuilder`. The model gets a trainable
 //! parameter as a [`Var`], which autograd tracks, and a frozen one as a detached tensor. candle
-//! records a graph only where a variable takes part, so frozen layers compute no gradients.
+//! records only operations that depend on a variable, so frozen layers compute no gradients.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::error::{Error, ResultExt};
 use crate::pattern;
+use crate::saved_state::{check_empty, take_saved};
 use crate::snapshot::{Snapshot, SnapshotRegistry};
 use crate::var_builder::ParamsBackend;
 
@@ -38,8 +39,8 @@ pub(crate) struct Entry {
     buffer: bool,
 }
 
-/// A tensor becomes a variable when it first becomes trainable. This copies it, so parameters that
-/// stay frozen are not copied.
+/// The tensor of an entry. It is copied into a variable when it first becomes trainable, so
+/// parameters that stay frozen are not copied.
 #[derive(Debug)]
 enum Value {
     Constant(Tensor),
@@ -102,11 +103,11 @@ impl BestWeights {
 }
 
 impl Params {
-    /// Creates an empty set that initializes each parameter a model requests.
+    /// Creates an empty set. Each parameter is initialized when a model first requests it.
     ///
-    /// New parameters are trainable and a function of (`seed`, name). Their distribution follows
-    /// the `Init` hints of the model. `candle_nn::linear` uses a Kaiming normal distribution for
-    /// the weight, whereas PyTorch's `nn.Linear` uses U(−1/√in, 1/√in).
+    /// New parameters are trainable. Their values are a function of (`seed`, name, shape, `Init`
+    /// hint), and the hint comes from the model. `candle_nn::linear` uses a Kaiming normal
+    /// distribution for the weight, whereas PyTorch's `nn.Linear` uses U(−1/√in, 1/√in).
     pub fn new(seed: u64, device: &Device) -> Self {
         Self {
             entries: Arc::default(),
@@ -118,8 +119,8 @@ impl Params {
 
     /// Creates parameters from `tensors`, such as pretrained weights. All of them are frozen.
     ///
-    /// Tensors that are already on `device` are not copied. If a model requests a name that is
-    /// missing, it gets an error unless [`create_missing`](Self::create_missing) was called.
+    /// Tensors that are already on `device` are not copied. A model that requests a missing parameter
+    /// gets an error unless [`create_missing`](Self::create_missing) was called.
     ///
     /// # Errors
     ///
@@ -165,20 +166,19 @@ impl Params {
         self
     }
 
-    /// A builder for training: trainable parameters are tracked by autograd, frozen ones are
-    /// detached.
+    /// A builder for training: autograd tracks trainable parameters, and frozen ones are detached.
     ///
-    /// A model does not notice later calls of [`set_trainable`](Self::set_trainable). Build a new
-    /// model after them.
+    /// Calls of [`set_trainable`](Self::set_trainable) do not affect existing models. Build a new
+    /// model after such a call.
     pub fn var_builder(&self) -> VarBuilder<'static> {
         self.builder(true)
     }
 
     /// A builder for evaluation: all parameters are detached, so that no graph is recorded.
     ///
-    /// The model shares its parameters with the trained model and sees updates. A layer that
-    /// precomputes something from its weights, such as a packed copy, does not. Build a new model
-    /// after training.
+    /// The model shares storage with the trained model, so updates change it too. Values that a layer
+    /// precomputed from its weights, such as a packed copy, become stale. Build a new model after
+    /// training.
     pub fn frozen_var_builder(&self) -> VarBuilder<'static> {
         self.builder(false)
     }
@@ -308,7 +308,7 @@ impl Params {
         Ok(BestWeights(copies))
     }
 
-    /// Restores best weights from `copies`, which must contain exactly the trainable parameters.
+    /// Converts saved `copies` to best weights. They must contain exactly the trainable parameters.
     pub(crate) fn best_weights_from(
         &self,
         mut copies: BTreeMap<String, Tensor>,
@@ -327,7 +327,7 @@ impl Params {
 
     /// Writes `best` to the parameters, in place.
     ///
-    /// Models that were built from these parameters see the change, except for values that a layer
+    /// Models that were built from these parameters change too, except for values that a layer
     /// precomputed from its weights (see [`frozen_var_builder`](Self::frozen_var_builder)).
     ///
     /// # Errors
@@ -359,49 +359,7 @@ impl Params {
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
-        // A poisoned mutex still guards a valid map: nothing panics in the middle of a change.
+        // A poisoned mutex still guards a valid map: a panic cannot leave a partial change.
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Removes the saved tensor of the parameter `name` and checks its shape and dtype against `var`.
-pub(crate) fn take_saved(
-    tensors: &mut BTreeMap<String, Tensor>,
-    what: &'static str,
-    name: &str,
-    var: &Var,
-) -> Result<Tensor, Error> {
-    let wrong = |problem: String| Error::SavedState {
-        what,
-        name: name.to_owned(),
-        problem,
-    };
-    let tensor = tensors
-        .remove(name)
-        .ok_or_else(|| wrong("is missing".to_owned()))?;
-    if (tensor.dims(), tensor.dtype()) != (var.dims(), var.dtype()) {
-        return Err(wrong(format!(
-            "has dtype {:?} and shape {:?}, but the parameter has {:?} and {:?}",
-            tensor.dtype(),
-            tensor.dims(),
-            var.dtype(),
-            var.dims()
-        )));
-    }
-    Ok(tensor)
-}
-
-/// Checks that no saved tensors are left, which would belong to parameters that are not trainable.
-pub(crate) fn check_empty(
-    tensors: &BTreeMap<String, Tensor>,
-    what: &'static str,
-) -> Result<(), Error> {
-    match tensors.keys().next() {
-        None => Ok(()),
-        Some(name) => Err(Error::SavedState {
-            what,
-            name: name.clone(),
-            problem: "does not belong to a trainable parameter".to_owned(),
-        }),
     }
 }

@@ -21,7 +21,7 @@ pub(crate) fn layer_of(name: &str) -> &str {
     name.rsplit_once('.').map_or(name, |(layer, _)| layer)
 }
 
-/// The layers of the parameters `names`, which are sorted.
+/// The layers of the parameters `names`, which must be sorted.
 pub(crate) fn layers<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     let mut layers: Vec<String> = names
         .into_iter()

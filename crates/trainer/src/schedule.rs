@@ -74,7 +74,7 @@ impl Schedule {
             Self::StepLr { gamma, .. } if !(gamma.is_finite() && gamma >= 0.0) => wrong(
                 "the gamma of the schedule",
                 gamma.to_string(),
-                "a finite number of at least 0",
+                "finite and at least 0",
             ),
             Self::Cosine { epochs, warmup } if warmup >= epochs => wrong(
                 "the warmup of the schedule",

@@ -20,8 +20,9 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, ResultExt};
 use crate::event::GroupLr;
 use crate::gradients::Gradients;
-use crate::params::{Params, check_empty, take_saved};
+use crate::params::Params;
 use crate::pattern;
+use crate::saved_state::{check_empty, take_saved};
 use crate::snapshot::{Snapshot, SnapshotRegistry};
 use crate::update::{self, SgdStep, Velocity};
 
@@ -169,7 +170,7 @@ impl Sgd {
 
     /// Updates all parameters that have a gradient.
     ///
-    /// The learning rate of each group is multiplied by `factor`, see
+    /// `factor` multiplies the learning rate of each group, see
     /// [`Schedule::factor`](crate::Schedule::factor). A parameter without a gradient is skipped,
     /// and its velocity does not change. Each gradient is freed after its update.
     ///
@@ -293,6 +294,6 @@ fn check_number(setting: String, value: f64) -> Result<(), Error> {
     Err(Error::Setting {
         setting,
         value: value.to_string(),
-        expected: "a finite number of at least 0",
+        expected: "finite and at least 0",
     })
 }

@@ -1,8 +1,8 @@
 //! Copy-on-write snapshots, so that a thread can save the training state while training continues.
 //!
-//! Copying all weights and velocities up front would double their memory, mostly for nothing: most
-//! values are read before the next update changes them. A value is therefore copied only if it is
-//! about to change and a snapshot still refers to it.
+//! Copying all weights and velocities up front would double their memory, although most values are
+//! read before the next update changes them. A tensor is therefore copied only if it is about to
+//! change and a snapshot still refers to it.
 //!
 //! On a GPU, a snapshot is copied to the host immediately. Each thread has a CUDA stream of its
 //! own. A reader on another stream would not wait for kernels that training has queued, and
@@ -41,12 +41,12 @@ struct SharedTensor {
     copied: bool,
 }
 
-/// Number of values read under the lock at once. They fit in the CPU cache, and an update waits for
-/// at most one chunk.
+/// Number of values read under the lock at once. A chunk fits in the CPU cache, and an update waits
+/// for at most one chunk.
 const CHUNK: usize = 1 << 16;
 
 impl Snapshot {
-    /// A snapshot of a tensor that never changes.
+    /// Creates a snapshot of a tensor that never changes.
     ///
     /// # Errors
     ///
@@ -58,7 +58,7 @@ impl Snapshot {
         })
     }
 
-    /// A snapshot of the velocity of a parameter of shape `shape`.
+    /// Creates a snapshot of the velocity of a parameter of shape `shape`.
     pub(crate) fn velocity(values: Arc<Vec<f32>>, shape: &Shape) -> Self {
         Self {
             shape: shape.clone(),
@@ -113,7 +113,7 @@ fn with_values<T>(tensor: &Tensor, work: impl FnOnce(&[f32]) -> T) -> Result<T> 
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A poisoned mutex still guards a consistent value: nothing panics between related assignments.
+    // A poisoned mutex still guards a consistent value: no code panics between related assignments.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -192,7 +192,7 @@ mod tests {
         assert_eq!(
             values(&other),
             vec![0.0; count],
-            "a write to `b` was not announced"
+            "`copy_before_write` was not called for `b`"
         );
     }
 
@@ -230,7 +230,7 @@ mod tests {
         assert_eq!(
             lock(&registry.0).len(),
             1,
-            "dropped snapshots are removed from the registry"
+            "the registry still contains the dropped snapshot"
         );
     }
 }

@@ -112,8 +112,8 @@ impl Stage {
     ///
     /// # Errors
     ///
-    /// Returns the errors of [`Stage::new`], and [`Error::SavedState`] if a saved tensor is
-    /// missing, superfluous or of another shape.
+    /// Returns the errors of [`Stage::new`], and [`Error::SavedState`] if a saved tensor is missing,
+    /// belongs to no trainable parameter, or has the wrong shape or dtype.
     pub fn resume(
         params: &Params,
         config: SgdConfig,
@@ -130,7 +130,7 @@ impl Stage {
         let best = match state.best {
             None if state.epoch > 0 => {
                 return Err(Error::SavedState {
-                    what: "the best epoch",
+                    part: "the best epoch",
                     name: "stage".to_string(),
                     problem: format!("is missing after {} epochs", state.epoch),
                 });
@@ -203,7 +203,7 @@ impl Stage {
         &self.sgd
     }
 
-    /// Ends the training phase of the epoch.
+    /// Ends the training phase of the epoch and resets its metrics.
     pub(crate) fn end_training(&mut self) {
         self.phase = Phase::Val;
         self.batch = 0;
@@ -229,7 +229,7 @@ impl Stage {
         Ok(better)
     }
 
-    /// Ends the epoch.
+    /// Ends the epoch and starts the next one.
     pub(crate) fn end_epoch(&mut self) {
         self.epoch += 1;
         self.phase = Phase::Train;

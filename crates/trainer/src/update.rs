@@ -72,7 +72,7 @@ impl Velocity {
     }
 }
 
-/// Whether `var` is updated by the fused loop.
+/// Whether the fused loop updates `var`.
 fn is_fused(var: &Var) -> bool {
     var.device().is_cpu() && var.dtype() == DType::F32
 }
@@ -94,7 +94,7 @@ pub(crate) fn apply(
     }
     let first = velocity.is_none();
     if first && step.momentum != 0.0 {
-        // The operating system provides zeroed pages on demand, so this is not a pass over memory.
+        // The operating system zeroes pages on demand, so this is not a pass over memory.
         *velocity = Some(Velocity::Host(Arc::new(vec![0.0; var.elem_count()])));
     }
     let velocity = match velocity {
@@ -183,7 +183,7 @@ mod tests {
         },
     ];
 
-    /// Several chunks, the last of them incomplete.
+    /// Three full chunks and a partial one.
     const LENGTH: usize = 3 * fused::SMALLEST_CHUNK + 10;
 
     fn wave(step: usize) -> Vec<f64> {
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn a_low_rank_update_equals_the_dense_one_in_f64() {
+    fn a_low_rank_update_matches_the_dense_update_in_f64() {
         for config in &OPTIONS {
             for n in [0, 1, 5] {
                 let dense = factors(n, DType::F64).to_dense().unwrap();

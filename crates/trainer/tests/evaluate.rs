@@ -1,4 +1,4 @@
-//! Evaluation: counts, and the cache for the outputs of frozen layers.
+//! Evaluation: confusion matrix, accuracy, and the cache of frozen outputs.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! Errors of the training loop and the location that they report.
+//! Errors of the training loop, and the epoch, batch and samples that they report.
 
 mod common;
 
@@ -42,7 +42,7 @@ fn a_cut_graph_is_an_error_with_the_parameter_names() {
             "body.1.weight"
         ]
     );
-    assert_eq!(bits(&params), before, "an update took place");
+    assert_eq!(bits(&params), before, "the parameters were updated");
 }
 
 /// A data loader that passes batch `bad_batch` through `corrupt`.
@@ -130,7 +130,7 @@ fn a_non_finite_loss_is_an_error_with_its_location() {
 }
 
 #[test]
-fn corrupt_batches_are_errors() {
+fn invalid_batches_are_errors() {
     let error = error_with(|_| Err("the disk was removed".into()));
     assert!(
         matches!(
@@ -188,7 +188,7 @@ fn corrupt_batches_are_errors() {
 }
 
 #[test]
-fn wrong_settings_are_errors_before_the_first_batch() {
+fn invalid_settings_are_errors_before_the_first_batch() {
     let params = mlp_params(1);
     let (train, val, no_samples) = (Points::train(16), Points::val(8), Points::val(0));
     let data = Data {

@@ -12,7 +12,7 @@ use trainer::{
 };
 
 #[test]
-fn two_groups_learn_after_a_baseline_epoch() {
+fn two_groups_train_after_a_baseline_epoch() {
     let params = mlp_params(1);
     let groups = vec![Group::new("body", 0.05), Group::new("head", 0.1)];
     let mut stage = Stage::new(&params, MOMENTUM, groups).unwrap();
@@ -41,11 +41,11 @@ fn two_groups_learn_after_a_baseline_epoch() {
         phase_ends(&events, Phase::Val),
     );
     assert_eq!(
-        trained.iter().map(|pass| pass.0).collect::<Vec<_>>(),
+        trained.iter().map(|end| end.0).collect::<Vec<_>>(),
         [1, 2, 3, 4, 5]
     );
     assert_eq!(
-        validated.iter().map(|pass| pass.0).collect::<Vec<_>>(),
+        validated.iter().map(|end| end.0).collect::<Vec<_>>(),
         [0, 1, 2, 3, 4, 5]
     );
     assert_eq!(
@@ -57,7 +57,7 @@ fn two_groups_learn_after_a_baseline_epoch() {
     };
     assert!(best_accuracy >= 0.95, "{best_accuracy}");
 
-    // The schedule counts training epochs: 1 to 4 have the full learning rate, 5 has a tenth of it.
+    // The schedule counts training epochs: epochs 1 to 4 use the full learning rate, epoch 5 a tenth.
     let learning_rates = |event: &Event| match event {
         Event::EpochStart { learning_rates, .. } => Some(
             learning_rates
@@ -73,7 +73,7 @@ fn two_groups_learn_after_a_baseline_epoch() {
         (learning_rates[5][0] - 0.005).abs() < 1e-12 && (learning_rates[5][1] - 0.01).abs() < 1e-12
     );
 
-    // 60 samples are 7 batches of 8 and one of 4.
+    // 60 samples make 7 batches of 8 and one of 4.
     let last = events.iter().rev().find_map(|event| match event {
         Event::BatchDone {
             phase: Phase::Train,
@@ -97,7 +97,7 @@ fn two_groups_learn_after_a_baseline_epoch() {
 
 #[test]
 fn means_are_over_samples_not_batches() {
-    // 19 samples are batches of 8, 8 and 3.
+    // 19 samples make batches of 8, 8 and 3.
     let params = mlp_params(1);
     let data = Data {
         train: &Points::train(19),

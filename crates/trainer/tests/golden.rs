@@ -1,4 +1,4 @@
-//! The optimizer and the training loop against reference values from PyTorch.
+//! Compares the optimizer and the training loop with reference values from PyTorch.
 //!
 //! The reference files are in `tests/golden`. The environment variable `WAGGLE_GOLDEN` selects
 //! another folder with the same layout.
@@ -107,8 +107,8 @@ fn golden_sgd_on(device: &Device) {
     }
 }
 
-/// A VGG network built from candle's operations. Pooling and ReLU are replaced, because their
-/// gradients in candle differ from PyTorch.
+/// A VGG network built from candle's operations. Pooling and ReLU are implemented here, because
+/// candle's gradients of them differ from PyTorch.
 struct Vgg {
     names: Vec<String>,
     convolutions: Vec<(candle_nn::Conv2d, bool)>,
@@ -117,7 +117,7 @@ struct Vgg {
 
 impl Vgg {
     fn new(golden: &Value, vb: VarBuilder) -> Result<Self> {
-        let units = golden["cfg"].as_array().expect("cfg is a list");
+        let units = golden["cfg"].as_array().expect("`cfg` must be a list");
         let (mut names, mut convolutions) = (Vec::new(), Vec::new());
         let (mut at, mut channels) = (0, 3);
         for (i, unit) in units.iter().enumerate() {
@@ -210,7 +210,7 @@ fn max_pool(x: &Tensor) -> Result<Tensor> {
         .squeeze(D::Minus1)
 }
 
-/// Adaptive average pooling to `size`×`size`, as a product with averaging matrices from both sides.
+/// Adaptive average pooling to `size`×`size`: a product with an averaging matrix on each side.
 fn average_pool(x: &Tensor, size: usize) -> Result<Tensor> {
     let (n, c, h, w) = x.dims4()?;
     let averages = |length: usize| {
@@ -232,7 +232,7 @@ fn average_pool(x: &Tensor, size: usize) -> Result<Tensor> {
         .reshape((n, c, size, size))
 }
 
-/// A data loader for the given batches.
+/// A data loader that returns the given batches in every epoch.
 struct GoldenBatches(Vec<Batch>);
 
 impl DataLoader for GoldenBatches {
@@ -274,7 +274,7 @@ fn golden_trajectory(run: &str) {
     let number = |key: &str| {
         json[key]
             .as_f64()
-            .unwrap_or_else(|| panic!("{key} is a number"))
+            .unwrap_or_else(|| panic!("`{key}` must be a number"))
     };
 
     let start = golden

@@ -1,4 +1,4 @@
-//! Parameters: initialization, freezing, copies, and the tensors that a model gets.
+//! Parameters: initialization, freezing, copies, and the tensors that a `VarBuilder` returns.
 
 mod common;
 
@@ -34,7 +34,7 @@ fn address(tensor: &Tensor) -> *const f32 {
 }
 
 #[test]
-fn initial_values_depend_on_seed_and_name_only() {
+fn initial_values_depend_only_on_seed_and_name() {
     let hint = Init::Randn {
         mean: 0.0,
         stdev: 1.0,
@@ -114,7 +114,7 @@ fn only_trainable_parameters_are_tracked() {
 }
 
 #[test]
-fn a_detached_tensor_sees_updates() {
+fn a_detached_tensor_reflects_updates() {
     let params = mlp_params(1);
     let view = params.frozen_var_builder().get(2, "head.bias").unwrap();
     let (_, var) = params
@@ -196,7 +196,7 @@ fn a_snapshot_keeps_its_values_when_best_weights_are_restored() {
 }
 
 #[test]
-fn a_model_with_other_parameters_is_an_error() {
+fn missing_and_mismatched_parameters_are_errors() {
     let params = named(&["body.0.weigth", "head.weight"]);
     let build = |params: &Params| Builder::default().build(params.var_builder()).map(|_| ());
     let error = build(&params).unwrap_err().to_string();

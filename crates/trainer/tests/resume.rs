@@ -112,8 +112,8 @@ fn a_stage_saved_at_any_event_resumes_to_the_same_bits() {
             &epochs(5),
             &mut stage,
             &mut |event, stage| {
-                // At the end of the stage, the best weights are restored, which is not a state to
-                // resume from.
+                // At `StageEnd` the best weights are already restored, so a stage cannot resume
+                // from this state.
                 if !matches!(event, Event::StageEnd { .. }) {
                     let best = match stage.best() {
                         Some(best) if !stage.state().best_is_current() => {

@@ -1,4 +1,4 @@
-//! Parameter groups and settings of the optimizer. `golden.rs` tests the update itself.
+//! Parameter groups and settings of the optimizer. `golden.rs` tests the update rule.
 
 mod common;
 
@@ -150,7 +150,7 @@ fn settings_out_of_range_are_errors() {
 }
 
 #[test]
-fn a_parameter_without_a_gradient_is_skipped_with_its_momentum() {
+fn a_parameter_without_a_gradient_keeps_its_value_and_velocity() {
     let params = mlp_params(1);
     params.set_trainable(&["head.bias", "body.0.bias"]).unwrap();
     for (_, var) in params.trainable() {

@@ -1,6 +1,6 @@
-//! A small model and a small data set for the tests of the loop.
+//! A small model and a small data set for tests of the training loop.
 
-#![allow(dead_code)] // each test file uses a part of this module
+#![allow(dead_code)] // each test file uses only some of these items
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -26,7 +26,7 @@ pub struct Mlp {
     names: Vec<String>,
     layers: Vec<Linear>,
     calls: Calls,
-    /// Whether the graph is cut before the head, as by an operation without a backward pass.
+    /// Whether to cut the graph before the head, like an operation without a backward pass.
     cuts_graph: bool,
 }
 
@@ -76,7 +76,7 @@ impl Model for Mlp {
                 x = x.tanh()?;
             }
             if let Mode::Train { seed, step } = mode {
-                // Stands in for dropout: it depends on the dropout key.
+                // A stand-in for dropout that depends on the same key.
                 x = x.affine(1.0 + 1e-3 * ((seed + step) % 7) as f64, 0.0)?;
             }
         }
@@ -90,7 +90,7 @@ pub struct Points {
     pub batch: usize,
     pub seed: u64,
     pub shuffled: bool,
-    /// The classes are swapped from this epoch on.
+    /// The first epoch with swapped classes. Later epochs swap them too.
     pub flipped_from: u64,
     /// Number of batches loaded so far.
     pub batches_loaded: Cell<usize>,
@@ -168,7 +168,7 @@ pub fn mlp_params(seed: u64) -> Params {
     params
 }
 
-/// A copy of the bits of all parameters.
+/// The bits of all parameters and buffers, by name.
 pub fn bits(params: &Params) -> BTreeMap<String, Vec<u32>> {
     let bits = |tensor: Tensor| {
         let values = tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
@@ -238,7 +238,7 @@ pub fn without_times(event: &Event) -> Event {
     event
 }
 
-/// (epoch, loss, accuracy) of all ends of phase `wanted`.
+/// (epoch, loss, accuracy) of each [`Event::PhaseEnd`] of phase `wanted`.
 pub fn phase_ends(events: &[Event], wanted: Phase) -> Vec<(u64, f64, f64)> {
     let result = |event: &Event| match *event {
         Event::PhaseEnd {
