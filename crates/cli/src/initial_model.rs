@@ -198,7 +198,7 @@ impl InitialModel {
         if config.batch_norm {
             bail!(
                 CliError::new(format!(
-                    "cannot train {} from random weights: batch norm statistics do not train",
+                    "cannot train {} from random weights: training does not update batch norm statistics",
                     config.architecture
                 ))
                 .help(format!(
