@@ -5,7 +5,7 @@ mod harness;
 use std::process::Command;
 
 use candle_core::{Device, Tensor};
-use harness::{TestDir, stdout_and_stderr};
+use harness::{TestDir, json_lines, stdout_and_stderr};
 use safetensors::SafeTensors;
 
 fn values(tensor: &Tensor) -> Vec<f32> {
@@ -48,6 +48,26 @@ fn batch_norm_parameters_train_and_running_statistics_do_not_change() {
         out.contains("vertical") || out.contains("horizontal"),
         "{out}"
     );
+}
+
+#[test]
+fn running_statistics_count_as_neither_trainable_nor_frozen() {
+    let dir = TestDir::with_stripes();
+    dir.weights("normed.safetensors", 10, 24, true);
+    let run = "train --data data --weights normed.safetensors --stage finetune --batch-size 4 \
+               --finetune-epochs 1 --finetune-lr features=1e-3,classifier=1e-3 --json";
+    let arguments: Vec<&str> = run.split_whitespace().collect();
+    let events = json_lines(&dir.succeeds(&arguments));
+    let event = |name: &str| {
+        let mut events = events.iter();
+        events.find(|event| event["event"] == name).unwrap()
+    };
+    // Both rates together cover all layers.
+    let network = event("network");
+    assert_eq!(network["trainable_parameters"], network["parameters"]);
+    let stage = event("stage_start");
+    assert_eq!(stage["trainable_parameters"], network["parameters"]);
+    assert_eq!(stage["frozen_parameters"], 0);
 }
 
 #[test]

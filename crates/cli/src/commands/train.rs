@@ -266,7 +266,7 @@ fn describe(
     let parameters = initial.config.parameters()?;
     let is_trainable = |name: &str| {
         let mut groups = first.groups.iter();
-        groups.any(|group| pattern::covers(&group.layers, name))
+        !vgg::config::is_buffer(name) && groups.any(|group| pattern::covers(&group.layers, name))
     };
     let trainable = parameters.iter().filter(|(name, _)| is_trainable(name));
     renderer.show(&Message::Network {
