@@ -16,6 +16,8 @@ use std::io::{self, Write};
 
 use console::Style;
 
+use crate::shell::quote;
+
 /// An error with the items it is about and the command or flag that fixes it.
 ///
 /// Return it with `bail!(CliError::new("…").help("…"))`, or wrap another error in it:
@@ -170,19 +172,44 @@ fn items(cause: &(dyn Error + 'static)) -> Vec<String> {
     }
 }
 
-/// The help of one error of a chain: that of a [`CliError`], else of a library error.
+/// The help of one error of a chain: that of a [`CliError`], else a flag or the help of a library error.
 fn help_for(cause: &(dyn Error + 'static)) -> Option<String> {
     if let Some(error) = cause.downcast_ref::<CliError>() {
         return error.help.clone();
     }
     if let Some(error) = cause.downcast_ref::<dataset::Error>() {
-        return error.help();
+        return match error {
+            dataset::Error::BadImages { errors, .. } => {
+                let (remedy, them) = match &errors[..] {
+                    [error] => (error.help(), "it"),
+                    _ => (Some("replace or remove the files".to_string()), "them"),
+                };
+                let remedy = remedy.unwrap_or_else(|| "replace or remove the file".to_string());
+                Some(format!("{remedy}, or pass `--on-bad skip` to skip {them}"))
+            }
+            error => error.help(),
+        };
     }
     if let Some(error) = cause.downcast_ref::<vgg::Error>() {
-        return error.help();
+        return match error {
+            vgg::Error::WrongArchitecture {
+                expected, actual, ..
+            } => Some(format!(
+                "pass `--arch {actual}`, or use weights of {expected}"
+            )),
+            vgg::Error::NoMetadata { path } => Some(format!(
+                "train a model from these weights with `waggle train --weights {}`",
+                quote(&path.display().to_string())
+            )),
+            error => error.help(),
+        };
     }
-    let error = cause.downcast_ref::<trainer::Error>()?;
-    error.help()
+    // CUDA says CUDA_ERROR_OUT_OF_MEMORY.
+    let message = cause.to_string().to_lowercase().replace('_', " ");
+    if message.contains("out of memory") {
+        return Some("pass a smaller `--batch-size`".to_string());
+    }
+    cause.downcast_ref::<trainer::Error>()?.help()
 }
 
 /// The text that [`report`] prints, without colors.
@@ -224,6 +251,34 @@ mod tests {
         let cause = Err::<(), _>(io::Error::other("disk full"));
         let error = cause.context("cannot write x: disk full").unwrap_err();
         assert_eq!(plain(&error), "error: cannot write x: disk full\n");
+    }
+
+    #[test]
+    fn the_help_of_a_library_error_names_the_flag() {
+        let bad = |name: &str| dataset::Error::Decode {
+            path: name.into(),
+            reason: "unexpected end of file".to_string(),
+        };
+        let error = dataset::Error::BadImages {
+            errors: vec![bad("a.png"), bad("b.png")],
+            checked: 36,
+        };
+        assert_eq!(
+            plain(&error.into()),
+            "error: cannot decode 2 of 36 images\n  \
+               a.png: unexpected end of file\n  \
+               b.png: unexpected end of file\n\
+             help: replace or remove the files, or pass `--on-bad skip` to skip them\n"
+        );
+        let error = vgg::Error::WrongArchitecture {
+            path: "w.safetensors".into(),
+            expected: "vgg16".to_string(),
+            actual: "vgg19".to_string(),
+        };
+        let help = "help: pass `--arch vgg19`, or use weights of vgg16\n";
+        assert!(plain(&error.into()).ends_with(help));
+        let error = anyhow::anyhow!("CUDA_ERROR_OUT_OF_MEMORY").context("cannot compute");
+        assert!(plain(&error).ends_with("help: pass a smaller `--batch-size`\n"));
     }
 
     #[test]

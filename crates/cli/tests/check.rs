@@ -285,7 +285,7 @@ fn a_class_of_only_bad_images_is_an_error() {
         );
     }
     let message = dir.fails(1, &train(&["--on-bad", "skip"]));
-    for part in ["--on-bad skip", "`vertical`", "data/val"] {
+    for part in ["no image of `vertical`", "data/val"] {
         assert!(message.contains(part), "{message}");
     }
     assert!(!dir.path("runs").exists());
@@ -303,10 +303,7 @@ fn a_model_that_links_out_of_its_run_directory_is_an_error() {
         "runs/foreign/model.safetensors",
     );
     let message = dir.fails(1, &["predict", "runs/foreign", "data/val"]);
-    assert!(
-        message.contains("leads out of its run directory"),
-        "{message}"
-    );
+    assert!(message.contains("outside its run directory"), "{message}");
     // A link to a whole run directory is allowed.
     link("train", "runs/latest");
     dir.succeeds(&["predict", "runs/latest", "data/val"]);

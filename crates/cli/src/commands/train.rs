@@ -263,12 +263,12 @@ fn describe(
 ) -> anyhow::Result<()> {
     let summary = initial.summary()?;
     let first = config.stages.first().context("the run has no stages")?;
-    let parameters = initial.config.parameters()?;
+    let shapes = initial.config.tensor_shapes()?;
     let is_trainable = |name: &str| {
         let mut groups = first.groups.iter();
         !vgg::config::is_buffer(name) && groups.any(|group| pattern::covers(&group.layers, name))
     };
-    let trainable = parameters.iter().filter(|(name, _)| is_trainable(name));
+    let trainable = shapes.iter().filter(|(name, _)| is_trainable(name));
     renderer.show(&Message::Network {
         architecture: &initial.config.architecture,
         input_size: initial.config.input_size,

@@ -7,7 +7,7 @@ pub mod curves;
 use std::sync::Once;
 
 use anyhow::{Context, anyhow};
-use image::{RgbImage, imageops};
+use image::{DynamicImage, RgbImage};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::{FontStyle, register_font};
@@ -50,7 +50,9 @@ fn smooth_png(
     }
     let scaled = RgbImage::from_raw(scaled_width, scaled_height, pixels)
         .context("the canvas has the wrong size")?;
-    encode_png(&imageops::thumbnail(&scaled, width, height))
+    // A method of `DynamicImage` and not the generic `imageops::thumbnail`: it is optimized in debug builds too.
+    let plot = DynamicImage::ImageRgb8(scaled).thumbnail_exact(width, height);
+    encode_png(&plot.into_rgb8())
 }
 
 /// Encodes an image as PNG.

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use anyhow::Context;
 use candle_nn::VarBuilder;
 use trainer::{
     Data, Evaluation, FitConfig, Flow, FrozenCache, Group, Outcome, Params, Progress, SgdConfig,
@@ -12,7 +11,8 @@ use vgg::{Metadata, Precision};
 
 use crate::adapters::{ImageLoader, Network};
 use crate::checkpoint::Checkpoint;
-use crate::config::{Config, StageConfig};
+use crate::config::{Config, StageConfig, StageName};
+use crate::error::CliError;
 use crate::non_finite::NonFiniteLossReport;
 use crate::observer::TrainObserver;
 use crate::signals::Signals;
@@ -134,7 +134,7 @@ impl Stages<'_> {
         params
             .set_trainable(&layers)
             .and_then(|()| make())
-            .with_context(|| format!("cannot run stage {}", stage.name.as_str()))
+            .map_err(|error| explain(error, stage.name))
     }
 
     /// Saves the best weights of a resumed run: those of this stage, else the result of the stage before.
@@ -154,4 +154,19 @@ impl Stages<'_> {
         vgg::save(model, &tensors, self.metadata)?;
         Ok(true)
     }
+}
+
+/// Names the flag of a prefix for which longer prefixes leave no parameters.
+fn explain(error: trainer::Error, stage: StageName) -> anyhow::Error {
+    let name = stage.as_str();
+    let trainer::Error::EmptyGroup { pattern, .. } = error else {
+        return anyhow::Error::new(error).context(format!("cannot run stage {name}"));
+    };
+    let flag = match stage {
+        StageName::Transfer => "--transfer-layers",
+        StageName::Finetune => "--finetune-lr",
+    };
+    let message = format!("stage {name} has no parameters to train under `{pattern}`");
+    let help = format!("longer prefixes cover all its layers; remove `{pattern}` from `{flag}`");
+    CliError::new(message).help(help).into()
 }
