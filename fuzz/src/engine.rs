@@ -35,9 +35,9 @@ pub struct Outcome {
     pub peak: usize,
     /// CPU time of the slowest execution.
     pub slowest: Duration,
-    /// Duration of all executions.
+    /// Duration of all executions, in seconds.
     pub seconds: f64,
-    /// The first crashing input of each panic, as a file by location and message.
+    /// The file of the first crashing input of each panic, by location and message of the panic.
     pub crashes: BTreeMap<String, PathBuf>,
 }
 

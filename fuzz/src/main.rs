@@ -42,7 +42,7 @@ fn main() -> anyhow::Result<ExitCode> {
             .as_deref()
             .is_none_or(|name| name == target.name())
     });
-    ensure!(!chosen.is_empty(), "unknown target in --target");
+    ensure!(!chosen.is_empty(), "unknown target");
     if let Some(path) = &args.input {
         let input =
             std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -65,7 +65,7 @@ fn main() -> anyhow::Result<ExitCode> {
             scratch.path(),
             &args.crashes,
         )?);
-        // Show intermediate results, since a run takes long.
+        // A run takes a long time, so the results of each target are shown when it ends.
         print!("{}", engine::table(&outcomes[outcomes.len() - 1..]));
     }
     println!("\n{}", engine::table(&outcomes));

@@ -1,10 +1,9 @@
 //! Stops executions that take too long, and stores the current input in a file.
 //!
-//! The file remains after an abort or an endless loop, when the program cannot report the input
-//! itself.
+//! The file remains after an abort or an endless loop, when the program cannot report the input.
 //!
-//! The limit is on CPU time, not on elapsed time, because on a busy machine an execution may wait
-//! for long.
+//! The limit applies to CPU time instead of elapsed time, because an execution on a busy machine may
+//! wait a long time for a CPU.
 
 use std::path::PathBuf;
 use std::sync::Arc;

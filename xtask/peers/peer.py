@@ -9,7 +9,7 @@ matrix products, `f32`, `tf32` or `bf16`: `cuda stage-2 step bf16 b32`. PEER is 
 `torch channels_last`, `onnxruntime`, `openvino`, `torchvision pillow` or `torchvision v2`. DATA is a
 directory with train/CLASS and val/CLASS, for the rows that read images.
 
-Protocol, shared with crates/cli/examples/bench_worker.rs: after setup and a warm-up, the worker prints
+Protocol, shared with crates/cli/examples/bench_worker/main.rs: after setup and a warm-up, the worker prints
 `ready`. For each line on standard input, a number of runs, it prints the seconds per run. At the end
 of the input it prints the peak memory since the setup in bytes: the resident memory of the process,
 or on a GPU the memory of tensors. A peer that does not support a row, or is not installed, prints

@@ -41,7 +41,7 @@ const STEPS: [Step; 8] = [
             .run()
     }),
     ("tests", |root| {
-        // Exactly the command in the README.
+        // The command in the README.
         Cargo::new(root)
             .args(tidy::TEST_COMMAND.split(' ').skip(1))
             .run()

@@ -222,7 +222,7 @@ pub fn fetch(options: &Options, observer: &mut dyn FnMut(Event<'_>)) -> Result<O
     drop(lock);
     match result {
         Ok(bytes) => {
-            // The data are in place, so a failure to remove the staging directory is not an error.
+            // The data set is complete, so a failure to remove the staging directory is not an error.
             let _ = fs::remove_dir_all(&staging);
             Ok(Outcome::Fetched { files, bytes })
         }

@@ -1,4 +1,4 @@
-//! Rules about the source code that rustfmt and clippy do not check. Each finding says what to do.
+//! Rules about the source code that rustfmt and clippy do not check. Each finding names a fix.
 //!
 //! [`check`] reads no files itself, so that tests can pass it any paths and contents.
 

@@ -54,7 +54,7 @@ impl Fixture {
     }
 }
 
-/// Replaces an entry's name by one of the same length, because `ZipWriter` does not write invalid
+/// Replaces an entry's name with one of the same length, because `ZipWriter` does not write invalid
 /// names.
 fn renamed(mut zip: Vec<u8>, from: &str, to: &str) -> Vec<u8> {
     assert_eq!(from.len(), to.len());

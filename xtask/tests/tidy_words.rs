@@ -2,7 +2,7 @@
 
 use xtask::tidy::{SourceFile, check};
 
-/// The findings for a file of which nothing is in a list of exceptions.
+/// The messages of the findings for a file that is in no list of exceptions.
 fn findings(path: &str, text: &str) -> Vec<String> {
     let file = SourceFile {
         path: path.to_owned(),

@@ -29,8 +29,8 @@ fn steps(criterion: &mut Criterion) {
             .throughput(Throughput::Elements(row.batch as u64));
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
-                let proof = run().expect("the step succeeds");
-                proof.check().expect("the loss is finite");
+                let output = run().expect("the step succeeds");
+                output.check().expect("the loss is finite");
             });
         });
         group.finish();

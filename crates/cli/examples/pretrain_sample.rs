@@ -255,7 +255,7 @@ fn deepen(
 
 /// Scales the features before the last layer, without changing the output of the network.
 ///
-/// A new head then learns in as few steps as on the features of VGG-16 after ImageNet.
+/// A new head then learns in as few steps as on the features of a VGG-16 pretrained on ImageNet.
 fn scale_features(
     mut tensors: BTreeMap<String, Tensor>,
 ) -> anyhow::Result<BTreeMap<String, Tensor>> {

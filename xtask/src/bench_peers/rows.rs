@@ -157,8 +157,8 @@ impl Row {
         WORKLOADS.iter().flat_map(of_workload).collect()
     }
 
-    /// Parses the name of a row. Besides the names of [`Row::all`], other batch sizes are accepted,
-    /// and an image size other than 224: `frozen forward b4 112px`.
+    /// Parses the name of a row. In addition to the names of [`Row::all`], other batch sizes are
+    /// accepted, and an image size other than 224: `frozen forward b4 112px`.
     ///
     /// # Errors
     ///
@@ -186,7 +186,7 @@ impl Row {
         })
     }
 
-    /// The device it runs on.
+    /// Device of the row.
     pub fn device(&self) -> Device {
         match self.workload.name.starts_with("cuda ") {
             true => Device::Cuda,
@@ -227,7 +227,7 @@ impl Row {
         self.batch.map_or(1, |batch| (images / batch).max(1))
     }
 
-    /// Whether it reads a directory of photographs.
+    /// Whether the row reads a directory of photographs.
     pub fn reads_images(&self) -> bool {
         self.batch.is_none()
     }

@@ -26,9 +26,9 @@ pub(super) struct Partial {
     metadata: PathBuf,
     /// Number of bytes in `archive.part`.
     pub(super) received: u64,
-    /// The file that these bytes are the beginning of.
+    /// URL and version of the file that the bytes belong to.
     pub(super) origin: Origin,
-    /// Whether the bytes come from several responses, which may not belong together.
+    /// Whether the bytes come from several responses, which may be of different versions.
     pub(super) resumed: bool,
 }
 

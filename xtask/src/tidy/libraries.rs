@@ -2,7 +2,7 @@
 
 use super::{Finding, SourceFile};
 
-/// Where the sources of the library crates are.
+/// Source directories of the library crates.
 const LIBRARIES: [&str; 3] = [
     "crates/dataset/src/",
     "crates/trainer/src/",
@@ -49,14 +49,14 @@ fn is_test_attribute(line: &str) -> bool {
     line.starts_with("#[cfg(test)]") || line.starts_with("#[cfg(all(test,")
 }
 
-/// Whether `line` calls the macro `name`, and not one whose name only ends like it.
+/// Whether `line` calls the macro `name`. A longer name that ends with `name` is not a match.
 fn has_macro(line: &str, name: &str) -> bool {
     line.match_indices(name)
         .any(|(at, _)| !line[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_'))
 }
 
-/// Whether `line` contains a long flag, `--` and a letter. Outside of string literals no Rust code
-/// does.
+/// Whether `line` contains a long flag: `--` and a letter. In Rust code, that occurs only in string
+/// literals.
 fn has_flag(line: &str) -> bool {
     line.match_indices("--").any(|(at, _)| {
         line[at + 2..].starts_with(|c: char| c.is_ascii_lowercase())

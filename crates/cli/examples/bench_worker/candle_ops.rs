@@ -7,13 +7,13 @@ use trainer::Gradients;
 use vgg::VggConfig;
 use vgg::config::Convolution;
 
-use crate::row::{Proof, Row, Run, backbone, params};
+use crate::row::{Output, Row, Run, backbone, params};
 
 /// Prepares a run. Returns `None` if candle has no implementation of this row.
 ///
 /// These rows measure only time: `max_pool2d` of candle 0.11 computes a wrong gradient.
 pub fn prepare(row: &Row) -> Result<Option<Run>> {
-    let backward = match row.work.as_str() {
+    let backward = match row.workload.as_str() {
         "frozen forward" => false,
         "features step" => true,
         _ => return Ok(None),
@@ -35,14 +35,14 @@ pub fn prepare(row: &Row) -> Result<Option<Run>> {
             }
         }
         if !backward {
-            return Ok(Proof::new(features, shape.clone()));
+            return Ok(Output::new(features, shape.clone()));
         }
         let gradients = Gradients::backward(features.sum_all()?, &parameters)?;
         let first = gradients
             .get("features.0.weight")
             .context("no gradient")?
             .to_dense()?;
-        Ok(Proof::new(first.clone(), [64, 3, 3, 3]))
+        Ok(Output::new(first.clone(), [64, 3, 3, 3]))
     })))
 }
 

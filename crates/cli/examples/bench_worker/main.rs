@@ -71,12 +71,12 @@ fn serve(run: &mut Run, device: &Device) -> Result<()> {
             .context("each line must be a number of runs")?;
         ensure!(runs > 0, "the number of runs must be at least 1");
         let start = Instant::now();
-        let mut proof = run()?;
+        let mut output = run()?;
         for _ in 1..runs {
-            proof = run()?;
+            output = run()?;
         }
         let seconds = start.elapsed().as_secs_f64() / f64::from(runs);
-        proof.check()?;
+        output.check()?;
         writeln!(out, "{seconds}")?;
     }
     let peak = match device {

@@ -11,17 +11,17 @@ use trainer::{
 };
 use vgg::{Vgg, VggConfig};
 
-use crate::row::{BATCH, Proof, Row, Run, SEED, backbone, params};
+use crate::row::{BATCH, Output, Row, Run, SEED, backbone, params};
 
 /// Number of ImageNet classes. With it, VGG-16 has 138 million parameters.
 const CLASSES: usize = 1000;
-/// Number of classes of the fetched photographs: ants and bees.
+/// Number of classes of the photographs: ants and bees.
 const PHOTOGRAPHS_CLASSES: usize = 2;
 
 /// Prepares a run of `row`.
 pub fn prepare(row: &Row, data: Option<&Path>) -> Result<Run> {
     let data = || data.context("this row needs a folder of images, DATA");
-    match row.work.as_str() {
+    match row.workload.as_str() {
         "frozen forward" => frozen_forward(row),
         "predict forward" => predict_forward(row),
         "features step" => features_step(row),
@@ -40,7 +40,7 @@ fn frozen_forward(row: &Row) -> Result<Run> {
     let network = Vgg::new(&config, params(&config, &row.device)?.frozen_var_builder())?;
     let (x, shape) = (row.images()?, row.features_shape());
     Ok(Box::new(move || {
-        Ok(Proof::new(network.features(&x)?, shape.clone()))
+        Ok(Output::new(network.features(&x)?, shape.clone()))
     }))
 }
 
@@ -50,7 +50,7 @@ fn predict_forward(row: &Row) -> Result<Run> {
     let (x, batch) = (row.images()?, row.batch);
     Ok(Box::new(move || {
         let logits = network.forward(&x, vgg::Mode::Eval)?;
-        Ok(Proof::new(logits, [batch, CLASSES]))
+        Ok(Output::new(logits, [batch, CLASSES]))
     }))
 }
 
@@ -68,7 +68,7 @@ fn features_step(row: &Row) -> Result<Run> {
         let gradients = Gradients::backward_with(sum, &parameters, take)?;
         gradients.check_complete(&parameters)?;
         let first = gradients.get("features.0.weight").context("no gradient")?;
-        Ok(Proof::new(first.to_dense()?, [64, 3, 3, 3]))
+        Ok(Output::new(first.to_dense()?, [64, 3, 3, 3]))
     }))
 }
 
@@ -119,15 +119,15 @@ fn step(row: &Row, stage: usize) -> Result<Run> {
         let logits = network.forward_layers(&features, first_trainable..layers, mode)?;
         let loss = trainer::cross_entropy(&logits, &y)?;
         let value = loss.to_scalar::<f32>()?;
-        // As in `trainer::fit`: the graph keeps the tensors that the backward pass needs. These two
-        // handles would keep their memory allocated for longer.
+        // As in `trainer::fit`: the graph keeps the tensors that the backward pass needs. These
+        // handles would keep them longer.
         drop((features, logits));
         let take = |parameter: &_| network.take_gradient(parameter);
         let gradients = Gradients::backward_with(loss, &parameters, take)?;
         sgd.step(gradients, 1.0)?;
         // Wait for the GPU, which runs asynchronously.
         device.synchronize()?;
-        Ok(Proof::new(Tensor::new(&[value], &Device::Cpu)?, [1]))
+        Ok(Output::new(Tensor::new(&[value], &Device::Cpu)?, [1]))
     }))
 }
 
@@ -154,7 +154,7 @@ fn loader(data: &Path, cache_bytes: usize) -> Result<Run> {
         ensure!(loaded == images, "loaded {loaded} of {images} images");
         let last = last.context("the folder has no images")?;
         let shape = [(images - 1) % BATCH + 1, 3, 224, 224];
-        Ok(Proof::new(last, shape))
+        Ok(Output::new(last, shape))
     }))
 }
 
@@ -210,7 +210,7 @@ fn epochs(data: &Path, stages: &'static [usize]) -> Result<Run> {
         }
         // A validation, then two epochs of a training and a validation phase.
         let phases = 5 * stages.len();
-        Ok(Proof::new(
+        Ok(Output::new(
             Tensor::new(losses.as_slice(), &Device::Cpu)?,
             [phases],
         ))

@@ -17,7 +17,7 @@ pub struct Row {
     /// Compute precision. Only rows on the GPU can set it; the default is f32.
     pub precision: Precision,
     /// The measured operation, such as `stage-1 step`.
-    pub work: String,
+    pub workload: String,
     /// Batch size.
     pub batch: usize,
     /// Height and width of the images, in pixels.
@@ -56,7 +56,7 @@ impl Row {
                 Some("bf16") => Precision::Bf16,
                 Some(other) => bail!("unknown precision `{other}`"),
             },
-            work: words.join(" "),
+            workload: words.join(" "),
             batch: batch.unwrap_or(BATCH),
             size: size.unwrap_or(224),
         })
@@ -79,7 +79,7 @@ impl Row {
 
     /// Whether a run trains whole epochs, which takes minutes.
     pub fn is_whole_epochs(&self) -> bool {
-        ["stage-1 epochs", "two-stage recipe"].contains(&self.work.as_str())
+        ["stage-1 epochs", "two-stage recipe"].contains(&self.workload.as_str())
     }
 
     /// Shape of the backbone's output: (batch, 512, size / 32, size / 32).
@@ -89,18 +89,16 @@ impl Row {
 }
 
 /// A function that runs the row once.
-pub type Run = Box<dyn FnMut() -> Result<Proof>>;
+pub type Run = Box<dyn FnMut() -> Result<Output>>;
 
-/// The result of a run and its expected shape.
-///
-/// A check of the result proves that the run did its work.
-pub struct Proof {
+/// The result of a run and its expected shape. [`check`](Self::check) detects a run that failed.
+pub struct Output {
     result: Tensor,
     shape: Vec<usize>,
 }
 
-impl Proof {
-    /// Creates a proof from a result and its expected shape.
+impl Output {
+    /// Combines a result with its expected shape.
     pub fn new(result: Tensor, shape: impl Into<Vec<usize>>) -> Self {
         let shape = shape.into();
         Self { result, shape }

@@ -1,4 +1,4 @@
-//! Common parts of the animals: colors, shadows, shaded body parts, thin limbs, legs and
+//! Drawing functions that the animals share: colors, shadows, shaded body parts, thin limbs, legs and
 //! transparent wings.
 
 use super::canvas::{Canvas, Color, lit, mix};
@@ -32,7 +32,7 @@ impl Coat {
         Self::of(stream, pose, &BODIES)
     }
 
-    /// Natural colors, or any others.
+    /// Natural colors with a probability of 0.4, otherwise random ones.
     pub fn vivid(stream: &mut Stream, pose: &Pose) -> Self {
         if stream.chance(0.4) {
             return Self::natural(stream, pose);
