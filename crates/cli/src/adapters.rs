@@ -1,7 +1,8 @@
 //! Adapters between the library crates: a VGG as a [`trainer::Model`], a loader as a
 //! [`trainer::DataLoader`].
 //!
-//! The libraries do not depend on each other, so Rust's orphan rule requires a newtype for each pair.
+//! The libraries do not depend on each other, so Rust's orphan rule requires a newtype for each
+//! pair.
 
 use std::cell::Cell;
 use std::fmt;
@@ -21,8 +22,8 @@ impl Network {
     ///
     /// # Errors
     ///
-    /// Returns an error if a tensor is missing or has another shape. It is candle's error type, which the
-    /// trainer expects of a build function.
+    /// Returns an error if a tensor is missing or has another shape. Its type is candle's, as the
+    /// trainer requires of build functions.
     pub fn new(config: &VggConfig, vb: VarBuilder<'_>) -> candle_core::Result<Self> {
         match Vgg::new(config, vb) {
             Ok(vgg) => Ok(Self(vgg.with_grad_sink())),
@@ -64,9 +65,9 @@ impl std::error::Error for NonFiniteLogit {}
 
 /// A network whose forward pass fails at the first image with a non-finite logit.
 ///
-/// The index of that image is the number of images before it, so one `CheckedNetwork` serves one pass over a
-/// split in its order. The check of the loss in [`trainer::evaluate`] is weaker: a logit of −∞ for a wrong class
-/// leaves the loss finite.
+/// The image is identified by the number of images before it, so a `CheckedNetwork` is used for a
+/// single pass over a split, in order. [`trainer::evaluate`] only checks the loss, which stays finite
+/// if the logit of a wrong class is −∞.
 #[derive(Debug)]
 pub struct CheckedNetwork<'a> {
     network: &'a Network,

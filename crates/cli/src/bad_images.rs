@@ -1,8 +1,10 @@
-//! Images that cannot be decoded: skipped with a message each, or all listed in one error.
+//! Images that cannot be decoded: either skipped with a warning each, or listed together in one
+//! error.
 //!
-//! With `--on-bad fail`, `train` decodes all images before the first epoch; the other commands do so once a
-//! batch has failed. With `--on-bad skip`, bad images are removed before anything depends on the number of
-//! images: the configuration, the progress display and the order of an epoch all see the same data set.
+//! With `--on-bad fail`, `train` decodes all images before the first epoch; the other commands do
+//! so once a batch has failed. With `--on-bad skip`, bad images are removed before anything depends
+//! on the number of images: the configuration, the progress display and the order of an epoch all
+//! see the same data set.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -36,8 +38,8 @@ impl fmt::Display for Skipped {
     }
 }
 
-/// Decodes all images of `split` and returns those that fail, with their index in the split. `root` is the
-/// data folder.
+/// Decodes all images of `split` and returns those that fail, with their index in the split. `root`
+/// is the data folder.
 ///
 /// # Errors
 ///
@@ -83,8 +85,8 @@ pub fn leave_out(split: &mut ImageFolder, bad: &[(usize, Skipped)]) -> anyhow::R
     refuse_empty(split, &before)
 }
 
-/// With `--on-bad skip`, removes the images of `folder` that cannot be decoded, shows a message for each, and
-/// returns them.
+/// With `--on-bad skip`, removes the images of `folder` that cannot be decoded, shows a message for
+/// each, and returns them.
 ///
 /// # Errors
 ///
@@ -118,8 +120,8 @@ pub fn filter_bad_images(
     Ok(skipped)
 }
 
-/// Replaces `error`, with which a batch of `split` failed, by one that lists all images that cannot be decoded.
-/// Returns `error` itself if all images can be decoded: it has another cause.
+/// Replaces `error` of a batch of `split` by an error that lists all images that cannot be decoded.
+/// Returns `error` unchanged if all images can be decoded, because it has another cause then.
 pub fn explain(
     error: anyhow::Error,
     split: &ImageFolder,
@@ -155,8 +157,8 @@ fn decode_all(
     dataset::find_bad_images(split.samples(), &options, workers)
 }
 
-/// Refuses a split with a class that has lost all of its images: its classes would differ from those of the
-/// data set.
+/// Returns an error if a class of `split` has lost all of its images, because the split would then
+/// have other classes than the data set.
 fn refuse_empty(split: &ImageFolder, before: &[usize]) -> anyhow::Result<()> {
     let counts = split.counts().into_iter().zip(before);
     let emptied: Vec<String> = counts

@@ -1,16 +1,17 @@
-//! Checkpoints: the training state from which a run resumes bit-identically, one file each in the run
-//! directory.
+//! Checkpoints: the training state from which a run resumes bit-identically, one file each in the
+//! run directory.
 //!
-//! The metadata of `checkpoint-N.safetensors` holds the format version, the run's [`Identity`] and its
-//! [`Progress`], the latter two as TOML, which represents every `f64` exactly. The tensors are
+//! The metadata of `checkpoint-N.safetensors` holds the format version, the run's [`Identity`] and
+//! its [`Progress`], the latter two as TOML, which represents every `f64` exactly. The tensors are
 //!
-//! - `weights/NAME`: parameters trained so far, in any stage. The others are read from the weights file,
-//!   which the identity names with its SHA-256, or initialized again from the seed;
+//! - `weights/NAME`: parameters trained so far, in any stage. The others are read from the weights
+//!   file, which the identity names with its SHA-256, or initialized again from the seed;
 //! - `velocity/NAME`: velocities of the optimizer;
 //! - `best/NAME`: the best weights so far, if they differ from the current ones.
 //!
-//! Values are not checked to be finite: the file has a checksum, and a run that has diverged resumes to the
-//! same error as without the interruption, with the images and learning rates of the batch.
+//! Unlike weights files, checkpoints may contain non-finite values. Their checksum detects
+//! corruption, and a run that has diverged fails at the next batch with the same error as without
+//! the interruption.
 
 mod dir;
 mod format;
@@ -48,7 +49,7 @@ pub struct Identity {
 
 #[cfg(test)]
 impl Identity {
-    /// An identity for tests.
+    /// The identity of a run with `config`, for unit tests.
     pub(crate) fn example(config: Config) -> Self {
         Self {
             weights_sha256: None,
@@ -119,8 +120,8 @@ impl Checkpoint {
     ///
     /// # Errors
     ///
-    /// Returns an error if the directory cannot be read, or if it has an intact checkpoint of another format
-    /// version that is newer than the newest readable one.
+    /// Returns an error if the directory cannot be read, or if it has an intact checkpoint of
+    /// another format version that is newer than the newest readable one.
     pub fn newest(folder: &Path) -> anyhow::Result<(Option<Self>, Vec<DamagedCheckpoint>)> {
         let mut damaged = Vec::new();
         for number in dir::numbers(folder)?.into_iter().rev() {
@@ -223,7 +224,7 @@ fn parse<T: DeserializeOwned>(strings: &BTreeMap<String, String>, key: &str) -> 
     toml::from_str(text).with_context(|| format!("cannot parse `{key}` of its metadata"))
 }
 
-/// Refuses a checkpoint of another format version.
+/// Returns an error if the checkpoint has another format version.
 fn check_format(path: &Path, strings: &BTreeMap<String, String>) -> anyhow::Result<()> {
     let format = strings.get(FORMAT_KEY).map_or("1", String::as_str);
     if format == FORMAT {
@@ -245,7 +246,8 @@ mod tests {
 
     #[test]
     fn progress_survives_toml_bit_for_bit() {
-        // Numbers with long decimal representations: a parser that rounds twice misreads some of them.
+        // Numbers with long decimal representations: a parser that rounds twice misreads some of
+        // them.
         let mut bits = 0x3ff0_0000_0000_0001u64;
         for _ in 0..2000 {
             bits = bits

@@ -37,7 +37,8 @@ impl DatasetHash {
         Ok(Self(hashed.collect::<anyhow::Result<_>>()?))
     }
 
-    /// Lists the images that were added, removed and modified, a line for each kind; `None` if there are none.
+    /// Lists the images that were added, removed and modified, a line for each kind; `None` if
+    /// there are none.
     pub fn changes(&self, now: &Self) -> Option<String> {
         let only_in = |one: &Self, other: &Self| -> Vec<String> {
             let names = one.0.keys();

@@ -1,7 +1,8 @@
 //! Device selection: `--device auto|cpu|cuda[:N]|metal` to candle's [`Device`].
 //!
-//! candle's `cuda_is_available` reports how candle was compiled, not whether there is a GPU. A GPU that can be
-//! opened may still be too old for the kernels. So a device is used only after a test computation.
+//! candle's `cuda_is_available` reports how candle was compiled, not whether there is a GPU. A GPU
+//! that can be opened may still be too old for the kernels. So a device is used only after a test
+//! computation.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -80,10 +81,11 @@ impl Opened {
     }
 }
 
-/// Turns off fast math in candle's Metal shaders, unless the environment already sets it. No-op without Metal.
+/// Turns off fast math in candle's Metal shaders, unless the environment already sets it. No-op
+/// without Metal.
 ///
-/// Fast math assumes that there is no NaN. A comparison with NaN may then have any result, and a training that has
-/// diverged would continue unnoticed.
+/// Fast math assumes that there is no NaN. A comparison with NaN may then have any result, and a
+/// training that has diverged would continue unnoticed.
 ///
 /// # Safety
 ///
@@ -92,8 +94,8 @@ pub unsafe fn keep_nan() {
     // candle reads this variable when it compiles the first shader.
     const FAST_MATH: &str = "CANDLE_METAL_ENABLE_FAST_MATH";
     if candle_core::utils::metal_is_available() && std::env::var_os(FAST_MATH).is_none() {
-        // SAFETY: no other thread is running, as the contract of this function requires, so none accesses the
-        // environment.
+        // SAFETY: no other thread is running, as the contract of this function requires, so none
+        // accesses the environment.
         unsafe { std::env::set_var(FAST_MATH, "0") };
     }
 }
@@ -102,7 +104,8 @@ pub unsafe fn keep_nan() {
 ///
 /// # Errors
 ///
-/// Returns an error if the given GPU cannot be used, or if the device does not support the given precision.
+/// Returns an error if the given GPU cannot be used, or if the device does not support the given
+/// precision.
 pub fn open(machine: &MachineArgs) -> anyhow::Result<Opened> {
     let opened = open_choice(machine.device)?;
     check_precision(machine.precision, &opened)?;
@@ -192,7 +195,8 @@ fn open_auto(
     }
 }
 
-/// Opens a GPU and computes a sum and a matrix product, which need the driver, kernels for this GPU, and cuBLAS.
+/// Opens a GPU and computes a sum and a matrix product, which need the driver, kernels for this
+/// GPU, and cuBLAS.
 fn open_and_test(choice: DeviceChoice) -> anyhow::Result<Device> {
     let compute = || -> candle_core::Result<Device> {
         let device = match choice {

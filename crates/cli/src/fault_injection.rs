@@ -1,8 +1,11 @@
-//! Fault injection for tests, controlled by the variable `WAGGLE_FAULT=KIND:NUMBER`. No-op if it is not set.
+//! Fault injection for tests, controlled by the variable `WAGGLE_FAULT=KIND:NUMBER`. No-op if it is
+//! not set.
 //!
-//! - `checkpoint:BYTES` aborts the process, as `kill -9` would, after it has written that many bytes of checkpoints;
+//! - `checkpoint:BYTES` aborts the process, as `kill -9` would, after it has written that many
+//!   bytes of checkpoints;
 //! - `checkpoint-panic:BYTES` panics at that byte, in the thread that writes checkpoints;
-//! - `image-panic:COUNT` panics after that many images have been decoded, in a thread of the loader.
+//! - `image-panic:COUNT` panics after that many images have been decoded, in a thread of the
+//!   loader.
 
 use std::fs::File;
 use std::io::{self, Write};

@@ -1,8 +1,9 @@
 //! Settings of the memory pool from which candle allocates on an NVIDIA GPU.
 //!
-//! By default, the driver returns free memory of the pool to the system at every synchronization. A training step
-//! synchronizes once and would allocate the memory again in the next step. Keeping it saves that time and does not
-//! change the peak. On other devices, and on GPUs without memory pools, these functions do nothing.
+//! By default, the driver returns free memory of the pool to the system at every synchronization. A
+//! training step synchronizes once and would allocate the memory again in the next step. Keeping it
+//! saves that time and does not change the peak. On other devices, and on GPUs without memory
+//! pools, these functions do nothing.
 
 use candle_core::Device;
 
@@ -10,7 +11,7 @@ use candle_core::Device;
 ///
 /// # Errors
 ///
-/// Returns an error of the driver.
+/// Returns an error if a call of the driver fails.
 pub fn keep_blocks(device: &Device) -> anyhow::Result<()> {
     match device {
         #[cfg(feature = "cuda")]
@@ -23,7 +24,7 @@ pub fn keep_blocks(device: &Device) -> anyhow::Result<()> {
 ///
 /// # Errors
 ///
-/// Returns an error of the driver.
+/// Returns an error if a call of the driver fails.
 pub fn peak_bytes(device: &Device) -> anyhow::Result<Option<u64>> {
     match device {
         #[cfg(feature = "cuda")]
@@ -36,7 +37,7 @@ pub fn peak_bytes(device: &Device) -> anyhow::Result<Option<u64>> {
 ///
 /// # Errors
 ///
-/// Returns an error of the driver.
+/// Returns an error if a call of the driver fails.
 pub fn reset_peak(device: &Device) -> anyhow::Result<()> {
     match device {
         #[cfg(feature = "cuda")]
@@ -59,16 +60,16 @@ mod pool {
         if !context.has_async_alloc() {
             return Ok(None);
         }
-        // SAFETY: `cu_device` is a valid device handle, because the driver returned it to the context, which is
-        // alive.
+        // SAFETY: `cu_device` is a valid device handle, because the driver returned it to the
+        // context, which is alive.
         let pool = unsafe { result::device::get_default_mem_pool(context.cu_device())? };
         Ok(Some(pool))
     }
 
     fn set(device: &CudaDevice, attribute: Attribute, mut value: u64) -> Result<()> {
         if let Some(pool) = default_pool(device)? {
-            // SAFETY: the default pool is valid as long as the device, and `value` has the 64 bits that the driver
-            // reads for the attributes passed to this function.
+            // SAFETY: the default pool is valid as long as the device, and `value` has the 64 bits
+            // that the driver reads for the attributes passed to this function.
             unsafe { result::mem_pool::set_attribute(pool, attribute, (&raw mut value).cast())? };
         }
         Ok(())
@@ -90,8 +91,8 @@ mod pool {
         };
         let mut bytes = 0u64;
         let attribute = Attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH;
-        // SAFETY: the default pool is valid as long as the device, and `bytes` has the 64 bits that the driver
-        // writes for this attribute.
+        // SAFETY: the default pool is valid as long as the device, and `bytes` has the 64 bits that
+        // the driver writes for this attribute.
         unsafe { result::mem_pool::get_attribute(pool, attribute, (&raw mut bytes).cast())? };
         Ok(Some(bytes))
     }

@@ -1,9 +1,9 @@
 //! Settings of the C allocator.
 //!
-//! A training step allocates and frees hundreds of megabytes of activations. By default, glibc returns such blocks
-//! to the system at once and maps them again in the next step. The kernel then clears every page and invalidates
-//! the TLB of every core, which takes a third of a step on two cores and more on many. Keeping the blocks avoids
-//! that and does not change the peak.
+//! A training step allocates and frees hundreds of megabytes of activations. By default, glibc
+//! returns such blocks to the system at once and maps them again in the next step. The kernel then
+//! clears every page and invalidates the TLB of every core, which takes a third of a step on two
+//! cores and more on many. Keeping the blocks avoids that and does not change the peak.
 
 /// Makes glibc keep large freed blocks. Call it once, before other threads start.
 ///
@@ -18,8 +18,9 @@ pub fn keep_large_blocks() {
             (libc::M_ARENA_MAX, 1),
         ];
         for (setting, value) in settings {
-            // SAFETY: `mallopt` must not race with allocations of other threads, and none has been started: `main`
-            // calls this function first. It only sets parameters; if it fails, the slower default stays in effect.
+            // SAFETY: `mallopt` must not race with allocations of other threads, and none has been
+            // started: `main` calls this function first. It only sets parameters; if it fails, the
+            // slower default stays in effect.
             unsafe { libc::mallopt(setting, value) };
         }
     }

@@ -21,7 +21,8 @@ pub const FILE: &str = "model.safetensors";
 ///
 /// # Errors
 ///
-/// Returns an error if there is no such file, or if it is a symbolic link to a file outside the run directory.
+/// Returns an error if there is no such file, or if it is a symbolic link to a file outside the run
+/// directory.
 pub fn locate(path: &Path) -> anyhow::Result<PathBuf> {
     if !path.exists() {
         bail!(
@@ -132,8 +133,8 @@ impl Model {
         }
     }
 
-    /// The class probabilities of each image in a batch of [`ImageReader::read`] values, or its first non-finite
-    /// logit.
+    /// The class probabilities of each image in a batch of [`ImageReader::read`] values, or its
+    /// first non-finite logit.
     ///
     /// # Errors
     ///
@@ -159,7 +160,8 @@ impl Model {
     }
 }
 
-/// Reads images one at a time as normalized values in the layout (3, size, size) of the network's input.
+/// Reads images one at a time as normalized values in the layout (3, size, size) of the network's
+/// input.
 pub struct ImageReader {
     decoder: Decoder,
     resampler: Resampler,

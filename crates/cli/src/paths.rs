@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-/// `path` relative to `root`, with forward slashes on every system, so that files written on one system match
-/// on another. A path outside `root` is returned unchanged.
+/// `path` relative to `root`, with forward slashes on every system, so that files written on one
+/// system match on another. A path outside `root` is returned unchanged.
 pub fn relative(root: &Path, path: &Path) -> String {
     let Ok(inner) = path.strip_prefix(root) else {
         return path.display().to_string();

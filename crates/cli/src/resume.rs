@@ -29,7 +29,7 @@ pub enum RunState {
 /// A run to resume.
 #[derive(Debug)]
 pub struct ResumedRun {
-    /// The arguments that the run was started with, with the new ones that may change.
+    /// The original arguments, overridden by those given with `--resume`.
     pub args: TrainArgs,
     /// The run directory.
     pub run: RunDir,
@@ -38,12 +38,13 @@ pub struct ResumedRun {
 }
 
 impl ResumedRun {
-    /// Opens the run directory `path`. Shows a message for each damaged checkpoint and uses the one before it.
+    /// Opens the run directory `path`. Shows a message for each damaged checkpoint and uses the one
+    /// before it.
     ///
     /// # Errors
     ///
-    /// Returns an error if `path` is not a run directory, if another process uses it, if it has no intact
-    /// checkpoint, or if a finished run would have another result with the given arguments.
+    /// Returns an error if `path` is not a run directory, if another process uses it, if it has no
+    /// intact checkpoint, or if a finished run would have another result with the given arguments.
     pub fn open(
         path: &Path,
         given: &TrainArgs,
@@ -133,7 +134,7 @@ impl ResumedRun {
         let recorded = Path::new(&data.root);
         let source = Source::from_name(&data.source, recorded);
         if source == Source::Sample && self.args.data.is_none() {
-            dataset::sample::write(recorded).context("cannot draw the built-in sample")?;
+            dataset::sample::write(recorded).context("cannot write the built-in sample")?;
         }
         let root = self.args.data.as_deref().unwrap_or(recorded);
         source.open_at(root.to_path_buf())
@@ -150,7 +151,7 @@ impl ResumedRun {
         if recorded.weights_sha256 != now.weights_sha256 {
             bail!(
                 CliError::new(format!(
-                    "the weights {} are not those that the run {} started from (the SHA-256 differs)",
+                    "the weights {} have changed since the run {} started (their SHA-256 differs)",
                     now.config.network.weights,
                     self.run.path().display()
                 ))
@@ -178,8 +179,8 @@ impl ResumedRun {
 
 /// Checks that a run wrote the folder `path`, before anything in it is locked, written or deleted.
 ///
-/// A run writes `config.toml` first. If that file was lost or damaged, the run is recognized by an intact
-/// checkpoint, which contains the same configuration.
+/// A run writes `config.toml` first. If that file was lost or damaged, the run is recognized by an
+/// intact checkpoint, which contains the same configuration.
 fn check_is_run(path: &Path) -> anyhow::Result<()> {
     if !path.is_dir() {
         // `RunDir::open` reports this.
@@ -205,7 +206,7 @@ fn check_is_run(path: &Path) -> anyhow::Result<()> {
     )
 }
 
-/// Refuses a configuration `now` that would change the result of a run with the configuration `recorded`.
+/// Returns an error if the configuration `now` would give another result than the `recorded` one.
 fn check_result_unchanged(run: &RunDir, recorded: &Config, now: &Config) -> anyhow::Result<()> {
     let differences = differences(recorded, now);
     if differences.is_empty() {

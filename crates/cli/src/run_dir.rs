@@ -14,8 +14,8 @@ const MAX_RUNS: usize = 100_000;
 /// Random characters in the name of a temporary file.
 const RANDOM_CHARACTERS: usize = 6;
 
-/// The file that is locked on Windows. It is never removed: of two processes, one could lock the removed file and
-/// the other a new one.
+/// The file that is locked on Windows. It is never removed: of two processes, one could lock the
+/// removed file and the other a new one.
 const LOCK: &str = ".lock";
 
 /// A run directory, locked by this process.
@@ -29,8 +29,8 @@ pub struct RunDir {
 impl RunDir {
     /// Creates the directory `wanted`, or `wanted-2`, `wanted-3`, … if it exists.
     ///
-    /// `create_dir` is atomic and fails for an existing directory, so two runs that start at the same moment get
-    /// two directories.
+    /// `create_dir` is atomic and fails for an existing directory, so two runs that start at the
+    /// same moment get two directories.
     ///
     /// # Errors
     ///
@@ -73,8 +73,8 @@ impl RunDir {
 
     /// Opens and locks the directory of an earlier run.
     ///
-    /// On Windows the lock is a file in the directory, so callers must check first that it is a run directory.
-    /// Nothing else in it is changed.
+    /// On Windows the lock is a file in the directory, so callers must check first that it is a run
+    /// directory. Nothing else in it is changed.
     ///
     /// # Errors
     ///
@@ -127,8 +127,8 @@ impl RunDir {
     }
 }
 
-/// Writes a temporary file in the same directory, syncs it and renames it to `path`. Readers see either the old
-/// or the new contents, even after a crash.
+/// Writes a temporary file in the same directory, syncs it and renames it to `path`. Readers see
+/// either the old or the new contents, even after a crash.
 ///
 /// # Errors
 ///
@@ -153,7 +153,8 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     write().with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Whether a file of this name is a temporary file of [`write_atomically`], of a model or of a checkpoint.
+/// Whether a file of this name is a temporary file of [`write_atomically`], of a model or of a
+/// checkpoint.
 fn is_leftover(name: &str) -> bool {
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let random = name.strip_prefix(".waggle-");
@@ -167,8 +168,8 @@ fn is_leftover(name: &str) -> bool {
         || checkpoint.is_some_and(is_number)
 }
 
-/// Locks a directory against other processes, until the file is closed or the process ends. Returns `None` if the
-/// file system has no locks.
+/// Locks a directory against other processes, until the file is closed or the process ends. Returns
+/// `None` if the file system has no locks.
 fn lock(path: &Path) -> anyhow::Result<Option<File>> {
     let Ok(lockable) = lockable(path, cfg!(windows)) else {
         return Ok(None);
@@ -183,8 +184,8 @@ fn lock(path: &Path) -> anyhow::Result<Option<File>> {
     }
 }
 
-/// Opens the file to lock: the directory itself, or an empty file in it on Windows, where a directory cannot be
-/// opened as a file.
+/// Opens the file to lock: the directory itself, or an empty file in it on Windows, where a
+/// directory cannot be opened as a file.
 fn lockable(path: &Path, windows: bool) -> io::Result<File> {
     if windows {
         // Windows cannot lock a file that is open only for appending.

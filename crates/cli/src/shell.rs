@@ -12,9 +12,9 @@ fn quote_for(path: &str, windows: bool) -> String {
     if !path.is_empty() && path.chars().all(is_plain) {
         path.to_string()
     } else if windows {
-        // Both cmd.exe and PowerShell accept most names in double quotes. A file name cannot contain a double
-        // quote, but a $ or % may still be expanded as a variable. A trailing backslash would escape the
-        // closing quote.
+        // Both cmd.exe and PowerShell accept most names in double quotes. A file name cannot
+        // contain a double quote, but a $ or % may still be expanded as a variable. A trailing
+        // backslash would escape the closing quote.
         format!("\"{}\"", path.trim_end_matches('\\'))
     } else {
         format!("'{}'", path.replace('\'', r"'\''"))

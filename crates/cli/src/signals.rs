@@ -1,7 +1,8 @@
-//! Handling of SIGINT (Ctrl-C) and SIGTERM. The first signal stops training at the next batch with a checkpoint;
-//! the second ends the program at once.
+//! Handling of SIGINT (Ctrl-C) and SIGTERM. The first signal stops training at the next batch with
+//! a checkpoint; the second ends the program at once.
 //!
-//! Before the first checkpoint there is no progress to lose, so the first signal also ends the program at once.
+//! Before the first checkpoint there is no progress to lose, so the first signal also ends the
+//! program at once.
 
 use std::fmt;
 use std::sync::Arc;
@@ -24,7 +25,8 @@ pub struct Signals {
 pub struct Signal(i32);
 
 impl Signals {
-    /// Installs the handlers. Until [`defer`](Self::defer) is called, a signal ends the program at once.
+    /// Installs the handlers. Until [`defer`](Self::defer) is called, a signal ends the program at
+    /// once.
     ///
     /// # Errors
     ///
@@ -51,7 +53,7 @@ impl Signals {
         Ok(signals)
     }
 
-    /// Makes the first signal only visible in [`pending`](Self::pending), from now on.
+    /// From now on, the first signal only sets [`pending`](Self::pending).
     pub fn defer(&self) {
         self.at_once.store(false, Ordering::SeqCst);
     }

@@ -1,5 +1,5 @@
-//! An interrupted run resumes to a byte-identical result. Settings that would change the result are errors, and
-//! `--resume` changes nothing in a folder that is not a run.
+//! An interrupted run resumes to a byte-identical result. Settings that would change the result are
+//! errors, and `--resume` changes nothing in a folder that is not a run.
 
 #![cfg(unix)]
 
@@ -40,7 +40,8 @@ struct Interrupted {
     events: Vec<Value>,
 }
 
-/// Starts the program, sends `signals` after the first event for which `when` is true, and waits for the exit.
+/// Starts the program, sends `signals` after the first event for which `when` is true, and waits
+/// for the exit.
 fn interrupt(
     dir: &TestDir,
     arguments: &[&str],
@@ -373,8 +374,8 @@ const LOOKALIKES: [&str; 5] = [
     "checkpoint-+7.safetensors",
 ];
 
-/// Expects `--resume FOLDER` to exit with 1 and an error that names the folder, and to change nothing in the folder.
-/// Returns standard error.
+/// Expects `--resume FOLDER` to exit with 1 and an error that names the folder, and to change
+/// nothing in the folder. Returns standard error.
 #[track_caller]
 fn assert_resume_changes_nothing(dir: &TestDir, folder: &str) -> String {
     let before = dir.contents(folder);
@@ -444,10 +445,11 @@ fn a_full_disk_ends_the_run_and_the_previous_checkpoint_is_intact() {
     dir.succeeds(&train(&["--out", "whole"]));
     let model = dir.read("whole/model.safetensors").len() as u64;
     let mut command = dir.command(&train(&["--out", "run"]));
-    // The model and the checkpoints of the transfer stage are below the limit, those of the fine-tuning stage above.
+    // The model and the checkpoints of the transfer stage are below the limit, those of the
+    // fine-tuning stage above.
     let limit = model + model / 2;
-    // SAFETY: `signal` and `setrlimit` are async-signal-safe, so they may be called between fork and exec. They only
-    // change settings of the new process.
+    // SAFETY: `signal` and `setrlimit` are async-signal-safe, so they may be called between fork
+    // and exec. They only change settings of the new process.
     unsafe {
         command.pre_exec(move || {
             // Ignored, the signal becomes an error of the write, as on a full disk.

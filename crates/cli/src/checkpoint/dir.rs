@@ -25,7 +25,8 @@ pub(super) struct CheckpointDir {
 }
 
 impl CheckpointDir {
-    /// Opens `folder`. `newest` is the number of its newest intact checkpoint, from which the run was resumed.
+    /// Opens `folder`. `newest` is the number of its newest intact checkpoint, from which the run
+    /// was resumed.
     pub(super) fn new(folder: &Path, newest: Option<u64>) -> anyhow::Result<Self> {
         let last = numbers(folder)?.last().copied().unwrap_or(0);
         let next = last.checked_add(1);
@@ -38,13 +39,13 @@ impl CheckpointDir {
 
     /// Writes the next checkpoint to a temporary file, syncs and renames it, and syncs the folder.
     ///
-    /// The newest checkpoint stays. Older and damaged ones are removed before the next one is written, so that
-    /// there are never more than two.
+    /// The newest checkpoint stays. Older and damaged ones are removed before the next one is
+    /// written, so that there are never more than two.
     ///
     /// # Errors
     ///
-    /// Returns an error if the disk is too full or the folder cannot be written to. The newest checkpoint is then
-    /// unchanged, and the temporary file is removed.
+    /// Returns an error if the disk is too full or the folder cannot be written to. The newest
+    /// checkpoint is then unchanged, and the temporary file is removed.
     pub(super) fn write(&mut self, file: CheckpointFile<Snapshot>) -> anyhow::Result<PathBuf> {
         let path = path(&self.folder, self.next);
         self.try_write(&path, file).map_err(|error| {
@@ -98,7 +99,8 @@ impl CheckpointDir {
 
 /// The numbers of the checkpoints in `folder`, in ascending order.
 ///
-/// Only regular files whose name is exactly that of [`path`] count, so `checkpoint-007.safetensors` does not.
+/// Only regular files whose name is exactly that of [`path`] count, so `checkpoint-007.safetensors`
+/// does not.
 pub(super) fn numbers(folder: &Path) -> anyhow::Result<Vec<u64>> {
     let cannot = || format!("cannot read {}", folder.display());
     let mut numbers = Vec::new();
@@ -131,7 +133,7 @@ fn sync(folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Checks that the disk has `bytes` of free space, before a gigabyte is written in vain.
+/// Returns an error if the disk has less than `bytes` of free space.
 fn check_free_space(folder: &Path, bytes: u64) -> anyhow::Result<()> {
     let Some(free) = free_bytes(folder) else {
         return Ok(());

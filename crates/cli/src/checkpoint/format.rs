@@ -1,8 +1,9 @@
-//! The file format of checkpoints: safetensors with f32 tensors, the last of which is a SHA-256 of all bytes
-//! before it.
+//! The file format of checkpoints: safetensors with f32 tensors, the last of which is a SHA-256 of
+//! all bytes before it.
 //!
-//! The checksum is computed while the file is written or read, without another pass. A lost or changed byte in the
-//! header, a tensor or the checksum itself is detected. Any safetensors reader can open the file.
+//! The checksum is computed while the file is written or read, without another pass. A lost or
+//! changed byte in the header, a tensor or the checksum itself is detected. Any safetensors reader
+//! can open the file.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -18,10 +19,11 @@ use trainer::Snapshot;
 
 use crate::fault_injection::FaultyFile;
 
-/// Name of the checksum tensor. It sorts after all other names, so its bytes are the last of the file.
+/// Name of the checksum tensor. It sorts after all other names, so its bytes are the last of the
+/// file.
 const CHECKSUM: &str = "~sha256";
 
-/// Length of a SHA-256.
+/// Length of a SHA-256 hash in bytes.
 const CHECKSUM_BYTES: usize = 32;
 
 /// Metadata strings and tensors by name: snapshots to be written, or tensors that were read.

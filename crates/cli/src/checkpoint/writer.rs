@@ -1,7 +1,8 @@
 //! Writes checkpoints on a background thread.
 //!
-//! Writing a gigabyte to a disk takes seconds, so training continues meanwhile. Tensors that are still unwritten
-//! at the next update are copied first. At most one checkpoint is being written at a time.
+//! Writing a gigabyte to a disk takes seconds, so training continues meanwhile. Tensors that are
+//! still unwritten at the next update are copied first. At most one checkpoint is being written at
+//! a time.
 
 use std::any::Any;
 use std::path::{Path, PathBuf};
@@ -37,16 +38,18 @@ pub struct CheckpointWritten {
     pub path: PathBuf,
     /// Size of the file.
     pub bytes: u64,
-    /// How long training waited before the checkpoint was handed to the thread: for the previous checkpoint, and
-    /// for copies of tensors on a GPU. Copies made at a later update are not included.
+    /// How long training waited before the checkpoint was handed to the thread: for the previous
+    /// checkpoint, and for copies of tensors on a GPU. Copies made at a later update are not
+    /// included.
     pub waited: Duration,
     /// How long the background thread wrote.
     pub written: Duration,
 }
 
 impl<'a> Checkpointer<'a> {
-    /// Creates the checkpointer of the run in `folder`, which is new or resumed from the checkpoint `from`.
-    /// Within an epoch, a checkpoint is due after each interval `every`, or never for `None`.
+    /// Creates the checkpointer of the run in `folder`, which is new or resumed from the checkpoint
+    /// `from`. Within an epoch, a checkpoint is due after each interval `every`, or never for
+    /// `None`.
     ///
     /// # Errors
     ///
@@ -76,13 +79,13 @@ impl<'a> Checkpointer<'a> {
             && matches!(self.writer, Writer::Idle(_))
     }
 
-    /// Takes a checkpoint and starts to write it, unless the last checkpoint has the same state. Returns the
-    /// previous checkpoint if this call had to wait for it.
+    /// Takes a checkpoint and starts to write it, unless the last checkpoint has the same state.
+    /// Returns the previous checkpoint if this call had to wait for it.
     ///
     /// # Errors
     ///
-    /// Returns an error if the previous checkpoint could not be written, if a tensor on a GPU cannot be copied, or
-    /// if the thread cannot be started.
+    /// Returns an error if the previous checkpoint could not be written, if a tensor on a GPU
+    /// cannot be copied, or if the thread cannot be started.
     pub fn save(
         &mut self,
         index: usize,
@@ -128,7 +131,8 @@ impl<'a> Checkpointer<'a> {
         Ok(previous)
     }
 
-    /// Returns the checkpoint that was being written, if the thread has finished since the last call.
+    /// Returns the checkpoint that was being written, if the thread has finished since the last
+    /// call.
     ///
     /// # Errors
     ///
@@ -163,7 +167,8 @@ impl<'a> Checkpointer<'a> {
     ///
     /// # Errors
     ///
-    /// Returns an error if the last checkpoint could not be written, or if a file cannot be removed.
+    /// Returns an error if the last checkpoint could not be written, or if a file cannot be
+    /// removed.
     pub fn clear(&mut self) -> anyhow::Result<()> {
         self.finish()?;
         match &self.writer {

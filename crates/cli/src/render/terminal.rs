@@ -11,9 +11,9 @@ use super::page::Page;
 use super::{Renderer, resuming};
 use crate::error::Warning;
 use crate::message::Message;
-use crate::values::LayerRate;
 use crate::shell::quote;
 use crate::text::pluralize;
+use crate::values::LayerRate;
 
 /// Prints messages for people. Bars are drawn only if standard error is a terminal.
 pub struct Terminal<W> {

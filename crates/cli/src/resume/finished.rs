@@ -1,8 +1,8 @@
 //! `--resume` of a finished run.
 //!
-//! A finished run has no checkpoints, and therefore no record of the arguments it was started with. The explicit
-//! arguments are applied to the configuration in `config.toml`, and the two configurations are compared. The same
-//! arguments are then refused as for an unfinished run.
+//! A finished run has no checkpoints, and therefore no record of the arguments it was started with.
+//! The explicit arguments are applied to the configuration in `config.toml`, and the two
+//! configurations are compared. The same arguments are then refused as for an unfinished run.
 
 use std::fs;
 
@@ -14,7 +14,8 @@ use crate::model_file;
 use crate::run_dir::RunDir;
 use crate::values::{LayerRate, StageChoice};
 
-/// The configuration of a run, if all of its epochs are done. A run removes its checkpoints only then.
+/// The configuration of a run, if all of its epochs are done. A run removes its checkpoints only
+/// then.
 pub(super) fn configuration(run: &RunDir) -> Option<Config> {
     let config = Config::read(&run.file(Config::FILE)).ok()?;
     let epochs: u64 = config.stages.iter().map(|stage| stage.epochs).sum();
