@@ -97,7 +97,7 @@ fn checkpoint(tensors: &[&str]) -> Vec<u8> {
     let mut header = serde_json::Map::new();
     header.insert(
         "__metadata__".into(),
-        json!({ "run": RUN, "progress": PROGRESS }),
+        json!({ "format": "2", "run": RUN, "progress": PROGRESS }),
     );
     for (index, name) in tensors.iter().enumerate() {
         let at = 8 * index;
@@ -139,6 +139,7 @@ impl Target for CheckpointTarget {
             b"\"data_offsets\":[0,0]",
             b"\"dtype\":\"U8\"",
             b"\"__metadata__\":",
+            b"\"format\":\"",
             b"\"~sha256\":",
             b"\"weights/",
             b"\"velocity/",
@@ -161,8 +162,10 @@ impl Target for CheckpointTarget {
         }
         let file = self.folder.join("checkpoint-1.safetensors");
         fs::write(file, bytes).expect("the temporary directory can be written");
-        let (newest, damaged) =
-            Checkpoint::newest(&self.folder).expect("the temporary directory can be read");
+        // A checkpoint of another format version is an error.
+        let Ok((newest, damaged)) = Checkpoint::newest(&self.folder) else {
+            return false;
+        };
         // The file is either loaded or reported as damaged.
         assert_eq!(damaged.len(), usize::from(newest.is_none()));
         newest.is_some()
