@@ -254,7 +254,7 @@ impl InitialModel {
     /// Names of the layers with parameters, from input to output.
     pub fn layer_names(&self) -> anyhow::Result<Vec<String>> {
         let mut layers: Vec<String> = Vec::new();
-        for (name, _) in self.config.parameters()? {
+        for (name, _) in self.config.tensor_shapes()? {
             let layer = name
                 .rsplit_once('.')
                 .map_or(name.as_str(), |(layer, _)| layer);

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 
-/// An element of the convolutional part.
+/// An element of the backbone, which torchvision calls `features`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Unit {
@@ -26,7 +26,7 @@ pub enum Unit {
 pub struct VggConfig {
     /// Name of the architecture, such as `vgg16`.
     pub architecture: String,
-    /// The convolutional part, from input to output. The input has three channels.
+    /// The backbone, from input to output. Its input has three channels.
     pub features: Vec<Unit>,
     /// Whether a batch norm follows each convolution.
     #[serde(default, skip_serializing_if = "is_false")]
@@ -41,7 +41,8 @@ pub struct VggConfig {
     pub input_size: usize,
 }
 
-/// Name and number of convolutions of each block. Every block ends with a pool.
+/// Architectures by name, with the number of convolutions in each block. Each block ends with a
+/// pool.
 const TABLE: [(&str, [usize; 5]); 4] = [
     ("vgg11", [1, 1, 2, 2, 2]),
     ("vgg13", [2, 2, 2, 2, 2]),
@@ -49,16 +50,18 @@ const TABLE: [(&str, [usize; 5]); 4] = [
     ("vgg19", [2, 2, 4, 4, 4]),
 ];
 
-/// Suffix of the names of networks with batch norm, as in torchvision.
+/// Suffix of the names of architectures with batch norm, as in torchvision.
 const BATCH_NORM_SUFFIX: &str = "_bn";
+
 /// Limits for configurations from untrusted files. The largest network of the paper has 19 layers
 /// and is 4096 wide.
 const MAX_UNITS: usize = 1_000;
 const MAX_WIDTH: usize = 1_000_000;
-/// Maximum number of parameters. VGG-19 has 144 million, or 229 million with the 21,841 classes of
+/// Maximum number of elements in all tensors. VGG-19 has 144 million, or 229 million with the 21,841 classes of
 /// ImageNet-21k.
 const MAX_PARAMETERS: usize = 250_000_000;
 
+/// Number of channels in each block.
 const WIDTHS: [usize; 5] = [64, 128, 256, 512, 512];
 
 impl VggConfig {
@@ -105,8 +108,8 @@ impl VggConfig {
         Self::from_blocks(TABLE[3].0, &TABLE[3].1, WIDTHS, classes)
     }
 
-    /// VGG-16 with other widths of its five blocks, its hidden layers and its pool, and with
-    /// another input size.
+    /// VGG-16 with the given widths of its five blocks and its hidden layers, output size of its
+    /// average pool, and input size.
     pub fn slim_vgg16(
         widths: [usize; 5],
         hidden: usize,
@@ -212,15 +215,14 @@ impl VggConfig {
         1usize.checked_shl(count).unwrap_or(usize::MAX)
     }
 
-    /// Names and shapes of all parameters and running statistics ([`is_buffer`]), in the order of
-    /// torchvision's `state_dict`. `num_batches_tracked` is omitted, because no output depends on
-    /// it.
+    /// Names and shapes of all parameters and buffers ([`is_buffer`]), in the order of torchvision's
+    /// `state_dict`. `num_batches_tracked` is omitted, because no output depends on it.
     ///
     /// # Errors
     ///
-    /// Returns [`Error::Config`] as [`VggConfig::convolutions`] does, or if there are more than 250
-    /// million parameters.
-    pub fn parameters(&self) -> Result<Vec<(String, Vec<usize>)>, Error> {
+    /// Returns [`Error::Config`] as [`VggConfig::convolutions`] does, or if the tensors have more
+    /// than 250 million elements.
+    pub fn tensor_shapes(&self) -> Result<Vec<(String, Vec<usize>)>, Error> {
         let convolutions = self.convolutions()?;
         let mut shapes = Vec::new();
         let mut add = |layer: String, tensor: &str, shape: &[usize]| {
@@ -254,7 +256,7 @@ impl VggConfig {
     /// The linear layers: index in `classifier`, input width, output width.
     pub(crate) fn linears(&self, convolutions: &[Convolution]) -> [(usize, usize, usize); 3] {
         let channels = convolutions.last().map_or(0, |conv| conv.output);
-        // Overflowing products saturate. `parameters` rejects them.
+        // Overflowing products saturate. `tensor_shapes` rejects them.
         let flat = channels
             .saturating_mul(self.avgpool)
             .saturating_mul(self.avgpool);
@@ -266,7 +268,8 @@ impl VggConfig {
     }
 }
 
-/// Networks without batch norm omit the field, as in files from before batch norm was supported.
+/// Networks without batch norm omit the field, so that their metadata is the same as before batch
+/// norm was supported.
 fn is_false(value: &bool) -> bool {
     !value
 }
@@ -302,7 +305,7 @@ mod tests {
     #[test]
     fn parameter_counts_match_torchvision() {
         let count = |config: VggConfig| -> usize {
-            let shapes = config.parameters().expect("a valid configuration");
+            let shapes = config.tensor_shapes().expect("a valid configuration");
             shapes
                 .iter()
                 .map(|(_, shape)| shape.iter().product::<usize>())
@@ -331,9 +334,9 @@ mod tests {
         let indices: Vec<_> = convolutions.iter().map(|conv| conv.index).collect();
         assert_eq!(indices, [0, 3, 7, 10, 14, 17, 20, 24, 27, 30, 34, 37, 40]);
         assert_eq!(convolutions[12].norm, Some(41));
-        let parameters = config.parameters().expect("a valid configuration");
-        let trainable = parameters.iter().filter(|(name, _)| !is_buffer(name));
-        let count: usize = trainable
+        let shapes = config.tensor_shapes().expect("a valid configuration");
+        let without_buffers = shapes.iter().filter(|(name, _)| !is_buffer(name));
+        let count: usize = without_buffers
             .map(|(_, shape)| shape.iter().product::<usize>())
             .sum();
         assert_eq!(count, 138_365_992);
@@ -355,7 +358,7 @@ mod tests {
         let is_rejected = |change: fn(&mut VggConfig)| {
             let mut config = valid.clone();
             change(&mut config);
-            matches!(config.parameters(), Err(Error::Config { .. }))
+            matches!(config.tensor_shapes(), Err(Error::Config { .. }))
         };
         assert!(is_rejected(|config| config.hidden = usize::MAX));
         assert!(is_rejected(|config| config.hidden = 900_000));
@@ -371,7 +374,7 @@ mod tests {
         let mut config = valid.clone();
         config.features = [Unit::Conv(1), Unit::Pool].repeat(200);
         assert_eq!(config.smallest_input(), usize::MAX);
-        assert!(VggConfig::vgg19(21_841).parameters().is_ok());
+        assert!(VggConfig::vgg19(21_841).tensor_shapes().is_ok());
     }
 
     #[test]

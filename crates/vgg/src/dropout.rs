@@ -5,9 +5,9 @@
 //! ```
 //!
 //! This is inverted dropout, as in `torch.nn.Dropout`. PyTorch draws all masks from one generator
-//! in the order of calls. Here the same step has the same mask when it is repeated, alone or on
-//! another device. The host draws the mask and copies it to the device with one byte per element,
-//! 131 KB per layer for 32 images in VGG-16.
+//! in the order of calls. Here a repeated step has the same masks, also on another device. The host
+//! draws the mask and copies it to the device with one byte per element, 131 KB per layer for 32
+//! images in VGG-16.
 
 use candle_core::{Result, Tensor};
 use rand_chacha::rand_core::Rng;
@@ -15,7 +15,7 @@ use rand_chacha::rand_core::Rng;
 use crate::random::keyed;
 
 /// The dropout probability p of VGG's classifier.
-pub(crate) const HALF: f32 = 0.5;
+const P: f32 = 0.5;
 
 /// Applies dropout with p = 0.5 to `x`, (B, …) → (B, …). The mask of element i in row-major order
 /// is bit i of the stream.
@@ -33,7 +33,7 @@ pub(crate) fn dropout_half(x: &Tensor, seed: u64, step: u64, layer: u64) -> Resu
         })
         .collect();
     let mask = Tensor::from_vec(mask, x.shape(), x.device())?.to_dtype(x.dtype())?;
-    x * (mask / f64::from(1.0 - HALF))?
+    x * (mask / f64::from(1.0 - P))?
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use safetensors::tensor::{Dtype, Metadata as Header, TensorInfo};
 use crate::error::Error;
 use crate::sniff;
 
-/// Maximum length of the header in bytes. 16 MiB describe a hundred thousand tensors; a VGG has 38.
+/// Maximum length of the header in bytes. 16 MiB describe a hundred thousand tensors. VGG-19 has 38.
 /// The `safetensors` crate accepts 100 MB, which need a gigabyte of memory when parsed.
 const MAX_HEADER: u64 = 16 << 20;
 
@@ -258,7 +258,7 @@ fn write_all(
         offset = end;
     }
     let mut header = serde_json::Value::Object(header).to_string().into_bytes();
-    // The data must be aligned for readers that map the file into memory.
+    // Pad the header, so that the data is aligned for readers that map the file into memory.
     header.resize(header.len().next_multiple_of(8), b' ');
 
     out.write_all(&(header.len() as u64).to_le_bytes())

@@ -13,7 +13,7 @@ use crate::config::VggConfig;
 use crate::error::Error;
 use crate::random::{fnv1a, keyed, uniform};
 
-/// A weight or bias of `nn.Linear`: U(−b, b) with b = 1/√inputs.
+/// Initializes a weight or bias as `nn.Linear` does: U(−b, b) with b = 1/√inputs.
 ///
 /// torch/nn/modules/linear.py writes the same distribution as `kaiming_uniform_` with a = √5.
 ///
@@ -36,20 +36,20 @@ pub fn linear_default(
     Ok(Tensor::from_vec(values, shape, device)?)
 }
 
-/// All tensors of a network, as in torchvision's `VGG(init_weights=True)`.
+/// Initializes all tensors of a network as torchvision's `VGG(init_weights=True)` does.
 ///
 /// Convolutions are N(0, 2/(9·out)) (`kaiming_normal_` with `fan_out`), linear weights N(0, 0.01²),
 /// biases 0. Batch norms have weight 1, bias 0, mean 0 and variance 1.
 ///
 /// # Errors
 ///
-/// Returns [`Error::Config`] if the configuration is invalid.
+/// Returns an error if the configuration is invalid or if a tensor cannot be created on the device.
 pub fn from_scratch(
     config: &VggConfig,
     seed: u64,
     device: &Device,
 ) -> Result<BTreeMap<String, Tensor>, Error> {
-    let parameters = config.parameters()?;
+    let shapes = config.tensor_shapes()?;
     let draw = |(name, shape): (String, Vec<usize>)| {
         let count: usize = shape.iter().product();
         let deviation = match shape.len() {
@@ -66,7 +66,7 @@ pub fn from_scratch(
         };
         Ok((name, Tensor::from_vec(values, shape, device)?))
     };
-    parameters.into_iter().map(draw).collect()
+    shapes.into_iter().map(draw).collect()
 }
 
 /// Samples of N(0, deviation²) by the Box-Muller transform (1958).

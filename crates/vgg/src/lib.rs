@@ -1,12 +1,12 @@
 //! VGG networks for candle, with the tensor names and outputs of torchvision, any input size, and
 //! fast CPU kernels.
 //!
-//! This crate builds networks, loads and saves weights, and computes outputs and gradients. It does
-//! not train, and it does not print.
+//! This crate builds networks, loads and saves weights, and computes outputs and gradients. It has
+//! no training loop and prints nothing.
 //!
 //! This example loads pretrained weights into a network with other classes and classifies images.
-//! The network is narrow, so that the example takes a moment. For the real one use
-//! [`VggConfig::vgg16`] and the weights of [`hub::fetch`].
+//! The network is narrow, so that the example is fast. For VGG-16 itself, use [`VggConfig::vgg16`]
+//! and the weights that [`hub::fetch`] downloads.
 //!
 //! ```
 //! use candle_core::{DType, Device, Tensor};

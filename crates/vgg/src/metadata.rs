@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use crate::config::VggConfig;
 
-/// Maximum input size that is accepted from a file.
+/// Maximum input size in pixels.
 const MAX_INPUT_SIZE: usize = 4096;
 
 /// The configuration of a network, its classes, and the normalization of its input.
@@ -27,7 +27,7 @@ pub struct Metadata {
 }
 
 impl Metadata {
-    /// Converts to the strings of a header.
+    /// Converts the metadata to the strings of a header.
     pub(crate) fn to_strings(&self) -> BTreeMap<String, String> {
         [
             ("format", "pt".into()),
@@ -43,7 +43,7 @@ impl Metadata {
     }
 
     /// Parses the strings of a header. Returns `None` if there is no `config`, as in files of other
-    /// programs, and the violated condition if the metadata is invalid.
+    /// programs, and an error with the violated condition if the metadata is invalid.
     pub(crate) fn from_strings(strings: &BTreeMap<String, String>) -> Result<Option<Self>, String> {
         if !strings.contains_key("config") {
             return Ok(None);
@@ -58,10 +58,10 @@ impl Metadata {
         Ok(Some(metadata))
     }
 
-    /// Checks that the fields are valid and consistent. Returns the violated condition otherwise.
+    /// Checks that the fields are valid and consistent. The error is the violated condition.
     pub(crate) fn validate(&self) -> Result<(), String> {
         let (config, classes) = (&self.config, &self.classes);
-        config.parameters().map_err(|error| error.to_string())?;
+        config.tensor_shapes().map_err(|error| error.to_string())?;
         if classes.len() != config.classes {
             return Err(format!(
                 "the metadata lists {} classes, but the network has {}",

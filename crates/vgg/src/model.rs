@@ -8,9 +8,9 @@
 //! fixed (see `norm.rs`).
 //!
 //! Layers with parameters are numbered 0..n from input to output. Each one includes the following
-//! layers without parameters (ReLU, pools, flatten, dropout), so running `0..k` and then `k..n` is
-//! the same as running `0..n`. A convolution is computed together with its batch norm, in the range
-//! that contains the batch norm.
+//! layers without parameters (ReLU, pools, flatten, dropout), so running `0..k` and then `k..n`
+//! gives the same result as running `0..n`. A convolution is computed together with its batch norm,
+//! in the range that contains the batch norm.
 
 use std::ops::Range;
 
@@ -60,8 +60,9 @@ struct Block {
     pool: bool,
     /// Whether autograd tracks a tensor of the block.
     tracked: bool,
-    /// The f32 layer, if the block has no batch norm or is frozen. Otherwise each forward pass
-    /// folds the batch norm.
+    /// The layer with f32 weights. `None` if the block has a batch norm and is trainable, because
+    /// each forward pass then folds the batch norm, and if the block is frozen and computes in
+    /// bf16.
     fixed: Option<ConvLayer>,
     /// The layer of a frozen block, rounded to bf16.
     rounded: Memo<ConvLayer>,
@@ -271,7 +272,7 @@ impl Vgg {
         self.forward_layers(x, 0..self.names.len(), mode)
     }
 
-    /// Computes the convolutional part: (B, 3, H, W) → (B, C, H/32, W/32).
+    /// Runs the backbone: (B, 3, H, W) → (B, C, H/32, W/32).
     ///
     /// # Errors
     ///

@@ -56,7 +56,7 @@ impl<T: Clone> Memo<T> {
             return Ok(value.clone());
         }
         let value = init()?;
-        // If another thread stored its value first, that one is equal.
+        // If another thread stored a value first, both values are equal.
         Ok(self.0.get_or_init(|| value).clone())
     }
 }
@@ -77,7 +77,7 @@ impl FromStr for Precision {
         match text {
             "f32" => Ok(Self::F32),
             "bf16" => Ok(Self::Bf16),
-            _ => Err("unknown precision; expected f32 or bf16".to_owned()),
+            _ => Err("unknown precision, expected f32 or bf16".to_owned()),
         }
     }
 }
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_memo_stores_the_first_value_but_no_error() {
+    fn a_memo_stores_the_first_value_but_not_errors() {
         let memo = Memo::default();
         assert!(memo.get_or_try_init(|| bail!("no memory")).is_err());
         assert_eq!(memo.clone().get_or_try_init(|| Ok(1)).expect("a value"), 1);

@@ -6,7 +6,7 @@
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-/// The stream of a purpose and three numbers. Different keys give independent streams.
+/// The random stream of a purpose and three numbers. Different keys give independent streams.
 pub(crate) fn keyed(purpose: &[u8; 8], key: [u64; 3]) -> ChaCha8Rng {
     let mut seed = [0u8; 32];
     seed[..8].copy_from_slice(purpose);
@@ -23,7 +23,7 @@ pub(crate) fn fnv1a(name: &str) -> u64 {
     })
 }
 
-/// A uniform sample of [0, 1) with 24 random bits, the precision of f32.
+/// Draws a uniform sample from [0, 1) with 24 random bits, the precision of f32.
 pub(crate) fn uniform(rng: &mut ChaCha8Rng) -> f32 {
     (rng.next_u32() >> 8) as f32 / (1u32 << 24) as f32
 }

@@ -100,7 +100,7 @@ impl Summary {
         })
     }
 
-    /// Total number of parameters, running statistics excluded.
+    /// Total number of parameters. Buffers (running statistics) are not counted.
     pub fn parameters(&self) -> usize {
         self.rows.iter().map(|row| row.parameters).sum()
     }
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn running_statistics_are_not_counted_as_parameters() {
+    fn buffers_are_not_counted_as_parameters() {
         let config = VggConfig::named("vgg11_bn", 1000).expect("a valid configuration");
         let summary = Summary::new(&config).expect("a valid configuration");
         assert_eq!(summary.parameters(), 132_868_840);

@@ -24,7 +24,7 @@ use crate::names;
 /// Names of the files in the folder.
 pub const FILES: [&str; 2] = ["model.safetensors", "config.json"];
 
-/// Writes both files to `folder`, which is created if it does not exist.
+/// Writes both [`FILES`] to `folder`, which is created if it does not exist.
 ///
 /// # Errors
 ///
@@ -67,7 +67,7 @@ pub fn save(
     })
 }
 
-/// Renames and reshapes tensors as timm stores them.
+/// Converts tensors to timm's names and shapes.
 ///
 /// # Errors
 ///
@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_description_has_the_fields_of_timm() {
+    fn config_json_has_the_fields_of_timm() {
         let metadata = Metadata {
             config: VggConfig::named("vgg16_bn", 2).expect("a valid configuration"),
             classes: ["ants", "bees"].map(String::from).into(),

@@ -82,17 +82,17 @@ fn metadata_of(file: &WeightsFile, path: &Path) -> Result<Option<Metadata>, Erro
     })
 }
 
-/// Loads pretrained weights into a network that may have other classes.
+/// Loads pretrained weights for a network that may have other classes.
 ///
 /// The file is safetensors or a PyTorch state dict with the tensor names of torchvision or timm, in
-/// f32, f16 or bf16, with or without a classifier. It must contain all convolutions. Layers of the
+/// f32, f16 or bf16, with or without a classifier. It must contain the whole backbone. Layers of the
 /// classifier that the file lacks or that have another shape are initialized by
 /// [`init::linear_default`], and so is the head with [`Head::Replace`].
 ///
 /// # Errors
 ///
-/// Returns an error if the file cannot be read or is invalid, if its convolutions do not fit, or if
-/// it has tensors that the network does not have.
+/// Returns an error if the file cannot be read or is invalid, if its backbone does not match the
+/// configuration, or if it has tensors that the network does not have.
 pub fn load_pretrained(
     path: &Path,
     config: &VggConfig,
@@ -101,9 +101,9 @@ pub fn load_pretrained(
     device: &Device,
 ) -> Result<Loaded, Error> {
     let mut file = WeightsFile::open(path)?;
-    let parameters = config.parameters()?;
-    let (entries, unexpected) = match_names(&file, &parameters);
-    check_features(path, config, &parameters, &entries, &file)?;
+    let shapes = config.tensor_shapes()?;
+    let (entries, unexpected) = match_names(&file, &shapes);
+    check_features(path, config, &shapes, &entries, &file)?;
     if !unexpected.is_empty() {
         return Err(Error::UnexpectedTensors {
             path: path.into(),
@@ -114,15 +114,15 @@ pub fn load_pretrained(
 
     let mut report = Report::default();
     let mut tensors = BTreeMap::new();
-    let loadable = loadable_layers(&parameters, &entries, head, &mut report);
-    for (name, shape) in &parameters {
+    let loadable = loadable_layers(&shapes, &entries, head, &mut report);
+    for (name, shape) in &shapes {
         let layer = layer_of(name);
         let tensor = if loadable.contains(&layer) {
             report.loaded.push(name.clone());
             file.read(&entries[name.as_str()].name, shape, device)?
         } else {
             report.initialized.push(name.clone());
-            let inputs = inputs_of(&parameters, layer);
+            let inputs = inputs_of(&shapes, layer);
             init::linear_default(name, shape, inputs, seed, device)?
         };
         tensors.insert(name.clone(), tensor);
@@ -133,13 +133,13 @@ pub fn load_pretrained(
 /// The layers whose tensors are all loaded from the file. Adds mismatched and replaced tensors to
 /// the report.
 fn loadable_layers<'a>(
-    parameters: &'a [(String, Vec<usize>)],
+    shapes: &'a [(String, Vec<usize>)],
     entries: &Entries<'_>,
     head: Head,
     report: &mut Report,
 ) -> Vec<&'a str> {
     let mut layers = Vec::new();
-    for tensors in parameters.chunk_by(|(a, _), (b, _)| layer_of(a) == layer_of(b)) {
+    for tensors in shapes.chunk_by(|(a, _), (b, _)| layer_of(a) == layer_of(b)) {
         let layer = layer_of(&tensors[0].0);
         let mut is_loadable = true;
         for (name, shape) in tensors {
@@ -169,16 +169,16 @@ fn layer_of(name: &str) -> &str {
     name.rsplit_once('.').map_or(name, |(layer, _)| layer)
 }
 
-fn inputs_of(parameters: &[(String, Vec<usize>)], layer: &str) -> usize {
+fn inputs_of(shapes: &[(String, Vec<usize>)], layer: &str) -> usize {
     let weight = format!("{layer}.weight");
-    let shape = parameters.iter().find(|(name, _)| *name == weight);
+    let shape = shapes.iter().find(|(name, _)| *name == weight);
     shape.map_or(1, |(_, shape)| shape[1..].iter().product())
 }
 
 /// Maximum number of unexpected tensors that an error lists.
 const MAX_LISTED: usize = 20;
 
-/// A tensor of a file that the network has too.
+/// A tensor of a file that the network needs.
 struct Entry {
     /// Name in the file.
     name: String,
@@ -189,11 +189,11 @@ struct Entry {
 /// The entries of a file by torchvision's name.
 type Entries<'a> = BTreeMap<&'a str, Entry>;
 
-/// Splits the tensors of a file into those of the network and a list of unexpected ones with
-/// similar expected names.
+/// Matches the tensors of a file with the tensors of the network. The second result lists the
+/// unexpected ones, each with the most similar expected name.
 fn match_names<'a>(
     file: &WeightsFile,
-    parameters: &'a [(String, Vec<usize>)],
+    shapes: &'a [(String, Vec<usize>)],
 ) -> (Entries<'a>, Vec<String>) {
     let mut entries = Entries::new();
     let mut unexpected = Vec::new();
@@ -203,20 +203,20 @@ fn match_names<'a>(
         if names::is_batch_counter(&converted) {
             continue;
         }
-        match parameters.iter().find(|(name, _)| *name == converted) {
-            Some((parameter, _)) if !entries.contains_key(parameter.as_str()) => {
+        match shapes.iter().find(|(name, _)| *name == converted) {
+            Some((expected, _)) if !entries.contains_key(expected.as_str()) => {
                 let entry = Entry {
                     name: name.to_string(),
-                    shape: names::torchvision_shape(parameter, shape),
+                    shape: names::torchvision_shape(expected, shape),
                 };
-                entries.insert(parameter, entry);
+                entries.insert(expected, entry);
             }
             // For example in a checkpoint with both the weights and their moving average.
-            Some((parameter, _)) => unexpected.push(format!("{name} (a second {parameter})")),
+            Some((expected, _)) => unexpected.push(format!("{name} (a second {expected})")),
             None if unexpected.len() == MAX_LISTED => unlisted += 1,
             None => {
-                let parameters = parameters.iter().map(|(name, _)| name.as_str());
-                unexpected.push(match names::most_similar(&converted, parameters) {
+                let expected = shapes.iter().map(|(name, _)| name.as_str());
+                unexpected.push(match names::most_similar(&converted, expected) {
                     Some(similar) => format!("{name} (did you mean {similar}?)"),
                     None => name.to_string(),
                 });
@@ -229,19 +229,19 @@ fn match_names<'a>(
     (entries, unexpected)
 }
 
-/// Checks that the file has every convolution with the right shape. Otherwise the error names the
+/// Checks that the file has the whole backbone with the right shapes. Otherwise the error names the
 /// architecture of the file, if it can be detected.
 fn check_features(
     path: &Path,
     config: &VggConfig,
-    parameters: &[(String, Vec<usize>)],
+    shapes: &[(String, Vec<usize>)],
     entries: &Entries<'_>,
     file: &WeightsFile,
 ) -> Result<(), Error> {
     let detected = detect::architecture(file.shapes().into_iter())
         .filter(|architecture| *architecture != config.architecture);
     let is_named = VggConfig::NAMES.contains(&config.architecture.as_str());
-    let features = parameters
+    let features = shapes
         .iter()
         .filter(|(name, _)| name.starts_with("features."));
     let result = check_shapes(path, config, features, entries);
@@ -255,14 +255,14 @@ fn check_features(
     }
 }
 
-/// Checks that the file has all of `parameters` with the right shapes.
+/// Checks that the file has all tensors of `shapes`.
 fn check_shapes<'a>(
     path: &Path,
     config: &VggConfig,
-    parameters: impl IntoIterator<Item = &'a (String, Vec<usize>)>,
+    shapes: impl IntoIterator<Item = &'a (String, Vec<usize>)>,
     entries: &Entries<'_>,
 ) -> Result<(), Error> {
-    for (name, shape) in parameters {
+    for (name, shape) in shapes {
         match entries.get(name.as_str()) {
             None => {
                 return Err(Error::MissingTensor {
@@ -306,8 +306,8 @@ pub fn load_model(path: &Path, device: &Device) -> Result<Model, Error> {
     let Some(metadata) = metadata_of(&file, path)? else {
         return Err(Error::NoMetadata { path: path.into() });
     };
-    let parameters = metadata.config.parameters()?;
-    let (entries, unexpected) = match_names(&file, &parameters);
+    let shapes = metadata.config.tensor_shapes()?;
+    let (entries, unexpected) = match_names(&file, &shapes);
     if !unexpected.is_empty() {
         return Err(Error::UnexpectedTensors {
             path: path.into(),
@@ -315,9 +315,9 @@ pub fn load_model(path: &Path, device: &Device) -> Result<Model, Error> {
             tensors: unexpected,
         });
     }
-    check_shapes(path, &metadata.config, &parameters, &entries)?;
+    check_shapes(path, &metadata.config, &shapes, &entries)?;
     let mut tensors = BTreeMap::new();
-    for (name, shape) in &parameters {
+    for (name, shape) in &shapes {
         let tensor = file.read(&entries[name.as_str()].name, shape, device)?;
         tensors.insert(name.clone(), tensor);
     }
@@ -346,8 +346,8 @@ pub fn save(
         reason,
         help: None,
     };
-    let parameters = metadata.config.parameters()?;
-    for (name, shape) in &parameters {
+    let shapes = metadata.config.tensor_shapes()?;
+    for (name, shape) in &shapes {
         match tensors.get(name).map(Tensor::dims) {
             Some(dims) if dims == shape => {}
             Some(dims) => {
@@ -358,11 +358,11 @@ pub fn save(
             None => return Err(invalid(format!("tensor `{name}` is missing"))),
         }
     }
-    if tensors.len() != parameters.len() {
+    if tensors.len() != shapes.len() {
         return Err(invalid(format!(
             "the model has {} tensors instead of {}",
             tensors.len(),
-            parameters.len()
+            shapes.len()
         )));
     }
     file::write(path, tensors, &metadata.to_strings())

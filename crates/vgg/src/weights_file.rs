@@ -1,4 +1,5 @@
-//! Weights files in both supported formats. The content decides about the format, not the name.
+//! Weights files in both supported formats. The format is detected from the content, not from the
+//! file name.
 
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -124,15 +124,15 @@ fn largest(tensor: &Tensor) -> f32 {
 }
 
 #[test]
-fn golden_parameter_names_and_shapes_match_torchvision() {
+fn golden_tensor_names_and_shapes_match_torchvision() {
     let golden = Golden::read();
-    let parameters = golden.config.parameters().expect("the narrow network");
-    let parameters: BTreeMap<_, _> = parameters.into_iter().collect();
+    let shapes = golden.config.tensor_shapes().expect("the narrow network");
+    let shapes: BTreeMap<_, _> = shapes.into_iter().collect();
     let expected = golden.with_prefix("init.").into_iter();
     let expected: BTreeMap<_, _> = expected
         .map(|(name, tensor)| (name, tensor.dims().to_vec()))
         .collect();
-    assert_eq!(parameters, expected);
+    assert_eq!(shapes, expected);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Parses the metadata of a model file. The rest of the file is always valid.
+//! Parses the metadata of a model file without tensors.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -80,11 +80,11 @@ impl Target for MetadataTarget {
             Ok(Some(metadata)) => {
                 // Accepted metadata describes a network of limited size, so this must not fail or
                 // overflow.
-                let parameters = metadata
+                let shapes = metadata
                     .config
-                    .parameters()
+                    .tensor_shapes()
                     .expect("accepted metadata is valid");
-                let sizes = parameters
+                let sizes = shapes
                     .iter()
                     .map(|(_, shape)| shape.iter().product::<usize>());
                 assert!(sizes.sum::<usize>() <= 250_000_000);

@@ -16,8 +16,8 @@ use zip::{CompressionMethod, ZipWriter};
 
 use super::Target;
 
-/// Files with f32 tensors, from `named_parameters`, in a training checkpoint with strides, in f16,
-/// bf16 and f64. The last three are not state dicts.
+/// Test files of `vgg`: plain f32 tensors, parameters from `named_parameters`, a training checkpoint
+/// with strided tensors, and tensors in f16, bf16 and f64. The last three are not state dicts.
 const FILES: [&str; 9] = [
     "plain.pth",
     "parameters.pth",
@@ -171,8 +171,8 @@ impl Target for StateDict {
             Ok(loaded) => {
                 // Accepted files give a complete network, even if they contain only some of its
                 // tensors.
-                let parameters = self.config.parameters().expect("the network is valid");
-                for (name, shape) in parameters {
+                let shapes = self.config.tensor_shapes().expect("the network is valid");
+                for (name, shape) in shapes {
                     assert_eq!(loaded.tensors[&name].dims(), shape, "{name}");
                 }
                 true

@@ -61,7 +61,7 @@ pub fn zeros_of(architecture: &str, path: &Path) {
     let config = VggConfig::named(architecture, 1000).unwrap();
     let mut header = serde_json::Map::new();
     let mut end = 0;
-    for (name, shape) in config.parameters().unwrap() {
+    for (name, shape) in config.tensor_shapes().unwrap() {
         if name.starts_with("features.") {
             let start = end;
             end += 4 * shape.iter().product::<usize>();

@@ -41,7 +41,7 @@ impl RepoCache {
 
     /// Returns the path of a file if it is cached. The revision is a branch, a tag or a commit.
     pub(super) fn find(&self, address: &Address) -> Option<PathBuf> {
-        // Commits have no entry in `refs`.
+        // Commits have no entry in `refs`, so look for a snapshot of that name first.
         let by_commit = self.repo.pointer_path(&address.revision);
         let by_commit = by_commit.join(&address.file);
         if by_commit.exists() {

@@ -1,7 +1,7 @@
 //! HTTP requests to the hub.
 //!
-//! The token is sent only to the origin (scheme, host and port) of the endpoint. Redirects are
-//! followed here, because ureq compares only the hosts and not the ports.
+//! The token is sent only to the origin (scheme, host and port) of the endpoint. This client follows
+//! redirects itself, because ureq compares only the hosts and not the ports.
 
 use std::io::Read;
 use std::time::Duration;
@@ -51,17 +51,17 @@ impl Client {
             .parse()
             .map_err(|_| invalid())?;
         origin(&endpoint).ok_or_else(invalid)?;
-        let silence = Some(Duration::from_secs(60));
+        let idle_timeout = Some(Duration::from_secs(60));
         let agent = Agent::config_builder()
             .timeout_resolve(Some(Duration::from_secs(30)))
             .timeout_connect(Some(Duration::from_secs(30)))
-            // There is no limit for the whole body, which may be large and the line slow.
-            .timeout_per_read(silence)
-            .timeout_per_write(silence)
-            .timeout_recv_response(silence)
+            // There is no timeout for the whole body: files are large and connections may be slow.
+            .timeout_per_read(idle_timeout)
+            .timeout_per_write(idle_timeout)
+            .timeout_recv_response(idle_timeout)
             .max_redirects(0)
             .http_status_as_error(false)
-            // Ranges and sizes count the bytes of the file.
+            // With compression, ranges and sizes would not count the bytes of the file.
             .accept_encoding("identity")
             .user_agent(concat!("vgg/", env!("CARGO_PKG_VERSION")))
             .build()
@@ -89,10 +89,10 @@ impl Client {
                 let next = resolve(&url, location)?;
                 if origin(&next) != origin(&self.endpoint) {
                     return Err(HubError::UnexpectedResponse {
-                        url: shown(&url),
+                        url: redacted(&url),
                         reason: format!(
                             "the redirect to {} has no X-Repo-Commit header",
-                            shown(&next)
+                            redacted(&next)
                         ),
                     });
                 }
@@ -119,7 +119,7 @@ impl Client {
             });
         }
         Err(HubError::TooManyRedirects {
-            url: shown(&first),
+            url: redacted(&first),
             limit: MAX_REDIRECTS,
         })
     }
@@ -189,11 +189,11 @@ impl Client {
             let response = self.send(Method::GET, &url, start)?;
             match location(&response) {
                 Some(location) => url = resolve(&url, location)?,
-                None => return Ok((shown(&url), response)),
+                None => return Ok((redacted(&url), response)),
             }
         }
         Err(HubError::TooManyRedirects {
-            url: shown(&first),
+            url: redacted(&first),
             limit: MAX_REDIRECTS,
         })
     }
@@ -201,7 +201,7 @@ impl Client {
     /// Sends one request, with the token if `url` has the origin of the endpoint.
     fn send(&self, method: Method, url: &Uri, start: u64) -> Result<Response<Body>, HubError> {
         let failed = |reason: String| HubError::Unreachable {
-            url: shown(url),
+            url: redacted(url),
             reason,
         };
         let mut request = Request::builder().method(method).uri(url);
@@ -222,9 +222,9 @@ impl Client {
     }
 }
 
-pub(super) fn bad_status(url: &Uri, response: &Response<Body>) -> HubError {
+fn bad_status(url: &Uri, response: &Response<Body>) -> HubError {
     HubError::Status {
-        url: shown(url),
+        url: redacted(url),
         status: response.status().as_u16(),
     }
 }
@@ -241,8 +241,8 @@ fn origin(url: &Uri) -> Option<(&str, String, u16)> {
     Some((scheme, host, url.port_u16().unwrap_or(default_port)))
 }
 
-/// Formats a URL without user name, password and query, which may contain secrets.
-fn shown(url: &Uri) -> String {
+/// Formats a URL without its user name, password and query, which may contain secrets.
+fn redacted(url: &Uri) -> String {
     let scheme = url.scheme_str().unwrap_or_default();
     let host = url.host().unwrap_or_default();
     let port = url
@@ -255,7 +255,7 @@ fn shown(url: &Uri) -> String {
 fn location(response: &Response<Body>) -> Option<&str> {
     let is_redirect = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
     let location = response.headers().get(LOCATION).filter(|_| is_redirect)?;
-    // URLs consist of ASCII characters.
+    // URLs are ASCII. Any other value is replaced by an empty one, which `resolve` rejects.
     Some(location.to_str().unwrap_or_default())
 }
 
@@ -277,7 +277,7 @@ fn resolve(base: &Uri, location: &str) -> Result<Uri, HubError> {
     let url = absolute.parse::<Uri>().ok();
     url.filter(|url| origin(url).is_some())
         .ok_or_else(|| HubError::Redirect {
-            url: shown(base),
+            url: redacted(base),
             location: location.into(),
         })
 }
@@ -292,7 +292,7 @@ fn id(
     let value = headers
         .get(name)
         .ok_or_else(|| HubError::UnexpectedResponse {
-            url: shown(url),
+            url: redacted(url),
             reason: format!("it has no {header} header"),
         })?;
     let value = String::from_utf8_lossy(value.as_bytes());
@@ -303,7 +303,7 @@ fn id(
         Ok(id.into())
     } else {
         Err(HubError::UnsafeName {
-            url: shown(url),
+            url: redacted(url),
             header,
             value: id.chars().take(200).collect(),
         })
@@ -376,7 +376,7 @@ mod tests {
     #[test]
     fn displayed_urls_contain_no_secrets() {
         let url = uri("https://user:password@hub.example:8443/a/b?signature=secret");
-        assert_eq!(shown(&url), "https://hub.example:8443/a/b");
+        assert_eq!(redacted(&url), "https://hub.example:8443/a/b");
     }
 
     #[test]

@@ -75,7 +75,7 @@ fn transfer(
     let failed = |error| HubError::cache(path)(error);
     let mut received = fs::metadata(path).map_or(0, |metadata| metadata.len());
     if metadata.size.is_some_and(|size| received >= size) {
-        // There is nothing to resume.
+        // The file is complete or too long. Download it again.
         received = 0;
     }
     let (url, response) = client.file(address, &metadata.commit, received)?;
@@ -90,14 +90,14 @@ fn transfer(
             _ => {
                 return Err(HubError::UnexpectedResponse {
                     url,
-                    reason: "it has another range than the request".into(),
+                    reason: "its range differs from the requested one".into(),
                 });
             }
         },
         status => {
             if status == 416 && received > 0 {
-                // The file on the hub is shorter than the incomplete file. The next attempt starts
-                // again.
+                // The file on the hub is shorter than the incomplete file. Delete it, so that the
+                // next attempt starts from the beginning.
                 fs::remove_file(path).map_err(failed)?;
             }
             return Err(HubError::Status { url, status });
@@ -132,8 +132,8 @@ fn transfer(
     let mut body = response.into_body().into_reader();
     let mut buffer = vec![0; 1 << 16];
     while received < size {
-        let wanted = as_usize(size - received).min(buffer.len());
-        match body.read(&mut buffer[..wanted]) {
+        let limit = as_usize(size - received).min(buffer.len());
+        match body.read(&mut buffer[..limit]) {
             Ok(0) => break,
             Ok(count) => {
                 file.write_all(&buffer[..count]).map_err(failed)?;

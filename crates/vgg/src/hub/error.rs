@@ -34,7 +34,7 @@ pub enum HubError {
     NoSuchFile {
         /// Path of the file in the repository.
         file: String,
-        /// At most 20 files of the repository that have an extension of weights files.
+        /// At most 20 weights files of the repository, recognized by their extension.
         weights: Vec<String>,
     },
     /// The connection failed, or there was no response.
@@ -55,7 +55,7 @@ pub enum HubError {
         /// Size of the file in bytes.
         size: u64,
     },
-    /// The response is not one of a hub.
+    /// A response does not have the format of the hub.
     #[error("unexpected response from {url}: {reason}")]
     UnexpectedResponse {
         /// URL of the request.
@@ -127,7 +127,7 @@ impl HubError {
         |source| Self::Cache { path, source }
     }
 
-    /// Whether the same request may succeed a moment later.
+    /// Whether a retry may succeed.
     pub(super) fn is_transient(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::Interrupted { .. } => true,
@@ -136,7 +136,7 @@ impl HubError {
         }
     }
 
-    /// Whether the server sent other bytes than the metadata announces.
+    /// Whether the response contradicts the metadata.
     pub(super) fn is_corruption(&self) -> bool {
         matches!(self, Self::Size { .. } | Self::Checksum { .. })
     }

@@ -5,8 +5,8 @@
 //! `HF_HUB_CACHE` for the cache, which it shares with the Python library, `HF_ENDPOINT` for a
 //! mirror, `HF_TOKEN` or the saved token, and `HF_HUB_OFFLINE=1` for no network access.
 //!
-//! Responses of the endpoint are untrusted. Etag, commit and size of a file are from a single
-//! response. Etag and commit become file names in the cache, so they must be plain names. A file is
+//! Responses of the endpoint are untrusted. The etag, commit and size of a file come from a single
+//! response. The etag and commit become file names in the cache, so they must be plain names. A file is
 //! downloaded to the cache, verified (size and checksum) and renamed. The token is sent only to the
 //! scheme, host and port of the endpoint.
 
@@ -51,7 +51,7 @@ pub fn fetch(address: &Address, on_progress: &mut OnProgress<'_>) -> Result<Path
     Hub::from_env().fetch(address, on_progress)
 }
 
-/// The settings of downloads.
+/// Download settings.
 #[derive(Clone)]
 pub struct Hub {
     /// URL of the hub or mirror, such as `https://huggingface.co`.
@@ -122,8 +122,8 @@ impl Hub {
         })?;
         let _lock = cache.lock(&metadata.etag)?;
         let blob = cache.blob(&metadata.etag);
-        // The blob exists if another revision has the same content, or if another process
-        // downloaded it while this one waited for the lock.
+        // The blob may exist, because another revision has the same content, or because another
+        // process downloaded it while this one waited for the lock.
         if download::verify(&blob, &metadata, "").is_err() {
             let incomplete = cache.incomplete(&metadata.etag);
             download::download(&client, address, &metadata, &incomplete, on_progress)?;

@@ -64,8 +64,8 @@ impl Output {
 ///
 /// # Errors
 ///
-/// Returns an error if the metadata is invalid, if a tensor is missing, if the model exceeds the 2
-/// GiB of the format, or if the file cannot be written.
+/// Returns an error if the metadata is invalid, if a tensor is missing or has another shape, if the
+/// model exceeds the limit of 2 GiB, or if the file cannot be written.
 pub fn save(
     path: &Path,
     tensors: &BTreeMap<String, Tensor>,
@@ -81,7 +81,7 @@ pub fn save(
         return Err(Error::Export {
             path: path.into(),
             reason: format!(
-                "the model has {} bytes, ONNX files at most 2 GiB",
+                "the model has {} bytes, the limit of ONNX is 2 GiB",
                 model.len()
             ),
             help: Some("export the model as safetensors"),
@@ -142,16 +142,16 @@ fn graph(
     {
         let name = format!("features.{}", conv.index);
         let [weight, bias] = graph.weights(&name, weights)?;
-        let square = [
+        let attributes = [
             ("kernel_shape", &[3, 3][..]),
             ("pads", &[1; 4][..]),
             ("strides", &[1; 2][..]),
         ];
-        graph.node("Conv", &name, &[&weight, &bias], &square);
+        graph.node("Conv", &name, &[&weight, &bias], &attributes);
         graph.node("Relu", &format!("{name}.relu"), &[], &[]);
         if conv.pool {
-            let square = [("kernel_shape", &[2, 2][..]), ("strides", &[2, 2][..])];
-            graph.node("MaxPool", &format!("{name}.pool"), &[], &square);
+            let attributes = [("kernel_shape", &[2, 2][..]), ("strides", &[2, 2][..])];
+            graph.node("MaxPool", &format!("{name}.pool"), &[], &attributes);
             side /= 2;
         }
     }
@@ -208,8 +208,8 @@ impl Graph {
         self.add_node(kind, name, inputs, attributes);
     }
 
-    /// Adds a `NodeProto` with the inputs that `inputs` returns for the last output. Gemm
-    /// transposes its weight, as PyTorch does.
+    /// Adds a `NodeProto` with the inputs that `inputs` returns for the last output. A Gemm
+    /// transposes its weight, which is stored as (out, in).
     fn add_node(
         &mut self,
         kind: &str,

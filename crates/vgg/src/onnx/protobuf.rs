@@ -2,9 +2,9 @@
 //! messages.
 //!
 //! A field is a key, `number << 3 | type`, and a value (protobuf.dev/programming-guides/encoding).
-//! Type 0 is a varint. Type 2 is a length and this number of bytes. The length of a message
-//! precedes its content, so messages are built before they are written. Tensors, nearly all of a
-//! model, are written from their own storage without a copy.
+//! Type 0 is a varint. Type 2 is a length followed by that many bytes. The length of a message
+//! precedes its content, so messages are built before they are written. Tensors, which make up
+//! nearly all of a model, are written from their storage without a copy.
 
 use std::io::{self, Write};
 
@@ -125,7 +125,7 @@ mod tests {
         bytes
     }
 
-    /// The first three messages are examples of the protobuf documentation.
+    /// The first three messages are examples from the protobuf documentation.
     #[test]
     fn fields_are_encoded_as_documented() {
         let number = Message::default().number(1, 150);

@@ -1,5 +1,5 @@
-//! Reads state dicts that `torch.save` writes since PyTorch 1.6: zip archives with a pickle and one
-//! entry for each storage.
+//! Reads state dicts in the format of `torch.save` since PyTorch 1.6: zip archives with a pickle and
+//! one entry for each storage.
 //!
 //! ```text
 //! NAME/data.pkl     the tensors, as views of storages (see `pickle` and `value`)
@@ -8,7 +8,7 @@
 //! ```
 //!
 //! No code in the file is run. Only requested tensors are read, and the CRC-32 of their storages is
-//! verified. Older formats and TorchScript are detected; the error explains how to convert them.
+//! verified. Older formats and TorchScript are errors that explain how to convert the file.
 
 mod pickle;
 mod state_dict;
@@ -32,11 +32,11 @@ use value::{Element, TensorView};
 /// temporarily needs another half.
 const MAX_PICKLE: u64 = 2 << 20;
 
-/// How to save the weights of an archive that is not a state dict.
+/// Remedy for archives that are not a state dict.
 const SAVE_STATE_DICT: &str = "if you trust the file, save its weights in Python: torch.save(model.state_dict(), \"weights.pth\")";
 const COPY_AGAIN: &str = "download or copy the file again";
 
-/// The reason why a file is not a state dict, and a remedy.
+/// The reason for rejecting a file, and a remedy.
 #[derive(Debug)]
 pub(super) struct Invalid {
     pub(super) reason: String,

@@ -1,14 +1,13 @@
-//! Unpickles what `torch.save` writes, without running code.
+//! Unpickles the output of `torch.save` without running code.
 //!
 //! A pickle is a program for a stack machine. Python's unpickler calls every function that the
 //! program names. This one supports only the instructions of `torch.save` (protocol 2) and the
-//! globals in [`Global`]; anything else is an error. The result is a list of [`Value`]s that refer
+//! globals in [`Global`]. Anything else is an error. The result is a list of [`Value`]s that refer
 //! to each other by index. A pickle of n bytes creates fewer than n values, references do not copy
 //! values, and unpickling is not recursive.
 //!
 //! `candle_core::pickle` is not used, because it copies objects for each reference (a small file
-//! can fill the memory), indexes arguments without bounds checks, and ignores what it does not
-//! support.
+//! can fill the memory), indexes arguments without bounds checks, and ignores unsupported objects.
 
 use std::collections::HashMap;
 
@@ -59,7 +58,7 @@ pub(super) struct Pickle {
     pub(super) top: Id,
 }
 
-/// Unpickles `bytes`. The reason of an error contains the position in the pickle.
+/// Unpickles `bytes`. The reason in an error contains the position in the pickle.
 pub(super) fn read(bytes: &[u8]) -> Result<Pickle, Invalid> {
     let mut machine = Machine {
         bytes,
@@ -102,7 +101,7 @@ struct Machine<'a> {
 }
 
 impl<'a> Machine<'a> {
-    /// Runs one instruction. Returns the top value for the last one.
+    /// Runs one instruction. Returns the top value after the last one, `STOP`.
     fn step(&mut self) -> Result<Option<Id>, String> {
         match self.byte()? {
             op::PROTO => match self.byte()? {
@@ -225,8 +224,8 @@ impl<'a> Machine<'a> {
         let value = match callee {
             Global::OrderedDict if arguments.is_empty() => Value::Dict(Vec::new()),
             Global::RebuildTensor => Value::Tensor(TensorView::new(&self.values, arguments)?),
-            // The results of these two are their first argument. It is not copied, because it can
-            // be longer than the call.
+            // The next two return their first argument. It is not copied, because it can be longer
+            // than the call.
             Global::RebuildParameter => match arguments.first() {
                 Some(&id) if matches!(self.values[id], Value::Tensor(_)) => {
                     return self.push_id(id);

@@ -24,7 +24,7 @@ fn integers_of_every_width_are_read() {
 
 #[test]
 fn memo_entries_are_references() {
-    // d = {}, then (d, d) where an item is set on the second reference.
+    // d = {}, then (d, d), with an item set through the second reference.
     let pickle = read(b"}q\x00h\x00X\x01\x00\x00\x00aK\x01s\x86.").expect("a pair");
     let Value::Tuple(pair) = &pickle.values[pickle.top] else {
         panic!("the top value is not a tuple");
@@ -46,7 +46,7 @@ fn nested_references_create_one_value_each() {
 
 #[test]
 fn long_values_are_not_copied() {
-    // A tuple of a thousand items, then torch.Size of it a thousand times.
+    // A tuple of a thousand items, converted to torch.Size a thousand times.
     let mut bytes = b"(".to_vec();
     bytes.extend([b'N'; 1000]);
     bytes.extend(b"tq\x00ctorch\nSize\nq\x01");
@@ -57,7 +57,7 @@ fn long_values_are_not_copied() {
     let pickle = read(&bytes).expect("a valid pickle");
     let is_long = |value: &&Value| matches!(value, Value::Tuple(items) if items.len() > 1);
     assert_eq!(pickle.values.iter().filter(is_long).count(), 1);
-    // Tensors have copies of their sizes and of the name of their storage. Both are limited.
+    // Each tensor has a copy of its sizes and of the name of its storage. Both are limited.
     let tensor = |key: usize, sizes: usize| {
         let key = [&(key as u32).to_le_bytes()[..], &vec![b'0'; key]].concat();
         let sizes = [b"(", &b"K\x01".repeat(sizes)[..], b"t"].concat();

@@ -20,8 +20,8 @@ pub(super) fn tensors(pickle: Pickle) -> Result<BTreeMap<String, TensorView>, In
         )));
     };
     let is_tensor = |&(_, value): &(Id, Id)| matches!(values[value], Value::Tensor(_));
-    // Wrapper keys take precedence, because a checkpoint may contain other tensors, such as the
-    // best accuracy. The values of a state dict are never dictionaries.
+    // A wrapper key takes precedence, because a checkpoint may contain other tensors, such as the
+    // best accuracy. A state dict itself has no dictionaries as values.
     let wrapped = WRAPPER_KEYS.iter().find_map(|wrapper_key| {
         let item = dict
             .iter()
