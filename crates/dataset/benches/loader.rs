@@ -1,4 +1,4 @@
-//! Benchmarks loading of training batches on one thread, with decoding and from the cache.
+//! Benchmarks loading training batches on one thread, with and without the cache.
 //!
 //! ```text
 //! WAGGLE_IMAGES=DIR cargo bench -p dataset --bench loader

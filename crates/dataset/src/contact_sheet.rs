@@ -1,6 +1,6 @@
-//! Grids of images, to see what the network sees.
+//! Arranges images in a grid, for looking at the input of the network.
 //!
-//! [`make_grid`] is a port of torchvision's (`torchvision/utils.py`). [`titled`] adds a line of text above
+//! [`make_grid`] is a port of `make_grid` in `torchvision/utils.py`. [`titled`] adds a line of text above
 //! each image.
 
 pub mod text;
@@ -31,7 +31,7 @@ impl Default for Grid {
     }
 }
 
-/// Lays out images of one size in rows, pixel for pixel as `torchvision.utils.make_grid`.
+/// Lays out images of equal size in rows. The pixels equal `torchvision.utils.make_grid`.
 ///
 /// A single image is returned unchanged, without padding.
 ///
@@ -46,7 +46,7 @@ pub fn make_grid(images: &[RgbImage], grid: &Grid) -> Result<RgbImage> {
     }
     let columns = grid.per_row.min(images.len());
     if columns == 0 {
-        return Err(layout(images, "a row must have at least one image"));
+        return Err(grid_error(images, "a row must have at least one image"));
     }
     let rows = images.len().div_ceil(columns);
     let (cell_width, cell_height) = (width + grid.padding, height + grid.padding);
@@ -59,7 +59,7 @@ pub fn make_grid(images: &[RgbImage], grid: &Grid) -> Result<RgbImage> {
     let (Some(sheet_width), Some(sheet_height)) =
         (extent(cell_width, columns), extent(cell_height, rows))
     else {
-        return Err(layout(images, "the sheet would be too large"));
+        return Err(grid_error(images, "the sheet would be too large"));
     };
     let mut sheet = RgbImage::from_pixel(sheet_width, sheet_height, grid.background);
     for (cell, image) in images.iter().enumerate() {
@@ -80,7 +80,7 @@ pub fn make_grid(images: &[RgbImage], grid: &Grid) -> Result<RgbImage> {
 pub fn titled(images: &[RgbImage], titles: &[&str], per_row: usize) -> Result<RgbImage> {
     let (width, height) = common_size(images)?;
     if titles.len() != images.len() {
-        return Err(layout(
+        return Err(grid_error(
             images,
             &format!("there are {} titles", titles.len()),
         ));
@@ -112,7 +112,7 @@ pub fn titled(images: &[RgbImage], titles: &[&str], per_row: usize) -> Result<Rg
 fn common_size(images: &[RgbImage]) -> Result<(u32, u32)> {
     let first = images
         .first()
-        .ok_or_else(|| layout(images, "there are none"))?;
+        .ok_or_else(|| grid_error(images, "a grid needs at least one image"))?;
     match images
         .iter()
         .find(|image| image.dimensions() != first.dimensions())
@@ -120,7 +120,7 @@ fn common_size(images: &[RgbImage]) -> Result<(u32, u32)> {
         None => Ok(first.dimensions()),
         Some(other) => {
             let ((w, h), (v, g)) = (first.dimensions(), other.dimensions());
-            Err(layout(
+            Err(grid_error(
                 images,
                 &format!("their sizes differ: {w} × {h} and {v} × {g}"),
             ))
@@ -128,7 +128,7 @@ fn common_size(images: &[RgbImage]) -> Result<(u32, u32)> {
     }
 }
 
-fn layout(images: &[RgbImage], reason: &str) -> Error {
+fn grid_error(images: &[RgbImage], reason: &str) -> Error {
     Error::Grid {
         images: images.len(),
         reason: reason.into(),
@@ -186,7 +186,7 @@ mod tests {
     #[test]
     fn an_impossible_layout_is_an_error() {
         let message = |images: &[RgbImage], grid| make_grid(images, &grid).unwrap_err().to_string();
-        assert!(message(&[], Grid::default()).contains("there are none"));
+        assert!(message(&[], Grid::default()).contains("a grid needs at least one image"));
         assert!(
             message(&[plain(1), RgbImage::new(2, 2)], Grid::default()).contains("3 × 2 and 2 × 2")
         );

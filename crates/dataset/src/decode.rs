@@ -24,7 +24,7 @@ use crate::error::{Error, Result};
 pub use info::{Channels, ImageInfo};
 use limits::{check_memory, check_pixels};
 
-/// Limits and orientation of decoding.
+/// Settings of the decoder: limits, and the use of the EXIF orientation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DecodeOptions {
     /// Ignores the EXIF orientation, as torchvision does.
@@ -109,7 +109,7 @@ pub(crate) fn read_file(path: &Path, limit: u64, into: &mut Vec<u8>) -> Result<(
         });
     }
     into.clear();
-    // The file may have grown since.
+    // The limit applies here too, because the file may have grown.
     File::open(path)
         .and_then(|file| file.take(limit).read_to_end(into))
         .map_err(io)?;
@@ -168,7 +168,7 @@ fn decode_other(
 ) -> Result<Decoded> {
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut limits = Limits::no_limits();
-    // A pixel has at most four channels of 16 bits.
+    // A pixel has at most four 16-bit channels.
     let max_alloc = (options.max_pixels as u64).saturating_mul(8);
     limits.max_alloc = Some(max_alloc.min(options.max_bytes));
     reader.limits(limits);
@@ -180,7 +180,7 @@ fn decode_other(
     let color = decoder.color_type();
     let pixel = u64::from(color.bytes_per_pixel());
     let buffers = match format {
-        // The decoder copies from its own buffer.
+        // The TIFF decoder has a buffer of its own.
         ImageFormat::Tiff => pixel,
         // The pixels of a lossless image, or the planes and upsampled rows of a lossy one.
         ImageFormat::WebP => 4,
@@ -203,7 +203,7 @@ fn decode_other(
     Ok((to_rgb8(image), orientation, info))
 }
 
-/// Creates an image of `width` × `height` in the buffer of `reuse` and lets `write` fill its pixels.
+/// Creates an image of `width` × `height` in the buffer of `reuse`. `write` fills its pixels.
 fn fill(
     width: u32,
     height: u32,
@@ -211,7 +211,7 @@ fn fill(
     write: impl FnOnce(&mut [u8]) -> Result<()>,
 ) -> Result<RgbImage> {
     let mut pixels = reuse.into_raw();
-    // Cleared, because a decoder may skip damaged parts, which must not show the previous image.
+    // A decoder may skip damaged parts. Clearing the buffer removes the previous image from them.
     pixels.clear();
     pixels.resize(width as usize * height as usize * 3, 0);
     write(&mut pixels)?;

@@ -1,4 +1,4 @@
-//! Errors of this crate.
+//! The error type of this crate.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -10,9 +10,9 @@ use crate::transform::Plan;
 /// A result whose error is [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// An error while a folder of images becomes batches.
+/// An error of a data set, a decoder, a transform or a loader.
 ///
-/// `Display` states the fact, [`Error::help`] suggests a remedy.
+/// `Display` states the fact. [`Error::help`] suggests a remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The folder does not exist or is a file.
@@ -177,15 +177,15 @@ pub enum Error {
     Grid {
         /// Number of images.
         images: usize,
-        /// The reason.
+        /// The violated condition.
         reason: String,
     },
 
     /// A decoder or this crate panicked while it loaded a sample.
-    #[error("panicked while loading {what}: {message}")]
+    #[error("panicked while loading {item}: {message}")]
     Panic {
         /// Path of the image, or number of the batch.
-        what: String,
+        item: String,
         /// Message of the panic.
         message: String,
     },
@@ -200,7 +200,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// A remedy, if there is one.
+    /// Suggests a remedy, if there is one.
     pub fn help(&self) -> Option<String> {
         let help = match self {
             Self::NoSplit { hint, .. } => hint.to_string(),
@@ -275,7 +275,7 @@ impl Error {
         }
     }
 
-    /// Path of the image file that the error is about.
+    /// Path of the affected file.
     pub fn path(&self) -> Option<&Path> {
         match self {
             Self::Io { path, .. }

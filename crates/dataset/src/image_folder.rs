@@ -1,8 +1,8 @@
 //! Lists the labeled images of a folder of class folders, in torchvision's order.
 //!
 //! Follows `torchvision/datasets/folder.py`. Classes are the immediate subfolders, sorted by code
-//! point. Images are found recursively, by extension, through symbolic links, and are sorted by folder
-//! and then by name.
+//! point. Images are found recursively by their extension, and symbolic links are followed. They are
+//! sorted by folder and then by name.
 //!
 //! There are three differences. Names that begin with a dot are skipped. A link to a parent folder is
 //! not followed. All splits share the class map of the training split.
@@ -42,7 +42,7 @@ pub struct ImageFolder {
 }
 
 impl ImageFolder {
-    /// Lists the images under `root/CLASS/`. The class folders are the class map.
+    /// Lists the images under `root/CLASS/`. The sorted names of the class folders are the class map.
     ///
     /// # Errors
     ///
@@ -125,7 +125,7 @@ impl ImageFolder {
         &self.samples
     }
 
-    /// Number of images. It is positive after a scan.
+    /// Number of images. Positive after a scan.
     #[expect(
         clippy::len_without_is_empty,
         reason = "a folder without images is an error"
@@ -214,19 +214,19 @@ pub fn image_paths(folder: impl AsRef<Path>) -> Result<Vec<PathBuf>> {
             path: folder.into(),
         });
     }
-    let mut found = Vec::new();
-    walk(folder, OsString::new(), &mut Vec::new(), &mut found)?;
+    let mut folders = Vec::new();
+    walk(folder, OsString::new(), &mut Vec::new(), &mut folders)?;
     // Python sorts the folders as strings, where `a-b` comes before `a/b`. `Path` compares by component.
-    found.sort_by(|a, b| a.0.cmp(&b.0));
-    Ok(found.into_iter().flat_map(|(_, files)| files).collect())
+    folders.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(folders.into_iter().flat_map(|(_, files)| files).collect())
 }
 
-/// Appends `folder` and its subfolders to `found`: their names relative to the start, and their images.
+/// Appends `folder` and its subfolders to `folders`: their names relative to the start, and their images.
 fn walk(
     folder: &Path,
     name: OsString,
     parents: &mut Vec<PathBuf>,
-    found: &mut Vec<(OsString, Vec<PathBuf>)>,
+    folders: &mut Vec<(OsString, Vec<PathBuf>)>,
 ) -> Result<()> {
     // A link to a parent folder would recurse forever.
     let real = fs::canonicalize(folder).map_err(|source| cannot_read(folder, source))?;
@@ -241,12 +241,12 @@ fn walk(
             let mut child = name.clone();
             child.push("/");
             child.push(&entry);
-            walk(&path, child, parents, found)?;
+            walk(&path, child, parents, folders)?;
         } else if is_image(&path) {
             files.push(path);
         }
     }
-    found.push((name, files));
+    folders.push((name, files));
     parents.pop();
     Ok(())
 }
@@ -292,13 +292,13 @@ fn split(root: &Path, accepted: &[&str]) -> Result<PathBuf> {
     if !root.is_dir() {
         return Err(Error::NoFolder { path: root.into() });
     }
-    let found = accepted
+    let folder = accepted
         .iter()
         .map(|name| root.join(name))
         .find(|path| path.is_dir());
-    found.ok_or_else(|| Error::NoSplit {
+    folder.ok_or_else(|| Error::NoSplit {
         path: root.into(),
-        hint: LayoutHint::of(root, accepted),
+        hint: LayoutHint::detect(root, accepted),
         accepted: accepted.iter().map(|&name| name.to_owned()).collect(),
     })
 }

@@ -1,8 +1,8 @@
 //! Searches a data set for problems before training.
 //!
-//! Training does not report problems of its data. An image in both train and val makes the accuracy look
-//! better than it is. An image in two classes has a wrong label. A file with an unknown extension is
-//! ignored. [`inspect()`] decodes all images, compares them with each other and reports the files.
+//! Training does not report these problems. An image in both train and val inflates the accuracy. An image
+//! in two classes has a wrong label. A file with an unknown extension is ignored. [`inspect()`] decodes all
+//! images, compares them with each other and reports the affected files.
 
 mod duplicates;
 mod fingerprint;
@@ -27,9 +27,9 @@ pub use report::{
 /// Settings of [`inspect()`].
 #[derive(Clone, Debug)]
 pub struct InspectOptions {
-    /// Number of threads that read and decode. With 0, the calling thread does.
+    /// Number of worker threads. With 0, the calling thread decodes the images.
     pub workers: usize,
-    /// Limits and orientation, which should be those of training.
+    /// Settings of the decoder. Use the same ones as in training.
     pub decode: DecodeOptions,
 }
 
@@ -59,7 +59,7 @@ pub fn inspect(
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<Report> {
     let root = root.as_ref();
-    let listing = Listing::of(root)?;
+    let listing = Listing::scan(root)?;
     let results = inspect_all(&listing.images, options, progress)?;
 
     let mut report = Report::new(root, &listing);
@@ -81,7 +81,7 @@ pub fn inspect(
     Ok(report)
 }
 
-/// Reads all images on worker threads. The results have the order of `images`.
+/// Inspects all images on worker threads. The results are in the order of `images`.
 fn inspect_all(
     images: &[Listed],
     options: &InspectOptions,

@@ -8,7 +8,7 @@ use crate::image_folder::{self, TRAIN, VAL, is_image};
 /// Maximum number of class names in a hint.
 const MAX_NAMES: usize = 3;
 
-/// The layout of a folder in which a split was not found.
+/// The layout of a folder in which a split is missing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LayoutHint {
     /// The folder is a split of a data set, or a class folder of a split.
@@ -16,17 +16,17 @@ pub enum LayoutHint {
         /// Root folder of the data set.
         root: PathBuf,
     },
-    /// The folder contains a data set in a subfolder, as some archives unpack.
-    Around {
+    /// The data set is in a subfolder, as after unpacking some archives.
+    Nested {
         /// Root folder of the data set.
         root: PathBuf,
     },
-    /// A subfolder has the name of the split in another case.
+    /// The name of a subfolder differs from the name of the split only in case.
     WrongCase {
         /// Name of the subfolder.
-        found: String,
-        /// Name that it should have.
-        wanted: String,
+        actual: String,
+        /// Name of the split.
+        expected: String,
     },
     /// The data set has a training split but no validation split.
     TrainOnly,
@@ -43,26 +43,26 @@ pub enum LayoutHint {
 
 impl LayoutHint {
     /// Inspects `root`, which has none of the folders `accepted`. Unreadable folders are ignored.
-    pub(crate) fn of(root: &Path, accepted: &[&str]) -> Self {
+    pub(crate) fn detect(root: &Path, accepted: &[&str]) -> Self {
         if let Some(root) = data_set_above(root) {
             return Self::PartOf { root };
         }
         let entries = entries(root);
         for path in entries.iter().filter(|path| path.is_dir()) {
-            let found = name_of(path);
-            if let Some(wanted) = accepted
+            let actual = name_of(path);
+            if let Some(expected) = accepted
                 .iter()
-                .find(|name| found.eq_ignore_ascii_case(name))
+                .find(|name| actual.eq_ignore_ascii_case(name))
             {
-                let wanted = wanted.to_string();
-                return Self::WrongCase { found, wanted };
+                let expected = expected.to_string();
+                return Self::WrongCase { actual, expected };
             }
         }
         if root.join(TRAIN[0]).is_dir() {
             return Self::TrainOnly;
         }
         if let Some(root) = entries.iter().find(|path| path.join(TRAIN[0]).is_dir()) {
-            return Self::Around { root: root.clone() };
+            return Self::Nested { root: root.clone() };
         }
         let classes = entries.iter().filter(|path| contains_images(path));
         let names: Vec<String> = classes.take(MAX_NAMES).map(|path| name_of(path)).collect();
@@ -118,8 +118,8 @@ impl fmt::Display for LayoutHint {
             Self::PartOf { root } => {
                 write!(f, "use the whole data set, `{}`", root.display())
             }
-            Self::Around { root } => write!(f, "did you mean `{}`?", root.display()),
-            Self::WrongCase { found, wanted } => write!(f, "rename `{found}` to `{wanted}`"),
+            Self::Nested { root } => write!(f, "did you mean `{}`?", root.display()),
+            Self::WrongCase { actual, expected } => write!(f, "rename `{actual}` to `{expected}`"),
             Self::TrainOnly => f.write_str(
                 "move about one in five training images of each class to DIR/val/CLASS/…",
             ),

@@ -37,8 +37,8 @@ impl Loader {
     ///
     /// # Errors
     ///
-    /// Returns an error if a setting is out of range: a batch size or image size of 0, or a standard
-    /// deviation that is not positive.
+    /// Returns an error if a setting is out of range: a batch size or image size of 0, a batch that is too
+    /// large, or a standard deviation that is not positive.
     pub fn new(samples: &[Sample], config: LoaderConfig) -> Result<Self> {
         Self::with_decoder(samples, config, Decoder::decode)
     }
@@ -102,7 +102,8 @@ impl Loader {
     ///
     /// # Errors
     ///
-    /// Returns [`Error::BadImages`](crate::Error::BadImages) with all images that cannot be decoded.
+    /// Returns [`Error::BadImages`](crate::Error::BadImages) with all images that cannot be decoded, or
+    /// [`Error::Spawn`](crate::Error::Spawn) if a thread cannot be started.
     pub fn preload(&self) -> Result<()> {
         let builder = &self.builder;
         let bad = verify::for_each_index(
@@ -122,7 +123,7 @@ mod tests {
     use super::*;
     use crate::error::Error;
 
-    /// Panics on one of the files.
+    /// Panics on `5.jpg`.
     fn panics_on_5(_: &mut Decoder, path: &std::path::Path, _: RgbImage) -> Result<RgbImage> {
         assert!(!path.ends_with("5.jpg"), "index out of bounds");
         Ok(RgbImage::from_pixel(30, 20, image::Rgb([9; 3])))
@@ -146,10 +147,10 @@ mod tests {
             let results: Vec<_> = loader.epoch(0).collect();
             assert_eq!(results.len(), 3, "two batches and the error");
             match results.into_iter().last() {
-                Some(Err(Error::Panic { what, message })) => {
+                Some(Err(Error::Panic { item, message })) => {
                     assert!(
-                        what.contains("5.jpg") && message.contains("index out of bounds"),
-                        "{what}: {message}"
+                        item.contains("5.jpg") && message.contains("index out of bounds"),
+                        "{item}: {message}"
                     );
                 }
                 other => panic!("{other:?}"),

@@ -1,4 +1,4 @@
-//! Random streams keyed by integers such as (seed, epoch, sample), independent of thread and time.
+//! Random streams keyed by integers such as (seed, epoch, sample), independent of threads and timing.
 //!
 //! The distributions are implemented here, so that updates of the `rand` crate do not change batches.
 
@@ -14,7 +14,7 @@ pub(crate) enum Domain {
     Augment,
 }
 
-/// Creates the stream of a key.
+/// Creates the stream of the key (`domain`, `seed`, `epoch`, `index`).
 pub(crate) fn stream(domain: Domain, seed: u64, epoch: u64, index: u64) -> ChaCha8Rng {
     let domain = match domain {
         Domain::Order => u64::from_le_bytes(*b"order   "),

@@ -18,7 +18,8 @@ use crate::loader::panic::catch_panic;
 ///
 /// # Errors
 ///
-/// Returns [`Error::BadImages`] with all images that cannot be decoded.
+/// Returns [`Error::BadImages`] with all images that cannot be decoded, or [`Error::Spawn`] if a thread
+/// cannot be started.
 pub fn verify(samples: &[Sample], options: &DecodeOptions, workers: usize) -> Result<()> {
     fail_if_any(find_bad_images(samples, options, workers)?, samples.len())
 }
@@ -62,9 +63,9 @@ pub(crate) fn fail_if_any(bad: Vec<(usize, Error)>, checked: usize) -> Result<()
     })
 }
 
-/// Runs `check` on the indices below `count` and returns the errors in that order.
+/// Runs `check` on the indices below `count` and returns the errors, sorted by index.
 ///
-/// Each thread passes its own `state` to `check`.
+/// Each thread creates a state with `state` and passes it to `check`.
 pub(crate) fn for_each_index<S>(
     count: usize,
     workers: usize,

@@ -69,7 +69,7 @@ fn images_are_found_recursively_by_folder_then_name() {
 }
 
 #[test]
-fn extensions_are_accepted_in_any_case_and_gif_is_not() {
+fn extensions_are_accepted_in_any_case_but_gif_is_rejected() {
     for extension in EXTENSIONS {
         assert!(
             is_image(format!("x.{extension}"))
@@ -115,7 +115,7 @@ fn links_are_followed_except_for_loops() {
     assert_eq!(
         image_paths(root.path().join("a")).unwrap().len(),
         3,
-        "broken links are listed; reading them fails"
+        "broken links are listed"
     );
 }
 
@@ -137,7 +137,7 @@ fn splits_share_the_class_map_of_train() {
 }
 
 #[test]
-fn a_class_that_train_lacks_is_an_error() {
+fn a_val_class_that_is_not_in_train_is_an_error() {
     let root = folder(&["train/a/1.jpg", "val/a/1.jpg", "val/wasps/1.jpg"]);
     let error = ImageFolder::train_and_val(root.path()).unwrap_err();
     assert!(matches!(&error, Error::UnknownClasses { unknown, .. } if unknown == &["wasps"]));
@@ -149,7 +149,7 @@ fn a_class_that_train_lacks_is_an_error() {
 }
 
 #[test]
-fn errors_name_missing_folders_and_classes() {
+fn errors_contain_the_missing_folder_or_class() {
     let root = folder(&[
         "train/a/1.jpg",
         "empty/b/notes.txt",
@@ -227,14 +227,14 @@ fn layout_hints_describe_folders_without_splits() {
         let actual = hint(&format!("around/set/{part}"));
         assert_eq!(actual, LayoutHint::PartOf { root: set.clone() }, "{part}");
     }
-    assert_eq!(hint("around"), LayoutHint::Around { root: set });
+    assert_eq!(hint("around"), LayoutHint::Nested { root: set });
     let names = ["bees", "wasps"].map(String::from).to_vec();
     assert_eq!(hint("flat"), LayoutHint::Classes { names });
     assert_eq!(hint("loose"), LayoutHint::Images);
     assert_eq!(hint("lone"), LayoutHint::TrainOnly);
-    for (set, found, wanted) in [("Train", "Train", "train"), ("Val", "VALID", "valid")] {
-        let (found, wanted) = (found.to_string(), wanted.to_string());
-        assert_eq!(hint(set), LayoutHint::WrongCase { found, wanted });
+    for (set, actual, expected) in [("Train", "Train", "train"), ("Val", "VALID", "valid")] {
+        let (actual, expected) = (actual.to_string(), expected.to_string());
+        assert_eq!(hint(set), LayoutHint::WrongCase { actual, expected });
     }
     assert_eq!(hint("nothing"), LayoutHint::Other);
     let error = ImageFolder::train_and_val(at("around/set/train")).unwrap_err();

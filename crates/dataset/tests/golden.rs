@@ -1,6 +1,6 @@
 //! Compares decoding, transforms and the image grid with outputs of Pillow and torchvision.
 //!
-//! The files are in `tests/golden`. The environment variable `WAGGLE_GOLDEN` replaces that folder.
+//! The files are in `tests/golden`. The environment variable `WAGGLE_GOLDEN` selects another folder.
 
 mod common;
 
@@ -56,13 +56,13 @@ fn number(value: &Value) -> u32 {
     value
         .as_u64()
         .and_then(|n| u32::try_from(n).ok())
-        .unwrap_or_else(|| panic!("{value} is no size"))
+        .unwrap_or_else(|| panic!("`{value}` is not a size"))
 }
 
-/// Asserts that all bytes equal those of Pillow.
-fn assert_same(actual: &RgbImage, expected: &RgbImage, what: &str) {
+/// Asserts that two images have the same bytes.
+fn assert_same(actual: &RgbImage, expected: &RgbImage, name: &str) {
     let (mean, largest) = difference(actual, expected);
-    assert_eq!(actual, expected, "{what}: mean {mean}, largest {largest}");
+    assert_eq!(actual, expected, "{name}: mean {mean}, largest {largest}");
 }
 
 fn eval(source: &RgbImage, size: u32) -> RgbImage {
@@ -192,7 +192,7 @@ fn quantile(sorted: &[f64], q: f64) -> f64 {
     sorted[below] + (sorted[above] - sorted[below]) * fraction
 }
 
-/// A measure of a box.
+/// A property of a box, such as its area.
 type Measure = fn(&Region) -> f64;
 
 #[test]

@@ -40,7 +40,7 @@ fn resize_equals_pillow_in_both_orders_of_passes() {
     assert!(cases > 10);
 }
 
-/// Computing only a window gives the same pixels as resizing the whole image and cropping, also with padding.
+/// A center crop has the same pixels as the crop of the resized image, with and without padding.
 #[test]
 fn center_crop_equals_crop_of_the_resized_image() {
     for (width, height) in [(50, 37), (37, 50), (64, 200), (200, 64), (9, 11), (40, 40)] {

@@ -1,7 +1,7 @@
 //! Compares decoding and transforms of eight photographs with torchvision.
 //!
-//! The environment variable `WAGGLE_SHARED` is the folder with the photographs and torchvision's outputs.
-//! Without it, the tests are skipped.
+//! The environment variable `WAGGLE_SHARED` is the path of the folder with the photographs and torchvision's
+//! outputs. Without it, the tests are skipped.
 
 mod common;
 
@@ -17,10 +17,10 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use tempfile::TempDir;
 
-/// Unpacks the photographs. Returns the shared folder, the temporary folder and the data set.
+/// Unpacks the photographs. Returns the shared folder, the temporary folder and the root of the data set.
 fn photographs() -> Option<(PathBuf, TempDir, PathBuf)> {
     let Some(shared) = std::env::var_os("WAGGLE_SHARED").map(PathBuf::from) else {
-        println!("skipped: set WAGGLE_SHARED");
+        println!("skipped: `WAGGLE_SHARED` is not set");
         return None;
     };
     let folder = TempDir::new().unwrap();

@@ -140,7 +140,7 @@ pub enum Error {
     Data {
         /// The split.
         phase: Phase,
-        /// The epoch, counted from 0. `None` if [`evaluate`](crate::evaluate()) was called directly.
+        /// The epoch, counted from 0. `None` for errors of [`evaluate`](crate::evaluate()).
         epoch: Option<u64>,
         /// The batch, counted from 0.
         batch: usize,
@@ -166,7 +166,7 @@ pub struct NonFiniteLoss {
     pub loss: f64,
     /// The split.
     pub phase: Phase,
-    /// The epoch, counted from 0. `None` if [`evaluate`](crate::evaluate()) was called directly.
+    /// The epoch, counted from 0. `None` for errors of [`evaluate`](crate::evaluate()).
     pub epoch: Option<u64>,
     /// The batch, counted from 0.
     pub batch: usize,

@@ -46,10 +46,10 @@ pub struct Prediction {
 
 /// A cache of the outputs of the frozen leading layers across validation epochs.
 ///
-/// The outputs are the same in every epoch. They are cached by batch, and the batches are the same in
-/// every validation epoch (see [`DataLoader::epoch`]). The results are therefore bit-identical with
-/// and without the cache. The cache holds the first batches of the split, as many as fit. Later
-/// epochs load only the remaining batches.
+/// The outputs are the same in every epoch, and so are the validation batches (see
+/// [`DataLoader::epoch`]). The cache stores one output per batch, so the results are bit-identical
+/// with and without it. It holds the first batches of the split, as many as fit. Later epochs load
+/// only the remaining batches.
 #[derive(Debug)]
 pub struct FrozenCache {
     layers: usize,
@@ -87,7 +87,7 @@ impl FrozenCache {
         self.batches.iter().map(|batch| batch.indices.len()).sum()
     }
 
-    /// Caches a batch of outputs if it fits.
+    /// Caches the outputs of a batch if they fit.
     ///
     /// After the first batch that does not fit, no batch is cached, because a data loader can skip
     /// only the first batches.

@@ -19,8 +19,8 @@ const VECTORS: usize = 2;
 /// while all rows are computed.
 const BLOCK: usize = 1 << 16;
 
-/// Block widths are multiples of this number of columns, which is itself a multiple of `VECTORS` SIMD
-/// vectors on every instruction set.
+/// Block widths are multiples of this number of columns, which is itself a multiple of `VECTORS`
+/// SIMD vectors on every instruction set.
 const COLUMN_ALIGNMENT: usize = 256;
 
 /// The product leftᵀ·right of `left` (n, out) and `right` (n, in), both row-major.

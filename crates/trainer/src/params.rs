@@ -119,8 +119,8 @@ impl Params {
 
     /// Creates parameters from `tensors`, such as pretrained weights. All of them are frozen.
     ///
-    /// Tensors that are already on `device` are not copied. A model that requests a missing parameter
-    /// gets an error unless [`create_missing`](Self::create_missing) was called.
+    /// Tensors that are already on `device` are not copied. A request for a missing parameter is an
+    /// error unless [`create_missing`](Self::create_missing) was called.
     ///
     /// # Errors
     ///
@@ -176,9 +176,9 @@ impl Params {
 
     /// A builder for evaluation: all parameters are detached, so that no graph is recorded.
     ///
-    /// The model shares storage with the trained model, so updates change it too. Values that a layer
-    /// precomputed from its weights, such as a packed copy, become stale. Build a new model after
-    /// training.
+    /// The model shares storage with the trained model, so updates change it too. Values that a
+    /// layer precomputed from its weights, such as a packed copy, become outdated. Build a new model
+    /// after training.
     pub fn frozen_var_builder(&self) -> VarBuilder<'static> {
         self.builder(false)
     }

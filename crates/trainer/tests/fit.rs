@@ -57,7 +57,7 @@ fn two_groups_train_after_a_baseline_epoch() {
     };
     assert!(best_accuracy >= 0.95, "{best_accuracy}");
 
-    // The schedule counts training epochs: epochs 1 to 4 use the full learning rate, epoch 5 a tenth.
+    // The schedule counts training epochs: 1 to 4 use the full learning rate, 5 uses a tenth of it.
     let learning_rates = |event: &Event| match event {
         Event::EpochStart { learning_rates, .. } => Some(
             learning_rates

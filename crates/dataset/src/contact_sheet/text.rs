@@ -1,8 +1,8 @@
 //! A line of text in any script, drawn into an image.
 //!
 //! Each character is drawn with the first font that has a glyph for it: the bundled fonts (Ubuntu Light,
-//! Noto Emoji), then an installed font. Characters without a font are spelled in Latin letters, and so are
-//! scripts that need shaping or run from right to left. Class names stay readable on every machine.
+//! Noto Emoji), then an installed font. Characters without a font are transliterated to Latin letters, and
+//! so are scripts that need shaping or run from right to left. Class names stay readable on every machine.
 
 use std::collections::HashSet;
 use std::sync::{LazyLock, Mutex, PoisonError};
@@ -30,7 +30,7 @@ impl Line {
 
         let (mut glyphs, mut x, mut last) = (Vec::new(), 0.0, None);
         for (character, index) in characters {
-            // The same em size for all fonts: their ascenders and descenders differ.
+            // All fonts get the same em size, because their ascenders and descenders differ.
             let font = &fonts.loaded[index];
             let scale = PxScale::from(pixels_per_em * heights_per_em(font));
             let font = font.as_scaled(scale);
@@ -56,7 +56,7 @@ impl Line {
         self.width
     }
 
-    /// Height in pixels, line spacing included. It depends on the size only.
+    /// Height in pixels, including line spacing. Depends only on the size.
     pub fn height(&self) -> u32 {
         self.height
     }
@@ -119,15 +119,15 @@ pub fn blend(image: &mut RgbImage, mask: &GrayImage, left: i64, top: i64, color:
     }
 }
 
-/// Fonts are loaded once per process.
+/// The fonts, loaded once per process.
 static FONTS: LazyLock<Mutex<Fonts>> = LazyLock::new(|| Mutex::new(Fonts::bundled()));
 
 struct Fonts {
     /// The bundled fonts, then installed fonts in the order of their first use.
     loaded: Vec<FontArc>,
-    /// The installed fonts. Listed only when a text needs one.
+    /// The installed fonts, listed when a text first needs one.
     installed: Option<Installed>,
-    /// Characters that no font has.
+    /// Characters without a glyph in any font.
     missing: HashSet<char>,
 }
 
@@ -153,18 +153,18 @@ impl Fonts {
         for character in text.chars().filter(|&character| is_visible(character)) {
             match self.font_of(character) {
                 Some(index) => {
-                    self.push_spelled(&mut chosen, &mut unknown);
+                    self.push_transliterated(&mut chosen, &mut unknown);
                     chosen.push((character, index));
                 }
                 None => unknown.push(character),
             }
         }
-        self.push_spelled(&mut chosen, &mut unknown);
+        self.push_transliterated(&mut chosen, &mut unknown);
         chosen
     }
 
-    /// Spells the characters without a font in Latin letters.
-    fn push_spelled(&self, chosen: &mut Vec<(char, usize)>, unknown: &mut String) {
+    /// Transliterates `unknown` to Latin letters, appends them to `chosen` and clears `unknown`.
+    fn push_transliterated(&self, chosen: &mut Vec<(char, usize)>, unknown: &mut String) {
         let spelled = deunicode::deunicode_with_tofu(unknown, "?");
         let characters = spelled.trim_end().chars();
         chosen
@@ -180,7 +180,7 @@ impl Fonts {
         fonts.position(|font| has_glyph(font, character))
     }
 
-    /// Loads installed fonts for the characters of `text` that the loaded fonts lack.
+    /// Loads installed fonts for the characters of `text` without a glyph in the loaded fonts.
     fn load_for(&mut self, text: &str) {
         let lacks = |fonts: &Self| -> Vec<char> {
             let mut characters = text.chars();
@@ -196,10 +196,10 @@ impl Fonts {
         while let Some(&first) = lacking.first() {
             let installed = self.installed.get_or_insert_with(Installed::list);
             // One font for the whole text looks better than a mixture.
-            let found = installed
+            let font = installed
                 .find(&lacking)
                 .or_else(|| installed.find(&[first]));
-            match found {
+            match font {
                 Some(font) => self.loaded.push(font),
                 None => drop(self.missing.insert(first)),
             }
@@ -227,7 +227,7 @@ impl Installed {
                 !family.contains("Sans"),
                 face.weight.0.abs_diff(400),
                 face.stretch,
-                // Only for an order that is the same on each run.
+                // Makes the order the same in each run.
                 &face.post_script_name,
             )
         });
@@ -235,7 +235,7 @@ impl Installed {
         Self { database, faces }
     }
 
-    /// The first font that has all `characters`.
+    /// The first font that has glyphs for all `characters`.
     fn find(&self, characters: &[char]) -> Option<FontArc> {
         self.faces.iter().find_map(|&face| {
             let load = |data: &[u8], index| {
@@ -260,13 +260,13 @@ fn heights_per_em(font: &impl Font) -> f32 {
     font.height_unscaled() / font.units_per_em().unwrap_or(1000.0)
 }
 
-/// False for control characters, zero-width joiners and variation selectors.
+/// Returns false for control characters, zero-width characters and variation selectors.
 fn is_visible(character: char) -> bool {
     !character.is_control()
         && !matches!(character, '\u{200b}'..='\u{200f}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}')
 }
 
-/// True for scripts that are unreadable as a sequence of separate glyphs from left to right.
+/// Returns true for scripts that are unreadable as separate glyphs from left to right.
 fn needs_shaping(character: char) -> bool {
     matches!(
         character,
@@ -281,9 +281,9 @@ fn needs_shaping(character: char) -> bool {
 mod tests {
     use super::*;
 
-    fn spelled(text: &str) -> String {
+    /// The characters drawn for `text` on a machine without installed fonts.
+    fn drawn(text: &str) -> String {
         let mut fonts = Fonts::bundled();
-        // No fonts are installed.
         fonts.installed = Some(Installed {
             database: Database::new(),
             faces: Vec::new(),
@@ -295,21 +295,21 @@ mod tests {
     #[test]
     fn bundled_fonts_cover_latin_greek_cyrillic_and_emoji() {
         for text in ["Ärger, naïve Çeşme", "μυρμήγκι", "Муравей", "ants 🐜"] {
-            assert_eq!(spelled(text), text);
+            assert_eq!(drawn(text), text);
         }
     }
 
     #[test]
-    fn characters_without_a_font_are_spelled_in_latin_letters() {
-        assert_eq!(spelled("蚂蚁"), "Ma Yi");
-        assert_eq!(spelled("3 蜜蜂 (bees)"), "3 Mi Feng (bees)");
-        assert_eq!(spelled("चींटी"), "ciiNttii");
-        assert_eq!(spelled("\u{f8ff}"), "?", "a private-use character");
+    fn characters_without_a_font_are_transliterated() {
+        assert_eq!(drawn("蚂蚁"), "Ma Yi");
+        assert_eq!(drawn("3 蜜蜂 (bees)"), "3 Mi Feng (bees)");
+        assert_eq!(drawn("चींटी"), "ciiNttii");
+        assert_eq!(drawn("\u{f8ff}"), "?", "a private-use character");
     }
 
     #[test]
     fn invisible_characters_are_dropped() {
-        assert_eq!(spelled("a\u{200d}\u{7}b\u{fe0f}"), "ab");
+        assert_eq!(drawn("a\u{200d}\u{7}b\u{fe0f}"), "ab");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Decodes JPEG to RGB with zune-jpeg, which the `image` crate wraps, but without its extra copies.
+//! Decodes JPEG to RGB with zune-jpeg. The wrapper in the `image` crate makes more copies.
 
 mod headers;
 mod separate_scans;
@@ -36,8 +36,8 @@ pub(super) fn decode(
         .set_max_height(usize::MAX)
         .jpeg_set_out_colorspace(ColorSpace::RGB);
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), settings);
-    let failed = |error: DecodeErrors| undecodable(name, format!("{error:?}"));
-    decoder.decode_headers().map_err(failed)?;
+    let decode_error = |error: DecodeErrors| undecodable(name, format!("{error:?}"));
+    decoder.decode_headers().map_err(decode_error)?;
     let (width, height) = decoder.dimensions().expect("the headers were decoded");
     check_pixels(width, height, name, options)?;
     // The header stores width and height as 16-bit integers.
@@ -65,7 +65,7 @@ pub(super) fn decode(
         separate_scans::decode(bytes, &frame, (width, height), colors, name, options)?
     } else {
         fill(width, height, reuse, |pixels| {
-            decoder.decode_into(pixels).map_err(failed)
+            decoder.decode_into(pixels).map_err(decode_error)
         })?
     };
     Ok((

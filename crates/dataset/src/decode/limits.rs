@@ -33,7 +33,7 @@ pub(super) fn check_pixels(
     Ok(())
 }
 
-/// Returns an error if decoding at `bytes` per pixel exceeds [`DecodeOptions::max_bytes`].
+/// Returns an error if decoding with `bytes` bytes per pixel exceeds [`DecodeOptions::max_bytes`].
 pub(super) fn check_memory(
     width: u32,
     height: u32,

@@ -12,11 +12,11 @@ use super::listing::{Listed, Listing};
 use super::perceptual::{MAX_BITS, MAX_LEVELS};
 use super::report::{DuplicateGroup, DuplicateKind, Member};
 
-/// Number of images that are compared with all later ones before matches are merged. It bounds the
-/// memory for matches.
+/// Number of images that are compared with all later ones before matches are merged. Bounds the memory
+/// for matches.
 const BLOCK: usize = 256;
 
-/// Returns the groups of at least two images, each with the strictest criterion that connects all of it.
+/// Returns the groups of at least two images, each with the strictest criterion that connects all its images.
 pub(super) fn groups(listing: &Listing, images: &[(&Listed, Hashes)]) -> Vec<DuplicateGroup> {
     let mut sets = Sets::new(images.len());
     let mut groups = Vec::new();
@@ -88,8 +88,8 @@ fn merge_near(sets: &mut Sets, images: &[(&Listed, Hashes)]) {
                 let hashes = &hashes;
                 (a + 1..hashes.len())
                     .filter(move |&b| {
-                        hashes[a].bits(hashes[b]) <= MAX_BITS
-                            && hashes[a].levels(hashes[b]) <= MAX_LEVELS
+                        hashes[a].hamming_distance(hashes[b]) <= MAX_BITS
+                            && hashes[a].mean_difference(hashes[b]) <= MAX_LEVELS
                     })
                     .map(move |b| (a, b))
             })

@@ -17,7 +17,7 @@ pub(super) struct Inspected {
     pub hashes: Hashes,
 }
 
-/// Hashes for finding duplicates.
+/// Hashes that identify duplicates.
 #[derive(Debug)]
 pub(super) struct Hashes {
     /// SHA-256 of the file contents.
@@ -64,7 +64,7 @@ impl<'a> Fingerprinter<'a> {
                 let hashes = Hashes {
                     file: Sha256::digest(&self.file).into(),
                     pixels: pixels.finalize().into(),
-                    perceptual: Perceptual::of(&image),
+                    perceptual: Perceptual::new(&image),
                 };
                 self.scratch = image;
                 Ok(Inspected { info, hashes })

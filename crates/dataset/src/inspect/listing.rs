@@ -37,7 +37,7 @@ pub(super) struct Listing {
 
 impl Listing {
     /// Lists the data set in `root`.
-    pub fn of(root: &Path) -> Result<Self> {
+    pub fn scan(root: &Path) -> Result<Self> {
         let folders = [
             image_folder::train_folder(root)?,
             image_folder::val_folder(root)?,
@@ -52,7 +52,7 @@ impl Listing {
         let index = |name: &String| {
             classes
                 .binary_search(name)
-                .expect("`classes` has all names")
+                .expect("`classes` contains all names")
         };
 
         let mut images = Vec::new();
@@ -104,7 +104,7 @@ impl Listing {
     }
 }
 
-/// Walk over all files and folders of the data set.
+/// A walk over all files and folders of the data set that collects the ignored ones.
 struct Walk<'a> {
     listing: &'a Listing,
     used: HashSet<&'a Path>,
@@ -113,7 +113,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// `level` is 0 in the root folder, 1 in a split, and at least 2 in a class.
+    /// Visits `folder`. `level` is 0 in the root folder, 1 in a split, and at least 2 in a class.
     fn enter(&mut self, folder: &Path, level: usize, parents: &mut Vec<PathBuf>) -> Result<()> {
         let io = |source| Error::Io {
             action: "read",
@@ -132,7 +132,7 @@ impl Walk<'_> {
                 } else if fs::canonicalize(&path).is_ok_and(|real| parents.contains(&real)) {
                     self.ignore(&path, IgnoreReason::SymlinkLoop);
                 } else if level < 2 {
-                    // Training starts the search for loops in the class folder.
+                    // Training detects loops only within a class folder.
                     self.enter(&path, level + 1, &mut Vec::new())?;
                 } else {
                     self.enter(&path, level + 1, parents)?;

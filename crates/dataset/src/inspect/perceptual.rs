@@ -1,7 +1,7 @@
-//! Perceptual hashes and thumbnails, which scaled and recompressed copies of an image share.
+//! Perceptual hashes and thumbnails, which are similar for scaled and recompressed copies of an image.
 //!
-//! The hash finds candidates fast. Its 64 bits tell which of the lowest frequencies of the cosine
-//! transform of a 32 × 32 gray thumbnail are above their median, and hashes are compared by Hamming
+//! The hash finds candidates fast. Each of its 64 bits states whether one of the lowest frequencies of the
+//! cosine transform of a 32 × 32 gray thumbnail is above the median. Hashes are compared by Hamming
 //! distance (C. Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions", 2010).
 //! Different images may have similar hashes by chance, so candidates are confirmed by the mean difference
 //! of 16 × 16 color thumbnails.
@@ -39,7 +39,7 @@ pub(super) struct Perceptual {
 
 impl Perceptual {
     /// Computes the hash and thumbnail of an image with at least one pixel.
-    pub fn of(image: &RgbImage) -> Self {
+    pub fn new(image: &RgbImage) -> Self {
         let means = thumbnail(image);
         let mut gray = [0.0; SIDE * SIDE];
         for (gray, [r, g, b]) in gray.iter_mut().zip(&means) {
@@ -60,12 +60,12 @@ impl Perceptual {
     }
 
     /// Returns the Hamming distance of the hashes.
-    pub fn bits(&self, other: &Self) -> u32 {
+    pub fn hamming_distance(&self, other: &Self) -> u32 {
         (self.hash ^ other.hash).count_ones()
     }
 
     /// Returns the mean absolute difference of the thumbnails over pixels and channels, in levels of 255.
-    pub fn levels(&self, other: &Self) -> f32 {
+    pub fn mean_difference(&self, other: &Self) -> f32 {
         let pairs = self.thumbnail.iter().zip(other.thumbnail.iter());
         let sum: u32 = pairs.map(|(&a, &b)| u32::from(a.abs_diff(b))).sum();
         sum as f32 / self.thumbnail.len() as f32
@@ -104,7 +104,7 @@ fn thumbnail(image: &RgbImage) -> Vec<[f32; 3]> {
     means
 }
 
-/// Returns one bit for each of the lowest 8 × 8 frequencies: whether its coefficient is above their median.
+/// Returns one bit for each of the lowest 8 × 8 frequencies: whether its coefficient is above the median.
 ///
 /// The lowest bit is the mean, which is above the median unless the image is black.
 fn hash(gray: &[f32; SIDE * SIDE]) -> u64 {
@@ -158,20 +158,30 @@ mod tests {
 
     #[test]
     fn scaled_copies_are_similar_and_other_images_are_not() {
-        let image = Perceptual::of(&waves(640, 480, 0.0));
-        let scaled = Perceptual::of(&waves(200, 150, 0.0));
-        assert!(image.bits(&scaled) <= 2, "{}", image.bits(&scaled));
-        assert!(image.levels(&scaled) < 2.0);
-        let other = Perceptual::of(&waves(640, 480, 2.0));
-        assert!(image.bits(&other) > MAX_BITS || image.levels(&other) > MAX_LEVELS);
-        assert_eq!(image.levels(&image), 0.0);
+        let image = Perceptual::new(&waves(640, 480, 0.0));
+        let scaled = Perceptual::new(&waves(200, 150, 0.0));
+        assert!(
+            image.hamming_distance(&scaled) <= 2,
+            "{}",
+            image.hamming_distance(&scaled)
+        );
+        assert!(image.mean_difference(&scaled) < 2.0);
+        let other = Perceptual::new(&waves(640, 480, 2.0));
+        assert!(
+            image.hamming_distance(&other) > MAX_BITS || image.mean_difference(&other) > MAX_LEVELS
+        );
+        assert_eq!(image.mean_difference(&image), 0.0);
     }
 
     #[test]
     fn tiny_images_have_hashes() {
         for (width, height) in [(1, 1), (1, 500), (33, 1), (31, 33)] {
-            let perceptual = Perceptual::of(&waves(width, height, 0.5));
-            assert_eq!(perceptual.bits(&perceptual), 0, "{width} × {height}");
+            let perceptual = Perceptual::new(&waves(width, height, 0.5));
+            assert_eq!(
+                perceptual.hamming_distance(&perceptual),
+                0,
+                "{width} × {height}"
+            );
         }
     }
 

@@ -12,24 +12,25 @@ use crate::decode::{Channels, ImageInfo};
 /// Images with a shorter side below this are tiny. An input size of 224 pixels enlarges them at least 3.5
 /// times.
 const TINY: u32 = 64;
-/// Images with a larger ratio of sides are narrow. The center crop for validation shows less than a fifth
-/// of their area.
+/// Images whose sides have a larger ratio are narrow. The center crop for validation covers less than a
+/// fifth of their area.
 const NARROW: u32 = 4;
-/// Images with more pixels are huge. Decoding takes about a second, and the network's input is much smaller.
+/// Images with more pixels than this are huge. Decoding takes about a second, and the network's input is
+/// much smaller.
 const HUGE: u64 = 50_000_000;
 /// Training splits with a larger ratio of class sizes are unbalanced.
 const BALANCE: f64 = 3.0;
 
-/// Findings about a data set. Paths are relative to its root folder and have forward slashes.
+/// The findings about a data set. Paths are relative to its root folder and use forward slashes.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     /// Root folder of the data set.
     pub root: String,
     /// Image counts of train and val.
     pub splits: [SplitCounts; 2],
-    /// Class folders without images, such as `train/ants`. Training fails.
+    /// Class folders without images, such as `train/ants`. Training rejects them.
     pub empty_classes: Vec<String>,
-    /// Classes that only val has. Training fails.
+    /// Classes that only val has. Training rejects them.
     pub unknown_classes: Vec<String>,
     /// Classes that only train has. Validation metrics exclude them.
     pub classes_without_val: Vec<String>,
@@ -94,7 +95,7 @@ pub struct WrongExtension {
 pub struct Ignored {
     /// Path of the file or folder.
     pub path: String,
-    /// The reason.
+    /// The reason for ignoring it.
     pub reason: IgnoreReason,
     /// Format of the content, if it is an image.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -160,7 +161,7 @@ pub struct OddColor {
 pub struct DuplicateGroup {
     /// The criterion that connects the images.
     pub kind: DuplicateKind,
-    /// Whether images are in both train and val, so that validation measures memorized images.
+    /// Whether images are in both train and val, so that validation includes training images.
     pub leak: bool,
     /// Whether images are in more than one class, so that a label is wrong.
     pub conflict: bool,
@@ -199,7 +200,7 @@ pub struct Thresholds {
     pub tiny: u32,
     /// Narrow images have one side longer than this multiple of the other.
     pub narrow: u32,
-    /// Huge images have more pixels.
+    /// Huge images have more than this number of pixels.
     pub huge: u64,
     /// Classes are unbalanced if the largest has more than this multiple of the images of the smallest.
     pub balance: f64,

@@ -14,7 +14,7 @@ use crate::image_folder::Sample;
 use crate::rng::{self, Domain};
 use crate::transform::{Resampler, Table};
 
-/// State that all workers and epochs of a loader share.
+/// The state that all workers and epochs of a loader share.
 #[derive(Debug)]
 pub(super) struct BatchBuilder {
     pub(super) samples: Arc<[Sample]>,
@@ -24,7 +24,7 @@ pub(super) struct BatchBuilder {
     decode: DecodeFn,
 }
 
-/// Decodes a file and reuses the buffer of an image, as [`Decoder::decode`] does.
+/// A function with the signature and contract of [`Decoder::decode`].
 pub type DecodeFn = fn(&mut Decoder, &Path, RgbImage) -> Result<RgbImage>;
 
 /// Buffers of one worker, reused for every image.
@@ -56,7 +56,7 @@ impl BatchBuilder {
 
     /// Builds the values of a batch, shape (samples, 3, size, size).
     ///
-    /// Returns an incomplete batch once `stopped` returns true, because its consumer is gone.
+    /// Returns an incomplete batch if `stopped` returns true, because the batch is no longer needed.
     pub(super) fn batch(
         &self,
         worker: &mut Worker,
@@ -88,7 +88,7 @@ impl BatchBuilder {
         self.catch_panic(sample, || self.image(worker, sample).map(drop))
     }
 
-    /// Returns the image of a sample, and the resampler, which the image does not borrow.
+    /// Returns the image of a sample, and the resampler of `worker` as a separate borrow.
     fn image<'a>(
         &'a self,
         worker: &'a mut Worker,

@@ -1,4 +1,4 @@
-//! Cache of decoded images across epochs, with a memory limit.
+//! A cache of decoded images across epochs, with a memory limit.
 
 use std::mem;
 use std::sync::OnceLock;
@@ -10,7 +10,7 @@ use crate::error::Result;
 
 /// Decoded images by sample, up to a total number of bytes.
 ///
-/// Which images are cached may depend on thread timing. The contents of batches do not.
+/// The choice of cached images may depend on thread timing. The contents of batches do not.
 #[derive(Debug)]
 pub(crate) struct Cache {
     slots: Vec<OnceLock<RgbImage>>,

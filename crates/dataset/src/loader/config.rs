@@ -1,4 +1,4 @@
-//! Loader settings.
+//! The settings of a loader.
 
 use candle_core::Device;
 
@@ -11,9 +11,9 @@ use crate::transform::{Normalize, Transform};
 pub struct LoaderConfig {
     /// Number of images per batch. The last batch of an epoch may be smaller.
     pub batch_size: usize,
-    /// Number of worker threads. With 0, the calling thread makes each batch on demand.
+    /// Number of worker threads. With 0, the calling thread builds each batch on demand.
     pub workers: usize,
-    /// Number of finished batches that may wait, in addition to one batch in progress per worker.
+    /// Maximum number of finished batches, in addition to one batch in progress per worker.
     pub prefetch: usize,
     /// Seed of shuffling and augmentation, used together with the epoch and the sample.
     pub seed: u64,
@@ -25,9 +25,9 @@ pub struct LoaderConfig {
     pub normalize: Normalize,
     /// Device of the batch tensors.
     pub device: Device,
-    /// Size of the cache of decoded images in bytes. Other images are decoded in every epoch.
+    /// Size of the cache of decoded images in bytes. Images that do not fit are decoded in every epoch.
     pub cache_bytes: usize,
-    /// Limits and orientation of decoding.
+    /// Settings of the decoder.
     pub decode: DecodeOptions,
 }
 
@@ -71,7 +71,7 @@ impl LoaderConfig {
         if let Transform::Eval { resize, .. } = self.transform {
             at_least_one("resize size", resize as usize)?;
         }
-        // The number of values in a batch must not overflow. The batch may still exceed the memory.
+        // Prevents overflow in the size of a batch. The batch may still exceed the available memory.
         let side = self.transform.size() as usize;
         let values = side
             .checked_mul(side)

@@ -1,4 +1,4 @@
-//! Iterator over the batches of one epoch.
+//! The iterator over the batches of one epoch.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use super::batch_builder::{BatchBuilder, Worker};
 use super::ordered_pool::OrderedPool;
 use crate::error::{Error, Result};
 
-/// Input tensors and labels of some samples.
+/// A batch of images and labels.
 #[derive(Clone, Debug)]
 pub struct Batch {
     /// Normalized images, shape (samples, 3, size, size), f32.
@@ -31,10 +31,10 @@ pub struct Epoch {
     source: Source,
 }
 
-/// Source of the batches' values.
+/// The source of pixel values.
 enum Source {
     Threads(OrderedPool<Vec<f32>>),
-    /// The calling thread makes each batch on demand.
+    /// The calling thread builds each batch on demand.
     Caller(Box<Worker>),
     Failed(Error),
     Finished,

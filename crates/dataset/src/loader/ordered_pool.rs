@@ -1,4 +1,4 @@
-//! Thread pool that runs numbered jobs and delivers their results in order, with bounded prefetching.
+//! A thread pool that runs numbered jobs and delivers their results in order, with bounded prefetching.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_is_the_error_of_its_job_only() {
+    fn a_panic_fails_only_its_own_job() {
         let pool = OrderedPool::start(
             0..6,
             2,
@@ -220,8 +220,8 @@ mod tests {
         for (job, result) in results.into_iter().enumerate() {
             match result {
                 Ok(done) => assert_eq!(done, job),
-                Err(Error::Panic { what, message }) => {
-                    assert_eq!((job, what.as_str()), (3, "batch 3"));
+                Err(Error::Panic { item, message }) => {
+                    assert_eq!((job, item.as_str()), (3, "batch 3"));
                     assert!(message.contains("job three panics"), "{message}");
                 }
                 Err(other) => panic!("{other}"),

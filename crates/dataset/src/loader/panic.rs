@@ -5,16 +5,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::error::{Error, Result};
 
-/// Runs `work` and converts a panic into [`Error::Panic`] with the description `what`.
+/// Runs `work` and converts a panic into [`Error::Panic`] with the result of `item`.
 ///
-/// After a panic, values that `work` borrows may be inconsistent. Callers overwrite them before use.
+/// After a panic, values that `work` borrows may be inconsistent. Callers must overwrite them before use.
 pub(crate) fn catch_panic<T>(
-    what: impl FnOnce() -> String,
+    item: impl FnOnce() -> String,
     work: impl FnOnce() -> Result<T>,
 ) -> Result<T> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| {
         Err(Error::Panic {
-            what: what(),
+            item: item(),
             message: message(payload.as_ref()),
         })
     })

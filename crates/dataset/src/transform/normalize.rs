@@ -7,9 +7,9 @@ use crate::error::{Error, Result};
 /// Mean and standard deviation per channel, in RGB order, for values in [0, 1].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Normalize {
-    /// Subtracted from each value.
+    /// Mean, subtracted from each value.
     pub mean: [f32; 3],
-    /// Divisor of each difference.
+    /// Standard deviation, by which the difference is divided.
     pub std: [f32; 3],
 }
 
@@ -63,7 +63,7 @@ impl Normalize {
     }
 }
 
-/// The 256 normalized values per channel, computed with torchvision's arithmetic.
+/// A lookup table of the 256 normalized values per channel, computed with torchvision's arithmetic.
 #[derive(Clone, Debug)]
 pub(crate) struct Table([[f32; 256]; 3]);
 

@@ -10,7 +10,7 @@ const SCALE: (f64, f64) = (0.08, 1.0);
 /// Minimum and maximum ratio of width to height.
 const RATIO: (f64, f64) = (3.0 / 4.0, 4.0 / 3.0);
 
-/// Draws a random box in an image of `width` × `height`, as torchvision's `RandomResizedCrop.get_params`.
+/// Draws a random box in an image of `width` × `height`, like torchvision's `RandomResizedCrop.get_params`.
 ///
 /// Makes up to ten attempts: area = U(0.08, 1) · W · H and ratio = exp(U(ln 3/4, ln 4/3)), so that
 /// w = √(area · ratio) and h = √(area / ratio), rounded half to even. The first box that fits is placed
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
     use crate::rng::{Domain, stream};
 
-    /// All sizes up to 40 × 40, and some large and thin ones.
+    /// All sizes up to 40 × 40, and some large or thin ones.
     fn sizes() -> impl Iterator<Item = (u32, u32)> {
         let small = (1..=40).flat_map(|w| (1..=40).map(move |h| (w, h)));
         small.chain([

@@ -94,7 +94,7 @@ impl<'a> Iterator for Segments<'a> {
             let rest = self.bytes.get(self.position..)?;
             self.position += rest.iter().position(|&byte| byte == 0xFF)? + 1;
             match *self.bytes.get(self.position)? {
-                // A fill byte: it may be the first byte of the marker.
+                // The previous 0xFF is a fill byte. This one may begin the marker.
                 0xFF => {}
                 // An escaped 0xFF in entropy-coded data, or a marker without a segment.
                 0x00 | 0x01 | 0xD0..=0xD8 => self.position += 1,
@@ -132,7 +132,8 @@ mod tests {
             "fill bytes before the marker and data after it"
         );
         for end in 0..head.len() {
-            // A cut right after the thumbnail's end marker passes; decoding then fails without a scan.
+            // A file cut right after the thumbnail's end marker passes, but its decoding fails
+            // because it has no scan.
             assert!(
                 !has_end(&head[..end]) || head[..end].ends_with(&[0xFF, 0xD9]),
                 "cut at {end}"

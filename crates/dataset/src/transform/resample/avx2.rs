@@ -1,7 +1,7 @@
 //! The resize passes for AVX2, with the same integer results as the portable ones.
 //!
 //! The 16-bit multiply-add does four times the work of a 32-bit multiplication, but a weight has 22
-//! bits. So each weight is split into two halves of 11 bits, whose sums are combined at the end.
+//! bits. Each weight is therefore split into two halves of 11 bits, whose sums are combined at the end.
 
 use std::arch::x86_64::{
     __m128i, __m256i, _mm_add_epi32, _mm_cvtsi128_si64, _mm_extract_epi32, _mm_loadu_si128,
@@ -19,7 +19,7 @@ const TAPS: usize = 4;
 /// Number of bits in the lower half of a weight.
 const LOW: u32 = BITS / 2;
 
-/// See [`super::portable::vertical`]. The compiler vectorizes the portable code well for AVX2.
+/// The vertical pass. The compiler vectorizes the portable code well for AVX2.
 #[target_feature(enable = "avx2")]
 pub(super) fn vertical<'t>(
     source: Rows,
@@ -29,7 +29,7 @@ pub(super) fn vertical<'t>(
     vertical_portable(source, filter, target);
 }
 
-/// See [`super::portable::horizontal`].
+/// The horizontal pass. See [`super::portable::horizontal`].
 #[target_feature(enable = "avx2")]
 pub(super) fn horizontal<'t>(
     source: Rows,

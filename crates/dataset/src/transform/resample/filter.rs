@@ -44,7 +44,8 @@ impl Filter {
             let weight =
                 |input: usize| (1.0 - ((input as f64 - center + 0.5) / support).abs()).max(0.0);
             let total: f64 = (from..to).map(weight).sum();
-            // Near the end, start earlier so that every output has `taps` inputs; the others have weight 0.
+            // Near the end, the inputs start earlier, so that every output has `taps` inputs. The
+            // additional ones have weight 0.
             let start = from.min(length - self.taps);
             self.starts.push(start);
             self.weights.extend((start..start + self.taps).map(|input| {
@@ -83,12 +84,12 @@ impl Filter {
     }
 }
 
-/// Rounds half up to fixed point. The weights of a triangle filter are not negative.
+/// Converts a weight to fixed point, rounding half up. `weight` must not be negative.
 fn fixed(weight: f64) -> i32 {
     (0.5 + weight * f64::from(1 << BITS)) as i32
 }
 
-/// A rectangle of an image.
+/// The rows of a rectangle in an image.
 #[derive(Clone, Copy)]
 pub(super) struct Rows<'a> {
     pub(super) bytes: &'a [u8],

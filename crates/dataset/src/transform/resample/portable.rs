@@ -111,19 +111,19 @@ mod tests {
                 // The last row ends at the end of the buffer, so that out-of-bounds reads are detected.
                 let image = noise(length * rows * 3);
                 let source = Rows::packed(&image, length * 3);
-                let mut made = [vec![0; resized * rows * 3], vec![1; resized * rows * 3]];
-                horizontal_portable(source, &filter, made[0].chunks_exact_mut(resized * 3));
-                horizontal(source, &filter, made[1].chunks_exact_mut(resized * 3));
-                assert_eq!(made[0], made[1], "horizontal, {length} to {resized}");
+                let mut outputs = [vec![0; resized * rows * 3], vec![1; resized * rows * 3]];
+                horizontal_portable(source, &filter, outputs[0].chunks_exact_mut(resized * 3));
+                horizontal(source, &filter, outputs[1].chunks_exact_mut(resized * 3));
+                assert_eq!(outputs[0], outputs[1], "horizontal, {length} to {resized}");
 
                 for width in [1, 31, 32, 33, 100] {
                     let image = noise(length * width);
                     let source = Rows::packed(&image, width);
-                    let mut made = [vec![0; resized * width], vec![1; resized * width]];
-                    vertical_portable(source, &filter, made[0].chunks_exact_mut(width));
-                    vertical(source, &filter, made[1].chunks_exact_mut(width));
+                    let mut outputs = [vec![0; resized * width], vec![1; resized * width]];
+                    vertical_portable(source, &filter, outputs[0].chunks_exact_mut(width));
+                    vertical(source, &filter, outputs[1].chunks_exact_mut(width));
                     assert_eq!(
-                        made[0], made[1],
+                        outputs[0], outputs[1],
                         "vertical, {length} to {resized}, {width} wide"
                     );
                 }
