@@ -112,7 +112,7 @@ fn verbose_prints_the_layers_and_the_shapes_of_replaced_tensors() {
 #[test]
 fn a_stage_of_one_epoch_prints_a_warning() {
     let dir = TestDir::with_stripes();
-    let output = dir.waggle(&train(&["--stage", "transfer", "--transfer-epochs", "1"]));
+    let output = dir.waggle(&train_args(["1", "3"], "8", &[&["--stage", "transfer"]]));
     let (_, err) = harness::stdout_and_stderr(&output);
     assert_eq!(
         err,
