@@ -86,8 +86,8 @@ pub fn check(files: &[SourceFile], long_files: &[LongFile]) -> Vec<Finding> {
         text::check(file, long_files, &mut findings);
         dependencies::check(file, &mut findings);
         libraries::check(file, &mut findings);
+        words::check(file, &mut findings);
     }
-    words::check(files, &mut findings);
     for long in long_files {
         let lines = files
             .iter()

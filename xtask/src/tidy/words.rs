@@ -5,7 +5,6 @@
 //! This file and its tests are exempt, because they have to name the words.
 
 use super::{Finding, SourceFile};
-use std::collections::BTreeMap;
 
 /// Files that may contain the words.
 const EXEMPT: [&str; 2] = ["xtask/src/tidy/words.rs", "xtask/tests/tidy_words.rs"];
@@ -62,8 +61,8 @@ const ENDINGS: &[&str] = &[
     "isations", "isation", "isable", "ising", "isers", "iser", "ised", "ises", "ise",
 ];
 
-/// What precedes "ise" in words that American English spells the same: noise, raise, precise.
-/// All words in -wise are accepted as well.
+/// Stems of words in -ise that American English spells the same: noise, raise, precise. All words
+/// in -wise are accepted too.
 const SAME_IN_AMERICAN: &[&str] = &[
     "advert", "adv", "appra", "appr", "ar", "bru", "chast", "circumc", "comprom", "compr", "conc",
     "cr", "cru", "d", "dem", "deno", "desp", "dev", "disgu", "enterpr", "exc", "exerc", "expert",
@@ -72,27 +71,8 @@ const SAME_IN_AMERICAN: &[&str] = &[
     "treat", "unprom", "unsuperv", "v", "val",
 ];
 
-/// How many of the words each part of the project may still contain; none where it is not listed.
-/// The numbers may only fall.
-const ALLOWED: &[(&str, usize)] = &[("crates/cli/", 203), ("docs/", 63)];
-
-/// Checks all files, adding to `findings`.
-pub(super) fn check(files: &[SourceFile], findings: &mut Vec<Finding>) {
-    let mut parts: BTreeMap<Option<usize>, Vec<Finding>> = BTreeMap::new();
-    for file in files {
-        let part = ALLOWED
-            .iter()
-            .position(|(folder, _)| file.path.starts_with(folder));
-        check_file(file, parts.entry(part).or_default());
-    }
-    for (part, found) in parts {
-        if found.len() > part.map_or(0, |part| ALLOWED[part].1) {
-            findings.extend(found);
-        }
-    }
-}
-
-fn check_file(file: &SourceFile, findings: &mut Vec<Finding>) {
+/// Checks one file, adding to `findings`.
+pub(super) fn check(file: &SourceFile, findings: &mut Vec<Finding>) {
     let Some(text) = file.text() else {
         return;
     };
@@ -101,11 +81,11 @@ fn check_file(file: &SourceFile, findings: &mut Vec<Finding>) {
     }
     let words = split(text);
     for (index, word) in words.iter().enumerate() {
-        let mut report = |found: &str, replacement: &str| {
+        let mut report = |avoided: &str, replacement: &str| {
             findings.push(Finding {
                 path: file.path.clone(),
                 line: word.line,
-                message: format!("`{found}`: write {replacement}"),
+                message: format!("`{avoided}`: write {replacement}"),
             });
         };
         if let Some(replacement) = replacement(&word.text) {
@@ -125,7 +105,7 @@ fn check_file(file: &SourceFile, findings: &mut Vec<Finding>) {
     }
 }
 
-/// What to write instead of a lowercase `word`, if it is one of the words to avoid.
+/// The replacement of a lowercase `word`, or `None` if the word is accepted.
 fn replacement(word: &str) -> Option<String> {
     let listed = WORDS.iter().find(|(listed, _)| *listed == word);
     if let Some((_, replacement)) = listed {
@@ -145,12 +125,12 @@ fn replacement(word: &str) -> Option<String> {
 
 /// A word of a text, or a part of an identifier.
 struct Word {
-    /// In lowercase.
+    /// The letters, in lowercase.
     text: String,
-    /// Its line, from 1.
+    /// Line number, from 1.
     line: usize,
-    /// Whether only blanks, line breaks, comment markers and underscores separate it from the word
-    /// before it.
+    /// Whether only white space, comment markers, backslashes and underscores separate the word from
+    /// the previous one.
     follows_directly: bool,
 }
 
@@ -161,7 +141,7 @@ fn split(text: &str) -> Vec<Word> {
     let mut letters = text.chars().peekable();
     let mut before = ' ';
     while let Some(letter) = letters.next() {
-        // The letter of an escape sequence such as `\n` does not belong to the word after it.
+        // The letter of an escape sequence such as `\n` is not part of the next word.
         if letter.is_alphabetic() && before != '\\' {
             let next_is_lowercase = letters.peek().is_some_and(|next| next.is_lowercase());
             let begins = letter.is_uppercase()
