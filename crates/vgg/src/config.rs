@@ -57,8 +57,8 @@ const BATCH_NORM_SUFFIX: &str = "_bn";
 /// and is 4096 wide.
 const MAX_UNITS: usize = 1_000;
 const MAX_WIDTH: usize = 1_000_000;
-/// Maximum number of elements in all tensors. VGG-19 has 144 million, or 229 million with the 21,841 classes of
-/// ImageNet-21k.
+/// Maximum number of elements in all tensors. VGG-19 has 144 million, or 229 million with the
+/// 21,841 classes of ImageNet-21k.
 const MAX_PARAMETERS: usize = 250_000_000;
 
 /// Number of channels in each block.
@@ -215,7 +215,7 @@ impl VggConfig {
         1usize.checked_shl(count).unwrap_or(usize::MAX)
     }
 
-    /// Names and shapes of all parameters and buffers ([`is_buffer`]), in the order of torchvision's
+    /// Names and shapes of all parameters and buffers ([`is_buffer`]), ordered as in torchvision's
     /// `state_dict`. `num_batches_tracked` is omitted, because no output depends on it.
     ///
     /// # Errors

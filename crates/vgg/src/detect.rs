@@ -8,8 +8,8 @@ use crate::error::Error;
 use crate::names;
 use crate::weights_file::WeightsFile;
 
-/// The architecture of [`VggConfig::NAMES`] whose convolutions and batch norms match a weights file,
-/// or `None` if there is none.
+/// The architecture of [`VggConfig::NAMES`] whose convolutions and batch norms match a weights
+/// file, or `None` if there is none.
 ///
 /// # Errors
 ///

@@ -17,8 +17,8 @@ use safetensors::tensor::{Dtype, Metadata as Header, TensorInfo};
 use crate::error::Error;
 use crate::sniff;
 
-/// Maximum length of the header in bytes. 16 MiB describe a hundred thousand tensors. VGG-19 has 38.
-/// The `safetensors` crate accepts 100 MB, which need a gigabyte of memory when parsed.
+/// Maximum length of the header in bytes. 16 MiB describe a hundred thousand tensors. VGG-19 has
+/// 38. The `safetensors` crate accepts 100 MB, which need a gigabyte of memory when parsed.
 const MAX_HEADER: u64 = 16 << 20;
 
 /// An open safetensors file with a valid header.

@@ -85,8 +85,8 @@ fn metadata_of(file: &WeightsFile, path: &Path) -> Result<Option<Metadata>, Erro
 /// Loads pretrained weights for a network that may have other classes.
 ///
 /// The file is safetensors or a PyTorch state dict with the tensor names of torchvision or timm, in
-/// f32, f16 or bf16, with or without a classifier. It must contain the whole backbone. Layers of the
-/// classifier that the file lacks or that have another shape are initialized by
+/// f32, f16 or bf16, with or without a classifier. It must contain the whole backbone. Layers of
+/// the classifier that the file lacks or that have another shape are initialized by
 /// [`init::linear_default`], and so is the head with [`Head::Replace`].
 ///
 /// # Errors

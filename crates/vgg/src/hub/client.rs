@@ -1,7 +1,7 @@
 //! HTTP requests to the hub.
 //!
-//! The token is sent only to the origin (scheme, host and port) of the endpoint. This client follows
-//! redirects itself, because ureq compares only the hosts and not the ports.
+//! The token is sent only to the origin (scheme, host and port) of the endpoint. This client
+//! follows redirects itself, because ureq compares only the hosts and not the ports.
 
 use std::io::Read;
 use std::time::Duration;

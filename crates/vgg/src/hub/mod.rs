@@ -6,9 +6,9 @@
 //! mirror, `HF_TOKEN` or the saved token, and `HF_HUB_OFFLINE=1` for no network access.
 //!
 //! Responses of the endpoint are untrusted. The etag, commit and size of a file come from a single
-//! response. The etag and commit become file names in the cache, so they must be plain names. A file is
-//! downloaded to the cache, verified (size and checksum) and renamed. The token is sent only to the
-//! scheme, host and port of the endpoint.
+//! response. The etag and commit become file names in the cache, so they must be plain names. A
+//! file is downloaded to the cache, verified (size and checksum) and renamed. The token is sent
+//! only to the scheme, host and port of the endpoint.
 
 mod address;
 mod cache;

@@ -53,8 +53,8 @@ fn request_permission() -> bool {
     const ARCH_REQ_XCOMP_PERM: i64 = 0x1023;
     const XFEATURE_XTILEDATA: i64 = 18;
     let result: i64;
-    // SAFETY: this system call only changes which registers the process may use and accesses no
-    // memory of ours. The registers that `syscall` overwrites, rcx and r11, are declared.
+    // SAFETY: this system call only changes which registers the process may use. It accesses no
+    // memory of the process. The registers that `syscall` overwrites, rcx and r11, are declared.
     unsafe {
         asm!(
             "syscall",

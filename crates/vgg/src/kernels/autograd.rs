@@ -1,10 +1,10 @@
 //! Forward and backward passes of a stack of convolutions with tracked tensors.
 //!
 //! candle allocates a zero tensor for every gradient and accumulates into it. For the activations
-//! of 32 images, this would move ten gigabytes per step and hold four. The activations between the
-//! layers are therefore not tensors: a [`Tape`] stores them, and the nodes of the graph pass tokens
-//! of one element. The backward pass of a layer takes the gradient of its output from the tape,
-//! stores the gradient of its input there, and frees the output.
+//! of 32 images, this would transfer ten gigabytes per step and keep four in memory. The
+//! activations between the layers are therefore not tensors: a [`Tape`] stores them, and the nodes
+//! of the graph pass tokens of one element. The backward pass of a layer takes the gradient of its
+//! output from the tape, stores the gradient of its input there, and frees the output.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,7 +13,7 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp3, Device, Layout, Result, Shap
 
 use super::backward::{Gradients, Layer, NeedsGrad, SavedActivations, backward, backward_pair};
 use super::buffer::Buffer;
-use super::conv::{ConvLayer, on_cpu, with_values};
+use super::conv::{ConvLayer, cpu_values, with_values};
 use super::grad_sink::{GradSink, Gradient};
 use super::layout::{self, NchwcShape};
 use super::prepared::PreparedLayer;
@@ -63,10 +63,10 @@ struct Saved {
 impl Tape {
     /// Runs the forward pass.
     ///
-    /// The output of the first layer is a third of all activations of a VGG-16 but costs less than
-    /// a hundredth of the operations. If the gradient of `x` is not needed, that output is computed
-    /// for a group of images at a time and recomputed in the backward pass. The same applies to the
-    /// NCHWc16 input, which pads three channels to sixteen.
+    /// The output of the first layer takes a third of the memory of all activations of VGG-16, but
+    /// less than a hundredth of the operations. If the gradient of `x` is not needed, that output
+    /// is computed for a group of images at a time, and recomputed in the backward pass. The same
+    /// applies to the NCHWc16 input, which pads three channels to sixteen.
     fn record(x: &Tensor, layers: &[ConvLayer], shapes: &[NchwcShape]) -> Result<Self> {
         let recompute = layers.len() > 1
             && !x.track_op()
@@ -210,7 +210,7 @@ impl Tape {
             isa: self.layers[index].isa(),
             from: self.shapes[index],
             stored: self.shapes[index + 1],
-            weight: on_cpu(&storage, layout)?,
+            weight: cpu_values(&storage, layout)?,
             needs_grad,
         })
     }
@@ -234,13 +234,13 @@ impl Saved {
 
     fn take_gradient(&mut self, index: usize) -> Result<Buffer> {
         match self.gradient.take() {
-            Some((of, gradient)) if of == index => Ok(gradient),
+            Some((activation, gradient)) if activation == index => Ok(gradient),
             _ => bail!("two backward passes of the same convolutions overlap"),
         }
     }
 }
 
-/// The value of a graph node.
+/// The value of every node of the graph: one zero.
 fn token() -> (CpuStorage, Shape) {
     (CpuStorage::F32(vec![0.0]), Shape::from(1))
 }

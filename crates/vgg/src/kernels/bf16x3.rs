@@ -123,9 +123,9 @@ pub(super) unsafe fn pack_columns(
     }
 }
 
-/// Packs 16 rows of a left matrix that is stored transposed: f32 `[inner][16 rows]` → bf16 `[inner
-/// / 32][term][16 rows][32]` with `term_stride` bytes between terms. `count` is the size of the
-/// inner dimension, which is padded with zeros to a multiple of 32.
+/// Packs 16 rows of a left matrix that is stored transposed: f32 `[inner][16 rows]` → bf16
+/// `[inner / 32][term][16 rows][32]` with `term_stride` bytes between terms. `count` is the size of
+/// the inner dimension, which is padded with zeros to a multiple of 32.
 ///
 /// # Safety
 ///
@@ -191,8 +191,8 @@ unsafe fn transpose_16x16(x: [__m512i; 16]) -> [__m512i; 16] {
                 fours[4 * i + 2 * j + 1] = _mm512_unpackhi_epi64(above, below);
             }
         }
-        // Transpose the quarters: quarter q of fours[4 i + j] holds column 4 q + j of rows 4 i to 4
-        // i + 3.
+        // Transpose the quarters: quarter q of fours[4i + j] holds column 4q + j of the rows
+        // 4i..4i + 4.
         let mut y = [zero; 16];
         for j in 0..4 {
             let [a, b, c, d] = [fours[j], fours[4 + j], fours[8 + j], fours[12 + j]];

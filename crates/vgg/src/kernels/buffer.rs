@@ -27,8 +27,8 @@ struct CacheLine(#[expect(dead_code, reason = "reached by pointers")] [f32; LINE
 /// Number of f32 in a cache line.
 const LINE_LEN: usize = 16;
 
-/// Cache lines of mapped memory. The system can reuse unmapped memory at once, which memory freed
-/// to the allocator does not guarantee.
+/// Cache lines of mapped memory. Unmapping returns memory to the system at once, whereas an
+/// allocator may keep freed memory.
 struct CacheLines {
     memory: Option<Memory>,
     count: usize,
@@ -111,7 +111,7 @@ impl DerefMut for Buffer {
 /// match exactly.
 const SLACK_DIVISOR: usize = 10;
 
-/// Free buffers, and how much memory is in use. Sizes are in cache lines.
+/// Free buffers and the amount of memory in use. Sizes are in cache lines.
 struct Pool {
     free: Vec<CacheLines>,
     in_use: usize,
@@ -238,7 +238,7 @@ mod tests {
         assert_eq!(pool.acquire(40).map(|lines| lines.count), Some(50));
         assert!(pool.acquire(10).is_none());
         assert_eq!((sizes(&pool), pool.in_use), (vec![100, 30], 60));
-        // Another 100 lines would make 230 in total, but the peak is 180.
+        // With the new 40 lines, 230 lines would be in use or free. The limit is 180 and a tenth.
         assert!(pool.acquire(40).is_none());
         assert_eq!((sizes(&pool), pool.in_use), (vec![30], 100));
     }

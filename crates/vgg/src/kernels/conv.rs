@@ -70,8 +70,8 @@ impl ConvLayer {
         })
     }
 
-    /// Stores the gradients of the weight and the bias in `grad_sink` instead of candle's gradient
-    /// store. CPU only.
+    /// Stores the gradients of the weight and the bias in `grad_sink` instead of candle's
+    /// `GradStore`. Other devices than the CPU ignore the sink.
     pub fn with_grad_sink(self, grad_sink: &GradSink) -> Self {
         Self {
             grad_sink: Some(grad_sink.clone()),
@@ -110,8 +110,8 @@ impl ConvLayer {
 ///
 /// # Errors
 ///
-/// Returns an error if the channels of `x` or of a layer do not match, if an image is too small for
-/// the pools, or if the dtype is not f32 on the CPU.
+/// Returns an error if the channel counts of `x` and the layers do not match, if the images are too
+/// small for the pools, or if `x` is on the CPU and not f32.
 pub fn conv_stack(x: &Tensor, layers: &[ConvLayer]) -> Result<Tensor> {
     let (n, c, h, w) = x.dims4()?;
     let mut shapes = vec![NchwcShape { n, c, h, w }];
@@ -167,10 +167,11 @@ pub(super) fn contiguous<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result
 /// Calls `f` with the values of a contiguous f32 tensor on the CPU.
 pub(super) fn with_values<T>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> T) -> Result<T> {
     let (storage, layout) = tensor.storage_and_layout();
-    on_cpu(&storage, layout).map(f)
+    cpu_values(&storage, layout).map(f)
 }
 
-pub(super) fn on_cpu<'a>(storage: &'a Storage, layout: &Layout) -> Result<&'a [f32]> {
+/// The values of a storage, which must be contiguous f32 on the CPU.
+pub(super) fn cpu_values<'a>(storage: &'a Storage, layout: &Layout) -> Result<&'a [f32]> {
     match storage {
         Storage::Cpu(storage) => contiguous(storage, layout),
         _ => bail!("expected a tensor on the CPU"),

@@ -3,8 +3,8 @@
 //! candle's own gradients are unsuitable. The backward pass of a convolution runs
 //! `conv_transpose2d` and a convolution whose kernel is as large as the image. The backward pass of
 //! max pooling gives a unique maximum only a quarter of its gradient. The weight gradient of a
-//! linear layer is a transposed view. So each layer computes its result outside the graph and then
-//! adds it to the graph as one operation with explicit gradients.
+//! linear layer is a transposed view. Therefore each layer computes its result outside the graph
+//! and then adds it to the graph as one operation with explicit gradients.
 //!
 //! | operation | formula | implementation |
 //! |---|---|---|
@@ -15,9 +15,9 @@
 //! | linear | y = x·wᵀ + b | matrix products |
 //!
 //! All of this code runs on any device, so the tests check it on the CPU against a float64
-//! reference. Nothing copies from the device to the host. Layers compute in the dtype of `x`.
-//! Weights of another dtype are converted, and their gradients are converted back. This is how f32
-//! weights train in bf16.
+//! reference. No operation copies from the device to the host. Layers compute in the dtype of `x`.
+//! Weights of another dtype are converted, and their gradients are converted back, so f32 weights
+//! can train in bf16.
 
 #[cfg(any(feature = "cudnn", test))]
 mod algorithm;
@@ -37,15 +37,15 @@ use precomputed::precomputed;
 ///
 /// Without cuDNN, candle's `conv2d` unrolls the images into a matrix nine times their size
 /// (im2col): 3.7 GB for 32 images in the second layer of VGG-16. A batch above this limit is
-/// processed in groups. Some cuDNN algorithms need as much workspace; others need less.
+/// processed in groups. With cuDNN, algorithms that need more workspace are not selected.
 const WORKSPACE_LIMIT: usize = 1 << 30;
 
 /// Like [`conv_stack`](super::conv_stack), on the device of `x` and in its dtype.
 ///
 /// # Errors
 ///
-/// Returns an error if the channel counts do not match, if a tensor is too large for a GPU, or if
-/// candle fails.
+/// Returns an error if the channel counts do not match, if a tensor is too large for a GPU, or if a
+/// tensor operation fails.
 pub fn conv_stack(x: &Tensor, layers: &[ConvLayer]) -> Result<Tensor> {
     layers.iter().try_fold(x.clone(), |x, layer| {
         convolution::layer(&x, &layer.weight, &layer.bias, layer.pool)
@@ -56,7 +56,7 @@ pub fn conv_stack(x: &Tensor, layers: &[ConvLayer]) -> Result<Tensor> {
 ///
 /// # Errors
 ///
-/// Returns an error if the shapes do not match or if candle fails.
+/// Returns an error if the shapes do not match or if a tensor operation fails.
 pub fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
     let x = x.contiguous()?;
     let weight = weight.to_dtype(x.dtype())?.contiguous()?;
@@ -82,7 +82,7 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
 ///
 /// # Errors
 ///
-/// Returns an error if candle fails.
+/// Returns an error if a tensor operation fails.
 pub fn relu(x: &Tensor) -> Result<Tensor> {
     let flat = x.flatten_all()?;
     let zero = Tensor::zeros(1, x.dtype(), x.device())?.broadcast_as(flat.shape())?;

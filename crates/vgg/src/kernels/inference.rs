@@ -21,7 +21,7 @@ pub(super) fn forward_inference(
         .map(PreparedLayer::new)
         .collect::<Result<_>>()?;
     let group = tuning::IMAGES_PER_GROUP.min(last.n);
-    // Number of layers that take one image at a time.
+    // Number of layers that process one image at a time.
     let single_image_layers = shapes
         .iter()
         .take_while(|shape| shape.h * shape.w > tuning::LARGE_IMAGE_PIXELS);

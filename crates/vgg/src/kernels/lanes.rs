@@ -41,8 +41,7 @@ pub(super) trait Lanes: Copy + 'static {
     unsafe fn first_max(v: [Self::V; 4], indices: *mut u8) -> Self::V;
     /// `v` in the lanes whose byte in `indices` equals `index`, 0 in the others.
     unsafe fn where_index(v: Self::V, indices: *const u8, index: u8) -> Self::V;
-    /// 0 in the lanes with y ≤ 0, `v` in the others (also for NaN). This is the gradient of max(0,
-    /// ·).
+    /// 0 in the lanes with y ≤ 0, `v` in the others (also for NaN): the gradient of the ReLU.
     unsafe fn where_positive(v: Self::V, y: Self::V) -> Self::V;
 }
 
@@ -109,9 +108,9 @@ impl Lanes for Portable {
             return lanes(|i| a[i].mul_add(b[i], c[i]));
         }
         // Without FMA instructions, `mul_add` would call a library function. In f64 the product is
-        // exact, and the result is nearly always rounded as by `mul_add`. In f32 both the product
-        // and the sum would be rounded, and the weights after six training steps would be off by
-        // 1.2e-5.
+        // exact, and the result is nearly always the same as with `mul_add`. In f32 both the
+        // product and the sum would be rounded, and the weights after six training steps would
+        // differ by 1.2e-5.
         lanes(|i| (f64::from(a[i]) * f64::from(b[i]) + f64::from(c[i])) as f32)
     }
     #[inline(always)]

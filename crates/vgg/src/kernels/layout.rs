@@ -31,12 +31,12 @@ impl NchwcShape {
         self.c.div_ceil(LANES)
     }
 
-    /// Number of tiles in the vertical direction.
+    /// Number of rows of tiles per image.
     pub(super) fn tile_rows(self) -> usize {
         self.h.div_ceil(TILE)
     }
 
-    /// Number of tiles in the horizontal direction.
+    /// Number of columns of tiles per image.
     pub(super) fn tile_columns(self) -> usize {
         self.w.div_ceil(TILE)
     }
@@ -107,7 +107,7 @@ pub(super) fn alloc_with_halo_around(shape: NchwcShape, h: usize, w: usize) -> B
     buffer
 }
 
-/// NCHW → NCHWc16. Writes the pixels of `to`, and expects its halo to be zero.
+/// NCHW → NCHWc16. Writes only the pixels of `to`, whose halo must be zero.
 pub(super) fn pack(x: &[f32], shape: NchwcShape, to: &mut [f32]) {
     let NchwcShape { c, h, w, .. } = shape;
     to.par_chunks_mut(shape.plane_len())

@@ -4,8 +4,8 @@
 //! transposed view, which the optimizer would have to copy: 411 MB per step for `classifier.0` of
 //! VGG-16.
 //!
-//! The forward product has few rows (images) and a large weight, and a general GEMM would repack
-//! the weight on every call. Here all threads together read the weight once, in memory order.
+//! The forward product has few rows (images) and a large weight. A general GEMM would repack the
+//! weight on every call. Here all threads together read the weight once, in memory order.
 
 use candle_core::{CpuStorage, CustomOp3, Device, Layout, Result, Shape, Tensor, bail};
 
@@ -148,8 +148,11 @@ const PREFETCH_DISTANCE: usize = 256;
 
 /// y[:, outputs] += x·weightᵀ.
 struct ForwardTask {
+    /// (n, input).
     x: *const f32,
+    /// (output, input).
     weight: *const f32,
+    /// (n, output). The task writes only the columns `outputs`.
     y: *mut f32,
     n: usize,
     input: usize,
@@ -177,7 +180,7 @@ impl ForwardTask {
     ///
     /// # Safety
     ///
-    /// As [`Task::run`].
+    /// The contract of [`Task::run`].
     #[inline(always)]
     unsafe fn small_batch<L: Lanes>(&self) {
         for column in self.outputs.clone().step_by(STREAMS) {
@@ -206,7 +209,7 @@ impl ForwardTask {
     ///
     /// # Safety
     ///
-    /// As [`Task::run`].
+    /// The contract of [`Task::run`].
     #[inline(always)]
     unsafe fn large_batch<L: Lanes>(&self) {
         for from in (0..self.input).step_by(INPUT_BLOCK) {
@@ -239,8 +242,8 @@ impl ForwardTask {
     ///
     /// # Safety
     ///
-    /// As [`Task::run`]; the rows `row..row + R`, the columns `column..column + C` and the inputs
-    /// must be inside the matrices.
+    /// The contract of [`Task::run`]. The rows `row..row + R`, the columns `column..column + C` and
+    /// the inputs `from..from + count` must be inside the matrices.
     #[inline(always)]
     unsafe fn block<L: Lanes, const R: usize, const C: usize>(
         &self,
@@ -249,8 +252,8 @@ impl ForwardTask {
         from: usize,
         count: usize,
     ) {
-        // SAFETY: the caller guarantees the instruction set and that the rows, columns and inputs
-        // are inside the matrices. Prefetches may use any address.
+        // SAFETY: the CPU supports the instruction set of `L`, and the rows, columns and inputs are
+        // inside the matrices (contract of this function). Prefetches may use any address.
         unsafe {
             let x = self.x.add(row * self.input + from);
             let weight = self.weight.add(column * self.input + from);

@@ -30,8 +30,8 @@ pub(super) unsafe fn forward<L: Lanes>(
             row_block * tiles / row_blocks,
             (row_block + 1) * tiles / row_blocks,
         );
-        // SAFETY: `to <= tiles`, so the pointers are valid for the tiles `from..to`. The caller
-        // guarantees the rest.
+        // SAFETY: the CPU supports the instruction set of `L`, and the pointers are valid for
+        // `tiles` tiles and `c` channels (contract of this function). `to <= tiles`.
         unsafe {
             let (v, m) = (v.add(from * LANES), m.add(from * LANES * L::GROUPS));
             // Each block prefetches its share of the next weights.
@@ -81,9 +81,8 @@ unsafe fn forward_block<L: Lanes, const R: usize, const G: usize>(
     m: *mut f32,
     c: usize,
 ) {
-    // SAFETY: `from + lane < c`, so the loads are inside the channels for which the caller
-    // guarantees `v` and `u`. The stores are inside the `R` tiles of `m`. Prefetches may use any
-    // address.
+    // SAFETY: `v` and `u` are valid for `c` channels, and `m` for `R` tiles (contract of this
+    // function). The loads are inside, because `from + lane < c`. Prefetches may use any address.
     unsafe {
         let mut sums = [[L::splat(0.0); G]; R];
         let mut weights = u;
@@ -127,15 +126,15 @@ const PREFETCH_DISTANCE: usize = 16;
 ///
 /// # Safety
 ///
-/// As [`forward`]; `tiles` must be valid for `R` tiles of one channel, and `weights` for `16·G`
-/// elements.
+/// The CPU must support the instruction set of `L`. `tiles` must be valid for `R` tiles of one
+/// channel, and `weights` for `16·G` elements.
 #[inline(always)]
 unsafe fn add<L: Lanes, const R: usize, const G: usize>(
     sums: &mut [[L::V; G]; R],
     tiles: *const f32,
     weights: *const f32,
 ) {
-    // SAFETY: the caller guarantees that `tiles` and `weights` are valid for these elements.
+    // SAFETY: `tiles` and `weights` are valid for these elements (contract of this function).
     // Prefetches may use any address.
     unsafe {
         let mut u = [L::splat(0.0); G];
@@ -171,8 +170,8 @@ pub(super) unsafe fn weight_gradient<L: Lanes>(
     tiles: usize,
     overwrite: bool,
 ) {
-    // SAFETY: the caller guarantees the pointers for 16 channels c, and the calls divide these
-    // channels.
+    // SAFETY: the pointers are valid for 16 channels c (contract of this function). Each call
+    // processes some of these channels.
     unsafe {
         match L::GROUPS {
             2 => {
@@ -203,6 +202,11 @@ pub(super) unsafe fn weight_gradient<L: Lanes>(
     }
 }
 
+/// Microkernel for `C` channels c and `G` vectors of channels k, with all sums in registers.
+///
+/// # Safety
+///
+/// As [`weight_gradient`], for `C` channels c and `16·G` channels k.
 #[inline(always)]
 unsafe fn weight_gradient_block<L: Lanes, const C: usize, const G: usize>(
     v: *const f32,
@@ -212,8 +216,8 @@ unsafe fn weight_gradient_block<L: Lanes, const C: usize, const G: usize>(
     tiles: usize,
     overwrite: bool,
 ) {
-    // SAFETY: the caller guarantees that `v` and `w` are valid for `tiles` tiles and `u` for these
-    // `C` channels.
+    // SAFETY: `v` and `w` are valid for `tiles` tiles, and `u` for these `C` channels (contract of
+    // this function).
     unsafe {
         let mut sums = [[L::splat(0.0); G]; C];
         if !overwrite {

@@ -6,16 +6,15 @@
 //! | [`linear`] | y = x·wᵀ + b | (n, in), (out, in), (out) → (n, out) |
 //! | [`adaptive_avg_pool2d`] | mean over the cells of each bin | (n, c, h, w) → (n, c, oh, ow) |
 //!
-//! All operations are differentiable and compute gradients only for tracked tensors. A frozen
-//! weight costs no gradient. If no tensor is tracked, no graph is recorded and no activation is
-//! saved.
+//! All operations are differentiable and compute gradients only for tracked tensors. If no tensor
+//! is tracked, no graph is recorded and no activation is saved.
 //!
 //! On the CPU, the operations are custom ops of this crate. Other devices run candle's operations
 //! with custom gradients ([`device`]).
 
 #![allow(
     clippy::needless_range_loop,
-    reason = "small blocks of registers are indexed side by side; iterators hide which"
+    reason = "loops index several small arrays of registers at once, which iterators would obscure"
 )]
 
 mod adaptive_pool;

@@ -26,7 +26,7 @@ pub(super) fn for_each_chunk(len: usize, f: impl Fn(Range<usize>) + Sync) {
     }
 }
 
-/// A mutable slice of which several threads write disjoint ranges.
+/// A mutable slice that several threads write in disjoint ranges.
 pub(super) struct DisjointMut<'a, T = f32> {
     start: *mut T,
     len: usize,
@@ -36,7 +36,7 @@ pub(super) struct DisjointMut<'a, T = f32> {
 // SAFETY: the pointer is dereferenced only by callers of `slice_ptr`, whose contract forbids
 // overlapping accesses from several threads.
 unsafe impl<T: Send> Send for DisjointMut<'_, T> {}
-// SAFETY: as for `Send`.
+// SAFETY: as for `Send`: sharing gives access only through `slice_ptr`.
 unsafe impl<T: Send> Sync for DisjointMut<'_, T> {}
 
 impl<'a, T> DisjointMut<'a, T> {

@@ -30,9 +30,9 @@ pub(super) fn relu_pool_backward(
     let mut bias = vec![0f64; planes * LANES];
     let (bias_out, g_out) = (DisjointMut::new(&mut bias), DisjointMut::new(g));
     for_each_chunk(planes, |planes| {
-        // SAFETY: callers pass an `isa` that the CPU supports, which `ConvLayer::with_isa` checked.
-        // `y`, `grad` and `g` have the lengths that the assertion above checks. Chunks are
-        // disjoint, so no other thread writes these planes of `g` and their sums.
+        // SAFETY: `ConvLayer::with_isa` checked that the CPU supports `isa`. `y`, `grad` and `g`
+        // have the lengths that the assertion above checks. Chunks are disjoint, so no other thread
+        // writes these planes of `g` and their sums.
         unsafe {
             isa.run(ReluPoolBackwardTask {
                 y: y.as_ptr(),
@@ -56,14 +56,23 @@ pub(super) fn relu_pool_backward(
         .collect()
 }
 
+/// [`relu_pool_backward`] for some planes.
 struct ReluPoolBackwardTask {
+    /// Output of the layer, NCHWc16 of shape `stored`.
     y: *const f32,
+    /// Gradient of `y`, in its layout.
     grad: *const f32,
+    /// Indices of the pool's maxima, in the layout of `y`. Null without a pool.
     indices: *const u8,
+    /// Shape before the pool.
     to: NchwcShape,
+    /// Shape after the pool.
     stored: NchwcShape,
+    /// Planes to process, counted over all images and channel blocks.
     planes: Range<usize>,
+    /// Gradient before the ReLU and the pool, NCHWc16 of shape `to`.
     g: *mut f32,
+    /// Sums of `g`, 16 for each plane of `planes`.
     bias: *mut f64,
 }
 
@@ -76,7 +85,7 @@ impl Task for ReluPoolBackwardTask {
             let to = plane * self.to.plane_len() + self.to.origin();
             let mut sums = [0f64; LANES];
             for row in 0..self.stored.h {
-                // SAFETY: the caller of `run` guarantees the instruction set of `L`.
+                // SAFETY: the CPU supports the instruction set of `L` (contract of `run`).
                 // `row < stored.h` and `column < stored.w`, so each access is inside its plane,
                 // also at twice the row and column in `g`.
                 unsafe {

@@ -39,7 +39,7 @@ impl Task for InputTask {
     unsafe fn run<L: Lanes>(self) {
         let (row, plane) = (self.from.row_stride(), self.from.plane_len());
         for block in 0..self.from.channel_blocks() {
-            let mut coord = TileCoord::of(self.tiles.start, self.from);
+            let mut coord = TileCoord::new(self.tiles.start, self.from);
             for tile in self.tiles.clone() {
                 let corner = coord.image * self.from.image_len() + coord.corner(row);
                 // SAFETY: the CPU supports the instruction set of `L`, and `x` and `v` are valid
@@ -75,9 +75,9 @@ pub(super) struct TileCoord {
 }
 
 impl TileCoord {
-    /// Coordinates of a tile that is counted over all images.
+    /// Coordinates of the tile with index `tile` over all images.
     #[inline(always)]
-    pub(super) fn of(tile: usize, shape: NchwcShape) -> Self {
+    pub(super) fn new(tile: usize, shape: NchwcShape) -> Self {
         let (image, tile) = (tile / shape.tiles(), tile % shape.tiles());
         let columns = shape.tile_columns();
         Self {
@@ -157,7 +157,7 @@ impl Task for OutputTask {
                 if block >= self.stored.channel_blocks() {
                     continue;
                 }
-                let mut coord = TileCoord::of(self.tiles.start, self.to);
+                let mut coord = TileCoord::new(self.tiles.start, self.to);
                 for index in 0..self.tiles.len() {
                     // SAFETY: the CPU supports the instruction set of `L`, and the buffers are
                     // valid for these groups and tiles (contract of `run`). `block` is a channel

@@ -3,7 +3,7 @@
 //! Y = Aᵀ[(G g Gᵀ) ⊙ (Bᵀ d B)]A for a filter g (3x3), an input patch d (6x6) and an output tile Y
 //! (4x4). This takes 36 multiplications instead of 144 (A. Lavin and S. Gray, "Fast Algorithms for
 //! Convolutional Neural Networks", 2015). The interpolation points are 0, ±a, ±b and infinity with
-//! a = 1/√2 and b = √2. Their error is half of the error with the usual points 0, ±1, ±2.
+//! a = 1/√2 and b = √2. They halve the rounding error of the usual points 0, ±1, ±2 and infinity.
 //!
 //! For points p_j: Aᵀ[i][j] = p_j^i and G[j][i] = p_j^i / ∏_{l≠j}(p_j − p_l). Row j of Bᵀ holds the
 //! coefficients of ∏_{l≠j}(x − p_l). The last row and column belong to the point at infinity.
@@ -140,7 +140,8 @@ pub(super) unsafe fn filter_gradient<L: Lanes>(u: [L::V; 6]) -> [L::V; 3] {
 
 /// A transform of a column of `R` elements to `S` elements.
 ///
-/// It is a type, because a closure would not be compiled for the instruction set of `L`.
+/// This is a trait and not a closure, because a closure would not be compiled for the instruction
+/// set of `L`.
 pub(super) trait Transform<const R: usize, const S: usize> {
     /// Applies the transform to a column.
     ///

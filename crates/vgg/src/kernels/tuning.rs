@@ -1,9 +1,8 @@
 //! Block sizes and partitioning of the kernels.
 //!
 //! All sizes follow from two assumptions that hold for server and desktop CPUs of the last ten
-//! years: a core has at least 1 MiB of L2 cache, about a megabyte of which can hold transformed
-//! tiles and their products, and the shared last-level cache has tens of megabytes. The sizes
-//! affect speed, never correctness.
+//! years: a core has at least 1 MiB of L2 cache for transformed tiles and their products, and the
+//! shared last-level cache has tens of megabytes. The sizes affect speed, never correctness.
 
 use super::transform::POSITIONS;
 
@@ -21,7 +20,8 @@ const BLOCK_BYTES: usize = 1 << 20;
 /// Size of the transformed tiles that all threads share.
 const SHARED_BLOCK_BYTES: usize = 12 << 20;
 
-/// Whether each thread computes all channels of its own tiles, or its own channels of all tiles.
+/// Whether each thread computes all channels of its own tiles, instead of its own channels of all
+/// tiles.
 pub(super) fn partition_by_tiles(c: usize, k: usize) -> bool {
     TILE_BYTES * c * k <= PRIVATE_WEIGHT_BYTES
 }
@@ -40,7 +40,8 @@ pub(super) fn shared_block_tiles(c: usize, rows: usize, all: usize) -> usize {
     all.div_ceil(blocks).next_multiple_of(rows)
 }
 
-/// Whether each thread accumulates the weight gradient over its own tiles, or at its own positions.
+/// Whether each thread accumulates the weight gradient over its own tiles, instead of at its own
+/// positions.
 pub(super) fn partition_gradient_by_tiles(c: usize, k: usize) -> bool {
     TILE_BYTES * c * k <= 3 << 20
 }
@@ -51,12 +52,12 @@ pub(super) fn gradient_block_tiles(c: usize, k: usize) -> usize {
     (c * k / (c + k)).clamp(32, 256).next_multiple_of(32)
 }
 
-/// Images in a group of the backward pass: at most 32 MiB of gradients, and at least one image.
+/// Images in a group of the backward pass: as many as have 32 MiB of gradients, but at least one.
 pub(super) fn images_per_backward_group(image_len: usize) -> usize {
     ((32 << 20) / (4 * image_len)).max(1)
 }
 
-/// Images in a group of the later layers, without a graph.
+/// Without a graph, number of images that pass through the later layers together.
 pub(super) const IMAGES_PER_GROUP: usize = 8;
 
 /// Without a graph, larger images pass through the layers one at a time, because the activations of

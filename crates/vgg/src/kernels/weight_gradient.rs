@@ -269,19 +269,29 @@ impl Accumulation<'_> {
     }
 }
 
-/// Products of a block of tiles at some positions.
+/// The products dU += Vᵀ·W of a block of tiles at some positions.
 pub(super) struct GemmTask {
+    /// Transformed input, `[position][c / 16][tile][16]`.
     pub v: *const f32,
+    /// Elements between positions in `v`.
     pub v_stride: usize,
+    /// Transformed output gradient, `[position][k / 16][tile][16]`.
     pub w: *const f32,
+    /// Elements between positions in `w`.
     pub w_stride: usize,
+    /// Elements between channel blocks in `v` and `w`.
     pub block: usize,
+    /// Number of tiles.
     pub tiles: usize,
+    /// Number of blocks of 16 input channels.
     pub inputs: usize,
+    /// Number of groups of output channels.
     pub groups: usize,
+    /// Positions to compute.
     pub positions: Range<usize>,
     /// Whether to assign the sums instead of adding to them, because their values are arbitrary.
     pub overwrite: bool,
+    /// dU, `[position][c / 16][group][16 c][channels of a group]`, from the first of `positions`.
     pub sums: *mut f32,
 }
 
@@ -292,9 +302,8 @@ impl Task for GemmTask {
         for position in self.positions {
             for input in 0..self.inputs {
                 for group in 0..self.groups {
-                    // SAFETY: the caller of `run` guarantees the instruction set of `L` and the
-                    // strides. `position`, `input` and `group` are inside the dimensions of the
-                    // buffers.
+                    // SAFETY: the CPU supports the instruction set of `L`, and the buffers are
+                    // valid for these positions, channels and tiles (contract of `run`).
                     unsafe {
                         microkernel::weight_gradient::<L>(
                             self.v.add(position * self.v_stride + input * self.block),
@@ -313,14 +322,20 @@ impl Task for GemmTask {
     }
 }
 
-/// Computes A dY Aᵀ of tiles: `[position][k / 16][tile][16]`.
+/// The transposed output transform W = A dY Aᵀ of a range of tiles, in all channels.
 struct OutputGradientTask {
+    /// The output gradient before the ReLU, NCHWc16 of shape `to`.
     g: *const f32,
     to: NchwcShape,
+    /// The tiles to transform, counted over all images.
     tiles: Range<usize>,
+    /// The tile that is stored first in `w`.
     start: usize,
+    /// Tiles per channel block in `w`.
     block: usize,
+    /// Elements between positions in `w`.
     stride: usize,
+    /// The output, `[position][k / 16][tile][16]`.
     w: *mut f32,
 }
 
@@ -329,12 +344,13 @@ impl Task for OutputGradientTask {
     unsafe fn run<L: Lanes>(self) {
         let (row, plane) = (self.to.row_stride(), self.to.plane_len());
         for tile in self.tiles {
-            let coord = TileCoord::of(tile, self.to);
+            let coord = TileCoord::new(tile, self.to);
             let corner = coord.image * self.to.image_len() + self.to.origin();
             let corner = corner + coord.y * row + coord.x * LANES;
             for block in 0..self.to.channel_blocks() {
-                // SAFETY: the caller of `run` guarantees the instruction set of `L` and the
-                // buffers. Planes are padded to whole tiles, so each tile is inside its plane.
+                // SAFETY: the CPU supports the instruction set of `L`, and `g` and `w` are valid
+                // (contract of `run`). Planes are padded to whole tiles, so each tile is inside its
+                // plane.
                 unsafe {
                     let g = self.g.add(corner + block * plane);
                     let y = load_square::<L, TILE>(g, row, LANES);

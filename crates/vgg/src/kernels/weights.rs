@@ -14,7 +14,8 @@ use super::transform::{
 #[cfg(target_arch = "x86_64")]
 use super::{avx2::Avx2, avx512::Avx512, buffer::with_scratch};
 
-/// Index of a tap in a weight (k, c, 3, 3), for the convolution itself or for its input gradient.
+/// Strides that locate a tap in a weight (k, c, 3, 3), for the convolution itself or for its input
+/// gradient.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct KernelLayout {
     /// Number of output channels.
@@ -38,7 +39,8 @@ impl KernelLayout {
         }
     }
 
-    /// Its input gradient: a convolution from k to c channels with the kernel rotated by 180°.
+    /// The input gradient of that convolution: a convolution from k to c channels with the kernel
+    /// rotated by 180°.
     pub(super) fn backward(k: usize, c: usize) -> Self {
         Self {
             outputs: c,
@@ -76,8 +78,8 @@ impl std::fmt::Debug for TransformedWeights {
     }
 }
 
-/// Up to this number of input channels, AVX-512 is faster than AMX, which processes blocks of 32
-/// channels.
+/// Up to this number of input channels, AVX-512 is faster than AMX, which pads the channels to a
+/// multiple of 32.
 #[cfg(target_arch = "x86_64")]
 const FEW_INPUTS: usize = 12;
 
@@ -120,8 +122,8 @@ pub(super) fn transform(isa: Isa, weight: &[f32], layout: KernelLayout) -> Trans
     // The task writes every element: zeros in the lanes after the last output channel.
     let mut values = Buffer::alloc(groups * size);
     let to = DisjointMut::new(&mut values);
-    // The units of work are pairs of a group and an input channel, so that all threads have work
-    // even if there are few groups.
+    // A unit of work is a pair of a group and an input channel, so that all threads have work even
+    // if there are few groups.
     for_each_chunk(groups * layout.inputs, |units| {
         // SAFETY: `ConvLayer::with_isa` checked that the CPU supports `isa`. `weight` has the size
         // that `layout` describes, and `values` has room for all groups. Chunks of units are
@@ -175,7 +177,7 @@ fn transform_and_split(weight: &[f32], layout: KernelLayout) -> TransformedWeigh
     TransformedWeights { values, isa }
 }
 
-/// The filter transform of some units of work.
+/// The filter transform of some groups and input channels.
 struct TransformTask {
     /// The weight (k, c, 3, 3).
     weight: *const f32,

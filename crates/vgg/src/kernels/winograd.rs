@@ -36,8 +36,8 @@ pub(super) struct Epilogue<'a> {
 /// Convolves `x` (NCHWc16 of shape `from`) to `k` channels and writes the result to `y` (NCHWc16,
 /// pooled if the epilogue pools).
 ///
-/// Elements of `y` outside the images (the halo and the padding to whole tiles) must be zero. They
-/// are not written.
+/// Only pixels of the images are written. The other elements of `y` (the halo and the padding to
+/// whole tiles) must be zero.
 pub(super) fn convolve(
     x: &[f32],
     from: NchwcShape,
@@ -51,14 +51,18 @@ pub(super) fn convolve(
     assert_eq!(
         (x.len(), y.len()),
         (from.len(), stored.len()),
-        "the shapes of a convolution"
+        "`x` or `y` does not match its shape"
     );
     let mut bias = vec![0f32; stored.channel_blocks() * LANES];
     if let Some(values) = epilogue.bias {
         bias[..k].copy_from_slice(values);
     }
     let indices = epilogue.indices.map(|indices| {
-        assert_eq!(indices.len(), stored.len(), "one index per element");
+        assert_eq!(
+            indices.len(),
+            stored.len(),
+            "`indices` does not match the shape of `y`"
+        );
         DisjointMut::new(indices)
     });
     let isa = weights.isa;
@@ -190,7 +194,7 @@ impl Convolution<'_> {
         let m_stride = odd_stride(groups.len() * m_group);
         assert!(
             v.len() >= POSITIONS * v_stride,
-            "the transformed input has all positions"
+            "the transformed input lacks positions"
         );
         let (isa, c) = (self.isa, self.from.c);
         with_scratch(POSITIONS * m_stride, |m| {

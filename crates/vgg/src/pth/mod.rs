@@ -1,5 +1,5 @@
-//! Reads state dicts in the format of `torch.save` since PyTorch 1.6: zip archives with a pickle and
-//! one entry for each storage.
+//! Reads state dicts in the format of `torch.save` since PyTorch 1.6: zip archives with a pickle
+//! and one entry for each storage.
 //!
 //! ```text
 //! NAME/data.pkl     the tensors, as views of storages (see `pickle` and `value`)

@@ -2,13 +2,13 @@
 //!
 //! candle's own `conv2d` can use cuDNN, but always takes the algorithm that the heuristics rank
 //! first. That rounds f32 to TF32, and the workspace has no limit and is zeroed for every call.
-//! candle has no operation for the weight gradient. The operations of this file
+//! candle has no operation for the weight gradient. The operations of this file:
 //!
-//! - are deterministic, with a workspace of at most [`WORKSPACE_LIMIT`](super::WORKSPACE_LIMIT)
-//!   bytes (`algorithm.rs`);
-//! - compute f32 in f32. TF32 is allowed only if it is also allowed for candle's matrix products
-//!   (`candle_core::cuda::set_gemm_reduced_precision_f32`);
-//! - run on the same CUDA stream as candle's operations.
+//! - They are deterministic, with a workspace of at most
+//!   [`WORKSPACE_LIMIT`](super::WORKSPACE_LIMIT) bytes (`algorithm.rs`).
+//! - They compute f32 in f32. TF32 is allowed only if it is also allowed for candle's matrix
+//!   products (`candle_core::cuda::set_gemm_reduced_precision_f32`).
+//! - They run on the same CUDA stream as candle's operations.
 
 mod descriptors;
 mod problem;
@@ -64,7 +64,7 @@ thread_local! {
     static PLANS: RefCell<HashMap<Key, Plan>> = RefCell::default();
 }
 
-/// The inputs of a plan. The last element holds the sizes n, c, k, h and w.
+/// Everything that a plan depends on. The last element holds the sizes n, c, k, h and w.
 type Key = (DeviceId, Operation, DType, cudnnMathType_t, [usize; 5]);
 
 /// Maximum number of cached plans. Training needs fewer. The limit bounds the memory if image sizes
@@ -175,7 +175,7 @@ impl Operation {
             ),
         };
         if other_dims != expected {
-            bail!("shape mismatch");
+            bail!("expected shape {expected:?}, got {other_dims:?}");
         }
         let shape = Shape::from(shape.as_slice());
         let x = contiguous::<T>(x, x_layout)?;

@@ -47,7 +47,8 @@ impl<B> PrecomputedOp<B> {
     }
 }
 
-/// Copies the storage of `y` on its device. candle does not give out the storage itself.
+/// Copies the storage of `y` on its device, because candle does not let a tensor give up its
+/// storage.
 macro_rules! storage {
     ($self:ident, $kind:ident) => {{
         let y = $self.take()?;

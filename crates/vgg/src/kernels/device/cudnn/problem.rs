@@ -160,8 +160,8 @@ impl Problem {
         self.select(ranking, Algorithm::BackwardFilter(fallback))
     }
 
-    /// Selects the first usable algorithm of `ranking`, otherwise `fallback`. The fallback is
-    /// documented as deterministic, and PyTorch uses it in deterministic mode.
+    /// Selects the first usable algorithm of `ranking`, otherwise `fallback`. cuDNN documents the
+    /// fallback as deterministic, and PyTorch uses it in deterministic mode.
     fn select<P>(&self, ranking: Vec<P>, fallback: Algorithm) -> Result<Plan>
     where
         AlgorithmPerf: From<P>,
