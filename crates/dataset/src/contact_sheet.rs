@@ -224,11 +224,11 @@ mod tests {
                 .count()
         };
         let title_rows = sheet.height() - 40 - 8;
-        assert!(dark(8, title_rows) > 20, "the first title has ink");
+        assert!(dark(8, title_rows) > 20, "the first title was not drawn");
         assert_eq!(
             dark(8 + 120 + 8, title_rows),
             0,
-            "the second title is empty"
+            "the empty title was drawn"
         );
         for (x, y, pixel) in image.enumerate_pixels() {
             assert_eq!(sheet.get_pixel(8 + x, title_rows + y), pixel);
@@ -243,7 +243,7 @@ mod tests {
         let dark = |x: u32| (0..sheet.height()).any(|y| sheet.get_pixel(x, y).0[0] < 200);
         assert!(
             (0..8).chain(72..sheet.width()).all(|x| !dark(x)),
-            "the title is cut"
+            "the title overlaps the next image"
         );
         assert!((8..72).any(dark));
     }

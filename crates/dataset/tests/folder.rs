@@ -115,7 +115,7 @@ fn links_are_followed_except_for_loops() {
     assert_eq!(
         image_paths(root.path().join("a")).unwrap().len(),
         3,
-        "broken links are listed"
+        "broken links must be listed"
     );
 }
 
@@ -126,7 +126,11 @@ fn splits_share_the_class_map_of_train() {
         touch(&root.path().join(val_name).join("c/1.jpg"));
         let (train, val) = ImageFolder::train_and_val(root.path()).unwrap();
         assert_eq!(train.classes(), val.classes());
-        assert_eq!(val.counts(), [0, 0, 1], "a missing class keeps its index");
+        assert_eq!(
+            val.counts(),
+            [0, 0, 1],
+            "a missing class must keep its index"
+        );
         assert_eq!(val.samples()[0].label, 2);
         assert_eq!(val_folder(root.path()).unwrap(), root.path().join(val_name));
         assert_eq!(

@@ -142,7 +142,7 @@ fn wrong_extensions_are_reported() {
     assert_eq!(report.wrong_extension.len(), 1);
     assert_eq!(report.wrong_extension[0].path, "train/ants/0.jpg");
     assert_eq!(report.wrong_extension[0].content, "png");
-    assert!(!report.is_serious(), "the image can be decoded");
+    assert!(!report.is_serious(), "a wrong extension is not serious");
 }
 
 #[test]

@@ -77,7 +77,7 @@ fn all_images_are_written() {
     assert_eq!(
         names(root.parent().unwrap()),
         ["sample"],
-        "no temporary files are left"
+        "temporary files are left"
     );
 
     let mut sizes = BTreeSet::new();
@@ -86,7 +86,7 @@ fn all_images_are_written() {
         for class in &INSECTS {
             let folder = root.join(split.name()).join(class.name());
             let files = names(&folder);
-            assert_eq!(files.len(), COUNTS.of(split), "the classes are balanced");
+            assert_eq!(files.len(), COUNTS.of(split), "the classes are not balanced");
             for (index, file) in files.iter().enumerate() {
                 assert_eq!(*file, format!("{index:03}.png"));
                 let decoded = image::open(folder.join(file)).unwrap();
@@ -102,7 +102,7 @@ fn all_images_are_written() {
             }
         }
     }
-    assert!(sizes.len() > 300, "the images have many different sizes");
+    assert!(sizes.len() > 300, "too few different sizes");
 }
 
 fn names(folder: &Path) -> Vec<String> {
@@ -144,7 +144,7 @@ fn an_unchanged_sample_is_kept_and_a_changed_one_replaced() {
     assert_eq!(
         names(folder.path()),
         ["sample"],
-        "no temporary files are left"
+        "temporary files are left"
     );
 }
 
@@ -170,12 +170,12 @@ fn a_write_error_contains_the_path() {
 }
 
 #[test]
-fn the_pretraining_task_has_many_classes_but_no_insects_of_the_sample() {
+fn pretraining_has_many_classes_but_no_insects_of_the_sample() {
     let names: Vec<_> = PRETRAINING.iter().map(Class::name).collect();
     assert!(names.len() >= 20);
     assert!(
         names.is_sorted_by(|a, b| a < b),
-        "labels are in alphabetical order"
+        "the classes are not in alphabetical order"
     );
     assert!(INSECTS.iter().all(|insect| !names.contains(&insect.name())));
     let first_images: BTreeSet<_> = PRETRAINING

@@ -7,7 +7,7 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// An error in training or evaluation.
 ///
-/// `Display` states what is wrong. [`Error::help`] returns a remedy where there is one.
+/// `Display` states the fact. [`Error::help`] suggests a remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A layer pattern covers no parameter.

@@ -201,7 +201,7 @@ pub fn fit<M: Model>(
     let best = stage
         .best
         .as_ref()
-        .expect("a completed epoch has set the best epoch");
+        .expect("every completed epoch sets or keeps the best epoch");
     params.restore(&best.weights)?;
     let (best_epoch, best_accuracy) = (best.epoch, best.accuracy);
     let end = Event::StageEnd {

@@ -313,9 +313,9 @@ fn dropout_keys_contain_seed_and_step() {
     )
     .unwrap();
     let calls = builder.calls.borrow();
-    let keys = |wanted: std::ops::Range<usize>| {
+    let keys = |selected: std::ops::Range<usize>| {
         let key = move |(layers, mode): &(std::ops::Range<usize>, Mode)| match mode {
-            Mode::Train { seed: 5, step } if *layers == wanted => Some(*step),
+            Mode::Train { seed: 5, step } if *layers == selected => Some(*step),
             _ => None,
         };
         calls.iter().filter_map(key).collect::<Vec<_>>()

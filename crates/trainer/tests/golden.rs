@@ -135,7 +135,7 @@ impl Vgg {
             names.push(name);
             (at, channels) = (at + 2, width);
         }
-        let size = |key: &str| golden[key].as_u64().expect("a size") as usize;
+        let size = |key: &str| golden[key].as_u64().expect("sizes must be integers") as usize;
         let sizes = [
             channels * 49,
             size("hidden"),
@@ -297,7 +297,7 @@ fn golden_trajectory(run: &str) {
                 ..config
             };
         }
-        let lr = |i: usize| json["group_lrs"][i].as_f64().expect("a learning rate");
+        let lr = |i: usize| json["group_lrs"][i].as_f64().expect("learning rates must be numbers");
         // The longer pattern wins over `classifier`.
         vec![
             Group::new("features", lr(0)),
@@ -342,7 +342,7 @@ fn golden_trajectory(run: &str) {
 
     let expected: Vec<f64> = json["losses"][run]
         .as_array()
-        .expect("losses")
+        .expect("`losses` must contain a list per run")
         .iter()
         .filter_map(Value::as_f64)
         .collect();

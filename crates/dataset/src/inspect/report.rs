@@ -243,8 +243,9 @@ impl Report {
             empty_classes.extend(empty.map(|&class| format!("{name}/{}", listing.classes[class])));
         }
         let only_in = |split: usize| {
-            let here = listing.present[split].iter();
-            here.filter(|class| !listing.present[1 - split].contains(class))
+            let classes = listing.present[split].iter();
+            classes
+                .filter(|class| !listing.present[1 - split].contains(class))
                 .map(|&class| listing.classes[class].clone())
                 .collect()
         };

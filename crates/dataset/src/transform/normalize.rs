@@ -100,7 +100,7 @@ mod tests {
         let mut values = vec![42.0];
         Normalize::IMAGENET.append(&image, &mut values);
         assert_eq!(values.len(), 1 + 3 * 256);
-        assert_eq!(values[0], 42.0, "existing values are kept");
+        assert_eq!(values[0], 42.0, "an existing value was changed");
         let expected = (f32::from(image.get_pixel(3, 2).0[1]) / 255.0 - 0.456) / 0.224;
         assert_eq!(values[1 + 256 + 2 * 16 + 3], expected);
         assert_eq!(

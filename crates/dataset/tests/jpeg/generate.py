@@ -1,4 +1,4 @@
-"""Writes the JPEG files of this folder and Pillow's pixels of each as `NAME.png`.
+"""Writes the JPEG files in this folder, and the pixels that Pillow decodes from them as `NAME.png`.
 
 Needs Pillow, NumPy, and `cjpeg` and `jpegtran` of libjpeg-turbo.
 """
@@ -12,13 +12,13 @@ import numpy as np
 from PIL import Image
 
 HERE = pathlib.Path(__file__).parent
-SIZE = (43, 37)  # no multiple of a block or of an MCU
+SIZE = (43, 37)  # not a multiple of the size of a block or an MCU
 SAMPLINGS = {"444": "1x1", "422": "2x1", "420": "2x2", "440": "1x2", "411": "4x1", "410": "4x2"}
 SCANS = {"each": "0;1;2;", "luma_chroma": "0;1,2;", "chroma_first": "2;1;0;"}
 
 
 def image():
-    """Smooth gradients and one sharp edge."""
+    """Draws smooth gradients and one sharp edge."""
     x, y = np.meshgrid(np.arange(SIZE[0]), np.arange(SIZE[1]))
     waves = [np.sin(x / 9 + y / 17), np.cos(x / 13 - y / 7), np.sin((x + y) / 11)]
     pixels = (127 + 110 * np.stack(waves, -1)).astype(np.uint8)
@@ -62,7 +62,7 @@ def main():
     encode("420_progressive", [*cjpeg, "-progressive", "-sample", "2x2"], ppm)
     encode("411_progressive_restart", [*cjpeg, "-progressive", "-sample", "4x1", "-restart", "2B"], ppm)
     encode("cmyk_each", ["jpegtran"], file("jpeg", mode="CMYK", quality=85), "0;1;2;3;")
-    # Three resolutions in separate scans: refused.
+    # The decoder rejects three resolutions in separate scans, so the test needs no pixels.
     encode("three_resolutions_each", [*cjpeg, "-sample", "4x1,2x1,1x1"], ppm, SCANS["each"])
     (HERE / "three_resolutions_each.png").unlink()
 

@@ -238,8 +238,8 @@ pub fn without_times(event: &Event) -> Event {
     event
 }
 
-/// (epoch, loss, accuracy) of each [`Event::PhaseEnd`] of phase `wanted`.
-pub fn phase_ends(events: &[Event], wanted: Phase) -> Vec<(u64, f64, f64)> {
+/// (epoch, loss, accuracy) of each [`Event::PhaseEnd`] of phase `selected`.
+pub fn phase_ends(events: &[Event], selected: Phase) -> Vec<(u64, f64, f64)> {
     let result = |event: &Event| match *event {
         Event::PhaseEnd {
             phase,
@@ -247,7 +247,7 @@ pub fn phase_ends(events: &[Event], wanted: Phase) -> Vec<(u64, f64, f64)> {
             loss,
             accuracy,
             ..
-        } if phase == wanted => Some((epoch, loss, accuracy)),
+        } if phase == selected => Some((epoch, loss, accuracy)),
         _ => None,
     };
     events.iter().filter_map(result).collect()

@@ -125,7 +125,10 @@ mod tests {
         let thumbnail = [0xFF, 0xE1, 0, 6, 0xFF, 0xD8, 0xFF, 0xD9];
         let scan = [0xFF, 0xDA, 0, 3, 1, 0x12, 0xFF, 0x00, 0xFF, 0xD0, 0x34];
         let head = [&[0xFF, 0xD8][..], &thumbnail, &scan].concat();
-        assert!(!has_end(&head), "only the thumbnail has an end marker");
+        assert!(
+            !has_end(&head),
+            "the end marker of the thumbnail was counted"
+        );
         assert!(has_end(&[&head[..], &[0xFF, 0xD9]].concat()));
         assert!(
             has_end(&[&head[..], &[0xFF, 0xFF, 0xD9, 0, 0, 0]].concat()),
