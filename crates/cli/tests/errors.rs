@@ -91,7 +91,7 @@ fn entry(case: &Case, model: &[u8]) -> String {
     let message = message.replace(root.trim_end_matches('/'), "PLACE");
     let message = without_temporary_names(message.trim());
     format!(
-        "\n{}:\n\n```console\n$ waggle {}    # exit code {}\n{message}\n```\n",
+        "\n### {}\n\n```console\n$ waggle {}    # exit code {}\n{message}\n```\n",
         case.what,
         case.command,
         code.unwrap_or_default()

@@ -257,7 +257,7 @@ fn show_draws_a_batch_and_replaces_files_only_with_overwrite() {
     );
     // An existing file is kept without --overwrite.
     let message = dir.fails(1, &["show", "--data", "data"]);
-    for part in ["train_batch.png already exists", "--overwrite", "--out"] {
+    for part in ["`train_batch.png` already exists", "--overwrite", "--out"] {
         assert!(message.contains(part), "{message}");
     }
     dir.write("old.png", b"old");

@@ -99,7 +99,7 @@ fn export_writes_next_to_the_model_or_to_out() {
     let message = dir.fails(1, &again);
     assert_eq!(
         message,
-        "error: runs/train/model.onnx already exists\n\
+        "error: `runs/train/model.onnx` already exists\n\
          help: pass another path with `--out`, or `--overwrite` to replace it\n"
     );
     assert_eq!(dir.read("runs/train/model.onnx"), b"existing");

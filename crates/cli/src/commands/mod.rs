@@ -68,7 +68,7 @@ fn check_overwrite(path: &Path, overwrite: bool) -> anyhow::Result<()> {
     };
     if !overwrite && path.symlink_metadata().is_ok() && !is_empty() {
         bail!(
-            CliError::new(format!("{} already exists", path.display()))
+            CliError::new(format!("`{}` already exists", path.display()))
                 .help("pass another path with `--out`, or `--overwrite` to replace it")
         );
     }

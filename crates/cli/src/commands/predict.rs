@@ -250,7 +250,7 @@ fn image_paths(paths: &[PathBuf], errors: &mut Errors) -> anyhow::Result<Vec<Pat
         }
         match image_folder::image_paths(path) {
             Ok(files) if files.is_empty() => {
-                let error = CliError::new(format!("no images in the folder {}", path.display()))
+                let error = CliError::new(format!("no images in the folder `{}`", path.display()))
                     .help(format!(
                         "the supported extensions are {}",
                         image_folder::EXTENSIONS.join(", ")

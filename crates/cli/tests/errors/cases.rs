@@ -19,18 +19,18 @@ pub struct Case {
 
 #[rustfmt::skip] // One case per line if it fits.
 pub const CASES: &[Case] = &[
-    Case { section: "Data sets", what: "no such folder", command: "train --data nowhere", prepare: |_| {} },
-    Case { section: "Data sets", what: "a file instead of a folder that is not a run directory", command: "train --data tiny.safetensors", prepare: |_| {} },
+    Case { section: "Data sets", what: "No such folder", command: "train --data nowhere", prepare: |_| {} },
+    Case { section: "Data sets", what: "A file instead of a folder", command: "train --data tiny.safetensors", prepare: |_| {} },
     Case {
         section: "Data sets",
-        what: "a folder without train and val",
+        what: "A folder without train and val",
         command: "train --data bare",
         prepare: |dir| std::fs::create_dir(dir.path("bare")).unwrap(),
     },
-    Case { section: "Data sets", what: "the train folder instead of the data set", command: "train --data data/train", prepare: |_| {} },
+    Case { section: "Data sets", what: "The train folder instead of the data set", command: "train --data data/train", prepare: |_| {} },
     Case {
         section: "Data sets",
-        what: "the parent folder of the data set",
+        what: "The parent folder of the data set",
         command: "train --data around",
         prepare: |dir| {
             std::fs::create_dir(dir.path("around")).unwrap();
@@ -39,7 +39,7 @@ pub const CASES: &[Case] = &[
     },
     Case {
         section: "Data sets",
-        what: "class folders without train and val",
+        what: "Class folders without train and val",
         command: "train --data data",
         prepare: |dir| {
             std::fs::rename(dir.path("data/train"), dir.path("classes")).unwrap();
@@ -49,13 +49,13 @@ pub const CASES: &[Case] = &[
     },
     Case {
         section: "Data sets",
-        what: "images without class folders",
+        what: "Images without class folders",
         command: "train --data bare",
         prepare: |dir| dir.image("bare/0.png", 0, 0),
     },
     Case {
         section: "Data sets",
-        what: "an additional folder between split and classes",
+        what: "An additional folder between split and classes",
         command: "train --data data --weights tiny.safetensors",
         prepare: |dir| {
             for split in ["train", "val"] {
@@ -67,13 +67,13 @@ pub const CASES: &[Case] = &[
     },
     Case {
         section: "Data sets",
-        what: "a capitalized split",
+        what: "A capitalized split",
         command: "train --data data",
         prepare: |dir| std::fs::rename(dir.path("data/val"), dir.path("data/Val")).unwrap(),
     },
     Case {
         section: "Data sets",
-        what: "no class folders",
+        what: "No class folders",
         command: "train --data bare",
         prepare: |dir| {
             std::fs::create_dir_all(dir.path("bare/train")).unwrap();
@@ -82,19 +82,19 @@ pub const CASES: &[Case] = &[
     },
     Case {
         section: "Data sets",
-        what: "no validation images",
+        what: "No validation images",
         command: "train --data data --weights tiny.safetensors",
         prepare: |dir| std::fs::remove_dir_all(dir.path("data/val")).unwrap(),
     },
     Case {
         section: "Data sets",
-        what: "a class without images",
+        what: "A class without images",
         command: "train --data data --weights tiny.safetensors",
         prepare: |dir| dir.write("data/train/nothing/notes.txt", b"not an image"),
     },
     Case {
         section: "Data sets",
-        what: "a class that exists only in val",
+        what: "A class that exists only in val",
         command: "train --data data --weights tiny.safetensors",
         prepare: |dir| dir.image("data/val/stranger/0.png", 0, 0),
     },
@@ -109,19 +109,19 @@ pub const CASES: &[Case] = &[
     Case { section: "Data sets", what: "`evaluate`: no such split", command: "evaluate model.safetensors --data data --split test", prepare: |_| {} },
     Case {
         section: "Images",
-        what: "a text file with an image extension",
+        what: "A text file with an image extension",
         command: "train --data data --weights tiny.safetensors",
         prepare: |dir| dir.write("data/train/vertical/00.png", b"this is not an image"),
     },
     Case {
         section: "Images",
-        what: "an empty file",
+        what: "An empty file",
         command: "train --data data --weights tiny.safetensors",
         prepare: |dir| dir.write("data/val/vertical/00.png", b""),
     },
     Case {
         section: "Images",
-        what: "a truncated PNG",
+        what: "A truncated PNG",
         command: "train --data data --weights tiny.safetensors",
         prepare: |dir| {
             let whole = dir.read("data/train/vertical/00.png");
@@ -130,37 +130,37 @@ pub const CASES: &[Case] = &[
     },
     Case {
         section: "Images",
-        what: "a truncated JPEG",
+        what: "A truncated JPEG",
         command: "train --data data --weights tiny.safetensors",
         prepare: |dir| dir.write("data/train/vertical/half.jpg", &forge::half_a_jpeg()),
     },
     Case {
         section: "Images",
-        what: "a GIF named .jpg",
+        what: "A GIF named .jpg",
         command: "train --data data --weights tiny.safetensors",
         prepare: |dir| dir.write("data/train/vertical/gif.jpg", b"GIF89a\x01\0\x01\0\0\0\0;"),
     },
     Case {
         section: "Images",
-        what: "a decompression bomb: 60,000 × 60,000 pixels in 53 bytes",
+        what: "A decompression bomb of 60,000 × 60,000 pixels in 53 bytes",
         command: "train --data data --weights tiny.safetensors",
         prepare: |dir| dir.write("data/train/vertical/bomb.png", &forge::png(60_000, 60_000, 8, 2)),
     },
     Case {
         section: "Images",
-        what: "an image that needs too much memory: 12,000 × 12,000 pixels of 64 bits",
+        what: "An image of 12,000 × 12,000 pixels with 64 bits, which needs too much memory",
         command: "train --data data --weights tiny.safetensors",
         prepare: |dir| dir.write("data/train/vertical/bomb.png", &forge::png(12_000, 12_000, 16, 6)),
     },
     Case {
         section: "Images",
-        what: "an image without pixels",
+        what: "An image without pixels",
         command: "train --data data --weights tiny.safetensors",
         prepare: |dir| dir.write("data/train/vertical/none.png", &forge::png(0, 5, 8, 2)),
     },
     Case {
         section: "Images",
-        what: "a device with an image extension",
+        what: "A device with an image extension",
         command: "train --data data --weights tiny.safetensors",
         prepare: |dir| {
             std::os::unix::fs::symlink("/dev/zero", dir.path("data/train/vertical/zero.png")).unwrap();
@@ -168,7 +168,7 @@ pub const CASES: &[Case] = &[
     },
     Case {
         section: "Images",
-        what: "only bad images in a class, skipped",
+        what: "Only bad images in a class, skipped",
         command: "train --data data --weights tiny.safetensors --on-bad skip",
         prepare: |dir| {
             for number in 0..6 {
@@ -198,30 +198,30 @@ pub const CASES: &[Case] = &[
         command: "predict model.safetensors bare",
         prepare: |dir| std::fs::create_dir(dir.path("bare")).unwrap(),
     },
-    Case { section: "Weights", what: "no such file", command: "train --data data --weights nowhere.safetensors", prepare: |_| {} },
-    Case { section: "Weights", what: "no such file in another folder", command: "train --data data --weights ./tiny.pth", prepare: |_| {} },
-    Case { section: "Weights", what: "a folder that is not a run directory", command: "train --data data --weights data", prepare: |_| {} },
+    Case { section: "Weights", what: "No such file", command: "train --data data --weights nowhere.safetensors", prepare: |_| {} },
+    Case { section: "Weights", what: "No such file in another folder", command: "train --data data --weights ./tiny.pth", prepare: |_| {} },
+    Case { section: "Weights", what: "A folder that is not a run directory", command: "train --data data --weights data", prepare: |_| {} },
     Case {
         section: "Weights",
-        what: "text",
+        what: "Text",
         command: "train --data data --weights tiny.safetensors",
         prepare: |dir| dir.write("tiny.safetensors", b"these are not weights"),
     },
     Case {
         section: "Weights",
-        what: "an ONNX file",
+        what: "An ONNX file",
         command: "train --data data --weights tiny.onnx",
         prepare: |dir| dir.write("tiny.onnx", b"\x08\x08\x12\x07pytorch\x1a\x052.0.0"),
     },
     Case {
         section: "Weights",
-        what: "an empty file",
+        what: "An empty file",
         command: "train --data data --weights tiny.safetensors",
         prepare: |dir| dir.write("tiny.safetensors", b""),
     },
     Case {
         section: "Weights",
-        what: "a truncated file",
+        what: "A truncated file",
         command: "train --data data --weights tiny.safetensors",
         prepare: |dir| {
             let whole = dir.read("tiny.safetensors");
@@ -230,53 +230,53 @@ pub const CASES: &[Case] = &[
     },
     Case {
         section: "Weights",
-        what: "a header longer than the file",
+        what: "A header longer than the file",
         command: "train --data data --weights tiny.safetensors",
         prepare: |dir| dir.write("tiny.safetensors", b"\xff\xff\xff\xff\xff\xff\xff\xff{}"),
     },
     Case {
         section: "Weights",
-        what: "a tensor outside of the file",
+        what: "A tensor outside of the file",
         command: "train --data data --weights tiny.safetensors",
         prepare: |dir| dir.write("tiny.safetensors", &forge::weights(r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#, 4)),
     },
     Case {
         section: "Weights",
-        what: "tensors that share bytes",
+        what: "Tensors that share bytes",
         command: "train --data data --weights tiny.safetensors",
         prepare: |dir| dir.write("tiny.safetensors", &forge::weights(r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}}"#, 12)),
     },
     Case {
         section: "Weights",
-        what: "a shape that overflows",
+        what: "A shape that overflows",
         command: "train --data data --weights tiny.safetensors",
         prepare: |dir| dir.write("tiny.safetensors", &forge::weights(r#"{"a":{"dtype":"F32","shape":[9223372036854775807,3],"data_offsets":[0,4]}}"#, 4)),
     },
     Case {
         section: "Weights",
-        what: "weights of a network that is not a VGG",
+        what: "Weights of a network that is not a VGG",
         command: "train --data data --weights tiny.safetensors",
         prepare: |dir| dir.other_network_weights("tiny.safetensors"),
     },
     Case {
         section: "Weights",
-        what: "an `--arch` that contradicts the shapes of the weights",
+        what: "An `--arch` that contradicts the shapes of the weights",
         command: "train --data data --weights vgg19.safetensors --arch vgg16",
         prepare: |dir| forge::zeros_of("vgg19", &dir.path("vgg19.safetensors")),
     },
     Case {
         section: "Weights",
-        what: "a missing tensor in an architecture that is detected",
+        what: "A missing tensor in an architecture that is detected",
         command: "train --data data --weights vgg11.safetensors",
         prepare: |dir| {
             forge::zeros_of("vgg11", &dir.path("vgg11.safetensors"));
             forge::rename_in_place(&dir.path("vgg11.safetensors"), "features.8.bias", "features.9.bias");
         },
     },
-    Case { section: "Weights", what: "an `--arch` that contradicts the metadata of the weights", command: "train --data data --weights tiny.safetensors --arch vgg19", prepare: |_| {} },
+    Case { section: "Weights", what: "An `--arch` that contradicts the metadata of the weights", command: "train --data data --weights tiny.safetensors --arch vgg19", prepare: |_| {} },
     Case {
         section: "Weights",
-        what: "a misspelled tensor name",
+        what: "A misspelled tensor name",
         command: "train --data data --weights tiny.safetensors",
         prepare: |dir| {
             forge::change_weights(dir, |name| (name.replace("classifier.3.bias", "classifer.3.bias"), Dtype::F32));
@@ -284,64 +284,64 @@ pub const CASES: &[Case] = &[
     },
     Case {
         section: "Weights",
-        what: "integers instead of weights",
+        what: "Integers instead of weights",
         command: "train --data data --weights tiny.safetensors",
         prepare: |dir| forge::change_weights(dir, |name| (name.to_string(), Dtype::I32)),
     },
-    Case { section: "Models", what: "no such model", command: "predict nowhere data/val", prepare: |_| {} },
-    Case { section: "Models", what: "a folder that is not a run directory", command: "predict data data/val", prepare: |_| {} },
-    Case { section: "Models", what: "an image instead of a model", command: "evaluate data/val/vertical/00.png --data data", prepare: |_| {} },
+    Case { section: "Models", what: "No such model", command: "predict nowhere data/val", prepare: |_| {} },
+    Case { section: "Models", what: "A folder that is not a run directory", command: "predict data data/val", prepare: |_| {} },
+    Case { section: "Models", what: "An image instead of a model", command: "evaluate data/val/vertical/00.png --data data", prepare: |_| {} },
     Case {
         section: "Models",
-        what: "weights without metadata",
+        what: "Weights without metadata",
         command: "predict bare.safetensors data/val",
         prepare: |dir| dir.weights_without_metadata("tiny.safetensors", "bare.safetensors"),
     },
     Case {
         section: "Models",
-        what: "a class list of the wrong length",
+        what: "A class list of the wrong length",
         command: "predict model.safetensors data/val",
         prepare: |dir| dir.model_with_classes("model.safetensors", "model.safetensors", &["a", "b", "c"]),
     },
     Case {
         section: "Models",
-        what: "a duplicate class",
+        what: "A duplicate class",
         command: "predict model.safetensors data/val",
         prepare: |dir| dir.model_with_classes("model.safetensors", "model.safetensors", &["a", "a"]),
     },
     Case {
         section: "Models",
-        what: "a huge input size",
+        what: "A huge input size",
         command: "predict model.safetensors data/val",
         prepare: |dir| forge::change_model(dir, "config", "\"input_size\":32", "\"input_size\":1000000"),
     },
     Case {
         section: "Models",
-        what: "a network with too many parameters",
+        what: "A network with too many parameters",
         command: "predict model.safetensors data/val",
         prepare: |dir| forge::change_model(dir, "config", "\"hidden\":24", "\"hidden\":900000"),
     },
     Case {
         section: "Models",
-        what: "a convolution without channels",
+        what: "A convolution without channels",
         command: "predict model.safetensors data/val",
         prepare: |dir| forge::change_model(dir, "config", "\"conv\":8", "\"conv\":0"),
     },
     Case {
         section: "Models",
-        what: "an infinite mean",
+        what: "An infinite mean",
         command: "predict model.safetensors data/val",
         prepare: |dir| forge::change_model(dir, "mean", "0.5", "1e60"),
     },
     Case {
         section: "Models",
-        what: "a standard deviation of 0",
+        what: "A standard deviation of 0",
         command: "predict model.safetensors data/val",
         prepare: |dir| forge::change_model(dir, "std", "0.25", "0.0"),
     },
     Case {
         section: "Models",
-        what: "a model file that links out of its run directory",
+        what: "A model file that links out of its run directory",
         command: "predict run data/val",
         prepare: |dir| {
             std::fs::create_dir(dir.path("run")).unwrap();
@@ -350,13 +350,13 @@ pub const CASES: &[Case] = &[
     },
     Case {
         section: "Models",
-        what: "other classes than those of the model",
+        what: "Other classes than those of the model",
         command: "evaluate model.safetensors --data other",
         prepare: |dir| dir.stripes("other", &["horizontal", "up"], 2, 2),
     },
     Case {
         section: "Models",
-        what: "a damaged `config.toml`",
+        what: "A damaged `config.toml`",
         command: "evaluate run",
         prepare: |dir| {
             let model = dir.read("model.safetensors");
@@ -364,29 +364,29 @@ pub const CASES: &[Case] = &[
             dir.write("run/config.toml", b"[data");
         },
     },
-    Case { section: "Settings", what: "an unknown architecture", command: "train --data data --weights tiny.safetensors --arch resnet50", prepare: |_| {} },
-    Case { section: "Settings", what: "a batch size of 0", command: "train --data data --weights tiny.safetensors --batch-size 0", prepare: |_| {} },
-    Case { section: "Settings", what: "a learning rate of NaN", command: "train --data data --weights tiny.safetensors --lr NaN", prepare: |_| {} },
-    Case { section: "Settings", what: "a learning rate of 0", command: "train --data data --weights tiny.safetensors --lr 0", prepare: |_| {} },
-    Case { section: "Settings", what: "a negative learning rate", command: "train --data data --weights tiny.safetensors --lr -1", prepare: |_| {} },
-    Case { section: "Settings", what: "a momentum of 1", command: "train --data data --weights tiny.safetensors --momentum 1", prepare: |_| {} },
+    Case { section: "Settings", what: "An unknown architecture", command: "train --data data --weights tiny.safetensors --arch resnet50", prepare: |_| {} },
+    Case { section: "Settings", what: "A batch size of 0", command: "train --data data --weights tiny.safetensors --batch-size 0", prepare: |_| {} },
+    Case { section: "Settings", what: "A learning rate of NaN", command: "train --data data --weights tiny.safetensors --lr NaN", prepare: |_| {} },
+    Case { section: "Settings", what: "A learning rate of 0", command: "train --data data --weights tiny.safetensors --lr 0", prepare: |_| {} },
+    Case { section: "Settings", what: "A negative learning rate", command: "train --data data --weights tiny.safetensors --lr -1", prepare: |_| {} },
+    Case { section: "Settings", what: "A momentum of 1", command: "train --data data --weights tiny.safetensors --momentum 1", prepare: |_| {} },
     Case { section: "Settings", what: "0 epochs", command: "train --data data --weights tiny.safetensors --transfer-epochs 0", prepare: |_| {} },
     Case { section: "Settings", what: "0 workers", command: "train --data data --weights tiny.safetensors --workers 0", prepare: |_| {} },
-    Case { section: "Settings", what: "an input size that is too small", command: "train --data data --weights tiny.safetensors --input-size 8", prepare: |_| {} },
-    Case { section: "Settings", what: "an invalid size", command: "train --data data --weights tiny.safetensors --cache-images much", prepare: |_| {} },
-    Case { section: "Settings", what: "a layer without a learning rate", command: "train --data data --weights tiny.safetensors --finetune-lr features", prepare: |_| {} },
-    Case { section: "Settings", what: "a duplicate layer prefix", command: "train --data data --weights tiny.safetensors --finetune-lr features=1e-3,features=1e-4", prepare: |_| {} },
-    Case { section: "Settings", what: "an unknown layer in `--finetune-lr`", command: "train --data data --weights tiny.safetensors --finetune-lr clasifier=1e-3", prepare: |_| {} },
-    Case { section: "Settings", what: "an unknown layer in `--transfer-layers`", command: "train --data data --weights tiny.safetensors --transfer-layers head", prepare: |_| {} },
-    Case { section: "Settings", what: "a prefix that longer prefixes leave without layers", command: "train --data data --weights tiny.safetensors --finetune-lr features=1e-3,classifier=1e-3,classifier.0=1e-3,classifier.3=1e-3,classifier.6=1e-3", prepare: |_| {} },
-    Case { section: "Settings", what: "an invalid `--on-bad`", command: "train --data data --weights tiny.safetensors --on-bad perhaps", prepare: |_| {} },
-    Case { section: "Settings", what: "an unknown device", command: "train --data data --weights tiny.safetensors --device tpu", prepare: |_| {} },
+    Case { section: "Settings", what: "An input size that is too small", command: "train --data data --weights tiny.safetensors --input-size 8", prepare: |_| {} },
+    Case { section: "Settings", what: "An invalid size", command: "train --data data --weights tiny.safetensors --cache-images much", prepare: |_| {} },
+    Case { section: "Settings", what: "A layer without a learning rate", command: "train --data data --weights tiny.safetensors --finetune-lr features", prepare: |_| {} },
+    Case { section: "Settings", what: "A duplicate layer prefix", command: "train --data data --weights tiny.safetensors --finetune-lr features=1e-3,features=1e-4", prepare: |_| {} },
+    Case { section: "Settings", what: "An unknown layer in `--finetune-lr`", command: "train --data data --weights tiny.safetensors --finetune-lr clasifier=1e-3", prepare: |_| {} },
+    Case { section: "Settings", what: "An unknown layer in `--transfer-layers`", command: "train --data data --weights tiny.safetensors --transfer-layers head", prepare: |_| {} },
+    Case { section: "Settings", what: "A prefix that longer prefixes leave without layers", command: "train --data data --weights tiny.safetensors --finetune-lr features=1e-3,classifier=1e-3,classifier.0=1e-3,classifier.3=1e-3,classifier.6=1e-3", prepare: |_| {} },
+    Case { section: "Settings", what: "An invalid `--on-bad`", command: "train --data data --weights tiny.safetensors --on-bad perhaps", prepare: |_| {} },
+    Case { section: "Settings", what: "An unknown device", command: "train --data data --weights tiny.safetensors --device tpu", prepare: |_| {} },
     Case { section: "Settings", what: "`--quiet` with `--json`", command: "train --data data --weights tiny.safetensors --quiet --json", prepare: |_| {} },
-    Case { section: "Settings", what: "an unknown flag", command: "train --data data --weights tiny.safetensors --no-such-flag", prepare: |_| {} },
-    Case { section: "Settings", what: "an unknown command", command: "teach", prepare: |_| {} },
+    Case { section: "Settings", what: "An unknown flag", command: "train --data data --weights tiny.safetensors --no-such-flag", prepare: |_| {} },
+    Case { section: "Settings", what: "An unknown command", command: "teach", prepare: |_| {} },
     Case { section: "Settings", what: "`predict` without images", command: "predict model.safetensors", prepare: |_| {} },
     Case { section: "Settings", what: "`summary`: too many classes", command: "summary --classes 18446744073709551615", prepare: |_| {} },
-    Case { section: "Output", what: "a run directory inside a file", command: "train --data data --weights tiny.safetensors --out tiny.safetensors/run", prepare: |_| {} },
+    Case { section: "Output", what: "A run directory inside a file", command: "train --data data --weights tiny.safetensors --out tiny.safetensors/run", prepare: |_| {} },
     Case { section: "Output", what: "`show`: an existing file", command: "show --data data -o model.safetensors", prepare: |_| {} },
     Case {
         section: "Output",
