@@ -1,14 +1,15 @@
-//! Each convolution of VGG-16, forward and forward with all gradients, on each instruction set.
+//! Benchmarks each convolution of VGG-16 on each instruction set: the forward pass, and the forward
+//! pass with all gradients.
 //!
 //! ```text
-//! cargo bench -p vgg --bench layers                     # all instruction sets, batch of eight images
+//! cargo bench -p vgg --bench layers                     # all instruction sets
 //! cargo bench -p vgg --bench layers -- 'forward/.*avx2'  # filtered by name
 //! ```
 //!
-//! The throughput counts the operations of the direct convolution, two per multiply-add. Winograd's
-//! algorithm executes fewer. Before the timing, the output and the gradients of each layer are
-//! compared with candle's on one image. candle's max pool has a different gradient at ties, so the
-//! gradients of pooled layers are not compared.
+//! The batch has eight images. The throughput counts the operations of the direct convolution, two
+//! per multiply-add. Winograd's algorithm executes fewer. Before the timing, the output and the
+//! gradients of each layer are compared with candle's on one image. candle's max pool has a different
+//! gradient at ties, so the gradients of pooled layers are not compared.
 
 use std::hint::black_box;
 
@@ -115,8 +116,8 @@ impl Layer {
         let candle = self.results(|layer, x| layer.candle(x))?;
         let names = ["y", "x gradient", "weight gradient", "bias gradient"];
         for (name, (actual, expected)) in names.into_iter().zip(kernels.iter().zip(&candle)) {
-            // candle distributes the gradient of a pool differently if values of a window are equal
-            // (zeros).
+            // candle distributes the gradient of a pool differently if values in a window are
+            // equal, such as zeros.
             if self.pool && name != "y" {
                 continue;
             }

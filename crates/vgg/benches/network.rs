@@ -1,11 +1,11 @@
-//! All convolutions of VGG-16, forward and forward with backward. `examples/growth.rs` measures how
-//! the speed depends on batch size and image size.
+//! Benchmarks the backbone of VGG-16: the forward pass, and the forward and backward pass.
+//! `examples/scaling.rs` measures how the speed depends on batch size and image size.
 //!
 //! ```text
 //! cargo bench -p vgg --bench network
 //! ```
 //!
-//! Before the timing, the features of a batch are compared with those of its single images.
+//! Before the timing, the features of a batch are compared with the features of each image alone.
 
 use std::hint::black_box;
 
@@ -44,11 +44,11 @@ fn network(trainable: bool) -> Vgg {
 
 fn check(vgg: &Vgg) {
     let x = images(3, 224);
-    let together = vgg.features(&x).expect("a valid batch");
+    let batched = vgg.features(&x).expect("a valid batch");
     for n in 0..3 {
         let image = x.narrow(0, n, 1).expect("three images");
-        let alone = vgg.features(&image).expect("a valid image");
-        let difference = (together.narrow(0, n, 1).expect("three images") - alone)
+        let single = vgg.features(&image).expect("a valid image");
+        let difference = (batched.narrow(0, n, 1).expect("three images") - single)
             .and_then(|d| d.abs()?.max_all()?.to_scalar::<f32>());
         assert_eq!(difference.expect("equal shapes"), 0.0);
     }

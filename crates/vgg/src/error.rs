@@ -50,7 +50,7 @@ pub enum Error {
         path: PathBuf,
         /// The format, with an article: `a PNG image`.
         format: &'static str,
-        /// How to get weights from such a file.
+        /// A way to get weights instead.
         help: &'static str,
     },
     /// The file is not a PyTorch state dict, would run code when unpickled, or is corrupt.

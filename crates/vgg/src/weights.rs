@@ -300,7 +300,7 @@ pub struct Model {
 /// # Errors
 ///
 /// Returns an error if the file cannot be read or is invalid, if it has no metadata, or if its
-/// tensors are not exactly those of the network in the metadata.
+/// tensors do not exactly match the network in the metadata.
 pub fn load_model(path: &Path, device: &Device) -> Result<Model, Error> {
     let mut file = WeightsFile::open(path)?;
     let Some(metadata) = metadata_of(&file, path)? else {
@@ -330,7 +330,7 @@ pub fn load_model(path: &Path, device: &Device) -> Result<Model, Error> {
 ///
 /// # Errors
 ///
-/// Returns an error if the metadata is invalid, if the tensors are not exactly those of the
+/// Returns an error if the metadata is invalid, if the tensors do not exactly match the
 /// network, or if the file cannot be written.
 pub fn save(
     path: &Path,

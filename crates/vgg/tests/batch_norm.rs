@@ -153,7 +153,7 @@ fn a_model_with_batch_norm_is_saved_and_loaded() {
     for (name, tensor) in &tensors {
         assert_eq!(values(tensor), values(&model.tensors[name]), "{name}");
     }
-    // Files of PyTorch also contain `num_batches_tracked`, which is ignored.
+    // State dicts of PyTorch also contain `num_batches_tracked`, which is ignored.
     let path = folder.path().join("pytorch.safetensors");
     let all: HashMap<_, _> = golden()
         .into_iter()
@@ -167,7 +167,7 @@ fn a_model_with_batch_norm_is_saved_and_loaded() {
 }
 
 #[test]
-fn batch_norm_is_detected() {
+fn architecture_with_batch_norm_is_detected() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("bn.safetensors");
     let small = |config: VggConfig| VggConfig {

@@ -87,7 +87,7 @@ fn convolutions_match_the_naive_reference() {
 #[test]
 fn repeated_runs_are_bit_identical() {
     let mut rng = ChaCha8Rng::seed_from_u64(8);
-    // Large enough that a GPU divides the sums over images and pixels.
+    // Large enough that a GPU splits the sums over images and pixels.
     let (n, c, k, side) = (8, 16, 32, 32);
     let x = random(&mut rng, n * c * side * side);
     let weight = random(&mut rng, k * c * 9);
@@ -152,7 +152,7 @@ fn linear_layers_match_the_cpu_kernel() {
         let [dx, dweight, dbias] = gradients(&y, &g, [&x, &weight, &bias]);
         assert!(
             dweight.is_contiguous(),
-            "a strided gradient would have to be copied by the optimizer"
+            "the weight gradient is strided, so the optimizer would copy it"
         );
         [y, dx, dweight, dbias]
     };
@@ -201,8 +201,8 @@ fn relu_propagates_nan_and_has_zero_gradient_at_zero() {
     }
 }
 
-/// The gradients of f32 weights are f32, with the precision of the dtype that the layer computes
-/// in: bf16 on CUDA, otherwise f16, because candle has no bf16 matrix product on the CPU.
+/// The gradients of f32 weights are f32 with the precision of the dtype that the layer computes in.
+/// This is bf16 on CUDA and f16 elsewhere, because candle has no bf16 matrix product on the CPU.
 #[test]
 fn f32_weights_train_in_half_precision() {
     let mut rng = ChaCha8Rng::seed_from_u64(7);

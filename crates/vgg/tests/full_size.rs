@@ -1,13 +1,13 @@
-//! Time and peak memory of loading VGG-16, 553 MB. Ignored by default, because the test writes the
-//! file first:
+//! Time and peak memory of loading VGG-16, 553 MB. Ignored by default, because the test first
+//! writes a file of that size.
 //!
 //! ```text
 //! cargo test --release -p vgg --test full_size -- --ignored --nocapture
-//! WAGGLE_WEIGHTS=vgg16.pth cargo test …     (uses an existing file)
+//! WAGGLE_WEIGHTS=vgg16.pth cargo test …     # loads an existing file
 //! ```
 //!
-//! Tensors are loaded one by one. This needs no more memory than mapping the file, because
-//! trainable weights are changed in place and would be copied from the mapping.
+//! Tensors are loaded one by one. Mapping the file would not save memory, because training changes
+//! the weights in place and would copy them from the mapping.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -73,7 +73,7 @@ fn loading_vgg16_needs_at_most_1_2_times_its_size() {
         },
         PathBuf::from,
     );
-    // The child process measures only the peak of loading.
+    // A child process loads the file, so that its peak memory excludes writing the file.
     let child = std::process::Command::new(std::env::current_exe().expect("this program"))
         .args(["--ignored", "--nocapture"])
         .env(CHILD, path)

@@ -217,7 +217,7 @@ fn golden_gradients_of_the_device_functions_match() {
     }
 }
 
-/// A different bit of a dropout mask changes the output beyond the tolerance.
+/// A single different bit in a dropout mask changes the output by more than the tolerance.
 #[test]
 fn golden_dropout_masks_are_equal_on_all_devices() {
     let golden = Golden::read();
@@ -346,17 +346,17 @@ fn compare_sgd_on(
 }
 
 #[test]
-fn golden_grouped_sgd_momentum() {
+fn golden_sgd_with_momentum_and_groups_matches() {
     compare_sgd("grouped_sgd_momentum", &[""], false, 0.0);
 }
 
 #[test]
-fn golden_head_only() {
+fn golden_sgd_of_the_head_only_matches() {
     compare_sgd("head_only", &["classifier.6"], false, 0.0);
 }
 
 #[test]
-fn golden_nesterov_weight_decay() {
+fn golden_sgd_with_nesterov_and_weight_decay_matches() {
     let weight_decay = Golden::read().json["weight_decay"]
         .as_f64()
         .expect("weight decay");

@@ -1,4 +1,4 @@
-//! Malicious weights files: each one is an error, and none causes a large allocation.
+//! Malicious weights files. Each one must be an error, without a large allocation.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use vgg::{Error, Head, Metadata, VggConfig};
 
 const CPU: Device = Device::Cpu;
 
-/// Writes a safetensors file with a header and a number of zero bytes as data.
+/// Writes a safetensors file with `header` and `data` zero bytes.
 fn file(folder: &Path, header: &str, data: usize) -> PathBuf {
     let path = folder.join("hostile.safetensors");
     let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
@@ -91,8 +91,8 @@ fn a_header_above_the_limit_is_an_error() {
 
 #[test]
 fn an_empty_tensor_with_overflowing_dimensions_is_an_error() {
-    // The format allows it, because the tensor has no elements. The product of its last dimensions
-    // overflows.
+    // The format allows this shape, because the tensor has no elements. The product of the other
+    // dimensions overflows.
     let max = usize::MAX;
     let header = format!(
         "{{{}}}",

@@ -56,7 +56,7 @@ impl Response {
         .header("x-repo-commit", COMMIT)
     }
 
-    /// `content` from the start of the requested range on.
+    /// The part of `content` in the requested range, which has no end.
     fn content(request: &Request, content: &[u8]) -> Self {
         let start = request.range.as_deref().map_or(0, |range| {
             let start = range
@@ -186,7 +186,7 @@ fn address(text: &str) -> Address {
     text.parse().expect("an address")
 }
 
-/// A cache in a folder of its own, next to a file that downloads must not change.
+/// A cache in its own temporary folder, with a file next to it that downloads must not change.
 struct Cache {
     parent: tempfile::TempDir,
 }
@@ -212,7 +212,7 @@ impl Cache {
         }
     }
 
-    /// Everything in the parent of the cache except the cache: paths and contents.
+    /// Paths and contents of all files in the temporary folder that are not in the cache.
     fn surroundings(&self) -> Vec<(PathBuf, Vec<u8>)> {
         let mut files = files(self.parent.path());
         files.retain(|path| !path.starts_with(self.path()));
@@ -262,8 +262,8 @@ fn fetch(hub: &Hub, text: &str) -> Result<PathBuf, HubError> {
     }
 }
 
-/// The error of a download from a hostile server, which must change nothing outside the cache and
-/// leave no file in it.
+/// The error of a download from a hostile server. The download must change nothing outside the
+/// cache and leave no file in it.
 fn rejected(server: &Server) -> HubError {
     let cache = Cache::new();
     let before = cache.surroundings();
@@ -321,7 +321,7 @@ fn downloads_are_cached_in_the_layout_of_huggingface_hub() {
         assert_eq!(request.authorization.as_deref(), Some("Bearer hf_secret"));
     }
 
-    // By the branch and by the commit, without a request.
+    // The branch and the commit are both resolved from the cache, without a request.
     for text in ["a/b@v2/vgg/16.pth", "a/b@89abcdef/vgg/16.pth"] {
         assert_eq!(fetch(&hub, text).expect("the cached file"), path);
     }
@@ -334,7 +334,7 @@ fn downloads_are_cached_in_the_layout_of_huggingface_hub() {
 }
 
 #[test]
-fn only_the_metadata_response_determines_names() {
+fn only_the_metadata_response_determines_file_names() {
     let server = Server::start(|request, _| match request.method.as_str() {
         "HEAD" => Response::metadata(),
         _ => Response::content(request, BODY)
@@ -385,11 +385,11 @@ fn etags_and_commits_that_are_not_plain_names_are_rejected() {
                 _ => Response::content(request, BODY),
             });
             let error = rejected(&server);
-            // The HTTP parser rejects some control characters itself.
+            // The HTTP parser already rejects some control characters.
             let is_control = name.contains('\u{1b}');
-            let is_typed = matches!(error, HubError::UnsafeName { .. })
+            let is_expected = matches!(error, HubError::UnsafeName { .. })
                 || is_control && matches!(error, HubError::Unreachable { .. });
-            assert!(is_typed, "{header} {name:?}: {error:?}");
+            assert!(is_expected, "{header} {name:?}: {error:?}");
             assert!(!error.to_string().contains(char::is_control), "{error}");
             let gets = server.take_requests();
             assert_eq!(gets.len(), 1, "{gets:?}");
@@ -495,7 +495,7 @@ fn interrupted_downloads_are_resumed() {
     assert_eq!(ranges, [None, None, Some("bytes=20-")]);
     assert_eq!(cache.files().len(), 3);
 
-    // Also by a later process, and if there is nothing left to download.
+    // A later process resumes too. A file that is complete or too long is downloaded again.
     for present in [&BODY[..10], BODY, &[0; 100]] {
         let cache = Cache::new();
         let blobs = cache.path().join("models--a--b/blobs");
@@ -514,7 +514,7 @@ fn interrupted_downloads_are_resumed() {
 }
 
 #[test]
-fn a_download_that_fails_keeps_only_its_incomplete_file() {
+fn a_failed_download_keeps_only_its_incomplete_file() {
     let server = Server::start(|request, _| match request.method.as_str() {
         "HEAD" => Response::metadata(),
         _ => {
@@ -605,7 +605,7 @@ fn metadata_from_another_host_is_rejected() {
 }
 
 #[test]
-fn renamed_repositories_are_found_by_relative_redirects() {
+fn relative_redirects_of_renamed_repositories_are_followed() {
     let server = Server::start(|request, _| {
         if request.path.starts_with("/a/b") {
             let path = request.path.replacen("/a/b", "/c/d", 1);
@@ -660,7 +660,7 @@ fn redirects_to_other_schemes_are_rejected() {
 }
 
 #[test]
-fn refusals_are_errors_with_a_remedy() {
+fn failed_requests_are_errors_with_a_remedy() {
     let listing = br#"{"sha": "89abcdef", "siblings": [{"rfilename": "README.md"}, {"rfilename": "vgg/16.pth"},
         {"rfilename": "../x.pth"}, {"rfilename": "\u001b[2J.pth"}]}"#;
     let server = Server::start(|request, _| match request.path.as_str() {
@@ -743,7 +743,7 @@ fn two_downloads_at_the_same_time_share_one_transfer() {
 
 /// The only test that reads and writes environment variables.
 #[test]
-fn the_environment_configures_downloads() {
+fn environment_variables_configure_downloads() {
     let server = Server::start(honest);
     let home = tempfile::tempdir().expect("a temporary folder");
     let set = |key: &str, value: &str| {
@@ -782,7 +782,7 @@ fn the_environment_configures_downloads() {
     assert_eq!(server.take_requests().len(), 0);
     set("HF_HUB_OFFLINE", "");
 
-    // The saved token is in HF_HOME, also if the cache is in another folder.
+    // The saved token is read from HF_HOME even if the cache is in another folder.
     let cache = tempfile::tempdir().expect("a temporary folder");
     fs::write(home.path().join("token"), "hf_saved\n").expect("a file");
     set("HF_TOKEN", "");

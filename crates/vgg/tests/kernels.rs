@@ -55,7 +55,7 @@ fn check(isa: Isa, naive: &Naive, seed: u64) {
     let error = relative_error(&y, &expected.y);
     assert!(error <= TOLERANCE, "{case}: forward {error:.1e}");
 
-    // Without a graph, the arithmetic is the same.
+    // The result without a graph must be bit-identical.
     let frozen = layer(weight.as_tensor().detach(), bias.as_tensor().detach());
     let untracked = conv_stack(&x.as_tensor().detach(), &[frozen]).expect("forward");
     let values = |t: &Tensor| {
@@ -87,8 +87,8 @@ fn check(isa: Isa, naive: &Naive, seed: u64) {
 /// Shapes to test.
 ///
 /// ReLU and max pool compare values. If two sums differ by less than the rounding error, f32 and
-/// f64 can choose differently. With a few thousand sums per shape, this does not occur for these
-/// seeds.
+/// f64 can select different elements. With a few thousand sums per shape, this does not occur for
+/// these seeds.
 fn shapes() -> Vec<Naive> {
     let mut rng = ChaCha8Rng::seed_from_u64(1234);
     let mut shapes = Vec::new();
@@ -227,8 +227,8 @@ fn nan_propagates_through_convolution_and_relu() {
             let layer = ConvLayer::with_isa(weight, bias, pool, isa).expect("a layer");
             let y = conv_stack(&x, &[layer]).expect("forward");
             let y: Vec<f32> = y.flatten_all().and_then(|y| y.to_vec1()).expect("f32");
-            // A pool of 9x9 pixels drops the last row and column and with them pixel 80, but
-            // neighboring outputs read it.
+            // A pool of 9x9 pixels drops the last row and column, and with them output 80, but
+            // neighboring outputs depend on pixel 80.
             assert!(y.iter().any(|y| y.is_nan()), "{isa:?} {at} {pool}");
         }
     }
@@ -241,7 +241,7 @@ fn nan_propagates_through_convolution_and_relu() {
 fn max_pool_propagates_nan_from_every_position() {
     for isa in Isa::available() {
         for at in 0..64 {
-            // Without a graph, and with one, which also stores the index of the maximum.
+            // With a graph, the pool also stores the index of the maximum.
             for tracked in [false, true] {
                 let mut x = vec![1f32; 64];
                 x[at] = f32::NAN;
@@ -270,7 +270,7 @@ fn max_pool_propagates_nan_from_every_position() {
 }
 
 #[test]
-fn max_pool_passes_on_the_whole_gradient_at_ties() {
+fn max_pool_propagates_the_whole_gradient_at_ties() {
     for isa in Isa::available() {
         let x = variable(vec![1.0; 16], &[1, 1, 4, 4]);
         // Only the center tap is 1, so the convolution is the identity.

@@ -31,8 +31,8 @@ fn build(config: &VggConfig, tensors: HashMap<String, Tensor>) -> Vgg {
     Vgg::new(config, VarBuilder::from_tensors(tensors, DType::F32, &CPU)).expect("a network")
 }
 
-/// The VGG-16 of candle-transformers has a fixed width, takes one image, and applies a ReLU to the
-/// logits.
+/// The VGG-16 of candle-transformers takes a single image and applies a ReLU to the logits. Its
+/// width is fixed.
 #[test]
 fn logits_match_candle_transformers_after_a_relu() {
     let config = VggConfig::vgg16(1000);
@@ -47,7 +47,7 @@ fn logits_match_candle_transformers_after_a_relu() {
         })
         .collect();
     let renamed = tensors.iter().map(|(name, tensor)| {
-        // The classifier consists of convolutions, as in timm.
+        // The reference implements the classifier with convolutions, as timm does.
         let tensor = match name.as_str() {
             "classifier.0.weight" => tensor.reshape((4096, 512, 7, 7)),
             "classifier.3.weight" => tensor.reshape((4096, 4096, 1, 1)),
@@ -112,7 +112,7 @@ fn images_smaller_than_the_smallest_input_are_errors() {
 }
 
 #[test]
-fn dropout_depends_on_seed_and_step() {
+fn dropout_masks_depend_on_seed_and_step() {
     let (config, tensors) = narrow();
     let network = build(&config, tensors);
     let x = image(64, 0);
@@ -172,7 +172,7 @@ fn tracked() -> (VggConfig, HashMap<String, Tensor>) {
 }
 
 #[test]
-fn gradients_in_a_grad_sink_equal_those_of_candle() {
+fn grad_sink_gradients_equal_gradients_from_autograd() {
     let (config, tensors) = tracked();
     let mode = Mode::Train { seed: 1, step: 2 };
     let x = Tensor::cat(&[image(64, 1), image(64, 2)], 0).expect("two images");
@@ -195,7 +195,7 @@ fn gradients_in_a_grad_sink_equal_those_of_candle() {
 }
 
 #[test]
-fn gradients_in_a_grad_sink_accumulate() {
+fn grad_sink_gradients_accumulate_over_backward_passes() {
     let (config, tensors) = tracked();
     let gradient = |seeds: &[usize], name: &str| {
         let network = build(&config, tensors.clone()).with_grad_sink();

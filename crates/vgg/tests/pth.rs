@@ -45,7 +45,7 @@ fn state_dicts_are_loaded() {
     let expected = load(&file("expected.safetensors"))
         .expect("safetensors")
         .tensors;
-    // f16 has 11 bits of precision and bf16 has 8. The rounding error is at most half of the last
+    // f16 has 11 significant bits and bf16 has 8. The rounding error is at most half of the last
     // bit.
     for (name, tolerance) in [
         ("plain.pth", 0.0),
@@ -131,7 +131,8 @@ fn a_state_dict_is_not_a_model() {
     );
 }
 
-/// A copy of plain.pth with other entries: `change` gets the name and the content of each.
+/// A copy of plain.pth with changed entries. `change` receives the name and content of each entry
+/// and returns the new content.
 fn changed(change: impl Fn(&str, Vec<u8>) -> Vec<u8>) -> tempfile::TempPath {
     let plain = std::fs::File::open(file("plain.pth")).expect("plain.pth");
     let mut archive = zip::ZipArchive::new(plain).expect("an archive");

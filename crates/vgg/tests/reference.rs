@@ -1,5 +1,6 @@
-//! ImageNet convolutions on photographs, compared with PyTorch. Skipped unless `WAGGLE_SHARED` is
-//! the folder of the weights and reference values. `cargo xtask reference PATH` sets it.
+//! Features of photographs from ImageNet weights, compared with PyTorch. Skipped unless
+//! `WAGGLE_SHARED` is the folder with the weights and reference values. `cargo xtask reference
+//! PATH` sets it.
 
 use std::path::PathBuf;
 
@@ -25,7 +26,7 @@ fn relative_difference(a: &Tensor, b: &Tensor) -> f32 {
 }
 
 #[test]
-fn imagenet_features_of_photographs() {
+fn imagenet_features_of_photographs_match_pytorch() {
     let Some(shared) = shared() else { return };
     let device = Device::Cpu;
     let golden = shared.join("golden/photos/vgg16_features.safetensors");

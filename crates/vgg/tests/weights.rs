@@ -243,7 +243,7 @@ fn truncated_and_corrupt_files_are_errors() {
     assert!(directory.is_err());
 }
 
-/// Writes the saved model again with other strings in the metadata.
+/// Rewrites the saved model with some metadata strings replaced.
 fn replace_strings(path: &Path, config: &VggConfig, replaced: &[(&str, &str)]) {
     let bytes = std::fs::read(path).expect("a file");
     let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).expect("a header");
@@ -301,7 +301,7 @@ fn weights_without_metadata_are_not_a_model() {
 fn a_failed_save_leaves_no_file() {
     let (folder, config) = (folder(), narrow(3));
     let file = folder.path().join("file");
-    std::fs::write(&file, "in the way").expect("a file");
+    std::fs::write(&file, "not a folder").expect("a file");
     let below = file.join("model.safetensors");
     let error = vgg::save(&below, &initialized(&config), &metadata(&config));
     assert!(matches!(error, Err(Error::Io { .. })));

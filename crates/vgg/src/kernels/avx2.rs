@@ -1,4 +1,4 @@
-//! [`Lanes`] for AVX2 with FMA: a vector is two 256-bit registers, of which there are 16.
+//! [`Lanes`] for AVX2 with FMA: a vector is two of the sixteen 256-bit registers.
 
 use std::arch::x86_64::*;
 

@@ -1,4 +1,4 @@
-//! [`Lanes`] for AVX-512: a vector is one 512-bit register, of which there are 32.
+//! [`Lanes`] for AVX-512: a vector is one of the 32 512-bit registers.
 
 use std::arch::x86_64::*;
 

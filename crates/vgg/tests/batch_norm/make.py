@@ -15,7 +15,7 @@ model.avgpool = torch.nn.AdaptiveAvgPool2d(2)
 for index, (inputs, outputs) in {0: (32, 8), 3: (8, 8), 6: (8, 3)}.items():
     model.classifier[index] = torch.nn.Linear(inputs, outputs)
 
-# Realistic running statistics, weights and biases, so that each of them affects the logits.
+# Running statistics, weights and biases other than 0 and 1, so that each of them affects the logits.
 for module in model.modules():
     if isinstance(module, torch.nn.BatchNorm2d):
         torch.nn.init.uniform_(module.running_mean, -0.3, 0.3)

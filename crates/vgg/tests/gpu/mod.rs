@@ -12,7 +12,7 @@ pub fn devices() -> impl Iterator<Item = Device> {
     std::iter::once(Device::Cpu).chain(device())
 }
 
-/// Tolerance of a result: `on_cpu`, but at least 1e-4 on a GPU, which sums in a different order.
+/// Tolerance of a result: `on_cpu`, or at least 1e-4 on a GPU, which sums in a different order.
 pub fn tolerance(device: &Device, on_cpu: f32) -> f32 {
     if device.is_cpu() {
         on_cpu

@@ -34,8 +34,8 @@ torch.serialization.location_tag = lambda storage: "cuda:0"
 save("cuda_half.pth", {name: tensor.half() for name, tensor in state.items()})
 torch.serialization.location_tag = location_tag
 
-# A checkpoint of a training script: other values next to the weights, names with a wrapper prefix, one storage for all
-# tensors, and some tensors transposed in memory.
+# A checkpoint of a training script: other values in addition to the weights, names with a wrapper prefix, one storage
+# for all tensors, and some tensors transposed in memory.
 total = sum(tensor.numel() for tensor in state.values())
 shared, offset, views = torch.zeros(total + 5), 5, {}
 for name, tensor in state.items():
@@ -47,7 +47,7 @@ save("checkpoint.pth", {"epoch": 3, "lr": 0.1, "best": None, "done": False, "sta
 save("bfloat.pth", {"model": {name: tensor.bfloat16() for name, tensor in state.items()}})
 
 
-# A checkpoint like that of PyTorch's ImageNet example, with another tensor and NumPy scalars.
+# A checkpoint like the ones of PyTorch's ImageNet example, with an additional tensor and NumPy scalars.
 best = {"epoch": 3, "best_acc1": torch.tensor(0.3), "loss": numpy.float64(0.3), "steps": numpy.int64(7)}
 save("best.pth", {**best, "state_dict": state})
 

@@ -16,9 +16,9 @@ pub(super) struct Pooled {
 
 /// Max pooling of `x` (n, c, h, w). `with_indices` requests the indices that [`scatter`] needs.
 ///
-/// As in PyTorch, a window that contains a NaN gives NaN; its index is then unspecified. A window
-/// that contains both +∞ and −∞ gives NaN too, unlike in PyTorch, because its mean is NaN. Such a
-/// network has diverged anyway.
+/// As in PyTorch, a window that contains a NaN gives NaN. Its index is then unspecified. Unlike in
+/// PyTorch, a window that contains both +∞ and −∞ also gives NaN, because its mean is NaN. This
+/// occurs only if the network has diverged.
 pub(super) fn max(x: &Tensor, with_indices: bool) -> Result<Pooled> {
     let (n, c, h, w) = x.dims4()?;
     let (oh, ow) = (h / 2, w / 2);

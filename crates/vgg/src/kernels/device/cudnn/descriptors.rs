@@ -32,7 +32,8 @@ macro_rules! owned {
             fn drop(&mut self) {
                 // Errors are ignored, because `drop` cannot report them.
                 //
-                // SAFETY: the constructor of `self` created `raw`, and only this `drop` destroys it.
+                // SAFETY: the constructor of `self` created `raw`, and only this `drop` destroys
+                // it.
                 let _ = unsafe { $destroy(self.raw) };
             }
         }

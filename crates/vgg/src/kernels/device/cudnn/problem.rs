@@ -22,7 +22,7 @@ pub(super) struct Problem {
     weight: FilterDescriptor,
     y: TensorDescriptor,
     convolution: ConvolutionDescriptor,
-    /// The math type to start from: FMA, tensor cores, or cuDNN's default.
+    /// The requested math type: FMA, tensor cores, or cuDNN's default.
     math: Math,
 }
 
@@ -232,8 +232,9 @@ impl Problem {
         Ok(bytes?)
     }
 
-    /// Launches `plan` on the stream of the handle. `other` is the filter (forward) or the gradient
-    /// of y (filter gradient); `result` is y or the filter gradient.
+    /// Launches `plan` on the stream of the handle. For the forward pass, `other` is the filter and
+    /// `result` is y. For the filter gradient, `other` is the gradient of y and `result` is the
+    /// filter gradient.
     ///
     /// `plan` must have been selected for a problem with the same device, dtype, math type and
     /// sizes.

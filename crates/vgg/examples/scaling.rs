@@ -1,8 +1,8 @@
 //! Measures how the speed of VGG-16's convolutions depends on batch size and image size.
 //!
 //! ```sh
-//! cargo run --release -p vgg --example growth                  # a table
-//! cargo run --release -p vgg --example growth -- growth.svg    # and a plot
+//! cargo run --release -p vgg --example scaling                   # prints two tables
+//! cargo run --release -p vgg --example scaling -- scaling.svg    # also writes a plot
 //! ```
 
 use std::fmt::Write as _;
@@ -15,7 +15,8 @@ use vgg::{Vgg, VggConfig, init};
 const BATCHES: [usize; 7] = [1, 2, 4, 8, 16, 32, 64];
 const SIDES: [usize; 8] = [64, 96, 128, 160, 224, 320, 448, 512];
 
-/// Images per second of the forward pass, and of forward and backward, by batch size or image size.
+/// For each batch size or image size, the images per second of the forward pass, and of the forward
+/// and backward pass.
 type Line = Vec<(usize, f64, f64)>;
 
 fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
@@ -78,7 +79,7 @@ fn images(n: usize, side: usize) -> Result<Tensor> {
     Tensor::from_vec(values, (n, 3, side, side), &Device::Cpu)
 }
 
-/// Images per second: the best run in at least one second, after one warm-up run.
+/// Images per second of the fastest run, repeated for at least one second after a warm-up run.
 fn speed(n: usize, mut run: impl FnMut() -> Result<Tensor>) -> Result<f64> {
     run()?;
     let (started, mut best) = (Instant::now(), 0f64);
@@ -90,7 +91,7 @@ fn speed(n: usize, mut run: impl FnMut() -> Result<Tensor>) -> Result<f64> {
     Ok(best)
 }
 
-/// Draws two curves with both axes logarithmic.
+/// Draws the two curves of `line` on logarithmic axes.
 fn panel(svg: &mut String, left: f64, title: &str, line: &Line) -> std::fmt::Result {
     let values = || line.iter().flat_map(|&(_, forward, step)| [forward, step]);
     let low = values().fold(f64::MAX, f64::min).log2().floor();
@@ -136,7 +137,7 @@ fn panel(svg: &mut String, left: f64, title: &str, line: &Line) -> std::fmt::Res
             line.iter().map(|&(n, _, step)| (n, step)).collect(),
         ),
     ];
-    for (place, (name, color, points)) in curves.into_iter().enumerate() {
+    for (column, (name, color, points)) in curves.into_iter().enumerate() {
         let mut path = String::new();
         for (n, speed) in points {
             write!(path, "{:.1},{:.1} ", x(n), y(speed))?;
@@ -145,7 +146,7 @@ fn panel(svg: &mut String, left: f64, title: &str, line: &Line) -> std::fmt::Res
             svg,
             "<polyline points=\"{path}\" fill=\"none\" stroke=\"{color}\" stroke-width=\"2\"/>\
              <text x=\"{:.1}\" y=\"330\" fill=\"{color}\">{name}</text>",
-            left + 50.0 + 100.0 * place as f64
+            left + 50.0 + 100.0 * column as f64
         )?;
     }
     Ok(())
