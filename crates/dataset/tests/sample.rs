@@ -86,7 +86,11 @@ fn all_images_are_written() {
         for class in &INSECTS {
             let folder = root.join(split.name()).join(class.name());
             let files = names(&folder);
-            assert_eq!(files.len(), COUNTS.of(split), "the classes are not balanced");
+            assert_eq!(
+                files.len(),
+                COUNTS.of(split),
+                "the classes are not balanced"
+            );
             for (index, file) in files.iter().enumerate() {
                 assert_eq!(*file, format!("{index:03}.png"));
                 let decoded = image::open(folder.join(file)).unwrap();
@@ -141,11 +145,7 @@ fn an_unchanged_sample_is_kept_and_a_changed_one_replaced() {
 
     assert_eq!(write(2), Written::Drawn, "the seed is different");
     assert_ne!(fs::read(&path).unwrap(), bytes);
-    assert_eq!(
-        names(folder.path()),
-        ["sample"],
-        "temporary files are left"
-    );
+    assert_eq!(names(folder.path()), ["sample"], "temporary files are left");
 }
 
 #[test]
