@@ -297,7 +297,11 @@ fn golden_trajectory(run: &str) {
                 ..config
             };
         }
-        let lr = |i: usize| json["group_lrs"][i].as_f64().expect("learning rates must be numbers");
+        let lr = |i: usize| {
+            json["group_lrs"][i]
+                .as_f64()
+                .expect("learning rates must be numbers")
+        };
         // The longer pattern wins over `classifier`.
         vec![
             Group::new("features", lr(0)),
