@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use console::measure_text_width;
+use console::{Term, measure_text_width};
 use dataset::{DecodeOptions, ImageFolder, Loader, LoaderConfig, image_folder};
 use serde::Serialize;
 use trainer::{ConfusionMatrix, Flow, FrozenCache};
@@ -23,8 +23,10 @@ use crate::render::format::{pad_left, pad_right, percent, percent_range, shorten
 use crate::text::pluralize;
 use crate::values::OnBad;
 
-/// Above this number of classes, the most confused pairs are printed instead of the matrix.
+/// With more classes, the most confused pairs are printed instead of the matrix.
 const MAX_MATRIX_CLASSES: usize = 12;
+/// The same if the matrix is wider than the terminal, or than this without a terminal.
+const DEFAULT_COLUMNS: usize = 80;
 /// Number of confused pairs to print.
 const MAX_CONFUSED_PAIRS: usize = 10;
 /// Longer class names are cut, in columns.
@@ -100,7 +102,9 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
         let line = serde_json::to_string(&report).context("cannot write the result as JSON")?;
         super::print(&format!("{line}\n"))?;
     } else {
-        super::print(&text(&report, &model, folder.root()))?;
+        let size = Term::stdout().size_checked();
+        let columns = size.map_or(DEFAULT_COLUMNS, |(_, columns)| columns.into());
+        super::print(&text(&report, &model, folder.root(), columns))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -173,8 +177,8 @@ fn open(root: &Path, split: &str, classes: &[String]) -> anyhow::Result<ImageFol
     Ok(ImageFolder::scan_with_classes(&folder, classes)?)
 }
 
-/// The report as text.
-fn text(report: &Report<'_>, model: &Model, folder: &Path) -> String {
+/// The report as text for a terminal of `columns` columns.
+fn text(report: &Report<'_>, model: &Model, folder: &Path, columns: usize) -> String {
     let rows = report.confusion.rows();
     let images: u64 = rows.iter().flatten().sum();
     let correct: u64 = rows.iter().enumerate().map(|(class, row)| row[class]).sum();
@@ -204,9 +208,12 @@ fn text(report: &Report<'_>, model: &Model, folder: &Path) -> String {
         table.push([class, images.to_string(), row[index].to_string(), recall]);
     }
     push_table(&mut text, &table, 1);
-    if report.classes.len() <= MAX_MATRIX_CLASSES {
-        text.push_str("\nConfusion matrix (rows: true class, columns: predicted class)\n");
-        push_table(&mut text, &confusion_matrix(report.classes, rows), 1);
+    let mut matrix = String::new();
+    push_table(&mut matrix, &confusion_matrix(report.classes, rows), 1);
+    let width = matrix.lines().map(measure_text_width).max().unwrap_or(0);
+    if report.classes.len() <= MAX_MATRIX_CLASSES && width <= columns {
+        text.push_str("\nConfusion matrix (rows: true, columns: predicted)\n");
+        text.push_str(&matrix);
     } else {
         let pairs = most_confused(report.classes, rows);
         if pairs.len() > 1 {

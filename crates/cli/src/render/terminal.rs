@@ -138,16 +138,16 @@ impl<W: Write> Terminal<W> {
             .iter()
             .map(|group| {
                 let layers = match group.layers.as_str() {
-                    "" => "all layers",
+                    "" => "all",
                     layers => layers,
                 };
-                format!("{layers} at lr {}", learning_rate(group.lr))
+                format!("{layers}={}", learning_rate(group.lr))
             })
             .collect();
         let text = format!(
-            "Training {} ({} parameters)",
-            groups.join(", "),
-            thousands(trainable_parameters)
+            "Training {} parameters, lr: {}",
+            thousands(trainable_parameters),
+            groups.join(", ")
         );
         self.page.paragraph(&text, 2)?;
         if epochs == 1 {

@@ -83,7 +83,7 @@ fn each_epoch_is_one_line_and_a_new_best_is_marked() {
         },
         stage_start(STAGE, 4),
         epoch_start(1, 4),
-        phase(Phase::Val, 1, score(0.69314, 0.471)),
+        phase(Phase::Val, 1, score(0.6512, 0.471)),
         new_best(1),
         epoch_start(2, 4),
         phase(Phase::Train, 2, score(0.5123, 0.772)),
@@ -101,10 +101,10 @@ fn each_epoch_is_one_line_and_a_new_best_is_marked() {
 Run      runs/train
 
 Stage transfer: 4 epochs (epoch 1: baseline, no training)
-Training classifier.6 at lr 1e-3 (8,194 parameters)
+Training 8,194 parameters, lr: classifier.6=1e-3
 
 epoch train loss     acc  val loss     acc      time    left
-  1/4           baseline    0.6931  47.1 %       12s     ~2m
+  1/4           baseline    0.6512  47.1 %       12s     ~2m
   2/4     0.5123  77.2 %    0.2100  95.4 % *     24s     ~1m
   3/4     0.4000 100.0 %    0.3000  90.0 %       24s    ~40s
   4/4     0.3000 100.0 %    0.3000  90.0 %       24s
