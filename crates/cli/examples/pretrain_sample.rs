@@ -320,7 +320,7 @@ fn report(event: &Event) -> Flow {
     Flow::Continue
 }
 
-/// A network without dropout.
+/// A network that always runs in evaluation mode, to disable dropout.
 struct WithoutDropout(Network);
 
 impl Model for WithoutDropout {

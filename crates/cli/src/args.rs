@@ -38,7 +38,7 @@ Examples:
   waggle evaluate runs/train             measure accuracy on the validation images
   waggle check my_images                 find damaged files, duplicates and leaks
 
-Exit codes: 0 success, 1 failure, 2 wrong usage, 130 interrupted (SIGINT), 143 terminated (SIGTERM).";
+Exit codes: 0 success, 1 failure, 2 usage error, 130 interrupted (SIGINT), 143 terminated (SIGTERM).";
 
 const TRAIN_EXAMPLES: &str = "\
 Examples:
@@ -71,7 +71,7 @@ pub enum Command {
     Predict(PredictArgs),
     /// Convert a trained model to safetensors, timm or ONNX
     Export(ExportArgs),
-    /// Check a data set for damaged files, duplicates, leaks and contradicting labels
+    /// Check a data set for damaged files, duplicates, leaks and conflicting labels
     Check(CheckArgs),
     /// Draw a training batch as the network sees it
     Show(ShowArgs),
@@ -84,8 +84,8 @@ pub enum Command {
 #[command(after_help = TRAIN_EXAMPLES)]
 pub struct TrainArgs {
     /// Data set: a folder with DIR/{train,val}/CLASS/IMAGE, or `sample` for the built-in drawings.
-    /// `valid` and `validation` also name the validation split [default: data/hymenoptera_data if it
-    /// exists, else sample]
+    /// The validation folder may also be called `valid` or `validation` [default:
+    /// data/hymenoptera_data if it exists, else sample]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
 
@@ -103,7 +103,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "NAME", value_parser = VggConfig::NAMES)]
     pub arch: Option<String>,
 
-    /// Width and height of the network input, in pixels [default: that of the weights, usually 224]
+    /// Width and height of the network input, in pixels [default: from the weights, usually 224]
     #[arg(long, value_name = "PIXELS")]
     pub input_size: Option<InputSize>,
 
@@ -221,7 +221,7 @@ pub struct MachineArgs {
     pub precision: vgg::Precision,
 
     /// Ignore the EXIF orientation of images, as torchvision does
-    #[arg(long, help_heading = "Machine")]
+    #[arg(long)]
     pub ignore_exif: bool,
 }
 
@@ -240,8 +240,8 @@ pub struct EvaluateArgs {
     #[arg(long, value_name = "NAME", default_value = "val")]
     pub split: String,
 
-    /// What to do if images cannot be decoded: stop and list them, or skip them [default: fail; images that
-    /// the training run skipped are skipped]
+    /// What to do if images cannot be decoded: stop and list them, or skip them [default: fail, except
+    /// for images that the training run skipped]
     #[arg(long, value_name = "fail|skip", value_enum)]
     pub on_bad: Option<OnBad>,
 

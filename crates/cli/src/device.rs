@@ -281,7 +281,7 @@ mod tests {
     #[test]
     fn bf16_on_the_cpu_is_an_error_with_the_reason_of_the_fallback() {
         let cpu = Opened::cpu(Some("cannot use cuda:0".to_string()));
-        let error = check_precision(Precision::Bf16, &cpu).expect_err("the CPU has no bf16");
+        let error = check_precision(Precision::Bf16, &cpu).expect_err("bf16 needs a GPU");
         let message = error.to_string();
         assert!(
             message.contains("precision bf16") && message.contains("cannot use cuda:0"),

@@ -116,7 +116,7 @@ fn definition() -> Command {
 ///
 /// # Errors
 ///
-/// Returns an error for wrong usage, and for `--help` and `--version`, which clap also returns as
+/// Returns an error for invalid arguments, and for `--help` and `--version`, which clap also returns as
 /// errors.
 pub fn parse(line: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
     let matches = definition().try_get_matches_from(line)?;

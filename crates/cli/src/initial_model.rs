@@ -37,7 +37,7 @@ pub struct InitialModel {
     pub tensors: BTreeMap<String, Tensor>,
     /// Which tensors were loaded and which were newly initialized.
     pub report: Report,
-    /// Description of the origin of the weights.
+    /// Where the weights come from. Printed at the start of a run and recorded in `config.toml`.
     pub source: String,
     /// SHA-256 of the weights file. `None` for random weights.
     pub sha256: Option<String>,

@@ -45,7 +45,8 @@ use std::process::ExitCode;
 /// Runs the program with `arguments`, of which the first is the program name. Errors are printed on standard
 /// error.
 ///
-/// Returns 0 for success, 1 for failure, 2 for wrong usage, 130 or 143 if SIGINT or SIGTERM stopped training.
+/// Returns 0 for success, 1 for failure, 2 for a usage error, 130 or 143 if SIGINT or SIGTERM stopped
+/// training.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match explicit_args::parse(arguments) {
         Ok(cli) => cli,

@@ -185,9 +185,9 @@ pub enum Message<'a> {
         epoch: u64,
         /// Batch, counted from 1.
         batch: usize,
-        /// Images of the phase so far.
+        /// Number of images processed in the phase so far.
         images: u64,
-        /// Images of the whole phase.
+        /// Number of images in the whole phase.
         images_total: u64,
         /// Mean loss and accuracy of the phase so far.
         #[serde(flatten)]

@@ -14,7 +14,7 @@ use vgg::hub::Address;
 pub struct LearningRate(f64);
 
 impl LearningRate {
-    /// The value.
+    /// Returns the learning rate.
     pub fn get(self) -> f64 {
         self.0
     }
@@ -39,7 +39,7 @@ impl FromStr for LearningRate {
 pub struct Momentum(f64);
 
 impl Momentum {
-    /// The value.
+    /// Returns the momentum.
     pub fn get(self) -> f64 {
         self.0
     }
@@ -247,7 +247,7 @@ pub enum OnBad {
     /// Stop and list them
     #[default]
     Fail,
-    /// Skip them, and name each
+    /// Skip them, with a warning for each
     Skip,
 }
 

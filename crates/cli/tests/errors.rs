@@ -25,7 +25,7 @@ const HEAD: &str = "\
 What `waggle` prints for bad input. Every entry is a test: `crates/cli/tests/errors.rs` prepares the input, runs the
 command, and compares the exit code and the output with this document. Unless the entry says otherwise, `data` is a valid
 data set, and `tiny.safetensors` and `model.safetensors` are valid weights and a valid model. Exit codes: 1 failure, 2
-wrong usage.
+usage error.
 ";
 
 #[test]
@@ -84,7 +84,7 @@ fn entry(case: &Case, model: &[u8]) -> String {
     );
     let errors = message.lines().filter(|line| line.starts_with("error: "));
     assert_eq!(errors.count(), 1, "{message}");
-    // For wrong usage, clap appends the usage of the command.
+    // For a usage error, clap appends the usage of the command.
     let message = message.split("\n\n").next().unwrap_or_default();
     let dir = dir.path("");
     let root = dir.to_string_lossy();

@@ -164,7 +164,7 @@ pub enum Error {
     /// A crop plan exceeds the image that it is applied to.
     #[error("the crop plan does not fit an image of {width} × {height} pixels")]
     Plan {
-        /// The plan.
+        /// The crop plan.
         plan: Plan,
         /// Width of the image in pixels.
         width: u32,
@@ -226,7 +226,7 @@ impl Error {
                 [error] => return error.help(),
                 _ => "replace or remove the files".into(),
             },
-            Self::Plan { .. } => "create the plan for the size of the image".into(),
+            Self::Plan { .. } => "compute the crop plan from the dimensions of this image".into(),
             Self::Panic { .. } => {
                 "this is a bug; please report it, if possible with the image".into()
             }

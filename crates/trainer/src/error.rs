@@ -58,7 +58,7 @@ pub enum Error {
     /// A parameter does not exist, or has never been trainable.
     #[error("there is no trainable parameter `{name}`")]
     UnknownParameter {
-        /// The name.
+        /// Name of the parameter.
         name: String,
         /// The nearest name of a parameter.
         suggestion: Option<String>,
@@ -144,7 +144,7 @@ pub enum Error {
         epoch: Option<u64>,
         /// The batch, counted from 0.
         batch: usize,
-        /// The error of the loader.
+        /// The error that the loader returned.
         source: BoxError,
     },
 
@@ -153,7 +153,7 @@ pub enum Error {
     Candle {
         /// The operation that failed, such as `cannot build the model`.
         context: String,
-        /// The error of candle.
+        /// The underlying candle error.
         source: candle_core::Error,
     },
 }

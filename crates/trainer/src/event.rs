@@ -70,7 +70,7 @@ pub enum Event {
     },
     /// An epoch starts or resumes.
     EpochStart {
-        /// The epoch.
+        /// Epoch, counted from 0.
         epoch: u64,
         /// Total number of epochs.
         epochs: u64,
@@ -81,9 +81,9 @@ pub enum Event {
     },
     /// A batch is done. In training, the weights have been updated.
     BatchDone {
-        /// The phase.
+        /// Training or validation.
         phase: Phase,
-        /// The epoch.
+        /// Epoch, counted from 0.
         epoch: u64,
         /// The batch and the metrics of the phase so far.
         #[serde(flatten)]
@@ -91,9 +91,9 @@ pub enum Event {
     },
     /// A phase of an epoch is done.
     PhaseEnd {
-        /// The phase.
+        /// Training or validation.
         phase: Phase,
-        /// The epoch.
+        /// Epoch, counted from 0.
         epoch: u64,
         /// Mean loss over the samples.
         loss: f64,
@@ -107,14 +107,14 @@ pub enum Event {
     /// The validation accuracy is strictly greater than the previous best of the stage. The stage
     /// has copied the weights.
     NewBest {
-        /// The epoch.
+        /// Epoch, counted from 0.
         epoch: u64,
         /// Validation accuracy.
         accuracy: f64,
     },
     /// The stage is complete and the best weights are restored.
     StageEnd {
-        /// The best epoch.
+        /// The best epoch, counted from 0.
         best_epoch: u64,
         /// Validation accuracy of the best epoch.
         best_accuracy: f64,

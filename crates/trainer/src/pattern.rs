@@ -51,7 +51,7 @@ pub(crate) fn nearest<'a>(
         .map(|(_, prefix)| prefix.to_owned())
 }
 
-/// The Levenshtein distance of two strings.
+/// The Levenshtein distance between two strings.
 fn edit_distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();

@@ -302,7 +302,7 @@ fn golden_trajectory(run: &str) {
                 .as_f64()
                 .expect("learning rates must be numbers")
         };
-        // The longer pattern wins over `classifier`.
+        // `classifier` also covers `classifier.6`, but the longer pattern wins.
         vec![
             Group::new("features", lr(0)),
             Group::new("classifier", lr(1)),

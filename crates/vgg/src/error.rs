@@ -32,7 +32,7 @@ pub enum Error {
         action: &'static str,
         /// Path of the file or folder.
         path: PathBuf,
-        /// The error of the operating system.
+        /// The underlying I/O error.
         source: std::io::Error,
     },
     /// The file is not a safetensors file, or is truncated or corrupt.
@@ -134,7 +134,7 @@ pub enum Error {
         /// Path of the file.
         path: PathBuf,
     },
-    /// The metadata of a model is invalid or contradictory.
+    /// The metadata of a model is invalid or inconsistent.
     #[error("{}: {reason}", path.display())]
     Metadata {
         /// Path of the file.
@@ -157,7 +157,7 @@ pub enum Error {
     Hub {
         /// Address of the file.
         address: Box<Address>,
-        /// The reason.
+        /// The cause of the failure.
         source: Box<HubError>,
     },
     /// A tensor operation failed.

@@ -50,13 +50,13 @@ impl TensorFile {
         let length = start.first_chunk().map(|first| u64::from_le_bytes(*first));
         let length = match length {
             Some(length) if length <= MAX_HEADER.min(size.saturating_sub(8)) => length,
-            // Every safetensors file has a brace after the length, so this one is truncated or
-            // corrupt.
+            // The header begins with a brace, or the file ends before it: a safetensors file that is
+            // corrupt or truncated.
             Some(length) if start.get(8).is_none_or(|&next| next == b'{') => {
                 return Err(invalid(if length > MAX_HEADER {
-                    format!("the header length is {length}, the limit is {MAX_HEADER}")
+                    format!("the header length is {length}, but the limit is {MAX_HEADER}")
                 } else {
-                    format!("the header length is {length}, the file has {size} bytes")
+                    format!("the header length is {length}, but the file has {size} bytes")
                 }));
             }
             None if start.is_empty() => return Err(invalid("the file is empty".into())),

@@ -76,7 +76,7 @@ impl Metadata {
         }
         if config.input_size < config.smallest_input() || config.input_size > MAX_INPUT_SIZE {
             return Err(format!(
-                "the input size in the metadata is {}, not between {} and {MAX_INPUT_SIZE}",
+                "the input size in the metadata is {}, but must be between {} and {MAX_INPUT_SIZE}",
                 config.input_size,
                 config.smallest_input()
             ));

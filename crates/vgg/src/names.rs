@@ -88,7 +88,7 @@ pub(crate) fn most_similar<'a>(
         .map(|(_, candidate)| candidate)
 }
 
-/// The Levenshtein distance of `a` and `b`.
+/// The Levenshtein distance between `a` and `b`.
 fn edit_distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();

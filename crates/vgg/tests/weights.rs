@@ -274,7 +274,7 @@ fn inconsistent_metadata_is_an_error() {
         ),
         (
             vec![("config", &huge)],
-            "is 1000000, not between 32 and 4096",
+            "is 1000000, but must be between 32 and 4096",
         ),
         (vec![("config", "{}")], "`config`"),
         (vec![("std", "[0, 1, 1]")], "std [0.0, 1.0, 1.0]"),

@@ -28,7 +28,7 @@ pub enum Error {
         "cannot download {given}\nhelp: --from takes a file, or a URL with http:// or https://"
     )]
     Address {
-        /// The URL.
+        /// The value of `--from`.
         given: String,
     },
 

@@ -1,4 +1,4 @@
-//! The list of the files of a data set with their SHA-256, in the format of `sha256sum`.
+//! The list of files in a data set with their SHA-256, in the format of `sha256sum`.
 //!
 //! It does not contain the checksum of the archive, so any archive with the same files is accepted.
 

@@ -8,8 +8,10 @@ use clap::{Args, ValueEnum};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  waggle export runs/train --to onnx --softmax     writes runs/train/model.onnx
-  waggle export runs/train --to timm --out ants    timm.create_model(\"local-dir:ants\", pretrained=True)")]
+  waggle export runs/train --to onnx --softmax     write runs/train/model.onnx
+  waggle export runs/train --to timm --out ants    write the folder ants
+
+To load a timm export in Python: timm.create_model(\"local-dir:ants\", pretrained=True)")]
 pub struct ExportArgs {
     /// Model file (model.safetensors) or run directory
     pub model: PathBuf,

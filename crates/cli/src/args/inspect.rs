@@ -12,8 +12,11 @@ use crate::values::{InputSize, OnBad};
 /// Arguments of `waggle check`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Exit codes: 0 no serious problem; 1 images that cannot be decoded, empty or unknown classes, the same
-image in two classes or in both train and val; 2 wrong usage.")]
+Exit codes:
+  0  no serious problem
+  1  undecodable images, empty or unknown classes, or the same
+     image in two classes or in both train and val
+  2  usage error")]
 pub struct CheckArgs {
     /// Data set: a folder with DIR/{train,val}/CLASS/IMAGE, or `sample` [default: data/hymenoptera_data if
     /// it exists, else sample]

@@ -11,7 +11,7 @@ use crate::values::Minutes;
 #[derive(Debug, Clone, Args)]
 pub struct ResumeArgs {
     /// Resume an interrupted run from its last checkpoint. The result is bit-identical to an uninterrupted
-    /// run. Data, network and recipe are those of the run; flags that would change the result are rejected
+    /// run. Data, network and recipe are taken from the run; flags that would change the result are rejected
     #[arg(long, value_name = "DIR", conflicts_with = "out")]
     pub resume: Option<PathBuf>,
 

@@ -38,11 +38,10 @@ pub struct CheckpointWritten {
     pub path: PathBuf,
     /// Size of the file.
     pub bytes: u64,
-    /// How long training waited before the checkpoint was handed to the thread: for the previous
-    /// checkpoint, and for copies of tensors on a GPU. Copies made at a later update are not
-    /// included.
+    /// How long training was blocked: until the previous checkpoint was written and tensors on a GPU
+    /// were copied. Copy-on-write at later updates is not included.
     pub waited: Duration,
-    /// How long the background thread wrote.
+    /// How long the background thread took to write the file.
     pub written: Duration,
 }
 

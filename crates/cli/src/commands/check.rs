@@ -123,7 +123,7 @@ fn table(report: &Report) -> String {
     section(
         &mut text,
         true,
-        "Images in more than one class (contradicting labels)",
+        "Images in more than one class (conflicting labels)",
         &conflicts,
     );
     section(&mut text, false, "Duplicates within a class", &rest);

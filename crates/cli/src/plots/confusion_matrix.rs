@@ -28,8 +28,10 @@ struct Layout {
     left: u32,
     top: u32,
     cell: u32,
-    /// Empty above [`MAX_NAMED_CLASSES`], like `columns`.
+    /// Row labels: class names with image counts. No labels if there are more than
+    /// [`MAX_NAMED_CLASSES`] classes.
     rows: Vec<Line>,
+    /// Column labels: class names. Empty if `rows` is.
     columns: Vec<Line>,
 }
 

@@ -51,7 +51,7 @@ pub fn draw(rows: &[EpochRow]) -> anyhow::Result<Vec<u8>> {
 struct Panel {
     title: String,
     legend: SeriesLabelPosition,
-    /// The point of the epoch whose weights the run keeps. It gets a ring.
+    /// The point to mark with a ring: the epoch whose weights the run keeps.
     best: Option<(f64, f64)>,
     /// Text of a value on the axis.
     label: fn(f64) -> String,

@@ -18,7 +18,7 @@ const LOWEST: usize = 8;
 /// Side of the thumbnail for the confirmation.
 const THUMBNAIL: usize = SIDE / 2;
 
-/// Maximum Hamming distance of the hashes of near duplicates, out of 64 bits.
+/// Maximum Hamming distance between the hashes of near duplicates, out of 64 bits.
 ///
 /// Any two of 397 photographs of ants and bees differ in at least 14 bits. Scaling a photograph to half
 /// size or compressing it with quality 40 changes at most 4 bits. Cropping 3 % from each border changes
@@ -59,7 +59,7 @@ impl Perceptual {
         }
     }
 
-    /// Returns the Hamming distance of the hashes.
+    /// Returns the Hamming distance between the hashes.
     pub fn hamming_distance(&self, other: &Self) -> u32 {
         (self.hash ^ other.hash).count_ones()
     }

@@ -322,7 +322,7 @@ impl Report {
 
     /// Returns whether training would fail or its results would be misleading.
     ///
-    /// This is the case for files that cannot be decoded, empty or unknown classes, contradicting labels,
+    /// This is the case for files that cannot be decoded, empty or unknown classes, conflicting labels,
     /// and images in both train and val.
     pub fn is_serious(&self) -> bool {
         !self.unusable.is_empty()

@@ -143,7 +143,7 @@ mod tests {
                 2,
                 || (),
                 |(), job, _| {
-                    // Early jobs take longer.
+                    // Every fifth job is slow, so later jobs finish before it.
                     thread::sleep(Duration::from_micros(if job % 5 == 3 { 3000 } else { 10 }));
                     Ok(job)
                 },

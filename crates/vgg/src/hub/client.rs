@@ -19,7 +19,7 @@ const X_LINKED_ETAG: HeaderName = HeaderName::from_static("x-linked-etag");
 const X_LINKED_SIZE: HeaderName = HeaderName::from_static("x-linked-size");
 
 const MAX_REDIRECTS: usize = 10;
-/// Maximum size of the list of the files of a repository, in bytes.
+/// Maximum size of a repository's file listing, in bytes.
 const MAX_LISTING: u64 = 4 << 20;
 const WEIGHTS_EXTENSIONS: [&str; 4] = [".safetensors", ".pth", ".pt", ".bin"];
 

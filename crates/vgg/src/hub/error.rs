@@ -42,7 +42,7 @@ pub enum HubError {
     Unreachable {
         /// URL of the request.
         url: String,
-        /// The error of the connection.
+        /// Description of the connection error.
         reason: String,
     },
     /// The connection closed before the whole file arrived.
@@ -116,7 +116,7 @@ pub enum HubError {
     Cache {
         /// Path of the file or folder.
         path: PathBuf,
-        /// The error of the operating system.
+        /// The underlying I/O error.
         source: io::Error,
     },
 }

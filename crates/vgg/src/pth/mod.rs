@@ -156,8 +156,8 @@ impl PthFile {
             }
             None => {
                 return Err(invalid(Invalid::new(
-                    "it is a zip archive of another program",
-                    "use a file that torch.save wrote",
+                    "it is a zip archive, but not a PyTorch file",
+                    "use a file written by torch.save",
                 )));
             }
         };

@@ -205,7 +205,7 @@ impl TensorView {
 
     /// The end of the range of elements in the storage, or `None` if a size or an index overflows.
     fn end(&self) -> Option<usize> {
-        // The product of the other sizes must not overflow either if one size is 0.
+        // Even if one size is 0, the product of the others must not overflow.
         self.sizes
             .iter()
             .try_fold(1usize, |count, &size| count.checked_mul(size.max(1)))?;

@@ -69,7 +69,7 @@ pub(super) fn decode(
         }
     };
     RgbImage::from_raw(width, height, rgb)
-        .ok_or_else(|| undecodable(name, "the JPEG frame headers are contradictory"))
+        .ok_or_else(|| undecodable(name, "the JPEG frame headers are inconsistent"))
 }
 
 /// Checks that jpeg-decoder decodes the scans correctly and in bounded time.
