@@ -33,7 +33,7 @@ pub fn adaptive_avg_pool2d(x: &Tensor, size: (usize, usize)) -> Result<Tensor> {
         .reshape((n, c, size.0, size.1))
 }
 
-/// The matrix (out, in) that averages each bin.
+/// Returns the (out, in) matrix that averages the cells of each bin.
 fn bins(input: usize, output: usize) -> Vec<f32> {
     let mut matrix = vec![0f32; output * input];
     for bin in 0..output {

@@ -2,12 +2,12 @@
 //! registers of 16 rows of 64 bytes.
 //!
 //! Each f32 is the sum of three bf16 terms ([`super::bf16x3`]), so a product of two f32 has nine
-//! partial products. The microkernel computes the six largest. The omitted ones are at most 2⁻²¹ of
-//! the product, and 2⁻²⁴·⁶ on average. The error is always toward zero, because the terms are
-//! truncated and not rounded. Subnormal terms, which occur for numbers below 2⁻¹⁰³, count as 0. The
-//! five smaller partial products are accumulated first, so that as few additions as possible round
-//! at the magnitude of the result. Six bf16 products take less than half the time of one f32
-//! product with AVX-512.
+//! partial products. The microkernel computes the six largest. The omitted three add up to at most
+//! 2⁻²¹ of the product, and to 2⁻²⁴·⁶ on average. The error is always toward zero, because the
+//! terms are truncated and not rounded. Subnormal terms, which occur for numbers below 2⁻¹⁰³, count
+//! as 0. The five smaller partial products are accumulated first, so that as few additions as
+//! possible round at the magnitude of the result. Six bf16 products take less than half the time of
+//! one f32 product with AVX-512.
 //!
 //! The instructions are inline assembly, because the AMX intrinsics are unstable in Rust.
 
@@ -129,16 +129,18 @@ impl Drop for TileRegisters {
     }
 }
 
-/// Bytes of a block of 32 elements of the inner dimension in the right matrix.
+/// Size in bytes of a packed block of the right matrix: 32 inner elements by 32 columns, three
+/// terms.
 const RIGHT_BLOCK: usize = 3 * COLUMN_TILE_BYTES;
 
-/// An instance of [`microkernel`].
+/// Function pointer to an instance of [`microkernel`].
 pub(super) type Microkernel =
     unsafe fn(&TileRegisters, *const u8, usize, *const u8, usize, *mut f32, *const u8);
 
-/// Selects the microkernels for a right matrix that `calls` calls read: the one for 32 rows, the
-/// one for 16 rows, and their `PREFETCH_LINES`. With that number, six calls (or all calls, if
-/// fewer) together prefetch a matrix of the same size.
+/// Selects the microkernels for a right matrix that is read by `calls` microkernel calls.
+///
+/// Returns the one for 32 rows, the one for 16 rows, and their `PREFETCH_LINES`. With that number,
+/// six calls (or all calls, if fewer) together prefetch a matrix of the same size.
 pub(super) fn microkernels(calls: usize) -> (Microkernel, Microkernel, usize) {
     macro_rules! with {
         ($lines:literal) => {
@@ -180,7 +182,8 @@ pub(super) unsafe fn microkernel<const HALF: bool, const PREFETCH_LINES: usize>(
     c: *mut f32,
     next: *const u8,
 ) {
-    // `.rept` ... `.endr` repeats the lines between them, in the assemblers of LLVM and GNU.
+    // `.rept` ... `.endr` repeats the lines between them, in the LLVM and GNU assemblers.
+    //
     // tmm0 to tmm3 hold C, tmm4 and tmm5 hold rows of A, tmm6 and tmm7 hold columns of B.
     macro_rules! kernel {
         ($second:literal, $($row1:literal),*) => {

@@ -1,4 +1,4 @@
-//! The matrix products of the Winograd domain with AMX.
+//! Matrix products in the Winograd domain with AMX.
 //!
 //! Activations are split into bf16x3 and packed block by block, while they are in the cache.
 
@@ -13,10 +13,10 @@ use super::weight_gradient::GemmTask as GradientGemmTask;
 use super::winograd::GemmTask;
 
 /// Block size in all three dimensions of a product. A tile register has 32 bf16 per row, and the
-/// microkernel uses 2x2 tile registers of 16x16 sums.
+/// microkernel accumulates in 2x2 tile registers of 16x16 f32.
 pub(super) const BLOCK: usize = 32;
 
-/// Bytes of the packed weights of 32 output channels at one position.
+/// Size in bytes of the packed weights for 32 output channels at one position.
 pub(super) fn weights_bytes(inputs: usize) -> usize {
     inputs.div_ceil(BLOCK) * 3 * COLUMN_TILE_BYTES
 }
@@ -57,8 +57,8 @@ pub(super) unsafe fn forward(task: &GemmTask) {
         task.u.cast::<u8>().wrapping_add(at)
     };
     let blocks = task.c.div_ceil(BLOCK);
-    // The calls for all rows together prefetch the next weights, so each call prefetches more if
-    // there are few.
+    // The calls for all rows together prefetch the next weights. If there are few calls, each one
+    // prefetches more.
     let calls = rows.div_ceil(BLOCK);
     let (whole, half, lines) = microkernels(calls);
     with_scratch(blocks * 3 * term_stride / 4, |a| {

@@ -1,10 +1,10 @@
 //! Forward and backward passes of a stack of convolutions with tracked tensors.
 //!
 //! candle allocates a zero tensor for every gradient and accumulates into it. For the activations
-//! of 32 images, this would transfer ten gigabytes per step and keep four in memory. The
-//! activations between the layers are therefore not tensors: a [`Tape`] stores them, and the nodes
-//! of the graph pass tokens of one element. The backward pass of a layer takes the gradient of its
-//! output from the tape, stores the gradient of its input there, and frees the output.
+//! of 32 images, this would move 10 GB of data per step and keep 4 GB allocated. The activations
+//! between the layers are therefore not tensors. A [`Tape`] stores them, and the nodes of the graph
+//! pass one-element tokens to each other. The backward pass of a layer takes its output gradient
+//! from the tape, stores its input gradient there, and frees its output.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,8 +19,8 @@ use super::layout::{self, NchwcShape};
 use super::prepared::PreparedLayer;
 use super::tuning;
 
-/// Runs the layers and records a [`Tape`]. `shapes` holds the shape of `x` and the output shape of
-/// each layer.
+/// Runs the layers and records a [`Tape`]. `shapes` holds the shape of `x`, followed by the output
+/// shape of each layer.
 pub(super) fn forward_with_tape(
     x: &Tensor,
     layers: &[ConvLayer],
@@ -41,7 +41,7 @@ pub(super) fn forward_with_tape(
 /// State of one pass through a stack: the layers and their saved activations.
 struct Tape {
     layers: Vec<ConvLayer>,
-    /// The input shape, and the output shape of each layer.
+    /// The input shape, followed by the output shape of each layer.
     shapes: Vec<NchwcShape>,
     /// The input, if the backward pass recomputes the output of the first layer. See
     /// [`Tape::record`].
@@ -54,7 +54,7 @@ struct Saved {
     activations: Vec<Option<Buffer>>,
     /// For each layer with a pool, the index of the first maximum of each window.
     indices: Vec<Option<Vec<u8>>>,
-    /// The latest gradient, with the index of the activation that it belongs to.
+    /// The most recently computed gradient and the index of its activation.
     gradient: Option<(usize, Buffer)>,
     /// Gradients of the first layer, if the backward pass of the second layer computed them.
     first_gradients: Option<Gradients>,
@@ -63,9 +63,9 @@ struct Saved {
 impl Tape {
     /// Runs the forward pass.
     ///
-    /// The output of the first layer takes a third of the memory of all activations of VGG-16, but
+    /// In VGG-16, the output of the first layer takes a third of the memory for activations, but
     /// less than a hundredth of the operations. If the gradient of `x` is not needed, that output
-    /// is computed for a group of images at a time, and recomputed in the backward pass. The same
+    /// is computed for one group of images at a time and recomputed in the backward pass. The same
     /// applies to the NCHWc16 input, which pads three channels to sixteen.
     fn record(x: &Tensor, layers: &[ConvLayer], shapes: &[NchwcShape]) -> Result<Self> {
         let recompute = layers.len() > 1
@@ -216,7 +216,7 @@ impl Tape {
     }
 }
 
-/// The values of a range of images of an NCHW tensor.
+/// Returns the elements of an NCHW tensor that belong to a range of images.
 fn nchw_images<'a>(x: &'a [f32], shape: NchwcShape, images: &Range<usize>) -> &'a [f32] {
     let image_len = shape.c * shape.h * shape.w;
     &x[images.start * image_len..images.end * image_len]
@@ -235,12 +235,12 @@ impl Saved {
     fn take_gradient(&mut self, index: usize) -> Result<Buffer> {
         match self.gradient.take() {
             Some((activation, gradient)) if activation == index => Ok(gradient),
-            _ => bail!("two backward passes of the same convolutions overlap"),
+            _ => bail!("two backward passes through the same convolutions overlap"),
         }
     }
 }
 
-/// The value of every node of the graph: one zero.
+/// Placeholder value passed between the nodes of the graph: a single zero.
 fn token() -> (CpuStorage, Shape) {
     (CpuStorage::F32(vec![0.0]), Shape::from(1))
 }

@@ -117,7 +117,8 @@ impl Lanes for Avx2 {
     }
     #[inline(always)]
     unsafe fn relu(v: Pair) -> Pair {
-        // The instruction returns its second operand if either is NaN, so a NaN in `v` stays.
+        // The instruction returns its second operand if either is NaN, so a NaN in `v` is
+        // preserved.
         // SAFETY: the CPU supports AVX2 (contract of `Lanes`).
         unsafe {
             let zero = _mm256_setzero_ps();

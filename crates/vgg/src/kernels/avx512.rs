@@ -88,7 +88,8 @@ impl Lanes for Avx512 {
     }
     #[inline(always)]
     unsafe fn relu(v: __m512) -> __m512 {
-        // The instruction returns its second operand if either is NaN, so a NaN in `v` stays.
+        // The instruction returns its second operand if either is NaN, so a NaN in `v` is
+        // preserved.
         // SAFETY: the CPU supports AVX-512 (contract of `Lanes`).
         unsafe { _mm512_max_ps(_mm512_setzero_ps(), v) }
     }

@@ -1,4 +1,4 @@
-//! The backward pass of a convolution with its ReLU and pool, or of two such layers together.
+//! Backward pass of a convolution with its ReLU and pool, for one layer or two consecutive ones.
 //!
 //! Images are processed in groups, so the gradient before the ReLU is stored for one group only.
 
@@ -13,7 +13,7 @@ use super::weight_gradient::WeightGradient;
 use super::weights::{self, KernelLayout, TransformedWeights};
 use super::winograd::{Epilogue, convolve};
 
-/// A layer, without its activations.
+/// What the backward pass needs to know about a layer, apart from its activations.
 pub(super) struct Layer<'a> {
     pub isa: Isa,
     /// Shape of the input x.
@@ -25,7 +25,7 @@ pub(super) struct Layer<'a> {
     pub needs_grad: NeedsGrad,
 }
 
-/// The gradients to compute.
+/// Which gradients of a layer to compute.
 #[derive(Clone, Copy)]
 pub(super) struct NeedsGrad {
     pub x: bool,
@@ -42,14 +42,14 @@ pub(super) struct SavedActivations<'a> {
     pub indices: Option<&'a [u8]>,
 }
 
-/// Gradients of the parameters, in the parameters' layouts. `None` if not needed.
+/// Parameter gradients of a layer, each in its parameter's layout. `None` if not needed.
 pub(super) struct Gradients {
     pub weight: Option<Vec<f32>>,
     pub bias: Option<Vec<f32>>,
 }
 
-/// Computes the gradients of a layer from `gradient`, the gradient of y. The second result is the
-/// gradient of x in NCHWc16, if needed.
+/// Computes the gradients of a layer from `gradient`, the gradient of y. Also returns the gradient
+/// of x in NCHWc16, if needed.
 pub(super) fn backward(
     layer: &Layer<'_>,
     saved: SavedActivations<'_>,
@@ -73,8 +73,8 @@ pub(super) fn backward(
 
 /// Like [`backward`], for two consecutive layers. The input of the first layer and the activation
 /// between the layers were not saved: `recompute(images, x, between)` computes both for a group of
-/// images. `saved` belongs to the second layer and has no x. The gradient of the first layer's
-/// input is not available.
+/// images. `saved` belongs to the second layer, and its `x` is not used. The gradient of the first
+/// layer's input is not available.
 pub(super) fn backward_pair(
     layers: [&Layer<'_>; 2],
     recompute: impl Fn(Range<usize>, &mut [f32], &mut [f32]),
@@ -136,14 +136,14 @@ impl Layer<'_> {
     }
 }
 
-/// Accumulates the gradients of a layer's parameters over groups of images.
+/// Accumulates a layer's parameter gradients over groups of images.
 struct GradientSums<'a> {
     layer: &'a Layer<'a>,
     /// Transformed weights of the convolution that computes the gradient of x.
     rotated_weights: Option<TransformedWeights>,
     weight: Option<WeightGradient>,
     bias: Vec<f64>,
-    /// Gradient before ReLU and pool, for one group.
+    /// Gradient of the convolution's output, before ReLU and pool, for one group of images.
     before: Buffer,
 }
 
@@ -158,7 +158,8 @@ impl<'a> GradientSums<'a> {
             .needs_grad
             .weight
             .then(|| WeightGradient::new(layer.isa, from, to.c));
-        // The last row or column of an odd size is outside the pool and has no gradient.
+        // If the height or width is odd, no pooling window covers the last row or column, so its
+        // gradient is zero.
         let pool = if pools { 2 } else { 1 };
         let before = alloc_with_halo_around(to.with_n(group), pool * stored.h, pool * stored.w);
         Self {
@@ -170,7 +171,7 @@ impl<'a> GradientSums<'a> {
         }
     }
 
-    /// Adds a group of `n` images. `gradient` is the gradient of y.
+    /// Adds the gradients for a group of `n` images. `gradient` is the gradient of y.
     fn add(
         &mut self,
         n: usize,

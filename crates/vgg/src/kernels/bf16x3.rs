@@ -1,20 +1,20 @@
 //! Splits f32 matrices into three bf16 terms (bf16x3) and packs them for AMX.
 //!
-//! A bf16 is the upper half of an f32, with 8 significant bits of 24. Truncation to bf16 gives the
-//! high term, truncation of the remainder the middle term, and the rest is the low term. The sum of
-//! the three is exact. `TDPBF16PS` multiplies pairs of adjacent bf16, 16 pairs per row of 64 bytes.
-//! The order within the inner dimension is free as long as both matrices agree, so element i of a
-//! block of 32 is paired with element i + 16. Two vectors then combine to a row of pairs without
-//! crossing lanes.
+//! A bf16 is the upper half of an f32, with 8 of its 24 significant bits. Truncation to bf16 gives
+//! the high term, truncation of the remainder the middle term, and the rest is the low term. The
+//! sum of the three is exact. `TDPBF16PS` multiplies pairs of adjacent bf16, 16 pairs per row of 64
+//! bytes. The order within the inner dimension is free as long as both matrices agree, so element i
+//! of a block of 32 is paired with element i + 16. Two vectors then combine into a row of pairs
+//! without crossing lanes.
 
 use std::arch::x86_64::*;
 
-/// Bytes of one term of 16 rows of a block.
+/// Size in bytes of one bf16 term for 16 rows and 32 inner elements.
 pub(super) const ROW_TILE_BYTES: usize = 16 * 64;
-/// Bytes of one term of 32 columns of a block.
+/// Size in bytes of one bf16 term for 32 columns and 32 inner elements.
 pub(super) const COLUMN_TILE_BYTES: usize = 2 * 16 * 64;
 
-/// Splits two vectors into their high, middle and low terms, and interleaves the terms to pairs.
+/// Splits two vectors into their high, middle and low terms, and interleaves the terms into pairs.
 ///
 /// # Safety
 ///

@@ -1,9 +1,9 @@
 //! Memory for the kernels: aligned to cache lines and reused.
 //!
 //! A vector of sixteen f32 fills one cache line, and an access that straddles two lines costs twice
-//! as much. A large new allocation costs more than the computation on it, because the system clears
-//! and maps each page on first use. Dropped buffers therefore return to a pool, and each thread
-//! keeps its scratch buffers.
+//! as much. A large new allocation costs more than the computation on it, because the operating
+//! system clears and maps each page on first use. Dropped buffers therefore return to a pool, and
+//! each thread keeps its scratch buffers.
 
 use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
@@ -27,8 +27,8 @@ struct CacheLine(#[expect(dead_code, reason = "reached by pointers")] [f32; LINE
 /// Number of f32 in a cache line.
 const LINE_LEN: usize = 16;
 
-/// Cache lines of mapped memory. Unmapping returns memory to the system at once, whereas an
-/// allocator may keep freed memory.
+/// Cache lines of mapped memory. Unmapping returns memory to the operating system at once, whereas
+/// an allocator may keep freed memory.
 struct CacheLines {
     memory: Option<Memory>,
     count: usize,
@@ -70,7 +70,7 @@ impl CacheLines {
     }
 }
 
-/// A slice of f32 that starts at a cache line.
+/// An owned slice of f32, aligned to a cache line.
 pub(super) struct Buffer {
     lines: CacheLines,
     len: usize,
@@ -107,8 +107,8 @@ impl DerefMut for Buffer {
     }
 }
 
-/// The pool keeps at most `peak / SLACK_DIVISOR` lines in addition to the peak use. Sizes seldom
-/// match exactly.
+/// Used and free memory together may exceed the peak use by `peak / SLACK_DIVISOR` cache lines,
+/// because buffer sizes seldom match exactly.
 const SLACK_DIVISOR: usize = 10;
 
 /// Free buffers and the amount of memory in use. Sizes are in cache lines.
@@ -165,8 +165,8 @@ impl Pool {
     }
 }
 
-/// Returns the pooled memory of the kernels to the system: up to a gigabyte after training. The
-/// scratch buffers of each thread, a few megabytes, are kept.
+/// Returns the kernels' pooled memory to the operating system: up to a gigabyte after training.
+/// Each thread keeps its scratch buffers, a few megabytes.
 pub fn release_memory() {
     let mut pool = pool();
     pool.free.clear();
@@ -189,8 +189,8 @@ thread_local! {
 /// Calls `f` with a scratch buffer of `len` elements with arbitrary values. The thread keeps the
 /// buffer for its next call.
 pub(super) fn with_scratch<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
-    // A thread that waits for others can start another task within `f`. That task gets another
-    // buffer.
+    // If `f` waits for other threads, rayon can run another task on this thread in the meantime.
+    // That task gets a different buffer.
     let recycled = SCRATCH.with_borrow_mut(Vec::pop);
     let mut buffer = recycled
         .filter(|buffer| POOLED && buffer.len >= len)

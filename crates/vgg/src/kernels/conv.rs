@@ -42,7 +42,7 @@ impl ConvLayer {
         Self::with_isa(weight, bias, pool, Isa::selected())
     }
 
-    /// Like [`ConvLayer::new`], with a given instruction set. For tests and benchmarks.
+    /// Like [`ConvLayer::new`], for a specific instruction set. For tests and benchmarks.
     ///
     /// # Errors
     ///
@@ -71,7 +71,7 @@ impl ConvLayer {
     }
 
     /// Stores the gradients of the weight and the bias in `grad_sink` instead of candle's
-    /// `GradStore`. Other devices than the CPU ignore the sink.
+    /// `GradStore`. Devices other than the CPU ignore the sink.
     pub fn with_grad_sink(self, grad_sink: &GradSink) -> Self {
         Self {
             grad_sink: Some(grad_sink.clone()),
@@ -87,7 +87,7 @@ impl ConvLayer {
         self.isa
     }
 
-    /// The transformed weight. Cached if the weight is not tracked.
+    /// Returns the transformed weight, which is cached if the weight is not tracked.
     pub(super) fn transformed(&self) -> Result<Arc<TransformedWeights>> {
         let transform = || {
             let (k, c, _, _) = self.weight.dims4()?;
@@ -119,7 +119,7 @@ pub fn conv_stack(x: &Tensor, layers: &[ConvLayer]) -> Result<Tensor> {
         let from = shapes[shapes.len() - 1];
         let (k, c, _, _) = layer.weight.dims4()?;
         if c != from.c {
-            bail!("a convolution with {c} input channels got {}", from.c);
+            bail!("expected an input with {c} channels, got {}", from.c);
         }
         let to = NchwcShape { c: k, ..from };
         let to = if layer.pool { to.pooled() } else { to };
@@ -156,7 +156,7 @@ pub fn conv_stack(x: &Tensor, layers: &[ConvLayer]) -> Result<Tensor> {
     forward_with_tape(&x, &layers[first_tracked..], &shapes[first_tracked..])
 }
 
-/// The values of a contiguous f32 tensor on the CPU.
+/// Returns the elements of a contiguous f32 tensor on the CPU.
 pub(super) fn contiguous<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
     match layout.contiguous_offsets() {
         Some((from, to)) => Ok(&storage.as_slice::<f32>()?[from..to]),
@@ -164,13 +164,13 @@ pub(super) fn contiguous<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result
     }
 }
 
-/// Calls `f` with the values of a contiguous f32 tensor on the CPU.
+/// Calls `f` with the elements of a contiguous f32 tensor on the CPU.
 pub(super) fn with_values<T>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> T) -> Result<T> {
     let (storage, layout) = tensor.storage_and_layout();
     cpu_values(&storage, layout).map(f)
 }
 
-/// The values of a storage, which must be contiguous f32 on the CPU.
+/// Returns the elements of a storage, which must be contiguous f32 on the CPU.
 pub(super) fn cpu_values<'a>(storage: &'a Storage, layout: &Layout) -> Result<&'a [f32]> {
     match storage {
         Storage::Cpu(storage) => contiguous(storage, layout),

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use candle_core::{Result, Tensor, TensorId};
 
-/// The gradient of a parameter.
+/// A parameter gradient, dense or as two low-rank factors.
 #[derive(Clone, Debug)]
 pub enum Gradient {
     /// A tensor in the parameter's shape.
@@ -81,14 +81,14 @@ impl GradSink {
     /// Removes and returns the gradient of a variable. Returns `None` if there is no gradient, and
     /// for tensors that are not variables.
     ///
-    /// Gradients accumulate over backward passes until they are taken. A backward pass that failed
-    /// may have added some of its gradients.
+    /// Gradients accumulate over backward passes until they are taken. A failed backward pass may
+    /// have added some of its gradients.
     pub fn take(&self, parameter: &Tensor) -> Option<Gradient> {
         self.lock().remove(&parameter.id())
     }
 
-    /// Adds the gradient to the sink. Returns it for candle if there is no sink or if `parameter`
-    /// is not a variable.
+    /// Adds the gradient to the sink. If there is no sink or `parameter` is not a variable, returns
+    /// the gradient for candle's `GradStore` instead.
     pub(super) fn store_or_return(
         grad_sink: Option<&Self>,
         parameter: &Tensor,

@@ -1,4 +1,4 @@
-//! Selection of the instruction set: the best that the CPU supports, detected once.
+//! Selection of the instruction set: the best one supported by the CPU, detected once.
 //!
 //! `WAGGLE_KERNELS=amx|avx512|avx2|portable` selects another one, for tests and benchmarks.
 
@@ -22,7 +22,7 @@ pub enum Isa {
 }
 
 impl Isa {
-    /// The instruction sets that this CPU supports, best last.
+    /// Returns the instruction sets supported by this CPU, from slowest to fastest.
     pub fn available() -> Vec<Self> {
         #[cfg_attr(
             not(target_arch = "x86_64"),
@@ -53,8 +53,8 @@ impl Isa {
         isas
     }
 
-    /// The instruction set named by `WAGGLE_KERNELS`, else the best available. Unknown and
-    /// unsupported values are ignored.
+    /// Returns the instruction set named by `WAGGLE_KERNELS`, or the best one available. Unknown
+    /// and unsupported values are ignored.
     pub fn selected() -> Self {
         static SELECTED: OnceLock<Isa> = OnceLock::new();
         *SELECTED.get_or_init(|| {

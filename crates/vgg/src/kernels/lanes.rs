@@ -52,8 +52,8 @@ pub(super) trait Task {
     /// # Safety
     ///
     /// The CPU must support the instruction set of `L`. The pointers of the task must be valid for
-    /// the ranges that the docs of the task describe, and no other thread may access the elements
-    /// that the task writes.
+    /// the ranges described in the task's docs, and no other thread may access the elements that
+    /// the task writes.
     unsafe fn run<L: Lanes>(self);
 }
 

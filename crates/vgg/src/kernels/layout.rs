@@ -2,8 +2,8 @@
 //! halo.
 //!
 //! Sixteen channels are contiguous, so a vector holds one pixel of sixteen channels. Height and
-//! width are rounded up to whole 4x4 tiles. A border of one zero pixel is the padding of the
-//! convolution, so the kernels need no bounds checks. The forward pass and both gradients use this
+//! width are rounded up to whole 4x4 tiles. A one-pixel border of zeros serves as the convolution's
+//! padding, so the kernels need no bounds checks. The forward pass and both gradients use this
 //! layout.
 
 use rayon::prelude::*;
@@ -46,22 +46,22 @@ impl NchwcShape {
         self.tile_rows() * self.tile_columns()
     }
 
-    /// Elements from one row to the next.
+    /// Distance between the starts of adjacent rows, in elements.
     pub(super) fn row_stride(self) -> usize {
         (self.tile_columns() * TILE + 2) * LANES
     }
 
-    /// Elements of one channel block of one image, with its halo.
+    /// Number of elements in one channel block of an image, including the halo.
     pub(super) fn plane_len(self) -> usize {
         (self.tile_rows() * TILE + 2) * self.row_stride()
     }
 
-    /// Elements of one image.
+    /// Number of elements in one image, including the halos.
     pub(super) fn image_len(self) -> usize {
         self.channel_blocks() * self.plane_len()
     }
 
-    /// Elements of the tensor.
+    /// Number of elements in the tensor, including the halos.
     pub(super) fn len(self) -> usize {
         self.n * self.image_len()
     }
@@ -71,7 +71,7 @@ impl NchwcShape {
         self.row_stride() + LANES
     }
 
-    /// The shape of a batch of `n` images.
+    /// The same shape with a batch size of `n`.
     pub(super) fn with_n(self, n: usize) -> Self {
         Self { n, ..self }
     }
@@ -91,7 +91,7 @@ pub(super) fn alloc_with_halo(shape: NchwcShape) -> Buffer {
     alloc_with_halo_around(shape, shape.h, shape.w)
 }
 
-/// Like [`alloc_with_halo`], with zeros outside the first `h` rows and `w` columns.
+/// Like [`alloc_with_halo`], but with zeros everywhere outside the first `h` rows and `w` columns.
 pub(super) fn alloc_with_halo_around(shape: NchwcShape, h: usize, w: usize) -> Buffer {
     let mut buffer = Buffer::alloc(shape.len());
     let (row, rows) = (shape.row_stride(), shape.plane_len() / shape.row_stride());
@@ -107,7 +107,7 @@ pub(super) fn alloc_with_halo_around(shape: NchwcShape, h: usize, w: usize) -> B
     buffer
 }
 
-/// NCHW → NCHWc16. Writes only the pixels of `to`, whose halo must be zero.
+/// Packs NCHW into NCHWc16. Writes only the pixels of `to`, whose halo must be zero.
 pub(super) fn pack(x: &[f32], shape: NchwcShape, to: &mut [f32]) {
     let NchwcShape { c, h, w, .. } = shape;
     to.par_chunks_mut(shape.plane_len())
@@ -134,7 +134,7 @@ pub(super) fn pack(x: &[f32], shape: NchwcShape, to: &mut [f32]) {
         });
 }
 
-/// NCHWc16 → NCHW.
+/// Unpacks NCHWc16 into NCHW.
 pub(super) fn unpack(x: &[f32], shape: NchwcShape) -> Vec<f32> {
     let NchwcShape { n, c, h, w } = shape;
     let mut y = vec![0f32; n * c * h * w];

@@ -1,4 +1,4 @@
-//! Linear layers whose weight gradient has the layout of the weight.
+//! Linear layers whose weight gradient has the same layout as the weight.
 //!
 //! y = x·wᵀ + b; dx = dy·w, dw = dyᵀ·x, db = Σ dy. candle's own backward pass returns dw as a
 //! transposed view, which the optimizer would have to copy: 411 MB per step for `classifier.0` of
@@ -43,7 +43,7 @@ pub fn linear_with_grad_sink(
     let (output, expected) = weight.dims2()?;
     if input != expected || bias.dims() != [output] {
         bail!(
-            "a linear layer with weight {:?} and bias {:?} got an input {:?}",
+            "weight {:?}, bias {:?} and input {:?} of a linear layer do not match",
             weight.shape(),
             bias.shape(),
             x.shape()
@@ -112,7 +112,8 @@ impl CustomOp3 for Linear {
                 left: grad.clone(),
                 right: x_values.clone(),
             };
-            // The optimizer may overwrite a variable before it uses this gradient.
+            // If `x` is a variable, the optimizer may overwrite it before this gradient is used, so
+            // compute the product now.
             if x.is_variable() {
                 return gradient.to_dense().map(Gradient::Dense);
             }
@@ -137,7 +138,7 @@ impl CustomOp3 for Linear {
 /// block is summed before it is added to y, so the value of a row of y does not depend on the batch
 /// size.
 const INPUT_BLOCK: usize = 1024;
-/// Microkernel size for large batches: rows of x by rows of the weight.
+/// Rows of x per microkernel call for large batches, with `COLUMNS` rows of the weight.
 const ROWS: usize = 4;
 const COLUMNS: usize = 2;
 /// Rows of the weight that a small batch reads at the same time. Memory bandwidth is higher with
@@ -148,11 +149,11 @@ const PREFETCH_DISTANCE: usize = 256;
 
 /// y[:, outputs] += x·weightᵀ.
 struct ForwardTask {
-    /// (n, input).
+    /// Input, (n, input).
     x: *const f32,
-    /// (output, input).
+    /// Weight, (output, input).
     weight: *const f32,
-    /// (n, output). The task writes only the columns `outputs`.
+    /// Output, (n, output). The task writes only the columns `outputs`.
     y: *mut f32,
     n: usize,
     input: usize,

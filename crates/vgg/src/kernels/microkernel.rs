@@ -1,4 +1,4 @@
-//! GEMM microkernels: at each of the 36 positions, a matrix of tiles times a matrix of weights.
+//! GEMM microkernels of the forward pass and the weight gradient, for one of the 36 positions.
 
 use super::lanes::Lanes;
 use super::layout::LANES;
@@ -82,7 +82,8 @@ unsafe fn forward_block<L: Lanes, const R: usize, const G: usize>(
     c: usize,
 ) {
     // SAFETY: `v` and `u` are valid for `c` channels, and `m` for `R` tiles (contract of this
-    // function). The loads are inside, because `from + lane < c`. Prefetches may use any address.
+    // function). The loads are in bounds, because `from + lane < c`. Prefetches may use any
+    // address.
     unsafe {
         let mut sums = [[L::splat(0.0); G]; R];
         let mut weights = u;
@@ -119,7 +120,8 @@ unsafe fn forward_block<L: Lanes, const R: usize, const G: usize>(
     }
 }
 
-/// Prefetch distance of the weights, in channels: far enough for a line from the last-level cache.
+/// Prefetch distance of the weights, in channels: enough to hide the latency of the last-level
+/// cache.
 const PREFETCH_DISTANCE: usize = 16;
 
 /// Adds the products of one input channel to the sums.

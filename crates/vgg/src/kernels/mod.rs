@@ -1,4 +1,4 @@
-//! Operations of a VGG: stacks of 3x3 convolutions, linear layers and pooling.
+//! Operations of VGG networks: stacks of 3x3 convolutions, linear layers and pooling.
 //!
 //! | function | formula | shapes |
 //! |---|---|---|

@@ -1,11 +1,12 @@
-//! Static partitioning of work over threads, and buffers that several threads write.
+//! Static partitioning of work over threads, and buffers written by several threads.
 
 use std::marker::PhantomData;
 use std::ops::Range;
 
 use rayon::prelude::*;
 
-/// The `part`-th of `parts` chunks of `0..len` whose sizes differ by at most one.
+/// Splits `0..len` into `parts` chunks whose sizes differ by at most one, and returns the chunk
+/// with index `part`.
 pub(super) fn chunk(len: usize, parts: usize, part: usize) -> Range<usize> {
     part * len / parts..(part + 1) * len / parts
 }
@@ -26,7 +27,7 @@ pub(super) fn for_each_chunk(len: usize, f: impl Fn(Range<usize>) + Sync) {
     }
 }
 
-/// A mutable slice that several threads write in disjoint ranges.
+/// A mutable slice whose disjoint ranges can be written by several threads.
 pub(super) struct DisjointMut<'a, T = f32> {
     start: *mut T,
     len: usize,

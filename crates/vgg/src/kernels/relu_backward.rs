@@ -72,7 +72,7 @@ struct ReluPoolBackwardTask {
     planes: Range<usize>,
     /// Gradient before the ReLU and the pool, NCHWc16 of shape `to`.
     g: *mut f32,
-    /// Sums of `g`, 16 for each plane of `planes`.
+    /// Sums of `g` per channel, 16 for each plane of `planes`.
     bias: *mut f64,
 }
 
@@ -86,8 +86,9 @@ impl Task for ReluPoolBackwardTask {
             let mut sums = [0f64; LANES];
             for row in 0..self.stored.h {
                 // SAFETY: the CPU supports the instruction set of `L` (contract of `run`).
-                // `row < stored.h` and `column < stored.w`, so each access is inside its plane,
-                // also at twice the row and column in `g`.
+                // `row < stored.h` and `column < stored.w`, so each access to `y` and `grad` is
+                // inside its plane. `g` is accessed at twice the row and column if there is a pool,
+                // which is inside its larger plane.
                 unsafe {
                     let mut sum = L::splat(0.0);
                     for column in 0..self.stored.w {

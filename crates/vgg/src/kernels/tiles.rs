@@ -24,7 +24,7 @@ pub(super) struct InputTask {
     pub from: NchwcShape,
     /// The tiles to transform, counted over all images.
     pub tiles: Range<usize>,
-    /// The tile that is stored first in `v`.
+    /// Index of the first tile stored in `v`.
     pub start: usize,
     /// Tiles per channel block in `v`.
     pub block: usize,
@@ -63,7 +63,7 @@ impl Task for InputTask {
     }
 }
 
-/// Coordinates of a tile.
+/// Location of a tile in a batch of images, in pixels.
 #[derive(Clone, Copy)]
 pub(super) struct TileCoord {
     /// Index of the image in the batch.
@@ -128,15 +128,15 @@ pub(super) struct OutputTask {
     pub m_stride: usize,
     /// Elements between groups in `m`.
     pub m_group: usize,
-    /// Groups of output channels. The first group and the first tile are stored first in `m`.
+    /// Groups of output channels. `m` starts with the first of these groups.
     pub groups: Range<usize>,
-    /// Tiles, counted over all images.
+    /// Tiles, counted over all images. `m` starts with the first of these tiles.
     pub tiles: Range<usize>,
     /// Shape of the output before pooling.
     pub to: NchwcShape,
     /// Shape of `y`: `to`, or `to` pooled.
     pub stored: NchwcShape,
-    /// One value per output channel, padded to whole blocks of 16.
+    /// Bias, one value per output channel, padded to whole blocks of 16.
     pub bias: *const f32,
     pub relu: bool,
     pub pool: bool,

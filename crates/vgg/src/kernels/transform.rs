@@ -85,7 +85,7 @@ pub(super) unsafe fn output_gradient<L: Lanes>(y: [L::V; 4]) -> [L::V; 6] {
     }
 }
 
-/// 1 / ∏(p − p_l) for the points p = ±a and p = ±b.
+/// 1 / ∏(p − p_l) for the points p = ±a (`N_A`) and p = ±b (`N_B`).
 const N_A: f32 = -1.0 / 1.5;
 const N_B: f32 = 1.0 / 6.0;
 

@@ -6,7 +6,7 @@
 
 use super::transform::POSITIONS;
 
-/// Bytes of one element at all positions of a transformed tile.
+/// Size in bytes of one channel of a transformed tile, or of one transformed 3x3 filter.
 const TILE_BYTES: usize = POSITIONS * 4;
 
 /// Transformed weights up to this size stay in a core's cache while it iterates over tiles, so each
@@ -14,10 +14,10 @@ const TILE_BYTES: usize = POSITIONS * 4;
 /// and each computes its own output channels.
 const PRIVATE_WEIGHT_BYTES: usize = 4 << 20;
 
-/// Size of the transformed tiles and products of one block.
+/// Size in bytes of the transformed tiles and products of one thread's block.
 const BLOCK_BYTES: usize = 1 << 20;
 
-/// Size of the transformed tiles that all threads share.
+/// Size in bytes of a block of transformed tiles shared by all threads.
 const SHARED_BLOCK_BYTES: usize = 12 << 20;
 
 /// Whether each thread computes all channels of its own tiles, instead of its own channels of all
@@ -26,14 +26,14 @@ pub(super) fn partition_by_tiles(c: usize, k: usize) -> bool {
     TILE_BYTES * c * k <= PRIVATE_WEIGHT_BYTES
 }
 
-/// Tiles in a block that one thread transforms, multiplies and transforms back. A multiple of
-/// `rows`, the number of tiles per microkernel call.
+/// Number of tiles in a block that one thread transforms, multiplies and transforms back. A
+/// multiple of `rows`, the number of tiles per microkernel call.
 pub(super) fn private_block_tiles(c: usize, k: usize, rows: usize) -> usize {
     (BLOCK_BYTES / (TILE_BYTES * (c + k)) / rows).max(2) * rows
 }
 
-/// Tiles in a block that all threads transform together, out of `all`. The blocks have nearly equal
-/// sizes and are multiples of `rows`.
+/// Number of tiles in a block that all threads transform together, out of `all` tiles. The blocks
+/// have nearly equal sizes, which are multiples of `rows`.
 pub(super) fn shared_block_tiles(c: usize, rows: usize, all: usize) -> usize {
     let max_tiles = SHARED_BLOCK_BYTES / (TILE_BYTES * c);
     let blocks = all.div_ceil(max_tiles.max(1));
@@ -46,22 +46,24 @@ pub(super) fn partition_gradient_by_tiles(c: usize, k: usize) -> bool {
     TILE_BYTES * c * k <= 3 << 20
 }
 
-/// Tiles in a block of the weight gradient. Each block reads and writes the sums (c·k) once, and
-/// writes and reads the transformed tiles (tiles·(c + k)) once. This size balances the two.
+/// Number of tiles in a block of the weight gradient. Each block reads and writes the sums (c·k)
+/// once, and writes and reads the transformed tiles (tiles·(c + k)) once. This size balances the
+/// two.
 pub(super) fn gradient_block_tiles(c: usize, k: usize) -> usize {
     (c * k / (c + k)).clamp(32, 256).next_multiple_of(32)
 }
 
-/// Images in a group of the backward pass: as many as have 32 MiB of gradients, but at least one.
+/// Number of images in a group of the backward pass: as many as have 32 MiB of gradients together,
+/// but at least one.
 pub(super) fn images_per_backward_group(image_len: usize) -> usize {
     ((32 << 20) / (4 * image_len)).max(1)
 }
 
-/// Without a graph, number of images that pass through the later layers together.
+/// Number of images that pass through the later layers together if no graph is recorded.
 pub(super) const IMAGES_PER_GROUP: usize = 8;
 
-/// Without a graph, larger images pass through the layers one at a time, because the activations of
-/// a group would not fit in the caches.
+/// If no graph is recorded, larger images pass through the layers one at a time, because the
+/// activations of a group would not fit in the caches.
 pub(super) const LARGE_IMAGE_PIXELS: usize = 32 * 32;
 
 /// Whether the first layer of a stack recomputes its output in the backward pass instead of saving

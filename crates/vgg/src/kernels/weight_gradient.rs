@@ -31,7 +31,7 @@ pub(super) struct WeightGradient {
 }
 
 impl WeightGradient {
-    /// Creates an accumulator for a convolution from the shape `from` to `k` channels.
+    /// Creates an accumulator for a convolution with input shape `from` and `k` output channels.
     pub(super) fn new(isa: Isa, from: NchwcShape, k: usize) -> Self {
         let width = microkernel_channels(isa);
         let size = POSITIONS * from.channel_blocks() * LANES * k.div_ceil(width) * width;
@@ -99,7 +99,7 @@ struct Block<'a> {
     w: &'a mut [f32],
 }
 
-/// A block that several threads write.
+/// A block written by several threads.
 struct SharedBlock<'a> {
     tiles: usize,
     v: DisjointMut<'a>,
@@ -289,7 +289,7 @@ pub(super) struct GemmTask {
     pub groups: usize,
     /// Positions to compute.
     pub positions: Range<usize>,
-    /// Whether to assign the sums instead of adding to them, because their values are arbitrary.
+    /// Whether to overwrite `sums`, whose initial values are arbitrary, instead of adding to it.
     pub overwrite: bool,
     /// dU, `[position][c / 16][group][16 c][channels of a group]`, from the first of `positions`.
     pub sums: *mut f32,
@@ -329,7 +329,7 @@ struct OutputGradientTask {
     to: NchwcShape,
     /// The tiles to transform, counted over all images.
     tiles: Range<usize>,
-    /// The tile that is stored first in `w`.
+    /// Index of the first tile stored in `w`.
     start: usize,
     /// Tiles per channel block in `w`.
     block: usize,

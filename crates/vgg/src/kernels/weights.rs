@@ -28,7 +28,7 @@ pub(super) struct KernelLayout {
 }
 
 impl KernelLayout {
-    /// The convolution from c to k channels.
+    /// Strides for the convolution from c to k channels.
     pub(super) fn forward(k: usize, c: usize) -> Self {
         Self {
             outputs: k,
@@ -39,8 +39,8 @@ impl KernelLayout {
         }
     }
 
-    /// The input gradient of that convolution: a convolution from k to c channels with the kernel
-    /// rotated by 180°.
+    /// Strides for the input gradient of that convolution, which is a convolution from k to c
+    /// channels with the kernel rotated by 180°.
     pub(super) fn backward(k: usize, c: usize) -> Self {
         Self {
             outputs: c,
@@ -78,8 +78,8 @@ impl std::fmt::Debug for TransformedWeights {
     }
 }
 
-/// Up to this number of input channels, AVX-512 is faster than AMX, which pads the channels to a
-/// multiple of 32.
+/// Maximum number of input channels for which AVX-512 is faster than AMX, which pads the channels
+/// to a multiple of 32.
 #[cfg(target_arch = "x86_64")]
 const FEW_INPUTS: usize = 12;
 
@@ -177,14 +177,14 @@ fn transform_and_split(weight: &[f32], layout: KernelLayout) -> TransformedWeigh
     TransformedWeights { values, isa }
 }
 
-/// The filter transform of some groups and input channels.
+/// The filter transform for some groups and input channels.
 struct TransformTask {
     /// The weight (k, c, 3, 3).
     weight: *const f32,
     layout: KernelLayout,
     /// Pairs of a group and an input channel, numbered `group * inputs + input`.
     units: Range<usize>,
-    /// The group that is stored first at `to`.
+    /// Index of the first group stored at `to`.
     first: usize,
     /// `[group][position][input][channels of a group]`.
     to: *mut f32,
@@ -253,7 +253,7 @@ pub(super) fn gradient(isa: Isa, sums: &[f32], k: usize, c: usize) -> Vec<f32> {
     gradient
 }
 
-/// The transposed filter transform of some input channels.
+/// The transposed filter transform for some input channels.
 struct WeightGradientTask {
     /// dU, `[position][c / 16][k / group][16 c][group]`.
     sums: *const f32,

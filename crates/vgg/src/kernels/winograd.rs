@@ -22,7 +22,7 @@ use super::weights::{TransformedWeights, microkernel_channels, microkernel_tiles
 
 /// Operations fused into the output transform, in this order.
 pub(super) struct Epilogue<'a> {
-    /// One value per output channel.
+    /// Bias to add, one value per output channel.
     pub bias: Option<&'a [f32]>,
     /// Whether to apply max(0, ·).
     pub relu: bool,
@@ -260,7 +260,7 @@ pub(super) struct GemmTask {
     pub m_stride: usize,
     /// Elements between groups in `m`.
     pub m_group: usize,
-    /// Groups of output channels. The first one is stored first in `m`.
+    /// Groups of output channels. `m` starts with the first of these groups.
     pub groups: Range<usize>,
     /// Number of tiles.
     pub tiles: usize,

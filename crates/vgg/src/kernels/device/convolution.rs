@@ -5,8 +5,8 @@ use candle_core::{DType, Result, Tensor, bail};
 use super::precomputed::precomputed;
 use super::{WORKSPACE_LIMIT, pool, weight_gradient};
 
-/// Maximum number of elements of a tensor on a GPU. cuDNN supports no more. candle's kernels index
-/// with 32 bits, and some of their loops never end slightly above this limit.
+/// Maximum number of elements of a tensor on a GPU. cuDNN supports no larger tensors. candle's
+/// kernels use 32-bit indices, and some of their loops never terminate for slightly larger tensors.
 const MAX_ELEMENTS: usize = i32::MAX as usize;
 
 /// y = max(0, pool(w ∗ x + b)): `x` (n, c, h, w) → (n, k, h', w'), in the dtype of `x`.
@@ -70,8 +70,8 @@ fn check_size((n, c, h, w): (usize, usize, usize, usize), k: usize) -> Result<()
     Ok(())
 }
 
-/// Number of elements of the im2col matrix of an image (c, h, w). candle's im2col kernel counts
-/// them with 32 bits and silently skips the rest.
+/// Returns the number of elements in the im2col matrix of one image (c, h, w), or an error if it
+/// does not fit in 32 bits. candle's im2col kernel would silently skip the elements beyond that.
 fn im2col_elements((c, h, w): (usize, usize, usize)) -> Result<usize> {
     let elements = 9usize.saturating_mul(c.saturating_mul(h).saturating_mul(w));
     if u32::try_from(elements).is_err() {

@@ -1,8 +1,8 @@
 //! Convolutions and their weight gradients with cuDNN.
 //!
 //! candle's own `conv2d` can use cuDNN, but always takes the algorithm that the heuristics rank
-//! first. That rounds f32 to TF32, and the workspace has no limit and is zeroed for every call.
-//! candle has no operation for the weight gradient. The operations of this file:
+//! first. That algorithm rounds f32 to TF32, and its workspace has no limit and is zeroed for every
+//! call. candle has no operation for the weight gradient. The operations in this file:
 //!
 //! - They are deterministic, with a workspace of at most
 //!   [`WORKSPACE_LIMIT`](super::WORKSPACE_LIMIT) bytes (`algorithm.rs`).
@@ -60,7 +60,7 @@ thread_local! {
     // The cuDNN documentation requires one handle per thread. candle uses CUDA's per-thread default
     // stream, so the stream differs between threads too.
     static HANDLES: RefCell<HashMap<DeviceId, Rc<Handle>>> = RefCell::default();
-    // Every training step repeats the same convolutions.
+    // Selected algorithms, cached because every training step repeats the same convolutions.
     static PLANS: RefCell<HashMap<Key, Plan>> = RefCell::default();
 }
 
@@ -209,7 +209,7 @@ impl Operation {
     }
 }
 
-/// The elements of a contiguous tensor.
+/// Returns the elements of a contiguous tensor on the GPU.
 fn contiguous<'a, T: CudaDType>(
     storage: &'a CudaStorage,
     layout: &Layout,

@@ -7,7 +7,7 @@ use candle_core::{DType, Result, Tensor};
 
 /// Output of [`max`].
 pub(super) struct Pooled {
-    /// (n, c, h/2, w/2).
+    /// The maxima, (n, c, h/2, w/2).
     pub(super) values: Tensor,
     /// Index of each maximum in its window, 0 to 3 in row-major order: u8, shape of `values`.
     /// `None` if not requested.

@@ -1,4 +1,4 @@
-//! Adds a result that is already computed to candle's graph.
+//! Adds an already computed result to candle's autograd graph.
 //!
 //! candle's custom operations work on storages. The layers for GPUs are written with tensors
 //! instead, so they compute their result first and pass it to a custom operation that only returns
@@ -47,8 +47,7 @@ impl<B> PrecomputedOp<B> {
     }
 }
 
-/// Copies the storage of `y` on its device, because candle does not let a tensor give up its
-/// storage.
+/// Copies the storage of `y` on its device, because candle cannot move the storage out of a tensor.
 macro_rules! storage {
     ($self:ident, $kind:ident) => {{
         let y = $self.take()?;

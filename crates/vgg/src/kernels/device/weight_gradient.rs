@@ -7,7 +7,7 @@
 
 use candle_core::{DType, Result, Tensor};
 
-/// `x` (n, c, h, w), `g` (n, k, h, w) → (k, c, 3, 3), all of the same dtype.
+/// Computes dw from `x` and `g`: (n, c, h, w), (n, k, h, w) → (k, c, 3, 3), all of the same dtype.
 pub(super) fn compute(x: &Tensor, g: &Tensor) -> Result<Tensor> {
     #[cfg(feature = "cudnn")]
     if super::cudnn::supports(x) {

@@ -22,7 +22,7 @@ macro_rules! owned {
         }
 
         impl $name {
-            /// The raw pointer, valid as long as `self`.
+            /// The raw pointer, valid for the lifetime of `self`.
             pub(super) fn raw(&self) -> $raw {
                 self.raw
             }
@@ -112,8 +112,8 @@ impl ConvolutionDescriptor {
     }
 
     pub(super) fn set_math(&self, math: sys::cudnnMathType_t) -> Result<()> {
-        // SAFETY: the descriptor is valid as long as `self`. `self` holds a raw pointer, so it is
-        // not `Sync`, and no other thread uses the descriptor.
+        // SAFETY: the descriptor is valid for the lifetime of `self`. `self` holds a raw pointer,
+        // so it is not `Sync`, and no other thread uses the descriptor.
         unsafe { result::set_convolution_math_type(self.raw, math)? };
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! The descriptors of one cuDNN convolution: algorithm selection and launch.
+//! Selects the algorithm of one cuDNN convolution and launches it.
 
 use std::ffi::{c_int, c_void};
 use std::rc::Rc;
@@ -37,9 +37,9 @@ pub(super) struct Plan {
 
 #[derive(Clone, Copy, Debug)]
 enum Algorithm {
-    /// y from x and the filter.
+    /// Computes y from x and the filter.
     Forward(ForwardAlgorithm),
-    /// The filter gradient from x and the gradient of y.
+    /// Computes the filter gradient from x and the gradient of y.
     BackwardFilter(BackwardFilterAlgorithm),
 }
 
@@ -109,7 +109,7 @@ impl Problem {
         })
     }
 
-    /// The math type that follows from the dtype and from candle's TF32 setting.
+    /// Returns the math type, determined by the dtype and candle's TF32 setting.
     pub(super) fn math(&self) -> Math {
         self.math
     }
@@ -174,7 +174,8 @@ impl Problem {
         };
         let ranking = ranking.into_iter().map(AlgorithmPerf::from);
         let candidates = ranking.chain([fallback]).map(|perf| {
-            // Each entry is valid for its own math type. f32 without TF32 overrides it.
+            // Each algorithm runs with the math type in its entry, except that f32 without TF32
+            // always uses FMA.
             let math = match self.math {
                 Math::CUDNN_FMA_MATH => self.math,
                 _ => perf.math,
@@ -192,7 +193,7 @@ impl Problem {
         let Some(((algorithm, math), bytes)) = first_deterministic(candidates, WORKSPACE_LIMIT)
         else {
             bail!(
-                "no deterministic algorithm needs at most {} MiB of workspace",
+                "no deterministic cuDNN algorithm fits in {} MiB of workspace",
                 WORKSPACE_LIMIT >> 20
             );
         };
