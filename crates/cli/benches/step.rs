@@ -1,17 +1,18 @@
-//! Training steps of VGG-16 with 138 million parameters: forward, loss, backward and SGD with
-//! momentum.
+//! Benchmarks training steps of VGG-16 with 138 million parameters: forward, loss, backward and SGD
+//! with momentum.
 //!
 //! ```text
 //! cargo bench -p cli --bench step
 //! ```
 //!
-//! `cargo xtask bench-peers` compares the same steps with PyTorch. All steps of a benchmark train
-//! the same network. The measured time includes a check of each loss, which takes microseconds.
+//! `cargo xtask bench-peers` compares the same steps with PyTorch. Each benchmark trains one
+//! network, step after step. The measured time includes a check of each loss, which takes
+//! microseconds.
 
 #[path = "../examples/bench_worker/ours.rs"]
 mod ours;
 #[path = "../examples/bench_worker/row.rs"]
-#[allow(dead_code, reason = "this benchmark has no rows of whole epochs")]
+#[allow(dead_code, reason = "this benchmark runs no whole-epoch rows")]
 mod row;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};

@@ -1,4 +1,4 @@
-//! The PyTorch transfer-learning notebook, cell by cell, on the crates of this project.
+//! The PyTorch transfer-learning notebook, cell by cell, with this project's crates.
 //!
 //! ```text
 //! cargo run --release -p cli --example notebook                  # the built-in sample

@@ -41,20 +41,20 @@ use trainer::{
 use vgg::config::Unit;
 use vgg::{Metadata, VggConfig};
 
-/// Seed of the drawings, the order of batches, the crops and the initial weights.
+/// Seed for the drawings, the order of batches, the crops and the initial weights.
 const SEED: u64 = 1234;
-/// Training images of each class.
+/// Number of training images per class.
 const TRAIN: u64 = 500;
-/// Validation images of each class.
+/// Number of validation images per class.
 const VAL: u64 = 40;
 
-/// Channels of each block.
+/// Output channels of the convolutions in each block.
 const WIDTHS: [usize; 5] = [16, 24, 48, 96, 96];
-/// Width of the hidden layers of the classifier.
+/// Width of the classifier's hidden layers.
 const HIDDEN: usize = 256;
-/// Output size of the adaptive average pool.
+/// Height and width of the adaptive average pool's output.
 const AVGPOOL: usize = 2;
-/// Size of input images in pixels.
+/// Height and width of input images, in pixels.
 const INPUT: u32 = 64;
 
 /// Convolutions in each block of the shallow network.
@@ -74,10 +74,10 @@ const DEEP_RUN: (u64, f64) = (24, 0.004);
 /// Minimum area of a training crop, as a fraction of the image.
 const MIN_AREA: f64 = 0.35;
 
-/// Factor by which the output of the last hidden layer is scaled at the end.
+/// Factor by which `scale_features` multiplies the last hidden layer's output after training.
 const GAIN: f64 = 4.0;
 
-/// Scale of the random weights that are added to the identity in an added convolution.
+/// Scale of the random weights by which an added convolution differs from the identity.
 const NOISE: f64 = 0.2;
 
 fn main() -> anyhow::Result<()> {
@@ -128,7 +128,7 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The path of the weights file.
+/// The path to write the weights to.
 fn output_path() -> anyhow::Result<PathBuf> {
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
     match arguments.as_slice() {
@@ -253,7 +253,7 @@ fn deepen(
     Ok(tensors)
 }
 
-/// Scales the features before the last layer, without changing the output of the network.
+/// Scales the features before the last layer, without changing the network's output.
 ///
 /// A new head then learns in as few steps as on the features of a VGG-16 pretrained on ImageNet.
 fn scale_features(
@@ -360,7 +360,7 @@ impl Drawings {
         Self { split, images }
     }
 
-    /// The batch of the images `indices`, with the augmentation of `epoch`.
+    /// The batch of images with the given `indices`, augmented for `epoch`.
     fn batch(&self, indices: &[usize], epoch: u64) -> Result<trainer::Batch, BoxError> {
         let augment = |&index: &usize| -> Result<Vec<f32>, BoxError> {
             let image = &self.images[index];
@@ -428,7 +428,7 @@ fn crop(width: u32, height: u32, rng: &mut ChaCha8Rng) -> Plan {
     Plan::resized_crop(region, INPUT, unit() < 0.5)
 }
 
-/// A random stream for the given purpose, epoch and index.
+/// A random number generator seeded for the given purpose, epoch and index.
 fn keyed(purpose: &[u8; 4], epoch: u64, index: u64) -> ChaCha8Rng {
     let mut key = [0; 32];
     key[..8].copy_from_slice(&SEED.to_le_bytes());

@@ -5,7 +5,7 @@ mod harness;
 
 use harness::TestDir;
 
-/// The arguments of the shortest possible training of the tiny network on `data`.
+/// Arguments for the shortest possible training run of the tiny network on `data`.
 fn train<'a>(more: &[&'a str]) -> Vec<&'a str> {
     let mut arguments = vec!["train", "--data", "data", "--weights", "tiny.safetensors"];
     arguments.extend([
@@ -206,7 +206,7 @@ fn layer_patterns_without_trainable_layers_are_errors() {
         &dir.fails(1, &train(&["--transfer-layers", "head"])),
         &["head", "classifier.6"],
     );
-    // Groups of the second stage are checked before the first stage runs.
+    // The second stage's learning-rate groups are checked before the first stage runs.
     let groups =
         "features=1e-3,classifier=1e-3,classifier.0=1e-3,classifier.3=1e-3,classifier.6=1e-3";
     assert_contains(

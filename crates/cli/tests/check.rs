@@ -117,7 +117,7 @@ fn json_is_one_object_that_lists_every_file() {
     assert!(table.contains("and 2 more (`--json` lists all)"), "{table}");
 }
 
-/// The arguments of a short training run on `data`.
+/// Arguments for a short training run on `data`.
 fn train<'a>(more: &[&'a str]) -> Vec<&'a str> {
     [train_without_json(more), vec!["--json"]].concat()
 }
@@ -213,7 +213,8 @@ fn evaluation_skips_the_images_that_training_skipped() {
             .collect()
     };
 
-    // config.toml records the skipped images. With --on-bad skip, evaluate decodes all images.
+    // By default, `evaluate` skips the images that config.toml records as skipped. With --on-bad
+    // skip, it decodes all images.
     let skipping = evaluate(&[]);
     assert_eq!(
         paths(&skipping),
@@ -238,7 +239,8 @@ fn evaluation_skips_the_images_that_training_skipped() {
         assert_eq!(without[part], skipping[part]);
     }
 
-    // Other bad images are an error that lists all of them. With --on-bad fail, so are the skipped ones.
+    // Other bad images cause an error that lists all of them. With --on-bad fail, so do skipped
+    // ones.
     spoil();
     let model = std::fs::read(dir.path("runs/train/model.safetensors")).unwrap();
     dir.write("model.safetensors", &model);
@@ -307,7 +309,7 @@ fn a_model_that_links_out_of_its_run_directory_is_an_error() {
     // A link to a whole run directory is allowed.
     link("train", "runs/latest");
     dir.succeeds(&["predict", "runs/latest", "data/val"]);
-    // A device is an error. Reading it would never end.
+    // A device file is rejected, because reading it would never end.
     std::fs::create_dir(dir.path("runs/device")).unwrap();
     link("/dev/zero", "runs/device/model.safetensors");
     dir.fails(1, &["predict", "runs/device", "data/val"]);

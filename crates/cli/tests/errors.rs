@@ -1,7 +1,7 @@
 //! Runs every case of `docs/errors.md` with the program and compares the output with the document.
 //!
-//! The cases are in `errors/cases.rs`. After an intended change of a message, run
-//! `WAGGLE_BLESS=1 cargo test -p cli --test errors` to update the document, and review the diff.
+//! The cases are in `errors/cases.rs`. After an intended change to a message, run `WAGGLE_BLESS=1
+//! cargo test -p cli --test errors` to update the document, and review the diff.
 
 // The document contains messages of Unix, and some cases need links and devices.
 #![cfg(unix)]
@@ -53,7 +53,7 @@ fn every_error_is_printed_as_documented() {
     assert_eq!(documented, document);
 }
 
-/// The bytes of a trained model.
+/// Trains a model and returns the bytes of its file.
 fn trained_model() -> Vec<u8> {
     let dir = TestDir::with_stripes();
     let arguments =
@@ -62,7 +62,7 @@ fn trained_model() -> Vec<u8> {
     dir.read("runs/train/model.safetensors")
 }
 
-/// Runs a case in its own directory and returns its entry.
+/// Runs a case in its own directory and returns its entry for `docs/errors.md`.
 fn entry(case: &Case, model: &[u8]) -> String {
     let dir = TestDir::with_stripes();
     dir.write("model.safetensors", model);
@@ -84,7 +84,7 @@ fn entry(case: &Case, model: &[u8]) -> String {
     );
     let errors = message.lines().filter(|line| line.starts_with("error: "));
     assert_eq!(errors.count(), 1, "{message}");
-    // For a usage error, clap appends the usage of the command.
+    // After a usage error, clap prints the command's usage, which the document omits.
     let message = message.split("\n\n").next().unwrap_or_default();
     let dir = dir.path("");
     let root = dir.to_string_lossy();

@@ -1,4 +1,4 @@
-//! Tests of `evaluate`, `predict`, `show` and `summary` with a model of `train`.
+//! Tests of `evaluate`, `predict`, `show` and `summary` with a model trained by `train`.
 
 mod harness;
 
@@ -49,7 +49,7 @@ fn evaluate_prints_loss_accuracy_and_confusion_matrix() {
     let correct = (confusion[0][0] + confusion[1][1]) as f64;
     assert_eq!(report["accuracy"].as_f64().unwrap(), correct / 12.0);
 
-    // The metrics are those of the best epoch of the last stage.
+    // The metrics match the last stage's best epoch.
     let metrics = String::from_utf8(dir.read("runs/train/metrics.csv")).unwrap();
     let best = metrics
         .lines()
@@ -69,7 +69,7 @@ fn evaluate_prints_loss_accuracy_and_confusion_matrix() {
         "{report} {best:?}"
     );
 
-    // A run directory includes the path of its data set. A model file works alone.
+    // A run directory records the path to its data set. A model file works alone.
     assert_eq!(dir.succeeds(&["evaluate", "runs/train", "--json"]), out);
     assert_eq!(
         dir.succeeds(&[
@@ -205,7 +205,7 @@ fn a_bad_image_is_reported_and_the_others_are_classified() {
         err.contains("new/b.png") && err.contains("missing.png"),
         "{err}"
     );
-    // Without --json, the exit code and the errors are the same.
+    // The exit code and the errors are the same without --json.
     let output = dir.waggle(&["predict", "runs/train", "new", "missing.png"]);
     assert_eq!(output.status.code(), Some(1));
     let (out, err_without_json) = stdout_and_stderr(&output);
@@ -296,8 +296,8 @@ fn summary_prints_layers_and_parameter_counts() {
         "{out}"
     );
     let out = dir.succeeds(&["summary", "--arch", "vgg11", "--classes", "2"]);
-    // torchvision's vgg11 has 132,863,336 parameters with 1000 classes. Here 998 rows of 4096 weights and a bias
-    // are missing.
+    // torchvision's vgg11 has 132,863,336 parameters with 1000 classes. With two classes, 998 rows
+    // of 4096 weights and one bias are missing.
     assert!(
         out.contains("128,774,530") || out.contains("128774530"),
         "{out}"

@@ -10,7 +10,7 @@ mod harness;
 
 use harness::{TestDir, json_lines};
 
-/// The GPU's name in `--device`.
+/// The `--device` argument that selects the GPU.
 const GPU: &str = if cfg!(feature = "cuda") {
     "cuda"
 } else {
@@ -71,7 +71,8 @@ fn losses_in_bf16_are_close_to_f32() {
     let in_f32 = phases(&["--device", "cuda"]);
     let in_bf16 = phases(&["--device", "cuda", "--precision", "bf16"]);
     for (phase, (f32, bf16)) in in_f32.iter().zip(&in_bf16).enumerate() {
-        // bf16 activations have 8 significant bits. A loss around 0.7 differs by about 0.01.
+        // In bf16, activations have 8 significant bits, so a loss of about 0.7 differs by about
+        // 0.01.
         let difference = (f32.1 - bf16.1).abs();
         assert!(
             difference <= 0.05,

@@ -11,11 +11,11 @@ use std::sync::{Arc, Mutex};
 use harness::{TestDir, stdout_and_stderr};
 use sha2::{Digest, Sha256};
 
-/// The request line and the headers of a request.
+/// The lines of a request: the request line, then the headers.
 type Request = Vec<String>;
 
-/// Starts a server that sends the response of `handler` for the method of each request. Returns its
-/// URL and the requests.
+/// Starts a server that answers each request with `handler(METHOD)`. Returns the server's URL and a
+/// log of the requests.
 fn serve(handler: impl Fn(&str) -> Vec<u8> + Send + 'static) -> (String, Arc<Mutex<Vec<Request>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -53,7 +53,7 @@ fn sha256(bytes: &[u8]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The response to a metadata request.
+/// A successful response to a metadata request.
 fn metadata(etag: &str, commit: &str, size: usize) -> Vec<u8> {
     let headers = [
         ("etag", format!("\"{etag}\"")),
@@ -83,7 +83,7 @@ fn train(dir: &TestDir, endpoint: &str) -> (bool, String) {
     (output.status.success(), stdout_and_stderr(&output).1)
 }
 
-/// Every file and link below a folder, relative to it.
+/// The paths of all files and links below a folder, relative to it.
 fn listing(folder: &Path) -> Vec<PathBuf> {
     fn visit(folder: &Path, root: &Path, paths: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(folder).unwrap() {

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use harness::{TestDir, json_lines};
 
-/// Reads a file of the JPEG tests of the crate `dataset`.
+/// Reads a test file from the `dataset` crate's JPEG tests.
 fn jpeg(name: &str) -> Vec<u8> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dataset/tests/jpeg");
     std::fs::read(folder.join(name)).unwrap()
@@ -56,7 +56,7 @@ fn separate_scans_decode_to_the_same_pixels_in_every_command() {
     let (jpeg, png) = (evaluate("jpeg"), evaluate("png"));
     assert!((jpeg - png).abs() < 0.01, "{jpeg} and {png}");
 
-    // `check` recognizes each JPEG and Pillow's PNG of it as near duplicates.
+    // `check` recognizes each JPEG and the PNG that Pillow made from it as near duplicates.
     dir.stripes("mixed", &["horizontal", "vertical"], 1, 1);
     for name in names {
         for extension in ["jpg", "png"] {

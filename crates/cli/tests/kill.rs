@@ -2,9 +2,9 @@
 //! result.
 //!
 //! `WAGGLE_KILLS` and `WAGGLE_INTERRUPTS` set the number of rounds. The defaults are 10 and 3; the
-//! full test uses 100 and 20. Each moment is drawn from a fixed seed as a number of events and a
-//! delay after the last of them. A busy machine therefore does not move the moment to another
-//! event. The instruction that runs at that moment still depends on the machine.
+//! full test uses 100 and 20. Each moment is a number of events and a delay after the last of them,
+//! drawn with a fixed seed. On a slow machine, the run is therefore terminated after the same
+//! event, though not at the same instruction.
 
 #![cfg(unix)]
 
@@ -44,7 +44,7 @@ struct Whole {
     events: u64,
     /// Mean time between two events, in microseconds.
     gap: u64,
-    /// Total bytes of all checkpoints.
+    /// Total size of all checkpoints, in bytes.
     bytes: u64,
 }
 
@@ -64,7 +64,8 @@ impl Whole {
         }
     }
 
-    /// Draws a moment after at least `first` events.
+    /// Draws a random moment after at least `first` events. `below(n)` returns a random integer
+    /// less than `n`.
     fn moment(self, first: u64, below: &mut dyn FnMut(u64) -> u64) -> Moment {
         Moment {
             events: first + below(self.events - first),
@@ -83,11 +84,11 @@ struct Moment {
 /// How a process is terminated.
 #[derive(Debug)]
 enum End {
-    /// SIGKILL.
+    /// SIGKILL at this moment.
     Killed(Moment),
-    /// An abort after this many bytes of checkpoints.
+    /// An abort after writing this many bytes of checkpoints.
     Crashed(u64),
-    /// SIGINT.
+    /// SIGINT at this moment.
     Interrupted(Moment),
 }
 
@@ -121,8 +122,8 @@ fn run(dir: &TestDir, arguments: &[&str], end: &End) -> bool {
     status.success()
 }
 
-/// Terminates `rounds` runs as `draw` decides, resumes them and compares the results. Some are
-/// terminated twice.
+/// Terminates `rounds` runs as chosen by `draw`, resumes them and compares the results. Some runs
+/// are terminated twice.
 fn assert_terminated_runs_resume(
     rounds: usize,
     mut draw: impl FnMut(&TestDir, &mut dyn FnMut(u64) -> u64) -> End,

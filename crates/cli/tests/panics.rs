@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use harness::{TestDir, train_args};
 
-/// The message of every deliberate panic.
+/// Message of every injected panic.
 const MESSAGE: &str = "injected fault";
 
-/// The arguments of a run without an image cache, so that every epoch decodes its images.
+/// Arguments for a run without an image cache, so that every epoch decodes its images.
 fn train<'a>(more: &[&'a str]) -> Vec<&'a str> {
     train_args(
         ["3", "2"],
@@ -65,7 +65,7 @@ fn panic_in_a_loader_ends_the_run_and_names_the_image() {
     let dir = TestDir::with_stripes();
     dir.succeeds(&train(&["--out", "whole"]));
     // The check before training decodes 36 images, and `train_batch.png` a few more. Image 80 is
-    // decoded in the first stage.
+    // therefore decoded in the first stage.
     for workers in ["1", "3"] {
         let out = format!("run-{workers}");
         let stderr = fails(

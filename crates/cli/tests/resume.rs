@@ -19,7 +19,7 @@ fn train<'a>(more: &[&'a str]) -> Vec<&'a str> {
     )
 }
 
-/// Arguments that would change the result of such a run, and the setting that the error names.
+/// Arguments that would change a run's result, each with the setting named in the error.
 const OTHER_SETTINGS: [([&str; 2], &str); 11] = [
     (["--lr", "0.5"], "--lr"),
     (["--transfer-layers", "classifier"], "--transfer-layers"),
@@ -66,7 +66,7 @@ fn interrupt(
     let mut messages = String::new();
     let mut stderr = child.stderr.take().unwrap();
     stderr.read_to_string(&mut messages).unwrap();
-    // The acknowledgment of the signal, unless the program exits first.
+    // The program acknowledges the signal unless it exits first.
     let is_expected = messages.is_empty() || messages.starts_with("stopping after this batch");
     assert!(is_expected && messages.lines().count() <= 1, "{messages}");
     let code = child.wait().unwrap().code();
@@ -78,7 +78,7 @@ fn is_second_epoch(event: &Value) -> bool {
     event["event"] == "batch" && event["epoch"] == 2
 }
 
-/// Interrupts a run in its second transfer epoch. It has two checkpoints then.
+/// Starts a run and interrupts it in its second transfer epoch, when it has two checkpoints.
 fn interrupted_run(dir: &TestDir, out: &str) {
     let run = interrupt(dir, &train(&["--out", out]), &["INT"], &is_second_epoch);
     assert_eq!(run.code, Some(130));
@@ -150,7 +150,7 @@ fn a_run_may_be_interrupted_many_times() {
     interrupted_run(&dir, "run");
     let mut stops = 0;
     loop {
-        // Interrupt it after every second batch.
+        // Interrupt each resumed run after its second batch.
         let batches = std::cell::Cell::new(0);
         let run = interrupt(&dir, &["train", "--resume", "run"], &["INT"], &|event| {
             batches.set(batches.get() + usize::from(event["event"] == "batch"));
@@ -177,7 +177,8 @@ fn the_second_signal_ends_the_run_at_once() {
         let arguments = train(&["--out", name]);
         let run = interrupt(&dir, &arguments, &signals, &is_second_epoch);
         assert!(matches!(run.code, Some(130 | 143)));
-        // Two threads may handle the signals at the same moment, and then neither is the second.
+        // If two threads handle the signals at the same moment, neither signal counts as the
+        // second.
         let mut events = run.events.iter();
         events.all(|event| event["event"] != "interrupted")
     });
@@ -345,7 +346,7 @@ fn a_finished_run_cannot_be_resumed() {
     let resume = ["train", "--resume", "run"];
     let stdout = dir.succeeds(&resume);
     assert!(stdout.contains("already finished"), "{stdout}");
-    // The same settings are errors as for an unfinished run.
+    // The same settings are rejected as for an unfinished run.
     for (arguments, setting) in OTHER_SETTINGS {
         let message = dir.fails(1, &[&resume[..], &arguments].concat());
         assert!(message.contains(setting), "{setting}: {message}");
@@ -355,7 +356,7 @@ fn a_finished_run_cannot_be_resumed() {
     assert!(stdout.contains("already finished"), "{stdout}");
     let message = dir.fails(1, &["train", "--resume", "nowhere"]);
     assert!(message.contains("nowhere"), "{message}");
-    // A run that has lost its checkpoints before it finished.
+    // A run whose checkpoints were lost before it finished.
     let rows = dir.read("run/metrics.csv");
     dir.write("run/metrics.csv", &rows[..rows.len() / 2]);
     let message = dir.fails(1, &resume);
@@ -365,7 +366,7 @@ fn a_finished_run_cannot_be_resumed() {
     );
 }
 
-/// File names like those of checkpoints and temporary files of a run.
+/// File names that resemble a run's checkpoints and temporary files.
 const LOOKALIKES: [&str; 5] = [
     ".waggle-Xy12ab",
     ".model.safetensors.4711",
@@ -440,7 +441,7 @@ fn a_resumed_run_removes_temporary_files() {
 fn a_full_disk_ends_the_run_and_the_previous_checkpoint_is_intact() {
     use std::os::unix::process::CommandExt;
     let dir = TestDir::with_stripes();
-    // The weights are larger than the plots of the run.
+    // The weights are larger than the run's plots, so no plot exceeds the limit below.
     dir.weights("tiny.safetensors", 10, 300, false);
     dir.succeeds(&train(&["--out", "whole"]));
     let model = dir.read("whole/model.safetensors").len() as u64;
@@ -452,7 +453,7 @@ fn a_full_disk_ends_the_run_and_the_previous_checkpoint_is_intact() {
     // and exec. They only change settings of the new process.
     unsafe {
         command.pre_exec(move || {
-            // Ignored, the signal becomes an error of the write, as on a full disk.
+            // With the signal ignored, a write above the limit returns an error, as on a full disk.
             libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
             let limit = libc::rlimit {
                 rlim_cur: limit,

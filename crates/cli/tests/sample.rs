@@ -52,7 +52,7 @@ fn training_works_without_data_and_weights() {
         "training reduces the loss: {losses:?}"
     );
 
-    // The model file has the classes, and the run directory the path of the data set.
+    // The model file contains the classes, and the run directory records the path to the data set.
     let report = json_lines(&dir.succeeds(&["evaluate", "runs/train", "--json"]));
     assert_eq!(report[0]["classes"], serde_json::json!(["ants", "bees"]));
     let done = events(&output, "done")[0];

@@ -136,7 +136,7 @@ fn the_saved_weights_have_the_names_and_shapes_of_the_state_dict() {
             .collect()
     };
     let mut expected = shapes(&dir.read("tiny.safetensors"));
-    // Two classes instead of ten.
+    // The new head has two classes instead of ten.
     let hidden = expected["classifier.6.weight"][1];
     expected.insert("classifier.6.weight".to_string(), vec![2, hidden]);
     expected.insert("classifier.6.bias".to_string(), vec![2]);
@@ -263,7 +263,7 @@ fn a_run_can_start_from_the_model_of_another() {
     .concat();
     let out = dir.succeeds(&arguments);
     assert!(!out.contains("new head"), "the classes are the same: {out}");
-    // The baseline of the second run has the metrics of the best epoch of the first.
+    // The baseline of the second run has the same metrics as the first run's best epoch.
     let (first, second) = (dir.metrics("runs/train"), dir.metrics("runs/train-2"));
     let best = first[1..]
         .iter()
@@ -340,7 +340,7 @@ fn a_non_finite_loss_is_an_error_that_names_the_images_and_keeps_the_best_weight
     ] {
         assert!(message.contains(part), "{part}: {message}");
     }
-    // The best weights are those of the baseline.
+    // The weights from before training, measured by the baseline, were the best.
     let (before, kept) = (
         dir.read("tiny.safetensors"),
         dir.read("runs/train/model.safetensors"),

@@ -62,7 +62,7 @@ fn running_statistics_count_as_neither_trainable_nor_frozen() {
         let mut events = events.iter();
         events.find(|event| event["event"] == name).unwrap()
     };
-    // Both rates together cover all layers.
+    // The two learning-rate groups together cover all layers.
     let network = event("network");
     assert_eq!(network["trainable_parameters"], network["parameters"]);
     let stage = event("stage_start");
@@ -249,8 +249,8 @@ fn non_finite_values_in_a_replaced_head_are_ignored() {
 fn non_finite_logits_are_errors_that_name_the_image() {
     let dir = trained("1");
     let model = "runs/train/model.safetensors";
-    // Finite weights whose logits overflow for both classes, or for one class, where the loss may
-    // stay finite.
+    // Finite weights with which the logits of both classes overflow, or of one class. In the second
+    // case the loss may stay finite.
     let cases: [(&str, f32, std::ops::Range<usize>); 4] = [
         ("inf", 1.0, 0..2),
         ("-inf", -1.0, 0..2),

@@ -1,4 +1,4 @@
-//! The backbone of VGG-16 in candle's own operations, as a baseline for this project's kernels.
+//! VGG-16's backbone in candle's own operations, as a baseline for this project's kernels.
 
 use anyhow::{Context as _, Result};
 use candle_core::Tensor;
@@ -11,7 +11,7 @@ use crate::row::{Output, Row, Run, backbone, params};
 
 /// Prepares a run. Returns `None` if candle has no implementation of this row.
 ///
-/// These rows measure only time: `max_pool2d` of candle 0.11 computes a wrong gradient.
+/// Only the time of these rows is meaningful: candle 0.11's `max_pool2d` computes a wrong gradient.
 pub fn prepare(row: &Row) -> Result<Option<Run>> {
     let backward = match row.workload.as_str() {
         "frozen forward" => false,

@@ -1,9 +1,9 @@
 //! Runs one row of `cargo xtask bench-peers` with this project or with candle's own operations.
 //!
-//! Usage: `bench_worker ROW PEER THREADS [DATA]`, with PEER `ours` or `candle`.
+//! Usage: `bench_worker ROW PEER THREADS [DATA]`, where PEER is `ours` or `candle`.
 //! `xtask/peers/peer.py` runs the same rows with other libraries over the same protocol, and
-//! documents both. Weights are random, with the distribution of a newly initialized network. The
-//! result of a run is checked outside of the measured time.
+//! documents both. Weights are random, drawn like those of a newly initialized network. Results are
+//! checked outside of the measured time.
 
 mod candle_ops;
 mod ours;
@@ -28,8 +28,7 @@ fn main() -> Result<()> {
         }
     };
     if peer == "ours" {
-        // The program calls this at its start. The rows of candle run with the defaults of the
-        // allocator.
+        // `waggle` also calls this at startup. Candle's rows keep the allocator's defaults.
         cli::memory::keep_large_blocks();
     }
     let threads = threads.parse().context("THREADS must be a number")?;
@@ -59,8 +58,8 @@ fn main() -> Result<()> {
     serve(&mut run, &row.device)
 }
 
-/// Reads a number of runs from each line of standard input and prints the mean seconds of a run.
-/// Prints the peak memory in bytes at the end of the input.
+/// Reads a number of runs from each line of standard input, runs the row that often, and prints the
+/// mean seconds per run. At the end of the input, prints the peak memory in bytes.
 fn serve(run: &mut Run, device: &Device) -> Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "ready")?;
@@ -88,7 +87,7 @@ fn serve(run: &mut Run, device: &Device) -> Result<()> {
     Ok(())
 }
 
-/// Resets the peak memory that Linux reports for this process. If this fails, the peak includes the
+/// Resets this process's peak memory, as reported by Linux. If this fails, the peak includes the
 /// setup.
 fn reset_peak() {
     let _ = std::fs::write("/proc/self/clear_refs", "5");

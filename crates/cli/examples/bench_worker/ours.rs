@@ -1,4 +1,4 @@
-//! The rows run with this project's crates, through their public API.
+//! Benchmark rows that run this project's crates, through their public API.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ use crate::row::{BATCH, Output, Row, Run, SEED, backbone, params};
 
 /// Number of ImageNet classes. With it, VGG-16 has 138 million parameters.
 const CLASSES: usize = 1000;
-/// Number of classes of the photographs: ants and bees.
+/// Number of classes in the photograph data set: ants and bees.
 const PHOTOGRAPHS_CLASSES: usize = 2;
 
 /// Prepares a run of `row`.
@@ -54,8 +54,8 @@ fn predict_forward(row: &Row) -> Result<Run> {
     }))
 }
 
-/// Forward and backward pass through the thirteen convolutions, with the gradients of all weights
-/// and biases.
+/// Forward and backward pass through the thirteen convolutions, computing the gradients of all
+/// weights and biases.
 fn features_step(row: &Row) -> Result<Run> {
     let config = backbone();
     let params = params(&config, &row.device)?;
@@ -72,7 +72,7 @@ fn features_step(row: &Row) -> Result<Run> {
     }))
 }
 
-/// The trainable layers of a stage with the learning rates of the recipe.
+/// The trainable layers of a stage, with the recipe's learning rates.
 fn groups(stage: usize) -> Vec<Group> {
     let mut groups = vec![Group::new("classifier.6", 1e-3)];
     if stage == 2 {
@@ -119,8 +119,8 @@ fn step(row: &Row, stage: usize) -> Result<Run> {
         let logits = network.forward_layers(&features, first_trainable..layers, mode)?;
         let loss = trainer::cross_entropy(&logits, &y)?;
         let value = loss.to_scalar::<f32>()?;
-        // As in `trainer::fit`: the graph keeps the tensors that the backward pass needs. These
-        // handles would keep them longer.
+        // As in `trainer::fit`: the graph keeps the tensors that the backward pass needs. Dropping
+        // these handles lets it free them as early as possible.
         drop((features, logits));
         let take = |parameter: &_| network.take_gradient(parameter);
         let gradients = Gradients::backward_with(loss, &parameters, take)?;
@@ -131,7 +131,7 @@ fn step(row: &Row, stage: usize) -> Result<Run> {
     }))
 }
 
-/// One epoch of training images, loaded on this thread without workers. This is the throughput of
+/// Loads one epoch of training images on this thread, without workers, to measure the throughput of
 /// one core.
 fn loader(data: &Path, cache_bytes: usize) -> Result<Run> {
     let (train, _) = ImageFolder::train_and_val(data)?;
@@ -208,7 +208,8 @@ fn epochs(data: &Path, stages: &'static [usize]) -> Result<Run> {
                 },
             )?;
         }
-        // A validation, then two epochs of a training and a validation phase.
+        // Per stage: the baseline validation, then two epochs, each with a training and a
+        // validation phase.
         let phases = 5 * stages.len();
         Ok(Output::new(
             Tensor::new(losses.as_slice(), &Device::Cpu)?,

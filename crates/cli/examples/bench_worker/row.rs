@@ -1,11 +1,11 @@
-//! Rows of the benchmark and the checks of their results.
+//! Parses the names of benchmark rows, and checks the results of their runs.
 
 use anyhow::{Result, bail, ensure};
 use candle_core::{DType, Device, Tensor};
 use trainer::Params;
 use vgg::{Precision, VggConfig};
 
-/// Seed of the weights, the shuffling and dropout.
+/// Seed for weights, shuffling and dropout.
 pub const SEED: u64 = 1234;
 /// Default batch size.
 pub const BATCH: usize = 32;
@@ -18,7 +18,7 @@ pub struct Row {
     pub precision: Precision,
     /// The measured operation, such as `stage-1 step`.
     pub workload: String,
-    /// Batch size.
+    /// Number of images in a batch.
     pub batch: usize,
     /// Height and width of the images, in pixels.
     pub size: usize,
@@ -43,7 +43,7 @@ impl Row {
         let precision = if on_gpu { words.pop() } else { None };
         let words = &words[usize::from(on_gpu)..];
         ensure!(!words.is_empty(), "row `{name}` names no operation");
-        // TF32 keeps 10 of the 23 mantissa bits of f32 in matrix products.
+        // With TF32, matrix products keep 10 of f32's 23 mantissa bits.
         candle_core::cuda::set_gemm_reduced_precision_f32(precision == Some("tf32"));
         let device = match on_gpu {
             true => Device::new_cuda(0)?,
@@ -108,7 +108,7 @@ impl Output {
     ///
     /// # Errors
     ///
-    /// Returns an error if a check fails, so that no time of a failed run is reported.
+    /// Returns an error if a check fails, so that the time of a failed run is never reported.
     pub fn check(&self) -> Result<()> {
         let values = self.result.flatten_all()?.to_dtype(DType::F32)?;
         let finite = values

@@ -1,19 +1,19 @@
-//! The cases of `docs/errors.md`, in its order.
+//! The cases of `docs/errors.md`, in document order.
 
 use safetensors::Dtype;
 
 use crate::forge;
 use crate::harness::TestDir;
 
-/// An invalid input.
+/// A command with an invalid input.
 pub struct Case {
-    /// Heading of the section.
+    /// Heading of the section that contains the case.
     pub section: &'static str,
-    /// Description of the input.
+    /// Description of the invalid input, used as the heading of the case.
     pub what: &'static str,
-    /// Arguments, separated by spaces.
+    /// Arguments of `waggle`, separated by spaces.
     pub command: &'static str,
-    /// Prepares a directory that has a valid data set, weights and model.
+    /// Creates the invalid input in a directory that has a valid data set, weights and model.
     pub prepare: fn(&TestDir),
 }
 

@@ -11,7 +11,7 @@ use vgg::VggConfig;
 
 use crate::harness::TestDir;
 
-/// A PNG with this header and no pixels.
+/// A PNG with the given header fields and no pixels.
 pub fn png(width: u32, height: u32, bits: u8, color_type: u8) -> Vec<u8> {
     let mut header = b"IHDR".to_vec();
     header.extend(width.to_be_bytes());
@@ -47,7 +47,7 @@ pub fn half_a_jpeg() -> Vec<u8> {
     bytes
 }
 
-/// A safetensors file with this header and `data` zero bytes.
+/// A safetensors file with the given header, followed by `data` zero bytes.
 pub fn weights(header: &str, data: usize) -> Vec<u8> {
     let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
     bytes.extend(header.as_bytes());
@@ -55,8 +55,8 @@ pub fn weights(header: &str, data: usize) -> Vec<u8> {
     bytes
 }
 
-/// Writes the convolutions of an architecture as zeros, without metadata. The file is sparse: it takes no
-/// disk space.
+/// Writes an architecture's convolutions as zeros, without metadata. The file is sparse, so it
+/// takes no disk space.
 pub fn zeros_of(architecture: &str, path: &Path) {
     let config = VggConfig::named(architecture, 1000).unwrap();
     let mut header = serde_json::Map::new();
@@ -77,7 +77,8 @@ pub fn zeros_of(architecture: &str, path: &Path) {
     file.set_len(length + end as u64).unwrap();
 }
 
-/// Renames a tensor in the header of a file. Both names have the same length. The data is not read: it may be large.
+/// Renames a tensor in a file's header. Both names must have the same length. The tensor data is
+/// not read, because it may be large.
 pub fn rename_in_place(path: &Path, from: &str, to: &str) {
     assert_eq!(from.len(), to.len());
     let mut file = File::options().read(true).write(true).open(path).unwrap();
@@ -93,7 +94,7 @@ pub fn rename_in_place(path: &Path, from: &str, to: &str) {
     file.write_all(to.as_bytes()).unwrap();
 }
 
-/// Changes a string in the metadata of `model.safetensors`.
+/// Replaces `from` with `to` in the metadata value `key` of `model.safetensors`.
 pub fn change_model(dir: &TestDir, key: &str, from: &str, to: &str) {
     let bytes = dir.read("model.safetensors");
     let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
@@ -110,7 +111,8 @@ pub fn change_model(dir: &TestDir, key: &str, from: &str, to: &str) {
     dir.write("model.safetensors", &bytes);
 }
 
-/// Changes the name and the dtype of each tensor in `tiny.safetensors`. The dtypes have the same size.
+/// Changes the name and the dtype of each tensor in `tiny.safetensors`. The new dtype must have the
+/// same size.
 pub fn change_weights(dir: &TestDir, change: impl Fn(&str) -> (String, Dtype)) {
     let bytes = dir.read("tiny.safetensors");
     let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();

@@ -14,7 +14,7 @@ use safetensors::{Dtype, SafeTensors};
 use vgg::config::Unit;
 use vgg::{Metadata, VggConfig};
 
-/// A temporary folder that is the current directory of the program.
+/// A temporary folder, used as the program's current directory.
 pub struct TestDir {
     folder: tempfile::TempDir,
 }
@@ -86,7 +86,7 @@ impl TestDir {
         image.save(path).unwrap();
     }
 
-    /// Writes weights of a network that trains in about a second. Its class names are in no data
+    /// Writes weights of a network that trains in about a second. Its class names occur in no data
     /// set.
     pub fn tiny_weights(&self, name: &str, classes: usize) {
         self.weights(name, classes, 24, false);
@@ -200,7 +200,7 @@ impl TestDir {
             .collect()
     }
 
-    /// The sorted names of the files of a run.
+    /// The sorted names of the files in a run directory.
     pub fn files(&self, run: &str) -> Vec<String> {
         let entries = fs::read_dir(self.path(run)).unwrap();
         let mut names: Vec<String> = entries
@@ -210,7 +210,7 @@ impl TestDir {
         names
     }
 
-    /// Every path below a folder, sorted, with the contents of the files.
+    /// Every path below a folder, sorted, with the contents if it is a file.
     pub fn contents(&self, folder: &str) -> Vec<(PathBuf, Option<Vec<u8>>)> {
         let mut pending = vec![self.path(folder)];
         let mut contents = Vec::new();
@@ -275,7 +275,7 @@ impl TestDir {
     }
 }
 
-/// The arguments of `train` on `data` with the tiny network: the epochs of both stages, the batch
+/// Arguments for `train` on `data` with the tiny network: the epochs of both stages, the batch
 /// size, and `more`.
 pub fn train_args<'a>(
     [transfer, finetune]: [&'a str; 2],
@@ -290,7 +290,7 @@ pub fn train_args<'a>(
     arguments
 }
 
-/// Sends a signal, named without its prefix `SIG`.
+/// Sends a signal to the program. `signal` is its name without the prefix `SIG`.
 pub fn send_signal(child: &Child, signal: &str) {
     let status = Command::new("kill")
         .args([format!("-{signal}"), child.id().to_string()])
