@@ -4,9 +4,9 @@
 //! WAGGLE_IMAGES=DIR cargo bench -p dataset --bench loader
 //! ```
 //!
-//! `DIR` contains the class folders, for example `data/hymenoptera_data/train`. Without it, the benchmark
-//! draws images of 500 × 375 pixels. Batches are compared with those of the first epoch, so that a fast
-//! loader with wrong batches fails.
+//! `DIR` contains the class folders, for example `data/hymenoptera_data/train`. Without
+//! `WAGGLE_IMAGES`, the benchmark draws images of 500 × 375 pixels. The batches of each loader are
+//! compared with those of an uncached loader, so that a fast loader with wrong batches fails.
 
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ use image::{Rgb, RgbImage};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-/// Draws smooth shapes with grain, which take about as long to decode as photographs.
+/// Draws images of smooth shapes with grain, which take about as long to decode as photographs.
 fn draw(root: &Path) {
     std::fs::create_dir_all(root.join("drawn")).expect("the temporary folder can be written");
     for number in 0..32u32 {
@@ -38,7 +38,7 @@ fn draw(root: &Path) {
     }
 }
 
-/// Returns the number of images and a hash of all values of an epoch.
+/// Returns the number of images in an epoch and a hash of all their values.
 fn digest(loader: &Loader, epoch: u64) -> (usize, u64) {
     let mut hash = 0xcbf2_9ce4_8422_2325u64;
     let mut images = 0;

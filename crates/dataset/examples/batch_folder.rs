@@ -1,11 +1,12 @@
-//! Lists a folder of images and loads it in batches, with this crate alone.
+//! Lists a folder of images and loads them in batches, using only this crate.
 //!
 //! ```text
 //! cargo run --release -p dataset --example batch_folder -- DIR [SHEET.png]
 //! ```
 //!
-//! `DIR` contains `train/CLASS/…` and `val/CLASS/…`. The first batch is written to `SHEET.png`. Without
-//! arguments, the example draws a data set in a temporary folder.
+//! `DIR` contains `train/CLASS/…` and `val/CLASS/…`. If `SHEET.png` is given, the first batch is
+//! drawn there as a contact sheet. Without arguments, the example draws a data set in a temporary
+//! folder.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};

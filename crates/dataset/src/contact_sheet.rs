@@ -1,7 +1,7 @@
-//! Arranges images in a grid, for looking at the input of the network.
+//! Arranges images in a grid, for inspecting the network's input.
 //!
-//! [`make_grid`] is a port of `make_grid` in `torchvision/utils.py`. [`titled`] adds a line of text above
-//! each image.
+//! [`make_grid`] is a port of `make_grid` in `torchvision/utils.py`. [`titled`] adds a line of text
+//! above each image.
 
 pub mod text;
 
@@ -10,7 +10,7 @@ use image::{GenericImage, Rgb, RgbImage};
 use crate::error::{Error, Result};
 use text::{Line, shorten};
 
-/// The layout of [`make_grid`]. The defaults are torchvision's.
+/// Layout of the grid drawn by [`make_grid`]. The defaults are torchvision's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grid {
     /// Images per row (`nrow` in torchvision).
@@ -37,8 +37,8 @@ impl Default for Grid {
 ///
 /// # Errors
 ///
-/// Returns an error if there are no images, if their sizes differ, if `grid.per_row` is 0, or if the grid
-/// would be too large.
+/// Returns an error if there are no images, if their sizes differ, if `grid.per_row` is 0, or if
+/// the grid would be too large.
 pub fn make_grid(images: &[RgbImage], grid: &Grid) -> Result<RgbImage> {
     let (width, height) = common_size(images)?;
     if let [single] = images {
@@ -76,7 +76,8 @@ pub fn make_grid(images: &[RgbImage], grid: &Grid) -> Result<RgbImage> {
 ///
 /// # Errors
 ///
-/// Returns an error under the conditions of [`make_grid`], or if `titles` and `images` differ in length.
+/// Returns an error under the conditions of [`make_grid`], or if `titles` and `images` differ in
+/// length.
 pub fn titled(images: &[RgbImage], titles: &[&str], per_row: usize) -> Result<RgbImage> {
     let (width, height) = common_size(images)?;
     if titles.len() != images.len() {

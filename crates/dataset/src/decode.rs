@@ -1,13 +1,13 @@
 //! Decodes image files to 8-bit RGB, as Pillow's `Image.open(path).convert("RGB")` does.
 //!
 //! The format is detected from the content, not from the extension. Gray is replicated to three
-//! channels, alpha is dropped without compositing, palettes are expanded, and CMYK is converted. Lossless
-//! formats give the same bytes as Pillow. JPEG and lossy WebP round differently in the inverse transform
-//! and in chroma upsampling, by less than 0.6 levels of 255 on average.
+//! channels, alpha is dropped without compositing, palettes are expanded, and CMYK is converted.
+//! Lossless formats give the same bytes as Pillow. JPEG and lossy WebP round differently in the
+//! inverse transform and in chroma upsampling, by less than 0.6 levels of 255 on average.
 //!
-//! There are two deliberate differences. The EXIF orientation is applied, while torchvision ignores it;
-//! [`DecodeOptions::ignore_exif`] disables that. 16-bit gray keeps its high byte, while Pillow saturates
-//! it at 255. For 16-bit color, Pillow keeps the high byte too.
+//! There are two deliberate differences. The EXIF orientation is applied, while torchvision ignores
+//! it; [`DecodeOptions::ignore_exif`] disables that. 16-bit gray keeps its high byte, while Pillow
+//! saturates it at 255. For 16-bit color, both keep the high byte.
 
 mod info;
 mod jpeg;
@@ -24,7 +24,7 @@ use crate::error::{Error, Result};
 pub use info::{Channels, ImageInfo};
 use limits::{check_memory, check_pixels};
 
-/// Settings of the decoder: limits, and the use of the EXIF orientation.
+/// Decoder settings: resource limits, and whether the EXIF orientation is applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DecodeOptions {
     /// Ignores the EXIF orientation, as torchvision does.
@@ -32,7 +32,7 @@ pub struct DecodeOptions {
     /// Maximum number of pixels. The default is 178,956,970, above which Pillow raises
     /// `DecompressionBombError`.
     pub max_pixels: usize,
-    /// Maximum size in bytes of the file, and of the pixels together with the buffers of the decoder.
+    /// Maximum size in bytes of the file, and of the pixels together with the decoder's buffers.
     ///
     /// The default is 1 GiB. Only images of more than 100 million pixels need more.
     pub max_bytes: u64,
@@ -48,12 +48,12 @@ impl Default for DecodeOptions {
     }
 }
 
-/// Decodes one image. For many images, [`Decoder`] allocates less.
+/// Decodes one image. To decode many images with fewer allocations, use [`Decoder`].
 ///
 /// # Errors
 ///
-/// Returns an error if the file cannot be read, has an unsupported format, is damaged or truncated, or
-/// exceeds a limit.
+/// Returns an error if the file cannot be read, has an unsupported format, is damaged or truncated,
+/// or exceeds a limit.
 pub fn decode(path: impl AsRef<Path>, options: &DecodeOptions) -> Result<RgbImage> {
     Decoder::new(options.clone()).decode(path.as_ref(), RgbImage::default())
 }
@@ -66,7 +66,7 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// Creates a decoder.
+    /// Creates a decoder that applies `options` to every image.
     pub fn new(options: DecodeOptions) -> Self {
         Self {
             options,
@@ -74,7 +74,7 @@ impl Decoder {
         }
     }
 
-    /// Decodes `path` into the buffer of `reuse`. The pixels of `reuse` are discarded.
+    /// Decodes the file at `path` into the buffer of `reuse`, whose pixels are discarded.
     ///
     /// # Errors
     ///
@@ -89,8 +89,8 @@ impl Decoder {
 ///
 /// # Errors
 ///
-/// Returns an error if the file cannot be read, is larger than `limit`, or is not a regular file. Reading
-/// a pipe or a device may never end.
+/// Returns an error if the file cannot be read, is larger than `limit`, or is not a regular file,
+/// because reading a pipe or a device may never end.
 pub(crate) fn read_file(path: &Path, limit: u64, into: &mut Vec<u8>) -> Result<()> {
     let io = |source| Error::Io {
         action: "read",
@@ -116,7 +116,8 @@ pub(crate) fn read_file(path: &Path, limit: u64, into: &mut Vec<u8>) -> Result<(
     Ok(())
 }
 
-/// Decodes the image file contents `bytes` into the buffer of `reuse`. Errors contain the path `name`.
+/// Decodes an image from the file contents `bytes` into the buffer of `reuse`. Errors report `name`
+/// as the path.
 ///
 /// # Errors
 ///
@@ -180,9 +181,10 @@ fn decode_other(
     let color = decoder.color_type();
     let pixel = u64::from(color.bytes_per_pixel());
     let buffers = match format {
-        // The TIFF decoder has a buffer of its own.
+        // The TIFF decoder buffers the pixels separately.
         ImageFormat::Tiff => pixel,
-        // The pixels of a lossless image, or the planes and upsampled rows of a lossy one.
+        // The WebP decoder buffers the pixels of a lossless image, or the planes and upsampled rows
+        // of a lossy one.
         ImageFormat::WebP => 4,
         _ => 0,
     };
@@ -211,7 +213,7 @@ fn fill(
     write: impl FnOnce(&mut [u8]) -> Result<()>,
 ) -> Result<RgbImage> {
     let mut pixels = reuse.into_raw();
-    // A decoder may skip damaged parts. Clearing the buffer removes the previous image from them.
+    // Decoders may skip damaged parts. Zeroing the buffer keeps the previous image out of them.
     pixels.clear();
     pixels.resize(width as usize * height as usize * 3, 0);
     write(&mut pixels)?;

@@ -10,7 +10,7 @@ use crate::transform::Plan;
 /// A result whose error is [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// An error of a data set, a decoder, a transform or a loader.
+/// An error from listing, decoding, transforming or loading images.
 ///
 /// `Display` states the fact. [`Error::help`] suggests a remedy.
 #[derive(Debug, thiserror::Error)]
@@ -18,7 +18,7 @@ pub enum Error {
     /// The folder does not exist or is a file.
     #[error("there is no folder `{}`", .path.display())]
     NoFolder {
-        /// Path of the missing folder.
+        /// Path that is missing or not a folder.
         path: PathBuf,
     },
 
@@ -29,7 +29,7 @@ pub enum Error {
         path: PathBuf,
         /// Accepted names of the split's folder.
         accepted: Vec<String>,
-        /// The actual layout of the folder.
+        /// Best guess at the folder's actual layout, from which the help is derived.
         hint: LayoutHint,
     },
 
@@ -63,7 +63,7 @@ pub enum Error {
         path: PathBuf,
         /// Names of the folders that are not in the class map.
         unknown: Vec<String>,
-        /// The class map.
+        /// The class map: class names in label order.
         classes: Vec<String>,
     },
 
@@ -77,11 +77,11 @@ pub enum Error {
     /// A file or folder cannot be read or written.
     #[error("cannot {action} {}", .path.display())]
     Io {
-        /// The failed operation, as a verb.
+        /// The failed operation as a verb, such as `read`.
         action: &'static str,
         /// Path of the file or folder.
         path: PathBuf,
-        /// Error of the operating system.
+        /// The underlying operating system error.
         source: std::io::Error,
     },
 
@@ -90,7 +90,7 @@ pub enum Error {
     Decode {
         /// Path of the file.
         path: PathBuf,
-        /// Message of the decoder.
+        /// Reason, usually reported by the decoder.
         reason: String,
     },
 
@@ -110,7 +110,7 @@ pub enum Error {
         width: usize,
         /// Height in pixels.
         height: usize,
-        /// Maximum number of pixels.
+        /// Maximum number of pixels allowed.
         limit: usize,
     },
 
@@ -126,7 +126,7 @@ pub enum Error {
         height: u32,
         /// Peak memory of the decoder in bytes.
         needed: u64,
-        /// Maximum memory in bytes.
+        /// Maximum memory allowed, in bytes.
         limit: u64,
     },
 
@@ -137,25 +137,25 @@ pub enum Error {
         path: PathBuf,
         /// Size of the file in bytes.
         bytes: u64,
-        /// Maximum size in bytes.
+        /// Maximum file size allowed, in bytes.
         limit: u64,
     },
 
-    /// Some images cannot be decoded. All images were tried.
+    /// Some images cannot be decoded. Every image was checked.
     #[error("cannot decode {} of {checked} images{}", .errors.len(), Lines(.errors))]
     BadImages {
         /// One error per image, in the order of the samples.
         errors: Vec<Error>,
-        /// Number of images that were tried.
+        /// Number of images checked, including valid ones.
         checked: usize,
     },
 
     /// A setting is out of range.
     #[error("{setting} is {value}, expected {expected}")]
     Setting {
-        /// Description of the setting.
+        /// Name of the setting as shown to users, such as `batch size`.
         setting: &'static str,
-        /// The invalid value.
+        /// The invalid value, formatted for display.
         value: String,
         /// Description of the valid values.
         expected: &'static str,
@@ -164,7 +164,7 @@ pub enum Error {
     /// A crop plan exceeds the image that it is applied to.
     #[error("the crop plan does not fit an image of {width} × {height} pixels")]
     Plan {
-        /// The crop plan.
+        /// The plan that does not fit.
         plan: Plan,
         /// Width of the image in pixels.
         width: u32,
@@ -177,16 +177,16 @@ pub enum Error {
     Grid {
         /// Number of images.
         images: usize,
-        /// The violated condition.
+        /// Why the images cannot be arranged.
         reason: String,
     },
 
     /// A decoder or this crate panicked while it loaded a sample.
     #[error("panicked while loading {item}: {message}")]
     Panic {
-        /// Path of the image, or number of the batch.
+        /// Path of the image being loaded, or `batch` and the batch's index.
         item: String,
-        /// Message of the panic.
+        /// The panic message.
         message: String,
     },
 
@@ -275,7 +275,7 @@ impl Error {
         }
     }
 
-    /// Path of the affected file.
+    /// Path of the affected file or folder, if the error concerns reading or decoding one.
     pub fn path(&self) -> Option<&Path> {
         match self {
             Self::Io { path, .. }

@@ -1,11 +1,11 @@
-//! Lists the labeled images of a folder of class folders, in torchvision's order.
+//! Lists labeled images from a folder of class folders, in torchvision's order.
 //!
 //! Follows `torchvision/datasets/folder.py`. Classes are the immediate subfolders, sorted by code
-//! point. Images are found recursively by their extension, and symbolic links are followed. They are
-//! sorted by folder and then by name.
+//! point. Images are found recursively by their extension, and symbolic links are followed. They
+//! are sorted by folder and then by name.
 //!
-//! There are three differences. Names that begin with a dot are skipped. A link to a parent folder is
-//! not followed. All splits share the class map of the training split.
+//! There are three differences. Names that begin with a dot are skipped. A link to a parent folder
+//! is not followed. All splits share the class map of the training split.
 
 use std::ffi::OsString;
 use std::fs;
@@ -27,7 +27,7 @@ pub(crate) const VAL: [&str; 3] = ["val", "valid", "validation"];
 /// An image file and its class.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sample {
-    /// Path of the file.
+    /// Path of the image file, including the scanned root.
     pub path: PathBuf,
     /// Index into [`ImageFolder::classes`].
     pub label: u32,
@@ -42,7 +42,8 @@ pub struct ImageFolder {
 }
 
 impl ImageFolder {
-    /// Lists the images under `root/CLASS/`. The sorted names of the class folders are the class map.
+    /// Lists the images under `root/CLASS/`. The sorted names of the class folders are the class
+    /// map.
     ///
     /// # Errors
     ///
@@ -54,8 +55,8 @@ impl ImageFolder {
         Self::collect(root, &classes, &classes)
     }
 
-    /// Lists the images under `root/CLASS/` with the class map `classes` of the training split or of a
-    /// model.
+    /// Lists the images under `root/CLASS/` with the class map `classes` of the training split or
+    /// of a model.
     ///
     /// A class without a folder keeps its index and has no images.
     ///
@@ -83,8 +84,8 @@ impl ImageFolder {
 
     /// Lists the training and validation splits of the data set in `root`.
     ///
-    /// The folders are `root/train`, and `root/val`, `root/valid` or `root/validation`. Both splits use
-    /// the class map of the training split.
+    /// The folders are `root/train`, and `root/val`, `root/valid` or `root/validation`. Both splits
+    /// use the class map of the training split.
     ///
     /// # Errors
     ///
@@ -125,7 +126,7 @@ impl ImageFolder {
         &self.samples
     }
 
-    /// Number of images. Positive after a scan.
+    /// Number of images. At least 1 after a scan.
     #[expect(
         clippy::len_without_is_empty,
         reason = "a folder without images is an error"
@@ -216,12 +217,14 @@ pub fn image_paths(folder: impl AsRef<Path>) -> Result<Vec<PathBuf>> {
     }
     let mut folders = Vec::new();
     walk(folder, OsString::new(), &mut Vec::new(), &mut folders)?;
-    // Python sorts the folders as strings, where `a-b` comes before `a/b`. `Path` compares by component.
+    // Python sorts the folders as strings, where `a-b` comes before `a/b`. `Path` compares by
+    // component.
     folders.sort_by(|a, b| a.0.cmp(&b.0));
     Ok(folders.into_iter().flat_map(|(_, files)| files).collect())
 }
 
-/// Appends `folder` and its subfolders to `folders`: their names relative to the start, and their images.
+/// Appends `folder` and its subfolders to `folders`, each as its name relative to the starting
+/// folder and its images.
 fn walk(
     folder: &Path,
     name: OsString,

@@ -1,8 +1,9 @@
 //! Searches a data set for problems before training.
 //!
-//! Training does not report these problems. An image in both train and val inflates the accuracy. An image
-//! in two classes has a wrong label. A file with an unknown extension is ignored. [`inspect()`] decodes all
-//! images, compares them with each other and reports the affected files.
+//! Training does not report these problems. An image in both train and val inflates the accuracy.
+//! An image in two classes has a wrong label in one of them. A file with an unknown extension is
+//! ignored. [`inspect()`] decodes all images, compares them with each other and reports the
+//! affected files.
 
 mod duplicates;
 mod fingerprint;
@@ -24,12 +25,12 @@ pub use report::{
     Report, Shape, SplitCounts, Thresholds, Unusable, WrongExtension,
 };
 
-/// Settings of [`inspect()`].
+/// Settings for [`inspect()`].
 #[derive(Clone, Debug)]
 pub struct InspectOptions {
     /// Number of worker threads. With 0, the calling thread decodes the images.
     pub workers: usize,
-    /// Settings of the decoder. Use the same ones as in training.
+    /// Decoder settings. Use the same ones as for training.
     pub decode: DecodeOptions,
 }
 
@@ -46,13 +47,13 @@ impl Default for InspectOptions {
 /// Inspects the data set in `root`, which has a folder `train` and a folder `val`, `valid` or
 /// `validation`.
 ///
-/// The workers call `progress` with the number of finished images and the total. Comparing all pairs of
-/// n images takes n² / 2 comparisons of eight bytes, one or two seconds for 50,000 images.
+/// The workers call `progress` with the number of finished images and the total. Comparing all
+/// pairs of n images takes n² / 2 comparisons of eight bytes, one or two seconds for 50,000 images.
 ///
 /// # Errors
 ///
-/// Returns an error if `root` or a split does not exist, if a split has no class folders, or if a folder
-/// cannot be read. Problems of single files and classes are part of the report.
+/// Returns an error if `root` or a split does not exist, if a split has no class folders, or if a
+/// folder cannot be read. Problems with single files and classes are part of the report.
 pub fn inspect(
     root: impl AsRef<Path>,
     options: &InspectOptions,

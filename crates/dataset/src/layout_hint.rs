@@ -21,7 +21,7 @@ pub enum LayoutHint {
         /// Root folder of the data set.
         root: PathBuf,
     },
-    /// The name of a subfolder differs from the name of the split only in case.
+    /// A subfolder's name differs from the split's name only in case.
     WrongCase {
         /// Name of the subfolder.
         actual: String,
@@ -76,7 +76,8 @@ impl LayoutHint {
     }
 }
 
-/// Returns the data set that has `path` as a split or class folder, judging by the folder names.
+/// Returns the root of the data set that has `path` as a split or class folder, judging by the
+/// folder names.
 fn data_set_above(path: &Path) -> Option<PathBuf> {
     // `.` and `..` have no file name.
     let path = match path.file_name() {
@@ -111,7 +112,7 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
     names.iter().map(|name| folder.join(name)).collect()
 }
 
-/// Displays a suggestion in the imperative.
+/// Displays a suggestion for fixing the layout.
 impl fmt::Display for LayoutHint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,9 +1,9 @@
 //! Turns folders of images into batches for a network, with torchvision's semantics.
 //!
-//! A data set is a folder with one subfolder per class. [`ImageFolder`] lists its images. [`Loader`]
-//! makes batches of decoded, augmented and normalized images on worker threads. The steps are also
-//! available on their own: [`decode()`], [`transform`], [`contact_sheet`]. [`inspect()`] searches a
-//! data set for problems.
+//! A data set is a folder with one subfolder per class. [`ImageFolder`] lists its images.
+//! [`Loader`] makes batches of decoded, augmented and normalized images on worker threads. The
+//! steps are also available on their own: [`decode()`], [`transform`], [`contact_sheet`].
+//! [`inspect()`] searches a data set for problems.
 //!
 //! ```
 //! use dataset::{ImageFolder, Loader, LoaderConfig};
@@ -19,7 +19,7 @@
 //! let (train, val) = ImageFolder::train_and_val(root)?;
 //! assert_eq!(train.classes(), ["ants", "bees"]);
 //! assert_eq!(train.counts(), [2, 1]);
-//! dataset::verify(val.samples(), &Default::default(), 2)?; // lists all images that cannot be decoded
+//! dataset::verify(val.samples(), &Default::default(), 2)?; // lists all undecodable images
 //!
 //! let config = LoaderConfig { batch_size: 2, workers: 2, ..LoaderConfig::train(64) };
 //! let loader = Loader::new(train.samples(), config)?;
@@ -33,12 +33,12 @@
 //! ```
 //!
 //! **Determinism.** Sample `i` of epoch `e` is a function of (seed, `e`, `i`), and the order of an
-//! epoch is a function of (seed, `e`). The number of workers, the cache and timing do not change any
-//! bit.
+//! epoch is a function of (seed, `e`). Batches are bit-identical regardless of timing, the number
+//! of workers and the cache.
 //!
-//! **Differences from torchvision.** The EXIF orientation is applied. 16-bit gray is scaled to 8 bits
-//! instead of saturated. Hidden files and folders are skipped. All splits share the class map of the
-//! training split.
+//! **Differences from torchvision.** The EXIF orientation is applied. 16-bit gray is scaled to 8
+//! bits instead of saturated. Hidden files and folders are skipped. All splits share the class map
+//! of the training split.
 //!
 //! This crate does not depend on a model and never prints.
 

@@ -1,8 +1,8 @@
 //! Batches of decoded, transformed and normalized images, prefetched by worker threads.
 //!
-//! A sample is a function of (seed, epoch, sample), and the order of an epoch is a function of (seed,
-//! epoch). They do not depend on the number of workers, the cache or timing. Batches are delivered in
-//! order. The last batch may be smaller. The number of prefetched batches is bounded.
+//! A sample is a function of (seed, epoch, sample), and the order of an epoch is a function of
+//! (seed, epoch). They do not depend on the number of workers, the cache or timing. Batches are
+//! delivered in order. The last batch may be smaller. The number of prefetched batches is bounded.
 
 mod batch_builder;
 mod cache;
@@ -33,17 +33,18 @@ pub struct Loader {
 }
 
 impl Loader {
-    /// Creates a loader of `samples` without reading any file.
+    /// Creates a loader for `samples` without reading any file.
     ///
     /// # Errors
     ///
-    /// Returns an error if a setting is out of range: a batch size or image size of 0, a batch that is too
-    /// large, or a standard deviation that is not positive.
+    /// Returns an error if a setting is out of range: a batch size or image size of 0, a batch that
+    /// is too large, or a standard deviation that is not positive.
     pub fn new(samples: &[Sample], config: LoaderConfig) -> Result<Self> {
         Self::with_decoder(samples, config, Decoder::decode)
     }
 
-    /// Creates a loader that calls `decode` instead of [`Decoder::decode`], for other formats or sources.
+    /// Creates a loader that calls `decode` instead of [`Decoder::decode`], for other formats or
+    /// sources.
     ///
     /// A panic in `decode` becomes an error with the path of the image.
     ///
@@ -66,7 +67,7 @@ impl Loader {
         self.samples().len().div_ceil(self.config().batch_size)
     }
 
-    /// The samples that [`Batch::indices`] refers to.
+    /// The samples, indexed by [`Batch::indices`].
     pub fn samples(&self) -> &[Sample] {
         &self.builder.samples
     }
@@ -88,7 +89,8 @@ impl Loader {
         )
     }
 
-    /// Starts the workers of `epoch` and returns its batches. Dropping the iterator stops the workers.
+    /// Starts the workers for `epoch` and returns its batches. Dropping the iterator stops the
+    /// workers.
     pub fn epoch(&self, epoch: u64) -> Epoch {
         self.epoch_from(epoch, 0)
     }
@@ -102,8 +104,8 @@ impl Loader {
     ///
     /// # Errors
     ///
-    /// Returns [`Error::BadImages`](crate::Error::BadImages) with all images that cannot be decoded, or
-    /// [`Error::Spawn`](crate::Error::Spawn) if a thread cannot be started.
+    /// Returns [`Error::BadImages`](crate::Error::BadImages) with all images that cannot be
+    /// decoded, or [`Error::Spawn`](crate::Error::Spawn) if a thread cannot be started.
     pub fn preload(&self) -> Result<()> {
         let builder = &self.builder;
         let bad = verify::for_each_index(

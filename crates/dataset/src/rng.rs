@@ -1,6 +1,8 @@
-//! Random streams keyed by integers such as (seed, epoch, sample), independent of threads and timing.
+//! Random streams keyed by integers such as (seed, epoch, sample), independent of threads and
+//! timing.
 //!
-//! The distributions are implemented here, so that updates of the `rand` crate do not change batches.
+//! The distributions are implemented here, so that updates to the `rand` crate do not change
+//! batches.
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;

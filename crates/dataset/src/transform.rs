@@ -1,10 +1,10 @@
 //! Crops, resizes, flips and normalizes images.
 //!
-//! The geometry is a [`Plan`], a pure function of the image size and a random stream. Applying a plan
-//! gives the same bytes as torchvision does on a Pillow image.
+//! The geometry is a [`Plan`], a pure function of the image size and a random stream. Applying a
+//! plan gives the same bytes as torchvision does on a Pillow image.
 //!
-//! Sources: `torchvision/transforms/transforms.py` (`RandomResizedCrop`) and `functional.py` (`resize`,
-//! `center_crop`).
+//! Sources: `torchvision/transforms/transforms.py` (`RandomResizedCrop`) and `functional.py`
+//! (`resize`, `center_crop`).
 
 mod normalize;
 mod plan;
@@ -44,8 +44,8 @@ impl Transform {
         Self::Train { size }
     }
 
-    /// Center crops, for validation and prediction. The shorter side is resized to `size` · 256 / 224, as
-    /// in torchvision's ImageNet recipes.
+    /// Center crops, for validation and prediction. The shorter side is resized to `size` · 256 /
+    /// 224, as in torchvision's ImageNet recipes.
     pub fn eval(size: u32) -> Self {
         Self::Eval {
             resize: (f64::from(size) * 256.0 / 224.0).round() as u32,
@@ -60,8 +60,8 @@ impl Transform {
         }
     }
 
-    /// Returns the geometry for an image of `width` × `height`. Only [`Transform::Train`] draws from
-    /// `rng`.
+    /// Returns the geometry for an image of `width` × `height`. Only [`Transform::Train`] draws
+    /// from `rng`.
     pub fn plan(self, width: u32, height: u32, rng: &mut impl Rng) -> Plan {
         match self {
             Self::Train { size } => {

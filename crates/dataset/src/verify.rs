@@ -18,13 +18,14 @@ use crate::loader::panic::catch_panic;
 ///
 /// # Errors
 ///
-/// Returns [`Error::BadImages`] with all images that cannot be decoded, or [`Error::Spawn`] if a thread
-/// cannot be started.
+/// Returns [`Error::BadImages`] with all images that cannot be decoded, or [`Error::Spawn`] if a
+/// thread cannot be started.
 pub fn verify(samples: &[Sample], options: &DecodeOptions, workers: usize) -> Result<()> {
     fail_if_any(find_bad_images(samples, options, workers)?, samples.len())
 }
 
-/// Decodes every image and returns the index and error of each that fails, in the order of the samples.
+/// Decodes every image and returns the index and error of each that fails, in the order of the
+/// samples.
 ///
 /// # Errors
 ///

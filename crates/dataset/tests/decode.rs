@@ -1,4 +1,5 @@
-//! Tests of decoding that the golden files do not cover: orientation, damaged files, limits, buffer reuse.
+//! Tests of decoder behavior not covered by the golden files: orientation, damaged files, limits
+//! and buffer reuse.
 
 mod common;
 
@@ -60,8 +61,8 @@ fn orientations_are_applied_unless_disabled() {
         let [r, g, _] = image.get_pixel(x, y).0;
         (r > 128, g > 128)
     };
-    // For each EXIF orientation, the stored corners (right, bottom) that are displayed at the top left and
-    // the top right.
+    // For each EXIF orientation, the stored corners displayed at the top left and the top right. A
+    // corner is (is right, is bottom).
     let corners = [
         (1, (false, false), (true, false)),
         (2, (true, false), (false, false)),

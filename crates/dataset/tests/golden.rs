@@ -1,6 +1,7 @@
 //! Compares decoding, transforms and the image grid with outputs of Pillow and torchvision.
 //!
-//! The files are in `tests/golden`. The environment variable `WAGGLE_GOLDEN` selects another folder.
+//! The files are in `tests/golden`. The environment variable `WAGGLE_GOLDEN` selects another
+//! folder.
 
 mod common;
 
@@ -13,7 +14,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 
-/// Returns whether the format is lossy, so that decoders may round differently.
+/// Returns whether the format is lossy. Decoders of lossy formats may round differently.
 fn is_lossy(bytes: &[u8]) -> bool {
     let jpeg = bytes.starts_with(&[0xFF, 0xD8]);
     jpeg || bytes.starts_with(b"RIFF") && bytes.windows(4).any(|chunk| chunk == b"VP8 ")
@@ -34,7 +35,8 @@ fn golden_decode() {
         let bytes = std::fs::read(&path).unwrap();
         let raw = image::load_from_memory(&bytes).unwrap();
         if let DynamicImage::ImageLuma16(raw) = raw {
-            // A deliberate difference: Pillow saturates 16-bit gray, and this crate keeps the high byte.
+            // A deliberate difference: Pillow saturates 16-bit gray, and this crate keeps the high
+            // byte.
             for ((raw, pillow), actual) in raw.pixels().zip(expected.pixels()).zip(actual.pixels())
             {
                 assert_eq!(pillow.0, [raw.0[0].min(255) as u8; 3], "{name}");
@@ -192,7 +194,7 @@ fn quantile(sorted: &[f64], q: f64) -> f64 {
     sorted[below] + (sorted[above] - sorted[below]) * fraction
 }
 
-/// A property of a box, such as its area.
+/// Computes a property of a box, such as its area.
 type Measure = fn(&Region) -> f64;
 
 #[test]
@@ -210,8 +212,9 @@ fn golden_random_resized_crop_quantiles() {
             .map(|_| random_resized_crop(w, h, &mut rng))
             .collect();
         let (w, h) = (f64::from(w), f64::from(h));
-        // The tolerance is 2 % of the value. The expected values come from 20,000 draws, which is too few
-        // for small areas and offsets. For these, it is 2 % of a fifth of the area or of the image size.
+        // The tolerance is 2 % of the expected value. The expected values come from 20,000 draws,
+        // which are too few for small areas and offsets. Their tolerance is therefore at least 2 %
+        // of a fifth of the image area, or of the image's height or width.
         let measures: [(&str, Measure, f64, f64); 4] = [
             (
                 "area",

@@ -1,4 +1,4 @@
-//! Tests of `inspect` on data sets with one problem each.
+//! Tests `inspect` on data sets with one problem each.
 
 mod common;
 

@@ -1,7 +1,8 @@
 //! Compares the resize with Pillow 13.0, in both orders of the two passes.
 //!
-//! `pillow/resize.safetensors` contains noise (`N.from`) and its resize with `Image.resize(size, BILINEAR)`
-//! (`N.to`), for sizes on both sides of the limit at which Pillow runs the vertical pass first.
+//! `pillow/resize.safetensors` contains noise (`N.from`) and the output of `Image.resize(size,
+//! BILINEAR)` on it (`N.to`). The sizes are on both sides of the threshold above which Pillow runs
+//! the vertical pass first.
 
 mod common;
 

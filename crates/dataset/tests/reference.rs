@@ -1,7 +1,7 @@
 //! Compares decoding and transforms of eight photographs with torchvision.
 //!
-//! The environment variable `WAGGLE_SHARED` is the path of the folder with the photographs and torchvision's
-//! outputs. Without it, the tests are skipped.
+//! The environment variable `WAGGLE_SHARED` is the path of the folder with the photographs and
+//! torchvision's outputs. Without it, the tests are skipped.
 
 mod common;
 
@@ -17,7 +17,8 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use tempfile::TempDir;
 
-/// Unpacks the photographs. Returns the shared folder, the temporary folder and the root of the data set.
+/// Unpacks the photographs. Returns the shared folder, the temporary folder and the root of the
+/// data set.
 fn photographs() -> Option<(PathBuf, TempDir, PathBuf)> {
     let Some(shared) = std::env::var_os("WAGGLE_SHARED").map(PathBuf::from) else {
         println!("skipped: `WAGGLE_SHARED` is not set");
@@ -88,7 +89,7 @@ fn transformed_photographs_match_torchvision() {
                 .zip(&expected)
                 .map(|(a, b)| f64::from((a - b).abs()))
                 .sum();
-            // Half a level, divided by the smallest standard deviation.
+            // The tolerance is half a level, divided by the smallest standard deviation.
             let mean = sum / actual.len() as f64;
             assert!(
                 mean < 0.5 / 255.0 / 0.224,

@@ -11,7 +11,7 @@ use dataset::sample::{
 use image::RgbImage;
 use rayon::prelude::*;
 
-/// All images of a split of the sample, with their labels.
+/// Returns all images in a split of the built-in sample, with their labels.
 fn images(split: Split) -> Vec<(RgbImage, usize)> {
     let draw = |i: usize| (INSECTS[i % 2].image(SEED, split, (i / 2) as u64), i % 2);
     (0..2 * COUNTS.of(split))
@@ -33,8 +33,8 @@ fn hash(images: &[RgbImage]) -> u64 {
 
 /// The expected hashes were computed on x86-64.
 ///
-/// A change of the drawings changes the data that users train on, and the data of the pretrained
-/// backbone. It requires a new version in `folder.rs`, a new backbone, and new measurements.
+/// Changing the drawings changes the data that users train on and that the pretrained backbone was
+/// trained on. It requires a new version in `folder.rs`, a new backbone, and new measurements.
 #[test]
 fn pixels_are_the_same_on_every_machine() {
     let draw_first = |classes: &[Class], count: u64| -> Vec<RgbImage> {

@@ -1,8 +1,9 @@
-//! A line of text in any script, drawn into an image.
+//! Draws a line of text in any script into an image.
 //!
-//! Each character is drawn with the first font that has a glyph for it: the bundled fonts (Ubuntu Light,
-//! Noto Emoji), then an installed font. Characters without a font are transliterated to Latin letters, and
-//! so are scripts that need shaping or run from right to left. Class names stay readable on every machine.
+//! Each character is drawn with the first font that has a glyph for it: the bundled fonts (Ubuntu
+//! Light, Noto Emoji), then an installed font. Characters that no font supports are transliterated
+//! to Latin letters, as are scripts that need shaping or run from right to left. This keeps class
+//! names readable on every machine.
 
 use std::collections::HashSet;
 use std::sync::{LazyLock, Mutex, PoisonError};
@@ -61,7 +62,7 @@ impl Line {
         self.height
     }
 
-    /// The coverage of each pixel: 0 for background, 255 for ink.
+    /// Renders the line as a mask. Each pixel is its coverage: 0 for background, 255 for ink.
     pub fn mask(&self) -> GrayImage {
         let mut mask = GrayImage::new(self.width.ceil().max(1.0) as u32, self.height);
         for glyph in &self.glyphs {
@@ -80,7 +81,8 @@ impl Line {
         mask
     }
 
-    /// Draws the line with its top left corner at `(left, top)`. Pixels outside of `image` are clipped.
+    /// Draws the line with its top left corner at `(left, top)`. Pixels outside `image` are
+    /// clipped.
     pub fn draw(&self, image: &mut RgbImage, left: i64, top: i64, color: Rgb<u8>) {
         blend(image, &self.mask(), left, top, color);
     }
@@ -100,9 +102,10 @@ pub fn shorten(text: &str, size: f32, width: f32) -> String {
     shortened
 }
 
-/// Blends `color` into `image` where `mask` covers it, with the mask's top left corner at `(left, top)`.
+/// Blends `color` into `image`, using `mask` as the opacity and `(left, top)` as its top left
+/// corner.
 ///
-/// Pixels outside of `image` are clipped.
+/// Pixels outside `image` are clipped.
 pub fn blend(image: &mut RgbImage, mask: &GrayImage, left: i64, top: i64, color: Rgb<u8>) {
     for (x, y, &Luma([coverage])) in mask.enumerate_pixels() {
         let x = u32::try_from(left + i64::from(x));
@@ -119,7 +122,7 @@ pub fn blend(image: &mut RgbImage, mask: &GrayImage, left: i64, top: i64, color:
     }
 }
 
-/// The fonts, loaded once per process.
+/// The fonts shared by the process. Bundled fonts are loaded on first use, others when needed.
 static FONTS: LazyLock<Mutex<Fonts>> = LazyLock::new(|| Mutex::new(Fonts::bundled()));
 
 struct Fonts {
@@ -127,7 +130,7 @@ struct Fonts {
     loaded: Vec<FontArc>,
     /// The installed fonts, listed when a text first needs one.
     installed: Option<Installed>,
-    /// Characters without a glyph in any font.
+    /// Characters known to have no glyph in any font, so that they are not searched again.
     missing: HashSet<char>,
 }
 
@@ -145,7 +148,7 @@ impl Fonts {
         }
     }
 
-    /// The characters to draw for `text`, each with the index of its font.
+    /// Returns the characters to draw for `text`, each with the index of its font.
     fn choose(&mut self, text: &str) -> Vec<(char, usize)> {
         self.load_for(text);
         let mut chosen = Vec::new();
@@ -180,7 +183,7 @@ impl Fonts {
         fonts.position(|font| has_glyph(font, character))
     }
 
-    /// Loads installed fonts for the characters of `text` without a glyph in the loaded fonts.
+    /// Loads installed fonts for the characters in `text` that the loaded fonts lack.
     fn load_for(&mut self, text: &str) {
         let lacks = |fonts: &Self| -> Vec<char> {
             let mut characters = text.chars();
@@ -208,7 +211,7 @@ impl Fonts {
     }
 }
 
-/// The fonts that are installed on this machine, regular sans-serif fonts first.
+/// The fonts installed on this machine, with regular sans-serif fonts first.
 struct Installed {
     database: Database,
     faces: Vec<fontdb::ID>,
@@ -235,7 +238,7 @@ impl Installed {
         Self { database, faces }
     }
 
-    /// The first font that has glyphs for all `characters`.
+    /// Returns the first font with glyphs for all `characters`.
     fn find(&self, characters: &[char]) -> Option<FontArc> {
         self.faces.iter().find_map(|&face| {
             let load = |data: &[u8], index| {
@@ -266,7 +269,8 @@ fn is_visible(character: char) -> bool {
         && !matches!(character, '\u{200b}'..='\u{200f}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}')
 }
 
-/// Returns true for scripts that are unreadable as separate glyphs from left to right.
+/// Returns true for characters of scripts that are unreadable as separate glyphs from left to
+/// right.
 fn needs_shaping(character: char) -> bool {
     matches!(
         character,

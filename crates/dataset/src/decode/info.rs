@@ -18,7 +18,7 @@ pub struct ImageInfo {
     pub bits: u8,
 }
 
-/// Channels of a pixel.
+/// The channels stored for each pixel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Channels {

@@ -1,7 +1,7 @@
 //! Limits that are checked against an image header before memory for its pixels is allocated.
 //!
-//! A file of a few hundred bytes can declare a billion pixels (a decompression bomb). One limit applies
-//! to the number of pixels, the other to the memory that the decoder needs for them.
+//! A file of a few hundred bytes can declare a billion pixels (a decompression bomb). One limit
+//! applies to the number of pixels, the other to the memory that the decoder needs for them.
 
 use std::path::Path;
 

@@ -1,7 +1,8 @@
 //! Finds groups of duplicate images: equal files, equal pixels or similar appearance.
 //!
-//! Three passes with increasingly loose criteria merge images into groups. Similarity is not transitive:
-//! two images of a group may differ by more than the thresholds if other images connect them.
+//! Three passes with increasingly loose criteria merge images into groups. Similarity is not
+//! transitive: two images of a group may differ by more than the thresholds if other images connect
+//! them.
 
 use std::collections::HashMap;
 
@@ -12,11 +13,12 @@ use super::listing::{Listed, Listing};
 use super::perceptual::{MAX_BITS, MAX_LEVELS};
 use super::report::{DuplicateGroup, DuplicateKind, Member};
 
-/// Number of images that are compared with all later ones before matches are merged. Bounds the memory
-/// for matches.
+/// Number of images compared with all later ones before the matches are merged. This bounds the
+/// memory for matches.
 const BLOCK: usize = 256;
 
-/// Returns the groups of at least two images, each with the strictest criterion that connects all its images.
+/// Returns the groups of at least two images, each with the strictest criterion that connects all
+/// its images.
 pub(super) fn groups(listing: &Listing, images: &[(&Listed, Hashes)]) -> Vec<DuplicateGroup> {
     let mut sets = Sets::new(images.len());
     let mut groups = Vec::new();
@@ -31,7 +33,8 @@ pub(super) fn groups(listing: &Listing, images: &[(&Listed, Hashes)]) -> Vec<Dup
             DuplicateKind::Pixels => merge_equal(&mut sets, images, |hashes| hashes.pixels),
             DuplicateKind::Near => merge_near(&mut sets, images),
         }
-        // A set that has grown in this pass is a new group, which contains smaller groups of earlier passes.
+        // A set that grew in this pass is a new group. It may contain groups found in earlier
+        // passes.
         for set in sets.members() {
             if sizes.insert(set[0], set.len()) != Some(set.len()) && set.len() > 1 {
                 groups.push(group(listing, images, &set, kind));
@@ -72,7 +75,7 @@ fn merge_equal(sets: &mut Sets, images: &[(&Listed, Hashes)], key: impl Fn(&Hash
     }
 }
 
-/// Merges images that are similar by both measures.
+/// Merges images whose hashes and thumbnails are both similar.
 fn merge_near(sets: &mut Sets, images: &[(&Listed, Hashes)]) {
     // One image per set is enough, because the others have the same pixels.
     let representatives: Vec<usize> = sets.members().map(|set| set[0]).collect();

@@ -1,4 +1,4 @@
-//! Lists the files of a data set: the images that training uses, and ignored files with the reason.
+//! Lists the files in a data set: the images used by training, and the ignored files with reasons.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -9,7 +9,7 @@ use super::report::{IgnoreReason, Ignored};
 use crate::error::{Error, Result};
 use crate::image_folder;
 
-/// An image that training uses.
+/// An image used for training or validation.
 #[derive(Debug)]
 pub(super) struct Listed {
     pub path: PathBuf,
@@ -19,11 +19,11 @@ pub(super) struct Listed {
     pub class: usize,
 }
 
-/// The files of a data set.
+/// The used and ignored files in a data set.
 #[derive(Debug)]
 pub(super) struct Listing {
     root: PathBuf,
-    /// Folder names of train and val.
+    /// Folder names of the training and validation splits, in that order.
     pub splits: [String; 2],
     /// Sorted class names of both splits.
     pub classes: Vec<String>,
@@ -104,7 +104,7 @@ impl Listing {
     }
 }
 
-/// A walk over all files and folders of the data set that collects the ignored ones.
+/// Walks all files and folders in the data set and collects the ignored ones.
 struct Walk<'a> {
     listing: &'a Listing,
     used: HashSet<&'a Path>,
@@ -132,7 +132,7 @@ impl Walk<'_> {
                 } else if fs::canonicalize(&path).is_ok_and(|real| parents.contains(&real)) {
                     self.ignore(&path, IgnoreReason::SymlinkLoop);
                 } else if level < 2 {
-                    // Training detects loops only within a class folder.
+                    // As in training, loops are detected only within a class folder.
                     self.enter(&path, level + 1, &mut Vec::new())?;
                 } else {
                     self.enter(&path, level + 1, parents)?;

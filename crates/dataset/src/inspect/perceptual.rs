@@ -1,10 +1,11 @@
-//! Perceptual hashes and thumbnails, which are similar for scaled and recompressed copies of an image.
+//! Perceptual hashes and thumbnails, which are similar for scaled and recompressed copies of an
+//! image.
 //!
-//! The hash finds candidates fast. Each of its 64 bits states whether one of the lowest frequencies of the
-//! cosine transform of a 32 × 32 gray thumbnail is above the median. Hashes are compared by Hamming
-//! distance (C. Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions", 2010).
-//! Different images may have similar hashes by chance, so candidates are confirmed by the mean difference
-//! of 16 × 16 color thumbnails.
+//! The hash finds candidates quickly. Each of its 64 bits states whether one of the lowest
+//! frequencies of the cosine transform of a 32 × 32 gray thumbnail is above the median. Hashes are
+//! compared by Hamming distance (C. Zauner, "Implementation and Benchmarking of Perceptual Image
+//! Hash Functions", 2010). Different images may have similar hashes by chance, so candidates are
+//! confirmed by the mean difference of 16 × 16 color thumbnails.
 
 use std::f32::consts::PI;
 use std::sync::OnceLock;
@@ -20,14 +21,14 @@ const THUMBNAIL: usize = SIDE / 2;
 
 /// Maximum Hamming distance between the hashes of near duplicates, out of 64 bits.
 ///
-/// Any two of 397 photographs of ants and bees differ in at least 14 bits. Scaling a photograph to half
-/// size or compressing it with quality 40 changes at most 4 bits. Cropping 3 % from each border changes
-/// at most 10 bits in 19 of 20 photographs.
+/// Any two of 397 photographs of ants and bees differ in at least 14 bits. Scaling a photograph to
+/// half size or compressing it at quality 40 changes at most 4 bits. Cropping 3 % from each
+/// border changes at most 10 bits in 19 of 20 photographs.
 pub(super) const MAX_BITS: u32 = 10;
 /// Maximum mean difference of the thumbnails of near duplicates, in levels of 255.
 ///
-/// The pairs of the photographs above with the most similar hashes differ by at least 44 levels, and
-/// modified copies differ from their originals by less than 27.
+/// Among the photographs above, the pairs with the most similar hashes differ by at least 44
+/// levels. Modified copies differ from their originals by less than 27.
 pub(super) const MAX_LEVELS: f32 = 24.0;
 
 /// Perceptual hash and thumbnail of an image.
@@ -64,7 +65,8 @@ impl Perceptual {
         (self.hash ^ other.hash).count_ones()
     }
 
-    /// Returns the mean absolute difference of the thumbnails over pixels and channels, in levels of 255.
+    /// Returns the mean absolute difference of the thumbnails over pixels and channels, in levels
+    /// of 255.
     pub fn mean_difference(&self, other: &Self) -> f32 {
         let pairs = self.thumbnail.iter().zip(other.thumbnail.iter());
         let sum: u32 = pairs.map(|(&a, &b)| u32::from(a.abs_diff(b))).sum();
@@ -74,7 +76,7 @@ impl Perceptual {
 
 /// Returns the mean color of each cell of a 32 × 32 grid over the image.
 ///
-/// Cells of smaller images share pixels.
+/// In images smaller than the grid, cells share pixels.
 fn thumbnail(image: &RgbImage) -> Vec<[f32; 3]> {
     let (width, height) = (image.width() as usize, image.height() as usize);
     let cell = |index: usize, length: usize| {
@@ -104,7 +106,8 @@ fn thumbnail(image: &RgbImage) -> Vec<[f32; 3]> {
     means
 }
 
-/// Returns one bit for each of the lowest 8 × 8 frequencies: whether its coefficient is above the median.
+/// Returns one bit for each of the lowest 8 × 8 frequencies: whether its coefficient is above the
+/// median.
 ///
 /// The lowest bit is the mean, which is above the median unless the image is black.
 fn hash(gray: &[f32; SIDE * SIDE]) -> u64 {
@@ -187,7 +190,8 @@ mod tests {
 
     #[test]
     fn cosine_transform_detects_a_single_wave() {
-        // A horizontal cosine wave of frequency 3 has one large coefficient in addition to the mean.
+        // A horizontal cosine wave of frequency 3 has one large coefficient in addition to the
+        // mean.
         let gray: [f32; SIDE * SIDE] = std::array::from_fn(|index| {
             128.0 + 100.0 * (PI * (2.0 * (index % SIDE) as f32 + 1.0) * 3.0 / 64.0).cos()
         });

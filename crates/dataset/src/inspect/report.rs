@@ -9,16 +9,16 @@ use super::listing::Listing;
 use super::perceptual::{MAX_BITS, MAX_LEVELS};
 use crate::decode::{Channels, ImageInfo};
 
-/// Images with a shorter side below this are tiny. An input size of 224 pixels enlarges them at least 3.5
-/// times.
+/// Images whose shorter side has fewer pixels than this are tiny. Resizing them to an input size of
+/// 224 pixels enlarges them at least 3.5 times.
 const TINY: u32 = 64;
-/// Images whose sides have a larger ratio are narrow. The center crop for validation covers less than a
-/// fifth of their area.
+/// Images whose longer side exceeds this multiple of the shorter side are narrow. The center crop
+/// for validation covers less than a fifth of their area.
 const NARROW: u32 = 4;
-/// Images with more pixels than this are huge. Decoding takes about a second, and the network's input is
-/// much smaller.
+/// Images with more pixels than this are huge. Decoding one takes about a second, and the network's
+/// input is much smaller.
 const HUGE: u64 = 50_000_000;
-/// Training splits with a larger ratio of class sizes are unbalanced.
+/// Training splits whose largest class exceeds this multiple of the smallest are unbalanced.
 const BALANCE: f64 = 3.0;
 
 /// The findings about a data set. Paths are relative to its root folder and use forward slashes.
@@ -30,9 +30,9 @@ pub struct Report {
     pub splits: [SplitCounts; 2],
     /// Class folders without images, such as `train/ants`. Training rejects them.
     pub empty_classes: Vec<String>,
-    /// Classes that only val has. Training rejects them.
+    /// Classes found only in val. Training rejects them.
     pub unknown_classes: Vec<String>,
-    /// Classes that only train has. Validation metrics exclude them.
+    /// Classes found only in train. Validation metrics exclude them.
     pub classes_without_val: Vec<String>,
     /// Ratio of the sizes of the largest and smallest training classes, if no class is empty.
     pub imbalance: Option<f64>,
@@ -48,7 +48,7 @@ pub struct Report {
     pub odd_colors: Vec<OddColor>,
     /// Groups of duplicate images.
     pub duplicates: Vec<DuplicateGroup>,
-    /// Thresholds of the findings.
+    /// Thresholds that the findings are based on.
     pub thresholds: Thresholds,
 }
 
@@ -57,25 +57,25 @@ pub struct Report {
 pub struct SplitCounts {
     /// Name of the split's folder.
     pub name: String,
-    /// Number of images in all classes.
+    /// Number of images in all classes, including undecodable ones.
     pub images: usize,
     /// Counts per class, including classes that only the other split has.
     pub classes: Vec<ClassCount>,
 }
 
-/// Image count of a class in a split.
+/// Number of images of one class in a split.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ClassCount {
     /// Name of the class.
     pub class: String,
-    /// Number of images.
+    /// Number of images, including undecodable ones.
     pub images: usize,
 }
 
 /// A file that cannot be decoded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Unusable {
-    /// Path of the file.
+    /// Path relative to [`Report::root`].
     pub path: String,
     /// Error message without the path.
     pub reason: String,
@@ -84,7 +84,7 @@ pub struct Unusable {
 /// An image whose extension does not match its format.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct WrongExtension {
-    /// Path of the file.
+    /// Path relative to [`Report::root`].
     pub path: String,
     /// Format of the content, such as `png`.
     pub content: String,
@@ -93,16 +93,16 @@ pub struct WrongExtension {
 /// A file or folder that training ignores.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Ignored {
-    /// Path of the file or folder.
+    /// Path relative to [`Report::root`].
     pub path: String,
-    /// The reason for ignoring it.
+    /// Why training ignores it.
     pub reason: IgnoreReason,
     /// Format of the content, if it is an image.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
 }
 
-/// The reason for ignoring a file or folder.
+/// Why a file or folder is ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum IgnoreReason {
@@ -123,17 +123,17 @@ pub enum IgnoreReason {
 /// An image of unusual size.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct OddShape {
-    /// Path of the file.
+    /// Path relative to [`Report::root`].
     pub path: String,
     /// Width in pixels, as stored.
     pub width: u32,
     /// Height in pixels, as stored.
     pub height: u32,
-    /// The kind of unusual size.
+    /// How the size is unusual.
     pub shape: Shape,
 }
 
-/// Kinds of unusual size.
+/// Ways in which an image's size can be unusual.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Shape {
@@ -148,18 +148,18 @@ pub enum Shape {
 /// An image that is not 8-bit RGB.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct OddColor {
-    /// Path of the file.
+    /// Path relative to [`Report::root`].
     pub path: String,
-    /// Channels of a pixel.
+    /// Channels stored for each pixel.
     pub channels: Channels,
-    /// Bits per channel.
+    /// Bits stored per channel.
     pub bits: u8,
 }
 
 /// A group of duplicate images.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DuplicateGroup {
-    /// The criterion that connects the images.
+    /// The strictest criterion that connects all the images.
     pub kind: DuplicateKind,
     /// Whether images are in both train and val, so that validation includes training images.
     pub leak: bool,
@@ -169,7 +169,7 @@ pub struct DuplicateGroup {
     pub images: Vec<Member>,
 }
 
-/// Criteria for duplicates.
+/// Criteria by which images count as duplicates, from strict to loose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DuplicateKind {
@@ -185,7 +185,7 @@ pub enum DuplicateKind {
 /// An image of a [`DuplicateGroup`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Member {
-    /// Path of the file.
+    /// Path relative to [`Report::root`].
     pub path: String,
     /// Name of the split's folder.
     pub split: String,
@@ -193,7 +193,7 @@ pub struct Member {
     pub class: String,
 }
 
-/// Thresholds of the findings.
+/// Thresholds that the findings of a [`Report`] are based on.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Thresholds {
     /// Tiny images have a side below this number of pixels.
@@ -202,11 +202,12 @@ pub struct Thresholds {
     pub narrow: u32,
     /// Huge images have more than this number of pixels.
     pub huge: u64,
-    /// Classes are unbalanced if the largest has more than this multiple of the images of the smallest.
+    /// Classes are unbalanced if the largest has more than this many times the images of the
+    /// smallest.
     pub balance: f64,
-    /// Near duplicates have perceptual hashes that differ in at most this number of 64 bits.
+    /// Near duplicates have perceptual hashes that differ in at most this many of 64 bits.
     pub near_bits: u32,
-    /// Near duplicates have thumbnails with at most this mean difference, in levels of 255.
+    /// Near duplicates have thumbnails whose mean difference is at most this, in levels of 255.
     pub near_levels: f32,
 }
 
@@ -322,8 +323,8 @@ impl Report {
 
     /// Returns whether training would fail or its results would be misleading.
     ///
-    /// This is the case for files that cannot be decoded, empty or unknown classes, conflicting labels,
-    /// and images in both train and val.
+    /// This is the case for files that cannot be decoded, empty or unknown classes, conflicting
+    /// labels, and images in both train and val.
     pub fn is_serious(&self) -> bool {
         !self.unusable.is_empty()
             || !self.empty_classes.is_empty()

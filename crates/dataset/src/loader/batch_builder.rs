@@ -14,7 +14,7 @@ use crate::image_folder::Sample;
 use crate::rng::{self, Domain};
 use crate::transform::{Resampler, Table};
 
-/// The state that all workers and epochs of a loader share.
+/// State shared by all workers and epochs of a loader.
 #[derive(Debug)]
 pub(super) struct BatchBuilder {
     pub(super) samples: Arc<[Sample]>,
@@ -56,7 +56,8 @@ impl BatchBuilder {
 
     /// Builds the values of a batch, shape (samples, 3, size, size).
     ///
-    /// Returns an incomplete batch if `stopped` returns true, because the batch is no longer needed.
+    /// Returns an incomplete batch if `stopped` returns true, because the batch is no longer
+    /// needed.
     pub(super) fn batch(
         &self,
         worker: &mut Worker,

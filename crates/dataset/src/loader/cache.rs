@@ -27,7 +27,8 @@ impl Cache {
 
     /// Returns the cached image of `sample`, or calls `decode` and caches the result if it fits.
     ///
-    /// `decode` gets the buffer of `scratch`. An image that does not fit is stored in `scratch`.
+    /// `decode` receives the image in `scratch`, so that it can reuse the buffer. An image that
+    /// does not fit in the cache is returned from `scratch`.
     pub(crate) fn get<'a>(
         &'a self,
         sample: usize,
@@ -50,7 +51,7 @@ impl Cache {
         let image = RgbImage::from_raw(width, height, pixels)
             .expect("the buffer holds width × height pixels");
         if slot.set(image).is_err() {
-            // A concurrent epoch has cached the image first.
+            // A concurrent epoch cached the image first, so the reserved memory is released.
             self.free.fetch_add(bytes, Ordering::Relaxed);
         }
         Ok(slot.get().expect("the slot has just been filled"))

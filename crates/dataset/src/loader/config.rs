@@ -1,4 +1,4 @@
-//! The settings of a loader.
+//! Loader settings, their defaults and validation.
 
 use candle_core::Device;
 
@@ -6,18 +6,20 @@ use crate::decode::DecodeOptions;
 use crate::error::{Error, Result};
 use crate::transform::{Normalize, Transform};
 
-/// Settings of a [`Loader`](super::Loader).
+/// Settings for a [`Loader`](super::Loader).
 #[derive(Clone, Debug)]
 pub struct LoaderConfig {
     /// Number of images per batch. The last batch of an epoch may be smaller.
     pub batch_size: usize,
     /// Number of worker threads. With 0, the calling thread builds each batch on demand.
     pub workers: usize,
-    /// Maximum number of finished batches, in addition to one batch in progress per worker.
+    /// Maximum number of finished but undelivered batches, in addition to one batch in progress per
+    /// worker.
     pub prefetch: usize,
-    /// Seed of shuffling and augmentation, used together with the epoch and the sample.
+    /// Seed for shuffling, combined with the epoch, and for augmentation, combined with the epoch
+    /// and the sample.
     pub seed: u64,
-    /// Whether each epoch has its own random order.
+    /// Whether to shuffle the samples, in a different order for each epoch.
     pub shuffle: bool,
     /// Crop, resize and flip of each image.
     pub transform: Transform,
@@ -25,9 +27,10 @@ pub struct LoaderConfig {
     pub normalize: Normalize,
     /// Device of the batch tensors.
     pub device: Device,
-    /// Size of the cache of decoded images in bytes. Images that do not fit are decoded in every epoch.
+    /// Maximum size of the cache of decoded images, in bytes. Images that do not fit are decoded in
+    /// every epoch.
     pub cache_bytes: usize,
-    /// Settings of the decoder.
+    /// Decoder settings.
     pub decode: DecodeOptions,
 }
 
@@ -41,7 +44,8 @@ impl LoaderConfig {
         }
     }
 
-    /// Settings for validation: center crops of `size` × `size` pixels, in the order of the samples.
+    /// Settings for validation: center crops of `size` × `size` pixels, in the order of the
+    /// samples.
     pub fn eval(size: u32) -> Self {
         Self {
             batch_size: 32,
@@ -71,7 +75,8 @@ impl LoaderConfig {
         if let Transform::Eval { resize, .. } = self.transform {
             at_least_one("resize size", resize as usize)?;
         }
-        // Prevents overflow in the size of a batch. The batch may still exceed the available memory.
+        // Prevents overflow in the size of a batch. The batch may still exceed the available
+        // memory.
         let side = self.transform.size() as usize;
         let values = side
             .checked_mul(side)

@@ -31,7 +31,7 @@ pub struct Epoch {
     source: Source,
 }
 
-/// The source of pixel values.
+/// Produces the pixel values of an epoch's batches.
 enum Source {
     Threads(OrderedPool<Vec<f32>>),
     /// The calling thread builds each batch on demand.
@@ -129,7 +129,7 @@ impl fmt::Debug for Epoch {
     }
 }
 
-/// Returns the samples of a batch, or none after the last batch.
+/// Returns the samples of a batch, or an empty slice after the last batch.
 fn samples_of(order: &[usize], batch: usize, batch_size: usize) -> &[usize] {
     order.chunks(batch_size).nth(batch).unwrap_or_default()
 }

@@ -1,4 +1,5 @@
-//! A thread pool that runs numbered jobs and delivers their results in order, with bounded prefetching.
+//! A thread pool that runs numbered jobs and delivers their results in order, with bounded
+//! prefetching.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -13,8 +14,8 @@ use crate::error::{Error, Result};
 
 /// Iterator over the results of a range of jobs, in order.
 ///
-/// A job starts only if it is one of the next `threads + ahead` to be delivered, so at most that many
-/// results are stored. Dropping the pool stops the threads and joins them.
+/// A job starts only if it is one of the next `threads + ahead` to be delivered, so at most that
+/// many results are stored. Dropping the pool stops the threads and joins them.
 #[derive(Debug)]
 pub(super) struct OrderedPool<T> {
     next: usize,
@@ -27,10 +28,10 @@ pub(super) struct OrderedPool<T> {
 }
 
 impl<T: Send + 'static> OrderedPool<T> {
-    /// Starts `threads` threads on the jobs of `range`.
+    /// Starts `threads` threads that run the jobs in `range`.
     ///
-    /// Each thread creates its state with `state` and calls `work` with the state, the job, and a flag
-    /// that is set when the result is no longer needed.
+    /// Each thread creates its state with `state` and calls `work` with the state, the job, and a
+    /// flag that is set when the result is no longer needed.
     ///
     /// # Errors
     ///
@@ -45,7 +46,7 @@ impl<T: Send + 'static> OrderedPool<T> {
         let threads = threads.min(range.len());
         let bound = threads.saturating_add(ahead).min(range.len());
         let (jobs, queue) = bounded(bound);
-        // The capacity is the number of started jobs, so sending a result never blocks.
+        // The channel has room for the result of every job in progress, so sending never blocks.
         let (done, results) = bounded(bound);
         let mut pool = Self {
             next: range.start,

@@ -5,9 +5,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::error::{Error, Result};
 
-/// Runs `work` and converts a panic into [`Error::Panic`] with the result of `item`.
+/// Runs `work` and converts a panic into [`Error::Panic`], in which `item()` identifies the failed
+/// job.
 ///
-/// After a panic, values that `work` borrows may be inconsistent. Callers must overwrite them before use.
+/// After a panic, values that `work` borrows may be inconsistent. Callers must overwrite them
+/// before use.
 pub(crate) fn catch_panic<T>(
     item: impl FnOnce() -> String,
     work: impl FnOnce() -> Result<T>,

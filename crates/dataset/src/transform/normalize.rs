@@ -14,7 +14,7 @@ pub struct Normalize {
 }
 
 impl Normalize {
-    /// Statistics of ImageNet, which pretrained networks of torchvision and timm expect.
+    /// ImageNet statistics, as expected by the pretrained networks of torchvision and timm.
     pub const IMAGENET: Self = Self {
         mean: [0.485, 0.456, 0.406],
         std: [0.229, 0.224, 0.225],
@@ -25,7 +25,8 @@ impl Normalize {
         Table::new(*self).append(image.as_raw(), out);
     }
 
-    /// Converts normalized values of shape (3, `height`, `width`) to an image, clamped and rounded to bytes.
+    /// Converts normalized values of shape (3, `height`, `width`) to an image, clamped and rounded
+    /// to bytes.
     ///
     /// # Errors
     ///

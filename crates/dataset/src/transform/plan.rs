@@ -13,9 +13,10 @@ pub struct Region {
     pub width: u32,
 }
 
-/// Crops `region`, resizes it to `resized`, crops `window` of the result and pastes it onto a black square.
+/// Crops `region`, resizes it to `resized`, crops `window` of the result and pastes it onto a black
+/// square.
 ///
-/// It describes random crops and center crops. Pixels outside the window are not computed.
+/// Describes both random crops and center crops. Pixels outside the window are not computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// The part of the image that is resized. Pixels outside it do not contribute.
@@ -24,7 +25,7 @@ pub struct Plan {
     pub resized: (u32, u32),
     /// The part of the resized region that is kept.
     pub window: Region,
-    /// Column and row of the window in the square.
+    /// Column and row of the square at which the window is pasted.
     pub offset: (u32, u32),
     /// Height and width of the square in pixels.
     pub size: u32,
@@ -33,7 +34,8 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// torchvision's `resized_crop`: resizes `region` to a square of `size`, and flips it if `flip`.
+    /// torchvision's `resized_crop`: resizes `region` to a square of `size`, and flips it if
+    /// `flip`.
     pub fn resized_crop(region: Region, size: u32, flip: bool) -> Self {
         let window = Region {
             top: 0,
@@ -97,7 +99,8 @@ pub fn resized_size(width: u32, height: u32, short: u32) -> (u32, u32) {
     }
 }
 
-/// Center crop of `size` from `length` along one axis: first kept index, number kept, padding before.
+/// Center crop of `size` from `length` along one axis: first kept index, number kept, padding
+/// before.
 fn center(length: u32, size: u32) -> (u32, u32, u32) {
     if length < size {
         return (0, length, (size - length) / 2);

@@ -10,11 +10,12 @@ const SCALE: (f64, f64) = (0.08, 1.0);
 /// Minimum and maximum ratio of width to height.
 const RATIO: (f64, f64) = (3.0 / 4.0, 4.0 / 3.0);
 
-/// Draws a random box in an image of `width` × `height`, like torchvision's `RandomResizedCrop.get_params`.
+/// Draws a random box in an image of `width` × `height`, like torchvision's
+/// `RandomResizedCrop.get_params`.
 ///
 /// Makes up to ten attempts: area = U(0.08, 1) · W · H and ratio = exp(U(ln 3/4, ln 4/3)), so that
-/// w = √(area · ratio) and h = √(area / ratio), rounded half to even. The first box that fits is placed
-/// uniformly. If no box fits, the result is the largest centered box of an allowed ratio.
+/// w = √(area · ratio) and h = √(area / ratio), rounded half to even. The first box that fits is
+/// placed uniformly. If no box fits, the result is the largest centered box of an allowed ratio.
 ///
 /// The box of a nonempty image has at least one pixel.
 pub fn random_resized_crop(width: u32, height: u32, rng: &mut impl Rng) -> Region {

@@ -1,13 +1,13 @@
 //! Pillow's bilinear resize, bit for bit, fused with crop and flip.
 //!
-//! The filter is a triangle whose support grows with the scale (antialiasing). Each of the two passes
-//! rounds to bytes. Weights are normalized in double precision and converted to fixed point with 22
-//! fractional bits. The horizontal pass comes first, with one exception since Pillow 13.0: from `w` × `h`
-//! to `W` × `H`, the vertical pass comes first if `h > H` and `h − H > 2 (w − W)`. The order changes the
-//! result, because each pass rounds.
+//! The filter is a triangle whose support grows with the scale (antialiasing). Each of the two
+//! passes rounds to bytes. Weights are normalized in double precision and converted to fixed point
+//! with 22 fractional bits. The horizontal pass comes first, with one exception since Pillow 13.0:
+//! from `w` × `h` to `W` × `H`, the vertical pass comes first if `h > H` and `h − H > 2 (w − W)`.
+//! The order changes the result, because each pass rounds.
 //!
-//! Crates optimized for fast resizing round differently. This module is fast because it computes only
-//! the pixels that a [`Plan`] keeps.
+//! Crates optimized for fast resizing round differently. This module is fast because it computes
+//! only the pixels that a [`Plan`] keeps.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;

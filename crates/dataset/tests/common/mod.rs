@@ -11,7 +11,8 @@ use dataset::Sample;
 use image::{Rgb, RgbImage};
 use tempfile::TempDir;
 
-/// Returns the path of a golden file. `WAGGLE_GOLDEN` selects another folder.
+/// Returns the path of a golden file in `tests/golden`, or in the folder `WAGGLE_GOLDEN` if it is
+/// set.
 pub fn golden(name: &str) -> PathBuf {
     let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
     std::env::var_os("WAGGLE_GOLDEN")

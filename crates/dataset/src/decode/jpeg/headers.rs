@@ -40,7 +40,7 @@ impl Frame {
         })
     }
 
-    /// The largest sampling factors of the frame.
+    /// Returns the largest horizontal and vertical sampling factors among the components.
     pub(super) fn max_sampling(&self) -> (u8, u8) {
         let sampling = self.components.iter().map(|component| component.sampling);
         sampling.fold((1, 1), |max, (h, v)| (max.0.max(h), max.1.max(v)))
@@ -135,8 +135,8 @@ mod tests {
             "fill bytes before the marker and data after it"
         );
         for end in 0..head.len() {
-            // A file cut right after the thumbnail's end marker passes, but its decoding fails
-            // because it has no scan.
+            // A file truncated right after the thumbnail's end marker passes this check, but it
+            // cannot be decoded because it has no scan.
             assert!(
                 !has_end(&head[..end]) || head[..end].ends_with(&[0xFF, 0xD9]),
                 "cut at {end}"

@@ -1,9 +1,9 @@
 //! Sequential JPEGs that zune-jpeg decodes to wrong pixels, decoded with jpeg-decoder.
 //!
-//! zune-jpeg 0.5.15 reports success for two kinds of sequential files but returns stripes, with a mean
-//! error of up to 120 of 255 levels: files that store components in separate scans, and files whose
-//! first component (luma) does not have the largest sampling factors. jpeg-decoder 0.3.2 is within 0.33
-//! levels of Pillow on both, except for one case, for which [`check`] returns an error.
+//! zune-jpeg 0.5.15 reports success for two kinds of sequential files but returns stripes, with a
+//! mean error of up to 120 of 255 levels: files that store components in separate scans, and files
+//! whose first component (luma) does not have the largest sampling factors. jpeg-decoder 0.3.2 is
+//! within 0.33 levels of Pillow on both, except for one case, for which [`check`] returns an error.
 
 use std::path::Path;
 
@@ -43,14 +43,14 @@ pub(super) fn decode(
     options: &DecodeOptions,
 ) -> Result<RgbImage> {
     check(bytes, frame).map_err(|reason| undecodable(name, reason))?;
-    // Bytes per pixel and component: a 16-bit coefficient, a decoded plane and the output. CMYK is
-    // converted to RGB in a second buffer.
+    // Memory per pixel and component: a 16-bit coefficient, a decoded byte and an output byte. CMYK
+    // is converted to RGB in a second buffer.
     let components = frame.components.len() as u64;
     let converted = if components == 4 { 3 } else { 0 };
     check_memory(width, height, 4 * components + converted, name, options)?;
 
     let mut decoder = Decoder::new(bytes);
-    // The same choice as zune-jpeg, so that both decoders agree on the meaning of Adobe markers.
+    // Uses zune-jpeg's choice, so that both decoders interpret Adobe markers in the same way.
     decoder.set_color_transform(match colors {
         Some(ColorSpace::RGB) => ColorTransform::RGB,
         Some(ColorSpace::CMYK) => ColorTransform::CMYK,
@@ -79,12 +79,14 @@ fn check(bytes: &[u8], frame: &Frame) -> std::result::Result<(), &'static str> {
     for header in scans(bytes) {
         let alone = scan_components(header).count() == 1;
         for id in scan_components(header) {
-            // Each scan takes time proportional to the pixels, so repeated scans are errors.
+            // Decoding a scan takes time proportional to the image size, so repeated scans are
+            // rejected.
             let Some(index) = missing.iter().position(|component| component.id == id) else {
                 return Err("a JPEG scan has an unknown or repeated component");
             };
             let (h, v) = missing.swap_remove(index).sampling;
-            // jpeg-decoder computes a wrong number of blocks for such a scan.
+            // jpeg-decoder computes a wrong number of blocks for a single-component scan whose
+            // sampling factor is neither 1 nor the maximum.
             let intermediate = (h != 1 && h != max.0) || (v != 1 && v != max.1);
             if alone && intermediate {
                 return Err(

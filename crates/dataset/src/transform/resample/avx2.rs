@@ -1,7 +1,8 @@
 //! The resize passes for AVX2, with the same integer results as the portable ones.
 //!
-//! The 16-bit multiply-add does four times the work of a 32-bit multiplication, but a weight has 22
-//! bits. Each weight is therefore split into two halves of 11 bits, whose sums are combined at the end.
+//! The 16-bit multiply-add has four times the throughput of a 32-bit multiplication, but a weight
+//! has 22 bits. Each weight is therefore split into two halves of 11 bits, whose sums are combined
+//! at the end.
 
 use std::arch::x86_64::{
     __m128i, __m256i, _mm_add_epi32, _mm_cvtsi128_si64, _mm_extract_epi32, _mm_loadu_si128,
@@ -14,12 +15,13 @@ use std::arch::x86_64::{
 use super::filter::{BITS, Filter, HALF, Rows};
 use super::portable::vertical_portable;
 
-/// Number of inputs per step. They use 12 of 16 loaded bytes.
+/// Number of input pixels per step. They occupy 12 of the 16 loaded bytes.
 const TAPS: usize = 4;
 /// Number of bits in the lower half of a weight.
 const LOW: u32 = BITS / 2;
 
-/// The vertical pass. The compiler vectorizes the portable code well for AVX2.
+/// The vertical pass, which is the portable code compiled for AVX2. The compiler vectorizes it
+/// well.
 #[target_feature(enable = "avx2")]
 pub(super) fn vertical<'t>(
     source: Rows,
@@ -75,8 +77,8 @@ pub(super) fn horizontal<'t>(
 #[inline]
 #[target_feature(enable = "avx2")]
 fn pixel(from: &[u8], start: usize, weights: &[Halves]) -> __m128i {
-    // For each channel, pairs of adjacent inputs as 16-bit integers: inputs 0 and 1 in the lower half of
-    // the register, inputs 2 and 3 in the upper half. Index -1 gives 0.
+    // For each channel, pairs of adjacent inputs as 16-bit integers: inputs 0 and 1 in the lower
+    // half of the register, inputs 2 and 3 in the upper half. Index -1 gives 0.
     #[rustfmt::skip]
     let pairs = _mm256_setr_epi8(
         0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, -1, -1, -1, -1,
@@ -129,7 +131,7 @@ fn split(weights: &[i32]) -> Halves {
     halves
 }
 
-/// Loads the first 16 bytes. Missing bytes are 0.
+/// Loads the first 16 bytes of `bytes`. Missing bytes are 0.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn load_bytes(bytes: &[u8]) -> __m128i {

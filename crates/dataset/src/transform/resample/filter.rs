@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-/// Number of fractional bits of a weight, as in Pillow: 8 bits are left for the byte and 2 for the sign
-/// and overflow.
+/// Number of fractional bits of a weight, as in Pillow: 8 bits are left for the byte and 2 for the
+/// sign and overflow.
 pub(super) const BITS: u32 = 32 - 8 - 2;
 
 /// Added to a sum to round to nearest, half up.

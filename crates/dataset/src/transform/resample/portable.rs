@@ -1,4 +1,5 @@
-//! The two passes of a resize in portable Rust. Kernels for other instruction sets give the same bytes.
+//! The two passes of a resize in portable Rust. Kernels for other instruction sets give the same
+//! bytes.
 
 #[cfg(target_arch = "x86_64")]
 use super::avx2;
@@ -52,7 +53,8 @@ fn horizontal_portable<'t>(
     }
 }
 
-/// The vertical pass. Inlining lets the compiler vectorize it with the target features of its callers.
+/// The vertical pass. Inlining lets the compiler vectorize it with the target features of its
+/// callers.
 #[inline(always)]
 pub(super) fn vertical_portable<'t>(
     source: Rows,
@@ -108,7 +110,8 @@ mod tests {
                 filter.set(length, resized, 0, resized);
                 let (length, resized) = (length as usize, resized as usize);
                 let rows = 3;
-                // The last row ends at the end of the buffer, so that out-of-bounds reads are detected.
+                // The last row ends at the end of the buffer, so that out-of-bounds reads are
+                // detected.
                 let image = noise(length * rows * 3);
                 let source = Rows::packed(&image, length * 3);
                 let mut outputs = [vec![0; resized * rows * 3], vec![1; resized * rows * 3]];
