@@ -8,8 +8,8 @@
 //!
 //! The batch has eight images. The throughput counts the operations of the direct convolution, two
 //! per multiply-add. Winograd's algorithm executes fewer. Before the timing, the output and the
-//! gradients of each layer are compared with candle's on one image. candle's max pool has a different
-//! gradient at ties, so the gradients of pooled layers are not compared.
+//! gradients of each layer are compared with candle's on one image. candle's max pool has a
+//! different gradient at ties, so the gradients of pooled layers are not compared.
 
 use std::hint::black_box;
 
@@ -66,7 +66,7 @@ impl Layer {
         Ok(layers)
     }
 
-    /// Floating-point operations of the direct convolution of a batch.
+    /// Number of floating-point operations in the direct convolution of one batch.
     fn operations(&self) -> u64 {
         let (n, c, h, w) = self.x.dims4().expect("four dimensions");
         let k = self.bias.elem_count();
@@ -87,7 +87,7 @@ impl Layer {
         if self.pool { y.max_pool2d(2) } else { Ok(y) }
     }
 
-    /// The output, and the gradients of x, weight and bias, for one image.
+    /// Returns the output for one image and its gradients with respect to x, weight and bias.
     fn results(&self, run: impl Fn(&Self, &Tensor) -> Result<Tensor>) -> Result<Vec<Tensor>> {
         let tracked: Vec<Var> = [&self.x.narrow(0, 0, 1)?, &self.weight, &self.bias]
             .into_iter()
@@ -109,8 +109,8 @@ impl Layer {
         Ok(results)
     }
 
-    /// Checks the results against candle's: the error is at most 2e-5 of the largest value, the
-    /// accuracy of two f32 sums.
+    /// Checks that the results match candle's. The tolerance is 2e-5 of the largest value, which
+    /// allows for rounding in both f32 sums.
     fn check(&self, isa: Isa) -> Result<()> {
         let kernels = self.results(|layer, x| layer.kernels(isa, x))?;
         let candle = self.results(|layer, x| layer.candle(x))?;
@@ -152,7 +152,7 @@ fn layers(criterion: &mut Criterion) {
         let mut group = criterion.benchmark_group(format!("forward+backward/{}", isa.name()));
         group.sample_size(10);
         for layer in &layers {
-            // One forward pass, and the gradients of x and weight at the same cost each.
+            // Counts the forward pass and the gradients of x and weight, which cost as much each.
             group.throughput(Throughput::Elements(3 * layer.operations()));
             let tracked = [&layer.x, &layer.weight, &layer.bias]
                 .map(|tensor| Var::from_tensor(tensor).expect("a variable"));

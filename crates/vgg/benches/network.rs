@@ -5,7 +5,8 @@
 //! cargo bench -p vgg --bench network
 //! ```
 //!
-//! Before the timing, the features of a batch are compared with the features of each image alone.
+//! Before the timing, the features of a batch are checked against those computed for each image
+//! alone.
 
 use std::hint::black_box;
 

@@ -2,8 +2,9 @@
 //!
 //! `cargo run --release -p vgg --example forward_and_replace_head [WEIGHTS.safetensors]`
 //!
-//! WEIGHTS is a file with VGG-16 weights in the names of torchvision or timm, with or without the
-//! classifier. By default the example writes the weights of a narrow network to a temporary file.
+//! WEIGHTS is a file with VGG-16 weights under torchvision's or timm's tensor names, with or
+//! without the classifier. If no file is given, the example writes the weights of a narrow network
+//! to a temporary file.
 
 use std::path::{Path, PathBuf};
 

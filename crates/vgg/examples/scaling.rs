@@ -15,8 +15,8 @@ use vgg::{Vgg, VggConfig, init};
 const BATCHES: [usize; 7] = [1, 2, 4, 8, 16, 32, 64];
 const SIDES: [usize; 8] = [64, 96, 128, 160, 224, 320, 448, 512];
 
-/// For each batch size or image size, the images per second of the forward pass, and of the forward
-/// and backward pass.
+/// For each batch size or image size: images per second in the forward pass, and in the forward and
+/// backward pass.
 type Line = Vec<(usize, f64, f64)>;
 
 fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
@@ -79,7 +79,8 @@ fn images(n: usize, side: usize) -> Result<Tensor> {
     Tensor::from_vec(values, (n, 3, side, side), &Device::Cpu)
 }
 
-/// Images per second of the fastest run, repeated for at least one second after a warm-up run.
+/// Returns the images per second of the fastest run. After a warm-up, repeats `run` for at least
+/// one second.
 fn speed(n: usize, mut run: impl FnMut() -> Result<Tensor>) -> Result<f64> {
     run()?;
     let (started, mut best) = (Instant::now(), 0f64);

@@ -1,5 +1,5 @@
-//! Batch norm compared with PyTorch (tests/batch_norm/make.py): logits, gradients, layer ranges,
-//! and saving.
+//! Batch norm: logits and gradients compared with PyTorch (tests/batch_norm/make.py), running the
+//! layers in two parts, and saving.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;

@@ -1,6 +1,6 @@
-//! Tests of the layers for GPUs against a naive float64 reference and against the CPU kernels.
+//! Compares the layers of `kernels::device` with a naive f64 reference and with the CPU kernels.
 //!
-//! They run on the CPU and, with the feature `cuda` or `metal`, also on a GPU.
+//! The tests run on the CPU and, with the feature `cuda` or `metal`, also on a GPU.
 
 mod gpu;
 mod naive;
@@ -20,7 +20,7 @@ fn variable(values: &[f32], shape: &[usize], device: &Device) -> Var {
     Var::from_tensor(&tensor).expect("a variable")
 }
 
-/// Gradients of Σ y·g.
+/// Gradients of Σ y·g with respect to `vars`.
 fn gradients<const N: usize>(y: &Tensor, g: &Tensor, vars: [&Var; N]) -> [Tensor; N] {
     let store = (y.to_dtype(DType::F32).expect("f32") * g)
         .and_then(|y| y.sum_all()?.backward())
@@ -87,7 +87,7 @@ fn convolutions_match_the_naive_reference() {
 #[test]
 fn repeated_runs_are_bit_identical() {
     let mut rng = ChaCha8Rng::seed_from_u64(8);
-    // Large enough that a GPU splits the sums over images and pixels.
+    // These sizes are large enough that a GPU splits the sums over images and pixels.
     let (n, c, k, side) = (8, 16, 32, 32);
     let x = random(&mut rng, n * c * side * side);
     let weight = random(&mut rng, k * c * 9);
@@ -201,8 +201,9 @@ fn relu_propagates_nan_and_has_zero_gradient_at_zero() {
     }
 }
 
-/// The gradients of f32 weights are f32 with the precision of the dtype that the layer computes in.
-/// This is bf16 on CUDA and f16 elsewhere, because candle has no bf16 matrix product on the CPU.
+/// A layer that computes in half precision returns f32 gradients for f32 weights, with the accuracy
+/// of its dtype. This is bf16 on CUDA and f16 elsewhere, because candle has no bf16 matrix product
+/// on the CPU.
 #[test]
 fn f32_weights_train_in_half_precision() {
     let mut rng = ChaCha8Rng::seed_from_u64(7);

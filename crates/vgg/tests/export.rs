@@ -1,4 +1,4 @@
-//! Export: ONNX files in another runtime, and reloading weights in the format of timm.
+//! Tests exports: running ONNX files in another runtime, and reloading weights in timm's format.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! Comparison with PyTorch: logits, losses, gradients, and six SGD steps.
 //!
-//! The reference values are from a narrow VGG of torchvision. `WAGGLE_GOLDEN` selects another
-//! folder of reference values, which determines the configuration and the image sizes.
+//! The reference values come from a narrow torchvision VGG. `WAGGLE_GOLDEN` selects another folder
+//! of reference values, which determines the configuration and the image sizes.
 
 mod gpu;
 
@@ -53,7 +53,7 @@ impl Golden {
         }
     }
 
-    /// The tensors with a prefix, which is removed from their names.
+    /// Returns the tensors whose names start with `prefix`, which is removed.
     fn with_prefix(&self, prefix: &str) -> Tensors {
         let entries = self.tensors.iter();
         entries

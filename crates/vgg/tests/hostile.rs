@@ -1,4 +1,4 @@
-//! Malicious weights files. Each one must be an error, without a large allocation.
+//! Malicious weights files. Reading each one must fail without a large allocation.
 
 use std::path::{Path, PathBuf};
 
@@ -76,7 +76,7 @@ fn overflowing_and_inconsistent_shapes_are_errors() {
 fn a_header_above_the_limit_is_an_error() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("long.safetensors");
-    // A sparse file.
+    // The file is sparse, so it occupies almost no disk space.
     let file = std::fs::File::create(&path).expect("a file");
     file.set_len(40 << 20).expect("a length");
     let start = [&(17u64 << 20).to_le_bytes()[..], b"{"].concat();

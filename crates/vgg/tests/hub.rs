@@ -15,7 +15,7 @@ use vgg::{Error, hub};
 const BODY: &[u8] = b"not really weights, but these bytes must arrive";
 const COMMIT: &str = "89abcdef";
 
-/// A request that a server received.
+/// A request received by a test server.
 #[derive(Clone, Debug)]
 struct Request {
     method: String,
@@ -24,7 +24,7 @@ struct Request {
     authorization: Option<String>,
 }
 
-/// A response of a server. `body` may be shorter than the length in the headers.
+/// A response to send. `body` may be shorter than the length in the headers.
 struct Response {
     status: u16,
     headers: Vec<(&'static str, String)>,
@@ -44,7 +44,7 @@ impl Response {
         Self::status(302).header("location", location)
     }
 
-    /// The metadata of `BODY` as a file in LFS.
+    /// Response to a metadata request for `BODY` as a Git LFS file.
     fn metadata() -> Self {
         Self {
             status: 200,
@@ -56,7 +56,8 @@ impl Response {
         .header("x-repo-commit", COMMIT)
     }
 
-    /// The part of `content` in the requested range, which has no end.
+    /// Response with `content` from the start of the requested range, which must be open-ended, or
+    /// with all of it.
     fn content(request: &Request, content: &[u8]) -> Self {
         let start = request.range.as_deref().map_or(0, |range| {
             let start = range
@@ -77,7 +78,7 @@ impl Response {
         response
     }
 
-    /// Sets a header.
+    /// Adds a header or replaces its value.
     fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.retain(|(other, _)| *other != name);
         self.headers.push((name, value.into()));
@@ -113,7 +114,7 @@ impl Server {
         Self { url, requests }
     }
 
-    /// The requests since the last call.
+    /// Returns the requests received since the last call.
     fn take_requests(&self) -> Vec<Request> {
         std::mem::take(&mut self.requests.lock().expect("the requests"))
     }
@@ -174,7 +175,7 @@ fn sha256(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
-/// The responses of a hub where every file has the content `BODY`.
+/// Responds like a hub on which every file has the content `BODY`.
 fn honest(request: &Request, _: usize) -> Response {
     match request.method.as_str() {
         "HEAD" => Response::metadata(),
@@ -212,7 +213,7 @@ impl Cache {
         }
     }
 
-    /// Paths and contents of all files in the temporary folder that are not in the cache.
+    /// Paths and contents of all files in the temporary folder outside the cache.
     fn surroundings(&self) -> Vec<(PathBuf, Vec<u8>)> {
         let mut files = files(self.parent.path());
         files.retain(|path| !path.starts_with(self.path()));
@@ -262,8 +263,8 @@ fn fetch(hub: &Hub, text: &str) -> Result<PathBuf, HubError> {
     }
 }
 
-/// The error of a download from a hostile server. The download must change nothing outside the
-/// cache and leave no file in it.
+/// Returns the error from downloading from a hostile server. Asserts that the download changes
+/// nothing outside the cache and leaves no file in it.
 fn rejected(server: &Server) -> HubError {
     let cache = Cache::new();
     let before = cache.surroundings();
@@ -564,7 +565,7 @@ fn the_token_is_not_sent_to_another_host() {
     let server = Server::start(move |request, _| {
         let redirect = Response::redirect(location.clone());
         match request.method.as_str() {
-            // The response of the hub for files in LFS.
+            // The hub's response for files in Git LFS.
             "HEAD" => redirect
                 .header("etag", "\"0123abcd\"")
                 .header("x-linked-etag", format!("\"{}\"", sha256(BODY)))

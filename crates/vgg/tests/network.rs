@@ -31,13 +31,13 @@ fn build(config: &VggConfig, tensors: HashMap<String, Tensor>) -> Vgg {
     Vgg::new(config, VarBuilder::from_tensors(tensors, DType::F32, &CPU)).expect("a network")
 }
 
-/// The VGG-16 of candle-transformers takes a single image and applies a ReLU to the logits. Its
-/// width is fixed.
+/// candle-transformers' VGG-16 takes a single image and applies a ReLU to the logits. Its width is
+/// fixed.
 #[test]
 fn logits_match_candle_transformers_after_a_relu() {
     let config = VggConfig::vgg16(1000);
     let tensors = vgg::init::from_scratch(&config, 5, &CPU).expect("a network");
-    // With a head of N(0, 0.01²) the logits are near 0. A larger head makes the comparison
+    // A head drawn from N(0, 0.01²) gives logits near 0. Larger head weights make the comparison
     // sensitive.
     let tensors: HashMap<_, _> = tensors
         .into_iter()
@@ -161,7 +161,7 @@ fn only_tracked_parameters_get_gradients() {
     assert!(!frozen.track_op(), "the frozen layers recorded a graph");
 }
 
-/// The narrow network with all parameters tracked.
+/// The configuration and tensors of the narrow network, with all parameters tracked.
 fn tracked() -> (VggConfig, HashMap<String, Tensor>) {
     let (config, tensors) = narrow();
     let track = |(name, tensor)| {

@@ -28,7 +28,7 @@ fn values(tensor: &Tensor) -> Vec<f32> {
     flat.to_vec1().expect("f32")
 }
 
-/// The message and the help of the error for an invalid state dict.
+/// The error message and help for an invalid state dict.
 fn rejection(path: &Path) -> String {
     match load(path) {
         Err(

@@ -1,6 +1,6 @@
-//! Features of photographs from ImageNet weights, compared with PyTorch. Skipped unless
-//! `WAGGLE_SHARED` is the folder with the weights and reference values. `cargo xtask reference
-//! PATH` sets it.
+//! Compares the features of photographs, computed with ImageNet weights, with PyTorch's. Skipped
+//! unless `WAGGLE_SHARED` is the folder with the weights and reference values. `cargo xtask
+//! reference PATH` sets it.
 
 use std::path::PathBuf;
 

@@ -12,7 +12,7 @@ pub fn devices() -> impl Iterator<Item = Device> {
     std::iter::once(Device::Cpu).chain(device())
 }
 
-/// Tolerance of a result: `on_cpu`, or at least 1e-4 on a GPU, which sums in a different order.
+/// Tolerance for a result: `on_cpu`, or at least 1e-4 on a GPU, which sums in a different order.
 pub fn tolerance(device: &Device, on_cpu: f32) -> f32 {
     if device.is_cpu() {
         on_cpu
@@ -21,8 +21,8 @@ pub fn tolerance(device: &Device, on_cpu: f32) -> f32 {
     }
 }
 
-/// The first GPU. If none works, prints once to stderr that tests on the GPU are skipped. `cargo
-/// test` does not capture this message.
+/// The first GPU. If no GPU works, prints once to stderr that GPU tests are skipped. `cargo test`
+/// does not capture this message.
 ///
 /// Each thread opens its own device. candle uses CUDA's per-thread default stream, and tests that
 /// run in parallel on one device would share one cuBLAS workspace.
@@ -55,7 +55,7 @@ fn open() -> Result<Device, String> {
         std::panic::catch_unwind(|| Device::new_metal(0))
             .map_err(|_| "no Metal device".to_owned())?
     };
-    let device = device.map_err(|error| format!("cannot open it: {error}"))?;
+    let device = device.map_err(|error| format!("cannot open the GPU: {error}"))?;
     Tensor::ones(1, DType::F32, &device)
         .and_then(|one| (&one + &one)?.to_vec1::<f32>())
         .map_err(|error| format!("a small computation failed: {error}"))?;
