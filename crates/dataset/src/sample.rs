@@ -53,11 +53,11 @@ use self::stream::Stream;
 
 pub use self::folder::{Error, Written};
 
-/// Seed of the images that [`write()`] draws.
+/// Seed of the images drawn by [`write()`].
 pub const SEED: u64 = 1234;
 
-/// Number of images of each class. The totals are close to the 244 and 153 images of the
-/// photographs.
+/// Number of images per class in the sample. The totals, 240 and 150, are close to the 244 and 153
+/// photographs of ants and bees.
 pub const COUNTS: Counts = Counts {
     train: 120,
     val: 75,
@@ -66,9 +66,9 @@ pub const COUNTS: Counts = Counts {
 /// A split of the data set. The images of the two splits are independent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Split {
-    /// Training images.
+    /// Images to train on.
     Train,
-    /// Validation images.
+    /// Images to validate on.
     Val,
 }
 
@@ -76,7 +76,7 @@ impl Split {
     /// Both splits.
     pub const ALL: [Self; 2] = [Self::Train, Self::Val];
 
-    /// Name of the split and of its directory.
+    /// Name of the split, which is also the name of its directory.
     pub fn name(self) -> &'static str {
         match self {
             Self::Train => "train",
@@ -85,17 +85,17 @@ impl Split {
     }
 }
 
-/// Number of images of each class, by split.
+/// Number of images per class in each split.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counts {
-    /// Training images per class.
+    /// Number of training images per class.
     pub train: usize,
-    /// Validation images per class.
+    /// Number of validation images per class.
     pub val: usize,
 }
 
 impl Counts {
-    /// Images per class in `split`.
+    /// Number of images per class in `split`.
     pub fn of(self, split: Split) -> usize {
         match split {
             Split::Train => self.train,
@@ -108,7 +108,7 @@ impl Counts {
 /// the origin.
 type Draw = fn(&mut Canvas, &mut Stream, &Pose);
 
-/// A class of drawings.
+/// A class of drawings: its name and drawing function.
 #[derive(Clone, Copy, Debug)]
 pub struct Class {
     name: &'static str,
@@ -165,7 +165,7 @@ pub static PRETRAINING: [Class; 38] = [
 ];
 
 impl Class {
-    /// Name of the class and of its directory.
+    /// Name of the class, which is also the name of its directory.
     pub fn name(&self) -> &'static str {
         self.name
     }
@@ -198,18 +198,18 @@ impl Class {
 /// unchanged.
 ///
 /// The images are written to a temporary directory next to `dir`, which is then renamed, so `dir`
-/// is never incomplete. A directory that an older version wrote, or whose files have changed, is
+/// is never incomplete. A directory written by an older version, or with changed files, is
 /// replaced.
 ///
 /// # Errors
 ///
-/// Returns [`Error::UnknownDirectory`] if `dir` was not written by this function, and other errors
-/// if a file cannot be read or written.
+/// Returns [`Error::UnknownDirectory`] if `dir` was not written by this function, and another
+/// variant if a file cannot be read or written.
 pub fn write(dir: &Path) -> Result<Written, Error> {
     write_classes(dir, &INSECTS, SEED, COUNTS)
 }
 
-/// Writes `counts` images of each of `classes`, for example of [`PRETRAINING`], in the same way as
+/// Writes `counts` images of each of `classes`, such as [`PRETRAINING`], in the same way as
 /// [`write()`].
 ///
 /// # Errors

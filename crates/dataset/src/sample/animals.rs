@@ -423,7 +423,7 @@ pub(super) fn snail(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     canvas.fill(pose, &limb(&coil, 0.022, 0.010), 1.0, 0.9, |_| contrast);
 }
 
-/// A worm.
+/// A worm, slightly thicker at one end.
 pub(super) fn worm(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     let coat = Coat::vivid(stream, pose);
     let radius = stream.between(0.04, 0.065);

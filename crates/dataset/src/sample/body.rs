@@ -1,5 +1,5 @@
-//! Drawing functions that the animals share: colors, shadows, shaded body parts, thin limbs, legs and
-//! transparent wings.
+//! Drawing functions shared by the animals: colors, shadows, shaded body parts, thin limbs, legs
+//! and transparent wings.
 
 use super::canvas::{Canvas, Color, lit, mix};
 use super::plane::{Point, Pose, at, direction};
@@ -27,7 +27,7 @@ pub(super) struct Coat {
 }
 
 impl Coat {
-    /// Colors from the palette that ants and bees share.
+    /// Random colors from the palette shared by ants and bees.
     pub fn natural(stream: &mut Stream, pose: &Pose) -> Self {
         Self::of(stream, pose, &BODIES)
     }
@@ -98,7 +98,7 @@ pub(super) fn part(
     });
 }
 
-/// Draws a leg or antenna through `points`, with a radius from `first` to `last`.
+/// Draws a leg or antenna through `points`, with a radius that changes from `first` to `last`.
 pub(super) fn thin(
     canvas: &mut Canvas,
     pose: &Pose,
@@ -114,7 +114,7 @@ pub(super) fn thin(
     canvas.fill(pose, &shape, 1.0, 0.95, |_| coat.legs);
 }
 
-/// Draws pairs of legs. `feet` contains the position on the body and the direction of each pair, in
+/// Draws pairs of legs. `feet` contains each pair's position on the body and its direction in
 /// turns.
 pub(super) fn legs(
     canvas: &mut Canvas,

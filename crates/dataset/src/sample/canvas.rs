@@ -9,7 +9,7 @@ use super::stream::Stream;
 /// Size in pixels of the square tiles that [`Canvas::fill`] skips if they are outside of the shape.
 const TILE: usize = 8;
 
-/// Minimum ratio of a drawing's height to its width in [`Pose::squashed`].
+/// Minimum absolute value of the factor passed to [`Pose::squashed`].
 pub(super) const MIN_SLANT: f32 = 0.75;
 
 /// Lower bound of a pose's scale in any direction, relative to its mean scale: slant / √slant for
@@ -29,7 +29,7 @@ pub(super) fn lit(color: Color, factor: f32) -> Color {
     color.map(|c| c * factor)
 }
 
-/// The arguments of a paint function.
+/// A point to paint, passed to the `paint` function of [`Canvas::fill`].
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Spot {
     /// Position in the drawing's coordinates.
@@ -38,7 +38,7 @@ pub(super) struct Spot {
     pub depth: f32,
 }
 
-/// An image that is being drawn.
+/// An image being drawn.
 #[derive(Clone)]
 pub(super) struct Canvas {
     width: usize,
@@ -95,7 +95,8 @@ impl Canvas {
         for top in rows.clone().step_by(TILE) {
             for left in columns.clone().step_by(TILE) {
                 if shape.is_exact() {
-                    // Most tiles in the bounding box of a thin diagonal line are empty.
+                    // Skip empty tiles. In the bounding box of a thin diagonal line, most tiles are
+                    // empty.
                     let middle = at(left as f32, top as f32) + at(0.5, 0.5) * TILE as f32;
                     let clear = shape.distance(pose.to_local(middle)) * scale * MIN_STRETCH;
                     if clear > 0.75 * TILE as f32 + edge {
@@ -180,8 +181,8 @@ impl Canvas {
         }
     }
 
-    /// Converts to 8 bits per channel and adds sensor noise of amplitude `noise`, relative to the
-    /// range.
+    /// Converts to 8 bits per channel and adds sensor noise with amplitude `noise`, as a fraction
+    /// of the value range.
     pub fn to_image(&self, stream: &mut Stream, noise: f32) -> RgbImage {
         let mut bytes = Vec::with_capacity(self.pixels.len() * 3);
         for pixel in &self.pixels {

@@ -25,7 +25,7 @@ pub enum Written {
     UpToDate,
 }
 
-/// An error of [`write`](super::write()).
+/// An error returned by [`write`](super::write()).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -43,7 +43,7 @@ pub enum Error {
         action: &'static str,
         /// Path of the file or directory.
         path: PathBuf,
-        /// The cause.
+        /// The underlying I/O error.
         source: io::Error,
     },
 
@@ -52,13 +52,13 @@ pub enum Error {
     Encode {
         /// Path of the image.
         path: PathBuf,
-        /// The cause.
+        /// The underlying encoder error.
         source: image::ImageError,
     },
 }
 
 impl Error {
-    /// A remedy in plain words, if there is one.
+    /// Suggests a fix, if one is known.
     pub fn help(&self) -> Option<String> {
         let help = match self {
             Self::UnknownDirectory { .. } => "remove the directory, or move it",
@@ -127,7 +127,7 @@ fn header(classes: &[Class], seed: u64, counts: Counts) -> String {
     )
 }
 
-/// Whether the stamp file matches `header` and the files in `dir`.
+/// Whether the stamp file in `dir` matches both `header` and the other files.
 fn is_intact(dir: &Path, header: &str) -> bool {
     let stamp = fs::read_to_string(dir.join(STAMP)).ok();
     let files = inventory(dir).ok();
@@ -160,7 +160,7 @@ fn inventory(dir: &Path) -> Result<String, Error> {
     Ok(lines.concat())
 }
 
-/// Draws all images to `root` in parallel.
+/// Draws all images in parallel and writes them to `root`.
 fn draw(root: &Path, classes: &[Class], seed: u64, counts: Counts) -> Result<(), Error> {
     let mut jobs = Vec::new();
     for split in Split::ALL {
@@ -196,7 +196,7 @@ impl TemporaryDir {
     fn new(dir: &Path) -> Result<Self, Error> {
         let path = sibling(dir, "new");
         if path.exists() {
-            // A process with the same ID was killed.
+            // Left behind by a killed process that had the same ID.
             fs::remove_dir_all(&path).context("remove", &path)?;
         }
         fs::create_dir_all(&path).context("create", &path)?;

@@ -13,7 +13,7 @@ use super::shape::{blade, disc, ellipse, limb, profile};
 use super::stream::Stream;
 use super::texture::noise;
 
-/// Size of the insects relative to the objects of the pretraining task.
+/// Scale of the insects, relative to the objects in the pretraining task.
 const SCALE: f32 = 1.2;
 
 /// An ant: head, thorax, waist and gaster.

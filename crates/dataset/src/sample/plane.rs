@@ -1,7 +1,7 @@
 //! Points and poses in the plane, computed only with +, −, ×, ÷ and square roots.
 //!
-//! IEEE 754 defines the results of these operations exactly, but not those of the sine and cosine
-//! in a system's math library. Images are therefore identical on every machine.
+//! IEEE 754 defines the results of these operations exactly, but not those of sine and cosine in a
+//! system's math library. Images are therefore identical on every machine.
 
 use std::ops::{Add, Mul, Sub};
 
@@ -12,7 +12,7 @@ pub(super) struct Point {
     pub y: f32,
 }
 
-/// Creates a [`Point`].
+/// The point or vector (`x`, `y`).
 pub(super) const fn at(x: f32, y: f32) -> Point {
     Point { x, y }
 }
@@ -101,7 +101,7 @@ pub(super) fn bell(t: f32) -> f32 {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pose {
     origin: Point,
-    /// The unit vectors of the local axes, in pixels.
+    /// The local unit vectors `x` and `y`, in pixels.
     x: Point,
     y: Point,
 }
@@ -125,7 +125,8 @@ impl Pose {
         }
     }
 
-    /// The pose of a part of the drawing, with `origin` and `unit` in local coordinates.
+    /// The pose of a part of the drawing. `origin` and `unit` are in the local coordinates of
+    /// `self`.
     pub fn inner(&self, origin: Point, turns: f32, unit: f32) -> Self {
         let axis = direction(turns) * unit;
         Self {

@@ -1,6 +1,6 @@
 //! Backgrounds, clutter, lighting and camera effects.
 //!
-//! They are the same for all classes, so that a background does not reveal a class.
+//! They have the same distributions for all classes, so they do not reveal the class.
 
 use super::canvas::{Canvas, Color, lit, mix};
 use super::plane::{Point, Pose, at, bell, direction};
@@ -193,13 +193,13 @@ pub(super) fn photograph(mut canvas: Canvas, stream: &mut Stream) -> image::RgbI
     canvas.to_image(stream, noise)
 }
 
-/// A random point of the canvas.
+/// A random point on the canvas.
 fn anywhere(stream: &mut Stream, canvas: &Canvas) -> Point {
     let size = canvas.size();
     at(stream.unit() * size.x, stream.unit() * size.y)
 }
 
-/// Draws a line with a shadow and a highlight in the middle.
+/// Draws a line with a shadow, and with a highlight along its middle.
 fn line(canvas: &mut Canvas, points: &[Point], first: f32, last: f32, color: Color) {
     let pose = Pose::new(at(0.0, 0.0), 0.0, 1.0);
     let shape = limb(points, first, last);

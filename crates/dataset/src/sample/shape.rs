@@ -32,7 +32,7 @@ pub(super) enum Shape {
         width: f32,
         profile: Profile,
     },
-    /// A polygon.
+    /// A polygon with these vertices.
     Polygon(Vec<Point>),
 }
 
@@ -65,9 +65,9 @@ pub(super) fn blade(start: Point, end: Point, width: f32, profile: Profile) -> S
     }
 }
 
-/// Profiles of [`Shape::Blade`].
+/// Profiles for [`Shape::Blade`].
 pub(super) mod profile {
-    /// An ellipse.
+    /// Round at both ends, like an ellipse.
     pub fn oval(t: f32) -> f32 {
         (4.0 * t * (1.0 - t)).max(0.0).sqrt()
     }

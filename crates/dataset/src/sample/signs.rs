@@ -46,7 +46,7 @@ pub(super) fn feather(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     );
 }
 
-/// A ring.
+/// A closed ring, shaded to look round.
 pub(super) fn ring(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     let coat = Coat::vivid(stream, pose);
     let thick = stream.between(0.04, 0.1);
@@ -59,7 +59,7 @@ pub(super) fn ring(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     );
 }
 
-/// A spiral.
+/// A rope coiled into a spiral of 2 to 3.2 turns.
 pub(super) fn spiral(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     let coat = Coat::vivid(stream, pose);
     let turns = stream.between(2.0, 3.2);
@@ -81,7 +81,7 @@ pub(super) fn star(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     solid(canvas, pose, &coat, &Shape::Polygon(outline), 0.15);
 }
 
-/// An arrow.
+/// An arrow with a shaft and a triangular head.
 pub(super) fn arrow(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     let coat = Coat::vivid(stream, pose);
     let (shaft, head) = (stream.between(0.04, 0.1), stream.between(0.18, 0.3));
@@ -148,7 +148,7 @@ pub(super) fn wheel(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     });
 }
 
-/// A cross of two beams.
+/// A cross of two perpendicular beams.
 pub(super) fn cross(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     let coat = Coat::vivid(stream, pose);
     let thick = stream.between(0.05, 0.1);

@@ -3,7 +3,7 @@
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-/// A stream of random numbers.
+/// The random numbers for drawing one image.
 pub(super) struct Stream(ChaCha8Rng);
 
 impl Stream {
@@ -22,12 +22,12 @@ impl Stream {
         self.0.next_u32()
     }
 
-    /// A uniform number in [0, 1), a multiple of 2⁻²⁴.
+    /// A uniformly distributed multiple of 2⁻²⁴ in [0, 1).
     pub fn unit(&mut self) -> f32 {
         (self.bits() >> 8) as f32 / (1 << 24) as f32
     }
 
-    /// A uniform number in [`low`, `high`).
+    /// A uniformly distributed number in [`low`, `high`).
     pub fn between(&mut self, low: f32, high: f32) -> f32 {
         low + (high - low) * self.unit()
     }
@@ -37,7 +37,7 @@ impl Stream {
         middle + spread * (self.unit() + self.unit() - 1.0)
     }
 
-    /// A uniform integer from `low` to `high`, inclusive.
+    /// A uniformly distributed integer from `low` to `high`, inclusive.
     pub fn count(&mut self, low: usize, high: usize) -> usize {
         low + ((u64::from(self.bits()) * (high - low + 1) as u64) >> 32) as usize
     }
@@ -52,7 +52,7 @@ impl Stream {
         if self.chance(0.5) { -1.0 } else { 1.0 }
     }
 
-    /// A uniform choice of `choices`.
+    /// A uniformly random element of `choices`.
     pub fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
         choices[self.count(0, choices.len() - 1)]
     }

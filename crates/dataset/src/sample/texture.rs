@@ -11,8 +11,8 @@ pub(super) fn noise(p: Point, key: u32) -> f32 {
     row(y) * (1.0 - v) + row(y.wrapping_add(1)) * v
 }
 
-/// Fractal noise in [0, 1]: a sum of `octaves`, each with half the feature size and 0.55 times the
-/// weight of the one before it.
+/// Fractal noise in [0, 1]: a weighted mean of `octaves` layers of noise, each with half the
+/// feature size and 0.55 times the weight of the previous one.
 pub(super) fn cloud(p: Point, key: u32, octaves: u32) -> f32 {
     let (mut sum, mut weight, mut total, mut q) = (0.0, 1.0, 0.0, p);
     for octave in 0..octaves {
@@ -25,8 +25,8 @@ pub(super) fn cloud(p: Point, key: u32, octaves: u32) -> f32 {
     sum / total
 }
 
-/// A number in [0, 1) for each lattice point: the finalizer of MurmurHash3 applied to a linear
-/// combination.
+/// A number in [0, 1) for each lattice point: a hash of its coordinates and `key` with
+/// MurmurHash3's finalizer.
 fn lattice(x: i32, y: i32, key: u32) -> f32 {
     let mut h = (x as u32).wrapping_mul(0x9e37_79b1)
         ^ (y as u32).wrapping_mul(0x85eb_ca77)
