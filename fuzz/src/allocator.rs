@@ -1,7 +1,7 @@
-//! The system allocator with a memory limit and a record of the peak.
+//! The system allocator with a memory limit and a record of peak usage.
 //!
 //! An allocation over the limit fails as if the system were out of memory. Code that does not
-//! handle the failure aborts; its input is on disk (see [`crate::watchdog`]).
+//! handle the failure aborts. The input that caused it remains on disk (see [`crate::watchdog`]).
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,9 +1,9 @@
 //! Records which basic blocks an execution reaches, in an instrumented build.
 //!
-//! LLVM's "inline 8-bit counters" add a counter to each basic block. Before `main`, they call
-//! `__sanitizer_cov_8bit_counters_init` with the array of all counters. `cargo xtask fuzz` enables
-//! them, which works with stable rustc. Without instrumentation there are no counters, and no input
-//! counts as new.
+//! LLVM's "inline 8-bit counters" instrumentation adds a counter to each basic block. Before
+//! `main`, it calls `__sanitizer_cov_8bit_counters_init` with the array of all counters. `cargo
+//! xtask fuzz` enables the instrumentation, which works with stable rustc. Without instrumentation
+//! there are no counters, and no input counts as new.
 
 use std::slice;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 static START: AtomicPtr<u8> = AtomicPtr::new(std::ptr::null_mut());
 static LENGTH: AtomicUsize = AtomicUsize::new(0);
 
-/// Entry point for the instrumentation: each instrumented module passes the counters of the whole
-/// program.
+/// Entry point for the instrumentation: each instrumented module passes the bounds of the whole
+/// program's counters.
 #[unsafe(no_mangle)]
 extern "C" fn __sanitizer_cov_8bit_counters_init(start: *mut u8, stop: *mut u8) {
     START.store(start, Ordering::Relaxed);
@@ -22,7 +22,7 @@ extern "C" fn __sanitizer_cov_8bit_counters_init(start: *mut u8, stop: *mut u8) 
     );
 }
 
-/// The coverage of all executions of a target.
+/// The combined coverage of a target's executions.
 #[derive(Debug, Default)]
 pub struct Coverage {
     /// For each counter, a bit for each range of counts that occurred, see [`bucket`].
@@ -35,8 +35,8 @@ impl Coverage {
         counters().fill(0);
     }
 
-    /// Adds the counts since [`clear_counters`](Self::clear_counters). Returns whether any of them
-    /// is new.
+    /// Adds the counts since [`clear_counters`](Self::clear_counters). Returns whether any count
+    /// falls into a new range.
     pub fn add_counters(&mut self) -> bool {
         let counters = counters();
         self.buckets.resize(counters.len(), 0);
@@ -51,7 +51,7 @@ impl Coverage {
         is_new
     }
 
-    /// Number of basic blocks that were reached.
+    /// Number of basic blocks reached so far.
     pub fn blocks(&self) -> usize {
         self.buckets.iter().filter(|&&buckets| buckets != 0).count()
     }

@@ -23,27 +23,27 @@ use crate::{allocator, coverage};
 pub struct Outcome {
     /// Name of the target.
     pub target: &'static str,
-    /// Number of executions, including those of the seeds.
+    /// Number of executions, including those that run the seeds.
     pub executions: u64,
     /// Number of inputs that the target accepted.
     pub accepted: u64,
-    /// Number of seeds and of inputs with new coverage.
+    /// Number of inputs available for mutation: the seeds and the inputs with new coverage.
     pub corpus: usize,
     /// Number of basic blocks that were reached, or 0 without instrumentation.
     pub blocks: usize,
-    /// Maximum memory that one execution allocated, in bytes.
+    /// Peak memory of any single execution, in bytes.
     pub peak: usize,
     /// CPU time of the slowest execution.
     pub slowest: Duration,
-    /// Duration of all executions, in seconds.
+    /// Total duration of all executions, in seconds.
     pub seconds: f64,
-    /// The file of the first crashing input of each panic, by location and message of the panic.
+    /// Path of the first input that caused each panic, keyed by the panic's location and message.
     pub crashes: BTreeMap<String, PathBuf>,
 }
 
-/// Runs `target` for a number of `executions`.
+/// Runs `target` `executions` times, first on its seeds and then on mutated inputs.
 ///
-/// Crashing inputs are saved in `folder`. The current input is in a file in `scratch`, which
+/// Crashing inputs are saved in `folder`. Each input is first written to a file in `scratch`, which
 /// remains after an abort.
 ///
 /// # Errors
@@ -113,7 +113,7 @@ pub fn run(
     Ok(outcome)
 }
 
-/// Saves a crashing input under a name with its checksum.
+/// Saves a crashing input in a file named after the target and the input's checksum.
 fn save(input: &[u8], target: &str, folder: &Path) -> anyhow::Result<PathBuf> {
     let sum = Sha256::digest(input);
     let name: String = sum[..6].iter().map(|byte| format!("{byte:02x}")).collect();
@@ -122,7 +122,7 @@ fn save(input: &[u8], target: &str, folder: &Path) -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
-/// The random stream of a target, which does not depend on the other targets.
+/// A random number generator for a target, independent of the other targets.
 fn stream(target: &str, seed: u64) -> ChaCha8Rng {
     let mut key = Sha256::new();
     key.update(b"fuzz");

@@ -16,7 +16,7 @@ pub trait Target {
     fn name(&self) -> &'static str;
     /// Valid inputs to start from.
     fn seeds(&self) -> Vec<Vec<u8>>;
-    /// Tokens of the input format, which mutations insert.
+    /// Tokens of the input format, for mutations to insert.
     fn dictionary(&self) -> &'static [&'static [u8]];
     /// Reads `input` and returns whether it was accepted. Both results are correct; only a panic is
     /// a failure.
@@ -36,7 +36,8 @@ pub fn all(scratch: &Path) -> Vec<Box<dyn Target>> {
     ]
 }
 
-/// A directory in memory for temporary files if there is one, otherwise the usual one.
+/// The directory in which to create scratch directories: `/dev/shm`, which is in memory, if it
+/// exists, or else the system's temporary directory.
 pub fn scratch_parent() -> PathBuf {
     let memory = Path::new("/dev/shm");
     if memory.is_dir() {

@@ -1,9 +1,10 @@
 //! Stops executions that take too long, and stores the current input in a file.
 //!
-//! The file remains after an abort or an endless loop, when the program cannot report the input.
+//! The file remains after an abort or an endless loop, in which case the program itself cannot
+//! report the input.
 //!
-//! The limit applies to CPU time instead of elapsed time, because an execution on a busy machine may
-//! wait a long time for a CPU.
+//! The limit applies to CPU time instead of elapsed time, because an execution may wait a long time
+//! for a CPU on a busy machine.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -33,7 +34,7 @@ impl Watchdog {
                 let now = cpu_time().as_millis() as u64;
                 if start != 0 && now.saturating_sub(start) > LIMIT.as_millis() as u64 {
                     eprintln!(
-                        "error: an execution takes more than {} s: {}",
+                        "error: an execution took more than {} s: {}",
                         LIMIT.as_secs(),
                         file.display()
                     );

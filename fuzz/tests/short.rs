@@ -8,7 +8,7 @@ use fuzz::{allocator, engine, targets};
 #[global_allocator]
 static ALLOCATOR: allocator::LimitedAllocator = allocator::LimitedAllocator;
 
-/// There is only one test, because the allocator measures the memory of the whole process.
+/// All checks are in one test, because the allocator measures the memory of the whole process.
 #[test]
 fn targets_neither_panic_nor_exceed_the_memory_limit() {
     former_crashes_are_fixed();
@@ -33,7 +33,7 @@ fn targets_neither_panic_nor_exceed_the_memory_limit() {
     }
 }
 
-/// Runs the inputs in `fuzz/crashes`, whose names begin with the target's name.
+/// Runs each file in `fuzz/crashes` with the target whose name begins the file's name.
 fn former_crashes_are_fixed() {
     let scratch = tempfile::tempdir_in(targets::scratch_parent()).unwrap();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("crashes");
@@ -47,7 +47,7 @@ fn former_crashes_are_fixed() {
     }
 }
 
-/// Runs pickles of the maximum accepted size, with the opcodes that need most memory for each byte.
+/// Runs pickles of the maximum accepted size, with the opcodes that need the most memory per byte.
 /// Mutations do not produce inputs of this size.
 fn long_pickles_do_not_exceed_the_memory_limit() {
     const PICKLE_LEN: usize = 2 << 20;

@@ -110,7 +110,8 @@ impl Target for Configuration {
                 .to_toml()
                 .expect("a configuration that was read can be written");
         }
-        // Only configurations contain this character.
+        // An input that contains `[` is treated only as a configuration. Other inputs are also
+        // parsed as a command line.
         if input.contains(&b'[') {
             return config.is_ok();
         }

@@ -1,4 +1,4 @@
-//! Parses the metadata of a model file without tensors.
+//! Parses metadata, from a model file without tensors.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ pub(super) struct MetadataTarget {
     file: PathBuf,
 }
 
-/// Keys of the metadata. An input has one line for each value.
+/// Metadata keys. An input has one line for each key, with its value.
 const KEYS: [&str; 6] = [
     "config",
     "classes",

@@ -1,4 +1,4 @@
-//! Loads PyTorch state dicts. The seeds are the files that PyTorch wrote for `vgg`'s tests.
+//! Loads PyTorch state dicts. The seeds are files written by PyTorch for `vgg`'s tests.
 //!
 //! An input is either a whole file, or one byte with the index of a seed and a pickle that replaces
 //! the one in this seed. Without the second form, the checksums in the archive would reject almost
@@ -16,7 +16,7 @@ use zip::{CompressionMethod, ZipWriter};
 
 use super::Target;
 
-/// Test files of `vgg`: plain f32 tensors, parameters from `named_parameters`, a training checkpoint
+/// `vgg`'s test files: plain f32 tensors, parameters from `named_parameters`, a training checkpoint
 /// with strided tensors, and tensors in f16, bf16 and f64. The last three are not state dicts.
 const FILES: [&str; 9] = [
     "plain.pth",
@@ -86,7 +86,7 @@ impl StateDict {
         Self {
             file: scratch.join("weights.pth"),
             archives: archives.expect("the seeds are valid archives"),
-            // The network of the seeds.
+            // The network whose weights the seeds contain.
             config: VggConfig::slim_vgg16([2; 5], 4, 1, 32, 3),
         }
     }
