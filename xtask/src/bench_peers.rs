@@ -2,8 +2,8 @@
 //!
 //! Times on a shared machine vary, so only ratios of times measured together are meaningful. Each
 //! row of the table (see [`rows`]) is one workload. Every library runs it in its own worker
-//! process, so the kernel's record of peak memory belongs to that row. The workers take turns, in
-//! alternating order.
+//! process, so the peak memory recorded by the kernel is that of a single row. The workers take
+//! turns, in alternating order.
 //!
 //! `xtask/peers/peer.py` runs PyTorch, torchvision, ONNX Runtime and OpenVINO. The example
 //! `bench_worker` of `cli` runs this project and plain candle. The header of `peer.py` describes
@@ -31,7 +31,7 @@ use std::time::Duration;
 /// Pause before each turn, because idle threads of the previous library may still spin.
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// Commands that create a suitable Python environment, from the project's root.
+/// Commands that create a suitable Python environment, to be run in the project's root.
 const INSTALL: &str = "python3 -m venv ../peers && ../peers/bin/pip install torch torchvision onnx onnxruntime openvino";
 
 /// Options of `cargo xtask bench-peers`.
@@ -155,7 +155,7 @@ pub fn run(root: &Path, options: &Options) -> Result<()> {
                 failures.push(row.name());
             }
         }
-        // After each row, so that an interrupted run keeps its results.
+        // Write the results after each row, so that an interrupted run keeps them.
         write_json(options.json.as_deref(), &results)?;
     }
     if !results.is_empty() {
@@ -225,8 +225,7 @@ fn write_json(path: Option<&Path>, results: &[RowResult]) -> Result<()> {
         .with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Writes the table and the JSON results to a new file name in `folder`. Returns the path of the
-/// table.
+/// Writes the table and the JSON results to new files in `folder`. Returns the path of the table.
 fn save(folder: &Path, machine: &Machine, results: &[RowResult]) -> Result<PathBuf> {
     fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let stem = machine.file_stem();

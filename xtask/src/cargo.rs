@@ -18,7 +18,8 @@ impl Cargo {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut command = Command::new(cargo);
         command.current_dir(root);
-        // The outer cargo sets it for this package. Build scripts must not see it.
+        // The outer cargo sets this variable to xtask's directory. Build scripts must not see that
+        // value.
         command.env_remove("CARGO_MANIFEST_DIR");
         Self {
             command,
@@ -26,7 +27,7 @@ impl Cargo {
         }
     }
 
-    /// Appends arguments.
+    /// Appends `args` to the command line.
     pub fn args<S: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
         for arg in args {
             self.shown = format!("{} {}", self.shown, arg.as_ref().to_string_lossy());

@@ -41,7 +41,7 @@ const STEPS: [Step; 8] = [
             .run()
     }),
     ("tests", |root| {
-        // The command in the README.
+        // The README's command for running all tests.
         Cargo::new(root)
             .args(tidy::TEST_COMMAND.split(' ').skip(1))
             .run()

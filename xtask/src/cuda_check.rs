@@ -135,8 +135,8 @@ fn missing_libraries(home: &Path, features: &str) -> Vec<&'static str> {
         .collect()
 }
 
-/// Creates empty shared libraries with the sonames of the toolkit `version`. The program loads
-/// libraries by these sonames.
+/// Creates empty shared libraries with the sonames used by toolkit `version`. The program loads its
+/// libraries by soname.
 fn link_stubs(folder: &Path, names: &[&str], version: &str) -> Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     for name in names {
@@ -154,7 +154,7 @@ fn link_stubs(folder: &Path, names: &[&str], version: &str) -> Result<()> {
     Ok(())
 }
 
-/// The soname of a library. Most libraries have the major version of the toolkit; some have their
+/// The soname of a library. Most libraries use the toolkit's major version, but some have their
 /// own.
 fn soname(name: &str, version: &str) -> String {
     let toolkit = version.parse::<u32>().unwrap_or_default() / 1000;
@@ -172,7 +172,7 @@ fn cuda_version() -> String {
     env::var("CUDARC_CUDA_VERSION").unwrap_or_else(|_| CUDA_VERSION.to_owned())
 }
 
-/// Sets the versions that the environment does not set.
+/// Sets default versions for the variables that the environment does not set.
 fn with_versions(cargo: Cargo) -> Cargo {
     [
         ("CUDARC_CUDA_VERSION", CUDA_VERSION),

@@ -84,7 +84,7 @@ pub struct Options {
     /// Download even if the destination is complete. Files that are not part of the data set are
     /// kept either way.
     pub force: bool,
-    /// When a failed download is repeated.
+    /// When and how often a failed download is retried.
     pub retry: RetryPolicy,
     /// Size limits of the archive.
     pub limits: Limits,
@@ -115,7 +115,7 @@ pub enum Event<'a> {
         /// URL of the request.
         url: &'a str,
     },
-    /// The response begins.
+    /// A response arrived, and its body is about to be received.
     Downloading {
         /// Bytes already received by earlier requests.
         received: u64,
@@ -124,12 +124,12 @@ pub enum Event<'a> {
     },
     /// A part of the body was received.
     Received {
-        /// Number of bytes.
+        /// Number of bytes in this part.
         bytes: u64,
     },
     /// An attempt failed and is repeated after a pause.
     Retrying {
-        /// Why it failed.
+        /// Why the attempt failed.
         reason: &'a str,
         /// Time until the next attempt.
         pause: Duration,
@@ -139,9 +139,9 @@ pub enum Event<'a> {
         /// Why the archive is not valid.
         reason: &'a Error,
     },
-    /// Unpacking begins.
+    /// Unpacking is about to begin.
     Unpacking {
-        /// Number of files.
+        /// Number of files to unpack.
         files: usize,
     },
     /// One file was unpacked.
@@ -162,7 +162,7 @@ pub enum Outcome {
     },
     /// The destination was created or replaced.
     Fetched {
-        /// Number of files.
+        /// Number of files written.
         files: usize,
         /// Total size of the files in bytes.
         bytes: u64,
@@ -222,7 +222,7 @@ pub fn fetch(options: &Options, observer: &mut dyn FnMut(Event<'_>)) -> Result<O
     drop(lock);
     match result {
         Ok(bytes) => {
-            // The data set is complete, so a failure to remove the staging directory is not an error.
+            // The data set is complete, so failing to remove the staging directory is not an error.
             let _ = fs::remove_dir_all(&staging);
             Ok(Outcome::Fetched { files, bytes })
         }

@@ -1,7 +1,7 @@
 //! `cargo xtask fuzz`: builds the package `fuzz` with coverage instrumentation and runs it.
 //!
-//! rustc passes LLVM's instrumentation options on, also in stable toolchains. With `--target`,
-//! build scripts and procedural macros are not instrumented.
+//! Even stable rustc passes instrumentation options on to LLVM. With `--target`, build scripts and
+//! procedural macros are not instrumented.
 
 use crate::cargo::Cargo;
 use anyhow::{Context, Result, ensure};

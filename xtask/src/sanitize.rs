@@ -21,7 +21,7 @@ RUSTC_BOOTSTRAP=1 exec "$@" -Zsanitizer=address --cfg waggle_heap -Cdebug-assert
 /// The most capable `vgg::kernels::Isa`. On a CPU without it, the best supported one runs.
 const BEST_ISA: &str = "amx";
 
-/// The other instruction sets.
+/// The other instruction sets, from most to least capable.
 const OTHER_ISAS: [&str; 3] = ["avx512", "avx2", "portable"];
 
 /// The slowest test. It covers all instruction sets in one run, so it is not repeated for each.

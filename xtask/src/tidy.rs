@@ -54,8 +54,8 @@ pub const LONG_FILES: &[LongFile] = &[LongFile {
     reason: "a sequence of short, similar drawing functions",
 }];
 
-/// Maximum number of lines of a file in a `src` directory. Most files should have 100 to 300 and
-/// one subject.
+/// Maximum number of lines of a file in a `src` directory. Most files should have 100 to 300 lines
+/// and a single subject.
 pub const MAX_LINES: usize = 400;
 
 /// Maximum size of a file in the repository, in bytes.

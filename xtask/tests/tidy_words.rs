@@ -1,4 +1,4 @@
-//! The rule of `tidy` about words and spelling. This file is exempt from the rule.
+//! `tidy`'s rule about words and spelling. This file is exempt from the rule.
 
 use xtask::tidy::{SourceFile, check};
 

@@ -8,10 +8,10 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// CPU flags that select kernels, with Linux's names.
+/// CPU flags by which kernels are selected, as named by Linux.
 const FEATURES: [&str; 4] = ["avx2", "fma", "avx512f", "amx_tile"];
 
-/// A machine with its software versions. `Display` writes a Markdown list.
+/// A machine and its software versions. `Display` writes a Markdown list.
 #[derive(Clone, Debug)]
 pub struct Machine {
     date: String,
@@ -80,7 +80,8 @@ impl Machine {
         }
     }
 
-    /// File name for this run: the date, and the GPU or else the processor.
+    /// File name for this run, without an extension: the date, then the GPU if there is one, or
+    /// else the processor.
     pub fn file_stem(&self) -> String {
         let gpu = self.gpu.as_deref().and_then(|gpu| gpu.split(',').next());
         let processor = gpu.unwrap_or(&self.processor).to_lowercase();
@@ -117,8 +118,8 @@ impl Display for Machine {
     }
 }
 
-/// The processor's name with its family, model and flags. Some virtual machines hide the name, but
-/// not the others.
+/// The processor's name with its family, model and flags. Virtual machines may disguise the name
+/// but still report the family, model and flags.
 fn processor(cpuinfo: &str) -> String {
     let field = |name: &str| {
         cpuinfo.lines().find_map(|line| {
@@ -142,7 +143,7 @@ fn processor(cpuinfo: &str) -> String {
     )
 }
 
-/// Total memory in bytes.
+/// Total memory in bytes, from the text of `/proc/meminfo`.
 fn memory(meminfo: &str) -> u64 {
     let line = meminfo
         .lines()

@@ -50,7 +50,8 @@ impl RowResult {
         counting.min_by(|a, b| median(&a.seconds).total_cmp(&median(&b.seconds)))
     }
 
-    /// Time of the fastest peer divided by this project's time.
+    /// Time of the fastest peer that counts, divided by this project's time. Above 1, this project
+    /// is faster.
     pub fn ratio(&self) -> Option<f64> {
         self.best().map(|best| self.relative_time(best))
     }
@@ -182,7 +183,7 @@ fn is_number(column: usize) -> bool {
     column >= 2
 }
 
-/// The median, or NaN for no values.
+/// The median, or NaN if `values` is empty.
 fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -237,7 +238,7 @@ mod tests {
                 measurement(OURS, &[0.25, 1.0, 0.125], 400_000_000),
                 measurement("torch nchw", &[2.0, 1.0, 3.0], 1_600_000_000),
                 measurement("torch channels_last", &[0.75, 0.8, 0.7], 1_200_000_000),
-                // Faster than PyTorch, but it does not count for the ratio.
+                // OpenVINO is faster than PyTorch here, but does not count for the ratio.
                 measurement("openvino", &[0.5, 0.5, 0.5], 600_000_000),
             ],
             skipped: vec![("onnxruntime".to_owned(), "not installed".to_owned())],

@@ -13,7 +13,7 @@ pub struct WorkerCommand {
 }
 
 impl WorkerCommand {
-    /// `name` is the worker's name in the results.
+    /// Creates the command of a worker that is called `name` in the results.
     pub fn new(name: &str, command: Command) -> Self {
         Self {
             name: name.to_owned(),

@@ -112,8 +112,8 @@ const WORKLOADS: [Workload; 15] = [
     on_gpu("cuda stage-2 step bf16"),
 ];
 
-/// A training step on a GPU, compared with eager PyTorch. The name contains the precision of matrix
-/// products.
+/// A training step on a GPU, compared with eager PyTorch. The name contains the precision of its
+/// matrix products.
 const fn on_gpu(name: &'static str) -> Workload {
     Workload {
         name,
@@ -133,7 +133,7 @@ pub struct Row {
 }
 
 impl Row {
-    /// All default rows of a device.
+    /// All default rows for a device.
     pub fn all(device: Device) -> Vec<Self> {
         let mut rows = Self::all_devices();
         rows.retain(|row| row.device() == device);
@@ -157,12 +157,12 @@ impl Row {
         WORKLOADS.iter().flat_map(of_workload).collect()
     }
 
-    /// Parses the name of a row. In addition to the names of [`Row::all`], other batch sizes are
-    /// accepted, and an image size other than 224: `frozen forward b4 112px`.
+    /// Parses the name of a row. In addition to the names of [`Row::all`], it accepts other batch
+    /// sizes and an image size other than 224, as in `frozen forward b4 112px`.
     ///
     /// # Errors
     ///
-    /// Returns an error that lists all names if `name` is not one of them.
+    /// Returns an error that lists the names of [`Row::all`] if `name` is invalid.
     pub fn parse(name: &str) -> Result<Self> {
         let mut all = Self::all_devices();
         if let Some(index) = all.iter().position(|row| row.name == name) {
@@ -186,7 +186,7 @@ impl Row {
         })
     }
 
-    /// Device of the row.
+    /// Device that the row runs on.
     pub fn device(&self) -> Device {
         match self.workload.name.starts_with("cuda ") {
             true => Device::Cuda,
@@ -199,12 +199,12 @@ impl Row {
         self.batch
     }
 
-    /// The name of the row.
+    /// Name of the row, such as `frozen forward b8`.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Names of the workers, this project's first.
+    /// Names of the workers that run this row, starting with this project's.
     pub fn workers(&self) -> impl Iterator<Item = &'static str> {
         let candle = self.workload.candle && self.batch == Some(CANDLE_BATCH);
         std::iter::once(OURS)
@@ -217,8 +217,8 @@ impl Row {
         self.workload.rounds
     }
 
-    /// Number of runs in a turn. A single run of a small batch, or on a GPU, is too short to be
-    /// timed.
+    /// Number of runs in a turn. A single run of a small batch, or on a GPU, is too short to time
+    /// accurately.
     pub fn runs(&self) -> usize {
         let images = match self.device() {
             Device::Cpu => 16,
@@ -233,8 +233,8 @@ impl Row {
     }
 }
 
-/// Whether a peer counts for the ratio of a row: both layouts of PyTorch and both pipelines of
-/// torchvision do.
+/// Whether a peer counts for a row's ratio. PyTorch's two layouts and torchvision's two pipelines
+/// do.
 pub fn counts_for_ratio(peer: &str) -> bool {
     LAYOUTS.contains(&peer) || PIPELINES.contains(&peer)
 }

@@ -6,7 +6,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// Number of lines of a failed process's standard error that are shown.
+/// Number of lines to show from the end of a failed process's standard error.
 const SHOWN_LINES: usize = 20;
 
 /// How long to wait for a process to exit before it is killed.
@@ -24,7 +24,7 @@ pub struct Worker {
 /// The outcome of a worker's setup.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Setup {
-    /// The worker can be timed.
+    /// The worker is set up and can be timed.
     Ready,
     /// The worker cannot run this row, for this reason.
     Skipped(String),
@@ -60,12 +60,12 @@ impl Worker {
         })
     }
 
-    /// Waits for the end of the setup.
+    /// Waits until the worker is set up or skips the row.
     ///
     /// # Errors
     ///
-    /// Returns an error if the process ends or prints anything else. It contains the end of
-    /// standard error.
+    /// Returns an error if the process ends or prints anything else. The error contains the last
+    /// lines of standard error.
     pub fn wait(&mut self) -> Result<Setup> {
         let line = self.line()?;
         if line == "ready" {

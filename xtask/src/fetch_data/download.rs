@@ -15,7 +15,7 @@ use ureq::http::Response;
 use ureq::http::header::{IF_RANGE, RANGE};
 use ureq::{Agent, Body};
 
-/// Retries and the size limit of a download.
+/// Limits on a download's retries and size.
 #[derive(Clone, Debug)]
 pub struct RetryPolicy {
     /// Maximum number of consecutive attempts without progress.
@@ -50,7 +50,8 @@ pub fn client(proxies: bool) -> Agent {
         .timeout_per_read(timeout)
         .timeout_per_write(timeout)
         .timeout_recv_response(timeout)
-        // `response` handles status codes, and ranges count uncompressed bytes.
+        // The module `response` handles error statuses. Compression is disabled because ranges must
+        // count the archive's own bytes.
         .http_status_as_error(false)
         .accept_encoding("identity")
         .user_agent(concat!("waggle-xtask/", env!("CARGO_PKG_VERSION")));

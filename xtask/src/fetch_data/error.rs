@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 /// Maximum number of files that a message lists.
 const MAX_LISTED: usize = 20;
 
-/// Help for every error of the download.
+/// Help line for all download errors.
 const HELP: &str = "help: pass a local copy or a mirror with --from FILE|URL, or train on the built-in sample, which needs no download";
 
-/// An error of [`fetch`](super::fetch).
+/// An error returned by [`fetch`](super::fetch).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -19,7 +19,7 @@ pub enum Error {
     Manifest {
         /// Line number, from 1.
         line: usize,
-        /// Why it is invalid.
+        /// Why the line is invalid.
         reason: String,
     },
 
@@ -46,7 +46,7 @@ pub enum Error {
         action: &'static str,
         /// Path of the file or directory.
         path: PathBuf,
-        /// The cause.
+        /// The underlying I/O error.
         source: io::Error,
     },
 
@@ -106,7 +106,7 @@ pub enum Error {
     NotAnArchive {
         /// Path or URL of the archive.
         origin: String,
-        /// Why it is not valid.
+        /// Why the file is not a valid archive.
         reason: String,
     },
 
@@ -117,7 +117,7 @@ pub enum Error {
         origin: String,
         /// Name of the entry.
         entry: String,
-        /// Why it is not safe, as the end of a sentence.
+        /// Why the entry is not safe, as the end of a sentence.
         reason: &'static str,
     },
 
@@ -126,9 +126,9 @@ pub enum Error {
     Limit {
         /// Path or URL of the archive.
         origin: String,
-        /// The quantity that is too large.
+        /// Description of the quantity over the limit, such as `the total size of the files`.
         quantity: String,
-        /// Maximum value.
+        /// Maximum accepted value of the quantity.
         limit: u64,
     },
 
@@ -137,7 +137,7 @@ pub enum Error {
     Mismatch {
         /// Path or URL of the archive.
         origin: String,
-        /// Files that differ.
+        /// Files that differ from the manifest.
         problems: Vec<Problem>,
     },
 

@@ -1,4 +1,4 @@
-//! The list of files in a data set with their SHA-256, in the format of `sha256sum`.
+//! A data set's list of files with their SHA-256 checksums, in the format of `sha256sum`.
 //!
 //! It does not contain the checksum of the archive, so any archive with the same files is accepted.
 
@@ -23,7 +23,7 @@ pub struct Manifest {
 }
 
 impl Manifest {
-    /// Parses lines of the form `HASH  NAME/PATH`, as `sha256sum` writes them.
+    /// Parses lines of the form `HASH  NAME/PATH`, as written by `sha256sum`.
     ///
     /// # Errors
     ///
@@ -187,7 +187,7 @@ pub(super) fn is_system_file(path: &str) -> bool {
     path.split('/').any(|part| SYSTEM_FILES.contains(&part))
 }
 
-/// An error of [`hash_all`].
+/// An error returned by [`hash_all`].
 pub(super) enum HashError {
     /// The source cannot be read.
     Read(io::Error),
@@ -215,7 +215,7 @@ pub(super) fn hash_all(
     }
 }
 
-/// The local path of a manifest's `path` in `folder`, with the system's separators.
+/// The path in `folder` of the file that a manifest lists as `path`, with the system's separators.
 pub(super) fn local_path(folder: &Path, path: &str) -> PathBuf {
     folder.join(path.split('/').collect::<PathBuf>())
 }

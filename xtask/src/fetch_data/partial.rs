@@ -33,7 +33,7 @@ pub(super) struct Partial {
 }
 
 impl Partial {
-    /// Opens the partial download of `url` that an earlier run left in `folder`, or starts an empty
+    /// Opens the partial download of `url` left in `folder` by an earlier run, or starts an empty
     /// one.
     pub(super) fn open(folder: &Path, url: &str) -> Result<Self, Error> {
         let mut partial = Self {
@@ -70,7 +70,7 @@ impl Partial {
         self.origin.total == Some(self.received)
     }
 
-    /// Discards the bytes and records the `origin` of the next ones.
+    /// Discards the bytes received so far and records the `origin` of those that follow.
     pub(super) fn restart(&mut self, origin: Origin) -> Result<(), Error> {
         // The bytes are truncated first: an empty file is consistent with any metadata.
         File::create(&self.bytes).map_err(io("create", &self.bytes))?;

@@ -82,8 +82,8 @@ impl Progress {
         if !self.terminal {
             return;
         }
-        // The initial position must not count for the speed and the remaining time: it is set on a
-        // hidden bar, before the estimate is reset.
+        // The speed and the remaining time must not count bytes from earlier requests. The initial
+        // position is therefore set on a hidden bar, before the estimate is reset.
         self.bar = ProgressBar::with_draw_target(length, ProgressDrawTarget::hidden())
             .with_position(position);
         self.bar.tick();

@@ -43,8 +43,8 @@ impl Failure {
 pub(super) fn accept(response: &Response<Body>, partial: &mut Partial) -> Result<(), Failure> {
     let status = response.status();
     match status {
-        // The whole file: this is the first request, the server does not support ranges, or the
-        // file has changed.
+        // The server sends the whole file, because this is the first request, the server does not
+        // support ranges, or the file has changed.
         StatusCode::OK => partial.restart(Origin {
             url: partial.origin.url.clone(),
             validator: validator(response),
@@ -124,7 +124,7 @@ pub(super) fn no_response(url: &str, error: ureq::Error) -> Failure {
     }
 }
 
-/// A status that asks the client to retry later.
+/// The failure for a status that asks the client to retry later.
 fn busy(response: &Response<Body>) -> Failure {
     Failure::Transient {
         reason: format!("the server responded with {}", response.status()),

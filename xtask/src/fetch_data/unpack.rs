@@ -1,8 +1,9 @@
 //! Unpacks an untrusted zip archive.
 //!
-//! Only files of the manifest are written, to the manifest's paths, so names in the archive are
-//! never used as paths. An archive with links, paths outside of its directory, or encryption is
-//! rejected. Size limits apply to the decompressed bytes, not to the sizes in the headers.
+//! Only files listed in the manifest are written, under the manifest's paths, so names from the
+//! archive are never used as paths. An archive with links, paths outside of its directory, or
+//! encryption is rejected. Size limits apply to the decompressed bytes, not to the sizes in the
+//! headers.
 
 use super::error::{Error, Problem, io};
 use super::manifest::{HashError, Manifest, hash_all, is_plain, is_system_file, local_path};

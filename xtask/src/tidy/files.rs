@@ -1,4 +1,4 @@
-//! The list of the project's files.
+//! Lists and reads the project's files.
 
 use anyhow::{Context, Result};
 use std::collections::BTreeSet;
@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// Directories that are not part of the project, for a checkout without git.
+/// Directories to skip in a checkout without git, because they are not part of the project.
 const EXCLUDED: [&str; 5] = [".git", "data", "runs", "shared", "target"];
 
 /// A file of the project.

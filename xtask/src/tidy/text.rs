@@ -97,7 +97,7 @@ fn opens_with_docs(text: &str) -> bool {
         .is_some_and(|line| line.starts_with("//!"))
 }
 
-/// Whether people edit the file. Data files keep the format in which they were generated.
+/// Whether the file is written by hand. Generated data files keep their format.
 fn is_written(file: &SourceFile) -> bool {
     file.ends_with(&[
         ".rs",

@@ -9,7 +9,7 @@ use super::{Finding, SourceFile};
 /// Files that may contain the words.
 const EXEMPT: [&str; 2] = ["xtask/src/tidy/words.rs", "xtask/tests/tidy_words.rs"];
 
-/// Whole words.
+/// Words to avoid, matched as whole words, with their replacements.
 const WORDS: &[(&str, &str)] = &[
     ("afresh", "again"),
     ("analyse", "analyze"),
@@ -25,14 +25,14 @@ const WORDS: &[(&str, &str)] = &[
     ("whoever", "the caller, the user, or any process that"),
 ];
 
-/// Consecutive words.
+/// Phrases to avoid, matched as consecutive words, with their replacements.
 const PHRASES: &[(&[&str], &str)] = &[
     (&["for", "want", "of"], "without, or because there is no"),
     (&["goes", "on"], "continues"),
     (&["told", "of"], "reported to"),
 ];
 
-/// British spellings, as the beginnings of words, and the American ones.
+/// Beginnings of words in British spelling, with their American spelling.
 const STEMS: &[(&str, &str)] = &[
     ("artefact", "artifact"),
     ("behaviour", "behavior"),
@@ -56,7 +56,7 @@ const STEMS: &[(&str, &str)] = &[
     ("unlabelled", "unlabeled"),
 ];
 
-/// Endings that American English writes with a z.
+/// Word endings that American English spells with a z.
 const ENDINGS: &[&str] = &[
     "isations", "isation", "isable", "ising", "isers", "iser", "ised", "ises", "ise",
 ];
@@ -129,8 +129,8 @@ struct Word {
     text: String,
     /// Line number, from 1.
     line: usize,
-    /// Whether only white space, comment markers, backslashes and underscores separate the word from
-    /// the previous one.
+    /// Whether only white space, comment markers, backslashes and underscores separate this word
+    /// from the previous one.
     follows_directly: bool,
 }
 

@@ -54,7 +54,7 @@ impl Reply {
         }
     }
 
-    /// A partial reply with `body` from `start`.
+    /// A reply with the part of `body` that begins at `start`.
     pub fn rest(body: &[u8], start: usize) -> Self {
         let end = body.len() - 1;
         let range = format!("bytes {start}-{end}/{}", body.len());
@@ -69,7 +69,7 @@ impl Reply {
         self
     }
 
-    /// Closes the connection after `bytes` of the body.
+    /// Makes the server close the connection after `bytes` of the body.
     pub fn cut(mut self, bytes: usize) -> Self {
         self.send = bytes.min(self.body.len());
         self
@@ -87,7 +87,7 @@ pub fn ranged(body: &[u8], etag: &str, request: &Request) -> Reply {
     .header("ETag", etag)
 }
 
-/// The server, which stops when it is dropped.
+/// A local web server that stops when it is dropped.
 pub struct Server {
     address: SocketAddr,
     log: Arc<Mutex<Vec<Request>>>,
