@@ -1,7 +1,7 @@
 //! Runs every case of `docs/errors.md` with the program and compares the output with the document.
 //!
-//! The cases are in `errors/cases.rs`. After an intended change to a message, run `WAGGLE_BLESS=1
-//! cargo test -p cli --test errors` to update the document, and review the diff.
+//! The cases are in `errors/cases.rs`. After an intended change to a message, run
+//! `WAGGLE_BLESS=1 cargo test -p cli --test errors` to update the document, and review the diff.
 
 // The document contains messages of Unix, and some cases need links and devices.
 #![cfg(unix)]
