@@ -1,9 +1,9 @@
 //! Records which basic blocks an execution reaches, in an instrumented build.
 //!
 //! LLVM's "inline 8-bit counters" instrumentation adds a counter to each basic block. Before
-//! `main`, it calls `__sanitizer_cov_8bit_counters_init` with the array of all counters. `cargo
-//! xtask fuzz` enables the instrumentation, which works with stable rustc. Without instrumentation
-//! there are no counters, and no input counts as new.
+//! `main`, it calls `__sanitizer_cov_8bit_counters_init` with the array of all counters.
+//! `cargo xtask fuzz` enables it, which works with stable rustc. Without instrumentation there are
+//! no counters, and no input counts as new.
 
 use std::slice;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
