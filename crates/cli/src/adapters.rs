@@ -13,17 +13,17 @@ use candle_nn::VarBuilder;
 use vgg::kernels::Gradient;
 use vgg::{Precision, Vgg, VggConfig};
 
-/// A VGG network as the trainer's model.
+/// A VGG network wrapped for use by the trainer.
 #[derive(Debug, Clone)]
 pub struct Network(Vgg);
 
 impl Network {
-    /// Builds the network of `config` on `vb`.
+    /// Builds the network described by `config`, with parameters from `vb`.
     ///
     /// # Errors
     ///
-    /// Returns an error if a tensor is missing or has another shape. Its type is candle's, as the
-    /// trainer requires of build functions.
+    /// Returns an error if a tensor is missing or has the wrong shape. The error type is candle's
+    /// because the trainer requires it of build functions.
     pub fn new(config: &VggConfig, vb: VarBuilder<'_>) -> candle_core::Result<Self> {
         match Vgg::new(config, vb) {
             Ok(vgg) => Ok(Self(vgg.with_grad_sink())),
@@ -38,7 +38,7 @@ impl Network {
     }
 }
 
-/// A logit that is NaN or infinite. An output that contains one is not a prediction.
+/// A logit that is NaN or infinite, which makes the whole output invalid as a prediction.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct NonFiniteLogit(pub f32);
 
@@ -66,8 +66,8 @@ impl std::error::Error for NonFiniteLogit {}
 /// A network whose forward pass fails at the first image with a non-finite logit.
 ///
 /// The image is identified by the number of images before it, so a `CheckedNetwork` is used for a
-/// single pass over a split, in order. [`trainer::evaluate`] only checks the loss, which stays finite
-/// if the logit of a wrong class is −∞.
+/// single pass over a split, in order. [`trainer::evaluate`] only checks the loss, which stays
+/// finite if the logit of a wrong class is −∞.
 #[derive(Debug)]
 pub struct CheckedNetwork<'a> {
     network: &'a Network,
@@ -76,7 +76,7 @@ pub struct CheckedNetwork<'a> {
 }
 
 impl<'a> CheckedNetwork<'a> {
-    /// Wraps `network`.
+    /// Wraps `network`, starting the image count at 0.
     pub fn new(network: &'a Network) -> Self {
         Self {
             network,
@@ -85,7 +85,8 @@ impl<'a> CheckedNetwork<'a> {
         }
     }
 
-    /// Index of the image at which the forward pass failed, and its logit.
+    /// Index of the image that made the forward pass fail, counted from 0, and its non-finite
+    /// logit. `None` if no forward pass failed.
     pub fn non_finite(&self) -> Option<(usize, NonFiniteLogit)> {
         self.non_finite.get()
     }
@@ -153,7 +154,7 @@ impl trainer::Model for Network {
     }
 }
 
-/// The batches of a split as the trainer's data loader.
+/// A data loader wrapped for use by the trainer.
 pub struct ImageLoader(dataset::Loader);
 
 impl ImageLoader {

@@ -1,8 +1,8 @@
-//! The command line: flags, defaults, help, and the checks that concern a single value.
+//! The command line: flags, defaults, help, and the checks of individual values.
 //!
-//! [`crate::config`] resolves the arguments together with the data and the weights before any work starts.
-//! Each value that parses here is valid by itself: the rest of the program never sees a batch size of zero
-//! or a learning rate that is NaN.
+//! [`crate::config`] resolves the arguments together with the data and the weights before any work
+//! starts. Parsing here rejects every value that is invalid by itself, so the rest of the program
+//! never sees a batch size of zero or a learning rate that is NaN.
 
 mod export;
 mod inspect;
@@ -55,12 +55,12 @@ and model.safetensors. `waggle predict` needs only model.safetensors.";
 #[derive(Debug, Parser)]
 #[command(name = "waggle", version, styles = STYLES, after_help = EXAMPLES, max_term_width = 110)]
 pub struct Cli {
-    /// The subcommand.
+    /// The subcommand to run.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// The subcommands.
+/// The subcommands of `waggle`, each with its arguments.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Train a classifier in two stages: first the new head, then all layers
@@ -93,9 +93,10 @@ pub struct TrainArgs {
     #[arg(long, value_name = "fail|skip", value_enum, default_value_t = OnBad::Fail)]
     pub on_bad: OnBad,
 
-    /// Initial weights: `hub` (timm's ImageNet weights, downloaded once), hf:OWNER/REPO[@REVISION][/FILE]
-    /// (a VGG on the Hugging Face hub), a FILE (.safetensors or a PyTorch state dict, with torchvision's or
-    /// timm's names), a run directory, or `none` (random) [default: hub; for the sample, its built-in backbone]
+    /// Initial weights: `hub` (timm's ImageNet weights, downloaded once),
+    /// hf:OWNER/REPO[@REVISION][/FILE] (a VGG on the Hugging Face hub), a FILE (.safetensors or a
+    /// PyTorch state dict, with torchvision's or timm's names), a run directory, or `none` (random)
+    /// [default: hub; for the sample, its built-in backbone]
     #[arg(long, value_name = "hub|hf:…|FILE|none")]
     pub weights: Option<WeightsSource>,
 
@@ -107,7 +108,8 @@ pub struct TrainArgs {
     #[arg(long, value_name = "PIXELS")]
     pub input_size: Option<InputSize>,
 
-    /// Run directory to create. An existing directory is never overwritten: runs/train-2 is created instead
+    /// Run directory to create. An existing directory is never overwritten: runs/train-2 is created
+    /// instead
     #[arg(long, short, value_name = "DIR", default_value = "runs/train")]
     pub out: PathBuf,
 
@@ -115,8 +117,8 @@ pub struct TrainArgs {
     /// Checkpoints and resuming.
     pub resuming: ResumeArgs,
 
-    /// Stages to run: transfer trains the newly initialized layers, finetune trains all layers, both runs
-    /// one after the other
+    /// Stages to run: transfer trains the newly initialized layers, finetune trains all layers,
+    /// both runs one after the other
     #[arg(long, value_enum, default_value_t = StageChoice::Both, help_heading = "Recipe")]
     pub stage: StageChoice,
 
@@ -145,8 +147,8 @@ pub struct TrainArgs {
     #[arg(long, value_name = "X", default_value = "0.9", help_heading = "Recipe")]
     pub momentum: Momentum,
 
-    /// Layers to train in the transfer stage, comma-separated [default: the newly initialized layers, or
-    /// the last layer if there are none]
+    /// Layers to train in the transfer stage, comma-separated [default: the newly initialized
+    /// layers, or the last layer if there are none]
     #[arg(
         long,
         value_name = "LAYERS",
@@ -155,8 +157,8 @@ pub struct TrainArgs {
     )]
     pub transfer_layers: Option<Vec<String>>,
 
-    /// Learning rates of the finetune stage by layer prefix. The longest matching prefix wins; unmatched
-    /// layers stay frozen
+    /// Learning rates of the finetune stage by layer prefix. The longest matching prefix wins;
+    /// unmatched layers stay frozen
     #[arg(
         long,
         value_name = "LAYERS=LR,...",
@@ -201,7 +203,7 @@ pub struct TrainArgs {
     pub json: bool,
 }
 
-/// Arguments about the machine and the decoder, shared by most commands.
+/// Arguments for threads, device, precision and image decoding, shared by most commands.
 #[derive(Debug, Clone, Args)]
 pub struct MachineArgs {
     /// Threads that decode images
@@ -231,8 +233,8 @@ pub struct EvaluateArgs {
     /// Model file (model.safetensors) or run directory
     pub model: PathBuf,
 
-    /// Data set: a folder with DIR/SPLIT/CLASS/IMAGE, or `sample` [default: the data set of the run, else
-    /// data/hymenoptera_data if it exists, else sample]
+    /// Data set: a folder with DIR/SPLIT/CLASS/IMAGE, or `sample` [default: the data set of the
+    /// run, else data/hymenoptera_data if it exists, else sample]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
 
@@ -240,8 +242,8 @@ pub struct EvaluateArgs {
     #[arg(long, value_name = "NAME", default_value = "val")]
     pub split: String,
 
-    /// What to do if images cannot be decoded: stop and list them, or skip them [default: fail, except
-    /// for images that the training run skipped]
+    /// What to do if images cannot be decoded: stop and list them, or skip them [default: fail,
+    /// except for images that the training run skipped]
     #[arg(long, value_name = "fail|skip", value_enum)]
     pub on_bad: Option<OnBad>,
 

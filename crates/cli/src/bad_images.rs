@@ -1,10 +1,10 @@
-//! Images that cannot be decoded: either skipped with a warning each, or listed together in one
-//! error.
+//! Handling of images that cannot be decoded: each is skipped with a warning, or all are listed in
+//! one error.
 //!
 //! With `--on-bad fail`, `train` decodes all images before the first epoch; the other commands do
 //! so once a batch has failed. With `--on-bad skip`, bad images are removed before anything depends
-//! on the number of images: the configuration, the progress display and the order of an epoch all
-//! see the same data set.
+//! on the number of images, so the configuration, the progress display and the order of images in
+//! an epoch are all based on the same data set.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -38,8 +38,8 @@ impl fmt::Display for Skipped {
     }
 }
 
-/// Decodes all images of `split` and returns those that fail, with their index in the split. `root`
-/// is the data folder.
+/// Decodes all images of `split` and returns those that fail, each with its index in the split.
+/// Paths are recorded relative to the data folder `root`.
 ///
 /// # Errors
 ///
@@ -61,7 +61,8 @@ pub fn find(
     Ok(skipped.collect())
 }
 
-/// The images of `split` among those that a run has skipped, with their index in the split.
+/// The images in `skipped` that belong to `split`, each with its index in the split. Their paths
+/// are relative to the data folder `root`.
 pub fn recorded(split: &ImageFolder, root: &Path, skipped: Vec<Skipped>) -> Vec<(usize, Skipped)> {
     let indices: HashMap<String, usize> = (0..)
         .zip(split.samples())
@@ -73,7 +74,7 @@ pub fn recorded(split: &ImageFolder, root: &Path, skipped: Vec<Skipped>) -> Vec<
         .collect()
 }
 
-/// Removes the images `bad` from `split`.
+/// Removes the images `bad` from `split`, given with their indices in it.
 ///
 /// # Errors
 ///
@@ -120,8 +121,9 @@ pub fn filter_bad_images(
     Ok(skipped)
 }
 
-/// Replaces `error` of a batch of `split` by an error that lists all images that cannot be decoded.
-/// Returns `error` unchanged if all images can be decoded, because it has another cause then.
+/// Replaces the `error` from a batch of `split` with one that lists all images that cannot be
+/// decoded. Returns `error` unchanged if all images can be decoded, because its cause is then
+/// something else.
 pub fn explain(
     error: anyhow::Error,
     split: &ImageFolder,
@@ -137,7 +139,7 @@ pub fn explain(
     }
 }
 
-/// The error that lists the images `bad` among `checked` images.
+/// The error that lists the undecodable images `bad`, out of `checked` images.
 pub fn refusal(bad: Vec<dataset::Error>, checked: usize) -> anyhow::Error {
     anyhow::Error::new(dataset::Error::BadImages {
         errors: bad,
@@ -157,8 +159,8 @@ fn decode_all(
     dataset::find_bad_images(split.samples(), &options, workers)
 }
 
-/// Returns an error if a class of `split` has lost all of its images, because the split would then
-/// have other classes than the data set.
+/// Returns an error if a class of `split` has lost all the images it had in `before`, because the
+/// classes of the split would then differ from those of the data set.
 fn refuse_empty(split: &ImageFolder, before: &[usize]) -> anyhow::Result<()> {
     let counts = split.counts().into_iter().zip(before);
     let emptied: Vec<String> = counts

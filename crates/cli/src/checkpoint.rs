@@ -1,8 +1,8 @@
-//! Checkpoints: the training state from which a run resumes bit-identically, one file each in the
-//! run directory.
+//! Checkpoints: files in the run directory that each hold the training state from which a run resumes
+//! bit-identically.
 //!
 //! The metadata of `checkpoint-N.safetensors` holds the format version, the run's [`Identity`] and
-//! its [`Progress`], the latter two as TOML, which represents every `f64` exactly. The tensors are
+//! its [`Progress`]. The latter two are TOML, which represents every `f64` exactly. Tensors:
 //!
 //! - `weights/NAME`: parameters trained so far, in any stage. The others are read from the weights
 //!   file, which the identity names with its SHA-256, or initialized again from the seed;
@@ -34,7 +34,7 @@ use crate::metrics::{EpochRow, Pass};
 use format::CheckpointFile;
 pub use writer::{CheckpointWritten, Checkpointer};
 
-/// What identifies a run. It is the same in all checkpoints of the run.
+/// The inputs that identify a run, identical in all of its checkpoints.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Identity {
     /// SHA-256 of the weights file; `None` for randomly initialized weights.
@@ -43,13 +43,13 @@ pub struct Identity {
     pub arguments: ExplicitArgs,
     /// The resolved configuration.
     pub config: Config,
-    /// Hashes of the images.
+    /// SHA-256 of each image in the data set.
     pub data: DatasetHash,
 }
 
 #[cfg(test)]
 impl Identity {
-    /// The identity of a run with `config`, for unit tests.
+    /// An example identity with the configuration `config`, for unit tests.
     pub(crate) fn example(config: Config) -> Self {
         Self {
             weights_sha256: None,
@@ -60,14 +60,14 @@ impl Identity {
     }
 }
 
-/// The progress of a run.
+/// How far a run has progressed, and its results so far.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
-    /// Index of the current stage.
+    /// Index of the current stage, counted from 0.
     pub stage: usize,
-    /// State within the stage.
+    /// Position within the stage, such as the epoch and the step.
     pub state: StageState,
-    /// The finished training pass of the current epoch, during its validation.
+    /// Result of the current epoch's train phase. Set only while the epoch is being validated.
     pub training: Option<Pass>,
     /// Metrics of the finished epochs.
     #[serde(default)]
@@ -75,7 +75,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Progress in a stage without any epochs.
+    /// Progress at `state` in stage number `stage`, with no metrics yet.
     fn new(stage: usize, state: StageState) -> Self {
         Self {
             stage,
@@ -86,28 +86,28 @@ impl Progress {
     }
 }
 
-/// A checkpoint in memory.
+/// A checkpoint that has been read into memory.
 #[derive(Debug)]
 pub struct Checkpoint {
-    /// Path of the file.
+    /// Path of the checkpoint file.
     pub path: PathBuf,
-    /// The run.
+    /// Inputs of the run that wrote the checkpoint.
     pub identity: Identity,
-    /// Its progress.
+    /// How far the run had progressed.
     pub progress: Progress,
-    /// Trained weights by name.
+    /// Parameters trained so far, by name.
     pub weights: BTreeMap<String, Tensor>,
-    /// Velocities by parameter name.
+    /// SGD velocities by parameter name.
     pub velocities: BTreeMap<String, Tensor>,
     /// The best weights by name; empty if they equal the current ones.
     pub best: BTreeMap<String, Tensor>,
     number: u64,
 }
 
-/// Version of the format. It changes with the keys, the TOML fields and the names of the tensors.
+/// Version of the checkpoint format. Increase it if keys, TOML fields or tensor names change.
 const FORMAT: &str = "2";
 
-/// Key of the version. Version 1 has no such key.
+/// Metadata key of the format version. Version 1 files have no such key.
 const FORMAT_KEY: &str = "format";
 const IDENTITY: &str = "run";
 const PROGRESS: &str = "progress";
@@ -172,7 +172,7 @@ impl Checkpoint {
 pub struct DamagedCheckpoint {
     /// Path of the file.
     pub path: PathBuf,
-    /// What is wrong with it.
+    /// Why the file cannot be read.
     pub reason: String,
 }
 
@@ -224,7 +224,7 @@ fn parse<T: DeserializeOwned>(strings: &BTreeMap<String, String>, key: &str) -> 
     toml::from_str(text).with_context(|| format!("cannot parse `{key}` of its metadata"))
 }
 
-/// Returns an error if the checkpoint has another format version.
+/// Returns an error if the checkpoint's format version is not [`FORMAT`].
 fn check_format(path: &Path, strings: &BTreeMap<String, String>) -> anyhow::Result<()> {
     let format = strings.get(FORMAT_KEY).map_or("1", String::as_str);
     if format == FORMAT {

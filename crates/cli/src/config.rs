@@ -1,7 +1,8 @@
-//! The resolved configuration of a run: written to `config.toml` before the first step, read by `evaluate`.
+//! The resolved configuration of a run, written to `config.toml` before the first step and read by
+//! `evaluate` and `--resume`.
 //!
-//! It combines the arguments with the data (classes) and the weights (newly initialized layers). Everything
-//! is decided before training starts.
+//! It combines the arguments with the data (classes) and the weights (newly initialized layers).
+//! Everything is decided before training starts.
 
 use std::fs::File;
 use std::io::Read;
@@ -23,12 +24,12 @@ pub const CANDLE_VERSION: &str = "0.11.1";
 /// Size limit of `config.toml` in bytes. Ten thousand skipped images take one MiB.
 const MAX_FILE_SIZE: u64 = 16 << 20;
 
-/// Everything that determines the result of a run, and the machine that it ran on.
+/// Everything that determines the result of a run, and the machine it ran on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Config {
-    /// Versions of programs and libraries.
+    /// Versions of waggle and candle that ran the training.
     pub versions: Versions,
-    /// Data set.
+    /// The data set and its classes.
     pub data: DataConfig,
     /// Network and initial weights.
     pub network: NetworkConfig,
@@ -40,7 +41,7 @@ pub struct Config {
     pub stages: Vec<StageConfig>,
 }
 
-/// Versions of programs and libraries.
+/// Versions of waggle and candle that ran the training.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Versions {
     /// Version of this program.
@@ -49,12 +50,12 @@ pub struct Versions {
     pub candle: String,
 }
 
-/// Data set.
+/// The data set of a run: location, classes and image counts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DataConfig {
     /// Absolute path of the data set.
     pub root: String,
-    /// `given`, `photographs` or `sample`.
+    /// Origin of the data set: `given` (by `--data`), `photographs` or `sample`.
     pub source: String,
     /// Class names, by index.
     pub classes: Vec<String>,
@@ -67,7 +68,7 @@ pub struct DataConfig {
     /// What to do if images cannot be decoded.
     #[serde(default)]
     pub on_bad: OnBad,
-    /// The skipped images.
+    /// Images that were skipped because they cannot be decoded.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub skipped: Vec<Skipped>,
 }
@@ -79,16 +80,17 @@ pub struct NetworkConfig {
     pub architecture: String,
     /// Width and height of the input in pixels.
     pub input_size: usize,
-    /// Source of the weights: an address on the hub, a path, `none`, or a description of the built-in backbone.
+    /// Source of the weights: an address on the hub, a path, `none`, or a description of the
+    /// built-in backbone.
     pub weights: String,
-    /// Newly initialized layers.
+    /// Names of the newly initialized layers.
     pub initialized_layers: Vec<String>,
 }
 
 /// Settings of all stages.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrainingConfig {
-    /// Random seed.
+    /// Random seed for initialization, shuffling, augmentation and dropout.
     pub seed: u64,
     /// Images per training step.
     pub batch_size: usize,
@@ -99,9 +101,9 @@ pub struct TrainingConfig {
 /// Machine and execution settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MachineConfig {
-    /// `cpu`, `cuda:N` or `metal`.
+    /// Compute device: `cpu`, `cuda:N` or `metal`.
     pub device: String,
-    /// `f32` or `bf16`. Files without it are of f32 runs.
+    /// Compute precision, `f32` or `bf16`. Files without this field come from f32 runs.
     #[serde(default = "f32_precision")]
     pub precision: String,
     /// Instruction set of the CPU kernels.
@@ -111,7 +113,7 @@ pub struct MachineConfig {
     pub threads: usize,
     /// Number of threads that decode images.
     pub workers: usize,
-    /// Size of the cache of decoded images in bytes.
+    /// Size limit in bytes of the cache for decoded images.
     pub cache_images: u64,
 }
 
@@ -119,10 +121,10 @@ fn f32_precision() -> String {
     Precision::F32.to_string()
 }
 
-/// A stage.
+/// One stage of training: its length and the layers it trains.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StageConfig {
-    /// Name of the stage.
+    /// Which stage this is.
     pub name: StageName,
     /// Number of epochs, including the baseline.
     pub epochs: u64,
@@ -130,7 +132,7 @@ pub struct StageConfig {
     pub groups: Vec<LayerRate>,
 }
 
-/// The name of a stage.
+/// The two possible stages of training.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StageName {
@@ -141,7 +143,7 @@ pub enum StageName {
 }
 
 impl StageName {
-    /// The name in `metrics.csv` and in messages.
+    /// The name used in `metrics.csv` and in messages.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Transfer => "transfer",
@@ -154,7 +156,7 @@ impl Config {
     /// Name of the file in the run directory.
     pub const FILE: &str = "config.toml";
 
-    /// An example for tests.
+    /// An example configuration for tests.
     #[cfg(test)]
     pub(crate) fn example() -> Self {
         Self {
@@ -224,7 +226,7 @@ impl Config {
     /// Returns an error if the file cannot be read, is too long or is not a configuration.
     pub fn read(path: &Path) -> anyhow::Result<Self> {
         let mut text = String::new();
-        // One byte above the limit distinguishes a file that is too long.
+        // Read one byte more than the limit, to detect a file that exceeds it.
         let read = File::open(path)
             .and_then(|file| file.take(MAX_FILE_SIZE + 1).read_to_string(&mut text));
         read.with_context(|| format!("cannot read {}", path.display()))?;
@@ -240,11 +242,12 @@ impl Config {
     }
 }
 
-/// The stages for `args` and a network of `layers`, of which `initialized` are newly initialized.
+/// The stages that `args` selects for a network with `layers`, of which `initialized` are newly
+/// initialized.
 ///
-/// The transfer stage trains the newly initialized layers: the last layer with full ImageNet weights, the
-/// classifier with weights of the convolutions only, and all layers without weights. If no layer is newly
-/// initialized, it trains the last layer. `--transfer-layers` overrides this.
+/// The transfer stage trains the newly initialized layers: the last layer with full ImageNet
+/// weights, the classifier with weights of the convolutions only, and all layers without weights.
+/// If no layer is newly initialized, it trains the last layer. `--transfer-layers` overrides this.
 ///
 /// # Errors
 ///
@@ -300,7 +303,8 @@ fn check_prefix(prefix: &str, layers: &[String], flag: &str) -> anyhow::Result<(
     Ok(())
 }
 
-/// Names the layers in `chosen` by their part, such as `classifier`, if it is chosen as a whole.
+/// Shortens `chosen` to common prefixes: if all layers of a part of the network, such as
+/// `classifier`, are chosen, the part's name replaces their names.
 fn common_prefixes(chosen: &[String], layers: &[String]) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     for layer in layers.iter().filter(|layer| chosen.contains(layer)) {

@@ -1,5 +1,5 @@
-//! The data set of a run: the folder of `--data`, the downloaded photographs, or the built-in
-//! sample.
+//! The data set of a run: the folder passed with `--data`, the downloaded photographs, or the
+//! built-in sample.
 
 use std::path::{Path, PathBuf};
 
@@ -17,7 +17,7 @@ const SAMPLE: &str = "data/sample";
 /// The origin of a data set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// The folder of `--data`.
+    /// A folder passed with `--data`.
     Given(PathBuf),
     /// The downloaded photographs of ants and bees.
     Photographs,
@@ -26,8 +26,8 @@ pub enum Source {
 }
 
 impl Source {
-    /// Returns the data set at `given`. The default is the photographs if they are downloaded,
-    /// otherwise the sample.
+    /// Returns the data set at `given`. Without `given`, returns the photographs if they are
+    /// downloaded, otherwise the sample.
     ///
     /// The default paths of the photographs and the sample select these data sets. So does
     /// `sample`, unless a folder with that name exists.
@@ -104,7 +104,8 @@ impl Source {
         self.open_at(root)
     }
 
-    /// Lists the images of both splits in `root`, which a resumed run reads from its configuration.
+    /// Lists the images of both splits in `root`. A resumed run passes the path recorded in its
+    /// configuration.
     ///
     /// # Errors
     ///
@@ -120,7 +121,7 @@ impl Source {
     }
 }
 
-/// The files of both splits of a data set.
+/// A data set on disk, with the images of both splits listed.
 #[derive(Debug)]
 pub struct Folder {
     /// Origin of the data set.
@@ -183,7 +184,7 @@ impl Folder {
         self.train.len() + self.val.len()
     }
 
-    /// A message that describes the data set.
+    /// The message that shows the data set's path, classes and size at the start of a run.
     pub fn message(&self) -> Message<'_> {
         Message::Data {
             source: self.source.name(),

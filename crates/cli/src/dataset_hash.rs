@@ -1,4 +1,4 @@
-//! SHA-256 of every image of a data set, to detect changes between a run and its resumption.
+//! SHA-256 of every image in a data set, to detect changes between a run and its resumption.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -37,8 +37,8 @@ impl DatasetHash {
         Ok(Self(hashed.collect::<anyhow::Result<_>>()?))
     }
 
-    /// Lists the images that were added, removed and modified, a line for each kind; `None` if
-    /// there are none.
+    /// Lists the images added, removed or modified since `self` was computed, with one line for
+    /// each kind of change. `None` if nothing has changed.
     pub fn changes(&self, now: &Self) -> Option<String> {
         let only_in = |one: &Self, other: &Self| -> Vec<String> {
             let names = one.0.keys();
@@ -70,7 +70,7 @@ impl DatasetHash {
 ///
 /// # Errors
 ///
-/// Returns an error with the path if the file cannot be read.
+/// Returns an error that names the path if the file cannot be read.
 pub fn sha256(path: &Path) -> anyhow::Result<String> {
     let hash = || -> io::Result<String> {
         let mut file = File::open(path)?;
@@ -130,7 +130,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x");
         std::fs::write(&path, b"abc").unwrap();
-        // The example in FIPS 180-4.
+        // The SHA-256 test vector for "abc" from FIPS 180-4.
         let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(sha256(&path).unwrap(), expected);
         assert_eq!(sha256_of(b"abc"), expected);

@@ -1,4 +1,4 @@
-//! Device selection: `--device auto|cpu|cuda[:N]|metal` to candle's [`Device`].
+//! Device selection: opens the candle [`Device`] for `--device auto|cpu|cuda[:N]|metal`.
 //!
 //! candle's `cuda_is_available` reports how candle was compiled, not whether there is a GPU. A GPU
 //! that can be opened may still be too old for the kernels. So a device is used only after a test
@@ -61,9 +61,9 @@ impl fmt::Display for DeviceChoice {
     }
 }
 
-/// An open device.
+/// A device that has been opened and tested.
 pub struct Opened {
-    /// candle's device.
+    /// The device handle to pass to candle.
     pub device: Device,
     /// `cpu`, `cuda:N` or `metal`.
     pub name: String,
@@ -100,7 +100,7 @@ pub unsafe fn keep_nan() {
     }
 }
 
-/// Opens the device of the arguments.
+/// Opens the device selected by `--device`.
 ///
 /// # Errors
 ///
@@ -207,7 +207,7 @@ fn open_and_test(choice: DeviceChoice) -> anyhow::Result<Device> {
         let ones = Tensor::ones((2, 2), DType::F32, &device)?;
         let four = ((&ones + &ones)?.matmul(&ones)?).to_vec2::<f32>()?;
         if four != [[4.0; 2]; 2] {
-            candle_core::bail!("wrong result of a test computation: {four:?} instead of 4");
+            candle_core::bail!("a test computation returned {four:?} instead of 4");
         }
         Ok(device)
     };

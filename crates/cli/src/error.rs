@@ -1,4 +1,4 @@
-//! Errors and warnings as the user reads them, in cargo's form.
+//! Errors and warnings as shown to the user, in the style of cargo.
 //!
 //! ```text
 //! error: cannot decode 2 of 36 images
@@ -7,8 +7,8 @@
 //! help: replace or remove them, or pass `--on-bad skip`
 //! ```
 //!
-//! The libraries state facts; only this crate names flags. [`CliError`] carries a help line of its own,
-//! and [`report`] looks up the help of library errors.
+//! The libraries state facts; only this crate names flags. [`CliError`] carries a help line of its
+//! own, and [`report`] looks up the help of library errors.
 
 use std::error::Error;
 use std::fmt;
@@ -18,7 +18,7 @@ use console::Style;
 
 use crate::shell::quote;
 
-/// An error with the items it is about and the command or flag that fixes it.
+/// An error with the items it concerns and the command or flag that fixes it.
 ///
 /// Return it with `bail!(CliError::new("…").help("…"))`, or wrap another error in it:
 /// `.map_err(|error| CliError::new("…").caused_by(error))`.
@@ -31,7 +31,7 @@ pub struct CliError {
 }
 
 impl CliError {
-    /// An error whose first line is `error: MESSAGE`.
+    /// Creates an error whose first line is `error: MESSAGE`.
     pub fn new(message: impl Into<String>) -> Self {
         Self {
             message: message.into(),
@@ -45,13 +45,13 @@ impl CliError {
         self
     }
 
-    /// Sets the `help:` line. It replaces the help of the causes.
+    /// Sets the `help:` line, which takes precedence over the help of the causes.
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
     }
 
-    /// Sets the cause.
+    /// Sets the underlying error, printed under `Caused by:`.
     pub fn caused_by(mut self, source: impl Into<anyhow::Error>) -> Self {
         self.source = Some(source.into());
         self
@@ -76,7 +76,7 @@ pub fn report(error: &anyhow::Error) {
     print(&render(error, &Style::new().for_stderr().red().bold()));
 }
 
-/// A warning with the items it is about and the command or flag that avoids it.
+/// A warning with the items it concerns and the command or flag that avoids it.
 #[derive(Debug, Default)]
 pub struct Warning {
     message: String,
@@ -85,7 +85,7 @@ pub struct Warning {
 }
 
 impl Warning {
-    /// A warning whose first line is `warning: MESSAGE`.
+    /// Creates a warning whose first line is `warning: MESSAGE`.
     pub fn new(message: impl Into<String>) -> Self {
         Self {
             message: message.into(),
@@ -119,7 +119,7 @@ pub fn warn(warning: &Warning) {
 
 /// Prints text on standard error.
 pub fn print(text: &str) {
-    // A closed standard error leaves no place to report to.
+    // If standard error is closed, there is nowhere to report the failure.
     let _ = io::stderr().lock().write_all(text.as_bytes());
 }
 
@@ -164,7 +164,7 @@ fn push_help(text: &mut String, help: Option<&str>) {
     }
 }
 
-/// The items of one error of a chain.
+/// The items of one error in the chain of causes.
 fn items(cause: &(dyn Error + 'static)) -> Vec<String> {
     match cause.downcast_ref::<CliError>() {
         Some(error) => error.items.clone(),
@@ -172,7 +172,8 @@ fn items(cause: &(dyn Error + 'static)) -> Vec<String> {
     }
 }
 
-/// The help of one error of a chain: that of a [`CliError`], else a flag or the help of a library error.
+/// The help for one error in the chain of causes: the help line of a [`CliError`], or advice looked
+/// up for a library error.
 fn help_for(cause: &(dyn Error + 'static)) -> Option<String> {
     if let Some(error) = cause.downcast_ref::<CliError>() {
         return error.help.clone();
@@ -204,7 +205,7 @@ fn help_for(cause: &(dyn Error + 'static)) -> Option<String> {
             error => error.help(),
         };
     }
-    // CUDA says CUDA_ERROR_OUT_OF_MEMORY.
+    // CUDA's message is CUDA_ERROR_OUT_OF_MEMORY.
     let message = cause.to_string().to_lowercase().replace('_', " ");
     if message.contains("out of memory") {
         return Some("pass a smaller `--batch-size`".to_string());

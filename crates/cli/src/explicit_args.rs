@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::args::{self, Cli, TrainArgs};
 
-/// Arguments that a checkpoint does not store. They do not affect the result, or the configuration
-/// of the run records them, like the data folder.
+/// Arguments not stored in a checkpoint, because they do not affect the result or are recorded in
+/// the run's configuration, as the data folder is.
 const NOT_STORED: [&str; 7] = [
     "allow-changed-data",
     "data",
@@ -23,7 +23,7 @@ const NOT_STORED: [&str; 7] = [
     "verbose",
 ];
 
-/// The values of the explicit arguments by long name, without dashes. A flag has no values.
+/// The values of the explicit arguments, keyed by long name without dashes. A flag has no values.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ExplicitArgs(BTreeMap<String, Vec<String>>);
@@ -60,7 +60,7 @@ impl ExplicitArgs {
         Self(arguments)
     }
 
-    /// Whether the argument `name` is explicit.
+    /// Whether the argument with the long name `name` was given explicitly.
     pub fn contains(&self, name: &str) -> bool {
         self.0.contains_key(name)
     }
@@ -95,12 +95,11 @@ impl ExplicitArgs {
     }
 }
 
-/// Value names of numbers in the help.
+/// Value names that denote numbers in the help. Their arguments accept values with a hyphen.
 const NUMBERS: [&str; 6] = ["LR", "MINUTES", "N", "PIXELS", "SIZE", "X"];
 
-/// The definition of the command line, in which numeric options accept values with a hyphen.
-///
-/// With it, `--lr -1e-3` reports an invalid learning rate instead of an unexpected argument.
+/// The definition of the command line, in which numeric options accept values that start with a
+/// hyphen, so that `--lr -1e-3` reports an invalid learning rate instead of an unexpected argument.
 fn definition() -> Command {
     Cli::command().mut_subcommands(|command| {
         command.mut_args(|argument| {
@@ -116,8 +115,8 @@ fn definition() -> Command {
 ///
 /// # Errors
 ///
-/// Returns an error for invalid arguments, and for `--help` and `--version`, which clap also returns as
-/// errors.
+/// Returns an error for invalid arguments, and for `--help` and `--version`, which clap also
+/// returns as errors.
 pub fn parse(line: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
     let matches = definition().try_get_matches_from(line)?;
     let mut cli =

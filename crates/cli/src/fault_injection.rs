@@ -1,5 +1,5 @@
-//! Fault injection for tests, controlled by the variable `WAGGLE_FAULT=KIND:NUMBER`. No-op if it is
-//! not set.
+//! Fault injection for tests, controlled by the environment variable `WAGGLE_FAULT=KIND:NUMBER`. No
+//! fault is injected if it is not set.
 //!
 //! - `checkpoint:BYTES` aborts the process, as `kill -9` would, after it has written that many
 //!   bytes of checkpoints;
@@ -16,18 +16,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use dataset::Decoder;
 use image::RgbImage;
 
-/// The message of injected panics.
+/// Message of all injected panics.
 const PANIC_MESSAGE: &str = "injected fault";
 
-/// The fault to inject.
+/// The fault to inject, as set by `WAGGLE_FAULT`.
 struct Fault {
     kind: String,
-    /// Bytes or images until the fault.
+    /// Number of bytes to write or images to decode before the fault occurs.
     left: AtomicU64,
 }
 
 impl Fault {
-    /// The fault of the environment, if its kind starts with `kind`.
+    /// The fault set in the environment, if its kind starts with `kind`.
     fn from_env(kind: &str) -> Option<&'static Self> {
         static FAULT: OnceLock<Option<Fault>> = OnceLock::new();
         let fault = FAULT.get_or_init(|| {
@@ -52,7 +52,7 @@ impl Write for FaultyFile {
         };
         let left = fault.left.load(Ordering::Relaxed);
         if left <= bytes.len() as u64 {
-            // As in a real crash, the bytes before it are in the file.
+            // As in a real crash, the bytes before the fault are in the file.
             self.0.write_all(&bytes[..left as usize])?;
             match fault.kind.as_str() {
                 "checkpoint-panic" => panic!("{PANIC_MESSAGE}"),
@@ -69,7 +69,7 @@ impl Write for FaultyFile {
     }
 }
 
-/// [`Decoder::decode`] that can be made to panic.
+/// Calls [`Decoder::decode`], or panics if a fault is due.
 pub(crate) fn decode(
     decoder: &mut Decoder,
     path: &Path,

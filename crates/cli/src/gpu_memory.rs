@@ -1,17 +1,17 @@
-//! Settings of the memory pool from which candle allocates on an NVIDIA GPU.
+//! Settings for the memory pool from which candle allocates on an NVIDIA GPU.
 //!
-//! By default, the driver returns free memory of the pool to the system at every synchronization. A
+//! By default, the driver returns the pool's free memory to the system at every synchronization. A
 //! training step synchronizes once and would allocate the memory again in the next step. Keeping it
-//! saves that time and does not change the peak. On other devices, and on GPUs without memory
-//! pools, these functions do nothing.
+//! saves that time and does not change peak memory use. On other devices, and on GPUs without
+//! memory pools, these functions do nothing.
 
 use candle_core::Device;
 
-/// Makes the pool of this GPU keep free memory. The pool is shared by the whole process.
+/// Makes the memory pool of `device` keep freed memory. The whole process shares the pool.
 ///
 /// # Errors
 ///
-/// Returns an error if a call of the driver fails.
+/// Returns an error if a driver call fails.
 pub fn keep_blocks(device: &Device) -> anyhow::Result<()> {
     match device {
         #[cfg(feature = "cuda")]
@@ -24,7 +24,7 @@ pub fn keep_blocks(device: &Device) -> anyhow::Result<()> {
 ///
 /// # Errors
 ///
-/// Returns an error if a call of the driver fails.
+/// Returns an error if a driver call fails.
 pub fn peak_bytes(device: &Device) -> anyhow::Result<Option<u64>> {
     match device {
         #[cfg(feature = "cuda")]
@@ -33,11 +33,11 @@ pub fn peak_bytes(device: &Device) -> anyhow::Result<Option<u64>> {
     }
 }
 
-/// Resets the peak that [`peak_bytes`] returns.
+/// Resets the peak returned by [`peak_bytes`].
 ///
 /// # Errors
 ///
-/// Returns an error if a call of the driver fails.
+/// Returns an error if a driver call fails.
 pub fn reset_peak(device: &Device) -> anyhow::Result<()> {
     match device {
         #[cfg(feature = "cuda")]
@@ -53,7 +53,7 @@ mod pool {
     use candle_core::cuda_backend::cudarc::driver::{result, sys};
     use sys::CUmemPool_attribute as Attribute;
 
-    /// The default pool of the GPU, if it has pools.
+    /// The default memory pool of the GPU, or `None` if it does not support pools.
     fn default_pool(device: &CudaDevice) -> Result<Option<sys::CUmemoryPool>> {
         let stream = device.cuda_stream();
         let context = stream.context();

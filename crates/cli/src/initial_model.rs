@@ -25,35 +25,35 @@ static SAMPLE_BACKBONE: &[u8] = include_bytes!(concat!(
     "/../../data/sample_backbone.safetensors"
 ));
 
-/// Context of errors from weights files.
+/// Context added to errors from reading weights files.
 const LOAD_ERROR: &str = "cannot load the weights";
 
 /// A network with its initial weights.
 #[derive(Debug)]
 pub struct InitialModel {
-    /// Configuration of the network, with the classes of the data set.
+    /// Configuration of the network, with one output for each class of the data set.
     pub config: VggConfig,
-    /// All weights, by torchvision's tensor names.
+    /// All weights, keyed by torchvision's tensor names.
     pub tensors: BTreeMap<String, Tensor>,
     /// Which tensors were loaded and which were newly initialized.
     pub report: Report,
-    /// Where the weights come from. Printed at the start of a run and recorded in `config.toml`.
+    /// Origin of the weights, printed at the start of a run and recorded in `config.toml`.
     pub source: String,
     /// SHA-256 of the weights file. `None` for random weights.
     pub sha256: Option<String>,
-    /// Normalization of the input images.
+    /// Mean and standard deviation that normalize the input images.
     pub normalize: Normalize,
 }
 
 impl InitialModel {
-    /// Chooses the network and its weights for `classes` of the data set `data`.
+    /// Chooses the network and its weights for the data set `data` with the given `classes`.
     ///
     /// - A weights file determines the network by its metadata or the shapes of its convolutions.
     ///   `--arch` must not contradict the metadata.
-    /// - The default for the sample is the built-in backbone. The default for other data is the
-    ///   ImageNet weights of the hub.
-    /// - With `--weights none`, the sample uses the network of the built-in backbone, so that training
-    ///   with and without pretraining can be compared.
+    /// - The sample defaults to the built-in backbone, other data to the ImageNet weights from the
+    ///   hub.
+    /// - With `--weights none`, the sample uses the network of the built-in backbone, so that
+    ///   training with and without pretraining can be compared.
     ///
     /// The last layer is replaced unless the file was trained on the same classes.
     ///
@@ -170,7 +170,7 @@ impl InitialModel {
     ) -> anyhow::Result<Self> {
         with_sample_backbone(|path, metadata| {
             let source =
-                "the built-in backbone, pretrained on drawings of other things".to_string();
+                "the built-in backbone, pretrained on drawings of other objects".to_string();
             Self::load(
                 args,
                 path,
@@ -265,12 +265,12 @@ impl InitialModel {
         Ok(layers)
     }
 
-    /// A summary of the network's layers.
+    /// Names, output shapes and parameter counts of the network's layers.
     pub fn summary(&self) -> anyhow::Result<Summary> {
         Ok(Summary::new(&self.config)?)
     }
 
-    /// Metadata of models trained from these weights.
+    /// Metadata to save with models trained from these weights for `classes`.
     pub fn metadata(&self, classes: &[String]) -> Metadata {
         Metadata {
             config: self.config.clone(),
@@ -290,7 +290,8 @@ pub fn sample_input_size() -> anyhow::Result<usize> {
     with_sample_backbone(|_, metadata| Ok(metadata.config.input_size))
 }
 
-/// Calls `f` with the built-in backbone as a temporary file, because weights are loaded from files.
+/// Calls `f` with the path of a temporary file that holds the built-in backbone, because weights
+/// can only be loaded from files.
 fn with_sample_backbone<T>(
     f: impl FnOnce(&Path, &Metadata) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
@@ -306,13 +307,14 @@ fn with_sample_backbone<T>(
     f(file.path(), &metadata)
 }
 
-/// Downloads a file from the hub, unless it is cached, and reports progress. Returns its path.
+/// Downloads a file from the hub unless it is cached, and shows the progress. Returns its path in
+/// the cache.
 fn download(address: &Address, renderer: &mut dyn Renderer) -> anyhow::Result<PathBuf> {
     let what = address.to_string();
     let mut failure = None;
     let mut last_percent = None;
     let path = vgg::hub::fetch(address, &mut |done, total| {
-        // The callback runs for each small chunk. Limit the messages to one per percent.
+        // The callback runs for every small chunk, so messages are limited to one per percent.
         let percent = done * 100 / total.max(1);
         if last_percent.replace(percent) != Some(percent) && failure.is_none() {
             let what = &what;
@@ -324,7 +326,7 @@ fn download(address: &Address, renderer: &mut dyn Renderer) -> anyhow::Result<Pa
     failure.map_or(Ok(path), Err)
 }
 
-/// The network of `--arch`, by default VGG-16.
+/// Configuration of the architecture given by `--arch`, by default VGG-16.
 fn named_config(args: &TrainArgs) -> anyhow::Result<VggConfig> {
     Ok(VggConfig::named(
         args.arch.as_deref().unwrap_or("vgg16"),

@@ -1,9 +1,10 @@
-//! The program `waggle`: command line, terminal output, files and plots around the library crates.
+//! The program `waggle`: adds the command line, terminal output, files and plots to the library
+//! crates.
 //!
-//! Reading order: [`args`] parses the command line, [`config`] resolves it together with data and weights,
-//! and [`commands`] runs it. [`adapters`] connects the libraries, which do not know each other. [`message`]
-//! and [`render`] are the output, [`run_dir`], [`metrics`] and [`plots`] the files of a run. This is the
-//! only crate that prints, and the only one that uses `anyhow`.
+//! Reading order: [`args`] parses the command line, [`config`] resolves it together with data and
+//! weights, and [`commands`] runs it. [`adapters`] connects the libraries, which are independent.
+//! [`message`] and [`render`] produce the output. [`run_dir`], [`metrics`] and [`plots`] write the
+//! files of a run. This is the only crate that prints, and the only one that uses `anyhow`.
 
 pub mod adapters;
 pub mod args;
@@ -42,11 +43,11 @@ use std::ffi::OsString;
 use std::io;
 use std::process::ExitCode;
 
-/// Runs the program with `arguments`, of which the first is the program name. Errors are printed on standard
-/// error.
+/// Runs the program with `arguments`, of which the first is the program name. Errors are printed on
+/// standard error.
 ///
-/// Returns 0 for success, 1 for failure, 2 for a usage error, 130 or 143 if SIGINT or SIGTERM stopped
-/// training.
+/// Returns 0 for success, 1 for failure, 2 for a usage error, 130 or 143 if SIGINT or SIGTERM
+/// stopped training.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match explicit_args::parse(arguments) {
         Ok(cli) => cli,
@@ -66,7 +67,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// Whether the reader of standard output has closed it, as in `waggle predict … | head`.
+/// Whether `error` means that the reader closed the pipe, as in `waggle predict … | head`.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error
         .chain()

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     cli::memory::keep_large_blocks();
-    // SAFETY: `main` has started no other thread.
+    // SAFETY: `main` has not started any other thread yet.
     unsafe { cli::device::keep_nan() };
     cli::run(std::env::args_os())
 }

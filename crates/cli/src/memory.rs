@@ -1,9 +1,9 @@
-//! Settings of the C allocator.
+//! Settings for the C memory allocator.
 //!
 //! A training step allocates and frees hundreds of megabytes of activations. By default, glibc
-//! returns such blocks to the system at once and maps them again in the next step. The kernel then
+//! returns such blocks to the system at once and maps new ones in the next step. The kernel then
 //! clears every page and invalidates the TLB of every core, which takes a third of a step on two
-//! cores and more on many. Keeping the blocks avoids that and does not change the peak.
+//! cores and more on many. Keeping the blocks avoids that and does not change peak memory use.
 
 /// Makes glibc keep large freed blocks. Call it once, before other threads start.
 ///

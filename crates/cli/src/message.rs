@@ -1,7 +1,8 @@
-//! Events of `waggle train` as the user sees them. [`crate::render`] prints them.
+//! Events of `waggle train` as shown to the user. [`crate::render`] prints them.
 //!
-//! The trainer counts epochs and batches from 0 and knows no stage names. Here they are counted from 1, as
-//! in `metrics.csv`. With `--json`, each message is one line; its field names are stable.
+//! The trainer counts epochs and batches from 0 and has no stage names. Messages count from 1, as
+//! `metrics.csv` does, and name the stage. With `--json`, each message is one line; its field names
+//! are stable.
 
 use serde::Serialize;
 use trainer::{Event, Phase};
@@ -10,13 +11,13 @@ use crate::bad_images::Skipped;
 use crate::metrics::Score;
 use crate::values::LayerRate;
 
-/// One event.
+/// One event to show to the user.
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Message<'a> {
-    /// The data set.
+    /// The data set has been opened.
     Data {
-        /// `given`, `photographs` or `sample`.
+        /// Origin of the data set: `given` (by `--data`), `photographs` or `sample`.
         source: &'static str,
         /// Path of the data set.
         root: String,
@@ -26,13 +27,13 @@ pub enum Message<'a> {
         train_images: usize,
         /// Number of images in val.
         val_images: usize,
-        /// How to use other images.
+        /// Advice on how to use other images.
         #[serde(skip_serializing_if = "Option::is_none")]
         hint: Option<&'static str>,
     },
-    /// Classes without images in val.
+    /// The val split has no images for some classes.
     ClassesWithoutVal {
-        /// Class names.
+        /// Names of these classes.
         classes: &'a [String],
     },
     /// A slow operation starts.
@@ -42,18 +43,18 @@ pub enum Message<'a> {
     },
     /// An image cannot be decoded and is skipped.
     SkippedImage(&'a Skipped),
-    /// Progress of a download.
+    /// A download has made progress.
     Download {
-        /// Address of the file.
+        /// Address of the file on the hub.
         what: &'a str,
-        /// Bytes so far.
+        /// Number of bytes downloaded so far.
         done: usize,
         /// Size of the file in bytes.
         total: usize,
     },
-    /// The compute device.
+    /// The compute device has been chosen.
     Device {
-        /// `cpu`, `cuda:N` or `metal`.
+        /// Name of the device: `cpu`, `cuda:N` or `metal`.
         device: &'a str,
         /// Number of compute threads.
         threads: usize,
@@ -61,60 +62,60 @@ pub enum Message<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         fallback: Option<&'a str>,
     },
-    /// The network.
+    /// The network has been built.
     Network {
         /// Name of the architecture.
         architecture: &'a str,
         /// Width and height of the input in pixels.
         input_size: usize,
-        /// Number of parameters.
+        /// Total number of parameters, trainable and frozen.
         parameters: usize,
-        /// Number of parameters that the first stage trains.
+        /// Number of parameters trained in the first stage.
         trainable_parameters: usize,
         /// Layers with shapes and parameter counts, for `--verbose`.
         #[serde(skip)]
         table: &'a str,
     },
-    /// The origin of the initial weights.
+    /// The initial weights have been loaded or initialized.
     Weights {
-        /// Where they come from.
+        /// Origin of the weights, such as a path or an address on the hub.
         source: &'a str,
         /// Number of classes of the new network.
         classes: usize,
-        /// Tensors taken from the source.
+        /// Names of the tensors loaded from the source.
         loaded: &'a [String],
-        /// Newly initialized tensors.
+        /// Names of the newly initialized tensors.
         initialized: &'a [String],
-        /// Tensors of the source that were replaced because they belong to other classes. Also in
+        /// Names of the tensors replaced because they were trained for other classes. Also in
         /// `initialized`.
         replaced: &'a [String],
-        /// Tensors with another shape in the source: name, shape in the source, shape in the network. Also
-        /// in `initialized`.
+        /// Tensors whose shapes differ: name, shape in the source, shape in the network. Also in
+        /// `initialized`.
         mismatched: &'a [(String, Vec<usize>, Vec<usize>)],
     },
-    /// The run directory.
+    /// The run directory has been created or opened.
     Run {
-        /// Its path.
+        /// Path of the run directory.
         directory: String,
-        /// The stages of the run.
+        /// Stages of the run, in order.
         stages: Vec<PlannedStage>,
     },
     /// A checkpoint of the resumed run is damaged.
     DamagedCheckpoint {
         /// Path of the checkpoint.
         file: String,
-        /// What is wrong with it.
+        /// Why the checkpoint cannot be read.
         reason: &'a str,
     },
     /// The run resumes from a checkpoint.
     Resumed {
         /// Path of the checkpoint.
         file: String,
-        /// `transfer` or `finetune`.
+        /// Name of the stage: `transfer` or `finetune`.
         stage: &'static str,
         /// Epoch, counted from 1.
         epoch: u64,
-        /// Completed training batches of the epoch.
+        /// Number of training batches already completed in the epoch.
         batches: usize,
     },
     /// The data set has changed since the run started, and `--allow-changed-data` was given.
@@ -131,23 +132,23 @@ pub enum Message<'a> {
     Checkpoint {
         /// Path of the checkpoint.
         file: String,
-        /// Its size in bytes.
+        /// Size of the checkpoint in bytes.
         bytes: u64,
-        /// Seconds for which training was paused.
+        /// Time for which training was blocked, in seconds.
         waited: f64,
-        /// Seconds that the background thread took to write it.
+        /// Time taken by the background thread to write the file, in seconds.
         written: f64,
     },
-    /// A signal stopped the run, which can be resumed.
+    /// A signal stopped the run. It can be resumed.
     Interrupted {
-        /// `SIGINT` or `SIGTERM`.
+        /// Name of the signal: `SIGINT` or `SIGTERM`.
         signal: String,
         /// Path of the run directory.
         directory: String,
     },
     /// A stage starts.
     StageStart {
-        /// `transfer` or `finetune`.
+        /// Name of the stage: `transfer` or `finetune`.
         stage: &'static str,
         /// Number of epochs, including the baseline.
         epochs: u64,
@@ -170,20 +171,20 @@ pub enum Message<'a> {
         stage: &'static str,
         /// Epoch, counted from 1.
         epoch: u64,
-        /// Number of epochs of the stage.
+        /// Number of epochs in the stage, including the baseline.
         epochs: u64,
-        /// Whether the epoch only validates.
+        /// Whether this is the baseline epoch, which only validates.
         baseline: bool,
     },
     /// A batch is complete.
     Batch {
         /// Name of the stage.
         stage: &'static str,
-        /// `train` or `val`.
+        /// Phase of the epoch: `train` or `val`.
         phase: Phase,
         /// Epoch, counted from 1.
         epoch: u64,
-        /// Batch, counted from 1.
+        /// Batch within the phase, counted from 1.
         batch: usize,
         /// Number of images processed in the phase so far.
         images: u64,
@@ -197,14 +198,14 @@ pub enum Message<'a> {
     Phase {
         /// Name of the stage.
         stage: &'static str,
-        /// `train` or `val`.
+        /// Phase of the epoch: `train` or `val`.
         phase: Phase,
         /// Epoch, counted from 1.
         epoch: u64,
         /// Mean loss and accuracy of the phase.
         #[serde(flatten)]
         score: Score,
-        /// Duration, since the start or the resumption of the phase.
+        /// Time in seconds since the phase started or was resumed.
         seconds: f64,
         /// Images per second in that time.
         images_per_second: f64,
@@ -215,7 +216,7 @@ pub enum Message<'a> {
         stage: &'static str,
         /// Epoch, counted from 1.
         epoch: u64,
-        /// Val accuracy.
+        /// Val accuracy of this epoch, from 0 to 1.
         accuracy: f64,
     },
     /// A stage has ended and its best weights are restored.
@@ -224,9 +225,9 @@ pub enum Message<'a> {
         stage: &'static str,
         /// Epoch of the best weights, counted from 1.
         best_epoch: u64,
-        /// Their val accuracy.
+        /// Val accuracy of the best weights, from 0 to 1.
         best_accuracy: f64,
-        /// Duration of the stage, since its start or its resumption.
+        /// Time in seconds since the stage started or was resumed.
         seconds: f64,
     },
     /// The run is finished and all files are written.
@@ -244,19 +245,19 @@ pub enum Message<'a> {
         correct: u64,
         /// Number of val images.
         images: u64,
-        /// 95 % Wilson interval of the accuracy.
+        /// 95 % Wilson interval for the accuracy, as fractions.
         interval: [f64; 2],
         /// The class with the lowest recall.
         worst_class: Option<ClassRecall<'a>>,
-        /// Duration of this command.
+        /// Running time of this command in seconds.
         seconds: f64,
     },
 }
 
-/// A stage that a run will train.
+/// A stage in the plan of a run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PlannedStage {
-    /// `transfer` or `finetune`.
+    /// Name of the stage: `transfer` or `finetune`.
     pub stage: &'static str,
     /// Number of epochs, including the baseline.
     pub epochs: u64,
@@ -274,7 +275,7 @@ pub struct ClassRecall<'a> {
 }
 
 impl Message<'_> {
-    /// Converts an event of the trainer.
+    /// Converts an event from the trainer to the message for `stage`.
     pub fn from_event(stage: &'static str, event: &Event) -> Message<'static> {
         match event {
             Event::StageStart {

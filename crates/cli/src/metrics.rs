@@ -8,7 +8,7 @@ use crate::run_dir::RunDir;
 /// Mean loss and accuracy over a set of images.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Score {
-    /// Mean cross-entropy.
+    /// Mean cross-entropy per image, in nats.
     pub loss: f64,
     /// Correctly classified images ÷ all images, from 0 to 1.
     pub accuracy: f64,
@@ -17,34 +17,35 @@ pub struct Score {
 /// The result of a train or val phase.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Pass {
-    /// Loss and accuracy.
+    /// Mean loss and accuracy over the images of the phase.
     pub score: Score,
-    /// Duration, since the start or the resumption of the phase.
+    /// Time in seconds since the phase started or was resumed.
     pub seconds: f64,
-    /// Images in that time.
+    /// Number of images processed in that time.
     pub images: f64,
 }
 
-/// One epoch of one stage.
+/// The metrics of one epoch: a row of `metrics.csv`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EpochRow {
-    /// Name of the stage.
+    /// Stage that the epoch belongs to.
     pub stage: StageName,
-    /// Epoch, counted from 1.
+    /// Epoch within the stage, counted from 1.
     pub epoch: usize,
     /// Loss and accuracy during training. `None` in the baseline epoch, which only validates.
     pub train: Option<Score>,
     /// Loss and accuracy on the val images, after the training steps of the epoch.
     pub val: Score,
-    /// Images per second over both phases.
+    /// Images processed per second over both phases.
     pub images_per_second: f64,
-    /// Duration of both phases.
+    /// Total duration of both phases in seconds.
     pub seconds: f64,
 }
 
-/// The rows so far. `metrics.csv` mirrors them.
+/// The metrics of all epochs so far, mirrored in `metrics.csv`.
 ///
-/// Each new row rewrites the small file and renames it into place, so that it never ends in half a line.
+/// For each new row, the whole file is written again and renamed into place, so that it never ends
+/// in a partial line.
 #[derive(Debug, Default)]
 pub struct Metrics {
     rows: Vec<EpochRow>,
@@ -54,12 +55,13 @@ impl Metrics {
     /// Name of the file in the run directory.
     pub const FILE: &str = "metrics.csv";
 
-    /// The rows so far.
+    /// The rows so far, in the order of the epochs.
     pub fn rows(&self) -> &[EpochRow] {
         &self.rows
     }
 
-    /// Restores the rows of a checkpoint and rewrites the file, which drops the rows after the checkpoint.
+    /// Restores the rows from a checkpoint and rewrites the file, dropping any rows written after
+    /// the checkpoint.
     ///
     /// # Errors
     ///
@@ -80,7 +82,8 @@ impl Metrics {
         run.write(Self::FILE, &self.to_csv()?)
     }
 
-    /// The table. Losses and accuracies are written with all digits, so that equal files mean equal runs.
+    /// The rows as CSV. Losses and accuracies have all their digits, so that equal values in two
+    /// files mean equal results.
     fn to_csv(&self) -> anyhow::Result<Vec<u8>> {
         let mut csv = csv::Writer::from_writer(Vec::new());
         csv.write_record([
@@ -120,7 +123,7 @@ pub fn wilson_interval(correct: u64, total: u64) -> [f64; 2] {
     if total == 0 {
         return [0.0, 1.0];
     }
-    /// The 97.5 % quantile of the normal distribution.
+    /// The 97.5 % quantile of the standard normal distribution.
     const Z: f64 = 1.959_963_984_540_054;
     let n = total as f64;
     let p = correct as f64 / n;

@@ -17,7 +17,7 @@ use crate::error::CliError;
 /// Name of the model file in a run directory.
 pub const FILE: &str = "model.safetensors";
 
-/// The model file at `path`: the file itself, or `model.safetensors` in a run directory.
+/// Finds the model file for `path`: the file itself, or `model.safetensors` in a run directory.
 ///
 /// # Errors
 ///
@@ -40,7 +40,7 @@ pub fn locate(path: &Path) -> anyhow::Result<PathBuf> {
                 .help("pass a run directory, such as `runs/train`")
         );
     }
-    // An untrusted run directory must not choose a file elsewhere.
+    // An untrusted run directory must not redirect to a file elsewhere.
     let (folder, real) = (path.canonicalize(), file.canonicalize());
     if let (Ok(folder), Ok(real)) = (folder, real)
         && !real.starts_with(&folder)
@@ -70,7 +70,7 @@ pub struct Model {
 }
 
 impl Model {
-    /// Loads the model at `path`, as [`locate`] resolves it.
+    /// Loads the model file that [`locate`] finds for `path`.
     ///
     /// # Errors
     ///
@@ -99,7 +99,7 @@ impl Model {
         }
     }
 
-    /// The network.
+    /// The network, built from the loaded weights.
     pub fn network(&self) -> &Network {
         &self.network
     }
@@ -115,7 +115,7 @@ impl Model {
         self.metadata.config.input_size as u32
     }
 
-    /// Normalization of the input.
+    /// Mean and standard deviation that normalize the input images.
     pub fn normalize(&self) -> Normalize {
         Normalize {
             mean: self.metadata.mean,
@@ -123,7 +123,7 @@ impl Model {
         }
     }
 
-    /// A reader that prepares images for this model.
+    /// Creates a reader that prepares images for this model.
     pub fn reader(&self, decode: DecodeOptions) -> ImageReader {
         ImageReader {
             decoder: Decoder::new(decode),
@@ -133,8 +133,8 @@ impl Model {
         }
     }
 
-    /// The class probabilities of each image in a batch of [`ImageReader::read`] values, or its
-    /// first non-finite logit.
+    /// For each image of a batch read by [`ImageReader::read`], returns its class probabilities, or
+    /// its first non-finite logit.
     ///
     /// # Errors
     ///

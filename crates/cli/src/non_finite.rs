@@ -8,15 +8,15 @@ use trainer::{BestEpoch, Error, NonFiniteLoss, Phase};
 use crate::config::StageName;
 use crate::error::CliError;
 
-/// The context of a stage that the trainer does not know.
+/// Facts about a stage that the trainer does not have, to add to the error report.
 pub struct NonFiniteLossReport<'a> {
-    /// The stage.
+    /// Stage in which the loss became non-finite.
     pub stage: StageName,
-    /// The training images.
+    /// Training images, to name those of the failed batch.
     pub train: &'a [Sample],
-    /// The validation images.
+    /// Validation images, to name those of the failed batch.
     pub val: &'a [Sample],
-    /// The best epoch of the stage so far.
+    /// Best epoch of the stage so far, if any was validated.
     pub best: Option<&'a BestEpoch>,
     /// Path of the best weights so far, if they were saved.
     pub model: Option<&'a Path>,
@@ -78,7 +78,7 @@ impl NonFiniteLossReport<'_> {
             (None, Some(model)) => {
                 format!("best weights of the previous stage: {}", model.display())
             }
-            (_, None) => "no weights were saved: no epoch was validated before".to_string(),
+            (_, None) => "no weights were saved, because no epoch had been validated".to_string(),
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The observer of training: prints progress, writes metrics, curves, the best model and
-//! checkpoints, and stops training after a signal.
+//! The training observer: prints progress, writes metrics, curves, the best model and checkpoints,
+//! and stops training after a signal.
 
 use trainer::{Event, Flow, Phase, Stage};
 
@@ -12,7 +12,7 @@ use crate::render::Renderer;
 use crate::run_dir::RunDir;
 use crate::signals::Signals;
 
-/// The observer of all stages of a run.
+/// Observes all stages of a run and writes its files.
 pub struct TrainObserver<'a> {
     /// Prints the messages.
     pub renderer: &'a mut dyn Renderer,
@@ -20,13 +20,13 @@ pub struct TrainObserver<'a> {
     pub run: &'a RunDir,
     /// Metrics of the completed epochs.
     pub metrics: Metrics,
-    /// The train phase of the current epoch, once it is complete.
+    /// Result of the current epoch's train phase, once it is complete.
     pub training: Option<Pass>,
     /// Writes the current model to the run directory.
     pub save: &'a dyn Fn() -> anyhow::Result<()>,
-    /// Whether a model has been written.
+    /// Whether a model has been written to the run directory.
     pub saved: bool,
-    /// Writes the checkpoints.
+    /// Writes the checkpoints of the run.
     pub checkpointer: Checkpointer<'a>,
     /// Signals that stop the run.
     pub signals: &'a Signals,
@@ -58,8 +58,8 @@ impl TrainObserver<'_> {
         failure.map_or(Ok(result), Err)
     }
 
-    /// Restores the metrics of a checkpoint and rewrites `metrics.csv` and `curves.png`. Rows that
-    /// were written after the checkpoint are dropped.
+    /// Restores the metrics from a checkpoint and rewrites `metrics.csv` and `curves.png`. Rows
+    /// written after the checkpoint are dropped.
     ///
     /// # Errors
     ///
@@ -71,9 +71,9 @@ impl TrainObserver<'_> {
     }
 
     fn on_event(&mut self, name: StageName, event: &Event) -> anyhow::Result<()> {
-        // Write the model before the message, so that readers of "new best" find the file.
+        // Write the model before the message, so that the file exists when "new best" is printed.
         if let Event::NewBest { epoch, .. } = event {
-            // The baseline of the second stage has the weights that the first stage saved.
+            // At the baseline of the second stage, the weights are those saved by the first stage.
             if *epoch > 0 || !self.saved {
                 (self.save)()?;
                 self.saved = true;
@@ -127,7 +127,7 @@ impl TrainObserver<'_> {
         let written = self.checkpointer.poll()?;
         self.report(written)?;
         let due = match event {
-            // A stage has a checkpoint before its first step, and each epoch has one at its end.
+            // Write a checkpoint before the first step of a stage and at the end of each epoch.
             Event::StageStart { .. }
             | Event::PhaseEnd {
                 phase: Phase::Val, ..
@@ -151,7 +151,7 @@ impl TrainObserver<'_> {
             self.report(written)?;
         }
         let starts = matches!(event, Event::StageStart { .. });
-        // Wait for the first checkpoint of the run: before it, the run cannot be resumed.
+        // Wait for the run's first checkpoint, because the run cannot be resumed without one.
         if stop || (starts && index == 0) {
             self.finish_checkpoint()?;
         }

@@ -1,8 +1,8 @@
-//! Messages of caught panics.
+//! Extracts the message from a caught panic.
 
 use std::any::Any;
 
-/// The message of a panic, if its payload is a string.
+/// The message of a caught panic, or `None` if its payload is not a string.
 pub fn panic_message(payload: &(dyn Any + Send)) -> Option<&str> {
     let text = payload.downcast_ref::<&str>().copied();
     text.or_else(|| payload.downcast_ref::<String>().map(String::as_str))

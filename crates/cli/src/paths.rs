@@ -1,4 +1,4 @@
-//! Paths as they are recorded in files.
+//! Converts paths to the form recorded in files.
 
 use std::path::Path;
 

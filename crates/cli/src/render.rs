@@ -1,8 +1,9 @@
-//! Prints [`Message`]s: as lines and progress bars for people, as JSON lines for programs, or not at all.
+//! Prints [`Message`]s: as lines and progress bars for people, as JSON lines for programs, or not
+//! at all.
 //!
-//! Lines go to standard output. Bars and warnings go to standard error, bars only if it is a terminal.
-//! If standard output is closed (`waggle train | head`), training continues silently: its result is the run
-//! directory.
+//! Lines go to standard output. Bars and warnings go to standard error, bars only if it is a
+//! terminal. If standard output is closed (`waggle train | head`), training continues silently: its
+//! result is the run directory.
 
 mod bars;
 mod epoch_table;
@@ -20,9 +21,9 @@ use indicatif::MultiProgress;
 use crate::message::Message;
 pub use terminal::Terminal;
 
-/// Prints messages.
+/// Shows the messages of `waggle train` in one output format.
 pub trait Renderer {
-    /// Prints a message.
+    /// Prints `message` if this format includes it.
     ///
     /// # Errors
     ///
@@ -41,7 +42,7 @@ pub struct JsonLines<W> {
 }
 
 impl<W: Write> JsonLines<W> {
-    /// Prints to `out`.
+    /// Creates a renderer that prints to `out`.
     pub fn new(out: W) -> Self {
         Self {
             out: Lines::new(out),
@@ -62,7 +63,7 @@ pub struct Quiet<W> {
 }
 
 impl<W: Write> Quiet<W> {
-    /// Prints to `out`.
+    /// Creates a renderer that prints to `out`.
     pub fn new(out: W) -> Self {
         Self {
             out: Lines::new(out),
@@ -81,7 +82,7 @@ impl<W: Write> Renderer for Quiet<W> {
     }
 }
 
-/// Writes lines until the reader closes the pipe.
+/// Writes lines to `out`, and discards them once the reader has closed the pipe.
 struct Lines<W> {
     out: W,
     closed: bool,

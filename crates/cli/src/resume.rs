@@ -1,4 +1,4 @@
-//! `--resume`: opens an interrupted run, and checks that its result cannot change.
+//! `--resume`: opens an interrupted run, and checks that resuming it does not change its result.
 
 mod finished;
 
@@ -18,33 +18,33 @@ use crate::render::Renderer;
 use crate::run_dir::RunDir;
 use crate::shell::quote;
 
-/// The state of the run in a directory.
+/// State of the run passed with `--resume`.
 pub enum RunState {
     /// The run has a checkpoint to resume from.
     Unfinished(Box<ResumedRun>),
-    /// The run has finished.
+    /// The run has finished, so there is nothing to resume.
     Finished,
 }
 
-/// A run to resume.
+/// An interrupted run, opened to be resumed.
 #[derive(Debug)]
 pub struct ResumedRun {
     /// The original arguments, overridden by those given with `--resume`.
     pub args: TrainArgs,
-    /// The run directory.
+    /// The run directory, locked by this process.
     pub run: RunDir,
-    /// The newest intact checkpoint.
+    /// The newest intact checkpoint, from which the run resumes.
     pub checkpoint: Checkpoint,
 }
 
 impl ResumedRun {
-    /// Opens the run directory `path`. Shows a message for each damaged checkpoint and uses the one
-    /// before it.
+    /// Opens the run directory `path`. Shows a message for each damaged checkpoint and falls back
+    /// to the one before it.
     ///
     /// # Errors
     ///
     /// Returns an error if `path` is not a run directory, if another process uses it, if it has no
-    /// intact checkpoint, or if a finished run would have another result with the given arguments.
+    /// intact checkpoint, or if the given arguments would change the result of a finished run.
     pub fn open(
         path: &Path,
         given: &TrainArgs,
@@ -95,7 +95,7 @@ impl ResumedRun {
         args.data = given.data.clone();
         args.resuming.allow_changed_data = given.resuming.allow_changed_data;
         (args.quiet, args.json) = (given.quiet, given.json);
-        // Defaults that depend on the machine keep their values.
+        // Defaults that depend on the machine keep the values recorded in the run.
         let machine = &identity.config.machine;
         if !explicit.contains("threads") {
             args.machine.threads = machine.threads.try_into().ok();
@@ -124,7 +124,7 @@ impl ResumedRun {
         }
     }
 
-    /// Opens the data folder of the run, or the one of `--data` if it was moved.
+    /// Opens the data folder of the run, or the folder passed with `--data` if it was moved.
     ///
     /// # Errors
     ///
@@ -177,7 +177,8 @@ impl ResumedRun {
     }
 }
 
-/// Checks that a run wrote the folder `path`, before anything in it is locked, written or deleted.
+/// Checks that the folder `path` was created by a run, before anything in it is locked, written or
+/// deleted.
 ///
 /// A run writes `config.toml` first. If that file was lost or damaged, the run is recognized by an
 /// intact checkpoint, which contains the same configuration.
@@ -206,7 +207,7 @@ fn check_is_run(path: &Path) -> anyhow::Result<()> {
     )
 }
 
-/// Returns an error if the configuration `now` would give another result than the `recorded` one.
+/// Returns an error if the configuration `now` would give a different result from `recorded`.
 fn check_result_unchanged(run: &RunDir, recorded: &Config, now: &Config) -> anyhow::Result<()> {
     let differences = differences(recorded, now);
     if differences.is_empty() {
@@ -253,7 +254,7 @@ const SETTINGS: [Setting; 13] = [
     }),
 ];
 
-/// The differences between two configurations that affect the result, a line for each argument.
+/// The differences between two configurations that affect the result, with one line per setting.
 fn differences(run: &Config, now: &Config) -> Vec<String> {
     let mut differences = Vec::new();
     let mut compare = |setting: &str, run: String, now: String| {

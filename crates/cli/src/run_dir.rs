@@ -1,4 +1,5 @@
-//! The directory of a run. It never replaces an earlier one, and its files are written atomically.
+//! The directory of a run. A new run never reuses an existing directory, and files are written
+//! atomically.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
@@ -8,21 +9,21 @@ use anyhow::{Context, bail};
 
 use crate::error::CliError;
 
-/// The most run directories with the same name and different numbers.
+/// Limit on the number appended to the name of a run directory.
 const MAX_RUNS: usize = 100_000;
 
-/// Random characters in the name of a temporary file.
+/// Number of random characters in the name of a temporary file.
 const RANDOM_CHARACTERS: usize = 6;
 
-/// The file that is locked on Windows. It is never removed: of two processes, one could lock the
-/// removed file and the other a new one.
+/// Name of the file locked on Windows. It is never removed, because one process could then hold the
+/// lock on the removed file while another locks a new one.
 const LOCK: &str = ".lock";
 
 /// A run directory, locked by this process.
 #[derive(Debug)]
 pub struct RunDir {
     path: PathBuf,
-    /// Locked until the `RunDir` is dropped; `None` if the file system has no locks.
+    /// Lock held until the `RunDir` is dropped; `None` if the file system does not support locks.
     _lock: Option<File>,
 }
 
@@ -68,7 +69,7 @@ impl RunDir {
                 Err(error) => return Err(error.into()),
             }
         }
-        bail!("{MAX_RUNS} directories of this name exist")
+        bail!("too many run directories have this name")
     }
 
     /// Opens and locks the directory of an earlier run.
@@ -92,7 +93,7 @@ impl RunDir {
         })
     }
 
-    /// Removes the temporary files of a killed process.
+    /// Removes temporary files left behind by a killed process.
     ///
     /// # Errors
     ///
@@ -121,7 +122,7 @@ impl RunDir {
         self.path.join(name)
     }
 
-    /// Writes a file of the directory with [`write_atomically`].
+    /// Writes the file `name` in the directory with [`write_atomically`].
     pub fn write(&self, name: &str, bytes: &[u8]) -> anyhow::Result<()> {
         write_atomically(&self.file(name), bytes)
     }
@@ -141,7 +142,8 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
         };
         let mut builder = tempfile::Builder::new();
         builder.prefix(".waggle-").rand_bytes(RANDOM_CHARACTERS);
-        // Temporary files are private by default. The umask decides about this one.
+        // Temporary files are private by default. Let the umask determine the permissions of this
+        // one.
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
         let mut file = builder.tempfile_in(parent)?;
@@ -153,8 +155,8 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     write().with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Whether a file of this name is a temporary file of [`write_atomically`], of a model or of a
-/// checkpoint.
+/// Whether `name` is that of a temporary file left from writing a model, a checkpoint, or a file
+/// with [`write_atomically`].
 fn is_leftover(name: &str) -> bool {
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let random = name.strip_prefix(".waggle-");
@@ -169,7 +171,7 @@ fn is_leftover(name: &str) -> bool {
 }
 
 /// Locks a directory against other processes, until the file is closed or the process ends. Returns
-/// `None` if the file system has no locks.
+/// `None` if the file system does not support locks.
 fn lock(path: &Path) -> anyhow::Result<Option<File>> {
     let Ok(lockable) = lockable(path, cfg!(windows)) else {
         return Ok(None);
@@ -196,7 +198,7 @@ fn lockable(path: &Path, windows: bool) -> io::Result<File> {
     File::open(path)
 }
 
-/// Syncs a directory, so that a rename in it survives a power failure. No-op on Windows.
+/// Syncs a directory, so that renames in it survive a power failure. No-op on Windows.
 fn sync_directory(path: &Path) -> io::Result<()> {
     if cfg!(unix) {
         File::open(path)?.sync_all()

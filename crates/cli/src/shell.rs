@@ -1,4 +1,4 @@
-//! Quoting of paths in the commands that messages suggest.
+//! Quotes paths in the commands suggested by messages.
 
 /// Quotes a path for the shell if it needs quotes.
 pub fn quote(path: &str) -> String {
@@ -6,7 +6,7 @@ pub fn quote(path: &str) -> String {
 }
 
 fn quote_for(path: &str, windows: bool) -> String {
-    // PowerShell splits words at commas into a list and expands variables after an @.
+    // PowerShell treats a comma as a list separator and expands a variable after an @.
     let plain = if windows { r"\/._-+:" } else { "/._-+,:@%" };
     let is_plain = |c: char| c.is_alphanumeric() || plain.contains(c);
     if !path.is_empty() && path.chars().all(is_plain) {

@@ -1,5 +1,5 @@
-//! Handling of SIGINT (Ctrl-C) and SIGTERM. The first signal stops training at the next batch with
-//! a checkpoint; the second ends the program at once.
+//! Handling of SIGINT (Ctrl-C) and SIGTERM. The first signal stops training after the current batch
+//! and writes a checkpoint. The second ends the program at once.
 //!
 //! Before the first checkpoint there is no progress to lose, so the first signal also ends the
 //! program at once.
@@ -13,14 +13,14 @@ use anyhow::Context;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
-/// The state that the signal handlers share with the program.
+/// State shared between the signal handlers and the program.
 #[derive(Debug, Clone)]
 pub struct Signals {
     at_once: Arc<AtomicBool>,
     signal: Arc<AtomicUsize>,
 }
 
-/// A signal that the program received.
+/// A signal received by the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Signal(i32);
 
@@ -38,7 +38,8 @@ impl Signals {
         };
         for signal in [SIGINT, SIGTERM] {
             let install = || {
-                // The actions run in this order: exit at the second signal, else record the first.
+                // The actions run in order of registration: exit if this is the second signal,
+                // otherwise record the first.
                 let code = Signal(signal).exit_code();
                 flag::register_conditional_shutdown(
                     signal,
@@ -53,7 +54,7 @@ impl Signals {
         Ok(signals)
     }
 
-    /// From now on, the first signal only sets [`pending`](Self::pending).
+    /// Makes the first signal only set [`pending`](Self::pending), instead of ending the program.
     pub fn defer(&self) {
         self.at_once.store(false, Ordering::SeqCst);
     }

@@ -12,7 +12,7 @@ use crate::initial_model::InitialModel;
 use crate::plots;
 use crate::run_dir::RunDir;
 
-/// The loaders of both splits.
+/// The data loaders for training and validation.
 pub struct Splits {
     /// Train images, shuffled and randomly augmented in each epoch.
     pub train: Loader,
@@ -21,7 +21,7 @@ pub struct Splits {
 }
 
 impl Splits {
-    /// Creates loaders of `folder` with the input size and normalization of `model`.
+    /// Creates loaders for `folder` with the input size and normalization of `model`.
     ///
     /// # Errors
     ///
@@ -34,7 +34,7 @@ impl Splits {
     ) -> anyhow::Result<Self> {
         let size = u32::try_from(model.config.input_size).context("the input size is too large")?;
         let budget = usize::try_from(args.cache_images.get()).unwrap_or(usize::MAX);
-        // Divide the cache between the splits in proportion to their numbers of images.
+        // Divide the cache between the splits in proportion to their image counts.
         let share =
             |images: usize| (budget as f64 * images as f64 / folder.images() as f64) as usize;
         let loader = |samples: &[Sample], config: LoaderConfig| {

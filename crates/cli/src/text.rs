@@ -1,4 +1,4 @@
-//! Counts with their nouns.
+//! Formats counts with a singular or plural noun.
 
 /// A count with its noun: `1 image`, `2 images`, `3 classes`, `4 batches`.
 pub fn pluralize(count: usize, noun: &str) -> String {

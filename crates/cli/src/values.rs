@@ -1,4 +1,5 @@
-//! Types of argument values. Parsing rejects invalid values, with a message that says what is expected.
+//! Types for argument values. Parsing rejects invalid values with a message that states what is
+//! expected.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -14,7 +15,7 @@ use vgg::hub::Address;
 pub struct LearningRate(f64);
 
 impl LearningRate {
-    /// Returns the learning rate.
+    /// The learning rate as a number.
     pub fn get(self) -> f64 {
         self.0
     }
@@ -39,7 +40,7 @@ impl FromStr for LearningRate {
 pub struct Momentum(f64);
 
 impl Momentum {
-    /// Returns the momentum.
+    /// The momentum as a number.
     pub fn get(self) -> f64 {
         self.0
     }
@@ -81,7 +82,8 @@ impl FromStr for Minutes {
 
 /// Width and height of the network input in pixels: 32 to 4096.
 ///
-/// Five pooling layers each halve the image, so 32 is the smallest size with a non-empty output.
+/// Each of the five pooling layers halves the image, so 32 is the smallest size that leaves a
+/// non-empty output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InputSize(usize);
 
@@ -156,16 +158,16 @@ impl FromStr for ByteSize {
 pub struct LayerRate {
     /// Layer prefix, such as `features` or `classifier.6`.
     pub layers: String,
-    /// Learning rate.
+    /// Learning rate of the matching layers.
     pub lr: f64,
 }
 
-/// `LAYERS=LR,LAYERS=LR,…` with unique prefixes.
+/// Learning rates by layer prefix, parsed from `LAYERS=LR,LAYERS=LR,…`. Prefixes are unique.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LayerRates(Vec<LayerRate>);
 
 impl LayerRates {
-    /// The groups in the given order.
+    /// The pairs of prefix and learning rate, in the given order.
     pub fn iter(&self) -> impl Iterator<Item = &LayerRate> {
         self.0.iter()
     }
@@ -205,7 +207,8 @@ impl FromStr for LayerRates {
 /// The source of the initial weights.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WeightsSource {
-    /// timm's ImageNet weights of the architecture, downloaded to the cache of the Hugging Face hub.
+    /// timm's ImageNet weights of the architecture, downloaded to the cache of the Hugging Face
+    /// hub.
     Hub,
     /// A file in a repository on the hub.
     Repository(Address),

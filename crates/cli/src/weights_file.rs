@@ -1,4 +1,4 @@
-//! Finds the weights file that `--weights` names.
+//! Finds the weights file passed with `--weights`.
 
 use std::path::{Path, PathBuf};
 
@@ -7,9 +7,9 @@ use anyhow::bail;
 use crate::error::CliError;
 use crate::model_file;
 
-/// File extensions of weights.
+/// File extensions that mark a file as weights when an error lists candidates.
 const EXTENSIONS: [&str; 4] = ["safetensors", "pth", "pt", "bin"];
-/// Number of files that an error lists.
+/// Maximum number of files listed in an error.
 const MAX_LISTED: usize = 5;
 
 /// Returns `path` if it is a file, or the model if `path` is a run directory.

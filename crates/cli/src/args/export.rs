@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-/// Arguments of `waggle export`.
+/// Model, format and output path for `waggle export`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -16,12 +16,13 @@ pub struct ExportArgs {
     /// Model file (model.safetensors) or run directory
     pub model: PathBuf,
 
-    /// Format: safetensors (torchvision's names), timm (a folder with timm's names and config.json) or onnx
-    /// (dynamic batch size; classes, mean and std in its metadata)
+    /// Format: safetensors (torchvision's names), timm (a folder with timm's names and config.json)
+    /// or onnx (dynamic batch size; classes, mean and std in its metadata)
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub to: ExportFormat,
 
-    /// Output file, or folder for timm [default: exported.safetensors, timm or model.onnx next to the model]
+    /// Output file, or folder for timm [default: exported.safetensors, timm or model.onnx next to
+    /// the model]
     #[arg(long, short, value_name = "PATH")]
     pub out: Option<PathBuf>,
 
@@ -34,7 +35,7 @@ pub struct ExportArgs {
     pub softmax: bool,
 }
 
-/// Export formats.
+/// File formats that `waggle export` can write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ExportFormat {
     /// Weights with torchvision's names

@@ -1,4 +1,5 @@
-//! Arguments of the commands that inspect data, a batch or a network: `check`, `show` and `summary`.
+//! Arguments of the commands that inspect data, a batch or a network: `check`, `show` and
+//! `summary`.
 
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
@@ -18,8 +19,8 @@ Exit codes:
      image in two classes or in both train and val
   2  usage error")]
 pub struct CheckArgs {
-    /// Data set: a folder with DIR/{train,val}/CLASS/IMAGE, or `sample` [default: data/hymenoptera_data if
-    /// it exists, else sample]
+    /// Data set: a folder with DIR/{train,val}/CLASS/IMAGE, or `sample` [default:
+    /// data/hymenoptera_data if it exists, else sample]
     pub data: Option<PathBuf>,
 
     /// Print one JSON object that lists every file
@@ -38,8 +39,8 @@ pub struct CheckArgs {
 /// Arguments of `waggle show`.
 #[derive(Debug, Args)]
 pub struct ShowArgs {
-    /// Data set: a folder with DIR/{train,val}/CLASS/IMAGE, or `sample` [default: data/hymenoptera_data if
-    /// it exists, else sample]
+    /// Data set: a folder with DIR/{train,val}/CLASS/IMAGE, or `sample` [default:
+    /// data/hymenoptera_data if it exists, else sample]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
 
@@ -63,11 +64,11 @@ pub struct ShowArgs {
     #[arg(long, value_name = "PIXELS")]
     pub input_size: Option<InputSize>,
 
-    /// Epoch of the batch. Each epoch has its own order and augmentation
+    /// Epoch to draw the batch from, counted from 1. Each epoch has its own order and augmentation
     #[arg(long, value_name = "N", default_value = "2")]
     pub epoch: NonZeroU64,
 
-    /// Random seed of the order and the augmentation
+    /// Random seed for the order and the augmentation
     #[arg(long, value_name = "N", default_value_t = 1234)]
     pub seed: u64,
 

@@ -1,4 +1,4 @@
-//! Arguments of `waggle train` about checkpoints and resuming.
+//! Checkpoint and resume arguments of `waggle train`.
 
 use std::path::PathBuf;
 
@@ -7,11 +7,12 @@ use clap::Args;
 use crate::explicit_args::ExplicitArgs;
 use crate::values::Minutes;
 
-/// Checkpoints and resuming.
+/// Whether to resume a run, and how often to write checkpoints.
 #[derive(Debug, Clone, Args)]
 pub struct ResumeArgs {
-    /// Resume an interrupted run from its last checkpoint. The result is bit-identical to an uninterrupted
-    /// run. Data, network and recipe are taken from the run; flags that would change the result are rejected
+    /// Resume an interrupted run from its last checkpoint. The result is bit-identical to an
+    /// uninterrupted run. Data, network and recipe are taken from the run; flags that would change
+    /// the result are rejected
     #[arg(long, value_name = "DIR", conflicts_with = "out")]
     pub resume: Option<PathBuf>,
 
@@ -19,12 +20,12 @@ pub struct ResumeArgs {
     #[arg(long, requires = "resume")]
     pub allow_changed_data: bool,
 
-    /// Minutes between checkpoints within an epoch; 0 writes one per epoch. The two newest are kept, each up
-    /// to three times the size of the model, and both are removed when the run ends
+    /// Minutes between checkpoints within an epoch; 0 writes one per epoch. The two newest are
+    /// kept, each up to three times the size of the model, and both are removed when the run ends
     #[arg(long, value_name = "MINUTES", default_value = "5")]
     pub checkpoint_every: Minutes,
 
-    /// The arguments given explicitly on the command line.
+    /// The arguments given on the command line, as opposed to defaults.
     #[arg(skip)]
     pub explicit: ExplicitArgs,
 }

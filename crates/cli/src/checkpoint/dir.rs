@@ -1,4 +1,4 @@
-//! The checkpoint files of a run directory: numbered, at most two at a time.
+//! The numbered checkpoint files in a run directory, of which there are never more than two.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ pub(super) struct CheckpointDir {
     folder: PathBuf,
     /// Number of the newest intact checkpoint.
     newest: Option<u64>,
-    /// Number of the next checkpoint: above that of any file, intact or damaged.
+    /// Number of the next checkpoint, higher than that of any existing file, intact or damaged.
     next: u64,
 }
 
@@ -73,13 +73,14 @@ impl CheckpointDir {
             sync(&self.folder)
         });
         if written.is_err() {
-            // Free the space on the disk. The error to report is that of the write.
+            // Free the disk space. A failure here is ignored: the write error is the one to report.
             let _ = fs::remove_file(&temporary);
         }
         written
     }
 
-    /// Removes every checkpoint, the oldest first: a kill in between leaves the newest.
+    /// Removes every checkpoint, oldest first, so that the newest remains if the process is killed
+    /// midway.
     pub(super) fn clear(&self) -> anyhow::Result<()> {
         self.prune(None)
     }
@@ -114,14 +115,14 @@ pub(super) fn numbers(folder: &Path) -> anyhow::Result<Vec<u64>> {
     Ok(numbers)
 }
 
-/// The number in the name of a checkpoint.
+/// Parses the number in a checkpoint's file name. `None` if it is not a checkpoint name.
 fn number(name: &str) -> Option<u64> {
     let digits = name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?;
     let number: u64 = digits.parse().ok()?;
     (number.to_string() == digits).then_some(number)
 }
 
-/// The path of a checkpoint.
+/// Path of checkpoint `number` in the run directory `folder`.
 pub(super) fn path(folder: &Path, number: u64) -> PathBuf {
     folder.join(format!("{PREFIX}{number}{SUFFIX}"))
 }
@@ -140,14 +141,14 @@ fn check_free_space(folder: &Path, bytes: u64) -> anyhow::Result<()> {
     };
     ensure!(
         bytes <= free,
-        "the disk is full: the checkpoint needs {} MB, {} MB are free",
+        "the disk is full: the checkpoint needs {} MB, but only {} MB are free",
         bytes.div_ceil(1_000_000),
         free / 1_000_000
     );
     Ok(())
 }
 
-/// Free bytes for an unprivileged user; `None` if the system does not report them.
+/// Disk space in bytes available to an unprivileged user; `None` if the system does not report it.
 fn free_bytes(folder: &Path) -> Option<u64> {
     #[cfg(unix)]
     {

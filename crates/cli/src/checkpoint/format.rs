@@ -1,5 +1,5 @@
-//! The file format of checkpoints: safetensors with f32 tensors, the last of which is a SHA-256 of
-//! all bytes before it.
+//! The file format of checkpoints: safetensors with f32 tensors, followed by a U8 tensor that holds
+//! the SHA-256 of all bytes before it.
 //!
 //! The checksum is computed while the file is written or read, without another pass. A lost or
 //! changed byte in the header, a tensor or the checksum itself is detected. Any safetensors reader
@@ -19,14 +19,14 @@ use trainer::Snapshot;
 
 use crate::fault_injection::FaultyFile;
 
-/// Name of the checksum tensor. It sorts after all other names, so its bytes are the last of the
-/// file.
+/// Name of the checksum tensor. It sorts after all other names, so its bytes come last in the file.
 const CHECKSUM: &str = "~sha256";
 
 /// Length of a SHA-256 hash in bytes.
 const CHECKSUM_BYTES: usize = 32;
 
-/// Metadata strings and tensors by name: snapshots to be written, or tensors that were read.
+/// The contents of a checkpoint file: metadata strings, and tensors by name. The tensors are
+/// snapshots when writing and plain tensors after reading.
 #[derive(Debug)]
 pub(super) struct CheckpointFile<T> {
     pub(super) strings: BTreeMap<String, String>,
@@ -34,7 +34,7 @@ pub(super) struct CheckpointFile<T> {
 }
 
 impl CheckpointFile<Snapshot> {
-    /// Size of the file that [`write`](Self::write) produces.
+    /// Size in bytes of the file written by [`write`](Self::write).
     pub(super) fn bytes(&self) -> u64 {
         let counts = self
             .tensors
@@ -64,7 +64,7 @@ impl CheckpointFile<Snapshot> {
         header
     }
 
-    /// Writes and syncs the file. Each snapshot is dropped once it is written.
+    /// Writes and syncs the file. Drops each snapshot once it is written, to free its memory.
     pub(super) fn write(self, path: &Path) -> anyhow::Result<()> {
         let file = FaultyFile(File::create(path)?);
         let mut out = Hashing {
@@ -143,7 +143,7 @@ struct Info {
     data_offsets: (u64, u64),
 }
 
-/// The metadata strings, and the tensors in the order of their bytes, the checksum last.
+/// The metadata strings, and the tensors in file order, with the checksum last.
 type Header = (BTreeMap<String, String>, Vec<(String, Info)>);
 
 fn parse(header: &[u8]) -> anyhow::Result<Header> {
@@ -179,7 +179,7 @@ fn parse(header: &[u8]) -> anyhow::Result<Header> {
     Ok((strings, infos))
 }
 
-/// A reader or writer that hashes the bytes that pass through it.
+/// A wrapper around a reader or writer that hashes all bytes passing through it.
 struct Hashing<T> {
     inner: T,
     hash: Sha256,

@@ -1,8 +1,8 @@
 //! Writes checkpoints on a background thread.
 //!
-//! Writing a gigabyte to a disk takes seconds, so training continues meanwhile. Tensors that are
-//! still unwritten at the next update are copied first. At most one checkpoint is being written at
-//! a time.
+//! Writing a gigabyte to disk takes seconds, so training continues meanwhile. Tensors that are
+//! still unwritten at the next update are copied before they change. At most one checkpoint is
+//! written at a time.
 
 use std::any::Any;
 use std::path::{Path, PathBuf};
@@ -19,14 +19,14 @@ use crate::error::CliError;
 use crate::metrics::{EpochRow, Pass};
 use crate::panic_message::panic_message;
 
-/// Takes the checkpoints of a run and writes them on a background thread.
+/// Takes snapshots of a run's training state and writes them on a background thread.
 pub struct Checkpointer<'a> {
     params: &'a Params,
     stages: Vec<StageConfig>,
     identity: String,
     every: Option<Duration>,
     last: Instant,
-    /// Stage and state of the last checkpoint.
+    /// Stage index and stage state of the last checkpoint.
     saved: Option<(usize, StageState)>,
     writer: Writer,
 }
@@ -34,20 +34,20 @@ pub struct Checkpointer<'a> {
 /// A checkpoint that has been written and synced to disk.
 #[derive(Debug)]
 pub struct CheckpointWritten {
-    /// Path of the file.
+    /// Path of the checkpoint file.
     pub path: PathBuf,
-    /// Size of the file.
+    /// Size of the file in bytes.
     pub bytes: u64,
-    /// How long training was blocked: until the previous checkpoint was written and tensors on a GPU
-    /// were copied. Copy-on-write at later updates is not included.
+    /// How long training was blocked while waiting for the previous checkpoint and copying tensors
+    /// from a GPU. Excludes copy-on-write at later updates.
     pub waited: Duration,
     /// How long the background thread took to write the file.
     pub written: Duration,
 }
 
 impl<'a> Checkpointer<'a> {
-    /// Creates the checkpointer of the run in `folder`, which is new or resumed from the checkpoint
-    /// `from`. Within an epoch, a checkpoint is due after each interval `every`, or never for
+    /// Creates the checkpointer for the run in `folder`, which is new or resumed from the
+    /// checkpoint `from`. Within an epoch, a checkpoint is due every `every`, or never if it is
     /// `None`.
     ///
     /// # Errors
@@ -72,13 +72,14 @@ impl<'a> Checkpointer<'a> {
         })
     }
 
-    /// Whether a checkpoint within an epoch is due. None is due while another one is being written.
+    /// Whether a checkpoint within an epoch is due. Always false while another one is being
+    /// written.
     pub fn is_due(&self) -> bool {
         self.every.is_some_and(|every| self.last.elapsed() >= every)
             && matches!(self.writer, Writer::Idle(_))
     }
 
-    /// Takes a checkpoint and starts to write it, unless the last checkpoint has the same state.
+    /// Takes a checkpoint and starts writing it, unless the last checkpoint has the same state.
     /// Returns the previous checkpoint if this call had to wait for it.
     ///
     /// # Errors
@@ -130,8 +131,8 @@ impl<'a> Checkpointer<'a> {
         Ok(previous)
     }
 
-    /// Returns the checkpoint that was being written, if the thread has finished since the last
-    /// call.
+    /// Returns the last checkpoint if the thread has finished writing it since the previous call.
+    /// Does not wait.
     ///
     /// # Errors
     ///
@@ -177,7 +178,7 @@ impl<'a> Checkpointer<'a> {
     }
 }
 
-/// The error for a panic of the background thread.
+/// Converts a panic of the background thread to an error.
 fn panicked(payload: Box<dyn Any + Send>) -> anyhow::Error {
     let message = panic_message(payload.as_ref()).unwrap_or("no message");
     CliError::new(format!(
@@ -187,14 +188,14 @@ fn panicked(payload: Box<dyn Any + Send>) -> anyhow::Error {
     .into()
 }
 
-/// Finishes the checkpoint that is being written when the run ends with an error.
+/// Finishes writing the current checkpoint if the run ends with an error.
 impl Drop for Checkpointer<'_> {
     fn drop(&mut self) {
         let _ = self.finish();
     }
 }
 
-/// The checkpoint directory, or the thread that owns it while it writes.
+/// The checkpoint directory, or the thread that owns the directory while writing to it.
 enum Writer {
     Idle(CheckpointDir),
     Busy(JoinHandle<anyhow::Result<(CheckpointDir, CheckpointWritten)>>),

@@ -1,4 +1,4 @@
-//! `waggle check`: problems of a data set, as a table or as one JSON object.
+//! `waggle check`: reports problems with a data set, as text or as one JSON object.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -17,10 +17,10 @@ use crate::data_source::Source;
 use crate::render::format::{pad_left, pad_right};
 use crate::text::pluralize;
 
-/// Number of files that the table lists per finding.
+/// Maximum number of files that the text report lists per finding.
 const MAX_LISTED: usize = 10;
 
-/// Runs the command. The exit code is 1 if a finding is serious.
+/// Runs `waggle check`. The exit code is 1 if a finding is serious.
 pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let root = Source::choose(args.data.as_deref()).root()?;
     let options = InspectOptions {
@@ -30,7 +30,7 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
             ..DecodeOptions::default()
         },
     };
-    // Drawn on standard error, and only if it is a terminal.
+    // indicatif draws on standard error, and only if that is a terminal.
     let bar = ProgressBar::new(0).with_style(
         ProgressStyle::with_template(
             "checking {wide_bar:.cyan/black.bright} {pos}/{len}  {eta} left",
@@ -87,7 +87,7 @@ fn table(report: &Report) -> String {
     section(
         &mut text,
         true,
-        "Class folders that only val has (training fails)",
+        "Class folders found only in val (training fails)",
         &report.unknown_classes,
     );
     section(
@@ -232,7 +232,8 @@ fn counts(report: &Report) -> String {
     text
 }
 
-/// Appends a finding: title, number, and the first files. Appends nothing if there are none.
+/// Appends a finding: its title, the number of `lines`, and the first few of them. Appends nothing
+/// if `lines` is empty.
 fn section(text: &mut String, serious: bool, title: &str, lines: &[String]) {
     if lines.is_empty() {
         return;
@@ -288,8 +289,8 @@ fn ignore_reason(reason: IgnoreReason) -> &'static str {
     match reason {
         IgnoreReason::Hidden => "hidden",
         IgnoreReason::Extension => "no image extension",
-        IgnoreReason::OutsideSplits => "outside of the train and val folders",
-        IgnoreReason::OutsideClasses => "outside of the class folders",
+        IgnoreReason::OutsideSplits => "outside the train and val folders",
+        IgnoreReason::OutsideClasses => "outside the class folders",
         IgnoreReason::NotASplit => "neither train nor val",
         IgnoreReason::SymlinkLoop => "a link to one of its parent folders",
     }

@@ -1,4 +1,5 @@
-//! `waggle evaluate`: loss, accuracy and confusion matrix of a trained model on a split.
+//! `waggle evaluate`: reports the loss, accuracy and confusion matrix of a trained model on a
+//! split.
 
 use std::cmp::Reverse;
 use std::iter;
@@ -23,28 +24,29 @@ use crate::render::format::{pad_left, pad_right, percent, percent_range, shorten
 use crate::text::pluralize;
 use crate::values::OnBad;
 
-/// With more classes, the most confused pairs are printed instead of the matrix.
+/// Maximum number of classes for which the confusion matrix is printed. With more classes, or if
+/// the matrix is wider than the terminal, the most confused pairs are printed instead.
 const MAX_MATRIX_CLASSES: usize = 12;
-/// The same if the matrix is wider than the terminal, or than this without a terminal.
+/// Width in columns assumed if the output is not a terminal.
 const DEFAULT_COLUMNS: usize = 80;
-/// Number of confused pairs to print.
+/// Maximum number of confused pairs to print.
 const MAX_CONFUSED_PAIRS: usize = 10;
-/// Longer class names are cut, in columns.
+/// Maximum width of class names in columns. Longer names are shortened.
 const MAX_NAME_WIDTH: usize = 24;
 
-/// The JSON object that `--json` prints.
+/// The result of an evaluation, printed as text or, with `--json`, as a JSON object.
 #[derive(Debug, Serialize)]
 struct Report<'a> {
     loss: f64,
     accuracy: f64,
     classes: &'a [String],
-    /// Rows are the true classes, columns the predicted ones.
+    /// Image counts. Rows are the true classes, columns the predicted ones.
     confusion: &'a ConfusionMatrix,
-    /// The skipped images.
+    /// Images that could not be decoded and were left out.
     skipped: Vec<Skipped>,
 }
 
-/// Runs the command.
+/// Runs `waggle evaluate`.
 pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     super::start_threads(&args.machine)?;
     let device = super::open_device(&args.machine)?;
@@ -66,7 +68,7 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
         workers,
         normalize: model.normalize(),
         device,
-        // One pass reads each image once.
+        // A single pass reads each image only once, so a cache would not help.
         cache_bytes: 0,
         decode: DecodeOptions {
             ignore_exif,
@@ -109,9 +111,10 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The data set, and the images that the run skipped if it is the data set of the run.
+/// Returns the path of the data set. If the model was trained on it, also returns the images
+/// skipped by the training run.
 ///
-/// The run is known if its `config.toml` is next to the model.
+/// The training run is identified by the `config.toml` next to the model.
 fn data(args: &EvaluateArgs, model: &Path) -> anyhow::Result<(PathBuf, Vec<Skipped>)> {
     let file = model.with_file_name(Config::FILE);
     let given = args.data.as_deref();
@@ -143,9 +146,9 @@ fn data(args: &EvaluateArgs, model: &Path) -> anyhow::Result<(PathBuf, Vec<Skipp
     Ok((root, if same { skipped } else { Vec::new() }))
 }
 
-/// Lists the images of a split, with the labels of the model.
+/// Lists the images of a split, labeled with the model's classes.
 ///
-/// The classes of a data set are those of train if it exists: val may lack a class.
+/// If the data set has a train split, its classes are those of train, because val may lack a class.
 fn open(root: &Path, split: &str, classes: &[String]) -> anyhow::Result<ImageFolder> {
     let folder = match split {
         "train" => image_folder::train_folder(root)?,
@@ -224,7 +227,7 @@ fn text(report: &Report<'_>, model: &Model, folder: &Path, columns: usize) -> St
     text
 }
 
-/// The matrix with a heading row and column.
+/// The confusion matrix with a heading row and column.
 fn confusion_matrix(classes: &[String], rows: &[Vec<u64>]) -> Vec<Vec<String>> {
     let names = || classes.iter().map(|class| shorten(class, 12));
     let mut table = vec![iter::once(String::new()).chain(names()).collect::<Vec<_>>()];
@@ -235,7 +238,7 @@ fn confusion_matrix(classes: &[String], rows: &[Vec<u64>]) -> Vec<Vec<String>> {
     table
 }
 
-/// The pairs of classes with the most errors, below a heading.
+/// The pairs of true and predicted class with the most errors, below a heading row.
 fn most_confused(classes: &[String], rows: &[Vec<u64>]) -> Vec<[String; 4]> {
     let mut pairs = Vec::new();
     for (truth, row) in rows.iter().enumerate() {
@@ -243,7 +246,7 @@ fn most_confused(classes: &[String], rows: &[Vec<u64>]) -> Vec<[String; 4]> {
         let errors = errors.filter(|&(predicted, &count)| predicted != truth && count > 0);
         pairs.extend(errors.map(|(predicted, &count)| (truth, predicted, count)));
     }
-    // The sort is stable: pairs with equal counts stay in the order of the classes.
+    // The sort is stable, so pairs with equal counts stay in class order.
     pairs.sort_by_key(|&(_, _, count)| Reverse(count));
     pairs.truncate(MAX_CONFUSED_PAIRS);
     let mut table = vec![["true class", "predicted class", "images", "share"].map(String::from)];
@@ -259,7 +262,8 @@ fn most_confused(classes: &[String], rows: &[Vec<u64>]) -> Vec<[String; 4]> {
     table
 }
 
-/// Appends a table with aligned columns. The first `names` columns are aligned left, the others right.
+/// Appends a table with aligned columns. The first `names` columns are aligned left, the others
+/// right.
 fn push_table<R: AsRef<[String]>>(text: &mut String, table: &[R], names: usize) {
     let rows = || table.iter().map(AsRef::as_ref);
     let columns = rows().map(<[String]>::len).max().unwrap_or(0);

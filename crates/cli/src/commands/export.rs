@@ -1,4 +1,4 @@
-//! `waggle export`: writes a trained model in the format of another program.
+//! `waggle export`: writes a trained model in a format that other programs read.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -11,7 +11,7 @@ use crate::args::{ExportArgs, ExportFormat};
 use crate::error::CliError;
 use crate::model_file;
 
-/// Runs the command.
+/// Runs `waggle export`.
 pub fn run(args: &ExportArgs) -> anyhow::Result<ExitCode> {
     if args.softmax && args.to != ExportFormat::Onnx {
         bail!(
@@ -24,7 +24,7 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<ExitCode> {
         Some(out) => out.clone(),
         None => default_path(&model, args.to),
     };
-    // Canonical paths, so that `./model` and `model` are the same file.
+    // Compare canonical paths, so that `./model` and `model` count as the same file.
     if out
         .canonicalize()
         .is_ok_and(|out| model.canonicalize().is_ok_and(|model| model == out))

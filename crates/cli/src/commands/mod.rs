@@ -51,7 +51,8 @@ fn start_threads(machine: &MachineArgs) -> anyhow::Result<usize> {
     Ok(rayon::current_num_threads())
 }
 
-/// Opens the device. Prints a warning if the GPU that the program was built for is not used.
+/// Opens the device chosen by `--device`. Prints a warning if the program was built for a GPU that
+/// cannot be used.
 fn open_device(machine: &MachineArgs) -> anyhow::Result<Device> {
     let opened = device::open(machine)?;
     if let Some(why) = &opened.fallback {
@@ -60,7 +61,7 @@ fn open_device(machine: &MachineArgs) -> anyhow::Result<Device> {
     Ok(opened.device)
 }
 
-/// Returns an error if `path` exists and `overwrite` is false. An empty folder does not count.
+/// Returns an error if `path` exists and `overwrite` is false. An empty folder is no obstacle.
 fn check_overwrite(path: &Path, overwrite: bool) -> anyhow::Result<()> {
     let is_empty = || {
         path.read_dir()
@@ -75,7 +76,7 @@ fn check_overwrite(path: &Path, overwrite: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Writes to standard output. [`crate::run`] recognizes the error of a closed pipe.
+/// Writes to standard output. If the pipe is closed, [`crate::run`] recognizes the error.
 fn print(text: &str) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())

@@ -1,4 +1,4 @@
-//! `waggle predict`: the most probable classes of each image.
+//! `waggle predict`: prints the most probable classes of each image.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -15,7 +15,7 @@ use crate::error::{CliError, report};
 use crate::model_file::Model;
 use crate::render::format::percent;
 
-/// The prediction for an image.
+/// The most probable classes of one image, as printed in each output format.
 #[derive(Debug, Serialize)]
 struct Prediction<'a> {
     path: String,
@@ -30,14 +30,14 @@ struct Guess<'a> {
     probability: f32,
 }
 
-/// The JSON line of an image that cannot be classified.
+/// The JSON line for an image that cannot be classified.
 #[derive(Debug, Serialize)]
 struct Failure {
     path: String,
     error: String,
 }
 
-/// Runs the command.
+/// Runs `waggle predict`.
 pub fn run(args: &PredictArgs) -> anyhow::Result<ExitCode> {
     super::start_threads(&args.machine)?;
     let device = super::open_device(&args.machine)?;
@@ -79,10 +79,11 @@ pub fn run(args: &PredictArgs) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Decoded images or errors, in order.
+/// One batch of images, decoded or failed, in input order.
 type Chunk<'a> = Vec<(&'a PathBuf, Result<Vec<f32>, dataset::Error>)>;
 
-/// Decodes `paths` in chunks of a batch on a separate thread pool and sends them, until the receiver is dropped.
+/// Decodes `paths` on a separate thread pool and sends one chunk per batch, until the receiver is
+/// dropped.
 fn decode<'a>(
     model: &Model,
     paths: &'a [PathBuf],
@@ -94,14 +95,14 @@ fn decode<'a>(
         .build()
         .map_err(|error| {
             CliError::new("cannot start the threads that decode images")
-                .help("pass a smaller number of `--workers`")
+                .help("pass a smaller value for `--workers`")
                 .caused_by(error)
                 .into()
         });
     let pool = match pool {
         Ok(pool) => pool,
         Err(error) => {
-            // Without a receiver, the command has failed already.
+            // If the receiver is gone, the command has already failed.
             let _ = sender.send(Err(error));
             return;
         }
@@ -131,7 +132,7 @@ impl<'a> Prediction<'a> {
             .zip(probabilities)
             .map(|(class, &probability)| Guess { class, probability })
             .collect();
-        // The sort is stable: of equal probabilities, the smaller index comes first, as in the accuracy.
+        // The sort is stable, so the smaller index wins a tie, as when the accuracy is computed.
         guesses.sort_by(|a, b| b.probability.total_cmp(&a.probability));
         guesses.truncate(top_k);
         let (class, probability) = guesses
@@ -146,7 +147,7 @@ impl<'a> Prediction<'a> {
     }
 }
 
-/// The output format.
+/// Output format chosen by `--json` or `--csv`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Format {
     Text,
@@ -207,7 +208,7 @@ fn csv_line(fields: &[String]) -> anyhow::Result<String> {
     String::from_utf8(bytes).context("cannot write a prediction as CSV")
 }
 
-/// Prints the errors of images and counts them for the exit code.
+/// Prints an error for each image that cannot be classified, and counts them for the exit code.
 #[derive(Debug)]
 struct Errors {
     format: Format,
@@ -215,7 +216,8 @@ struct Errors {
 }
 
 impl Errors {
-    /// Prints an error on standard error. With `--json`, also prints a line in place of the prediction.
+    /// Prints an error on standard error. With `--json`, also prints a line in place of the
+    /// prediction.
     fn report(&mut self, path: &Path, error: anyhow::Error) -> anyhow::Result<()> {
         self.count += 1;
         report(&error);
@@ -239,12 +241,13 @@ impl Errors {
     }
 }
 
-/// The paths of files, and of the images in folders and their subfolders, sorted within each folder.
+/// Expands each folder in `paths` to the images in it and its subfolders, in sorted order. Paths of
+/// files are kept.
 fn image_paths(paths: &[PathBuf], errors: &mut Errors) -> anyhow::Result<Vec<PathBuf>> {
     let mut images = Vec::new();
     for path in paths {
         if !path.is_dir() {
-            // If it is missing or not an image, decoding it fails.
+            // A missing file, or one that is not an image, is reported when it is decoded.
             images.push(path.clone());
             continue;
         }

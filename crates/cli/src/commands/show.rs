@@ -13,7 +13,7 @@ use crate::text::pluralize;
 use crate::values::OnBad;
 use crate::{bad_images, initial_model, plots};
 
-/// Runs the command.
+/// Runs `waggle show`.
 pub fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
     super::check_overwrite(&args.out, args.overwrite)?;
     let mut folder = Source::choose(args.data.as_deref()).open()?;

@@ -1,4 +1,4 @@
-//! `waggle summary`: the layers of a network with output shapes and parameter counts.
+//! `waggle summary`: prints a network's layers with output shapes and parameter counts.
 
 use std::process::ExitCode;
 
@@ -8,7 +8,7 @@ use vgg::{Summary, VggConfig};
 use crate::args::SummaryArgs;
 use crate::model_file;
 
-/// Runs the command.
+/// Runs `waggle summary`.
 pub fn run(args: &SummaryArgs) -> anyhow::Result<ExitCode> {
     let config = match &args.model {
         Some(path) => {

@@ -32,7 +32,7 @@ use crate::splits::Splits;
 use crate::{device, model_file, plots};
 use stages::Stages;
 
-/// The files of a finished run directory.
+/// Names of the files in the directory of a finished run.
 const FILES: [&str; 6] = [
     model_file::FILE,
     Config::FILE,
@@ -42,7 +42,7 @@ const FILES: [&str; 6] = [
     "train_batch.png",
 ];
 
-/// Runs the command.
+/// Runs `waggle train`.
 pub fn run(cli_args: &TrainArgs) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
     let signals = Signals::install()?;
@@ -205,7 +205,7 @@ fn create_run(args: &TrainArgs, config: &Config) -> anyhow::Result<RunDir> {
     Ok(run)
 }
 
-/// Everything that determines the result of the run.
+/// Resolves everything that determines the result of the run.
 fn resolve(
     args: &TrainArgs,
     folder: &Folder,
@@ -298,7 +298,7 @@ fn planned(config: &Config) -> Vec<PlannedStage> {
         .collect()
 }
 
-/// Acknowledges the first Ctrl-C at once, although training stops only after the current batch.
+/// Acknowledges the first signal at once, because training stops only after the current batch.
 fn notify_of_interrupt(signals: &Signals, renderer: &dyn Renderer) {
     let progress = renderer.progress();
     signals.on_first(move |signal| {
@@ -310,7 +310,7 @@ fn notify_of_interrupt(signals: &Signals, renderer: &dyn Renderer) {
     });
 }
 
-/// The class with the lowest recall; the first one, if there are several.
+/// The class with the lowest recall. The first one wins a tie.
 fn worst_class<'a>(evaluation: &Evaluation, classes: &'a [String]) -> Option<ClassRecall<'a>> {
     let rows = evaluation.confusion.rows();
     let recall = evaluation.confusion.recall();
@@ -326,7 +326,7 @@ fn worst_class<'a>(evaluation: &Evaluation, classes: &'a [String]) -> Option<Cla
         .min_by(|a, b| a.recall.total_cmp(&b.recall))
 }
 
-/// Tells how to resume a run that a signal stopped, and returns the exit code.
+/// Reports how to resume a run stopped by a signal, and returns the exit code.
 fn interrupted(
     args: &TrainArgs,
     signals: &Signals,

@@ -10,7 +10,7 @@ use super::encode_png;
 /// Images per row, as in torchvision's `make_grid`.
 const PER_ROW: usize = 8;
 
-/// Draws the images of `batch`, with the normalization undone.
+/// Draws the images of `batch` as a PNG, with the normalization undone.
 ///
 /// # Errors
 ///

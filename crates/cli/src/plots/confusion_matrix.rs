@@ -7,15 +7,16 @@ use image::{Rgb, RgbImage, imageops};
 use super::encode_png;
 use crate::render::format::percent;
 
-/// With more classes, names would be too small to read, so only colors are drawn.
+/// Maximum number of classes for which names and counts are drawn. With more, they would be too
+/// small to read, so only colors are drawn.
 const MAX_NAMED_CLASSES: usize = 40;
-/// Longer names are cut, in pixels.
+/// Maximum width of class names in pixels. Longer names are shortened.
 const MAX_NAME_WIDTH: f32 = 180.0;
-/// From this size on, a cell has room for a second line, and a column for a horizontal name.
+/// Smallest cell size, in pixels, with room for a second line and for a horizontal column name.
 const LARGE_CELL: u32 = 90;
 /// Space around names, in pixels.
 const GAP: u32 = 10;
-/// Width that the title needs at least, in pixels.
+/// Minimum width of the plot in pixels, so that the title fits.
 const MIN_WIDTH: u32 = 340;
 
 const INK: Rgb<u8> = Rgb([38; 3]);
@@ -23,7 +24,7 @@ const GRAY: Rgb<u8> = Rgb([110; 3]);
 const FAINT: Rgb<u8> = Rgb([225; 3]);
 const WHITE: Rgb<u8> = Rgb([255; 3]);
 
-/// The class names and the position of the matrix, in pixels.
+/// The labels of the matrix, and its position and cell size in pixels.
 struct Layout {
     left: u32,
     top: u32,
@@ -31,7 +32,7 @@ struct Layout {
     /// Row labels: class names with image counts. No labels if there are more than
     /// [`MAX_NAMED_CLASSES`] classes.
     rows: Vec<Line>,
-    /// Column labels: class names. Empty if `rows` is.
+    /// Column labels: class names. Empty if `rows` is empty.
     columns: Vec<Line>,
 }
 
@@ -72,7 +73,8 @@ impl Layout {
     }
 }
 
-/// Draws the matrix. The color of a cell is its share of the row, the number is its count.
+/// Draws the confusion matrix as a PNG. A cell's color shows its share of the row, and its number
+/// is the count.
 ///
 /// `confusion[true][predicted]` counts images, in the order of `classes`.
 ///
@@ -171,7 +173,7 @@ fn draw_names(image: &mut RgbImage, layout: &Layout) {
             let y = layout.top - GAP / 2 - column.height() / 2;
             centered(image, column, layout.left + middle, y, INK);
         } else {
-            // The column is too narrow for its name, which runs upward.
+            // The column is too narrow for a horizontal name, so the name runs upward.
             let name = imageops::rotate270(&column.mask());
             let left = i64::from(layout.left + middle) - i64::from(name.width() / 2);
             let top = i64::from(layout.top) - i64::from(GAP / 2 + name.height());
@@ -180,14 +182,14 @@ fn draw_names(image: &mut RgbImage, layout: &Layout) {
     }
 }
 
-/// Draws a line with its center at `(x, y)`.
+/// Draws a line of text with its center at `(x, y)`.
 fn centered(image: &mut RgbImage, line: &Line, x: u32, y: u32, color: Rgb<u8>) {
     let left = x as f32 - line.width() / 2.0;
     let top = i64::from(y) - i64::from(line.height() / 2);
     line.draw(image, left.round() as i64, top, color);
 }
 
-/// White at 0 to dark blue at 1.
+/// The color of a cell, from white at a share of 0 to dark blue at 1.
 fn shade(share: f64) -> Rgb<u8> {
     let mix = |from: f64, to: f64| (from + (to - from) * share).round() as u8;
     Rgb([mix(250.0, 24.0), mix(251.0, 92.0), mix(253.0, 166.0)])

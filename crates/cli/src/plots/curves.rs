@@ -12,12 +12,12 @@ use crate::render::format::percent;
 const TRAIN: RGBColor = RGBColor(222, 120, 20);
 const VAL: RGBColor = RGBColor(31, 105, 180);
 
-/// Draws both panels. The stages share one axis: the epochs of the second stage follow those of the first,
-/// after a dashed line.
+/// Draws the loss and accuracy panels as a PNG. The stages share one axis: the epochs of the second
+/// stage follow those of the first, after a dashed line.
 ///
 /// # Errors
 ///
-/// Returns an error if there is no row, or if drawing fails.
+/// Returns an error if `rows` is empty, or if drawing fails.
 pub fn draw(rows: &[EpochRow]) -> anyhow::Result<Vec<u8>> {
     ensure!(!rows.is_empty(), "there is no epoch to plot");
     smooth_png(1400, 560, |canvas| {
@@ -53,7 +53,7 @@ struct Panel {
     legend: SeriesLabelPosition,
     /// The point to mark with a ring: the epoch whose weights the run keeps.
     best: Option<(f64, f64)>,
-    /// Text of a value on the axis.
+    /// Formats a value for the labels of the vertical axis.
     label: fn(f64) -> String,
 }
 
@@ -120,7 +120,8 @@ fn draw_panel(
             .map_err(plot_error)?;
     }
 
-    // A line for each stage: the second starts from the best weights of the first, not from its last.
+    // Draw a separate line for each stage: the second stage starts from the best weights of the
+    // first, which need not be its last.
     for (name, color, score_of) in [
         (
             "train",
@@ -174,14 +175,15 @@ fn draw_panel(
         .map_err(plot_error)
 }
 
-/// Rows with their position on the axis: 1, 2, … over all stages.
+/// The rows with their positions on the epoch axis, counted from 1 over all stages.
 fn numbered(rows: &[EpochRow]) -> impl DoubleEndedIterator<Item = (f64, &EpochRow)> {
     rows.iter()
         .enumerate()
         .map(|(index, row)| ((index + 1) as f64, row))
 }
 
-/// The point of the epoch whose weights are kept: the first with the highest accuracy in the last stage.
+/// The point of the epoch whose weights are kept: the first with the highest accuracy in the last
+/// stage.
 fn best(rows: &[EpochRow]) -> Option<(f64, f64)> {
     let last = rows.last()?.stage;
     numbered(rows)
@@ -190,7 +192,7 @@ fn best(rows: &[EpochRow]) -> Option<(f64, f64)> {
         .reduce(|best, next| if next.1 > best.1 { next } else { best })
 }
 
-/// The start of each stage on the axis, half an epoch before its first, and its name.
+/// The name of each stage and its start on the axis, half an epoch before its first epoch.
 fn stages(rows: &[EpochRow]) -> Vec<(f64, StageName)> {
     let mut stages: Vec<(f64, StageName)> = Vec::new();
     for (x, row) in numbered(rows) {
@@ -201,7 +203,8 @@ fn stages(rows: &[EpochRow]) -> Vec<(f64, StageName)> {
     stages
 }
 
-/// The range of the values with a margin, larger at the top for the names of the stages.
+/// The range of the vertical axis: that of the values plus a margin, which is larger at the top for
+/// the stage names.
 fn span(rows: &[EpochRow], value: impl Fn(&Score) -> f64) -> (f64, f64) {
     let values = rows
         .iter()
@@ -258,7 +261,7 @@ mod tests {
                     .any(|pixel| pixel.0 == [color.0, color.1, color.2])
             };
             assert!(has(VAL), "{count} epochs");
-            // The legend shows the color of train even if there is no train value yet.
+            // The legend shows the train color even if there is no train value yet.
             assert!(has(TRAIN), "{count} epochs");
         }
     }

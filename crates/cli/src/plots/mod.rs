@@ -21,15 +21,16 @@ const INK: RGBColor = RGBColor(38, 38, 38);
 const FAINT: RGBColor = RGBColor(225, 225, 225);
 const GRAY: RGBColor = RGBColor(110, 110, 110);
 
-/// plotters draws lines without antialiasing, so plots are drawn at this scale and averaged down.
+/// Scale at which plots are drawn before they are averaged down, because plotters draws lines
+/// without antialiasing.
 const SCALE: u32 = 2;
 
-/// A length in pixels of the finished image, in pixels of the canvas.
+/// Converts a length from pixels of the finished image to pixels of the canvas.
 const fn px(length: u32) -> u32 {
     SCALE * length
 }
 
-/// Draws on a white canvas of `width` × `height` scaled pixels, averages it down and encodes it as PNG.
+/// Draws on a white canvas, averages it down to `width` × `height` pixels and encodes it as PNG.
 fn smooth_png(
     width: u32,
     height: u32,
@@ -50,7 +51,8 @@ fn smooth_png(
     }
     let scaled = RgbImage::from_raw(scaled_width, scaled_height, pixels)
         .context("the canvas has the wrong size")?;
-    // A method of `DynamicImage` and not the generic `imageops::thumbnail`: it is optimized in debug builds too.
+    // Use the method of `DynamicImage`, which is optimized even in debug builds, unlike the generic
+    // `imageops::thumbnail`.
     let plot = DynamicImage::ImageRgb8(scaled).thumbnail_exact(width, height);
     encode_png(&plot.into_rgb8())
 }
@@ -74,7 +76,7 @@ pub fn encode_png(image: &RgbImage) -> anyhow::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Converts an error of plotters, which is not `Send + Sync`, to its text.
+/// Converts a plotters error, which is not `Send + Sync`, to an error with the same message.
 fn plot_error<E: std::error::Error + Send + Sync>(error: DrawingAreaErrorKind<E>) -> anyhow::Error {
     anyhow!("cannot draw a plot: {error}")
 }

@@ -8,12 +8,13 @@ use indicatif::{
     MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle, TermLike,
 };
 
-/// In terminals with fewer columns, the bar of a phase does not show the loss.
+/// Minimum width of a terminal, in columns, at which the bar of a phase shows the loss.
 const COLUMNS_FOR_LOSS: u16 = 80;
-/// Redraws per second at most.
+/// Maximum number of redraws per second.
 const REFRESH_RATE: u8 = 20;
 
-/// At most one bar at a time. Nothing is drawn if standard error is not a terminal.
+/// The progress bars, of which at most one is shown at a time. Nothing is drawn if standard error
+/// is not a terminal.
 pub(super) struct Bars {
     all: MultiProgress,
     current: Option<ProgressBar>,
@@ -38,7 +39,7 @@ impl Bars {
         self.all.clone()
     }
 
-    /// Removes the bar.
+    /// Removes the current bar, if any.
     pub(super) fn clear(&mut self) {
         if let Some(bar) = self.current.take() {
             bar.finish_and_clear();
@@ -65,7 +66,7 @@ impl Bars {
         self.start(ProgressBar::new(images).with_style(style).with_prefix(name));
     }
 
-    /// Updates the bar of a phase.
+    /// Updates the bar of a phase with the number of images done and the mean loss so far.
     pub(super) fn set_phase(&self, images: u64, loss: f64) {
         if let Some(bar) = &self.current {
             bar.set_message(format!("loss {loss:.4}"));
@@ -73,7 +74,7 @@ impl Bars {
         }
     }
 
-    /// Starts or updates the bar of a download.
+    /// Starts or updates the bar of a download. `done` and `total` are in bytes.
     pub(super) fn set_download(&mut self, what: &str, done: u64, total: u64) {
         if self.current.as_ref().and_then(ProgressBar::length) != Some(total) {
             let style = style(
@@ -108,8 +109,8 @@ fn style(template: &str) -> ProgressStyle {
 
 /// A terminal with a margin on the right.
 ///
-/// indicatif fills lines to the edge. There, the `^C` that terminals print on Ctrl-C would start a new line, and
-/// the bar above it could not be cleared.
+/// indicatif fills lines to the edge. There, the `^C` that terminals print on Ctrl-C would start a
+/// new line, and the bar above it could not be cleared.
 #[derive(Debug)]
 struct Margin(Term);
 

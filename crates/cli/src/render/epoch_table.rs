@@ -1,4 +1,4 @@
-//! The table of epochs: one line per epoch.
+//! The table of a stage's epochs in the terminal, with one line per epoch.
 
 use console::Style;
 use trainer::Phase;
@@ -8,7 +8,7 @@ use super::time_left::TimeLeft;
 use crate::message::PlannedStage;
 use crate::metrics::Score;
 
-/// The table of the current stage, and its current epoch.
+/// The table of the current stage, with the results of its current epoch so far.
 #[derive(Default)]
 pub(super) struct EpochTable {
     time_left: TimeLeft,
@@ -23,12 +23,12 @@ pub(super) struct EpochTable {
 }
 
 impl EpochTable {
-    /// Sets the stages of the run, for the estimate of the time left.
+    /// Sets the stages of the run, used to estimate the time left.
     pub(super) fn plan(&mut self, stages: &[PlannedStage]) {
         self.time_left.plan(stages);
     }
 
-    /// Starts the table of a stage with this number of epochs and images.
+    /// Starts the table of a stage. `train` and `val` are the numbers of images in the splits.
     pub(super) fn start_stage(&mut self, stage: &str, epochs: u64, train: u64, val: u64) {
         (self.epochs, self.train_images, self.val_images) = (epochs, train, val);
         self.time_left.start_stage(stage, train, val);
@@ -56,7 +56,7 @@ impl EpochTable {
         }
     }
 
-    /// The name and the number of images of a phase of this epoch.
+    /// The label and the number of images for a phase of this epoch.
     pub(super) fn phase(&self, phase: Phase) -> (String, u64) {
         let images = match phase {
             Phase::Train => self.train_images,
@@ -65,7 +65,7 @@ impl EpochTable {
         (format!("{}/{} {phase}", self.epoch, self.epochs), images)
     }
 
-    /// The head of the table.
+    /// The table's header line.
     pub(super) fn head(&self) -> String {
         let head = [
             "epoch",
@@ -80,7 +80,7 @@ impl EpochTable {
         self.line(head.map(String::from))
     }
 
-    /// The row of the complete epoch, once. `None` if the epoch is not complete.
+    /// The row of the current epoch, returned once. `None` if the epoch is not complete.
     ///
     /// `best` is the style of a new best epoch.
     pub(super) fn take_row(&mut self, is_best: bool, best: &Style) -> Option<String> {
@@ -88,7 +88,8 @@ impl EpochTable {
         let [train_loss, train_accuracy] = match self.train {
             Some(score) => [format!("{:.4}", score.loss), percent(score.accuracy)],
             None if self.baseline => [String::new(), "baseline".to_string()],
-            // The run was resumed after the train phase of this epoch.
+            // The train results are missing because the run was resumed after this epoch's train
+            // phase.
             None => ["-", "-"].map(String::from),
         };
         let (mut val_accuracy, mut mark) = (percent(val.accuracy), String::new());
@@ -109,7 +110,7 @@ impl EpochTable {
         ]))
     }
 
-    /// A line of 60 columns, more if the stage has a hundred epochs.
+    /// Aligns cells to a line of 60 columns, or more if the stage has at least a hundred epochs.
     fn line(&self, cells: [String; 8]) -> String {
         let epochs = 2 * self.epochs.to_string().len() + 1;
         let widths = [epochs.max(5), 11, 8, 10, 8, 2, 8, 8];

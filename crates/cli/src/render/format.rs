@@ -1,23 +1,23 @@
-//! Numbers, durations and lists as the terminal shows them.
+//! Formats numbers, durations and lists for the terminal.
 
 use console::measure_text_width;
 
 use crate::text::pluralize;
 
-/// Class names in a list before it is cut.
+/// Maximum number of class names in a list. The rest are omitted.
 const SHOWN_CLASSES: usize = 8;
 
-/// `0.95424` as `95.4 %`.
+/// Formats a fraction as a percentage: `0.95424` as `95.4 %`.
 pub fn percent(fraction: f64) -> String {
     format!("{:.1} %", 100.0 * fraction)
 }
 
-/// An interval of fractions as `90.8 to 97.8 %`.
+/// Formats an interval of fractions as percentages: `90.8 to 97.8 %`.
 pub fn percent_range([low, high]: [f64; 2]) -> String {
     format!("{:.1} to {:.1} %", 100.0 * low, 100.0 * high)
 }
 
-/// A duration in its two largest units: `0.4s`, `12s`, `3m 12s`, `1h 05m`, `2d 3h`.
+/// Formats a duration in its two largest units: `0.4s`, `12s`, `3m 12s`, `1h 05m`, `2d 3h`.
 pub fn duration(seconds: f64) -> String {
     if seconds < 9.95 {
         return format!("{seconds:.1}s");
@@ -32,17 +32,17 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
-/// An estimate in its largest unit, or two for hours: `~40s`, `~13m`, `~1h 05m`.
+/// Formats an estimate in its largest unit, or two units for hours: `~40s`, `~13m`, `~1h 05m`.
 pub fn estimate(seconds: f64) -> String {
     match seconds {
-        // Rounded to 10 s: the estimate is not better than that.
+        // Round up to 10 s, because the estimate is no more accurate than that.
         ..55.0 => format!("~{}s", (10.0 * (seconds / 10.0).ceil()) as u64),
         ..3570.0 => format!("~{}m", (seconds / 60.0).round()),
         _ => format!("~{}", duration(seconds)),
     }
 }
 
-/// `138357544` as `138,357,544`.
+/// Formats a number with thousands separators: `138357544` as `138,357,544`.
 pub fn thousands(number: usize) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -55,7 +55,7 @@ pub fn thousands(number: usize) -> String {
     text
 }
 
-/// A learning rate: `1e-3`, `0.05`.
+/// Formats a learning rate: `1e-3`, `0.05`.
 pub fn learning_rate(lr: f64) -> String {
     if lr < 0.01 {
         format!("{lr:e}")
@@ -64,7 +64,7 @@ pub fn learning_rate(lr: f64) -> String {
     }
 }
 
-/// `2 classes: ants, bees`.
+/// Formats the number and names of classes: `2 classes: ants, bees`.
 pub fn classes(classes: &[String]) -> String {
     let shown = classes.iter().take(SHOWN_CLASSES).cloned();
     let mut names: Vec<String> = shown.collect();

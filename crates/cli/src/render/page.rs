@@ -16,7 +16,7 @@ const LABEL_WIDTH: usize = 9;
 pub(super) struct Page<W> {
     out: Lines<W>,
     color: bool,
-    /// Columns to wrap at; `None` if standard output is not a terminal.
+    /// Width in columns at which text wraps; `None` if standard output is not a terminal.
     columns: Option<usize>,
     pub(super) bars: Bars,
 }

@@ -1,10 +1,11 @@
-//! Messages about checkpoints and resuming.
+//! Text of the messages about checkpoints and resuming.
 
 use crate::message::Message;
 use crate::shell::quote;
 use crate::text::pluralize;
 
-/// The text of a message, or `None` if it is about something else. Checkpoints are written silently.
+/// The text of a message, or `None` if it is about something else. Checkpoints are written
+/// silently.
 pub(super) fn text(message: &Message<'_>) -> Option<String> {
     Some(match message {
         Message::Resumed {

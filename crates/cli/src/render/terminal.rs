@@ -1,4 +1,4 @@
-//! Output for people: one line per epoch, and a progress bar for the current phase.
+//! Human-readable output: one line per epoch, and a progress bar for the current phase.
 
 use std::io::{Stdout, Write};
 
@@ -15,7 +15,7 @@ use crate::shell::quote;
 use crate::text::pluralize;
 use crate::values::LayerRate;
 
-/// Prints messages for people. Bars are drawn only if standard error is a terminal.
+/// Prints messages as human-readable text. Bars are drawn only if standard error is a terminal.
 pub struct Terminal<W> {
     page: Page<W>,
     verbose: bool,
@@ -23,7 +23,8 @@ pub struct Terminal<W> {
 }
 
 impl Terminal<Stdout> {
-    /// Prints to standard output, in color if that is a terminal and `NO_COLOR` is not set.
+    /// Creates a renderer for standard output, with color if that is a terminal and `NO_COLOR` is
+    /// not set.
     pub fn stdout(verbose: bool) -> Self {
         Self {
             page: Page::stdout(),
@@ -34,7 +35,7 @@ impl Terminal<Stdout> {
 }
 
 impl<W: Write> Terminal<W> {
-    /// Prints to `out` without color, wrapped at `columns`.
+    /// Creates a renderer that prints to `out` without color, wrapped at `columns`.
     pub fn new(out: W, columns: Option<usize>) -> Self {
         Self {
             page: Page::new(out, columns),
@@ -48,7 +49,7 @@ impl<W: Write> Terminal<W> {
         self.page.bars.start_phase(name, images);
     }
 
-    /// Prints the row of a complete epoch, if there is one that has not been printed.
+    /// Prints the row of the current epoch if it is complete and has not been printed yet.
     fn finish_epoch(&mut self, is_best: bool) -> anyhow::Result<()> {
         let style = self.page.style().green();
         let row = self.table.take_row(is_best, &style);
@@ -237,7 +238,8 @@ impl<W: Write> Renderer for Terminal<W> {
     }
 
     fn show(&mut self, message: &Message<'_>) -> anyhow::Result<()> {
-        // The row of an epoch waits for the message that it is the best so far.
+        // Print an epoch's row at the next message, which says whether the epoch is the best so
+        // far. A checkpoint message may come between them.
         if !matches!(message, Message::Checkpoint { .. }) {
             self.finish_epoch(matches!(message, Message::NewBest { .. }))?;
         }
@@ -361,7 +363,7 @@ impl<W: Write> Renderer for Terminal<W> {
     }
 }
 
-/// The layers of parameters such as `classifier.6.weight`, each once.
+/// The distinct layer names of parameters such as `classifier.6.weight`.
 fn layers(names: &[String]) -> Vec<&str> {
     let layer = |name| str::rsplit_once(name, '.').map_or(name, |(layer, _)| layer);
     let mut layers: Vec<&str> = names.iter().map(|name| layer(name)).collect();

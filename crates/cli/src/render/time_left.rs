@@ -1,35 +1,36 @@
-//! Estimates how long a run still takes.
+//! Estimates the remaining time of a run.
 
 use trainer::Phase;
 
 use crate::message::PlannedStage;
 
-/// Cost of a training step in forward passes: the backward pass takes about twice as long as the forward pass.
+/// Cost of a training step relative to a forward pass: the backward pass takes about twice as long
+/// as the forward pass.
 const STEP_PER_FORWARD: f64 = 3.0;
 
 /// Estimates the time left from the durations of the phases so far.
 ///
-/// A stage that has not started yet is estimated from the first val phase, which is a forward pass over
-/// images that no cache knows.
+/// A stage that has not started yet is estimated from the first val phase, which is a forward pass
+/// over images that are not cached yet.
 #[derive(Debug, Default)]
 pub struct TimeLeft {
     stages: Vec<PlannedStage>,
     train_images: f64,
     val_images: f64,
-    /// Seconds of a forward pass per image.
+    /// Duration of a forward pass in seconds per image, from the first val phase.
     forward: Option<f64>,
-    /// Seconds of the last train and val phase of the current stage.
+    /// Durations in seconds of the last train and val phases of the current stage.
     train: Option<f64>,
     val: Option<f64>,
 }
 
 impl TimeLeft {
-    /// Sets the stages of the run.
+    /// Sets the planned stages of the run.
     pub fn plan(&mut self, stages: &[PlannedStage]) {
         self.stages = stages.to_vec();
     }
 
-    /// Starts a stage. Stages before it in the plan are done.
+    /// Starts a stage and drops the stages before it from the plan.
     pub fn start_stage(&mut self, stage: &str, train_images: u64, val_images: u64) {
         let current = self.stages.iter().position(|plan| plan.stage == stage);
         self.stages.drain(..current.unwrap_or(0));
@@ -37,7 +38,7 @@ impl TimeLeft {
         (self.train, self.val) = (None, None);
     }
 
-    /// Records a phase with its speed in images per second.
+    /// Records the speed of a complete phase.
     pub fn record(&mut self, phase: Phase, images_per_second: f64) {
         if images_per_second <= 0.0 {
             return;
@@ -51,7 +52,8 @@ impl TimeLeft {
         }
     }
 
-    /// Seconds left after `epoch` of the current stage, or `None` if nothing is known yet.
+    /// Estimated seconds left in the run after `epoch` of the current stage. `None` before the
+    /// first val phase has been recorded.
     pub fn after(&self, epoch: u64) -> Option<f64> {
         let (current, later) = self.stages.split_first()?;
         let forward = self.forward?;
@@ -92,7 +94,8 @@ mod tests {
         left.start_stage("transfer", 100, 50);
         assert_eq!(left.after(0), None);
         left.record(Phase::Val, 10.0);
-        // Finetune: 2 val phases of 5 s and 1 train phase of 3 × 10 s. Transfer: 2 epochs of 10 s + 5 s.
+        // Finetune: 2 val phases of 5 s and 1 train phase of 3 × 10 s. Transfer: 2 epochs of 10 s +
+        // 5 s.
         assert_eq!(left.after(1), Some(2.0 * 15.0 + 40.0));
         left.record(Phase::Train, 50.0);
         left.record(Phase::Val, 50.0);

@@ -14,8 +14,8 @@ use crate::model_file;
 use crate::run_dir::RunDir;
 use crate::values::{LayerRate, StageChoice};
 
-/// The configuration of a run, if all of its epochs are done. A run removes its checkpoints only
-/// then.
+/// The configuration of a run if all of its epochs are done, or `None` otherwise. A run does not
+/// remove its checkpoints before that.
 pub(super) fn configuration(run: &RunDir) -> Option<Config> {
     let config = Config::read(&run.file(Config::FILE)).ok()?;
     let epochs: u64 = config.stages.iter().map(|stage| stage.epochs).sum();
@@ -88,7 +88,8 @@ pub(super) fn with_given(run: &Config, args: &TrainArgs) -> Config {
     now
 }
 
-/// The stages of `choice`. A stage that did not run has its name only.
+/// The stages selected by `choice`, with the settings they ran with. A stage that did not run has
+/// only its name.
 fn stages(ran: &[StageConfig], choice: StageChoice) -> Vec<StageConfig> {
     let names: &[StageName] = match choice {
         StageChoice::Both => &[StageName::Transfer, StageName::Finetune],

@@ -18,7 +18,7 @@ use crate::observer::TrainObserver;
 use crate::signals::Signals;
 use crate::splits::Splits;
 
-/// The inputs of all stages.
+/// Inputs shared by all stages of a run.
 pub(super) struct Stages<'a> {
     pub(super) config: &'a Config,
     pub(super) params: &'a Params,
@@ -28,8 +28,8 @@ pub(super) struct Stages<'a> {
 }
 
 impl Stages<'_> {
-    /// Runs the stages and leaves the best weights of the last one in the parameters, unless the observer
-    /// stops them. The best weights so far are saved to `model`.
+    /// Runs the stages. Afterwards, the parameters hold the best weights of the last stage, unless
+    /// the observer stopped training. The best weights so far are saved to `model`.
     pub(super) fn run(
         &self,
         observer: &mut TrainObserver<'_>,
@@ -105,7 +105,8 @@ impl Stages<'_> {
             .map(|network| network.with_precision(self.precision))
     }
 
-    /// Sets the trainable parameters of a stage and creates its state, at its start or from a checkpoint.
+    /// Sets the trainable parameters of a stage and creates its state, at its start or from a
+    /// checkpoint.
     fn prepare(&self, stage: &StageConfig, from: Option<Checkpoint>) -> anyhow::Result<Stage> {
         let params = self.params;
         let groups: Vec<Group> = stage
@@ -137,8 +138,9 @@ impl Stages<'_> {
             .map_err(|error| explain(error, stage.name))
     }
 
-    /// Saves the best weights of a resumed run: those of this stage, else the result of the stage before.
-    /// An existing model file may be of a later epoch than the checkpoint.
+    /// Saves the best weights of a resumed run: those of this stage, else the result of the
+    /// previous stage. This replaces a model file that may come from a later epoch than the
+    /// checkpoint.
     ///
     /// Returns whether there are such weights.
     fn save_best(&self, index: usize, stage: &Stage, model: &Path) -> anyhow::Result<bool> {
@@ -156,7 +158,8 @@ impl Stages<'_> {
     }
 }
 
-/// Names the flag of a prefix for which longer prefixes leave no parameters.
+/// Adds help to the error for a prefix left without parameters because longer prefixes match all of
+/// its layers. The help names the flag that sets the prefix.
 fn explain(error: trainer::Error, stage: StageName) -> anyhow::Error {
     let name = stage.as_str();
     let trainer::Error::EmptyGroup { pattern, .. } = error else {
