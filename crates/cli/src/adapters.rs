@@ -43,7 +43,7 @@ impl Network {
 pub struct NonFiniteLogit(pub f32);
 
 impl NonFiniteLogit {
-    /// The first non-finite logit of each row of `logits` (B, C).
+    /// For each row of `logits` (B, C), the first non-finite logit, or `None` if all are finite.
     ///
     /// # Errors
     ///

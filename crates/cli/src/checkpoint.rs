@@ -1,5 +1,5 @@
-//! Checkpoints: files in the run directory that each hold the training state from which a run resumes
-//! bit-identically.
+//! Checkpoints: files in the run directory that each hold the training state from which a run
+//! resumes bit-identically.
 //!
 //! The metadata of `checkpoint-N.safetensors` holds the format version, the run's [`Identity`] and
 //! its [`Progress`]. The latter two are TOML, which represents every `f64` exactly. Tensors:

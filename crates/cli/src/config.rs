@@ -124,7 +124,7 @@ fn f32_precision() -> String {
 /// One stage of training: its length and the layers it trains.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StageConfig {
-    /// Which stage this is.
+    /// Name of the stage, `transfer` or `finetune`.
     pub name: StageName,
     /// Number of epochs, including the baseline.
     pub epochs: u64,
@@ -132,7 +132,7 @@ pub struct StageConfig {
     pub groups: Vec<LayerRate>,
 }
 
-/// The two possible stages of training.
+/// Name of a training stage, which also determines what it trains by default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StageName {

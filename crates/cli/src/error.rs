@@ -213,7 +213,7 @@ fn help_for(cause: &(dyn Error + 'static)) -> Option<String> {
     cause.downcast_ref::<trainer::Error>()?.help()
 }
 
-/// The text that [`report`] prints, without colors.
+/// The text printed by [`report`], without colors.
 #[cfg(test)]
 pub(crate) fn plain(error: &anyhow::Error) -> String {
     console::strip_ansi_codes(&render(error, &Style::new())).into_owned()

@@ -65,7 +65,7 @@ impl ExplicitArgs {
         self.0.contains_key(name)
     }
 
-    /// Combines both sets. Arguments of `newer` override those of `self`.
+    /// Merges the two sets. Arguments in `newer` override those in `self`.
     pub fn overridden_by(&self, newer: &Self) -> Self {
         let mut arguments = self.0.clone();
         arguments.extend(newer.0.clone());

@@ -48,7 +48,8 @@ pub struct InitialModel {
 impl InitialModel {
     /// Chooses the network and its weights for the data set `data` with the given `classes`.
     ///
-    /// - A weights file determines the network by its metadata or the shapes of its convolutions.
+    /// - The network is read from the metadata of the weights file, or detected from the shapes of
+    ///   its convolutions.
     ///   `--arch` must not contradict the metadata.
     /// - The sample defaults to the built-in backbone, other data to the ImageNet weights from the
     ///   hub.

@@ -80,7 +80,7 @@ pub enum Message<'a> {
     Weights {
         /// Origin of the weights, such as a path or an address on the hub.
         source: &'a str,
-        /// Number of classes of the new network.
+        /// Number of classes that the network predicts.
         classes: usize,
         /// Names of the tensors loaded from the source.
         loaded: &'a [String],
@@ -268,9 +268,9 @@ pub struct PlannedStage {
 pub struct ClassRecall<'a> {
     /// Name of the class.
     pub class: &'a str,
-    /// Correctly classified images ÷ images of the class.
+    /// Correctly classified images ÷ all images of the class, from 0 to 1.
     pub recall: f64,
-    /// Number of images of the class.
+    /// Number of val images in the class.
     pub images: u64,
 }
 

@@ -140,7 +140,8 @@ impl ResumedRun {
         source.open_at(root.to_path_buf())
     }
 
-    /// Checks that the run resumed as `now` has the same result as without the interruption.
+    /// Checks that resuming the run with the inputs `now` gives the same result as an uninterrupted
+    /// run.
     ///
     /// # Errors
     ///

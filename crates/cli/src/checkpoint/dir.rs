@@ -25,8 +25,8 @@ pub(super) struct CheckpointDir {
 }
 
 impl CheckpointDir {
-    /// Opens `folder`. `newest` is the number of its newest intact checkpoint, from which the run
-    /// was resumed.
+    /// Opens the run directory `folder`. `newest` is the number of the checkpoint from which the
+    /// run was resumed, if any.
     pub(super) fn new(folder: &Path, newest: Option<u64>) -> anyhow::Result<Self> {
         let last = numbers(folder)?.last().copied().unwrap_or(0);
         let next = last.checked_add(1);

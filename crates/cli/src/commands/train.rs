@@ -254,7 +254,7 @@ fn resolve(
     })
 }
 
-/// Shows the network and the origin of its weights.
+/// Shows messages that describe the network and the origin of its weights.
 fn describe(
     initial: &InitialModel,
     config: &Config,

@@ -57,7 +57,7 @@ impl TimeLeft {
     pub fn after(&self, epoch: u64) -> Option<f64> {
         let (current, later) = self.stages.split_first()?;
         let forward = self.forward?;
-        // In the transfer stage, most of a training step is the forward pass of the frozen layers.
+        // In the transfer stage, a training step is mostly the frozen layers' forward pass.
         let step = if later.is_empty() && current.stage == "finetune" {
             STEP_PER_FORWARD
         } else {
@@ -94,8 +94,8 @@ mod tests {
         left.start_stage("transfer", 100, 50);
         assert_eq!(left.after(0), None);
         left.record(Phase::Val, 10.0);
-        // Finetune: 2 val phases of 5 s and 1 train phase of 3 × 10 s. Transfer: 2 epochs of 10 s +
-        // 5 s.
+        // Finetune: 2 val phases of 5 s and 1 train phase of 3 × 10 s.
+        // Transfer: 2 epochs of 10 s + 5 s.
         assert_eq!(left.after(1), Some(2.0 * 15.0 + 40.0));
         left.record(Phase::Train, 50.0);
         left.record(Phase::Val, 50.0);
