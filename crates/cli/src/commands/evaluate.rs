@@ -111,8 +111,8 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Returns the path of the data set to evaluate on. If the model was trained on it, also returns the
-/// images skipped by the training run.
+/// Returns the path of the data set to evaluate on. If the model was trained on it, also returns
+/// the images skipped by the training run.
 ///
 /// The training run is identified by the `config.toml` next to the model.
 fn data(args: &EvaluateArgs, model: &Path) -> anyhow::Result<(PathBuf, Vec<Skipped>)> {
