@@ -14,7 +14,7 @@ use trainer::{
     Schedule, SgdConfig, Stage,
 };
 
-/// A network with two inputs and two classes.
+/// A multilayer perceptron with two inputs and two classes.
 struct Mlp {
     names: Vec<String>,
     layers: Vec<Linear>,
@@ -56,10 +56,10 @@ impl Model for Mlp {
     }
 }
 
-/// Points on two spirals, one for each class.
+/// A data set of points on two spirals, one for each class.
 struct Spirals {
     samples: usize,
-    /// Offset of the points along the spirals, so that train and val differ.
+    /// Offset of the points along the spirals. Differs between train and val.
     shift: f32,
 }
 
@@ -83,7 +83,8 @@ impl DataLoader for Spirals {
     }
 
     fn epoch(&self, epoch: u64, first_batch: usize) -> Batches<'_> {
-        // The order is a function of the epoch. An odd stride visits each of 2ⁿ samples once.
+        // The stride, and with it the order of the samples, depends on the epoch. Because it is odd
+        // and there are 2ⁿ samples, it visits each of them once.
         let stride = 2 * epoch as usize + 37;
         let order: Vec<usize> = (0..self.samples)
             .map(|i| (i * stride) % self.samples)
@@ -103,7 +104,7 @@ impl DataLoader for Spirals {
     }
 }
 
-/// Prints the events. The library itself never prints.
+/// Prints the events of a stage, because the library itself never prints.
 fn show(event: &Event, _: &Stage) -> Flow {
     match event {
         Event::StageStart { counts, groups, .. } => {

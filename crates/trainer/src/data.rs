@@ -1,4 +1,4 @@
-//! Data for training and validation: batches, and the trait of the loaders that produce them.
+//! Data for training and validation: batches, and the trait for loaders that produce them.
 
 use candle_core::Tensor;
 
@@ -7,15 +7,15 @@ use crate::error::BoxError;
 /// A batch of samples.
 #[derive(Clone, Debug)]
 pub struct Batch {
-    /// Inputs of the model: (B, …).
+    /// Model inputs: (B, …).
     pub inputs: Tensor,
     /// Class indices: (B), u32.
     pub targets: Tensor,
-    /// Indices of the samples in their split.
+    /// Index of each sample in its split, used in errors and predictions.
     pub indices: Vec<usize>,
 }
 
-/// The batches of one epoch.
+/// An iterator over the batches of one epoch, returned by [`DataLoader::epoch`].
 pub type Batches<'a> = Box<dyn Iterator<Item = Result<Batch, BoxError>> + 'a>;
 
 /// Loads one split of a data set in batches.
@@ -23,19 +23,19 @@ pub trait DataLoader {
     /// Number of samples in the split.
     fn samples(&self) -> usize;
 
-    /// The batches of epoch `epoch`, starting with batch `first_batch`. Both count from 0.
+    /// Loads the batches of epoch `epoch`, starting with batch `first_batch`. Both count from 0.
     ///
-    /// Batch `b` must be a function of (seed of the loader, `epoch`, `b`), so that a stopped epoch
-    /// can resume at any batch. Validation always loads epoch 0 and therefore sees the same batches
+    /// Batch `b` must be a function of (loader seed, `epoch`, `b`), so that a stopped epoch can
+    /// resume at any batch. Validation always loads epoch 0 and therefore sees the same batches
     /// every time. The last batch may be smaller; it is not dropped.
     fn epoch(&self, epoch: u64, first_batch: usize) -> Batches<'_>;
 }
 
-/// The splits that a stage uses.
+/// The data loaders for training and validation.
 #[derive(Clone, Copy)]
 pub struct Data<'a> {
-    /// Training data.
+    /// Training split.
     pub train: &'a dyn DataLoader,
-    /// Validation data. Its accuracy selects the best weights.
+    /// Validation split. The accuracy on it selects the best weights.
     pub val: &'a dyn DataLoader,
 }

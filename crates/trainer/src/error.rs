@@ -1,21 +1,21 @@
-//! The errors of the trainer.
+//! The error types of this crate.
 
 use crate::event::{GroupLr, Phase};
 
-/// An error of a data loader.
+/// An error returned by a [`DataLoader`](crate::DataLoader).
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// An error in training or evaluation.
 ///
-/// `Display` states the fact. [`Error::help`] suggests a remedy.
+/// `Display` states what went wrong. [`Error::help`] suggests how to fix it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A layer pattern covers no parameter.
     #[error("no parameter matches the layer pattern `{pattern}`")]
     UnknownPattern {
-        /// The pattern.
+        /// The pattern without a match.
         pattern: String,
-        /// The nearest pattern that matches a parameter.
+        /// The most similar pattern that matches a parameter, if the pattern is likely a typo.
         suggestion: Option<String>,
         /// All layers that have parameters.
         layers: Vec<String>,
@@ -24,43 +24,43 @@ pub enum Error {
     /// All parameters covered by a group are frozen or belong to groups with longer patterns.
     #[error("the parameter group `{pattern}` has no trainable parameters")]
     EmptyGroup {
-        /// The pattern of the group.
+        /// Layer pattern of the empty group.
         pattern: String,
-        /// The layers that have trainable parameters.
+        /// All layers that have trainable parameters.
         layers: Vec<String>,
     },
 
     /// Two groups have the same pattern.
     #[error("two parameter groups have the pattern `{pattern}`")]
     DuplicateGroup {
-        /// The pattern.
+        /// The pattern that occurs twice.
         pattern: String,
     },
 
-    /// No group covers some of the trainable parameters.
+    /// Some trainable parameters belong to no group.
     #[error("no parameter group contains {}", list(.names))]
     Uncovered {
-        /// The parameters without a group.
+        /// Names of the parameters without a group.
         names: Vec<String>,
     },
 
     /// A setting is out of range.
     #[error("{setting} is {value}, but must be {expected}")]
     Setting {
-        /// The setting, such as `the momentum`.
+        /// Name of the setting as shown in the message, such as `the momentum`.
         setting: String,
-        /// The value of the setting.
+        /// The rejected value.
         value: String,
-        /// The allowed values.
+        /// The allowed values, such as `finite and at least 0`.
         expected: &'static str,
     },
 
     /// A parameter does not exist, or has never been trainable.
     #[error("there is no trainable parameter `{name}`")]
     UnknownParameter {
-        /// Name of the parameter.
+        /// The name without a parameter.
         name: String,
-        /// The nearest name of a parameter.
+        /// The most similar parameter name, if `name` is likely a typo.
         suggestion: Option<String>,
     },
 
@@ -71,34 +71,34 @@ pub enum Error {
     /// A trainable parameter belongs to none of the layers that the model lists.
     #[error("the trainable parameter `{name}` belongs to no layer of the model")]
     OutsideLayers {
-        /// The name of the parameter.
+        /// Name of the parameter.
         name: String,
-        /// The layers that the model lists.
+        /// The layers listed by the model.
         layers: Vec<String>,
     },
 
     /// The optimizer was created for a different set of trainable parameters.
     #[error("the optimizer and the model disagree on which parameters are trainable: {}", list(.names))]
     OptimizerMismatch {
-        /// Parameters that are trainable in only one of the two.
+        /// Names of the parameters that are trainable in only one of the two.
         names: Vec<String>,
     },
 
     /// A saved state does not match the parameters.
     #[error("the saved state does not match the model: {part} of `{name}` {problem}")]
     SavedState {
-        /// The part of the state, such as `the velocity`.
+        /// The invalid part of the state, such as `the velocity`.
         part: &'static str,
-        /// The parameter.
+        /// Name of the parameter or other item that `part` belongs to.
         name: String,
-        /// The problem, such as `is missing`.
+        /// What is wrong with the part, such as `is missing`.
         problem: String,
     },
 
     /// Trainable parameters have no gradient.
     #[error("the backward pass computed no gradient for {}", list(.names))]
     MissingGradient {
-        /// The parameters without a gradient.
+        /// Names of the parameters without a gradient.
         names: Vec<String>,
     },
 
@@ -106,23 +106,23 @@ pub enum Error {
     #[error(transparent)]
     NonFiniteLoss(#[from] Box<NonFiniteLoss>),
 
-    /// A target is not a class of the model.
+    /// A target is not the index of one of the model's classes.
     #[error("sample {sample} has class index {target}, but the model has {classes} classes")]
     Target {
         /// Index of the sample in its split.
         sample: usize,
-        /// The class index.
+        /// The invalid class index.
         target: u32,
-        /// Number of classes in the output of the model.
+        /// Number of classes in the model output.
         classes: usize,
     },
 
-    /// A tensor of a batch, or the output of the model, has an unexpected shape.
+    /// A batch tensor or the model output has an unexpected shape.
     #[error("{tensor} has shape {got:?}, expected {expected}")]
     Shape {
         /// The tensor, such as `the model output`.
         tensor: &'static str,
-        /// The shape of the tensor.
+        /// The actual shape.
         got: Vec<usize>,
         /// The expected shape, such as `(4, classes)`.
         expected: String,
@@ -131,53 +131,53 @@ pub enum Error {
     /// A split has no samples.
     #[error("the {phase} split has no samples")]
     EmptySplit {
-        /// The split.
+        /// The phase that uses the split.
         phase: Phase,
     },
 
     /// The data loader failed.
     #[error("cannot load {phase} batch {batch}{}", in_epoch(.epoch))]
     Data {
-        /// The split.
+        /// The phase that requested the batch.
         phase: Phase,
-        /// The epoch, counted from 0. `None` for errors of [`evaluate`](crate::evaluate()).
+        /// Epoch, counted from 0. `None` for errors from [`evaluate`](crate::evaluate()).
         epoch: Option<u64>,
-        /// The batch, counted from 0.
+        /// Batch within the epoch, counted from 0.
         batch: usize,
-        /// The error that the loader returned.
+        /// The error returned by the data loader.
         source: BoxError,
     },
 
     /// A candle operation failed.
     #[error("{context}")]
     Candle {
-        /// The operation that failed, such as `cannot build the model`.
+        /// Description of the failed operation, such as `cannot build the model`.
         context: String,
         /// The underlying candle error.
         source: candle_core::Error,
     },
 }
 
-/// A loss that is NaN or infinite.
+/// Details of a loss that is NaN or infinite.
 #[derive(Debug, thiserror::Error)]
 #[error("the loss is {loss} in {phase} batch {batch}{}", in_epoch(.epoch))]
 pub struct NonFiniteLoss {
-    /// The loss.
+    /// Mean loss of the batch: NaN or infinite.
     pub loss: f64,
-    /// The split.
+    /// The phase in which the loss was computed.
     pub phase: Phase,
-    /// The epoch, counted from 0. `None` for errors of [`evaluate`](crate::evaluate()).
+    /// Epoch, counted from 0. `None` for errors from [`evaluate`](crate::evaluate()).
     pub epoch: Option<u64>,
-    /// The batch, counted from 0.
+    /// Batch within the epoch, counted from 0.
     pub batch: usize,
-    /// Indices of the samples of the batch in their split.
+    /// Index of each sample of the batch in its split.
     pub samples: Vec<usize>,
-    /// Learning rates of the epoch. Empty if `epoch` is `None`.
+    /// Learning rates in this epoch, by group. Empty if `epoch` is `None`.
     pub learning_rates: Vec<GroupLr>,
 }
 
 impl Error {
-    /// Suggests a remedy, if there is one.
+    /// Returns a suggestion for fixing the error, if there is one.
     pub fn help(&self) -> Option<String> {
         Some(match self {
             Self::UnknownPattern {
@@ -271,7 +271,7 @@ fn show_learning_rates(learning_rates: &[GroupLr]) -> String {
     }
 }
 
-/// Lists up to 40 names.
+/// Formats a list of names for a message. Only the first 40 are shown.
 fn list(names: &[String]) -> String {
     const SHOWN: usize = 40;
     let mut text = names

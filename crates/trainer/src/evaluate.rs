@@ -1,4 +1,4 @@
-//! Evaluation of a model on a split, without gradients.
+//! Evaluation of a model on a split, without computing gradients.
 
 use candle_core::Tensor;
 use serde::Serialize;
@@ -10,14 +10,14 @@ use crate::loss;
 use crate::metrics::{ConfusionMatrix, EpochMetrics, Progress};
 use crate::model::{Mode, Model};
 
-/// The result of an evaluation.
+/// The result of [`evaluate`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Evaluation {
-    /// Loss and accuracy.
+    /// Loss and accuracy, accumulated over all samples.
     pub metrics: EpochMetrics,
-    /// Confusion matrix.
+    /// Number of samples for each pair of true and predicted class.
     pub confusion: ConfusionMatrix,
-    /// Predictions in the order of the data loader.
+    /// One prediction per sample, in the order of the data loader.
     pub predictions: Vec<Prediction>,
 }
 
@@ -38,9 +38,9 @@ impl Evaluation {
 pub struct Prediction {
     /// Index of the sample in its split.
     pub sample: usize,
-    /// True class.
+    /// Index of the true class.
     pub target: u32,
-    /// Predicted class: the index of the largest logit. The first one wins a tie.
+    /// Index of the predicted class, which has the largest logit. The first one wins a tie.
     pub prediction: u32,
 }
 
@@ -48,8 +48,8 @@ pub struct Prediction {
 ///
 /// The outputs are the same in every epoch, and so are the validation batches (see
 /// [`DataLoader::epoch`]). The cache stores one output per batch, so the results are bit-identical
-/// with and without it. It holds the first batches of the split, as many as fit. Later epochs load
-/// only the remaining batches.
+/// with and without it. It stores as many of the split's first batches as fit in its size limit.
+/// Later epochs load only the remaining batches.
 #[derive(Debug)]
 pub struct FrozenCache {
     layers: usize,
@@ -62,7 +62,8 @@ pub struct FrozenCache {
 impl FrozenCache {
     /// Creates a cache of at most `limit` bytes for the outputs of the first `layers` layers.
     ///
-    /// The cache is valid for a single split, as long as the weights of these layers do not change.
+    /// Use each cache for a single split, and only as long as the weights of these layers do not
+    /// change.
     pub fn new(layers: usize, limit: usize) -> Self {
         Self {
             layers,
@@ -87,7 +88,7 @@ impl FrozenCache {
         self.batches.iter().map(|batch| batch.indices.len()).sum()
     }
 
-    /// Caches the outputs of a batch if they fit.
+    /// Caches `batch`, whose inputs are outputs of the frozen layers, if it fits.
     ///
     /// After the first batch that does not fit, no batch is cached, because a data loader can skip
     /// only the first batches.
@@ -107,11 +108,12 @@ impl FrozenCache {
     }
 }
 
-/// Evaluates `model` on all samples of `split`, with dropout inactive.
+/// Evaluates `model` on all samples of `split`, without dropout.
 ///
 /// Build the model from [`Params::frozen_var_builder`](crate::Params::frozen_var_builder).
-/// Otherwise, its layers record a graph. Build it again after the weights change. `observe` is
-/// called after each batch. If it returns [`Flow::Stop`], the result is `None`.
+/// Otherwise, its layers record a graph. Rebuild it whenever the weights change. `observe` is
+/// called after each batch. If it returns [`Flow::Stop`], the evaluation ends and the result is
+/// `None`.
 ///
 /// # Errors
 ///
@@ -179,7 +181,7 @@ pub(crate) fn run_frozen<M: Model>(
     Ok(output.detach())
 }
 
-/// An evaluation in progress.
+/// The state of an evaluation in progress.
 struct Evaluator<'a, M> {
     model: &'a M,
     first_layer: usize,
@@ -189,7 +191,8 @@ struct Evaluator<'a, M> {
 }
 
 impl<M: Model> Evaluator<'_, M> {
-    /// Runs the layers after the frozen ones on a batch and adds the results.
+    /// Runs the layers after the frozen ones on a batch and adds its loss and predictions to the
+    /// results.
     fn add(
         &mut self,
         batch: &Batch,

@@ -1,4 +1,4 @@
-//! The events of a stage. The crate prints nothing; an observer renders events.
+//! The events of a stage, from which an observer can display progress. The crate prints nothing.
 
 use std::fmt;
 
@@ -8,12 +8,12 @@ use crate::metrics::Progress;
 use crate::params::Counts;
 use crate::stage::Stage;
 
-/// Whether a stage continues after an event. Returned by its observer.
+/// Returned by an observer to continue or stop the stage after an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flow {
-    /// Continue with the stage.
+    /// Continue the stage.
     Continue,
-    /// Stop here. The stage can continue later from its state.
+    /// Stop at this event. The stage can be resumed later from its state.
     Stop,
 }
 
@@ -36,30 +36,30 @@ impl fmt::Display for Phase {
     }
 }
 
-/// A parameter group and its current learning rate.
+/// A parameter group with its size and its learning rate.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct GroupLr {
     /// Layer pattern of the group.
     pub pattern: String,
     /// Number of parameters (scalar values) in the group.
     pub parameters: usize,
-    /// Current learning rate.
+    /// Learning rate. Includes the schedule's factor, except in [`Event::StageStart`].
     pub lr: f64,
 }
 
-/// An event of a stage. Epochs and batches are counted from 0.
+/// An event in a stage, passed to its [`Observer`]. Epochs and batches are counted from 0.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
     /// A stage starts or resumes.
     StageStart {
-        /// Total number of epochs.
+        /// Total number of epochs in the stage, including the baseline.
         epochs: u64,
         /// First epoch to run. Greater than 0 if the stage resumes after a completed epoch.
         epoch: u64,
-        /// Number of trainable and frozen parameters.
+        /// Numbers of trainable and frozen parameters.
         counts: Counts,
-        /// Parameter groups with their learning rates before the schedule.
+        /// Parameter groups with their learning rates before the schedule is applied.
         groups: Vec<GroupLr>,
         /// Index of the first trainable layer. All layers before it are frozen.
         first_trainable_layer: usize,
@@ -72,11 +72,11 @@ pub enum Event {
     EpochStart {
         /// Epoch, counted from 0.
         epoch: u64,
-        /// Total number of epochs.
+        /// Total number of epochs in the stage, including the baseline.
         epochs: u64,
         /// Whether this is the baseline epoch, which only validates.
         baseline: bool,
-        /// Current learning rates.
+        /// Learning rates in this epoch, by group.
         learning_rates: Vec<GroupLr>,
     },
     /// A batch is done. In training, the weights have been updated.
@@ -85,7 +85,7 @@ pub enum Event {
         phase: Phase,
         /// Epoch, counted from 0.
         epoch: u64,
-        /// The batch and the metrics of the phase so far.
+        /// The batch, and the metrics of the phase up to and including it.
         #[serde(flatten)]
         progress: Progress,
     },
@@ -99,34 +99,36 @@ pub enum Event {
         loss: f64,
         /// Fraction of correct predictions.
         accuracy: f64,
-        /// Duration in seconds, since the last resume if the phase was stopped.
+        /// Duration of the phase in seconds. If it was stopped, only the time since the last
+        /// resume.
         seconds: f64,
-        /// Throughput over this duration.
+        /// Number of samples processed since the phase started or resumed, divided by `seconds`.
         samples_per_second: f64,
     },
-    /// The validation accuracy is strictly greater than the previous best of the stage. The stage
-    /// has copied the weights.
+    /// The validation accuracy is strictly greater than the previous best in the stage. The weights
+    /// have already been copied.
     NewBest {
         /// Epoch, counted from 0.
         epoch: u64,
-        /// Validation accuracy.
+        /// Validation accuracy of the epoch, as a fraction.
         accuracy: f64,
     },
     /// The stage is complete and the best weights are restored.
     StageEnd {
-        /// The best epoch, counted from 0.
+        /// The epoch with the best validation accuracy, counted from 0.
         best_epoch: u64,
-        /// Validation accuracy of the best epoch.
+        /// Validation accuracy of the best epoch, as a fraction.
         best_accuracy: f64,
-        /// Duration in seconds, since the last resume if the stage was stopped.
+        /// Duration of the stage in seconds. If it was stopped, only the time since the last
+        /// resume.
         seconds: f64,
     },
 }
 
-/// The observer of a stage, called with each event and the state of the stage at this event.
+/// A callback that receives each event of a stage, and the state of the stage at this event.
 ///
-/// It may save the state at any event except [`Event::StageEnd`]. A stage that is
-/// [resumed](Stage::resume) from a saved state ends with the same result.
+/// It may save the state at any event except [`Event::StageEnd`]. A stage [resumed](Stage::resume)
+/// from a saved state ends with the same result as one that never stopped.
 pub type Observer<'a> = dyn FnMut(&Event, &Stage) -> Flow + 'a;
 
 #[cfg(test)]

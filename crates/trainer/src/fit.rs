@@ -39,14 +39,14 @@ use crate::params::Params;
 use crate::schedule::Schedule;
 use crate::stage::Stage;
 
-/// The settings of a stage.
+/// The settings of a stage, passed to [`fit`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct FitConfig {
     /// Number of epochs, including the baseline epoch.
     pub epochs: u64,
-    /// Seed of the dropout masks.
+    /// Seed for the dropout masks.
     pub seed: u64,
-    /// Learning rate schedule.
+    /// Schedule that scales the learning rates of all groups in each epoch.
     pub schedule: Schedule,
     /// Whether the first epoch is a baseline, which only validates.
     pub baseline: bool,
@@ -71,9 +71,9 @@ impl Default for FitConfig {
 pub enum Outcome {
     /// All epochs are done and the best weights are restored.
     Finished {
-        /// The best epoch, counted from 0.
+        /// The epoch with the best validation accuracy, counted from 0.
         best_epoch: u64,
-        /// Validation accuracy of the best epoch.
+        /// Validation accuracy of the best epoch, as a fraction.
         best_accuracy: f64,
     },
     /// The observer stopped the stage.
@@ -85,9 +85,9 @@ pub enum Outcome {
 
 /// Trains one stage and restores its best weights.
 ///
-/// [`Params::set_trainable`] and [`Stage::new`] determine which parameters are trained, in which
-/// groups. `build` builds the model from a `VarBuilder`. It is called once for training and once
-/// for each validation. The loss is the mean [cross entropy](crate::cross_entropy).
+/// [`Params::set_trainable`] determines which parameters are trained, and [`Stage::new`] assigns
+/// them to groups. `build` builds the model from a `VarBuilder`. It is called once for training and
+/// once for each validation. The loss is the mean [cross entropy](crate::cross_entropy).
 ///
 /// `observer` is called with each event. If it returns [`Flow::Stop`], `fit` returns
 /// [`Outcome::Stopped`].
@@ -96,8 +96,8 @@ pub enum Outcome {
 ///
 /// Returns an error if a setting is out of range, if a split is empty, if a batch cannot be loaded,
 /// if the model fails, if the loss is not finite, or if the first step computes no gradient for a
-/// trainable parameter. The stage then keeps its best weights in [`Stage::best`], but they are not
-/// restored.
+/// trainable parameter. In these cases the best weights are not restored, but remain available from
+/// [`Stage::best`].
 pub fn fit<M: Model>(
     params: &Params,
     build: impl Fn(VarBuilder<'static>) -> candle_core::Result<M>,
@@ -159,7 +159,7 @@ pub fn fit<M: Model>(
         }
 
         let phase = Instant::now();
-        // Builds a new model, because layers may precompute values from their weights.
+        // Build a new model, because layers may have precomputed values from the old weights.
         let eval_model = build(params.frozen_var_builder()).context("cannot build the model")?;
         let mut observe = |progress: &Progress| {
             let event = Event::BatchDone {
@@ -177,7 +177,7 @@ pub fn fit<M: Model>(
         let is_best = stage.keep_if_best(evaluation.accuracy(), params)?;
         stage.end_epoch();
 
-        // The epoch is complete: a stop at one of these events repeats nothing.
+        // The epoch is complete, so resuming after a stop at one of these events repeats no work.
         let end = phase_end(
             Phase::Val,
             epoch,
@@ -216,7 +216,7 @@ pub fn fit<M: Model>(
     })
 }
 
-/// The arguments that all training steps of a stage share.
+/// The arguments shared by all training steps of a stage.
 struct Training<'a, M> {
     model: &'a M,
     parameters: &'a [(String, Var)],
@@ -227,7 +227,7 @@ struct Training<'a, M> {
 }
 
 impl<M: Model> Training<'_, M> {
-    /// Runs the training phase of the current epoch, starting with the next batch of the stage.
+    /// Runs the training phase of the current epoch, starting with batch `stage.batch`.
     fn epoch(
         &self,
         stage: &mut Stage,
@@ -274,7 +274,7 @@ impl<M: Model> Training<'_, M> {
         }
     }
 
-    /// Runs one step: forward, loss, backward, update. Returns the loss of the batch.
+    /// Runs one training step: forward, loss, backward, update. Returns the mean loss of the batch.
     fn step(&self, stage: &mut Stage, batch: &Batch, factor: f64) -> Result<f64, Error> {
         loss::check_batch(batch)?;
         let mode = Mode::Train {
@@ -288,8 +288,8 @@ impl<M: Model> Training<'_, M> {
             .forward_layers(&features, layers, mode)
             .context("the forward pass failed")?;
         let batch_loss = loss::batch_loss(&logits, &batch.targets, &batch.indices)?;
-        // The graph keeps the tensors that the backward pass needs and frees them as soon as
-        // possible. These handles would keep them longer.
+        // The graph frees each tensor as soon as the backward pass no longer needs it. Drop these
+        // handles, which would keep their tensors in memory longer.
         drop((features, logits));
         if !batch_loss.value.is_finite() {
             return Err(Error::NonFiniteLoss(Box::new(NonFiniteLoss {

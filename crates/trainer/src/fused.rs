@@ -1,7 +1,7 @@
-//! The fused SGD update on the CPU.
+//! The SGD update on the CPU, fused into one loop.
 //!
-//! One pass over memory reads w, g and v and writes w and v. A low-rank gradient is multiplied out
-//! a few rows at a time and never stored in full.
+//! A single pass over memory reads the weights w, gradients g and velocities v, and writes w and v.
+//! A low-rank gradient is multiplied out a few rows at a time and never stored in full.
 
 use std::cell::RefCell;
 
@@ -12,10 +12,10 @@ use crate::gradients::Gradient;
 use crate::low_rank::LowRankProduct;
 use crate::update::SgdStep;
 
-/// Smallest number of values per task. For fewer, waking another thread costs more than it saves.
+/// Minimum number of values per task. With fewer, waking another thread costs more than it saves.
 pub(crate) const SMALLEST_CHUNK: usize = 1 << 15;
 
-/// Updates `var` and its velocity by `gradient`. All have the same shape and are f32 on the CPU.
+/// Updates `var` and its velocity with `gradient`. All have the same shape and are f32 on the CPU.
 ///
 /// In the `first` step of a parameter, the velocity is set to the gradient.
 pub(crate) fn update(
@@ -38,8 +38,8 @@ pub(crate) fn update(
         velocity: RefCell::new(velocity),
     };
     match gradient {
-        // candle's matmul can return a transposed gradient. Reading it in the order of w would cause
-        // cache misses.
+        // The gradient from candle's matmul can be a transposed view. Reading it in the order of w
+        // would cause cache misses, so it is copied first.
         Gradient::Dense(values) => var.inplace_op2(&values.contiguous()?, &fused),
         Gradient::LowRank { left, right } => {
             var.inplace_op3(&left.contiguous()?, &right.contiguous()?, &fused)
@@ -56,7 +56,8 @@ struct FusedUpdate<'a> {
 }
 
 impl FusedUpdate<'_> {
-    /// Calls `work` in parallel with (start index, w, v) for each chunk of `chunk` values.
+    /// Splits w and v into chunks of `chunk` values, and calls `work` with (start index, w, v) for
+    /// each of them in parallel.
     fn par_chunks(
         &self,
         w: &mut [f32],
@@ -112,7 +113,7 @@ impl InplaceOp3 for FusedUpdate<'_> {
         let (outputs, inputs) = w_layout.shape().dims2()?;
         let (left, right) = (values(left, left_layout)?, values(right, right_layout)?);
         let (rule, product) = (self.rule, LowRankProduct::new(left, right, outputs, inputs));
-        // A chunk consists of whole rows.
+        // Each chunk consists of whole rows.
         let chunk = (per_thread(outputs) * inputs).max(1);
         self.par_chunks(values_mut(w, w_layout)?, chunk, |start, w, mut v| {
             let first = start / inputs;
@@ -145,7 +146,7 @@ fn values_mut<'a>(storage: &'a mut CpuStorage, layout: &Layout) -> Result<&'a mu
     }
 }
 
-/// The update rule in f32, applied to slices.
+/// The settings of the update rule in f32, which is applied to slices.
 #[derive(Clone, Copy)]
 struct SliceUpdate {
     lr: f32,
@@ -157,8 +158,8 @@ struct SliceUpdate {
 }
 
 impl SliceUpdate {
-    /// Updates w and v. Options are matched outside the loops, so that the compiler can vectorize
-    /// the loops.
+    /// Updates w and v. Settings are matched outside the loops, so that the compiler can vectorize
+    /// them.
     fn apply(self, w: &mut [f32], g: &[f32], v: Option<&mut [f32]>) {
         let Self {
             lr,
@@ -187,7 +188,7 @@ impl SliceUpdate {
         }
     }
 
-    /// The step with momentum. `next` maps (g + weight_decay·w, v) to (new v, direction).
+    /// Applies a step with momentum. `next` maps (g + weight_decay·w, v) to (new v, direction).
     #[inline(always)]
     fn momentum_step(
         self,

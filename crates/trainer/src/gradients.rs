@@ -1,4 +1,4 @@
-//! The gradients of one step, between the backward pass and the optimizer.
+//! The gradients of one step, as passed from the backward pass to the optimizer.
 //!
 //! Operations on all gradients of a step, such as clipping or an all-reduce, belong here. A
 //! low-rank gradient is scaled by scaling one factor. Two low-rank gradients are added by
@@ -13,23 +13,23 @@ use crate::error::{Error, ResultExt};
 /// The gradient of one parameter.
 #[derive(Clone, Debug)]
 pub enum Gradient {
-    /// A tensor in the shape of the parameter.
+    /// A tensor with the same shape as the parameter.
     Dense(Tensor),
     /// The product leftᵀ·right (out, in): the weight gradient of a linear layer for n samples.
     ///
     /// If n is small, the factors take less memory than the product. The update on the CPU
-    /// multiplies them out a few rows at a time. The factors may share memory with activations of
-    /// the layer.
+    /// multiplies them out a few rows at a time. The factors may share memory with the layer's
+    /// activations.
     LowRank {
-        /// The gradient of the output of the layer: (n, out).
+        /// The gradient with respect to the layer output: (n, out).
         left: Tensor,
-        /// The input of the layer: (n, in).
+        /// The layer input: (n, in).
         right: Tensor,
     },
 }
 
 impl Gradient {
-    /// The gradient as a tensor in the shape of the parameter.
+    /// Returns the gradient as a tensor with the same shape as the parameter.
     ///
     /// # Errors
     ///
@@ -85,8 +85,9 @@ impl Gradients {
 
     /// Like [`Gradients::backward`], for models that compute some gradients outside candle's graph.
     ///
-    /// `take` returns such a gradient, see [`Model::take_gradient`](crate::Model::take_gradient).
-    /// If candle computed a gradient for the same parameter, the two are added.
+    /// `take` returns the gradient of a parameter if the model computed one (see
+    /// [`Model::take_gradient`](crate::Model::take_gradient)). If candle also computed a gradient
+    /// for this parameter, the two are added.
     ///
     /// # Errors
     ///
@@ -100,7 +101,8 @@ impl Gradients {
         let mut gradients = BTreeMap::new();
         for (name, var) in parameters {
             let gradient = match (store.remove(var).map(Gradient::from), take(var)) {
-                // Both occur if the loss also uses the parameter directly, as in a weight penalty.
+                // There are two gradients if the loss also uses the parameter directly, as in a
+                // weight penalty.
                 (Some(one), Some(other)) => one
                     .add(&other)
                     .context(format!("cannot add the gradients of `{name}`"))?,
@@ -116,7 +118,7 @@ impl Gradients {
     ///
     /// # Errors
     ///
-    /// Returns [`Error::MissingGradient`] if some have none.
+    /// Returns [`Error::MissingGradient`] with the names of those that have none.
     pub fn check_complete(&self, parameters: &[(String, Var)]) -> Result<(), Error> {
         let missing = parameters
             .iter()
@@ -158,7 +160,7 @@ mod tests {
     fn gradients_from_candle_and_from_the_model_are_added() {
         let tensor = |values: [f32; 2]| Tensor::new(&[values], &Device::Cpu).unwrap();
         let w = Var::from_tensor(&tensor([1.0, 2.0])).unwrap();
-        // candle computes d Σ w² / dw = 2·w. The model adds 3·(10, 20).
+        // candle computes d Σ w² / dw = 2·w, to which the model adds 3·(10, 20).
         let low_rank = || Gradient::LowRank {
             left: Tensor::new(&[[3f32]], &Device::Cpu).unwrap(),
             right: tensor([10.0, 20.0]),

@@ -1,8 +1,8 @@
 //! Initialization of new parameters from candle's [`Init`] hints, with a seeded generator.
 //!
-//! candle's CPU generator cannot be seeded, so two runs would start from different weights. Here,
-//! the values of a parameter depend only on (seed, name, shape, hint). They do not depend on other
-//! parameters or on the order in which the model requests them.
+//! candle's CPU generator cannot be seeded, so with it two runs would start from different weights.
+//! In this module, the values of a parameter depend only on (seed, name, shape, hint). They do not
+//! depend on other parameters or on the order in which the model requests them.
 
 use candle_core::{DType, Device, Result, Shape, Tensor, Var};
 use candle_nn::Init;
@@ -13,7 +13,7 @@ use rand_chacha::ChaCha8Rng;
 /// Part of the generator key. Separates this random stream from others with the same seed.
 const DOMAIN: u64 = u64::from_le_bytes(*b"initpara");
 
-/// Creates a variable of shape `shape`. `Kaiming` hints follow
+/// Creates and initializes a variable of shape `shape`. `Kaiming` hints follow
 /// `torch.nn.init.kaiming_{uniform,normal}_`.
 pub(crate) fn variable(
     init: Init,
@@ -60,10 +60,10 @@ pub(crate) fn variable(
     }
 }
 
-/// The generator of one parameter.
+/// Creates the random generator for one parameter.
 ///
-/// The key contains two FNV-1a hashes of the name with different offset bases. With 128 bits, the
-/// names of a model do not collide.
+/// The key contains two 64-bit FNV-1a hashes of the name with different offset bases. Collisions
+/// between the names of a model are practically impossible with 128 bits.
 fn generator(seed: u64, name: &str) -> ChaCha8Rng {
     const PRIME: u64 = 0x0000_0100_0000_01b3;
     let fnv = |start: u64| {
@@ -84,12 +84,12 @@ fn generator(seed: u64, name: &str) -> ChaCha8Rng {
     ChaCha8Rng::from_seed(key)
 }
 
-/// A uniform sample from [0, 1) with 53 bits.
+/// Draws a uniform sample from [0, 1) with 53 bits.
 fn unit(rng: &mut ChaCha8Rng) -> f64 {
     (rng.next_u64() >> 11) as f64 * 2f64.powi(-53)
 }
 
-/// A standard normal sample (Box and Muller, 1958).
+/// Draws a standard normal sample (Box and Muller, 1958).
 fn normal(rng: &mut ChaCha8Rng) -> f64 {
     // 1 − u is in (0, 1], so the logarithm is finite.
     let radius = (-2.0 * (1.0 - unit(rng)).ln()).sqrt();
@@ -150,7 +150,7 @@ mod tests {
             "{mean} {deviation}"
         );
 
-        // Fan-in 50 and the gain of ReLU give a standard deviation of sqrt(2 / 50) = 0.2.
+        // With fan-in 50 and the ReLU gain, the standard deviation is sqrt(2 / 50) = 0.2.
         for init in [DEFAULT_KAIMING_NORMAL, DEFAULT_KAIMING_UNIFORM] {
             let (mean, deviation) = mean_and_deviation(&draw(init, 7, "w"));
             assert!(

@@ -2,10 +2,10 @@
 //! deterministic training loop.
 //!
 //! - [`Params`] stores the parameters of a model by name. Any candle model can be built from it
-//!   through a `VarBuilder`. Name prefixes select the trainable layers. Frozen layers record no
-//!   graph and compute no gradients.
-//! - [`Sgd`] is `torch.optim.SGD`: momentum, dampening, weight decay, Nesterov momentum, and a
-//!   learning rate per group of layers.
+//!   through a `VarBuilder`. Layer name prefixes select the trainable layers. Frozen layers record
+//!   no graph and compute no gradients.
+//! - [`Sgd`] implements `torch.optim.SGD`: momentum, dampening, weight decay, Nesterov momentum,
+//!   and a learning rate per parameter group.
 //! - [`fit()`] trains one stage and restores the weights with the best validation accuracy. A
 //!   [`Stage`] can be stopped between any two batches, saved, and resumed with bit-identical
 //!   results.
@@ -107,15 +107,16 @@
 //!
 //! # Differences from PyTorch
 //!
-//! The update rule, the loss and the loop match PyTorch. These points differ:
+//! The update rule and the loss match PyTorch, and the loop matches its transfer-learning notebook.
+//! The differences are:
 //!
 //! - Frozen leading layers run without a graph. Validation caches their outputs across epochs
-//!   ([`FrozenCache`]). The numbers are the same.
+//!   ([`FrozenCache`]). The results are the same.
 //! - PyTorch skips a parameter without a gradient silently. So does [`Sgd::step`], but [`fit()`]
 //!   returns [`Error::MissingGradient`] in the first step, because some candle operations cut the
 //!   graph.
 //! - A loss that is NaN or infinite stops the stage with [`Error::NonFiniteLoss`].
-//! - New parameters follow candle's `Init` hints (see [`Params::new`]).
+//! - New parameters are initialized from candle's `Init` hints (see [`Params::new`]).
 //! - [`Schedule`]s are functions of the epoch and have no state.
 
 mod data;

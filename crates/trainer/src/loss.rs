@@ -1,18 +1,18 @@
-//! The cross-entropy loss and the predicted classes of a batch.
+//! Computes the cross-entropy loss and the predicted classes of a batch.
 
 use candle_core::{D, DType, Tensor};
 
 use crate::data::Batch;
 use crate::error::{Error, ResultExt};
 
-/// The mean of `−log softmax(logits)[target]` over a batch, as in
+/// Computes the mean of `−log softmax(logits)[target]` over a batch, as in
 /// `torch.nn.functional.cross_entropy`.
 ///
-/// `logits` (B, C) and `targets` (B), u32, give a scalar in the dtype of the logits. It is computed
-/// as `log Σ exp(z) − z[target]` with z = logits − max(logits), so that no exponential overflows.
-/// Every operation has a backward pass; candle's `softmax_last_dim` has none and would cut the
-/// graph. The maximum is detached: its gradient cancels in exact arithmetic, but would add rounding
-/// errors, and would be split among tied logits.
+/// `logits` is (B, C), `targets` is (B) in u32, and the loss is a scalar in the dtype of the
+/// logits. It is computed as `log Σ exp(z) − z[target]` with z = logits − max(logits), so that no
+/// exponential overflows. Every operation has a backward pass. candle's `softmax_last_dim` has none
+/// and would cut the graph. The maximum is detached: its gradient cancels in exact arithmetic, but
+/// would add rounding errors, and would be split among tied logits.
 ///
 /// # Errors
 ///
@@ -24,13 +24,13 @@ pub fn cross_entropy(logits: &Tensor, targets: &Tensor) -> candle_core::Result<T
     (log_sum - chosen)?.mean_all()
 }
 
-/// The loss of a batch, and its targets and predictions on the host.
+/// The loss of a batch, together with the targets and predictions copied to the host.
 pub(crate) struct BatchLoss {
-    /// Mean loss with its graph.
+    /// Mean loss over the samples, with the graph for the backward pass.
     pub(crate) loss: Tensor,
-    /// Value of `loss`.
+    /// Value of `loss` on the host.
     pub(crate) value: f64,
-    /// Number of classes.
+    /// Number of classes, the width of the logits.
     pub(crate) classes: usize,
     /// True class of each sample.
     pub(crate) targets: Vec<u32>,
@@ -69,8 +69,8 @@ pub(crate) fn batch_loss(
             ));
         }
     };
-    // On a GPU, an invalid target would make the loss read out of bounds. The targets are checked
-    // only below, after the single copy to the host, so they are clamped here.
+    // On a GPU, an invalid target would make the loss read out of bounds. The targets are clamped
+    // here, because they are checked only below, after the single copy to the host.
     let last = Tensor::new(classes as u32 - 1, targets.device());
     let clamped = last.and_then(|last| targets.broadcast_minimum(&last));
     let clamped = clamped.context("cannot compute the loss")?;
@@ -95,7 +95,8 @@ pub(crate) fn batch_loss(
         value: values[0],
         classes,
         targets,
-        // `first_argmax` can return `classes` for a row with NaN. The loss is then NaN too.
+        // `first_argmax` can return `classes` for a row with NaN. The loss is then NaN too, so the
+        // clamped prediction is never used.
         predictions: predictions.iter().map(|&p| (p as u32).min(last)).collect(),
     })
 }
@@ -123,7 +124,7 @@ fn to_host(loss: &Tensor, logits: &Tensor, targets: &Tensor) -> candle_core::Res
     Ok(all.to_vec1::<f32>()?.into_iter().map(f64::from).collect())
 }
 
-/// The index of the largest logit of each row: (B, C) → (B), u32. The first one wins a tie.
+/// Returns the index of the largest logit in each row: (B, C) → (B), u32. The first one wins a tie.
 ///
 /// candle's `argmax` does not specify which of several maxima it returns.
 fn first_argmax(logits: &Tensor) -> candle_core::Result<Tensor> {

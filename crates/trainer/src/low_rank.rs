@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use pulp::{Arch, Simd, WithSimd};
 
-/// Number of rows computed at once. They share each load of `right`.
+/// Number of rows of the product computed at once. They share each load from `right`.
 const ROWS: usize = 4;
 
 /// Number of SIMD vectors per row that are accumulated in registers at once.
@@ -19,11 +19,12 @@ const VECTORS: usize = 2;
 /// while all rows are computed.
 const BLOCK: usize = 1 << 16;
 
-/// Block widths are multiples of this number of columns, which is itself a multiple of `VECTORS`
+/// Block widths are multiples of this number of columns. It is a multiple of the width of `VECTORS`
 /// SIMD vectors on every instruction set.
 const COLUMN_ALIGNMENT: usize = 256;
 
-/// The product leftᵀ·right of `left` (n, out) and `right` (n, in), both row-major.
+/// The product leftᵀ·right of `left` (n, out) and `right` (n, in), both row-major. Rows are
+/// computed on demand.
 #[derive(Clone, Copy)]
 pub(crate) struct LowRankProduct<'a> {
     left: &'a [f32],
@@ -48,8 +49,8 @@ impl<'a> LowRankProduct<'a> {
         }
     }
 
-    /// Computes the rows `rows` and calls `work` with (row, first column, values) for each part of
-    /// a row.
+    /// Computes the rows in `rows` and calls `work` with (row, first column, values) for each part
+    /// of a row.
     ///
     /// Each value is summed over the n samples in order, so it does not depend on how rows are
     /// split.
@@ -59,7 +60,7 @@ impl<'a> LowRankProduct<'a> {
         let mut right = vec![0.0; n * width];
         let mut sums = vec![0.0; ROWS * width];
         for column in (0..self.inputs).step_by(width) {
-            // Copies the block, because rows at a large power-of-two distance compete for the same
+            // Copy the block, because rows separated by a large power of two compete for the same
             // cache sets.
             let count = width.min(self.inputs - column);
             for (k, to) in right.chunks_exact_mut(width).enumerate() {
@@ -94,7 +95,7 @@ struct RowBlock<'a> {
     row_count: usize,
     /// The block of `right`: (n, width).
     right: &'a [f32],
-    /// The result: (ROWS, width).
+    /// The computed values: (ROWS, width).
     sums: &'a mut [f32],
     width: usize,
 }
@@ -104,7 +105,7 @@ impl WithSimd for RowBlock<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        // The remainders are empty, see `COLUMN_ALIGNMENT`.
+        // `COLUMN_ALIGNMENT` ensures that the remainders are empty.
         let (right, _) = S::as_simd_f32s(self.right);
         let (sums, _) = S::as_mut_simd_f32s(self.sums);
         let width = self.width / S::F32_LANES;
@@ -112,7 +113,8 @@ impl WithSimd for RowBlock<'_> {
             let mut block = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
             for (right, left) in right.chunks_exact(width).zip(self.left.chunks(self.stride)) {
                 for row in 0..ROWS {
-                    // Rows after the last one repeat it, and their results are ignored.
+                    // If there are fewer than `ROWS` rows, the last one is computed repeatedly, and
+                    // the extra results are ignored.
                     let factor = simd.splat_f32s(left[row.min(self.row_count - 1)]);
                     for vector in 0..VECTORS {
                         let sum = block[row][vector];
@@ -137,7 +139,7 @@ mod tests {
         (0..len).map(|i| (i as f32 * step).sin()).collect()
     }
 
-    /// The whole product, computed in two calls: the rows before `cut` and the other rows.
+    /// Computes the whole product in two calls: the rows before `cut`, then the others.
     fn compute(product: LowRankProduct<'_>, cut: usize) -> Vec<f32> {
         let mut result = vec![f32::NAN; product.outputs * product.inputs];
         for rows in [0..cut, cut..product.outputs] {

@@ -1,17 +1,17 @@
-//! Loss and accuracy of an epoch, and the confusion matrix.
+//! Loss and accuracy over an epoch, and the confusion matrix.
 
 use serde::{Deserialize, Serialize};
 
-/// Loss and accuracy of an epoch over one split, accumulated over samples.
+/// Sums from which the loss and accuracy of one split in an epoch are computed.
 ///
-/// A smaller last batch therefore has less weight in the means.
+/// The means are over samples, so a smaller last batch has less weight.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct EpochMetrics {
-    /// Sum of the losses of the samples: the mean loss of each batch times its size.
+    /// Sum of the sample losses, accumulated as the mean loss of each batch times its size.
     pub loss_sum: f64,
     /// Number of correct predictions.
     pub correct: u64,
-    /// Number of samples.
+    /// Number of samples added.
     pub samples: u64,
 }
 
@@ -23,31 +23,31 @@ impl EpochMetrics {
         self.samples += samples as u64;
     }
 
-    /// Mean loss over the samples; NaN if there are none.
+    /// Mean loss over the samples. NaN if there are none.
     pub fn mean_loss(&self) -> f64 {
         self.loss_sum / self.samples as f64
     }
 
-    /// Fraction of correct predictions; NaN if there are no samples.
+    /// Fraction of correct predictions. NaN if there are no samples.
     pub fn accuracy(&self) -> f64 {
         self.correct as f64 / self.samples as f64
     }
 }
 
-/// Progress of an epoch after a batch.
+/// Progress of a phase after a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Progress {
-    /// The batch, counted from 0.
+    /// Batch within the phase, counted from 0.
     pub batch: usize,
-    /// Mean loss of the batch.
+    /// Mean loss over the samples of the batch.
     pub batch_loss: f64,
-    /// Mean loss of the epoch so far.
+    /// Mean loss over the samples processed in the phase so far.
     pub loss: f64,
-    /// Accuracy of the epoch so far.
+    /// Fraction of correct predictions in the phase so far.
     pub accuracy: f64,
-    /// Number of samples processed so far.
+    /// Number of samples processed in the phase so far.
     pub samples: u64,
-    /// Number of samples in the epoch.
+    /// Total number of samples in the phase.
     pub samples_total: u64,
 }
 
@@ -70,7 +70,7 @@ impl Progress {
     }
 }
 
-/// A confusion matrix. Rows are true classes, columns are predicted classes.
+/// A confusion matrix of sample counts, with a row per true class and a column per predicted class.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct ConfusionMatrix {
@@ -85,7 +85,7 @@ impl ConfusionMatrix {
         }
     }
 
-    /// Counts one sample.
+    /// Adds one sample with true class `truth` and predicted class `prediction`.
     ///
     /// # Panics
     ///
@@ -94,12 +94,13 @@ impl ConfusionMatrix {
         self.rows[truth][prediction] += 1;
     }
 
-    /// The counts by row.
+    /// Sample counts. Each row is a true class, and each column a predicted class.
     pub fn rows(&self) -> &[Vec<u64>] {
         &self.rows
     }
 
-    /// The recall of each class, or `None` for a class without samples.
+    /// Recall of each class: the fraction of its samples predicted correctly. `None` for a class
+    /// without samples.
     pub fn recall(&self) -> Vec<Option<f64>> {
         let recall = |(class, row): (usize, &Vec<u64>)| {
             let samples: u64 = row.iter().sum();

@@ -17,16 +17,16 @@ pub enum Mode {
     /// Training. Dropout is active in all layers, frozen ones included, and its masks are a
     /// function of (`seed`, `step`, layer).
     Train {
-        /// Seed of the run.
+        /// Seed for the dropout masks.
         seed: u64,
         /// Training step within the stage, counted from 0.
         step: u64,
     },
 }
 
-/// A model as a sequence of layers with parameters.
+/// A model that the trainer can run as a sequence of layers with parameters.
 ///
-/// A layer without parameters (activation, pooling, dropout) belongs to the layer before it.
+/// A layer without parameters (activation, pooling, dropout) belongs to the preceding layer.
 /// Running `0..k` and then `k..n` is therefore the same as running `0..n`.
 pub trait Model {
     /// Names of the layers with parameters, in the order in which they run.
@@ -37,8 +37,8 @@ pub trait Model {
 
     /// Runs a range of the layers.
     ///
-    /// `x` is the input of the model, (B, …), if the range starts at 0, and the output of the
-    /// previous layer otherwise. The last layer returns logits, (B, classes).
+    /// `x` is the model input, (B, …), if the range starts at 0, and the output of the preceding
+    /// layer otherwise. The last layer returns logits, (B, classes).
     fn forward_layers(
         &self,
         x: &Tensor,
@@ -46,8 +46,8 @@ pub trait Model {
         mode: Mode,
     ) -> candle_core::Result<Tensor>;
 
-    /// Takes the gradient of `parameter` if the last backward pass of the model computed it outside
-    /// candle's graph.
+    /// Removes and returns the gradient of `parameter` if the last backward pass through the model
+    /// computed it outside candle's graph.
     ///
     /// candle adds each gradient to a zero tensor in its gradient store. A custom operation avoids
     /// this copy by storing the gradient of its weight until this method takes it. The default
@@ -58,14 +58,14 @@ pub trait Model {
     }
 }
 
-/// Index of the first layer that has a trainable parameter.
+/// Returns the index of the first layer that has a trainable parameter.
 ///
 /// The layers before it run without a graph, and validation caches their outputs across epochs.
 ///
 /// # Errors
 ///
 /// Returns [`Error::NothingTrainable`] if all parameters are frozen, and [`Error::OutsideLayers`]
-/// if a trainable parameter belongs to none of the layers `layer_names`.
+/// if a trainable parameter belongs to none of the layers in `layer_names`.
 pub fn first_trainable_layer(params: &Params, layer_names: &[String]) -> Result<usize, Error> {
     let mut first = None;
     for (name, _) in params.trainable() {

@@ -1,8 +1,9 @@
-//! The parameters of a model by name, each trainable or frozen.
+//! Stores the parameters of a model by name, each trainable or frozen.
 //!
-//! Any candle model can be built from [`Params`] through a `VarBuilder`. The model gets a trainable
-//! parameter as a [`Var`], which autograd tracks, and a frozen one as a detached tensor. candle
-//! records only operations that depend on a variable, so frozen layers compute no gradients.
+//! Any candle model can be built from [`Params`] through a `VarBuilder`. The model receives each
+//! trainable parameter as a [`Var`], which autograd tracks, and each frozen one as a detached
+//! tensor. candle records only operations that depend on a variable, so frozen layers compute no
+//! gradients.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,28 +20,29 @@ use crate::var_builder::ParamsBackend;
 
 /// The parameters of a model, ordered by name.
 ///
-/// Clones refer to the same parameters, as clones of a candle tensor share its storage.
+/// Clones refer to the same parameters, just as clones of a candle tensor share its storage.
 #[derive(Clone, Debug)]
 pub struct Params {
     entries: Arc<Mutex<BTreeMap<String, Entry>>>,
     pub(crate) device: Device,
-    /// Seed of newly initialized parameters. If `None`, requesting a missing parameter is an error.
+    /// Seed for newly initialized parameters. If `None`, requesting a missing parameter is an
+    /// error.
     pub(crate) init_seed: Option<u64>,
-    /// The live snapshots of the parameters.
+    /// The snapshots of parameters that still exist.
     pub(crate) snapshots: SnapshotRegistry,
 }
 
-/// A parameter or a buffer. A trainable parameter is always a variable.
+/// A parameter or a buffer. The value of a trainable parameter is always a variable.
 #[derive(Debug)]
 pub(crate) struct Entry {
     value: Value,
     trainable: bool,
-    /// Whether this is a buffer, which is never trainable.
+    /// Whether the entry is a buffer, which is never trainable.
     buffer: bool,
 }
 
-/// The tensor of an entry. It is copied into a variable when it first becomes trainable, so
-/// parameters that stay frozen are not copied.
+/// The value of an entry. It is copied into a variable when the parameter first becomes trainable,
+/// so parameters that stay frozen are not copied.
 #[derive(Debug)]
 enum Value {
     Constant(Tensor),
@@ -48,7 +50,7 @@ enum Value {
 }
 
 impl Entry {
-    /// A new trainable parameter.
+    /// Creates the entry of a new trainable parameter.
     pub(crate) fn trainable(var: Var) -> Self {
         Self {
             value: Value::Variable(var),
@@ -57,7 +59,7 @@ impl Entry {
         }
     }
 
-    /// The value, detached from the graph. It shares storage with the variable.
+    /// The value as a detached tensor, which shares its storage with the variable.
     pub(crate) fn detached(&self) -> Tensor {
         match &self.value {
             Value::Constant(tensor) => tensor.clone(),
@@ -82,12 +84,12 @@ impl Entry {
     }
 }
 
-/// Number of trainable and frozen parameters. Buffers count as neither.
+/// Numbers of trainable and frozen parameters. Buffers count as neither.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Counts {
-    /// Number of trainable scalar values.
+    /// Number of scalar values in trainable parameters.
     pub trainable: usize,
-    /// Number of frozen scalar values.
+    /// Number of scalar values in frozen parameters.
     pub frozen: usize,
 }
 
@@ -106,7 +108,7 @@ impl Params {
     /// Creates an empty set. Each parameter is initialized when a model first requests it.
     ///
     /// New parameters are trainable. Their values are a function of (`seed`, name, shape, `Init`
-    /// hint), and the hint comes from the model. `candle_nn::linear` uses a Kaiming normal
+    /// hint), where the hint comes from the model. `candle_nn::linear` uses a Kaiming normal
     /// distribution for the weight, whereas PyTorch's `nn.Linear` uses U(−1/√in, 1/√in).
     pub fn new(seed: u64, device: &Device) -> Self {
         Self {
@@ -166,15 +168,16 @@ impl Params {
         self
     }
 
-    /// A builder for training: autograd tracks trainable parameters, and frozen ones are detached.
+    /// Returns a builder for training. Autograd tracks trainable parameters, and frozen ones are
+    /// detached.
     ///
-    /// Calls of [`set_trainable`](Self::set_trainable) do not affect existing models. Build a new
-    /// model after such a call.
+    /// [`set_trainable`](Self::set_trainable) does not affect existing models. Build a new model
+    /// after calling it.
     pub fn var_builder(&self) -> VarBuilder<'static> {
         self.builder(true)
     }
 
-    /// A builder for evaluation: all parameters are detached, so that no graph is recorded.
+    /// Returns a builder for evaluation. All parameters are detached, so that no graph is recorded.
     ///
     /// The model shares storage with the trained model, so updates change it too. Values that a
     /// layer precomputed from its weights, such as a packed copy, become outdated. Build a new model
@@ -193,7 +196,7 @@ impl Params {
 
     /// Makes the parameters covered by `patterns` trainable and freezes all others.
     ///
-    /// Patterns are layer prefixes, see [`pattern`].
+    /// Patterns are layer prefixes (see [`pattern`]).
     ///
     /// # Errors
     ///
@@ -235,7 +238,7 @@ impl Params {
 
     /// All parameters and buffers by name.
     ///
-    /// They share storage with the model and change with each update. Use
+    /// They share storage with the model, so each update changes them. Use
     /// [`snapshot`](Self::snapshot) to save them during training.
     pub fn tensors(&self) -> BTreeMap<String, Tensor> {
         self.lock()
@@ -289,9 +292,9 @@ impl Params {
         counts
     }
 
-    /// Copies the trainable parameters.
+    /// Copies the trainable parameters, so that later updates do not change the copies.
     ///
-    /// Updates do not change the copies. (candle's `clone` and `detach` alias the storage.)
+    /// (Tensors returned by candle's `clone` and `detach` would share the storage.)
     ///
     /// # Errors
     ///
@@ -308,7 +311,8 @@ impl Params {
         Ok(BestWeights(copies))
     }
 
-    /// Converts saved `copies` to best weights. They must contain exactly the trainable parameters.
+    /// Converts saved `copies` to best weights. The copies must be of exactly the trainable
+    /// parameters.
     pub(crate) fn best_weights_from(
         &self,
         mut copies: BTreeMap<String, Tensor>,
@@ -325,10 +329,10 @@ impl Params {
         Ok(BestWeights(tensors))
     }
 
-    /// Writes `best` to the parameters, in place.
+    /// Copies the values in `best` to the parameters, in place.
     ///
-    /// Models that were built from these parameters change too, except for values that a layer
-    /// precomputed from its weights (see [`frozen_var_builder`](Self::frozen_var_builder)).
+    /// Models built from these parameters change too, except for values precomputed by a layer from
+    /// its weights (see [`frozen_var_builder`](Self::frozen_var_builder)).
     ///
     /// # Errors
     ///

@@ -16,12 +16,12 @@ pub fn covers(pattern: &str, name: &str) -> bool {
     }
 }
 
-/// The layer of the parameter `name`: the name without its last component.
+/// Returns the layer of the parameter `name`, that is, the name without its last component.
 pub(crate) fn layer_of(name: &str) -> &str {
     name.rsplit_once('.').map_or(name, |(layer, _)| layer)
 }
 
-/// The layers of the parameters `names`, which must be sorted.
+/// Returns the distinct layers of the parameters `names`, which must be sorted.
 pub(crate) fn layers<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     let mut layers: Vec<String> = names
         .into_iter()
@@ -31,7 +31,8 @@ pub(crate) fn layers<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<String
     layers
 }
 
-/// The nearest pattern that covers one of `names`, if `pattern` is likely a typo of it.
+/// Returns the most similar pattern that covers one of `names`, if `pattern` is likely a typo of
+/// it.
 pub(crate) fn nearest<'a>(
     pattern: &str,
     names: impl IntoIterator<Item = &'a str>,
@@ -51,7 +52,7 @@ pub(crate) fn nearest<'a>(
         .map(|(_, prefix)| prefix.to_owned())
 }
 
-/// The Levenshtein distance between two strings.
+/// Computes the Levenshtein distance between two strings.
 fn edit_distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();

@@ -1,4 +1,4 @@
-//! Checks of saved tensors against the trainable parameters.
+//! Checks that saved tensors match the trainable parameters.
 
 use std::collections::BTreeMap;
 
@@ -33,7 +33,7 @@ pub(crate) fn take_saved(
     Ok(tensor)
 }
 
-/// Checks that no saved tensors are left. A remaining tensor belongs to no trainable parameter.
+/// Returns an error if saved tensors are left, because they belong to no trainable parameter.
 pub(crate) fn check_empty(
     tensors: &BTreeMap<String, Tensor>,
     part: &'static str,

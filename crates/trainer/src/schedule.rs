@@ -8,8 +8,8 @@ use crate::error::Error;
 
 /// A learning rate schedule.
 ///
-/// A schedule multiplies the learning rate of each group by a factor. It counts training epochs: a
-/// baseline epoch, which only validates, is not counted.
+/// A schedule multiplies the learning rate of each group by a factor that depends on the epoch.
+/// Only training epochs count. A baseline epoch, which only validates, does not.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Schedule {
@@ -17,27 +17,28 @@ pub enum Schedule {
     Constant,
     /// `gamma^⌊epoch / step⌋`, as in `torch.optim.lr_scheduler.StepLR`.
     ///
-    /// PyTorch multiplies repeatedly instead, which may differ in the last bit of an f64.
+    /// PyTorch multiplies by `gamma` once per step instead, so the last bit of an f64 may differ.
     StepLr {
-        /// Number of epochs between two steps, at least 1.
+        /// Number of epochs between steps, at least 1.
         step: u64,
-        /// Factor of each step.
+        /// Factor applied at each step, finite and at least 0.
         gamma: f64,
     },
     /// `(1 + cos(π·t/T)) / 2`, as in `CosineAnnealingLR` with `eta_min` 0, after a linear warmup.
     ///
     /// The first w = `warmup` epochs have the factors 1/(w+1), …, w/(w+1). After them, t counts
-    /// from 0 to T = `epochs` − w. From then on the factor is 0, whereas PyTorch's rises again.
+    /// from 0 to T = `epochs` − w. In later epochs the factor stays 0, whereas PyTorch's rises
+    /// again.
     Cosine {
-        /// Number of training epochs including the warmup, more than `warmup`.
+        /// Number of training epochs including the warmup. Must be greater than `warmup`.
         epochs: u64,
-        /// Number of warmup epochs.
+        /// Number of warmup epochs, in which the factor rises linearly.
         warmup: u64,
     },
 }
 
 impl Schedule {
-    /// The factor in training epoch `epoch`, counted from 0.
+    /// Returns the learning rate factor in training epoch `epoch`, counted from 0.
     pub fn factor(&self, epoch: u64) -> f64 {
         match *self {
             Self::Constant => 1.0,

@@ -26,16 +26,16 @@ use crate::saved_state::{check_empty, take_saved};
 use crate::snapshot::{Snapshot, SnapshotRegistry};
 use crate::update::{self, SgdStep, Velocity};
 
-/// The settings of [`Sgd`] that all groups share.
+/// The settings of [`Sgd`] that apply to all groups.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SgdConfig {
-    /// Factor of the old velocity in the new one; 0 for gradient descent without momentum.
+    /// Factor of the old velocity in the new one. 0 disables momentum.
     pub momentum: f64,
     /// The gradient is multiplied by 1 − `dampening` before it is added to the velocity.
     pub dampening: f64,
     /// L2 penalty: `weight_decay`·w is added to the gradient.
     pub weight_decay: f64,
-    /// Nesterov momentum. Requires momentum and no dampening.
+    /// Whether to use Nesterov momentum, which requires momentum and no dampening.
     pub nesterov: bool,
 }
 
@@ -65,9 +65,9 @@ impl SgdConfig {
 /// A parameter group: the parameters covered by a layer pattern, and their learning rate.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Group {
-    /// Layer prefix, see [`pattern`]. The empty pattern covers all parameters.
+    /// Layer prefix (see [`pattern`]). The empty pattern covers all parameters.
     pub pattern: String,
-    /// Learning rate before the schedule, at least 0.
+    /// Learning rate before the schedule is applied, at least 0.
     pub lr: f64,
 }
 
@@ -86,7 +86,7 @@ impl Group {
     }
 }
 
-/// The optimizer: parameter groups and the velocities of their parameters.
+/// The SGD optimizer: parameter groups and the velocities of their parameters.
 #[derive(Debug)]
 pub struct Sgd {
     config: SgdConfig,
@@ -100,14 +100,14 @@ pub struct Sgd {
 struct ParamState {
     name: String,
     var: Var,
-    /// Index of the group.
+    /// Index of the parameter's group.
     group: usize,
-    /// `None` before the first step of the parameter, and without momentum.
+    /// The velocity. `None` before the parameter's first step, and without momentum.
     velocity: Option<Velocity>,
 }
 
 impl Sgd {
-    /// Creates an optimizer for the parameters that are trainable now, without velocities.
+    /// Creates an optimizer without velocities for the currently trainable parameters.
     ///
     /// A parameter belongs to the group with the longest pattern that covers it.
     ///
@@ -170,8 +170,8 @@ impl Sgd {
 
     /// Updates all parameters that have a gradient.
     ///
-    /// `factor` multiplies the learning rate of each group, see
-    /// [`Schedule::factor`](crate::Schedule::factor). A parameter without a gradient is skipped,
+    /// The learning rate of each group is multiplied by `factor` (see
+    /// [`Schedule::factor`](crate::Schedule::factor)). A parameter without a gradient is skipped,
     /// and its velocity does not change. Each gradient is freed after its update.
     ///
     /// # Errors
@@ -191,7 +191,7 @@ impl Sgd {
         Ok(())
     }
 
-    /// The groups with their learning rates multiplied by `factor`.
+    /// Returns the groups with their learning rates multiplied by `factor`.
     pub fn learning_rates(&self, factor: f64) -> Vec<GroupLr> {
         let parameters = |index| {
             let states = self.states.iter().filter(|state| state.group == index);
@@ -207,7 +207,7 @@ impl Sgd {
 
     /// Takes copy-on-write snapshots of the velocities, by parameter name.
     ///
-    /// Parameters without a velocity have no entry. See [`Params::snapshot`] for the use of
+    /// Parameters without a velocity have no entry. [`Params::snapshot`] describes how to use
     /// snapshots.
     ///
     /// # Errors
@@ -240,12 +240,12 @@ impl Sgd {
         check_empty(&velocities, "the velocity")
     }
 
-    /// The settings that all groups share.
+    /// The settings that apply to all groups.
     pub fn config(&self) -> &SgdConfig {
         &self.config
     }
 
-    /// Checks that `parameters` are the parameters that the optimizer was created for.
+    /// Checks that the optimizer was created for exactly these `parameters`.
     pub(crate) fn check_parameters(&self, parameters: &[(String, Var)]) -> Result<(), Error> {
         let in_optimizer = |name: &str| self.states.iter().any(|state| state.name == name);
         let in_model = |name: &str| parameters.iter().any(|(other, _)| other == name);
@@ -267,8 +267,8 @@ impl Sgd {
     }
 }
 
-/// The error for a group without parameters. Either its pattern covers nothing, or all covered
-/// parameters are frozen or in other groups.
+/// Creates the error for a group without parameters. Either its pattern covers no parameter, or all
+/// covered parameters are frozen or in other groups.
 fn empty_group(params: &Params, group: &Group) -> Error {
     let tensors = params.tensors();
     let names = || tensors.keys().map(String::as_str);

@@ -1,11 +1,11 @@
 //! Copy-on-write snapshots, so that a thread can save the training state while training continues.
 //!
-//! Copying all weights and velocities up front would double their memory, although most values are
-//! read before the next update changes them. A tensor is therefore copied only if it is about to
-//! change and a snapshot still refers to it.
+//! Copying all weights and velocities up front would double their memory use, although most values
+//! are read before the next update changes them. A tensor is therefore copied only if it is about
+//! to change and a snapshot still refers to it.
 //!
-//! On a GPU, a snapshot is copied to the host immediately. Each thread has a CUDA stream of its
-//! own. A reader on another stream would not wait for kernels that training has queued, and
+//! A snapshot of a tensor on a GPU is copied to the host immediately. Each thread has a CUDA stream
+//! of its own. A reader on another stream would not wait for kernels that training has queued, and
 //! training could reuse freed memory that the reader still reads.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -25,7 +25,7 @@ pub struct Snapshot {
 
 #[derive(Debug)]
 enum Source {
-    /// A parameter, which updates change in place.
+    /// A parameter, which is updated in place.
     Parameter(Arc<Mutex<SharedTensor>>),
     /// A velocity. An update copies it first if the `Arc` is shared.
     Velocity(Arc<Vec<f32>>),
@@ -58,7 +58,7 @@ impl Snapshot {
         })
     }
 
-    /// Creates a snapshot of the velocity of a parameter of shape `shape`.
+    /// Creates a snapshot of the velocity of a parameter with shape `shape`.
     pub(crate) fn velocity(values: Arc<Vec<f32>>, shape: &Shape) -> Self {
         Self {
             shape: shape.clone(),
@@ -75,7 +75,7 @@ impl Snapshot {
     ///
     /// # Errors
     ///
-    /// Returns the first error of `work`, or an error if the tensor is not f32.
+    /// Returns the first error from `work`, or an error if the tensor is not f32.
     pub fn try_for_each_chunk<E: From<candle_core::Error>>(
         &self,
         mut work: impl FnMut(&[f32]) -> std::result::Result<(), E>,
@@ -117,15 +117,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The live snapshots of parameters. Clones refer to the same registry.
+/// The snapshots of parameters that still exist, so that an update can copy a parameter before
+/// writing to it. Clones refer to the same registry.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SnapshotRegistry(Arc<Mutex<Vec<Entry>>>);
 
-/// The name of a parameter, and the tensor that its snapshot reads.
+/// The name of a parameter, and the tensor read by its snapshot.
 type Entry = (String, Weak<Mutex<SharedTensor>>);
 
 impl SnapshotRegistry {
-    /// Takes a snapshot of the parameter `name`. `tensor` shares its storage.
+    /// Takes a snapshot of the parameter `name`, whose storage `tensor` shares.
     pub(crate) fn snapshot(&self, name: &str, tensor: Tensor) -> Result<Snapshot> {
         if !tensor.device().is_cpu() {
             return Snapshot::new(&tensor);

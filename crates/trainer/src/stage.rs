@@ -20,28 +20,28 @@ use crate::sgd::{Group, Sgd, SgdConfig};
 pub struct Stage {
     /// Current epoch, counted from 0. Equal to the number of completed epochs.
     pub(crate) epoch: u64,
-    /// Current phase of the epoch.
+    /// Phase of the current epoch.
     pub(crate) phase: Phase,
-    /// Next training batch of the epoch, counted from 0.
+    /// Next training batch in the current epoch, counted from 0.
     pub(crate) batch: usize,
-    /// Number of training steps done in the stage. Part of the dropout key.
+    /// Number of training steps completed in the stage. Determines the dropout masks.
     pub(crate) step: u64,
-    /// Training metrics of the epoch so far.
+    /// Training metrics of the current epoch so far.
     pub(crate) metrics: EpochMetrics,
-    /// The best epoch so far.
+    /// The epoch with the best validation accuracy so far. `None` before the first validation.
     pub(crate) best: Option<BestEpoch>,
-    /// The optimizer with its velocities.
+    /// The optimizer, including its velocities.
     pub(crate) sgd: Sgd,
 }
 
 /// The best epoch of a stage so far, with its weights.
 #[derive(Debug)]
 pub struct BestEpoch {
-    /// The epoch, counted from 0.
+    /// Epoch, counted from 0.
     pub epoch: u64,
     /// Validation accuracy of the epoch, as a fraction.
     pub accuracy: f64,
-    /// Number of training steps of the stage up to this epoch.
+    /// Number of training steps completed in the stage by the end of this epoch.
     pub step: u64,
     /// Copies of the trainable parameters after the epoch.
     pub weights: BestWeights,
@@ -56,26 +56,26 @@ pub struct BestEpoch {
 pub struct StageState {
     /// Current epoch, counted from 0. Equal to the number of completed epochs.
     pub epoch: u64,
-    /// Current phase of the epoch.
+    /// Phase of the current epoch.
     pub phase: Phase,
-    /// Next training batch of the epoch, counted from 0.
+    /// Next training batch in the current epoch, counted from 0.
     pub batch: usize,
-    /// Number of training steps done in the stage.
+    /// Number of training steps completed in the stage.
     pub step: u64,
-    /// Training metrics of the epoch so far.
+    /// Training metrics of the current epoch so far.
     pub metrics: EpochMetrics,
-    /// The best epoch so far.
+    /// The epoch with the best validation accuracy so far. `None` before the first validation.
     pub best: Option<BestState>,
 }
 
 /// The serializable part of [`BestEpoch`]: all but the weights.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BestState {
-    /// The epoch, counted from 0.
+    /// Epoch, counted from 0.
     pub epoch: u64,
     /// Validation accuracy of the epoch, as a fraction.
     pub accuracy: f64,
-    /// Number of training steps of the stage up to this epoch.
+    /// Number of training steps completed in the stage by the end of this epoch.
     pub step: u64,
 }
 
@@ -87,11 +87,11 @@ impl StageState {
 }
 
 impl Stage {
-    /// Creates a stage for the parameters that are trainable now.
+    /// Creates a stage that trains the currently trainable parameters.
     ///
     /// # Errors
     ///
-    /// Returns an error if the optimizer cannot be created, see [`Sgd::new`].
+    /// Returns an error if the optimizer cannot be created (see [`Sgd::new`]).
     pub fn new(params: &Params, config: SgdConfig, groups: Vec<Group>) -> Result<Self, Error> {
         Ok(Self {
             epoch: 0,
@@ -104,11 +104,11 @@ impl Stage {
         })
     }
 
-    /// Restores a stage that was saved as `state`, `velocities` and `best`. [`fit`](crate::fit())
-    /// continues it.
+    /// Restores a stage saved as `state`, `velocities` and `best`. To continue it, call
+    /// [`fit`](crate::fit()).
     ///
-    /// `params` must contain the saved weights, with the same parameters trainable. `best` is
-    /// ignored if [`StageState::best_is_current`] returns true.
+    /// `params` must contain the saved weights, and the same parameters must be trainable. `best`
+    /// is ignored if [`StageState::best_is_current`] returns true.
     ///
     /// # Errors
     ///
@@ -166,7 +166,7 @@ impl Stage {
         })
     }
 
-    /// The serializable progress of the stage.
+    /// Returns the serializable progress of the stage.
     pub fn state(&self) -> StageState {
         let best = self.best.as_ref().map(|best| BestState {
             epoch: best.epoch,
@@ -188,17 +188,17 @@ impl Stage {
         self.epoch
     }
 
-    /// Number of training steps done.
+    /// Number of training steps completed in the stage.
     pub fn step(&self) -> u64 {
         self.step
     }
 
-    /// The best epoch so far.
+    /// The epoch with the best validation accuracy so far. `None` before the first validation.
     pub fn best(&self) -> Option<&BestEpoch> {
         self.best.as_ref()
     }
 
-    /// The optimizer.
+    /// The optimizer, which contains the parameter groups and the velocities.
     pub fn sgd(&self) -> &Sgd {
         &self.sgd
     }

@@ -1,9 +1,9 @@
 //! The SGD update of one parameter, in place.
 //!
-//! An update is limited by memory bandwidth. It has to read w, g and v and to write w and v. Tensor
-//! operations would also write and read back g + weight_decay·w, the new velocity and lr·d. On the
-//! CPU, one loop ([`fused`]) updates f32 parameters in a single pass. Other devices and dtypes use
-//! candle's operations.
+//! Updates are limited by memory bandwidth. An update has to read the weights w, gradients g and
+//! velocities v, and to write w and v. Tensor operations would also write and read back
+//! g + weight_decay·w, the new velocity and lr·d. On the CPU, one loop ([`fused`]) updates f32
+//! parameters in a single pass. Other devices and dtypes use candle's operations.
 
 use std::sync::Arc;
 
@@ -14,12 +14,12 @@ use crate::gradients::Gradient;
 use crate::sgd::SgdConfig;
 use crate::snapshot::Snapshot;
 
-/// The settings of one SGD step of a parameter.
+/// The settings for one SGD step on a parameter.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SgdStep {
     pub(crate) lr: f64,
     pub(crate) momentum: f64,
-    /// Factor of the gradient in the new velocity.
+    /// Factor of the gradient in the new velocity: 1 − `dampening`.
     pub(crate) one_minus_dampening: f64,
     pub(crate) weight_decay: f64,
     pub(crate) nesterov: bool,
@@ -48,7 +48,7 @@ impl SgdStep {
 pub(crate) enum Velocity {
     /// Contiguous values for the fused update on the CPU.
     Host(Arc<Vec<f32>>),
-    /// A tensor on the device of the parameter, for updates with candle's operations.
+    /// A tensor on the parameter's device, for updates with candle's operations.
     Device(Tensor),
 }
 
@@ -77,7 +77,7 @@ fn is_fused(var: &Var) -> bool {
     var.device().is_cpu() && var.dtype() == DType::F32
 }
 
-/// Updates `var` by `gradient`. With momentum, the first step creates the velocity.
+/// Updates `var` with `gradient`. With momentum, the first step creates the velocity.
 pub(crate) fn apply(
     var: &Var,
     gradient: &Gradient,
@@ -94,18 +94,19 @@ pub(crate) fn apply(
     }
     let first = velocity.is_none();
     if first && step.momentum != 0.0 {
-        // The operating system zeroes pages on demand, so this is not a pass over memory.
+        // The operating system zeroes pages on demand, so creating the velocity is not
+        // another pass over memory.
         *velocity = Some(Velocity::Host(Arc::new(vec![0.0; var.elem_count()])));
     }
     let velocity = match velocity {
-        // Copies the velocity if a snapshot refers to it.
+        // `make_mut` copies the velocity if a snapshot refers to it.
         Some(Velocity::Host(v)) => Some(Arc::make_mut(v).as_mut_slice()),
         _ => None,
     };
     fused::update(var, gradient, velocity, step, first)
 }
 
-/// [`apply`] with candle's operations on the device of the parameter.
+/// Does what [`apply`] does with candle's operations, on the parameter's device.
 fn apply_tensors(
     var: &Var,
     gradient: &Tensor,
@@ -183,7 +184,7 @@ mod tests {
         },
     ];
 
-    /// Three full chunks and a partial one.
+    /// Number of values: three full chunks and a partial one.
     const LENGTH: usize = 3 * fused::SMALLEST_CHUNK + 10;
 
     fn wave(step: usize) -> Vec<f64> {
@@ -192,7 +193,7 @@ mod tests {
             .collect()
     }
 
-    /// torch/optim/sgd.py in f64, one value at a time.
+    /// Computes the update in f64, one value at a time, as torch/optim/sgd.py does.
     fn reference(config: &SgdConfig, lr: f64, steps: usize) -> Vec<f64> {
         let mut w = wave(100);
         let mut v = vec![0.0; LENGTH];
@@ -308,7 +309,7 @@ mod tests {
         }
     }
 
-    /// A parameter (30, 1100) after three updates by `gradient`, as f64.
+    /// Returns a parameter (30, 1100) after three updates with `gradient`, as f64.
     fn updated(gradient: &Gradient, dtype: DType, config: &SgdConfig) -> Vec<f64> {
         let values = (0..30 * 1100).map(|i| (i as f32 * 0.11).sin());
         let start = Tensor::from_iter(values, &Device::Cpu)

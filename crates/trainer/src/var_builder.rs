@@ -1,4 +1,4 @@
-//! The candle `VarBuilder` backend of [`Params`].
+//! The `VarBuilder` backend through which candle models read their parameters from [`Params`].
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use candle_nn::var_builder::SimpleBackend;
 use crate::params::{Entry, Params};
 use crate::{init, pattern};
 
-/// Returns the tensors of `params` to a `VarBuilder`.
+/// A `VarBuilder` backend that returns the tensors in `params`.
 pub(crate) struct ParamsBackend {
     pub(crate) params: Params,
     /// Whether trainable parameters are returned as variables that autograd tracks.
@@ -29,7 +29,8 @@ impl ParamsBackend {
         } else {
             entry.detached()
         };
-        // Converting would return a copy that does not follow the updates of the variable.
+        // Converting the dtype would return a copy that later updates of the variable do not
+        // change.
         if tensor.dtype() != dtype {
             bail!(
                 "`{name}` is {:?}, but the model requests {dtype:?}",

@@ -1,4 +1,5 @@
-//! Evaluation: confusion matrix, accuracy, and the cache of frozen outputs.
+//! Tests of the evaluation: confusion matrix, accuracy, and the cache for the outputs of frozen
+//! layers.
 
 mod common;
 
@@ -73,7 +74,7 @@ fn caching_frozen_outputs_does_not_change_results() {
     let batch = 8 * common::HIDDEN * size_of::<f32>();
     let (bits, events, loaded, frozen) = run_with_cache(0);
     assert_eq!((loaded, frozen), (4 * 3, 4 * 3));
-    // Space for all three batches, for the first one, and for one byte less than two.
+    // Cache sizes for all three batches, for only the first one, and one byte too small for two.
     for (bytes, expected) in [(1 << 30, 3), (batch, 3 + 3 * 2), (2 * batch - 1, 3 + 3 * 2)] {
         let cached = run_with_cache(bytes);
         assert_eq!((cached.2, cached.3), (expected, expected), "{bytes} bytes");

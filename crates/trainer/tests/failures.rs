@@ -1,4 +1,4 @@
-//! Errors of the training loop, and the epoch, batch and samples that they report.
+//! Tests of the errors returned by the training loop, and of the epoch, batch and samples in them.
 
 mod common;
 
@@ -69,7 +69,7 @@ impl<F: Fn(Batch) -> Result<Batch, trainer::BoxError>> DataLoader for Corrupted<
     }
 }
 
-/// The error of a stage whose training batch 1 is passed through `corrupt`.
+/// Returns the error of a stage whose training batch 1 is passed through `corrupt`.
 fn error_with(corrupt: impl Fn(Batch) -> Result<Batch, trainer::BoxError>) -> Error {
     let params = mlp_params(1);
     let train = Corrupted {

@@ -1,4 +1,4 @@
-//! The training loop: trained and frozen parameters, metrics, events and the best weights.
+//! Tests of the training loop: trained and frozen parameters, metrics, events and best weights.
 
 mod common;
 
@@ -144,7 +144,8 @@ fn frozen_parameters_do_not_change_and_get_no_gradient() {
         assert_eq!(bits == before[&name], name.starts_with("body"), "{name}");
     }
 
-    // The loop runs the frozen layers separately. Here, the backward pass covers the whole model.
+    // The backward pass computes only the two gradients of the head while the body is frozen, and
+    // all six gradients once the body is trainable.
     let model = Builder::default().build(params.var_builder()).unwrap();
     let batch = Points::train(8).epoch(0, 0).next().unwrap().unwrap();
     let features = model

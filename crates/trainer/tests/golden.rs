@@ -1,7 +1,7 @@
 //! Compares the optimizer and the training loop with reference values from PyTorch.
 //!
-//! The reference files are in `tests/golden`. The environment variable `WAGGLE_GOLDEN` selects
-//! another folder with the same layout.
+//! The reference files are in `tests/golden`, or in the folder that the environment variable
+//! `WAGGLE_GOLDEN` selects.
 
 #[path = "../../vgg/tests/gpu/mod.rs"]
 mod gpu;
@@ -108,7 +108,7 @@ fn golden_sgd_on(device: &Device) {
 }
 
 /// A VGG network built from candle's operations. Pooling and ReLU are implemented here, because
-/// candle's gradients of them differ from PyTorch.
+/// candle's gradients for them differ from PyTorch's.
 struct Vgg {
     names: Vec<String>,
     convolutions: Vec<(candle_nn::Conv2d, bool)>,
@@ -188,12 +188,12 @@ impl Model for Vgg {
     }
 }
 
-/// max(x, 0) with gradient 0 at x = 0, as in PyTorch. candle's gradient there is 1.
+/// Computes max(x, 0) with gradient 0 at x = 0, as in PyTorch. candle's gradient there is 1.
 fn relu(x: &Tensor) -> Result<Tensor> {
     x * x.detach().gt(0.0)?.to_dtype(DType::F32)?
 }
 
-/// 2×2 max pooling as a gather, so that the first maximum gets the whole gradient.
+/// Applies 2×2 max pooling as a gather, so that the first maximum gets the whole gradient.
 fn max_pool(x: &Tensor) -> Result<Tensor> {
     let (n, c, h, w) = x.dims4()?;
     let (h, w) = (h / 2, w / 2);
@@ -210,7 +210,8 @@ fn max_pool(x: &Tensor) -> Result<Tensor> {
         .squeeze(D::Minus1)
 }
 
-/// Adaptive average pooling to `size`×`size`: a product with an averaging matrix on each side.
+/// Applies adaptive average pooling to `size`×`size`, by multiplying with an averaging matrix on
+/// each side.
 fn average_pool(x: &Tensor, size: usize) -> Result<Tensor> {
     let (n, c, h, w) = x.dims4()?;
     let averages = |length: usize| {

@@ -1,4 +1,5 @@
-//! Parameters: initialization, freezing, copies, and the tensors that a `VarBuilder` returns.
+//! Tests of the parameters: initialization, freezing, copies, and the tensors returned by a
+//! `VarBuilder`.
 
 mod common;
 
@@ -137,7 +138,7 @@ fn frozen_tensors_are_not_copied() {
     .unwrap();
     assert_eq!(address(&params.tensors()["w"]), address(&tensor));
 
-    // Training must not write to the tensor of the caller.
+    // Training must not write to the caller's tensor.
     params.set_trainable(&["w"]).unwrap();
     params.trainable()[0]
         .1

@@ -1,4 +1,4 @@
-//! Stopping a stage and resuming it, in memory and from a saved state.
+//! Tests that stop a stage and resume it, in memory and from a saved state.
 
 mod common;
 
@@ -25,7 +25,7 @@ fn a_stopped_stage_continues_with_the_same_bits() {
     let mut uninterrupted = stage(&expected, 0.05);
     let (outcome, events) = run(&expected, data, &epochs(5), &mut uninterrupted).unwrap();
 
-    // Stop once at each event.
+    // Each iteration stops at a different event.
     for stop_at in 0..events.len() - 1 {
         let params = mlp_params(3);
         let mut stage = stage(&params, 0.05);
@@ -76,7 +76,7 @@ fn a_stopped_stage_continues_with_the_same_bits() {
     }
 }
 
-/// Reads snapshots into tensors.
+/// Reads each snapshot into a new tensor.
 fn read(snapshots: BTreeMap<String, Snapshot>) -> BTreeMap<String, Tensor> {
     let tensor = |(name, snapshot): (String, Snapshot)| {
         let mut values = Vec::new();

@@ -1,4 +1,4 @@
-//! Parameter groups and settings of the optimizer. `golden.rs` tests the update rule.
+//! Tests of the optimizer's parameter groups and settings. `golden.rs` tests its update rule.
 
 mod common;
 
@@ -6,7 +6,7 @@ use candle_core::{Device, Tensor};
 use common::{bits, mlp_params};
 use trainer::{Error, Gradients, Group, Params, Sgd, SgdConfig};
 
-/// Measures the learning rate of each parameter by a step without momentum and with gradients of 1.
+/// Measures the learning rate of each parameter with a step without momentum on gradients of 1.
 fn learning_rates(params: &Params, groups: Vec<Group>) -> Vec<(String, f32)> {
     let mut sgd = Sgd::new(params, SgdConfig::default(), groups).unwrap();
     let mut gradients = Vec::new();

@@ -18,10 +18,10 @@ pub const INPUTS: usize = 3;
 pub const HIDDEN: usize = 7;
 pub const CLASSES: usize = 2;
 
-/// The layer ranges and modes of all calls of `forward_layers`.
+/// The layer range and mode of each call to `forward_layers`.
 pub type Calls = Rc<RefCell<Vec<(Range<usize>, Mode)>>>;
 
-/// Three linear layers, `body.0`, `body.1` and `head`, with tanh between them.
+/// A model with three linear layers, `body.0`, `body.1` and `head`, and tanh between them.
 pub struct Mlp {
     names: Vec<String>,
     layers: Vec<Linear>,
@@ -76,7 +76,7 @@ impl Model for Mlp {
                 x = x.tanh()?;
             }
             if let Mode::Train { seed, step } = mode {
-                // A stand-in for dropout that depends on the same key.
+                // A stand-in for dropout that also depends on (seed, step).
                 x = x.affine(1.0 + 1e-3 * ((seed + step) % 7) as f64, 0.0)?;
             }
         }
@@ -84,13 +84,13 @@ impl Model for Mlp {
     }
 }
 
-/// Random points around two centers, in an order that depends on the epoch.
+/// A data set of random points around two centers, in an order that depends on the epoch.
 pub struct Points {
     pub samples: usize,
     pub batch: usize,
     pub seed: u64,
     pub shuffled: bool,
-    /// The first epoch with swapped classes. Later epochs swap them too.
+    /// Classes are swapped in this epoch and all later ones.
     pub flipped_from: u64,
     /// Number of batches loaded so far.
     pub batches_loaded: Cell<usize>,
@@ -161,14 +161,14 @@ impl DataLoader for Points {
     }
 }
 
-/// Newly initialized parameters of an [`Mlp`].
+/// Creates newly initialized parameters for an [`Mlp`].
 pub fn mlp_params(seed: u64) -> Params {
     let params = Params::new(seed, &Device::Cpu);
     Builder::default().build(params.var_builder()).unwrap();
     params
 }
 
-/// The bits of all parameters and buffers, by name.
+/// Returns the bits of all parameters and buffers by name, for exact comparisons.
 pub fn bits(params: &Params) -> BTreeMap<String, Vec<u32>> {
     let bits = |tensor: Tensor| {
         let values = tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
@@ -200,7 +200,7 @@ pub fn stage(params: &Params, lr: f64) -> Stage {
     Stage::new(params, MOMENTUM, vec![Group::everything(lr)]).unwrap()
 }
 
-/// Runs a stage and returns its events without times.
+/// Runs a stage and returns its events with all times set to 0.
 pub fn run(
     params: &Params,
     data: Data<'_>,
@@ -223,7 +223,7 @@ pub fn run(
     Ok((outcome, events))
 }
 
-/// The event with all times set to 0.
+/// Sets all times in the event to 0, so that events of two runs can be compared.
 pub fn without_times(event: &Event) -> Event {
     let mut event = event.clone();
     match &mut event {
@@ -238,7 +238,7 @@ pub fn without_times(event: &Event) -> Event {
     event
 }
 
-/// (epoch, loss, accuracy) of each [`Event::PhaseEnd`] of phase `selected`.
+/// Returns (epoch, loss, accuracy) of each [`Event::PhaseEnd`] in the phase `selected`.
 pub fn phase_ends(events: &[Event], selected: Phase) -> Vec<(u64, f64, f64)> {
     let result = |event: &Event| match *event {
         Event::PhaseEnd {
