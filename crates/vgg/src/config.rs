@@ -14,8 +14,8 @@ use crate::error::Error;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Unit {
-    /// A 3x3 convolution to this number of channels, with bias, padding 1, optional batch norm, and
-    /// ReLU.
+    /// A 3x3 convolution with this number of output channels, with bias, padding 1, optional batch
+    /// norm, and ReLU.
     Conv(usize),
     /// A 2x2 max pool with stride 2.
     Pool,
@@ -26,23 +26,23 @@ pub enum Unit {
 pub struct VggConfig {
     /// Name of the architecture, such as `vgg16`.
     pub architecture: String,
-    /// The backbone, from input to output. Its input has three channels.
+    /// The elements of the backbone, from input to output. Its input has three channels.
     pub features: Vec<Unit>,
     /// Whether a batch norm follows each convolution.
     #[serde(default, skip_serializing_if = "is_false")]
     pub batch_norm: bool,
-    /// Height and width of the output of the adaptive average pool. 7 in the paper.
+    /// Height and width of the output of the adaptive average pool. 7 in torchvision.
     pub avgpool: usize,
     /// Width of the two hidden layers of the classifier. 4096 in the paper.
     pub hidden: usize,
-    /// Number of classes, the width of the output.
+    /// Number of classes, which is the width of the output.
     pub classes: usize,
-    /// Height and width of the images that the network is trained on. Other sizes work too.
+    /// Height and width of the training images in pixels. The network accepts other sizes too.
     pub input_size: usize,
 }
 
-/// Architectures by name, with the number of convolutions in each block. Each block ends with a
-/// pool.
+/// The name of each architecture, and its number of convolutions in each block. Each block ends
+/// with a pool.
 const TABLE: [(&str, [usize; 5]); 4] = [
     ("vgg11", [1, 1, 2, 2, 2]),
     ("vgg13", [2, 2, 2, 2, 2]),
@@ -50,27 +50,28 @@ const TABLE: [(&str, [usize; 5]); 4] = [
     ("vgg19", [2, 2, 4, 4, 4]),
 ];
 
-/// Suffix of the names of architectures with batch norm, as in torchvision.
+/// Suffix of architecture names with batch norm, as in torchvision.
 const BATCH_NORM_SUFFIX: &str = "_bn";
 
-/// Limits for configurations from untrusted files. The largest network of the paper has 19 layers
-/// and is 4096 wide.
+/// Maximum number of elements in the backbone, because configurations may come from untrusted
+/// files. VGG-19 has 21.
 const MAX_UNITS: usize = 1_000;
+/// Maximum width of a layer. The hidden layers of the paper are 4096 wide.
 const MAX_WIDTH: usize = 1_000_000;
-/// Maximum number of elements in all tensors. VGG-19 has 144 million, or 229 million with the
+/// Maximum total number of elements in all tensors. VGG-19 has 144 million, or 229 million with the
 /// 21,841 classes of ImageNet-21k.
 const MAX_PARAMETERS: usize = 250_000_000;
 
-/// Number of channels in each block.
+/// Number of output channels in each block of the paper's architectures.
 const WIDTHS: [usize; 5] = [64, 128, 256, 512, 512];
 
 impl VggConfig {
-    /// The names that [`VggConfig::named`] accepts.
+    /// The names accepted by [`VggConfig::named`].
     pub const NAMES: [&str; 8] = [
         "vgg11", "vgg11_bn", "vgg13", "vgg13_bn", "vgg16", "vgg16_bn", "vgg19", "vgg19_bn",
     ];
 
-    /// The configuration of this name, for 224-pixel images. Case is ignored.
+    /// Returns the architecture called `name`, for 224-pixel images. Case is ignored.
     ///
     /// # Errors
     ///
@@ -108,8 +109,7 @@ impl VggConfig {
         Self::from_blocks(TABLE[3].0, &TABLE[3].1, WIDTHS, classes)
     }
 
-    /// VGG-16 with the given widths of its five blocks and its hidden layers, output size of its
-    /// average pool, and input size.
+    /// VGG-16 with custom block widths, hidden width, average pool size and input size.
     pub fn slim_vgg16(
         widths: [usize; 5],
         hidden: usize,
@@ -143,7 +143,7 @@ impl VggConfig {
         }
     }
 
-    /// The convolutions, from input to output.
+    /// Lists the convolutions, from input to output.
     ///
     /// # Errors
     ///
@@ -207,8 +207,8 @@ impl VggConfig {
         }
     }
 
-    /// The smallest height and width of an image: 2 to the power of the number of pools, 32 for
-    /// five pools.
+    /// The minimum height and width of an image in pixels: 2 to the power of the number of pools,
+    /// 32 for five pools.
     pub fn smallest_input(&self) -> usize {
         let pools = self.features.iter().filter(|unit| **unit == Unit::Pool);
         let count = u32::try_from(pools.count()).unwrap_or(u32::MAX);
@@ -220,8 +220,8 @@ impl VggConfig {
     ///
     /// # Errors
     ///
-    /// Returns [`Error::Config`] as [`VggConfig::convolutions`] does, or if the tensors have more
-    /// than 250 million elements.
+    /// Returns the errors of [`VggConfig::convolutions`], and [`Error::Config`] if the tensors have
+    /// more than 250 million elements in total.
     pub fn tensor_shapes(&self) -> Result<Vec<(String, Vec<usize>)>, Error> {
         let convolutions = self.convolutions()?;
         let mut shapes = Vec::new();
@@ -253,7 +253,7 @@ impl VggConfig {
         Ok(shapes)
     }
 
-    /// The linear layers: index in `classifier`, input width, output width.
+    /// Lists the linear layers as (index in `classifier`, input width, output width).
     pub(crate) fn linears(&self, convolutions: &[Convolution]) -> [(usize, usize, usize); 3] {
         let channels = convolutions.last().map_or(0, |conv| conv.output);
         // Overflowing products saturate. `tensor_shapes` rejects them.
@@ -268,16 +268,16 @@ impl VggConfig {
     }
 }
 
-/// Networks without batch norm omit the field, so that their metadata is the same as before batch
-/// norm was supported.
+/// Used to omit `batch_norm` from the metadata of networks without it, so that their metadata is
+/// the same as before batch norm was supported.
 fn is_false(value: &bool) -> bool {
     !value
 }
 
-/// The tensors of a batch norm. The last two are running statistics.
+/// Tensor names of a batch norm. The last two tensors are running statistics.
 const NORM: [&str; 4] = ["weight", "bias", "running_mean", "running_var"];
 
-/// Whether the tensor of this name is a buffer, that is, a running statistic of a batch norm.
+/// Whether the tensor called `name` is a buffer, that is, a running statistic of a batch norm.
 /// Buffers have no gradient.
 pub fn is_buffer(name: &str) -> bool {
     NORM[2..].iter().any(|suffix| name.ends_with(suffix))
@@ -288,7 +288,7 @@ pub fn is_buffer(name: &str) -> bool {
 pub struct Convolution {
     /// Index in torchvision's `features`.
     pub index: usize,
-    /// Index of the batch norm after it, if any.
+    /// Index in `features` of the batch norm after it, if any.
     pub norm: Option<usize>,
     /// Number of input channels.
     pub input: usize,

@@ -1,4 +1,4 @@
-//! Detection of the architecture of a weights file.
+//! Detects the architecture of the weights in a file.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,8 +8,8 @@ use crate::error::Error;
 use crate::names;
 use crate::weights_file::WeightsFile;
 
-/// The architecture of [`VggConfig::NAMES`] whose convolutions and batch norms match a weights
-/// file, or `None` if there is none.
+/// Returns the architecture in [`VggConfig::NAMES`] whose convolutions and batch norms match a
+/// weights file, or `None` if there is none.
 ///
 /// # Errors
 ///
@@ -18,7 +18,8 @@ pub fn detect_architecture(path: &Path) -> Result<Option<String>, Error> {
     Ok(architecture(WeightsFile::open(path)?.shapes().into_iter()))
 }
 
-/// The architecture of [`VggConfig::NAMES`] with convolutions of these names and shapes.
+/// Returns the architecture in [`VggConfig::NAMES`] that has convolutions with these tensor names
+/// and shapes.
 pub(crate) fn architecture<'a>(
     shapes: impl Iterator<Item = (&'a str, &'a [usize])>,
 ) -> Option<String> {

@@ -5,9 +5,9 @@
 //! ```
 //!
 //! This is inverted dropout, as in `torch.nn.Dropout`. PyTorch draws all masks from one generator
-//! in the order of calls. Here a repeated step has the same masks, also on another device. The host
-//! draws the mask and copies it to the device with one byte per element, 131 KB per layer for 32
-//! images in VGG-16.
+//! in the order of calls. Here a repeated step has the same masks, even on another device. The host
+//! draws each mask and copies it to the device with one byte per element, which is 131 KB per layer
+//! for 32 images in VGG-16.
 
 use candle_core::{Result, Tensor};
 use rand_chacha::rand_core::Rng;
@@ -18,7 +18,7 @@ use crate::random::keyed;
 const P: f32 = 0.5;
 
 /// Applies dropout with p = 0.5 to `x`, (B, …) → (B, …). The mask of element i in row-major order
-/// is bit i of the stream.
+/// is bit i of the random stream.
 pub(crate) fn dropout_half(x: &Tensor, seed: u64, step: u64, layer: u64) -> Result<Tensor> {
     let mut rng = keyed(b"dropout\0", [seed, step, layer]);
     let mut bits = 0u32;
@@ -51,7 +51,8 @@ mod tests {
     fn half_of_the_elements_are_kept_and_doubled() {
         let mask = mask(1, 2, 3);
         assert!(mask.iter().all(|&m| m == 0.0 || m == 2.0));
-        // The mean of 32,000 samples is 1 within five standard deviations of 1/√32000.
+        // The mean of 32,000 samples has a standard deviation of 1/√32000. It is allowed to differ
+        // from 1 by five of them.
         let mean = mask.iter().sum::<f32>() / mask.len() as f32;
         assert!(
             (mean - 1.0).abs() < 5.0 / (mask.len() as f32).sqrt(),

@@ -7,11 +7,11 @@ use crate::hub::{Address, HubError};
 
 /// An error of this crate.
 ///
-/// The message states one fact. [`Error::help`] returns a remedy.
+/// `Display` states what went wrong. [`Error::help`] suggests how to fix it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// There is no architecture of this name.
+    /// There is no architecture with this name.
     #[error("unknown architecture `{name}`")]
     UnknownArchitecture {
         /// The requested name.
@@ -20,15 +20,15 @@ pub enum Error {
     /// The configuration describes no valid network.
     #[error("invalid configuration of `{architecture}`: {reason}")]
     Config {
-        /// Name of the configuration.
+        /// Name of the architecture in the configuration.
         architecture: String,
-        /// The violated condition.
+        /// Why it is invalid.
         reason: &'static str,
     },
     /// A file or folder could not be read or written.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
-        /// `read`, `write`, `create` or `sync`.
+        /// The failed operation: `read`, `write`, `create` or `sync`.
         action: &'static str,
         /// Path of the file or folder.
         path: PathBuf,
@@ -40,17 +40,17 @@ pub enum Error {
     NotSafetensors {
         /// Path of the file.
         path: PathBuf,
-        /// The violated rule of the format.
+        /// Why the file is invalid.
         reason: String,
     },
-    /// The file has another format.
+    /// The file is not a weights file.
     #[error("{} is {format}, not a weights file", path.display())]
     NotWeights {
         /// Path of the file.
         path: PathBuf,
-        /// The format, with an article: `a PNG image`.
+        /// The detected format with an article, such as `a PNG image`.
         format: &'static str,
-        /// A way to get weights instead.
+        /// How to get weights instead.
         help: &'static str,
     },
     /// The file is not a PyTorch state dict, would run code when unpickled, or is corrupt.
@@ -58,7 +58,7 @@ pub enum Error {
     NotStateDict {
         /// Path of the file.
         path: PathBuf,
-        /// The violated rule of the format.
+        /// Why the file is invalid.
         reason: String,
         /// How to convert or replace the file.
         help: String,
@@ -100,17 +100,17 @@ pub enum Error {
         path: PathBuf,
         /// The requested architecture.
         architecture: String,
-        /// torchvision's name of the tensor.
+        /// torchvision's name for the tensor.
         tensor: String,
     },
-    /// A tensor has another shape than the network needs.
+    /// A tensor in the file does not have the shape required by the network.
     #[error("{}: tensor `{tensor}` has shape {actual:?}, {architecture} needs {expected:?}", path.display())]
     TensorShape {
         /// Path of the file.
         path: PathBuf,
         /// The requested architecture.
         architecture: String,
-        /// torchvision's name of the tensor.
+        /// torchvision's name for the tensor.
         tensor: String,
         /// The shape in the network.
         expected: Box<[usize]>,
@@ -124,40 +124,40 @@ pub enum Error {
         path: PathBuf,
         /// The requested architecture.
         architecture: String,
-        /// Names of the tensors in the file, each with the most similar expected name: at most 20,
-        /// then a count.
+        /// Names of up to 20 tensors in the file, each with the most similar expected name,
+        /// followed by a count of the others.
         tensors: Vec<String>,
     },
-    /// The file has weights, but not the metadata of a model.
+    /// The file contains weights without the metadata of a model.
     #[error("{} has weights but no model metadata", path.display())]
     NoMetadata {
         /// Path of the file.
         path: PathBuf,
     },
-    /// The metadata of a model is invalid or inconsistent.
+    /// Model metadata is invalid or inconsistent.
     #[error("{}: {reason}", path.display())]
     Metadata {
         /// Path of the file.
         path: PathBuf,
-        /// The violated condition.
+        /// Why it is invalid.
         reason: String,
     },
     /// A model cannot be written in the requested format.
     #[error("cannot write {}: {reason}", path.display())]
     Export {
-        /// Path of the output.
+        /// Path of the output file.
         path: PathBuf,
-        /// The violated condition.
+        /// Why the model cannot be written.
         reason: String,
-        /// Another way to save the model.
+        /// Another way to save the model, if there is one.
         help: Option<&'static str>,
     },
     /// A file could not be downloaded from the hub.
     #[error("cannot download {address}: {source}")]
     Hub {
-        /// Address of the file.
+        /// Address of the requested file.
         address: Box<Address>,
-        /// The cause of the failure.
+        /// Why the download failed.
         source: Box<HubError>,
     },
     /// A tensor operation failed.
@@ -166,7 +166,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Returns a remedy in plain words, if there is one.
+    /// Returns a suggestion for fixing the error, if there is one.
     pub fn help(&self) -> Option<String> {
         let help = match self {
             Self::UnknownArchitecture { .. } => {

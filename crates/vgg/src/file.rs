@@ -2,8 +2,8 @@
 //!
 //! Tensors are read one by one, so that at most one tensor is buffered. The header is checked
 //! against the length of the file before memory is allocated for it. The `safetensors` crate writes
-//! the metadata in the order of a `HashMap`, which differs between runs. The writer of this module
-//! sorts it: the same weights give the same bytes.
+//! the metadata in the order of a `HashMap`, which differs between runs. The writer in this module
+//! sorts the metadata, so the same weights give the same bytes.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -17,8 +17,9 @@ use safetensors::tensor::{Dtype, Metadata as Header, TensorInfo};
 use crate::error::Error;
 use crate::sniff;
 
-/// Maximum length of the header in bytes. 16 MiB describe a hundred thousand tensors. VGG-19 has
-/// 38. The `safetensors` crate accepts 100 MB, which need a gigabyte of memory when parsed.
+/// Maximum length of the header in bytes. 16 MiB are enough for a hundred thousand tensors, and
+/// VGG-19 has 38. The `safetensors` crate accepts headers of 100 MB, which take a gigabyte of
+/// memory when parsed.
 const MAX_HEADER: u64 = 16 << 20;
 
 /// An open safetensors file with a valid header.
@@ -26,7 +27,7 @@ const MAX_HEADER: u64 = 16 << 20;
 pub(crate) struct TensorFile {
     path: PathBuf,
     file: File,
-    /// Offset of the data section.
+    /// Offset of the data section from the start of the file, in bytes.
     data: u64,
     tensors: BTreeMap<String, TensorInfo>,
     strings: BTreeMap<String, String>,
@@ -50,8 +51,8 @@ impl TensorFile {
         let length = start.first_chunk().map(|first| u64::from_le_bytes(*first));
         let length = match length {
             Some(length) if length <= MAX_HEADER.min(size.saturating_sub(8)) => length,
-            // The header begins with a brace, or the file ends before it: a safetensors file that is
-            // corrupt or truncated.
+            // The header begins with a brace, or the file ends before it, so this is a corrupt or
+            // truncated safetensors file.
             Some(length) if start.get(8).is_none_or(|&next| next == b'{') => {
                 return Err(invalid(if length > MAX_HEADER {
                     format!("the header length is {length}, but the limit is {MAX_HEADER}")
@@ -100,7 +101,7 @@ impl TensorFile {
         })
     }
 
-    /// The entries of `__metadata__`.
+    /// The entries of `__metadata__` in the header.
     pub(crate) fn strings(&self) -> &BTreeMap<String, String> {
         &self.strings
     }
@@ -233,7 +234,7 @@ pub(crate) fn write_atomically(
         Ok(())
     });
     if result.is_err() {
-        // The first error is reported, even if the incomplete file cannot be removed.
+        // Ignore a failure to remove the incomplete file, and report the first error.
         let _ = std::fs::remove_file(&temporary);
     }
     result

@@ -1,9 +1,9 @@
-//! Initialization of parameters.
+//! Initialization of new parameters.
 //!
-//! The distributions are PyTorch's: the default of `nn.Linear` for new layers on a pretrained
-//! network, and the initialization of torchvision's VGG for a whole network. The values differ from
-//! PyTorch's: each tensor has a random stream of its own, keyed by the seed and its name, and
-//! therefore does not depend on other layers.
+//! The distributions match PyTorch: the default of `nn.Linear` for new layers in a pretrained
+//! network, and the initialization of torchvision's VGG for a whole network. The values themselves
+//! differ, because each tensor has its own random stream, keyed by the seed and its name. They
+//! therefore do not depend on other layers.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use crate::random::{fnv1a, keyed, uniform};
 
 /// Initializes a weight or bias as `nn.Linear` does: U(−b, b) with b = 1/√inputs.
 ///
-/// torch/nn/modules/linear.py writes the same distribution as `kaiming_uniform_` with a = √5.
+/// torch/nn/modules/linear.py specifies the same distribution as `kaiming_uniform_` with a = √5.
 ///
 /// # Errors
 ///
@@ -38,8 +38,9 @@ pub fn linear_default(
 
 /// Initializes all tensors of a network as torchvision's `VGG(init_weights=True)` does.
 ///
-/// Convolutions are N(0, 2/(9·out)) (`kaiming_normal_` with `fan_out`), linear weights N(0, 0.01²),
-/// biases 0. Batch norms have weight 1, bias 0, mean 0 and variance 1.
+/// Convolution weights are drawn from N(0, 2/(9·out)) (`kaiming_normal_` with `fan_out`) and linear
+/// weights from N(0, 0.01²). Biases are 0. Batch norms have weight 1 and bias 0, mean 0
+/// and variance 1.
 ///
 /// # Errors
 ///
@@ -69,7 +70,7 @@ pub fn from_scratch(
     shapes.into_iter().map(draw).collect()
 }
 
-/// Samples of N(0, deviation²) by the Box-Muller transform (1958).
+/// Draws samples from N(0, deviation²) with the Box-Muller transform (1958).
 fn normal(name: &str, count: usize, deviation: f64, seed: u64) -> Vec<f32> {
     let mut rng = keyed(b"init\0\0\0\0", [seed, fnv1a(name), 1]);
     let mut values = Vec::with_capacity(count + 1);
@@ -95,7 +96,8 @@ mod tests {
             .and_then(|tensor| Ok(tensor.flatten_all()?.to_vec1()?))
             .expect("a tensor of f32");
         assert!(values.iter().all(|v| v.abs() <= 0.05));
-        // The standard deviation of U(−b, b) is b/√3. 40,000 samples estimate it within 1 %.
+        // The standard deviation of U(−b, b) is b/√3. Its estimate from 40,000 samples is
+        // within 1 %.
         let square = values.iter().map(|v| v * v).sum::<f32>() / values.len() as f32;
         assert!((square.sqrt() / (0.05 / 3f32.sqrt()) - 1.0).abs() < 0.01);
     }

@@ -6,7 +6,7 @@
 //!
 //! This example loads pretrained weights into a network with other classes and classifies images.
 //! The network is narrow, so that the example is fast. For VGG-16 itself, use [`VggConfig::vgg16`]
-//! and the weights that [`hub::fetch`] downloads.
+//! and weights downloaded by [`hub::fetch`].
 //!
 //! ```
 //! use candle_core::{DType, Device, Tensor};

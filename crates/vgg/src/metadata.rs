@@ -1,4 +1,4 @@
-//! Metadata of a model file: everything that prediction needs in addition to the weights.
+//! Metadata in a model file: everything that prediction needs in addition to the weights.
 //!
 //! The `__metadata__` of the safetensors header stores it as strings: `format` (`pt`),
 //! `architecture`, `input_size`, and, as JSON, `config`, `classes`, `mean` and `std`.
@@ -16,18 +16,19 @@ const MAX_INPUT_SIZE: usize = 4096;
 /// The configuration of a network, its classes, and the normalization of its input.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Metadata {
-    /// The configuration. `config.classes` is the length of `classes`.
+    /// Configuration of the network. `config.classes` is the length of `classes`.
     pub config: VggConfig,
-    /// Names of the classes, in the order of the logits.
+    /// Class names, in the order of the logits.
     pub classes: Vec<String>,
-    /// Mean of red, green and blue, for pixel values from 0 to 1: x = (pixel − mean) / std.
+    /// Mean of the red, green and blue channels for pixel values from 0 to 1. The network input is
+    /// (pixel − mean) / std.
     pub mean: [f32; 3],
-    /// Standard deviation of red, green and blue.
+    /// Standard deviation of the red, green and blue channels.
     pub std: [f32; 3],
 }
 
 impl Metadata {
-    /// Converts the metadata to the strings of a header.
+    /// Converts the metadata to strings for a safetensors header.
     pub(crate) fn to_strings(&self) -> BTreeMap<String, String> {
         [
             ("format", "pt".into()),
@@ -42,8 +43,8 @@ impl Metadata {
         .into()
     }
 
-    /// Parses the strings of a header. Returns `None` if there is no `config`, as in files of other
-    /// programs, and an error with the violated condition if the metadata is invalid.
+    /// Parses the strings in a safetensors header. Returns `None` if there is no `config`, as in
+    /// files written by other programs. If the metadata is invalid, the error states why.
     pub(crate) fn from_strings(strings: &BTreeMap<String, String>) -> Result<Option<Self>, String> {
         if !strings.contains_key("config") {
             return Ok(None);
@@ -58,7 +59,7 @@ impl Metadata {
         Ok(Some(metadata))
     }
 
-    /// Checks that the fields are valid and consistent. The error is the violated condition.
+    /// Checks that the fields are valid and consistent. If they are not, the error states why.
     pub(crate) fn validate(&self) -> Result<(), String> {
         let (config, classes) = (&self.config, &self.classes);
         config.tensor_shapes().map_err(|error| error.to_string())?;

@@ -26,16 +26,16 @@ use crate::kernels::{
 use crate::norm::BatchNorm;
 use crate::precision::{Memo, Precision};
 
-/// Evaluation or training, which differ in dropout.
+/// Evaluation or training mode. Dropout is active only in training.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// Evaluation, without dropout.
     Eval,
     /// Training, with dropout masks that are a function of (`seed`, `step`, layer).
     Train {
-        /// Seed of the run.
+        /// Seed for the dropout masks.
         seed: u64,
-        /// Number of the training step.
+        /// Training step, counted from 0.
         step: u64,
     },
 }
@@ -60,11 +60,11 @@ struct Block {
     pool: bool,
     /// Whether autograd tracks a tensor of the block.
     tracked: bool,
-    /// The layer with f32 weights. `None` if the block has a batch norm and is trainable, because
-    /// each forward pass then folds the batch norm, and if the block is frozen and computes in
-    /// bf16.
+    /// The layer with f32 weights. It is `None` in two cases: if the block has a batch norm and is
+    /// trainable, because each forward pass then folds the batch norm, and if the block is frozen
+    /// and computes in bf16.
     fixed: Option<ConvLayer>,
-    /// The layer of a frozen block, rounded to bf16.
+    /// The layer of a frozen block with weights rounded to bf16, created on first use.
     rounded: Memo<ConvLayer>,
 }
 
@@ -89,7 +89,7 @@ impl Block {
         Ok(block)
     }
 
-    /// Weight and bias of the convolution with its batch norm folded in.
+    /// Returns weight and bias of the convolution with its batch norm folded in.
     fn folded(&self) -> Result<(Tensor, Tensor)> {
         match &self.norm {
             Some(norm) => norm.fold(&self.weight, &self.bias),
@@ -97,8 +97,8 @@ impl Block {
         }
     }
 
-    /// The convolution to run. A trainable block with a batch norm is folded for each call, because
-    /// optimizers change weights in place.
+    /// Returns the convolution to run. A trainable block with a batch norm is folded for each call,
+    /// because optimizers change weights in place.
     fn layer(&self, precision: Precision) -> Result<ConvLayer> {
         let build = || {
             let (weight, bias) = self.folded()?;
@@ -133,12 +133,12 @@ impl Block {
 struct Linear {
     weight: Tensor,
     bias: Tensor,
-    /// Weight and bias, rounded to bf16, if both are frozen.
+    /// Weight and bias rounded to bf16 on first use, if both are frozen.
     rounded: Memo<(Tensor, Tensor)>,
 }
 
 impl Linear {
-    /// The weight and bias to compute with.
+    /// Returns the weight and bias to compute with.
     fn tensors(&self, precision: Precision) -> Result<(Tensor, Tensor)> {
         let Self { weight, bias, .. } = self;
         // The kernels round trainable weights for each batch.
@@ -153,12 +153,12 @@ impl Linear {
 impl Vgg {
     /// Builds the network from the tensors `features.0.weight` … `classifier.6.bias` of `vb`.
     ///
-    /// For backends that create missing tensors, the initialization is `nn.Linear`'s default in the
-    /// classifier and torchvision's `kaiming_normal_` in the convolutions.
+    /// If the backend of `vb` creates missing tensors, they are initialized like `nn.Linear` in the
+    /// classifier, and with `kaiming_normal_` as in torchvision in the convolutions.
     ///
     /// # Errors
     ///
-    /// Returns an error if the configuration is invalid, or if a tensor is missing or has another
+    /// Returns an error if the configuration is invalid, or if a tensor is missing or has the wrong
     /// shape.
     pub fn new(config: &VggConfig, vb: VarBuilder<'_>) -> std::result::Result<Self, Error> {
         let configs = config.convolutions()?;
@@ -211,11 +211,11 @@ impl Vgg {
         })
     }
 
-    /// Collects weight gradients in a [`GradSink`] instead of candle's `GradStore`. Only on the
-    /// CPU.
+    /// Collects weight gradients in a [`GradSink`] instead of candle's `GradStore`. Has an effect
+    /// only on the CPU.
     ///
-    /// candle's backward pass copies every gradient, half a gigabyte for VGG-16. Get the gradients
-    /// with [`Vgg::take_gradient`].
+    /// candle's backward pass copies every gradient, half a gigabyte in total for VGG-16. Get the
+    /// gradients with [`Vgg::take_gradient`].
     pub fn with_grad_sink(mut self) -> Self {
         let grad_sink = GradSink::default();
         for block in &mut self.convolutions {
@@ -236,8 +236,8 @@ impl Vgg {
 
     /// Sets the compute precision of the layers. The logits are always f32.
     ///
-    /// With [`Precision::Bf16`], rounded copies of detached weights are cached at the first use.
-    /// Build the network again after changing detached weights in place.
+    /// With [`Precision::Bf16`], rounded copies of detached weights are cached on first use.
+    /// Rebuild the network after changing detached weights in place.
     pub fn with_precision(mut self, precision: Precision) -> Self {
         for linear in &mut self.linears {
             linear.rounded = Memo::default();
@@ -276,7 +276,7 @@ impl Vgg {
     ///
     /// # Errors
     ///
-    /// Returns an error as [`Vgg::forward`] does.
+    /// Returns the errors of [`Vgg::forward`].
     pub fn features(&self, x: &Tensor) -> Result<Tensor> {
         self.check_images(x)?;
         self.run_blocks(&self.precision.cast(x)?, 0..self.convolutions.len())
@@ -311,7 +311,7 @@ impl Vgg {
     ///
     /// # Errors
     ///
-    /// Returns an error as [`Vgg::forward`] does, or if the range exceeds the network.
+    /// Returns the errors of [`Vgg::forward`], and an error if the range exceeds the network.
     pub fn forward_layers(&self, x: &Tensor, layers: Range<usize>, mode: Mode) -> Result<Tensor> {
         // With batch norm a block is two layers. It runs in the range that contains the second one.
         let per_block = if self.config.batch_norm { 2 } else { 1 };

@@ -1,4 +1,4 @@
-//! Tensor names of torchvision and timm.
+//! Conversion between the tensor names of torchvision and timm.
 //!
 //! | torchvision | timm | shape in torchvision | shape in timm |
 //! |---|---|---|---|
@@ -15,11 +15,11 @@ const PAIRS: [(&str, &str); 3] = [
     ("classifier.6", "head.fc"),
 ];
 
-/// Prefixes that wrappers add: `DataParallel`, `torch.compile`, a class with a field `model`.
+/// Prefixes added by wrappers: `DataParallel`, `torch.compile`, and classes with a field `model`.
 const WRAPPER_PREFIXES: [&str; 3] = ["module.", "_orig_mod.", "model."];
 
-/// Converts a tensor name of timm or torchvision to torchvision's, and removes the prefixes of
-/// wrappers.
+/// Converts a tensor name from timm or torchvision to torchvision's name, and removes prefixes
+/// added by wrappers.
 pub fn to_torchvision(name: &str) -> String {
     let mut name = name;
     while let Some(rest) = WRAPPER_PREFIXES
@@ -31,12 +31,12 @@ pub fn to_torchvision(name: &str) -> String {
     translate(name, |(torchvision, timm)| (timm, torchvision))
 }
 
-/// Whether this is a batch norm's counter of batches, which PyTorch stores with the weights.
+/// Whether `name` is a batch norm's `num_batches_tracked`, which PyTorch stores with the weights.
 pub(crate) fn is_batch_counter(name: &str) -> bool {
     name.ends_with(".num_batches_tracked")
 }
 
-/// Converts a tensor name of torchvision to timm's.
+/// Converts a torchvision tensor name to timm's name.
 pub fn to_timm(name: &str) -> String {
     translate(name, |pair| pair)
 }
@@ -55,11 +55,12 @@ fn translate(
     name.into()
 }
 
-/// Converts the shape of a tensor to torchvision's layout. timm stores the matrices of the
+/// Converts a tensor shape to torchvision's layout. timm stores the weight matrices of the
 /// classifier as convolutions.
 pub(crate) fn torchvision_shape(name: &str, shape: &[usize]) -> Vec<usize> {
     if name.starts_with("classifier.") && shape.len() == 4 {
-        // In an empty tensor of an untrusted file the product of the other dimensions can overflow.
+        // In an untrusted file, the product of the other dimensions can overflow if the tensor is
+        // empty.
         let columns = shape[1..]
             .iter()
             .fold(1usize, |product, &dim| product.saturating_mul(dim));
@@ -69,11 +70,12 @@ pub(crate) fn torchvision_shape(name: &str, shape: &[usize]) -> Vec<usize> {
     }
 }
 
-/// Longer names are not compared, because the time is proportional to the product of the lengths.
+/// Maximum length of a compared name. The comparison takes time proportional to the product of both
+/// lengths.
 const MAX_COMPARED_LENGTH: usize = 100;
 
-/// The candidate with the smallest edit distance to `name`, if the distance is at most a third of
-/// its length.
+/// Returns the candidate with the smallest edit distance to `name`, if the distance is at most a
+/// third of the length of `name`.
 pub(crate) fn most_similar<'a>(
     name: &str,
     candidates: impl Iterator<Item = &'a str>,
@@ -88,7 +90,7 @@ pub(crate) fn most_similar<'a>(
         .map(|(_, candidate)| candidate)
 }
 
-/// The Levenshtein distance between `a` and `b`.
+/// Computes the Levenshtein distance between `a` and `b`.
 fn edit_distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();

@@ -10,14 +10,14 @@
 //!
 //! Training updates γ and β but not the running statistics, as PyTorch's `nn.BatchNorm2d` does
 //! after `.eval()`. In `.train()` mode PyTorch uses the statistics of each batch and updates the
-//! running ones; fixed statistics are usual for few or small batches. Folding uses candle's
+//! running ones. Fixed statistics are common with few or small batches. Folding uses candle's
 //! operations on the weights, so w, b, γ and β get gradients, and the convolution uses the fast
 //! kernels.
 
 use candle_core::{Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
-/// The ε of torch/nn/modules/batchnorm.py.
+/// The default ε in torch/nn/modules/batchnorm.py.
 const EPSILON: f64 = 1e-5;
 
 /// The tensors of a batch norm, each of shape (channels).
@@ -40,7 +40,7 @@ impl BatchNorm {
         })
     }
 
-    /// Whether autograd tracks the weight or the bias.
+    /// Whether autograd tracks the weight or the bias of the batch norm.
     pub(crate) fn is_tracked(&self) -> bool {
         self.weight.track_op() || self.bias.track_op()
     }

@@ -1,4 +1,4 @@
-//! Compute precision of layers.
+//! The precision in which layers compute.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,8 +13,8 @@ pub enum Precision {
     /// IEEE 754 single precision.
     #[default]
     F32,
-    /// bfloat16: the range of f32 with 8 bits of precision, several times faster than f32. Only on
-    /// NVIDIA GPUs.
+    /// bfloat16: the range of f32 with 8 bits of precision, several times faster than f32.
+    /// Supported only on NVIDIA GPUs.
     ///
     /// As with PyTorch's autocast, each layer rounds its own weights: trainable weights for each
     /// batch, frozen weights once.
@@ -39,7 +39,7 @@ impl Precision {
     }
 }
 
-/// A value that a layer computes from frozen weights on first use. Clones share it.
+/// A value computed from a layer's frozen weights on first use. Clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct Memo<T>(Arc<OnceLock<T>>);
 
@@ -50,13 +50,14 @@ impl<T> Default for Memo<T> {
 }
 
 impl<T: Clone> Memo<T> {
-    /// The stored value, or the result of `init`, which is stored if it is not an error.
+    /// Returns the stored value. If there is none, calls `init` and stores its result unless it is
+    /// an error.
     pub(crate) fn get_or_try_init(&self, init: impl FnOnce() -> Result<T>) -> Result<T> {
         if let Some(value) = self.0.get() {
             return Ok(value.clone());
         }
         let value = init()?;
-        // If another thread stored a value first, both values are equal.
+        // If another thread stored its value first, that one is returned. Both values are equal.
         Ok(self.0.get_or_init(|| value).clone())
     }
 }

@@ -1,12 +1,12 @@
-//! Random streams that are functions of a key.
+//! Random streams that depend only on a key.
 //!
-//! candle's CPU generator cannot be seeded, and the numbers of a shared generator would depend on
-//! the order of calls.
+//! candle's CPU generator cannot be seeded, and numbers drawn from a shared generator would depend
+//! on the order of calls.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-/// The random stream of a purpose and three numbers. Different keys give independent streams.
+/// Creates the random stream for a purpose and a key. Each combination gives an independent stream.
 pub(crate) fn keyed(purpose: &[u8; 8], key: [u64; 3]) -> ChaCha8Rng {
     let mut seed = [0u8; 32];
     seed[..8].copy_from_slice(purpose);
@@ -16,7 +16,7 @@ pub(crate) fn keyed(purpose: &[u8; 8], key: [u64; 3]) -> ChaCha8Rng {
     ChaCha8Rng::from_seed(seed)
 }
 
-/// The 64-bit FNV-1a hash of a tensor's name (G. Fowler, L. C. Noll, K.-P. Vo).
+/// Computes the 64-bit FNV-1a hash of a tensor name (G. Fowler, L. C. Noll, K.-P. Vo).
 pub(crate) fn fnv1a(name: &str) -> u64 {
     name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)

@@ -1,12 +1,13 @@
-//! Formats of files that are not weights files, detected by their first bytes.
+//! Detects the format of files that are not weights files from their first bytes, so that errors
+//! can name it.
 
-/// Number of bytes that detection needs.
+/// Number of bytes needed for detection.
 pub(crate) const PREFIX_LENGTH: usize = 512;
 
 const CONVERT: &str = "save the weights of the original model in Python: torch.save(model.state_dict(), \"weights.pth\")";
 const USE_ANOTHER: &str = "use a safetensors file or a PyTorch state dict";
 
-/// First bytes, format and remedy.
+/// First bytes of each format, its name with an article, and a help text.
 const SIGNATURES: [(&[u8], &str, &str); 8] = [
     (b"\x89PNG\r\n", "a PNG image", USE_ANOTHER),
     (b"\xff\xd8\xff", "a JPEG image", USE_ANOTHER),
@@ -22,7 +23,7 @@ const SIGNATURES: [(&[u8], &str, &str); 8] = [
     ),
 ];
 
-/// The format of a file with these first bytes, and a remedy.
+/// Returns the format of a file with these first bytes, and a help text.
 pub(crate) fn format(start: &[u8]) -> (&'static str, &'static str) {
     let signature = SIGNATURES
         .iter()
@@ -46,8 +47,8 @@ pub(crate) fn format(start: &[u8]) -> (&'static str, &'static str) {
             b'P',
             ..,
         ] => ("a WebP image", USE_ANOTHER),
-        // ONNX in protobuf: field 1 is `ir_version`, a small number. It is followed by
-        // `producer_name`, `producer_version` or `graph`.
+        // An ONNX file is a protobuf message. Its field 1 is `ir_version`, a small number, followed
+        // by `producer_name`, `producer_version` or `graph`.
         [0x08, 1..=32, 0x12 | 0x1a | 0x3a, ..] => ("an ONNX file", CONVERT),
         _ if is_text(start) => {
             let lower = start.trim_ascii_start().to_ascii_lowercase();
@@ -88,7 +89,7 @@ mod tests {
             (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
             (b"\n<!DOCTYPE html><html>", "a web page"),
             (b"no", "a text file"),
-            // Truncated within a character.
+            // The last character is truncated.
             (b"gr\xc3\xbc\xc3", "a text file"),
             (b"gr\xc3\xfc\xc3", "in an unknown format"),
             (b"a\0b", "in an unknown format"),

@@ -24,7 +24,7 @@ struct Row {
 }
 
 impl Summary {
-    /// Lists the layers of `config` for images of its input size.
+    /// Lists the layers of the network `config` for images of its input size.
     ///
     /// # Errors
     ///
@@ -100,7 +100,7 @@ impl Summary {
         })
     }
 
-    /// Total number of parameters. Buffers (running statistics) are not counted.
+    /// Total number of scalar values in parameters. Buffers (running statistics) are not counted.
     pub fn parameters(&self) -> usize {
         self.rows.iter().map(|row| row.parameters).sum()
     }
@@ -157,9 +157,9 @@ mod tests {
         let summary = Summary::new(&VggConfig::vgg16(1000)).expect("a valid configuration");
         assert_eq!(summary.parameters(), 138_357_544);
         let text = summary.to_string();
-        // features: 13 convolutions, 13 ReLUs, 5 pools. avgpool. classifier: 3 linear layers, 2
-        // ReLUs, 2 dropouts. Two group titles, the first and the last line of the frame, and the
-        // total.
+        // 31 layers in `features` (13 convolutions, 13 ReLUs, 5 pools), 1 average pool, 7 layers in
+        // `classifier` (3 linear layers, 2 ReLUs, 2 dropouts), and 5 other lines (2 group titles,
+        // the first and last line of the frame, and the total).
         assert_eq!(text.lines().count(), 31 + 1 + 7 + 5);
         assert!(text.contains("(28): Conv2d(512, 512, kernel_size=3, stride=1, padding=1)"));
         assert!(text.contains("512 x 14 x 14"));

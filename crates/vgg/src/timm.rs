@@ -1,7 +1,7 @@
 //! Export to a folder that timm loads: `timm.create_model("local-dir:FOLDER", pretrained=True)`.
 //!
-//! `model.safetensors` has the tensor names of timm, and the classifier as convolutions.
-//! `config.json` is the description of a repository on the hub: architecture, classes and
+//! `model.safetensors` uses timm's tensor names and stores the classifier as convolutions.
+//! `config.json` describes the model as in a repository on the hub: architecture, classes and
 //! normalization.
 //!
 //! timm computes the same logits for 224-pixel images. For larger images timm applies the
@@ -21,7 +21,7 @@ use crate::file;
 use crate::metadata::Metadata;
 use crate::names;
 
-/// Names of the files in the folder.
+/// Names of the exported files.
 pub const FILES: [&str; 2] = ["model.safetensors", "config.json"];
 
 /// Writes both [`FILES`] to `folder`, which is created if it does not exist.
@@ -88,7 +88,7 @@ pub fn to_timm(
     tensors.iter().map(rename).collect()
 }
 
-/// The content of `config.json`, with the fields that timm writes for the hub.
+/// Returns the content of `config.json`, with the fields that timm writes for the hub.
 fn describe(metadata: &Metadata) -> serde_json::Value {
     let config = &metadata.config;
     let (size, classes) = (config.input_size, config.classes);
@@ -115,7 +115,7 @@ fn describe(metadata: &Metadata) -> serde_json::Value {
     })
 }
 
-/// The f64 with the shortest decimal representation of an f32: 0.485 instead of
+/// Converts each f32 to the f64 with the same shortest decimal representation: 0.485 instead of
 /// 0.48500001430511475.
 fn shortest_f64(values: [f32; 3]) -> [f64; 3] {
     values.map(|value| value.to_string().parse().unwrap_or(value.into()))

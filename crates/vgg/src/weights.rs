@@ -16,24 +16,24 @@ use crate::metadata::Metadata;
 use crate::names;
 use crate::weights_file::WeightsFile;
 
-/// The origin of each tensor of a network, by torchvision's name.
+/// Where each tensor of a loaded network comes from. Tensors have torchvision's names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    /// Tensors loaded from the file.
+    /// Names of the tensors loaded from the file.
     pub loaded: Vec<String>,
-    /// Newly initialized tensors.
+    /// Names of the newly initialized tensors.
     pub initialized: Vec<String>,
-    /// Tensors whose shape in the file does not fit: name, shape in the file, shape in the network.
-    /// They are also in `initialized`.
+    /// Tensors with the wrong shape in the file, as (name, shape in the file, shape in the
+    /// network). They are also in `initialized`.
     pub mismatched: Vec<(String, Vec<usize>, Vec<usize>)>,
-    /// Tensors of the head in the file that were not loaded because of [`Head::Replace`]. They are
-    /// also in `initialized`.
+    /// Names of the head's tensors that the file contains, but that were not loaded because of
+    /// [`Head::Replace`]. They are also in `initialized`.
     pub replaced: Vec<String>,
 }
 
 impl Report {
-    /// The layers with a newly initialized tensor, from input to output. Transfer learning trains
-    /// them first.
+    /// Returns the layers with a newly initialized tensor, from input to output. Transfer learning
+    /// trains them first.
     pub fn initialized_layers(&self) -> Vec<String> {
         let mut layers: Vec<String> = Vec::new();
         for name in &self.initialized {
@@ -51,21 +51,21 @@ impl Report {
 pub struct Loaded {
     /// The tensors as f32, by torchvision's name.
     pub tensors: BTreeMap<String, Tensor>,
-    /// The origin of each tensor.
+    /// Where each tensor comes from.
     pub report: Report,
 }
 
-/// Treatment of the head (`classifier.6`) when pretrained weights are loaded.
+/// What to do with the head (`classifier.6`) when loading pretrained weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Head {
     /// Initializes a new head, as usual in transfer learning.
     Replace,
-    /// Loads the head if its shape fits, for a model with the same classes.
+    /// Loads the head if it has the right shape. Use this for a model with the same classes.
     Keep,
 }
 
-/// Reads only the metadata of a model file. Returns `None` if the file has no metadata of this
-/// crate.
+/// Reads only the metadata of a model file. Returns `None` if the file has no metadata written by
+/// this crate.
 ///
 /// # Errors
 ///
@@ -84,10 +84,10 @@ fn metadata_of(file: &WeightsFile, path: &Path) -> Result<Option<Metadata>, Erro
 
 /// Loads pretrained weights for a network that may have other classes.
 ///
-/// The file is safetensors or a PyTorch state dict with the tensor names of torchvision or timm, in
+/// The file is safetensors or a PyTorch state dict, with tensor names from torchvision or timm, in
 /// f32, f16 or bf16, with or without a classifier. It must contain the whole backbone. Layers of
-/// the classifier that the file lacks or that have another shape are initialized by
-/// [`init::linear_default`], and so is the head with [`Head::Replace`].
+/// the classifier that are missing from the file or have another shape are initialized by
+/// [`init::linear_default`]. The head is too, with [`Head::Replace`].
 ///
 /// # Errors
 ///
@@ -130,8 +130,8 @@ pub fn load_pretrained(
     Ok(Loaded { tensors, report })
 }
 
-/// The layers whose tensors are all loaded from the file. Adds mismatched and replaced tensors to
-/// the report.
+/// Returns the layers whose tensors can all be loaded from the file. Adds mismatched and replaced
+/// tensors to the report.
 fn loadable_layers<'a>(
     shapes: &'a [(String, Vec<usize>)],
     entries: &Entries<'_>,
@@ -164,7 +164,7 @@ fn loadable_layers<'a>(
     layers
 }
 
-/// The layer of a tensor: `features.0` for `features.0.weight`.
+/// Returns the layer that a tensor belongs to: `features.0` for `features.0.weight`.
 fn layer_of(name: &str) -> &str {
     name.rsplit_once('.').map_or(name, |(layer, _)| layer)
 }
@@ -175,22 +175,22 @@ fn inputs_of(shapes: &[(String, Vec<usize>)], layer: &str) -> usize {
     shape.map_or(1, |(_, shape)| shape[1..].iter().product())
 }
 
-/// Maximum number of unexpected tensors that an error lists.
+/// Maximum number of unexpected tensors listed in an error.
 const MAX_LISTED: usize = 20;
 
-/// A tensor of a file that the network needs.
+/// A tensor in a file that the network needs.
 struct Entry {
     /// Name in the file.
     name: String,
-    /// Shape in torchvision's layout.
+    /// Shape, converted to torchvision's layout.
     shape: Vec<usize>,
 }
 
-/// The entries of a file by torchvision's name.
+/// The entries of a file, by the torchvision name of the tensor.
 type Entries<'a> = BTreeMap<&'a str, Entry>;
 
-/// Matches the tensors of a file with the tensors of the network. The second result lists the
-/// unexpected ones, each with the most similar expected name.
+/// Matches the tensors in a file with those of the network. The second result lists unexpected
+/// tensors, each with the most similar expected name.
 fn match_names<'a>(
     file: &WeightsFile,
     shapes: &'a [(String, Vec<usize>)],
@@ -211,7 +211,8 @@ fn match_names<'a>(
                 };
                 entries.insert(expected, entry);
             }
-            // For example in a checkpoint with both the weights and their moving average.
+            // Two tensors have the same torchvision name, for example in a checkpoint with both the
+            // weights and their moving average.
             Some((expected, _)) => unexpected.push(format!("{name} (a second {expected})")),
             None if unexpected.len() == MAX_LISTED => unlisted += 1,
             None => {
@@ -230,7 +231,7 @@ fn match_names<'a>(
 }
 
 /// Checks that the file has the whole backbone with the right shapes. Otherwise the error names the
-/// architecture of the file, if it can be detected.
+/// architecture of the weights in the file, if it can be detected.
 fn check_features(
     path: &Path,
     config: &VggConfig,
@@ -255,7 +256,7 @@ fn check_features(
     }
 }
 
-/// Checks that the file has all tensors of `shapes`.
+/// Checks that the file has all tensors in `shapes`, with the right shapes.
 fn check_shapes<'a>(
     path: &Path,
     config: &VggConfig,
@@ -295,7 +296,7 @@ pub struct Model {
     pub tensors: BTreeMap<String, Tensor>,
 }
 
-/// Loads a model that [`save`] wrote.
+/// Loads a model written by [`save`].
 ///
 /// # Errors
 ///

@@ -1,5 +1,5 @@
-//! Weights files in both supported formats. The format is detected from the content, not from the
-//! file name.
+//! Reads weights files in both supported formats. The format is detected from the content, not from
+//! the file name.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -21,10 +21,11 @@ pub(crate) enum WeightsFile {
 }
 
 impl WeightsFile {
-    /// Opens `path` and validates the list of its tensors.
+    /// Opens `path`, detects its format, and validates the list of its tensors.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         let io = |error| Error::io("read", path, error);
-        // Checked before opening, because opening a named pipe blocks until there is a writer.
+        // Check the file type before opening, because opening a named pipe blocks until there is a
+        // writer.
         if !std::fs::metadata(path).map_err(io)?.is_file() {
             return Err(Error::NotSafetensors {
                 path: path.into(),
@@ -39,7 +40,7 @@ impl WeightsFile {
         }
     }
 
-    /// The `__metadata__` of a safetensors header. State dicts have none.
+    /// The `__metadata__` of a safetensors header. Empty for state dicts, which have none.
     pub(crate) fn strings(&self) -> BTreeMap<String, String> {
         match self {
             Self::Safetensors(file) => file.strings().clone(),

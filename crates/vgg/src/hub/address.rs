@@ -3,14 +3,14 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// The usual name of the weights file of a repository.
+/// The usual name of the weights file in a repository.
 const DEFAULT_FILE: &str = "model.safetensors";
 const DEFAULT_REVISION: &str = "main";
 
-/// A file of a repository at a revision.
+/// The address of a file in a repository at a revision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
-    /// `OWNER/REPO`.
+    /// Name of the repository: `OWNER/REPO`.
     pub repository: String,
     /// A branch, tag or commit; `main` by default.
     pub revision: String,
@@ -19,7 +19,7 @@ pub struct Address {
 }
 
 impl Address {
-    /// The address of `model.safetensors` on the main branch of a repository.
+    /// Returns the address of `model.safetensors` on a repository's main branch.
     pub fn new(repository: &str) -> Self {
         Self {
             repository: repository.into(),
@@ -56,7 +56,7 @@ impl FromStr for Address {
         if let Some(file) = file {
             address.file = file.into();
         }
-        // Every component becomes a component of a path in the cache.
+        // Every component of the address becomes part of a path in the cache, so it must be safe.
         let components = [owner, name]
             .into_iter()
             .chain(address.revision.split('/'))
@@ -82,7 +82,7 @@ impl fmt::Display for Address {
     }
 }
 
-/// Whether every component of a relative path is plain.
+/// Whether a relative path consists of components that are safe on every platform.
 pub(super) fn is_plain_path(path: &str) -> bool {
     path.split('/').all(is_plain_component)
 }

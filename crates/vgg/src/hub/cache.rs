@@ -1,7 +1,7 @@
 //! The cache of one repository, in the layout of `huggingface_hub`:
 //!
 //! ```text
-//! models--OWNER--REPO/blobs/ETAG              the content
+//! models--OWNER--REPO/blobs/ETAG              the content of a file
 //! models--OWNER--REPO/blobs/ETAG.incomplete   the content of an unfinished download
 //! models--OWNER--REPO/snapshots/COMMIT/FILE   a symbolic link to the content
 //! models--OWNER--REPO/refs/REVISION           the commit of a branch or tag
@@ -41,7 +41,7 @@ impl RepoCache {
 
     /// Returns the path of a file if it is cached. The revision is a branch, a tag or a commit.
     pub(super) fn find(&self, address: &Address) -> Option<PathBuf> {
-        // Commits have no entry in `refs`, so look for a snapshot of that name first.
+        // Commits have no entry in `refs`, so look for a snapshot named by the revision first.
         let by_commit = self.repo.pointer_path(&address.revision);
         let by_commit = by_commit.join(&address.file);
         if by_commit.exists() {
@@ -58,10 +58,11 @@ impl RepoCache {
         self.folder.join("blobs").join(format!("{etag}.incomplete"))
     }
 
-    /// Creates the folder of blobs, and waits until no other process downloads the same blob.
+    /// Creates the folders of the cache, and locks a blob. Waits while another process downloads
+    /// the same blob.
     ///
-    /// Dropping the file releases the lock. If the file system does not support locks, there is
-    /// none, and concurrent downloads may fail with a wrong checksum.
+    /// Dropping the file releases the lock. If the file system does not support locks, nothing is
+    /// locked, and concurrent downloads may fail with a wrong checksum.
     pub(super) fn lock(&self, etag: &str) -> Result<File, HubError> {
         for folder in [&self.folder.join("blobs"), &self.locks] {
             fs::create_dir_all(folder).map_err(HubError::cache(folder))?;
@@ -76,8 +77,8 @@ impl RepoCache {
         }
     }
 
-    /// Adds a link to a blob to the snapshot of its commit, and sets the commit of the revision.
-    /// Returns the path of the link.
+    /// Adds a link to the file's blob in the snapshot of its commit, and records the commit that
+    /// the revision refers to. Returns the path of the link.
     pub(super) fn link(&self, address: &Address, metadata: &Metadata) -> Result<PathBuf, HubError> {
         let path = self.repo.pointer_path(&metadata.commit).join(&address.file);
         self.create_link(&path, address, &metadata.etag)
@@ -114,7 +115,7 @@ fn symlink(target: &Path, link: &Path) -> io::Result<()> {
     std::os::unix::fs::symlink(target, link)
 }
 
-/// On Windows, symbolic links need administrator rights or the developer mode.
+/// Not implemented, because symbolic links on Windows need administrator rights or developer mode.
 #[cfg(not(unix))]
 fn symlink(_target: &Path, _link: &Path) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())

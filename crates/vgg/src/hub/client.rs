@@ -23,12 +23,13 @@ const MAX_REDIRECTS: usize = 10;
 const MAX_LISTING: u64 = 4 << 20;
 const WEIGHTS_EXTENSIONS: [&str; 4] = [".safetensors", ".pth", ".pt", ".bin"];
 
-/// The metadata of one version of a file.
+/// The metadata of a file at one revision.
 #[derive(Debug)]
 pub(super) struct Metadata {
-    /// The SHA-256 of files in LFS, usually the git blob id of other files. A plain name.
+    /// The SHA-256 of a file in LFS, or usually the git blob id of another file. Safe as a file
+    /// name.
     pub(super) etag: String,
-    /// The commit that the revision resolves to. A plain name.
+    /// The commit that the revision resolves to. Safe as a file name.
     pub(super) commit: String,
     /// Size in bytes. Mirrors may omit it.
     pub(super) size: Option<u64>,
@@ -61,7 +62,7 @@ impl Client {
             .timeout_recv_response(idle_timeout)
             .max_redirects(0)
             .http_status_as_error(false)
-            // With compression, ranges and sizes would not count the bytes of the file.
+            // With compression, ranges and sizes would not refer to the bytes of the file.
             .accept_encoding("identity")
             .user_agent(concat!("vgg/", env!("CARGO_PKG_VERSION")))
             .build()
@@ -73,10 +74,10 @@ impl Client {
         })
     }
 
-    /// Requests the metadata of a file. All of it is from a single response of the endpoint.
+    /// Requests the metadata of a file. All of it is taken from a single response of the endpoint.
     ///
     /// As in `huggingface_hub`, relative redirects are followed (the hub sends them for renamed
-    /// repositories). An absolute redirect, to the storage of LFS files, contains the metadata.
+    /// repositories). An absolute redirect, to the storage for LFS files, contains the metadata.
     pub(super) fn metadata(&self, address: &Address) -> Result<Metadata, HubError> {
         let first = self.file_url(address, &address.revision)?;
         let mut url = first.clone();
@@ -108,7 +109,7 @@ impl Client {
                 None => id(&url, headers, &ETAG, "ETag")?,
             };
             let size = number(headers, &X_LINKED_SIZE).or_else(|| {
-                // In a redirect this is the length of its own body.
+                // In a redirect, Content-Length is the length of the redirect's own body.
                 let length = number(headers, &CONTENT_LENGTH);
                 length.filter(|_| status.is_success())
             });
@@ -135,7 +136,7 @@ impl Client {
         self.get(self.file_url(address, commit)?, start)
     }
 
-    /// Requests the names of at most 20 weights files of a repository.
+    /// Requests the names of at most 20 weights files in a repository.
     pub(super) fn weights_files(&self, address: &Address) -> Result<Vec<String>, HubError> {
         #[derive(Deserialize)]
         struct Listing {
@@ -229,7 +230,7 @@ fn bad_status(url: &Uri, response: &Response<Body>) -> HubError {
     }
 }
 
-/// Scheme, host and port of an http or https URL.
+/// Returns scheme, host and port of an http or https URL.
 fn origin(url: &Uri) -> Option<(&str, String, u16)> {
     let scheme = url.scheme_str()?;
     let default_port = match scheme {
@@ -251,7 +252,7 @@ fn redacted(url: &Uri) -> String {
     format!("{scheme}://{host}{port}{}", url.path())
 }
 
-/// The target of a redirect.
+/// Returns the target URL if the response is a redirect.
 fn location(response: &Response<Body>) -> Option<&str> {
     let is_redirect = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
     let location = response.headers().get(LOCATION).filter(|_| is_redirect)?;
@@ -282,7 +283,7 @@ fn resolve(base: &Uri, location: &str) -> Result<Uri, HubError> {
         })
 }
 
-/// Gets an etag or a commit. Quotes and the prefix `W/` of etags are removed.
+/// Reads an etag or a commit from a header. Quotes and the prefix `W/` of etags are removed.
 fn id(
     url: &Uri,
     headers: &HeaderMap,

@@ -1,4 +1,4 @@
-//! Downloads a blob. Resumes after interruptions with range requests, and verifies size and
+//! Downloads a blob, resumes interrupted downloads with range requests, and verifies size and
 //! checksum.
 
 use std::fs::{self, File, OpenOptions};
@@ -16,7 +16,7 @@ use ureq::http::header::{CONTENT_LENGTH, CONTENT_RANGE};
 use super::client::{Client, Metadata};
 use super::{Address, HubError, OnProgress};
 
-/// Number of retries after transient errors.
+/// Maximum number of retries after transient errors.
 const RETRIES: u32 = 3;
 const FIRST_PAUSE: Duration = Duration::from_millis(300);
 
@@ -80,7 +80,8 @@ fn transfer(
     }
     let (url, response) = client.file(address, &metadata.commit, received)?;
     let total = match response.status().as_u16() {
-        // The whole file. Servers without support for ranges send it for range requests too.
+        // The response is the whole file. Servers without support for range requests send it in
+        // reply to them too.
         200 => {
             received = 0;
             header(&response, CONTENT_LENGTH).and_then(|length| length.trim().parse().ok())
@@ -158,7 +159,7 @@ fn transfer(
 /// Compares a file with the size and the etag of the metadata.
 ///
 /// An etag of 64 hexadecimal digits is the SHA-256 of a file in LFS. An etag of 40 digits is a git
-/// blob id, the SHA-1 of a header and the content. Other etags are not checksums.
+/// blob id, that is, the SHA-1 of a header and the content. Other etags are not checksums.
 pub(super) fn verify(path: &Path, metadata: &Metadata, url: &str) -> Result<(), HubError> {
     let failed = |error| HubError::cache(path)(error);
     let mut file = File::open(path).map_err(failed)?;
@@ -195,7 +196,7 @@ pub(super) fn verify(path: &Path, metadata: &Metadata, url: &str) -> Result<(), 
     }
 }
 
-/// Hashes a file. Returns the digest in hexadecimal digits.
+/// Hashes a file. Returns the digest in hexadecimal.
 fn hash(file: &mut File, mut hasher: impl Digest) -> io::Result<String> {
     let mut buffer = vec![0; 1 << 20];
     loop {
@@ -216,7 +217,8 @@ fn header(response: &Response<Body>, name: ureq::http::HeaderName) -> Option<&st
     response.headers().get(name)?.to_str().ok()
 }
 
-/// Parses `bytes START-END/TOTAL`. Returns START and TOTAL, which is `None` for `*`.
+/// Parses a `Content-Range` header, `bytes START-END/TOTAL`. Returns START and TOTAL, which is
+/// `None` for `*`.
 fn parse_content_range(value: &str) -> Option<(u64, Option<u64>)> {
     let (range, total) = value.trim().strip_prefix("bytes ")?.split_once('/')?;
     let (start, _end) = range.split_once('-')?;

@@ -12,29 +12,29 @@ pub enum HubError {
     /// The configured endpoint is not an http or https URL.
     #[error("the endpoint `{endpoint}` is not an http or https URL")]
     Endpoint {
-        /// The configured endpoint.
+        /// The rejected value.
         endpoint: String,
     },
     /// The file is not in the cache and downloads are disabled.
     #[error("it is not in the cache {} and HF_HUB_OFFLINE is set", cache.display())]
     Offline {
-        /// Folder of the cache.
+        /// Path of the cache folder.
         cache: PathBuf,
     },
-    /// The status code of a response is not a success.
+    /// The status code of a response indicates a failure.
     #[error("{url} returned status {status}")]
     Status {
         /// URL of the request.
         url: String,
-        /// The HTTP status code.
+        /// HTTP status code, such as 404.
         status: u16,
     },
-    /// The repository exists, but not the file.
+    /// The repository exists, but does not contain the file.
     #[error("the repository has no file `{file}`")]
     NoSuchFile {
         /// Path of the file in the repository.
         file: String,
-        /// At most 20 weights files of the repository, recognized by their extension.
+        /// At most 20 weights files in the repository, recognized by their extension.
         weights: Vec<String>,
     },
     /// The connection failed, or there was no response.
@@ -50,12 +50,12 @@ pub enum HubError {
     Interrupted {
         /// URL of the request.
         url: String,
-        /// Bytes received so far, earlier attempts included.
+        /// Number of bytes received so far, including earlier attempts.
         received: u64,
         /// Size of the file in bytes.
         size: u64,
     },
-    /// A response does not have the format of the hub.
+    /// A response does not have the expected format.
     #[error("unexpected response from {url}: {reason}")]
     UnexpectedResponse {
         /// URL of the request.
@@ -63,7 +63,7 @@ pub enum HubError {
         /// The missing or invalid part of the response.
         reason: String,
     },
-    /// A header that becomes a file name in the cache is not a plain name.
+    /// A header that would become a file name in the cache is not safe as one.
     #[error("{url} returned the {header} {value:?}, which is not a plain name")]
     UnsafeName {
         /// URL of the request.
@@ -81,12 +81,12 @@ pub enum HubError {
         /// Value of the `Location` header.
         location: String,
     },
-    /// There were more redirects than the client follows.
+    /// There were too many redirects.
     #[error("{url} redirects more than {limit} times")]
     TooManyRedirects {
         /// URL of the first request.
         url: String,
-        /// Number of redirects that are followed.
+        /// Maximum number of redirects.
         limit: usize,
     },
     /// The size of the file differs from the size in the metadata.
@@ -96,7 +96,7 @@ pub enum HubError {
         url: String,
         /// Size in the metadata, in bytes.
         expected: u64,
-        /// Size of the response, in bytes.
+        /// Size of the received file, in bytes.
         actual: u64,
     },
     /// The checksum of the file differs from the etag in the metadata.
@@ -104,14 +104,14 @@ pub enum HubError {
     Checksum {
         /// URL of the file.
         url: String,
-        /// Name of the hash function.
+        /// Name of the hash, such as `SHA-256`.
         algorithm: &'static str,
         /// Checksum in the metadata.
         expected: String,
         /// Checksum of the received bytes.
         actual: String,
     },
-    /// A file or folder of the cache could not be read or written.
+    /// A file or folder in the cache could not be read or written.
     #[error("cannot access {} in the cache: {source}", path.display())]
     Cache {
         /// Path of the file or folder.
@@ -136,12 +136,12 @@ impl HubError {
         }
     }
 
-    /// Whether the response contradicts the metadata.
+    /// Whether the received file does not match the metadata.
     pub(super) fn is_corruption(&self) -> bool {
         matches!(self, Self::Size { .. } | Self::Checksum { .. })
     }
 
-    /// Returns a remedy.
+    /// Returns a suggestion for fixing the error.
     pub(crate) fn help(&self, address: &Address) -> String {
         match self {
             Self::Offline { .. } => "unset HF_HUB_OFFLINE, or use a weights file from disk".into(),

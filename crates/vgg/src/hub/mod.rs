@@ -25,15 +25,15 @@ use cache::RepoCache;
 use client::Client;
 pub use error::HubError;
 
-/// A callback for the progress of a download. The arguments are the number of received bytes and
-/// the size of the file.
+/// A callback for the progress of a download. Its arguments are the number of received bytes and
+/// the size of the file in bytes.
 pub type OnProgress<'a> = dyn FnMut(usize, usize) + 'a;
 
-/// The address of the ImageNet weights of an architecture.
+/// Returns the address of the ImageNet weights for an architecture.
 ///
 /// # Errors
 ///
-/// Returns [`Error::UnknownArchitecture`] if there is no architecture of this name.
+/// Returns [`Error::UnknownArchitecture`] if there is no architecture with this name.
 pub fn imagenet(architecture: &str) -> Result<Address, Error> {
     let config = VggConfig::named(architecture, 1000)?;
     Ok(Address::new(&format!(
@@ -51,22 +51,22 @@ pub fn fetch(address: &Address, on_progress: &mut OnProgress<'_>) -> Result<Path
     Hub::from_env().fetch(address, on_progress)
 }
 
-/// Download settings.
+/// Settings for downloads from the hub.
 #[derive(Clone)]
 pub struct Hub {
     /// URL of the hub or mirror, such as `https://huggingface.co`.
     pub endpoint: String,
-    /// Folder of the cache.
+    /// Path of the cache folder.
     pub cache: PathBuf,
     /// Access token, sent only to the endpoint.
     pub token: Option<String>,
-    /// Whether to use only the cache.
+    /// Whether to use only the cache, without network access.
     pub offline: bool,
 }
 
 impl Hub {
-    /// Settings from `HF_ENDPOINT`, `HF_HUB_CACHE`, `HF_HOME`, `HF_TOKEN` and `HF_HUB_OFFLINE`.
-    /// Empty variables count as unset.
+    /// Reads settings from `HF_ENDPOINT`, `HF_HUB_CACHE`, `HF_HOME`, `HF_TOKEN` and
+    /// `HF_HUB_OFFLINE`. Empty variables count as unset.
     pub fn from_env() -> Self {
         let home = hf_hub::Cache::from_env();
         Self {
@@ -122,8 +122,8 @@ impl Hub {
         })?;
         let _lock = cache.lock(&metadata.etag)?;
         let blob = cache.blob(&metadata.etag);
-        // The blob may exist, because another revision has the same content, or because another
-        // process downloaded it while this one waited for the lock.
+        // The blob may already exist, because another revision has the same content, or because
+        // another process downloaded it while this one waited for the lock.
         if download::verify(&blob, &metadata, "").is_err() {
             let incomplete = cache.incomplete(&metadata.etag);
             download::download(&client, address, &metadata, &incomplete, on_progress)?;

@@ -12,7 +12,7 @@
 //! size. Otherwise it is two matrix products, because the averages over rows and over columns are
 //! separable.
 //!
-//! Messages and field numbers are defined in onnx.proto3 (github.com/onnx/onnx).
+//! The protobuf messages and field numbers are defined in onnx.proto3 (github.com/onnx/onnx).
 
 mod protobuf;
 
@@ -29,19 +29,19 @@ use crate::metadata::Metadata;
 use crate::model::Vgg;
 use protobuf::Message;
 
-/// Version of the operator set, the first one with a softmax over a single axis.
+/// Version of the operator set: the first one with a softmax over a single axis.
 const OPSET: u64 = 13;
-/// Version of the file format that was published with the operator set.
+/// Version of the file format published with the operator set.
 const IR_VERSION: u64 = 7;
-/// `TensorProto.DataType.FLOAT`.
+/// The value of `TensorProto.DataType.FLOAT`, which is f32.
 const FLOAT: u64 = 1;
 /// Maximum size of a protobuf message in bytes.
 const MAX_SIZE: usize = i32::MAX as usize;
 
-/// Name of the input.
+/// Name of the model input: a batch of normalized images.
 pub const INPUT: &str = "pixels";
 
-/// Output of the model.
+/// The values that an exported model outputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Output {
     /// The logits, named `logits`.
@@ -51,7 +51,7 @@ pub enum Output {
 }
 
 impl Output {
-    /// Name of the output.
+    /// Name of the output in the ONNX graph.
     pub fn name(self) -> &'static str {
         match self {
             Self::Logits => "logits",
@@ -64,8 +64,8 @@ impl Output {
 ///
 /// # Errors
 ///
-/// Returns an error if the metadata is invalid, if a tensor is missing or has another shape, if the
-/// model exceeds the limit of 2 GiB, or if the file cannot be written.
+/// Returns an error if the metadata is invalid, if a tensor is missing or has the wrong shape, if
+/// the model exceeds the limit of 2 GiB, or if the file cannot be written.
 pub fn save(
     path: &Path,
     tensors: &BTreeMap<String, Tensor>,
@@ -81,7 +81,7 @@ pub fn save(
         return Err(Error::Export {
             path: path.into(),
             reason: format!(
-                "the model has {} bytes, the limit of ONNX is 2 GiB",
+                "the model has {} bytes, but the limit of ONNX is 2 GiB",
                 model.len()
             ),
             help: Some("export the model as safetensors"),
@@ -94,7 +94,7 @@ pub fn save(
     })
 }
 
-/// Builds the `ModelProto`.
+/// Builds the `ModelProto`, the outermost message of the file.
 fn model(
     tensors: &BTreeMap<String, Tensor>,
     metadata: &Metadata,
@@ -112,7 +112,7 @@ fn model(
     Ok(model)
 }
 
-/// Builds the `GraphProto`.
+/// Builds the `GraphProto`, which contains the nodes and weights.
 fn graph(
     tensors: &BTreeMap<String, Tensor>,
     config: &VggConfig,
@@ -217,7 +217,7 @@ impl Graph {
         inputs: impl FnOnce(String) -> Vec<String>,
         attributes: &[(&str, &[u64])],
     ) {
-        /// `AttributeProto.AttributeType`.
+        /// The values of `AttributeProto.AttributeType` that are used.
         const INT: u64 = 2;
         const INTS: u64 = 7;
         let last = std::mem::replace(&mut self.last, name.into());
@@ -262,7 +262,7 @@ impl Graph {
     }
 }
 
-/// The `ValueInfoProto` of a float tensor. `None` is the batch dimension.
+/// Builds the `ValueInfoProto` of an f32 tensor. In `shape`, `None` is the batch dimension.
 fn value(name: &str, shape: &[Option<u64>]) -> Message {
     let mut dims = Message::default();
     for size in shape {
@@ -279,8 +279,8 @@ fn value(name: &str, shape: &[Option<u64>]) -> Message {
         .message(2, Message::default().message(1, tensor))
 }
 
-/// The matrix (outputs, inputs) of a one-dimensional adaptive average pool. Output i is the average
-/// of the inputs ⌊i·inputs/outputs⌋ .. ⌈(i+1)·inputs/outputs⌉.
+/// Returns the matrix (outputs, inputs) of a one-dimensional adaptive average pool. Output i is the
+/// average of the inputs ⌊i·inputs/outputs⌋ .. ⌈(i+1)·inputs/outputs⌉.
 fn averages(inputs: usize, outputs: usize) -> Result<Tensor, Error> {
     let mut rows = vec![0f32; outputs * inputs];
     for (output, row) in rows.chunks_mut(inputs).enumerate() {

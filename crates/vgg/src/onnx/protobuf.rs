@@ -21,7 +21,7 @@ pub(super) struct Message {
 #[derive(Debug)]
 enum Piece {
     Bytes(Vec<u8>),
-    /// Contiguous f32 on the CPU.
+    /// A contiguous f32 tensor on the CPU, whose storage is written directly.
     Values(Tensor),
 }
 
@@ -90,8 +90,8 @@ impl Message {
         self.varint((field << 3 | kind).into());
     }
 
-    /// Adds a varint: seven bits in each byte, lowest first. The eighth bit is set if more bytes
-    /// follow.
+    /// Adds a varint, with seven bits of `value` in each byte, lowest first. The eighth bit of a
+    /// byte is set if more bytes follow.
     fn varint(&mut self, mut value: u64) {
         let mut bytes = Vec::new();
         while value >= 0x80 {

@@ -1,4 +1,4 @@
-//! Reads state dicts in the format of `torch.save` since PyTorch 1.6: zip archives with a pickle
+//! Reads state dicts written by `torch.save` since PyTorch 1.6: zip archives that contain a pickle
 //! and one entry for each storage.
 //!
 //! ```text
@@ -8,7 +8,8 @@
 //! ```
 //!
 //! No code in the file is run. Only requested tensors are read, and the CRC-32 of their storages is
-//! verified. Older formats and TorchScript are errors that explain how to convert the file.
+//! verified. Older formats and TorchScript are rejected with an error that explains how to convert
+//! the file.
 
 mod pickle;
 mod state_dict;
@@ -27,16 +28,16 @@ use crate::error::Error;
 use crate::file::{check_finite, read_f32};
 use value::{Element, TensorView};
 
-/// Maximum length of the pickle in bytes. A state dict needs about 200 bytes for each tensor. A
-/// hostile pickle can create a value of 150 bytes from each of its bytes, and a growing list
-/// temporarily needs another half.
+/// Maximum length of the pickle in bytes. A state dict needs about 200 bytes for each tensor. In a
+/// malicious pickle, each byte can create a value of 150 bytes, and a growing list temporarily
+/// needs half as much memory again.
 const MAX_PICKLE: u64 = 2 << 20;
 
-/// Remedy for archives that are not a state dict.
+/// Help text for archives that are not a state dict.
 const SAVE_STATE_DICT: &str = "if you trust the file, save its weights in Python: torch.save(model.state_dict(), \"weights.pth\")";
 const COPY_AGAIN: &str = "download or copy the file again";
 
-/// The reason for rejecting a file, and a remedy.
+/// Why a file is rejected, and how to fix it.
 #[derive(Debug)]
 pub(super) struct Invalid {
     pub(super) reason: String,
@@ -52,14 +53,14 @@ impl Invalid {
     }
 }
 
-/// File format, detected by the first bytes.
+/// A file format, detected from the first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
     /// A zip archive, the format of PyTorch since 1.6.
     Zip,
     /// A pickle or a tar archive, the formats of PyTorch before 1.6.
     Legacy,
-    /// Another format.
+    /// Any other format, such as safetensors.
     Other,
 }
 
@@ -88,7 +89,7 @@ fn skip(reader: &mut impl Read, count: u64) -> io::Result<u64> {
     io::copy(&mut reader.take(count), &mut io::sink())
 }
 
-/// The error for files of PyTorch before 1.6.
+/// Creates the error for files written by PyTorch before 1.6.
 pub(crate) fn legacy_error(path: &Path) -> Error {
     Error::NotStateDict {
         path: path.into(),
@@ -101,14 +102,14 @@ pub(crate) fn legacy_error(path: &Path) -> Error {
     }
 }
 
-/// An open state dict with a valid list of tensors.
+/// An open PyTorch state dict whose list of tensors was validated.
 #[derive(Debug)]
 pub(crate) struct PthFile {
     path: PathBuf,
     archive: ZipArchive<BufReader<File>>,
     /// Length of the file in bytes, an upper bound for every entry.
     length: u64,
-    /// The folder of the entries: `NAME/`.
+    /// The folder in the archive that contains the entries: `NAME/`.
     root: String,
     tensors: BTreeMap<String, TensorView>,
 }
@@ -223,8 +224,8 @@ impl PthFile {
                 "{entry_name} has {length} bytes instead of {expected}"
             )));
         }
-        // `gather` allocates all elements of the tensor. With strides of 0 they can be more than
-        // the storage has.
+        // `gather` allocates all elements of the tensor. With strides of 0 there can be more of
+        // them than the storage contains.
         if view.sizes.iter().product::<usize>() != shape.iter().product::<usize>() {
             return Err(self.invalid(format!(
                 "tensor `{name}` has shape {:?} instead of {shape:?}",
@@ -246,7 +247,8 @@ impl PthFile {
         Ok(Tensor::from_vec(values, shape, device)?)
     }
 
-    /// The length of an entry, which must be uncompressed and at most `limit` bytes long.
+    /// Returns the length of an entry in bytes. The entry must be uncompressed and at most `limit`
+    /// bytes long.
     fn entry_length(&mut self, name: &str, limit: u64) -> Result<usize, Error> {
         let full = format!("{}{name}", self.root);
         let limit = limit.min(self.length);
@@ -259,9 +261,9 @@ impl PthFile {
         };
         match lengths {
             Err(reason) => Err(self.invalid(reason)),
-            // Both lengths of an uncompressed entry are equal.
+            // The compressed and uncompressed lengths of an uncompressed entry are equal.
             Ok((size, stored)) if size != stored || size > limit => Err(self.invalid(format!(
-                "{name} has a length of {size} bytes, the limit is {limit}"
+                "{name} has a length of {size} bytes, but the limit is {limit}"
             ))),
             Ok((size, _)) => Ok(size as usize),
         }

@@ -1,13 +1,13 @@
 //! Unpickles the output of `torch.save` without running code.
 //!
-//! A pickle is a program for a stack machine. Python's unpickler calls every function that the
-//! program names. This one supports only the instructions of `torch.save` (protocol 2) and the
+//! A pickle is a program for a stack machine. Python's unpickler can call any function named in the
+//! program. This one supports only the instructions written by `torch.save` (protocol 2) and the
 //! globals in [`Global`]. Anything else is an error. The result is a list of [`Value`]s that refer
 //! to each other by index. A pickle of n bytes creates fewer than n values, references do not copy
 //! values, and unpickling is not recursive.
 //!
-//! `candle_core::pickle` is not used, because it copies objects for each reference (a small file
-//! can fill the memory), indexes arguments without bounds checks, and ignores unsupported objects.
+//! `candle_core::pickle` is not used, because it copies objects for each reference (so a small file
+//! can exhaust memory), indexes arguments without bounds checks, and ignores unsupported objects.
 
 use std::collections::HashMap;
 
@@ -49,16 +49,16 @@ mod op {
     pub const BINPERSID: u8 = b'Q';
 }
 
-/// An unpickled object.
+/// The result of unpickling: values that refer to each other by index.
 #[derive(Debug)]
 pub(super) struct Pickle {
-    /// All values.
+    /// All values created by the pickle.
     pub(super) values: Vec<Value>,
-    /// The value that contains the others.
+    /// The result of the program, which refers to the other values.
     pub(super) top: Id,
 }
 
-/// Unpickles `bytes`. The reason in an error contains the position in the pickle.
+/// Unpickles `bytes`. The reason in an error includes the byte position in the pickle.
 pub(super) fn read(bytes: &[u8]) -> Result<Pickle, Invalid> {
     let mut machine = Machine {
         bytes,
@@ -101,7 +101,7 @@ struct Machine<'a> {
 }
 
 impl<'a> Machine<'a> {
-    /// Runs one instruction. Returns the top value after the last one, `STOP`.
+    /// Runs one instruction. For the last one, `STOP`, returns the value on top of the stack.
     fn step(&mut self) -> Result<Option<Id>, String> {
         match self.byte()? {
             op::PROTO => match self.byte()? {
@@ -224,8 +224,8 @@ impl<'a> Machine<'a> {
         let value = match callee {
             Global::OrderedDict if arguments.is_empty() => Value::Dict(Vec::new()),
             Global::RebuildTensor => Value::Tensor(TensorView::new(&self.values, arguments)?),
-            // The next two return their first argument. It is not copied, because it can be longer
-            // than the call.
+            // The next two functions return their first argument. It is not copied, because it can
+            // be longer than the call.
             Global::RebuildParameter => match arguments.first() {
                 Some(&id) if matches!(self.values[id], Value::Tensor(_)) => {
                     return self.push_id(id);
@@ -282,14 +282,14 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// Stores the top of the stack in the memo.
+    /// Stores the value on top of the stack in the memo.
     fn put(&mut self, index: u32) -> Result<(), String> {
         let top = self.top()?;
         self.memo.insert(index, top);
         Ok(())
     }
 
-    /// Pushes a value of the memo on the stack.
+    /// Pushes a value from the memo on the stack.
     fn get(&mut self, index: u32) -> Result<(), String> {
         let id = self.memo.get(&index);
         let id = *id.ok_or("it refers to a missing memo entry")?;
@@ -352,8 +352,8 @@ impl<'a> Machine<'a> {
     }
 }
 
-/// Parses a little-endian integer in two's complement. Integers of more than 64 bits are not sizes,
-/// so their values are ignored.
+/// Parses a little-endian integer in two's complement. Integers of more than 64 bits cannot be
+/// sizes, so their values are ignored.
 fn long(bytes: &[u8]) -> Value {
     if bytes.len() > 8 {
         return Value::Float;

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// The reason why a pickle is rejected.
+/// Returns the reason why a pickle is rejected.
 fn rejection(bytes: &[u8]) -> String {
     read(bytes).expect_err("an invalid pickle").reason
 }
@@ -24,7 +24,7 @@ fn integers_of_every_width_are_read() {
 
 #[test]
 fn memo_entries_are_references() {
-    // d = {}, then (d, d), with an item set through the second reference.
+    // d = {}, then (d, d). An item is set through the second reference.
     let pickle = read(b"}q\x00h\x00X\x01\x00\x00\x00aK\x01s\x86.").expect("a pair");
     let Value::Tuple(pair) = &pickle.values[pickle.top] else {
         panic!("the top value is not a tuple");
@@ -57,7 +57,8 @@ fn long_values_are_not_copied() {
     let pickle = read(&bytes).expect("a valid pickle");
     let is_long = |value: &&Value| matches!(value, Value::Tuple(items) if items.len() > 1);
     assert_eq!(pickle.values.iter().filter(is_long).count(), 1);
-    // Each tensor has a copy of its sizes and of the name of its storage. Both are limited.
+    // Each tensor has its own copy of its sizes and of its storage name. The lengths of both are
+    // limited.
     let tensor = |key: usize, sizes: usize| {
         let key = [&(key as u32).to_le_bytes()[..], &vec![b'0'; key]].concat();
         let sizes = [b"(", &b"K\x01".repeat(sizes)[..], b"t"].concat();

@@ -6,10 +6,10 @@ use super::pickle::Pickle;
 use super::value::{Id, TensorView, Value};
 use super::{Invalid, SAVE_STATE_DICT};
 
-/// Keys of the weights in checkpoints of training scripts, most common first.
+/// Keys under which training scripts store the weights in checkpoints, most common first.
 const WRAPPER_KEYS: [&str; 5] = ["state_dict", "model_state_dict", "model", "net", "weights"];
 
-/// The tensors of a state dict, or of the state dict in a checkpoint.
+/// Returns the tensors of a state dict, or of the state dict in a checkpoint.
 pub(super) fn tensors(pickle: Pickle) -> Result<BTreeMap<String, TensorView>, Invalid> {
     let invalid = |reason: String| Invalid::new(reason, SAVE_STATE_DICT);
     let values = &pickle.values;
@@ -52,7 +52,7 @@ pub(super) fn tensors(pickle: Pickle) -> Result<BTreeMap<String, TensorView>, In
                 kind(&values[value])
             )));
         };
-        // As in Python, the last item of a key takes precedence.
+        // As in Python, the last item with the same key takes precedence.
         tensors.insert(name.clone(), view.clone());
     }
     Ok(tensors)

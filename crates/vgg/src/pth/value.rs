@@ -1,17 +1,17 @@
-//! Values in a pickle of `torch.save`, and tensors as views of storages.
+//! Values in a pickle written by `torch.save`, and tensors as views of storages.
 
 use std::ops::Range;
 
-/// Maximum number of dimensions of a tensor, and maximum length of the name of a storage. Every
-/// tensor has its own copy of both, so a short pickle could fill the memory without these limits.
-/// PyTorch uses short numbers as names.
+/// Maximum number of dimensions of a tensor, and maximum length of a storage name. Every tensor has
+/// its own copy of its sizes and of the name, so without these limits a short pickle could exhaust
+/// memory. PyTorch uses short numbers as names.
 const MAX_DIMENSIONS: usize = 8;
 const MAX_KEY_LENGTH: usize = 20;
 
 /// Index of a value in [`Pickle::values`](super::pickle::Pickle::values).
 pub(super) type Id = usize;
 
-/// A value of a pickle. Variants without data represent values that weights do not depend on.
+/// A value in a pickle. Variants without data represent values that weights do not depend on.
 #[derive(Debug)]
 pub(super) enum Value {
     None,
@@ -31,7 +31,7 @@ pub(super) enum Value {
     Opaque,
 }
 
-/// The Python globals that a pickle may use.
+/// The Python functions and classes that a pickle may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Global {
     OrderedDict,
@@ -39,11 +39,11 @@ pub(super) enum Global {
     RebuildParameter,
     Size,
     Storage(Element),
-    /// A global of NumPy scalars, whose values are ignored.
+    /// A function or class for NumPy scalars, whose values are ignored.
     Opaque,
 }
 
-/// A dtype of PyTorch.
+/// A PyTorch dtype.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Element {
     Float,
@@ -53,7 +53,7 @@ pub(super) enum Element {
     Other(&'static str, usize),
 }
 
-/// The storage classes of torch/storage.py.
+/// The storage classes in torch/storage.py, with their dtypes.
 const STORAGES: [(&str, Element); 10] = [
     ("FloatStorage", Element::Float),
     ("HalfStorage", Element::Half),
@@ -79,7 +79,7 @@ impl Element {
 }
 
 impl Global {
-    /// The allowed global of this name, or the reason why it is rejected.
+    /// Returns the allowed global `module.name`, or the reason why it is rejected.
     pub(super) fn named(module: &str, name: &str) -> Result<Self, String> {
         let storage = || {
             let entry = STORAGES.iter().find(|(class, _)| *class == name);
@@ -105,13 +105,13 @@ impl Global {
     }
 }
 
-/// A storage: an entry of the archive with elements of one dtype.
+/// A storage: an entry in the archive that contains elements of one dtype.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct StorageRef {
     pub(super) element: Element,
     /// Name of the entry in `data/`.
     pub(super) key: String,
-    /// Number of elements.
+    /// Number of elements in the storage.
     pub(super) count: usize,
 }
 
@@ -125,8 +125,8 @@ pub(super) struct TensorView {
 }
 
 impl Value {
-    /// The storage of a persistent id: `("storage", class, key, location, count)`. The location
-    /// (`cpu`, `cuda:0`) is ignored, because the caller selects the device.
+    /// Parses the persistent id of a storage: `("storage", class, key, location, count)`. The
+    /// location (`cpu`, `cuda:0`) is ignored, because the caller selects the device.
     pub(super) fn storage(values: &[Self], id: Id) -> Result<Self, String> {
         let parts = match &values[id] {
             Self::Tuple(parts) => parts.iter().map(|&part| &values[part]).collect(),
@@ -152,8 +152,8 @@ impl Value {
 }
 
 impl TensorView {
-    /// A view from the arguments of `_rebuild_tensor_v2`: storage, offset, sizes and strides.
-    /// Further arguments are only for training in PyTorch.
+    /// Creates a view from the arguments of `_rebuild_tensor_v2`: storage, offset, sizes and
+    /// strides. Further arguments matter only for training in PyTorch and are ignored.
     pub(super) fn new(values: &[Value], arguments: &[Id]) -> Result<Self, String> {
         let argument = |index: usize| arguments.get(index).map(|&id| &values[id]);
         let (
@@ -197,15 +197,15 @@ impl TensorView {
         Ok(view)
     }
 
-    /// The range of the storage that contains all elements of the tensor.
+    /// The range of storage elements that contains all elements of the tensor.
     pub(super) fn span(&self) -> Range<usize> {
         // `new` checked that the end does not overflow.
         self.offset..self.end().unwrap_or(self.offset)
     }
 
-    /// The end of the range of elements in the storage, or `None` if a size or an index overflows.
+    /// The end of the [`span`](Self::span), or `None` if a size or an index overflows.
     fn end(&self) -> Option<usize> {
-        // Even if one size is 0, the product of the others must not overflow.
+        // The product of the sizes must not overflow, even without those that are 0.
         self.sizes
             .iter()
             .try_fold(1usize, |count, &size| count.checked_mul(size.max(1)))?;
@@ -234,7 +234,8 @@ impl TensorView {
             })
     }
 
-    /// Copies the elements in row-major order from the values of the [`span`](Self::span).
+    /// Copies the elements in row-major order from `span`, the values in the range
+    /// [`span`](Self::span).
     pub(super) fn gather(&self, span: &[f32]) -> Vec<f32> {
         let mut values = Vec::with_capacity(self.sizes.iter().product());
         gather(&self.sizes, &self.strides, span, 0, &mut values);
@@ -242,7 +243,7 @@ impl TensorView {
     }
 }
 
-/// Appends the elements of a view that starts at `offset` in `span`.
+/// Appends the elements of the view that starts at `offset` in `span` to `values`.
 fn gather(sizes: &[usize], strides: &[usize], span: &[f32], offset: usize, values: &mut Vec<f32>) {
     match (sizes, strides) {
         ([size, sizes @ ..], [stride, strides @ ..]) => {
