@@ -180,8 +180,8 @@ impl Params {
     /// Returns a builder for evaluation. All parameters are detached, so that no graph is recorded.
     ///
     /// The model shares storage with the trained model, so updates change it too. Values that a
-    /// layer precomputed from its weights, such as a packed copy, become outdated. Build a new model
-    /// after training.
+    /// layer precomputed from its weights, such as a packed copy, become outdated. Build a new
+    /// model after training.
     pub fn frozen_var_builder(&self) -> VarBuilder<'static> {
         self.builder(false)
     }

@@ -112,8 +112,8 @@ impl Stage {
     ///
     /// # Errors
     ///
-    /// Returns the errors of [`Stage::new`], and [`Error::SavedState`] if a saved tensor is missing,
-    /// belongs to no trainable parameter, or has the wrong shape or dtype.
+    /// Returns the errors of [`Stage::new`], and [`Error::SavedState`] if a saved tensor is
+    /// missing, belongs to no trainable parameter, or has the wrong shape or dtype.
     pub fn resume(
         params: &Params,
         config: SgdConfig,
