@@ -290,7 +290,8 @@ pub struct PredictArgs {
     #[arg(long, conflicts_with = "csv")]
     pub json: bool,
 
-    /// Print CSV with a header: path, class, probability
+    /// Print CSV with a header: path, class, probability; with --top-k also class_2, probability_2
+    /// and so on
     #[arg(long)]
     pub csv: bool,
 

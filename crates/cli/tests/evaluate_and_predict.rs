@@ -69,7 +69,8 @@ fn evaluate_prints_loss_accuracy_and_confusion_matrix() {
         "{report} {best:?}"
     );
 
-    // A run directory records the path to its data set. A model file works alone.
+    // The default data set is the one that the run directory records. `--data` and the path of the
+    // model file give the same result.
     assert_eq!(dir.succeeds(&["evaluate", "runs/train", "--json"]), out);
     assert_eq!(
         dir.succeeds(&[

@@ -2,9 +2,9 @@
 //! result.
 //!
 //! `WAGGLE_KILLS` and `WAGGLE_INTERRUPTS` set the number of rounds. The defaults are 10 and 3; the
-//! full test uses 100 and 20. Each moment is a number of events and a delay after the last of them,
-//! drawn with a fixed seed. On a slow machine, the run is therefore terminated after the same
-//! event, though not at the same instruction.
+//! full test uses 100 and 20. A run is killed or interrupted a random delay after a random event,
+//! both drawn with a fixed seed. On a slower machine, this happens after the same event, but not at
+//! the same instruction.
 
 #![cfg(unix)]
 

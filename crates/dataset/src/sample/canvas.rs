@@ -181,8 +181,8 @@ impl Canvas {
         }
     }
 
-    /// Converts to 8 bits per channel and adds sensor noise with amplitude `noise`, as a fraction
-    /// of the value range.
+    /// Converts to 8 bits per channel and adds sensor noise: up to `noise` shared by the channels
+    /// of a pixel, and up to half of that per channel. 1 is the full value range.
     pub fn to_image(&self, stream: &mut Stream, noise: f32) -> RgbImage {
         let mut bytes = Vec::with_capacity(self.pixels.len() * 3);
         for pixel in &self.pixels {

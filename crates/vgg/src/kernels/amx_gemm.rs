@@ -46,8 +46,8 @@ pub(super) unsafe fn split_weights(u: *const f32, inputs: usize, to: *mut f32) {
 ///
 /// # Safety
 ///
-/// AMX must be available. The pointers of `task` must be valid as its docs describe, and `task.m`
-/// for the number of tiles rounded up to a multiple of 16.
+/// AMX must be available. The pointers of `task` must be valid as its docs describe, except that
+/// `task.m` must have room for the number of tiles rounded up to a multiple of 16.
 pub(super) unsafe fn forward(task: &GemmTask) {
     let inputs = task.c.div_ceil(LANES);
     let rows = task.tiles.next_multiple_of(LANES);

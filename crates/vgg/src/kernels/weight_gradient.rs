@@ -44,7 +44,8 @@ impl WeightGradient {
         }
     }
 
-    /// Adds `n` images: the input `x` and the gradient `g` before the ReLU, both NCHWc16.
+    /// Adds `n` images: the input `x` and the gradient `g` of the convolution's output (before the
+    /// ReLU), both NCHWc16.
     pub(super) fn add(&mut self, x: &[f32], g: &[f32], n: usize) {
         let from = self.from.with_n(n);
         let to = NchwcShape { c: self.k, ..from };
@@ -324,7 +325,7 @@ impl Task for GemmTask {
 
 /// The transposed output transform W = A dY Aᵀ of a range of tiles, in all channels.
 struct OutputGradientTask {
-    /// The output gradient before the ReLU, NCHWc16 of shape `to`.
+    /// Gradient of the convolution's output (before the ReLU), NCHWc16 of shape `to`.
     g: *const f32,
     to: NchwcShape,
     /// The tiles to transform, counted over all images.

@@ -224,8 +224,8 @@ impl<'a> Machine<'a> {
         let value = match callee {
             Global::OrderedDict if arguments.is_empty() => Value::Dict(Vec::new()),
             Global::RebuildTensor => Value::Tensor(TensorView::new(&self.values, arguments)?),
-            // The next two functions return their first argument. It is not copied, because it can
-            // be longer than the call.
+            // The next two functions return their first argument. Its id is pushed again instead of
+            // a copy, because a short call can refer to a large value.
             Global::RebuildParameter => match arguments.first() {
                 Some(&id) if matches!(self.values[id], Value::Tensor(_)) => {
                     return self.push_id(id);

@@ -74,7 +74,7 @@ pub(super) fn has_end(bytes: &[u8]) -> bool {
 /// Iterates over the marker segments of a JPEG, as (marker, payload).
 ///
 /// Skips fill bytes, stray bytes between segments and entropy-coded data, as libjpeg does. Restart
-/// markers and SOI are not returned. A payload that exceeds the file is empty.
+/// markers and SOI are not returned. The payload of a truncated segment is empty.
 struct Segments<'a> {
     bytes: &'a [u8],
     position: usize,

@@ -4,11 +4,11 @@
 //! first. That algorithm rounds f32 to TF32, and its workspace has no limit and is zeroed for every
 //! call. candle has no operation for the weight gradient. The operations in this file:
 //!
-//! - They are deterministic, with a workspace of at most
-//!   [`WORKSPACE_LIMIT`](super::WORKSPACE_LIMIT) bytes (`algorithm.rs`).
-//! - They compute f32 in f32. TF32 is allowed only if it is also allowed for candle's matrix
-//!   products (`candle_core::cuda::set_gemm_reduced_precision_f32`).
-//! - They run on the same CUDA stream as candle's operations.
+//! - are deterministic, with a workspace of at most [`WORKSPACE_LIMIT`](super::WORKSPACE_LIMIT)
+//!   bytes (`algorithm.rs`);
+//! - compute f32 in f32, and use TF32 only if it is also allowed for candle's matrix products
+//!   (`candle_core::cuda::set_gemm_reduced_precision_f32`);
+//! - run on the same CUDA stream as candle's operations.
 
 mod descriptors;
 mod problem;
