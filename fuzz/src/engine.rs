@@ -31,24 +31,25 @@ pub struct Outcome {
     pub corpus: usize,
     /// Number of basic blocks that were reached, or 0 without instrumentation.
     pub blocks: usize,
-    /// Peak memory of any single execution, in bytes.
+    /// Most memory that any single execution added to the memory in use before it, in bytes.
     pub peak: usize,
     /// CPU time of the slowest execution.
     pub slowest: Duration,
-    /// Total duration of all executions, in seconds.
+    /// Elapsed time of the whole run, in seconds.
     pub seconds: f64,
     /// Path of the first input that caused each panic, keyed by the panic's location and message.
     pub crashes: BTreeMap<String, PathBuf>,
 }
 
-/// Runs `target` `executions` times, first on its seeds and then on mutated inputs.
+/// Runs `target` `executions` times, first on its seeds and then on mutated inputs. All seeds run
+/// even if there are more of them than `executions`.
 ///
-/// Crashing inputs are saved in `folder`. Each input is first written to a file in `scratch`, which
-/// remains after an abort.
+/// The first input that causes each panic is saved in `folder`. Before an execution, its input is
+/// written to a file in `scratch`, which remains after an abort.
 ///
 /// # Errors
 ///
-/// Returns an error if a file in `folder` cannot be written.
+/// Returns an error if `folder` cannot be created or a file in it cannot be written.
 pub fn run(
     target: &mut dyn Target,
     executions: u64,

@@ -41,8 +41,8 @@ const DICTIONARY: [&[u8]; 12] = [
     b"[[[[[[[[",
 ];
 
-/// Applies one to eight mutations to `input`. Some of them insert pieces of `others` or tokens of
-/// `dictionary`.
+/// Applies 1, 2, 4 or 8 mutations to `input`. Some of them write pieces of `others` or tokens of
+/// `dictionary` into it. The result is truncated to [`MAX_LEN`].
 pub fn mutated(
     random: &mut impl Rng,
     input: &[u8],

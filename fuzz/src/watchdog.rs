@@ -1,7 +1,7 @@
-//! Stops executions that take too long, and stores the current input in a file.
+//! Exits if an execution takes too long, and stores the input of each execution in a file.
 //!
-//! The file remains after an abort or an endless loop, in which case the program itself cannot
-//! report the input.
+//! The file contains the input of the current execution, so it shows which input made the program
+//! abort or exceed the time limit.
 //!
 //! The limit applies to CPU time instead of elapsed time, because an execution may wait a long time
 //! for a CPU on a busy machine.

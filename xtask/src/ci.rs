@@ -1,8 +1,9 @@
 //! `cargo xtask ci`: everything that must pass before a change is merged. The fastest steps run
 //! first.
 //!
-//! All steps use one profile and the whole workspace, so they share one build of the dependencies.
-//! The exception is the last step, whose dependencies are built with a stub of the CUDA compiler.
+//! All steps use one profile and the whole workspace, so that they reuse each other's builds of the
+//! dependencies. The exception is the last step, which builds its dependencies in a separate
+//! directory with a stub of the CUDA compiler.
 
 use crate::cargo::Cargo;
 use crate::{cuda_check, reference, tidy};
@@ -17,7 +18,8 @@ const NOT_RUN: [(&str, &str); 1] = [(
     "training the backbone takes many minutes",
 )];
 
-/// Maximum total time on two cores, with a clean build.
+/// Expected maximum of the total time on two cores, with a clean build. A longer run prints a
+/// warning.
 const BUDGET: Duration = Duration::from_secs(20 * 60);
 
 /// Name of a step and its function, which takes the project's root.
@@ -82,7 +84,7 @@ pub fn run(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Builds every example and runs it without arguments.
+/// Builds every example, and runs all but those in [`NOT_RUN`] without arguments.
 fn examples(root: &Path) -> Result<()> {
     let examples = reference::crate_files(root, "examples")?;
     let programs = Cargo::new(root)

@@ -2,7 +2,8 @@
 //!
 //! candle's build scripts compile CUDA kernels with NVIDIA's `nvcc`, even for `cargo check`. Lints
 //! need the names of the kernels but not their code, so a stub that writes empty files replaces
-//! `nvcc`. It uses its own target directory, because empty kernels must never get into a program.
+//! `nvcc`. Lints use a separate target directory, because empty kernels must never get into a
+//! program.
 //! `--build` compiles and links the program with a real toolkit.
 
 use crate::cargo::Cargo;
@@ -59,7 +60,7 @@ impl Default for Options {
 ///
 /// # Errors
 ///
-/// Returns an error if a lint or the build fails, or if `CUDA_HOME` has no toolkit.
+/// Returns an error if a lint or the build fails. A build also requires a toolkit in `CUDA_HOME`.
 pub fn run(root: &Path, options: &Options) -> Result<()> {
     if options.build {
         return build(root, &options.features);

@@ -1,8 +1,9 @@
 //! `cargo xtask fetch-data`: downloads, verifies and unpacks the photographs of ants and bees.
 //!
-//! [`fetch`] works in the staging directory `.NAME.fetch` next to the destination and ends with a
-//! rename. The destination is therefore either complete or unchanged, even after an interruption. A
-//! partial download stays in the staging directory, and the next run resumes it.
+//! [`fetch`] downloads and unpacks in the staging directory `.NAME.fetch` next to the destination,
+//! and renames the result at the end. Even an interrupted run therefore never leaves a partly
+//! unpacked destination. A partial download stays in the staging directory, and the next run
+//! resumes it.
 //!
 //! ```no_run
 //! use xtask::fetch_data::{Manifest, Options, Source, fetch};
@@ -81,8 +82,8 @@ pub struct Options {
     pub manifest: Manifest,
     /// Destination directory.
     pub target: PathBuf,
-    /// Download even if the destination is complete. Files that are not part of the data set are
-    /// kept either way.
+    /// Download even if the destination is complete. If it contains files that are not part of the
+    /// data set, [`fetch`] returns [`Error::ExtraFiles`] instead of deleting them.
     pub force: bool,
     /// When and how often a failed download is retried.
     pub retry: RetryPolicy,
@@ -173,7 +174,8 @@ pub enum Outcome {
 ///
 /// # Errors
 ///
-/// Returns any variant of [`Error`]. The destination is then unchanged.
+/// Returns any variant of [`Error`] except [`Error::Manifest`]. If the download or unpacking fails,
+/// the destination is unchanged.
 pub fn fetch(options: &Options, observer: &mut dyn FnMut(Event<'_>)) -> Result<Outcome, Error> {
     let Options {
         manifest, target, ..

@@ -1,9 +1,9 @@
 //! `cargo xtask platforms`: lints the workspace for Windows and macOS on a Unix system.
 //!
 //! Lints need no linker, but the build scripts of two dependencies compile C code. Stubs that write
-//! empty files replace the C compiler and the archiver. They use their own target directory,
-//! because their output must never get into a program. Platform-specific features are linted too,
-//! but not Metal's shaders, which are compiled when a program starts.
+//! empty files replace the C compiler and the archiver. These lints use a separate target
+//! directory, because the empty files must never get into a program. Platform-specific features are
+//! linted too, but not Metal's shaders, which are compiled when a program starts.
 
 use crate::cargo::Cargo;
 use crate::script;
@@ -40,7 +40,7 @@ for argument in "$@"; do
 done
 "#;
 
-/// Lints the workspace for each target.
+/// Lints the workspace for each target. On x86-64 Linux, also lints it with the feature `mkl`.
 ///
 /// # Errors
 ///

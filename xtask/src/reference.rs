@@ -43,8 +43,8 @@ pub fn run(root: &Path, path: &Path) -> Result<()> {
     let mut record =
         |result: Result<()>| failures.extend(result.err().map(|error| error.to_string()));
     record(test(&["--test", "reference", "--", "--nocapture"]).run());
-    // First whole files of golden tests, then golden tests in other files. cargo filters by test
-    // name only.
+    // First all tests in files with `golden` in their names, then the tests with `golden` in their
+    // own names. These are separate runs because the filter of a test run applies to test names.
     let mut names: Vec<&str> = golden.iter().map(|(_, stem)| stem.as_str()).collect();
     names.sort_unstable();
     names.dedup();

@@ -27,7 +27,8 @@ const OTHER_ISAS: [&str; 3] = ["avx512", "avx2", "portable"];
 /// The slowest test. It covers all instruction sets in one run, so it is not repeated for each.
 const ALL_ISAS_TEST: &str = "every_instruction_set_matches_the_naive_convolution";
 
-/// Runs the unit tests, the golden tests, and the kernel tests for each instruction set.
+/// Runs the unit tests and the test files `golden` once, and the test files `kernels` and `device`
+/// with each instruction set.
 ///
 /// # Errors
 ///

@@ -29,7 +29,7 @@ fn expect_fetched(options: &Options) {
     expect_fetched_after_restarts(options, 0);
 }
 
-/// Expects success after `expected` complete but invalid archives.
+/// Expects success after the download starts over `expected` times.
 fn expect_fetched_after_restarts(options: &Options, expected: usize) {
     let bytes = files().iter().map(|(_, bytes)| bytes.len() as u64).sum();
     let mut restarts = 0;

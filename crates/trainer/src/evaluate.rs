@@ -117,8 +117,8 @@ impl FrozenCache {
 ///
 /// # Errors
 ///
-/// Returns an error if the split is empty, if a batch cannot be loaded, if the model fails, if a
-/// target is not a class, or if the loss is not finite.
+/// Returns an error if the split is empty, if a batch cannot be loaded or has an invalid shape, if
+/// the model fails, if a target is not a class, or if the loss is not finite.
 pub fn evaluate<M: Model>(
     model: &M,
     split: &dyn DataLoader,

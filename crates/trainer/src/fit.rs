@@ -90,13 +90,15 @@ pub enum Outcome {
 /// once for each validation. The loss is the mean [cross entropy](crate::cross_entropy).
 ///
 /// `observer` is called with each event. If it returns [`Flow::Stop`], `fit` returns
-/// [`Outcome::Stopped`].
+/// [`Outcome::Stopped`], except at the events after the last validation: the stage is complete
+/// then, so `fit` finishes it.
 ///
 /// # Errors
 ///
-/// Returns an error if a setting is out of range, if a split is empty, if a batch cannot be loaded,
-/// if the model fails, if the loss is not finite, or if the first step computes no gradient for a
-/// trainable parameter. In these cases the best weights are not restored, but remain available from
+/// Returns an error if a setting is out of range, if other parameters are trainable than when the
+/// stage was created, if a split is empty, if a batch cannot be loaded or is invalid, if the model
+/// fails, if the loss is not finite, or if the first step computes no gradient for a trainable
+/// parameter. In these cases the best weights are not restored, but remain available from
 /// [`Stage::best`].
 pub fn fit<M: Model>(
     params: &Params,
@@ -177,7 +179,8 @@ pub fn fit<M: Model>(
         let is_best = stage.keep_if_best(evaluation.accuracy(), params)?;
         stage.end_epoch();
 
-        // The epoch is complete, so resuming after a stop at one of these events repeats no work.
+        // These events come after `end_epoch`, so a stage stopped at one of them does not repeat
+        // the validation when it resumes.
         let end = phase_end(
             Phase::Val,
             epoch,

@@ -15,8 +15,9 @@ const ROWS: usize = 4;
 /// Number of SIMD vectors per row that are accumulated in registers at once.
 const VECTORS: usize = 2;
 
-/// Number of f32 values in a block of columns of `right`. A block stays in the L2 cache of a core
-/// while all rows are computed.
+/// Maximum number of f32 values in a block of columns of `right`, unless the minimum width of
+/// [`COLUMN_ALIGNMENT`] columns requires more. A block stays in the L2 cache of a core while all
+/// rows are computed.
 const BLOCK: usize = 1 << 16;
 
 /// Block widths are multiples of this number of columns. It is a multiple of the width of `VECTORS`

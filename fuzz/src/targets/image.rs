@@ -10,10 +10,11 @@ use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
 
 use super::Target;
 
-/// Decodes JPEG, PNG, WebP, TIFF, BMP, PPM and PGM, in all color types of the golden files.
+/// Decodes JPEG, PNG, WebP, TIFF, BMP and PNM. The seeds are images of several color types, and the
+/// small golden files of `dataset`.
 pub(super) struct Image;
 
-/// Maximum size of a seed in bytes. Larger ones make executions slow.
+/// Maximum size in bytes of a golden file that is used as a seed. Larger ones make executions slow.
 const MAX_SEED_LEN: u64 = 16 << 10;
 
 impl Target for Image {

@@ -29,7 +29,7 @@ pub struct Measurement {
     pub name: String,
     /// Seconds per run, one value for each turn.
     pub seconds: Vec<f64>,
-    /// Peak resident memory of the process after its setup, in bytes.
+    /// Peak memory since the worker's setup, in bytes, as defined in the header of `peer.py`.
     pub peak_bytes: u64,
 }
 

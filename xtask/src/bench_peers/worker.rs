@@ -64,8 +64,8 @@ impl Worker {
     ///
     /// # Errors
     ///
-    /// Returns an error if the process ends or prints anything else. The error contains the last
-    /// lines of standard error.
+    /// Returns an error if the process ends or prints anything else. If it ends, the error contains
+    /// the last lines of its standard error.
     pub fn wait(&mut self) -> Result<Setup> {
         let line = self.line()?;
         if line == "ready" {
@@ -157,7 +157,7 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        // Both fail if the process has exited, which is the normal case.
+        // Normally the process has exited already. Otherwise there is no way to report an error.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

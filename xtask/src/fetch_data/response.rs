@@ -91,7 +91,7 @@ pub(super) fn accept(response: &Response<Body>, partial: &mut Partial) -> Result
     Ok(())
 }
 
-/// Classifies a request without a response, usually because there is no network.
+/// Classifies a request that got no valid response, usually because there is no network.
 pub(super) fn no_response(url: &str, error: ureq::Error) -> Failure {
     match error {
         ureq::Error::BadUri(_) | ureq::Error::Http(_) => Failure::Final(Error::Address {
@@ -124,7 +124,7 @@ pub(super) fn no_response(url: &str, error: ureq::Error) -> Failure {
     }
 }
 
-/// The failure for a status that asks the client to retry later.
+/// The failure for a status that may be temporary: 408, 425, 429 or a server error.
 fn busy(response: &Response<Body>) -> Failure {
     Failure::Transient {
         reason: format!("the server responded with {}", response.status()),

@@ -2,8 +2,8 @@
 //!
 //! Only files listed in the manifest are written, under the manifest's paths, so names from the
 //! archive are never used as paths. An archive with links, paths outside of its directory, or
-//! encryption is rejected. Size limits apply to the decompressed bytes, not to the sizes in the
-//! headers.
+//! encryption is rejected. Size limits also apply to the decompressed bytes, because the sizes in
+//! the headers can be false.
 
 use super::error::{Error, Problem, io};
 use super::manifest::{HashError, Manifest, hash_all, is_plain, is_system_file, local_path};
@@ -29,8 +29,8 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// Several times the size of the photographs: 4,000 entries of 32 MiB, and 256 MiB for the
-    /// archive and in total.
+    /// Several times what the photographs need: 4,000 entries, 32 MiB for each file, and 256 MiB
+    /// each for the archive and for all unpacked files together.
     fn default() -> Self {
         Self {
             archive_bytes: 256 << 20,
