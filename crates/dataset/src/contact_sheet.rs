@@ -31,7 +31,8 @@ impl Default for Grid {
     }
 }
 
-/// Lays out images of equal size in rows. The pixels equal `torchvision.utils.make_grid`.
+/// Lays out images of equal size in rows. The pixels equal those of
+/// `torchvision.utils.make_grid`.
 ///
 /// A single image is returned unchanged, without padding.
 ///

@@ -34,7 +34,8 @@ pub struct DecodeOptions {
     pub max_pixels: usize,
     /// Maximum size in bytes of the file, and of the pixels together with the decoder's buffers.
     ///
-    /// The default is 1 GiB. Only images of more than 100 million pixels need more.
+    /// The default is 1 GiB. An 8-bit RGB image takes 3 to 12 bytes per pixel, depending on the
+    /// format. Images with more channels or more bits per channel take more.
     pub max_bytes: u64,
 }
 
@@ -169,7 +170,7 @@ fn decode_other(
 ) -> Result<Decoded> {
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut limits = Limits::no_limits();
-    // A pixel has at most four 16-bit channels.
+    // Allows 8 bytes per pixel, the size of four 16-bit channels.
     let max_alloc = (options.max_pixels as u64).saturating_mul(8);
     limits.max_alloc = Some(max_alloc.min(options.max_bytes));
     reader.limits(limits);

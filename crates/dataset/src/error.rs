@@ -85,7 +85,7 @@ pub enum Error {
         source: std::io::Error,
     },
 
-    /// The file is damaged or not an image of a supported format.
+    /// The file is damaged, not a regular file, or not an image of a supported format.
     #[error("cannot decode {}: {reason}", .path.display())]
     Decode {
         /// Path of the file.
@@ -94,7 +94,7 @@ pub enum Error {
         reason: String,
     },
 
-    /// The file ends before its image data does.
+    /// The file is a JPEG without an end marker, which means that it is truncated.
     #[error("cannot decode {}: {}", .path.display(), self.reason())]
     Truncated {
         /// Path of the file.
@@ -124,7 +124,7 @@ pub enum Error {
         width: u32,
         /// Height in pixels.
         height: u32,
-        /// Peak memory of the decoder in bytes.
+        /// Estimated memory of the pixels and the decoder's buffers, in bytes.
         needed: u64,
         /// Maximum memory allowed, in bytes.
         limit: u64,
@@ -161,7 +161,8 @@ pub enum Error {
         expected: &'static str,
     },
 
-    /// A crop plan exceeds the image that it is applied to.
+    /// A crop plan's region exceeds the image that it is applied to, or its window is empty or
+    /// exceeds the resized region or the square.
     #[error("the crop plan does not fit an image of {width} × {height} pixels")]
     Plan {
         /// The plan that does not fit.

@@ -48,7 +48,7 @@ impl ImageFolder {
     /// # Errors
     ///
     /// Returns an error if `root` does not exist or has no class folders, if a class folder has no
-    /// images, or if a folder cannot be read.
+    /// images or a name that is not valid Unicode, or if a folder cannot be read.
     pub fn scan(root: impl AsRef<Path>) -> Result<Self> {
         let root = root.as_ref();
         let classes = class_folders(root)?;
@@ -223,8 +223,8 @@ pub fn image_paths(folder: impl AsRef<Path>) -> Result<Vec<PathBuf>> {
     Ok(folders.into_iter().flat_map(|(_, files)| files).collect())
 }
 
-/// Appends `folder` and its subfolders to `folders`, each as its name relative to the starting
-/// folder and its images.
+/// Appends `folder` and its subfolders to `folders`. An entry holds the folder's path relative to
+/// the starting folder (`name` for `folder`) and the paths of the images directly in it.
 fn walk(
     folder: &Path,
     name: OsString,

@@ -1,9 +1,9 @@
 //! Searches a data set for problems before training.
 //!
-//! Training does not report these problems. An image in both train and val inflates the accuracy.
-//! An image in two classes has a wrong label in one of them. A file with an unknown extension is
-//! ignored. [`inspect()`] decodes all images, compares them with each other and reports the
-//! affected files.
+//! Training does not report some problems. An image in both train and val inflates the validation
+//! accuracy. An image in two classes has a wrong label in one of them. A file with an unknown
+//! extension is ignored. [`inspect()`] decodes all images, compares them with each other and
+//! reports the files with these and other problems.
 
 mod duplicates;
 mod fingerprint;
@@ -52,8 +52,9 @@ impl Default for InspectOptions {
 ///
 /// # Errors
 ///
-/// Returns an error if `root` or a split does not exist, if a split has no class folders, or if a
-/// folder cannot be read. Problems with single files and classes are part of the report.
+/// Returns an error if `root` or a split does not exist, if a split has no class folders, if the
+/// name of a class folder is not valid Unicode, if a folder cannot be read, or if a thread cannot
+/// be started. Other problems with files and classes are part of the report.
 pub fn inspect(
     root: impl AsRef<Path>,
     options: &InspectOptions,

@@ -1,8 +1,9 @@
 //! Batches of decoded, transformed and normalized images, prefetched by worker threads.
 //!
-//! A sample is a function of (seed, epoch, sample), and the order of an epoch is a function of
-//! (seed, epoch). They do not depend on the number of workers, the cache or timing. Batches are
-//! delivered in order. The last batch may be smaller. The number of prefetched batches is bounded.
+//! The pixel values of a sample are a function of (seed, epoch, index of the sample), and the order
+//! of an epoch is a function of (seed, epoch). They do not depend on the number of workers, the
+//! cache or timing. Batches are delivered in order. The last batch may be smaller. The number of
+//! prefetched batches is bounded.
 
 mod batch_builder;
 mod cache;
@@ -37,8 +38,9 @@ impl Loader {
     ///
     /// # Errors
     ///
-    /// Returns an error if a setting is out of range: a batch size or image size of 0, a batch that
-    /// is too large, or a standard deviation that is not positive.
+    /// Returns an error if a setting is out of range: a batch, input or resize size of 0, an input
+    /// size or batch that is too large, a mean or standard deviation that is not finite, or a
+    /// standard deviation that is not positive.
     pub fn new(samples: &[Sample], config: LoaderConfig) -> Result<Self> {
         Self::with_decoder(samples, config, Decoder::decode)
     }

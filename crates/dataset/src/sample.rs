@@ -197,14 +197,14 @@ impl Class {
 /// Writes the sample to `dir/{train,val}/{ants,bees}/NNN.png`, unless `dir` already contains it
 /// unchanged.
 ///
-/// The images are written to a temporary directory next to `dir`, which is then renamed, so `dir`
-/// is never incomplete. A directory written by an older version, or with changed files, is
-/// replaced.
+/// A stamp file in `dir` lists the version, the seed, and the path and size of each image. If the
+/// stamp does not match, `dir` is replaced. The images are written to a temporary directory next to
+/// `dir`, which is then renamed, so `dir` never contains only some of the images.
 ///
 /// # Errors
 ///
-/// Returns [`Error::UnknownDirectory`] if `dir` was not written by this function, and another
-/// variant if a file cannot be read or written.
+/// Returns [`Error::UnknownDirectory`] if `dir` is not empty and has no stamp file, and another
+/// variant if a file cannot be read, encoded or written.
 pub fn write(dir: &Path) -> Result<Written, Error> {
     write_classes(dir, &INSECTS, SEED, COUNTS)
 }

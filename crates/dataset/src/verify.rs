@@ -14,7 +14,8 @@ use crate::loader::panic::catch_panic;
 /// Decodes every image and discards it.
 ///
 /// Uses `workers` threads, or the calling thread if `workers` is 0.
-/// [`Loader::preload`](crate::Loader::preload) also fills its cache.
+/// [`Loader::preload`](crate::Loader::preload) makes the same check and also fills the loader's
+/// cache.
 ///
 /// # Errors
 ///

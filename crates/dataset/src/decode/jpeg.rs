@@ -1,4 +1,6 @@
-//! Decodes JPEG to RGB with zune-jpeg. The wrapper in the `image` crate makes more copies.
+//! Decodes JPEG to RGB with zune-jpeg, or with jpeg-decoder where zune-jpeg gives wrong pixels.
+//!
+//! zune-jpeg is called directly, because its wrapper in the `image` crate makes more copies.
 
 mod headers;
 mod separate_scans;

@@ -132,7 +132,8 @@ impl Walk<'_> {
                 } else if fs::canonicalize(&path).is_ok_and(|real| parents.contains(&real)) {
                     self.ignore(&path, IgnoreReason::SymlinkLoop);
                 } else if level < 2 {
-                    // As in training, loops are detected only within a class folder.
+                    // `parents` restarts in each split and class folder, because training detects
+                    // loops only within a class folder.
                     self.enter(&path, level + 1, &mut Vec::new())?;
                 } else {
                     self.enter(&path, level + 1, parents)?;
@@ -159,7 +160,7 @@ impl Walk<'_> {
     }
 }
 
-/// Returns the image format of the content, if it is an image.
+/// Returns the image format detected from the first 64 bytes of the file, if there is one.
 fn content(path: &Path) -> Option<String> {
     if !path.is_file() {
         return None;

@@ -109,7 +109,8 @@ fn thumbnail(image: &RgbImage) -> Vec<[f32; 3]> {
 /// Returns one bit for each of the lowest 8 × 8 frequencies: whether its coefficient is above the
 /// median.
 ///
-/// The lowest bit is the mean, which is above the median unless the image is black.
+/// The lowest bit belongs to frequency 0 (the mean), whose coefficient is above the median unless
+/// the image is black.
 fn hash(gray: &[f32; SIDE * SIDE]) -> u64 {
     let basis = basis();
     // Transforms the rows first: SIDE rows of LOWEST coefficients.

@@ -114,7 +114,7 @@ pub enum IgnoreReason {
     OutsideSplits,
     /// An image in a split folder, outside of the class folders.
     OutsideClasses,
-    /// A folder that is not a split.
+    /// A folder in the root folder that is not a split.
     NotASplit,
     /// A symbolic link to one of its parent folders.
     SymlinkLoop,
@@ -165,7 +165,7 @@ pub struct DuplicateGroup {
     pub leak: bool,
     /// Whether images are in more than one class, so that a label is wrong.
     pub conflict: bool,
-    /// The images, sorted by split, class and name.
+    /// The images, sorted by split, class, folder and name.
     pub images: Vec<Member>,
 }
 

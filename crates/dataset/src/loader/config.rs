@@ -13,8 +13,8 @@ pub struct LoaderConfig {
     pub batch_size: usize,
     /// Number of worker threads. With 0, the calling thread builds each batch on demand.
     pub workers: usize,
-    /// Maximum number of finished but undelivered batches, in addition to one batch in progress per
-    /// worker.
+    /// Number of batches that workers may start ahead, in addition to one per worker. At most
+    /// `workers + prefetch` batches are in progress or finished but not yet delivered.
     pub prefetch: usize,
     /// Seed for shuffling, combined with the epoch, and for augmentation, combined with the epoch
     /// and the sample.

@@ -114,8 +114,8 @@ pub(super) fn thin(
     canvas.fill(pose, &shape, 1.0, 0.95, |_| coat.legs);
 }
 
-/// Draws pairs of legs. `feet` contains each pair's position on the body and its direction in
-/// turns.
+/// Draws pairs of legs, and omits each leg with a probability of 0.06. `feet` contains each pair's
+/// position on the body and its direction in turns.
 pub(super) fn legs(
     canvas: &mut Canvas,
     stream: &mut Stream,

@@ -1,4 +1,4 @@
-//! Writes drawings to a directory, with a stamp file that detects changes.
+//! Writes drawings to a directory, with a stamp file that lists their sizes to detect changes.
 
 use std::fs;
 use std::io;
@@ -21,7 +21,7 @@ const STAMP: &str = ".drawn";
 pub enum Written {
     /// The images were drawn and written.
     Drawn,
-    /// The directory was already complete and unchanged.
+    /// The stamp file matched the paths and sizes of all files, so nothing was written.
     UpToDate,
 }
 
@@ -29,7 +29,7 @@ pub enum Written {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The directory exists and contains other files, so it is not replaced.
+    /// The directory is not empty and has no stamp file, so it is not replaced.
     #[error("`{}` exists and does not contain the built-in sample", .path.display())]
     UnknownDirectory {
         /// Path of the directory.
@@ -127,7 +127,7 @@ fn header(classes: &[Class], seed: u64, counts: Counts) -> String {
     )
 }
 
-/// Whether the stamp file in `dir` matches both `header` and the other files.
+/// Whether the stamp file in `dir` matches `header` and the sizes and paths of the other files.
 fn is_intact(dir: &Path, header: &str) -> bool {
     let stamp = fs::read_to_string(dir.join(STAMP)).ok();
     let files = inventory(dir).ok();

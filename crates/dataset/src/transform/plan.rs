@@ -13,10 +13,11 @@ pub struct Region {
     pub width: u32,
 }
 
-/// Crops `region`, resizes it to `resized`, crops `window` of the result and pastes it onto a black
-/// square.
+/// Crops `region`, resizes it to `resized`, crops `window` from the result, pastes it onto a black
+/// square, and mirrors the square if `flip` is set.
 ///
-/// Describes both random crops and center crops. Pixels outside the window are not computed.
+/// Describes both random crops and center crops. Resized pixels outside the window are not
+/// computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// The part of the image that is resized. Pixels outside it do not contribute.
@@ -25,7 +26,7 @@ pub struct Plan {
     pub resized: (u32, u32),
     /// The part of the resized region that is kept.
     pub window: Region,
-    /// Column and row of the square at which the window is pasted.
+    /// Column and row of the square at which the window is pasted, before the flip.
     pub offset: (u32, u32),
     /// Height and width of the square in pixels.
     pub size: u32,

@@ -25,7 +25,8 @@ use portable::{horizontal, vertical};
 ///
 /// # Errors
 ///
-/// Returns an error if the plan exceeds the image.
+/// Returns an error if the plan's region exceeds the image, or if its window is empty or exceeds
+/// the resized region or the square.
 pub fn apply(image: &RgbImage, plan: &Plan) -> Result<RgbImage> {
     let mut resampler = Resampler::default();
     resampler.apply(image, plan)?;
@@ -47,7 +48,7 @@ impl Resampler {
     ///
     /// # Errors
     ///
-    /// Returns an error if the plan exceeds the image.
+    /// Returns an error in the same cases as [`apply`].
     pub fn apply(&mut self, image: &RgbImage, plan: &Plan) -> Result<&RgbImage> {
         check(image, plan)?;
         let Self {
