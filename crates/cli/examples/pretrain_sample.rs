@@ -18,7 +18,7 @@
 //!    Normalization", 2016, section 3).
 //! 3. There is no dropout, because the network is small and random crops augment the images.
 //!
-//! The result depends only on the seed and the number of threads.
+//! The result depends only on the seed, the number of threads and the instruction set of the CPU.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -160,7 +160,7 @@ fn network(blocks: [usize; 5]) -> VggConfig {
 }
 
 /// Random weights, scaled and shifted so that each channel has mean 0 and standard deviation 1
-/// before its ReLU.
+/// before its ReLU, over a batch of 256 drawings.
 fn standardized_weights(
     config: &VggConfig,
     drawings: &Drawings,

@@ -87,11 +87,11 @@ pub fn leave_out(split: &mut ImageFolder, bad: &[(usize, Skipped)]) -> anyhow::R
 }
 
 /// With `--on-bad skip`, removes the images of `folder` that cannot be decoded, shows a message for
-/// each, and returns them.
+/// each, and returns them. With `--on-bad fail`, does nothing.
 ///
 /// # Errors
 ///
-/// Returns an error if a class of a split has no images left.
+/// Returns an error if the workers cannot be started, or if a class of a split has no images left.
 pub fn filter_bad_images(
     args: &TrainArgs,
     folder: &mut Folder,

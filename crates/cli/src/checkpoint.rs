@@ -116,7 +116,7 @@ const VELOCITY: &str = "velocity/";
 const BEST: &str = "best/";
 
 impl Checkpoint {
-    /// The newest intact checkpoint of a run directory, and the damaged ones after it.
+    /// The newest intact checkpoint of a run directory, and the damaged checkpoints that are newer.
     ///
     /// # Errors
     ///

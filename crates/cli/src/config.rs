@@ -245,9 +245,10 @@ impl Config {
 /// The stages that `args` selects for a network with `layers`, of which `initialized` are newly
 /// initialized.
 ///
-/// The transfer stage trains the newly initialized layers: the last layer with full ImageNet
-/// weights, the classifier with weights of the convolutions only, and all layers without weights.
-/// If no layer is newly initialized, it trains the last layer. `--transfer-layers` overrides this.
+/// The transfer stage trains the newly initialized layers. With the ImageNet weights, this is the
+/// last layer; with a file that holds only the convolutions, the classifier; and with
+/// `--weights none`, every layer. If no layer is newly initialized, the transfer stage trains the
+/// last layer. `--transfer-layers` overrides this.
 ///
 /// # Errors
 ///

@@ -105,7 +105,7 @@ impl Source {
     }
 
     /// Lists the images of both splits in `root`. A resumed run passes the path recorded in its
-    /// configuration.
+    /// configuration, or that of `--data`.
     ///
     /// # Errors
     ///

@@ -195,8 +195,8 @@ fn open_auto(
     }
 }
 
-/// Opens a GPU and computes a sum and a matrix product, which need the driver, kernels for this
-/// GPU, and cuBLAS.
+/// Opens a GPU and tests it with a sum and a matrix product. On an NVIDIA GPU, these need the
+/// driver, kernels for this GPU, and cuBLAS. Also makes the GPU's memory pool keep freed memory.
 fn open_and_test(choice: DeviceChoice) -> anyhow::Result<Device> {
     let compute = || -> candle_core::Result<Device> {
         let device = match choice {

@@ -48,20 +48,21 @@ pub struct InitialModel {
 impl InitialModel {
     /// Chooses the network and its weights for the data set `data` with the given `classes`.
     ///
-    /// - The network is read from the metadata of the weights file, or detected from the shapes of
-    ///   its convolutions.
-    ///   `--arch` must not contradict the metadata.
-    /// - The sample defaults to the built-in backbone, other data to the ImageNet weights from the
-    ///   hub.
-    /// - With `--weights none`, the sample uses the network of the built-in backbone, so that
-    ///   training with and without pretraining can be compared.
+    /// - The metadata of a weights file determines the network, and `--arch` must agree with it.
+    ///   For a file without metadata, the network is that of `--arch`, or is detected from the
+    ///   shapes of the convolutions.
+    /// - Without `--weights`, the sample uses the built-in backbone unless `--arch` is given.
+    ///   Otherwise, the default is the ImageNet weights from the hub.
+    /// - With `--weights none`, the sample uses the network of the built-in backbone unless
+    ///   `--arch` is given, so that training with and without pretraining can be compared.
     ///
     /// The last layer is replaced unless the file was trained on the same classes.
     ///
     /// # Errors
     ///
-    /// Returns an error if the weights cannot be downloaded or read, or do not fit the network, or
-    /// if the input size is too small for the network.
+    /// Returns an error if the weights cannot be downloaded or read, or do not fit the network, if
+    /// a network with batch norm would start from random weights, or if the input size is too
+    /// small for the network.
     pub fn choose(
         args: &TrainArgs,
         data: &Source,
@@ -291,8 +292,8 @@ pub fn sample_input_size() -> anyhow::Result<usize> {
     with_sample_backbone(|_, metadata| Ok(metadata.config.input_size))
 }
 
-/// Calls `f` with the path of a temporary file that holds the built-in backbone, because weights
-/// can only be loaded from files.
+/// Writes the built-in backbone to a temporary file, because weights can only be loaded from files,
+/// and calls `f` with its path and metadata.
 fn with_sample_backbone<T>(
     f: impl FnOnce(&Path, &Metadata) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {

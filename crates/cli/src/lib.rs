@@ -4,7 +4,8 @@
 //! Reading order: [`args`] parses the command line, [`config`] resolves it together with data and
 //! weights, and [`commands`] runs it. [`adapters`] connects the libraries, which are independent.
 //! [`message`] and [`render`] produce the output. [`run_dir`], [`metrics`] and [`plots`] write the
-//! files of a run. This is the only crate that prints, and the only one that uses `anyhow`.
+//! files of a run. Of the crates in `crates/`, only this one prints and only this one uses
+//! `anyhow`.
 
 pub mod adapters;
 pub mod args;
@@ -46,8 +47,8 @@ use std::process::ExitCode;
 /// Runs the program with `arguments`, of which the first is the program name. Errors are printed on
 /// standard error.
 ///
-/// Returns 0 for success, 1 for failure, 2 for a usage error, 130 or 143 if SIGINT or SIGTERM
-/// stopped training.
+/// Returns 0 for success and for a closed output pipe, 1 for failure, 2 for a usage error, and 130
+/// or 143 if SIGINT or SIGTERM stopped training.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match explicit_args::parse(arguments) {
         Ok(cli) => cli,

@@ -44,7 +44,8 @@ impl ResumedRun {
     /// # Errors
     ///
     /// Returns an error if `path` is not a run directory, if another process uses it, if it has no
-    /// intact checkpoint, or if the given arguments would change the result of a finished run.
+    /// intact checkpoint and is not finished, if its newest intact checkpoint has another format
+    /// version, or if the given arguments would change the result of a finished run.
     pub fn open(
         path: &Path,
         given: &TrainArgs,
@@ -124,11 +125,12 @@ impl ResumedRun {
         }
     }
 
-    /// Opens the data folder of the run, or the folder passed with `--data` if it was moved.
+    /// Opens the folder passed with `--data`, by default the data folder recorded in the run. A
+    /// recorded sample is written again if it is missing.
     ///
     /// # Errors
     ///
-    /// Returns an error if the images cannot be listed.
+    /// Returns an error if the sample cannot be written or the images cannot be listed.
     pub fn folder(&self) -> anyhow::Result<Folder> {
         let data = &self.checkpoint.identity.config.data;
         let recorded = Path::new(&data.root);
@@ -141,11 +143,11 @@ impl ResumedRun {
     }
 
     /// Checks that resuming the run with the inputs `now` gives the same result as an uninterrupted
-    /// run.
+    /// run. With `--allow-changed-data`, changed images are only reported in a message.
     ///
     /// # Errors
     ///
-    /// Returns an error that lists the settings, weights or images that differ.
+    /// Returns an error that names the settings, weights or images that differ.
     pub fn check(&self, now: &Identity, renderer: &mut dyn Renderer) -> anyhow::Result<()> {
         let recorded = &self.checkpoint.identity;
         check_result_unchanged(&self.run, &recorded.config, &now.config)?;
@@ -255,7 +257,7 @@ const SETTINGS: [Setting; 13] = [
     }),
 ];
 
-/// The differences between two configurations that affect the result, with one line per setting.
+/// The settings that affect the result and differ between `run` and `now`, one line for each.
 fn differences(run: &Config, now: &Config) -> Vec<String> {
     let mut differences = Vec::new();
     let mut compare = |setting: &str, run: String, now: String| {

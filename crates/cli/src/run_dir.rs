@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 
 use crate::error::CliError;
 
-/// Limit on the number appended to the name of a run directory.
+/// Exclusive upper bound of the number appended to the name of a run directory.
 const MAX_RUNS: usize = 100_000;
 
 /// Number of random characters in the name of a temporary file.
@@ -171,7 +171,7 @@ fn is_leftover(name: &str) -> bool {
 }
 
 /// Locks a directory against other processes, until the file is closed or the process ends. Returns
-/// `None` if the file system does not support locks.
+/// `None` if the file system does not support locks or the file to lock cannot be opened.
 fn lock(path: &Path) -> anyhow::Result<Option<File>> {
     let Ok(lockable) = lockable(path, cfg!(windows)) else {
         return Ok(None);

@@ -38,8 +38,8 @@ impl Signals {
         };
         for signal in [SIGINT, SIGTERM] {
             let install = || {
-                // The actions run in order of registration: exit if this is the second signal,
-                // otherwise record the first.
+                // The actions run in order of registration: exit if `at_once` is set; otherwise
+                // record the signal and set `at_once` for the next one.
                 let code = Signal(signal).exit_code();
                 flag::register_conditional_shutdown(
                     signal,

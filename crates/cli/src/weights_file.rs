@@ -44,7 +44,8 @@ pub fn find(path: &Path) -> anyhow::Result<PathBuf> {
     )
 }
 
-/// The sorted names of the first weights files in `folder`. Empty if the folder cannot be read.
+/// The names of the first [`MAX_LISTED`] weights files in `folder`, sorted, and `…` if there are
+/// more. Empty if the folder cannot be read.
 fn weights_in(folder: &Path) -> Vec<String> {
     let entries = folder.read_dir().into_iter().flatten().flatten();
     let files = entries.map(|entry| entry.path()).filter(|path| {

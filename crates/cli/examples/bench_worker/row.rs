@@ -14,7 +14,8 @@ pub const BATCH: usize = 32;
 pub struct Row {
     /// The first CUDA GPU if the name starts with `cuda`, otherwise the CPU.
     pub device: Device,
-    /// Compute precision. Only rows on the GPU can set it; the default is f32.
+    /// Compute precision: for rows on the GPU, the one in the name, where `tf32` means f32 with
+    /// TF32 matrix products. Rows on the CPU compute in f32.
     pub precision: Precision,
     /// The measured operation, such as `stage-1 step`.
     pub workload: String,

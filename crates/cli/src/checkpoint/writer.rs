@@ -188,7 +188,7 @@ fn panicked(payload: Box<dyn Any + Send>) -> anyhow::Error {
     .into()
 }
 
-/// Finishes writing the current checkpoint if the run ends with an error.
+/// Waits for the checkpoint that is being written, so that a run that ends with an error keeps it.
 impl Drop for Checkpointer<'_> {
     fn drop(&mut self) {
         let _ = self.finish();

@@ -148,7 +148,8 @@ fn data(args: &EvaluateArgs, model: &Path) -> anyhow::Result<(PathBuf, Vec<Skipp
 
 /// Lists the images of a split, labeled with the model's classes.
 ///
-/// If the data set has a train split, its classes are those of train, because val may lack a class.
+/// The classes of the data set are those of its train split if it has one, because val may lack a
+/// class. They must be the classes of the model. Without a train split, classes may be missing.
 fn open(root: &Path, split: &str, classes: &[String]) -> anyhow::Result<ImageFolder> {
     let folder = match split {
         "train" => image_folder::train_folder(root)?,

@@ -51,8 +51,8 @@ fn start_threads(machine: &MachineArgs) -> anyhow::Result<usize> {
     Ok(rayon::current_num_threads())
 }
 
-/// Opens the device chosen by `--device`. Prints a warning if the program was built for a GPU that
-/// cannot be used.
+/// Opens the device chosen by `--device`. With `auto`, prints a warning if the program was built
+/// for a GPU that cannot be used.
 fn open_device(machine: &MachineArgs) -> anyhow::Result<Device> {
     let opened = device::open(machine)?;
     if let Some(why) = &opened.fallback {

@@ -82,8 +82,8 @@ pub fn run(args: &PredictArgs) -> anyhow::Result<ExitCode> {
 /// One batch of images, decoded or failed, in input order.
 type Chunk<'a> = Vec<(&'a PathBuf, Result<Vec<f32>, dataset::Error>)>;
 
-/// Decodes `paths` on a separate thread pool and sends one chunk per batch, until the receiver is
-/// dropped.
+/// Decodes `paths` on a separate thread pool and sends one chunk per batch. Stops early if the
+/// receiver is dropped.
 fn decode<'a>(
     model: &Model,
     paths: &'a [PathBuf],
@@ -241,8 +241,8 @@ impl Errors {
     }
 }
 
-/// Expands each folder in `paths` to the images in it and its subfolders, in sorted order. Paths of
-/// files are kept.
+/// Expands each folder in `paths` to the images in it and its subfolders, in sorted order. Other
+/// paths are kept, even if they do not exist.
 fn image_paths(paths: &[PathBuf], errors: &mut Errors) -> anyhow::Result<Vec<PathBuf>> {
     let mut images = Vec::new();
     for path in paths {

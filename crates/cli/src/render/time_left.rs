@@ -10,8 +10,8 @@ const STEP_PER_FORWARD: f64 = 3.0;
 
 /// Estimates the time left from the durations of the phases so far.
 ///
-/// A stage that has not started yet is estimated from the first val phase, which is a forward pass
-/// over images that are not cached yet.
+/// A stage that has not started yet is estimated from the first val phase, which computes all
+/// layers. Later val phases may reuse the outputs of the frozen layers.
 #[derive(Debug, Default)]
 pub struct TimeLeft {
     stages: Vec<PlannedStage>,

@@ -14,8 +14,8 @@ use crate::model_file;
 use crate::run_dir::RunDir;
 use crate::values::{LayerRate, StageChoice};
 
-/// The configuration of a run if all of its epochs are done, or `None` otherwise. A run does not
-/// remove its checkpoints before that.
+/// The configuration of a run that has its model and the metrics of all epochs, or `None` for other
+/// runs. A run does not remove its checkpoints before that.
 pub(super) fn configuration(run: &RunDir) -> Option<Config> {
     let config = Config::read(&run.file(Config::FILE)).ok()?;
     let epochs: u64 = config.stages.iter().map(|stage| stage.epochs).sum();
