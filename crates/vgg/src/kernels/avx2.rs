@@ -22,7 +22,8 @@ pub(super) struct Avx2;
 
 type Pair = (__m256, __m256);
 
-/// Mask of the lanes where `a` is greater than `b` or NaN: all bits of a lane are 1 or 0.
+/// Mask of the lanes where `a` is greater than `b` or `a` is NaN: all bits are 1 in these lanes and
+/// 0 in the others.
 ///
 /// # Safety
 ///
@@ -138,7 +139,7 @@ impl Lanes for Avx2 {
     #[inline(always)]
     unsafe fn first_max(v: [Pair; 4], indices: *mut u8) -> Pair {
         // SAFETY: the CPU supports AVX2 and `indices` is valid for 16 bytes (contract of `Lanes`).
-        // `lanes` holds both halves of 8 elements.
+        // `lanes` has room for both halves, 8 elements each.
         unsafe {
             let (low, low_indices) = first_max([v[0].0, v[1].0, v[2].0, v[3].0]);
             let (high, high_indices) = first_max([v[0].1, v[1].1, v[2].1, v[3].1]);

@@ -16,7 +16,7 @@ pub(super) unsafe fn run(task: impl Task) {
     unsafe { task.run::<Avx512>() }
 }
 
-/// Mask of the lanes where `a` is greater than `b` or NaN.
+/// Mask of the lanes where `a` is greater than `b` or `a` is NaN.
 ///
 /// # Safety
 ///
@@ -30,7 +30,7 @@ unsafe fn greater_or_nan(a: __m512, b: __m512) -> __mmask16 {
     }
 }
 
-/// AVX-512 F, BW, DQ and VL: Intel since Skylake-X, AMD since Zen 4.
+/// AVX-512 F, BW, DQ and VL: Intel Xeon since Skylake-SP, AMD since Zen 4.
 #[derive(Clone, Copy)]
 pub(super) struct Avx512;
 

@@ -1,6 +1,7 @@
 //! Backward pass of a convolution with its ReLU and pool, for one layer or two consecutive ones.
 //!
-//! Images are processed in groups, so the gradient before the ReLU is stored for one group only.
+//! Images are processed in groups, so the gradient of the convolution's output (before the ReLU) is
+//! stored for one group at a time.
 
 use std::ops::Range;
 
@@ -48,8 +49,8 @@ pub(super) struct Gradients {
     pub bias: Option<Vec<f32>>,
 }
 
-/// Computes the gradients of a layer from `gradient`, the gradient of y. Also returns the gradient
-/// of x in NCHWc16, if needed.
+/// Computes the parameter gradients of a layer from `gradient`, the gradient of y. Also returns the
+/// gradient of x in NCHWc16, if needed.
 pub(super) fn backward(
     layer: &Layer<'_>,
     saved: SavedActivations<'_>,
@@ -74,7 +75,7 @@ pub(super) fn backward(
 /// Like [`backward`], for two consecutive layers. The input of the first layer and the activation
 /// between the layers were not saved: `recompute(images, x, between)` computes both for a group of
 /// images. `saved` belongs to the second layer, and its `x` is not used. The gradient of the first
-/// layer's input is not available.
+/// layer's input is not computed.
 pub(super) fn backward_pair(
     layers: [&Layer<'_>; 2],
     recompute: impl Fn(Range<usize>, &mut [f32], &mut [f32]),
@@ -171,7 +172,8 @@ impl<'a> GradientSums<'a> {
         }
     }
 
-    /// Adds the gradients for a group of `n` images. `gradient` is the gradient of y.
+    /// Adds the parameter gradients of a group of `n` images and writes the gradient of x to
+    /// `x_gradient`. `gradient` is the gradient of y.
     fn add(
         &mut self,
         n: usize,

@@ -1,9 +1,9 @@
 //! Stacks of 3x3 convolutions as candle operations.
 //!
-//! On the CPU, the input is packed into the NCHWc16 layout once and the output is unpacked once. If
-//! no tensor is tracked, images pass through the layers in small groups, without a graph
-//! ([`super::inference`]). Otherwise the whole batch passes through together and records a tape for
-//! the backward pass ([`super::autograd`]).
+//! On the CPU, the activations between the layers have the NCHWc16 layout. If no tensor is tracked,
+//! images pass through the layers in small groups, without a graph ([`super::inference`]). The same
+//! applies to the layers before the first tracked tensor. The other layers process the whole batch
+//! and record a tape for the backward pass ([`super::autograd`]).
 
 use std::sync::Arc;
 
@@ -37,7 +37,7 @@ impl ConvLayer {
     ///
     /// # Errors
     ///
-    /// Returns an error if the shapes of `weight` and `bias` do not match.
+    /// Returns an error if `weight` is empty or not (k, c, 3, 3), or if `bias` is not (k).
     pub fn new(weight: Tensor, bias: Tensor, pool: bool) -> Result<Self> {
         Self::with_isa(weight, bias, pool, Isa::selected())
     }
@@ -46,8 +46,8 @@ impl ConvLayer {
     ///
     /// # Errors
     ///
-    /// Returns an error if the shapes of `weight` and `bias` do not match, or if the CPU lacks the
-    /// instruction set.
+    /// Returns an error if `weight` is empty or not (k, c, 3, 3), if `bias` is not (k), or if the
+    /// CPU lacks the instruction set.
     pub fn with_isa(weight: Tensor, bias: Tensor, pool: bool, isa: Isa) -> Result<Self> {
         let (k, c, kh, kw) = weight.dims4()?;
         if (kh, kw) != (3, 3) || bias.dims() != [k] || k * c == 0 {

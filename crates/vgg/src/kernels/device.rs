@@ -4,7 +4,8 @@
 //! `conv_transpose2d` and a convolution whose kernel is as large as the image. The backward pass of
 //! max pooling gives a unique maximum only a quarter of its gradient. The weight gradient of a
 //! linear layer is a transposed view. Therefore each layer computes its result outside the graph
-//! and then adds it to the graph as one operation with explicit gradients.
+//! and then adds it to the graph as one operation with explicit gradients. In the table, g is the
+//! gradient of y.
 //!
 //! | operation | formula | implementation |
 //! |---|---|---|
@@ -14,7 +15,7 @@
 //! | max pool | first maximum of each 2x2 window | candle's `max_pool2d`; the index of the maximum takes one byte |
 //! | linear | y = x·wᵀ + b | matrix products |
 //!
-//! All of this code runs on any device, so the tests check it on the CPU against a float64
+//! Without cuDNN, this code runs on any device, so the tests check it on the CPU against a float64
 //! reference. No operation copies from the device to the host. Layers compute in the dtype of `x`.
 //! Weights of another dtype are converted, and their gradients are converted back, so f32 weights
 //! can train in bf16.

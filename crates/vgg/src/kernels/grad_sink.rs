@@ -19,8 +19,8 @@ pub enum Gradient {
     ///
     /// For `classifier.0` of VGG-16 and 32 images, the factors take 4 MB and the dense gradient
     /// 411 MB. An optimizer can compute the product block by block. The factors may share storage
-    /// with the input and the output of the layer, so they must be used before either is modified
-    /// in place.
+    /// with the layer's input and the gradient of its output, so they must be used before either
+    /// is modified in place.
     LowRank {
         /// Gradient of the layer's output, (n, out).
         left: Tensor,
@@ -106,7 +106,7 @@ impl GradSink {
                 gradients.insert(parameter.id(), sum);
                 return Ok(None);
             };
-            // Release the lock before adding: the gradient can be half a gigabyte.
+            // Release the lock before adding, which is slow for hundreds of megabytes.
             drop(gradients);
             sum = stored.add(sum)?;
         }

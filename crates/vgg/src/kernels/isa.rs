@@ -15,9 +15,9 @@ pub enum Isa {
     Portable,
     /// x86-64 with AVX2 and FMA.
     Avx2,
-    /// x86-64 with AVX-512 F, BW, DQ and VL.
+    /// x86-64 with AVX-512 F, BW, DQ and VL, and FMA.
     Avx512,
-    /// AVX-512, and AMX with bf16 for the matrix products.
+    /// AVX-512, and AMX with bf16 for the matrix products of convolutions.
     Amx,
 }
 

@@ -86,7 +86,8 @@ impl NchwcShape {
     }
 }
 
-/// Allocates a tensor with a zero halo. The pixels have arbitrary values.
+/// Allocates a tensor with zeros in the halo and in the padding to whole tiles. The pixels have
+/// arbitrary values.
 pub(super) fn alloc_with_halo(shape: NchwcShape) -> Buffer {
     alloc_with_halo_around(shape, shape.h, shape.w)
 }
@@ -107,7 +108,8 @@ pub(super) fn alloc_with_halo_around(shape: NchwcShape, h: usize, w: usize) -> B
     buffer
 }
 
-/// Packs NCHW into NCHWc16. Writes only the pixels of `to`, whose halo must be zero.
+/// Packs NCHW into NCHWc16. Writes only the pixels: the halo of `to` and its padding to whole tiles
+/// must already be zero.
 pub(super) fn pack(x: &[f32], shape: NchwcShape, to: &mut [f32]) {
     let NchwcShape { c, h, w, .. } = shape;
     to.par_chunks_mut(shape.plane_len())

@@ -5,7 +5,8 @@
 //! VGG-16.
 //!
 //! The forward product has few rows (images) and a large weight. A general GEMM would repack the
-//! weight on every call. Here all threads together read the weight once, in memory order.
+//! weight on every call. Here the weight is not repacked, and each thread reads its own rows of it
+//! from memory once.
 
 use candle_core::{CpuStorage, CustomOp3, Device, Layout, Result, Shape, Tensor, bail};
 
@@ -22,7 +23,7 @@ use super::parallel::{DisjointMut, for_each_chunk};
 ///
 /// # Errors
 ///
-/// Returns an error if the shapes do not match.
+/// Returns an error if the shapes do not match, or if a tensor is on the CPU and not f32.
 pub fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
     linear_with_grad_sink(x, weight, bias, None)
 }
@@ -32,7 +33,7 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
 ///
 /// # Errors
 ///
-/// Returns an error if the shapes do not match.
+/// Returns an error if the shapes do not match, or if a tensor is on the CPU and not f32.
 pub fn linear_with_grad_sink(
     x: &Tensor,
     weight: &Tensor,
@@ -147,7 +148,7 @@ const STREAMS: usize = 4;
 /// Prefetch distance of a stream, in elements. Hardware prefetchers stop at page boundaries.
 const PREFETCH_DISTANCE: usize = 256;
 
-/// y[:, outputs] += x·weightᵀ.
+/// `y[:, outputs] += x·weight[outputs]ᵀ`.
 struct ForwardTask {
     /// Input, (n, input).
     x: *const f32,

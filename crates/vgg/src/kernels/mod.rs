@@ -9,8 +9,8 @@
 //! All operations are differentiable and compute gradients only for tracked tensors. If no tensor
 //! is tracked, no graph is recorded and no activation is saved.
 //!
-//! On the CPU, the operations are custom ops of this crate. Other devices run candle's operations
-//! with custom gradients ([`device`]).
+//! On the CPU, convolutions and linear layers are custom ops of this crate. On other devices, they
+//! are candle or cuDNN operations with custom gradients ([`device`]).
 
 #![allow(
     clippy::needless_range_loop,

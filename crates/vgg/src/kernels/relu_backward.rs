@@ -70,7 +70,7 @@ struct ReluPoolBackwardTask {
     stored: NchwcShape,
     /// Planes to process, counted over all images and channel blocks.
     planes: Range<usize>,
-    /// Gradient before the ReLU and the pool, NCHWc16 of shape `to`.
+    /// Gradient of the convolution's output (before ReLU and pool), NCHWc16 of shape `to`.
     g: *mut f32,
     /// Sums of `g` per channel, 16 for each plane of `planes`.
     bias: *mut f64,
@@ -114,7 +114,7 @@ impl Task for ReluPoolBackwardTask {
                         }
                     }
                     // Sum a row in f32 and the rows in f64, so that the error does not grow with
-                    // the image.
+                    // the height of the image.
                     let mut lanes = [0f32; LANES];
                     L::store(lanes.as_mut_ptr(), sum);
                     sums.iter_mut()

@@ -1,17 +1,17 @@
 //! Block sizes and partitioning of the kernels.
 //!
-//! All sizes follow from two assumptions that hold for server and desktop CPUs of the last ten
-//! years: a core has at least 1 MiB of L2 cache for transformed tiles and their products, and the
-//! shared last-level cache has tens of megabytes. The sizes affect speed, never correctness.
+//! All sizes follow from two assumptions that hold for most server CPUs: a core has about 1 MiB of
+//! L2 cache for transformed tiles and their products, and the shared last-level cache has tens of
+//! megabytes. The sizes affect speed, never correctness.
 
 use super::transform::POSITIONS;
 
 /// Size in bytes of one channel of a transformed tile, or of one transformed 3x3 filter.
 const TILE_BYTES: usize = POSITIONS * 4;
 
-/// Transformed weights up to this size stay in a core's cache while it iterates over tiles, so each
-/// thread processes its own tiles. Larger weights are read only once: all threads share the tiles,
-/// and each computes its own output channels.
+/// Transformed weights up to this size stay in the caches while a core iterates over tiles, so each
+/// thread processes its own tiles. Larger weights are read only once per block of tiles: all
+/// threads share the tiles, and each computes its own output channels.
 const PRIVATE_WEIGHT_BYTES: usize = 4 << 20;
 
 /// Size in bytes of the transformed tiles and products of one thread's block.
@@ -59,7 +59,8 @@ pub(super) fn images_per_backward_group(image_len: usize) -> usize {
     ((32 << 20) / (4 * image_len)).max(1)
 }
 
-/// Number of images that pass through the later layers together if no graph is recorded.
+/// Number of images that pass through a layer together if no graph is recorded and the images have
+/// at most [`LARGE_IMAGE_PIXELS`].
 pub(super) const IMAGES_PER_GROUP: usize = 8;
 
 /// If no graph is recorded, larger images pass through the layers one at a time, because the

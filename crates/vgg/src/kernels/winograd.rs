@@ -2,7 +2,7 @@
 //! bias, ReLU and pooling.
 //!
 //! The input gradient is the same convolution with different weights. Each output is a sum over the
-//! input channels in ascending order, independent of the partitioning, so the result is
+//! input channels in an order that does not depend on the partitioning, so the result is
 //! bit-identical for any number of threads.
 
 use std::ops::Range;

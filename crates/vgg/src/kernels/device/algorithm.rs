@@ -4,7 +4,7 @@
 //! rejected: algorithms that accumulate with atomic operations, in a different order each time
 //! (cuDNN documentation, "Reproducibility": `CUDNN_CONVOLUTION_BWD_FILTER_ALGO_0` and `_3`), and
 //! algorithms that need gigabytes of workspace. Nothing is timed, and nothing depends on the amount
-//! of free memory, so every run selects the same algorithm.
+//! of free memory, so every run with the same GPU and cuDNN version selects the same algorithm.
 
 /// A cuDNN algorithm for one convolution, with its properties.
 pub(super) struct Candidate<A> {
