@@ -87,7 +87,8 @@ impl Layer {
         if self.pool { y.max_pool2d(2) } else { Ok(y) }
     }
 
-    /// Returns the output for one image and its gradients with respect to x, weight and bias.
+    /// Returns the output y for one image, and the gradients of Σ y² with respect to x, weight and
+    /// bias.
     fn results(&self, run: impl Fn(&Self, &Tensor) -> Result<Tensor>) -> Result<Vec<Tensor>> {
         let tracked: Vec<Var> = [&self.x.narrow(0, 0, 1)?, &self.weight, &self.bias]
             .into_iter()
@@ -109,8 +110,8 @@ impl Layer {
         Ok(results)
     }
 
-    /// Checks that the results match candle's. The tolerance is 2e-5 of the largest value, which
-    /// allows for rounding in both f32 sums.
+    /// Checks that the results match candle's. The tolerance is 2e-5 of the largest value, because
+    /// the kernels and candle round their f32 sums differently.
     fn check(&self, isa: Isa) -> Result<()> {
         let kernels = self.results(|layer, x| layer.kernels(isa, x))?;
         let candle = self.results(|layer, x| layer.candle(x))?;

@@ -53,8 +53,8 @@ const TABLE: [(&str, [usize; 5]); 4] = [
 /// Suffix of architecture names with batch norm, as in torchvision.
 const BATCH_NORM_SUFFIX: &str = "_bn";
 
-/// Maximum number of elements in the backbone, because configurations may come from untrusted
-/// files. VGG-19 has 21.
+/// Maximum number of elements in the backbone. Limits are needed, because configurations may come
+/// from untrusted files. VGG-19 has 21 elements.
 const MAX_UNITS: usize = 1_000;
 /// Maximum width of a layer. The hidden layers of the paper are 4096 wide.
 const MAX_WIDTH: usize = 1_000_000;
@@ -147,8 +147,9 @@ impl VggConfig {
     ///
     /// # Errors
     ///
-    /// Returns [`Error::Config`] if there is no convolution, if a pool does not follow a
-    /// convolution, or if a width is 0 or more than a million.
+    /// Returns [`Error::Config`] if the backbone has no convolution or more than 1000 elements, if
+    /// a pool does not follow a convolution, or if a width, the size of the average pool or the
+    /// number of classes is 0 or more than a million.
     pub fn convolutions(&self) -> Result<Vec<Convolution>, Error> {
         if self.features.len() > MAX_UNITS {
             return Err(self.invalid("it has more than 1000 layers"));
@@ -256,7 +257,7 @@ impl VggConfig {
     /// Lists the linear layers as (index in `classifier`, input width, output width).
     pub(crate) fn linears(&self, convolutions: &[Convolution]) -> [(usize, usize, usize); 3] {
         let channels = convolutions.last().map_or(0, |conv| conv.output);
-        // Overflowing products saturate. `tensor_shapes` rejects them.
+        // Products that overflow saturate. `tensor_shapes` rejects them as too many parameters.
         let flat = channels
             .saturating_mul(self.avgpool)
             .saturating_mul(self.avgpool);

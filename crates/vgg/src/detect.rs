@@ -8,8 +8,8 @@ use crate::error::Error;
 use crate::names;
 use crate::weights_file::WeightsFile;
 
-/// Returns the architecture in [`VggConfig::NAMES`] whose convolutions and batch norms match a
-/// weights file, or `None` if there is none.
+/// Returns the architecture in [`VggConfig::NAMES`] that has the same convolution widths as a
+/// weights file, and batch norm if the file does. Returns `None` if there is no such architecture.
 ///
 /// # Errors
 ///
@@ -18,8 +18,8 @@ pub fn detect_architecture(path: &Path) -> Result<Option<String>, Error> {
     Ok(architecture(WeightsFile::open(path)?.shapes().into_iter()))
 }
 
-/// Returns the architecture in [`VggConfig::NAMES`] that has convolutions with these tensor names
-/// and shapes.
+/// Returns the architecture in [`VggConfig::NAMES`] whose convolutions have the same widths, in the
+/// same order, as those among the tensors in `shapes`, and which has batch norm if they do.
 pub(crate) fn architecture<'a>(
     shapes: impl Iterator<Item = (&'a str, &'a [usize])>,
 ) -> Option<String> {

@@ -124,8 +124,8 @@ pub enum Error {
         path: PathBuf,
         /// The requested architecture.
         architecture: String,
-        /// Names of up to 20 tensors in the file, each with the most similar expected name,
-        /// followed by a count of the others.
+        /// Names of unexpected tensors in the file, each with the most similar expected name if
+        /// there is one. If the list is shortened, its last element is a count of the others.
         tensors: Vec<String>,
     },
     /// The file contains weights without the metadata of a model.

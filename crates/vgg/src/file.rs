@@ -149,9 +149,11 @@ impl TensorFile {
     }
 }
 
-/// Reads `count` values of dtype f32, f16 or bf16 as f32. Buffers at most 512 KiB.
+/// Reads `count` values of dtype f32, f16 or bf16 as f32. In addition to the result, this allocates
+/// at most 512 KiB.
 ///
-/// The bytes are little-endian in both file formats and on every platform that candle supports.
+/// Bytes are not swapped, because both file formats and all platforms that candle supports are
+/// little-endian.
 pub(crate) fn read_f32(reader: &mut impl Read, dtype: DType, count: usize) -> io::Result<Vec<f32>> {
     const CHUNK: usize = 1 << 18;
     let mut values = vec![0f32; count];
@@ -173,7 +175,8 @@ pub(crate) fn read_f32(reader: &mut impl Read, dtype: DType, count: usize) -> io
     Ok(values)
 }
 
-/// Returns [`Error::NonFinite`] if a value is NaN or infinite, because every logit would be NaN.
+/// Returns [`Error::NonFinite`] if a value is NaN or infinite, because it could make the logits NaN
+/// or infinite.
 ///
 /// Blocks are tested without an early exit, so that the compiler vectorizes the loop.
 pub(crate) fn check_finite(path: &Path, tensor: &str, values: &[f32]) -> Result<(), Error> {
@@ -226,7 +229,8 @@ pub(crate) fn write_atomically(
     };
     let result = write_and_sync().and_then(|()| {
         std::fs::rename(&temporary, path).map_err(io)?;
-        // The rename must survive a power failure. Windows cannot open a folder as a file.
+        // Sync the folder, so that the rename survives a power failure. Windows cannot open a
+        // folder as a file.
         if cfg!(unix) {
             let synced = File::open(folder).and_then(|folder| folder.sync_all());
             synced.map_err(|error| Error::io("sync", folder, error))?;

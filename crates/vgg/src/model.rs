@@ -117,7 +117,8 @@ impl Block {
     }
 
     fn with_precision(self, precision: Precision) -> Self {
-        // The kernels round trainable weights for each batch.
+        // Trainable blocks keep their f32 layer, because the kernels round its weights for each
+        // batch.
         let fixed = self
             .fixed
             .filter(|_| self.tracked || precision == Precision::F32);
@@ -141,7 +142,7 @@ impl Linear {
     /// Returns the weight and bias to compute with.
     fn tensors(&self, precision: Precision) -> Result<(Tensor, Tensor)> {
         let Self { weight, bias, .. } = self;
-        // The kernels round trainable weights for each batch.
+        // Trainable weights are returned as f32, because the kernels round them for each batch.
         if precision == Precision::F32 || weight.track_op() || bias.track_op() {
             return Ok((weight.clone(), bias.clone()));
         }
@@ -212,7 +213,7 @@ impl Vgg {
     }
 
     /// Collects weight gradients in a [`GradSink`] instead of candle's `GradStore`. Has an effect
-    /// only on the CPU.
+    /// only on the CPU, and not on trainable convolutions with batch norm.
     ///
     /// candle's backward pass copies every gradient, half a gigabyte in total for VGG-16. Get the
     /// gradients with [`Vgg::take_gradient`].

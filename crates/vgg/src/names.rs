@@ -7,7 +7,8 @@
 //! | `classifier.3` | `pre_logits.fc2` | (4096, 4096) | (4096, 4096, 1, 1) |
 //! | `classifier.6` | `head.fc` | (1000, 4096) | (1000, 4096) |
 //!
-//! Both flatten features in the order channel, row, column, so a reshape converts between them.
+//! Both libraries flatten features in the order channel, row, column, so a reshape converts between
+//! the two shapes of a tensor.
 
 const PAIRS: [(&str, &str); 3] = [
     ("classifier.0", "pre_logits.fc1"),
@@ -55,12 +56,12 @@ fn translate(
     name.into()
 }
 
-/// Converts a tensor shape to torchvision's layout. timm stores the weight matrices of the
-/// classifier as convolutions.
+/// Converts a tensor shape to torchvision's layout. timm stores the weights of the first two linear
+/// layers as convolution weights.
 pub(crate) fn torchvision_shape(name: &str, shape: &[usize]) -> Vec<usize> {
     if name.starts_with("classifier.") && shape.len() == 4 {
-        // In an untrusted file, the product of the other dimensions can overflow if the tensor is
-        // empty.
+        // The product saturates, because an untrusted file can contain an empty tensor with
+        // dimensions whose product overflows.
         let columns = shape[1..]
             .iter()
             .fold(1usize, |product, &dim| product.saturating_mul(dim));

@@ -1,6 +1,7 @@
 //! Export to a folder that timm loads: `timm.create_model("local-dir:FOLDER", pretrained=True)`.
 //!
-//! `model.safetensors` uses timm's tensor names and stores the classifier as convolutions.
+//! `model.safetensors` uses timm's tensor names and stores the weights of the first two linear
+//! layers as convolution weights.
 //! `config.json` describes the model as in a repository on the hub: architecture, classes and
 //! normalization.
 //!

@@ -87,7 +87,7 @@ fn metadata_of(file: &WeightsFile, path: &Path) -> Result<Option<Metadata>, Erro
 /// The file is safetensors or a PyTorch state dict, with tensor names from torchvision or timm, in
 /// f32, f16 or bf16, with or without a classifier. It must contain the whole backbone. Layers of
 /// the classifier that are missing from the file or have another shape are initialized by
-/// [`init::linear_default`]. The head is too, with [`Head::Replace`].
+/// [`init::linear_default`]. With [`Head::Replace`], so is the head.
 ///
 /// # Errors
 ///
@@ -175,7 +175,7 @@ fn inputs_of(shapes: &[(String, Vec<usize>)], layer: &str) -> usize {
     shape.map_or(1, |(_, shape)| shape[1..].iter().product())
 }
 
-/// Maximum number of unexpected tensors listed in an error.
+/// Number of unexpected tensors in an error after which others are counted instead of listed.
 const MAX_LISTED: usize = 20;
 
 /// A tensor in a file that the network needs.
@@ -190,7 +190,7 @@ struct Entry {
 type Entries<'a> = BTreeMap<&'a str, Entry>;
 
 /// Matches the tensors in a file with those of the network. The second result lists unexpected
-/// tensors, each with the most similar expected name.
+/// tensors, each with the most similar expected name if there is one.
 fn match_names<'a>(
     file: &WeightsFile,
     shapes: &'a [(String, Vec<usize>)],
@@ -231,7 +231,8 @@ fn match_names<'a>(
 }
 
 /// Checks that the file has the whole backbone with the right shapes. Otherwise the error names the
-/// architecture of the weights in the file, if it can be detected.
+/// architecture of the weights in the file, if it can be detected. If `config` has a name in
+/// [`VggConfig::NAMES`], the detection of another architecture is always an error.
 fn check_features(
     path: &Path,
     config: &VggConfig,

@@ -1,5 +1,5 @@
-//! Reads weights files in both supported formats. The format is detected from the content, not from
-//! the file name.
+//! Reads weights files: safetensors files and PyTorch state dicts. The format is detected from the
+//! content, not from the file name.
 
 use std::collections::BTreeMap;
 use std::fs::File;

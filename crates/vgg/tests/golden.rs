@@ -217,7 +217,8 @@ fn golden_gradients_of_the_device_functions_match() {
     }
 }
 
-/// A single different bit in a dropout mask changes the output by more than the tolerance.
+/// Compares outputs with dropout. If a mask differed in a single bit, the outputs would differ by
+/// more than the tolerance.
 #[test]
 fn golden_dropout_masks_are_equal_on_all_devices() {
     let golden = Golden::read();

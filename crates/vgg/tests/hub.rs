@@ -56,8 +56,8 @@ impl Response {
         .header("x-repo-commit", COMMIT)
     }
 
-    /// Response with `content` from the start of the requested range, which must be open-ended, or
-    /// with all of it.
+    /// Response with `content` from the start of the requested range, which must be open-ended. If
+    /// no range is requested, the response has all of `content`.
     fn content(request: &Request, content: &[u8]) -> Self {
         let start = request.range.as_deref().map_or(0, |range| {
             let start = range

@@ -32,7 +32,7 @@ fn build(config: &VggConfig, tensors: HashMap<String, Tensor>) -> Vgg {
 }
 
 /// candle-transformers' VGG-16 takes a single image and applies a ReLU to the logits. Its width is
-/// fixed.
+/// fixed, so the test runs a VGG-16 of full width.
 #[test]
 fn logits_match_candle_transformers_after_a_relu() {
     let config = VggConfig::vgg16(1000);
@@ -47,7 +47,7 @@ fn logits_match_candle_transformers_after_a_relu() {
         })
         .collect();
     let renamed = tensors.iter().map(|(name, tensor)| {
-        // The reference implements the classifier with convolutions, as timm does.
+        // The reference implements the first two linear layers as convolutions, as timm does.
         let tensor = match name.as_str() {
             "classifier.0.weight" => tensor.reshape((4096, 512, 7, 7)),
             "classifier.3.weight" => tensor.reshape((4096, 4096, 1, 1)),

@@ -32,8 +32,8 @@ impl Address {
 impl FromStr for Address {
     type Err = String;
 
-    /// Parses `OWNER/REPO[@REVISION][/FILE]`. A revision ends at the next slash, except for the
-    /// hub's `refs/pr/N`.
+    /// Parses `OWNER/REPO[@REVISION][/FILE]`. A revision ends at its first slash, or at its third
+    /// slash if it starts with `refs/`, as in the hub's `refs/pr/N`.
     fn from_str(text: &str) -> Result<Self, String> {
         let invalid =
             || format!("`{text}` is not OWNER/REPO[@REVISION][/FILE], such as timm/vgg16.tv_in1k");

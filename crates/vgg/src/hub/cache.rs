@@ -3,7 +3,7 @@
 //! ```text
 //! models--OWNER--REPO/blobs/ETAG              the content of a file
 //! models--OWNER--REPO/blobs/ETAG.incomplete   the content of an unfinished download
-//! models--OWNER--REPO/snapshots/COMMIT/FILE   a symbolic link to the content
+//! models--OWNER--REPO/snapshots/COMMIT/FILE   a link to the content, or a copy
 //! models--OWNER--REPO/refs/REVISION           the commit of a branch or tag
 //! .locks/models--OWNER--REPO/ETAG.lock        locked during a download
 //! ```
@@ -61,8 +61,8 @@ impl RepoCache {
     /// Creates the folders of the cache, and locks a blob. Waits while another process downloads
     /// the same blob.
     ///
-    /// Dropping the file releases the lock. If the file system does not support locks, nothing is
-    /// locked, and concurrent downloads may fail with a wrong checksum.
+    /// Dropping the returned file releases the lock. If the file system does not support locks,
+    /// nothing is locked, and concurrent downloads may fail with a wrong checksum.
     pub(super) fn lock(&self, etag: &str) -> Result<File, HubError> {
         for folder in [&self.folder.join("blobs"), &self.locks] {
             fs::create_dir_all(folder).map_err(HubError::cache(folder))?;
@@ -91,7 +91,9 @@ impl RepoCache {
         Ok(path)
     }
 
-    /// Creates a link with a temporary name and renames it, which replaces an old one atomically.
+    /// Links `path` to a blob: with a symbolic link, or if that fails, with a hard link, or if that
+    /// fails too, as a copy. The link gets a temporary name and is then renamed to `path`, which
+    /// replaces an old link atomically.
     fn create_link(&self, path: &Path, address: &Address, etag: &str) -> io::Result<()> {
         let folder = path.parent().unwrap_or(path);
         fs::create_dir_all(folder)?;

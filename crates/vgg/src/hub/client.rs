@@ -26,8 +26,8 @@ const WEIGHTS_EXTENSIONS: [&str; 4] = [".safetensors", ".pth", ".pt", ".bin"];
 /// The metadata of a file at one revision.
 #[derive(Debug)]
 pub(super) struct Metadata {
-    /// The SHA-256 of a file in LFS, or usually the git blob id of another file. Safe as a file
-    /// name.
+    /// An identifier of the content: the SHA-256 for a file in LFS, and usually the git blob id for
+    /// other files. Safe as a file name.
     pub(super) etag: String,
     /// The commit that the revision resolves to. Safe as a file name.
     pub(super) commit: String,
@@ -77,7 +77,9 @@ impl Client {
     /// Requests the metadata of a file. All of it is taken from a single response of the endpoint.
     ///
     /// As in `huggingface_hub`, relative redirects are followed (the hub sends them for renamed
-    /// repositories). An absolute redirect, to the storage for LFS files, contains the metadata.
+    /// repositories). An absolute redirect with an `X-Repo-Commit` header, such as the one to the
+    /// storage for LFS files, contains the metadata and is not followed. Other absolute redirects
+    /// are followed only within the origin of the endpoint.
     pub(super) fn metadata(&self, address: &Address) -> Result<Metadata, HubError> {
         let first = self.file_url(address, &address.revision)?;
         let mut url = first.clone();

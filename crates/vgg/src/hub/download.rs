@@ -64,7 +64,8 @@ fn transfer_with_retries(
     }
 }
 
-/// Sends one request and appends the response to the file. Returns the URL after redirects.
+/// Requests the missing bytes once and appends them to the file. Overwrites the file if the server
+/// sends all of it. Returns the URL after redirects.
 fn transfer(
     client: &Client,
     address: &Address,
@@ -80,8 +81,8 @@ fn transfer(
     }
     let (url, response) = client.file(address, &metadata.commit, received)?;
     let total = match response.status().as_u16() {
-        // The response is the whole file. Servers without support for range requests send it in
-        // reply to them too.
+        // The response is the whole file. Servers that do not support ranges send it even if a
+        // range was requested.
         200 => {
             received = 0;
             header(&response, CONTENT_LENGTH).and_then(|length| length.trim().parse().ok())
@@ -97,8 +98,8 @@ fn transfer(
         },
         status => {
             if status == 416 && received > 0 {
-                // The file on the hub is shorter than the incomplete file. Delete it, so that the
-                // next attempt starts from the beginning.
+                // The file on the hub is not longer than the incomplete file. Delete the incomplete
+                // file, so that the next attempt starts from the beginning.
                 fs::remove_file(path).map_err(failed)?;
             }
             return Err(HubError::Status { url, status });
@@ -159,7 +160,7 @@ fn transfer(
 /// Compares a file with the size and the etag of the metadata.
 ///
 /// An etag of 64 hexadecimal digits is the SHA-256 of a file in LFS. An etag of 40 digits is a git
-/// blob id, that is, the SHA-1 of a header and the content. Other etags are not checksums.
+/// blob id, that is, the SHA-1 of a header and the content. Other etags are not compared.
 pub(super) fn verify(path: &Path, metadata: &Metadata, url: &str) -> Result<(), HubError> {
     let failed = |error| HubError::cache(path)(error);
     let mut file = File::open(path).map_err(failed)?;

@@ -96,7 +96,7 @@ pub enum HubError {
         url: String,
         /// Size in the metadata, in bytes.
         expected: u64,
-        /// Size of the received file, in bytes.
+        /// Size of the received file, or the size stated by the response, in bytes.
         actual: u64,
     },
     /// The checksum of the file differs from the etag in the metadata.
@@ -104,7 +104,7 @@ pub enum HubError {
     Checksum {
         /// URL of the file.
         url: String,
-        /// Name of the hash, such as `SHA-256`.
+        /// Name of the checksum: `SHA-256` or `git blob id`.
         algorithm: &'static str,
         /// Checksum in the metadata.
         expected: String,

@@ -66,7 +66,7 @@ pub struct Hub {
 
 impl Hub {
     /// Reads settings from `HF_ENDPOINT`, `HF_HUB_CACHE`, `HF_HOME`, `HF_TOKEN` and
-    /// `HF_HUB_OFFLINE`. Empty variables count as unset.
+    /// `HF_HUB_OFFLINE`. Empty variables count as unset, except for `HF_HOME`.
     pub fn from_env() -> Self {
         let home = hf_hub::Cache::from_env();
         Self {

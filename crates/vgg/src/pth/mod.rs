@@ -29,8 +29,8 @@ use crate::file::{check_finite, read_f32};
 use value::{Element, TensorView};
 
 /// Maximum length of the pickle in bytes. A state dict needs about 200 bytes for each tensor. In a
-/// malicious pickle, each byte can create a value of 150 bytes, and a growing list temporarily
-/// needs half as much memory again.
+/// malicious pickle, each byte can create a value of 150 bytes, and the list of values temporarily
+/// needs half as much memory again when it grows.
 const MAX_PICKLE: u64 = 2 << 20;
 
 /// Help text for archives that are not a state dict.
@@ -74,8 +74,9 @@ pub(crate) fn detect_format(file: &mut File) -> io::Result<Format> {
     let tar = start
         .get(TAR_MAGIC..)
         .is_some_and(|rest| rest.starts_with(b"ustar"));
-    // A pickle starts with its protocol. A safetensors file can start with the same bytes, because
-    // it starts with the length of its header, but then the upper four of eight bytes are zero.
+    // A pickle starts with 0x80 and its protocol number. A safetensors file can start with the same
+    // bytes, because it starts with the length of its header. However, the upper four of the eight
+    // length bytes are zero, because headers are shorter than 4 GiB.
     let pickle = matches!(start[..], [0x80, 2..=5, _, _, a, b, c, d, ..] if [a, b, c, d] != [0; 4]);
     Ok(match () {
         () if start.starts_with(b"PK\x03\x04") => Format::Zip,
@@ -107,7 +108,7 @@ pub(crate) fn legacy_error(path: &Path) -> Error {
 pub(crate) struct PthFile {
     path: PathBuf,
     archive: ZipArchive<BufReader<File>>,
-    /// Length of the file in bytes, an upper bound for every entry.
+    /// Length of the file in bytes, an upper bound for the length of every entry.
     length: u64,
     /// The folder in the archive that contains the entries: `NAME/`.
     root: String,

@@ -205,7 +205,8 @@ impl TensorView {
 
     /// The end of the [`span`](Self::span), or `None` if a size or an index overflows.
     fn end(&self) -> Option<usize> {
-        // The product of the sizes must not overflow, even without those that are 0.
+        // The product of the nonzero sizes must not overflow either, because `is_contiguous`
+        // multiplies sizes before it reaches one that is 0.
         self.sizes
             .iter()
             .try_fold(1usize, |count, &size| count.checked_mul(size.max(1)))?;

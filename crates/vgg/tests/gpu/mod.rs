@@ -47,7 +47,8 @@ fn open() -> Result<Device, String> {
     let device = if cfg!(feature = "cuda") {
         Device::new_cuda(0)
     } else {
-        // By default, the compiler of candle's shaders assumes that no value is NaN.
+        // By default, the compiler of candle's shaders assumes that no value is NaN, so tests of
+        // NaN would fail.
         if std::env::var("CANDLE_METAL_ENABLE_FAST_MATH").as_deref() != Ok("0") {
             return Err("CANDLE_METAL_ENABLE_FAST_MATH is not 0, so Metal ignores NaN".to_owned());
         }
