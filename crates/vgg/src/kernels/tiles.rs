@@ -142,8 +142,8 @@ pub(super) struct OutputTask {
     pub pool: bool,
     /// The output, NCHWc16 of shape `stored`.
     pub y: *mut f32,
-    /// Index of the first maximum of each pooling window, 0 to 3, in the layout of `y`. Null if not
-    /// needed.
+    /// Index of the first maximum of each pooling window, 0 to 3, in the layout of `y`. Null if
+    /// not needed.
     pub indices: *mut u8,
 }
 

@@ -47,8 +47,8 @@ pub(super) fn partition_gradient_by_tiles(c: usize, k: usize) -> bool {
 }
 
 /// Number of tiles in a block of the weight gradient. Each block reads and writes the sums (c·k)
-/// once, and writes and reads the transformed tiles (tiles·(c + k)) once. This size balances the
-/// two.
+/// once, and writes and reads the transformed tiles (tiles·(c + k)) once. The size balances the
+/// two, within 32 to 256 tiles.
 pub(super) fn gradient_block_tiles(c: usize, k: usize) -> usize {
     (c * k / (c + k)).clamp(32, 256).next_multiple_of(32)
 }
@@ -63,8 +63,8 @@ pub(super) fn images_per_backward_group(image_len: usize) -> usize {
 /// at most [`LARGE_IMAGE_PIXELS`].
 pub(super) const IMAGES_PER_GROUP: usize = 8;
 
-/// If no graph is recorded, larger images pass through the layers one at a time, because the
-/// activations of a group would not fit in the caches.
+/// Number of pixels above which images pass through a layer one at a time if no graph is recorded,
+/// because the activations of a group would not fit in the caches.
 pub(super) const LARGE_IMAGE_PIXELS: usize = 32 * 32;
 
 /// Whether the first layer of a stack recomputes its output in the backward pass instead of saving

@@ -160,8 +160,9 @@ impl Problem {
         self.select(ranking, Algorithm::BackwardFilter(fallback))
     }
 
-    /// Selects the first usable algorithm of `ranking`, otherwise `fallback`. cuDNN documents the
-    /// fallback as deterministic, and PyTorch uses it in deterministic mode.
+    /// Selects the first deterministic algorithm of `ranking` within [`WORKSPACE_LIMIT`], otherwise
+    /// `fallback`, to which the limit also applies. cuDNN documents the fallback as deterministic,
+    /// and PyTorch uses it in deterministic mode.
     fn select<P>(&self, ranking: Vec<P>, fallback: Algorithm) -> Result<Plan>
     where
         AlgorithmPerf: From<P>,
