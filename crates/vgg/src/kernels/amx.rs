@@ -140,7 +140,7 @@ pub(super) type Microkernel =
 /// Selects the microkernels for a right matrix that is read by `calls` microkernel calls.
 ///
 /// Returns the one for 32 rows, the one for 16 rows, and their `PREFETCH_LINES`. With that number,
-/// six calls (or all calls, if fewer) together prefetch a matrix of the same size.
+/// six calls (or all calls, if fewer) together prefetch a whole right matrix of the same size.
 pub(super) fn microkernels(calls: usize) -> (Microkernel, Microkernel, usize) {
     macro_rules! with {
         ($lines:literal) => {
