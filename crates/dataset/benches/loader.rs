@@ -1,4 +1,5 @@
-//! Benchmarks loading training batches on one thread, with and without the cache.
+//! Benchmarks loading training batches on one thread, with and without the cache, and decoding and
+//! transforming on their own.
 //!
 //! ```text
 //! WAGGLE_IMAGES=DIR cargo bench -p dataset --bench loader

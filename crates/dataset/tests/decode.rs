@@ -214,7 +214,8 @@ fn truncated_files_are_errors() {
         }
     }
     let jpeg = fs::read(golden("decode/rgb.jpg")).unwrap();
-    // zune-jpeg decodes these without an error and fills the missing part with gray.
+    // zune-jpeg decodes these truncated files without an error and fills the missing part with
+    // gray.
     for lost in 1..60 {
         assert!(
             matches!(
@@ -302,7 +303,7 @@ fn images_above_the_memory_limit_are_errors() {
         let Ok((w, h)) = image::image_dimensions(&path) else {
             continue;
         };
-        // Decoding takes between 3 and 24 bytes per pixel.
+        // Decoding the golden images takes between 3 and 24 bytes per pixel.
         let limit = |bytes| DecodeOptions {
             max_bytes: bytes,
             ..options()

@@ -213,8 +213,9 @@ fn golden_random_resized_crop_quantiles() {
             .collect();
         let (w, h) = (f64::from(w), f64::from(h));
         // The tolerance is 2 % of the expected value. The expected values come from 20,000 draws,
-        // which are too few for small areas and offsets. Their tolerance is therefore at least 2 %
-        // of a fifth of the image area, or of the image's height or width.
+        // which are too few for small areas and offsets. The tolerance of an area is therefore at
+        // least 2 % of a fifth of the image area. The tolerance of an offset is at least 2 % of the
+        // image's height (`top`) or width (`left`).
         let measures: [(&str, Measure, f64, f64); 4] = [
             (
                 "area",

@@ -49,7 +49,7 @@ fn center_crop_equals_crop_of_the_resized_image() {
         for (resize, size) in [(40, 32), (32, 32), (20, 32), (21, 32), (30, 33)] {
             let plan = Plan::center_crop(width, height, resize, size);
             let actual = apply(&from, &plan).unwrap();
-            // Computes each pixel of the resized image separately.
+            // Each expected pixel comes from a plan that keeps only that pixel.
             for y in 0..size {
                 for x in 0..size {
                     let inside = (plan.offset.0..plan.offset.0 + plan.window.width).contains(&x)
@@ -129,7 +129,8 @@ fn results_do_not_depend_on_earlier_images() {
         height: 70,
         width: 90,
     };
-    // Squares without padding, with padding, and of other sizes.
+    // Consecutive plans differ in padding, flip or size, so that bytes left in a reused buffer
+    // would change a result.
     let padded = Plan::center_crop(20, 33, 20, 48);
     assert!(padded.window.width < 48, "the plan has no padding");
     for (image, plan) in [

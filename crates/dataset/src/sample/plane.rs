@@ -61,8 +61,8 @@ impl Point {
 /// The unit vector at an angle of `turns` full turns, from x to y: its components are the cosine
 /// and the sine.
 pub(super) fn direction(turns: f32) -> Point {
-    // The angle is reduced to at most π/4 by quarter turns. There six terms of the Taylor series
-    // are more precise than an f32.
+    // The angle is reduced to at most π/4 by quarter turns. In that range, seven terms of the
+    // Taylor series are more precise than an f32.
     let turns = f64::from(turns);
     let quarter = (turns * 4.0).round();
     let angle = (turns - quarter / 4.0) * std::f64::consts::TAU;

@@ -131,7 +131,7 @@ pub(super) fn background(stream: &mut Stream, width: usize, height: usize) -> Ca
     }
 }
 
-/// Draws at most `max` twigs, stalks, pebbles, blossoms and leaves.
+/// Draws at most `max` items: twigs, stalks, groups of pebbles, blossoms or fallen leaves.
 pub(super) fn clutter(canvas: &mut Canvas, stream: &mut Stream, max: usize) {
     for _ in 0..stream.count(0, max) {
         match stream.count(0, 4) {
@@ -147,7 +147,7 @@ pub(super) fn clutter(canvas: &mut Canvas, stream: &mut Stream, max: usize) {
     }
 }
 
-/// Draws a stalk or twig over `target`.
+/// Draws a stalk or twig across the image, near `target`.
 pub(super) fn obstacle(canvas: &mut Canvas, stream: &mut Stream, target: Point) {
     let color = ground(stream);
     let side = canvas.side();
@@ -169,7 +169,8 @@ pub(super) fn obstacle(canvas: &mut Canvas, stream: &mut Stream, target: Point) 
     );
 }
 
-/// Applies lighting, exposure, contrast, blur and noise, and returns the image.
+/// Applies lighting, exposure, a color cast, glare, contrast, blur and noise, and returns the
+/// image.
 pub(super) fn photograph(mut canvas: Canvas, stream: &mut Stream) -> image::RgbImage {
     let (size, from) = (canvas.size(), direction(stream.unit()));
     let (slope, exposure) = (stream.between(0.0, 0.35), stream.around(1.0, 0.3));
