@@ -52,8 +52,8 @@ struct Tape {
 /// State that the backward pass consumes.
 struct Saved {
     activations: Vec<Option<Buffer>>,
-    /// For each layer, the index of the first maximum of each pooling window, or `None` if the layer
-    /// has no pool.
+    /// For each layer, the index of the first maximum of each pooling window, or `None` if the
+    /// layer has no pool.
     indices: Vec<Option<Vec<u8>>>,
     /// The most recently computed gradient and the index of its activation.
     gradient: Option<(usize, Buffer)>,
