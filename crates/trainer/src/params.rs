@@ -151,10 +151,11 @@ impl Params {
         })
     }
 
-    /// Marks tensors as buffers, such as the running statistics of a batch norm.
+    /// Marks the tensors whose names satisfy `is_buffer` as buffers, such as the running statistics
+    /// of a batch norm.
     ///
-    /// Buffers are part of the model and of [`tensors`](Self::tensors), but they are not counted
-    /// and no pattern makes them trainable.
+    /// Buffers are part of the model and of [`tensors`](Self::tensors), but not of
+    /// [`counts`](Self::counts), and no pattern makes them trainable.
     pub fn with_buffers(self, is_buffer: impl Fn(&str) -> bool) -> Self {
         for (name, entry) in self.lock().iter_mut() {
             entry.buffer = is_buffer(name);
@@ -200,8 +201,8 @@ impl Params {
     ///
     /// # Errors
     ///
-    /// Returns [`Error::UnknownPattern`] if a pattern covers no parameter. In this case nothing
-    /// changes.
+    /// Returns [`Error::UnknownPattern`] if a pattern covers no parameter or buffer. In this case
+    /// nothing changes.
     pub fn set_trainable<S: AsRef<str>>(&self, patterns: &[S]) -> Result<(), Error> {
         let mut entries = self.lock();
         for pattern in patterns.iter().map(AsRef::as_ref) {

@@ -113,8 +113,9 @@ impl Sgd {
     ///
     /// # Errors
     ///
-    /// Returns an error if a setting is out of range, if a pattern occurs twice or covers no
-    /// parameter, if a group has no parameters, or if a trainable parameter has no group.
+    /// Returns an error if a setting is out of range, if no parameter is trainable, if a pattern
+    /// occurs twice or covers no parameter, if a group has no parameters, or if a trainable
+    /// parameter has no group.
     pub fn new(params: &Params, config: SgdConfig, groups: Vec<Group>) -> Result<Self, Error> {
         config.check()?;
         let parameters = params.trainable();

@@ -113,7 +113,8 @@ impl Stage {
     /// # Errors
     ///
     /// Returns the errors of [`Stage::new`], and [`Error::SavedState`] if a saved tensor is
-    /// missing, belongs to no trainable parameter, or has the wrong shape or dtype.
+    /// missing, belongs to no trainable parameter, or has the wrong shape or dtype, or if `state`
+    /// has completed epochs but no best one.
     pub fn resume(
         params: &Params,
         config: SgdConfig,

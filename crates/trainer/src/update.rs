@@ -106,7 +106,7 @@ pub(crate) fn apply(
     fused::update(var, gradient, velocity, step, first)
 }
 
-/// Does what [`apply`] does with candle's operations, on the parameter's device.
+/// Like [`apply`], but with candle's operations on the parameter's device instead of [`fused`].
 fn apply_tensors(
     var: &Var,
     gradient: &Tensor,

@@ -167,11 +167,11 @@ impl Error {
 /// A difference between a directory or archive and the manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Problem {
-    /// A listed file is missing.
+    /// A file in the manifest is missing.
     Missing(String),
-    /// A file is not listed.
+    /// A file is not in the manifest.
     Extra(String),
-    /// The checksum of a file differs.
+    /// A file cannot be unpacked, or its checksum differs from the manifest.
     Corrupt(String),
 }
 

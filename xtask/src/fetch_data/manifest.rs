@@ -95,7 +95,7 @@ impl Manifest {
         self.files.get(path)
     }
 
-    /// Verifies the checksums of all files in `folder`.
+    /// Verifies the checksums of the listed files in `folder`, and finds files that are not listed.
     ///
     /// # Errors
     ///

@@ -49,7 +49,7 @@ pub(super) fn list(root: &Path) -> Result<Vec<SourceFile>> {
     let mut files = Vec::new();
     for path in paths {
         let absolute = root.join(&path);
-        // Git also lists symbolic links, and files whose deletion is not yet committed.
+        // Git also lists symbolic links, and deleted files whose deletion is not yet staged.
         if !fs::symlink_metadata(&absolute).is_ok_and(|file| file.is_file()) {
             continue;
         }

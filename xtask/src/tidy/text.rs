@@ -90,7 +90,7 @@ pub(super) fn check(file: &SourceFile, long_files: &[LongFile], findings: &mut V
     }
 }
 
-/// Whether the first line, apart from inner attributes, is inner documentation.
+/// Whether the first line that is neither blank nor an inner attribute is inner documentation.
 fn opens_with_docs(text: &str) -> bool {
     text.lines()
         .find(|line| !line.trim().is_empty() && !line.starts_with("#!["))
