@@ -63,7 +63,8 @@ impl Source {
         }
     }
 
-    /// Returns the path of the data set. Writes the sample if it does not exist.
+    /// Returns the path of the data set. Writes the sample if its files are missing, have other
+    /// sizes or come from another version.
     ///
     /// # Errors
     ///

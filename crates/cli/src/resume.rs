@@ -126,7 +126,7 @@ impl ResumedRun {
     }
 
     /// Opens the folder passed with `--data`, by default the data folder recorded in the run. A
-    /// recorded sample is written again if it is missing.
+    /// recorded sample is written again if files are missing or have other sizes.
     ///
     /// # Errors
     ///

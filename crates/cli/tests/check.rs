@@ -239,8 +239,8 @@ fn evaluation_skips_the_images_that_training_skipped() {
         assert_eq!(without[part], skipping[part]);
     }
 
-    // Other bad images cause an error that lists all of them. With --on-bad fail, so do skipped
-    // ones.
+    // With --on-bad fail, and for a model without a `config.toml` next to it, bad images cause an
+    // error that lists all of them.
     spoil();
     let model = std::fs::read(dir.path("runs/train/model.safetensors")).unwrap();
     dir.write("model.safetensors", &model);

@@ -249,8 +249,8 @@ fn non_finite_values_in_a_replaced_head_are_ignored() {
 fn non_finite_logits_are_errors_that_name_the_image() {
     let dir = trained("1");
     let model = "runs/train/model.safetensors";
-    // Finite weights with which the logits of both classes overflow, or of one class. In the second
-    // case the loss may stay finite.
+    // Finite weights whose logits overflow for both classes, or only for the second one. If only
+    // the second logit is −∞, the loss may stay finite.
     let cases: [(&str, f32, std::ops::Range<usize>); 4] = [
         ("inf", 1.0, 0..2),
         ("-inf", -1.0, 0..2),

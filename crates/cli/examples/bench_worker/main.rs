@@ -1,9 +1,9 @@
 //! Runs one row of `cargo xtask bench-peers` with this project or with candle's own operations.
 //!
 //! Usage: `bench_worker ROW PEER THREADS [DATA]`, where PEER is `ours` or `candle`.
-//! `xtask/peers/peer.py` runs the same rows with other libraries over the same protocol, and
-//! documents both. Weights are random, drawn like those of a newly initialized network. Results are
-//! checked outside of the measured time.
+//! `xtask/peers/peer.py` runs the same rows with other libraries, and documents the names of the
+//! rows and the protocol. Weights are random, drawn like those of a newly initialized network.
+//! Results are checked outside of the measured time.
 
 mod candle_ops;
 mod ours;

@@ -310,7 +310,7 @@ fn notify_of_interrupt(signals: &Signals, renderer: &dyn Renderer) {
     });
 }
 
-/// The class with the lowest recall. The first one wins a tie.
+/// The class with the lowest recall, of the classes that have val images. The first one wins a tie.
 fn worst_class<'a>(evaluation: &Evaluation, classes: &'a [String]) -> Option<ClassRecall<'a>> {
     let rows = evaluation.confusion.rows();
     let recall = evaluation.confusion.recall();

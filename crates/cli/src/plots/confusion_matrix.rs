@@ -12,7 +12,8 @@ use crate::render::format::percent;
 const MAX_NAMED_CLASSES: usize = 40;
 /// Maximum width of class names in pixels. Longer names are shortened.
 const MAX_NAME_WIDTH: f32 = 180.0;
-/// Smallest cell size, in pixels, with room for a second line and for a horizontal column name.
+/// Smallest cell size, in pixels, with room for a percentage below the count and for a horizontal
+/// column name.
 const LARGE_CELL: u32 = 90;
 /// Space around names, in pixels.
 const GAP: u32 = 10;
@@ -73,14 +74,14 @@ impl Layout {
     }
 }
 
-/// Draws the confusion matrix as a PNG. A cell's color shows its share of the row, and its number
-/// is the count.
+/// Draws the confusion matrix as a PNG. The color of a cell shows its share of the row. With up to
+/// `MAX_NAMED_CLASSES` classes, cells also show the count, and large cells the share in percent.
 ///
 /// `confusion[true][predicted]` counts images, in the order of `classes`.
 ///
 /// # Errors
 ///
-/// Returns an error if the matrix is not `classes × classes`.
+/// Returns an error if there are no classes or the matrix is not `classes × classes`.
 pub fn draw(classes: &[String], confusion: &[Vec<u64>]) -> anyhow::Result<Vec<u8>> {
     let n = classes.len();
     ensure!(

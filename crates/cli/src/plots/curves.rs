@@ -38,7 +38,8 @@ pub fn draw(rows: &[EpochRow]) -> anyhow::Result<Vec<u8>> {
             title,
             legend: SeriesLabelPosition::LowerRight,
             best,
-            // The axis ends above 100 % to leave space for the names of the stages.
+            // The axis may extend above 100 % to leave space for the names of the stages. No label
+            // is drawn there.
             label: |accuracy| match accuracy {
                 1.001.. => String::new(),
                 _ => percent(accuracy),

@@ -238,8 +238,8 @@ impl<W: Write> Renderer for Terminal<W> {
     }
 
     fn show(&mut self, message: &Message<'_>) -> anyhow::Result<()> {
-        // Print an epoch's row at the next message, which says whether the epoch is the best so
-        // far. A checkpoint message may come between them.
+        // Print an epoch's row at the next message, which shows whether the epoch is the best so
+        // far. Checkpoint messages do not count, because they may come before `NewBest`.
         if !matches!(message, Message::Checkpoint { .. }) {
             self.finish_epoch(matches!(message, Message::NewBest { .. }))?;
         }
