@@ -69,8 +69,8 @@ pub struct Options {
 ///
 /// # Errors
 ///
-/// Returns an error for an unknown row, missing photographs, a Python without PyTorch, a failed
-/// build, or a failed row.
+/// Returns an error for an unknown row, a row for another device, missing photographs, a Python
+/// without PyTorch or torchvision, a failed build, a failed row, or a file that cannot be written.
 pub fn run(root: &Path, options: &Options) -> Result<()> {
     let rows = match options.only.as_slice() {
         [] => Row::all(options.device),

@@ -69,7 +69,8 @@ fn main() -> ExitCode {
     match run(Args::parse().task) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Returning the error from `main` would also print a backtrace.
+            // Returning the error from `main` would print its debug form, with a backtrace if
+            // `RUST_BACKTRACE` is set.
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }

@@ -162,7 +162,7 @@ impl Target for CheckpointTarget {
         }
         let file = self.folder.join("checkpoint-1.safetensors");
         fs::write(file, bytes).expect("the temporary directory can be written");
-        // A checkpoint of another format version is an error.
+        // `newest` returns an error for a checkpoint of another format version.
         let Ok((newest, damaged)) = Checkpoint::newest(&self.folder) else {
             return false;
         };

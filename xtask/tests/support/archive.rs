@@ -70,7 +70,7 @@ pub fn good_zip() -> Vec<u8> {
     zip_with(&files(), |_| {})
 }
 
-/// An archive with one corrupt file.
+/// A valid zip archive in which one file differs from the manifest.
 pub fn corrupt_zip() -> Vec<u8> {
     let mut files = files();
     files[1].1[5_000] ^= 1;
