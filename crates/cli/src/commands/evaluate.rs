@@ -31,7 +31,8 @@ const MAX_MATRIX_CLASSES: usize = 12;
 const DEFAULT_COLUMNS: usize = 80;
 /// Maximum number of confused pairs to print.
 const MAX_CONFUSED_PAIRS: usize = 10;
-/// Maximum width of class names in columns. Longer names are shortened.
+/// Maximum width in columns of class names in the tables, except in the confusion matrix, where it
+/// is 12. Longer names are shortened.
 const MAX_NAME_WIDTH: usize = 24;
 
 /// The result of an evaluation, printed as text or, with `--json`, as a JSON object.
