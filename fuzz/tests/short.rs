@@ -1,5 +1,5 @@
-//! A short run of every target without instrumentation: inputs of former crashes, and 2,000
-//! executions.
+//! Runs every target 2,000 times without instrumentation, and once on each input of a former crash.
+//! Also runs the target `pth` on large pickles.
 
 use std::path::Path;
 
@@ -33,7 +33,8 @@ fn targets_neither_panic_nor_exceed_the_memory_limit() {
     }
 }
 
-/// Runs each file in `fuzz/crashes` with the target whose name begins the file's name.
+/// Runs each file in `fuzz/crashes`, if there are any, with the target whose name begins the file's
+/// name.
 fn former_crashes_are_fixed() {
     let scratch = tempfile::tempdir_in(targets::scratch_parent()).unwrap();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("crashes");

@@ -50,8 +50,8 @@ pub trait Model {
     /// computed it outside candle's graph.
     ///
     /// candle adds each gradient to a zero tensor in its gradient store. A custom operation avoids
-    /// this copy by storing the gradient of its weight until this method takes it. The default
-    /// implementation returns `None`.
+    /// this tensor and the addition by storing the gradient of its weight until this method takes
+    /// it. The default implementation returns `None`.
     fn take_gradient(&self, parameter: &Tensor) -> Option<Gradient> {
         let _ = parameter;
         None
