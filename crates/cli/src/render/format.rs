@@ -4,7 +4,7 @@ use console::measure_text_width;
 
 use crate::text::pluralize;
 
-/// Maximum number of class names in a list. The rest are omitted.
+/// Maximum number of class names in a list. An ellipsis replaces the rest.
 const SHOWN_CLASSES: usize = 8;
 
 /// Formats a fraction as a percentage: `0.95424` as `95.4 %`.
@@ -17,7 +17,7 @@ pub fn percent_range([low, high]: [f64; 2]) -> String {
     format!("{:.1} to {:.1} %", 100.0 * low, 100.0 * high)
 }
 
-/// Formats a duration in its two largest units: `0.4s`, `12s`, `3m 12s`, `1h 05m`, `2d 3h`.
+/// Formats a duration in at most its two largest units: `0.4s`, `12s`, `3m 12s`, `1h 05m`, `2d 3h`.
 pub fn duration(seconds: f64) -> String {
     if seconds < 9.95 {
         return format!("{seconds:.1}s");
@@ -32,7 +32,7 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
-/// Formats an estimate in its largest unit, or two units for hours: `~40s`, `~13m`, `~1h 05m`.
+/// Formats an estimate in its largest unit, or two units from one hour: `~40s`, `~13m`, `~1h 05m`.
 pub fn estimate(seconds: f64) -> String {
     match seconds {
         // Round up to 10 s, because the estimate is no more accurate than that.
