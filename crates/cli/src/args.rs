@@ -94,7 +94,7 @@ pub struct TrainArgs {
     pub on_bad: OnBad,
 
     /// Initial weights: `hub` (timm's ImageNet weights, downloaded once),
-    /// hf:OWNER/REPO[@REVISION][/FILE] (a VGG on the Hugging Face hub), a FILE (.safetensors or a
+    /// `hf:OWNER/REPO[@REVISION][/FILE]` (a VGG on the Hugging Face hub), a FILE (.safetensors or a
     /// PyTorch state dict, with torchvision's or timm's names), a run directory, or `none` (random)
     /// [default: hub; for the sample, its built-in backbone]
     #[arg(long, value_name = "hub|hf:…|FILE|none")]
