@@ -121,8 +121,9 @@ fn link_arguments(folder: &Path, names: &[&str]) -> Vec<String> {
     search.into_iter().chain(linker).collect()
 }
 
-/// The libraries that a program with these features needs and that `home` does not contain.
-/// `libcuda` comes with the driver, and the compiler can be installed without the others.
+/// Returns the libraries that a program with these features links against and that `home` lacks.
+/// `libcuda` is part of the driver, and the others are separate packages from the compiler, so any
+/// of them may be missing.
 fn missing_libraries(home: &Path, features: &str) -> Vec<&'static str> {
     let folders = ["lib64", "lib", "lib64/stubs", "lib/stubs"].map(|folder| home.join(folder));
     let cudnn = features.contains("cudnn").then_some("cudnn");

@@ -117,8 +117,8 @@ pub struct TrainArgs {
     /// Checkpoints and resuming.
     pub resuming: ResumeArgs,
 
-    /// Stages to run: transfer trains the newly initialized layers, finetune trains all layers,
-    /// both runs one after the other
+    /// Stages to run: transfer trains the newly initialized layers, finetune trains the
+    /// layers of --finetune-lr (by default all), both runs one after the other
     #[arg(long, value_enum, default_value_t = StageChoice::Both, help_heading = "Recipe")]
     pub stage: StageChoice,
 
@@ -167,7 +167,7 @@ pub struct TrainArgs {
     )]
     pub finetune_lr: LayerRates,
 
-    /// Random seed. The same seed and number of threads give a bit-identical model
+    /// Random seed. The same seed, machine and number of threads give a bit-identical model
     #[arg(
         long,
         value_name = "N",

@@ -224,7 +224,7 @@ fn open_and_test(choice: DeviceChoice) -> anyhow::Result<Device> {
             Err(match choice {
                 // candle indexes the list of Metal devices without a check.
                 DeviceChoice::Metal => {
-                    anyhow!("no device found, or it cannot be opened ({message})")
+                    anyhow!("cannot find or open a Metal device ({message})")
                 }
                 _ => anyhow!("{message}"),
             })

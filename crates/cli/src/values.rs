@@ -239,7 +239,7 @@ pub enum StageChoice {
     Both,
     /// Train the newly initialized layers only
     Transfer,
-    /// Train all layers, each at its own learning rate
+    /// Train the layers of --finetune-lr (by default all), each at its own learning rate
     Finetune,
 }
 

@@ -446,8 +446,8 @@ fn a_full_disk_ends_the_run_and_the_previous_checkpoint_is_intact() {
     dir.succeeds(&train(&["--out", "whole"]));
     let model = dir.read("whole/model.safetensors").len() as u64;
     let mut command = dir.command(&train(&["--out", "run"]));
-    // The model and the checkpoints of the transfer stage are below the limit, those of the
-    // fine-tuning stage above.
+    // The model and the transfer-stage checkpoints are smaller than the limit. The fine-tuning
+    // checkpoints are larger.
     let limit = model + model / 2;
     // SAFETY: `signal` and `setrlimit` are async-signal-safe, so they may be called between fork
     // and exec. They only change settings of the new process.

@@ -273,7 +273,8 @@ impl Vgg {
         self.forward_layers(x, 0..self.names.len(), mode)
     }
 
-    /// Runs the backbone: (B, 3, H, W) → (B, C, H/32, W/32).
+    /// Runs the backbone: (B, 3, H, W) → (B, C, H/2ᵖ, W/2ᵖ), rounded down, where p is the number of
+    /// pools (5 in the named architectures).
     ///
     /// # Errors
     ///

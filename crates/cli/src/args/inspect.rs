@@ -19,8 +19,8 @@ Exit codes:
      image in two classes or in both train and val
   2  usage error")]
 pub struct CheckArgs {
-    /// Data set: a folder with DIR/{train,val}/CLASS/IMAGE, or `sample` [default:
-    /// data/hymenoptera_data if it exists, else sample]
+    /// Data set: a folder with {train,val}/CLASS/IMAGE, or `sample` [default: data/hymenoptera_data
+    /// if it exists, else sample]
     pub data: Option<PathBuf>,
 
     /// Print one JSON object that lists every file

@@ -21,7 +21,7 @@ pub struct ResumeArgs {
     pub allow_changed_data: bool,
 
     /// Minutes between checkpoints within an epoch; 0 writes one per epoch. The two newest are
-    /// kept, each up to three times the size of the model, and both are removed when the run ends
+    /// kept, each up to three times the size of the model, until the run is complete
     #[arg(long, value_name = "MINUTES", default_value = "5")]
     pub checkpoint_every: Minutes,
 

@@ -13,7 +13,7 @@ use candle_core::{Result, Tensor, TensorId};
 /// A parameter gradient, dense or as two low-rank factors.
 #[derive(Clone, Debug)]
 pub enum Gradient {
-    /// A tensor in the parameter's shape.
+    /// A tensor with the parameter's shape.
     Dense(Tensor),
     /// The factors of leftᵀ·right, for the weight (out, in) of a linear layer.
     ///
@@ -30,7 +30,7 @@ pub enum Gradient {
 }
 
 impl Gradient {
-    /// Returns the gradient in the parameter's shape. For `LowRank`, this computes the product.
+    /// Returns the gradient as a tensor with the parameter's shape. For `LowRank`, this computes the product.
     ///
     /// # Errors
     ///

@@ -26,13 +26,14 @@ pub(super) fn relu_pool_backward(
         (y.len(), grad.len(), g.len()),
         (stored.len(), stored.len(), to.len())
     );
+    assert!(indices.is_none_or(|indices| indices.len() == stored.len()));
     let planes = to.n * to.channel_blocks();
     let mut bias = vec![0f64; planes * LANES];
     let (bias_out, g_out) = (DisjointMut::new(&mut bias), DisjointMut::new(g));
     for_each_chunk(planes, |planes| {
-        // SAFETY: `ConvLayer::with_isa` checked that the CPU supports `isa`. `y`, `grad` and `g`
-        // have the lengths that the assertion above checks. Chunks are disjoint, so no other thread
-        // writes these planes of `g` and their sums.
+        // SAFETY: `ConvLayer::with_isa` checked that the CPU supports `isa`. The assertions above
+        // check the lengths of `y`, `grad`, `g` and `indices`. Chunks are disjoint, so no other
+        // thread writes these planes of `g` or their sums in `bias`.
         unsafe {
             isa.run(ReluPoolBackwardTask {
                 y: y.as_ptr(),

@@ -1,4 +1,5 @@
-//! The devices that tests run on: the CPU, and a GPU with the feature `cuda` or `metal`.
+//! The devices that tests run on: the CPU and, if the feature `cuda` or `metal` is enabled, the
+//! first GPU.
 
 #![allow(dead_code, reason = "each test file uses some of these functions")]
 
