@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::args::TrainArgs;
 use crate::data_source::Folder;
-use crate::error::CliError;
+use crate::error::Diagnostic;
 use crate::message::Message;
 use crate::paths::relative;
 use crate::render::Renderer;
@@ -173,7 +173,7 @@ fn refuse_empty(split: &ImageFolder, before: &[usize]) -> anyhow::Result<()> {
     }
     let root = split.root().display();
     bail!(
-        CliError::new(format!(
+        Diagnostic::new(format!(
             "no image of {} in `{root}` can be decoded",
             emptied.join(", ")
         ))

@@ -28,7 +28,7 @@ use trainer::{Params, Snapshot, Stage, StageState, pattern};
 
 use crate::config::{Config, StageConfig};
 use crate::dataset_hash::DatasetHash;
-use crate::error::CliError;
+use crate::error::Diagnostic;
 use crate::explicit_args::ExplicitArgs;
 use crate::metrics::{EpochRow, Pass};
 use format::CheckpointFile;
@@ -231,7 +231,7 @@ fn check_format(path: &Path, strings: &BTreeMap<String, String>) -> anyhow::Resu
         return Ok(());
     }
     bail!(
-        CliError::new(format!(
+        Diagnostic::new(format!(
             "{} has checkpoint format {format}; this version of waggle reads format {FORMAT}",
             path.display()
         ))

@@ -15,7 +15,7 @@ use vgg::Precision;
 
 use crate::args::TrainArgs;
 use crate::bad_images::Skipped;
-use crate::error::CliError;
+use crate::error::Diagnostic;
 use crate::values::{LayerRate, OnBad, StageChoice};
 
 /// The version of candle in `Cargo.lock` (a test compares the two).
@@ -297,7 +297,7 @@ fn check_prefix(prefix: &str, layers: &[String], flag: &str) -> anyhow::Result<(
     if !layers.iter().any(|layer| pattern::covers(prefix, layer)) {
         let layers = layers.join(", ");
         bail!(
-            CliError::new(format!("no layer matches `{prefix}`"))
+            Diagnostic::new(format!("no layer matches `{prefix}`"))
                 .help(format!("pass one of these to `{flag}`: {layers}"))
         );
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 use dataset::ImageFolder;
 
-use crate::error::CliError;
+use crate::error::Diagnostic;
 use crate::message::Message;
 
 /// Path to which `cargo xtask fetch-data` downloads the photographs.
@@ -76,7 +76,7 @@ impl Source {
             Self::Sample => {
                 let root = PathBuf::from(SAMPLE);
                 dataset::sample::write(&root).map_err(|error| {
-                    CliError::new("cannot write the built-in sample")
+                    Diagnostic::new("cannot write the built-in sample")
                         .help("pass `--data DIR` to use another data set")
                         .caused_by(error)
                 })?;
@@ -163,7 +163,7 @@ impl Folder {
             format!("add a folder for each other class to `{train}`")
         };
         bail!(
-            CliError::new(format!(
+            Diagnostic::new(format!(
                 "found only one class, `{class}`, in `{train}`; training needs at least two"
             ))
             .help(help)

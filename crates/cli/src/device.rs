@@ -13,7 +13,7 @@ use candle_core::{DType, Device, Tensor};
 use vgg::Precision;
 
 use crate::args::MachineArgs;
-use crate::error::CliError;
+use crate::error::Diagnostic;
 use crate::gpu_memory;
 use crate::panic_message::panic_message;
 
@@ -119,7 +119,7 @@ fn check_precision(precision: Precision, opened: &Opened) -> anyhow::Result<()> 
     let reason = opened.fallback.as_ref();
     let reason = reason.map_or_else(String::new, |reason| format!(" ({reason})"));
     bail!(
-        CliError::new(format!(
+        Diagnostic::new(format!(
             "precision {precision} requires an NVIDIA GPU, but the device is {}{reason}",
             opened.name
         ))
@@ -140,7 +140,7 @@ fn open_choice(choice: DeviceChoice) -> anyhow::Result<Opened> {
             let is_built_for = |built: DeviceChoice| built.to_string().starts_with(feature);
             if !built_for().is_some_and(is_built_for) {
                 bail!(
-                    CliError::new(format!(
+                    Diagnostic::new(format!(
                         "cannot use device {choice}: this program was built without {feature}"
                     ))
                     .help(format!(
@@ -153,7 +153,7 @@ fn open_choice(choice: DeviceChoice) -> anyhow::Result<Opened> {
                     DeviceChoice::Cuda(_) => "list the GPUs with `nvidia-smi`, or ",
                     _ => "",
                 };
-                CliError::new(format!("cannot use device {choice}"))
+                Diagnostic::new(format!("cannot use device {choice}"))
                     .help(format!("{list}pass `--device cpu`"))
                     .caused_by(error)
             })?;

@@ -7,31 +7,31 @@
 //! help: replace or remove them, or pass `--on-bad skip`
 //! ```
 //!
-//! The libraries state facts; only this crate names flags. [`CliError`] carries a help line of its
+//! The libraries state facts; only this crate names flags. [`Diagnostic`] carries a help line of its
 //! own, and [`report`] looks up the help of library errors.
 
 use std::error::Error;
 use std::fmt;
 use std::io::{self, Write};
 
-use console::Style;
+use console::{Style, StyledObject};
 
 use crate::shell::quote;
 
-/// An error with the items it concerns and the command or flag that fixes it.
+/// An error or a warning, with the items it concerns and the command or flag that helps.
 ///
-/// Return it with `bail!(CliError::new("…").help("…"))`, or wrap another error in it:
-/// `.map_err(|error| CliError::new("…").caused_by(error))`.
+/// Return an error with `bail!(Diagnostic::new("…").help("…"))`, or wrap another error in it:
+/// `.map_err(|error| Diagnostic::new("…").caused_by(error))`. Print a warning with [`warn`].
 #[derive(Debug, Default)]
-pub struct CliError {
+pub struct Diagnostic {
     message: String,
     items: Vec<String>,
     help: Option<String>,
     source: Option<anyhow::Error>,
 }
 
-impl CliError {
-    /// Creates an error whose first line is `error: MESSAGE`.
+impl Diagnostic {
+    /// Creates a diagnostic whose first line is `error: MESSAGE` or `warning: MESSAGE`.
     pub fn new(message: impl Into<String>) -> Self {
         Self {
             message: message.into(),
@@ -58,13 +58,13 @@ impl CliError {
     }
 }
 
-impl fmt::Display for CliError {
+impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
     }
 }
 
-impl Error for CliError {
+impl Error for Diagnostic {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         let source: &(dyn Error + Send + Sync) = self.source.as_ref()?.as_ref();
         Some(source)
@@ -73,48 +73,14 @@ impl Error for CliError {
 
 /// Prints `error` on standard error.
 pub fn report(error: &anyhow::Error) {
-    print(&render(error, &Style::new().for_stderr().red().bold()));
-}
-
-/// A warning with the items it concerns and the command or flag that avoids it.
-#[derive(Debug, Default)]
-pub struct Warning {
-    message: String,
-    items: Vec<String>,
-    help: Option<String>,
-}
-
-impl Warning {
-    /// Creates a warning whose first line is `warning: MESSAGE`.
-    pub fn new(message: impl Into<String>) -> Self {
-        Self {
-            message: message.into(),
-            ..Self::default()
-        }
-    }
-
-    /// Adds lines below the message, one for each item.
-    pub fn items(mut self, items: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        self.items.extend(items.into_iter().map(Into::into));
-        self
-    }
-
-    /// Sets the `help:` line.
-    pub fn help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(help.into());
-        self
-    }
+    let style = Style::new().for_stderr().red().bold();
+    print(&render(error, &style.apply_to("error:")));
 }
 
 /// Prints a warning on standard error.
-pub fn warn(warning: &Warning) {
-    let label = Style::new().for_stderr().yellow().bold();
-    let mut text = format!("{} {}\n", label.apply_to("warning:"), warning.message);
-    for item in &warning.items {
-        push_lines(&mut text, "  ", item);
-    }
-    push_help(&mut text, warning.help.as_deref());
-    print(&text);
+pub fn warn(warning: Diagnostic) {
+    let style = Style::new().for_stderr().yellow().bold();
+    print(&render(&warning.into(), &style.apply_to("warning:")));
 }
 
 /// Prints text on standard error.
@@ -123,8 +89,8 @@ pub fn print(text: &str) {
     let _ = io::stderr().lock().write_all(text.as_bytes());
 }
 
-fn render(error: &anyhow::Error, label: &Style) -> String {
-    let mut text = format!("{} {}\n", label.apply_to("error:"), error);
+fn render(error: &anyhow::Error, label: &StyledObject<&str>) -> String {
+    let mut text = format!("{label} {error}\n");
     let mut help = None;
     let mut last = error.to_string();
     let mut has_causes = false;
@@ -166,16 +132,16 @@ fn push_help(text: &mut String, help: Option<&str>) {
 
 /// The items of one error in the chain of causes.
 fn items(cause: &(dyn Error + 'static)) -> Vec<String> {
-    match cause.downcast_ref::<CliError>() {
+    match cause.downcast_ref::<Diagnostic>() {
         Some(error) => error.items.clone(),
         None => Vec::new(),
     }
 }
 
-/// The help for one error in the chain of causes: the help line of a [`CliError`], or advice looked
+/// The help for one error in the chain of causes: the help line of a [`Diagnostic`], or advice looked
 /// up for a library error.
 fn help_for(cause: &(dyn Error + 'static)) -> Option<String> {
-    if let Some(error) = cause.downcast_ref::<CliError>() {
+    if let Some(error) = cause.downcast_ref::<Diagnostic>() {
         return error.help.clone();
     }
     if let Some(error) = cause.downcast_ref::<dataset::Error>() {
@@ -216,7 +182,8 @@ fn help_for(cause: &(dyn Error + 'static)) -> Option<String> {
 /// The text printed by [`report`], without colors.
 #[cfg(test)]
 pub(crate) fn plain(error: &anyhow::Error) -> String {
-    console::strip_ansi_codes(&render(error, &Style::new())).into_owned()
+    let label = Style::new().apply_to("error:");
+    console::strip_ansi_codes(&render(error, &label)).into_owned()
 }
 
 #[cfg(test)]
@@ -227,10 +194,10 @@ mod tests {
 
     #[test]
     fn an_error_has_items_causes_and_one_help_line() {
-        let inner = CliError::new("inner")
+        let inner = Diagnostic::new("inner")
             .items(["one", "two"])
             .help("inner help");
-        let outer = CliError::new("outer").help("outer help").caused_by(inner);
+        let outer = Diagnostic::new("outer").help("outer help").caused_by(inner);
         assert_eq!(
             plain(&outer.into()),
             "error: outer\nCaused by:\n  inner\n    one\n    two\nhelp: outer help\n"
@@ -239,7 +206,7 @@ mod tests {
 
     #[test]
     fn the_help_of_a_cause_is_used_when_the_error_has_none() {
-        let inner = CliError::new("inner").help("inner help");
+        let inner = Diagnostic::new("inner").help("inner help");
         let error = anyhow::Error::new(inner).context("outer");
         assert_eq!(
             plain(&error),

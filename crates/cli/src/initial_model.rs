@@ -13,7 +13,7 @@ use vgg::{Head, Metadata, Report, Summary, VggConfig};
 use crate::args::TrainArgs;
 use crate::data_source::Source;
 use crate::dataset_hash;
-use crate::error::CliError;
+use crate::error::Diagnostic;
 use crate::message::Message;
 use crate::render::Renderer;
 use crate::values::WeightsSource;
@@ -109,7 +109,7 @@ impl InitialModel {
         let min_size = model.config.smallest_input();
         if model.config.input_size < min_size {
             bail!(
-                CliError::new(format!(
+                Diagnostic::new(format!(
                     "{} needs an input size of at least {min_size} pixels",
                     model.config.architecture
                 ))
@@ -133,7 +133,7 @@ impl InitialModel {
                     && *arch != metadata.config.architecture
                 {
                     bail!(
-                        CliError::new(format!(
+                        Diagnostic::new(format!(
                             "{} is a {} network, not {arch}",
                             path.display(),
                             metadata.config.architecture
@@ -199,7 +199,7 @@ impl InitialModel {
         };
         if config.batch_norm {
             bail!(
-                CliError::new(format!(
+                Diagnostic::new(format!(
                     "cannot train {} from random weights: training does not update batch norm statistics",
                     config.architecture
                 ))

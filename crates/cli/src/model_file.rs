@@ -12,7 +12,7 @@ use trainer::{Mode, Model as _, Params};
 use vgg::Metadata;
 
 use crate::adapters::{Network, NonFiniteLogit};
-use crate::error::CliError;
+use crate::error::Diagnostic;
 
 /// Name of the model file in a run directory.
 pub const FILE: &str = "model.safetensors";
@@ -26,7 +26,7 @@ pub const FILE: &str = "model.safetensors";
 pub fn locate(path: &Path) -> anyhow::Result<PathBuf> {
     if !path.exists() {
         bail!(
-            CliError::new(format!("no model `{}`", path.display()))
+            Diagnostic::new(format!("no model `{}`", path.display()))
                 .help(format!("pass a `{FILE}` file or a run directory"))
         );
     }
@@ -36,7 +36,7 @@ pub fn locate(path: &Path) -> anyhow::Result<PathBuf> {
     let file = path.join(FILE);
     if !file.is_file() {
         bail!(
-            CliError::new(format!("no `{FILE}` in the folder `{}`", path.display()))
+            Diagnostic::new(format!("no `{FILE}` in the folder `{}`", path.display()))
                 .help("pass a run directory, such as `runs/train`")
         );
     }
@@ -46,7 +46,7 @@ pub fn locate(path: &Path) -> anyhow::Result<PathBuf> {
         && !real.starts_with(&folder)
     {
         bail!(
-            CliError::new(format!(
+            Diagnostic::new(format!(
                 "`{}` is a link to `{}`, outside its run directory",
                 file.display(),
                 real.display()

@@ -6,7 +6,7 @@ use dataset::Sample;
 use trainer::{BestEpoch, Error, NonFiniteLoss, Phase};
 
 use crate::config::StageName;
-use crate::error::CliError;
+use crate::error::Diagnostic;
 
 /// Facts about a stage that the trainer does not have, to add to the error report.
 pub struct NonFiniteLossReport<'a> {
@@ -31,7 +31,7 @@ impl NonFiniteLossReport<'_> {
         }
     }
 
-    fn report(&self, loss: &NonFiniteLoss) -> CliError {
+    fn report(&self, loss: &NonFiniteLoss) -> Diagnostic {
         let epoch = loss
             .epoch
             .map_or_else(String::new, |epoch| format!(" of epoch {}", epoch + 1));
@@ -53,7 +53,7 @@ impl NonFiniteLossReport<'_> {
         ];
         items.extend(images);
         items.push(self.saved_weights());
-        CliError::new(format!(
+        Diagnostic::new(format!(
             "the loss is {} in {} batch {}{epoch} of stage {}",
             loss.loss,
             loss.phase,

@@ -11,7 +11,7 @@ use crate::checkpoint::{Checkpoint, Identity};
 use crate::config::{Config, StageConfig, StageName};
 use crate::data_source::{Folder, Source};
 use crate::device::DeviceChoice;
-use crate::error::CliError;
+use crate::error::Diagnostic;
 use crate::message::Message;
 use crate::model_file;
 use crate::render::Renderer;
@@ -77,7 +77,7 @@ impl ResumedRun {
                 "start a new run with `waggle train`, without `--resume`".to_string()
             };
             bail!(
-                CliError::new(format!(
+                Diagnostic::new(format!(
                     "{} has no intact checkpoint to resume from",
                     path.display()
                 ))
@@ -153,7 +153,7 @@ impl ResumedRun {
         check_result_unchanged(&self.run, &recorded.config, &now.config)?;
         if recorded.weights_sha256 != now.weights_sha256 {
             bail!(
-                CliError::new(format!(
+                Diagnostic::new(format!(
                     "the weights {} have changed since the run {} started (their SHA-256 differs)",
                     now.config.network.weights,
                     self.run.path().display()
@@ -164,7 +164,7 @@ impl ResumedRun {
         if let Some(changes) = recorded.data.changes(&now.data) {
             if !self.args.resuming.allow_changed_data {
                 bail!(
-                    CliError::new(format!(
+                    Diagnostic::new(format!(
                         "the images have changed since the run {} started",
                         self.run.path().display()
                     ))
@@ -203,7 +203,7 @@ fn check_is_run(path: &Path) -> anyhow::Result<()> {
         return Ok(());
     }
     Err(
-        CliError::new(format!("{} is not a run directory", path.display()))
+        Diagnostic::new(format!("{} is not a run directory", path.display()))
             .help("pass a directory that `waggle train` created, such as `runs/train`")
             .caused_by(error)
             .into(),
@@ -217,7 +217,7 @@ fn check_result_unchanged(run: &RunDir, recorded: &Config, now: &Config) -> anyh
         return Ok(());
     }
     bail!(
-        CliError::new(format!(
+        Diagnostic::new(format!(
             "cannot resume the run {} with other settings, because they would change its result",
             run.path().display()
         ))

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
-use crate::error::CliError;
+use crate::error::Diagnostic;
 
 /// Exclusive upper bound of the number appended to the name of a run directory.
 const MAX_RUNS: usize = 100_000;
@@ -39,7 +39,7 @@ impl RunDir {
     pub fn create(wanted: &Path) -> anyhow::Result<Self> {
         Self::try_create(wanted).map_err(|error| {
             let message = format!("cannot create the run directory {}", wanted.display());
-            let error = CliError::new(message).caused_by(error);
+            let error = Diagnostic::new(message).caused_by(error);
             error.help("pass another directory with `--out`").into()
         })
     }
@@ -83,7 +83,7 @@ impl RunDir {
     pub fn open(path: &Path) -> anyhow::Result<Self> {
         if !path.is_dir() {
             bail!(
-                CliError::new(format!("no run directory {}", path.display()))
+                Diagnostic::new(format!("no run directory {}", path.display()))
                     .help("start a new run with `waggle train`, without `--resume`")
             );
         }
@@ -179,7 +179,7 @@ fn lock(path: &Path) -> anyhow::Result<Option<File>> {
     match lockable.try_lock() {
         Ok(()) => Ok(Some(lockable)),
         Err(TryLockError::WouldBlock) => bail!(
-            CliError::new(format!("another process is training in {}", path.display()))
+            Diagnostic::new(format!("another process is training in {}", path.display()))
                 .help("wait until it ends, or stop it first")
         ),
         Err(TryLockError::Error(_)) => Ok(None),

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 
-use crate::error::CliError;
+use crate::error::Diagnostic;
 use crate::model_file;
 
 /// File extensions that mark a file as weights when an error lists candidates.
@@ -35,7 +35,7 @@ pub fn find(path: &Path) -> anyhow::Result<PathBuf> {
         }
     });
     bail!(
-        CliError::new(format!("cannot find the weights file {}", path.display()))
+        Diagnostic::new(format!("cannot find the weights file {}", path.display()))
             .items(items)
             .help(
                 "`--weights` accepts a file (.safetensors or a PyTorch state dict), `hub`, \

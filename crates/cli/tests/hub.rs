@@ -67,6 +67,16 @@ fn metadata(etag: &str, commit: &str, size: usize) -> Vec<u8> {
     response("200 OK", &headers, b"")
 }
 
+/// Starts a server that answers metadata requests with `head`, and all others with the file `body`.
+fn serve_file(head: Vec<u8>, body: Vec<u8>) -> (String, Arc<Mutex<Vec<Request>>>) {
+    let length = body.len().to_string();
+    let content = response("200 OK", &[("content-length", length.as_str())], &body);
+    serve(move |method| match method {
+        "HEAD" => head.clone(),
+        _ => content.clone(),
+    })
+}
+
 /// Runs one epoch of `train` on weights from the hub at `endpoint`, with the cache in `home/hf`.
 fn train(dir: &TestDir, endpoint: &str) -> (bool, String) {
     let arguments = "train --data data --weights hf:a/b --stage transfer --transfer-epochs 1";
@@ -128,14 +138,8 @@ fn path_like_etags_and_commits_write_nothing() {
             (name, "0123abcd", "ETag"),
             (hash.as_str(), name, "X-Repo-Commit"),
         ] {
-            let (head, body) = (metadata(etag, commit, weights.len()), weights.clone());
-            let (url, requests) = serve(move |method| match method {
-                "HEAD" => head.clone(),
-                _ => {
-                    let length = body.len().to_string();
-                    response("200 OK", &[("content-length", length.as_str())], &body)
-                }
-            });
+            let head = metadata(etag, commit, weights.len());
+            let (url, requests) = serve_file(head, weights.clone());
             let (succeeded, err) = train(&dir, &url);
             assert!(!succeeded, "{err}");
             let expected = format!("returned the {header} {name:?}, which is not a plain name");
@@ -224,13 +228,7 @@ fn wrong_sizes_and_wrong_checksums_leave_no_file() {
         ),
     ] {
         let head = metadata(&sha256(&weights), "0123abcd", weights.len());
-        let (url, _) = serve(move |method| match method {
-            "HEAD" => head.clone(),
-            _ => {
-                let length = body.len().to_string();
-                response("200 OK", &[("content-length", length.as_str())], &body)
-            }
-        });
+        let (url, _) = serve_file(head, body);
         let (succeeded, err) = train(&dir, &url);
         assert!(!succeeded, "{err}");
         assert!(err.contains(&url) && err.contains(&expected), "{err}");

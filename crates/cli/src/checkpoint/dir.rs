@@ -8,7 +8,7 @@ use anyhow::{Context, ensure};
 use trainer::Snapshot;
 
 use super::format::CheckpointFile;
-use crate::error::CliError;
+use crate::error::Diagnostic;
 use crate::shell::quote;
 
 const PREFIX: &str = "checkpoint-";
@@ -50,7 +50,7 @@ impl CheckpointDir {
         let path = path(&self.folder, self.next);
         self.try_write(&path, file).map_err(|error| {
             let message = format!("cannot write the checkpoint {}", path.display());
-            let error = CliError::new(message).caused_by(error);
+            let error = Diagnostic::new(message).caused_by(error);
             let run = quote(&self.folder.display().to_string());
             match self.newest {
                 Some(_) => error.help(format!(

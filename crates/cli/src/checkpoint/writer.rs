@@ -15,7 +15,7 @@ use trainer::{Params, Stage, StageState};
 use super::dir::CheckpointDir;
 use super::{Checkpoint, Identity, Progress, snapshot};
 use crate::config::StageConfig;
-use crate::error::CliError;
+use crate::error::Diagnostic;
 use crate::metrics::{EpochRow, Pass};
 use crate::panic_message::panic_message;
 
@@ -181,7 +181,7 @@ impl<'a> Checkpointer<'a> {
 /// Converts a panic of the background thread to an error.
 fn panicked(payload: Box<dyn Any + Send>) -> anyhow::Error {
     let message = panic_message(payload.as_ref()).unwrap_or("no message");
-    CliError::new(format!(
+    Diagnostic::new(format!(
         "panicked while writing a checkpoint: {message} (this is a bug, please report it)"
     ))
     .help("resume from the previous checkpoint with `--resume`, if there is one")

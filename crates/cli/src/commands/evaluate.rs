@@ -17,7 +17,7 @@ use crate::args::EvaluateArgs;
 use crate::bad_images::{self, Skipped};
 use crate::config::Config;
 use crate::data_source::Source;
-use crate::error::{CliError, Warning, warn};
+use crate::error::{Diagnostic, warn};
 use crate::metrics::wilson_interval;
 use crate::model_file::Model;
 use crate::render::format::{pad_left, pad_right, percent, percent_range, shorten};
@@ -61,7 +61,7 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
         Some(OnBad::Fail) => Vec::new(),
     };
     for (_, image) in &skipped {
-        warn(&Warning::new(image.to_string()));
+        warn(Diagnostic::new(image.to_string()));
     }
     bad_images::leave_out(&mut folder, &skipped)?;
     let config = LoaderConfig {
@@ -136,7 +136,7 @@ fn data(args: &EvaluateArgs, model: &Path) -> anyhow::Result<(PathBuf, Vec<Skipp
         }
         let folder = trained_on.display();
         bail!(
-            CliError::new(format!(
+            Diagnostic::new(format!(
                 "the data set of the run, `{folder}`, does not exist"
             ))
             .help("pass its new location with `--data DIR`")
@@ -157,7 +157,7 @@ fn open(root: &Path, split: &str, classes: &[String]) -> anyhow::Result<ImageFol
         "val" => image_folder::val_folder(root)?,
         other if root.join(other).is_dir() => root.join(other),
         other => bail!(
-            CliError::new(format!("`{}` has no folder `{other}`", root.display()))
+            Diagnostic::new(format!("`{}` has no folder `{other}`", root.display()))
                 .help("pass the name of a subfolder with `--split`")
         ),
     };
@@ -172,7 +172,7 @@ fn open(root: &Path, split: &str, classes: &[String]) -> anyhow::Result<ImageFol
             format!("data set: {}", images.classes().join(", ")),
         ];
         bail!(
-            CliError::new(format!(
+            Diagnostic::new(format!(
                 "the classes of `{}` differ from those of the model",
                 root.display()
             ))

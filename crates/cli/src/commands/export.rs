@@ -8,14 +8,14 @@ use candle_core::Device;
 use vgg::onnx::Output;
 
 use crate::args::{ExportArgs, ExportFormat};
-use crate::error::CliError;
+use crate::error::Diagnostic;
 use crate::model_file;
 
 /// Runs `waggle export`.
 pub fn run(args: &ExportArgs) -> anyhow::Result<ExitCode> {
     if args.softmax && args.to != ExportFormat::Onnx {
         bail!(
-            CliError::new("only the onnx format can include a softmax")
+            Diagnostic::new("only the onnx format can include a softmax")
                 .help("pass `--to onnx`, or remove `--softmax`")
         );
     }
@@ -30,7 +30,7 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<ExitCode> {
         .is_ok_and(|out| model.canonicalize().is_ok_and(|model| model == out))
     {
         bail!(
-            CliError::new(format!("the output {} is the model itself", out.display()))
+            Diagnostic::new(format!("the output {} is the model itself", out.display()))
                 .help("pass another path with `--out`")
         );
     }

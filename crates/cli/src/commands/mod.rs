@@ -17,7 +17,7 @@ use candle_core::Device;
 
 use crate::args::{Command, MachineArgs};
 use crate::device;
-use crate::error::{CliError, Warning, warn};
+use crate::error::{Diagnostic, warn};
 
 /// Runs a command and returns the exit code.
 ///
@@ -56,7 +56,7 @@ fn start_threads(machine: &MachineArgs) -> anyhow::Result<usize> {
 fn open_device(machine: &MachineArgs) -> anyhow::Result<Device> {
     let opened = device::open(machine)?;
     if let Some(why) = &opened.fallback {
-        warn(&Warning::new(format!("computing on the CPU: {why}")));
+        warn(Diagnostic::new(format!("computing on the CPU: {why}")));
     }
     Ok(opened.device)
 }
@@ -69,7 +69,7 @@ fn check_overwrite(path: &Path, overwrite: bool) -> anyhow::Result<()> {
     };
     if !overwrite && path.symlink_metadata().is_ok() && !is_empty() {
         bail!(
-            CliError::new(format!("`{}` already exists", path.display()))
+            Diagnostic::new(format!("`{}` already exists", path.display()))
                 .help("pass another path with `--out`, or `--overwrite` to replace it")
         );
     }

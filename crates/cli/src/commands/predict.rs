@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::args::PredictArgs;
-use crate::error::{CliError, report};
+use crate::error::{Diagnostic, report};
 use crate::model_file::Model;
 use crate::render::format::percent;
 
@@ -94,7 +94,7 @@ fn decode<'a>(
         .num_threads(args.machine.workers.get())
         .build()
         .map_err(|error| {
-            CliError::new("cannot start the threads that decode images")
+            Diagnostic::new("cannot start the threads that decode images")
                 .help("pass a smaller value for `--workers`")
                 .caused_by(error)
                 .into()
@@ -253,11 +253,13 @@ fn image_paths(paths: &[PathBuf], errors: &mut Errors) -> anyhow::Result<Vec<Pat
         }
         match image_folder::image_paths(path) {
             Ok(files) if files.is_empty() => {
-                let error = CliError::new(format!("no images in the folder `{}`", path.display()))
-                    .help(format!(
-                        "the supported extensions are {}",
-                        image_folder::EXTENSIONS.join(", ")
-                    ));
+                let error =
+                    Diagnostic::new(format!("no images in the folder `{}`", path.display())).help(
+                        format!(
+                            "the supported extensions are {}",
+                            image_folder::EXTENSIONS.join(", ")
+                        ),
+                    );
                 errors.report(path, error.into())?;
             }
             Ok(files) => images.extend(files),

@@ -7,7 +7,7 @@ use dataset::{DecodeOptions, Loader, LoaderConfig};
 
 use crate::args::ShowArgs;
 use crate::data_source::Source;
-use crate::error::{Warning, warn};
+use crate::error::{Diagnostic, warn};
 use crate::run_dir::write_atomically;
 use crate::text::pluralize;
 use crate::values::OnBad;
@@ -36,7 +36,7 @@ pub fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
     if args.on_bad == OnBad::Skip {
         let bad = bad_images::find(&folder.train, &folder.root, args.ignore_exif, workers)?;
         for (_, image) in &bad {
-            warn(&Warning::new(image.to_string()));
+            warn(Diagnostic::new(image.to_string()));
         }
         bad_images::leave_out(&mut folder.train, &bad)?;
     }

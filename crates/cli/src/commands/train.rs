@@ -18,7 +18,7 @@ use crate::config::{
 };
 use crate::data_source::{Folder, Source};
 use crate::dataset_hash::DatasetHash;
-use crate::error::{self, Warning, warn};
+use crate::error::{self, Diagnostic, warn};
 use crate::initial_model::InitialModel;
 use crate::message::{ClassRecall, Message, PlannedStage};
 use crate::metrics::{Metrics, Score, wilson_interval};
@@ -339,8 +339,8 @@ fn interrupted(
     let directory = run.path().display().to_string();
     if args.quiet {
         let command = format!("waggle train --resume {}", quote(&directory));
-        let warning = Warning::new(format!("stopped by {signal}"));
-        warn(&warning.help(format!("to resume, run `{command}`")));
+        let warning = Diagnostic::new(format!("stopped by {signal}"));
+        warn(warning.help(format!("to resume, run `{command}`")));
     }
     renderer.show(&Message::Interrupted {
         signal: signal.to_string(),

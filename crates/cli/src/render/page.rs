@@ -7,7 +7,7 @@ use console::{Style, Term};
 use super::Lines;
 use super::bars::Bars;
 use super::format::{pad_right, wrap};
-use crate::error::{Warning, warn};
+use crate::error::{Diagnostic, warn};
 
 /// Width of the labels `Data`, `Device`, … with the space after them.
 const LABEL_WIDTH: usize = 9;
@@ -76,7 +76,7 @@ impl<W: Write> Page<W> {
         Ok(())
     }
 
-    pub(super) fn warn(&mut self, warning: &Warning) {
+    pub(super) fn warn(&mut self, warning: Diagnostic) {
         self.bars.clear();
         warn(warning);
     }

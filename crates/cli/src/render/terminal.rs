@@ -9,7 +9,7 @@ use super::epoch_table::EpochTable;
 use super::format::{classes, duration, learning_rate, percent, percent_range, thousands};
 use super::page::Page;
 use super::{Renderer, resuming};
-use crate::error::Warning;
+use crate::error::Diagnostic;
 use crate::message::Message;
 use crate::shell::quote;
 use crate::text::pluralize;
@@ -154,7 +154,7 @@ impl<W: Write> Terminal<W> {
         if epochs == 1 {
             let message = format!("stage {stage} does not train: its only epoch is the baseline");
             let help = format!("pass `--{stage}-epochs 2` to train for one epoch");
-            self.page.warn(&Warning::new(message).help(help));
+            self.page.warn(Diagnostic::new(message).help(help));
         }
         self.page.line("")?;
         let head = self
@@ -248,7 +248,7 @@ impl<W: Write> Renderer for Terminal<W> {
             Message::ClassesWithoutVal { classes } => {
                 let names = classes.join(", ");
                 let text = format!("no validation images for {names}; val metrics exclude them");
-                self.page.warn(&Warning::new(text));
+                self.page.warn(Diagnostic::new(text));
                 Ok(())
             }
             Message::Working { what } => {
@@ -256,7 +256,7 @@ impl<W: Write> Renderer for Terminal<W> {
                 Ok(())
             }
             Message::SkippedImage(skipped) => {
-                self.page.warn(&Warning::new(skipped.to_string()));
+                self.page.warn(Diagnostic::new(skipped.to_string()));
                 Ok(())
             }
             Message::Download { what, done, total } => {
@@ -273,7 +273,7 @@ impl<W: Write> Renderer for Terminal<W> {
                 self.page.field("Device", &text)?;
                 if let Some(reason) = fallback {
                     let text = format!("computing on the CPU: {reason}");
-                    self.page.warn(&Warning::new(text));
+                    self.page.warn(Diagnostic::new(text));
                 }
                 Ok(())
             }
@@ -303,12 +303,12 @@ impl<W: Write> Renderer for Terminal<W> {
             Message::Checkpoint { .. } | Message::NewBest { .. } => Ok(()),
             Message::DamagedCheckpoint { file, reason } => {
                 let text = format!("ignoring the damaged checkpoint {file}: {reason}");
-                self.page.warn(&Warning::new(text));
+                self.page.warn(Diagnostic::new(text));
                 Ok(())
             }
             Message::ChangedData { changes } => {
-                let warning = Warning::new("the images have changed since the run started");
-                self.page.warn(&warning.items(changes.lines()));
+                let warning = Diagnostic::new("the images have changed since the run started");
+                self.page.warn(warning.items(changes.lines()));
                 Ok(())
             }
             Message::Resumed { .. } | Message::AlreadyDone { .. } | Message::Interrupted { .. } => {

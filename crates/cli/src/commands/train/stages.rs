@@ -12,7 +12,7 @@ use vgg::{Metadata, Precision};
 use crate::adapters::{ImageLoader, Network};
 use crate::checkpoint::Checkpoint;
 use crate::config::{Config, StageConfig, StageName};
-use crate::error::CliError;
+use crate::error::Diagnostic;
 use crate::non_finite::NonFiniteLossReport;
 use crate::observer::TrainObserver;
 use crate::signals::Signals;
@@ -171,5 +171,5 @@ fn explain(error: trainer::Error, stage: StageName) -> anyhow::Error {
     };
     let message = format!("stage {name} has no parameters to train under `{pattern}`");
     let help = format!("longer prefixes cover all its layers; remove `{pattern}` from `{flag}`");
-    CliError::new(message).help(help).into()
+    Diagnostic::new(message).help(help).into()
 }
