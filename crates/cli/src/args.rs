@@ -6,6 +6,7 @@
 
 mod export;
 mod inspect;
+mod install;
 mod resuming;
 
 use std::num::NonZeroUsize;
@@ -22,6 +23,7 @@ use crate::values::{
 
 pub use export::{ExportArgs, ExportFormat};
 pub use inspect::{CheckArgs, ShowArgs, SummaryArgs};
+pub use install::{CompletionsArgs, ManArgs};
 pub use resuming::ResumeArgs;
 
 const STYLES: Styles = Styles::styled()
@@ -77,6 +79,10 @@ pub enum Command {
     Show(ShowArgs),
     /// Print the layers of a network with their output shapes and parameter counts
     Summary(SummaryArgs),
+    /// Print a shell's completion script
+    Completions(CompletionsArgs),
+    /// Write the man pages of waggle and its subcommands
+    Man(ManArgs),
 }
 
 /// Arguments of `waggle train`.

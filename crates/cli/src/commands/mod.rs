@@ -3,6 +3,7 @@
 mod check;
 mod evaluate;
 mod export;
+mod install;
 mod predict;
 mod show;
 mod summary;
@@ -33,6 +34,8 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Check(args) => check::run(&args),
         Command::Show(args) => show::run(&args),
         Command::Summary(args) => summary::run(&args),
+        Command::Completions(args) => install::completions(&args),
+        Command::Man(args) => install::man(&args),
     }
 }
 

@@ -1,0 +1,25 @@
+//! `waggle completions` and `waggle man`: files that a package installs next to the program.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::CommandFactory;
+
+use crate::args::{Cli, CompletionsArgs, ManArgs};
+
+/// Prints the completion script of a shell.
+pub fn completions(args: &CompletionsArgs) -> anyhow::Result<ExitCode> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "waggle", &mut script);
+    super::print(&String::from_utf8(script)?)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Writes one man page for `waggle` and one for each subcommand.
+pub fn man(args: &ManArgs) -> anyhow::Result<ExitCode> {
+    let out = &args.out;
+    std::fs::create_dir_all(out)
+        .and_then(|()| clap_mangen::generate_to(Cli::command(), out))
+        .with_context(|| format!("cannot write man pages to `{}`", out.display()))?;
+    Ok(ExitCode::SUCCESS)
+}
