@@ -29,8 +29,8 @@ pub const FILES: [&str; 2] = ["model.safetensors", "config.json"];
 ///
 /// # Errors
 ///
-/// Returns an error if timm does not have the architecture, if the metadata is invalid, or if a
-/// file cannot be written.
+/// Returns an error if timm does not have the architecture, if the metadata is invalid, if a tensor
+/// has the wrong shape, or if a file cannot be written.
 pub fn save(
     folder: &Path,
     tensors: &BTreeMap<String, Tensor>,
