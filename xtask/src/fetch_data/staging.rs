@@ -1,8 +1,9 @@
 //! The staging directory next to the destination. A lock file admits one process at a time.
 
-use super::error::{Error, io};
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
 
 /// Name of the lock file in the staging directory.
 pub(super) const LOCK: &str = "lock";
@@ -11,37 +12,45 @@ pub(super) const LOCK: &str = "lock";
 ///
 /// A directory cannot be renamed over one that is not empty. The old one is therefore renamed
 /// first, and renamed back if the second rename fails.
-pub(super) fn replace(new: &Path, target: &Path) -> Result<(), Error> {
+pub(super) fn replace(new: &Path, target: &Path) -> Result<()> {
     let old = sibling(target, "old");
     if old.exists() {
-        fs::remove_dir_all(&old).map_err(io("remove", &old))?;
+        remove(&old)?;
     }
     let had_old = target.symlink_metadata().is_ok();
     if had_old {
-        fs::rename(target, &old).map_err(io("rename", target))?;
+        fs::rename(target, &old).with_context(|| format!("cannot rename {}", target.display()))?;
     }
     if let Err(error) = fs::rename(new, target) {
         if had_old {
-            fs::rename(&old, target).map_err(io("restore", &old))?;
+            fs::rename(&old, target)
+                .with_context(|| format!("cannot restore {}", old.display()))?;
         }
-        return Err(io("replace", target)(error));
+        return Err(error).with_context(|| format!("cannot replace {}", target.display()));
     }
     if had_old {
-        fs::remove_dir_all(&old).map_err(io("remove", &old))?;
+        remove(&old)?;
     }
     Ok(())
 }
 
-/// Locks the staging directory until the returned file is closed.
-pub(super) fn lock(staging: &Path, target: &Path) -> Result<File, Error> {
+fn remove(folder: &Path) -> Result<()> {
+    fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))
+}
+
+/// Locks the staging directory until the returned file is closed. Fails if another process has
+/// locked it.
+pub(super) fn lock(staging: &Path, target: &Path) -> Result<File> {
     let path = staging.join(LOCK);
-    let file = File::create(&path).map_err(io("create", &path))?;
+    let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Error::Busy {
-            target: target.to_path_buf(),
-        }),
-        Err(TryLockError::Error(error)) => Err(io("lock", &path)(error)),
+        Err(TryLockError::WouldBlock) => {
+            bail!("another fetch-data is running for {}", target.display())
+        }
+        Err(TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("cannot lock {}", path.display()))
+        }
     }
 }
 
