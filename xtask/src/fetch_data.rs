@@ -6,21 +6,19 @@
 //! resumes it.
 
 mod manifest;
-mod staging;
 mod unpack;
 
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use fetch::http::Uri;
 use fetch::{Client, Config, Download, Event};
 use indicatif::{ProgressBar, ProgressStyle};
 
 pub use manifest::{Check, Manifest};
-use staging::{LOCK, lock, replace, sibling};
 pub use unpack::Limits;
 
 use crate::project;
@@ -151,9 +149,10 @@ pub enum Outcome {
 ///
 /// # Errors
 ///
-/// Returns an error, and does not change the destination, if the download fails, if the archive is
-/// invalid, unsafe, over a limit or different from the manifest, if another process is fetching to
-/// the same destination, or if the destination has to be replaced but contains unlisted files.
+/// Returns an error if the download fails, if the archive is invalid, unsafe, over a limit or
+/// different from the manifest, if another process is fetching to the same destination, or if the
+/// destination has to be replaced but contains unlisted files. The destination is then unchanged.
+/// An error of the file system can also occur after the old destination is removed.
 pub fn fetch(options: &Options) -> Result<Outcome> {
     let Options {
         manifest, target, ..
@@ -181,9 +180,11 @@ pub fn fetch(options: &Options) -> Result<Outcome> {
         );
     }
 
-    let staging = sibling(target, "fetch");
+    let name = target.file_name().unwrap_or_default().to_string_lossy();
+    let staging = target.with_file_name(format!(".{name}.fetch"));
     fs::create_dir_all(&staging).with_context(|| format!("cannot create {}", staging.display()))?;
-    let lock = lock(&staging, target)?;
+    let lock_file = staging.join("lock");
+    let lock = lock(&lock_file, target)?;
     let unpacked = staging.join("unpacked");
     let result = match &options.source {
         Source::File(archive) => unpack_clean(options, archive, &archive.display(), &unpacked),
@@ -200,7 +201,7 @@ pub fn fetch(options: &Options) -> Result<Outcome> {
         Err(error) => {
             // The staging directory is removed only if it contains no download.
             let _ = fs::remove_dir_all(&unpacked);
-            let _ = fs::remove_file(staging.join(LOCK));
+            let _ = fs::remove_file(lock_file);
             let _ = fs::remove_dir(&staging);
             Err(if error.is::<io::Error>() {
                 error
@@ -209,6 +210,32 @@ pub fn fetch(options: &Options) -> Result<Outcome> {
             })
         }
     }
+}
+
+/// Locks a file until the returned handle is closed. Fails if another process has locked it.
+fn lock(path: &Path, target: &Path) -> Result<File> {
+    let file = File::create(path).with_context(|| format!("cannot create {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            bail!("another fetch-data is running for {}", target.display())
+        }
+        Err(TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("cannot lock {}", path.display()))
+        }
+    }
+}
+
+/// Replaces `target`, which has no unlisted files, with the complete data set in `new`.
+fn replace(new: &Path, target: &Path) -> Result<()> {
+    if target.exists() {
+        remove_dir(target)?;
+    }
+    fs::rename(new, target).with_context(|| format!("cannot create {}", target.display()))
+}
+
+fn remove_dir(folder: &Path) -> Result<()> {
+    fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))
 }
 
 /// Downloads and unpacks. An archive that is invalid or differs from the manifest is removed and
@@ -278,8 +305,7 @@ fn unpack_clean(
     unpacked: &Path,
 ) -> Result<u64> {
     if unpacked.exists() {
-        fs::remove_dir_all(unpacked)
-            .with_context(|| format!("cannot remove {}", unpacked.display()))?;
+        remove_dir(unpacked)?;
     }
     unpack::unpack(archive, &options.manifest, &options.limits, unpacked)
         .with_context(|| format!("cannot unpack {origin}"))

@@ -194,7 +194,6 @@ fn a_damaged_destination_and_an_interrupted_run_are_repaired() {
     let half = fixture.data.join(".set.fetch/unpacked/train/ants");
     fs::create_dir_all(&half).unwrap();
     fs::write(half.join("a.jpg"), b"half").unwrap();
-    fs::create_dir_all(fixture.data.join(".set.old/train")).unwrap();
     fs::create_dir_all(&fixture.options.target).unwrap();
     fixture.expect_fetched();
 
