@@ -99,11 +99,7 @@ fn path_like_etags_and_commits_write_nothing() {
                 "{err}"
             );
             assert!(err.contains("help: ") && !err.contains("panicked"), "{err}");
-            assert_eq!(
-                server.take_requests().len(),
-                1,
-                "only the metadata request"
-            );
+            assert_eq!(server.take_requests().len(), 1, "only the metadata request");
             assert_eq!(listing(&dir.path(".")), before);
             assert_eq!(dir.read("home/.bashrc"), b"unchanged");
         }
@@ -175,7 +171,10 @@ fn wrong_sizes_and_wrong_checksums_leave_no_file() {
         let server = serve_file(head, body);
         let (succeeded, err) = train(&dir, &server.url);
         assert!(!succeeded, "{err}");
-        assert!(err.contains(&server.url) && err.contains(&expected), "{err}");
+        assert!(
+            err.contains(&server.url) && err.contains(&expected),
+            "{err}"
+        );
         assert_eq!(listing(&dir.path(".")), before);
     }
 }

@@ -23,8 +23,9 @@ pub struct Config {
     pub user_agent: String,
     /// A URL, and the bearer token for requests to its scheme, host and port.
     pub token: Option<(Uri, String)>,
-    /// Maximum time without progress while sending a request and receiving its response. The total
-    /// time is not limited: files are large and connections may be slow.
+    /// Maximum time without progress while sending a request and receiving its response. Resolving
+    /// the host and connecting take at most 30 seconds each. The total time is not limited: files
+    /// are large and connections may be slow.
     pub idle_timeout: Duration,
     /// Pause after the first failed attempt of a download. It doubles with each further one.
     pub first_pause: Duration,
@@ -49,7 +50,7 @@ pub struct Client {
     pub(crate) first_pause: Duration,
 }
 
-/// A response with a redirect.
+/// A response with a `Location` header and status 301, 302, 303, 307 or 308.
 pub struct Redirect<'a> {
     /// URL of the request.
     pub from: &'a Uri,
@@ -86,8 +87,9 @@ impl Client {
         }
     }
 
-    /// Sends a HEAD request and follows redirects as long as `follow` returns true. Returns the URL
-    /// of the last request, for error messages, and the response, which may have any status.
+    /// Sends a HEAD request and follows at most [`MAX_REDIRECTS`] redirects as long as `follow`
+    /// returns true. Returns the URL of the last request without secrets, for error messages, and
+    /// the response, which may have any status.
     ///
     /// # Errors
     ///
@@ -106,15 +108,18 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// Returns any variant of [`Error`] except [`Error::Url`] and those about files, sizes and
-    /// checksums.
+    /// Returns [`Error::Unreachable`], [`Error::Status`], [`Error::Redirect`],
+    /// [`Error::TooManyRedirects`], [`Error::Interrupted`] or [`Error::TooLarge`].
     pub fn read(&self, url: &Uri, max_size: u64) -> Result<Vec<u8>, Error> {
         let (url, response) = self.get(url, 0)?;
         if !response.status().is_success() {
             return Err(download::bad_status(url, &response));
         }
         let mut bytes = Vec::new();
-        let mut body = response.into_body().into_reader().take(max_size + 1);
+        let mut body = response
+            .into_body()
+            .into_reader()
+            .take(max_size.saturating_add(1));
         if body.read_to_end(&mut bytes).is_err() {
             return Err(Error::Interrupted {
                 url,

@@ -110,9 +110,15 @@ impl Client {
         let mut best = length(incomplete);
         loop {
             let error = match self.transfer(download, incomplete, on_event) {
-                Err(error) if error.is_transient() => error,
-                result => return result,
+                Ok(url) => return Ok(url),
+                Err(error) => error,
             };
+            if error.discards_file() {
+                remove(incomplete)?;
+            }
+            if !error.is_transient() {
+                return Err(error);
+            }
             let received = length(incomplete);
             failures = if received > best { 1 } else { failures + 1 };
             best = best.max(received);
@@ -142,35 +148,13 @@ impl Client {
         incomplete: &Path,
         on_event: &mut dyn FnMut(Event<'_>),
     ) -> Result<String, Error> {
-        let mut received = length(incomplete);
-        if download.size.is_some_and(|size| received >= size) {
+        let mut start = length(incomplete);
+        if download.size.is_some_and(|size| start >= size) {
             // The file is unverified or too long. Download it again.
-            received = 0;
+            start = 0;
         }
-        let (url, response) = self.get(download.url, received)?;
-        let total = match response.status().as_u16() {
-            // The response is the whole file. Servers that do not support ranges send it even if a
-            // range was requested.
-            200 => {
-                received = 0;
-                number(&response, CONTENT_LENGTH)
-            }
-            206 => match header(&response, CONTENT_RANGE).and_then(parse_content_range) {
-                Some((start, total)) if start == received => total,
-                _ => {
-                    remove(incomplete)?;
-                    return Err(Error::Range { url });
-                }
-            },
-            status => {
-                if status == 416 {
-                    // The file on the server is not longer than the incomplete one. The next
-                    // attempt starts from the beginning.
-                    remove(incomplete)?;
-                }
-                return Err(bad_status(url, &response));
-            }
-        };
+        let (url, response) = self.get(download.url, start)?;
+        let (mut received, total) = accept(&url, &response, start)?;
         if let (Some(expected), Some(actual)) = (download.size, total)
             && expected != actual
         {
@@ -182,21 +166,18 @@ impl Client {
         }
         let size = download.size.or(total);
         let limit = download.max_size;
-        let too_large = |url| {
-            remove(incomplete)?;
-            Err(Error::TooLarge { url, limit })
-        };
         if size.is_some_and(|size| size > limit) {
-            return too_large(url);
+            return Err(Error::TooLarge { url, limit });
         }
 
+        let failed = |error| Error::io("write", incomplete)(error);
         let mut file = OpenOptions::new()
             .create(true)
             .append(true)
             .open(incomplete)
-            .map_err(Error::io("open", incomplete))?;
+            .map_err(failed)?;
         if received == 0 {
-            file.set_len(0).map_err(Error::io("write", incomplete))?;
+            file.set_len(0).map_err(failed)?;
         }
         on_event(Event::Progress { received, size });
         // Nothing after the announced size is read. Without a size, one byte over the limit shows
@@ -205,25 +186,18 @@ impl Client {
         let mut body = response.into_body().into_reader();
         let mut buffer = vec![0; 1 << 16];
         let mut is_complete = true;
-        while received < end {
+        while received < end && is_complete {
             let rest = usize::try_from(end - received).unwrap_or(usize::MAX);
             let rest = rest.min(buffer.len());
             match body.read(&mut buffer[..rest]) {
-                Ok(0) => {
-                    is_complete = size.is_none();
-                    break;
-                }
-                Ok(count) => {
-                    file.write_all(&buffer[..count])
-                        .map_err(Error::io("write", incomplete))?;
+                Ok(0) if size.is_none() => break,
+                Ok(count) if count > 0 => {
+                    file.write_all(&buffer[..count]).map_err(failed)?;
                     received += count as u64;
                     on_event(Event::Progress { received, size });
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => {
-                    is_complete = false;
-                    break;
-                }
+                Ok(_) | Err(_) => is_complete = false,
             }
         }
         if !is_complete {
@@ -234,10 +208,25 @@ impl Client {
             });
         }
         if received > limit {
-            return too_large(url);
+            return Err(Error::TooLarge { url, limit });
         }
-        file.sync_all().map_err(Error::io("write", incomplete))?;
+        file.sync_all().map_err(failed)?;
         Ok(url)
+    }
+}
+
+/// Checks the status and range of a response to a request for the bytes from `start`. Returns the
+/// position of its first byte in the file, and the size of the file, if it is stated.
+fn accept(url: &str, response: &Response<Body>, start: u64) -> Result<(u64, Option<u64>), Error> {
+    match response.status().as_u16() {
+        // The response is the whole file. Servers that do not support ranges send it even if a
+        // range was requested.
+        200 => Ok((0, number(response, CONTENT_LENGTH))),
+        206 => match header(response, CONTENT_RANGE).and_then(parse_content_range) {
+            Some((first, total)) if first == start => Ok((first, total)),
+            _ => Err(Error::Range { url: url.into() }),
+        },
+        _ => Err(bad_status(url.into(), response)),
     }
 }
 

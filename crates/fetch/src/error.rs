@@ -125,6 +125,15 @@ impl Error {
         }
     }
 
+    /// Whether the bytes received so far are not part of the expected file. For status 416, the
+    /// file on the server is not longer than they are.
+    pub(crate) fn discards_file(&self) -> bool {
+        match self {
+            Self::Range { .. } | Self::TooLarge { .. } | Self::Status { status: 416, .. } => true,
+            _ => self.is_corruption(),
+        }
+    }
+
     /// Whether the received file is not the expected one.
     pub(crate) fn is_corruption(&self) -> bool {
         matches!(self, Self::Size { .. } | Self::Checksum { .. })

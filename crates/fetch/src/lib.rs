@@ -1,7 +1,7 @@
 //! Resumable HTTP downloads with size limits and checksums.
 //!
-//! [`Client::download`] writes the received bytes to `PATH.incomplete`, checks their size and
-//! checksum, syncs the file to disk and renames it to `PATH`. After a failure it sends a range
+//! [`Client::download`] writes the received bytes to `PATH.incomplete`, syncs the file to disk,
+//! checks its size and checksum, and renames it to `PATH`. After an interruption it sends a range
 //! request for the missing bytes, and so does the next call.
 //!
 //! Servers are untrusted: redirects, sizes and idle connections are limited, and a token is sent
