@@ -4,42 +4,24 @@
 //! and renames the result at the end. Even an interrupted run therefore never leaves a partly
 //! unpacked destination. A partial download stays in the staging directory, and the next run
 //! resumes it.
-//!
-//! ```no_run
-//! use xtask::fetch_data::{Manifest, Options, Source, fetch};
-//!
-//! # fn main() -> Result<(), xtask::fetch_data::Error> {
-//! let manifest = Manifest::parse(xtask::fetch_data::HYMENOPTERA_MANIFEST)?;
-//! let source = Source::parse(xtask::fetch_data::HYMENOPTERA_URL)?;
-//! let options = Options::new(source, manifest, "data/hymenoptera_data".into());
-//! let outcome = fetch(&options, &mut |_event| {})?;
-//! println!("{outcome:?}");
-//! # Ok(())
-//! # }
-//! ```
 
-mod download;
-mod error;
 mod manifest;
-mod partial;
-mod progress;
-mod response;
-mod staging;
 mod unpack;
 
-pub use download::{RetryPolicy, client};
-pub use error::{Error, Problem};
-pub use manifest::{Check, Checksum, Manifest};
-pub use progress::Progress;
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use fetch::http::Uri;
+use fetch::{Client, Config, Download, Event};
+use indicatif::{ProgressBar, ProgressStyle};
+
+pub use manifest::{Check, Manifest};
 pub use unpack::Limits;
 
-use error::io;
-use partial::Partial;
-use staging::{LOCK, lock, replace, sibling};
-use std::fs;
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use crate::project;
 
 /// The archive of PyTorch's transfer learning tutorial.
 pub const HYMENOPTERA_URL: &str = "https://download.pytorch.org/tutorial/hymenoptera_data.zip";
@@ -47,13 +29,61 @@ pub const HYMENOPTERA_URL: &str = "https://download.pytorch.org/tutorial/hymenop
 /// SHA-256 of each photograph, in the format of `sha256sum`.
 pub const HYMENOPTERA_MANIFEST: &str = include_str!("../hymenoptera_data.sha256");
 
+const HELP: &str = "help: pass a local copy or a mirror with --from FILE|URL, or train on the built-in sample, which needs no download";
+
+/// Maximum number of files that a message lists.
+const MAX_LISTED: usize = 20;
+
+/// Fetches the photographs to `data`, by default `data/hymenoptera_data` in the project, and prints
+/// the result.
+///
+/// # Errors
+///
+/// Returns the errors of [`Source::parse`] and [`fetch`].
+pub fn run(from: &str, data: Option<PathBuf>, force: bool) -> Result<()> {
+    let start = Instant::now();
+    let manifest = Manifest::parse(HYMENOPTERA_MANIFEST)?;
+    let files = manifest.len();
+    let target = match data {
+        Some(folder) => std::path::absolute(&folder)
+            .with_context(|| format!("cannot use `{}` as --data", folder.display()))?,
+        None => project::root().join("data").join(manifest.name()),
+    };
+    let mut options = Options::new(Source::parse(from)?, manifest, target);
+    options.force = force;
+    options.progress = ProgressBar::no_length().with_style(ProgressStyle::with_template(
+        "{bar:30} {binary_bytes}/{binary_total_bytes}  {binary_bytes_per_sec}  {eta} left",
+    )?);
+    let outcome = fetch(&options);
+    options.progress.finish_and_clear();
+    let shown = project::relative(&options.target);
+    let megabytes = |bytes: u64| bytes as f64 / 1e6;
+    match outcome? {
+        Outcome::UpToDate(check) => {
+            println!(
+                "{shown} is complete: {files} files ({:.1} MB), all checksums match",
+                megabytes(check.bytes)
+            );
+            for file in check.extra {
+                println!("  ignored {file}");
+            }
+        }
+        Outcome::Fetched { bytes } => println!(
+            "{shown} is complete: downloaded {files} files ({:.1} MB) in {:.1} s, all checksums match",
+            megabytes(bytes),
+            start.elapsed().as_secs_f64()
+        ),
+    }
+    Ok(())
+}
+
 /// Location of the archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     /// A local file.
     File(PathBuf),
     /// An HTTP or HTTPS URL.
-    Url(String),
+    Url(Uri),
 }
 
 impl Source {
@@ -61,15 +91,13 @@ impl Source {
     ///
     /// # Errors
     ///
-    /// Returns [`Error::Address`] for schemes other than http and https.
-    pub fn parse(given: &str) -> Result<Self, Error> {
-        match given.split_once("://") {
-            Some(("http" | "https", _)) => Ok(Self::Url(given.to_owned())),
-            Some(_) => Err(Error::Address {
-                given: given.to_owned(),
-            }),
-            None => Ok(Self::File(given.into())),
-        }
+    /// Returns an error for invalid URLs and for schemes other than http and https.
+    pub fn parse(text: &str) -> Result<Self> {
+        Ok(if text.contains("://") {
+            Self::Url(fetch::parse_url(text)?)
+        } else {
+            Self::File(text.into())
+        })
     }
 }
 
@@ -82,194 +110,189 @@ pub struct Options {
     pub manifest: Manifest,
     /// Destination directory.
     pub target: PathBuf,
-    /// Download even if the destination is complete. If it contains files that are not part of the
-    /// data set, [`fetch`] returns [`Error::ExtraFiles`] instead of deleting them.
+    /// Fetch even if the destination is complete.
     pub force: bool,
-    /// When and how often a failed download is retried.
-    pub retry: RetryPolicy,
     /// Size limits of the archive.
     pub limits: Limits,
-    /// HTTP client, see [`client`].
-    pub agent: ureq::Agent,
+    /// Progress bar of the download.
+    pub progress: ProgressBar,
 }
 
 impl Options {
-    /// Default options, with proxies from the environment.
+    /// Options with default limits, without a progress bar.
     pub fn new(source: Source, manifest: Manifest, target: PathBuf) -> Self {
         Self {
             source,
             manifest,
             target,
             force: false,
-            retry: RetryPolicy::default(),
             limits: Limits::default(),
-            agent: client(true),
+            progress: ProgressBar::hidden(),
         }
     }
 }
 
-/// Progress of [`fetch`].
-#[derive(Clone, Copy, Debug)]
-pub enum Event<'a> {
-    /// A request is about to be sent.
-    Connecting {
-        /// URL of the request.
-        url: &'a str,
-    },
-    /// A response arrived, and its body is about to be received.
-    Downloading {
-        /// Bytes already received by earlier requests.
-        received: u64,
-        /// Size of the whole file in bytes, if known.
-        total: Option<u64>,
-    },
-    /// A part of the body was received.
-    Received {
-        /// Number of bytes in this part.
-        bytes: u64,
-    },
-    /// An attempt failed and is repeated after a pause.
-    Retrying {
-        /// Why the attempt failed.
-        reason: &'a str,
-        /// Time until the next attempt.
-        pause: Duration,
-    },
-    /// The parts of a resumed download do not form a valid archive. The download starts over.
-    Restarting {
-        /// Why the archive is not valid.
-        reason: &'a Error,
-    },
-    /// Unpacking is about to begin.
-    Unpacking {
-        /// Number of files to unpack.
-        files: usize,
-    },
-    /// One file was unpacked.
-    Unpacked,
-}
-
 /// Result of [`fetch`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Outcome {
     /// The destination was already complete.
-    UpToDate {
-        /// Number of files that were verified.
-        files: usize,
-        /// Total size of these files in bytes.
-        bytes: u64,
-        /// Files in the destination that are not part of the data set.
-        extra: Vec<Problem>,
-    },
+    UpToDate(Check),
     /// The destination was created or replaced.
     Fetched {
-        /// Number of files written.
-        files: usize,
         /// Total size of the files in bytes.
         bytes: u64,
     },
 }
 
-/// Creates the destination unless it is complete.
+/// Creates or replaces the destination, unless it is complete. Prints a line to standard error when
+/// a download starts, fails or is repeated.
 ///
 /// # Errors
 ///
-/// Returns any variant of [`Error`] except [`Error::Manifest`]. If the download or unpacking fails,
-/// the destination is unchanged.
-pub fn fetch(options: &Options, observer: &mut dyn FnMut(Event<'_>)) -> Result<Outcome, Error> {
+/// Returns an error if the download fails, if the archive is invalid, unsafe, over a limit or
+/// different from the manifest, if another process is fetching to the same destination, or if the
+/// destination has to be replaced but contains unlisted files. The destination is then unchanged.
+/// An error of the file system can also occur after the old destination is removed.
+pub fn fetch(options: &Options) -> Result<Outcome> {
     let Options {
         manifest, target, ..
     } = options;
-    let files = manifest.len();
     let check = manifest.check(target)?;
     if check.problems.is_empty() && !options.force {
-        return Ok(Outcome::UpToDate {
-            files,
-            bytes: check.bytes,
-            extra: check.extra,
-        });
+        return Ok(Outcome::UpToDate(check));
     }
-    if target.exists() && !target.is_dir() {
-        return Err(io("use as a folder", target)(
-            ErrorKind::NotADirectory.into(),
-        ));
-    }
-    if !check.extra.is_empty() {
-        return Err(Error::ExtraFiles {
-            target: target.clone(),
-            extra: check.extra,
-        });
-    }
-
-    if let Source::File(archive) = &options.source
-        && !archive.is_file()
-    {
-        return Err(Error::NoSuchFile {
-            path: archive.clone(),
-        });
+    ensure!(
+        target.is_dir() || !target.exists(),
+        "{} is not a directory",
+        target.display()
+    );
+    ensure!(
+        check.extra.is_empty(),
+        "cannot replace {}: it contains other files{}\nhelp: move them, or choose another directory with --data",
+        target.display(),
+        list(&check.extra)
+    );
+    if let Source::File(archive) = &options.source {
+        ensure!(
+            archive.is_file(),
+            "cannot find {}\nhelp: --from takes the path of the zip archive, or a URL with http:// or https://",
+            archive.display()
+        );
     }
 
-    let staging = sibling(target, "fetch");
-    fs::create_dir_all(&staging).map_err(io("create", &staging))?;
-    let lock = lock(&staging, target)?;
+    let name = target.file_name().unwrap_or_default().to_string_lossy();
+    let staging = target.with_file_name(format!(".{name}.fetch"));
+    fs::create_dir_all(&staging).with_context(|| format!("cannot create {}", staging.display()))?;
+    let lock_file = staging.join("lock");
+    let lock = lock(&lock_file, target)?;
     let unpacked = staging.join("unpacked");
     let result = match &options.source {
-        Source::File(archive) => {
-            let origin = archive.display().to_string();
-            unpack_clean(options, archive, &origin, &unpacked, observer)
-        }
-        Source::Url(url) => download_and_unpack(options, url, &staging, &unpacked, observer),
-    }
-    .and_then(|bytes| replace(&unpacked, target).map(|()| bytes));
+        Source::File(archive) => unpack_clean(options, archive, &archive.display(), &unpacked),
+        Source::Url(url) => download_and_unpack(options, url, &staging, &unpacked),
+    };
+    let result = result.and_then(|bytes| replace(&unpacked, target).map(|()| bytes));
     drop(lock);
+    // Errors of the cleanup are ignored in favor of the result.
     match result {
         Ok(bytes) => {
-            // The data set is complete, so failing to remove the staging directory is not an error.
             let _ = fs::remove_dir_all(&staging);
-            Ok(Outcome::Fetched { files, bytes })
+            Ok(Outcome::Fetched { bytes })
         }
         Err(error) => {
-            // The staging directory is removed only if it contains no partial download. Errors of
-            // the cleanup are ignored in favor of the original one.
+            // The staging directory is removed only if it contains no download.
             let _ = fs::remove_dir_all(&unpacked);
-            let _ = fs::remove_file(staging.join(LOCK));
+            let _ = fs::remove_file(lock_file);
             let _ = fs::remove_dir(&staging);
-            Err(error)
+            Err(if error.is::<io::Error>() {
+                error
+            } else {
+                anyhow!("{error:#}\n{HELP}")
+            })
         }
     }
 }
 
-/// Downloads and unpacks. If a resumed download is not a valid archive, starts over once.
+/// Locks a file until the returned handle is closed. Fails if another process has locked it.
+fn lock(path: &Path, target: &Path) -> Result<File> {
+    let file = File::create(path).with_context(|| format!("cannot create {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            bail!("another fetch-data is running for {}", target.display())
+        }
+        Err(TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("cannot lock {}", path.display()))
+        }
+    }
+}
+
+/// Replaces `target`, which has no unlisted files, with the complete data set in `new`.
+fn replace(new: &Path, target: &Path) -> Result<()> {
+    if target.exists() {
+        remove_dir(target)?;
+    }
+    fs::rename(new, target).with_context(|| format!("cannot create {}", target.display()))
+}
+
+fn remove_dir(folder: &Path) -> Result<()> {
+    fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))
+}
+
+/// Downloads and unpacks. An archive that is invalid or differs from the manifest is removed and
+/// downloaded once more, because a resumed download may consist of two versions.
 fn download_and_unpack(
     options: &Options,
-    url: &str,
+    url: &Uri,
     staging: &Path,
     unpacked: &Path,
-    observer: &mut dyn FnMut(Event<'_>),
-) -> Result<u64, Error> {
-    let mut partial = Partial::open(staging, url)?;
-    let mut may_restart = true;
+) -> Result<u64> {
+    // The name depends on the URL, so that only a download of the same file is resumed.
+    let name = fetch::sha256(&mut url.to_string().as_bytes())?;
+    let archive = staging.join(format!("{}.zip", &name[..16]));
+    let client = Client::new(&Config {
+        user_agent: concat!("waggle-xtask/", env!("CARGO_PKG_VERSION")).into(),
+        ..Config::default()
+    });
+    let download = Download {
+        url,
+        path: &archive,
+        size: None,
+        max_size: options.limits.archive_bytes,
+        checksum: None,
+    };
+    let shown = fetch::redacted(url);
+    let print = |line: &str| options.progress.suspend(|| eprintln!("{line}"));
+    let mut may_repeat = true;
     loop {
-        let result = download::download(&options.agent, &mut partial, &options.retry, observer)
-            .and_then(|()| unpack_clean(options, partial.path(), url, unpacked, observer));
-        match result {
-            Err(error) if error.is_bad_archive() => {
-                let restart = partial.resumed && may_restart;
-                if !restart {
-                    partial.remove();
+        print(&format!("downloading {shown}"));
+        client.download(&download, &mut |event| match event {
+            Event::Progress { received, size } => {
+                let is_first = options.progress.position() == 0;
+                if let Some(size) = size {
+                    options.progress.set_length(size);
+                }
+                options.progress.set_position(received);
+                if is_first {
+                    // Bytes of an earlier run do not count for the speed.
+                    options.progress.reset_eta();
+                }
+            }
+            Event::Retry { error, pause } => {
+                let seconds = pause.as_secs_f64();
+                print(&format!("{error}; retrying in {seconds:.1} s"));
+            }
+        })?;
+        match unpack_clean(options, &archive, &shown, unpacked) {
+            Err(error) if !error.is::<io::Error>() => {
+                fs::remove_file(&archive)
+                    .with_context(|| format!("cannot remove {}", archive.display()))?;
+                if !may_repeat {
                     return Err(error);
                 }
-                partial.discard()?;
-                may_restart = false;
-                observer(Event::Restarting { reason: &error });
+                may_repeat = false;
+                print(&format!("{error:#}"));
             }
-            Err(error) => {
-                if partial.received == 0 {
-                    partial.remove();
-                }
-                return Err(error);
-            }
-            Ok(bytes) => return Ok(bytes),
+            result => return result,
         }
     }
 }
@@ -278,22 +301,25 @@ fn download_and_unpack(
 fn unpack_clean(
     options: &Options,
     archive: &Path,
-    origin: &str,
+    origin: &dyn std::fmt::Display,
     unpacked: &Path,
-    observer: &mut dyn FnMut(Event<'_>),
-) -> Result<u64, Error> {
+) -> Result<u64> {
     if unpacked.exists() {
-        fs::remove_dir_all(unpacked).map_err(io("remove", unpacked))?;
+        remove_dir(unpacked)?;
     }
-    observer(Event::Unpacking {
-        files: options.manifest.len(),
-    });
-    unpack::unpack(
-        archive,
-        origin,
-        &options.manifest,
-        &options.limits,
-        unpacked,
-        &mut || observer(Event::Unpacked),
-    )
+    unpack::unpack(archive, &options.manifest, &options.limits, unpacked)
+        .with_context(|| format!("cannot unpack {origin}"))
+}
+
+/// Formats at most [`MAX_LISTED`] files as indented lines.
+fn list(files: &[String]) -> String {
+    let mut text: String = files
+        .iter()
+        .take(MAX_LISTED)
+        .map(|file| format!("\n  {file}"))
+        .collect();
+    if files.len() > MAX_LISTED {
+        text.push_str(&format!("\n  and {} more", files.len() - MAX_LISTED));
+    }
+    text
 }

@@ -10,8 +10,8 @@
 //! - [`platforms`]: lints for Windows and macOS on Linux
 //! - [`ci`]: runs everything that must pass before a change is merged
 //!
-//! This package depends neither on the workspace's other crates nor on candle, so it builds in
-//! seconds. Tasks that need those crates run `cargo`.
+//! Of the workspace's other crates, this package depends only on `fetch`, and not on candle, so it
+//! builds in seconds. Tasks that need the other crates run `cargo`.
 
 pub mod bench_peers;
 pub mod cargo;

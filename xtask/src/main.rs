@@ -1,15 +1,13 @@
 //! `cargo xtask`: the project's development tasks, which are functions of the library.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Instant;
-use xtask::fetch_data::{
-    HYMENOPTERA_MANIFEST, HYMENOPTERA_URL, Manifest, Options, Outcome, Progress, Source, fetch,
-};
+use xtask::fetch_data::HYMENOPTERA_URL;
 use xtask::{
-    bench_peers, cargo, ci, cuda_check, fuzz, platforms, project, reference, sanitize, tidy,
+    bench_peers, cargo, ci, cuda_check, fetch_data, fuzz, platforms, project, reference, sanitize,
+    tidy,
 };
 
 #[derive(Parser)]
@@ -79,7 +77,7 @@ fn main() -> ExitCode {
 
 fn run(task: Task) -> Result<()> {
     match task {
-        Task::FetchData { from, data, force } => fetch_data(&from, data, force),
+        Task::FetchData { from, data, force } => fetch_data::run(&from, data, force),
         Task::Tidy => tidy::run(&project::root()),
         Task::Ci => ci::run(&project::root()),
         Task::Reference { path } => reference::run(&project::root(), &path),
@@ -101,45 +99,4 @@ fn run(task: Task) -> Result<()> {
             .args(args)
             .run(),
     }
-}
-
-fn fetch_data(from: &str, data: Option<PathBuf>, force: bool) -> Result<()> {
-    let start = Instant::now();
-    let manifest = Manifest::parse(HYMENOPTERA_MANIFEST)?;
-    let target = match data {
-        Some(folder) => std::path::absolute(&folder)
-            .with_context(|| format!("cannot use `{}` as --data", folder.display()))?,
-        None => project::root().join("data").join(manifest.name()),
-    };
-    let mut options = Options::new(Source::parse(from)?, manifest, target);
-    options.force = force;
-    let mut progress = Progress::new();
-    let outcome = fetch(&options, &mut |event| progress.show(event));
-    progress.finish();
-    let shown = project::relative(&options.target);
-    match outcome? {
-        Outcome::UpToDate {
-            files,
-            bytes,
-            extra,
-        } => {
-            println!(
-                "{shown} is complete: {files} files ({:.1} MB), all checksums match",
-                megabytes(bytes)
-            );
-            for file in extra {
-                println!("  ignored {file}");
-            }
-        }
-        Outcome::Fetched { files, bytes } => println!(
-            "{shown} is complete: downloaded {files} files ({:.1} MB) in {:.1} s, all checksums match",
-            megabytes(bytes),
-            start.elapsed().as_secs_f64()
-        ),
-    }
-    Ok(())
-}
-
-fn megabytes(bytes: u64) -> f64 {
-    bytes as f64 / 1e6
 }

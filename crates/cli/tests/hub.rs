@@ -3,77 +3,28 @@
 mod harness;
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
 
+use fetch::test_server::{Response, Server};
 use harness::{TestDir, stdout_and_stderr};
-use sha2::{Digest, Sha256};
 
-/// The lines of a request: the request line, then the headers.
-type Request = Vec<String>;
-
-/// Starts a server that answers each request with `handler(METHOD)`. Returns the server's URL and a
-/// log of the requests.
-fn serve(handler: impl Fn(&str) -> Vec<u8> + Send + 'static) -> (String, Arc<Mutex<Vec<Request>>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let requests = Arc::new(Mutex::new(Vec::new()));
-    let log = Arc::clone(&requests);
-    std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let request = read_request(&stream);
-            let method = request[0].split(' ').next().unwrap().to_string();
-            log.lock().unwrap().push(request);
-            // The program may close the connection early.
-            let _ = (&stream).write_all(&handler(&method));
-        }
-    });
-    (url, requests)
-}
-
-fn read_request(stream: &TcpStream) -> Request {
-    let lines = BufReader::new(stream).lines().map(Result::unwrap);
-    lines.take_while(|line| !line.is_empty()).collect()
-}
-
-fn response(status: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
-    let mut bytes = format!("HTTP/1.1 {status}\r\nconnection: close\r\n").into_bytes();
-    for (name, value) in headers {
-        bytes.extend(format!("{name}: {value}\r\n").bytes());
-    }
-    bytes.extend(b"\r\n");
-    bytes.extend(body);
-    bytes
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    let digest = Sha256::digest(bytes);
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+fn sha256(mut bytes: &[u8]) -> String {
+    fetch::sha256(&mut bytes).unwrap()
 }
 
 /// A successful response to a metadata request.
-fn metadata(etag: &str, commit: &str, size: usize) -> Vec<u8> {
-    let headers = [
-        ("etag", format!("\"{etag}\"")),
-        ("x-repo-commit", commit.to_string()),
-        ("content-length", size.to_string()),
-    ];
-    let headers: Vec<_> = headers
-        .iter()
-        .map(|(name, value)| (*name, value.as_str()))
-        .collect();
-    response("200 OK", &headers, b"")
+fn metadata(etag: &str, commit: &str, size: usize) -> Response {
+    Response::status(200)
+        .header("content-length", size.to_string())
+        .header("etag", format!("\"{etag}\""))
+        .header("x-repo-commit", commit)
 }
 
 /// Starts a server that answers metadata requests with `head`, and all others with the file `body`.
-fn serve_file(head: Vec<u8>, body: Vec<u8>) -> (String, Arc<Mutex<Vec<Request>>>) {
-    let length = body.len().to_string();
-    let content = response("200 OK", &[("content-length", length.as_str())], &body);
-    serve(move |method| match method {
+fn serve_file(head: Response, body: Vec<u8>) -> Server {
+    Server::start(move |request, _| match request.method.as_str() {
         "HEAD" => head.clone(),
-        _ => content.clone(),
+        _ => Response::content(request, &body),
     })
 }
 
@@ -139,20 +90,16 @@ fn path_like_etags_and_commits_write_nothing() {
             (hash.as_str(), name, "X-Repo-Commit"),
         ] {
             let head = metadata(etag, commit, weights.len());
-            let (url, requests) = serve_file(head, weights.clone());
-            let (succeeded, err) = train(&dir, &url);
+            let server = serve_file(head, weights.clone());
+            let (succeeded, err) = train(&dir, &server.url);
             assert!(!succeeded, "{err}");
             let expected = format!("returned the {header} {name:?}, which is not a plain name");
             assert!(
-                err.contains(&url) && (err.contains(&expected) || name == long),
+                err.contains(&server.url) && (err.contains(&expected) || name == long),
                 "{err}"
             );
             assert!(err.contains("help: ") && !err.contains("panicked"), "{err}");
-            assert_eq!(
-                requests.lock().unwrap().len(),
-                1,
-                "only the metadata request"
-            );
+            assert_eq!(server.take_requests().len(), 1, "only the metadata request");
             assert_eq!(listing(&dir.path(".")), before);
             assert_eq!(dir.read("home/.bashrc"), b"unchanged");
         }
@@ -167,29 +114,21 @@ fn later_responses_and_redirects_to_another_host_do_not_change_names_or_get_the_
     let weights = dir.read("tiny.safetensors");
     let hash = sha256(&weights);
 
-    let (length, body) = (weights.len().to_string(), weights.clone());
-    let (storage, storage_requests) = serve(move |_| {
-        let headers = [
-            ("content-length", length.as_str()),
-            ("etag", "\"../../../../../.bashrc\""),
-            ("x-repo-commit", "../../../.."),
-        ];
-        response("200 OK", &headers, &body)
+    let body = weights.clone();
+    let storage = Server::start(move |request, _| {
+        Response::content(request, &body)
+            .header("etag", "\"../../../../../.bashrc\"")
+            .header("x-repo-commit", "../../../..")
     });
     let head = metadata(&hash, "0123abcd", weights.len());
-    let (url, requests) = serve(move |method| match method {
+    let location = storage.url.clone();
+    let server = Server::start(move |request, _| match request.method.as_str() {
         "HEAD" => head.clone(),
-        _ => {
-            let headers = [
-                ("location", storage.as_str()),
-                ("etag", "\"../../../../../.bashrc\""),
-                ("x-repo-commit", "../../../.."),
-                ("content-length", "0"),
-            ];
-            response("302 Found", &headers, b"")
-        }
+        _ => Response::redirect(location.clone())
+            .header("etag", "\"../../../../../.bashrc\"")
+            .header("x-repo-commit", "../../../.."),
     });
-    let (succeeded, err) = train(&dir, &url);
+    let (succeeded, err) = train(&dir, &server.url);
     assert!(succeeded, "{err}");
     assert_eq!(dir.read("home/.bashrc"), b"unchanged");
     let mut expected = before;
@@ -203,13 +142,14 @@ fn later_responses_and_redirects_to_another_host_do_not_change_names_or_get_the_
     );
     assert_eq!(listing(&dir.path("home")), expected);
 
-    let is_token = |line: &String| line.to_ascii_lowercase().starts_with("authorization:");
-    let requests = requests.lock().unwrap();
+    let requests = server.take_requests();
     assert_eq!(requests.len(), 2);
-    assert!(requests.iter().all(|request| request.iter().any(is_token)));
-    let requests = storage_requests.lock().unwrap();
+    for request in requests {
+        assert_eq!(request.authorization.as_deref(), Some("Bearer hf_secret"));
+    }
+    let requests = storage.take_requests();
     assert_eq!(requests.len(), 1);
-    assert!(!requests[0].iter().any(is_token), "{requests:?}");
+    assert_eq!(requests[0].authorization, None);
 }
 
 #[test]
@@ -228,10 +168,13 @@ fn wrong_sizes_and_wrong_checksums_leave_no_file() {
         ),
     ] {
         let head = metadata(&sha256(&weights), "0123abcd", weights.len());
-        let (url, _) = serve_file(head, body);
-        let (succeeded, err) = train(&dir, &url);
+        let server = serve_file(head, body);
+        let (succeeded, err) = train(&dir, &server.url);
         assert!(!succeeded, "{err}");
-        assert!(err.contains(&url) && err.contains(&expected), "{err}");
+        assert!(
+            err.contains(&server.url) && err.contains(&expected),
+            "{err}"
+        );
         assert_eq!(listing(&dir.path(".")), before);
     }
 }

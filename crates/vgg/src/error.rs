@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::config::VggConfig;
+#[cfg(feature = "hub")]
 use crate::hub::{Address, HubError};
 
 /// An error of this crate.
@@ -153,6 +154,7 @@ pub enum Error {
         help: Option<&'static str>,
     },
     /// A file could not be downloaded from the hub.
+    #[cfg(feature = "hub")]
     #[error("cannot download {address}: {source}")]
     Hub {
         /// Address of the requested file.
@@ -187,6 +189,7 @@ impl Error {
             ),
             Self::NoMetadata { .. } => "train a model from these weights first".into(),
             Self::Export { help, .. } => return help.map(String::from),
+            #[cfg(feature = "hub")]
             Self::Hub { address, source } => source.help(address),
             Self::Config { .. } | Self::Io { .. } | Self::Metadata { .. } | Self::Candle(_) => {
                 return None;

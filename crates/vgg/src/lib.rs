@@ -6,7 +6,7 @@
 //!
 //! This example loads pretrained weights into a network with other classes and classifies images.
 //! The network is narrow, so that the example is fast. For VGG-16 itself, use [`VggConfig::vgg16`]
-//! and weights downloaded by [`hub::fetch`].
+//! and weights downloaded by `hub::fetch`, which needs the default feature `hub`.
 //!
 //! ```
 //! use candle_core::{DType, Device, Tensor};
@@ -44,6 +44,7 @@ mod detect;
 mod dropout;
 pub mod error;
 mod file;
+#[cfg(feature = "hub")]
 pub mod hub;
 pub mod init;
 pub mod kernels;

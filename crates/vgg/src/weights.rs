@@ -211,10 +211,10 @@ fn match_names<'a>(
                 };
                 entries.insert(expected, entry);
             }
+            _ if unexpected.len() >= MAX_LISTED => unlisted += 1,
             // Two tensors have the same torchvision name, for example in a checkpoint with both the
             // weights and their moving average.
             Some((expected, _)) => unexpected.push(format!("{name} (a second {expected})")),
-            None if unexpected.len() == MAX_LISTED => unlisted += 1,
             None => {
                 let expected = shapes.iter().map(|(name, _)| name.as_str());
                 unexpected.push(match names::most_similar(&converted, expected) {

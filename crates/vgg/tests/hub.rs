@@ -1,184 +1,31 @@
-//! Downloads from local servers that imitate the hub: cache, resume, redirects, corruption and
-//! hostile responses.
+//! Downloads from local servers that imitate the hub: cache, metadata, redirects and hostile
+//! responses. The tests of the crate `fetch` cover the transfer itself.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
 
-use sha1::Sha1;
-use sha2::{Digest, Sha256};
-use vgg::hub::{Address, Hub, HubError};
+use fetch::test_server::{Request, Response, Server};
+use vgg::hub::{Address, DownloadError, Hub, HubError};
 use vgg::{Error, hub};
 
 const BODY: &[u8] = b"not really weights, but these bytes must arrive";
 const COMMIT: &str = "89abcdef";
 
-/// A request received by a test server.
-#[derive(Clone, Debug)]
-struct Request {
-    method: String,
-    path: String,
-    range: Option<String>,
-    authorization: Option<String>,
-}
-
-/// A response to send. `body` may be shorter than the length in the headers.
-struct Response {
-    status: u16,
-    headers: Vec<(&'static str, String)>,
-    body: Vec<u8>,
-}
-
-impl Response {
-    fn status(status: u16) -> Self {
-        Self {
-            status,
-            headers: vec![("content-length", "0".into())],
-            body: Vec::new(),
-        }
-    }
-
-    fn redirect(location: impl Into<String>) -> Self {
-        Self::status(302).header("location", location)
-    }
-
-    /// Response to a metadata request for `BODY` as a Git LFS file.
-    fn metadata() -> Self {
-        Self {
-            status: 200,
-            headers: Vec::new(),
-            body: Vec::new(),
-        }
-        .header("content-length", BODY.len().to_string())
+/// Response to a metadata request for `BODY` as a Git LFS file.
+fn metadata() -> Response {
+    Response::whole(BODY)
         .header("etag", format!("\"{}\"", sha256(BODY)))
         .header("x-repo-commit", COMMIT)
-    }
-
-    /// Response with `content` from the start of the requested range, which must be open-ended. If
-    /// no range is requested, the response has all of `content`.
-    fn content(request: &Request, content: &[u8]) -> Self {
-        let start = request.range.as_deref().map_or(0, |range| {
-            let start = range
-                .strip_prefix("bytes=")
-                .and_then(|range| range.strip_suffix('-'));
-            start.expect("a range").parse::<usize>().expect("a number")
-        });
-        let mut response = Self {
-            status: if request.range.is_some() { 206 } else { 200 },
-            headers: Vec::new(),
-            body: content[start..].to_vec(),
-        }
-        .header("content-length", (content.len() - start).to_string());
-        if request.range.is_some() {
-            let (end, length) = (content.len() - 1, content.len());
-            response = response.header("content-range", format!("bytes {start}-{end}/{length}"));
-        }
-        response
-    }
-
-    /// Adds a header or replaces its value.
-    fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
-        self.headers.retain(|(other, _)| *other != name);
-        self.headers.push((name, value.into()));
-        self
-    }
-
-    fn without(mut self, name: &str) -> Self {
-        self.headers.retain(|(other, _)| *other != name);
-        self
-    }
 }
 
-/// A local HTTP server.
-struct Server {
-    url: String,
-    requests: Arc<Mutex<Vec<Request>>>,
-}
-
-impl Server {
-    /// Starts a server. `handler` receives a request and the number of earlier requests with the
-    /// same method.
-    fn start(handler: impl Fn(&Request, usize) -> Response + Send + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let url = format!("http://{}", listener.local_addr().expect("an address"));
-        let requests = Arc::new(Mutex::new(Vec::new()));
-        let log = Arc::clone(&requests);
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                // Clients may close the connection early.
-                let _ = respond(stream, &log, &handler);
-            }
-        });
-        Self { url, requests }
-    }
-
-    /// Returns the requests received since the last call.
-    fn take_requests(&self) -> Vec<Request> {
-        std::mem::take(&mut self.requests.lock().expect("the requests"))
-    }
-}
-
-fn respond(
-    mut stream: TcpStream,
-    log: &Mutex<Vec<Request>>,
-    handler: &impl Fn(&Request, usize) -> Response,
-) -> std::io::Result<()> {
-    let mut lines = BufReader::new(stream.try_clone()?).lines();
-    let first = lines.next().transpose()?.unwrap_or_default();
-    let mut words = first.split(' ').map(String::from);
-    let mut request = Request {
-        method: words.next().unwrap_or_default(),
-        path: words.next().unwrap_or_default(),
-        range: None,
-        authorization: None,
-    };
-    for line in lines {
-        let line = line?;
-        if line.is_empty() {
-            break;
-        }
-        let (name, value) = line.split_once(": ").unwrap_or((&line, ""));
-        match name.to_ascii_lowercase().as_str() {
-            "range" => request.range = Some(value.into()),
-            "authorization" => request.authorization = Some(value.into()),
-            _ => {}
-        }
-    }
-    let earlier = {
-        let mut log = log.lock().expect("the requests");
-        log.push(request.clone());
-        let same_method = log.iter().filter(|other| other.method == request.method);
-        same_method.count() - 1
-    };
-    let response = handler(&request, earlier);
-    let mut head = format!(
-        "HTTP/1.1 {} Status\r\nconnection: close\r\n",
-        response.status
-    );
-    for (name, value) in &response.headers {
-        head.push_str(&format!("{name}: {value}\r\n"));
-    }
-    stream.write_all(format!("{head}\r\n").as_bytes())?;
-    if request.method != "HEAD" {
-        stream.write_all(&response.body)?;
-    }
-    Ok(())
-}
-
-fn hex(digest: &[u8]) -> String {
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
+fn sha256(mut bytes: &[u8]) -> String {
+    fetch::sha256(&mut bytes).expect("bytes in memory")
 }
 
 /// Responds like a hub on which every file has the content `BODY`.
 fn honest(request: &Request, _: usize) -> Response {
     match request.method.as_str() {
-        "HEAD" => Response::metadata(),
+        "HEAD" => metadata(),
         _ => Response::content(request, BODY),
     }
 }
@@ -337,7 +184,7 @@ fn downloads_are_cached_in_the_layout_of_huggingface_hub() {
 #[test]
 fn only_the_metadata_response_determines_file_names() {
     let server = Server::start(|request, _| match request.method.as_str() {
-        "HEAD" => Response::metadata(),
+        "HEAD" => metadata(),
         _ => Response::content(request, BODY)
             .header("etag", "\"../../../../.bashrc\"")
             .header("x-repo-commit", "../../../.."),
@@ -382,14 +229,14 @@ fn etags_and_commits_that_are_not_plain_names_are_rejected() {
                 format!("\"{value}\"")
             };
             let server = Server::start(move |request, _| match request.method.as_str() {
-                "HEAD" => Response::metadata().header(header, quoted.clone()),
+                "HEAD" => metadata().header(header, quoted.clone()),
                 _ => Response::content(request, BODY),
             });
             let error = rejected(&server);
             // The HTTP parser already rejects some control characters.
             let is_control = name.contains('\u{1b}');
             let is_expected = matches!(error, HubError::UnsafeName { .. })
-                || is_control && matches!(error, HubError::Unreachable { .. });
+                || is_control && matches!(error, HubError::Download(_));
             assert!(is_expected, "{header} {name:?}: {error:?}");
             assert!(!error.to_string().contains(char::is_control), "{error}");
             let gets = server.take_requests();
@@ -401,7 +248,7 @@ fn etags_and_commits_that_are_not_plain_names_are_rejected() {
 #[test]
 fn responses_without_metadata_are_errors() {
     for missing in ["etag", "x-repo-commit"] {
-        let server = Server::start(move |_, _| Response::metadata().without(missing));
+        let server = Server::start(move |_, _| metadata().without(missing));
         let error = rejected(&server);
         assert!(
             matches!(error, HubError::UnexpectedResponse { .. }),
@@ -411,151 +258,66 @@ fn responses_without_metadata_are_errors() {
 }
 
 #[test]
-fn wrong_sizes_and_wrong_checksums_are_rejected_after_a_second_download() {
-    let longer = [BODY, b"!"].concat();
-    let shorter = BODY[1..].to_vec();
-    for content in [longer, shorter] {
-        let server = Server::start(move |request, _| match request.method.as_str() {
-            "HEAD" => Response::metadata(),
-            _ => Response::content(request, &content),
-        });
-        let error = rejected(&server);
-        assert!(
-            matches!(error, HubError::Size { expected: 47, .. }),
-            "{error:?}"
-        );
-        assert_eq!(server.take_requests().len(), 3);
-    }
-
+fn wrong_contents_are_rejected() {
     let mut corrupt = BODY.to_vec();
     corrupt[7] ^= 1;
-    let git_blob = hex(&Sha1::digest(
-        [format!("blob {}\0", BODY.len()).as_bytes(), BODY].concat(),
-    ));
-    for (etag, name) in [(sha256(BODY), "SHA-256"), (git_blob, "git blob id")] {
-        for content in [corrupt.clone(), BODY.to_vec()] {
-            let is_corrupt = content != BODY;
-            let etag = etag.clone();
+    // `git hash-object` of `BODY`.
+    let git_blob = "cb5b08e503b16f25c9f635f1092ab1cf3a8ff01b".to_string();
+    for etag in [sha256(BODY), git_blob] {
+        for content in [&corrupt, BODY, &BODY[1..]] {
+            let (etag, content) = (etag.clone(), content.to_vec());
+            let is_correct = content == BODY;
             let server = Server::start(move |request, _| match request.method.as_str() {
-                "HEAD" => Response::metadata().header("etag", format!("W/\"{etag}\"")),
+                "HEAD" => metadata().header("etag", format!("W/\"{etag}\"")),
                 _ => Response::content(request, &content),
             });
-            if is_corrupt {
-                let error = rejected(&server);
-                let HubError::Checksum { algorithm, .. } = error else {
-                    panic!("{error:?}");
-                };
-                assert_eq!(algorithm, name);
-                assert_eq!(server.take_requests().len(), 3);
-            } else {
+            if is_correct {
                 fetch(&Cache::new().hub(&server), "a/b").expect("a download");
+                continue;
             }
+            let error = rejected(&server);
+            let is_expected = matches!(
+                error,
+                HubError::Download(DownloadError::Size { .. } | DownloadError::Checksum { .. })
+            );
+            assert!(is_expected, "{error:?}");
         }
     }
 }
 
 #[test]
-fn a_corrupt_download_is_repeated_once() {
-    let server = Server::start(
-        |request, earlier| match (request.method.as_str(), earlier) {
-            ("HEAD", _) => Response::metadata(),
-            (_, 0) => Response::content(request, &[0; BODY.len()]),
-            _ => Response::content(request, BODY),
-        },
-    );
-    let path = fetch(&Cache::new().hub(&server), "a/b");
-    path.expect("a download");
-    let requests = server.take_requests();
-    assert!(
-        requests.iter().all(|request| request.range.is_none()),
-        "{requests:?}"
-    );
-}
-
-#[test]
-fn interrupted_downloads_are_resumed() {
-    let server = Server::start(
-        |request, earlier| match (request.method.as_str(), earlier) {
-            ("HEAD", _) => Response::metadata(),
-            (_, 0) => {
-                let mut response = Response::content(request, BODY);
-                response.body.truncate(20);
-                response
-            }
-            _ => Response::content(request, BODY),
-        },
-    );
+fn an_incomplete_file_in_the_cache_is_resumed() {
+    let server = Server::start(honest);
     let cache = Cache::new();
+    let blobs = cache.path().join("models--a--b/blobs");
+    fs::create_dir_all(&blobs).expect("a folder");
+    let incomplete = blobs.join(format!("{}.incomplete", sha256(BODY)));
+    fs::write(incomplete, &BODY[..10]).expect("a file");
     let path = fetch(&cache.hub(&server), "a/b").expect("a download");
     assert_eq!(fs::read(path).expect("a file"), BODY);
-    let requests = server.take_requests();
-    let ranges: Vec<_> = requests
-        .iter()
-        .map(|request| request.range.as_deref())
-        .collect();
-    assert_eq!(ranges, [None, None, Some("bytes=20-")]);
+    let range = server.take_requests().pop().and_then(|last| last.range);
+    assert_eq!(range.as_deref(), Some("bytes=10-"));
     assert_eq!(cache.files().len(), 3);
-
-    // A later process resumes too. A file that is complete or too long is downloaded again.
-    for present in [&BODY[..10], BODY, &[0; 100]] {
-        let cache = Cache::new();
-        let blobs = cache.path().join("models--a--b/blobs");
-        fs::create_dir_all(&blobs).expect("a folder");
-        fs::write(blobs.join(format!("{}.incomplete", sha256(BODY))), present).expect("a file");
-        let server = Server::start(honest);
-        let path = fetch(&cache.hub(&server), "a/b").expect("a download");
-        assert_eq!(fs::read(path).expect("a file"), BODY);
-        let range = server
-            .take_requests()
-            .pop()
-            .and_then(|request| request.range);
-        assert_eq!(range.is_some(), present.len() == 10);
-        assert_eq!(cache.files().len(), 3);
-    }
 }
 
 #[test]
-fn a_failed_download_keeps_only_its_incomplete_file() {
+fn metadata_needs_a_size_or_a_checksum() {
     let server = Server::start(|request, _| match request.method.as_str() {
-        "HEAD" => Response::metadata(),
-        _ => {
-            let mut response = Response::content(request, BODY);
-            response.body.truncate(5);
-            response
-        }
+        "HEAD" => metadata().without("content-length"),
+        _ => Response::whole(BODY).without("content-length"),
     });
-    let cache = Cache::new();
-    let error = fetch(&cache.hub(&server), "a/b").expect_err("an interruption");
-    let HubError::Interrupted { received, size, .. } = error else {
-        panic!("{error:?}");
-    };
-    assert_eq!((received, size), (20, 47));
-    assert_eq!(
-        cache.files(),
-        [format!("models--a--b/blobs/{}.incomplete", sha256(BODY))]
-    );
-}
+    fetch(&Cache::new().hub(&server), "a/b").expect("a download");
 
-#[test]
-fn servers_without_ranges_or_sizes_work() {
-    let server = Server::start(|request, earlier| {
-        let whole = Request {
-            range: None,
-            ..request.clone()
-        };
-        match (request.method.as_str(), earlier) {
-            ("HEAD", _) => Response::metadata().without("content-length"),
-            (_, 0) => {
-                let mut response = Response::content(&whole, BODY);
-                response.body.truncate(20);
-                response
-            }
-            _ => Response::content(&whole, BODY),
-        }
+    let server = Server::start(|_, _| {
+        metadata()
+            .without("content-length")
+            .header("etag", "\"0123abcd\"")
     });
-    let path = fetch(&Cache::new().hub(&server), "a/b").expect("a download");
-    assert!(path.ends_with("model.safetensors"));
-    assert_eq!(server.take_requests().len(), 3);
+    let error = rejected(&server);
+    assert!(
+        matches!(error, HubError::UnexpectedResponse { .. }),
+        "{error:?}"
+    );
 }
 
 #[test]
@@ -631,33 +393,13 @@ fn at_most_ten_redirects_are_followed() {
     let server = Server::start(|request, _| Response::redirect(request.path.clone()));
     let error = rejected(&server);
     assert!(
-        matches!(error, HubError::TooManyRedirects { .. }),
+        matches!(
+            error,
+            HubError::Download(DownloadError::TooManyRedirects { limit: 10, .. })
+        ),
         "{error:?}"
     );
     assert_eq!(server.take_requests().len(), 11);
-
-    let server = Server::start(|request, _| match request.method.as_str() {
-        "HEAD" => Response::metadata(),
-        _ => Response::redirect(request.path.clone()),
-    });
-    let error = rejected(&server);
-    assert!(
-        matches!(error, HubError::TooManyRedirects { .. }),
-        "{error:?}"
-    );
-    assert_eq!(server.take_requests().len(), 12);
-}
-
-#[test]
-fn redirects_to_other_schemes_are_rejected() {
-    for location in ["file:///etc/passwd", "ftp://x/y", "x", ""] {
-        let server = Server::start(move |request, _| match request.method.as_str() {
-            "HEAD" => Response::metadata(),
-            _ => Response::redirect(location),
-        });
-        let error = rejected(&server);
-        assert!(matches!(error, HubError::Redirect { .. }), "{error:?}");
-    }
 }
 
 #[test]
@@ -665,11 +407,7 @@ fn failed_requests_are_errors_with_a_remedy() {
     let listing = br#"{"sha": "89abcdef", "siblings": [{"rfilename": "README.md"}, {"rfilename": "vgg/16.pth"},
         {"rfilename": "../x.pth"}, {"rfilename": "\u001b[2J.pth"}]}"#;
     let server = Server::start(|request, _| match request.path.as_str() {
-        "/api/models/someone/others/revision/main" => Response {
-            status: 200,
-            headers: vec![("content-length", listing.len().to_string())],
-            body: listing.to_vec(),
-        },
+        "/api/models/someone/others/revision/main" => Response::whole(listing),
         path if path.starts_with("/someone/gated/") => Response::status(401),
         path if path.starts_with("/someone/busy/") => Response::status(503),
         _ => Response::status(404),
@@ -706,15 +444,6 @@ fn failed_requests_are_errors_with_a_remedy() {
         "use one of its weights files: vgg/16.pth"
     );
 
-    let closed = TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .expect("an address");
-    let hub = Hub {
-        endpoint: format!("http://{closed}"),
-        ..hub
-    };
-    let error = fetch(&hub, "a/b").expect_err("a closed port");
-    assert!(matches!(error, HubError::Unreachable { .. }), "{error:?}");
     for endpoint in ["", "huggingface.co", "ftp://huggingface.co", "http://"] {
         let hub = Hub {
             endpoint: endpoint.into(),
@@ -752,10 +481,17 @@ fn environment_variables_configure_downloads() {
         // functions for the environment exclude each other.
         unsafe { std::env::set_var(key, value) };
     };
+    set("HF_HUB_CACHE", "");
+    set("HF_HOME", "");
+    let default = Hub::from_env().cache;
+    assert!(
+        default.is_absolute() && default.ends_with(".cache/huggingface/hub"),
+        "{}",
+        default.display()
+    );
     set("HF_HOME", &home.path().to_string_lossy());
     set("HF_ENDPOINT", &format!("{}/", server.url));
     set("HF_TOKEN", "hf_secret");
-    set("HF_HUB_CACHE", "");
     set("HF_HUB_OFFLINE", "0");
     let imagenet = hub::imagenet("vgg16").expect("an architecture");
     assert_eq!(imagenet.to_string(), "timm/vgg16.tv_in1k");

@@ -2,15 +2,12 @@
 //!
 //! It does not contain the checksum of the archive, so any archive with the same files is accepted.
 
-use super::error::{Error, Problem, io};
-use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
-/// The SHA-256 of a file.
-pub type Checksum = [u8; 32];
+use anyhow::{Context, Result, ensure};
 
 /// Files that operating systems and archivers create. They are not unpacked and not reported.
 const SYSTEM_FILES: [&str; 4] = [".DS_Store", "Thumbs.db", "desktop.ini", "__MACOSX"];
@@ -19,7 +16,8 @@ const SYSTEM_FILES: [&str; 4] = [".DS_Store", "Thumbs.db", "desktop.ini", "__MAC
 #[derive(Clone, Debug)]
 pub struct Manifest {
     name: String,
-    files: BTreeMap<String, Checksum>,
+    /// Lower-case checksums, by the path in the directory.
+    files: BTreeMap<String, String>,
 }
 
 impl Manifest {
@@ -27,43 +25,26 @@ impl Manifest {
     ///
     /// # Errors
     ///
-    /// Returns [`Error::Manifest`] for an invalid line, a path outside of `NAME`, a duplicate path,
-    /// more than one `NAME`, and an empty list.
-    pub fn parse(text: &str) -> Result<Self, Error> {
+    /// Returns an error for an invalid line, a path outside of `NAME`, a duplicate path, more than
+    /// one `NAME`, and an empty list.
+    pub fn parse(text: &str) -> Result<Self> {
         let mut name = None;
         let mut files = BTreeMap::new();
         for (index, line) in text.lines().enumerate() {
-            let fail = |reason: &str| Error::Manifest {
-                line: index + 1,
-                reason: reason.to_owned(),
-            };
-            if line.is_empty() {
-                continue;
-            }
-            let (checksum, path) = line
-                .split_once(' ')
-                .ok_or_else(|| fail("expected HASH, two spaces, PATH"))?;
-            let checksum = parse_checksum(checksum)
-                .ok_or_else(|| fail("expected 64 hexadecimal digits first"))?;
-            // A space means text mode and a star binary mode. They are equivalent.
-            let path = path
-                .strip_prefix([' ', '*'])
-                .ok_or_else(|| fail("expected two spaces after the hash"))?;
-            let (folder, inner) = path
-                .split_once('/')
-                .filter(|_| is_plain(path))
-                .ok_or_else(|| fail("expected a relative path, NAME/FILE, with forward slashes"))?;
-            if name.get_or_insert_with(|| folder.to_owned()) != folder {
-                return Err(fail("all files must be in one directory"));
-            }
-            if files.insert(inner.to_owned(), checksum).is_some() {
-                return Err(fail("duplicate path"));
-            }
+            let number = index + 1;
+            let (checksum, folder, path) = parse_line(line)
+                .with_context(|| format!("line {number} of the manifest is not HASH  NAME/PATH"))?;
+            ensure!(
+                *name.get_or_insert(folder) == folder,
+                "line {number} of the manifest is in another directory"
+            );
+            let previous = files.insert(path.to_owned(), checksum.to_ascii_lowercase());
+            ensure!(
+                previous.is_none(),
+                "line {number} of the manifest is a duplicate"
+            );
         }
-        let name = name.ok_or_else(|| Error::Manifest {
-            line: 1,
-            reason: "the manifest is empty".to_owned(),
-        })?;
+        let name = name.context("the manifest is empty")?.to_owned();
         Ok(Self { name, files })
     }
 
@@ -72,63 +53,49 @@ impl Manifest {
         &self.name
     }
 
-    /// Number of files.
+    /// Number of files, at least 1.
+    #[expect(clippy::len_without_is_empty, reason = "a manifest is never empty")]
     pub fn len(&self) -> usize {
         self.files.len()
     }
 
-    /// Always false, because [`parse`](Self::parse) rejects an empty manifest.
-    pub fn is_empty(&self) -> bool {
-        self.files.is_empty()
+    /// Paths of the files, sorted. They are relative to the data set's directory and have forward
+    /// slashes.
+    pub fn paths(&self) -> impl Iterator<Item = &str> {
+        self.files.keys().map(String::as_str)
     }
 
-    /// Path and checksum of each file, sorted by path. Paths are relative to the data set's
-    /// directory and have forward slashes.
-    pub fn files(&self) -> impl Iterator<Item = (&str, &Checksum)> {
-        self.files
-            .iter()
-            .map(|(path, checksum)| (path.as_str(), checksum))
-    }
-
-    /// The checksum of the file at `path`, relative to the data set's directory.
-    pub fn checksum(&self, path: &str) -> Option<&Checksum> {
-        self.files.get(path)
+    /// Finds the file that an archive lists as `NAME/PATH`. Returns its path and checksum.
+    pub(super) fn find(&self, name: &str) -> Option<(&str, &str)> {
+        let path = name.strip_prefix(&self.name)?.strip_prefix('/')?;
+        let (path, checksum) = self.files.get_key_value(path)?;
+        Some((path, checksum))
     }
 
     /// Verifies the checksums of the listed files in `folder`, and finds files that are not listed.
     ///
     /// # Errors
     ///
-    /// Returns [`Error::Io`] if the directory or a file cannot be read. A missing file is not an
-    /// error but a [`Problem`].
-    pub fn check(&self, folder: &Path) -> Result<Check, Error> {
+    /// Returns an error if the directory or a file cannot be read. A missing file is not an error
+    /// but a problem in the result.
+    pub fn check(&self, folder: &Path) -> Result<Check> {
         let mut check = Check::default();
         for (path, expected) in &self.files {
             let local = local_path(folder, path);
-            match File::open(&local) {
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-                    ) =>
-                {
-                    check.problems.push(Problem::Missing(path.clone()));
-                }
-                Err(error) => return Err(io("open", &local)(error)),
-                Ok(_) if local.is_dir() => check.problems.push(Problem::Corrupt(path.clone())),
-                Ok(mut file) => {
-                    let count = |chunk: &[u8]| {
-                        check.bytes += chunk.len() as u64;
-                        Ok(())
-                    };
-                    let checksum = hash_all(&mut file, count).map_err(|error| match error {
-                        HashError::Read(error) => io("read", &local)(error),
-                        HashError::Callback(error) => error,
-                    })?;
+            match size_and_checksum(&local) {
+                Ok((size, checksum)) => {
+                    check.bytes += size;
                     if checksum != *expected {
-                        check.problems.push(Problem::Corrupt(path.clone()));
+                        check.problems.push(format!("corrupt: {path}"));
                     }
                 }
+                Err(error) => match error.kind() {
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+                        check.problems.push(format!("missing: {path}"));
+                    }
+                    io::ErrorKind::IsADirectory => check.problems.push(format!("corrupt: {path}")),
+                    _ => return Err(error).with_context(|| cannot_read(&local)),
+                },
             }
         }
         if folder.is_dir() {
@@ -138,27 +105,22 @@ impl Manifest {
     }
 
     /// Finds files in `folder` that are not listed, except system files. Does not follow links.
-    fn find_extra(
-        &self,
-        folder: &Path,
-        prefix: &str,
-        extra: &mut Vec<Problem>,
-    ) -> Result<(), Error> {
+    fn find_extra(&self, folder: &Path, prefix: &str, extra: &mut Vec<String>) -> Result<()> {
         let mut entries = fs::read_dir(folder)
             .and_then(Iterator::collect::<io::Result<Vec<_>>>)
-            .map_err(io("list", folder))?;
+            .with_context(|| cannot_read(folder))?;
         entries.sort_by_key(fs::DirEntry::file_name);
         for entry in entries {
             let path = format!("{prefix}{}", entry.file_name().to_string_lossy());
             let kind = entry
                 .file_type()
-                .map_err(io("read the type of", &entry.path()))?;
+                .with_context(|| cannot_read(&entry.path()))?;
             if is_system_file(&path) {
                 continue;
             } else if kind.is_dir() {
                 self.find_extra(&entry.path(), &format!("{path}/"), extra)?;
             } else if !self.files.contains_key(&path) {
-                extra.push(Problem::Extra(path));
+                extra.push(format!("not in the manifest: {path}"));
             }
         }
         Ok(())
@@ -168,12 +130,24 @@ impl Manifest {
 /// The result of [`Manifest::check`].
 #[derive(Clone, Debug, Default)]
 pub struct Check {
-    /// Listed files that are missing or corrupt.
-    pub problems: Vec<Problem>,
-    /// Files that are not listed.
-    pub extra: Vec<Problem>,
+    /// Listed files that are missing or corrupt, each as `missing: PATH` or `corrupt: PATH`.
+    pub problems: Vec<String>,
+    /// Files that are not listed, each as `not in the manifest: PATH`.
+    pub extra: Vec<String>,
     /// Total size of the listed files in bytes.
     pub bytes: u64,
+}
+
+/// Returns the checksum, `NAME` and `PATH` of a line. A second space means text mode and a star
+/// binary mode, which are equivalent.
+fn parse_line(line: &str) -> Option<(&str, &str, &str)> {
+    let (checksum, path) = line.split_once(' ')?;
+    let path = path
+        .strip_prefix([' ', '*'])
+        .filter(|path| is_plain(path))?;
+    let is_checksum = checksum.len() == 64 && checksum.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let (folder, path) = path.split_once('/').filter(|_| is_checksum)?;
+    Some((checksum, folder, path))
 }
 
 /// Whether a path is relative and stays in its directory: no `..`, root, drive or backslash.
@@ -187,47 +161,20 @@ pub(super) fn is_system_file(path: &str) -> bool {
     path.split('/').any(|part| SYSTEM_FILES.contains(&part))
 }
 
-/// An error returned by [`hash_all`].
-pub(super) enum HashError {
-    /// The source cannot be read.
-    Read(io::Error),
-    /// The callback returned an error.
-    Callback(Error),
-}
-
-/// Reads `from` to its end, passes each chunk to `on_chunk`, and returns the hash.
-pub(super) fn hash_all(
-    from: &mut impl Read,
-    mut on_chunk: impl FnMut(&[u8]) -> Result<(), Error>,
-) -> Result<Checksum, HashError> {
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 64 * 1024];
-    loop {
-        match from.read(&mut buffer) {
-            Ok(0) => return Ok(hash.finalize().into()),
-            Ok(count) => {
-                hash.update(&buffer[..count]);
-                on_chunk(&buffer[..count]).map_err(HashError::Callback)?;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(HashError::Read(error)),
-        }
-    }
-}
-
 /// The path in `folder` of the file that a manifest lists as `path`, with the system's separators.
 pub(super) fn local_path(folder: &Path, path: &str) -> PathBuf {
     folder.join(path.split('/').collect::<PathBuf>())
 }
 
-fn parse_checksum(digits: &str) -> Option<Checksum> {
-    if digits.len() != 64 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-        return None;
+fn size_and_checksum(path: &Path) -> io::Result<(u64, String)> {
+    let mut file = File::open(path)?;
+    let metadata = file.metadata()?;
+    if metadata.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
     }
-    let mut checksum = [0; 32];
-    for (byte, pair) in checksum.iter_mut().zip(digits.as_bytes().chunks_exact(2)) {
-        let pair = std::str::from_utf8(pair).ok()?;
-        *byte = u8::from_str_radix(pair, 16).ok()?;
-    }
-    Some(checksum)
+    Ok((metadata.len(), fetch::sha256(&mut file)?))
+}
+
+fn cannot_read(path: &Path) -> String {
+    format!("cannot read {}", path.display())
 }

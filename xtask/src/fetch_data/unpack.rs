@@ -2,17 +2,20 @@
 //!
 //! Only files listed in the manifest are written, under the manifest's paths, so names from the
 //! archive are never used as paths. An archive with links, paths outside of its directory, or
-//! encryption is rejected. Size limits also apply to the decompressed bytes, because the sizes in
-//! the headers can be false.
+//! encryption is rejected. Size limits apply to the decompressed bytes, because the sizes in the
+//! headers can be false.
 
-use super::error::{Error, Problem, io};
-use super::manifest::{HashError, Manifest, hash_all, is_plain, is_system_file, local_path};
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{BufReader, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::path::Path;
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use zip::ZipArchive;
 use zip::result::ZipError;
+
+use super::list;
+use super::manifest::{Manifest, is_plain, is_system_file, local_path};
 
 /// Size limits of an archive.
 #[derive(Clone, Copy, Debug)]
@@ -22,7 +25,7 @@ pub struct Limits {
     pub archive_bytes: u64,
     /// Maximum number of files and directories.
     pub entries: usize,
-    /// Maximum size of an unpacked file in bytes.
+    /// Maximum size of an unpacked file in bytes. One file at a time is in memory.
     pub file_bytes: u64,
     /// Maximum total size of the unpacked files in bytes.
     pub total_bytes: u64,
@@ -47,121 +50,92 @@ const MODE_FOLDER: u32 = 0o040_000;
 const MODE_FILE: u32 = 0o100_000;
 
 /// Unpacks `archive` into the new directory `into` and verifies the checksum of every file. Returns
-/// the number of bytes written. After an error, `into` may contain some of the files. Nothing is
-/// written outside of it.
+/// the number of bytes written.
+///
+/// After an error, `into` may contain some of the files. Nothing is written outside of it. Errors
+/// of local files have an [`io::Error`] as their cause, and those of the archive's contents do not.
 pub(super) fn unpack(
     archive: &Path,
-    origin: &str,
     manifest: &Manifest,
     limits: &Limits,
     into: &Path,
-    on_file: &mut dyn FnMut(),
-) -> Result<u64, Error> {
-    let invalid = |error: ZipError| Error::NotAnArchive {
-        origin: origin.to_owned(),
-        reason: error.to_string(),
-    };
-    let over_limit = |quantity: String, limit: u64| Error::Limit {
-        origin: origin.to_owned(),
-        quantity,
-        limit,
-    };
-    let file = File::open(archive).map_err(io("open", archive))?;
-    let length = file.metadata().map_err(io("open", archive))?.len();
-    if length > limits.archive_bytes {
-        let quantity = format!("its size, {length} bytes,");
-        return Err(over_limit(quantity, limits.archive_bytes));
+) -> Result<u64> {
+    let invalid = |error: ZipError| anyhow!("it is not a valid zip archive: {error}");
+    let over = |limit: u64| format!("exceeds the limit of {limit}");
+    let (file, size) = File::open(archive)
+        .and_then(|file| file.metadata().map(|metadata| (file, metadata.len())))
+        .with_context(|| format!("cannot open {}", archive.display()))?;
+    if size > limits.archive_bytes {
+        bail!("its size, {size} bytes, {}", over(limits.archive_bytes));
     }
     let mut zip = ZipArchive::new(BufReader::new(file)).map_err(invalid)?;
     if zip.len() > limits.entries {
-        let quantity = format!("the number of entries, {},", zip.len());
-        return Err(over_limit(quantity, limits.entries as u64));
+        let limit = over(limits.entries as u64);
+        bail!("the number of entries, {}, {limit}", zip.len());
     }
-    if zip.has_duplicate_names() {
-        return Err(Error::NotAnArchive {
-            origin: origin.to_owned(),
-            reason: "duplicate entry".to_owned(),
-        });
-    }
-    fs::create_dir_all(into).map_err(io("create", into))?;
+    ensure!(
+        !zip.has_duplicate_names(),
+        "it is not a valid zip archive: duplicate entry"
+    );
+    fs::create_dir_all(into).with_context(|| format!("cannot create {}", into.display()))?;
 
     let mut total = 0;
-    let mut seen = BTreeSet::new();
+    let mut missing: BTreeSet<&str> = manifest.paths().collect();
     let mut problems = Vec::new();
     for index in 0..zip.len() {
         let header = zip.by_index_data(index).map_err(invalid)?;
         let name = header.name().map_err(invalid)?.into_owned();
         if let Some(reason) = unsafe_reason(&header, &name) {
-            return Err(Error::Unsafe {
-                origin: origin.to_owned(),
-                entry: name,
-                reason,
-            });
+            bail!("entry {name:?} {reason}");
         }
         if header.is_dir() || is_system_file(&name) {
             continue;
         }
-        let listed = name
-            .strip_prefix(manifest.name())
-            .and_then(|rest| rest.strip_prefix('/'))
-            .and_then(|path| Some((path, manifest.checksum(path)?)));
-        let Some((path, expected)) = listed else {
-            problems.push(Problem::Extra(name));
+        let Some((path, expected)) = manifest.find(&name) else {
+            problems.push(format!("not in the manifest: {name}"));
             continue;
         };
-        if header.size() > limits.file_bytes {
-            return Err(over_limit(format!("the size of {name}"), limits.file_bytes));
+        missing.remove(path);
+        let mut bytes = Vec::new();
+        let result = zip.by_index(index).map_err(io::Error::from);
+        let result = result.and_then(|entry| {
+            let mut entry = entry.take(limits.file_bytes.saturating_add(1));
+            entry.read_to_end(&mut bytes)
+        });
+        let size = bytes.len() as u64;
+        if size > limits.file_bytes {
+            bail!("the size of {name} {}", over(limits.file_bytes));
         }
-
+        total += size;
+        if total > limits.total_bytes {
+            bail!("the total size of the files {}", over(limits.total_bytes));
+        }
+        // A read error means a damaged header, invalid compressed data or a wrong CRC.
+        if result.is_err() || fetch::sha256(&mut bytes.as_slice())? != expected {
+            problems.push(format!("corrupt: {path}"));
+            continue;
+        }
         let target = local_path(into, path);
-        if let Some(folder) = target.parent() {
-            fs::create_dir_all(folder).map_err(io("create", folder))?;
-        }
-        let mut output = File::create_new(&target).map_err(io("create", &target))?;
-        let mut size = 0;
-        let write = |chunk: &[u8]| {
-            size += chunk.len() as u64;
-            total += chunk.len() as u64;
-            if size > limits.file_bytes {
-                return Err(over_limit(format!("the size of {name}"), limits.file_bytes));
-            }
-            if total > limits.total_bytes {
-                let quantity = "the total size of the files".to_owned();
-                return Err(over_limit(quantity, limits.total_bytes));
-            }
-            output.write_all(chunk).map_err(io("write", &target))
-        };
-        let mut entry = match zip.by_index(index) {
-            Ok(entry) => entry,
-            Err(_) => {
-                // The header of this file is damaged. The other files are still checked.
-                problems.push(Problem::Corrupt(path.to_owned()));
-                seen.insert(path.to_owned());
-                continue;
-            }
-        };
-        match hash_all(&mut entry, write) {
-            Ok(checksum) if checksum == *expected => {}
-            // A read error means invalid compressed data or a wrong CRC.
-            Ok(_) | Err(HashError::Read(_)) => problems.push(Problem::Corrupt(path.to_owned())),
-            Err(HashError::Callback(error)) => return Err(error),
-        }
-        // The data must be on disk before the final rename, in case of a power failure.
-        output.sync_data().map_err(io("write", &target))?;
-        seen.insert(path.to_owned());
-        on_file();
+        write(&target, &bytes).with_context(|| format!("cannot write {}", target.display()))?;
     }
+    problems.extend(missing.iter().map(|path| format!("missing: {path}")));
+    ensure!(
+        problems.is_empty(),
+        "it does not match the manifest{}",
+        list(&problems)
+    );
+    Ok(total)
+}
 
-    let missing = manifest.files().filter(|(path, _)| !seen.contains(*path));
-    problems.extend(missing.map(|(path, _)| Problem::Missing(path.to_owned())));
-    if problems.is_empty() {
-        Ok(total)
-    } else {
-        Err(Error::Mismatch {
-            origin: origin.to_owned(),
-            problems,
-        })
+/// Creates a file and its directory. The data is synced to disk, so that a power failure after the
+/// final rename does not leave empty files.
+fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
     }
+    let mut file = File::create_new(path)?;
+    file.write_all(bytes)?;
+    file.sync_data()
 }
 
 /// Why an entry is not safe to unpack, according to the central directory.

@@ -50,12 +50,9 @@ impl RepoCache {
         self.repo.get(&address.file)
     }
 
+    /// Returns the path of the content with an etag.
     pub(super) fn blob(&self, etag: &str) -> PathBuf {
         self.folder.join("blobs").join(etag)
-    }
-
-    pub(super) fn incomplete(&self, etag: &str) -> PathBuf {
-        self.folder.join("blobs").join(format!("{etag}.incomplete"))
     }
 
     /// Creates the folders of the cache, and locks a blob. Waits while another process downloads

@@ -1,4 +1,5 @@
-//! Downloads of pretrained weights from the Hugging Face Hub. Only this module uses the network.
+//! Downloads of pretrained weights from the Hugging Face Hub. Only this module, which needs the
+//! default feature `hub`, uses the network.
 //!
 //! `timm/vgg16.tv_in1k` and its siblings contain torchvision's ImageNet weights (`IMAGENET1K_V1`)
 //! as safetensors. [`fetch`] follows the conventions of `huggingface_hub`: `HF_HOME` and
@@ -6,14 +7,13 @@
 //! mirror, `HF_TOKEN` or the saved token, and `HF_HUB_OFFLINE=1` for no network access.
 //!
 //! Responses of the endpoint are untrusted. The etag, commit and size of a file come from a single
-//! response. The etag and commit become file names in the cache, so they must be plain names. A
-//! file is downloaded to the cache, verified (size and checksum) and renamed. The token is sent
-//! only to the scheme, host and port of the endpoint.
+//! response. The etag and commit become file names in the cache, so they must be plain names. The
+//! crate `fetch` downloads a file to the cache, verifies its size, and its checksum if the etag is
+//! one, and renames it. The token is sent only to the scheme, host and port of the endpoint.
 
 mod address;
 mod cache;
 mod client;
-mod download;
 mod error;
 
 use std::path::PathBuf;
@@ -22,11 +22,14 @@ use crate::config::VggConfig;
 use crate::error::Error;
 pub use address::Address;
 use cache::RepoCache;
-use client::Client;
+use client::HubClient;
 pub use error::HubError;
+/// A failed request or transfer.
+pub use fetch::Error as DownloadError;
 
 /// A callback for the progress of a download. Its arguments are the number of received bytes and
-/// the size of the file in bytes.
+/// the size of the file in bytes. If the server does not state the size, both are the number of
+/// received bytes.
 pub type OnProgress<'a> = dyn FnMut(usize, usize) + 'a;
 
 /// Returns the address of the ImageNet weights for an architecture.
@@ -66,9 +69,17 @@ pub struct Hub {
 
 impl Hub {
     /// Reads settings from `HF_ENDPOINT`, `HF_HUB_CACHE`, `HF_HOME`, `HF_TOKEN` and
-    /// `HF_HUB_OFFLINE`. Empty variables count as unset, except for `HF_HOME`.
+    /// `HF_HUB_OFFLINE`. Empty variables count as unset.
+    ///
+    /// # Panics
+    ///
+    /// Panics if `HF_HOME` is unset and the user has no home folder.
     pub fn from_env() -> Self {
-        let home = hf_hub::Cache::from_env();
+        // hf-hub would use the current folder if `HF_HOME` is empty.
+        let home = match variable("HF_HOME") {
+            Some(_) => hf_hub::Cache::from_env(),
+            None => hf_hub::Cache::default(),
+        };
         Self {
             endpoint: variable("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".into()),
             cache: variable("HF_HUB_CACHE").map_or_else(|| home.path().clone(), PathBuf::from),
@@ -109,26 +120,24 @@ impl Hub {
                 cache: self.cache.clone(),
             });
         }
-        let client = Client::new(&self.endpoint, self.token.clone())?;
+        let client = HubClient::new(&self.endpoint, self.token.clone())?;
         let metadata = client.metadata(address).map_err(|error| match error {
-            HubError::Status { status: 404, .. } => match client.weights_files(address) {
-                Ok(weights) => HubError::NoSuchFile {
-                    file: address.file.clone(),
-                    weights,
-                },
-                Err(_) => error,
-            },
+            HubError::Download(DownloadError::Status { status: 404, .. }) => {
+                match client.weights_files(address) {
+                    Ok(weights) => HubError::NoSuchFile {
+                        file: address.file.clone(),
+                        weights,
+                    },
+                    Err(_) => error,
+                }
+            }
             error => error,
         })?;
         let _lock = cache.lock(&metadata.etag)?;
-        let blob = cache.blob(&metadata.etag);
         // The blob may already exist, because another revision has the same content, or because
         // another process downloaded it while this one waited for the lock.
-        if download::verify(&blob, &metadata, "").is_err() {
-            let incomplete = cache.incomplete(&metadata.etag);
-            download::download(&client, address, &metadata, &incomplete, on_progress)?;
-            std::fs::rename(&incomplete, &blob).map_err(HubError::cache(&blob))?;
-        }
+        let blob = cache.blob(&metadata.etag);
+        client.download(address, &metadata, &blob, on_progress)?;
         cache.link(address, &metadata)
     }
 }

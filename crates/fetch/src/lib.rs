@@ -1,0 +1,46 @@
+//! Resumable HTTP downloads with size limits and checksums.
+//!
+//! [`Client::download`] writes the received bytes to `PATH.incomplete`, syncs the file to disk,
+//! checks its size and checksum, and renames it to `PATH`. After an interruption it sends a range
+//! request for the missing bytes, and so does the next call.
+//!
+//! Servers are untrusted: redirects, sizes and idle connections are limited, and a token is sent
+//! only to the scheme, host and port that it belongs to. Proxies are read from the environment
+//! (`ALL_PROXY`, `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`, or the same in lower case).
+//!
+//! ```no_run
+//! use fetch::{Checksum, Client, Config, Download};
+//!
+//! # fn main() -> Result<(), fetch::Error> {
+//! let client = Client::new(&Config::default());
+//! let url = fetch::parse_url("https://example.org/weights.safetensors")?;
+//! let sha256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+//! let download = Download {
+//!     url: &url,
+//!     path: "weights.safetensors".as_ref(),
+//!     size: None,
+//!     max_size: 1 << 30,
+//!     checksum: Some(Checksum::Sha256(sha256.into())),
+//! };
+//! client.download(&download, &mut |event| println!("{event:?}"))?;
+//! # Ok(())
+//! # }
+//! ```
+
+#![forbid(unsafe_code)]
+
+mod checksum;
+mod client;
+mod download;
+mod error;
+#[cfg(feature = "test-server")]
+pub mod test_server;
+mod url;
+
+pub use checksum::{Checksum, sha256};
+pub use client::{Client, Config, MAX_REDIRECTS, Redirect};
+pub use download::{ATTEMPTS, Download, Event};
+pub use error::Error;
+/// The types of URLs and headers.
+pub use ureq::http;
+pub use url::{parse_url, redacted, same_origin};

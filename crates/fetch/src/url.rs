@@ -1,0 +1,115 @@
+//! Origins of URLs, targets of redirects, and URLs without secrets.
+
+use ureq::http::Uri;
+
+use crate::Error;
+
+/// Parses an absolute http or https URL.
+///
+/// # Errors
+///
+/// Returns [`Error::Url`] for any other text.
+pub fn parse_url(text: &str) -> Result<Uri, Error> {
+    let url = text.parse::<Uri>().ok();
+    url.filter(|url| origin(url).is_some())
+        .ok_or_else(|| Error::Url { url: text.into() })
+}
+
+/// Whether two http or https URLs have the same scheme, host and port.
+pub fn same_origin(a: &Uri, b: &Uri) -> bool {
+    origin(a).is_some_and(|a| origin(b) == Some(a))
+}
+
+/// Formats a URL without its user name, password and query, which may contain secrets.
+pub fn redacted(url: &Uri) -> String {
+    let scheme = url.scheme_str().unwrap_or_default();
+    let host = url.host().unwrap_or_default();
+    let port = url
+        .port_u16()
+        .map_or(String::new(), |port| format!(":{port}"));
+    format!("{scheme}://{host}{port}{}", url.path())
+}
+
+/// The scheme, host and port of an http or https URL.
+fn origin(url: &Uri) -> Option<(&str, String, u16)> {
+    let scheme = url.scheme_str()?;
+    let default_port = match scheme {
+        "http" => 80,
+        "https" => 443,
+        _ => return None,
+    };
+    let host = url.host()?.to_ascii_lowercase();
+    Some((scheme, host, url.port_u16().unwrap_or(default_port)))
+}
+
+/// Resolves a `Location` header against the URL of the request. Absolute URLs, `//HOST/PATH` and
+/// `/PATH` are supported, but not paths relative to that of the request.
+pub(crate) fn resolve(base: &Uri, location: &str) -> Result<Uri, Error> {
+    let scheme = base.scheme_str().unwrap_or("https");
+    let absolute = if location.starts_with("//") {
+        format!("{scheme}:{location}")
+    } else if location.starts_with('/') {
+        let authority = base.authority().map_or("", |authority| authority.as_str());
+        format!("{scheme}://{authority}{location}")
+    } else {
+        location.into()
+    };
+    parse_url(&absolute).map_err(|_| Error::Redirect {
+        url: redacted(base),
+        location: location.into(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn uri(text: &str) -> Uri {
+        text.parse().expect(text)
+    }
+
+    #[test]
+    fn origins_are_compared_by_scheme_host_and_port() {
+        let url = uri("https://hub.example/a");
+        for same in [
+            "https://HUB.example/b",
+            "https://hub.example:443",
+            "https://me@hub.example",
+        ] {
+            assert!(same_origin(&uri(same), &url), "{same}");
+        }
+        for other in [
+            "http://hub.example/a",
+            "https://hub.example:8443/a",
+            "https://hub.example.org/a",
+            "https://hub.example@evil.example/a",
+            "ftp://hub.example/a",
+            "/a",
+        ] {
+            assert!(!same_origin(&uri(other), &url), "{other}");
+            assert!(!same_origin(&url, &uri(other)), "{other}");
+        }
+        assert!(!same_origin(&uri("/a"), &uri("/a")));
+    }
+
+    #[test]
+    fn locations_are_resolved_against_the_request() {
+        let base = uri("https://hub.example:8443/a/b?c");
+        for (location, expected) in [
+            ("/x/y?z", "https://hub.example:8443/x/y?z"),
+            ("//cdn.example/x", "https://cdn.example/x"),
+            ("http://cdn.example/x", "http://cdn.example/x"),
+        ] {
+            assert_eq!(resolve(&base, location).expect(location), uri(expected));
+        }
+        for location in ["", "x", "file:///etc/passwd", "ftp://x/y", "http://"] {
+            assert!(resolve(&base, location).is_err(), "{location}");
+        }
+    }
+
+    #[test]
+    fn redacted_urls_contain_no_secrets() {
+        let url = uri("https://user:password@hub.example:8443/a/b?signature=secret");
+        assert_eq!(redacted(&url), "https://hub.example:8443/a/b");
+    }
+}
