@@ -1,7 +1,6 @@
 """Worker of `cargo xtask bench-peers` for PyTorch, torchvision, ONNX Runtime and OpenVINO.
 
 usage: peer.py ROW PEER THREADS [DATA]
-       peer.py versions
 
 ROW is a name such as `frozen forward b8`: the workload, the batch size, and the image size if it is
 not 224 (`frozen forward b8 112px`). Rows on a GPU begin with `cuda` and contain the precision of
@@ -9,17 +8,14 @@ matrix products, `f32`, `tf32` or `bf16`: `cuda stage-2 step bf16 b32`. PEER is 
 `torch channels_last`, `onnxruntime`, `openvino`, `torchvision pillow` or `torchvision v2`. DATA is a
 directory with train/CLASS and val/CLASS, for the rows that read images.
 
-Protocol, shared with crates/cli/examples/bench_worker/main.rs: after setup and a warm-up, the worker prints
+Protocol of `driver.py`, shared with crates/cli/examples/bench_worker/main.rs: after setup and a warm-up, the worker prints
 `ready`. For each line on standard input, a number of runs, it prints the seconds per run. At the end
 of the input it prints the peak memory since the setup in bytes: the resident memory of the process,
 or on a GPU the memory of tensors. A peer that does not support a row, or is not installed, prints
 `skip: REASON` and exits. All other output goes to standard error.
-
-`versions` prints the versions of the installed packages as a JSON object, without importing them.
 """
 
 import gc
-import json
 import math
 import os
 import subprocess
@@ -27,7 +23,6 @@ import sys
 import tempfile
 import time
 
-PACKAGES = ["torch", "torchvision", "pillow", "onnxruntime", "openvino"]
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 BATCH = 32
 # The classes of ImageNet, for VGG-16 with 138 million parameters, and of the photographs.
@@ -355,21 +350,7 @@ def peak_bytes(row):
         return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
 
 
-def versions():
-    from importlib import metadata
-
-    installed = {}
-    for package in PACKAGES:
-        try:
-            installed[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            pass
-    return {"python": sys.version.split()[0], **installed}
-
-
 def main(arguments):
-    if arguments == ["versions"]:
-        return print(json.dumps(versions()))
     if arguments[0] == "export":
         return export(Row(arguments[1]), arguments[4])
     name, peer, threads = arguments[0], arguments[1], int(arguments[2])

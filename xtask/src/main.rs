@@ -5,12 +5,11 @@ use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
+use xshell::Shell;
 use xtask::fetch_data::{
     HYMENOPTERA_MANIFEST, HYMENOPTERA_URL, Manifest, Options, Outcome, Progress, Source, fetch,
 };
-use xtask::{
-    bench_peers, cargo, ci, cuda_check, fuzz, platforms, project, reference, sanitize, tidy,
-};
+use xtask::{bench_peers, ci, cuda_check, fuzz, platforms, reference, root, sanitize, tidy};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
@@ -45,15 +44,17 @@ enum Task {
     },
     /// Compare the speed of this project with PyTorch and other libraries
     BenchPeers(bench_peers::Options),
-    /// Fuzz the code that reads files, guided by coverage
+    /// Fuzz the code that reads files with libFuzzer; needs a C++ compiler
     Fuzz {
-        /// Arguments of the fuzzer: --executions N, --target NAME, --seed N, --input FILE
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        /// A target: the name of a file in fuzz/src/bin
+        target: String,
+        /// Arguments of libFuzzer, such as -max_total_time=60, or a file to run once
+        #[arg(last = true)]
         args: Vec<String>,
     },
     /// Run the workspace's tests with AddressSanitizer
     Sanitize,
-    /// Lint the CUDA code without a GPU or CUDA toolkit, or build it with --build
+    /// Lint the CUDA code without a GPU or CUDA toolkit
     CudaCheck(cuda_check::Options),
     /// Lint for Windows and macOS, with Metal, Accelerate and MKL, on any Unix system
     Platforms,
@@ -78,28 +79,22 @@ fn main() -> ExitCode {
 }
 
 fn run(task: Task) -> Result<()> {
+    let sh = Shell::new()?;
+    sh.change_dir(root());
     match task {
         Task::FetchData { from, data, force } => fetch_data(&from, data, force),
-        Task::Tidy => tidy::run(&project::root()),
-        Task::Ci => ci::run(&project::root()),
-        Task::Reference { path } => reference::run(&project::root(), &path),
-        Task::BenchPeers(options) => bench_peers::run(&project::root(), &options),
-        Task::Fuzz { args } => fuzz::run(&project::root(), &args),
-        Task::Sanitize => sanitize::run(&project::root()),
-        Task::CudaCheck(options) => cuda_check::run(&project::root(), &options),
-        Task::Platforms => platforms::run(&project::root()),
-        Task::PretrainSample { args } => cargo::Cargo::new(&project::root())
-            .args([
-                "run",
-                "--release",
-                "-p",
-                "cli",
-                "--example",
-                "pretrain_sample",
-                "--",
-            ])
-            .args(args)
-            .run(),
+        Task::Tidy => tidy::run(&sh),
+        Task::Ci => ci::run(&sh),
+        Task::Reference { path } => reference::run(&sh, &path),
+        Task::BenchPeers(options) => bench_peers::run(&sh, &options),
+        Task::Fuzz { target, args } => fuzz::run(&sh, &target, &args),
+        Task::Sanitize => sanitize::run(&sh),
+        Task::CudaCheck(options) => cuda_check::run(&sh, &options),
+        Task::Platforms => platforms::run(&sh),
+        Task::PretrainSample { args } => {
+            let run = "run --release -p cli --example pretrain_sample --";
+            Ok(sh.cmd("cargo").args(run.split(' ')).args(args).run()?)
+        }
     }
 }
 
@@ -109,14 +104,16 @@ fn fetch_data(from: &str, data: Option<PathBuf>, force: bool) -> Result<()> {
     let target = match data {
         Some(folder) => std::path::absolute(&folder)
             .with_context(|| format!("cannot use `{}` as --data", folder.display()))?,
-        None => project::root().join("data").join(manifest.name()),
+        None => root().join("data").join(manifest.name()),
     };
     let mut options = Options::new(Source::parse(from)?, manifest, target);
     options.force = force;
     let mut progress = Progress::new();
     let outcome = fetch(&options, &mut |event| progress.show(event));
     progress.finish();
-    let shown = project::relative(&options.target);
+    let current = std::env::current_dir().unwrap_or_default();
+    let shown = options.target.strip_prefix(&current);
+    let shown = shown.unwrap_or(&options.target).display();
     match outcome? {
         Outcome::UpToDate {
             files,
