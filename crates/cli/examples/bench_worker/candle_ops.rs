@@ -9,21 +9,17 @@ use vgg::config::Convolution;
 
 use crate::row::{Output, Row, Run, backbone, params};
 
-/// Prepares a run. Returns `None` if candle has no implementation of this row.
+/// Prepares a run of `frozen forward` or `features step`.
 ///
-/// Only the time of these rows is meaningful: candle 0.11's `max_pool2d` computes a wrong gradient.
-pub fn prepare(row: &Row) -> Result<Option<Run>> {
-    let backward = match row.workload.as_str() {
-        "frozen forward" => false,
-        "features step" => true,
-        _ => return Ok(None),
-    };
+/// Only the time is meaningful: candle 0.11's `max_pool2d` computes a wrong gradient.
+pub fn prepare(row: &Row) -> Result<Run> {
+    let backward = row.workload == "features step";
     let config = backbone();
     let params = params(&config, &row.device)?;
     params.set_trainable(if backward { &["features"][..] } else { &[] })?;
     let layers = layers_of(&config, params.var_builder())?;
     let (x, shape, parameters) = (row.images()?, row.features_shape(), params.trainable());
-    Ok(Some(Box::new(move || {
+    Ok(Box::new(move || {
         let mut features = x.clone();
         for layer in &layers {
             let sum = features.conv2d(&layer.weight, 1, 1, 1, 1)?;
@@ -35,15 +31,15 @@ pub fn prepare(row: &Row) -> Result<Option<Run>> {
             }
         }
         if !backward {
-            return Ok(Output::new(features, shape.clone()));
+            return Ok(Output(features, shape.clone()));
         }
         let gradients = Gradients::backward(features.sum_all()?, &parameters)?;
         let first = gradients
             .get("features.0.weight")
             .context("no gradient")?
             .to_dense()?;
-        Ok(Output::new(first.clone(), [64, 3, 3, 3]))
-    })))
+        Ok(Output(first.clone(), vec![64, 3, 3, 3]))
+    }))
 }
 
 struct Layer {
