@@ -1,12 +1,10 @@
-//! Code shared by the fuzz targets: a memory limit, seeds, and a folder for input files.
+//! Code shared by the fuzz targets: a memory limit, seeds, and files for inputs.
 //!
-//! Each file in `src/bin` is one target. `cargo xtask fuzz` builds a target with coverage counters
-//! and runs it in a folder of its own, whose subfolder `corpus` holds the inputs.
+//! Each file in `src/bin` is one target. `cargo xtask fuzz` builds and runs it.
 
 use std::alloc::System;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::LazyLock;
 
 use cap::Cap;
 
@@ -15,16 +13,11 @@ use cap::Cap;
 #[global_allocator]
 static ALLOCATOR: Cap<System> = Cap::new(System, 1 << 30);
 
-/// A folder for the files of this process.
-static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
-    let folder = std::env::temp_dir().join(format!("waggle-fuzz-{}", std::process::id()));
-    fs::create_dir_all(&folder).expect("the temporary folder can be written");
-    folder
-});
-
 /// Path of the file `name` in this process's temporary folder.
 pub fn path(name: &str) -> PathBuf {
-    FOLDER.join(name)
+    let folder = std::env::temp_dir().join(format!("waggle-fuzz-{}", std::process::id()));
+    fs::create_dir_all(&folder).expect("the temporary folder can be written");
+    folder.join(name)
 }
 
 /// Writes `bytes` to the file `name` in this process's temporary folder, and returns its path.
@@ -34,29 +27,25 @@ pub fn write(name: &str, bytes: &[u8]) -> PathBuf {
     path
 }
 
-/// Adds a valid input to the corpus. Without a folder `corpus`, as with `cargo fuzz run`, it has no
-/// effect.
+/// Adds a valid input to the corpus, which is in the folder `WAGGLE_CORPUS`. Without this variable
+/// it has no effect.
 pub fn seed(name: &str, bytes: &[u8]) {
-    if Path::new("corpus").is_dir() {
-        let path = format!("corpus/seed-{name}");
+    if let Some(corpus) = std::env::var_os("WAGGLE_CORPUS") {
+        let path = Path::new(&corpus).join(format!("seed-{name}"));
         fs::write(path, bytes).expect("the corpus can be written");
     }
 }
 
-/// Names and contents of the files in `folder`, a path relative to the project's root, that have at
-/// most 16 KiB. Larger seeds make executions slow.
-pub fn fixtures(folder: &str) -> Vec<(String, Vec<u8>)> {
+/// Adds the files in `folder`, a path relative to the project's root, that have at most 16 KiB.
+/// Larger seeds make executions slow.
+pub fn seed_files(folder: &str) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("..")
         .join(folder);
-    let mut files = Vec::new();
-    for entry in fs::read_dir(folder).expect("the folder exists") {
-        let entry = entry.expect("the folder can be read");
+    for entry in fs::read_dir(folder).expect("the folder exists").flatten() {
         let bytes = fs::read(entry.path()).expect("the file can be read");
         if bytes.len() <= 16 << 10 {
-            files.push((entry.file_name().to_string_lossy().into_owned(), bytes));
+            seed(&entry.file_name().to_string_lossy(), &bytes);
         }
     }
-    files.sort();
-    files
 }

@@ -21,15 +21,14 @@ import tomllib
 from importlib import metadata
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-INSTALL = "python3 -m venv ../peers && ../peers/bin/pip install torch torchvision onnx onnxruntime openvino"
-PACKAGES = ["torch", "torchvision", "pillow", "onnxruntime", "openvino"]
+INSTALL = "python3 -m venv ../peers && ../peers/bin/pip install torch torchvision"
+PACKAGES = ["torch", "torchvision", "pillow"]
 LAYOUTS = ["torch nchw", "torch channels_last"]
 PIPELINES = ["torchvision pillow", "torchvision v2"]
-RUNTIMES = ["onnxruntime", "openvino"]
 # The default number of turns, the libraries, and the default rows of each kind of row.
 ROWS = {
-    "frozen forward": (7, LAYOUTS + RUNTIMES, ["b1", "b8", "b32"]),
-    "predict forward": (7, LAYOUTS + RUNTIMES, ["b1"]),
+    "frozen forward": (7, LAYOUTS, ["b1", "b8", "b32"]),
+    "predict forward": (7, LAYOUTS, ["b1"]),
     "features step": (5, LAYOUTS, ["b8"]),
     "stage-1 step": (5, LAYOUTS, ["b32"]),
     "stage-2 step": (5, LAYOUTS, ["b32"]),
@@ -54,9 +53,7 @@ class Row:
                      "also accept other sizes, such as `frozen forward b4 112px`")
         self.name, self.batch = name, int(batch or 0)
         self.rounds, peers, _ = ROWS[kind]
-        # candle is slow, so it is measured at one batch size only.
-        candle = kind in ["frozen forward", "features step"] and self.batch == 8
-        self.workers = ["ours", *peers, *(["candle"] if candle else [])]
+        self.workers = ["ours", *peers]
         self.device = "cuda" if kind.startswith("cuda ") else "cpu"
         # A single run of a small batch, or on a GPU, is too short to time accurately.
         images = 320 if self.device == "cuda" else 16
@@ -71,10 +68,11 @@ def default_rows():
 
 class Worker:
     def __init__(self, row, name, options):
-        ours = name in ["ours", "candle"]
-        command = [options.worker] if ours else [sys.executable, str(ROOT / "xtask/peers/peer.py")]
-        command += [row.name, name, str(options.threads), *([] if row.batch else [str(options.data)])]
-        # candle's thread pools read the first variable. The row decides whether f32 is rounded to TF32.
+        command = [options.worker, row.name]
+        if name != "ours":
+            command = [sys.executable, str(ROOT / "xtask/peers/peer.py"), row.name, name]
+        command += [str(options.threads), *([] if row.batch else [str(options.data)])]
+        # The worker's thread pools read the first variable. The row decides whether f32 is rounded to TF32.
         environment = {**os.environ, "RAYON_NUM_THREADS": str(options.threads), "RUST_BACKTRACE": "0"}
         environment.pop("NVIDIA_TF32_OVERRIDE", None)
         self.name, self.seconds, self.peak, self.errors = name, [], 0, tempfile.TemporaryFile()
@@ -108,14 +106,11 @@ class Worker:
 
 def measure(row, options):
     """Returns the result of a row as it is written to JSON."""
-    workers, skipped = [Worker(row, name, options) for name in row.workers], {}
+    workers = [Worker(row, name, options) for name in row.workers]
     try:
-        for worker in list(workers):
+        for worker in workers:
             line = worker.line()
-            if line.startswith("skip: ") and worker.name != "ours":
-                skipped[worker.name] = line.removeprefix("skip: ")
-                workers.remove(worker)
-            elif line != "ready":
+            if line != "ready":
                 raise RuntimeError(f"{worker.name} printed `{line}` instead of `ready`")
         for number in range(options.rounds or row.rounds):
             print(f"{row.name}: round {number + 1}", file=sys.stderr)
@@ -128,16 +123,14 @@ def measure(row, options):
             worker.process.kill()
     ours, *peers = workers
     seconds = {worker.name: statistics.median(worker.seconds) for worker in workers}
-    counting = [seconds[peer.name] for peer in peers if peer.name in LAYOUTS + PIPELINES]
     return {
         "name": row.name,
         "ours_seconds": seconds["ours"],
         "peers": {peer.name: seconds[peer.name] for peer in peers},
-        "ratio": min(counting) / seconds["ours"] if counting else None,
+        "ratio": min(seconds[peer.name] for peer in peers) / seconds["ours"],
         "ours_peak_bytes": ours.peak,
         "peers_peak_bytes": {peer.name: peer.peak for peer in peers},
         "rounds": {worker.name: worker.seconds for worker in workers},
-        "skipped": skipped,
     }
 
 
@@ -162,7 +155,6 @@ def table(results):
         if row["name"].startswith("cuda "):
             speeds = [f"{name} {Row(row['name']).batch / median:.0f}" for name, median in seconds.items()]
             notes.append(f"{row['name']}: images per second: {', '.join(speeds)}.")
-        notes += [f"{row['name']}: skipped {name} ({reason})." for name, reason in row["skipped"].items()]
     widths = [max(len(line[column]) for line in lines) for column in range(7)]
     rows = []
     for line in lines:
@@ -216,7 +208,7 @@ def save(folder, stem, text, results):
     """Writes new files, never over those of an earlier run."""
     folder.mkdir(parents=True, exist_ok=True)
     names = [stem, *(f"{stem}-{number}" for number in range(2, 1000))]
-    path = next(folder / f"{name}.md" for name in names if not (folder / f"{name}.md").exists())
+    path = next(path for name in names if not (path := folder / f"{name}.md").exists())
     path.write_text(text)
     path.with_suffix(".json").write_text(json.dumps(results, indent=2, sort_keys=True) + "\n")
     print(f"saved in {path.relative_to(ROOT)}")

@@ -1,8 +1,7 @@
-//! `cargo xtask bench-peers`: compares the speed and memory of this project with other libraries.
+//! `cargo xtask bench-peers`: compares the speed and memory of this project with PyTorch.
 //!
-//! Builds the example `bench_worker` of `cli`, which runs this project and plain candle, and starts
-//! `xtask/peers/driver.py`, which measures it against `xtask/peers/peer.py`: PyTorch, torchvision,
-//! ONNX Runtime and OpenVINO.
+//! Builds the example `bench_worker` of `cli`, and starts `xtask/peers/driver.py`, which measures it
+//! against PyTorch and torchvision in `xtask/peers/peer.py`.
 
 use crate::cargo;
 use anyhow::Result;
@@ -12,7 +11,7 @@ use xshell::{Shell, cmd};
 /// Options of `cargo xtask bench-peers`.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// Python with torch and torchvision, and optionally onnxruntime and openvino
+    /// Python with torch and torchvision
     #[arg(long, value_name = "PATH")]
     pub python: PathBuf,
     /// Device to measure on; `cuda` builds with cuDNN

@@ -6,7 +6,6 @@
 
 use crate::cargo;
 use anyhow::{Context, Result};
-use std::fs;
 use xshell::{Shell, cmd};
 
 /// Counters of the edges between basic blocks, with a table of their addresses, and records of the
@@ -17,19 +16,20 @@ const INSTRUMENTED: &str = "-Cpasses=sancov-module \
     -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-trace-compares";
 
-/// Limits: 2 GiB of resident memory, which includes libFuzzer's own (the targets' allocator has a
-/// lower limit), 20 s and 64 KiB for one input.
+/// Limits: 20 s and 64 KiB for one input, and 2 GiB of resident memory, including libFuzzer's own.
+/// The targets' allocator has a lower limit.
 const LIMITS: [&str; 4] = [
-    "-rss_limit_mb=2048",
-    "-malloc_limit_mb=1024",
     "-timeout=20",
     "-max_len=65536",
+    "-rss_limit_mb=2048",
+    "-malloc_limit_mb=1024",
 ];
 
-/// Runs `target` until it crashes, or until a limit among `args` is reached.
+/// Runs `target` until an input crashes it, or until a limit among `args` is reached.
 ///
 /// The corpus, and inputs that crash, are stored in `target/fuzz/run/TARGET`. `args` are passed to
-/// libFuzzer after [`LIMITS`], so they can override them.
+/// libFuzzer after [`LIMITS`], so they can override them. With a file among them, libFuzzer runs
+/// only this input.
 ///
 /// # Errors
 ///
@@ -44,25 +44,18 @@ pub fn run(sh: &Shell, target: &str, args: &[String]) -> Result<()> {
         .env("RUSTFLAGS", INSTRUMENTED)
         .run()?;
 
-    let program = sh
-        .current_dir()
-        .join(format!("target/fuzz/{host}/release/{target}"));
-    let folder = sh.current_dir().join(format!("target/fuzz/run/{target}"));
-    let scratch = folder.join("scratch");
-    sh.remove_path(&scratch)?;
-    fs::create_dir_all(&scratch)?;
-    fs::create_dir_all(folder.join("corpus"))?;
-    // Files among the arguments are relative to the project's root.
-    let args = args.iter().map(|arg| match sh.path_exists(arg) {
-        true => sh.current_dir().join(arg).into_os_string(),
-        false => arg.into(),
-    });
-    let args: Vec<_> = args.collect();
-    let corpus = args
-        .iter()
-        .all(|arg| arg.to_string_lossy().starts_with('-'))
-        .then_some("corpus");
-    let _folder = sh.push_dir(&folder);
-    let fuzzer = cmd!(sh, "{program}").args(LIMITS).args(args).args(corpus);
-    Ok(fuzzer.env("TMPDIR", scratch).run()?)
+    let folder = format!("target/fuzz/run/{target}");
+    let corpus = sh.create_dir(format!("{folder}/corpus"))?;
+    let scratch = sh.create_temp_dir()?;
+    let is_option = args.iter().all(|arg| arg.starts_with('-'));
+    let program = format!("target/fuzz/{host}/release/{target}");
+    sh.cmd(sh.current_dir().join(program))
+        .args(LIMITS)
+        .arg(format!("-artifact_prefix={folder}/"))
+        .args(args)
+        .args(is_option.then_some(&corpus))
+        .env("WAGGLE_CORPUS", &corpus)
+        .env("TMPDIR", scratch.path())
+        .run()?;
+    Ok(())
 }

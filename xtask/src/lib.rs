@@ -3,7 +3,7 @@
 //! - [`fetch_data`]: downloads, verifies and unpacks the ants and bees photographs
 //! - [`tidy`]: checks rules about the source code that rustfmt and clippy do not check
 //! - [`mod@reference`]: runs the tests that need reference values from outside the repository
-//! - [`bench_peers`]: compares this project's speed with PyTorch and other libraries
+//! - [`bench_peers`]: compares this project's speed with PyTorch
 //! - [`fuzz`]: fuzzes the code that reads files
 //! - [`sanitize`]: tests the workspace's crates with AddressSanitizer
 //! - [`cuda_check`]: lints the CUDA code without a GPU

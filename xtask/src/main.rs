@@ -42,7 +42,7 @@ enum Task {
         /// Directory with golden/, data/ and weights/
         path: PathBuf,
     },
-    /// Compare the speed of this project with PyTorch and other libraries
+    /// Compare the speed of this project with PyTorch
     BenchPeers(bench_peers::Options),
     /// Fuzz the code that reads files with libFuzzer; needs a C++ compiler
     Fuzz {

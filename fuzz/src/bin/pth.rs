@@ -1,74 +1,47 @@
-//! Loads a PyTorch state dict: a whole file, or one byte with the index of a fixture and a pickle
-//! that replaces the fixture's. The checksums in an archive would reject most other changes.
+//! Loads a PyTorch state dict. An input is a whole file, or else, if it does not begin like an
+//! archive, a pickle. The checksums in an archive would reject most changes of its pickle.
 #![no_main]
 
 use std::io::{Cursor, Read as _, Write as _};
-use std::sync::LazyLock;
 
 use candle_core::Device;
 use libfuzzer_sys::fuzz_target;
 use vgg::{Head, VggConfig};
-use zip::write::SimpleFileOptions;
-use zip::{CompressionMethod, ZipArchive, ZipWriter};
+use zip::{ZipArchive, ZipWriter, write::SimpleFileOptions};
 
-/// The entries of each fixture that is an archive: name and content.
-static ARCHIVES: LazyLock<Vec<Vec<(String, Vec<u8>)>>> = LazyLock::new(|| {
-    let fixtures = fuzz::fixtures("crates/vgg/tests/pth");
-    fixtures
-        .into_iter()
-        .filter_map(|(_, bytes)| entries(bytes).ok())
-        .collect()
-});
+/// A state dict whose pickle is replaced.
+const PLAIN: &[u8] = include_bytes!("../../../crates/vgg/tests/pth/plain.pth");
 
-fn entries(bytes: Vec<u8>) -> zip::result::ZipResult<Vec<(String, Vec<u8>)>> {
-    let mut archive = ZipArchive::new(Cursor::new(bytes))?;
-    let read = |index| {
-        let mut entry = archive.by_index(index)?;
-        let mut bytes = Vec::new();
+/// The pickle of [`PLAIN`], and an archive with `pickle` in its place.
+fn replace(pickle: &[u8]) -> zip::result::ZipResult<(Vec<u8>, Vec<u8>)> {
+    let options = SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    let mut archive = ZipArchive::new(Cursor::new(PLAIN))?;
+    let mut changed = ZipWriter::new(Cursor::new(Vec::new()));
+    let mut original = Vec::new();
+    for index in 0..archive.len() {
+        let (mut entry, mut bytes) = (archive.by_index(index)?, Vec::new());
         entry.read_to_end(&mut bytes)?;
-        Ok((entry.name()?.into_owned(), bytes))
-    };
-    (0..archive.len()).map(read).collect()
-}
-
-fn with_pickle(entries: &[(String, Vec<u8>)], pickle: &[u8]) -> Vec<u8> {
-    let stored = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
-    let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
-    for (name, bytes) in entries {
-        let bytes = if name.ends_with("/data.pkl") {
-            pickle
-        } else {
-            bytes
-        };
-        zip.start_file(name.as_str(), stored).expect("a valid name");
-        zip.write_all(bytes).expect("memory can be written");
+        changed.start_file(entry.name()?.into_owned(), options)?;
+        if entry.name()?.ends_with("/data.pkl") {
+            original = std::mem::replace(&mut bytes, pickle.to_vec());
+        }
+        changed.write_all(&bytes)?;
     }
-    zip.finish().expect("memory can be written").into_inner()
+    Ok((original, changed.finish()?.into_inner()))
 }
 
 fn seeds() {
-    for (name, bytes) in fuzz::fixtures("crates/vgg/tests/pth") {
-        fuzz::seed(&name, &bytes);
-    }
-    for (index, entries) in (0u8..).zip(ARCHIVES.iter()) {
-        for (_, pickle) in entries
-            .iter()
-            .filter(|(name, _)| name.ends_with("/data.pkl"))
-        {
-            fuzz::seed(
-                &format!("pickle-{index}"),
-                &[&[index], &pickle[..]].concat(),
-            );
-        }
-    }
+    fuzz::seed_files("crates/vgg/tests/pth");
+    fuzz::seed("pickle", &replace(&[]).expect("an archive").0);
 }
 
 fuzz_target!(init: seeds(), |data: &[u8]| {
     // The network whose weights the fixtures contain.
     let config = VggConfig::slim_vgg16([2; 5], 4, 1, 32, 3);
-    let archive = data.first().and_then(|&index| ARCHIVES.get(usize::from(index)));
-    let bytes = archive.map_or_else(|| data.to_vec(), |entries| with_pickle(entries, &data[1..]));
-    let path = fuzz::write("weights.pth", &bytes);
+    let path = match data.starts_with(b"PK") {
+        true => fuzz::write("weights.pth", data),
+        false => fuzz::write("weights.pth", &replace(data).expect("an archive").1),
+    };
     if let Ok(loaded) = vgg::load_pretrained(&path, &config, Head::Keep, 0, &Device::Cpu) {
         // The network is complete, even if the file contains only some of its tensors.
         for (name, shape) in config.tensor_shapes().expect("a valid network") {

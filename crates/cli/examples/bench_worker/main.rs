@@ -1,10 +1,9 @@
-//! Runs one row of `cargo xtask bench-peers` with this project or with candle's own operations.
+//! Runs one row of `cargo xtask bench-peers` with this project's crates.
 //!
-//! Usage: `bench_worker ROW PEER THREADS [DATA]`, where PEER is `ours` or `candle`. The header of
-//! `xtask/peers/peer.py` documents the names of the rows and the protocol. Weights are random, and
-//! results are checked outside of the measured time.
+//! Usage: `bench_worker ROW THREADS [DATA]`. The header of `xtask/peers/peer.py` documents the names
+//! of the rows and the protocol. Weights are random, and results are checked outside of the measured
+//! time.
 
-mod candle_ops;
 mod ours;
 mod row;
 
@@ -19,14 +18,11 @@ use row::{Row, Run};
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [row, peer, threads, data @ ..] = arguments.as_slice() else {
-        bail!("usage: bench_worker ROW PEER THREADS [DATA]; `cargo xtask bench-peers` runs it");
+    let [row, threads, data @ ..] = arguments.as_slice() else {
+        bail!("usage: bench_worker ROW THREADS [DATA]; `cargo xtask bench-peers` runs it");
     };
-    let data = data.first().map(Path::new);
-    if peer == "ours" {
-        // `waggle` also calls this at startup. Candle's rows keep the allocator's defaults.
-        cli::memory::keep_large_blocks();
-    }
+    // `waggle` also calls this at startup.
+    cli::memory::keep_large_blocks();
     let threads = threads.parse().context("THREADS must be a number")?;
     let row = Row::parse(row)?;
     cli::gpu_memory::keep_blocks(&row.device)?;
@@ -34,11 +30,7 @@ fn main() -> Result<()> {
         .num_threads(threads)
         .build_global()?;
 
-    let mut run = match peer.as_str() {
-        "ours" => ours::prepare(&row, data)?,
-        "candle" => candle_ops::prepare(&row)?,
-        _ => bail!("PEER must be `ours` or `candle`"),
-    };
+    let mut run = ours::prepare(&row, data.first().map(Path::new))?;
     // If this fails, the peak includes the setup.
     let _ = std::fs::write("/proc/self/clear_refs", "5");
     cli::gpu_memory::reset_peak(&row.device)?;
