@@ -1,41 +1,30 @@
-"""Worker of `cargo xtask bench-peers` for PyTorch, torchvision, ONNX Runtime and OpenVINO.
+"""Worker of `cargo xtask bench-peers` for PyTorch and torchvision.
 
 usage: peer.py ROW PEER THREADS [DATA]
-       peer.py versions
 
 ROW is a name such as `frozen forward b8`: the workload, the batch size, and the image size if it is
 not 224 (`frozen forward b8 112px`). Rows on a GPU begin with `cuda` and contain the precision of
 matrix products, `f32`, `tf32` or `bf16`: `cuda stage-2 step bf16 b32`. PEER is `torch nchw`,
-`torch channels_last`, `onnxruntime`, `openvino`, `torchvision pillow` or `torchvision v2`. DATA is a
-directory with train/CLASS and val/CLASS, for the rows that read images.
+`torch channels_last`, `torchvision pillow` or `torchvision v2`. DATA is a directory with train/CLASS
+and val/CLASS, for the rows that read images.
 
-Protocol, shared with crates/cli/examples/bench_worker/main.rs: after setup and a warm-up, the worker prints
-`ready`. For each line on standard input, a number of runs, it prints the seconds per run. At the end
-of the input it prints the peak memory since the setup in bytes: the resident memory of the process,
-or on a GPU the memory of tensors. A peer that does not support a row, or is not installed, prints
-`skip: REASON` and exits. All other output goes to standard error.
-
-`versions` prints the versions of the installed packages as a JSON object, without importing them.
+Protocol of `driver.py`, shared with crates/cli/examples/bench_worker/main.rs: after setup and a
+warm-up, the worker prints `ready`. For each line on standard input, a number of runs, it prints the
+seconds per run. At the end of the input it prints the peak memory since the setup in bytes: the
+resident memory of the process, or on a GPU the memory of tensors. All other output goes to standard
+error.
 """
 
 import gc
-import json
 import math
 import os
-import subprocess
 import sys
-import tempfile
 import time
 
-PACKAGES = ["torch", "torchvision", "pillow", "onnxruntime", "openvino"]
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 BATCH = 32
 # The classes of ImageNet, for VGG-16 with 138 million parameters, and of the photographs.
 CLASSES, PHOTOGRAPH_CLASSES = 1000, 2
-
-
-class Skip(Exception):
-    """The peer cannot run this row."""
 
 
 class Row:
@@ -52,16 +41,9 @@ class Row:
         self.workload = " ".join(words[1:] if self.device == "cuda" else words)
 
 
-def module(name):
-    try:
-        return __import__(name)
-    except ImportError as error:
-        raise Skip(f"{name} is not installed ({error})")
-
-
 def torch_with(threads):
-    torch = module("torch")
-    module("torchvision")
+    import torch
+
     torch.set_num_threads(threads)
     torch.manual_seed(1234)
     return torch
@@ -84,57 +66,19 @@ def random_images(torch, row):
 
 def forward(row, peer, threads):
     """The forward pass without gradients, of the backbone ("frozen forward") or the whole network."""
-    if not peer.startswith("torch "):
-        return forward_exported(row, peer, threads)
     torch = torch_with(threads)
     memory_format = layout(torch, peer)
-    model = part(row, network(torch, memory_format).eval())
+    model = network(torch, memory_format).eval()
+    shape = (row.batch, CLASSES)
+    if row.workload == "frozen forward":
+        model, shape = model.features, (row.batch, 512, row.size // 32, row.size // 32)
     x = random_images(torch, row).to(memory_format=memory_format)
 
     def run():
         with torch.inference_mode():
             return model(x)
 
-    return run, lambda output: check(output.numpy(), output_shape(row))
-
-
-def part(row, model):
-    return model.features if row.workload == "frozen forward" else model
-
-
-def output_shape(row):
-    whole = row.workload == "predict forward"
-    return (row.batch, CLASSES) if whole else (row.batch, 512, row.size // 32, row.size // 32)
-
-
-def forward_exported(row, peer, threads):
-    runtime = module(peer)
-    with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "vgg.onnx")
-        # In a separate process, so that PyTorch's memory does not count for the runtime.
-        command = [sys.executable, os.path.abspath(__file__), "export", *sys.argv[1:4], path]
-        subprocess.run(command, check=True, stdout=sys.stderr)
-        import numpy
-
-        shape = (row.batch, 3, row.size, row.size)
-        x = numpy.random.default_rng(1234).standard_normal(shape, dtype="float32")
-        if peer == "onnxruntime":
-            options = runtime.SessionOptions()
-            options.intra_op_num_threads = threads
-            session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-            run = lambda: session.run(None, {"x": x})[0]
-        else:
-            settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
-            request = runtime.Core().compile_model(path, "CPU", settings).create_infer_request()
-            run = lambda: request.infer({0: x})[0]
-    return run, lambda output: check(output, output_shape(row))
-
-
-def export(row, path):
-    torch = torch_with(os.cpu_count())
-    model = part(row, network(torch, torch.contiguous_format).eval())
-    # The new exporter needs another package and exports the same network.
-    torch.onnx.export(model, (random_images(torch, row),), path, input_names=["x"], dynamo=False)
+    return run, lambda output: check(output.numpy(), shape)
 
 
 def features_step(row, peer, threads):
@@ -176,7 +120,7 @@ def step(row, peer, threads, stage):
 
 def prepare_gpu(torch, row):
     if not torch.cuda.is_available():
-        raise Skip("PyTorch finds no GPU")
+        raise SystemExit("PyTorch finds no GPU")
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = row.precision == "tf32"
     # Select the fastest algorithm of each layer during the warm-up.
     torch.backends.cudnn.benchmark = True
@@ -195,8 +139,6 @@ def optimizer_of(torch, model, stage):
 def image_folder(data, split, transform=None):
     from torchvision.datasets import ImageFolder
 
-    if data is None:
-        raise SystemExit("this row needs a directory of images, DATA")
     return ImageFolder(os.path.join(data, split), transform)
 
 
@@ -314,33 +256,27 @@ def check_losses(losses):
 
 def prepare(row, peer, threads, data):
     """Returns a function that runs the workload, and one that checks its result."""
-    reads = row.workload.startswith("loader train ")
-    if reads != peer.startswith("torchvision "):
-        raise Skip("not supported")
-    if reads:
-        return loader(row, peer, data)
-    if row.workload in ["frozen forward", "predict forward"]:
-        return forward(row, peer, threads)
-    if not peer.startswith("torch "):
-        raise Skip("no training")
     # The first epoch of a stage is the baseline: three epochs validate three times and train twice.
-    prepare_workload = {
+    return {
+        "frozen forward": lambda: forward(row, peer, threads),
+        "predict forward": lambda: forward(row, peer, threads),
         "features step": lambda: features_step(row, peer, threads),
         "stage-1 step": lambda: step(row, peer, threads, 1),
         "stage-2 step": lambda: step(row, peer, threads, 2),
+        "loader train uncached": lambda: loader(row, peer, data),
+        "loader train cached": lambda: loader(row, peer, data),
         "stage-1 epochs": lambda: epochs(peer, threads, data, [(1, 3)]),
         "two-stage recipe": lambda: epochs(peer, threads, data, [(1, 3), (2, 3)]),
-    }.get(row.workload)
-    if prepare_workload is None:
-        raise SystemExit(f"unknown row: {row.workload}")
-    return prepare_workload()
+    }[row.workload]()
 
 
 def reset_peak(row):
     """Resets the peak memory. If the kernel does not support it, the peak includes the setup."""
     gc.collect()
     if row.device == "cuda":
-        return module("torch").cuda.reset_peak_memory_stats()
+        import torch
+
+        return torch.cuda.reset_peak_memory_stats()
     try:
         with open("/proc/self/clear_refs", "w") as control:
             control.write("5")
@@ -350,34 +286,16 @@ def reset_peak(row):
 
 def peak_bytes(row):
     if row.device == "cuda":
-        return module("torch").cuda.max_memory_allocated()
+        import torch
+
+        return torch.cuda.max_memory_allocated()
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
 
 
-def versions():
-    from importlib import metadata
-
-    installed = {}
-    for package in PACKAGES:
-        try:
-            installed[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            pass
-    return {"python": sys.version.split()[0], **installed}
-
-
-def main(arguments):
-    if arguments == ["versions"]:
-        return print(json.dumps(versions()))
-    if arguments[0] == "export":
-        return export(Row(arguments[1]), arguments[4])
-    name, peer, threads = arguments[0], arguments[1], int(arguments[2])
-    row, data = Row(name), arguments[3] if len(arguments) > 3 else None
-    try:
-        run, check_result = prepare(row, peer, threads, data)
-    except Skip as reason:
-        return print(f"skip: {reason}", flush=True)
+def main(name, peer, threads, data=None):
+    row = Row(name)
+    run, check_result = prepare(row, peer, int(threads), data)
     reset_peak(row)
     # Whole epochs take minutes and need no warm-up.
     if row.workload not in ["stage-1 epochs", "two-stage recipe"]:
@@ -394,4 +312,4 @@ def main(arguments):
     print(peak_bytes(row), flush=True)
 
 
-main(sys.argv[1:])
+main(*sys.argv[1:])

@@ -1,64 +1,68 @@
 //! `cargo xtask ci`: everything that must pass before a change is merged. The fastest steps run
 //! first.
 //!
-//! All steps use one profile and the whole workspace, so that they reuse each other's builds of the
-//! dependencies. The exception is the last step, which builds its dependencies in a separate
-//! directory with a stub of the CUDA compiler.
+//! Most steps use one profile and the whole workspace, so that they reuse each other's builds of
+//! the dependencies. The last two check their own copies of the dependencies: the fuzz targets are
+//! another workspace, and CUDA needs other features.
 
-use crate::cargo::Cargo;
-use crate::{cuda_check, reference, tidy};
-use anyhow::{Context, Result, bail};
+use crate::{cargo, cuda_check, reference, tidy};
+use anyhow::{Context, Result};
 use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
-
-/// Examples that are built but not run, each with the reason.
-const NOT_RUN: [(&str, &str); 1] = [(
-    "pretrain_sample",
-    "training the backbone takes many minutes",
-)];
+use xshell::{Shell, cmd};
 
 /// Expected maximum of the total time on two cores, with a clean build. A longer run prints a
 /// warning.
 const BUDGET: Duration = Duration::from_secs(20 * 60);
 
-/// Name of a step and its function, which takes the project's root.
-type Step = (&'static str, fn(&Path) -> Result<()>);
+/// Name of a step and its function.
+type Step = (&'static str, fn(&Shell) -> Result<()>);
 
-const STEPS: [Step; 8] = [
-    ("format", |root| {
-        Cargo::new(root).args(["fmt", "--all", "--check"]).run()
+const STEPS: [Step; 10] = [
+    ("format", |sh| {
+        cargo(sh, "fmt --all --check").run()?;
+        Ok(cargo(sh, "fmt --manifest-path fuzz/Cargo.toml --check").run()?)
     }),
     ("tidy", tidy::run),
-    ("clippy", |root| {
-        Cargo::new(root)
-            .args(["clippy", "--locked", "--workspace", "--all-targets"])
-            .args(["--", "-D", "warnings"])
-            .run()
+    ("licenses and advisories", |sh| {
+        if cmd!(sh, "cargo deny --version")
+            .quiet()
+            .ignore_stderr()
+            .read()
+            .is_err()
+        {
+            println!("skipped: cargo-deny is not installed");
+            return Ok(());
+        }
+        Ok(cargo(sh, "deny --locked check").run()?)
     }),
-    ("documentation", |root| {
-        Cargo::new(root)
-            .args(["doc", "--locked", "--workspace", "--no-deps"])
-            .env("RUSTDOCFLAGS", "-D warnings")
-            .run()
+    ("clippy", |sh| {
+        let clippy = "clippy --locked --workspace --all-targets -- -D warnings";
+        Ok(cargo(sh, clippy).run()?)
     }),
-    ("tests", |root| {
-        // The README's command for running all tests.
-        Cargo::new(root)
-            .args(tidy::TEST_COMMAND.split(' ').skip(1))
-            .run()
+    ("documentation", |sh| {
+        let doc = cargo(sh, "doc --locked --workspace --no-deps");
+        Ok(doc.env("RUSTDOCFLAGS", "-D warnings").run()?)
+    }),
+    ("tests", |sh| {
+        Ok(cargo(sh, "test --locked --workspace").run()?)
     }),
     ("examples", examples),
-    ("reference", |root| {
-        let folder = root.join(reference::DEFAULT_PATH);
-        if folder.is_dir() {
-            return reference::run(root, &folder);
+    ("reference", |sh| {
+        if sh.path_exists(reference::DEFAULT_PATH) {
+            return reference::run(sh, &sh.current_dir().join(reference::DEFAULT_PATH));
         }
         println!("skipped: {} does not exist", reference::DEFAULT_PATH);
         Ok(())
     }),
-    ("CUDA", |root| {
-        cuda_check::run(root, &cuda_check::Options::default())
+    ("fuzz targets", |sh| {
+        let clippy = "clippy --locked --manifest-path fuzz/Cargo.toml --target-dir target/fuzz";
+        // Lints need no engine. With this variable, the build script does not compile it.
+        let cargo = cargo(sh, clippy).env("CUSTOM_LIBFUZZER_PATH", "libfuzzer.a");
+        Ok(cargo.args(["--", "-D", "warnings"]).run()?)
+    }),
+    ("CUDA", |sh| {
+        cuda_check::run(sh, &cuda_check::Options::default())
     }),
 ];
 
@@ -67,60 +71,54 @@ const STEPS: [Step; 8] = [
 /// # Errors
 ///
 /// Returns an error with the name of the step that failed.
-pub fn run(root: &Path) -> Result<()> {
+pub fn run(sh: &Shell) -> Result<()> {
     let start = Instant::now();
     let mut times = Vec::new();
+    let mut result = Ok(());
     for (name, step) in STEPS {
         println!("=== {name}");
         let step_start = Instant::now();
-        let result = step(root).with_context(|| format!("step `{name}` failed"));
+        result = step(sh).with_context(|| format!("step `{name}` failed"));
         times.push((name, step_start.elapsed()));
         if result.is_err() {
-            print_times(&times, start.elapsed());
-        }
-        result?;
-    }
-    print_times(&times, start.elapsed());
-    Ok(())
-}
-
-/// Builds every example, and runs all but those in [`NOT_RUN`] without arguments.
-fn examples(root: &Path) -> Result<()> {
-    let examples = reference::crate_files(root, "examples")?;
-    let programs = Cargo::new(root)
-        .args(["build", "--locked", "--workspace", "--examples"])
-        .executables()?;
-    for (package, example) in examples {
-        if let Some((_, reason)) = NOT_RUN.iter().find(|(name, _)| *name == example) {
-            println!("--- {package}/{example}: not run ({reason})");
-            continue;
-        }
-        let program = programs
-            .iter()
-            .find(|path| {
-                path.file_stem()
-                    .is_some_and(|stem| stem == example.as_str())
-            })
-            .with_context(|| format!("cargo did not build the example {example} of {package}"))?;
-        println!("--- {package}/{example}");
-        let status = Command::new(program)
-            .current_dir(root)
-            .status()
-            .with_context(|| format!("cannot start {}", program.display()))?;
-        if !status.success() {
-            bail!("example {example} of {package} failed ({status})");
+            break;
         }
     }
-    Ok(())
-}
-
-fn print_times(times: &[(&str, Duration)], total: Duration) {
+    times.push(("total", start.elapsed()));
     println!("=== seconds");
     for (name, time) in times {
         println!("{:>8.1}  {name}", time.as_secs_f64());
     }
-    println!("{:>8.1}  total", total.as_secs_f64());
-    if total > BUDGET {
+    if start.elapsed() > BUDGET {
         println!("warning: longer than the budget of {} s", BUDGET.as_secs());
     }
+    result
+}
+
+/// Builds every example, and runs those of one file without arguments, except `pretrain_sample`,
+/// which takes many minutes.
+fn examples(sh: &Shell) -> Result<()> {
+    cargo(sh, "build --locked --workspace --examples").run()?;
+    let target = sh
+        .var_os("CARGO_TARGET_DIR")
+        .unwrap_or_else(|| "target".into());
+    let programs = sh.current_dir().join(target).join("debug/examples");
+    for package in sh.read_dir("crates")? {
+        let folder = package.join("examples");
+        let files = if folder.is_dir() {
+            sh.read_dir(folder)?
+        } else {
+            Vec::new()
+        };
+        for file in files
+            .iter()
+            .filter(|file| file.extension().is_some_and(|end| end == "rs"))
+        {
+            let name = Path::new(file.file_stem().unwrap_or_default());
+            if name != Path::new("pretrain_sample") {
+                sh.cmd(programs.join(name)).run()?;
+            }
+        }
+    }
+    Ok(())
 }

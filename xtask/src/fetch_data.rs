@@ -21,7 +21,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 pub use manifest::{Check, Manifest};
 pub use unpack::Limits;
 
-use crate::project;
+use crate::root;
 
 /// The archive of PyTorch's transfer learning tutorial.
 pub const HYMENOPTERA_URL: &str = "https://download.pytorch.org/tutorial/hymenoptera_data.zip";
@@ -47,7 +47,7 @@ pub fn run(from: &str, data: Option<PathBuf>, force: bool) -> Result<()> {
     let target = match data {
         Some(folder) => std::path::absolute(&folder)
             .with_context(|| format!("cannot use `{}` as --data", folder.display()))?,
-        None => project::root().join("data").join(manifest.name()),
+        None => root().join("data").join(manifest.name()),
     };
     let mut options = Options::new(Source::parse(from)?, manifest, target);
     options.force = force;
@@ -56,7 +56,9 @@ pub fn run(from: &str, data: Option<PathBuf>, force: bool) -> Result<()> {
     )?);
     let outcome = fetch(&options);
     options.progress.finish_and_clear();
-    let shown = project::relative(&options.target);
+    let current = std::env::current_dir().unwrap_or_default();
+    let shown = options.target.strip_prefix(&current);
+    let shown = shown.unwrap_or(&options.target).display();
     let megabytes = |bytes: u64| bytes as f64 / 1e6;
     match outcome? {
         Outcome::UpToDate(check) => {

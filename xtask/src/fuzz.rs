@@ -1,42 +1,61 @@
-//! `cargo xtask fuzz`: builds the package `fuzz` with coverage instrumentation and runs it.
+//! `cargo xtask fuzz`: builds a libFuzzer target of the package `fuzz` with coverage counters and
+//! runs it.
 //!
 //! Even stable rustc passes instrumentation options on to LLVM. With `--target`, build scripts and
 //! procedural macros are not instrumented.
 
-use crate::cargo::Cargo;
-use anyhow::{Context, Result, ensure};
-use std::path::Path;
-use std::process::Command;
+use crate::cargo;
+use anyhow::{Context, Result};
+use xshell::{Shell, cmd};
 
-/// Inserts an 8-bit counter into each basic block, except where LLVM can infer it from neighboring
-/// blocks.
+/// Counters of the edges between basic blocks, with a table of their addresses, and records of the
+/// operands of comparisons, from which libFuzzer learns constants.
 const INSTRUMENTED: &str = "-Cpasses=sancov-module \
-    -Cllvm-args=-sanitizer-coverage-level=3 \
-    -Cllvm-args=-sanitizer-coverage-inline-8bit-counters";
+    -Cllvm-args=-sanitizer-coverage-level=4 \
+    -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
+    -Cllvm-args=-sanitizer-coverage-pc-table \
+    -Cllvm-args=-sanitizer-coverage-trace-compares";
 
-/// Runs the fuzzer in the project's root with `args`.
+/// Limits: 20 s and 64 KiB for one input, and 2 GiB of resident memory, including libFuzzer's own.
+/// The targets' allocator has a lower limit.
+const LIMITS: [&str; 4] = [
+    "-timeout=20",
+    "-max_len=65536",
+    "-rss_limit_mb=2048",
+    "-malloc_limit_mb=1024",
+];
+
+/// Runs `target` until an input crashes it, or until a limit among `args` is reached.
+///
+/// The corpus, and inputs that crash, are stored in `target/fuzz/run/TARGET`. `args` are passed to
+/// libFuzzer after [`LIMITS`], so they can override them. With a file among them, libFuzzer runs
+/// only this input.
 ///
 /// # Errors
 ///
-/// Returns an error if the build fails or an input crashes.
-pub fn run(root: &Path, args: &[String]) -> Result<()> {
-    Cargo::new(root)
-        .args(["run", "--locked", "--profile", "fuzz", "--package", "fuzz"])
-        .args(["--target", &host()?, "--"])
-        .args(args)
+/// Returns an error if the build fails or if an input crashes.
+pub fn run(sh: &Shell, target: &str, args: &[String]) -> Result<()> {
+    let version = cmd!(sh, "rustc -vV").quiet().read()?;
+    let host = version.lines().find_map(|line| line.strip_prefix("host: "));
+    let host = host.context("`rustc -vV` printed no host")?;
+    let build = "build --release --locked --manifest-path fuzz/Cargo.toml --target-dir target/fuzz";
+    cargo(sh, build)
+        .args(["--target", host, "--bin", target])
         .env("RUSTFLAGS", INSTRUMENTED)
-        .run()
-}
+        .run()?;
 
-/// Target triple of the host.
-fn host() -> Result<String> {
-    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let output = Command::new(rustc)
-        .arg("-vV")
-        .output()
-        .context("cannot start rustc")?;
-    ensure!(output.status.success(), "`rustc -vV` failed");
-    let text = String::from_utf8_lossy(&output.stdout);
-    let host = text.lines().find_map(|line| line.strip_prefix("host: "));
-    Ok(host.context("`rustc -vV` printed no host")?.to_owned())
+    let folder = format!("target/fuzz/run/{target}");
+    let corpus = sh.create_dir(format!("{folder}/corpus"))?;
+    let scratch = sh.create_temp_dir()?;
+    let is_option = args.iter().all(|arg| arg.starts_with('-'));
+    let program = format!("target/fuzz/{host}/release/{target}");
+    sh.cmd(sh.current_dir().join(program))
+        .args(LIMITS)
+        .arg(format!("-artifact_prefix={folder}/"))
+        .args(args)
+        .args(is_option.then_some(&corpus))
+        .env("WAGGLE_CORPUS", &corpus)
+        .env("TMPDIR", scratch.path())
+        .run()?;
+    Ok(())
 }

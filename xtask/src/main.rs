@@ -4,10 +4,10 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use xshell::Shell;
 use xtask::fetch_data::HYMENOPTERA_URL;
 use xtask::{
-    bench_peers, cargo, ci, cuda_check, fetch_data, fuzz, platforms, project, reference, sanitize,
-    tidy,
+    bench_peers, ci, cuda_check, fetch_data, fuzz, platforms, reference, root, sanitize, tidy,
 };
 
 #[derive(Parser)]
@@ -41,17 +41,19 @@ enum Task {
         /// Directory with golden/, data/ and weights/
         path: PathBuf,
     },
-    /// Compare the speed of this project with PyTorch and other libraries
+    /// Compare the speed of this project with PyTorch
     BenchPeers(bench_peers::Options),
-    /// Fuzz the code that reads files, guided by coverage
+    /// Fuzz the code that reads files with libFuzzer; needs a C++ compiler
     Fuzz {
-        /// Arguments of the fuzzer: --executions N, --target NAME, --seed N, --input FILE
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        /// A target: the name of a file in fuzz/src/bin
+        target: String,
+        /// Arguments of libFuzzer, such as -max_total_time=60, or a file to run once
+        #[arg(last = true)]
         args: Vec<String>,
     },
     /// Run the workspace's tests with AddressSanitizer
     Sanitize,
-    /// Lint the CUDA code without a GPU or CUDA toolkit, or build it with --build
+    /// Lint the CUDA code without a GPU or CUDA toolkit
     CudaCheck(cuda_check::Options),
     /// Lint for Windows and macOS, with Metal, Accelerate and MKL, on any Unix system
     Platforms,
@@ -76,27 +78,21 @@ fn main() -> ExitCode {
 }
 
 fn run(task: Task) -> Result<()> {
+    let sh = Shell::new()?;
+    sh.change_dir(root());
     match task {
         Task::FetchData { from, data, force } => fetch_data::run(&from, data, force),
-        Task::Tidy => tidy::run(&project::root()),
-        Task::Ci => ci::run(&project::root()),
-        Task::Reference { path } => reference::run(&project::root(), &path),
-        Task::BenchPeers(options) => bench_peers::run(&project::root(), &options),
-        Task::Fuzz { args } => fuzz::run(&project::root(), &args),
-        Task::Sanitize => sanitize::run(&project::root()),
-        Task::CudaCheck(options) => cuda_check::run(&project::root(), &options),
-        Task::Platforms => platforms::run(&project::root()),
-        Task::PretrainSample { args } => cargo::Cargo::new(&project::root())
-            .args([
-                "run",
-                "--release",
-                "-p",
-                "cli",
-                "--example",
-                "pretrain_sample",
-                "--",
-            ])
-            .args(args)
-            .run(),
+        Task::Tidy => tidy::run(&sh),
+        Task::Ci => ci::run(&sh),
+        Task::Reference { path } => reference::run(&sh, &path),
+        Task::BenchPeers(options) => bench_peers::run(&sh, &options),
+        Task::Fuzz { target, args } => fuzz::run(&sh, &target, &args),
+        Task::Sanitize => sanitize::run(&sh),
+        Task::CudaCheck(options) => cuda_check::run(&sh, &options),
+        Task::Platforms => platforms::run(&sh),
+        Task::PretrainSample { args } => {
+            let run = "run --release -p cli --example pretrain_sample --";
+            Ok(sh.cmd("cargo").args(run.split(' ')).args(args).run()?)
+        }
     }
 }

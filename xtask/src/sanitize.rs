@@ -5,10 +5,9 @@
 //! wrapper applies it only to the workspace's crates, not to dependencies or the standard library.
 //! docs/safety.md lists the unsafe code that these tests cover.
 
-use crate::cargo::Cargo;
-use crate::script;
+use crate::{cargo, script};
 use anyhow::{Result, ensure};
-use std::path::Path;
+use xshell::Shell;
 
 /// Script that cargo starts with the path of rustc and its arguments. Where two options conflict,
 /// rustc uses the last one. Debug assertions also enable the precondition checks of the standard
@@ -18,37 +17,40 @@ const WRAPPER: &str = r#"#!/bin/sh
 RUSTC_BOOTSTRAP=1 exec "$@" -Zsanitizer=address --cfg waggle_heap -Cdebug-assertions=on -Coverflow-checks=on
 "#;
 
-/// The most capable `vgg::kernels::Isa`. On a CPU without it, the best supported one runs.
-const BEST_ISA: &str = "amx";
-
-/// The other instruction sets, from most to least capable.
-const OTHER_ISAS: [&str; 3] = ["avx512", "avx2", "portable"];
-
-/// The slowest test. It covers all instruction sets in one run, so it is not repeated for each.
-const ALL_ISAS_TEST: &str = "every_instruction_set_matches_the_naive_convolution";
-
-/// Runs the unit tests and the test files `golden` once, and the test files `kernels` and `device`
-/// with each instruction set.
+/// Runs the unit tests and the test files `golden` with the best instruction set of the CPU, and
+/// the test files `kernels` and `device` with each one.
 ///
 /// # Errors
 ///
 /// Returns an error if a test fails or the sanitizer reports an error.
-pub fn run(root: &Path) -> Result<()> {
+pub fn run(sh: &Shell) -> Result<()> {
     ensure!(
         cfg!(all(target_os = "linux", target_arch = "x86_64")),
         "this task supports only Linux on x86-64"
     );
-    let wrapper = script::write(&root.join("target/sanitize"), "rustc", WRAPPER)?;
-    let cargo = |isa: &str| {
-        Cargo::new(root)
+    let wrapper = script(sh, "target/sanitize", "rustc", WRAPPER)?;
+    for (isa, more) in [
+        ("amx", "--lib --test golden"),
+        // The slowest test covers all instruction sets itself, so it runs only once.
+        (
+            "avx512",
+            "-- --skip every_instruction_set_matches_the_naive_convolution",
+        ),
+        (
+            "avx2",
+            "-- --skip every_instruction_set_matches_the_naive_convolution",
+        ),
+        (
+            "portable",
+            "-- --skip every_instruction_set_matches_the_naive_convolution",
+        ),
+    ] {
+        println!("=== WAGGLE_KERNELS={isa}");
+        let tests = "test --locked --workspace --test kernels --test device";
+        cargo(sh, &format!("{tests} {more}"))
             .env("RUSTC_WORKSPACE_WRAPPER", &wrapper)
             .env("WAGGLE_KERNELS", isa)
-            .args(["test", "--locked", "--workspace"])
-            .args(["--test", "kernels", "--test", "device"])
-    };
-    cargo(BEST_ISA).args(["--lib", "--test", "golden"]).run()?;
-    for isa in OTHER_ISAS {
-        cargo(isa).args(["--", "--skip", ALL_ISAS_TEST]).run()?;
+            .run()?;
     }
     Ok(())
 }

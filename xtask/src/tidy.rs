@@ -2,28 +2,45 @@
 //!
 //! [`check`] reads no files itself, so that tests can pass it any paths and contents.
 
-mod dependencies;
-mod files;
-mod libraries;
-mod text;
+mod cycles;
+mod lines;
+mod manifests;
 mod words;
 
-pub use files::SourceFile;
-
 use anyhow::{Result, bail};
+use regex::Regex;
 use std::fmt::{self, Display};
-use std::path::Path;
+use xshell::{Shell, cmd};
 
-/// The README's command for running all tests.
-pub const TEST_COMMAND: &str = "cargo test --workspace";
+/// A text file of the project.
+pub struct SourceFile {
+    /// Path relative to the project's root, with forward slashes.
+    pub path: String,
+    /// The whole contents.
+    pub text: String,
+}
 
-/// The README's command for training.
-pub const TRAIN_COMMAND: &str = "cargo run --release -p cli -- train";
+impl SourceFile {
+    /// The contents up to the unit tests, which are at the end of a Rust file.
+    fn code(&self) -> &str {
+        let tests = Regex::new(r"(?m)^#\[cfg\((test|all\(test.*)\)\]\s+(#\[.*\]\s+)*mod \w+ \{");
+        let tests = tests.expect("a valid pattern").find(&self.text);
+        &self.text[..tests.map_or(self.text.len(), |found| found.start())]
+    }
+
+    fn finding(&self, line: usize, message: impl Into<String>) -> Finding {
+        Finding {
+            path: self.path.clone(),
+            line,
+            message: message.into(),
+        }
+    }
+}
 
 /// A violation of a rule.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Finding {
-    /// Path of the file, relative to the project's root, with forward slashes.
+    /// Path of the file or crate, relative to the project's root, with forward slashes.
     pub path: String,
     /// Line number, from 1; 0 if the finding is about the whole file.
     pub line: usize,
@@ -40,68 +57,66 @@ impl Display for Finding {
     }
 }
 
-/// An exception to [`MAX_LINES`].
-pub struct LongFile {
-    /// Path relative to the project's root.
-    pub path: &'static str,
-    /// Why the file is not split.
-    pub reason: &'static str,
-}
-
-/// Files in `src` directories that may have more than [`MAX_LINES`] lines.
-pub const LONG_FILES: &[LongFile] = &[LongFile {
-    path: "crates/dataset/src/sample/animals.rs",
-    reason: "a sequence of short, similar drawing functions",
-}];
-
-/// Maximum number of lines of a file in a `src` directory. Most files should have 100 to 300 lines
-/// and a single subject.
-pub const MAX_LINES: usize = 400;
+/// Maximum number of lines of a file in a `src` directory, without its unit tests. Most files should
+/// have 100 to 300 lines and a single subject.
+const MAX_LINES: usize = 400;
 
 /// Maximum size of a file in the repository, in bytes.
-pub const MAX_BYTES: u64 = 3 << 20;
+const MAX_BYTES: u64 = 3 << 20;
 
-/// Checks the project in `root` and prints the findings.
+/// Checks every file that git tracks or would track, and prints the findings.
 ///
 /// # Errors
 ///
-/// Returns an error if there are findings or if a file cannot be read.
-pub fn run(root: &Path) -> Result<()> {
-    let files = files::list(root)?;
-    let findings = check(&files, LONG_FILES);
+/// Returns an error if there are findings, without git, or if a file cannot be read.
+pub fn run(sh: &Shell) -> Result<()> {
+    let listed = cmd!(sh, "git ls-files -z --cached --others --exclude-standard")
+        .quiet()
+        .read()?;
+    let (mut files, mut findings) = (Vec::new(), Vec::new());
+    for path in listed.split_terminator('\0') {
+        // Git also lists links, and deleted files whose deletion is not yet staged.
+        let metadata = std::fs::symlink_metadata(sh.current_dir().join(path));
+        let Some(metadata) = metadata.ok().filter(|metadata| metadata.is_file()) else {
+            continue;
+        };
+        // Binary files are checked for their size only.
+        let text = String::from_utf8(sh.read_binary_file(path)?).unwrap_or_default();
+        let file = SourceFile {
+            path: path.to_owned(),
+            text,
+        };
+        if metadata.len() > MAX_BYTES {
+            findings.push(file.finding(
+                0,
+                format!("has more than {MAX_BYTES} bytes: too large for the repository"),
+            ));
+        }
+        files.push(file);
+    }
+    findings.extend(check(&files));
     for finding in &findings {
         println!("{finding}");
     }
-    if !findings.is_empty() {
-        bail!("{} findings in {} files", findings.len(), files.len());
+    match findings.len() {
+        0 => println!("{} files are tidy", files.len()),
+        1 => bail!("1 finding in {} files", files.len()),
+        count => bail!("{count} findings in {} files", files.len()),
     }
-    println!("{} files are tidy", files.len());
     Ok(())
 }
 
 /// Returns the findings for `files`, sorted by path and line.
-pub fn check(files: &[SourceFile], long_files: &[LongFile]) -> Vec<Finding> {
+pub fn check(files: &[SourceFile]) -> Vec<Finding> {
     let mut findings = Vec::new();
+    let words = words::Rules::new();
+    let lines = lines::Rules::new();
     for file in files {
-        text::check(file, long_files, &mut findings);
-        dependencies::check(file, &mut findings);
-        libraries::check(file, &mut findings);
-        words::check(file, &mut findings);
+        lines.check(file, &mut findings);
+        manifests::check(file, &mut findings);
+        words.check(file, &mut findings);
     }
-    for long in long_files {
-        let lines = files
-            .iter()
-            .find(|file| file.path == long.path)
-            .and_then(SourceFile::text)
-            .map_or(0, |text| text.lines().count());
-        if lines <= MAX_LINES {
-            findings.push(Finding {
-                path: long.path.to_owned(),
-                line: 0,
-                message: format!("has at most {MAX_LINES} lines: remove it from LONG_FILES"),
-            });
-        }
-    }
+    findings.extend(cycles::check(files));
     findings.sort();
     findings
 }

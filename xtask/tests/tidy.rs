@@ -1,252 +1,217 @@
 //! Each rule of `tidy` applied to files that break it, and to similar files that do not.
 
-use xtask::tidy::{Finding, LongFile, MAX_BYTES, SourceFile, check};
+use xtask::tidy::{SourceFile, check};
 
-fn file(path: &str, text: &str) -> SourceFile {
-    SourceFile {
+fn findings(files: &[(&str, &str)]) -> Vec<String> {
+    let file = |&(path, text): &(&str, &str)| SourceFile {
         path: path.to_owned(),
-        bytes: text.as_bytes().to_vec(),
-    }
+        text: text.to_owned(),
+    };
+    let files: Vec<SourceFile> = files.iter().map(file).collect();
+    check(&files).iter().map(ToString::to_string).collect()
 }
 
-fn findings(path: &str, text: &str) -> Vec<Finding> {
-    check(&[file(path, text)], &[])
-}
-
-/// Expects one finding, on `line`, whose message contains `part`.
+/// Expects one finding, which contains `part`.
 #[track_caller]
-fn broken(path: &str, text: &str, line: usize, part: &str) {
-    let findings = findings(path, text);
-    assert_eq!(findings.len(), 1, "{findings:?}");
-    assert_eq!(findings[0].line, line, "{findings:?}");
-    assert!(findings[0].message.contains(part), "{findings:?}");
+fn broken(path: &str, text: &str, part: &str) {
+    let findings = findings(&[(path, text)]);
+    assert!(
+        findings.len() == 1 && findings[0].contains(part),
+        "{text}: {findings:?}"
+    );
 }
 
 #[track_caller]
 fn fine(path: &str, text: &str) {
-    assert_eq!(findings(path, text), []);
+    assert_eq!(findings(&[(path, text)]), [""; 0], "{text}");
 }
 
-const MEMBER: &str = "[package]\nname = \"a\"\n\n[lints]\nworkspace = true\n";
+const LIBRARY: &str = "crates/vgg/src/b.rs";
+const TESTS: &str = "#[cfg(test)]\nmod tests {\n    println!(\"--x\");\n}\n";
 
 #[test]
-fn rust_files_begin_with_documentation() {
-    broken("crates/a/src/b.rs", "use std::fs;\n", 1, "//!");
-    broken("crates/a/src/b.rs", "// Not documentation.\n", 1, "//!");
-    fine("crates/a/src/b.rs", "//! B.\nuse std::fs;\n");
-    fine("crates/a/src/b.rs", "#![allow(dead_code)]\n\n//! B.\n");
-    fine("notes.md", "No Rust.\n");
-}
-
-#[test]
-fn long_files_need_an_exception() {
+fn rust_files_are_documented_finished_and_short() {
+    broken(LIBRARY, "use std::fs;\n", "b.rs:1: must begin with `//!`");
+    fine(LIBRARY, "#![allow(dead_code)]\n\n//! B.\n");
     let lines = |count: usize| format!("//! Long.\n{}", "fn f() {}\n".repeat(count - 1));
-    fine("crates/a/src/b.rs", &lines(400));
-    broken("crates/a/src/b.rs", &lines(401), 0, "401 lines");
+    fine(LIBRARY, &(lines(400) + TESTS));
+    broken(LIBRARY, &lines(401), "401 lines");
     fine("crates/a/tests/b.rs", &lines(1_000));
-
-    let long = LongFile {
-        path: "crates/a/src/b.rs",
-        reason: "a table",
-    };
-    assert_eq!(check(&[file(long.path, &lines(401))], &[long]), []);
-    let long = LongFile {
-        path: "crates/a/src/b.rs",
-        reason: "a table",
-    };
-    let findings = check(&[file(long.path, &lines(400))], &[long]);
-    assert!(
-        findings[0].message.contains("remove it from LONG_FILES"),
-        "{findings:?}"
-    );
-}
-
-#[test]
-fn unfinished_code_is_found() {
     for name in ["todo", "unimplemented", "dbg"] {
         broken(
-            "crates/a/src/b.rs",
+            LIBRARY,
             &format!("//! B.\nfn f() {{ {name}!() }}\n"),
-            2,
-            name,
+            "b.rs:2: is unfinished",
         );
     }
-    fine("crates/a/src/b.rs", "//! B.\nfn todo() {}\n");
-}
-
-#[test]
-fn ignored_tests_need_a_reason() {
-    let bare = ["#[", "ignore]"].concat();
+    fine(LIBRARY, "//! B.\nfn todo() {}\n");
     broken(
-        "crates/a/tests/b.rs",
-        &format!("//! B.\n{bare}\n"),
-        2,
-        "reason",
+        LIBRARY,
+        &["//! B.\n#[", "ignore]\n"].concat(),
+        "needs a reason",
     );
-    fine(
-        "crates/a/tests/b.rs",
-        "//! B.\n#[ignore = \"takes an hour\"]\n",
-    );
+    fine(LIBRARY, "//! B.\n#[ignore = \"takes an hour\"]\n");
 }
 
 #[test]
-fn absolute_paths_are_found() {
+fn text_is_portable() {
     for folder in ["work", "root"] {
-        let text = format!("See /{folder}/data.\n");
         broken(
-            "README.md",
-            &format!("cargo test --workspace\ncargo run --release -p cli -- train\n{text}"),
-            3,
-            folder,
+            "a.md",
+            &format!("See /{folder}/data.\n"),
+            "a.md:1: contains an absolute path",
         );
     }
-    fine(
-        "notes.md",
-        "a/work/b and ./root/ and https://a.org/work/x\n",
-    );
-}
-
-#[test]
-fn trailing_white_space_and_missing_newlines_are_found() {
-    broken("a.md", "blank \n", 1, "white space");
-    broken("a.md", "windows\r\n", 1, "white space");
-    broken("a.md", "no end", 0, "newline");
-    fine("a.md", "");
-    // Data files are exempt.
+    fine("a.md", "a/work/b and ./root/ and https://a.org/work/x\n");
+    broken("a.md", "blank \n", "white space");
+    broken("a.md", "windows\r\n", "white space");
+    broken("a.md", "no end", "newline");
     fine("crates/a/tests/golden/a.json", "{ } ");
-}
-
-#[test]
-fn compiler_flags_for_one_processor_are_found() {
-    let flag = ["target", "cpu=native"].join("-");
-    broken(
-        ".cargo/config.toml",
-        &format!("rustflags = [\"-C{flag}\"]\n"),
-        1,
-        "run time",
-    );
-    broken(
-        ".ci/run",
-        &format!("RUSTFLAGS=-C{flag} cargo test\n"),
-        1,
-        "run time",
-    );
-    fine("notes.md", &format!("Do not use {flag}.\n"));
-}
-
-#[test]
-fn large_files_are_found() {
-    let large = |bytes: u64| {
-        check(
-            &[SourceFile {
-                path: "a.bin".to_owned(),
-                bytes: vec![0; usize::try_from(bytes).unwrap()],
-            }],
-            &[],
-        )
-    };
-    assert_eq!(large(MAX_BYTES), []);
-    assert!(
-        large(MAX_BYTES + 1)[0]
-            .message
-            .contains("do not belong in the repository")
-    );
-}
-
-#[test]
-fn the_readme_must_contain_both_commands() {
-    broken("README.md", "cargo test --workspace\n", 0, "-- train");
-    fine(
-        "README.md",
-        "cargo test --workspace\ncargo run --release -p cli -- train\n",
-    );
-}
-
-#[test]
-fn dependencies_need_a_comment() {
-    let start = "[workspace.dependencies]\n";
-    broken(
-        "Cargo.toml",
-        &format!("{start}a = \"1\"\n"),
-        2,
-        "needs a comment",
-    );
-    fine(
-        "Cargo.toml",
-        &format!("{start}# For x.\na = \"1\"\nb = \"1\"\n"),
-    );
-    broken(
-        "Cargo.toml",
-        &format!("{start}# For x.\na = \"1\"\n\nb = \"1\"\n"),
-        5,
-        "needs a comment",
-    );
-    fine("Cargo.toml", "[workspace.package]\nversion = \"1\"\n");
-}
-
-#[test]
-fn members_inherit_versions_and_lints() {
-    let with = |text: &str| format!("{MEMBER}\n{text}");
-    fine("crates/a/Cargo.toml", MEMBER);
-    fine(
-        "crates/a/Cargo.toml",
-        &with("[dependencies]\nb.workspace = true\nc = { workspace = true, features = [\"x\"] }\n"),
-    );
-    broken(
-        "crates/a/Cargo.toml",
-        &with("[dependencies]\nb = \"1\"\n"),
-        8,
-        "workspace.dependencies",
-    );
-    broken(
-        "crates/a/Cargo.toml",
-        &with("[target.'cfg(unix)'.dev-dependencies]\nb = { path = \"x\" }\n"),
-        8,
-        "workspace.dependencies",
-    );
-    broken(
-        "crates/a/Cargo.toml",
-        &with("[dependencies.b]\nversion = \"1\"\n"),
-        7,
-        "in one line",
-    );
-    broken(
-        "crates/a/Cargo.toml",
-        "[package]\nname = \"a\"\n",
-        0,
-        "lints",
-    );
-}
-
-#[test]
-fn findings_are_sorted_by_path_and_line() {
-    let files = [file("b.md", "x \n"), file("a.md", "x\nx \n")];
-    let shown: Vec<String> = check(&files, &[]).iter().map(ToString::to_string).collect();
-    assert_eq!(
-        shown,
-        [
-            "a.md:2: has trailing white space",
-            "b.md:1: has trailing white space"
-        ]
-    );
+    let flag = ["RUSTFLAGS=-Ctarget", "cpu=native\n"].join("-");
+    broken(".ci/run", &flag, "run time");
+    fine("a.md", &flag);
+    broken("README.md", "cargo test --workspace\n", "-- train");
 }
 
 #[test]
 fn libraries_neither_print_nor_name_flags() {
     let code = |line: &str| format!("//! B.\nfn f() {{\n    {line}\n}}\n");
-    let path = "crates/vgg/src/b.rs";
-    broken(path, &code("println!(\"x\");"), 3, "must not print");
-    broken(path, &code("let x = \"pass --arch\";"), 3, "flag");
-    broken(path, &code("let x = \"`--arch`\";"), 3, "flag");
-    fine(path, &code("// println!, --arch"));
-    fine(path, &code("let x = \"a -- b\"; my_println!();"));
+    broken(
+        LIBRARY,
+        &code("println!(\"x\");"),
+        "b.rs:3: a library must not print",
+    );
+    broken(LIBRARY, &code("let x = \"pass --arch\";"), "flag");
+    broken(LIBRARY, &code("trainer::fit();"), "only src/trainer.rs");
+    fine("crates/vgg/src/trainer.rs", &code("trainer::fit();"));
+    fine(LIBRARY, &code("// println!, --arch"));
     fine(
-        path,
-        &format!(
-            "{}#[cfg(test)]\nmod tests {{ println!(\"--x\"); }}\n",
-            code("")
-        )
-        .replace("    \n", ""),
+        LIBRARY,
+        &(code("let x = \"a -- b\"; crate::trainer::f();") + TESTS),
     );
     fine("crates/cli/src/b.rs", &code("println!(\"--arch\");"));
+}
+
+#[test]
+fn manifests_inherit_and_libraries_are_independent() {
+    let root = "[workspace.dependencies]\n";
+    broken(
+        "Cargo.toml",
+        &format!("{root}a = \"1\"\n"),
+        "Cargo.toml:2: a dependency needs a comment",
+    );
+    fine(
+        "Cargo.toml",
+        &format!("{root}# For x.\na = \"1\"\nb = \"1\"\n"),
+    );
+    broken(
+        "Cargo.toml",
+        &format!("{root}# For x.\na = \"1\"\n\nb = \"1\"\n"),
+        "Cargo.toml:5",
+    );
+    let vgg = |text: &str| format!("[lints]\nworkspace = true\n[dependencies]\n{text}\n");
+    let path = "crates/vgg/Cargo.toml";
+    fine(path, &vgg("c = { workspace = true, features = [\"x\"] }"));
+    broken(path, &vgg("b = \"1\""), "workspace.dependencies");
+    broken(path, &vgg("[dependencies.b]"), "in one line");
+    broken(path, "[package]\nname = \"vgg\"\n", "lints");
+    broken(
+        path,
+        &vgg("dataset.workspace = true"),
+        "Cargo.toml:4: a library crate must not depend",
+    );
+    broken(path, &vgg("trainer.workspace = true"), "optional");
+    fine(
+        path,
+        &vgg("trainer = { workspace = true, optional = true }\nkernels.workspace = true"),
+    );
+    fine(path, &vgg("[dev-dependencies]\ndataset.workspace = true"));
+    broken(
+        "crates/kernels/Cargo.toml",
+        &vgg("vgg.workspace = true"),
+        "must not depend",
+    );
+}
+
+#[test]
+fn words_are_american_and_plain() {
+    for (text, part) in [
+        ("one\ntwo anew", "a.md:2: `anew`: write again"),
+        ("PICTURES", "image"),
+        ("fn draw_picture(x: u8)", "image"),
+        ("PictureReader", "image"),
+        ("RGBPicture2", "image"),
+        (r"\nanew", "again"),
+        ("It goes on.", "continues"),
+        ("for want\n/// of memory", "`for want of`"),
+        ("Colourful", "-or"),
+        ("the dog's grey fur", "gray"),
+        ("unlabelled", "one l"),
+        ("centred", "American"),
+        ("paralysed", "-yze"),
+    ] {
+        broken("a.md", &format!("{text}\n"), part);
+    }
+    for word in "normalise initialised recognising optimisations serialisable organisation summarise vectorised \
+                 randomised tokenise quantised customise minimise emphasise standardise synchronised"
+        .split_whitespace()
+    {
+        broken("a.md", &format!("{word}\n"), "-ize");
+    }
+    fine(
+        "a.md",
+        "refresh besides noise raised otherwise precise exercise promised rise advertising compromise devise \
+         revised concise disguised supervised comprises expertise premises surprising enterprise franchise arise \
+         praise disable visable element-wise denoised improvise analyses paradise. It goes, on Sundays.\n",
+    );
+    fine("a.json", "{\"a\": \"picture\"}\n");
+}
+
+#[test]
+fn import_cycles_are_found() {
+    let cycles = |a: &str, b: &str, root: &str| {
+        let [a, b, root] = [a, b, root].map(|text| format!("//! X.\n{text}\n"));
+        findings(&[
+            ("crates/x/src/a.rs", &a),
+            ("crates/x/src/b.rs", &b),
+            ("crates/x/src/lib.rs", &root),
+        ])
+    };
+    let found = cycles(
+        "use crate::{b::{self, B}, c};",
+        "fn f() { super::a::g() }",
+        "",
+    );
+    let expected = "crates/x: import cycle of a, b:\n    crates/x/src/a.rs:2: crate::b::self\n    \
+                    crates/x/src/b.rs:2: super::a::g";
+    assert_eq!(found, [expected]);
+    assert_eq!(
+        cycles("use crate::B;", "use crate::a::A;", "pub use b::B;").len(),
+        1
+    );
+    assert_eq!(
+        cycles(
+            "use crate::b::B;",
+            "// crate::a\nconst B: &str = \"crate::a\";",
+            ""
+        )
+        .len(),
+        0
+    );
+    let tests = "#[cfg(test)]\nmod tests {\n    use crate::a::A;\n}";
+    assert_eq!(cycles("use crate::b::B;", tests, "").len(), 0);
+    // A module and its children may import each other, but not two children.
+    let nested = |c: &str| {
+        let (a, b) = (
+            "//! A.\nuse self::b::B;\n",
+            "//! B.\nuse super::{A, c::C};\n",
+        );
+        findings(&[
+            ("crates/x/src/a/mod.rs", a),
+            ("crates/x/src/a/b.rs", b),
+            ("crates/x/src/a/c.rs", c),
+        ])
+    };
+    assert_eq!(nested("//! C.\n").len(), 0);
+    assert_eq!(nested("//! C.\nuse super::b::B;\n").len(), 1);
 }

@@ -1,11 +1,9 @@
-//! Runs one row of `cargo xtask bench-peers` with this project or with candle's own operations.
+//! Runs one row of `cargo xtask bench-peers` with this project's crates.
 //!
-//! Usage: `bench_worker ROW PEER THREADS [DATA]`, where PEER is `ours` or `candle`.
-//! `xtask/peers/peer.py` runs the same rows with other libraries, and documents the names of the
-//! rows and the protocol. Weights are random, drawn like those of a newly initialized network.
-//! Results are checked outside of the measured time.
+//! Usage: `bench_worker ROW THREADS [DATA]`. The header of `xtask/peers/peer.py` documents the names
+//! of the rows and the protocol. Weights are random, and results are checked outside of the measured
+//! time.
 
-mod candle_ops;
 mod ours;
 mod row;
 
@@ -20,17 +18,11 @@ use row::{Row, Run};
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let (row, peer, threads, data) = match arguments.as_slice() {
-        [row, peer, threads] => (row, peer, threads, None),
-        [row, peer, threads, data] => (row, peer, threads, Some(Path::new(data))),
-        _ => {
-            bail!("usage: bench_worker ROW PEER THREADS [DATA]; `cargo xtask bench-peers` runs it")
-        }
+    let [row, threads, data @ ..] = arguments.as_slice() else {
+        bail!("usage: bench_worker ROW THREADS [DATA]; `cargo xtask bench-peers` runs it");
     };
-    if peer == "ours" {
-        // `waggle` also calls this at startup. Candle's rows keep the allocator's defaults.
-        cli::memory::keep_large_blocks();
-    }
+    // `waggle` also calls this at startup.
+    cli::memory::keep_large_blocks();
     let threads = threads.parse().context("THREADS must be a number")?;
     let row = Row::parse(row)?;
     cli::gpu_memory::keep_blocks(&row.device)?;
@@ -38,18 +30,9 @@ fn main() -> Result<()> {
         .num_threads(threads)
         .build_global()?;
 
-    let mut run = match peer.as_str() {
-        "ours" => ours::prepare(&row, data)?,
-        "candle" => match candle_ops::prepare(&row)? {
-            Some(run) => run,
-            None => {
-                println!("skip: candle has no implementation of this row");
-                return Ok(());
-            }
-        },
-        _ => bail!("PEER must be `ours` or `candle`"),
-    };
-    reset_peak();
+    let mut run = ours::prepare(&row, data.first().map(Path::new))?;
+    // If this fails, the peak includes the setup.
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
     cli::gpu_memory::reset_peak(&row.device)?;
     // Whole epochs take minutes and need no warm-up.
     if !row.is_whole_epochs() {
@@ -64,10 +47,7 @@ fn serve(run: &mut Run, device: &Device) -> Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "ready")?;
     for line in io::stdin().lock().lines() {
-        let runs: u32 = line?
-            .trim()
-            .parse()
-            .context("each line must be a number of runs")?;
+        let runs: u32 = line?.trim().parse()?;
         ensure!(runs > 0, "the number of runs must be at least 1");
         let start = Instant::now();
         let mut output = run()?;
@@ -87,19 +67,13 @@ fn serve(run: &mut Run, device: &Device) -> Result<()> {
     Ok(())
 }
 
-/// Resets this process's peak memory, as reported by Linux. If this fails, the peak includes the
-/// setup.
-fn reset_peak() {
-    let _ = std::fs::write("/proc/self/clear_refs", "5");
-}
-
+/// Peak resident memory of this process in bytes, as Linux reports it.
 fn peak_bytes() -> Result<u64> {
     let status = std::fs::read_to_string("/proc/self/status")
         .context("cannot read the peak memory: only Linux has /proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib: u64 = line
-        .and_then(|line| line.trim().strip_suffix("kB"))
-        .and_then(|number| number.trim().parse().ok())
-        .context("/proc/self/status has no VmHWM")?;
-    Ok(kib * 1024)
+    let kib = status.lines().find_map(|line| {
+        let kib = line.strip_prefix("VmHWM:")?.strip_suffix("kB")?;
+        kib.trim().parse::<u64>().ok()
+    });
+    Ok(kib.context("/proc/self/status has no VmHWM")? * 1024)
 }

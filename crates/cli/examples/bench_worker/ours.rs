@@ -40,7 +40,7 @@ fn frozen_forward(row: &Row) -> Result<Run> {
     let network = Vgg::new(&config, params(&config, &row.device)?.frozen_var_builder())?;
     let (x, shape) = (row.images()?, row.features_shape());
     Ok(Box::new(move || {
-        Ok(Output::new(network.features(&x)?, shape.clone()))
+        Ok(Output(network.features(&x)?, shape.clone()))
     }))
 }
 
@@ -50,7 +50,7 @@ fn predict_forward(row: &Row) -> Result<Run> {
     let (x, batch) = (row.images()?, row.batch);
     Ok(Box::new(move || {
         let logits = network.forward(&x, vgg::Mode::Eval)?;
-        Ok(Output::new(logits, [batch, CLASSES]))
+        Ok(Output(logits, vec![batch, CLASSES]))
     }))
 }
 
@@ -68,7 +68,7 @@ fn features_step(row: &Row) -> Result<Run> {
         let gradients = Gradients::backward_with(sum, &parameters, take)?;
         gradients.check_complete(&parameters)?;
         let first = gradients.get("features.0.weight").context("no gradient")?;
-        Ok(Output::new(first.to_dense()?, [64, 3, 3, 3]))
+        Ok(Output(first.to_dense()?, vec![64, 3, 3, 3]))
     }))
 }
 
@@ -127,7 +127,7 @@ fn step(row: &Row, stage: usize) -> Result<Run> {
         sgd.step(gradients, 1.0)?;
         // Wait for the GPU, which runs asynchronously.
         device.synchronize()?;
-        Ok(Output::new(Tensor::new(&[value], &Device::Cpu)?, [1]))
+        Ok(Output(Tensor::new(&[value], &Device::Cpu)?, vec![1]))
     }))
 }
 
@@ -153,8 +153,8 @@ fn loader(data: &Path, cache_bytes: usize) -> Result<Run> {
         let images = loader.samples().len();
         ensure!(loaded == images, "loaded {loaded} of {images} images");
         let last = last.context("the folder has no images")?;
-        let shape = [(images - 1) % BATCH + 1, 3, 224, 224];
-        Ok(Output::new(last, shape))
+        let shape = vec![(images - 1) % BATCH + 1, 3, 224, 224];
+        Ok(Output(last, shape))
     }))
 }
 
@@ -211,9 +211,7 @@ fn epochs(data: &Path, stages: &'static [usize]) -> Result<Run> {
         // Per stage: the baseline validation, then two epochs, each with a training and a
         // validation phase.
         let phases = 5 * stages.len();
-        Ok(Output::new(
-            Tensor::new(losses.as_slice(), &Device::Cpu)?,
-            [phases],
-        ))
+        let losses = Tensor::new(losses.as_slice(), &Device::Cpu)?;
+        Ok(Output(losses, vec![phases]))
     }))
 }

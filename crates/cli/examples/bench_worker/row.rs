@@ -1,6 +1,6 @@
 //! Parses the names of benchmark rows, and checks the results of their runs.
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 use candle_core::{DType, Device, Tensor};
 use trainer::Params;
 use vgg::{Precision, VggConfig};
@@ -14,8 +14,7 @@ pub const BATCH: usize = 32;
 pub struct Row {
     /// The first CUDA GPU if the name starts with `cuda`, otherwise the CPU.
     pub device: Device,
-    /// Compute precision: for rows on the GPU, the one in the name, where `tf32` means f32 with
-    /// TF32 matrix products. Rows on the CPU compute in f32.
+    /// Compute precision: the one in the name of a row on the GPU, otherwise f32.
     pub precision: Precision,
     /// The measured operation, such as `stage-1 step`.
     pub workload: String,
@@ -26,41 +25,32 @@ pub struct Row {
 }
 
 impl Row {
-    /// Parses a row name.
+    /// Parses a row name. The precision `tf32` means f32 with matrix products that keep 10 of f32's
+    /// 23 mantissa bits.
     pub fn parse(name: &str) -> Result<Self> {
-        let mut words: Vec<&str> = name.split_whitespace().collect();
-        let number = |word: Option<&&str>, before, after| -> Option<usize> {
-            word?
-                .strip_prefix(before)?
-                .strip_suffix(after)?
-                .parse()
-                .ok()
+        let mut row = Self {
+            device: Device::Cpu,
+            precision: Precision::F32,
+            workload: String::new(),
+            batch: BATCH,
+            size: 224,
         };
-        let size = number(words.last(), "", "px");
-        words.truncate(words.len() - usize::from(size.is_some()));
-        let batch = number(words.last(), "b", "");
-        words.truncate(words.len() - usize::from(batch.is_some()));
-        let on_gpu = words.first() == Some(&"cuda");
-        let precision = if on_gpu { words.pop() } else { None };
-        let words = &words[usize::from(on_gpu)..];
-        ensure!(!words.is_empty(), "row `{name}` names no operation");
-        // With TF32, matrix products keep 10 of f32's 23 mantissa bits.
-        candle_core::cuda::set_gemm_reduced_precision_f32(precision == Some("tf32"));
-        let device = match on_gpu {
-            true => Device::new_cuda(0)?,
-            false => Device::Cpu,
-        };
-        Ok(Self {
-            device,
-            precision: match precision {
-                None | Some("f32" | "tf32") => Precision::F32,
-                Some("bf16") => Precision::Bf16,
-                Some(other) => bail!("unknown precision `{other}`"),
-            },
-            workload: words.join(" "),
-            batch: batch.unwrap_or(BATCH),
-            size: size.unwrap_or(224),
-        })
+        let mut words = Vec::new();
+        for word in name.split_whitespace() {
+            let batch = word.strip_prefix('b').and_then(|batch| batch.parse().ok());
+            let size = word.strip_suffix("px").and_then(|size| size.parse().ok());
+            match word {
+                "cuda" => row.device = Device::new_cuda(0)?,
+                "f32" => {}
+                "tf32" => candle_core::cuda::set_gemm_reduced_precision_f32(true),
+                "bf16" => row.precision = Precision::Bf16,
+                _ if batch.is_some() => row.batch = batch.unwrap_or(BATCH),
+                _ if size.is_some() => row.size = size.unwrap_or(224),
+                word => words.push(word),
+            }
+        }
+        row.workload = words.join(" ");
+        Ok(row)
     }
 
     /// A batch of synthetic images of shape (batch, 3, size, size).
@@ -92,35 +82,19 @@ impl Row {
 /// A function that runs the row once.
 pub type Run = Box<dyn FnMut() -> Result<Output>>;
 
-/// The result of a run and its expected shape. [`check`](Self::check) detects a run that failed.
-pub struct Output {
-    result: Tensor,
-    shape: Vec<usize>,
-}
+/// The result of a run, and the shape that it must have.
+pub struct Output(pub Tensor, pub Vec<usize>);
 
 impl Output {
-    /// Combines a result with its expected shape.
-    pub fn new(result: Tensor, shape: impl Into<Vec<usize>>) -> Self {
-        let shape = shape.into();
-        Self { result, shape }
-    }
-
-    /// Checks the shape of the result and that all its values are finite.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error if a check fails, so that the time of a failed run is never reported.
+    /// Checks the shape and that all values are finite, so that no failed run is reported.
     pub fn check(&self) -> Result<()> {
-        let values = self.result.flatten_all()?.to_dtype(DType::F32)?;
-        let finite = values
-            .to_vec1::<f32>()?
-            .iter()
-            .all(|value| value.is_finite());
+        let Self(result, shape) = self;
+        let values = result.flatten_all()?.to_dtype(DType::F32)?;
+        let values = values.to_vec1::<f32>()?;
         ensure!(
-            self.result.dims() == self.shape && finite,
-            "wrong result: shape {:?} instead of {:?}, or non-finite values",
-            self.result.dims(),
-            self.shape
+            result.dims() == shape && values.iter().all(|value| value.is_finite()),
+            "wrong result: shape {:?} instead of {shape:?}, or non-finite values",
+            result.dims()
         );
         Ok(())
     }
