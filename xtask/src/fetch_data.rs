@@ -1,6 +1,6 @@
 //! `cargo xtask fetch-data`: downloads, verifies and unpacks the photographs of ants and bees.
 //!
-//! [`fetch`] downloads and unpacks in the staging directory `.NAME.fetch` next to the destination,
+//! [`fetch()`] downloads and unpacks in the staging directory `.NAME.fetch` next to the destination,
 //! and renames the result at the end. Even an interrupted run therefore never leaves a partly
 //! unpacked destination. A partial download stays in the staging directory, and the next run
 //! resumes it.
@@ -39,7 +39,7 @@ const MAX_LISTED: usize = 20;
 ///
 /// # Errors
 ///
-/// Returns the errors of [`Source::parse`] and [`fetch`].
+/// Returns the errors of [`Source::parse`] and [`fetch()`].
 pub fn run(from: &str, data: Option<PathBuf>, force: bool) -> Result<()> {
     let start = Instant::now();
     let manifest = Manifest::parse(HYMENOPTERA_MANIFEST)?;
@@ -103,7 +103,7 @@ impl Source {
     }
 }
 
-/// Options of [`fetch`].
+/// Options of [`fetch()`].
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Location of the archive.
@@ -134,7 +134,7 @@ impl Options {
     }
 }
 
-/// Result of [`fetch`].
+/// Result of [`fetch()`].
 #[derive(Debug)]
 pub enum Outcome {
     /// The destination was already complete.

@@ -335,3 +335,21 @@ fn non_finite_values_of_any_dtype_are_errors() {
         }
     }
 }
+
+#[test]
+fn at_most_20_unexpected_tensors_are_listed() {
+    let (folder, config) = (folder(), narrow(3));
+    let mut tensors = initialized(&config);
+    let extra = Tensor::zeros(1, DType::F32, &CPU).expect("a tensor");
+    // The second tensor of a name comes after 20 other unexpected tensors, and before two more.
+    let names = (0..20).map(|index| format!("a{index:02}"));
+    let names = names.chain(["module.classifier.6.bias", "z0", "z1"].map(String::from));
+    tensors.extend(names.map(|name| (name, extra.clone())));
+    let path = write(folder.path(), &tensors);
+    let result = vgg::load_pretrained(&path, &config, Head::Keep, 5, &CPU);
+    let Err(Error::UnexpectedTensors { tensors, .. }) = result else {
+        panic!("{result:?}");
+    };
+    assert_eq!(tensors.len(), 21);
+    assert_eq!(tensors[20], "and 3 more");
+}

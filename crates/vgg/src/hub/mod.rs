@@ -2,7 +2,7 @@
 //! default feature `hub`, uses the network.
 //!
 //! `timm/vgg16.tv_in1k` and its siblings contain torchvision's ImageNet weights (`IMAGENET1K_V1`)
-//! as safetensors. [`fetch`] follows the conventions of `huggingface_hub`: `HF_HOME` and
+//! as safetensors. [`fetch()`] follows the conventions of `huggingface_hub`: `HF_HOME` and
 //! `HF_HUB_CACHE` for the cache, which it shares with the Python library, `HF_ENDPOINT` for a
 //! mirror, `HF_TOKEN` or the saved token, and `HF_HUB_OFFLINE=1` for no network access.
 //!
