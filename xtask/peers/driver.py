@@ -172,7 +172,11 @@ def table(results):
 
 
 def output_of(*command):
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    """Standard output of a program, empty if it is not installed."""
+    try:
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    except FileNotFoundError:
+        return ""
 
 
 def machine(options, versions):

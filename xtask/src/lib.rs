@@ -41,11 +41,16 @@ pub fn root() -> PathBuf {
 
 /// Creates a `cargo` command from a line of arguments separated by white space.
 ///
-/// It does not inherit `CARGO_MANIFEST_DIR`, which `cargo xtask` sets. Build scripts that depend on
-/// this variable, such as ring's, would run again, and their crates would be rebuilt.
+/// It does not inherit the variables that `cargo xtask` sets for this package. ring's build script
+/// depends on them, so it would run again, and everything above ring would be rebuilt.
 fn cargo<'a>(sh: &'a Shell, line: &str) -> Cmd<'a> {
     let cargo = sh.cmd("cargo").args(line.split_whitespace());
-    cargo.env_remove("CARGO_MANIFEST_DIR")
+    let is_of_package =
+        |name: &str| name.starts_with("CARGO_MANIFEST_") || name.starts_with("CARGO_PKG_");
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    names
+        .filter(|name| is_of_package(name))
+        .fold(cargo, |cargo, name| cargo.env_remove(name))
 }
 
 /// Writes an executable script to `folder/name` and returns its path.
