@@ -39,6 +39,8 @@
 //! # }
 //! ```
 
+#![forbid(unsafe_code)]
+
 pub mod config;
 mod detect;
 mod dropout;
@@ -46,7 +48,6 @@ pub mod error;
 mod file;
 pub mod hub;
 pub mod init;
-pub mod kernels;
 pub mod metadata;
 mod model;
 pub mod names;
@@ -64,6 +65,7 @@ mod weights_file;
 pub use config::VggConfig;
 pub use detect::detect_architecture;
 pub use error::Error;
+pub use kernels;
 pub use metadata::Metadata;
 pub use model::{Mode, Vgg};
 pub use precision::Precision;
