@@ -52,11 +52,11 @@
 //!
 //! # Differences from candle's operations
 //!
-//! - candle's `max_pool2d` returns a quarter of the gradient, even if the maximum of a window is
-//!   unique. The pools of this crate return the whole gradient, as in PyTorch. A model that replaces
-//!   candle's pools gets gradients 4 times as large for each pool between a layer and the loss, so
-//!   learning rates that were tuned with candle's pools are too large.
-//! - At ties, the first maximum gets the gradient, as in PyTorch.
+//! - candle's `max_pool2d` gives a unique maximum a quarter of its gradient, gives each of m equal
+//!   maxima m quarters, and for odd heights or widths assigns gradients to the wrong cells. The pools
+//!   of this crate give the whole gradient to the first maximum, as in PyTorch. After replacing
+//!   candle's pools, the gradients of a layer are about 4 times as large for each pool between the
+//!   layer and the loss, so learning rates have to be tuned again.
 //! - NaN propagates through ReLU and pools. candle's `relu` maps NaN to 0.
 //! - The weight gradient of [`linear`] has the layout of the weight. candle's is a transposed view.
 //! - A second backward pass through the same [`conv_stack`] is an error, because the first one frees

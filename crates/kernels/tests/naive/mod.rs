@@ -1,5 +1,7 @@
 //! A naive convolution in f64, the reference for all optimized kernels.
 
+#![allow(dead_code, reason = "each test file uses some of these functions")]
+
 use candle_core::Tensor;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::Rng;
