@@ -18,7 +18,7 @@ const WRAPPER: &str = r#"#!/bin/sh
 RUSTC_BOOTSTRAP=1 exec "$@" -Zsanitizer=address --cfg waggle_heap -Cdebug-assertions=on -Coverflow-checks=on
 "#;
 
-/// The most capable `vgg::kernels::Isa`. On a CPU without it, the best supported one runs.
+/// The most capable `kernels::Isa`. On a CPU without it, the best supported one runs.
 const BEST_ISA: &str = "amx";
 
 /// The other instruction sets, from most to least capable.
@@ -27,8 +27,8 @@ const OTHER_ISAS: [&str; 3] = ["avx512", "avx2", "portable"];
 /// The slowest test. It covers all instruction sets in one run, so it is not repeated for each.
 const ALL_ISAS_TEST: &str = "every_instruction_set_matches_the_naive_convolution";
 
-/// Runs the unit tests and the test files `golden` once, and the test files `kernels` and `device`
-/// with each instruction set.
+/// Runs the unit tests and the test files `golden` and `layers` once, and the test files `kernels`
+/// and `device` with each instruction set.
 ///
 /// # Errors
 ///
@@ -46,7 +46,9 @@ pub fn run(root: &Path) -> Result<()> {
             .args(["test", "--locked", "--workspace"])
             .args(["--test", "kernels", "--test", "device"])
     };
-    cargo(BEST_ISA).args(["--lib", "--test", "golden"]).run()?;
+    cargo(BEST_ISA)
+        .args(["--lib", "--test", "golden", "--test", "layers"])
+        .run()?;
     for isa in OTHER_ISAS {
         cargo(isa).args(["--", "--skip", ALL_ISAS_TEST]).run()?;
     }

@@ -144,7 +144,7 @@ fn layers_without_relu_match_candle() {
                 let y = x.conv2d(&weight, 1, 1, 1, 1)?.broadcast_add(&bias)?;
                 if pool { y.max_pool2d(2) } else { Ok(y) }
             };
-            let (y, expected) = (conv_stack(&x, &[layer.clone()]), candle());
+            let (y, expected) = (conv_stack(&x, std::slice::from_ref(&layer)), candle());
             let (y, expected) = (y.expect("forward"), expected.expect("forward"));
             let case = format!("{isa:?} pool={pool}");
             assert_close(&y, &expected, &case);

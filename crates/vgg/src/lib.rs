@@ -1,5 +1,5 @@
 //! VGG networks for candle, with the tensor names and outputs of torchvision, any input size, and
-//! fast CPU kernels.
+//! the fast CPU kernels of the crate [`kernels`].
 //!
 //! This crate builds networks, loads and saves weights, and computes outputs and gradients. It has
 //! no training loop and prints nothing.
