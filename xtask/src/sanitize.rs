@@ -17,8 +17,8 @@ const WRAPPER: &str = r#"#!/bin/sh
 RUSTC_BOOTSTRAP=1 exec "$@" -Zsanitizer=address --cfg waggle_heap -Cdebug-assertions=on -Coverflow-checks=on
 "#;
 
-/// Runs the unit tests and the test files `golden` with the best instruction set of the CPU, and
-/// the test files `kernels` and `device` with each one.
+/// Runs the unit tests and the test files `golden` and `layers` with the best instruction set of the
+/// CPU, and the test files `kernels` and `device` with each one.
 ///
 /// # Errors
 ///
@@ -30,7 +30,7 @@ pub fn run(sh: &Shell) -> Result<()> {
     );
     let wrapper = script(sh, "target/sanitize", "rustc", WRAPPER)?;
     for (isa, more) in [
-        ("amx", "--lib --test golden"),
+        ("amx", "--lib --test golden --test layers"),
         // The slowest test covers all instruction sets itself, so it runs only once.
         (
             "avx512",

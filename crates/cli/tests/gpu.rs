@@ -4,7 +4,7 @@
 
 #![cfg(any(feature = "cuda", feature = "metal"))]
 
-#[path = "../../vgg/tests/gpu/mod.rs"]
+#[path = "../../kernels/tests/gpu/mod.rs"]
 mod gpu;
 mod harness;
 

@@ -3,7 +3,7 @@
 //! The reference files are in `tests/golden`, or in the folder that the environment variable
 //! `WAGGLE_GOLDEN` selects.
 
-#[path = "../../vgg/tests/gpu/mod.rs"]
+#[path = "../../kernels/tests/gpu/mod.rs"]
 mod gpu;
 
 use std::collections::BTreeMap;

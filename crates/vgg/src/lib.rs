@@ -1,5 +1,5 @@
 //! VGG networks for candle, with the tensor names and outputs of torchvision, any input size, and
-//! fast CPU kernels.
+//! the fast CPU kernels of the crate [`kernels`].
 //!
 //! This crate builds networks, loads and saves weights, and computes outputs and gradients. It has
 //! no training loop and prints nothing.
@@ -39,6 +39,8 @@
 //! # }
 //! ```
 
+#![forbid(unsafe_code)]
+
 pub mod config;
 mod detect;
 mod dropout;
@@ -47,7 +49,6 @@ mod file;
 #[cfg(feature = "hub")]
 pub mod hub;
 pub mod init;
-pub mod kernels;
 pub mod metadata;
 mod model;
 pub mod names;
@@ -65,6 +66,7 @@ mod weights_file;
 pub use config::VggConfig;
 pub use detect::detect_architecture;
 pub use error::Error;
+pub use kernels;
 pub use metadata::Metadata;
 pub use model::{Mode, Vgg};
 pub use precision::Precision;

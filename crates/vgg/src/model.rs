@@ -16,13 +16,13 @@ use std::ops::Range;
 
 use candle_core::{DType, Result, Tensor, bail};
 use candle_nn::{Init, VarBuilder};
+use kernels::{
+    ConvLayer, GradSink, Gradient, adaptive_avg_pool2d, conv_stack, linear_with_grad_sink, relu,
+};
 
 use crate::config::VggConfig;
 use crate::dropout::dropout_half;
 use crate::error::Error;
-use crate::kernels::{
-    ConvLayer, GradSink, Gradient, adaptive_avg_pool2d, conv_stack, linear_with_grad_sink, relu,
-};
 use crate::norm::BatchNorm;
 use crate::precision::{Memo, Precision};
 
@@ -107,7 +107,7 @@ impl Block {
             } else {
                 (precision.cast(&weight)?, precision.cast(&bias)?)
             };
-            ConvLayer::new(weight, bias, self.pool)
+            Ok(ConvLayer::new(weight, bias, self.pool)?)
         };
         match &self.fixed {
             Some(layer) => Ok(layer.clone()),

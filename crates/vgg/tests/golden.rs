@@ -3,6 +3,7 @@
 //! The reference values come from a narrow torchvision VGG. `WAGGLE_GOLDEN` selects another folder
 //! of reference values, which determines the configuration and the image sizes.
 
+#[path = "../../kernels/tests/gpu/mod.rs"]
 mod gpu;
 
 use std::collections::BTreeMap;
@@ -11,9 +12,9 @@ use std::path::PathBuf;
 use candle_core::{D, DType, Device, Tensor, Var};
 use candle_nn::VarBuilder;
 use gpu::{devices, tolerance};
+use kernels::{ConvLayer, adaptive_avg_pool2d, device};
 use serde_json::Value;
 use vgg::config::Unit;
-use vgg::kernels::{ConvLayer, adaptive_avg_pool2d, device};
 use vgg::{Mode, Vgg, VggConfig};
 
 type Tensors = BTreeMap<String, Tensor>;

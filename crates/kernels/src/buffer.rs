@@ -1,0 +1,245 @@
+//! Memory for the kernels: aligned to cache lines and reused.
+//!
+//! A vector of sixteen f32 fills one cache line, and an access that straddles two lines costs twice
+//! as much. A large new allocation costs more than the computation on it, because the operating
+//! system clears and maps each page on first use. Dropped buffers therefore return to a pool, and
+//! each thread keeps its scratch buffers.
+
+use std::cell::RefCell;
+use std::ops::{Deref, DerefMut};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Whether buffers are mapped memory that returns to a pool. Under a sanitizer or Miri, each buffer
+/// is a separate heap allocation, so that out-of-bounds accesses and uses after free are detected.
+const POOLED: bool = !cfg!(any(miri, waggle_heap));
+
+#[cfg(not(any(miri, waggle_heap)))]
+type Memory = memmap2::MmapMut;
+#[cfg(any(miri, waggle_heap))]
+type Memory = Box<[CacheLine]>;
+
+/// A cache line of a heap allocation.
+#[cfg(any(miri, waggle_heap))]
+#[derive(Clone)]
+#[repr(align(64))]
+struct CacheLine(#[expect(dead_code, reason = "reached by pointers")] [f32; LINE_LEN]);
+
+/// Number of f32 in a cache line.
+const LINE_LEN: usize = 16;
+
+/// Cache lines of mapped memory. Unmapping returns memory to the operating system at once, whereas
+/// an allocator may keep freed memory.
+struct CacheLines {
+    memory: Option<Memory>,
+    count: usize,
+}
+
+impl CacheLines {
+    fn new(count: usize) -> Self {
+        #[cfg(any(miri, waggle_heap))]
+        let memory =
+            (count > 0).then(|| vec![CacheLine([0.0; LINE_LEN]); count].into_boxed_slice());
+        #[cfg(not(any(miri, waggle_heap)))]
+        let memory = (count > 0).then(|| {
+            let bytes = count * LINE_LEN * size_of::<f32>();
+            // Out of memory is fatal, as for `Vec`.
+            let memory = Memory::map_anon(bytes)
+                .unwrap_or_else(|error| panic!("cannot allocate {bytes} bytes: {error}"));
+            // Huge pages of 2 MiB: with pages of 4 KiB, address translation takes a tenth of the
+            // time of a pass over a large buffer. If the system ignores the advice, the pages stay
+            // small.
+            #[cfg(target_os = "linux")]
+            let _ = memory.advise(memmap2::Advice::HugePage);
+            memory
+        });
+        Self { memory, count }
+    }
+
+    fn start(&self) -> *const f32 {
+        match &self.memory {
+            Some(memory) => memory.as_ptr().cast(),
+            None => std::ptr::NonNull::dangling().as_ptr(),
+        }
+    }
+
+    fn start_mut(&mut self) -> *mut f32 {
+        match &mut self.memory {
+            Some(memory) => memory.as_mut_ptr().cast(),
+            None => std::ptr::NonNull::dangling().as_ptr(),
+        }
+    }
+}
+
+/// An owned slice of f32, aligned to a cache line.
+pub(crate) struct Buffer {
+    lines: CacheLines,
+    len: usize,
+}
+
+impl Buffer {
+    /// Allocates `len` elements with arbitrary values. Takes a buffer of suitable size from the
+    /// pool if there is one.
+    pub(crate) fn alloc(len: usize) -> Self {
+        let count = len.div_ceil(LINE_LEN);
+        let pooled = POOLED.then(|| pool().acquire(count)).flatten();
+        Self {
+            lines: pooled.unwrap_or_else(|| CacheLines::new(count)),
+            len,
+        }
+    }
+}
+
+impl Deref for Buffer {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        // SAFETY: there are at least `len.div_ceil(LINE_LEN)` lines, as `alloc` requested. Mapped
+        // memory is page-aligned and starts as zeros, the lines of a heap allocation are aligned
+        // and initialized, and every bit pattern is a valid f32.
+        unsafe { std::slice::from_raw_parts(self.lines.start(), self.len) }
+    }
+}
+
+impl DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        // SAFETY: as in `deref`, and `&mut self` makes the access exclusive.
+        unsafe { std::slice::from_raw_parts_mut(self.lines.start_mut(), self.len) }
+    }
+}
+
+/// Used and free memory together may exceed the peak use by `peak / SLACK_DIVISOR` cache lines,
+/// because buffer sizes seldom match exactly.
+const SLACK_DIVISOR: usize = 10;
+
+/// Free buffers and the amount of memory in use. Sizes are in cache lines.
+struct Pool {
+    free: Vec<CacheLines>,
+    in_use: usize,
+    /// Maximum of `in_use` so far.
+    peak: usize,
+}
+
+static POOL: Mutex<Pool> = Mutex::new(Pool {
+    free: Vec::new(),
+    in_use: 0,
+    peak: 0,
+});
+
+fn pool() -> MutexGuard<'static, Pool> {
+    POOL.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Pool {
+    /// Takes the smallest free buffer of `count` to `2 * count` lines. If there is none, the caller
+    /// allocates one.
+    ///
+    /// Frees buffers so that used and free memory together never exceed the peak use by more than a
+    /// tenth ([`SLACK_DIVISOR`]).
+    fn acquire(&mut self, count: usize) -> Option<CacheLines> {
+        let fits = |lines: &&CacheLines| (count..=2 * count).contains(&lines.count);
+        let best = self.free.iter().filter(fits).map(|lines| lines.count).min();
+        let lines = best.and_then(|best| {
+            // The most recently released buffer is the most likely to be in a cache.
+            let index = self.free.iter().rposition(|lines| lines.count == best)?;
+            Some(self.free.remove(index))
+        });
+        self.in_use += lines.as_ref().map_or(count, |lines| lines.count);
+        self.peak = self.peak.max(self.in_use);
+        self.shrink();
+        lines
+    }
+
+    fn release(&mut self, lines: CacheLines) {
+        self.in_use = self.in_use.saturating_sub(lines.count);
+        self.free.push(lines);
+        self.shrink();
+    }
+
+    fn shrink(&mut self) {
+        let free = |pool: &Self| pool.free.iter().map(|lines| lines.count).sum::<usize>();
+        while !self.free.is_empty()
+            && self.in_use + free(self) > self.peak + self.peak / SLACK_DIVISOR
+        {
+            self.free.remove(0);
+        }
+    }
+}
+
+/// Returns the kernels' pooled memory to the operating system: up to a gigabyte after training.
+/// Each thread keeps its scratch buffers, a few megabytes.
+pub fn release_memory() {
+    let mut pool = pool();
+    pool.free.clear();
+    pool.peak = pool.in_use;
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        if POOLED && self.lines.count > 0 {
+            let lines = std::mem::replace(&mut self.lines, CacheLines::new(0));
+            pool().release(lines);
+        }
+    }
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Vec<Buffer>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Calls `f` with a scratch buffer of `len` elements with arbitrary values. The thread keeps the
+/// buffer for its next call.
+pub(crate) fn with_scratch<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
+    // If `f` waits for other threads, rayon can run another task on this thread in the meantime.
+    // That task gets a different buffer.
+    let recycled = SCRATCH.with_borrow_mut(Vec::pop);
+    let mut buffer = recycled
+        .filter(|buffer| POOLED && buffer.len >= len)
+        .unwrap_or_else(|| Buffer::alloc(len));
+    let result = f(&mut buffer[..len]);
+    SCRATCH.with_borrow_mut(|buffers| buffers.push(buffer));
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_are_aligned_to_cache_lines() {
+        let mut buffer = Buffer::alloc(1001);
+        assert_eq!((buffer.len(), buffer.as_ptr() as usize % 64), (1001, 0));
+        buffer[1000] = 3.0;
+        with_scratch(100, |outer| {
+            outer.fill(1.0);
+            with_scratch(100, |inner| inner.fill(2.0));
+            assert!(outer.iter().all(|&x| x == 1.0));
+        });
+    }
+
+    #[test]
+    fn pool_holds_at_most_a_tenth_more_than_the_peak() {
+        let mut pool = Pool {
+            free: Vec::new(),
+            in_use: 0,
+            peak: 0,
+        };
+        let sizes = |pool: &Pool| -> Vec<usize> {
+            let free = pool.free.iter();
+            free.map(|lines| lines.count).collect()
+        };
+        for count in [100, 50, 30] {
+            assert!(pool.acquire(count).is_none());
+        }
+        for count in [100, 50, 30] {
+            pool.release(CacheLines::new(count));
+        }
+        assert_eq!((sizes(&pool), pool.in_use), (vec![100, 50, 30], 0));
+        // The smallest buffer that fits, unless it is more than twice as large as requested.
+        assert_eq!(pool.acquire(40).map(|lines| lines.count), Some(50));
+        assert!(pool.acquire(10).is_none());
+        assert_eq!((sizes(&pool), pool.in_use), (vec![100, 30], 60));
+        // With the new 40 lines, 230 lines would be in use or free. The limit is 180 and a tenth.
+        assert!(pool.acquire(40).is_none());
+        assert_eq!((sizes(&pool), pool.in_use), (vec![30], 100));
+    }
+}

@@ -1,0 +1,47 @@
+//! The error type of the layer constructors.
+
+use candle_core::Shape;
+
+use crate::isa::Isa;
+
+/// Why a [`ConvLayer`](crate::ConvLayer) cannot be created.
+///
+/// Converts to [`candle_core::Error`], the error type of the operations, so `?` works in functions
+/// that return [`candle_core::Result`].
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The shapes are not those of a 3x3 convolution with at least one input and one output
+    /// channel.
+    #[error("expected a weight (k, c, 3, 3) and a bias (k), got {weight:?} and {bias:?}")]
+    Shape {
+        /// Shape of the weight.
+        weight: Shape,
+        /// Shape of the bias.
+        bias: Shape,
+    },
+    /// Autograd tracks the parameter, and it is a strided view, such as a transposed `Var`.
+    #[error("the tracked {parameter} of a convolution is not contiguous")]
+    NotContiguous {
+        /// `weight` or `bias`.
+        parameter: &'static str,
+    },
+    /// The CPU does not support the instruction set.
+    #[error("this CPU does not support {}", isa.name())]
+    UnsupportedIsa {
+        /// The requested instruction set.
+        isa: Isa,
+    },
+    /// A tensor operation failed.
+    #[error(transparent)]
+    Candle(#[from] candle_core::Error),
+}
+
+impl From<Error> for candle_core::Error {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Candle(error) => error,
+            error => Self::wrap(error),
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Selection of the instruction set: the best one supported by the CPU, detected once.
+//!
+//! `WAGGLE_KERNELS=amx|avx512|avx2|portable` selects another one, for tests and benchmarks.
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod amx;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx2;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx512;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod bf16x3;
+pub(crate) mod lanes;
+pub(crate) mod portable;
+
+use std::sync::OnceLock;
+
+use lanes::Task;
+use portable::Portable;
+
+/// An instruction set that the kernels are compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isa {
+    /// Any CPU.
+    Portable,
+    /// x86-64 with AVX2 and FMA.
+    Avx2,
+    /// x86-64 with AVX-512 F, BW, DQ and VL, and FMA.
+    Avx512,
+    /// AVX-512, and AMX with bf16 for the matrix products of convolutions.
+    Amx,
+}
+
+impl Isa {
+    /// Returns the instruction sets supported by this CPU, from slowest to fastest.
+    pub fn available() -> Vec<Self> {
+        #[cfg_attr(
+            not(target_arch = "x86_64"),
+            expect(
+                unused_mut,
+                reason = "other architectures have only the portable kernels"
+            )
+        )]
+        let mut isas = vec![Self::Portable];
+        #[cfg(target_arch = "x86_64")]
+        {
+            let fma = is_x86_feature_detected!("fma");
+            if fma && is_x86_feature_detected!("avx2") {
+                isas.push(Self::Avx2);
+            }
+            if fma
+                && is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vl")
+            {
+                isas.push(Self::Avx512);
+                if amx::available() {
+                    isas.push(Self::Amx);
+                }
+            }
+        }
+        isas
+    }
+
+    /// Returns the instruction set named by `WAGGLE_KERNELS`, or the best one available. Unknown
+    /// and unsupported values are ignored.
+    pub fn selected() -> Self {
+        static SELECTED: OnceLock<Isa> = OnceLock::new();
+        *SELECTED.get_or_init(|| {
+            let available = Self::available();
+            let requested = std::env::var("WAGGLE_KERNELS").unwrap_or_default();
+            let requested = available.iter().find(|isa| isa.name() == requested);
+            let best = available.last().copied().unwrap_or(Self::Portable);
+            requested.copied().unwrap_or(best)
+        })
+    }
+
+    /// The name used in `WAGGLE_KERNELS`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Portable => "portable",
+            Self::Avx2 => "avx2",
+            Self::Avx512 => "avx512",
+            Self::Amx => "amx",
+        }
+    }
+
+    /// Runs a task with this instruction set enabled.
+    ///
+    /// # Safety
+    ///
+    /// `self` must be in [`Isa::available`], and the pointers of the task must be valid for the
+    /// accesses that it documents.
+    pub(crate) unsafe fn run(self, task: impl Task) {
+        // SAFETY: the caller guarantees that the CPU supports the instruction set and that the
+        // pointers are valid.
+        unsafe {
+            match self {
+                #[cfg(target_arch = "x86_64")]
+                Self::Avx512 | Self::Amx => avx512::run(task),
+                #[cfg(target_arch = "x86_64")]
+                Self::Avx2 => avx2::run(task),
+                _ => task.run::<Portable>(),
+            }
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Differentiable layers of convolutional networks for candle, with fast CPU kernels: stacks of 3x3
+//! convolutions, linear layers and pooling.
+//!
+//! | function | formula | shapes |
+//! |---|---|---|
+//! | [`conv_stack`] | per layer: y = max(0, w ∗ x + b), then an optional 2x2 max pool | (n, c, h, w) → (n, k, h', w') |
+//! | [`linear`] | y = x·wᵀ + b | (n, in), (out, in), (out) → (n, out) |
+//! | [`relu`] | y = max(0, x) | any |
+//! | [`max_pool2d`] | maximum of each 2x2 window | (n, c, h, w) → (n, c, h/2, w/2) |
+//! | [`adaptive_avg_pool2d`] | mean over the cells of each bin | (n, c, h, w) → (n, c, oh, ow) |
+//!
+//! The operations work with any candle model, optimizer and `VarBuilder`. They compute gradients
+//! only for tracked tensors. If no tensor is tracked, no graph is recorded and no activation is
+//! saved.
+//!
+//! On the CPU, convolutions and linear layers are custom ops of this crate, in f32. The convolutions
+//! use Winograd's algorithm for the instruction set of the CPU: AMX, AVX-512, AVX2, or portable code
+//! ([`Isa`]). On other devices, they are candle or cuDNN operations with custom gradients
+//! ([`device`]).
+//!
+//! The crate is not a library of general convolutions: kernels are 3x3 with stride 1, padding 1, one
+//! group and no dilation.
+//!
+//! ```
+//! use candle_core::{DType, Device, Tensor};
+//! use candle_nn::{VarBuilder, VarMap};
+//! use kernels::{ConvLayer, conv_stack, linear};
+//!
+//! # fn main() -> Result<(), kernels::Error> {
+//! let vars = VarMap::new();
+//! let vb = VarBuilder::from_varmap(&vars, DType::F32, &Device::Cpu);
+//! // Two convolutions, the second with a pool, and a linear layer with 10 outputs.
+//! let layers = [
+//!     ConvLayer::load(3, 16, false, vb.pp("0"))?,
+//!     ConvLayer::load(16, 32, true, vb.pp("1"))?,
+//! ];
+//! let (weight, bias) = (vb.get((10, 32 * 4 * 4), "2.weight")?, vb.get(10, "2.bias")?);
+//!
+//! let x = Tensor::zeros((5, 3, 8, 8), DType::F32, &Device::Cpu)?;
+//! let y = conv_stack(&x, &layers)?;
+//! assert_eq!(y.dims(), [5, 32, 4, 4]);
+//! let y = linear(&y.flatten_from(1)?, &weight, &bias)?;
+//! assert_eq!(y.dims(), [5, 10]);
+//!
+//! let gradients = y.sqr()?.sum_all()?.backward()?;
+//! assert!(vars.all_vars().iter().all(|var| gradients.get(var).is_some()));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! `examples/cnn.rs` trains a small network.
+//!
+//! # Differences from candle's operations
+//!
+//! - candle's `max_pool2d` gives a unique maximum a quarter of its gradient, gives each of m equal
+//!   maxima m quarters, and for odd heights or widths assigns gradients to the wrong cells. The pools
+//!   of this crate give the whole gradient to the first maximum, as in PyTorch. After replacing
+//!   candle's pools, the gradients of a layer are about 4 times as large for each pool between the
+//!   layer and the loss, so learning rates have to be tuned again.
+//! - NaN propagates through ReLU and pools. candle's `relu` maps NaN to 0.
+//! - The weight gradient of [`linear`] has the layout of the weight. candle's is a transposed view.
+//! - A second backward pass through the same [`conv_stack`] is an error, because the first one frees
+//!   the activations.
+//!
+//! # Features
+//!
+//! `cuda`, `cudnn`, `metal`, `accelerate` and `mkl` enable candle's features of the same names. With
+//! `cudnn`, convolutions on NVIDIA GPUs use cuDNN.
+//!
+//! Debug builds need `[profile.dev.package."*"] opt-level = 3` in the workspace's `Cargo.toml`.
+//! Without optimization the kernels are about a hundred times slower.
+
+#![allow(
+    clippy::needless_range_loop,
+    reason = "loops index several small arrays of registers at once, which iterators would obscure"
+)]
+
+mod adaptive_pool;
+mod autograd;
+mod buffer;
+mod conv;
+pub mod device;
+mod error;
+mod grad;
+mod inference;
+mod isa;
+mod layer;
+mod layout;
+mod linear;
+mod parallel;
+mod relu;
+mod storage;
+mod tuning;
+mod winograd;
+
+pub use adaptive_pool::adaptive_avg_pool2d;
+pub use buffer::release_memory;
+pub use candle_core;
+pub use conv::conv_stack;
+pub use device::max_pool2d;
+pub use error::Error;
+pub use grad::{GradSink, Gradient};
+pub use isa::Isa;
+pub use layer::ConvLayer;
+pub use linear::{linear, linear_with_grad_sink};
+pub use relu::relu;

@@ -1,0 +1,39 @@
+//! ReLU that propagates NaN.
+//!
+//! candle's `relu` maps NaN to 0, so a diverged network would look healthy. PyTorch propagates NaN.
+
+use candle_core::{CpuStorage, CustomOp1, Device, Layout, Result, Shape, Tensor};
+
+use crate::device;
+use crate::storage::contiguous;
+
+/// max(0, x) for any shape. NaN stays NaN.
+///
+/// # Errors
+///
+/// Returns an error if `x` is on the CPU and not f32.
+pub fn relu(x: &Tensor) -> Result<Tensor> {
+    match x.device() {
+        Device::Cpu => x.contiguous()?.apply_op1(Relu),
+        _ => device::relu(x),
+    }
+}
+
+struct Relu;
+
+impl CustomOp1 for Relu {
+    fn name(&self) -> &'static str {
+        "relu"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let x = contiguous(x, layout)?;
+        let y = x.iter().map(|&x| if x < 0.0 { 0.0 } else { x }).collect();
+        Ok((CpuStorage::F32(y), layout.shape().clone()))
+    }
+
+    fn bwd(&self, _: &Tensor, y: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        let mask = y.gt(0.0)?.to_dtype(grad.dtype())?;
+        (grad * mask).map(Some)
+    }
+}
