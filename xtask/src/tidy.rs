@@ -49,10 +49,7 @@ pub struct LongFile {
 }
 
 /// Files in `src` directories that may have more than [`MAX_LINES`] lines.
-pub const LONG_FILES: &[LongFile] = &[LongFile {
-    path: "crates/dataset/src/sample/animals.rs",
-    reason: "a sequence of short, similar drawing functions",
-}];
+pub const LONG_FILES: &[LongFile] = &[];
 
 /// Maximum number of lines of a file in a `src` directory. Most files should have 100 to 300 lines
 /// and a single subject.

@@ -50,7 +50,6 @@ pub mod inspect;
 mod layout_hint;
 mod loader;
 mod rng;
-pub mod sample;
 pub mod transform;
 mod verify;
 

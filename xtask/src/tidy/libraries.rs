@@ -3,8 +3,9 @@
 use super::{Finding, SourceFile};
 
 /// Source directories of the library crates.
-const LIBRARIES: [&str; 3] = [
+const LIBRARIES: [&str; 4] = [
     "crates/dataset/src/",
+    "crates/sample/src/",
     "crates/trainer/src/",
     "crates/vgg/src/",
 ];
