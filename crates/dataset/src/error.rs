@@ -3,9 +3,9 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::image_folder::EXTENSIONS;
+use crate::layout::EXTENSIONS;
 use crate::layout_hint::LayoutHint;
-use crate::transform::Plan;
+use crate::plan::Plan;
 
 /// A result whose error is [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;

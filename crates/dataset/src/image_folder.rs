@@ -12,17 +12,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::layout::{self, TRAIN, VAL};
+pub use crate::layout::{EXTENSIONS, is_image};
 use crate::layout_hint::LayoutHint;
-
-/// Extensions of image files, in any case. This is torchvision's list, which lacks `gif`.
-pub const EXTENSIONS: [&str; 9] = [
-    "jpg", "jpeg", "png", "ppm", "bmp", "pgm", "tif", "tiff", "webp",
-];
-
-/// Accepted folder names of the training split.
-pub(crate) const TRAIN: [&str; 1] = ["train"];
-/// Accepted folder names of the validation split. The first that exists is used.
-pub(crate) const VAL: [&str; 3] = ["val", "valid", "validation"];
 
 /// An image file and its class.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -190,19 +182,6 @@ pub fn train_folder(root: impl AsRef<Path>) -> Result<PathBuf> {
     split(root.as_ref(), &TRAIN)
 }
 
-/// Returns whether the extension of `path` is in [`EXTENSIONS`], in any case.
-pub fn is_image(path: impl AsRef<Path>) -> bool {
-    let extension = path
-        .as_ref()
-        .extension()
-        .and_then(|extension| extension.to_str());
-    extension.is_some_and(|given| {
-        EXTENSIONS
-            .iter()
-            .any(|accepted| accepted.eq_ignore_ascii_case(given))
-    })
-}
-
 /// Lists all images under `folder`, recursively, in torchvision's order: by folder, then by name.
 ///
 /// # Errors
@@ -275,20 +254,9 @@ pub(crate) fn class_folders(root: &Path) -> Result<Vec<String>> {
     Ok(classes)
 }
 
-/// Returns the names in a folder that do not begin with a dot, sorted by code point.
-pub(crate) fn entries(folder: &Path) -> Result<Vec<OsString>> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir(folder).map_err(|source| cannot_read(folder, source))? {
-        let name = entry
-            .map_err(|source| cannot_read(folder, source))?
-            .file_name();
-        if !name.as_encoded_bytes().starts_with(b".") {
-            names.push(name);
-        }
-    }
-    // The byte order of UTF-8 is the order of code points.
-    names.sort();
-    Ok(names)
+/// Returns the names of the visible entries of `folder`, sorted by code point.
+fn entries(folder: &Path) -> Result<Vec<OsString>> {
+    layout::visible_names(folder).map_err(|source| cannot_read(folder, source))
 }
 
 fn split(root: &Path, accepted: &[&str]) -> Result<PathBuf> {

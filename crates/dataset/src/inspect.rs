@@ -6,6 +6,7 @@
 //! reports the files with these and other problems.
 
 mod duplicates;
+mod findings;
 mod fingerprint;
 mod listing;
 mod perceptual;

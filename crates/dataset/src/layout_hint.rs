@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::image_folder::{self, TRAIN, VAL, is_image};
+use crate::layout::{TRAIN, VAL, is_image, visible_names};
 
 /// Maximum number of class names in a hint.
 const MAX_NAMES: usize = 3;
@@ -108,7 +108,7 @@ fn contains_images(folder: &Path) -> bool {
 
 /// Returns the sorted paths of the entries that are not hidden, or none if `folder` is unreadable.
 fn entries(folder: &Path) -> Vec<PathBuf> {
-    let names = image_folder::entries(folder).unwrap_or_default();
+    let names = visible_names(folder).unwrap_or_default();
     names.iter().map(|name| folder.join(name)).collect()
 }
 

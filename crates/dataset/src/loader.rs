@@ -10,7 +10,6 @@ mod cache;
 mod config;
 mod epoch;
 mod ordered_pool;
-pub(crate) mod panic;
 
 pub use config::LoaderConfig;
 pub use epoch::{Batch, Epoch};

@@ -7,15 +7,13 @@
 //! (`resize`, `center_crop`).
 
 mod normalize;
-mod plan;
 mod random_box;
-mod resample;
 
+pub use crate::plan::{Plan, Region, resized_size};
+pub use crate::resample::{Resampler, apply};
 pub use normalize::Normalize;
 pub(crate) use normalize::Table;
-pub use plan::{Plan, Region, resized_size};
 pub use random_box::random_resized_crop;
-pub use resample::{Resampler, apply};
 
 use rand::Rng;
 

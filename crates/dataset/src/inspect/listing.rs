@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use super::report::{IgnoreReason, Ignored};
+use super::report::{IgnoreReason, Ignored, format_name};
 use crate::error::{Error, Result};
 use crate::image_folder;
 
@@ -169,7 +169,5 @@ fn content(path: &Path) -> Option<String> {
     File::open(path)
         .and_then(|file| file.take(64).read_to_end(&mut start))
         .ok()?;
-    image::guess_format(&start)
-        .ok()
-        .map(super::report::format_name)
+    image::guess_format(&start).ok().map(format_name)
 }

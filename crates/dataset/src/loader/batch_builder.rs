@@ -7,12 +7,13 @@ use image::RgbImage;
 
 use super::cache::Cache;
 use super::config::LoaderConfig;
-use super::panic::catch_panic;
 use crate::decode::Decoder;
 use crate::error::Result;
 use crate::image_folder::Sample;
+use crate::panic::catch_panic;
+use crate::resample::Resampler;
 use crate::rng::{self, Domain};
-use crate::transform::{Resampler, Table};
+use crate::transform::Table;
 
 /// State shared by all workers and epochs of a loader.
 #[derive(Debug)]

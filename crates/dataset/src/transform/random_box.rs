@@ -2,7 +2,7 @@
 
 use rand::Rng;
 
-use super::Region;
+use crate::plan::Region;
 use crate::rng;
 
 /// Minimum and maximum area of the box as a fraction of the image area.
