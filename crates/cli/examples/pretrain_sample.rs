@@ -367,7 +367,7 @@ impl Drawings {
             let (width, height) = image.dimensions();
             let plan = match self.split {
                 Split::Train => crop(width, height, &mut keyed(b"crop", epoch, index as u64)),
-                Split::Val => Transform::eval(INPUT).plan(width, height, &mut keyed(b"none", 0, 0)),
+                Split::Val => Transform::eval(INPUT).eval_plan(width, height),
             };
             let mut values = Vec::new();
             Normalize::IMAGENET.append(Resampler::default().apply(image, &plan)?, &mut values);

@@ -12,6 +12,7 @@ use text::{Line, shorten};
 
 /// Layout of the grid drawn by [`make_grid`]. The defaults are torchvision's.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Grid {
     /// Images per row (`nrow` in torchvision).
     pub per_row: usize,
@@ -28,6 +29,14 @@ impl Default for Grid {
             padding: 2,
             background: Rgb([0; 3]),
         }
+    }
+}
+
+impl Grid {
+    setters! {
+        per_row: usize,
+        padding: u32,
+        background: Rgb<u8>,
     }
 }
 

@@ -26,6 +26,7 @@ use limits::{check_memory, check_pixels};
 
 /// Decoder settings: resource limits, and whether the EXIF orientation is applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DecodeOptions {
     /// Ignores the EXIF orientation, as torchvision does.
     pub ignore_exif: bool,
@@ -46,6 +47,14 @@ impl Default for DecodeOptions {
             max_pixels: 178_956_970,
             max_bytes: 1 << 30,
         }
+    }
+}
+
+impl DecodeOptions {
+    setters! {
+        ignore_exif: bool,
+        max_pixels: usize,
+        max_bytes: u64,
     }
 }
 

@@ -1,4 +1,4 @@
-//! The error type of this crate.
+//! The error type of this crate, and `Result` with it.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -14,6 +14,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 ///
 /// `Display` states the fact. [`Error::help`] suggests a remedy.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// The folder does not exist or is a file.
     #[error("there is no folder `{}`", .path.display())]
@@ -141,6 +142,16 @@ pub enum Error {
         limit: u64,
     },
 
+    /// The function of [`LoaderConfig::decode_with`](crate::LoaderConfig::decode_with) failed for
+    /// another reason than the other variants describe.
+    #[error("cannot load {}", .path.display())]
+    Custom {
+        /// Path of the sample.
+        path: PathBuf,
+        /// The cause.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+
     /// Some images cannot be decoded. Every image was checked.
     #[error("cannot decode {} of {checked} images{}", .errors.len(), Lines(.errors))]
     BadImages {
@@ -170,6 +181,23 @@ pub enum Error {
         /// Width of the image in pixels.
         width: u32,
         /// Height of the image in pixels.
+        height: u32,
+    },
+
+    /// The function of [`LoaderConfig::augment`](crate::LoaderConfig::augment) changed the size of
+    /// an image.
+    #[error(
+        "augmentation changed the size of {} from {size} × {size} to {width} × {height} pixels",
+        .path.display()
+    )]
+    AugmentedSize {
+        /// Path of the sample.
+        path: PathBuf,
+        /// Height and width before, in pixels.
+        size: u32,
+        /// Width after, in pixels.
+        width: u32,
+        /// Height after, in pixels.
         height: u32,
     },
 
@@ -236,7 +264,9 @@ impl Error {
             }
             Self::NoFolder { .. }
             | Self::Io { .. }
+            | Self::Custom { .. }
             | Self::Setting { .. }
+            | Self::AugmentedSize { .. }
             | Self::Grid { .. }
             | Self::Tensor(_) => return None,
         };
@@ -271,6 +301,7 @@ impl Error {
                 limit >> 20
             ),
             Self::Io { source, .. } => source.to_string(),
+            Self::Custom { source, .. } => source.to_string(),
             Self::Panic { message, .. } => format!("panicked: {message}"),
             other => other.to_string(),
         }
@@ -284,7 +315,8 @@ impl Error {
             | Self::Truncated { path }
             | Self::TooManyPixels { path, .. }
             | Self::TooMuchMemory { path, .. }
-            | Self::FileTooLarge { path, .. } => Some(path),
+            | Self::FileTooLarge { path, .. }
+            | Self::Custom { path, .. } => Some(path),
             _ => None,
         }
     }

@@ -10,6 +10,7 @@ const MAX_NAMES: usize = 3;
 
 /// The layout of a folder in which a split is missing.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum LayoutHint {
     /// The folder is a split of a data set, or a class folder of a split.
     PartOf {

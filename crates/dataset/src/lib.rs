@@ -21,7 +21,7 @@
 //! assert_eq!(train.counts(), [2, 1]);
 //! dataset::verify(val.samples(), &Default::default(), 2)?; // lists all undecodable images
 //!
-//! let config = LoaderConfig { batch_size: 2, workers: 2, ..LoaderConfig::train(64) };
+//! let config = LoaderConfig::train(64).batch_size(2).workers(2);
 //! let loader = Loader::new(train.samples(), config)?;
 //! for batch in loader.epoch(0) {
 //!     let batch = batch?;
@@ -42,9 +42,12 @@
 //!
 //! This crate does not depend on a model and never prints.
 
+#[macro_use]
+mod setters;
+
 pub mod contact_sheet;
 pub mod decode;
-mod error;
+pub mod error;
 pub mod image_folder;
 pub mod inspect;
 mod layout;
@@ -57,11 +60,15 @@ mod rng;
 pub mod transform;
 mod verify;
 
+pub use candle_core;
+pub use image;
+
 pub use decode::{DecodeOptions, Decoder, decode};
-pub use error::{Error, Result};
+pub use error::Error;
 pub use image_folder::{ImageFolder, Sample};
 pub use inspect::{InspectOptions, Report, inspect};
 pub use layout_hint::LayoutHint;
-pub use loader::{Batch, DecodeFn, Epoch, Loader, LoaderConfig};
+pub use loader::{Batch, Epoch, Loader, LoaderConfig};
+pub use rng::Stream;
 pub use transform::{Normalize, Transform};
 pub use verify::{find_bad_images, verify};

@@ -48,7 +48,7 @@ impl Resampler {
     /// # Errors
     ///
     /// Returns an error in the same cases as [`apply`].
-    pub fn apply(&mut self, image: &RgbImage, plan: &Plan) -> Result<&RgbImage> {
+    pub fn apply(&mut self, image: &RgbImage, plan: &Plan) -> Result<&mut RgbImage> {
         check(image, plan)?;
         let Self {
             columns,

@@ -7,6 +7,7 @@ use crate::decode::Channels;
 
 /// The findings about a data set. Paths are relative to its root folder and use forward slashes.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct Report {
     /// Root folder of the data set.
     pub root: String,
@@ -38,6 +39,7 @@ pub struct Report {
 
 /// Image counts of a split.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct SplitCounts {
     /// Name of the split's folder.
     pub name: String,
@@ -49,6 +51,7 @@ pub struct SplitCounts {
 
 /// Number of images of one class in a split.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct ClassCount {
     /// Name of the class.
     pub class: String,
@@ -58,6 +61,7 @@ pub struct ClassCount {
 
 /// A file that cannot be decoded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Unusable {
     /// Path relative to [`Report::root`].
     pub path: String,
@@ -67,6 +71,7 @@ pub struct Unusable {
 
 /// An image whose extension does not match its format.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct WrongExtension {
     /// Path relative to [`Report::root`].
     pub path: String,
@@ -76,6 +81,7 @@ pub struct WrongExtension {
 
 /// A file or folder that training ignores.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Ignored {
     /// Path relative to [`Report::root`].
     pub path: String,
@@ -106,6 +112,7 @@ pub enum IgnoreReason {
 
 /// An image of unusual size.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct OddShape {
     /// Path relative to [`Report::root`].
     pub path: String,
@@ -131,6 +138,7 @@ pub enum Shape {
 
 /// An image that is not 8-bit RGB.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct OddColor {
     /// Path relative to [`Report::root`].
     pub path: String,
@@ -142,6 +150,7 @@ pub struct OddColor {
 
 /// A group of duplicate images.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct DuplicateGroup {
     /// The strictest criterion that connects all the images.
     pub kind: DuplicateKind,
@@ -168,6 +177,7 @@ pub enum DuplicateKind {
 
 /// An image of a [`DuplicateGroup`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Member {
     /// Path relative to [`Report::root`].
     pub path: String,
@@ -179,6 +189,7 @@ pub struct Member {
 
 /// Thresholds that the findings of a [`Report`] are based on.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Thresholds {
     /// Tiny images have a side below this number of pixels.
     pub tiny: u32,
