@@ -102,12 +102,8 @@ impl Decoder {
 /// Returns an error if the file cannot be read, is larger than `limit`, or is not a regular file,
 /// because reading a pipe or a device may never end.
 pub(crate) fn read_file(path: &Path, limit: u64, into: &mut Vec<u8>) -> Result<()> {
-    let io = |source| Error::Io {
-        action: "read",
-        path: path.into(),
-        source,
-    };
-    let metadata = fs::metadata(path).map_err(io)?;
+    let io = Error::io(path);
+    let metadata = fs::metadata(path).map_err(&io)?;
     if !metadata.is_file() {
         return Err(undecodable(path, "not a regular file"));
     }

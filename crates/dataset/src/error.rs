@@ -75,11 +75,9 @@ pub enum Error {
         path: PathBuf,
     },
 
-    /// A file or folder cannot be read or written.
-    #[error("cannot {action} {}", .path.display())]
+    /// A file or folder cannot be read.
+    #[error("cannot read {}", .path.display())]
     Io {
-        /// The failed operation as a verb, such as `read`.
-        action: &'static str,
         /// Path of the file or folder.
         path: PathBuf,
         /// The underlying operating system error.
@@ -172,8 +170,8 @@ pub enum Error {
         expected: &'static str,
     },
 
-    /// A crop plan's region exceeds the image that it is applied to, or its window is empty or
-    /// exceeds the resized region or the square.
+    /// A crop plan's region is empty or exceeds the image that it is applied to, or its window is
+    /// empty or exceeds the resized region or the square.
     #[error("the crop plan does not fit an image of {width} × {height} pixels")]
     Plan {
         /// The plan that does not fit.
@@ -210,7 +208,8 @@ pub enum Error {
         reason: String,
     },
 
-    /// A decoder or this crate panicked while it loaded a sample.
+    /// A decoder, a function of [`LoaderConfig`](crate::LoaderConfig) or this crate panicked while
+    /// it loaded a sample.
     #[error("panicked while loading {item}: {message}")]
     Panic {
         /// Path of the image being loaded, or `batch` and the batch's index.
@@ -229,6 +228,14 @@ pub enum Error {
 }
 
 impl Error {
+    /// Returns a function that converts the error of reading `path` to [`Error::Io`].
+    pub(crate) fn io(path: &Path) -> impl Fn(std::io::Error) -> Self {
+        |source| Self::Io {
+            path: path.into(),
+            source,
+        }
+    }
+
     /// Suggests a remedy, if there is one.
     pub fn help(&self) -> Option<String> {
         let help = match self {

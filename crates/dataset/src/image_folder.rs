@@ -19,7 +19,8 @@ use crate::layout_hint::LayoutHint;
 /// An image file and its class.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sample {
-    /// Path of the image file, including the scanned root.
+    /// Path of the image file, including the scanned root. With
+    /// [`LoaderConfig::decode_with`](crate::LoaderConfig::decode_with), any identifier.
     pub path: PathBuf,
     /// Index into [`ImageFolder::classes`].
     pub label: u32,
@@ -211,7 +212,7 @@ fn walk(
     folders: &mut Vec<(OsString, Vec<PathBuf>)>,
 ) -> Result<()> {
     // A link to a parent folder would recurse forever.
-    let real = fs::canonicalize(folder).map_err(|source| cannot_read(folder, source))?;
+    let real = fs::canonicalize(folder).map_err(Error::io(folder))?;
     if parents.contains(&real) {
         return Ok(());
     }
@@ -256,7 +257,7 @@ pub(crate) fn class_folders(root: &Path) -> Result<Vec<String>> {
 
 /// Returns the names of the visible entries of `folder`, sorted by code point.
 fn entries(folder: &Path) -> Result<Vec<OsString>> {
-    layout::visible_names(folder).map_err(|source| cannot_read(folder, source))
+    layout::visible_names(folder).map_err(Error::io(folder))
 }
 
 fn split(root: &Path, accepted: &[&str]) -> Result<PathBuf> {
@@ -272,12 +273,4 @@ fn split(root: &Path, accepted: &[&str]) -> Result<PathBuf> {
         hint: LayoutHint::detect(root, accepted),
         accepted: accepted.iter().map(|&name| name.to_owned()).collect(),
     })
-}
-
-fn cannot_read(path: &Path, source: std::io::Error) -> Error {
-    Error::Io {
-        action: "read",
-        path: path.into(),
-        source,
-    }
 }

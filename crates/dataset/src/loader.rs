@@ -1,7 +1,7 @@
 //! Batches of decoded, transformed and normalized images, prefetched by worker threads.
 //!
-//! The pixel values of a sample are a function of (seed, epoch, index of the sample), and the order
-//! of an epoch is a function of (seed, epoch). They do not depend on the number of workers, the
+//! The pixel values of a sample are a function of (seed, epoch, index of the sample) if the caller's
+//! functions are deterministic, and the order of an epoch is a function of (seed, epoch). They do not depend on the number of workers, the
 //! cache or timing. Batches are delivered in order. The last batch may be smaller. The number of
 //! prefetched batches is bounded.
 
@@ -70,7 +70,8 @@ impl Loader {
     }
 
     /// Starts the workers for `epoch` and returns its batches. Dropping the iterator stops the
-    /// workers.
+    /// workers. If a worker cannot be started, the first item is
+    /// [`Error::Spawn`](crate::Error::Spawn).
     pub fn epoch(&self, epoch: u64) -> Epoch {
         self.epoch_from(epoch, 0)
     }

@@ -24,8 +24,8 @@ use filter::{Filter, Rows};
 ///
 /// # Errors
 ///
-/// Returns an error if the plan's region exceeds the image, or if its window is empty or exceeds
-/// the resized region or the square.
+/// Returns an error if the plan's region is empty or exceeds the image, or if its window is empty or
+/// exceeds the resized region or the square.
 pub fn apply(image: &RgbImage, plan: &Plan) -> Result<RgbImage> {
     let mut resampler = Resampler::default();
     resampler.apply(image, plan)?;

@@ -22,7 +22,7 @@ const STAMP: &str = ".drawn";
 pub enum Written {
     /// The images were drawn and written.
     Drawn,
-    /// The stamp file matched the paths and sizes of all files, so nothing was written.
+    /// The directory already contained the images, or another process wrote them at the same time.
     UpToDate,
 }
 

@@ -6,7 +6,7 @@
 
 use crate::plane::{Point, at};
 
-/// Half the width of a [`Shape::Blade`], relative to its maximum, as a function of the position
+/// Half the width of a [`Shape::Blade`] as a multiple of its `width`, as a function of the position
 /// from 0 (start) to 1 (end).
 pub(crate) type Profile = fn(f32) -> f32;
 
@@ -89,8 +89,8 @@ pub(crate) mod profile {
 }
 
 impl Shape {
-    /// Whether [`Shape::distance`] is at most the true distance for all points outside of the
-    /// shape.
+    /// Whether [`Shape::distance`] is accurate far from the outline. It is exact for polygons and
+    /// limbs of constant radius, and slightly too large for tapered limbs.
     pub fn is_exact(&self) -> bool {
         matches!(self, Self::Limb { .. } | Self::Polygon(_))
     }
@@ -170,7 +170,7 @@ impl Shape {
         }
     }
 
-    /// The bounding box: its minimum and maximum coordinates.
+    /// The minimum and maximum coordinates of a box that contains the shape.
     pub fn bounds(&self) -> (Point, Point) {
         let (points, margin): (&[Point], f32) = match self {
             Self::Ellipse { center, radii, .. } => (&[*center], radii.x.max(radii.y)),

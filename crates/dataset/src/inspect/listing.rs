@@ -115,14 +115,10 @@ struct Walk<'a> {
 impl Walk<'_> {
     /// Visits `folder`. `level` is 0 in the root folder, 1 in a split, and at least 2 in a class.
     fn enter(&mut self, folder: &Path, level: usize, parents: &mut Vec<PathBuf>) -> Result<()> {
-        let io = |source| Error::Io {
-            action: "read",
-            path: folder.into(),
-            source,
-        };
-        parents.push(fs::canonicalize(folder).map_err(io)?);
-        for entry in fs::read_dir(folder).map_err(io)? {
-            let name = entry.map_err(io)?.file_name();
+        let io = Error::io(folder);
+        parents.push(fs::canonicalize(folder).map_err(&io)?);
+        for entry in fs::read_dir(folder).map_err(&io)? {
+            let name = entry.map_err(&io)?.file_name();
             let path = folder.join(&name);
             if name.as_encoded_bytes().starts_with(b".") {
                 self.ignore(&path, IgnoreReason::Hidden);
