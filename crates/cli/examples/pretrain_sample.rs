@@ -28,12 +28,12 @@ use std::time::Instant;
 use anyhow::{Context, bail};
 use candle_core::{D, Device, Tensor};
 use cli::adapters::Network;
-use dataset::sample::{PRETRAINING, Split};
 use dataset::transform::{Normalize, Plan, Region, Resampler, Transform};
 use image::RgbImage;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use rayon::prelude::*;
+use sample::{PRETRAINING, Split};
 use trainer::{
     BoxError, Data, Event, FitConfig, Flow, Group, Mode, Model, Params, Phase, Schedule, SgdConfig,
     Stage,
@@ -367,7 +367,7 @@ impl Drawings {
             let (width, height) = image.dimensions();
             let plan = match self.split {
                 Split::Train => crop(width, height, &mut keyed(b"crop", epoch, index as u64)),
-                Split::Val => Transform::eval(INPUT).plan(width, height, &mut keyed(b"none", 0, 0)),
+                Split::Val => Transform::eval(INPUT).eval_plan(width, height),
             };
             let mut values = Vec::new();
             Normalize::IMAGENET.append(Resampler::default().apply(image, &plan)?, &mut values);

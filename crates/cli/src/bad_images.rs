@@ -151,11 +151,8 @@ fn decode_all(
     split: &ImageFolder,
     ignore_exif: bool,
     workers: usize,
-) -> dataset::Result<Vec<(usize, dataset::Error)>> {
-    let options = DecodeOptions {
-        ignore_exif,
-        ..DecodeOptions::default()
-    };
+) -> Result<Vec<(usize, dataset::Error)>, dataset::Error> {
+    let options = DecodeOptions::default().ignore_exif(ignore_exif);
     dataset::find_bad_images(split.samples(), &options, workers)
 }
 

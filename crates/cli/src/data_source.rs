@@ -75,7 +75,7 @@ impl Source {
             Self::Photographs => Ok(PathBuf::from(PHOTOGRAPHS)),
             Self::Sample => {
                 let root = PathBuf::from(SAMPLE);
-                dataset::sample::write(&root).map_err(|error| {
+                sample::write(&root).map_err(|error| {
                     Diagnostic::new("cannot write the built-in sample")
                         .help("pass `--data DIR` to use another data set")
                         .caused_by(error)

@@ -9,11 +9,10 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use dataset::Decoder;
+use dataset::{Decoder, Sample};
 use image::RgbImage;
 
 /// Message of all injected panics.
@@ -72,9 +71,9 @@ impl Write for FaultyFile {
 /// Calls [`Decoder::decode`], or panics if a fault is due.
 pub(crate) fn decode(
     decoder: &mut Decoder,
-    path: &Path,
+    sample: &Sample,
     reuse: RgbImage,
-) -> dataset::Result<RgbImage> {
+) -> Result<RgbImage, dataset::Error> {
     if let Some(fault) = Fault::from_env("image-panic") {
         let decrement = |left: u64| left.checked_sub(1);
         let updated = fault
@@ -82,5 +81,5 @@ pub(crate) fn decode(
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, decrement);
         assert!(updated.is_ok(), "{PANIC_MESSAGE}");
     }
-    decoder.decode(path, reuse)
+    decoder.decode(&sample.path, reuse)
 }

@@ -4,10 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use candle_core::{D, Device, Tensor};
-use dataset::DecodeOptions;
-use dataset::decode::Decoder;
-use dataset::transform::{Normalize, Plan, Resampler, Transform};
-use image::RgbImage;
+use dataset::{DecodeOptions, Normalize, Transform};
 use trainer::{Mode, Model as _, Params};
 use vgg::Metadata;
 
@@ -123,31 +120,32 @@ impl Model {
         }
     }
 
-    /// Creates a reader that prepares images for this model.
-    pub fn reader(&self, decode: DecodeOptions) -> ImageReader {
-        ImageReader {
-            decoder: Decoder::new(decode),
-            resampler: Resampler::default(),
-            size: self.input_size(),
-            normalize: self.normalize(),
-        }
+    /// Decodes, resizes, center-crops and normalizes an image, as validation does.
+    ///
+    /// Returns a batch of one image on the CPU, shape (1, 3, size, size).
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the image cannot be read or decoded.
+    pub fn read(&self, path: &Path, decode: &DecodeOptions) -> Result<Tensor, dataset::Error> {
+        let image = dataset::decode(path, decode)?;
+        Transform::eval(self.input_size()).prepare_image(&image, &self.normalize(), &Device::Cpu)
     }
 
-    /// For each image of a batch read by [`ImageReader::read`], returns its class probabilities, or
-    /// its first non-finite logit.
+    /// For each image returned by [`read`](Self::read), returns its class probabilities, or its
+    /// first non-finite logit.
     ///
     /// # Errors
     ///
     /// Returns an error if the forward pass fails.
     pub fn probabilities(
         &self,
-        images: &[&[f32]],
+        images: &[&Tensor],
     ) -> anyhow::Result<Vec<Result<Vec<f32>, NonFiniteLogit>>> {
         if images.is_empty() {
             return Ok(Vec::new());
         }
-        let side = self.input_size() as usize;
-        let x = Tensor::from_vec(images.concat(), (images.len(), 3, side, side), &self.device)?;
+        let x = Tensor::cat(images, 0)?.to_device(&self.device)?;
         let layers = 0..self.network.layer_names().len();
         let logits = self.network.forward_layers(&x, layers, Mode::Eval)?;
         let probabilities: Vec<Vec<f32>> =
@@ -157,35 +155,5 @@ impl Model {
         Ok(rows
             .map(|(probabilities, error)| error.map_or(Ok(probabilities), Err))
             .collect())
-    }
-}
-
-/// Reads images one at a time as normalized values in the layout (3, size, size) of the network's
-/// input.
-pub struct ImageReader {
-    decoder: Decoder,
-    resampler: Resampler,
-    size: u32,
-    normalize: Normalize,
-}
-
-impl ImageReader {
-    /// Decodes, resizes, center-crops and normalizes an image, as validation does.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error if the image cannot be read or decoded.
-    pub fn read(&mut self, path: &Path) -> Result<Vec<f32>, dataset::Error> {
-        let image = self.decoder.decode(path, RgbImage::default())?;
-        let plan = match Transform::eval(self.size) {
-            Transform::Eval { resize, size } => {
-                Plan::center_crop(image.width(), image.height(), resize, size)
-            }
-            Transform::Train { .. } => unreachable!("`Transform::eval` returns `Eval`"),
-        };
-        let mut values = Vec::with_capacity(3 * (self.size * self.size) as usize);
-        self.normalize
-            .append(self.resampler.apply(&image, &plan)?, &mut values);
-        Ok(values)
     }
 }

@@ -136,7 +136,7 @@ impl ResumedRun {
         let recorded = Path::new(&data.root);
         let source = Source::from_name(&data.source, recorded);
         if source == Source::Sample && self.args.data.is_none() {
-            dataset::sample::write(recorded).context("cannot write the built-in sample")?;
+            sample::write(recorded).context("cannot write the built-in sample")?;
         }
         let root = self.args.data.as_deref().unwrap_or(recorded);
         source.open_at(root.to_path_buf())

@@ -38,20 +38,15 @@ impl Splits {
         let share =
             |images: usize| (budget as f64 * images as f64 / folder.images() as f64) as usize;
         let loader = |samples: &[Sample], config: LoaderConfig| {
-            let config = LoaderConfig {
-                batch_size: args.batch_size.get(),
-                workers: args.machine.workers.get(),
-                seed: args.seed,
-                normalize: model.normalize,
-                device: device.clone(),
-                cache_bytes: share(samples.len()),
-                decode: DecodeOptions {
-                    ignore_exif: args.machine.ignore_exif,
-                    ..DecodeOptions::default()
-                },
-                ..config
-            };
-            Loader::with_decoder(samples, config, fault_injection::decode)
+            let config = config
+                .batch_size(args.batch_size.get())
+                .workers(args.machine.workers.get())
+                .seed(args.seed)
+                .normalize(model.normalize)
+                .device(device.clone())
+                .cache_bytes(share(samples.len()))
+                .decode(DecodeOptions::default().ignore_exif(args.machine.ignore_exif));
+            Loader::new(samples, config.decode_with(fault_injection::decode))
         };
         Ok(Self {
             train: loader(folder.train.samples(), LoaderConfig::train(size))?,

@@ -88,7 +88,8 @@ fn unsupported_separate_scans_are_reported_by_every_command() {
     let bytes = jpeg("three_resolutions_each.jpg");
     dir.write("data/train/horizontal/bad.jpg", &bytes);
     dir.write("data/val/horizontal/bad.jpg", &bytes);
-    let reason = "a JPEG with separate scans and more than two resolutions is not supported";
+    let reason =
+        "a single-component scan with a sampling factor between 1 and the maximum is not supported";
     for arguments in [
         train("other", &[]),
         vec!["evaluate", "run"],

@@ -15,10 +15,8 @@ use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use dataset::transform::{Resampler, Transform};
-use dataset::{DecodeOptions, Decoder, ImageFolder, Loader, LoaderConfig, Sample, decode};
+use dataset::{DecodeOptions, Decoder, ImageFolder, Loader, LoaderConfig, Sample, Stream, decode};
 use image::{Rgb, RgbImage};
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
 
 /// Draws images of smooth shapes with grain, which take about as long to decode as photographs.
 fn draw(root: &Path) {
@@ -82,11 +80,9 @@ fn loaders(criterion: &mut Criterion) {
     dataset::verify(samples, &DecodeOptions::default(), 2).expect("all images can be decoded");
 
     let loader = |workers, cache_bytes| {
-        let config = LoaderConfig {
-            workers,
-            cache_bytes,
-            ..LoaderConfig::train(224)
-        };
+        let config = LoaderConfig::train(224)
+            .workers(workers)
+            .cache_bytes(cache_bytes);
         Loader::new(samples, config).expect("the settings are valid")
     };
     let (uncached, cached) = (loader(0, 0), loader(0, usize::MAX));
@@ -140,9 +136,9 @@ fn decode_all(samples: &[Sample]) {
 
 fn transform_all(images: &[RgbImage]) {
     let mut resampler = Resampler::default();
-    let mut rng = ChaCha8Rng::seed_from_u64(0);
+    let mut stream = Stream::new(0, 0, 0);
     for image in images {
-        let plan = Transform::train(224).plan(image.width(), image.height(), &mut rng);
+        let plan = Transform::train(224).plan(image.width(), image.height(), &mut stream);
         black_box(
             resampler
                 .apply(image, &plan)

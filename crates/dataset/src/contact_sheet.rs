@@ -12,6 +12,7 @@ use text::{Line, shorten};
 
 /// Layout of the grid drawn by [`make_grid`]. The defaults are torchvision's.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Grid {
     /// Images per row (`nrow` in torchvision).
     pub per_row: usize,
@@ -28,6 +29,14 @@ impl Default for Grid {
             padding: 2,
             background: Rgb([0; 3]),
         }
+    }
+}
+
+impl Grid {
+    setters! {
+        per_row: usize,
+        padding: u32,
+        background: Rgb<u8>,
     }
 }
 
@@ -50,7 +59,10 @@ pub fn make_grid(images: &[RgbImage], grid: &Grid) -> Result<RgbImage> {
         return Err(grid_error(images, "a row must have at least one image"));
     }
     let rows = images.len().div_ceil(columns);
-    let (cell_width, cell_height) = (width + grid.padding, height + grid.padding);
+    let (cell_width, cell_height) = (
+        width.saturating_add(grid.padding),
+        height.saturating_add(grid.padding),
+    );
     let extent = |cell: u32, count: usize| {
         let pixels = u32::try_from(count)
             .ok()
@@ -203,7 +215,7 @@ mod tests {
             .contains("at least one")
         );
         let wide = Grid {
-            padding: u32::MAX / 2,
+            padding: u32::MAX,
             ..Grid::default()
         };
         assert!(message(&[plain(1), plain(2)], wide).contains("too large"));

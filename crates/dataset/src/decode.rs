@@ -26,6 +26,7 @@ use limits::{check_memory, check_pixels};
 
 /// Decoder settings: resource limits, and whether the EXIF orientation is applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DecodeOptions {
     /// Ignores the EXIF orientation, as torchvision does.
     pub ignore_exif: bool,
@@ -46,6 +47,14 @@ impl Default for DecodeOptions {
             max_pixels: 178_956_970,
             max_bytes: 1 << 30,
         }
+    }
+}
+
+impl DecodeOptions {
+    setters! {
+        ignore_exif: bool,
+        max_pixels: usize,
+        max_bytes: u64,
     }
 }
 
@@ -93,12 +102,8 @@ impl Decoder {
 /// Returns an error if the file cannot be read, is larger than `limit`, or is not a regular file,
 /// because reading a pipe or a device may never end.
 pub(crate) fn read_file(path: &Path, limit: u64, into: &mut Vec<u8>) -> Result<()> {
-    let io = |source| Error::Io {
-        action: "read",
-        path: path.into(),
-        source,
-    };
-    let metadata = fs::metadata(path).map_err(io)?;
+    let io = Error::io(path);
+    let metadata = fs::metadata(path).map_err(&io)?;
     if !metadata.is_file() {
         return Err(undecodable(path, "not a regular file"));
     }

@@ -1,11 +1,11 @@
-//! The error type of this crate.
+//! The error type of this crate, and `Result` with it.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::image_folder::EXTENSIONS;
+use crate::layout::EXTENSIONS;
 use crate::layout_hint::LayoutHint;
-use crate::transform::Plan;
+use crate::plan::Plan;
 
 /// A result whose error is [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
@@ -14,6 +14,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 ///
 /// `Display` states the fact. [`Error::help`] suggests a remedy.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// The folder does not exist or is a file.
     #[error("there is no folder `{}`", .path.display())]
@@ -74,11 +75,9 @@ pub enum Error {
         path: PathBuf,
     },
 
-    /// A file or folder cannot be read or written.
-    #[error("cannot {action} {}", .path.display())]
+    /// A file or folder cannot be read.
+    #[error("cannot read {}", .path.display())]
     Io {
-        /// The failed operation as a verb, such as `read`.
-        action: &'static str,
         /// Path of the file or folder.
         path: PathBuf,
         /// The underlying operating system error.
@@ -141,6 +140,16 @@ pub enum Error {
         limit: u64,
     },
 
+    /// The function of [`LoaderConfig::decode_with`](crate::LoaderConfig::decode_with) failed for
+    /// another reason than the other variants describe.
+    #[error("cannot load {}", .path.display())]
+    Custom {
+        /// Path of the sample.
+        path: PathBuf,
+        /// The cause.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+
     /// Some images cannot be decoded. Every image was checked.
     #[error("cannot decode {} of {checked} images{}", .errors.len(), Lines(.errors))]
     BadImages {
@@ -161,8 +170,8 @@ pub enum Error {
         expected: &'static str,
     },
 
-    /// A crop plan's region exceeds the image that it is applied to, or its window is empty or
-    /// exceeds the resized region or the square.
+    /// A crop plan's region is empty or exceeds the image that it is applied to, or its window is
+    /// empty or exceeds the resized region or the square.
     #[error("the crop plan does not fit an image of {width} × {height} pixels")]
     Plan {
         /// The plan that does not fit.
@@ -170,6 +179,23 @@ pub enum Error {
         /// Width of the image in pixels.
         width: u32,
         /// Height of the image in pixels.
+        height: u32,
+    },
+
+    /// The function of [`LoaderConfig::augment`](crate::LoaderConfig::augment) changed the size of
+    /// an image.
+    #[error(
+        "augmentation changed the size of {} from {size} × {size} to {width} × {height} pixels",
+        .path.display()
+    )]
+    AugmentedSize {
+        /// Path of the sample.
+        path: PathBuf,
+        /// Height and width before, in pixels.
+        size: u32,
+        /// Width after, in pixels.
+        width: u32,
+        /// Height after, in pixels.
         height: u32,
     },
 
@@ -182,7 +208,8 @@ pub enum Error {
         reason: String,
     },
 
-    /// A decoder or this crate panicked while it loaded a sample.
+    /// A decoder, a function of [`LoaderConfig`](crate::LoaderConfig) or this crate panicked while
+    /// it loaded a sample.
     #[error("panicked while loading {item}: {message}")]
     Panic {
         /// Path of the image being loaded, or `batch` and the batch's index.
@@ -201,6 +228,14 @@ pub enum Error {
 }
 
 impl Error {
+    /// Returns a function that converts the error of reading `path` to [`Error::Io`].
+    pub(crate) fn io(path: &Path) -> impl Fn(std::io::Error) -> Self {
+        |source| Self::Io {
+            path: path.into(),
+            source,
+        }
+    }
+
     /// Suggests a remedy, if there is one.
     pub fn help(&self) -> Option<String> {
         let help = match self {
@@ -236,7 +271,9 @@ impl Error {
             }
             Self::NoFolder { .. }
             | Self::Io { .. }
+            | Self::Custom { .. }
             | Self::Setting { .. }
+            | Self::AugmentedSize { .. }
             | Self::Grid { .. }
             | Self::Tensor(_) => return None,
         };
@@ -271,6 +308,7 @@ impl Error {
                 limit >> 20
             ),
             Self::Io { source, .. } => source.to_string(),
+            Self::Custom { source, .. } => source.to_string(),
             Self::Panic { message, .. } => format!("panicked: {message}"),
             other => other.to_string(),
         }
@@ -284,7 +322,8 @@ impl Error {
             | Self::Truncated { path }
             | Self::TooManyPixels { path, .. }
             | Self::TooMuchMemory { path, .. }
-            | Self::FileTooLarge { path, .. } => Some(path),
+            | Self::FileTooLarge { path, .. }
+            | Self::Custom { path, .. } => Some(path),
             _ => None,
         }
     }

@@ -12,22 +12,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::layout::{self, TRAIN, VAL};
+pub use crate::layout::{EXTENSIONS, is_image};
 use crate::layout_hint::LayoutHint;
-
-/// Extensions of image files, in any case. This is torchvision's list, which lacks `gif`.
-pub const EXTENSIONS: [&str; 9] = [
-    "jpg", "jpeg", "png", "ppm", "bmp", "pgm", "tif", "tiff", "webp",
-];
-
-/// Accepted folder names of the training split.
-pub(crate) const TRAIN: [&str; 1] = ["train"];
-/// Accepted folder names of the validation split. The first that exists is used.
-pub(crate) const VAL: [&str; 3] = ["val", "valid", "validation"];
 
 /// An image file and its class.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sample {
-    /// Path of the image file, including the scanned root.
+    /// Path of the image file, including the scanned root. With
+    /// [`LoaderConfig::decode_with`](crate::LoaderConfig::decode_with), any identifier.
     pub path: PathBuf,
     /// Index into [`ImageFolder::classes`].
     pub label: u32,
@@ -190,19 +183,6 @@ pub fn train_folder(root: impl AsRef<Path>) -> Result<PathBuf> {
     split(root.as_ref(), &TRAIN)
 }
 
-/// Returns whether the extension of `path` is in [`EXTENSIONS`], in any case.
-pub fn is_image(path: impl AsRef<Path>) -> bool {
-    let extension = path
-        .as_ref()
-        .extension()
-        .and_then(|extension| extension.to_str());
-    extension.is_some_and(|given| {
-        EXTENSIONS
-            .iter()
-            .any(|accepted| accepted.eq_ignore_ascii_case(given))
-    })
-}
-
 /// Lists all images under `folder`, recursively, in torchvision's order: by folder, then by name.
 ///
 /// # Errors
@@ -232,7 +212,7 @@ fn walk(
     folders: &mut Vec<(OsString, Vec<PathBuf>)>,
 ) -> Result<()> {
     // A link to a parent folder would recurse forever.
-    let real = fs::canonicalize(folder).map_err(|source| cannot_read(folder, source))?;
+    let real = fs::canonicalize(folder).map_err(Error::io(folder))?;
     if parents.contains(&real) {
         return Ok(());
     }
@@ -275,20 +255,9 @@ pub(crate) fn class_folders(root: &Path) -> Result<Vec<String>> {
     Ok(classes)
 }
 
-/// Returns the names in a folder that do not begin with a dot, sorted by code point.
-pub(crate) fn entries(folder: &Path) -> Result<Vec<OsString>> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir(folder).map_err(|source| cannot_read(folder, source))? {
-        let name = entry
-            .map_err(|source| cannot_read(folder, source))?
-            .file_name();
-        if !name.as_encoded_bytes().starts_with(b".") {
-            names.push(name);
-        }
-    }
-    // The byte order of UTF-8 is the order of code points.
-    names.sort();
-    Ok(names)
+/// Returns the names of the visible entries of `folder`, sorted by code point.
+fn entries(folder: &Path) -> Result<Vec<OsString>> {
+    layout::visible_names(folder).map_err(Error::io(folder))
 }
 
 fn split(root: &Path, accepted: &[&str]) -> Result<PathBuf> {
@@ -304,12 +273,4 @@ fn split(root: &Path, accepted: &[&str]) -> Result<PathBuf> {
         hint: LayoutHint::detect(root, accepted),
         accepted: accepted.iter().map(|&name| name.to_owned()).collect(),
     })
-}
-
-fn cannot_read(path: &Path, source: std::io::Error) -> Error {
-    Error::Io {
-        action: "read",
-        path: path.into(),
-        source,
-    }
 }

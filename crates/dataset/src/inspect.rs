@@ -6,6 +6,7 @@
 //! reports the files with these and other problems.
 
 mod duplicates;
+mod findings;
 mod fingerprint;
 mod listing;
 mod perceptual;
@@ -27,6 +28,7 @@ pub use report::{
 
 /// Settings for [`inspect()`].
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct InspectOptions {
     /// Number of worker threads. With 0, the calling thread decodes the images.
     pub workers: usize,
@@ -41,6 +43,13 @@ impl Default for InspectOptions {
             workers: 4,
             decode: DecodeOptions::default(),
         }
+    }
+}
+
+impl InspectOptions {
+    setters! {
+        workers: usize,
+        decode: DecodeOptions,
     }
 }
 

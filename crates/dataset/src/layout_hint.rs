@@ -3,13 +3,14 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::image_folder::{self, TRAIN, VAL, is_image};
+use crate::layout::{TRAIN, VAL, is_image, visible_names};
 
 /// Maximum number of class names in a hint.
 const MAX_NAMES: usize = 3;
 
 /// The layout of a folder in which a split is missing.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum LayoutHint {
     /// The folder is a split of a data set, or a class folder of a split.
     PartOf {
@@ -108,7 +109,7 @@ fn contains_images(folder: &Path) -> bool {
 
 /// Returns the sorted paths of the entries that are not hidden, or none if `folder` is unreadable.
 fn entries(folder: &Path) -> Vec<PathBuf> {
-    let names = image_folder::entries(folder).unwrap_or_default();
+    let names = visible_names(folder).unwrap_or_default();
     names.iter().map(|name| folder.join(name)).collect()
 }
 

@@ -1,9 +1,15 @@
 //! Turns folders of images into batches for a network, with torchvision's semantics.
 //!
-//! A data set is a folder with one subfolder per class. [`ImageFolder`] lists its images.
-//! [`Loader`] makes batches of decoded, augmented and normalized images on worker threads. The
-//! steps are also available on their own: [`decode()`], [`transform`], [`contact_sheet`].
-//! [`inspect()`] searches a data set for problems.
+//! A data set is a folder with one subfolder per class.
+//!
+//! | task | start here |
+//! |---|---|
+//! | list the images and classes of a data set | [`ImageFolder`] |
+//! | load batches for training and validation on worker threads | [`Loader`], [`LoaderConfig`] |
+//! | decode images of another format or source, or add an augmentation | [`LoaderConfig::decode_with`], [`LoaderConfig::augment`] |
+//! | turn the bytes of one image into the network's input | [`Transform::prepare`] |
+//! | find damaged files, duplicates and other problems | [`verify`], [`inspect()`] |
+//! | use a single step | [`decode()`], [`transform`], [`contact_sheet`] |
 //!
 //! ```
 //! use dataset::{ImageFolder, Loader, LoaderConfig};
@@ -21,7 +27,7 @@
 //! assert_eq!(train.counts(), [2, 1]);
 //! dataset::verify(val.samples(), &Default::default(), 2)?; // lists all undecodable images
 //!
-//! let config = LoaderConfig { batch_size: 2, workers: 2, ..LoaderConfig::train(64) };
+//! let config = LoaderConfig::train(64).batch_size(2).workers(2);
 //! let loader = Loader::new(train.samples(), config)?;
 //! for batch in loader.epoch(0) {
 //!     let batch = batch?;
@@ -36,29 +42,39 @@
 //! epoch is a function of (seed, `e`). Batches are bit-identical regardless of timing, the number
 //! of workers and the cache.
 //!
-//! **Differences from torchvision.** The EXIF orientation is applied. 16-bit gray is scaled to 8
-//! bits instead of saturated. Hidden files and folders are skipped. All splits share the class map
-//! of the training split.
+//! **Differences from torchvision.** The EXIF orientation is applied. 16-bit gray keeps its high
+//! byte instead of being saturated. Hidden files and folders, and links to a parent folder, are
+//! skipped. All splits share the class map of the training split.
 //!
 //! This crate does not depend on a model and never prints.
 
+#[macro_use]
+mod setters;
+
 pub mod contact_sheet;
 pub mod decode;
-mod error;
+pub mod error;
 pub mod image_folder;
 pub mod inspect;
+mod layout;
 mod layout_hint;
 mod loader;
+mod panic;
+mod plan;
+mod resample;
 mod rng;
-pub mod sample;
 pub mod transform;
 mod verify;
 
+pub use candle_core;
+pub use image;
+
 pub use decode::{DecodeOptions, Decoder, decode};
-pub use error::{Error, Result};
+pub use error::Error;
 pub use image_folder::{ImageFolder, Sample};
 pub use inspect::{InspectOptions, Report, inspect};
 pub use layout_hint::LayoutHint;
-pub use loader::{Batch, DecodeFn, Epoch, Loader, LoaderConfig};
+pub use loader::{Batch, Epoch, Loader, LoaderConfig};
+pub use rng::Stream;
 pub use transform::{Normalize, Transform};
 pub use verify::{find_bad_images, verify};

@@ -1,7 +1,7 @@
 //! Batches of decoded, transformed and normalized images, prefetched by worker threads.
 //!
-//! The pixel values of a sample are a function of (seed, epoch, index of the sample), and the order
-//! of an epoch is a function of (seed, epoch). They do not depend on the number of workers, the
+//! The pixel values of a sample are a function of (seed, epoch, index of the sample) if the caller's
+//! functions are deterministic, and the order of an epoch is a function of (seed, epoch). They do not depend on the number of workers, the
 //! cache or timing. Batches are delivered in order. The last batch may be smaller. The number of
 //! prefetched batches is bounded.
 
@@ -10,20 +10,17 @@ mod cache;
 mod config;
 mod epoch;
 mod ordered_pool;
-pub(crate) mod panic;
 
 pub use config::LoaderConfig;
 pub use epoch::{Batch, Epoch};
 
 use std::sync::Arc;
 
-use crate::decode::Decoder;
 use crate::error::Result;
 use crate::image_folder::Sample;
-use crate::rng::{self, Domain};
+use crate::rng::Stream;
 use crate::verify;
 use batch_builder::BatchBuilder;
-pub use batch_builder::DecodeFn;
 
 /// Loads the images of one split in batches.
 ///
@@ -42,25 +39,9 @@ impl Loader {
     /// size or batch that is too large, a mean or standard deviation that is not finite, or a
     /// standard deviation that is not positive.
     pub fn new(samples: &[Sample], config: LoaderConfig) -> Result<Self> {
-        Self::with_decoder(samples, config, Decoder::decode)
-    }
-
-    /// Creates a loader that calls `decode` instead of [`Decoder::decode`], for other formats or
-    /// sources.
-    ///
-    /// A panic in `decode` becomes an error with the path of the image.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error if a setting is out of range, as [`new`](Self::new) does.
-    pub fn with_decoder(
-        samples: &[Sample],
-        config: LoaderConfig,
-        decode: DecodeFn,
-    ) -> Result<Self> {
         config.check()?;
         Ok(Self {
-            builder: Arc::new(BatchBuilder::new(samples, config, decode)),
+            builder: Arc::new(BatchBuilder::new(samples, config)),
         })
     }
 
@@ -85,14 +66,12 @@ impl Loader {
         if !self.config().shuffle {
             return (0..count).collect();
         }
-        rng::shuffled(
-            &mut rng::stream(Domain::Order, self.config().seed, epoch, 0),
-            count,
-        )
+        Stream::of_order(self.config().seed, epoch).permutation(count)
     }
 
     /// Starts the workers for `epoch` and returns its batches. Dropping the iterator stops the
-    /// workers.
+    /// workers. If a worker cannot be started, the first item is
+    /// [`Error::Spawn`](crate::Error::Spawn).
     pub fn epoch(&self, epoch: u64) -> Epoch {
         self.epoch_from(epoch, 0)
     }
@@ -127,12 +106,6 @@ mod tests {
     use super::*;
     use crate::error::Error;
 
-    /// Panics on `5.jpg`.
-    fn panics_on_5(_: &mut Decoder, path: &std::path::Path, _: RgbImage) -> Result<RgbImage> {
-        assert!(!path.ends_with("5.jpg"), "index out of bounds");
-        Ok(RgbImage::from_pixel(30, 20, image::Rgb([9; 3])))
-    }
-
     #[test]
     fn a_panic_is_an_error_with_the_path_and_ends_the_epoch() {
         let samples: Vec<Sample> = (0..12)
@@ -142,12 +115,14 @@ mod tests {
             })
             .collect();
         for workers in [0, 1, 3] {
-            let config = LoaderConfig {
-                batch_size: 2,
-                workers,
-                ..LoaderConfig::eval(8)
-            };
-            let loader = Loader::with_decoder(&samples, config, panics_on_5).unwrap();
+            let config = LoaderConfig::eval(8)
+                .batch_size(2)
+                .workers(workers)
+                .decode_with(|_, sample, _| {
+                    assert!(!sample.path.ends_with("5.jpg"), "index out of bounds");
+                    Ok(RgbImage::from_pixel(30, 20, image::Rgb([9; 3])))
+                });
+            let loader = Loader::new(&samples, config).unwrap();
             let results: Vec<_> = loader.epoch(0).collect();
             assert_eq!(results.len(), 3, "two batches and the error");
             match results.into_iter().last() {

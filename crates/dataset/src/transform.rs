@@ -1,28 +1,33 @@
 //! Crops, resizes, flips and normalizes images.
 //!
 //! The geometry is a [`Plan`], a pure function of the image size and a random stream. Applying a
-//! plan gives the same bytes as torchvision does on a Pillow image.
+//! plan gives the same bytes as torchvision does on a Pillow image. [`Transform::prepare`] does
+//! everything from the bytes of a file to the network's input.
 //!
 //! Sources: `torchvision/transforms/transforms.py` (`RandomResizedCrop`) and `functional.py`
 //! (`resize`, `center_crop`).
 
 mod normalize;
-mod plan;
 mod random_box;
-mod resample;
 
+pub use crate::plan::{Plan, Region, resized_size};
+pub use crate::resample::{Resampler, apply};
 pub use normalize::Normalize;
 pub(crate) use normalize::Table;
-pub use plan::{Plan, Region, resized_size};
 pub use random_box::random_resized_crop;
-pub use resample::{Resampler, apply};
 
-use rand::Rng;
+use std::path::Path;
 
-use crate::rng;
+use candle_core::{Device, Tensor};
+use image::RgbImage;
 
-/// The transform from an image to the network's input.
+use crate::decode::{DecodeOptions, decode_bytes};
+use crate::error::Result;
+use crate::rng::Stream;
+
+/// The transform from an image to a square of pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Transform {
     /// `RandomResizedCrop(size)`, then `RandomHorizontalFlip(0.5)`.
     Train {
@@ -61,15 +66,77 @@ impl Transform {
     }
 
     /// Returns the geometry for an image of `width` × `height`. Only [`Transform::Train`] draws
-    /// from `rng`.
-    pub fn plan(self, width: u32, height: u32, rng: &mut impl Rng) -> Plan {
+    /// from `stream`.
+    pub fn plan(self, width: u32, height: u32, stream: &mut Stream) -> Plan {
         match self {
             Self::Train { size } => {
-                let region = random_resized_crop(width, height, rng);
-                let flip = rng::unit(rng) < 0.5;
+                let region = random_resized_crop(width, height, stream);
+                let flip = stream.unit() < 0.5;
                 Plan::resized_crop(region, size, flip)
             }
+            Self::Eval { .. } => self.eval_plan(width, height),
+        }
+    }
+
+    /// Returns the center crop for an image of `width` × `height`. For [`Transform::Train`], it is
+    /// the crop of [`Transform::eval`] with the same size.
+    pub fn eval_plan(self, width: u32, height: u32) -> Plan {
+        match self {
+            Self::Train { size } => Self::eval(size).eval_plan(width, height),
             Self::Eval { resize, size } => Plan::center_crop(width, height, resize, size),
         }
+    }
+
+    /// Decodes the image file contents `bytes` and applies [`prepare_image`](Self::prepare_image).
+    /// Errors report `image` as the path.
+    ///
+    /// ```
+    /// use dataset::{DecodeOptions, Normalize, Transform};
+    /// # use candle_core::Device;
+    /// # let mut bytes = std::io::Cursor::new(Vec::new());
+    /// # image::RgbImage::new(300, 200).write_to(&mut bytes, image::ImageFormat::Png)?;
+    /// # let bytes = bytes.into_inner();
+    ///
+    /// let (decode, normalize) = (DecodeOptions::default(), Normalize::IMAGENET);
+    /// let input = Transform::eval(224).prepare(&bytes, &decode, &normalize, &Device::Cpu)?;
+    /// assert_eq!(input.dims(), [1, 3, 224, 224]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Returns an error in the cases of [`decode_bytes`] and of
+    /// [`prepare_image`](Self::prepare_image).
+    pub fn prepare(
+        self,
+        bytes: &[u8],
+        decode: &DecodeOptions,
+        normalize: &Normalize,
+        device: &Device,
+    ) -> Result<Tensor> {
+        let image = decode_bytes(bytes, Path::new("image"), decode, RgbImage::default())?;
+        self.prepare_image(&image, normalize, device)
+    }
+
+    /// Applies the [`eval_plan`](Self::eval_plan) to `image`, normalizes the result, and returns it
+    /// as a batch of one image, shape (1, 3, size, size), f32.
+    ///
+    /// [`Tensor::cat`] joins such batches.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the image has no pixels, if a size of the transform is 0, or if the
+    /// tensor cannot be created.
+    pub fn prepare_image(
+        self,
+        image: &RgbImage,
+        normalize: &Normalize,
+        device: &Device,
+    ) -> Result<Tensor> {
+        let square = apply(image, &self.eval_plan(image.width(), image.height()))?;
+        let mut values = Vec::with_capacity(square.as_raw().len());
+        normalize.append(&square, &mut values);
+        let side = self.size() as usize;
+        Ok(Tensor::from_vec(values, (1, 3, side, side), device)?)
     }
 }

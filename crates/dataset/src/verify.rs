@@ -9,7 +9,7 @@ use image::RgbImage;
 use crate::decode::{DecodeOptions, Decoder};
 use crate::error::{Error, Result};
 use crate::image_folder::Sample;
-use crate::loader::panic::catch_panic;
+use crate::panic::catch_panic;
 
 /// Decodes every image and discards it.
 ///

@@ -8,10 +8,8 @@ mod common;
 use common::{difference, golden, image, json, tensors};
 use dataset::contact_sheet::{Grid, make_grid};
 use dataset::transform::{Plan, Region, apply, random_resized_crop, resized_size};
-use dataset::{DecodeOptions, Normalize, Transform, decode};
+use dataset::{DecodeOptions, Normalize, Stream, Transform, decode};
 use image::{DynamicImage, RgbImage};
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 
 /// Returns whether the format is lossy. Decoders of lossy formats may round differently.
@@ -24,10 +22,7 @@ fn is_lossy(bytes: &[u8]) -> bool {
 fn golden_decode() {
     let expected = tensors(&golden("decode/expected.safetensors"));
     assert!(!expected.is_empty());
-    let without_exif = DecodeOptions {
-        ignore_exif: true,
-        ..DecodeOptions::default()
-    };
+    let without_exif = DecodeOptions::default().ignore_exif(true);
     for (name, expected) in expected {
         let path = golden("decode").join(&name);
         let expected = image(&expected);
@@ -68,11 +63,7 @@ fn assert_same(actual: &RgbImage, expected: &RgbImage, name: &str) {
 }
 
 fn eval(source: &RgbImage, size: u32) -> RgbImage {
-    let plan = Transform::eval(size).plan(
-        source.width(),
-        source.height(),
-        &mut ChaCha8Rng::seed_from_u64(0),
-    );
+    let plan = Transform::eval(size).eval_plan(source.width(), source.height());
     apply(source, &plan).unwrap()
 }
 
@@ -157,14 +148,7 @@ fn golden_grid() {
         .map(|index| format!("crop{index}"))
         .chain(["eval".to_owned()]);
     let images: Vec<RgbImage> = names.map(|name| image(&values[&name])).collect();
-    let actual = make_grid(
-        &images,
-        &Grid {
-            per_row: 3,
-            ..Grid::default()
-        },
-    )
-    .unwrap();
+    let actual = make_grid(&images, &Grid::default().per_row(3)).unwrap();
 
     // The golden file has every second row and column, with shape (channel, row, column).
     let expected = values["grid"].to_vec3::<u8>().unwrap();
@@ -207,9 +191,9 @@ fn golden_random_resized_crop_quantiles() {
             number(&expected["boxes_on_wh"][0]),
             number(&expected["boxes_on_wh"][1]),
         );
-        let mut rng = ChaCha8Rng::seed_from_u64(u64::from(w));
+        let mut stream = Stream::new(u64::from(w), 0, 0);
         let boxes: Vec<Region> = (0..200_000)
-            .map(|_| random_resized_crop(w, h, &mut rng))
+            .map(|_| random_resized_crop(w, h, &mut stream))
             .collect();
         let (w, h) = (f64::from(w), f64::from(h));
         // The tolerance is 2 % of the expected value. The expected values come from 20,000 draws,

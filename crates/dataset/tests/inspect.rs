@@ -83,10 +83,7 @@ fn reports_do_not_depend_on_the_number_of_workers() {
     .unwrap();
     let reports = [0, 1, 5].map(|workers| {
         let last = std::sync::atomic::AtomicUsize::new(0);
-        let options = InspectOptions {
-            workers,
-            ..InspectOptions::default()
-        };
+        let options = InspectOptions::default().workers(workers);
         let report = inspect(root.path(), &options, &|done, all| {
             assert!(done <= all);
             last.fetch_max(done, std::sync::atomic::Ordering::Relaxed);
@@ -374,13 +371,7 @@ fn imbalance_is_the_ratio_of_class_sizes() {
 #[test]
 fn decoding_limits_apply() {
     let root = good();
-    let options = InspectOptions {
-        decode: DecodeOptions {
-            max_pixels: 100,
-            ..DecodeOptions::default()
-        },
-        ..InspectOptions::default()
-    };
+    let options = InspectOptions::default().decode(DecodeOptions::default().max_pixels(100));
     let report = inspect(root.path(), &options, &|_, _| {}).unwrap();
     assert_eq!(report.unusable.len(), 10);
     assert!(report.unusable[0].reason.contains("limit of 100"));

@@ -5,15 +5,14 @@ mod common;
 use std::fs;
 use std::path::PathBuf;
 
+use candle_core::{DType, Device};
+
 use common::mixed_folder;
-use dataset::{Batch, DecodeOptions, Error, Loader, LoaderConfig, Normalize, Sample, Transform};
+use dataset::*;
+use dataset::{candle_core, image};
 
 fn small(workers: usize) -> LoaderConfig {
-    LoaderConfig {
-        batch_size: 4,
-        workers,
-        ..LoaderConfig::train(24)
-    }
+    LoaderConfig::train(24).batch_size(4).workers(workers)
 }
 
 fn loader(samples: &[Sample], config: LoaderConfig) -> Loader {
@@ -39,25 +38,13 @@ fn epoch(loader: &Loader, epoch: u64) -> Vec<Values> {
 fn batches_do_not_depend_on_workers_or_cache() {
     let (_folder, samples) = mixed_folder(26);
     let expected: Vec<_> = {
-        let sequential = loader(
-            &samples,
-            LoaderConfig {
-                cache_bytes: 0,
-                ..small(0)
-            },
-        );
+        let sequential = loader(&samples, small(0).cache_bytes(0));
         (0..3).map(|e| epoch(&sequential, e)).collect()
     };
     for workers in [0, 1, 4] {
         // No cache, a cache for some of the images, and a cache for all.
         for cache_bytes in [0, 40_000, 1 << 30] {
-            let other = loader(
-                &samples,
-                LoaderConfig {
-                    cache_bytes,
-                    ..small(workers)
-                },
-            );
+            let other = loader(&samples, small(workers).cache_bytes(cache_bytes));
             for (e, expected) in (0..).zip(&expected) {
                 assert!(
                     &epoch(&other, e) == expected,
@@ -95,10 +82,10 @@ fn batch_tensors_have_the_documented_shapes_and_dtypes() {
     let (_folder, samples) = mixed_folder(3);
     let batch = loader(&samples, small(1)).epoch(0).next().unwrap().unwrap();
     assert_eq!(batch.images.dims(), [3, 3, 24, 24]);
-    assert_eq!(batch.images.dtype(), candle_core::DType::F32);
+    assert_eq!(batch.images.dtype(), DType::F32);
     assert_eq!(
         (batch.labels.dims(), batch.labels.dtype()),
-        (&[3][..], candle_core::DType::U32)
+        (&[3][..], DType::U32)
     );
 }
 
@@ -107,13 +94,7 @@ fn order_and_augmentation_depend_on_seed_and_epoch() {
     let (_folder, samples) = mixed_folder(20);
     let first = loader(&samples, small(2));
     let again = loader(&samples, small(2));
-    let other = loader(
-        &samples,
-        LoaderConfig {
-            seed: 77,
-            ..small(2)
-        },
-    );
+    let other = loader(&samples, small(2).seed(77));
     assert_eq!(first.order(0), again.order(0));
     assert_ne!(first.order(0), first.order(1));
     assert_ne!(first.order(0), other.order(0));
@@ -125,14 +106,7 @@ fn order_and_augmentation_depend_on_seed_and_epoch() {
         images.chunks(3 * 24 * 24).nth(index).unwrap().to_vec()
     };
     assert_ne!(image(&first, 0, 7), image(&first, 1, 7));
-    let one_by_one = loader(
-        &samples,
-        LoaderConfig {
-            batch_size: 1,
-            shuffle: false,
-            ..small(0)
-        },
-    );
+    let one_by_one = loader(&samples, small(0).batch_size(1).shuffle(false));
     assert_eq!(image(&first, 4, 7), image(&one_by_one, 4, 7));
 }
 
@@ -158,11 +132,7 @@ fn an_epoch_can_start_at_any_batch() {
 #[test]
 fn validation_epochs_are_equal_and_in_order() {
     let (_folder, samples) = mixed_folder(10);
-    let config = LoaderConfig {
-        batch_size: 4,
-        workers: 2,
-        ..LoaderConfig::eval(24)
-    };
+    let config = LoaderConfig::eval(24).batch_size(4).workers(2);
     assert_eq!(
         config.transform,
         Transform::Eval {
@@ -201,10 +171,7 @@ fn a_bad_image_ends_the_epoch_with_its_path() {
     fs::write(&bad, b"not an image").unwrap();
     samples[6].path = bad.clone();
     for workers in [0, 1, 3] {
-        let config = LoaderConfig {
-            shuffle: false,
-            ..small(workers)
-        };
+        let config = small(workers).shuffle(false);
         let mut batches = loader(&samples, config).epoch(0);
         assert!(batches.next().unwrap().is_ok());
         match batches.next().unwrap() {
@@ -238,37 +205,16 @@ fn preload_fills_the_cache_and_lists_all_bad_images() {
 fn settings_out_of_range_are_errors() {
     let (_folder, samples) = mixed_folder(3);
     let message = |config: LoaderConfig| Loader::new(&samples, config).unwrap_err().to_string();
-    assert!(
-        message(LoaderConfig {
-            batch_size: 0,
-            ..small(1)
-        })
-        .contains("batch size is 0, expected at least 1")
-    );
+    assert!(message(small(1).batch_size(0)).contains("batch size is 0, expected at least 1"));
     assert!(message(LoaderConfig::train(0)).contains("input size is 0"));
     let no_resize = Transform::Eval { resize: 0, size: 8 };
-    assert!(
-        message(LoaderConfig {
-            transform: no_resize,
-            ..small(1)
-        })
-        .contains("resize size is 0")
-    );
+    assert!(message(small(1).transform(no_resize)).contains("resize size is 0"));
     let flat = Normalize {
         std: [0.2, 0.0, 0.2],
         ..Normalize::IMAGENET
     };
-    assert!(
-        message(LoaderConfig {
-            normalize: flat,
-            ..small(1)
-        })
-        .contains("positive std")
-    );
-    let huge = LoaderConfig {
-        batch_size: usize::MAX,
-        ..small(1)
-    };
+    assert!(message(small(1).normalize(flat)).contains("positive std"));
+    let huge = small(1).batch_size(usize::MAX);
     assert!(message(huge).contains("batch is"));
 }
 
@@ -286,15 +232,146 @@ fn surplus_workers_and_empty_splits_are_allowed() {
 #[test]
 fn the_loader_applies_decoding_limits() {
     let (_folder, samples) = mixed_folder(4);
-    let decode = DecodeOptions {
-        max_pixels: 100,
-        ..DecodeOptions::default()
-    };
-    let first = loader(&samples, LoaderConfig { decode, ..small(1) })
-        .epoch(0)
-        .next();
+    let decode = DecodeOptions::default().max_pixels(100);
+    let first = loader(&samples, small(1).decode(decode)).epoch(0).next();
     assert!(matches!(
         first,
         Some(Err(Error::TooManyPixels { limit: 100, .. }))
     ));
+}
+
+#[test]
+fn a_glob_import_does_not_shadow_result() {
+    fn parse(text: &str) -> Result<u32, std::num::ParseIntError> {
+        text.parse()
+    }
+    assert_eq!(parse("7"), Ok(7));
+}
+
+#[test]
+fn prepared_bytes_equal_an_evaluation_batch() {
+    let (_folder, samples) = mixed_folder(6);
+    let config = LoaderConfig::eval(24).batch_size(1).workers(0);
+    let normalize = config.normalize;
+    let batches = epoch(&loader(&samples, config), 0);
+    let (options, cpu) = (DecodeOptions::default(), Device::Cpu);
+    for (sample, (expected, ..)) in samples.iter().zip(batches) {
+        let bytes = fs::read(&sample.path).unwrap();
+        for transform in [Transform::eval(24), Transform::train(24)] {
+            let input = transform.prepare(&bytes, &options, &normalize, &cpu);
+            let input = input.unwrap();
+            assert_eq!(
+                (input.dims(), input.dtype()),
+                (&[1, 3, 24, 24][..], DType::F32)
+            );
+            let values = input.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            assert!(
+                values == expected,
+                "{transform:?}, {}",
+                sample.path.display()
+            );
+        }
+    }
+    let error = Transform::eval(24)
+        .prepare(b"not an image", &options, &normalize, &cpu)
+        .unwrap_err();
+    assert!(
+        error.to_string().starts_with("cannot decode image: "),
+        "{error}"
+    );
+    let image = image::RgbImage::new(0, 5);
+    let empty = Transform::eval(24).prepare_image(&image, &normalize, &cpu);
+    assert!(matches!(empty, Err(Error::Plan { .. })));
+}
+
+#[test]
+fn augmentation_gets_the_stream_of_seed_epoch_and_sample() {
+    let (_folder, samples) = mixed_folder(5);
+    let seed = 9;
+    let run = |transform: Transform, workers| {
+        let config = small(workers)
+            .seed(seed)
+            .transform(transform)
+            .normalize(Normalize {
+                mean: [0.0; 3],
+                std: [1.0 / 255.0; 3],
+            })
+            .augment(|image, stream| {
+                let level = stream.below(256) as u8;
+                image.pixels_mut().for_each(|pixel| pixel.0 = [level; 3]);
+            });
+        epoch(&loader(&samples, config), 3)
+    };
+    let (train, eval) = (run(Transform::train(24), 0), run(Transform::eval(24), 0));
+    assert!(run(Transform::train(24), 3) == train);
+    for (draws, batches) in [(true, train), (false, eval)] {
+        for (images, _, indices) in batches {
+            for (values, index) in images.chunks(3 * 24 * 24).zip(indices) {
+                let mut stream = Stream::new(seed, 3, index as u64);
+                if draws {
+                    let (w, h) = image::image_dimensions(&samples[index].path).unwrap();
+                    Transform::train(24).plan(w, h, &mut stream);
+                }
+                let level = stream.below(256) as f32;
+                assert!(
+                    values.iter().all(|v| (v - level).abs() < 0.01),
+                    "sample {index}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn augmentation_must_keep_the_size() {
+    let (_folder, samples) = mixed_folder(3);
+    let config = small(0).augment(|image, _| *image = image::RgbImage::new(24, 23));
+    let error = loader(&samples, config)
+        .epoch(0)
+        .next()
+        .unwrap()
+        .unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .ends_with("from 24 × 24 to 24 × 23 pixels"),
+        "{error}"
+    );
+}
+
+#[test]
+fn samples_can_be_decoded_from_other_sources() {
+    let sources = [[10; 3], [200; 3]];
+    let samples = ["a", "b", "c"].map(|name| Sample {
+        path: name.into(),
+        label: u32::from(name != "a"),
+    });
+    let config = LoaderConfig::eval(8)
+        .workers(1)
+        .decode_with(move |_, sample, _| {
+            if sample.path.ends_with("c") {
+                return Err(Error::Custom {
+                    path: sample.path.clone(),
+                    source: "no such row".into(),
+                });
+            }
+            let color = image::Rgb(sources[sample.label as usize]);
+            Ok(image::RgbImage::from_pixel(8, 8, color))
+        });
+    let batch = loader(&samples[..2], config.clone()).epoch(0).next();
+    let (images, ..) = values(batch.unwrap().unwrap());
+    let mut expected = Vec::new();
+    for color in sources {
+        let image = image::RgbImage::from_pixel(8, 8, image::Rgb(color));
+        Normalize::IMAGENET.append(&image, &mut expected);
+    }
+    assert_eq!(images, expected);
+
+    let all = loader(&samples, config);
+    let error = all.epoch(0).next().unwrap().unwrap_err();
+    assert_eq!(error.to_string(), "cannot load c");
+    let source = std::error::Error::source(&error).unwrap();
+    assert_eq!(source.to_string(), "no such row");
+    let error = all.preload().unwrap_err().to_string();
+    assert!(error.ends_with("c: no such row"), "{error}");
 }

@@ -13,8 +13,6 @@ use dataset::contact_sheet::{Grid, make_grid};
 use dataset::transform::{Plan, Region, apply};
 use dataset::{DecodeOptions, ImageFolder, Loader, LoaderConfig, Normalize, Transform, decode};
 use image::RgbImage;
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
 use tempfile::TempDir;
 
 /// Unpacks the photographs. Returns the shared folder, the temporary folder and the root of the
@@ -56,10 +54,7 @@ fn transformed_photographs_match_torchvision() {
     let records = json(&shared.join("golden/photos/transforms.json"));
     let records = records.as_array().unwrap();
     assert!(!records.is_empty());
-    let without_exif = DecodeOptions {
-        ignore_exif: true,
-        ..DecodeOptions::default()
-    };
+    let without_exif = DecodeOptions::default().ignore_exif(true);
     let mut worst = 0.0;
     let mut compare = |name: String, actual: &RgbImage| {
         let (mean, largest) = difference(actual, &image(&values[&name]));
@@ -76,7 +71,7 @@ fn transformed_photographs_match_torchvision() {
             [&record["size_wh"][0], &record["size_wh"][1]].map(|n| n.as_u64().unwrap() as u32)
         );
         let size = values[&format!("{k}.eval")].dims()[0] as u32;
-        let plan = Transform::eval(size).plan(width, height, &mut ChaCha8Rng::seed_from_u64(0));
+        let plan = Transform::eval(size).eval_plan(width, height);
         let eval = apply(&photograph, &plan).unwrap();
         compare(format!("{k}.eval"), &eval);
         if let Some(expected) = values.get(&format!("{k}.eval.normalized")) {
@@ -132,11 +127,9 @@ fn number_of_workers_does_not_change_an_epoch_of_photographs() {
     };
     let (train, _) = ImageFolder::train_and_val(root).unwrap();
     let epoch = |workers, cache_bytes| {
-        let config = LoaderConfig {
-            workers,
-            cache_bytes,
-            ..LoaderConfig::train(224)
-        };
+        let config = LoaderConfig::train(224)
+            .workers(workers)
+            .cache_bytes(cache_bytes);
         let loader = Loader::new(train.samples(), config).unwrap();
         assert_eq!(loader.batches(), 8);
         let batches: Vec<_> = loader.epoch(3).collect::<Result<_, _>>().unwrap();

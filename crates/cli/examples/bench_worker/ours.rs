@@ -135,11 +135,7 @@ fn step(row: &Row, stage: usize) -> Result<Run> {
 /// one core.
 fn loader(data: &Path, cache_bytes: usize) -> Result<Run> {
     let (train, _) = ImageFolder::train_and_val(data)?;
-    let config = LoaderConfig {
-        workers: 0,
-        cache_bytes,
-        ..LoaderConfig::train(224)
-    };
+    let config = LoaderConfig::train(224).workers(0).cache_bytes(cache_bytes);
     let loader = Loader::new(train.samples(), config)?;
     let mut epoch = 0;
     Ok(Box::new(move || {
@@ -170,13 +166,7 @@ fn epochs(data: &Path, stages: &'static [usize]) -> Result<Run> {
         let images = train.len() + val.len();
         let open = |samples: &[Sample], config: LoaderConfig| -> Result<ImageLoader> {
             let cache_bytes = (1usize << 30) / images * samples.len();
-            let loader = Loader::new(
-                samples,
-                LoaderConfig {
-                    cache_bytes,
-                    ..config
-                },
-            )?;
+            let loader = Loader::new(samples, config.cache_bytes(cache_bytes))?;
             loader.preload()?;
             Ok(ImageLoader::new(loader))
         };

@@ -23,13 +23,9 @@ const MAX_LISTED: usize = 10;
 /// Runs `waggle check`. The exit code is 1 if a finding is serious.
 pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let root = Source::choose(args.data.as_deref()).root()?;
-    let options = InspectOptions {
-        workers: args.workers.get(),
-        decode: DecodeOptions {
-            ignore_exif: args.ignore_exif,
-            ..DecodeOptions::default()
-        },
-    };
+    let options = InspectOptions::default()
+        .workers(args.workers.get())
+        .decode(DecodeOptions::default().ignore_exif(args.ignore_exif));
     // indicatif draws on standard error, and only if that is a terminal.
     let bar = ProgressBar::new(0).with_style(
         ProgressStyle::with_template(

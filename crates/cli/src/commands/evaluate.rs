@@ -64,19 +64,14 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
         warn(Diagnostic::new(image.to_string()));
     }
     bad_images::leave_out(&mut folder, &skipped)?;
-    let config = LoaderConfig {
-        batch_size: args.batch_size.get(),
-        workers,
-        normalize: model.normalize(),
-        device,
+    let config = LoaderConfig::eval(model.input_size())
+        .batch_size(args.batch_size.get())
+        .workers(workers)
+        .normalize(model.normalize())
+        .device(device)
         // A single pass reads each image only once, so a cache would not help.
-        cache_bytes: 0,
-        decode: DecodeOptions {
-            ignore_exif,
-            ..DecodeOptions::default()
-        },
-        ..LoaderConfig::eval(model.input_size())
-    };
+        .cache_bytes(0)
+        .decode(DecodeOptions::default().ignore_exif(ignore_exif));
     let images = ImageLoader::new(Loader::new(folder.samples(), config)?);
     let network = CheckedNetwork::new(model.network());
     let evaluation = trainer::evaluate(&network, &images, &mut FrozenCache::off(), &mut |_| {

@@ -6,6 +6,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use anyhow::Context;
+use candle_core::Tensor;
 use dataset::{DecodeOptions, image_folder};
 use rayon::prelude::*;
 use serde::Serialize;
@@ -53,7 +54,7 @@ pub fn run(args: &PredictArgs) -> anyhow::Result<ExitCode> {
         for chunk in chunks {
             let chunk = chunk?;
             let images = chunk.iter().filter_map(|(_, image)| image.as_ref().ok());
-            let images: Vec<&[f32]> = images.map(Vec::as_slice).collect();
+            let images: Vec<&Tensor> = images.collect();
             let mut probabilities = model.probabilities(&images)?.into_iter();
             for (path, image) in chunk {
                 if let Err(error) = image {
@@ -80,7 +81,7 @@ pub fn run(args: &PredictArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// One batch of images, decoded or failed, in input order.
-type Chunk<'a> = Vec<(&'a PathBuf, Result<Vec<f32>, dataset::Error>)>;
+type Chunk<'a> = Vec<(&'a PathBuf, Result<Tensor, dataset::Error>)>;
 
 /// Decodes `paths` on a separate thread pool and sends one chunk per batch. Stops early if the
 /// receiver is dropped.
@@ -107,16 +108,12 @@ fn decode<'a>(
             return;
         }
     };
-    let options = DecodeOptions {
-        ignore_exif: args.machine.ignore_exif,
-        ..DecodeOptions::default()
-    };
+    let options = DecodeOptions::default().ignore_exif(args.machine.ignore_exif);
     for chunk in paths.chunks(args.batch_size.get()) {
         let chunk_images = pool.install(|| {
-            let reader = || model.reader(options.clone());
-            chunk
-                .par_iter()
-                .map_init(reader, |reader, path| (path, reader.read(path)))
+            let images = chunk.par_iter();
+            images
+                .map(|path| (path, model.read(path, &options)))
                 .collect()
         });
         if sender.send(Ok(chunk_images)).is_err() {

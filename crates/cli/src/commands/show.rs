@@ -22,15 +22,10 @@ pub fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
         (None, Source::Sample) => initial_model::sample_input_size()?,
         (None, _) => 224,
     };
-    let config = LoaderConfig {
-        batch_size: args.batch_size.get(),
-        seed: args.seed,
-        decode: DecodeOptions {
-            ignore_exif: args.ignore_exif,
-            ..DecodeOptions::default()
-        },
-        ..LoaderConfig::train(u32::try_from(size).context("the input size is too large")?)
-    };
+    let config = LoaderConfig::train(u32::try_from(size).context("the input size is too large")?)
+        .batch_size(args.batch_size.get())
+        .seed(args.seed)
+        .decode(DecodeOptions::default().ignore_exif(args.ignore_exif));
     let normalize = config.normalize;
     let workers = config.workers;
     if args.on_bad == OnBad::Skip {

@@ -88,7 +88,8 @@ impl Line {
     }
 }
 
-/// Cuts `text` with an ellipsis so that its [`Line`] is at most `width` pixels wide.
+/// Cuts `text` with an ellipsis so that its [`Line`] is at most `width` pixels wide. The shortest
+/// result is the ellipsis alone, even if it is wider.
 pub fn shorten(text: &str, size: f32, width: f32) -> String {
     let mut shortened = text.to_string();
     let mut rest = text;

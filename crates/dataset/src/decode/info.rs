@@ -5,6 +5,7 @@ use serde::Serialize;
 
 /// Properties of an image before the conversion to upright 8-bit RGB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ImageInfo {
     /// Format of the content, regardless of the extension.
     pub format: ImageFormat,

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use super::perceptual::Perceptual;
 use crate::decode::{self, DecodeOptions, ImageInfo};
 use crate::error::Result;
-use crate::loader::panic::catch_panic;
+use crate::panic::catch_panic;
 
 /// Properties and hashes of an image that can be decoded.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use super::report::{IgnoreReason, Ignored};
+use super::report::{IgnoreReason, Ignored, format_name};
 use crate::error::{Error, Result};
 use crate::image_folder;
 
@@ -115,14 +115,10 @@ struct Walk<'a> {
 impl Walk<'_> {
     /// Visits `folder`. `level` is 0 in the root folder, 1 in a split, and at least 2 in a class.
     fn enter(&mut self, folder: &Path, level: usize, parents: &mut Vec<PathBuf>) -> Result<()> {
-        let io = |source| Error::Io {
-            action: "read",
-            path: folder.into(),
-            source,
-        };
-        parents.push(fs::canonicalize(folder).map_err(io)?);
-        for entry in fs::read_dir(folder).map_err(io)? {
-            let name = entry.map_err(io)?.file_name();
+        let io = Error::io(folder);
+        parents.push(fs::canonicalize(folder).map_err(&io)?);
+        for entry in fs::read_dir(folder).map_err(&io)? {
+            let name = entry.map_err(&io)?.file_name();
             let path = folder.join(&name);
             if name.as_encoded_bytes().starts_with(b".") {
                 self.ignore(&path, IgnoreReason::Hidden);
@@ -169,7 +165,5 @@ fn content(path: &Path) -> Option<String> {
     File::open(path)
         .and_then(|file| file.take(64).read_to_end(&mut start))
         .ok()?;
-    image::guess_format(&start)
-        .ok()
-        .map(super::report::format_name)
+    image::guess_format(&start).ok().map(format_name)
 }

@@ -1,18 +1,18 @@
 //! Decodes, transforms and normalizes the images of a batch.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use image::RgbImage;
 
 use super::cache::Cache;
 use super::config::LoaderConfig;
-use super::panic::catch_panic;
 use crate::decode::Decoder;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::image_folder::Sample;
-use crate::rng::{self, Domain};
-use crate::transform::{Resampler, Table};
+use crate::panic::catch_panic;
+use crate::resample::Resampler;
+use crate::rng::Stream;
+use crate::transform::Table;
 
 /// State shared by all workers and epochs of a loader.
 #[derive(Debug)]
@@ -21,11 +21,7 @@ pub(super) struct BatchBuilder {
     pub(super) config: LoaderConfig,
     pub(super) cache: Cache,
     table: Table,
-    decode: DecodeFn,
 }
-
-/// A function with the signature and contract of [`Decoder::decode`].
-pub type DecodeFn = fn(&mut Decoder, &Path, RgbImage) -> Result<RgbImage>;
 
 /// Buffers of one worker, reused for every image.
 #[derive(Debug)]
@@ -36,13 +32,12 @@ pub(super) struct Worker {
 }
 
 impl BatchBuilder {
-    pub(super) fn new(samples: &[Sample], config: LoaderConfig, decode: DecodeFn) -> Self {
+    pub(super) fn new(samples: &[Sample], config: LoaderConfig) -> Self {
         Self {
             samples: samples.into(),
             cache: Cache::new(samples.len(), config.cache_bytes),
             table: Table::new(config.normalize),
             config,
-            decode,
         }
     }
 
@@ -73,15 +68,32 @@ impl BatchBuilder {
             }
             self.catch_panic(sample, || {
                 let (image, resampler) = self.image(worker, sample)?;
-                let mut rng = rng::stream(Domain::Augment, self.config.seed, epoch, sample as u64);
+                let mut stream = Stream::new(self.config.seed, epoch, sample as u64);
                 let transform = self.config.transform;
-                let plan = transform.plan(image.width(), image.height(), &mut rng);
-                let pixels = resampler.apply(image, &plan)?.as_raw();
-                self.table.append(pixels, &mut values);
+                let plan = transform.plan(image.width(), image.height(), &mut stream);
+                let square = resampler.apply(image, &plan)?;
+                if let Some(augment) = &self.config.augmentation {
+                    augment.0(square, &mut stream);
+                    self.check_size(sample, square)?;
+                }
+                self.table.append(square.as_raw(), &mut values);
                 Ok(())
             })?;
         }
         Ok(values)
+    }
+
+    fn check_size(&self, sample: usize, image: &RgbImage) -> Result<()> {
+        let (size, (width, height)) = (self.config.transform.size(), image.dimensions());
+        if (width, height) == (size, size) {
+            return Ok(());
+        }
+        Err(Error::AugmentedSize {
+            path: self.samples[sample].path.clone(),
+            size,
+            width,
+            height,
+        })
     }
 
     /// Decodes a sample and caches it if it fits.
@@ -100,10 +112,9 @@ impl BatchBuilder {
             scratch,
             resampler,
         } = worker;
-        let path = &self.samples[sample].path;
-        let image = self
-            .cache
-            .get(sample, scratch, |reuse| (self.decode)(decoder, path, reuse))?;
+        let image = self.cache.get(sample, scratch, |reuse| {
+            (self.config.decoder.0)(decoder, &self.samples[sample], reuse)
+        })?;
         Ok((image, resampler))
     }
 

@@ -1,13 +1,20 @@
 //! Loader settings, their defaults and validation.
 
-use candle_core::Device;
+use std::fmt;
+use std::sync::Arc;
 
-use crate::decode::DecodeOptions;
+use candle_core::Device;
+use image::RgbImage;
+
+use crate::decode::{DecodeOptions, Decoder};
 use crate::error::{Error, Result};
+use crate::image_folder::Sample;
+use crate::rng::Stream;
 use crate::transform::{Normalize, Transform};
 
 /// Settings for a [`Loader`](super::Loader).
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct LoaderConfig {
     /// Number of images per batch. The last batch of an epoch may be smaller.
     pub batch_size: usize,
@@ -32,10 +39,34 @@ pub struct LoaderConfig {
     pub cache_bytes: usize,
     /// Decoder settings.
     pub decode: DecodeOptions,
+    pub(super) decoder: Callback<DecodeFn>,
+    pub(super) augmentation: Option<Callback<AugmentFn>>,
+}
+
+/// A function that decodes a sample, as [`LoaderConfig::decode_with`] describes.
+type DecodeFn = dyn Fn(&mut Decoder, &Sample, RgbImage) -> Result<RgbImage> + Send + Sync;
+
+/// A function that changes an image, as [`LoaderConfig::augment`] describes.
+type AugmentFn = dyn Fn(&mut RgbImage, &mut Stream) + Send + Sync;
+
+/// A shared function.
+pub(super) struct Callback<F: ?Sized>(pub(super) Arc<F>);
+
+impl<F: ?Sized> Clone for Callback<F> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<F: ?Sized> fmt::Debug for Callback<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(std::any::type_name::<F>())
+    }
 }
 
 impl LoaderConfig {
     /// Settings for training: random order, random crops of `size` × `size` pixels, random flips.
+    /// The other defaults are those of [`eval`](Self::eval).
     pub fn train(size: u32) -> Self {
         Self {
             shuffle: true,
@@ -46,6 +77,9 @@ impl LoaderConfig {
 
     /// Settings for validation: center crops of `size` × `size` pixels, in the order of the
     /// samples.
+    ///
+    /// The other defaults are batches of 32, 4 workers, 2 prefetched batches, seed 1234, ImageNet
+    /// normalization, the CPU, and a cache of 1 GiB.
     pub fn eval(size: u32) -> Self {
         Self {
             batch_size: 32,
@@ -58,6 +92,57 @@ impl LoaderConfig {
             device: Device::Cpu,
             cache_bytes: 1 << 30,
             decode: DecodeOptions::default(),
+            decoder: Callback(Arc::new(|decoder, sample, reuse| {
+                decoder.decode(&sample.path, reuse)
+            })),
+            augmentation: None,
+        }
+    }
+
+    setters! {
+        batch_size: usize,
+        workers: usize,
+        prefetch: usize,
+        seed: u64,
+        shuffle: bool,
+        transform: Transform,
+        normalize: Normalize,
+        device: Device,
+        cache_bytes: usize,
+        decode: DecodeOptions,
+    }
+
+    /// Decodes the samples with `decode` instead of [`Decoder::decode`], for other formats or
+    /// sources.
+    ///
+    /// The function gets a decoder with the [`decode`](Self::decode) options, the sample, and an
+    /// image whose buffer it may reuse. Its result must be a function of the sample, because it is
+    /// cached. It may return [`Error::Custom`] for errors of its own. A panic becomes
+    /// [`Error::Panic`].
+    #[must_use]
+    pub fn decode_with(
+        self,
+        decode: impl Fn(&mut Decoder, &Sample, RgbImage) -> Result<RgbImage> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            decoder: Callback(Arc::new(decode)),
+            ..self
+        }
+    }
+
+    /// Calls `augment` on every image between the transform and the normalization.
+    ///
+    /// The image has `size` × `size` pixels, and a change of its size is
+    /// [`Error::AugmentedSize`]. The stream is [`Stream::new`] of the seed, the epoch and the
+    /// sample, after the draws of the transform. A panic becomes [`Error::Panic`].
+    #[must_use]
+    pub fn augment(
+        self,
+        augment: impl Fn(&mut RgbImage, &mut Stream) + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            augmentation: Some(Callback(Arc::new(augment))),
+            ..self
         }
     }
 

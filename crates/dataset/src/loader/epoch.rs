@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 
 /// A batch of images and labels.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Batch {
     /// Normalized images, shape (samples, 3, size, size), f32.
     pub images: Tensor,

@@ -9,8 +9,8 @@ use std::thread::{Builder, JoinHandle};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::panic::catch_panic;
 use crate::error::{Error, Result};
+use crate::panic::catch_panic;
 
 /// Iterator over the results of a range of jobs, in order.
 ///

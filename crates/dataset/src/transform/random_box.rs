@@ -1,9 +1,7 @@
 //! The random box of torchvision's `RandomResizedCrop`, with scale (0.08, 1) and ratio (3/4, 4/3).
 
-use rand::Rng;
-
-use super::Region;
-use crate::rng;
+use crate::plan::Region;
+use crate::rng::Stream;
 
 /// Minimum and maximum area of the box as a fraction of the image area.
 const SCALE: (f64, f64) = (0.08, 1.0);
@@ -18,19 +16,19 @@ const RATIO: (f64, f64) = (3.0 / 4.0, 4.0 / 3.0);
 /// placed uniformly. If no box fits, the result is the largest centered box of an allowed ratio.
 ///
 /// The box of a nonempty image has at least one pixel.
-pub fn random_resized_crop(width: u32, height: u32, rng: &mut impl Rng) -> Region {
+pub fn random_resized_crop(width: u32, height: u32, stream: &mut Stream) -> Region {
     let area = f64::from(width) * f64::from(height);
     for _ in 0..10 {
-        let target = area * rng::uniform(rng, SCALE.0, SCALE.1);
-        let ratio = rng::uniform(rng, RATIO.0.ln(), RATIO.1.ln()).exp();
+        let target = area * stream.uniform(SCALE.0, SCALE.1);
+        let ratio = stream.uniform(RATIO.0.ln(), RATIO.1.ln()).exp();
         let w = (target * ratio).sqrt().round_ties_even();
         let h = (target / ratio).sqrt().round_ties_even();
         if w < 1.0 || w > f64::from(width) || h < 1.0 || h > f64::from(height) {
             continue;
         }
         let (w, h) = (w as u32, h as u32);
-        let top = rng::below(rng, height - h + 1);
-        let left = rng::below(rng, width - w + 1);
+        let top = stream.below(height - h + 1);
+        let left = stream.below(width - w + 1);
         return Region {
             top,
             left,
@@ -64,7 +62,6 @@ fn largest_centered(width: u32, height: u32) -> Region {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rng::{Domain, stream};
 
     /// All sizes up to 40 × 40, and some large or thin ones.
     fn sizes() -> impl Iterator<Item = (u32, u32)> {
@@ -82,8 +79,7 @@ mod tests {
     fn boxes_are_within_the_image() {
         for (w, h) in sizes() {
             for index in 0..20 {
-                let region =
-                    random_resized_crop(w, h, &mut stream(Domain::Augment, 7, u64::from(w), index));
+                let region = random_resized_crop(w, h, &mut Stream::new(7, u64::from(w), index));
                 assert!(
                     region.width >= 1 && region.height >= 1,
                     "{region:?} in {w} × {h}"
@@ -101,7 +97,7 @@ mod tests {
         for (w, h) in [(500, 375), (375, 500), (1000, 1000)] {
             let (mut first, mut last) = (false, false);
             for index in 0..4000 {
-                let b = random_resized_crop(w, h, &mut stream(Domain::Augment, 3, 0, index));
+                let b = random_resized_crop(w, h, &mut Stream::new(3, 0, index));
                 let fraction = f64::from(b.width * b.height) / f64::from(w * h);
                 let ratio = f64::from(b.width) / f64::from(b.height);
                 // The tolerance allows for rounding both sides by half a pixel.
@@ -146,7 +142,7 @@ mod tests {
             }
         );
         assert_eq!(
-            random_resized_crop(3000, 200, &mut stream(Domain::Augment, 0, 0, 0)),
+            random_resized_crop(3000, 200, &mut Stream::new(0, 0, 0)),
             largest_centered(3000, 200)
         );
     }

@@ -90,7 +90,7 @@ fn check(bytes: &[u8], frame: &Frame) -> std::result::Result<(), &'static str> {
             let intermediate = (h != 1 && h != max.0) || (v != 1 && v != max.1);
             if alone && intermediate {
                 return Err(
-                    "a JPEG with separate scans and more than two resolutions is not supported",
+                    "a single-component scan with a sampling factor between 1 and the maximum is not supported",
                 );
             }
         }

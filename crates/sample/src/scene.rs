@@ -2,11 +2,11 @@
 //!
 //! They have the same distributions for all classes, so they do not reveal the class.
 
-use super::canvas::{Canvas, Color, lit, mix};
-use super::plane::{Point, Pose, at, bell, direction};
-use super::shape::{Shape, blade, disc, ellipse, limb, profile};
-use super::stream::Stream;
-use super::texture::{cloud, noise};
+use crate::canvas::{Canvas, Color, lit, mix};
+use crate::plane::{Point, Pose, at, bell, direction};
+use crate::shape::{Shape, blade, disc, ellipse, limb, profile};
+use crate::stream::Stream;
+use crate::texture::{cloud, noise};
 
 /// Background colors: greens, soils, bark, stone, sand, petals and sky.
 const GROUNDS: [Color; 16] = [
@@ -36,7 +36,7 @@ fn ground(stream: &mut Stream) -> Color {
 }
 
 /// Draws a background of `width` × `height` pixels.
-pub(super) fn background(stream: &mut Stream, width: usize, height: usize) -> Canvas {
+pub(crate) fn background(stream: &mut Stream, width: usize, height: usize) -> Canvas {
     let (a, mut b) = (ground(stream), ground(stream));
     if stream.chance(0.85) {
         // Usually the two colors are shades of the same surface.
@@ -132,7 +132,7 @@ pub(super) fn background(stream: &mut Stream, width: usize, height: usize) -> Ca
 }
 
 /// Draws at most `max` items: twigs, stalks, groups of pebbles, blossoms or fallen leaves.
-pub(super) fn clutter(canvas: &mut Canvas, stream: &mut Stream, max: usize) {
+pub(crate) fn clutter(canvas: &mut Canvas, stream: &mut Stream, max: usize) {
     for _ in 0..stream.count(0, max) {
         match stream.count(0, 4) {
             0 => twig(canvas, stream),
@@ -148,7 +148,7 @@ pub(super) fn clutter(canvas: &mut Canvas, stream: &mut Stream, max: usize) {
 }
 
 /// Draws a stalk or twig across the image, near `target`.
-pub(super) fn obstacle(canvas: &mut Canvas, stream: &mut Stream, target: Point) {
+pub(crate) fn obstacle(canvas: &mut Canvas, stream: &mut Stream, target: Point) {
     let color = ground(stream);
     let side = canvas.side();
     let along = direction(stream.unit());
@@ -171,7 +171,7 @@ pub(super) fn obstacle(canvas: &mut Canvas, stream: &mut Stream, target: Point) 
 
 /// Applies lighting, exposure, a color cast, glare, contrast, blur and noise, and returns the
 /// image.
-pub(super) fn photograph(mut canvas: Canvas, stream: &mut Stream) -> image::RgbImage {
+pub(crate) fn photograph(mut canvas: Canvas, stream: &mut Stream) -> image::RgbImage {
     let (size, from) = (canvas.size(), direction(stream.unit()));
     let (slope, exposure) = (stream.between(0.0, 0.35), stream.around(1.0, 0.3));
     let contrast = stream.around(0.95, 0.25);

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use image::codecs::png::PngEncoder;
 use image::{ExtendedColorType, ImageEncoder};
 use rayon::prelude::*;
+use tempfile::TempDir;
 
-use super::{Class, Counts, Split};
+use crate::class::{Class, Counts, Split};
 
 /// First line of the stamp file. The number increases with every change of the drawings.
 const VERSION: &str = "drawn by waggle, version 2";
@@ -16,16 +17,16 @@ const VERSION: &str = "drawn by waggle, version 2";
 /// Name of the stamp file. Scans of data sets ignore names that begin with a dot.
 const STAMP: &str = ".drawn";
 
-/// Result of [`write`](super::write()).
+/// Result of [`write`](crate::write()).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Written {
     /// The images were drawn and written.
     Drawn,
-    /// The stamp file matched the paths and sizes of all files, so nothing was written.
+    /// The directory already contained the images, or another process wrote them at the same time.
     UpToDate,
 }
 
-/// An error returned by [`write`](super::write()).
+/// An error returned by [`write`](crate::write()).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -84,7 +85,19 @@ impl<T> IoContext<T> for io::Result<T> {
     }
 }
 
-pub(super) fn write(
+/// Writes `counts` images of each of `classes`, such as [`PRETRAINING`](crate::PRETRAINING), to
+/// `dir/SPLIT/CLASS/NNN.png`, unless `dir` already contains them unchanged.
+///
+/// A stamp file in `dir` lists the version of the drawings, the seed, the classes, the counts, and
+/// the size and path of each image. If it does not match, `dir` is replaced. The images are written
+/// to a temporary directory next to `dir` and then renamed, so `dir` never contains only some of
+/// them.
+///
+/// # Errors
+///
+/// Returns [`Error::UnknownDirectory`] if `dir` is not empty and has no stamp file, and another
+/// variant if a file cannot be read, encoded or written.
+pub fn write_classes(
     dir: &Path,
     classes: &[Class],
     seed: u64,
@@ -102,13 +115,14 @@ pub(super) fn write(
             });
         }
     }
-    let temporary = TemporaryDir::new(dir)?;
-    draw(&temporary.0, classes, seed, counts)?;
-    let stamp = temporary.0.join(STAMP);
-    let text = format!("{header}{}", inventory(&temporary.0)?);
+    let temporary = temporary_dir(dir)?;
+    let new = temporary.path().join("new");
+    draw(&new, classes, seed, counts)?;
+    let stamp = new.join(STAMP);
+    let text = format!("{header}{}", inventory(&new)?);
     fs::write(&stamp, text).context("write", &stamp)?;
 
-    match replace(&temporary.0, dir) {
+    match replace(dir, &new, &temporary.path().join("old")) {
         Ok(()) => Ok(Written::Drawn),
         // Another process wrote the same images concurrently.
         Err(_) if is_intact(dir, &header) => Ok(Written::UpToDate),
@@ -188,46 +202,24 @@ fn draw(root: &Path, classes: &[Class], seed: u64, counts: Counts) -> Result<(),
         })
 }
 
-/// A temporary directory next to the destination. Dropping it removes the directory, unless it was
-/// renamed.
-struct TemporaryDir(PathBuf);
-
-impl TemporaryDir {
-    fn new(dir: &Path) -> Result<Self, Error> {
-        let path = sibling(dir, "new");
-        if path.exists() {
-            // Left behind by a killed process that had the same ID.
-            fs::remove_dir_all(&path).context("remove", &path)?;
-        }
-        fs::create_dir_all(&path).context("create", &path)?;
-        Ok(Self(path))
-    }
+/// Creates a temporary directory next to `dir`, which is removed when it is dropped.
+fn temporary_dir(dir: &Path) -> Result<TempDir, Error> {
+    let parent = dir.parent().unwrap_or(dir);
+    fs::create_dir_all(parent).context("create", parent)?;
+    tempfile::Builder::new()
+        .prefix(".drawn-")
+        .tempdir_in(parent)
+        .context("create a directory in", parent)
 }
 
-impl Drop for TemporaryDir {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-/// The path `.NAME.SUFFIX-PID` next to `dir`.
-fn sibling(dir: &Path, suffix: &str) -> PathBuf {
-    let name = dir
-        .file_name()
-        .unwrap_or("drawn".as_ref())
-        .to_string_lossy();
-    dir.with_file_name(format!(".{name}.{suffix}-{}", std::process::id()))
-}
-
-/// Replaces `dir` with `new`. Restores the old directory if the rename fails.
-fn replace(new: &Path, dir: &Path) -> io::Result<()> {
+/// Replaces `dir`, if it exists, with `new`. The previous directory is moved to `old`, or stays if
+/// `new` cannot be renamed.
+fn replace(dir: &Path, new: &Path, old: &Path) -> io::Result<()> {
     if !dir.exists() {
         return fs::rename(new, dir);
     }
-    let old = sibling(dir, "old");
-    fs::rename(dir, &old)?;
+    fs::rename(dir, old)?;
     fs::rename(new, dir).inspect_err(|_| {
-        let _ = fs::rename(&old, dir);
-    })?;
-    fs::remove_dir_all(&old)
+        let _ = fs::rename(old, dir);
+    })
 }

@@ -1,9 +1,9 @@
 //! Value noise, for the texture of soil, bark, leaves and skin.
 
-use super::plane::{Point, at, smooth};
+use crate::plane::{Point, at, smooth};
 
 /// Noise in [0, 1] with features of about one unit. `key` selects the noise function.
-pub(super) fn noise(p: Point, key: u32) -> f32 {
+pub(crate) fn noise(p: Point, key: u32) -> f32 {
     let (left, top) = (p.x.floor(), p.y.floor());
     let (u, v) = (smooth(p.x - left), smooth(p.y - top));
     let (x, y) = (left as i32, top as i32);
@@ -13,7 +13,7 @@ pub(super) fn noise(p: Point, key: u32) -> f32 {
 
 /// Fractal noise in [0, 1]: a weighted mean of `octaves` layers of noise, each with half the
 /// feature size and 0.55 times the weight of the previous one.
-pub(super) fn cloud(p: Point, key: u32, octaves: u32) -> f32 {
+pub(crate) fn cloud(p: Point, key: u32, octaves: u32) -> f32 {
     let (mut sum, mut weight, mut total, mut q) = (0.0, 1.0, 0.0, p);
     for octave in 0..octaves {
         sum += weight * noise(q, key.wrapping_add(octave));

@@ -16,17 +16,16 @@ mod portable;
 
 use image::RgbImage;
 
-use super::Plan;
 use crate::error::{Error, Result};
+use crate::plan::Plan;
 use filter::{Filter, Rows};
-use portable::{horizontal, vertical};
 
 /// Applies a plan to one image. For many images, [`Resampler`] allocates less.
 ///
 /// # Errors
 ///
-/// Returns an error if the plan's region exceeds the image, or if its window is empty or exceeds
-/// the resized region or the square.
+/// Returns an error if the plan's region is empty or exceeds the image, or if its window is empty or
+/// exceeds the resized region or the square.
 pub fn apply(image: &RgbImage, plan: &Plan) -> Result<RgbImage> {
     let mut resampler = Resampler::default();
     resampler.apply(image, plan)?;
@@ -49,7 +48,7 @@ impl Resampler {
     /// # Errors
     ///
     /// Returns an error in the same cases as [`apply`].
-    pub fn apply(&mut self, image: &RgbImage, plan: &Plan) -> Result<&RgbImage> {
+    pub fn apply(&mut self, image: &RgbImage, plan: &Plan) -> Result<&mut RgbImage> {
         check(image, plan)?;
         let Self {
             columns,
@@ -118,6 +117,26 @@ impl Resampler {
     }
 }
 
+/// Runs the horizontal pass: row `i` of the target is computed from row `i` of the source.
+fn horizontal<'t>(source: Rows, filter: &Filter, target: impl Iterator<Item = &'t mut [u8]>) {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") {
+        // SAFETY: the CPU supports AVX2, as detected in the line above.
+        return unsafe { avx2::horizontal(source, filter, target) };
+    }
+    portable::horizontal(source, filter, target);
+}
+
+/// Runs the vertical pass: each target row is a weighted sum of source rows.
+fn vertical<'t>(source: Rows, filter: &Filter, target: impl Iterator<Item = &'t mut [u8]>) {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") {
+        // SAFETY: the CPU supports AVX2, as detected in the line above.
+        return unsafe { avx2::vertical(source, filter, target) };
+    }
+    portable::vertical(source, filter, target);
+}
+
 /// Returns whether Pillow 13 runs the vertical pass first. Its rule compares the number of rows and
 /// columns that the passes remove.
 fn vertical_first(plan: &Plan) -> bool {
@@ -152,4 +171,52 @@ fn check(image: &RgbImage, plan: &Plan) -> Result<()> {
         width: image.width(),
         height: image.height(),
     })
+}
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use super::*;
+
+    /// Pseudorandom bytes.
+    fn noise(count: usize) -> Vec<u8> {
+        (0..count as u64)
+            .map(|i| (i.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8)
+            .collect()
+    }
+
+    #[test]
+    fn avx2_and_portable_passes_give_the_same_bytes() {
+        if !is_x86_feature_detected!("avx2") {
+            println!("skipped: this CPU has no AVX2");
+            return;
+        }
+        for length in [1, 2, 3, 4, 5, 7, 16, 63, 200, 1000] {
+            for resized in [1, 2, 3, 8, 11, 64, 224] {
+                let mut filter = Filter::default();
+                filter.set(length, resized, 0, resized);
+                let (length, resized) = (length as usize, resized as usize);
+                let rows = 3;
+                // The last row ends at the end of the buffer, so that out-of-bounds reads are
+                // detected.
+                let image = noise(length * rows * 3);
+                let source = Rows::packed(&image, length * 3);
+                let mut outputs = [vec![0; resized * rows * 3], vec![1; resized * rows * 3]];
+                portable::horizontal(source, &filter, outputs[0].chunks_exact_mut(resized * 3));
+                horizontal(source, &filter, outputs[1].chunks_exact_mut(resized * 3));
+                assert_eq!(outputs[0], outputs[1], "horizontal, {length} to {resized}");
+
+                for width in [1, 31, 32, 33, 100] {
+                    let image = noise(length * width);
+                    let source = Rows::packed(&image, width);
+                    let mut outputs = [vec![0; resized * width], vec![1; resized * width]];
+                    portable::vertical(source, &filter, outputs[0].chunks_exact_mut(width));
+                    vertical(source, &filter, outputs[1].chunks_exact_mut(width));
+                    assert_eq!(
+                        outputs[0], outputs[1],
+                        "vertical, {length} to {resized}, {width} wide"
+                    );
+                }
+            }
+        }
+    }
 }

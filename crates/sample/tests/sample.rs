@@ -5,11 +5,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use dataset::sample::{
-    self, COUNTS, Class, Counts, Error, INSECTS, PRETRAINING, SEED, Split, Written,
-};
 use image::RgbImage;
 use rayon::prelude::*;
+use sample::{COUNTS, Class, Counts, Error, INSECTS, PRETRAINING, SEED, Split, Written};
 
 /// Returns all images in a split of the built-in sample, with their labels.
 fn images(split: Split) -> Vec<(RgbImage, usize)> {

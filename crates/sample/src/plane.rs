@@ -7,13 +7,13 @@ use std::ops::{Add, Mul, Sub};
 
 /// A point or a vector. The y axis points down, as in images.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Point {
+pub(crate) struct Point {
     pub x: f32,
     pub y: f32,
 }
 
 /// The point or vector (`x`, `y`).
-pub(super) const fn at(x: f32, y: f32) -> Point {
+pub(crate) const fn at(x: f32, y: f32) -> Point {
     Point { x, y }
 }
 
@@ -60,7 +60,7 @@ impl Point {
 
 /// The unit vector at an angle of `turns` full turns, from x to y: its components are the cosine
 /// and the sine.
-pub(super) fn direction(turns: f32) -> Point {
+pub(crate) fn direction(turns: f32) -> Point {
     // The angle is reduced to at most π/4 by quarter turns. In that range, seven terms of the
     // Taylor series are more precise than an f32.
     let turns = f64::from(turns);
@@ -86,20 +86,20 @@ pub(super) fn direction(turns: f32) -> Point {
 }
 
 /// The smoothstep function: 0 for t ≤ 0, 1 for t ≥ 1, and 3t² − 2t³ in between.
-pub(super) fn smooth(t: f32) -> f32 {
+pub(crate) fn smooth(t: f32) -> f32 {
     let t = t.clamp(0.0, 1.0);
     t * t * (3.0 - 2.0 * t)
 }
 
 /// A bell-shaped curve, 1 / (1 + t²)²: 1 at 0 and 1/4 at 1.
-pub(super) fn bell(t: f32) -> f32 {
+pub(crate) fn bell(t: f32) -> f32 {
     let d = 1.0 + t * t;
     1.0 / (d * d)
 }
 
 /// An affine map from the local coordinates of a drawing to pixels.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Pose {
+pub(crate) struct Pose {
     origin: Point,
     /// The local unit vectors `x` and `y`, in pixels.
     x: Point,

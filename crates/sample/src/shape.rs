@@ -4,15 +4,15 @@
 //! is a first-order approximation (the value of the implicit function divided by the length of its
 //! gradient), which is exact at the outline.
 
-use super::plane::{Point, at};
+use crate::plane::{Point, at};
 
-/// Half the width of a [`Shape::Blade`], relative to its maximum, as a function of the position
+/// Half the width of a [`Shape::Blade`] as a multiple of its `width`, as a function of the position
 /// from 0 (start) to 1 (end).
-pub(super) type Profile = fn(f32) -> f32;
+pub(crate) type Profile = fn(f32) -> f32;
 
 /// A filled shape.
 #[derive(Clone, Debug)]
-pub(super) enum Shape {
+pub(crate) enum Shape {
     /// An ellipse. `axis` is the unit vector along the first radius.
     Ellipse {
         center: Point,
@@ -36,11 +36,11 @@ pub(super) enum Shape {
     Polygon(Vec<Point>),
 }
 
-pub(super) fn disc(center: Point, radius: f32) -> Shape {
+pub(crate) fn disc(center: Point, radius: f32) -> Shape {
     ellipse(center, radius, radius)
 }
 
-pub(super) fn ellipse(center: Point, rx: f32, ry: f32) -> Shape {
+pub(crate) fn ellipse(center: Point, rx: f32, ry: f32) -> Shape {
     Shape::Ellipse {
         center,
         axis: at(1.0, 0.0),
@@ -48,7 +48,7 @@ pub(super) fn ellipse(center: Point, rx: f32, ry: f32) -> Shape {
     }
 }
 
-pub(super) fn limb(points: &[Point], first: f32, last: f32) -> Shape {
+pub(crate) fn limb(points: &[Point], first: f32, last: f32) -> Shape {
     Shape::Limb {
         points: points.to_vec(),
         first,
@@ -56,7 +56,7 @@ pub(super) fn limb(points: &[Point], first: f32, last: f32) -> Shape {
     }
 }
 
-pub(super) fn blade(start: Point, end: Point, width: f32, profile: Profile) -> Shape {
+pub(crate) fn blade(start: Point, end: Point, width: f32, profile: Profile) -> Shape {
     Shape::Blade {
         start,
         end,
@@ -66,7 +66,7 @@ pub(super) fn blade(start: Point, end: Point, width: f32, profile: Profile) -> S
 }
 
 /// Profiles for [`Shape::Blade`].
-pub(super) mod profile {
+pub(crate) mod profile {
     /// Round at both ends, like an ellipse.
     pub fn oval(t: f32) -> f32 {
         (4.0 * t * (1.0 - t)).max(0.0).sqrt()
@@ -89,8 +89,8 @@ pub(super) mod profile {
 }
 
 impl Shape {
-    /// Whether [`Shape::distance`] is at most the true distance for all points outside of the
-    /// shape.
+    /// Whether [`Shape::distance`] is accurate far from the outline. It is exact for polygons and
+    /// limbs of constant radius, and slightly too large for tapered limbs.
     pub fn is_exact(&self) -> bool {
         matches!(self, Self::Limb { .. } | Self::Polygon(_))
     }
@@ -170,7 +170,7 @@ impl Shape {
         }
     }
 
-    /// The bounding box: its minimum and maximum coordinates.
+    /// The minimum and maximum coordinates of a box that contains the shape.
     pub fn bounds(&self) -> (Point, Point) {
         let (points, margin): (&[Point], f32) = match self {
             Self::Ellipse { center, radii, .. } => (&[*center], radii.x.max(radii.y)),

@@ -6,18 +6,18 @@
 //! short legs. As in nature, no single feature is reliable: some ants are banded, and some bees
 //! have folded wings or faint stripes.
 
-use super::body::{Coat, legs, part, shadow, thin, wings};
-use super::canvas::{Canvas, lit, mix};
-use super::plane::{Pose, at, direction};
-use super::shape::{blade, disc, ellipse, limb, profile};
-use super::stream::Stream;
-use super::texture::noise;
+use crate::body::{Coat, legs, part, shadow, thin, wings};
+use crate::canvas::{Canvas, lit, mix};
+use crate::plane::{Pose, at, direction};
+use crate::shape::{blade, disc, ellipse, limb, profile};
+use crate::stream::Stream;
+use crate::texture::noise;
 
 /// Scale of the insects, relative to the objects in the pretraining task.
 const SCALE: f32 = 1.2;
 
 /// An ant: head, thorax, waist and gaster.
-pub(super) fn ant(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
+pub(crate) fn ant(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     let pose = &pose.inner(at(0.0, 0.0), 0.0, SCALE);
     let coat = Coat::natural(stream, pose);
     let stout = stream.between(0.85, 1.25);
@@ -108,7 +108,7 @@ pub(super) fn ant(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
 }
 
 /// A bee: head, hairy thorax, striped abdomen and wings.
-pub(super) fn bee(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
+pub(crate) fn bee(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     let pose = &pose.inner(at(0.0, 0.0), 0.0, SCALE);
     let coat = Coat::natural(stream, pose);
     let stout = stream.between(0.95, 1.3);

@@ -1,15 +1,15 @@
 //! The plants of the pretraining task. Each has a size of about one unit and is centered at the
 //! origin.
 
-use super::body::{Coat, part, shadow, thin};
-use super::canvas::{Canvas, lit, mix};
-use super::plane::{Pose, at, direction};
-use super::shape::{Shape, blade, disc, ellipse, limb, profile};
-use super::stream::Stream;
-use super::texture::noise;
+use crate::body::{Coat, part, shadow, thin};
+use crate::canvas::{Canvas, lit, mix};
+use crate::plane::{Pose, at, direction};
+use crate::shape::{Shape, blade, disc, ellipse, limb, profile};
+use crate::stream::Stream;
+use crate::texture::noise;
 
 /// A daisy with many narrow petals.
-pub(super) fn daisy(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
+pub(crate) fn daisy(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     let coat = Coat::vivid(stream, pose);
     let rays = stream.count(11, 20);
     shadow(canvas, pose, &coat, &disc(at(0.0, 0.0), 0.42));
@@ -31,7 +31,7 @@ pub(super) fn daisy(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
 }
 
 /// A clover with three notched leaves on a stalk.
-pub(super) fn clover(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
+pub(crate) fn clover(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     let coat = Coat::vivid(stream, pose);
     thin(
         canvas,
@@ -67,7 +67,7 @@ pub(super) fn clover(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
 }
 
 /// A leaf with veins.
-pub(super) fn leaf(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
+pub(crate) fn leaf(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     let coat = Coat::vivid(stream, pose);
     let width = stream.between(0.14, 0.26);
     let shape = blade(
@@ -100,7 +100,7 @@ pub(super) fn leaf(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
 }
 
 /// A fern with pairs of leaflets along a stem.
-pub(super) fn fern(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
+pub(crate) fn fern(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     let coat = Coat::vivid(stream, pose);
     let (pairs, bend) = (stream.count(7, 11), stream.around(0.0, 0.12));
     let stem = |t: f32| at(-0.5 + t, bend * 4.0 * t * (1.0 - t));
@@ -118,7 +118,7 @@ pub(super) fn fern(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
 }
 
 /// A leaf with five pointed lobes, like that of a maple.
-pub(super) fn lobed_leaf(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
+pub(crate) fn lobed_leaf(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     let coat = Coat::vivid(stream, pose);
     let mut outline = vec![at(-0.2, 0.0)];
     let depth = stream.between(0.16, 0.24);
@@ -148,7 +148,7 @@ pub(super) fn lobed_leaf(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) 
 }
 
 /// A mushroom, seen from the side.
-pub(super) fn mushroom(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
+pub(crate) fn mushroom(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     let coat = Coat::vivid(stream, pose);
     let stem = limb(
         &[at(-0.5, 0.0), at(0.1, stream.around(0.0, 0.06))],
@@ -184,7 +184,7 @@ pub(super) fn mushroom(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
 }
 
 /// Berries on a branching stalk.
-pub(super) fn berries(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
+pub(crate) fn berries(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     let coat = Coat::vivid(stream, pose);
     let radius = stream.between(0.09, 0.13);
     for _ in 0..stream.count(4, 9) {
@@ -204,7 +204,7 @@ pub(super) fn berries(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
 }
 
 /// A tulip, seen from the side.
-pub(super) fn tulip(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
+pub(crate) fn tulip(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     let coat = Coat::vivid(stream, pose);
     thin(
         canvas,
@@ -233,7 +233,7 @@ pub(super) fn tulip(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
 }
 
 /// An acorn in a scaly cup.
-pub(super) fn acorn(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
+pub(crate) fn acorn(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     let coat = Coat::vivid(stream, pose);
     let nut = blade(
         at(-0.2, 0.0),

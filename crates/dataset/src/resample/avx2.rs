@@ -12,7 +12,7 @@ use std::arch::x86_64::{
 };
 
 use super::filter::{BITS, Filter, HALF, Rows};
-use super::portable::vertical_portable;
+use super::portable;
 
 /// Number of input pixels per step. They occupy 12 of the 16 loaded bytes.
 const TAPS: usize = 4;
@@ -27,10 +27,10 @@ pub(super) fn vertical<'t>(
     filter: &Filter,
     target: impl Iterator<Item = &'t mut [u8]>,
 ) {
-    vertical_portable(source, filter, target);
+    portable::vertical(source, filter, target);
 }
 
-/// The horizontal pass. See [`super::portable::horizontal`].
+/// The horizontal pass.
 #[target_feature(enable = "avx2")]
 pub(super) fn horizontal<'t>(
     source: Rows,

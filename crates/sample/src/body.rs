@@ -1,10 +1,10 @@
 //! Drawing functions shared by the animals: colors, shadows, shaded body parts, thin limbs, legs
 //! and transparent wings.
 
-use super::canvas::{Canvas, Color, lit, mix};
-use super::plane::{Point, Pose, at, direction};
-use super::shape::{Shape, blade, limb, profile};
-use super::stream::Stream;
+use crate::canvas::{Canvas, Color, lit, mix};
+use crate::plane::{Point, Pose, at, direction};
+use crate::shape::{Shape, blade, limb, profile};
+use crate::stream::Stream;
 
 /// Body colors of insects: black, browns, rust, amber, ochre and gray.
 const BODIES: [Color; 7] = [
@@ -17,8 +17,11 @@ const BODIES: [Color; 7] = [
     [0.32, 0.31, 0.30],
 ];
 
+/// Color of eyes.
+pub(crate) const EYE: Color = [0.05; 3];
+
 /// The colors of one animal.
-pub(super) struct Coat {
+pub(crate) struct Coat {
     pub main: Color,
     pub second: Color,
     pub legs: Color,
@@ -76,14 +79,14 @@ impl Coat {
 }
 
 /// Draws a soft shadow of `shape`.
-pub(super) fn shadow(canvas: &mut Canvas, pose: &Pose, coat: &Coat, shape: &Shape) {
+pub(crate) fn shadow(canvas: &mut Canvas, pose: &Pose, coat: &Coat, shape: &Shape) {
     let edge = (pose.scale() * 0.06).max(2.0);
     canvas.fill(&pose.moved(coat.shadow), shape, edge, 0.4, |_| [0.03; 3]);
 }
 
 /// Fills `shape` with a color that gets brighter up to `radius` from its edge, and with highlights
 /// of strength `gloss`, so that it looks round.
-pub(super) fn part(
+pub(crate) fn part(
     canvas: &mut Canvas,
     pose: &Pose,
     shape: &Shape,
@@ -99,7 +102,7 @@ pub(super) fn part(
 }
 
 /// Draws a leg or antenna through `points`, with a radius that changes from `first` to `last`.
-pub(super) fn thin(
+pub(crate) fn thin(
     canvas: &mut Canvas,
     pose: &Pose,
     coat: &Coat,
@@ -116,7 +119,7 @@ pub(super) fn thin(
 
 /// Draws pairs of legs, and omits each leg with a probability of 0.06. `feet` contains each pair's
 /// position on the body and its direction in turns.
-pub(super) fn legs(
+pub(crate) fn legs(
     canvas: &mut Canvas,
     stream: &mut Stream,
     pose: &Pose,
@@ -153,7 +156,7 @@ pub(super) fn legs(
 }
 
 /// Draws two pairs of transparent wings. `spread` is their angle to the body, in turns.
-pub(super) fn wings(
+pub(crate) fn wings(
     canvas: &mut Canvas,
     stream: &mut Stream,
     pose: &Pose,

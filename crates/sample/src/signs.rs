@@ -1,11 +1,11 @@
 //! Objects and symbols of the pretraining task. Each has a size of about one unit and is centered
 //! at the origin.
 
-use super::body::{Coat, part, shadow, thin};
-use super::canvas::{Canvas, lit};
-use super::plane::{Point, Pose, at, direction};
-use super::shape::{Shape, blade, disc, limb, profile};
-use super::stream::Stream;
+use crate::body::{Coat, part, shadow, thin};
+use crate::canvas::{Canvas, lit};
+use crate::plane::{Point, Pose, at, direction};
+use crate::shape::{Shape, blade, disc, limb, profile};
+use crate::stream::Stream;
 
 /// Fills `shape` and draws its shadow.
 fn solid(canvas: &mut Canvas, pose: &Pose, coat: &Coat, shape: &Shape, depth: f32) {
@@ -21,7 +21,7 @@ fn arc(radius: f32, start: f32, end: f32) -> Vec<Point> {
 }
 
 /// A feather with a shaft and slanted barbs.
-pub(super) fn feather(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
+pub(crate) fn feather(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     let coat = Coat::vivid(stream, pose);
     let width = stream.between(0.1, 0.16);
     let vane = blade(at(-0.3, 0.0), at(0.55, 0.0), width, profile::oval);
@@ -47,7 +47,7 @@ pub(super) fn feather(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
 }
 
 /// A closed ring, shaded to look round.
-pub(super) fn ring(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
+pub(crate) fn ring(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     let coat = Coat::vivid(stream, pose);
     let thick = stream.between(0.04, 0.1);
     solid(
@@ -60,7 +60,7 @@ pub(super) fn ring(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
 }
 
 /// A rope coiled into a spiral of 2 to 3.2 turns.
-pub(super) fn spiral(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
+pub(crate) fn spiral(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     let coat = Coat::vivid(stream, pose);
     let turns = stream.between(2.0, 3.2);
     let rope: Vec<_> = (0..72)
@@ -72,7 +72,7 @@ pub(super) fn spiral(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
 }
 
 /// A star with 6 to 9 points.
-pub(super) fn star(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
+pub(crate) fn star(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     let coat = Coat::vivid(stream, pose);
     let (points, inner) = (stream.count(6, 9), stream.between(0.22, 0.3));
     let outline = (0..2 * points)
@@ -82,7 +82,7 @@ pub(super) fn star(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
 }
 
 /// An arrow with a shaft and a triangular head.
-pub(super) fn arrow(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
+pub(crate) fn arrow(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     let coat = Coat::vivid(stream, pose);
     let (shaft, head) = (stream.between(0.04, 0.1), stream.between(0.18, 0.3));
     let neck = 0.5 - head;
@@ -99,7 +99,7 @@ pub(super) fn arrow(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
 }
 
 /// A key with a ring, a shaft and teeth.
-pub(super) fn key(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
+pub(crate) fn key(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     let coat = Coat::vivid(stream, pose);
     let bow = pose.inner(at(-0.32, 0.0), 0.0, 1.0);
     let thick = stream.between(0.035, 0.055);
@@ -125,7 +125,7 @@ pub(super) fn key(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
 }
 
 /// A wheel with spokes.
-pub(super) fn wheel(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
+pub(crate) fn wheel(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     let coat = Coat::vivid(stream, pose);
     let (spokes, thick) = (stream.count(5, 10), stream.between(0.03, 0.055));
     solid(
@@ -149,7 +149,7 @@ pub(super) fn wheel(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
 }
 
 /// A cross of two perpendicular beams.
-pub(super) fn cross(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
+pub(crate) fn cross(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     let coat = Coat::vivid(stream, pose);
     let thick = stream.between(0.05, 0.1);
     for beam in [[at(-0.5, 0.0), at(0.5, 0.0)], [at(0.0, -0.4), at(0.0, 0.4)]] {
@@ -166,7 +166,7 @@ pub(super) fn cross(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
 }
 
 /// A crescent moon.
-pub(super) fn crescent(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
+pub(crate) fn crescent(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     let coat = Coat::vivid(stream, pose);
     let hollow = stream.between(0.16, 0.3);
     let mut outline = arc(0.48, 0.15, 0.85);
@@ -180,7 +180,7 @@ pub(super) fn crescent(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
 }
 
 /// Scissors with two crossed blades and two handles.
-pub(super) fn scissors(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
+pub(crate) fn scissors(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     let coat = Coat::vivid(stream, pose);
     let open = stream.between(0.02, 0.07);
     for side in [-1.0, 1.0] {

@@ -2,36 +2,36 @@
 
 use image::RgbImage;
 
-use super::plane::{Point, Pose, at, smooth};
-use super::shape::Shape;
-use super::stream::Stream;
+use crate::plane::{Point, Pose, at, smooth};
+use crate::shape::Shape;
+use crate::stream::Stream;
 
 /// Size in pixels of the square tiles that [`Canvas::fill`] skips if they are outside of the shape.
 const TILE: usize = 8;
 
 /// Minimum absolute value of the factor passed to [`Pose::squashed`].
-pub(super) const MIN_SLANT: f32 = 0.75;
+pub(crate) const MIN_SLANT: f32 = 0.75;
 
 /// Lower bound of a pose's scale in any direction, relative to its mean scale: slant / √slant for
 /// [`MIN_SLANT`].
 const MIN_STRETCH: f32 = 0.86;
 
 /// Red, green and blue, from 0 to 1.
-pub(super) type Color = [f32; 3];
+pub(crate) type Color = [f32; 3];
 
 /// Interpolates from `a` to `b`: `a` if `part` is 0 and `b` if it is 1.
-pub(super) fn mix(a: Color, b: Color, part: f32) -> Color {
+pub(crate) fn mix(a: Color, b: Color, part: f32) -> Color {
     [0, 1, 2].map(|c| a[c] + (b[c] - a[c]) * part)
 }
 
 /// Multiplies a color by a brightness `factor`.
-pub(super) fn lit(color: Color, factor: f32) -> Color {
+pub(crate) fn lit(color: Color, factor: f32) -> Color {
     color.map(|c| c * factor)
 }
 
 /// A point to paint, passed to the `paint` function of [`Canvas::fill`].
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Spot {
+pub(crate) struct Spot {
     /// Position in the drawing's coordinates.
     pub at: Point,
     /// Distance to the outline in the drawing's units, 0 outside of the shape.
@@ -40,7 +40,7 @@ pub(super) struct Spot {
 
 /// An image being drawn.
 #[derive(Clone)]
-pub(super) struct Canvas {
+pub(crate) struct Canvas {
     width: usize,
     height: usize,
     pixels: Vec<Color>,

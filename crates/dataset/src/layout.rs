@@ -1,0 +1,43 @@
+//! Names of files and folders in a data set.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+/// Extensions of image files, in any case. This is torchvision's list, which lacks `gif`.
+pub const EXTENSIONS: [&str; 9] = [
+    "jpg", "jpeg", "png", "ppm", "bmp", "pgm", "tif", "tiff", "webp",
+];
+
+/// Accepted folder names of the training split.
+pub(crate) const TRAIN: [&str; 1] = ["train"];
+/// Accepted folder names of the validation split. The first that exists is used.
+pub(crate) const VAL: [&str; 3] = ["val", "valid", "validation"];
+
+/// Returns whether the extension of `path` is in [`EXTENSIONS`], in any case.
+pub fn is_image(path: impl AsRef<Path>) -> bool {
+    let extension = path
+        .as_ref()
+        .extension()
+        .and_then(|extension| extension.to_str());
+    extension.is_some_and(|given| {
+        EXTENSIONS
+            .iter()
+            .any(|accepted| accepted.eq_ignore_ascii_case(given))
+    })
+}
+
+/// Returns the names in `folder` that do not begin with a dot, sorted by code point.
+pub(crate) fn visible_names(folder: &Path) -> io::Result<Vec<OsString>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let name = entry?.file_name();
+        if !name.as_encoded_bytes().starts_with(b".") {
+            names.push(name);
+        }
+    }
+    // The byte order of UTF-8 is the order of code points.
+    names.sort();
+    Ok(names)
+}
