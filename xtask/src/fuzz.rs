@@ -28,7 +28,7 @@ const LIMITS: [&str; 4] = [
 /// Runs `target` until an input crashes it, or until a limit among `args` is reached.
 ///
 /// The corpus, and inputs that crash, are stored in `target/fuzz/run/TARGET`. `args` are passed to
-/// libFuzzer after [`LIMITS`], so they can override them. With a file among them, libFuzzer runs
+/// libFuzzer after the default limits, so they can override them. With a file among them, libFuzzer runs
 /// only this input.
 ///
 /// # Errors
