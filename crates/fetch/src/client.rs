@@ -6,12 +6,12 @@
 use std::io::Read;
 use std::time::Duration;
 
-use ureq::http::header::{AUTHORIZATION, LOCATION, RANGE};
+use ureq::http::header::{AUTHORIZATION, HeaderName, LOCATION, RANGE, RETRY_AFTER};
 use ureq::http::{HeaderMap, Method, Request, Response, Uri};
 use ureq::{Agent, Body};
 
+use crate::Error;
 use crate::url::{redacted, resolve, same_origin};
-use crate::{Error, download};
 
 /// Maximum number of redirects of one request.
 pub const MAX_REDIRECTS: usize = 10;
@@ -113,7 +113,7 @@ impl Client {
     pub fn read(&self, url: &Uri, max_size: u64) -> Result<Vec<u8>, Error> {
         let (url, response) = self.get(url, 0)?;
         if !response.status().is_success() {
-            return Err(download::bad_status(url, &response));
+            return Err(bad_status(url, &response));
         }
         let mut bytes = Vec::new();
         let mut body = response
@@ -200,4 +200,22 @@ fn location(response: &Response<Body>) -> Option<&str> {
     let location = response.headers().get(LOCATION).filter(|_| is_redirect)?;
     // URLs are ASCII. Any other value is replaced by an empty one, which `resolve` rejects.
     Some(location.to_str().unwrap_or_default())
+}
+
+/// The error for a response whose status is not the expected one.
+pub(crate) fn bad_status(url: String, response: &Response<Body>) -> Error {
+    Error::Status {
+        url,
+        status: response.status().as_u16(),
+        // Retry-After can also be a date. This is rare, and the default pause is used.
+        retry_after: number(response, RETRY_AFTER).map(Duration::from_secs),
+    }
+}
+
+pub(crate) fn header(response: &Response<Body>, name: HeaderName) -> Option<&str> {
+    response.headers().get(name)?.to_str().ok()
+}
+
+pub(crate) fn number(response: &Response<Body>, name: HeaderName) -> Option<u64> {
+    header(response, name)?.trim().parse().ok()
 }

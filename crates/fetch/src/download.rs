@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use ureq::Body;
 use ureq::http::Response;
-use ureq::http::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderName, RETRY_AFTER};
+use ureq::http::header::{CONTENT_LENGTH, CONTENT_RANGE};
 
+use crate::client::{bad_status, header, number};
 use crate::{Checksum, Client, Error};
 
 /// Number of consecutive attempts without progress after which a download fails.
@@ -269,15 +270,6 @@ impl Download<'_> {
     }
 }
 
-pub(crate) fn bad_status(url: String, response: &Response<Body>) -> Error {
-    Error::Status {
-        url,
-        status: response.status().as_u16(),
-        // Retry-After can also be a date. This is rare, and the default pause is used.
-        retry_after: number(response, RETRY_AFTER).map(Duration::from_secs),
-    }
-}
-
 /// The length of a file, or 0 if it does not exist.
 fn length(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |metadata| metadata.len())
@@ -289,14 +281,6 @@ fn remove(path: &Path) -> Result<(), Error> {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::io("remove", path)(error)),
         _ => Ok(()),
     }
-}
-
-fn header(response: &Response<Body>, name: HeaderName) -> Option<&str> {
-    response.headers().get(name)?.to_str().ok()
-}
-
-fn number(response: &Response<Body>, name: HeaderName) -> Option<u64> {
-    header(response, name)?.trim().parse().ok()
 }
 
 /// Parses a `Content-Range` header, `bytes START-END/TOTAL`. Returns START and TOTAL, which is
