@@ -7,9 +7,9 @@
 use serde::Serialize;
 use trainer::{Event, Phase};
 
-use crate::bad_images::Skipped;
+use crate::args::types::LayerRate;
+use crate::config::Skipped;
 use crate::metrics::Score;
-use crate::values::LayerRate;
 
 /// One event to show to the user.
 #[derive(Debug, Clone, Serialize)]

@@ -2,13 +2,13 @@
 
 use anyhow::Context;
 use candle_core::Device;
+use dataset::transform::Normalize;
 use dataset::{DecodeOptions, Loader, LoaderConfig, Sample};
 
-use crate::args::TrainArgs;
 use crate::bad_images;
+use crate::config::Config;
 use crate::data_source::Folder;
 use crate::fault_injection;
-use crate::initial_model::InitialModel;
 use crate::plots;
 use crate::run_dir::RunDir;
 
@@ -21,37 +21,38 @@ pub struct Splits {
 }
 
 impl Splits {
-    /// Creates loaders for `folder` with the input size and normalization of `model`.
+    /// Creates the loaders of a run for `folder`.
     ///
     /// # Errors
     ///
     /// Returns an error if a setting is out of range.
     pub fn new(
-        args: &TrainArgs,
+        config: &Config,
         folder: &Folder,
-        model: &InitialModel,
+        normalize: Normalize,
         device: &Device,
     ) -> anyhow::Result<Self> {
-        let size = u32::try_from(model.config.input_size).context("the input size is too large")?;
-        let budget = usize::try_from(args.cache_images.get()).unwrap_or(usize::MAX);
+        let size =
+            u32::try_from(config.network.input_size).context("the input size is too large")?;
+        let budget = usize::try_from(config.machine.cache_images).unwrap_or(usize::MAX);
         // Divide the cache between the splits in proportion to their image counts.
         let share =
             |images: usize| (budget as f64 * images as f64 / folder.images() as f64) as usize;
-        let loader = |samples: &[Sample], config: LoaderConfig| {
-            let config = LoaderConfig {
-                batch_size: args.batch_size.get(),
-                workers: args.machine.workers.get(),
-                seed: args.seed,
-                normalize: model.normalize,
+        let loader = |samples: &[Sample], split: LoaderConfig| {
+            let split = LoaderConfig {
+                batch_size: config.training.batch_size,
+                workers: config.machine.workers,
+                seed: config.training.seed,
+                normalize,
                 device: device.clone(),
                 cache_bytes: share(samples.len()),
                 decode: DecodeOptions {
-                    ignore_exif: args.machine.ignore_exif,
+                    ignore_exif: config.data.ignore_exif,
                     ..DecodeOptions::default()
                 },
-                ..config
+                ..split
             };
-            Loader::with_decoder(samples, config, fault_injection::decode)
+            Loader::with_decoder(samples, split, fault_injection::decode)
         };
         Ok(Self {
             train: loader(folder.train.samples(), LoaderConfig::train(size))?,

@@ -25,9 +25,6 @@ impl CheckpointTarget {
 }
 
 const RUN: &str = r#"
-weights_sha256 = "56bfbf2a4420946a7adf7430307854e7c9d8f3ebe5c3ab01fef963fb1b8bf34d"
-[arguments]
-transfer-epochs = ["2"]
 [config.versions]
 waggle = "0.1.0"
 candle = "0.11.1"
@@ -42,7 +39,8 @@ on_bad = "fail"
 [config.network]
 architecture = "vgg16"
 input_size = 64
-weights = "hub"
+weights = "hf:timm/vgg16.tv_in1k"
+weights_sha256 = "56bfbf2a4420946a7adf7430307854e7c9d8f3ebe5c3ab01fef963fb1b8bf34d"
 initialized_layers = ["classifier.6"]
 [config.training]
 seed = 1234
@@ -97,7 +95,7 @@ fn checkpoint(tensors: &[&str]) -> Vec<u8> {
     let mut header = serde_json::Map::new();
     header.insert(
         "__metadata__".into(),
-        json!({ "format": "2", "run": RUN, "progress": PROGRESS }),
+        json!({ "format": "3", "run": RUN, "progress": PROGRESS }),
     );
     for (index, name) in tensors.iter().enumerate() {
         let at = 8 * index;

@@ -39,7 +39,8 @@ reason = "it has no pixels"
 [network]
 architecture = "vgg16"
 input_size = 224
-weights = "hub"
+weights = "hf:timm/vgg16.tv_in1k"
+weights_sha256 = "56bfbf2a4420946a7adf7430307854e7c9d8f3ebe5c3ab01fef963fb1b8bf34d"
 initialized_layers = ["classifier.6"]
 [training]
 seed = 1234

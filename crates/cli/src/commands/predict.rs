@@ -39,7 +39,6 @@ struct Failure {
 
 /// Runs `waggle predict`.
 pub fn run(args: &PredictArgs) -> anyhow::Result<ExitCode> {
-    super::start_threads(&args.machine)?;
     let device = super::open_device(&args.machine)?;
     let model = Model::open(&args.model, &device)?.with_precision(args.machine.precision);
     let format = Format::of(args);

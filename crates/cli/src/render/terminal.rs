@@ -9,11 +9,11 @@ use super::epoch_table::EpochTable;
 use super::format::{classes, duration, learning_rate, percent, percent_range, thousands};
 use super::page::Page;
 use super::{Renderer, resuming};
+use crate::args::types::LayerRate;
 use crate::error::Diagnostic;
 use crate::message::Message;
 use crate::shell::quote;
 use crate::text::pluralize;
-use crate::values::LayerRate;
 
 /// Prints messages as human-readable text. Bars are drawn only if standard error is a terminal.
 pub struct Terminal<W> {
