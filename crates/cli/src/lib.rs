@@ -1,10 +1,10 @@
 //! The program `waggle`: adds the command line, terminal output, files and plots to the library
 //! crates.
 //!
-//! Reading order: [`args`] parses the command line, [`config`] resolves it together with data and
-//! weights, and [`commands`] runs it. [`adapters`] connects the libraries, which are independent.
-//! [`message`] and [`render`] produce the output. [`run_dir`], [`metrics`] and [`plots`] write the
-//! files of a run. Of the crates in `crates/`, only this one prints and only this one uses
+//! Reading order: [`args`] parses the command line and [`commands`] runs it. For `train`, [`plan`]
+//! resolves the [`config`] from the arguments or a checkpoint, and [`train`] runs its stages.
+//! [`adapters`] connects the libraries, which are independent. [`message`] and [`render`] produce
+//! the output. [`run_dir`], [`metrics`] and [`plots`] write the files of a run. Of the crates in `crates/`, only this one prints and only this one uses
 //! `anyhow`.
 
 pub mod adapters;

@@ -240,7 +240,7 @@ mod tests {
     fn runs_that_start_together_get_different_directories() {
         let root = tempfile::tempdir().unwrap();
         let wanted = root.path().join("train");
-        let mut paths: Vec<PathBuf> = std::thread::scope(|scope| {
+        let mut paths: Vec<PathBuf> = thread::scope(|scope| {
             let starts: Vec<_> = (0..16)
                 .map(|_| scope.spawn(|| RunDir::create(&wanted).unwrap().path().to_path_buf()))
                 .collect();
