@@ -1,6 +1,6 @@
 //! The command line: flags, defaults, help, and the checks of individual values.
 //!
-//! [`crate::config`] resolves the arguments together with the data and the weights before any work
+//! [`crate::plan`] resolves the arguments of `train` together with the data and the weights before any work
 //! starts. Parsing here rejects every value that is invalid by itself, so the rest of the program
 //! never sees a batch size of zero or a learning rate that is NaN.
 
@@ -69,9 +69,9 @@ pub enum Command {
 /// Arguments for threads, device, precision and image decoding, shared by most commands.
 #[derive(Debug, Clone, Args)]
 pub struct MachineArgs {
-    /// Threads that decode images
-    #[arg(long, value_name = "N", default_value = "4", value_parser = positive, help_heading = "Machine")]
-    pub workers: NonZeroUsize,
+    /// Threads that decode images [default: 4]
+    #[arg(long, value_name = "N", value_parser = positive, help_heading = "Machine")]
+    pub workers: Option<NonZeroUsize>,
 
     /// Compute threads [default: the number of available CPUs]
     #[arg(long, value_name = "N", value_parser = positive, help_heading = "Machine")]
@@ -88,6 +88,13 @@ pub struct MachineArgs {
     /// Ignore the EXIF orientation of images, as torchvision does
     #[arg(long)]
     pub ignore_exif: bool,
+}
+
+impl MachineArgs {
+    /// The number of threads that decode images.
+    pub fn workers(&self) -> usize {
+        self.workers.map_or(4, NonZeroUsize::get)
+    }
 }
 
 /// Arguments of `waggle evaluate`.

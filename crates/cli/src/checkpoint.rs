@@ -33,7 +33,7 @@ use crate::metrics::{EpochRow, Pass};
 use format::CheckpointFile;
 pub use writer::{CheckpointWritten, Checkpointer};
 
-/// The inputs that identify a run, identical in all of its checkpoints.
+/// The configuration of a run and the hashes of its images. A resumed run starts from them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Identity {
     /// The resolved configuration.

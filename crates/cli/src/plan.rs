@@ -12,7 +12,7 @@ use candle_core::Device;
 use vgg::kernels::Isa;
 
 use crate::args::TrainArgs;
-use crate::args::types::{OnBad, WeightsSource};
+use crate::args::types::{ByteSize, OnBad, WeightsSource};
 use crate::bad_images;
 use crate::checkpoint::{Checkpoint, Identity};
 use crate::config::{
@@ -79,8 +79,8 @@ impl Plan {
             precision: machine.precision.to_string(),
             kernels: Isa::selected().name().to_string(),
             threads: device::start_threads(machine.threads),
-            workers: machine.workers.get(),
-            cache_images: args.cache_images.get(),
+            workers: machine.workers(),
+            cache_images: args.cache_images.map_or(1 << 30, ByteSize::get),
         };
         let opened = open_device(&mut machine)?;
         if source == Source::Sample {
@@ -122,8 +122,12 @@ impl Plan {
         config.versions = Versions::current();
         let machine = &mut config.machine;
         machine.kernels = Isa::selected().name().to_string();
-        machine.workers = args.machine.workers.get();
-        machine.cache_images = args.cache_images.get();
+        if let Some(workers) = args.machine.workers {
+            machine.workers = workers.get();
+        }
+        if let Some(size) = args.cache_images {
+            machine.cache_images = size.get();
+        }
         device::start_threads(NonZeroUsize::new(machine.threads));
         let opened = open_device(machine).map_err(|error| {
             let message = format!("cannot open {}, the device of the run", machine.device);

@@ -151,14 +151,10 @@ pub struct TrainArgs {
     /// Threads, workers, device.
     pub machine: MachineArgs,
 
-    /// Memory for decoded images, such as 500MB or 1GiB; 0 disables the cache
-    #[arg(
-        long,
-        value_name = "SIZE",
-        default_value = "1GiB",
-        help_heading = "Machine"
-    )]
-    pub cache_images: ByteSize,
+    /// Memory for decoded images, such as 500MB or 1GiB; 0 disables the cache [default:
+    /// 1GiB]
+    #[arg(long, value_name = "SIZE", help_heading = "Machine")]
+    pub cache_images: Option<ByteSize>,
 
     /// Print only the path of the run directory, at the end
     #[arg(long, short, conflicts_with_all = ["json", "verbose"], help_heading = "Output")]

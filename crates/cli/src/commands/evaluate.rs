@@ -53,7 +53,7 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     let model = Model::open(&args.model, &device)?.with_precision(args.machine.precision);
     let (root, recorded) = data(args, &model.path)?;
     let mut folder = open(&root, &args.split, model.classes())?;
-    let (ignore_exif, workers) = (args.machine.ignore_exif, args.machine.workers.get());
+    let (ignore_exif, workers) = (args.machine.ignore_exif, args.machine.workers());
     let skipped = match args.on_bad {
         None => bad_images::recorded(&folder, &root, recorded),
         Some(OnBad::Skip) => bad_images::find(&folder, &root, ignore_exif, workers)?,

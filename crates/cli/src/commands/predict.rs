@@ -90,7 +90,7 @@ fn decode<'a>(
     sender: mpsc::SyncSender<anyhow::Result<Chunk<'a>>>,
 ) {
     let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(args.machine.workers.get())
+        .num_threads(args.machine.workers())
         .build()
         .map_err(|error| {
             Diagnostic::new("cannot start the threads that decode images")
