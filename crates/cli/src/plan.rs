@@ -23,7 +23,7 @@ use crate::dataset_hash::DatasetHash;
 use crate::device;
 use crate::error::Diagnostic;
 use crate::initial_model::{InitialModel, ModelSpec};
-use crate::message::Message;
+use crate::message::{DataSet, Message};
 use crate::render::Renderer;
 use crate::run_dir::RunDir;
 use crate::splits::Splits;
@@ -225,14 +225,14 @@ fn describe_inputs(
     fallback: Option<&str>,
     ui: &mut dyn Renderer,
 ) -> anyhow::Result<()> {
-    ui.show(&Message::Data {
+    ui.show(&Message::Data(DataSet {
         source: folder.source.name(),
         root: folder.root.display().to_string(),
         classes: folder.classes(),
         train_images: folder.train.len(),
         val_images: folder.val.len(),
         hint: folder.source.hint(),
-    })?;
+    }))?;
     let classes = &folder.classes_without_val()[..];
     if !classes.is_empty() {
         ui.show(&Message::ClassesWithoutVal { classes })?;

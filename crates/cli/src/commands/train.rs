@@ -11,7 +11,7 @@ use trainer::Evaluation;
 use crate::args::TrainArgs;
 use crate::config::Config;
 use crate::error::{self, Diagnostic, warn};
-use crate::message::{ClassRecall, Message};
+use crate::message::{ClassRecall, Finished, Message};
 use crate::metrics::{Metrics, Score, wilson_interval};
 use crate::model_file;
 use crate::plan::Plan;
@@ -53,7 +53,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
     };
     let directory = session.directory();
     let (correct, images) = (evaluation.metrics.correct, evaluation.metrics.samples);
-    ui.show(&Message::Done {
+    ui.show(&Message::Done(Finished {
         directory: directory.display().to_string(),
         model: directory.join(model_file::FILE).display().to_string(),
         files: &FILES,
@@ -66,7 +66,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
         interval: wilson_interval(correct, images),
         worst_class: worst_class(&evaluation, session.classes()),
         seconds: started.elapsed().as_secs_f64(),
-    })?;
+    }))?;
     Ok(ExitCode::SUCCESS)
 }
 

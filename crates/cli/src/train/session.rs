@@ -19,7 +19,7 @@ use crate::checkpoint::{Checkpoint, Checkpointer, Identity};
 use crate::config::{Config, StageConfig, StageName};
 use crate::error::Diagnostic;
 use crate::initial_model::InitialModel;
-use crate::message::{Message, PlannedStage};
+use crate::message::{Message, PlannedStage, WeightsReport};
 use crate::metrics::Metrics;
 use crate::plan::{Origin, Plan};
 use crate::render::Renderer;
@@ -315,14 +315,14 @@ fn describe(initial: &InitialModel, config: &Config, ui: &mut dyn Renderer) -> a
             .sum(),
         table: &summary.to_string(),
     })?;
-    ui.show(&Message::Weights {
+    ui.show(&Message::Weights(WeightsReport {
         source: &initial.source(),
         classes: initial.config.classes,
         loaded: &initial.report.loaded,
         initialized: &initial.report.initialized,
         replaced: &initial.report.replaced,
         mismatched: &initial.report.mismatched,
-    })
+    }))
 }
 
 /// The message that says where a run resumes.
