@@ -6,15 +6,18 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::Context;
-use trainer::Evaluation;
+use trainer::{Evaluation, pattern};
+use vgg::Summary;
 
 use crate::args::TrainArgs;
+use crate::checkpoint::Checkpoint;
 use crate::config::Config;
 use crate::error::{self, Diagnostic, warn};
-use crate::message::{ClassRecall, Finished, Message};
+use crate::initial_model::InitialModel;
+use crate::message::{ClassRecall, Finished, Message, WeightsReport};
 use crate::metrics::{Metrics, Score, wilson_interval};
 use crate::model_file;
-use crate::plan::Plan;
+use crate::plan::{Origin, Plan};
 use crate::render::{JsonLines, Quiet, Renderer, Terminal};
 use crate::shell::quote;
 use crate::signals::Signals;
@@ -47,6 +50,10 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
         ui.show(&Message::AlreadyDone { directory })?;
         return Ok(ExitCode::SUCCESS);
     };
+    describe(&plan.initial, &plan.identity.config, ui)?;
+    if let Origin::Resumed(_, checkpoint) = &plan.origin {
+        ui.show(&resumed(checkpoint))?;
+    }
     let mut session = Session::open(plan, ui)?;
     let Some(evaluation) = session.train(args.checkpoint_every.get(), &signals, ui)? else {
         return interrupted(args.quiet, &signals, session.directory(), ui);
@@ -119,4 +126,46 @@ fn interrupted(
         directory,
     })?;
     Ok(ExitCode::from(signal.exit_code()))
+}
+
+/// Shows messages that describe the network and the origin of its weights.
+fn describe(initial: &InitialModel, config: &Config, ui: &mut dyn Renderer) -> anyhow::Result<()> {
+    let summary = Summary::new(&initial.config)?;
+    let first = config.stages.first().context("the run has no stages")?;
+    let shapes = initial.config.tensor_shapes()?;
+    let is_trainable = |name: &str| {
+        let mut groups = first.groups.iter();
+        !vgg::config::is_buffer(name) && groups.any(|group| pattern::covers(&group.layers, name))
+    };
+    let trainable = shapes.iter().filter(|(name, _)| is_trainable(name));
+    ui.show(&Message::Network {
+        architecture: &initial.config.architecture,
+        input_size: initial.config.input_size,
+        parameters: summary.parameters(),
+        trainable_parameters: trainable
+            .map(|(_, shape)| shape.iter().product::<usize>())
+            .sum(),
+        table: &summary.to_string(),
+    })?;
+    ui.show(&Message::Weights(WeightsReport {
+        source: &initial.source(),
+        classes: initial.config.classes,
+        loaded: &initial.report.loaded,
+        initialized: &initial.report.initialized,
+        replaced: &initial.report.replaced,
+        mismatched: &initial.report.mismatched,
+    }))
+}
+
+/// The message that says where a run resumes.
+fn resumed(checkpoint: &Checkpoint) -> Message<'static> {
+    let progress = &checkpoint.progress;
+    let stage = &checkpoint.identity.config.stages[progress.stage];
+    Message::Resumed {
+        file: checkpoint.path.display().to_string(),
+        stage: stage.name.as_str(),
+        // A checkpoint after the last epoch of a stage has no next epoch.
+        epoch: (progress.state.epoch + 1).min(stage.epochs),
+        batches: progress.state.batch,
+    }
 }

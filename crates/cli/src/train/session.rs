@@ -4,13 +4,12 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Context;
 use candle_nn::VarBuilder;
 use trainer::{
     Data, Evaluation, FitConfig, Flow, FrozenCache, Group, Outcome, Params, Progress, SgdConfig,
-    Stage, pattern,
+    Stage,
 };
-use vgg::{Metadata, Precision, Summary};
+use vgg::{Metadata, Precision};
 
 use super::non_finite::NonFiniteLossReport;
 use super::observer::TrainObserver;
@@ -18,8 +17,7 @@ use crate::adapters::{ImageLoader, Network};
 use crate::checkpoint::{Checkpoint, Checkpointer, Identity};
 use crate::config::{Config, StageConfig, StageName};
 use crate::error::Diagnostic;
-use crate::initial_model::InitialModel;
-use crate::message::{Message, PlannedStage, WeightsReport};
+use crate::message::{Message, PlannedStage};
 use crate::metrics::Metrics;
 use crate::plan::{Origin, Plan};
 use crate::render::Renderer;
@@ -58,10 +56,8 @@ impl Session {
             mut origin,
         } = plan;
         let config = &identity.config;
-        describe(&initial, config, ui)?;
         let metadata = initial.metadata(folder.classes());
         if let Origin::Resumed(_, checkpoint) = &mut origin {
-            ui.show(&resumed(checkpoint))?;
             initial.tensors.append(&mut checkpoint.weights);
         }
         let params =
@@ -294,46 +290,4 @@ fn explain(error: trainer::Error, stage: StageName) -> anyhow::Error {
     let message = format!("stage {name} has no parameters to train under `{pattern}`");
     let help = format!("longer prefixes cover all its layers; remove `{pattern}` from `{flag}`");
     Diagnostic::new(message).help(help).into()
-}
-
-/// Shows messages that describe the network and the origin of its weights.
-fn describe(initial: &InitialModel, config: &Config, ui: &mut dyn Renderer) -> anyhow::Result<()> {
-    let summary = Summary::new(&initial.config)?;
-    let first = config.stages.first().context("the run has no stages")?;
-    let shapes = initial.config.tensor_shapes()?;
-    let is_trainable = |name: &str| {
-        let mut groups = first.groups.iter();
-        !vgg::config::is_buffer(name) && groups.any(|group| pattern::covers(&group.layers, name))
-    };
-    let trainable = shapes.iter().filter(|(name, _)| is_trainable(name));
-    ui.show(&Message::Network {
-        architecture: &initial.config.architecture,
-        input_size: initial.config.input_size,
-        parameters: summary.parameters(),
-        trainable_parameters: trainable
-            .map(|(_, shape)| shape.iter().product::<usize>())
-            .sum(),
-        table: &summary.to_string(),
-    })?;
-    ui.show(&Message::Weights(WeightsReport {
-        source: &initial.source(),
-        classes: initial.config.classes,
-        loaded: &initial.report.loaded,
-        initialized: &initial.report.initialized,
-        replaced: &initial.report.replaced,
-        mismatched: &initial.report.mismatched,
-    }))
-}
-
-/// The message that says where a run resumes.
-fn resumed(checkpoint: &Checkpoint) -> Message<'static> {
-    let progress = &checkpoint.progress;
-    let stage = &checkpoint.identity.config.stages[progress.stage];
-    Message::Resumed {
-        file: checkpoint.path.display().to_string(),
-        stage: stage.name.as_str(),
-        // A checkpoint after the last epoch of a stage has no next epoch.
-        epoch: (progress.state.epoch + 1).min(stage.epochs),
-        batches: progress.state.batch,
-    }
 }
