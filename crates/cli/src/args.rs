@@ -1,30 +1,28 @@
 //! The command line: flags, defaults, help, and the checks of individual values.
 //!
-//! [`crate::config`] resolves the arguments together with the data and the weights before any work
+//! [`crate::plan`] resolves the arguments of `train` together with the data and the weights before any work
 //! starts. Parsing here rejects every value that is invalid by itself, so the rest of the program
 //! never sees a batch size of zero or a learning rate that is NaN.
 
 mod export;
 mod inspect;
 mod install;
-mod resuming;
+mod train;
+pub mod types;
 
+use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::builder::styling::{AnsiColor, Styles};
-use clap::{Args, Parser, Subcommand};
-use vgg::VggConfig;
-
-use crate::device::DeviceChoice;
-use crate::values::{
-    ByteSize, InputSize, LayerRates, LearningRate, Momentum, OnBad, StageChoice, WeightsSource,
-};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use export::{ExportArgs, ExportFormat};
 pub use inspect::{CheckArgs, ShowArgs, SummaryArgs};
 pub use install::{CompletionsArgs, ManArgs};
-pub use resuming::ResumeArgs;
+pub use train::TrainArgs;
+use types::{DeviceChoice, OnBad};
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -41,17 +39,6 @@ Examples:
   waggle check my_images                 find damaged files, duplicates and leaks
 
 Exit codes: 0 success, 1 failure, 2 usage error, 130 interrupted (SIGINT), 143 terminated (SIGTERM).";
-
-const TRAIN_EXAMPLES: &str = "\
-Examples:
-  waggle train --data my_images --weights vgg16.safetensors --out runs/mine
-  waggle train --stage finetune --weights runs/train/model.safetensors
-  waggle train --finetune-lr classifier=1e-3   fine-tune with frozen convolutions
-  waggle train --resume runs/train             resume after an interrupt or a crash
-  waggle train --json > events.jsonl           write events for other programs
-
-The run directory holds config.toml, metrics.csv, curves.png, confusion_matrix.png, train_batch.png
-and model.safetensors. `waggle predict` needs only model.safetensors.";
 
 /// Fine-tune a pretrained VGG on a folder of images, and classify images with it.
 #[derive(Debug, Parser)]
@@ -85,136 +72,12 @@ pub enum Command {
     Man(ManArgs),
 }
 
-/// Arguments of `waggle train`.
-#[derive(Debug, Clone, Args)]
-#[command(after_help = TRAIN_EXAMPLES)]
-pub struct TrainArgs {
-    /// Data set: a folder with DIR/{train,val}/CLASS/IMAGE, or `sample` for the built-in drawings.
-    /// The validation folder may also be called `valid` or `validation` [default:
-    /// data/hymenoptera_data if it exists, else sample]
-    #[arg(long, value_name = "DIR")]
-    pub data: Option<PathBuf>,
-
-    /// What to do if images cannot be decoded: stop and list them, or skip them
-    #[arg(long, value_name = "fail|skip", value_enum, default_value_t = OnBad::Fail)]
-    pub on_bad: OnBad,
-
-    /// Initial weights: `hub` (timm's ImageNet weights, downloaded once),
-    /// `hf:OWNER/REPO[@REVISION][/FILE]` (a VGG on the Hugging Face hub), a FILE (.safetensors or a
-    /// PyTorch state dict, with torchvision's or timm's names), a run directory, or `none` (random)
-    /// [default: hub; for the sample, its built-in backbone]
-    #[arg(long, value_name = "hub|hf:…|FILE|none")]
-    pub weights: Option<WeightsSource>,
-
-    /// Architecture [default: detected from the weights file, else vgg16]
-    #[arg(long, value_name = "NAME", value_parser = VggConfig::NAMES)]
-    pub arch: Option<String>,
-
-    /// Width and height of the network input, in pixels [default: from the weights, usually 224]
-    #[arg(long, value_name = "PIXELS")]
-    pub input_size: Option<InputSize>,
-
-    /// Run directory to create. An existing directory is never overwritten: runs/train-2 is created
-    /// instead
-    #[arg(long, short, value_name = "DIR", default_value = "runs/train")]
-    pub out: PathBuf,
-
-    #[command(flatten)]
-    /// Checkpoints and resuming.
-    pub resuming: ResumeArgs,
-
-    /// Stages to run: transfer trains the newly initialized layers, finetune trains the
-    /// layers of --finetune-lr (by default all), both runs one after the other
-    #[arg(long, value_enum, default_value_t = StageChoice::Both, help_heading = "Recipe")]
-    pub stage: StageChoice,
-
-    /// Epochs of the transfer stage. The first is a baseline: it validates and does not train
-    #[arg(long, value_name = "N", default_value = "25", value_parser = positive, help_heading = "Recipe")]
-    pub transfer_epochs: NonZeroUsize,
-
-    /// Epochs of the finetune stage. The first is a baseline: it validates and does not train
-    #[arg(long, value_name = "N", default_value = "25", value_parser = positive, help_heading = "Recipe")]
-    pub finetune_epochs: NonZeroUsize,
-
-    /// Images per training step
-    #[arg(long, value_name = "N", default_value = "32", value_parser = positive, help_heading = "Recipe")]
-    pub batch_size: NonZeroUsize,
-
-    /// Learning rate of the transfer stage
-    #[arg(
-        long,
-        value_name = "LR",
-        default_value = "1e-3",
-        help_heading = "Recipe"
-    )]
-    pub lr: LearningRate,
-
-    /// SGD momentum of both stages
-    #[arg(long, value_name = "X", default_value = "0.9", help_heading = "Recipe")]
-    pub momentum: Momentum,
-
-    /// Layers to train in the transfer stage, comma-separated [default: the newly initialized
-    /// layers, or the last layer if there are none]
-    #[arg(
-        long,
-        value_name = "LAYERS",
-        value_delimiter = ',',
-        help_heading = "Recipe"
-    )]
-    pub transfer_layers: Option<Vec<String>>,
-
-    /// Learning rates of the finetune stage by layer prefix. The longest matching prefix wins;
-    /// unmatched layers stay frozen
-    #[arg(
-        long,
-        value_name = "LAYERS=LR,...",
-        default_value = "features=1e-4,classifier.0=5e-4,classifier.3=5e-4,classifier.6=1e-3",
-        help_heading = "Recipe"
-    )]
-    pub finetune_lr: LayerRates,
-
-    /// Random seed. The same seed, machine and number of threads give a bit-identical model
-    #[arg(
-        long,
-        value_name = "N",
-        default_value_t = 1234,
-        value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64),
-        help_heading = "Recipe"
-    )]
-    pub seed: u64,
-
-    #[command(flatten)]
-    /// Threads, workers, device.
-    pub machine: MachineArgs,
-
-    /// Memory for decoded images, such as 500MB or 1GiB; 0 disables the cache
-    #[arg(
-        long,
-        value_name = "SIZE",
-        default_value = "1GiB",
-        help_heading = "Machine"
-    )]
-    pub cache_images: ByteSize,
-
-    /// Print only the path of the run directory, at the end
-    #[arg(long, short, conflicts_with_all = ["json", "verbose"], help_heading = "Output")]
-    pub quiet: bool,
-
-    /// Print the layer table and the shapes of replaced tensors
-    #[arg(long, short, conflicts_with = "json", help_heading = "Output")]
-    pub verbose: bool,
-
-    /// Print events as JSON, one object per line
-    #[arg(long, help_heading = "Output")]
-    pub json: bool,
-}
-
 /// Arguments for threads, device, precision and image decoding, shared by most commands.
 #[derive(Debug, Clone, Args)]
 pub struct MachineArgs {
-    /// Threads that decode images
-    #[arg(long, value_name = "N", default_value = "4", value_parser = positive, help_heading = "Machine")]
-    pub workers: NonZeroUsize,
+    /// Threads that decode images [default: 4]
+    #[arg(long, value_name = "N", value_parser = positive, help_heading = "Machine")]
+    pub workers: Option<NonZeroUsize>,
 
     /// Compute threads [default: the number of available CPUs]
     #[arg(long, value_name = "N", value_parser = positive, help_heading = "Machine")]
@@ -231,6 +94,13 @@ pub struct MachineArgs {
     /// Ignore the EXIF orientation of images, as torchvision does
     #[arg(long)]
     pub ignore_exif: bool,
+}
+
+impl MachineArgs {
+    /// The number of threads that decode images.
+    pub fn workers(&self) -> usize {
+        self.workers.map_or(4, NonZeroUsize::get)
+    }
 }
 
 /// Arguments of `waggle evaluate`.
@@ -306,6 +176,57 @@ pub struct PredictArgs {
     pub machine: MachineArgs,
 }
 
+/// Value names that denote numbers in the help. Their arguments accept values with a hyphen.
+const NUMBERS: [&str; 6] = ["LR", "MINUTES", "N", "PIXELS", "SIZE", "X"];
+
+/// The definition of the command line, with two rules that clap's attributes cannot express:
+///
+/// - Numeric options accept values that start with a hyphen, so that `--lr -1e-3` reports an invalid
+///   learning rate instead of an unexpected argument.
+/// - In `train`, all arguments that could change the result of a run conflict with `--resume`.
+fn definition() -> clap::Command {
+    let command = Cli::command().mut_subcommands(|command| {
+        command.mut_args(|argument| {
+            let names = argument.get_value_names().unwrap_or_default();
+            let is_number = names.iter().any(|name| NUMBERS.contains(&name.as_str()));
+            argument.allow_hyphen_values(is_number)
+        })
+    });
+    command.mut_subcommand("train", |train| {
+        train.mut_args(|argument| {
+            if train::WITH_RESUME.contains(&argument.get_id().as_str()) {
+                argument
+            } else {
+                argument.conflicts_with("resume")
+            }
+        })
+    })
+}
+
+/// Parses a command line that starts with the program name.
+///
+/// # Errors
+///
+/// Returns an error for invalid arguments, and for `--help` and `--version`, which clap also
+/// returns as errors.
+pub fn parse(line: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    let matches = definition()
+        .try_get_matches_from(line)
+        .map_err(|mut error| {
+            let mentions_resume =
+                |(_, value): (ContextKind, &ContextValue)| value.to_string().contains("--resume");
+            if error.kind() == ErrorKind::ArgumentConflict && error.context().any(mentions_resume) {
+                let tip = "a resumed run keeps its settings; to change them, start a new run";
+                error.insert(
+                    ContextKind::Suggested,
+                    ContextValue::StyledStrs(vec![tip.into()]),
+                );
+            }
+            error
+        })?;
+    Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut Cli::command()))
+}
+
 fn positive(text: &str) -> Result<NonZeroUsize, String> {
     text.parse()
         .map_err(|_| "expected a positive integer".to_string())
@@ -314,11 +235,51 @@ fn positive(text: &str) -> Result<NonZeroUsize, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn clap_accepts_the_definition() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn settings_of_the_recipe_conflict_with_resume() {
+        let parse = |more: &[&str]| {
+            let line = [&["waggle", "train", "--resume", "run"], more].concat();
+            parse(line.iter().map(Into::into))
+        };
+        for setting in [
+            "--lr=1e-3",
+            "--seed=1",
+            "--threads=1",
+            "--device=cpu",
+            "--out=x",
+        ] {
+            let error = parse(&[setting]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::ArgumentConflict, "{setting}");
+            assert!(error.to_string().contains("a resumed run keeps"), "{error}");
+        }
+        parse(&["--workers=1", "--cache-images=0", "--data=x", "--json"]).unwrap();
+        definition().debug_assert();
+    }
+
+    #[test]
+    fn negative_numbers_are_invalid_values_and_not_unexpected_arguments() {
+        for (command, option, value) in [
+            ("train", "--lr", "-1"),
+            ("train", "--momentum", "-0.9"),
+            ("train", "--lr", "-1e-3"),
+            ("train", "--seed", "-1"),
+            ("train", "--workers", "-2"),
+            ("train", "--checkpoint-every", "-5"),
+            ("train", "--cache-images", "-1"),
+            ("show", "--epoch", "-1"),
+            ("summary", "--classes", "-8"),
+        ] {
+            let line = ["waggle", command, option, value];
+            let message = parse(line.map(OsString::from)).unwrap_err().to_string();
+            let expected = format!("invalid value '{value}' for '{option}");
+            assert!(message.contains(&expected), "{line:?}: {message}");
+        }
     }
 
     fn parse_error(arguments: &[&str]) -> String {

@@ -7,36 +7,14 @@
 //! an epoch are all based on the same data set.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::path::Path;
 
 use anyhow::bail;
 use dataset::{DecodeOptions, ImageFolder};
-use serde::{Deserialize, Serialize};
 
-use crate::args::TrainArgs;
-use crate::data_source::Folder;
+use crate::config::Skipped;
 use crate::error::Diagnostic;
-use crate::message::Message;
 use crate::paths::relative;
-use crate::render::Renderer;
-use crate::text::pluralize;
-use crate::values::OnBad;
-
-/// A skipped image, as recorded in `config.toml`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Skipped {
-    /// Path relative to the data folder.
-    pub path: String,
-    /// Why the image cannot be decoded.
-    pub reason: String,
-}
-
-impl fmt::Display for Skipped {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "skipped {}: {}", self.path, self.reason)
-    }
-}
 
 /// Decodes all images of `split` and returns those that fail, each with its index in the split.
 /// Paths are recorded relative to the data folder `root`.
@@ -84,41 +62,6 @@ pub fn leave_out(split: &mut ImageFolder, bad: &[(usize, Skipped)]) -> anyhow::R
     let before = split.counts();
     *split = split.without(&indices);
     refuse_empty(split, &before)
-}
-
-/// With `--on-bad skip`, removes the images of `folder` that cannot be decoded, shows a message for
-/// each, and returns them. With `--on-bad fail`, does nothing.
-///
-/// # Errors
-///
-/// Returns an error if the workers cannot be started, or if a class of a split has no images left.
-pub fn filter_bad_images(
-    args: &TrainArgs,
-    folder: &mut Folder,
-    renderer: &mut dyn Renderer,
-) -> anyhow::Result<Vec<Skipped>> {
-    if args.on_bad == OnBad::Fail {
-        return Ok(Vec::new());
-    }
-    renderer.show(&Message::Working {
-        what: format!("checking {}", pluralize(folder.images(), "image")),
-    })?;
-    let machine = &args.machine;
-    let mut skipped = Vec::new();
-    for split in [&mut folder.train, &mut folder.val] {
-        let bad = find(
-            split,
-            &folder.root,
-            machine.ignore_exif,
-            machine.workers.get(),
-        )?;
-        for (_, image) in &bad {
-            renderer.show(&Message::SkippedImage(image))?;
-        }
-        leave_out(split, &bad)?;
-        skipped.extend(bad.into_iter().map(|(_, image)| image));
-    }
-    Ok(skipped)
 }
 
 /// Replaces the `error` from a batch of `split` with one that lists all images that cannot be

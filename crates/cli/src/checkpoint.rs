@@ -29,18 +29,13 @@ use trainer::{Params, Snapshot, Stage, StageState, pattern};
 use crate::config::{Config, StageConfig};
 use crate::dataset_hash::DatasetHash;
 use crate::error::Diagnostic;
-use crate::explicit_args::ExplicitArgs;
 use crate::metrics::{EpochRow, Pass};
 use format::CheckpointFile;
 pub use writer::{CheckpointWritten, Checkpointer};
 
-/// The inputs that identify a run, identical in all of its checkpoints.
+/// The configuration of a run and the hashes of its images. A resumed run starts from them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Identity {
-    /// SHA-256 of the weights file; `None` for randomly initialized weights.
-    pub weights_sha256: Option<String>,
-    /// The explicit arguments of the command line.
-    pub arguments: ExplicitArgs,
     /// The resolved configuration.
     pub config: Config,
     /// SHA-256 of each image in the data set.
@@ -52,8 +47,6 @@ impl Identity {
     /// An example identity with the configuration `config`, for unit tests.
     pub(crate) fn example(config: Config) -> Self {
         Self {
-            weights_sha256: None,
-            arguments: ExplicitArgs::default(),
             config,
             data: DatasetHash::default(),
         }
@@ -105,7 +98,7 @@ pub struct Checkpoint {
 }
 
 /// Version of the checkpoint format. Increase it if keys, TOML fields or tensor names change.
-const FORMAT: &str = "2";
+const FORMAT: &str = "3";
 
 /// Metadata key of the format version. Version 1 files have no such key.
 const FORMAT_KEY: &str = "format";

@@ -1,22 +1,19 @@
-//! The resolved configuration of a run, written to `config.toml` before the first step and read by
-//! `evaluate` and `--resume`.
+//! The resolved configuration of a run: the one description from which it trains.
 //!
-//! It combines the arguments with the data (classes) and the weights (newly initialized layers).
-//! Everything is decided before training starts.
+//! [`crate::plan`] resolves it before training starts, from the arguments, the data (classes) and the
+//! weights (newly initialized layers). It is written to `config.toml` and to every checkpoint.
+//! `--resume` starts from the one in the checkpoint.
 
+use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
-use trainer::pattern;
 use vgg::Precision;
 
-use crate::args::TrainArgs;
-use crate::bad_images::Skipped;
-use crate::error::Diagnostic;
-use crate::values::{LayerRate, OnBad, StageChoice};
+use crate::args::types::{LayerRate, OnBad, WeightsSource};
 
 /// The version of candle in `Cargo.lock` (a test compares the two).
 pub const CANDLE_VERSION: &str = "0.11.1";
@@ -24,7 +21,7 @@ pub const CANDLE_VERSION: &str = "0.11.1";
 /// Size limit of `config.toml` in bytes. Ten thousand skipped images take one MiB.
 const MAX_FILE_SIZE: u64 = 16 << 20;
 
-/// Everything that determines the result of a run, and the machine it ran on.
+/// Everything that determines the result of a run, apart from the contents of the images.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Config {
     /// Versions of waggle and candle that ran the training.
@@ -50,6 +47,16 @@ pub struct Versions {
     pub candle: String,
 }
 
+impl Versions {
+    /// The versions of this program.
+    pub fn current() -> Self {
+        Self {
+            waggle: env!("CARGO_PKG_VERSION").to_string(),
+            candle: CANDLE_VERSION.to_string(),
+        }
+    }
+}
+
 /// The data set of a run: location, classes and image counts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DataConfig {
@@ -73,6 +80,21 @@ pub struct DataConfig {
     pub skipped: Vec<Skipped>,
 }
 
+/// An image that was left out of the data set because it cannot be decoded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Skipped {
+    /// Path relative to the data folder.
+    pub path: String,
+    /// Why the image cannot be decoded.
+    pub reason: String,
+}
+
+impl fmt::Display for Skipped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "skipped {}: {}", self.path, self.reason)
+    }
+}
+
 /// Network and initial weights.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NetworkConfig {
@@ -80,9 +102,11 @@ pub struct NetworkConfig {
     pub architecture: String,
     /// Width and height of the input in pixels.
     pub input_size: usize,
-    /// Source of the weights: an address on the hub, a path, `none`, or a description of the
-    /// built-in backbone.
-    pub weights: String,
+    /// Source of the weights. A path is absolute.
+    pub weights: WeightsSource,
+    /// SHA-256 of the weights file. `None` for random weights.
+    #[serde(default)]
+    pub weights_sha256: Option<String>,
     /// Names of the newly initialized layers.
     pub initialized_layers: Vec<String>,
 }
@@ -160,10 +184,7 @@ impl Config {
     #[cfg(test)]
     pub(crate) fn example() -> Self {
         Self {
-            versions: Versions {
-                waggle: "0.1.0".to_string(),
-                candle: CANDLE_VERSION.to_string(),
-            },
+            versions: Versions::current(),
             data: DataConfig {
                 root: "/data".to_string(),
                 source: "given".to_string(),
@@ -180,7 +201,8 @@ impl Config {
             network: NetworkConfig {
                 architecture: "vgg16".to_string(),
                 input_size: 224,
-                weights: "hub".to_string(),
+                weights: WeightsSource::Hub,
+                weights_sha256: Some("0".repeat(64)),
                 initialized_layers: vec!["classifier.6".to_string()],
             },
             training: TrainingConfig {
@@ -242,86 +264,26 @@ impl Config {
     }
 }
 
-/// The stages that `args` selects for a network with `layers`, of which `initialized` are newly
-/// initialized.
-///
-/// The transfer stage trains the newly initialized layers. With the ImageNet weights, this is the
-/// last layer; with a file that holds only the convolutions, the classifier; and with
-/// `--weights none`, every layer. If no layer is newly initialized, the transfer stage trains the
-/// last layer. `--transfer-layers` overrides this.
-///
-/// # Errors
-///
-/// Returns an error if a prefix matches no layer.
-pub fn stages(
-    args: &TrainArgs,
-    layers: &[String],
-    initialized: &[String],
-) -> anyhow::Result<Vec<StageConfig>> {
-    let mut stages = Vec::new();
-    if args.stage != StageChoice::Finetune {
-        let names = match &args.transfer_layers {
-            Some(names) => {
-                names
-                    .iter()
-                    .try_for_each(|name| check_prefix(name, layers, "--transfer-layers"))?;
-                names.clone()
-            }
-            None if initialized.is_empty() => layers.last().cloned().into_iter().collect(),
-            None => common_prefixes(initialized, layers),
-        };
-        let lr = args.lr.get();
-        stages.push(StageConfig {
-            name: StageName::Transfer,
-            epochs: args.transfer_epochs.get() as u64,
-            groups: names
-                .into_iter()
-                .map(|layers| LayerRate { layers, lr })
-                .collect(),
-        });
-    }
-    if args.stage != StageChoice::Transfer {
-        args.finetune_lr
-            .iter()
-            .try_for_each(|group| check_prefix(&group.layers, layers, "--finetune-lr"))?;
-        stages.push(StageConfig {
-            name: StageName::Finetune,
-            epochs: args.finetune_epochs.get() as u64,
-            groups: args.finetune_lr.iter().cloned().collect(),
-        });
-    }
-    Ok(stages)
-}
-
-fn check_prefix(prefix: &str, layers: &[String], flag: &str) -> anyhow::Result<()> {
-    if !layers.iter().any(|layer| pattern::covers(prefix, layer)) {
-        let layers = layers.join(", ");
-        bail!(
-            Diagnostic::new(format!("no layer matches `{prefix}`"))
-                .help(format!("pass one of these to `{flag}`: {layers}"))
-        );
-    }
-    Ok(())
-}
-
-/// Shortens `chosen` to common prefixes: if all layers of a part of the network, such as
-/// `classifier`, are chosen, the part's name replaces their names.
-fn common_prefixes(chosen: &[String], layers: &[String]) -> Vec<String> {
-    let mut names: Vec<String> = Vec::new();
-    for layer in layers.iter().filter(|layer| chosen.contains(layer)) {
-        let part = layer.split('.').next().unwrap_or(layer);
-        let is_whole = layers
-            .iter()
-            .filter(|other| pattern::covers(part, other))
-            .all(|other| chosen.contains(other));
-        let name = if is_whole { part } else { layer };
-        if names.last().is_none_or(|last| last != name) {
-            names.push(name.to_string());
-        }
-    }
-    names
-}
-
 #[cfg(test)]
-#[path = "config_tests.rs"]
-mod tests;
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_survives_writing_and_reading() {
+        let config = Config::example();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(Config::FILE);
+        std::fs::write(&path, config.to_toml().unwrap()).unwrap();
+        assert_eq!(Config::read(&path).unwrap(), config);
+    }
+
+    #[test]
+    fn candle_version_matches_the_lock_file() {
+        let lock =
+            std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.lock"))
+                .unwrap();
+        assert!(lock.contains(&format!(
+            "name = \"candle-core\"\nversion = \"{CANDLE_VERSION}\"\n"
+        )));
+    }
+}

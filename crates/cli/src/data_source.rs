@@ -7,7 +7,6 @@ use anyhow::bail;
 use dataset::ImageFolder;
 
 use crate::error::Diagnostic;
-use crate::message::Message;
 
 /// Path to which `cargo xtask fetch-data` downloads the photographs.
 const PHOTOGRAPHS: &str = "data/hymenoptera_data";
@@ -85,7 +84,8 @@ impl Source {
         }
     }
 
-    fn hint(&self) -> Option<&'static str> {
+    /// Advice on how to use other images; `None` for a given folder.
+    pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Given(_) => None,
             Self::Photographs => Some(
@@ -183,18 +183,6 @@ impl Folder {
     /// Number of images in both splits.
     pub fn images(&self) -> usize {
         self.train.len() + self.val.len()
-    }
-
-    /// The message that shows the data set's path, classes and size at the start of a run.
-    pub fn message(&self) -> Message<'_> {
-        Message::Data {
-            source: self.source.name(),
-            root: self.root.display().to_string(),
-            classes: self.classes(),
-            train_images: self.train.len(),
-            val_images: self.val.len(),
-            hint: self.source.hint(),
-        }
     }
 }
 

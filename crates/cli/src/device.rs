@@ -4,62 +4,17 @@
 //! that can be opened may still be too old for the kernels. So a device is used only after a test
 //! computation.
 
-use std::fmt;
+use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::str::FromStr;
 
 use anyhow::{anyhow, bail};
 use candle_core::{DType, Device, Tensor};
 use vgg::Precision;
 
-use crate::args::MachineArgs;
+use crate::args::types::DeviceChoice;
 use crate::error::Diagnostic;
 use crate::gpu_memory;
 use crate::panic_message::panic_message;
-
-/// The value of `--device`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DeviceChoice {
-    /// The GPU if the program was built for one and it works, else the CPU.
-    Auto,
-    /// The CPU.
-    Cpu,
-    /// The NVIDIA GPU with this index.
-    Cuda(usize),
-    /// The Apple GPU.
-    Metal,
-}
-
-impl FromStr for DeviceChoice {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "auto" => Ok(Self::Auto),
-            "cpu" => Ok(Self::Cpu),
-            "cuda" => Ok(Self::Cuda(0)),
-            "metal" => Ok(Self::Metal),
-            _ => text
-                .strip_prefix("cuda:")
-                .and_then(|number| number.parse().ok())
-                .map(Self::Cuda)
-                .ok_or_else(|| {
-                    "unknown device; expected auto, cpu, cuda, cuda:N or metal".to_string()
-                }),
-        }
-    }
-}
-
-impl fmt::Display for DeviceChoice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Auto => f.write_str("auto"),
-            Self::Cpu => f.write_str("cpu"),
-            Self::Cuda(number) => write!(f, "cuda:{number}"),
-            Self::Metal => f.write_str("metal"),
-        }
-    }
-}
 
 /// A device that has been opened and tested.
 pub struct Opened {
@@ -100,15 +55,31 @@ pub unsafe fn keep_nan() {
     }
 }
 
-/// Opens the device selected by `--device`.
+/// Starts rayon's global pool, which all crates share, and returns its number of threads.
+///
+/// The default is `available_parallelism`, which respects CPU affinity and container limits. If the
+/// pool exists already, it is kept.
+pub fn start_threads(threads: Option<NonZeroUsize>) -> usize {
+    let threads = match threads {
+        Some(threads) => threads.get(),
+        None => std::thread::available_parallelism().map_or(1, usize::from),
+    };
+    // Fails if the pool exists, as in tests that run two commands in one process.
+    let _ = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build_global();
+    rayon::current_num_threads()
+}
+
+/// Opens the device selected by `choice`.
 ///
 /// # Errors
 ///
-/// Returns an error if the given GPU cannot be used, or if the device does not support the given
-/// precision.
-pub fn open(machine: &MachineArgs) -> anyhow::Result<Opened> {
-    let opened = open_choice(machine.device)?;
-    check_precision(machine.precision, &opened)?;
+/// Returns an error if the chosen GPU cannot be used, or if the device does not support
+/// `precision`.
+pub fn open(choice: DeviceChoice, precision: Precision) -> anyhow::Result<Opened> {
+    let opened = open_choice(choice)?;
+    check_precision(precision, &opened)?;
     Ok(opened)
 }
 
@@ -252,17 +223,6 @@ mod tests {
             backtrace: Box::new(std::backtrace::Backtrace::force_capture()),
         };
         assert_eq!(without_backtrace(error).to_string(), "no such GPU");
-    }
-
-    #[test]
-    fn device_names_are_parsed() {
-        assert_eq!("auto".parse(), Ok(DeviceChoice::Auto));
-        assert_eq!("cuda".parse(), Ok(DeviceChoice::Cuda(0)));
-        assert_eq!("cuda:3".parse(), Ok(DeviceChoice::Cuda(3)));
-        assert_eq!("metal".parse(), Ok(DeviceChoice::Metal));
-        for wrong in ["", "gpu", "cuda:", "cuda:x", "cuda:-1", "CPU", "metal:0"] {
-            assert!(wrong.parse::<DeviceChoice>().is_err(), "{wrong}");
-        }
     }
 
     #[test]

@@ -8,15 +8,16 @@ use anyhow::{Context, bail};
 use candle_core::{Device, Tensor};
 use dataset::transform::Normalize;
 use vgg::hub::Address;
-use vgg::{Head, Metadata, Report, Summary, VggConfig};
+use vgg::{Head, Metadata, Report, VggConfig};
 
 use crate::args::TrainArgs;
+use crate::args::types::{InputSize, WeightsSource};
+use crate::config::Config;
 use crate::data_source::Source;
 use crate::dataset_hash;
 use crate::error::Diagnostic;
 use crate::message::Message;
 use crate::render::Renderer;
-use crate::values::WeightsSource;
 use crate::weights_file;
 
 /// The small network for the built-in sample, pretrained on drawings.
@@ -24,6 +25,11 @@ static SAMPLE_BACKBONE: &[u8] = include_bytes!(concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/../../data/sample_backbone.safetensors"
 ));
+
+/// Name of the architecture of the built-in backbone.
+const SAMPLE_ARCHITECTURE: &str = "slim_vgg16";
+
+const DEFAULT_ARCHITECTURE: &str = "vgg16";
 
 /// Context added to errors from reading weights files.
 const LOAD_ERROR: &str = "cannot load the weights";
@@ -37,74 +43,86 @@ pub struct InitialModel {
     pub tensors: BTreeMap<String, Tensor>,
     /// Which tensors were loaded and which were newly initialized.
     pub report: Report,
-    /// Origin of the weights, printed at the start of a run and recorded in `config.toml`.
-    pub source: String,
+    /// Source of the weights, with `hub` and run directories resolved.
+    pub weights: WeightsSource,
     /// SHA-256 of the weights file. `None` for random weights.
     pub sha256: Option<String>,
     /// Mean and standard deviation that normalize the input images.
     pub normalize: Normalize,
 }
 
+/// The source of the initial weights, and the settings of the network that they do not determine.
+#[derive(Debug, Clone)]
+pub struct ModelSpec {
+    /// Source of the weights.
+    pub weights: WeightsSource,
+    /// Name of the architecture. Must agree with the metadata of a weights file. If `None`, the
+    /// network is that of the metadata, else detected from the shapes of the convolutions, else
+    /// `vgg16`.
+    pub architecture: Option<String>,
+    /// Width and height of the input in pixels. If `None`, those recorded with the weights, else
+    /// 224.
+    pub input_size: Option<usize>,
+    /// Seed of the newly initialized layers.
+    pub seed: u64,
+}
+
+impl ModelSpec {
+    /// The weights and the network given by the arguments. The default for the data set `data` is
+    /// the built-in backbone for the sample, and the ImageNet weights from the hub otherwise.
+    pub fn from_args(args: &TrainArgs, data: &Source) -> Self {
+        let is_sample = *data == Source::Sample && args.arch.is_none();
+        let default = match is_sample {
+            true => WeightsSource::Sample,
+            false => WeightsSource::Hub,
+        };
+        let weights = args.weights.clone().unwrap_or(default);
+        // Without pretraining, the sample has the same network, so that both can be compared.
+        let architecture = match is_sample && weights == WeightsSource::None {
+            true => Some(SAMPLE_ARCHITECTURE.to_string()),
+            false => args.arch.clone(),
+        };
+        Self {
+            weights,
+            architecture,
+            input_size: args.input_size.map(InputSize::get),
+            seed: args.seed,
+        }
+    }
+
+    /// The weights and the network of a run.
+    pub fn of_run(config: &Config) -> Self {
+        let network = &config.network;
+        Self {
+            weights: network.weights.clone(),
+            architecture: Some(network.architecture.clone()),
+            input_size: Some(network.input_size),
+            seed: config.training.seed,
+        }
+    }
+}
+
 impl InitialModel {
-    /// Chooses the network and its weights for the data set `data` with the given `classes`.
-    ///
-    /// - The metadata of a weights file determines the network, and `--arch` must agree with it.
-    ///   For a file without metadata, the network is that of `--arch`, or is detected from the
-    ///   shapes of the convolutions.
-    /// - Without `--weights`, the sample uses the built-in backbone unless `--arch` is given.
-    ///   Otherwise, the default is the ImageNet weights from the hub.
-    /// - With `--weights none`, the sample uses the network of the built-in backbone unless
-    ///   `--arch` is given, so that training with and without pretraining can be compared.
-    ///
-    /// The last layer is replaced unless the file was trained on the same classes.
+    /// Loads or initializes the network for a data set with the given `classes`. The last layer is
+    /// replaced unless the weights file was trained on the same classes.
     ///
     /// # Errors
     ///
     /// Returns an error if the weights cannot be downloaded or read, or do not fit the network, if
     /// a network with batch norm would start from random weights, or if the input size is too
     /// small for the network.
-    pub fn choose(
-        args: &TrainArgs,
-        data: &Source,
+    pub fn load(
+        spec: &ModelSpec,
         classes: &[String],
         device: &Device,
         renderer: &mut dyn Renderer,
     ) -> anyhow::Result<Self> {
-        let model = match (&args.weights, data) {
-            (Some(WeightsSource::File(path)), _) => {
-                let path = &weights_file::find(path)?;
-                Self::from_file(args, path, path.display().to_string(), classes, device)?
-            }
-            (Some(WeightsSource::Repository(address)), _) => {
-                let path = download(address, renderer)?;
-                Self::from_file(
-                    args,
-                    &path,
-                    format!("{address} from the hub"),
-                    classes,
-                    device,
-                )?
-            }
-            (Some(WeightsSource::None), _) => Self::random(args, data, classes, device)?,
-            (None, Source::Sample) if args.arch.is_none() => {
-                Self::from_sample_backbone(args, classes, device)?
-            }
-            (Some(WeightsSource::Hub) | None, _) => {
-                let config = named_config(args)?;
-                let address = vgg::hub::imagenet(&config.architecture)?;
-                let path = download(&address, renderer)?;
-                let source = format!("{address} from the hub");
-                Self::load(
-                    args,
-                    &path,
-                    source,
-                    config,
-                    Head::Replace,
-                    None,
-                    classes,
-                    device,
-                )?
-            }
+        let (spec, path) = &located(spec, renderer)?;
+        let load = |path: &Path| Self::from_file(spec, path, classes, device);
+        let model = match (&spec.weights, path) {
+            (WeightsSource::Sample, _) => with_sample_backbone(|path, _| load(path))?,
+            (_, Some(path)) => load(path)?,
+            (_, None) => Self::random(spec, classes, device)?,
         };
         let min_size = model.config.smallest_input();
         if model.config.input_size < min_size {
@@ -120,82 +138,54 @@ impl InitialModel {
     }
 
     fn from_file(
-        args: &TrainArgs,
+        spec: &ModelSpec,
         path: &Path,
-        source: String,
         classes: &[String],
         device: &Device,
     ) -> anyhow::Result<Self> {
         let metadata = vgg::read_metadata(path).context(LOAD_ERROR)?;
-        let config = match &metadata {
-            Some(metadata) => {
-                if let Some(arch) = &args.arch
-                    && *arch != metadata.config.architecture
-                {
-                    bail!(
-                        Diagnostic::new(format!(
-                            "{} is a {} network, not {arch}",
-                            path.display(),
-                            metadata.config.architecture
-                        ))
-                        .help("omit `--arch`, or pass other `--weights`")
-                    );
-                }
-                metadata.config.clone()
-            }
-            None => {
+        let config = match (&metadata, &spec.architecture) {
+            (Some(metadata), Some(arch)) if *arch != metadata.config.architecture => bail!(
+                Diagnostic::new(format!(
+                    "{} is a {} network, not {arch}",
+                    path.display(),
+                    metadata.config.architecture
+                ))
+                .help("omit `--arch`, or pass other `--weights`")
+            ),
+            (Some(metadata), _) => metadata.config.clone(),
+            (None, arch) => {
                 let detected = vgg::detect_architecture(path).context(LOAD_ERROR)?;
-                let name = args.arch.clone().or(detected);
-                VggConfig::named(name.as_deref().unwrap_or("vgg16"), 1)?
+                let name = arch.clone().or(detected);
+                VggConfig::named(name.as_deref().unwrap_or(DEFAULT_ARCHITECTURE), 1)?
             }
         };
         let head = match &metadata {
             Some(metadata) if metadata.classes == classes => Head::Keep,
             _ => Head::Replace,
         };
-        Self::load(
-            args,
-            path,
-            source,
+        let config = with_classes_and_size(config, spec, classes);
+        let loaded =
+            vgg::load_pretrained(path, &config, head, spec.seed, device).context(LOAD_ERROR)?;
+        Ok(Self {
             config,
-            head,
-            metadata.as_ref(),
-            classes,
-            device,
-        )
-    }
-
-    fn from_sample_backbone(
-        args: &TrainArgs,
-        classes: &[String],
-        device: &Device,
-    ) -> anyhow::Result<Self> {
-        with_sample_backbone(|path, metadata| {
-            let source =
-                "the built-in backbone, pretrained on drawings of other objects".to_string();
-            Self::load(
-                args,
-                path,
-                source,
-                metadata.config.clone(),
-                Head::Replace,
-                Some(metadata),
-                classes,
-                device,
-            )
+            tensors: loaded.tensors,
+            report: loaded.report,
+            weights: spec.weights.clone(),
+            sha256: Some(dataset_hash::sha256(path)?),
+            normalize: metadata.as_ref().map_or(Normalize::IMAGENET, normalize),
         })
     }
 
-    fn random(
-        args: &TrainArgs,
-        data: &Source,
-        classes: &[String],
-        device: &Device,
-    ) -> anyhow::Result<Self> {
-        let (config, normalize) = if *data == Source::Sample && args.arch.is_none() {
-            with_sample_backbone(|_, metadata| Ok((metadata.config.clone(), normalize(metadata))))?
-        } else {
-            (named_config(args)?, Normalize::IMAGENET)
+    fn random(spec: &ModelSpec, classes: &[String], device: &Device) -> anyhow::Result<Self> {
+        let (config, normalize) = match spec.architecture.as_deref() {
+            Some(SAMPLE_ARCHITECTURE) => with_sample_backbone(|_, metadata| {
+                Ok((metadata.config.clone(), normalize(metadata)))
+            })?,
+            name => {
+                let config = VggConfig::named(name.unwrap_or(DEFAULT_ARCHITECTURE), 1)?;
+                (config, Normalize::IMAGENET)
+            }
         };
         if config.batch_norm {
             bail!(
@@ -209,8 +199,8 @@ impl InitialModel {
                 ))
             );
         }
-        let config = with_classes_and_size(config, args, classes);
-        let tensors = vgg::init::from_scratch(&config, args.seed, device)?;
+        let config = with_classes_and_size(config, spec, classes);
+        let tensors = vgg::init::from_scratch(&config, spec.seed, device)?;
         let report = Report {
             initialized: tensors.keys().cloned().collect(),
             ..Report::default()
@@ -219,38 +209,21 @@ impl InitialModel {
             config,
             tensors,
             report,
-            source: "none".to_string(),
+            weights: WeightsSource::None,
             sha256: None,
             normalize,
         })
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "private; each argument is a separate choice of the caller"
-    )]
-    fn load(
-        args: &TrainArgs,
-        path: &Path,
-        source: String,
-        config: VggConfig,
-        head: Head,
-        metadata: Option<&Metadata>,
-        classes: &[String],
-        device: &Device,
-    ) -> anyhow::Result<Self> {
-        let config = with_classes_and_size(config, args, classes);
-        let loaded =
-            vgg::load_pretrained(path, &config, head, args.seed, device).context(LOAD_ERROR)?;
-        let normalize = metadata.map_or(Normalize::IMAGENET, normalize);
-        Ok(Self {
-            config,
-            tensors: loaded.tensors,
-            report: loaded.report,
-            source,
-            sha256: Some(dataset_hash::sha256(path)?),
-            normalize,
-        })
+    /// The origin of the weights, as shown at the start of a run.
+    pub fn source(&self) -> String {
+        match &self.weights {
+            WeightsSource::Repository(address) => format!("{address} from the hub"),
+            WeightsSource::Sample => {
+                "the built-in backbone, pretrained on drawings of other objects".to_string()
+            }
+            other => other.to_string(),
+        }
     }
 
     /// Names of the layers with parameters, from input to output.
@@ -265,11 +238,6 @@ impl InitialModel {
             }
         }
         Ok(layers)
-    }
-
-    /// Names, output shapes and parameter counts of the network's layers.
-    pub fn summary(&self) -> anyhow::Result<Summary> {
-        Ok(Summary::new(&self.config)?)
     }
 
     /// Metadata to save with models trained from these weights for `classes`.
@@ -309,6 +277,30 @@ fn with_sample_backbone<T>(
     f(file.path(), &metadata)
 }
 
+/// Resolves `hub` to the address of the ImageNet weights and a run directory to its model, and
+/// returns the path of the weights file, which is downloaded unless it is cached. The path is `None`
+/// for weights that are not in a file.
+fn located(
+    spec: &ModelSpec,
+    renderer: &mut dyn Renderer,
+) -> anyhow::Result<(ModelSpec, Option<PathBuf>)> {
+    let mut spec = spec.clone();
+    if spec.weights == WeightsSource::Hub {
+        let name = spec.architecture.as_deref().unwrap_or(DEFAULT_ARCHITECTURE);
+        spec.weights = WeightsSource::Repository(vgg::hub::imagenet(name)?);
+        spec.architecture = Some(name.to_string());
+    }
+    let path = match &mut spec.weights {
+        WeightsSource::File(path) => {
+            *path = weights_file::find(path)?;
+            Some(path.clone())
+        }
+        WeightsSource::Repository(address) => Some(download(address, renderer)?),
+        WeightsSource::Hub | WeightsSource::Sample | WeightsSource::None => None,
+    };
+    Ok((spec, path))
+}
+
 /// Downloads a file from the hub unless it is cached, and shows the progress. Returns its path in
 /// the cache.
 fn download(address: &Address, renderer: &mut dyn Renderer) -> anyhow::Result<PathBuf> {
@@ -328,20 +320,11 @@ fn download(address: &Address, renderer: &mut dyn Renderer) -> anyhow::Result<Pa
     failure.map_or(Ok(path), Err)
 }
 
-/// Configuration of the architecture given by `--arch`, by default VGG-16.
-fn named_config(args: &TrainArgs) -> anyhow::Result<VggConfig> {
-    Ok(VggConfig::named(
-        args.arch.as_deref().unwrap_or("vgg16"),
-        1,
-    )?)
-}
-
-/// Sets the number of classes, and the input size if `--input-size` is given.
-fn with_classes_and_size(config: VggConfig, args: &TrainArgs, classes: &[String]) -> VggConfig {
-    let input_size = args.input_size.map_or(config.input_size, |size| size.get());
+/// Sets the number of classes, and the input size if it is given.
+fn with_classes_and_size(config: VggConfig, spec: &ModelSpec, classes: &[String]) -> VggConfig {
     VggConfig {
         classes: classes.len(),
-        input_size,
+        input_size: spec.input_size.unwrap_or(config.input_size),
         ..config
     }
 }

@@ -1,10 +1,10 @@
 //! The program `waggle`: adds the command line, terminal output, files and plots to the library
 //! crates.
 //!
-//! Reading order: [`args`] parses the command line, [`config`] resolves it together with data and
-//! weights, and [`commands`] runs it. [`adapters`] connects the libraries, which are independent.
-//! [`message`] and [`render`] produce the output. [`run_dir`], [`metrics`] and [`plots`] write the
-//! files of a run. Of the crates in `crates/`, only this one prints and only this one uses
+//! Reading order: [`args`] parses the command line and [`commands`] runs it. For `train`, [`plan`]
+//! resolves the [`config`] from the arguments or a checkpoint, and [`train`] runs its stages.
+//! [`adapters`] connects the libraries, which are independent. [`message`] and [`render`] produce
+//! the output. [`run_dir`], [`metrics`] and [`plots`] write the files of a run. Of the crates in `crates/`, only this one prints and only this one uses
 //! `anyhow`.
 
 pub mod adapters;
@@ -17,7 +17,6 @@ pub mod data_source;
 pub mod dataset_hash;
 pub mod device;
 pub mod error;
-pub mod explicit_args;
 mod fault_injection;
 pub mod gpu_memory;
 pub mod initial_model;
@@ -25,19 +24,17 @@ pub mod memory;
 pub mod message;
 pub mod metrics;
 pub mod model_file;
-pub mod non_finite;
-pub mod observer;
 pub mod panic_message;
 pub mod paths;
+pub mod plan;
 pub mod plots;
 pub mod render;
-pub mod resume;
 pub mod run_dir;
 pub mod shell;
 pub mod signals;
 pub mod splits;
 pub mod text;
-pub mod values;
+pub mod train;
 pub mod weights_file;
 
 use std::ffi::OsString;
@@ -50,7 +47,7 @@ use std::process::ExitCode;
 /// Returns 0 for success and for a closed output pipe, 1 for failure, 2 for a usage error, and 130
 /// or 143 if SIGINT or SIGTERM stopped training.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match explicit_args::parse(arguments) {
+    let cli = match args::parse(arguments) {
         Ok(cli) => cli,
         Err(error) => {
             // clap also returns help and version as errors. A closed pipe is ignored.

@@ -7,30 +7,16 @@
 use serde::Serialize;
 use trainer::{Event, Phase};
 
-use crate::bad_images::Skipped;
+use crate::args::types::LayerRate;
+use crate::config::Skipped;
 use crate::metrics::Score;
-use crate::values::LayerRate;
 
 /// One event to show to the user.
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Message<'a> {
     /// The data set has been opened.
-    Data {
-        /// Origin of the data set: `given` (by `--data`), `photographs` or `sample`.
-        source: &'static str,
-        /// Path of the data set.
-        root: String,
-        /// Class names, by index.
-        classes: &'a [String],
-        /// Number of images in train.
-        train_images: usize,
-        /// Number of images in val.
-        val_images: usize,
-        /// Advice on how to use other images.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        hint: Option<&'static str>,
-    },
+    Data(DataSet<'a>),
     /// The val split has no images for some classes.
     ClassesWithoutVal {
         /// Names of these classes.
@@ -77,22 +63,7 @@ pub enum Message<'a> {
         table: &'a str,
     },
     /// The initial weights have been loaded or initialized.
-    Weights {
-        /// Origin of the weights, such as a path or an address on the hub.
-        source: &'a str,
-        /// Number of classes that the network predicts.
-        classes: usize,
-        /// Names of the tensors loaded from the source.
-        loaded: &'a [String],
-        /// Names of the newly initialized tensors.
-        initialized: &'a [String],
-        /// Names of the tensors replaced because they were trained for other classes. Also in
-        /// `initialized`.
-        replaced: &'a [String],
-        /// Tensors whose shapes differ: name, shape in the source, shape in the network. Also in
-        /// `initialized`.
-        mismatched: &'a [(String, Vec<usize>, Vec<usize>)],
-    },
+    Weights(WeightsReport<'a>),
     /// The run directory has been created or opened.
     Run {
         /// Path of the run directory.
@@ -231,27 +202,68 @@ pub enum Message<'a> {
         seconds: f64,
     },
     /// The run is finished and all files are written.
-    Done {
-        /// Path of the run directory.
-        directory: String,
-        /// Path of the model file.
-        model: String,
-        /// Names of the files in the run directory.
-        files: &'a [&'a str],
-        /// Loss and accuracy of the model on the val images.
-        #[serde(flatten)]
-        score: Score,
-        /// Number of correctly classified val images.
-        correct: u64,
-        /// Number of val images.
-        images: u64,
-        /// 95 % Wilson interval for the accuracy, as fractions.
-        interval: [f64; 2],
-        /// The class with the lowest recall.
-        worst_class: Option<ClassRecall<'a>>,
-        /// Running time of this command in seconds.
-        seconds: f64,
-    },
+    Done(Finished<'a>),
+}
+
+/// The data set of a run.
+#[derive(Debug, Clone, Serialize)]
+pub struct DataSet<'a> {
+    /// Origin of the data set: `given` (by `--data`), `photographs` or `sample`.
+    pub source: &'static str,
+    /// Path of the data set.
+    pub root: String,
+    /// Class names, by index.
+    pub classes: &'a [String],
+    /// Number of images in train.
+    pub train_images: usize,
+    /// Number of images in val.
+    pub val_images: usize,
+    /// Advice on how to use other images.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<&'static str>,
+}
+
+/// The origin of the initial weights.
+#[derive(Debug, Clone, Serialize)]
+pub struct WeightsReport<'a> {
+    /// Origin of the weights, such as a path or an address on the hub.
+    pub source: &'a str,
+    /// Number of classes that the network predicts.
+    pub classes: usize,
+    /// Names of the tensors loaded from the source.
+    pub loaded: &'a [String],
+    /// Names of the newly initialized tensors.
+    pub initialized: &'a [String],
+    /// Names of the tensors replaced because they were trained for other classes. Also in
+    /// `initialized`.
+    pub replaced: &'a [String],
+    /// Tensors whose shapes differ: name, shape in the source, shape in the network. Also in
+    /// `initialized`.
+    pub mismatched: &'a [(String, Vec<usize>, Vec<usize>)],
+}
+
+/// The result of a finished run.
+#[derive(Debug, Clone, Serialize)]
+pub struct Finished<'a> {
+    /// Path of the run directory.
+    pub directory: String,
+    /// Path of the model file.
+    pub model: String,
+    /// Names of the files in the run directory.
+    pub files: &'a [&'a str],
+    /// Loss and accuracy of the model on the val images.
+    #[serde(flatten)]
+    pub score: Score,
+    /// Number of correctly classified val images.
+    pub correct: u64,
+    /// Number of val images.
+    pub images: u64,
+    /// 95 % Wilson interval for the accuracy, as fractions.
+    pub interval: [f64; 2],
+    /// The class with the lowest recall.
+    pub worst_class: Option<ClassRecall<'a>>,
+    /// Running time of this command in seconds.
+    pub seconds: f64,
 }
 
 /// A stage in the plan of a run.

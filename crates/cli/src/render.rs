@@ -18,7 +18,7 @@ use std::io::{self, Write};
 use anyhow::Context;
 use indicatif::MultiProgress;
 
-use crate::message::Message;
+use crate::message::{Finished, Message};
 pub use terminal::Terminal;
 
 /// Shows the messages of `waggle train` in one output format.
@@ -74,7 +74,7 @@ impl<W: Write> Quiet<W> {
 impl<W: Write> Renderer for Quiet<W> {
     fn show(&mut self, message: &Message<'_>) -> anyhow::Result<()> {
         match message {
-            Message::Done { directory, .. } | Message::AlreadyDone { directory } => {
+            Message::Done(Finished { directory, .. }) | Message::AlreadyDone { directory } => {
                 self.out.line(directory)
             }
             _ => Ok(()),
@@ -156,7 +156,7 @@ mod tests {
                 what: "x".to_string(),
             })
             .unwrap();
-        let done = Message::Done {
+        let done = Message::Done(Finished {
             directory: "runs/train".to_string(),
             model: "runs/train/m".to_string(),
             files: &[],
@@ -169,7 +169,7 @@ mod tests {
             interval: [0.2, 1.0],
             worst_class: None,
             seconds: 1.0,
-        };
+        });
         quiet.show(&done).unwrap();
         assert_eq!(out, b"runs/train\n");
     }

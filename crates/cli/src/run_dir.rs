@@ -4,6 +4,8 @@
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
@@ -14,6 +16,10 @@ const MAX_RUNS: usize = 100_000;
 
 /// Number of random characters in the name of a temporary file.
 const RANDOM_CHARACTERS: usize = 6;
+
+/// How long to wait for the lock of a run directory. The system may release the lock of a killed
+/// process after a short delay.
+const LOCK_WAIT: Duration = Duration::from_secs(3);
 
 /// Name of the file locked on Windows. It is never removed, because one process could then hold the
 /// lock on the removed file while another locks a new one.
@@ -79,7 +85,8 @@ impl RunDir {
     ///
     /// # Errors
     ///
-    /// Returns an error if there is no such directory, or if another process has locked it.
+    /// Returns an error if there is no such directory, or if another process has locked it and does
+    /// not release it within three seconds.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
         if !path.is_dir() {
             bail!(
@@ -170,19 +177,25 @@ fn is_leftover(name: &str) -> bool {
         || checkpoint.is_some_and(is_number)
 }
 
-/// Locks a directory against other processes, until the file is closed or the process ends. Returns
-/// `None` if the file system does not support locks or the file to lock cannot be opened.
+/// Locks a directory against other processes, until the file is closed or the process ends. Waits up
+/// to [`LOCK_WAIT`] for another process to release it. Returns `None` if the file system does not support locks or the file to lock cannot be opened.
 fn lock(path: &Path) -> anyhow::Result<Option<File>> {
     let Ok(lockable) = lockable(path, cfg!(windows)) else {
         return Ok(None);
     };
-    match lockable.try_lock() {
-        Ok(()) => Ok(Some(lockable)),
-        Err(TryLockError::WouldBlock) => bail!(
-            Diagnostic::new(format!("another process is training in {}", path.display()))
-                .help("wait until it ends, or stop it first")
-        ),
-        Err(TryLockError::Error(_)) => Ok(None),
+    let started = Instant::now();
+    loop {
+        match lockable.try_lock() {
+            Ok(()) => return Ok(Some(lockable)),
+            Err(TryLockError::Error(_)) => return Ok(None),
+            Err(TryLockError::WouldBlock) if started.elapsed() < LOCK_WAIT => {
+                thread::sleep(Duration::from_millis(50));
+            }
+            Err(TryLockError::WouldBlock) => bail!(
+                Diagnostic::new(format!("another process is training in {}", path.display()))
+                    .help("wait until it ends, or stop it first")
+            ),
+        }
     }
 }
 
@@ -227,7 +240,7 @@ mod tests {
     fn runs_that_start_together_get_different_directories() {
         let root = tempfile::tempdir().unwrap();
         let wanted = root.path().join("train");
-        let mut paths: Vec<PathBuf> = std::thread::scope(|scope| {
+        let mut paths: Vec<PathBuf> = thread::scope(|scope| {
             let starts: Vec<_> = (0..16)
                 .map(|_| scope.spawn(|| RunDir::create(&wanted).unwrap().path().to_path_buf()))
                 .collect();
@@ -248,8 +261,12 @@ mod tests {
         let first = RunDir::create(&path).unwrap();
         let message = RunDir::open(&path).unwrap_err().to_string();
         assert!(message.contains("another process"), "{message}");
-        drop(first);
-        assert!(RunDir::open(&path).is_ok());
+        let release = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(200));
+            drop(first);
+        });
+        assert!(RunDir::open(&path).is_ok(), "the lock is released in time");
+        release.join().unwrap();
         assert!(RunDir::open(&root.path().join("nowhere")).is_err());
     }
 

@@ -2,13 +2,13 @@
 
 use anyhow::Context;
 use candle_core::Device;
+use dataset::transform::Normalize;
 use dataset::{DecodeOptions, Loader, LoaderConfig, Sample};
 
-use crate::args::TrainArgs;
 use crate::bad_images;
+use crate::config::Config;
 use crate::data_source::Folder;
 use crate::fault_injection;
-use crate::initial_model::InitialModel;
 use crate::plots;
 use crate::run_dir::RunDir;
 
@@ -21,32 +21,33 @@ pub struct Splits {
 }
 
 impl Splits {
-    /// Creates loaders for `folder` with the input size and normalization of `model`.
+    /// Creates the loaders of a run for `folder`.
     ///
     /// # Errors
     ///
     /// Returns an error if a setting is out of range.
     pub fn new(
-        args: &TrainArgs,
+        config: &Config,
         folder: &Folder,
-        model: &InitialModel,
+        normalize: Normalize,
         device: &Device,
     ) -> anyhow::Result<Self> {
-        let size = u32::try_from(model.config.input_size).context("the input size is too large")?;
-        let budget = usize::try_from(args.cache_images.get()).unwrap_or(usize::MAX);
+        let size =
+            u32::try_from(config.network.input_size).context("the input size is too large")?;
+        let budget = usize::try_from(config.machine.cache_images).unwrap_or(usize::MAX);
         // Divide the cache between the splits in proportion to their image counts.
         let share =
             |images: usize| (budget as f64 * images as f64 / folder.images() as f64) as usize;
-        let loader = |samples: &[Sample], config: LoaderConfig| {
-            let config = config
-                .batch_size(args.batch_size.get())
-                .workers(args.machine.workers.get())
-                .seed(args.seed)
-                .normalize(model.normalize)
+        let loader = |samples: &[Sample], split: LoaderConfig| {
+            let split = split
+                .batch_size(config.training.batch_size)
+                .workers(config.machine.workers)
+                .seed(config.training.seed)
+                .normalize(normalize)
                 .device(device.clone())
                 .cache_bytes(share(samples.len()))
-                .decode(DecodeOptions::default().ignore_exif(args.machine.ignore_exif));
-            Loader::new(samples, config.decode_with(fault_injection::decode))
+                .decode(DecodeOptions::default().ignore_exif(config.data.ignore_exif));
+            Loader::new(samples, split.decode_with(fault_injection::decode))
         };
         Ok(Self {
             train: loader(folder.train.samples(), LoaderConfig::train(size))?,

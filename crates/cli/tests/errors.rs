@@ -84,8 +84,9 @@ fn entry(case: &Case, model: &[u8]) -> String {
     );
     let errors = message.lines().filter(|line| line.starts_with("error: "));
     assert_eq!(errors.count(), 1, "{message}");
-    // After a usage error, clap prints the command's usage, which the document omits.
-    let message = message.split("\n\n").next().unwrap_or_default();
+    // After a usage error, clap prints the usage of the command and a reference to `--help`, which the document omits.
+    let message = message.split("\n\nUsage: ").next().unwrap_or_default();
+    let message = message.split("\n\nFor more").next().unwrap_or_default();
     let dir = dir.path("");
     let root = dir.to_string_lossy();
     let message = message.replace(root.trim_end_matches('/'), "PLACE");

@@ -21,9 +21,9 @@ fn seeds() {
     let config = config.replace("[config.[", "[[config.");
     let sum = "56bfbf2a4420946a7adf7430307854e7c9d8f3ebe5c3ab01fef963fb1b8bf34d";
     let data = format!("[data]\n\"train/ants/0.png\" = \"{sum}\"");
-    let run = format!("weights_sha256 = \"{sum}\"\n[arguments]\n{data}\n{config}");
+    let run = format!("{data}\n{config}");
     let header = json!({
-        "__metadata__": { "format": "2", "run": run, "progress": PROGRESS },
+        "__metadata__": { "format": "3", "run": run, "progress": PROGRESS },
         "weights/classifier.6.bias": { "dtype": "F32", "shape": [1, 2], "data_offsets": [0, 8] },
         "~sha256": { "dtype": "U8", "shape": [32], "data_offsets": [8, 40] },
     });

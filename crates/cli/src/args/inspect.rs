@@ -8,7 +8,7 @@ use clap::Args;
 use vgg::VggConfig;
 
 use super::positive;
-use crate::values::{InputSize, OnBad};
+use super::types::{InputSize, OnBad};
 
 /// Arguments of `waggle check`.
 #[derive(Debug, Args)]

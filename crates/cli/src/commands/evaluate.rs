@@ -14,15 +14,15 @@ use trainer::{ConfusionMatrix, Flow, FrozenCache};
 
 use crate::adapters::{CheckedNetwork, ImageLoader};
 use crate::args::EvaluateArgs;
-use crate::bad_images::{self, Skipped};
-use crate::config::Config;
+use crate::args::types::OnBad;
+use crate::bad_images;
+use crate::config::{Config, Skipped};
 use crate::data_source::Source;
 use crate::error::{Diagnostic, warn};
 use crate::metrics::wilson_interval;
 use crate::model_file::Model;
 use crate::render::format::{pad_left, pad_right, percent, percent_range, shorten};
 use crate::text::pluralize;
-use crate::values::OnBad;
 
 /// Maximum number of classes for which the confusion matrix is printed. With more classes, or if
 /// the matrix is wider than the terminal, the most confused pairs are printed instead.
@@ -49,12 +49,11 @@ struct Report<'a> {
 
 /// Runs `waggle evaluate`.
 pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
-    super::start_threads(&args.machine)?;
     let device = super::open_device(&args.machine)?;
     let model = Model::open(&args.model, &device)?.with_precision(args.machine.precision);
     let (root, recorded) = data(args, &model.path)?;
     let mut folder = open(&root, &args.split, model.classes())?;
-    let (ignore_exif, workers) = (args.machine.ignore_exif, args.machine.workers.get());
+    let (ignore_exif, workers) = (args.machine.ignore_exif, args.machine.workers());
     let skipped = match args.on_bad {
         None => bad_images::recorded(&folder, &root, recorded),
         Some(OnBad::Skip) => bad_images::find(&folder, &root, ignore_exif, workers)?,

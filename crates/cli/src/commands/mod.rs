@@ -39,25 +39,11 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Starts rayon's global pool, which all crates share, and returns its number of threads.
-///
-/// The default is `available_parallelism`, which respects CPU affinity and container limits.
-fn start_threads(machine: &MachineArgs) -> anyhow::Result<usize> {
-    let threads = match machine.threads {
-        Some(threads) => threads.get(),
-        None => std::thread::available_parallelism().map_or(1, usize::from),
-    };
-    // Fails if the pool exists already, as in tests that run two commands in one process.
-    let _ = rayon::ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .build_global();
-    Ok(rayon::current_num_threads())
-}
-
-/// Opens the device chosen by `--device`. With `auto`, prints a warning if the program was built
-/// for a GPU that cannot be used.
+/// Starts the compute threads and opens the device chosen by `--device`. With `auto`, prints a
+/// warning if the program was built for a GPU that cannot be used.
 fn open_device(machine: &MachineArgs) -> anyhow::Result<Device> {
-    let opened = device::open(machine)?;
+    device::start_threads(machine.threads);
+    let opened = device::open(machine.device, machine.precision)?;
     if let Some(why) = &opened.fallback {
         warn(Diagnostic::new(format!("computing on the CPU: {why}")));
     }

@@ -40,7 +40,6 @@ struct Failure {
 
 /// Runs `waggle predict`.
 pub fn run(args: &PredictArgs) -> anyhow::Result<ExitCode> {
-    super::start_threads(&args.machine)?;
     let device = super::open_device(&args.machine)?;
     let model = Model::open(&args.model, &device)?.with_precision(args.machine.precision);
     let format = Format::of(args);
@@ -92,7 +91,7 @@ fn decode<'a>(
     sender: mpsc::SyncSender<anyhow::Result<Chunk<'a>>>,
 ) {
     let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(args.machine.workers.get())
+        .num_threads(args.machine.workers())
         .build()
         .map_err(|error| {
             Diagnostic::new("cannot start the threads that decode images")

@@ -6,11 +6,11 @@ use anyhow::Context;
 use dataset::{DecodeOptions, Loader, LoaderConfig};
 
 use crate::args::ShowArgs;
+use crate::args::types::OnBad;
 use crate::data_source::Source;
 use crate::error::{Diagnostic, warn};
 use crate::run_dir::write_atomically;
 use crate::text::pluralize;
-use crate::values::OnBad;
 use crate::{bad_images, initial_model, plots};
 
 /// Runs `waggle show`.

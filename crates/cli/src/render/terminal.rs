@@ -9,11 +9,11 @@ use super::epoch_table::EpochTable;
 use super::format::{classes, duration, learning_rate, percent, percent_range, thousands};
 use super::page::Page;
 use super::{Renderer, resuming};
+use crate::args::types::LayerRate;
 use crate::error::Diagnostic;
-use crate::message::Message;
+use crate::message::{DataSet, Finished, Message, WeightsReport};
 use crate::shell::quote;
 use crate::text::pluralize;
-use crate::values::LayerRate;
 
 /// Prints messages as human-readable text. Bars are drawn only if standard error is a terminal.
 pub struct Terminal<W> {
@@ -56,18 +56,15 @@ impl<W: Write> Terminal<W> {
         row.map_or(Ok(()), |row| self.page.line(&row))
     }
 
-    fn data(&mut self, message: &Message<'_>) -> anyhow::Result<()> {
-        let Message::Data {
+    fn data(&mut self, message: &DataSet<'_>) -> anyhow::Result<()> {
+        let DataSet {
             source,
             root,
             classes: names,
             train_images,
             val_images,
             hint,
-        } = message
-        else {
-            return Ok(());
-        };
+        } = message;
         let kind = match *source {
             "sample" => " (built-in drawings of insects)",
             "photographs" => " (photographs of ants and bees)",
@@ -84,18 +81,15 @@ impl<W: Write> Terminal<W> {
         self.page.field("Data", &text)
     }
 
-    fn weights(&mut self, message: &Message<'_>) -> anyhow::Result<()> {
-        let Message::Weights {
+    fn weights(&mut self, message: &WeightsReport<'_>) -> anyhow::Result<()> {
+        let WeightsReport {
             source,
             classes,
             loaded,
             initialized,
             replaced,
             mismatched,
-        } = message
-        else {
-            return Ok(());
-        };
+        } = message;
         if loaded.is_empty() {
             return self.page.field("Weights", "randomly initialized");
         }
@@ -197,8 +191,8 @@ impl<W: Write> Terminal<W> {
         }
     }
 
-    fn done(&mut self, message: &Message<'_>) -> anyhow::Result<()> {
-        let Message::Done {
+    fn done(&mut self, message: &Finished<'_>) -> anyhow::Result<()> {
+        let Finished {
             directory,
             files,
             score,
@@ -207,10 +201,7 @@ impl<W: Write> Terminal<W> {
             worst_class,
             seconds,
             ..
-        } = message
-        else {
-            return Ok(());
-        };
+        } = message;
         self.page.line("")?;
         let accuracy = format!(
             "{} of {} (95 % interval: {})",
@@ -244,7 +235,7 @@ impl<W: Write> Renderer for Terminal<W> {
             self.finish_epoch(matches!(message, Message::NewBest { .. }))?;
         }
         match message {
-            Message::Data { .. } => self.data(message),
+            Message::Data(message) => self.data(message),
             Message::ClassesWithoutVal { classes } => {
                 let names = classes.join(", ");
                 let text = format!("no validation images for {names}; val metrics exclude them");
@@ -295,7 +286,7 @@ impl<W: Write> Renderer for Terminal<W> {
                 }
                 Ok(())
             }
-            Message::Weights { .. } => self.weights(message),
+            Message::Weights(message) => self.weights(message),
             Message::Run { directory, stages } => {
                 self.table.plan(stages);
                 self.page.field("Run", directory)
@@ -358,7 +349,7 @@ impl<W: Write> Renderer for Terminal<W> {
                 best_accuracy,
                 seconds,
             } => self.stage_end(stage, *best_epoch, *best_accuracy, *seconds),
-            Message::Done { .. } => self.done(message),
+            Message::Done(message) => self.done(message),
         }
     }
 }

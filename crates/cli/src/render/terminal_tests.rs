@@ -1,7 +1,7 @@
 //! Tests of `terminal.rs`.
 
 use super::*;
-use crate::message::{ClassRecall, PlannedStage};
+use crate::message::{ClassRecall, DataSet, Finished, PlannedStage, WeightsReport};
 use crate::metrics::Score;
 
 const STAGE: &str = "transfer";
@@ -155,14 +155,14 @@ fn paragraphs_fit_the_width_of_the_terminal() {
         .map(|number| format!("features.{number}.weight"))
         .collect();
     let messages = [
-        Message::Data {
+        Message::Data(DataSet {
             source: "given",
             root: "my_images".to_string(),
             classes: &names,
             train_images: 244,
             val_images: 153,
             hint: Some("Use your own images with `--data DIR`."),
-        },
+        }),
         Message::Network {
             architecture: "vgg16",
             input_size: 224,
@@ -170,16 +170,16 @@ fn paragraphs_fit_the_width_of_the_terminal() {
             trainable_parameters: 8194,
             table: "",
         },
-        Message::Weights {
+        Message::Weights(WeightsReport {
             source: "vgg16_imagenet_features.safetensors",
             classes: 2,
             loaded: &loaded,
             initialized: &parameters,
             replaced: &[],
             mismatched: &[],
-        },
+        }),
         stage_start(STAGE, 25),
-        Message::Done {
+        Message::Done(Finished {
             directory: "runs/train".to_string(),
             model: "runs/train/model.safetensors".to_string(),
             files: &[
@@ -198,7 +198,7 @@ fn paragraphs_fit_the_width_of_the_terminal() {
                 images: 70,
             }),
             seconds: 843.0,
-        },
+        }),
     ];
     let out = printed(&messages, Some(60));
     assert!(out.lines().all(|line| line.len() <= 60), "{out}");

@@ -382,6 +382,7 @@ pub const CASES: &[Case] = &[
     Case { section: "Settings", what: "An invalid `--on-bad`", command: "train --data data --weights tiny.safetensors --on-bad perhaps", prepare: |_| {} },
     Case { section: "Settings", what: "An unknown device", command: "train --data data --weights tiny.safetensors --device tpu", prepare: |_| {} },
     Case { section: "Settings", what: "`--quiet` with `--json`", command: "train --data data --weights tiny.safetensors --quiet --json", prepare: |_| {} },
+    Case { section: "Settings", what: "A setting of the recipe with `--resume`", command: "train --resume runs/train --lr 1e-2", prepare: |_| {} },
     Case { section: "Settings", what: "An unknown flag", command: "train --data data --weights tiny.safetensors --no-such-flag", prepare: |_| {} },
     Case { section: "Settings", what: "An unknown command", command: "teach", prepare: |_| {} },
     Case { section: "Settings", what: "`predict` without images", command: "predict model.safetensors", prepare: |_| {} },

@@ -204,8 +204,9 @@ impl FromStr for LayerRates {
     }
 }
 
-/// The source of the initial weights.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The source of the initial weights. In `config.toml` it is a string, as on the command line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub enum WeightsSource {
     /// timm's ImageNet weights of the architecture, downloaded to the cache of the Hugging Face
     /// hub.
@@ -214,8 +215,36 @@ pub enum WeightsSource {
     Repository(Address),
     /// A local file or run directory.
     File(PathBuf),
+    /// The built-in backbone, pretrained on drawings.
+    Sample,
     /// Random weights.
     None,
+}
+
+impl fmt::Display for WeightsSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Hub => f.write_str("hub"),
+            Self::Repository(address) => write!(f, "hf:{address}"),
+            Self::File(path) => path.display().fmt(f),
+            Self::Sample => f.write_str("sample"),
+            Self::None => f.write_str("none"),
+        }
+    }
+}
+
+impl From<WeightsSource> for String {
+    fn from(source: WeightsSource) -> Self {
+        source.to_string()
+    }
+}
+
+impl TryFrom<String> for WeightsSource {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
 }
 
 impl FromStr for WeightsSource {
@@ -225,6 +254,7 @@ impl FromStr for WeightsSource {
         Ok(match text {
             "" => return Err("expected hub, hf:OWNER/REPO, a FILE or none".to_string()),
             "hub" => Self::Hub,
+            "sample" => Self::Sample,
             "none" => Self::None,
             _ if text.starts_with("hf:") => Self::Repository(text[3..].parse()?),
             path => Self::File(PathBuf::from(path)),
@@ -254,9 +284,64 @@ pub enum OnBad {
     Skip,
 }
 
+/// The value of `--device`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// The GPU if the program was built for one and it works, else the CPU.
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// The NVIDIA GPU with this index.
+    Cuda(usize),
+    /// The Apple GPU.
+    Metal,
+}
+
+impl FromStr for DeviceChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            "cuda" => Ok(Self::Cuda(0)),
+            "metal" => Ok(Self::Metal),
+            _ => text
+                .strip_prefix("cuda:")
+                .and_then(|number| number.parse().ok())
+                .map(Self::Cuda)
+                .ok_or_else(|| {
+                    "unknown device; expected auto, cpu, cuda, cuda:N or metal".to_string()
+                }),
+        }
+    }
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(number) => write!(f, "cuda:{number}"),
+            Self::Metal => f.write_str("metal"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn device_names_are_parsed() {
+        assert_eq!("auto".parse(), Ok(DeviceChoice::Auto));
+        assert_eq!("cuda".parse(), Ok(DeviceChoice::Cuda(0)));
+        assert_eq!("cuda:3".parse(), Ok(DeviceChoice::Cuda(3)));
+        assert_eq!("metal".parse(), Ok(DeviceChoice::Metal));
+        for wrong in ["", "gpu", "cuda:", "cuda:x", "cuda:-1", "CPU", "metal:0"] {
+            assert!(wrong.parse::<DeviceChoice>().is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn byte_sizes_have_decimal_and_binary_units() {

@@ -218,9 +218,24 @@ mod tests {
         (params, stage)
     }
 
-    fn checkpointer<'a>(run: &RunDir, params: &'a Params) -> Checkpointer<'a> {
+    fn observer<'a>(
+        run: &'a RunDir,
+        params: &'a Params,
+        renderer: &'a mut dyn Renderer,
+        signals: &'a Signals,
+        save: &'a dyn Fn() -> anyhow::Result<()>,
+    ) -> TrainObserver<'a> {
         let identity = Identity::example(Config::example());
-        Checkpointer::new(run.path(), None, &identity, params, None).unwrap()
+        TrainObserver {
+            renderer,
+            run,
+            metrics: Metrics::default(),
+            training: None,
+            save,
+            saved: false,
+            checkpointer: Checkpointer::new(run.path(), None, &identity, params, None).unwrap(),
+            signals,
+        }
     }
 
     fn phase_end(phase: Phase, epoch: u64, accuracy: f64) -> Event {
@@ -245,16 +260,8 @@ mod tests {
         };
         let mut renderer = Quiet::new(Vec::new());
         let (params, state) = stage();
-        let mut observer = TrainObserver {
-            renderer: &mut renderer,
-            run: &run,
-            metrics: Metrics::default(),
-            training: None,
-            save: &save,
-            saved: false,
-            checkpointer: checkpointer(&run, &params),
-            signals: &Signals::install().unwrap(),
-        };
+        let signals = Signals::install().unwrap();
+        let mut observer = observer(&run, &params, &mut renderer, &signals, &save);
         let events = [
             phase_end(Phase::Val, 0, 0.5),
             Event::NewBest {
@@ -317,16 +324,8 @@ mod tests {
         let mut renderer = Quiet::new(Vec::new());
         let save = || Ok(());
         let (params, state) = stage();
-        let mut observer = TrainObserver {
-            renderer: &mut renderer,
-            run: &run,
-            metrics: Metrics::default(),
-            training: None,
-            save: &save,
-            saved: false,
-            checkpointer: checkpointer(&run, &params),
-            signals: &Signals::install().unwrap(),
-        };
+        let signals = Signals::install().unwrap();
+        let mut observer = observer(&run, &params, &mut renderer, &signals, &save);
         std::fs::remove_dir_all(run.path()).unwrap();
         let result = observer.run_stage(0, StageName::Transfer, |observer| {
             Ok(observer(&phase_end(Phase::Val, 0, 0.5), &state))

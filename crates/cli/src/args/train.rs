@@ -1,0 +1,170 @@
+//! Arguments of `waggle train`.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::Args;
+use vgg::VggConfig;
+
+use super::types::{
+    ByteSize, InputSize, LayerRates, LearningRate, Minutes, Momentum, OnBad, StageChoice,
+    WeightsSource,
+};
+use super::{MachineArgs, positive};
+
+/// Ids of the arguments that can be combined with `--resume`. They do not change the result of the
+/// run: the contents of the data and the weights are compared with those of the run.
+pub(super) const WITH_RESUME: [&str; 10] = [
+    "resume",
+    "allow_changed_data",
+    "data",
+    "weights",
+    "checkpoint_every",
+    "workers",
+    "cache_images",
+    "quiet",
+    "verbose",
+    "json",
+];
+
+const TRAIN_EXAMPLES: &str = "\
+Examples:
+  waggle train --data my_images --weights vgg16.safetensors --out runs/mine
+  waggle train --stage finetune --weights runs/train/model.safetensors
+  waggle train --finetune-lr classifier=1e-3   fine-tune with frozen convolutions
+  waggle train --resume runs/train             resume after an interrupt or a crash
+  waggle train --json > events.jsonl           write events for other programs
+
+The run directory holds config.toml, metrics.csv, curves.png, confusion_matrix.png, train_batch.png
+and model.safetensors. `waggle predict` needs only model.safetensors.";
+
+/// Arguments of `waggle train`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = TRAIN_EXAMPLES)]
+pub struct TrainArgs {
+    /// Data set: a folder with DIR/{train,val}/CLASS/IMAGE, or `sample` for the built-in drawings.
+    /// The validation folder may also be called `valid` or `validation` [default:
+    /// data/hymenoptera_data if it exists, else sample]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+
+    /// What to do if images cannot be decoded: stop and list them, or skip them
+    #[arg(long, value_name = "fail|skip", value_enum, default_value_t = OnBad::Fail)]
+    pub on_bad: OnBad,
+
+    /// Initial weights: `hub` (timm's ImageNet weights, downloaded once),
+    /// `hf:OWNER/REPO[@REVISION][/FILE]` (a VGG on the Hugging Face hub), a FILE (.safetensors or a
+    /// PyTorch state dict, with torchvision's or timm's names), a run directory, `sample` (the
+    /// built-in backbone), or `none` (random) [default: hub; for the sample data set, sample]
+    #[arg(long, value_name = "hub|hf:…|FILE|none")]
+    pub weights: Option<WeightsSource>,
+
+    /// Architecture [default: detected from the weights file, else vgg16]
+    #[arg(long, value_name = "NAME", value_parser = VggConfig::NAMES)]
+    pub arch: Option<String>,
+
+    /// Width and height of the network input, in pixels [default: from the weights, usually 224]
+    #[arg(long, value_name = "PIXELS")]
+    pub input_size: Option<InputSize>,
+
+    /// Run directory to create. An existing directory is never overwritten: runs/train-2 is created
+    /// instead
+    #[arg(long, short, value_name = "DIR", default_value = "runs/train")]
+    pub out: PathBuf,
+
+    /// Resume an interrupted run from its last checkpoint, with the settings of the run. The result
+    /// is bit-identical to an uninterrupted run. Only --data and --weights (if these have moved),
+    /// --checkpoint-every, --workers, --cache-images and the output options may be added
+    #[arg(long, value_name = "DIR")]
+    pub resume: Option<PathBuf>,
+
+    /// With --resume: accept that images were added, removed or modified
+    #[arg(long, requires = "resume")]
+    pub allow_changed_data: bool,
+
+    /// Minutes between checkpoints within an epoch; 0 writes one per epoch. The two newest are
+    /// kept, each up to three times the size of the model, until the run is complete
+    #[arg(long, value_name = "MINUTES", default_value = "5")]
+    pub checkpoint_every: Minutes,
+
+    /// Stages to run: transfer trains the newly initialized layers, finetune trains the
+    /// layers of --finetune-lr (by default all), both runs one after the other
+    #[arg(long, value_enum, default_value_t = StageChoice::Both, help_heading = "Recipe")]
+    pub stage: StageChoice,
+
+    /// Epochs of the transfer stage. The first is a baseline: it validates and does not train
+    #[arg(long, value_name = "N", default_value = "25", value_parser = positive, help_heading = "Recipe")]
+    pub transfer_epochs: NonZeroUsize,
+
+    /// Epochs of the finetune stage. The first is a baseline: it validates and does not train
+    #[arg(long, value_name = "N", default_value = "25", value_parser = positive, help_heading = "Recipe")]
+    pub finetune_epochs: NonZeroUsize,
+
+    /// Images per training step
+    #[arg(long, value_name = "N", default_value = "32", value_parser = positive, help_heading = "Recipe")]
+    pub batch_size: NonZeroUsize,
+
+    /// Learning rate of the transfer stage
+    #[arg(
+        long,
+        value_name = "LR",
+        default_value = "1e-3",
+        help_heading = "Recipe"
+    )]
+    pub lr: LearningRate,
+
+    /// SGD momentum of both stages
+    #[arg(long, value_name = "X", default_value = "0.9", help_heading = "Recipe")]
+    pub momentum: Momentum,
+
+    /// Layers to train in the transfer stage, comma-separated [default: the newly initialized
+    /// layers, or the last layer if there are none]
+    #[arg(
+        long,
+        value_name = "LAYERS",
+        value_delimiter = ',',
+        help_heading = "Recipe"
+    )]
+    pub transfer_layers: Option<Vec<String>>,
+
+    /// Learning rates of the finetune stage by layer prefix. The longest matching prefix wins;
+    /// unmatched layers stay frozen
+    #[arg(
+        long,
+        value_name = "LAYERS=LR,...",
+        default_value = "features=1e-4,classifier.0=5e-4,classifier.3=5e-4,classifier.6=1e-3",
+        help_heading = "Recipe"
+    )]
+    pub finetune_lr: LayerRates,
+
+    /// Random seed. The same seed, machine and number of threads give a bit-identical model
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1234,
+        value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64),
+        help_heading = "Recipe"
+    )]
+    pub seed: u64,
+
+    #[command(flatten)]
+    /// Threads, workers, device.
+    pub machine: MachineArgs,
+
+    /// Memory for decoded images, such as 500MB or 1GiB; 0 disables the cache [default:
+    /// 1GiB]
+    #[arg(long, value_name = "SIZE", help_heading = "Machine")]
+    pub cache_images: Option<ByteSize>,
+
+    /// Print only the path of the run directory, at the end
+    #[arg(long, short, conflicts_with_all = ["json", "verbose"], help_heading = "Output")]
+    pub quiet: bool,
+
+    /// Print the layer table and the shapes of replaced tensors
+    #[arg(long, short, conflicts_with = "json", help_heading = "Output")]
+    pub verbose: bool,
+
+    /// Print events as JSON, one object per line
+    #[arg(long, help_heading = "Output")]
+    pub json: bool,
+}

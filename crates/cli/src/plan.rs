@@ -1,0 +1,280 @@
+//! The plan of a run: everything that is decided and checked before training starts, from the
+//! arguments of a new run or from the checkpoint of an interrupted one.
+
+mod resume;
+mod stages;
+
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use anyhow::bail;
+use candle_core::Device;
+use vgg::kernels::Isa;
+
+use crate::args::TrainArgs;
+use crate::args::types::{ByteSize, OnBad, WeightsSource};
+use crate::bad_images;
+use crate::checkpoint::{Checkpoint, Identity};
+use crate::config::{
+    Config, DataConfig, MachineConfig, NetworkConfig, Skipped, TrainingConfig, Versions,
+};
+use crate::data_source::{Folder, Source};
+use crate::dataset_hash::DatasetHash;
+use crate::device;
+use crate::error::Diagnostic;
+use crate::initial_model::{InitialModel, ModelSpec};
+use crate::message::{DataSet, Message};
+use crate::render::Renderer;
+use crate::run_dir::RunDir;
+use crate::splits::Splits;
+use crate::text::pluralize;
+
+/// The resolved configuration of a run, with its inputs opened.
+pub struct Plan {
+    /// The configuration, and the hashes of the images.
+    pub identity: Identity,
+    /// The data set, without skipped images.
+    pub folder: Folder,
+    /// Loaders for the data set, all of whose images can be decoded.
+    pub splits: Splits,
+    /// The network and its weights before training.
+    pub initial: InitialModel,
+    /// The compute device.
+    pub device: Device,
+    /// Where the run is stored.
+    pub origin: Origin,
+}
+
+/// The run directory that a run will have or already has.
+pub enum Origin {
+    /// A new run, and the directory to create for it.
+    New(PathBuf),
+    /// A resumed run: its directory, locked by this process, and the checkpoint to resume from.
+    Resumed(RunDir, Box<Checkpoint>),
+}
+
+impl Plan {
+    /// Resolves the plan of a new run, or of the run passed with `--resume`. Returns `None` if that
+    /// run is already finished.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if an argument does not fit the data or the weights, if an input cannot be
+    /// opened, or if a run cannot be resumed to the same result.
+    pub fn resolve(args: &TrainArgs, ui: &mut dyn Renderer) -> anyhow::Result<Option<Self>> {
+        match &args.resume {
+            None => Self::new(args, ui).map(Some),
+            Some(path) => match resume::open(path, ui)? {
+                None => Ok(None),
+                Some((run, checkpoint)) => Self::resumed(args, run, checkpoint, ui).map(Some),
+            },
+        }
+    }
+
+    fn new(args: &TrainArgs, ui: &mut dyn Renderer) -> anyhow::Result<Self> {
+        let source = Source::choose(args.data.as_deref());
+        let machine = &args.machine;
+        let mut machine = MachineConfig {
+            device: machine.device.to_string(),
+            precision: machine.precision.to_string(),
+            kernels: Isa::selected().name().to_string(),
+            threads: device::start_threads(machine.threads),
+            workers: machine.workers(),
+            cache_images: args.cache_images.map_or(1 << 30, ByteSize::get),
+        };
+        let opened = open_device(&mut machine)?;
+        if source == Source::Sample {
+            let what = "drawing the built-in sample images".to_string();
+            ui.show(&Message::Working { what })?;
+        }
+        let mut folder = source.open()?;
+        folder.require_two_classes()?;
+        let (on_bad, ignore_exif) = (args.on_bad, args.machine.ignore_exif);
+        let skipped = skip_bad_images(&mut folder, on_bad, ignore_exif, machine.workers, ui)?;
+        describe_inputs(&folder, &machine, opened.fallback.as_deref(), ui)?;
+        let spec = ModelSpec::from_args(args, &folder.source);
+        let initial = InitialModel::load(&spec, folder.classes(), &opened.device, ui)?;
+        let network = network_config(&initial);
+        let config = Config {
+            versions: Versions::current(),
+            data: data_config(&folder, on_bad, ignore_exif, skipped),
+            training: TrainingConfig {
+                seed: args.seed,
+                batch_size: args.batch_size.get(),
+                momentum: args.momentum.get(),
+            },
+            stages: stages::stages(args, &initial.layer_names()?, &network.initialized_layers)?,
+            network,
+            machine,
+        };
+        let origin = Origin::New(args.out.clone());
+        Self::with_checked_data(config, folder, initial, opened.device, origin, ui)
+    }
+
+    fn resumed(
+        args: &TrainArgs,
+        run: RunDir,
+        checkpoint: Checkpoint,
+        ui: &mut dyn Renderer,
+    ) -> anyhow::Result<Self> {
+        let recorded = checkpoint.identity.clone();
+        let mut config = recorded.config.clone();
+        config.versions = Versions::current();
+        let machine = &mut config.machine;
+        machine.kernels = Isa::selected().name().to_string();
+        if let Some(workers) = args.machine.workers {
+            machine.workers = workers.get();
+        }
+        if let Some(size) = args.cache_images {
+            machine.cache_images = size.get();
+        }
+        device::start_threads(NonZeroUsize::new(machine.threads));
+        let opened = open_device(machine).map_err(|error| {
+            let message = format!("cannot open {}, the device of the run", machine.device);
+            Diagnostic::new(message)
+                .help("resume the run on a machine with this device, or start a new run")
+                .caused_by(error)
+        })?;
+        let mut folder = resume::folder(&config.data, args.data.as_deref())?;
+        let (on_bad, ignore_exif) = (config.data.on_bad, config.data.ignore_exif);
+        let workers = config.machine.workers;
+        let skipped = skip_bad_images(&mut folder, on_bad, ignore_exif, workers, ui)?;
+        config.data = data_config(&folder, on_bad, ignore_exif, skipped);
+        describe_inputs(&folder, &config.machine, None, ui)?;
+        let mut spec = ModelSpec::of_run(&config);
+        spec.weights = args.weights.clone().unwrap_or(spec.weights);
+        let initial = InitialModel::load(&spec, folder.classes(), &opened.device, ui)?;
+        config.network = network_config(&initial);
+        resume::check_same_result(run.path(), &recorded.config, &config)?;
+        let path = run.path().to_path_buf();
+        let origin = Origin::Resumed(run, Box::new(checkpoint));
+        let plan = Self::with_checked_data(config, folder, initial, opened.device, origin, ui)?;
+        if let Some(changes) = recorded.data.changes(&plan.identity.data) {
+            if !args.allow_changed_data {
+                bail!(resume::changed_data(&path, &changes));
+            }
+            ui.show(&Message::ChangedData { changes: &changes })?;
+        }
+        Ok(plan)
+    }
+
+    /// Decodes and hashes all images, so that errors are reported before training starts.
+    fn with_checked_data(
+        config: Config,
+        folder: Folder,
+        initial: InitialModel,
+        device: Device,
+        origin: Origin,
+        ui: &mut dyn Renderer,
+    ) -> anyhow::Result<Self> {
+        let what = format!("decoding {}", pluralize(folder.images(), "image"));
+        ui.show(&Message::Working { what })?;
+        let splits = Splits::new(&config, &folder, initial.normalize, &device)?;
+        splits.verify(&folder)?;
+        let data = DatasetHash::of(&folder)?;
+        Ok(Self {
+            identity: Identity { config, data },
+            folder,
+            splits,
+            initial,
+            device,
+            origin,
+        })
+    }
+}
+
+/// Opens the device named in `machine`, and replaces the name with that of the opened device.
+fn open_device(machine: &mut MachineConfig) -> anyhow::Result<device::Opened> {
+    let choice = machine.device.parse().map_err(anyhow::Error::msg)?;
+    let precision = machine.precision.parse().map_err(anyhow::Error::msg)?;
+    let opened = device::open(choice, precision)?;
+    machine.device = opened.name.clone();
+    Ok(opened)
+}
+
+/// With `--on-bad skip`, removes the images of `folder` that cannot be decoded, shows a message for
+/// each, and returns them. With `--on-bad fail`, does nothing.
+fn skip_bad_images(
+    folder: &mut Folder,
+    on_bad: OnBad,
+    ignore_exif: bool,
+    workers: usize,
+    ui: &mut dyn Renderer,
+) -> anyhow::Result<Vec<Skipped>> {
+    if on_bad == OnBad::Fail {
+        return Ok(Vec::new());
+    }
+    let what = format!("checking {}", pluralize(folder.images(), "image"));
+    ui.show(&Message::Working { what })?;
+    let mut skipped = Vec::new();
+    for split in [&mut folder.train, &mut folder.val] {
+        let bad = bad_images::find(split, &folder.root, ignore_exif, workers)?;
+        for (_, image) in &bad {
+            ui.show(&Message::SkippedImage(image))?;
+        }
+        bad_images::leave_out(split, &bad)?;
+        skipped.extend(bad.into_iter().map(|(_, image)| image));
+    }
+    Ok(skipped)
+}
+
+/// Shows the data set and the device.
+fn describe_inputs(
+    folder: &Folder,
+    machine: &MachineConfig,
+    fallback: Option<&str>,
+    ui: &mut dyn Renderer,
+) -> anyhow::Result<()> {
+    ui.show(&Message::Data(DataSet {
+        source: folder.source.name(),
+        root: folder.root.display().to_string(),
+        classes: folder.classes(),
+        train_images: folder.train.len(),
+        val_images: folder.val.len(),
+        hint: folder.source.hint(),
+    }))?;
+    let classes = &folder.classes_without_val()[..];
+    if !classes.is_empty() {
+        ui.show(&Message::ClassesWithoutVal { classes })?;
+    }
+    ui.show(&Message::Device {
+        device: &machine.device,
+        threads: machine.threads,
+        fallback,
+    })
+}
+
+fn data_config(
+    folder: &Folder,
+    on_bad: OnBad,
+    ignore_exif: bool,
+    skipped: Vec<Skipped>,
+) -> DataConfig {
+    DataConfig {
+        root: absolute(&folder.root).display().to_string(),
+        source: folder.source.name().to_string(),
+        classes: folder.classes().to_vec(),
+        train_images: folder.train.len(),
+        val_images: folder.val.len(),
+        ignore_exif,
+        on_bad,
+        skipped,
+    }
+}
+
+fn network_config(initial: &InitialModel) -> NetworkConfig {
+    NetworkConfig {
+        architecture: initial.config.architecture.clone(),
+        input_size: initial.config.input_size,
+        weights: match &initial.weights {
+            WeightsSource::File(path) => WeightsSource::File(absolute(path)),
+            other => other.clone(),
+        },
+        weights_sha256: initial.sha256.clone(),
+        initialized_layers: initial.report.initialized_layers(),
+    }
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf())
+}

@@ -1,0 +1,160 @@
+//! `--resume`: opens an interrupted run, and checks that resuming it does not change its result.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, anyhow, bail};
+
+use crate::checkpoint::Checkpoint;
+use crate::config::{Config, DataConfig};
+use crate::data_source::{Folder, Source};
+use crate::error::Diagnostic;
+use crate::message::Message;
+use crate::metrics::Metrics;
+use crate::model_file;
+use crate::render::Renderer;
+use crate::run_dir::RunDir;
+use crate::shell::quote;
+
+/// Opens the run directory `path`, and returns it with its newest intact checkpoint. Shows a message
+/// for each damaged checkpoint that is newer. Returns `None` if the run is finished.
+///
+/// # Errors
+///
+/// Returns an error if `path` is not a run directory, if another process uses it, if it has no
+/// intact checkpoint and is not finished, or if its newest intact checkpoint has another format
+/// version.
+pub(super) fn open(
+    path: &Path,
+    ui: &mut dyn Renderer,
+) -> anyhow::Result<Option<(RunDir, Checkpoint)>> {
+    check_is_run(path)?;
+    let run = RunDir::open(path)?;
+    let (checkpoint, damaged) = Checkpoint::newest(path)?;
+    for checkpoint in &damaged {
+        ui.show(&Message::DamagedCheckpoint {
+            file: checkpoint.path.display().to_string(),
+            reason: &checkpoint.reason,
+        })?;
+    }
+    let Some(checkpoint) = checkpoint else {
+        if damaged.is_empty() && is_finished(&run) {
+            return Ok(None);
+        }
+        let model = run.file(model_file::FILE);
+        let help = if model.exists() {
+            let weights = quote(&model.display().to_string());
+            format!("start a new run, for example from its best weights with `--weights {weights}`")
+        } else {
+            "start a new run with `waggle train`, without `--resume`".to_string()
+        };
+        let message = format!("{} has no intact checkpoint to resume from", path.display());
+        bail!(Diagnostic::new(message).help(help));
+    };
+    run.remove_leftovers()?;
+    Ok(Some((run, checkpoint)))
+}
+
+/// Checks that the folder `path` was created by a run, before anything in it is locked, written or
+/// deleted.
+///
+/// A run writes `config.toml` first. If that file was lost or damaged, the run is recognized by an
+/// intact checkpoint, which contains the same configuration.
+fn check_is_run(path: &Path) -> anyhow::Result<()> {
+    if !path.is_dir() {
+        // `RunDir::open` reports this.
+        return Ok(());
+    }
+    let file = path.join(Config::FILE);
+    let config = if file.is_file() {
+        Config::read(&file).map(drop)
+    } else {
+        Err(anyhow!("no such file: {}", file.display()))
+    };
+    let Err(error) = config else {
+        return Ok(());
+    };
+    if Checkpoint::newest(path)?.0.is_some() {
+        return Ok(());
+    }
+    Err(
+        Diagnostic::new(format!("{} is not a run directory", path.display()))
+            .help("pass a directory that `waggle train` created, such as `runs/train`")
+            .caused_by(error)
+            .into(),
+    )
+}
+
+/// Whether a run without checkpoints has its model and the metrics of all epochs. A run does not
+/// remove its checkpoints before that.
+fn is_finished(run: &RunDir) -> bool {
+    let Ok(config) = Config::read(&run.file(Config::FILE)) else {
+        return false;
+    };
+    let epochs: u64 = config.stages.iter().map(|stage| stage.epochs).sum();
+    let rows = fs::read_to_string(run.file(Metrics::FILE)).unwrap_or_default();
+    run.file(model_file::FILE).exists() && rows.lines().count() as u64 == epochs + 1
+}
+
+/// Opens the data set `given` with `--data`, by default the one recorded in the run. A recorded
+/// sample is written again if files are missing or have other sizes.
+pub(super) fn folder(recorded: &DataConfig, given: Option<&Path>) -> anyhow::Result<Folder> {
+    if let Some(path) = given {
+        return Source::choose(Some(path)).open();
+    }
+    let root = Path::new(&recorded.root);
+    let source = Source::from_name(&recorded.source, root);
+    if source == Source::Sample {
+        sample::write(root).context("cannot write the built-in sample")?;
+    }
+    source.open_at(root.to_path_buf())
+}
+
+/// Checks that a run with the configuration `now`, on this machine, has the result of the recorded
+/// one.
+pub(super) fn check_same_result(run: &Path, recorded: &Config, now: &Config) -> anyhow::Result<()> {
+    let run = run.display();
+    if recorded.network.weights_sha256 != now.network.weights_sha256 {
+        let weights = &now.network.weights;
+        bail!(
+            Diagnostic::new(format!(
+                "the weights {weights} have changed since the run {run} started (their SHA-256 differs)"
+            ))
+            .help("pass the original file with `--weights`")
+        );
+    }
+    let settings = |config: &Config| {
+        [
+            ("version of waggle", config.versions.waggle.clone()),
+            (
+                "instruction set (CPU or WAGGLE_KERNELS)",
+                config.machine.kernels.clone(),
+            ),
+            ("classes", config.data.classes.join(", ")),
+        ]
+    };
+    let pairs = settings(recorded).into_iter().zip(settings(now));
+    let differences: Vec<String> = pairs
+        .filter(|(recorded, now)| recorded != now)
+        .map(|((name, recorded), (_, now))| format!("{name}: {recorded} in the run, {now} now"))
+        .collect();
+    if differences.is_empty() {
+        return Ok(());
+    }
+    let message = format!("cannot resume the run {run} here, because its result would change");
+    bail!(
+        Diagnostic::new(message)
+            .items(differences)
+            .help("resume it where it started, or start a new run")
+    );
+}
+
+/// The error for images that were added, removed or modified.
+pub(super) fn changed_data(run: &Path, changes: &str) -> Diagnostic {
+    let run = run.display();
+    Diagnostic::new(format!(
+        "the images have changed since the run {run} started"
+    ))
+    .items(changes.lines())
+    .help("restore the images, or pass `--allow-changed-data` to accept the changes")
+}

@@ -1,0 +1,168 @@
+//! The stages of a new run.
+
+use anyhow::bail;
+use trainer::pattern;
+
+use crate::args::TrainArgs;
+use crate::args::types::{LayerRate, StageChoice};
+use crate::config::{StageConfig, StageName};
+use crate::error::Diagnostic;
+
+/// The stages that `args` selects for a network with `layers`, of which `initialized` are newly
+/// initialized.
+///
+/// The transfer stage trains the newly initialized layers. With the ImageNet weights, this is the
+/// last layer; with a file that holds only the convolutions, the classifier; and with
+/// `--weights none`, every layer. If no layer is newly initialized, the transfer stage trains the
+/// last layer. `--transfer-layers` overrides this.
+///
+/// # Errors
+///
+/// Returns an error if a prefix matches no layer.
+pub fn stages(
+    args: &TrainArgs,
+    layers: &[String],
+    initialized: &[String],
+) -> anyhow::Result<Vec<StageConfig>> {
+    let mut stages = Vec::new();
+    if args.stage != StageChoice::Finetune {
+        let names = match &args.transfer_layers {
+            Some(names) => {
+                names
+                    .iter()
+                    .try_for_each(|name| check_prefix(name, layers, "--transfer-layers"))?;
+                names.clone()
+            }
+            None if initialized.is_empty() => layers.last().cloned().into_iter().collect(),
+            None => common_prefixes(initialized, layers),
+        };
+        let lr = args.lr.get();
+        stages.push(StageConfig {
+            name: StageName::Transfer,
+            epochs: args.transfer_epochs.get() as u64,
+            groups: names
+                .into_iter()
+                .map(|layers| LayerRate { layers, lr })
+                .collect(),
+        });
+    }
+    if args.stage != StageChoice::Transfer {
+        args.finetune_lr
+            .iter()
+            .try_for_each(|group| check_prefix(&group.layers, layers, "--finetune-lr"))?;
+        stages.push(StageConfig {
+            name: StageName::Finetune,
+            epochs: args.finetune_epochs.get() as u64,
+            groups: args.finetune_lr.iter().cloned().collect(),
+        });
+    }
+    Ok(stages)
+}
+
+fn check_prefix(prefix: &str, layers: &[String], flag: &str) -> anyhow::Result<()> {
+    if !layers.iter().any(|layer| pattern::covers(prefix, layer)) {
+        let layers = layers.join(", ");
+        bail!(
+            Diagnostic::new(format!("no layer matches `{prefix}`"))
+                .help(format!("pass one of these to `{flag}`: {layers}"))
+        );
+    }
+    Ok(())
+}
+
+/// Shortens `chosen` to common prefixes: if all layers of a part of the network, such as
+/// `classifier`, are chosen, the part's name replaces their names.
+fn common_prefixes(chosen: &[String], layers: &[String]) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for layer in layers.iter().filter(|layer| chosen.contains(layer)) {
+        let part = layer.split('.').next().unwrap_or(layer);
+        let is_whole = layers
+            .iter()
+            .filter(|other| pattern::covers(part, other))
+            .all(|other| chosen.contains(other));
+        let name = if is_whole { part } else { layer };
+        if names.last().is_none_or(|last| last != name) {
+            names.push(name.to_string());
+        }
+    }
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::{Cli, Command};
+    use clap::Parser;
+
+    fn args(more: &[&str]) -> TrainArgs {
+        let Command::Train(args) = Cli::parse_from([&["waggle", "train"], more].concat()).command
+        else {
+            panic!("not train");
+        };
+        *args
+    }
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| name.to_string()).collect()
+    }
+
+    const LAYERS: [&str; 5] = [
+        "features.0",
+        "features.2",
+        "classifier.0",
+        "classifier.3",
+        "classifier.6",
+    ];
+
+    fn transfer_layers(more: &[&str], initialized: &[&str]) -> Vec<String> {
+        let stages = stages(&args(more), &names(&LAYERS), &names(initialized)).unwrap();
+        assert_eq!(stages[0].name, StageName::Transfer);
+        stages[0]
+            .groups
+            .iter()
+            .map(|group| group.layers.clone())
+            .collect()
+    }
+
+    #[test]
+    fn newly_initialized_layers_train_in_the_transfer_stage() {
+        assert_eq!(transfer_layers(&[], &["classifier.6"]), ["classifier.6"]);
+        assert_eq!(transfer_layers(&[], &LAYERS[2..]), ["classifier"]);
+        assert_eq!(
+            transfer_layers(&[], &LAYERS[3..]),
+            ["classifier.3", "classifier.6"]
+        );
+        assert_eq!(transfer_layers(&[], &LAYERS), ["features", "classifier"]);
+        assert_eq!(transfer_layers(&[], &[]), ["classifier.6"]);
+        assert_eq!(
+            transfer_layers(&["--transfer-layers", "classifier"], &["classifier.6"]),
+            ["classifier"]
+        );
+    }
+
+    #[test]
+    fn the_stage_flag_selects_the_stages() {
+        let stages = |choice: &str| {
+            let stages = stages(&args(&["--stage", choice]), &names(&LAYERS), &[]).unwrap();
+            stages
+                .into_iter()
+                .map(|stage| stage.name.as_str())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(stages("both"), ["transfer", "finetune"]);
+        assert_eq!(stages("transfer"), ["transfer"]);
+        assert_eq!(stages("finetune"), ["finetune"]);
+    }
+
+    #[test]
+    fn an_unknown_layer_is_an_error() {
+        for more in [
+            ["--transfer-layers", "clasifier"],
+            ["--finetune-lr", "feature=1e-3"],
+        ] {
+            let error = stages(&args(&more), &names(&LAYERS), &[]).unwrap_err();
+            let prefix = more[1].trim_end_matches("=1e-3");
+            assert_eq!(error.to_string(), format!("no layer matches `{prefix}`"));
+        }
+    }
+}

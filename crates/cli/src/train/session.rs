@@ -1,0 +1,293 @@
+//! The session of a run: the parameters and the run directory, and the stages in order, from the
+//! start or from a checkpoint.
+
+use std::path::Path;
+use std::time::Duration;
+
+use candle_nn::VarBuilder;
+use trainer::{
+    Data, Evaluation, FitConfig, Flow, FrozenCache, Group, Outcome, Params, Progress, SgdConfig,
+    Stage,
+};
+use vgg::{Metadata, Precision};
+
+use super::non_finite::NonFiniteLossReport;
+use super::observer::TrainObserver;
+use crate::adapters::{ImageLoader, Network};
+use crate::checkpoint::{Checkpoint, Checkpointer, Identity};
+use crate::config::{Config, StageConfig, StageName};
+use crate::error::Diagnostic;
+use crate::message::{Message, PlannedStage};
+use crate::metrics::Metrics;
+use crate::plan::{Origin, Plan};
+use crate::render::Renderer;
+use crate::run_dir::RunDir;
+use crate::signals::Signals;
+use crate::splits::Splits;
+use crate::{model_file, plots};
+
+/// A run that is ready to train.
+pub struct Session {
+    identity: Identity,
+    params: Params,
+    metadata: Metadata,
+    splits: Splits,
+    precision: Precision,
+    run: RunDir,
+    /// The checkpoint from which the run resumes.
+    checkpoint: Option<Checkpoint>,
+}
+
+impl Session {
+    /// Loads the parameters of the plan, checks that every stage can run, and creates the run
+    /// directory of a new run with `config.toml` and `train_batch.png`.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if a stage has no parameters to train, or if the run directory cannot be
+    /// created or written to.
+    pub fn open(plan: Plan, ui: &mut dyn Renderer) -> anyhow::Result<Self> {
+        let Plan {
+            identity,
+            folder,
+            splits,
+            mut initial,
+            device,
+            mut origin,
+        } = plan;
+        let config = &identity.config;
+        let metadata = initial.metadata(folder.classes());
+        if let Origin::Resumed(_, checkpoint) = &mut origin {
+            initial.tensors.append(&mut checkpoint.weights);
+        }
+        let params =
+            Params::from_tensors(initial.tensors, &device)?.with_buffers(vgg::config::is_buffer);
+        for stage in &config.stages {
+            prepare(&params, config, stage, None)?;
+        }
+        let (run, checkpoint) = match origin {
+            Origin::New(out) => {
+                let run = RunDir::create(&out)?;
+                run.write(Config::FILE, config.to_toml()?.as_bytes())?;
+                (run, None)
+            }
+            Origin::Resumed(run, checkpoint) => (run, Some(*checkpoint)),
+        };
+        let stages = config.stages.iter().map(|stage| PlannedStage {
+            stage: stage.name.as_str(),
+            epochs: stage.epochs,
+        });
+        ui.show(&Message::Run {
+            directory: run.path().display().to_string(),
+            stages: stages.collect(),
+        })?;
+        splits.draw_batch(&folder, &run)?;
+        let precision = config.machine.precision.parse();
+        Ok(Self {
+            precision: precision.map_err(anyhow::Error::msg)?,
+            identity,
+            params,
+            metadata,
+            splits,
+            run,
+            checkpoint,
+        })
+    }
+
+    /// The path of the run directory.
+    pub fn directory(&self) -> &Path {
+        self.run.path()
+    }
+
+    /// Class names, by index.
+    pub fn classes(&self) -> &[String] {
+        &self.metadata.classes
+    }
+
+    /// Runs the stages, evaluates the best weights on val, writes the remaining files and removes
+    /// the checkpoints. Within an epoch, a checkpoint is due every `every`, or never if it is
+    /// `None`.
+    ///
+    /// Returns `None` if a signal stopped the run. It can then be resumed.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if training fails or a file of the run cannot be written.
+    pub fn train(
+        &mut self,
+        every: Option<Duration>,
+        signals: &Signals,
+        ui: &mut dyn Renderer,
+    ) -> anyhow::Result<Option<Evaluation>> {
+        let checkpoint = self.checkpoint.take();
+        let model = self.run.file(model_file::FILE);
+        let save = || Ok(vgg::save(&model, &self.params.tensors(), &self.metadata)?);
+        let (run, from) = (self.run.path(), checkpoint.as_ref());
+        let mut observer = TrainObserver {
+            renderer: ui,
+            run: &self.run,
+            metrics: Metrics::default(),
+            training: None,
+            save: &save,
+            saved: false,
+            checkpointer: Checkpointer::new(run, from, &self.identity, &self.params, every)?,
+            signals,
+        };
+        let evaluation = match self.run_stages(&mut observer, &model, checkpoint)? {
+            Outcome::Stopped => None,
+            Outcome::Finished { .. } => self.evaluate(signals)?,
+        };
+        observer.finish_checkpoint()?;
+        if let Some(evaluation) = &evaluation {
+            let rows = evaluation.confusion.rows();
+            let png = plots::confusion_matrix::draw(self.classes(), rows)?;
+            self.run.write("confusion_matrix.png", &png)?;
+            observer.checkpointer.clear()?;
+        }
+        Ok(evaluation)
+    }
+
+    /// Runs the stages. Afterwards, the parameters hold the best weights of the last stage, unless
+    /// the observer stopped training. The best weights so far are saved to `model`.
+    fn run_stages(
+        &self,
+        observer: &mut TrainObserver<'_>,
+        model: &Path,
+        mut from: Option<Checkpoint>,
+    ) -> anyhow::Result<Outcome> {
+        let config = &self.identity.config;
+        let (train, val) = (
+            ImageLoader::new(self.splits.train.clone()),
+            ImageLoader::new(self.splits.val.clone()),
+        );
+        let data = Data {
+            train: &train,
+            val: &val,
+        };
+        let mut first = 0;
+        if let Some(checkpoint) = &from {
+            observer.restore(&checkpoint.progress)?;
+            first = checkpoint.progress.stage;
+        }
+        let mut outcome = Outcome::Stopped;
+        for (index, stage) in config.stages.iter().enumerate().skip(first) {
+            let resumes = from.is_some();
+            let mut state = prepare(&self.params, config, stage, from.take())?;
+            if resumes {
+                observer.saved = self.save_best(index, &state, model)?;
+            }
+            let fit = FitConfig {
+                epochs: stage.epochs,
+                seed: config.training.seed,
+                ..FitConfig::default()
+            };
+            let result = observer.run_stage(index, stage.name, |on_event| {
+                let build = |vb| self.build(vb);
+                trainer::fit(&self.params, build, data, &fit, &mut state, on_event)
+            })?;
+            outcome = result.map_err(|error| {
+                let report = NonFiniteLossReport {
+                    stage: stage.name,
+                    train: self.splits.train.samples(),
+                    val: self.splits.val.samples(),
+                    best: state.best(),
+                    model: observer.saved.then_some(model),
+                };
+                report.explain(error)
+            })?;
+            if outcome == Outcome::Stopped {
+                break;
+            }
+        }
+        Ok(outcome)
+    }
+
+    /// Evaluates the current weights on val. Returns `None` if a signal stops the evaluation.
+    fn evaluate(&self, signals: &Signals) -> anyhow::Result<Option<Evaluation>> {
+        let network = self.build(self.params.frozen_var_builder())?;
+        let val = ImageLoader::new(self.splits.val.clone());
+        let mut observe = |_: &Progress| match signals.pending() {
+            None => Flow::Continue,
+            Some(_) => Flow::Stop,
+        };
+        let mut cache = FrozenCache::off();
+        Ok(trainer::evaluate(&network, &val, &mut cache, &mut observe)?)
+    }
+
+    fn build(&self, vb: VarBuilder<'_>) -> candle_core::Result<Network> {
+        Network::new(&self.metadata.config, vb)
+            .map(|network| network.with_precision(self.precision))
+    }
+
+    /// Saves the best weights of a resumed run: those of this stage, else the result of the
+    /// previous stage. This replaces a model file that may come from a later epoch than the
+    /// checkpoint.
+    ///
+    /// Returns whether there are such weights.
+    fn save_best(&self, index: usize, stage: &Stage, model: &Path) -> anyhow::Result<bool> {
+        let mut tensors = self.params.tensors();
+        match stage.best() {
+            Some(best) => {
+                let best = best.weights.tensors().iter();
+                tensors.extend(best.map(|(name, tensor)| (name.clone(), tensor.clone())));
+            }
+            None if index == 0 => return Ok(false),
+            None => {}
+        }
+        vgg::save(model, &tensors, &self.metadata)?;
+        Ok(true)
+    }
+}
+
+/// Sets the trainable parameters of a stage and creates its state, at its start or from a
+/// checkpoint.
+fn prepare(
+    params: &Params,
+    config: &Config,
+    stage: &StageConfig,
+    from: Option<Checkpoint>,
+) -> anyhow::Result<Stage> {
+    let groups: Vec<Group> = stage
+        .groups
+        .iter()
+        .map(|group| Group::new(group.layers.clone(), group.lr))
+        .collect();
+    let layers: Vec<&str> = stage
+        .groups
+        .iter()
+        .map(|group| group.layers.as_str())
+        .collect();
+    let optimizer = SgdConfig {
+        momentum: config.training.momentum,
+        ..SgdConfig::default()
+    };
+    let make = || match from {
+        None => Stage::new(params, optimizer, groups),
+        Some(Checkpoint {
+            progress,
+            velocities,
+            best,
+            ..
+        }) => Stage::resume(params, optimizer, groups, progress.state, velocities, best),
+    };
+    params
+        .set_trainable(&layers)
+        .and_then(|()| make())
+        .map_err(|error| explain(error, stage.name))
+}
+
+/// Adds help to the error for a prefix left without parameters because longer prefixes match all of
+/// its layers. The help names the flag that sets the prefix.
+fn explain(error: trainer::Error, stage: StageName) -> anyhow::Error {
+    let name = stage.as_str();
+    let trainer::Error::EmptyGroup { pattern, .. } = error else {
+        return anyhow::Error::new(error).context(format!("cannot run stage {name}"));
+    };
+    let flag = match stage {
+        StageName::Transfer => "--transfer-layers",
+        StageName::Finetune => "--finetune-lr",
+    };
+    let message = format!("stage {name} has no parameters to train under `{pattern}`");
+    let help = format!("longer prefixes cover all its layers; remove `{pattern}` from `{flag}`");
+    Diagnostic::new(message).help(help).into()
+}
