@@ -2,12 +2,11 @@
 //! crates.
 //!
 //! Reading order: [`args`] parses the command line, [`config`] resolves it together with data and
-//! weights, and [`commands`] runs it. [`adapters`] connects the libraries, which are independent.
+//! weights, and [`commands`] runs it.
 //! [`message`] and [`render`] produce the output. [`run_dir`], [`metrics`] and [`plots`] write the
 //! files of a run. Of the crates in `crates/`, only this one prints and only this one uses
 //! `anyhow`.
 
-pub mod adapters;
 pub mod args;
 pub mod bad_images;
 pub mod checkpoint;
@@ -26,6 +25,7 @@ pub mod message;
 pub mod metrics;
 pub mod model_file;
 pub mod non_finite;
+pub mod non_finite_logit;
 pub mod observer;
 pub mod panic_message;
 pub mod paths;

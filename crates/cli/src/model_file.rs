@@ -8,11 +8,11 @@ use dataset::DecodeOptions;
 use dataset::decode::Decoder;
 use dataset::transform::{Normalize, Plan, Resampler, Transform};
 use image::RgbImage;
-use trainer::{Mode, Model as _, Params};
-use vgg::Metadata;
+use trainer::Params;
+use vgg::{Metadata, Mode, Vgg};
 
-use crate::adapters::{Network, NonFiniteLogit};
 use crate::error::Diagnostic;
+use crate::non_finite_logit::NonFiniteLogit;
 
 /// Name of the model file in a run directory.
 pub const FILE: &str = "model.safetensors";
@@ -66,7 +66,7 @@ pub struct Model {
     /// The weights, all frozen.
     pub params: Params,
     device: Device,
-    network: Network,
+    network: Vgg,
 }
 
 impl Model {
@@ -80,7 +80,7 @@ impl Model {
         let vgg::Model { metadata, tensors } =
             vgg::load_model(&path, device).context("cannot load the model")?;
         let params = Params::from_tensors(tensors, device)?;
-        let network = Network::new(&metadata.config, params.frozen_var_builder())
+        let network = Vgg::new(&metadata.config, params.frozen_var_builder())
             .with_context(|| format!("cannot build the network of {}", path.display()))?;
         Ok(Self {
             path,
@@ -100,7 +100,7 @@ impl Model {
     }
 
     /// The network, built from the loaded weights.
-    pub fn network(&self) -> &Network {
+    pub fn network(&self) -> &Vgg {
         &self.network
     }
 
@@ -148,8 +148,7 @@ impl Model {
         }
         let side = self.input_size() as usize;
         let x = Tensor::from_vec(images.concat(), (images.len(), 3, side, side), &self.device)?;
-        let layers = 0..self.network.layer_names().len();
-        let logits = self.network.forward_layers(&x, layers, Mode::Eval)?;
+        let logits = self.network.forward(&x, Mode::Eval)?;
         let probabilities: Vec<Vec<f32>> =
             candle_nn::ops::softmax(&logits, D::Minus1)?.to_vec2()?;
         let non_finite = NonFiniteLogit::of_rows(&logits)?;

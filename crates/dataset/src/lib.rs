@@ -51,6 +51,8 @@ mod layout_hint;
 mod loader;
 mod rng;
 pub mod sample;
+#[cfg(feature = "trainer")]
+mod trainer;
 pub mod transform;
 mod verify;
 

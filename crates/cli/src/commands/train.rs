@@ -158,7 +158,7 @@ pub fn run(cli_args: &TrainArgs) -> anyhow::Result<ExitCode> {
         signals: &signals,
     };
     let evaluation = match stages.run(&mut observer, &model, checkpoint)? {
-        Outcome::Stopped => None,
+        Outcome::Paused => None,
         Outcome::Finished { .. } => stages.evaluate(&signals)?,
     };
     observer.finish_checkpoint()?;

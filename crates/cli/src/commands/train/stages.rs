@@ -1,15 +1,14 @@
 //! Runs the stages of a run in order, from the start or from a checkpoint.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use candle_nn::VarBuilder;
 use trainer::{
-    Data, Evaluation, FitConfig, Flow, FrozenCache, Group, Outcome, Params, Progress, SgdConfig,
-    Stage,
+    Data, Evaluation, FitConfig, FrozenCache, Group, Outcome, Params, Progress, SgdConfig, Stage,
 };
-use vgg::{Metadata, Precision};
+use vgg::{Metadata, Precision, Vgg};
 
-use crate::adapters::{ImageLoader, Network};
 use crate::checkpoint::Checkpoint;
 use crate::config::{Config, StageConfig, StageName};
 use crate::error::Diagnostic;
@@ -36,20 +35,16 @@ impl Stages<'_> {
         model: &Path,
         mut from: Option<Checkpoint>,
     ) -> anyhow::Result<Outcome> {
-        let (train, val) = (
-            ImageLoader::new(self.splits.train.clone()),
-            ImageLoader::new(self.splits.val.clone()),
-        );
         let data = Data {
-            train: &train,
-            val: &val,
+            train: &self.splits.train,
+            val: &self.splits.val,
         };
         let mut first = 0;
         if let Some(checkpoint) = &from {
             observer.restore(&checkpoint.progress)?;
             first = checkpoint.progress.stage;
         }
-        let mut outcome = Outcome::Stopped;
+        let mut outcome = Outcome::Paused;
         for (index, stage) in self.config.stages.iter().enumerate().skip(first) {
             let resumes = from.is_some();
             let mut state = self.prepare(stage, from.take())?;
@@ -57,7 +52,8 @@ impl Stages<'_> {
                 observer.saved = self.save_best(index, &state, model)?;
             }
             let fit = FitConfig {
-                epochs: stage.epochs,
+                // A run counts the baseline as an epoch.
+                epochs: stage.epochs.saturating_sub(1),
                 seed: self.config.training.seed,
                 ..FitConfig::default()
             };
@@ -75,7 +71,7 @@ impl Stages<'_> {
                 };
                 report.explain(error)
             })?;
-            if outcome == Outcome::Stopped {
+            if outcome == Outcome::Paused {
                 break;
             }
         }
@@ -91,18 +87,18 @@ impl Stages<'_> {
     /// Evaluates the current weights on val. Returns `None` if a signal stops the evaluation.
     pub(super) fn evaluate(&self, signals: &Signals) -> anyhow::Result<Option<Evaluation>> {
         let network = self.build(self.params.frozen_var_builder())?;
-        let val = ImageLoader::new(self.splits.val.clone());
         let mut observe = |_: &Progress| match signals.pending() {
-            None => Flow::Continue,
-            Some(_) => Flow::Stop,
+            None => ControlFlow::Continue(()),
+            Some(_) => ControlFlow::Break(()),
         };
         let mut cache = FrozenCache::off();
-        Ok(trainer::evaluate(&network, &val, &mut cache, &mut observe)?)
+        let val = &self.splits.val;
+        Ok(trainer::evaluate(&network, val, &mut cache, &mut observe)?)
     }
 
-    fn build(&self, vb: VarBuilder<'_>) -> candle_core::Result<Network> {
-        Network::new(&self.metadata.config, vb)
-            .map(|network| network.with_precision(self.precision))
+    fn build(&self, vb: VarBuilder<'_>) -> Result<Vgg, vgg::Error> {
+        let network = Vgg::new(&self.metadata.config, vb)?.with_grad_sink();
+        Ok(network.with_precision(self.precision))
     }
 
     /// Sets the trainable parameters of a stage and creates its state, at its start or from a
