@@ -27,7 +27,6 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use candle_core::{D, Device, Tensor};
-use cli::adapters::Network;
 use dataset::transform::{Normalize, Plan, Region, Resampler, Transform};
 use image::RgbImage;
 use rand_chacha::ChaCha8Rng;
@@ -39,7 +38,7 @@ use trainer::{
     Stage,
 };
 use vgg::config::Unit;
-use vgg::{Metadata, VggConfig};
+use vgg::{Metadata, Vgg, VggConfig};
 
 /// Seed for the drawings, the order of batches, the crops and the initial weights.
 const SEED: u64 = 1234;
@@ -287,12 +286,12 @@ fn fit(
     };
     let mut stage = Stage::new(&params, sgd, vec![Group::everything(lr)])?;
     let fit = FitConfig {
-        epochs: epochs + 1,
+        epochs,
         seed: SEED,
         schedule: Schedule::Cosine { epochs, warmup: 1 },
         ..FitConfig::default()
     };
-    let build = |vb| Network::new(config, vb).map(WithoutDropout);
+    let build = |vb| Vgg::new(config, vb).map(|network| WithoutDropout(network.with_grad_sink()));
     trainer::fit(&params, build, data, &fit, &mut stage, &mut |event, _| {
         report(event)
     })?;
@@ -321,7 +320,7 @@ fn report(event: &Event) -> Flow {
 }
 
 /// A network that always runs in evaluation mode, to disable dropout.
-struct WithoutDropout(Network);
+struct WithoutDropout(Vgg);
 
 impl Model for WithoutDropout {
     fn layer_names(&self) -> &[String] {
@@ -334,11 +333,11 @@ impl Model for WithoutDropout {
         layers: Range<usize>,
         _: Mode,
     ) -> candle_core::Result<Tensor> {
-        self.0.forward_layers(x, layers, Mode::Eval)
+        Model::forward_layers(&self.0, x, layers, Mode::Eval)
     }
 
     fn take_gradient(&self, parameter: &Tensor) -> Option<trainer::Gradient> {
-        self.0.take_gradient(parameter)
+        Model::take_gradient(&self.0, parameter)
     }
 }
 

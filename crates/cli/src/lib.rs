@@ -3,11 +3,10 @@
 //!
 //! Reading order: [`args`] parses the command line and [`commands`] runs it. For `train`, [`plan`]
 //! resolves the [`config`] from the arguments or a checkpoint, and [`train`] runs its stages.
-//! [`adapters`] connects the libraries, which are independent. [`message`] and [`render`] produce
-//! the output. [`run_dir`], [`metrics`] and [`plots`] write the files of a run. Of the crates in `crates/`, only this one prints and only this one uses
+//! [`message`] and [`render`] produce the output. [`run_dir`], [`metrics`] and [`plots`] write the
+//! files of a run. Of the crates in `crates/`, only this one prints and only this one uses
 //! `anyhow`.
 
-pub mod adapters;
 pub mod args;
 pub mod bad_images;
 pub mod checkpoint;
@@ -24,6 +23,7 @@ pub mod memory;
 pub mod message;
 pub mod metrics;
 pub mod model_file;
+pub mod non_finite_logit;
 pub mod panic_message;
 pub mod paths;
 pub mod plan;

@@ -1,11 +1,11 @@
 //! Events of `waggle train` as shown to the user. [`crate::render`] prints them.
 //!
-//! The trainer counts epochs and batches from 0 and has no stage names. Messages count from 1, as
-//! `metrics.csv` does, and name the stage. With `--json`, each message is one line; its field names
+//! The trainer counts batches from 0 and does not count the baseline as an epoch, and it has no stage
+//! names. Messages count from 1, the baseline included, as `metrics.csv` does, and name the stage. With `--json`, each message is one line; its field names
 //! are stable.
 
 use serde::Serialize;
-use trainer::{Event, Phase};
+use trainer::{Best, Event, Phase};
 
 use crate::args::types::LayerRate;
 use crate::config::Skipped;
@@ -299,7 +299,7 @@ impl Message<'_> {
                 ..
             } => Message::StageStart {
                 stage,
-                epochs: *epochs,
+                epochs: epochs + 1,
                 groups: groups
                     .iter()
                     .map(|group| LayerRate {
@@ -320,7 +320,7 @@ impl Message<'_> {
             } => Message::EpochStart {
                 stage,
                 epoch: epoch + 1,
-                epochs: *epochs,
+                epochs: epochs + 1,
                 baseline: *baseline,
             },
             Event::BatchDone {
@@ -363,13 +363,16 @@ impl Message<'_> {
                 accuracy: *accuracy,
             },
             Event::StageEnd {
-                best_epoch,
-                best_accuracy,
+                best,
+                accuracy,
                 seconds,
             } => Message::StageEnd {
                 stage,
-                best_epoch: best_epoch + 1,
-                best_accuracy: *best_accuracy,
+                best_epoch: match best {
+                    Best::Baseline => 1,
+                    Best::Epoch(epoch) => epoch + 1,
+                },
+                best_accuracy: *accuracy,
                 seconds: *seconds,
             },
         }

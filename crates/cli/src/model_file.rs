@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use candle_core::{D, Device, Tensor};
 use dataset::{DecodeOptions, Normalize, Transform};
-use trainer::{Mode, Model as _, Params};
-use vgg::Metadata;
+use trainer::Params;
+use vgg::{Metadata, Mode, Vgg};
 
-use crate::adapters::{Network, NonFiniteLogit};
 use crate::error::Diagnostic;
+use crate::non_finite_logit::NonFiniteLogit;
 
 /// Name of the model file in a run directory.
 pub const FILE: &str = "model.safetensors";
@@ -63,7 +63,7 @@ pub struct Model {
     /// The weights, all frozen.
     pub params: Params,
     device: Device,
-    network: Network,
+    network: Vgg,
 }
 
 impl Model {
@@ -77,7 +77,7 @@ impl Model {
         let vgg::Model { metadata, tensors } =
             vgg::load_model(&path, device).context("cannot load the model")?;
         let params = Params::from_tensors(tensors, device)?;
-        let network = Network::new(&metadata.config, params.frozen_var_builder())
+        let network = Vgg::new(&metadata.config, params.frozen_var_builder())
             .with_context(|| format!("cannot build the network of {}", path.display()))?;
         Ok(Self {
             path,
@@ -97,7 +97,7 @@ impl Model {
     }
 
     /// The network, built from the loaded weights.
-    pub fn network(&self) -> &Network {
+    pub fn network(&self) -> &Vgg {
         &self.network
     }
 
@@ -146,8 +146,7 @@ impl Model {
             return Ok(Vec::new());
         }
         let x = Tensor::cat(images, 0)?.to_device(&self.device)?;
-        let layers = 0..self.network.layer_names().len();
-        let logits = self.network.forward_layers(&x, layers, Mode::Eval)?;
+        let logits = self.network.forward(&x, Mode::Eval)?;
         let probabilities: Vec<Vec<f32>> =
             candle_nn::ops::softmax(&logits, D::Minus1)?.to_vec2()?;
         let non_finite = NonFiniteLogit::of_rows(&logits)?;

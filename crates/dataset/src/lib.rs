@@ -63,6 +63,8 @@ mod panic;
 mod plan;
 mod resample;
 mod rng;
+#[cfg(feature = "trainer")]
+mod trainer;
 pub mod transform;
 mod verify;
 

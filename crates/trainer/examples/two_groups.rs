@@ -128,12 +128,8 @@ fn show(event: &Event, _: &Stage) -> Flow {
         } if epoch % 20 == 0 => {
             println!("epoch {epoch:>3}: val loss {loss:.4}, accuracy {accuracy:.3}");
         }
-        Event::StageEnd {
-            best_epoch,
-            best_accuracy,
-            ..
-        } => {
-            println!("best: epoch {best_epoch}, accuracy {best_accuracy:.3}\n");
+        Event::StageEnd { best, accuracy, .. } => {
+            println!("best: {best:?}, accuracy {accuracy:.3}\n");
         }
         _ => {}
     }
@@ -161,7 +157,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     params.set_trainable(&["head"])?;
     let mut stage = Stage::new(&params, momentum, vec![Group::new("head", 0.1)])?;
     let config = FitConfig {
-        epochs: 21,
+        epochs: 20,
         ..FitConfig::default()
     };
     trainer::fit(&params, Mlp::new, data, &config, &mut stage, &mut show)?;
@@ -173,7 +169,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         vec![Group::new("body", 0.05), Group::new("head", 0.1)],
     )?;
     let config = FitConfig {
-        epochs: 81,
+        epochs: 80,
         schedule: Schedule::Cosine {
             epochs: 80,
             warmup: 4,

@@ -1,15 +1,24 @@
 //! The error types of this crate.
 
-use crate::event::{GroupLr, Phase};
+use candle_core::DType;
 
-/// An error returned by a [`DataLoader`](crate::DataLoader).
+use crate::group::GroupLr;
+use crate::metrics::Phase;
+
+/// An error from code of the caller: a [`DataLoader`](crate::DataLoader) or a function that builds
+/// a model.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// An error in training or evaluation.
 ///
 /// `Display` states what went wrong. [`Error::help`] suggests how to fix it.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
+    /// There are no parameters yet, because no model has been built.
+    #[error("there are no parameters yet")]
+    NoParameters,
+
     /// A layer pattern covers no parameter.
     #[error("no parameter matches the layer pattern `{pattern}`")]
     UnknownPattern {
@@ -128,6 +137,17 @@ pub enum Error {
         expected: String,
     },
 
+    /// A batch tensor has an unexpected dtype.
+    #[error("{tensor} has dtype {}, expected {}", .got.as_str(), .expected.as_str())]
+    Dtype {
+        /// The tensor, such as `the target tensor of the batch`.
+        tensor: &'static str,
+        /// The actual dtype.
+        got: DType,
+        /// The expected dtype.
+        expected: DType,
+    },
+
     /// A split has no samples.
     #[error("the {phase} split has no samples")]
     EmptySplit {
@@ -140,7 +160,8 @@ pub enum Error {
     Data {
         /// The phase that requested the batch.
         phase: Phase,
-        /// Epoch, counted from 0. `None` for errors from [`evaluate`](crate::evaluate()).
+        /// Training epoch, counted from 1, or 0 for the baseline. `None` for errors from
+        /// [`evaluate`](crate::evaluate()).
         epoch: Option<u64>,
         /// Batch within the epoch, counted from 0.
         batch: usize,
@@ -148,10 +169,17 @@ pub enum Error {
         source: BoxError,
     },
 
+    /// The model could not be built.
+    #[error("cannot build the model")]
+    Build {
+        /// The error returned by the function that builds the model.
+        source: BoxError,
+    },
+
     /// A candle operation failed.
     #[error("{context}")]
     Candle {
-        /// Description of the failed operation, such as `cannot build the model`.
+        /// Description of the failed operation, such as `the forward pass failed`.
         context: String,
         /// The underlying candle error.
         source: candle_core::Error,
@@ -166,7 +194,8 @@ pub struct NonFiniteLoss {
     pub loss: f64,
     /// The phase in which the loss was computed.
     pub phase: Phase,
-    /// Epoch, counted from 0. `None` for errors from [`evaluate`](crate::evaluate()).
+    /// Training epoch, counted from 1, or 0 for the baseline. `None` for errors from
+    /// [`evaluate`](crate::evaluate()).
     pub epoch: Option<u64>,
     /// Batch within the epoch, counted from 0.
     pub batch: usize,
@@ -180,6 +209,7 @@ impl Error {
     /// Returns a suggestion for fixing the error, if there is one.
     pub fn help(&self) -> Option<String> {
         Some(match self {
+            Self::NoParameters => "build the model first, which creates its parameters".to_owned(),
             Self::UnknownPattern {
                 suggestion, layers, ..
             } => match suggestion {
@@ -238,7 +268,7 @@ impl Error {
 
 /// Adds a message to a candle error, like `anyhow::Context`.
 pub(crate) trait ResultExt<T> {
-    /// Wraps the error in [`Error::Candle`] with a message such as "cannot build the model".
+    /// Wraps the error in [`Error::Candle`] with a message such as "the forward pass failed".
     fn context(self, context: impl Into<String>) -> Result<T, Error>;
 }
 
@@ -252,8 +282,12 @@ impl<T> ResultExt<T> for candle_core::Result<T> {
 }
 
 fn in_epoch(epoch: &Option<u64>) -> String {
-    let epoch = epoch.map_or_else(String::new, |epoch| format!(" of epoch {epoch}"));
-    format!("{epoch} (counted from 0)")
+    let epoch = match epoch {
+        None => String::new(),
+        Some(0) => " of the baseline".to_owned(),
+        Some(epoch) => format!(" of epoch {epoch}"),
+    };
+    format!("{epoch} (batches count from 0)")
 }
 
 fn show_learning_rates(learning_rates: &[GroupLr]) -> String {

@@ -1,13 +1,14 @@
 //! Evaluation of a model on a split, without computing gradients.
 
+use std::ops::ControlFlow;
+
 use candle_core::Tensor;
 use serde::Serialize;
 
 use crate::data::{Batch, DataLoader};
 use crate::error::{Error, NonFiniteLoss, ResultExt};
-use crate::event::{Flow, Phase};
 use crate::loss;
-use crate::metrics::{ConfusionMatrix, EpochMetrics, Progress};
+use crate::metrics::{ConfusionMatrix, EpochMetrics, Phase, Progress};
 use crate::model::{Mode, Model};
 
 /// The result of [`evaluate`].
@@ -112,8 +113,7 @@ impl FrozenCache {
 ///
 /// Build the model from [`Params::frozen_var_builder`](crate::Params::frozen_var_builder).
 /// Otherwise, its layers record a graph. Rebuild it whenever the weights change. `observe` is
-/// called after each batch. If it returns [`Flow::Stop`], the evaluation ends and the result is
-/// `None`.
+/// called after each batch. If it breaks, the evaluation ends and the result is `None`.
 ///
 /// # Errors
 ///
@@ -123,7 +123,7 @@ pub fn evaluate<M: Model>(
     model: &M,
     split: &dyn DataLoader,
     cache: &mut FrozenCache,
-    observe: &mut dyn FnMut(&Progress) -> Flow,
+    observe: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
 ) -> Result<Option<Evaluation>, Error> {
     let total = split.samples();
     if total == 0 {
@@ -137,7 +137,7 @@ pub fn evaluate<M: Model>(
         evaluation: None,
     };
     for batch in &cache.batches {
-        if evaluator.add(batch, observe)? == Flow::Stop {
+        if evaluator.add(batch, observe)?.is_break() {
             return Ok(None);
         }
     }
@@ -154,7 +154,7 @@ pub fn evaluate<M: Model>(
             cache
                 .add(&batch)
                 .context("cannot cache the output of the frozen layers")?;
-            if evaluator.add(&batch, observe)? == Flow::Stop {
+            if evaluator.add(&batch, observe)?.is_break() {
                 return Ok(None);
             }
         }
@@ -196,14 +196,19 @@ impl<M: Model> Evaluator<'_, M> {
     fn add(
         &mut self,
         batch: &Batch,
-        observe: &mut dyn FnMut(&Progress) -> Flow,
-    ) -> Result<Flow, Error> {
+        observe: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, Error> {
         let layers = self.first_layer..self.model.layer_names().len();
         let logits = self
             .model
             .forward_layers(&batch.inputs, layers, Mode::Eval)
             .context("the forward pass failed")?;
-        let batch_loss = loss::batch_loss(&logits, &batch.targets, &batch.indices)?;
+        let batch_loss = loss::batch_loss(
+            &logits,
+            &batch.targets,
+            &batch.indices,
+            |logits, targets| self.model.loss(logits, targets),
+        )?;
         if !batch_loss.value.is_finite() {
             return Err(Error::NonFiniteLoss(Box::new(NonFiniteLoss {
                 loss: batch_loss.value,

@@ -1,61 +1,62 @@
 //! The events of a stage, from which an observer can display progress. The crate prints nothing.
 
-use std::fmt;
+use serde::Serialize;
 
-use serde::{Deserialize, Serialize};
-
-use crate::metrics::Progress;
+use crate::group::GroupLr;
+use crate::metrics::{Phase, Progress};
 use crate::params::Counts;
-use crate::stage::Stage;
 
-/// Returned by an observer to continue or stop the stage after an event.
+/// Returned by an [`Observer`](crate::Observer) to continue, pause or finish the stage.
+///
+/// # Example
+///
+/// Early stopping: finish after `patience` epochs without a better validation accuracy.
+///
+/// ```
+/// use trainer::{Event, Flow, Phase, Stage};
+///
+/// let patience = 5;
+/// let observer = |event: &Event, stage: &Stage| match (event, stage.best()) {
+///     (Event::PhaseEnd { phase: Phase::Val, epoch, .. }, Some(best)) if epoch - best.epoch >= patience => {
+///         Flow::Finish
+///     }
+///     _ => Flow::Continue,
+/// };
+/// # let _: &trainer::Observer = &observer;
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flow {
     /// Continue the stage.
     Continue,
-    /// Stop at this event. The stage can be resumed later from its state.
-    Stop,
+    /// Return from [`fit`](crate::fit()) at this event. The current weights stay in place, so that
+    /// the stage can be resumed. Ignored if no epoch is left to run.
+    Pause,
+    /// End the stage after the current epoch and restore the best weights. No later epoch runs.
+    Finish,
 }
 
-/// A phase of an epoch, and the split that it uses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// The epoch whose weights a finished stage has restored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Phase {
-    /// Training: weights are updated and dropout is active.
-    Train,
-    /// Validation: weights do not change and dropout is inactive.
-    Val,
+pub enum Best {
+    /// The baseline: no training epoch had a higher validation accuracy.
+    Baseline,
+    /// A training epoch, counted from 1.
+    Epoch(u64),
 }
 
-impl fmt::Display for Phase {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Train => "train",
-            Self::Val => "val",
-        })
-    }
-}
-
-/// A parameter group with its size and its learning rate.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct GroupLr {
-    /// Layer pattern of the group.
-    pub pattern: String,
-    /// Number of parameters (scalar values) in the group.
-    pub parameters: usize,
-    /// Learning rate. Includes the schedule's factor, except in [`Event::StageStart`].
-    pub lr: f64,
-}
-
-/// An event in a stage, passed to its [`Observer`]. Epochs and batches are counted from 0.
+/// An event in a stage, passed to its [`Observer`](crate::Observer).
+///
+/// Training epochs count from 1. Epoch 0 is the baseline, which only validates. Batches count from
+/// 0.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
     /// A stage starts or resumes.
     StageStart {
-        /// Total number of epochs in the stage, including the baseline.
+        /// Number of training epochs in the stage.
         epochs: u64,
-        /// First epoch to run. Greater than 0 if the stage resumes after a completed epoch.
+        /// First epoch to run. Greater than `epochs` if the stage is already complete.
         epoch: u64,
         /// Numbers of trainable and frozen parameters.
         counts: Counts,
@@ -70,11 +71,11 @@ pub enum Event {
     },
     /// An epoch starts or resumes.
     EpochStart {
-        /// Epoch, counted from 0.
+        /// The epoch.
         epoch: u64,
-        /// Total number of epochs in the stage, including the baseline.
+        /// Number of training epochs in the stage.
         epochs: u64,
-        /// Whether this is the baseline epoch, which only validates.
+        /// Whether this is the baseline, that is, `epoch` 0.
         baseline: bool,
         /// Learning rates in this epoch, by group.
         learning_rates: Vec<GroupLr>,
@@ -83,7 +84,7 @@ pub enum Event {
     BatchDone {
         /// Training or validation.
         phase: Phase,
-        /// Epoch, counted from 0.
+        /// The epoch.
         epoch: u64,
         /// The batch, and the metrics of the phase up to and including it.
         #[serde(flatten)]
@@ -93,43 +94,37 @@ pub enum Event {
     PhaseEnd {
         /// Training or validation.
         phase: Phase,
-        /// Epoch, counted from 0.
+        /// The epoch.
         epoch: u64,
         /// Mean loss over the samples.
         loss: f64,
         /// Fraction of correct predictions.
         accuracy: f64,
-        /// Duration of the phase in seconds. If it was stopped, only the time since the last
+        /// Duration of the phase in seconds. If it was paused, only the time since the last
         /// resume.
         seconds: f64,
         /// Number of samples processed since the phase started or resumed, divided by `seconds`.
         samples_per_second: f64,
     },
-    /// The validation accuracy is strictly greater than the previous best in the stage. The weights
-    /// have already been copied.
+    /// The validation accuracy is strictly greater than the previous best in the stage, or the
+    /// first one. The weights have already been copied.
     NewBest {
-        /// Epoch, counted from 0.
+        /// The epoch.
         epoch: u64,
         /// Validation accuracy of the epoch, as a fraction.
         accuracy: f64,
     },
     /// The stage is complete and the best weights are restored.
     StageEnd {
-        /// The epoch with the best validation accuracy, counted from 0.
-        best_epoch: u64,
+        /// The epoch with the best validation accuracy.
+        best: Best,
         /// Validation accuracy of the best epoch, as a fraction.
-        best_accuracy: f64,
-        /// Duration of the stage in seconds. If it was stopped, only the time since the last
+        accuracy: f64,
+        /// Duration of the stage in seconds. If it was paused, only the time since the last
         /// resume.
         seconds: f64,
     },
 }
-
-/// A callback that receives each event of a stage, and the state of the stage at this event.
-///
-/// It may save the state at any event except [`Event::StageEnd`]. A stage [resumed](Stage::resume)
-/// from a saved state ends with the same result as one that never stopped.
-pub type Observer<'a> = dyn FnMut(&Event, &Stage) -> Flow + 'a;
 
 #[cfg(test)]
 mod tests {

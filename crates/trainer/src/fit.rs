@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! for each epoch:
-//!     train: for each batch: forward, loss, backward, SGD step (skipped in the baseline epoch)
+//!     train: for each batch: forward, loss, backward, SGD step (skipped in the baseline)
 //!     val:   evaluate; copy the weights if the accuracy is strictly greater than the previous best
 //! restore the best weights
 //! ```
@@ -17,7 +17,7 @@
 //! validation caches their outputs, and a missing gradient or a non-finite loss is an error.
 //!
 //! The loop prints nothing and writes no files. It reports [`Event`]s to an observer, which can
-//! stop it at any of them. A stopped stage continues with bit-identical results.
+//! pause it at any of them. A paused stage continues with bit-identical results.
 //!
 //! The crate documentation has a runnable example.
 
@@ -28,12 +28,12 @@ use candle_core::Var;
 use candle_nn::VarBuilder;
 
 use crate::data::{Batch, Data};
-use crate::error::{Error, NonFiniteLoss, ResultExt};
+use crate::error::{BoxError, Error, NonFiniteLoss, ResultExt};
 use crate::evaluate::{FrozenCache, evaluate, run_frozen};
-use crate::event::{Event, Flow, Observer, Phase};
+use crate::event::{Best, Event, Flow};
 use crate::gradients::Gradients;
 use crate::loss;
-use crate::metrics::{EpochMetrics, Progress};
+use crate::metrics::{EpochMetrics, Phase, Progress};
 use crate::model::{Mode, Model, first_trainable_layer};
 use crate::params::Params;
 use crate::schedule::Schedule;
@@ -42,18 +42,19 @@ use crate::stage::Stage;
 /// The settings of a stage, passed to [`fit`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct FitConfig {
-    /// Number of epochs, including the baseline epoch.
+    /// Number of training epochs. 0 runs only the baseline.
     pub epochs: u64,
     /// Seed for the dropout masks.
     pub seed: u64,
     /// Schedule that scales the learning rates of all groups in each epoch.
     pub schedule: Schedule,
-    /// Whether the first epoch is a baseline, which only validates.
+    /// Whether a baseline, which only validates, runs before the first training epoch.
     pub baseline: bool,
     /// Maximum size of the [`FrozenCache`] in bytes. 0 disables it.
     pub cache_bytes: usize,
 }
 
+/// 25 epochs after a baseline, at constant learning rates, with a cache of at most 1 GiB.
 impl Default for FitConfig {
     fn default() -> Self {
         Self {
@@ -69,29 +70,35 @@ impl Default for FitConfig {
 /// The outcome of a call to [`fit`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Outcome {
-    /// All epochs are done and the best weights are restored.
+    /// The stage is complete and the best weights are restored.
     Finished {
-        /// The epoch with the best validation accuracy, counted from 0.
-        best_epoch: u64,
+        /// The epoch with the best validation accuracy.
+        best: Best,
         /// Validation accuracy of the best epoch, as a fraction.
-        best_accuracy: f64,
+        accuracy: f64,
     },
-    /// The observer stopped the stage.
+    /// The observer paused the stage.
     ///
     /// To continue, call [`fit`] again with this stage or with a [resumed](Stage::resume) one. The
-    /// result is the same as without the stop.
-    Stopped,
+    /// result is the same as without the pause.
+    Paused,
 }
+
+/// A callback that receives each event of a stage, and the state of the stage at this event.
+///
+/// It may save the state at any event except [`Event::StageEnd`]. A stage [resumed](Stage::resume)
+/// from a saved state ends with the same result as one that was never paused.
+pub type Observer<'a> = dyn FnMut(&Event, &Stage) -> Flow + 'a;
 
 /// Trains one stage and restores its best weights.
 ///
 /// [`Params::set_trainable`] determines which parameters are trained, and [`Stage::new`] assigns
 /// them to groups. `build` builds the model from a `VarBuilder`. It is called once for training and
-/// once for each validation. The loss is the mean [cross entropy](crate::cross_entropy).
+/// once for each validation. The loss is [`Model::loss`].
 ///
-/// `observer` is called with each event. If it returns [`Flow::Stop`], `fit` returns
-/// [`Outcome::Stopped`], except at the events after the last validation: the stage is complete
-/// then, so `fit` finishes it.
+/// `observer` is called with each event. If it returns [`Flow::Pause`], `fit` returns
+/// [`Outcome::Paused`], except at the events after the last validation: the stage is complete
+/// then, so `fit` finishes it. If it returns [`Flow::Finish`], the current epoch is the last one.
 ///
 /// # Errors
 ///
@@ -100,9 +107,9 @@ pub enum Outcome {
 /// fails, if the loss is not finite, or if the first step computes no gradient for a trainable
 /// parameter. In these cases the best weights are not restored, but remain available from
 /// [`Stage::best`].
-pub fn fit<M: Model>(
+pub fn fit<M: Model, E: Into<BoxError>>(
     params: &Params,
-    build: impl Fn(VarBuilder<'static>) -> candle_core::Result<M>,
+    build: impl Fn(VarBuilder<'static>) -> Result<M, E>,
     data: Data<'_>,
     config: &FitConfig,
     stage: &mut Stage,
@@ -110,9 +117,15 @@ pub fn fit<M: Model>(
 ) -> Result<Outcome, Error> {
     let started = Instant::now();
     check(config, data)?;
-    let model = build(params.var_builder()).context("cannot build the model")?;
+    let build = |vb| {
+        build(vb).map_err(|error| Error::Build {
+            source: error.into(),
+        })
+    };
+    let model = build(params.var_builder())?;
     let parameters = params.trainable();
     stage.sgd.check_parameters(&parameters)?;
+    stage.start(config.baseline)?;
     let first_trainable = first_trainable_layer(params, model.layer_names())?;
     let training = Training {
         model: &model,
@@ -122,6 +135,10 @@ pub fn fit<M: Model>(
         config,
     };
     let mut cache = FrozenCache::new(first_trainable, config.cache_bytes);
+    let mut events = Events {
+        observer,
+        finish: false,
+    };
 
     let start = Event::StageStart {
         epochs: config.epochs,
@@ -132,54 +149,52 @@ pub fn fit<M: Model>(
         train_samples: data.train.samples(),
         val_samples: data.val.samples(),
     };
-    if observer(&start, stage) == Flow::Stop {
-        return Ok(Outcome::Stopped);
+    if events.emit(&start, stage).is_break() {
+        return Ok(Outcome::Paused);
     }
 
-    while stage.epoch < config.epochs {
-        let (epoch, epochs) = (stage.epoch, config.epochs);
-        let baseline = config.baseline && epoch == 0;
-        let factor = config
-            .schedule
-            .factor(epoch - u64::from(config.baseline && epoch > 0));
+    while stage.epoch <= config.epochs {
+        let epoch = stage.epoch;
+        let baseline = epoch == 0;
+        let factor = config.schedule.factor(epoch.saturating_sub(1));
         let learning_rates = stage.sgd.learning_rates(factor);
         let start = Event::EpochStart {
             epoch,
-            epochs,
+            epochs: config.epochs,
             baseline,
             learning_rates: learning_rates.clone(),
         };
-        if observer(&start, stage) == Flow::Stop {
-            return Ok(Outcome::Stopped);
+        if events.emit(&start, stage).is_break() {
+            return Ok(Outcome::Paused);
         }
 
         if stage.phase == Phase::Train {
-            if !baseline && training.epoch(stage, factor, observer)?.is_break() {
-                return Ok(Outcome::Stopped);
+            if !baseline && training.epoch(stage, factor, &mut events)?.is_break() {
+                return Ok(Outcome::Paused);
             }
             stage.end_training();
         }
 
         let phase = Instant::now();
         // Build a new model, because layers may have precomputed values from the old weights.
-        let eval_model = build(params.frozen_var_builder()).context("cannot build the model")?;
+        let eval_model = build(params.frozen_var_builder())?;
         let mut observe = |progress: &Progress| {
             let event = Event::BatchDone {
                 phase: Phase::Val,
                 epoch,
                 progress: *progress,
             };
-            observer(&event, stage)
+            events.emit(&event, stage)
         };
         let evaluation = evaluate(&eval_model, data.val, &mut cache, &mut observe)
             .map_err(|error| error.in_epoch(epoch, learning_rates))?;
         let Some(evaluation) = evaluation else {
-            return Ok(Outcome::Stopped);
+            return Ok(Outcome::Paused);
         };
         let is_best = stage.keep_if_best(evaluation.accuracy(), params)?;
         stage.end_epoch();
 
-        // These events come after `end_epoch`, so a stage stopped at one of them does not repeat
+        // These events come after `end_epoch`, so a stage paused at one of them does not repeat
         // the validation when it resumes.
         let end = phase_end(
             Phase::Val,
@@ -188,16 +203,19 @@ pub fn fit<M: Model>(
             data.val.samples(),
             phase,
         );
-        let mut flow = observer(&end, stage);
-        let best = Event::NewBest {
-            epoch,
-            accuracy: evaluation.accuracy(),
-        };
-        if is_best && observer(&best, stage) == Flow::Stop {
-            flow = Flow::Stop;
+        let mut pause = events.emit(&end, stage).is_break();
+        if is_best {
+            let best = Event::NewBest {
+                epoch,
+                accuracy: evaluation.accuracy(),
+            };
+            pause |= events.emit(&best, stage).is_break();
         }
-        if flow == Flow::Stop && stage.epoch < config.epochs {
-            return Ok(Outcome::Stopped);
+        if events.finish {
+            break;
+        }
+        if pause && stage.epoch <= config.epochs {
+            return Ok(Outcome::Paused);
         }
     }
 
@@ -206,17 +224,37 @@ pub fn fit<M: Model>(
         .as_ref()
         .expect("every completed epoch sets or keeps the best epoch");
     params.restore(&best.weights)?;
-    let (best_epoch, best_accuracy) = (best.epoch, best.accuracy);
+    let accuracy = best.accuracy;
+    let best = match best.epoch {
+        0 => Best::Baseline,
+        epoch => Best::Epoch(epoch),
+    };
     let end = Event::StageEnd {
-        best_epoch,
-        best_accuracy,
+        best,
+        accuracy,
         seconds: started.elapsed().as_secs_f64(),
     };
-    observer(&end, stage);
-    Ok(Outcome::Finished {
-        best_epoch,
-        best_accuracy,
-    })
+    // The stage is complete, so the answer to its last event has no effect.
+    let _ = events.emit(&end, stage);
+    Ok(Outcome::Finished { best, accuracy })
+}
+
+/// Passes events to the observer and remembers whether it has finished the stage.
+struct Events<'a, 'o> {
+    observer: &'a mut Observer<'o>,
+    finish: bool,
+}
+
+impl Events<'_, '_> {
+    /// Breaks if the observer pauses the stage.
+    fn emit(&mut self, event: &Event, stage: &Stage) -> ControlFlow<()> {
+        match (self.observer)(event, stage) {
+            Flow::Continue => {}
+            Flow::Finish => self.finish = true,
+            Flow::Pause => return ControlFlow::Break(()),
+        }
+        ControlFlow::Continue(())
+    }
 }
 
 /// The arguments shared by all training steps of a stage.
@@ -235,7 +273,7 @@ impl<M: Model> Training<'_, M> {
         &self,
         stage: &mut Stage,
         factor: f64,
-        observer: &mut Observer<'_>,
+        events: &mut Events<'_, '_>,
     ) -> Result<ControlFlow<()>, Error> {
         let started = Instant::now();
         let (epoch, total, samples_before) = (
@@ -258,7 +296,7 @@ impl<M: Model> Training<'_, M> {
                 epoch,
                 progress,
             };
-            if observer(&event, stage) == Flow::Stop {
+            if events.emit(&event, stage).is_break() {
                 return Ok(ControlFlow::Break(()));
             }
         }
@@ -271,10 +309,7 @@ impl<M: Model> Training<'_, M> {
         let metrics = stage.metrics;
         stage.end_training();
         let end = phase_end(Phase::Train, epoch, &metrics, samples, started);
-        match observer(&end, stage) {
-            Flow::Stop => Ok(ControlFlow::Break(())),
-            Flow::Continue => Ok(ControlFlow::Continue(())),
-        }
+        Ok(events.emit(&end, stage))
     }
 
     /// Runs one training step: forward, loss, backward, update. Returns the mean loss of the batch.
@@ -290,7 +325,12 @@ impl<M: Model> Training<'_, M> {
             .model
             .forward_layers(&features, layers, mode)
             .context("the forward pass failed")?;
-        let batch_loss = loss::batch_loss(&logits, &batch.targets, &batch.indices)?;
+        let batch_loss = loss::batch_loss(
+            &logits,
+            &batch.targets,
+            &batch.indices,
+            |logits, targets| self.model.loss(logits, targets),
+        )?;
         // The graph frees each tensor as soon as the backward pass no longer needs it. Drop these
         // handles, which would keep their tensors in memory longer.
         drop((features, logits));
@@ -320,11 +360,11 @@ impl<M: Model> Training<'_, M> {
 
 fn check(config: &FitConfig, data: Data<'_>) -> Result<(), Error> {
     config.schedule.check()?;
-    if config.epochs == 0 {
+    if config.epochs == 0 && !config.baseline {
         return Err(Error::Setting {
             setting: "the number of epochs".into(),
             value: "0".into(),
-            expected: "at least 1",
+            expected: "at least 1 without a baseline",
         });
     }
     for (phase, split) in [(Phase::Train, data.train), (Phase::Val, data.val)] {

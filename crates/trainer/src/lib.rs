@@ -7,14 +7,14 @@
 //! - [`Sgd`] implements `torch.optim.SGD`: momentum, dampening, weight decay, Nesterov momentum,
 //!   and a learning rate per parameter group.
 //! - [`fit()`] trains one stage and restores the weights with the best validation accuracy. A
-//!   [`Stage`] can be stopped between any two batches, saved, and resumed with bit-identical
+//!   [`Stage`] can be paused between any two batches, saved, and resumed with bit-identical
 //!   results.
 //! - [`evaluate()`] computes loss, accuracy, confusion matrix and predictions for a split.
 //!
 //! The crate contains no data sets, no networks and no file formats, and it never prints. A model
 //! is a type that implements [`Model`], data comes from a type that implements [`DataLoader`], and
-//! progress is reported as [`Event`]s. The loss is always the cross entropy, and training uses one
-//! device.
+//! progress is reported as [`Event`]s. The loss is the cross entropy unless the model overrides
+//! [`Model::loss`]. Training uses one device.
 //!
 //! # Example
 //!
@@ -119,39 +119,39 @@
 //! - New parameters are initialized from candle's `Init` hints (see [`Params::new`]).
 //! - [`Schedule`]s are functions of the epoch and have no state.
 
+#![forbid(unsafe_code)]
+
 mod data;
 mod error;
 mod evaluate;
 mod event;
 mod fit;
-mod fused;
 mod gradients;
-mod init;
+mod group;
 mod loss;
-mod low_rank;
 mod metrics;
 mod model;
 mod params;
 pub mod pattern;
-mod saved_state;
 mod schedule;
 mod sgd;
 mod snapshot;
 mod stage;
-mod update;
-mod var_builder;
+
+pub use candle_core;
 
 pub use data::{Batch, Batches, Data, DataLoader};
 pub use error::{BoxError, Error, NonFiniteLoss};
 pub use evaluate::{Evaluation, FrozenCache, Prediction, evaluate};
-pub use event::{Event, Flow, GroupLr, Observer, Phase};
-pub use fit::{FitConfig, Outcome, fit};
+pub use event::{Best, Event, Flow};
+pub use fit::{FitConfig, Observer, Outcome, fit};
 pub use gradients::{Gradient, Gradients};
+pub use group::{Group, GroupLr};
 pub use loss::cross_entropy;
-pub use metrics::{ConfusionMatrix, EpochMetrics, Progress};
+pub use metrics::{ConfusionMatrix, EpochMetrics, Phase, Progress};
 pub use model::{Mode, Model, first_trainable_layer};
 pub use params::{BestWeights, Counts, Params};
 pub use schedule::Schedule;
-pub use sgd::{Group, Sgd, SgdConfig};
+pub use sgd::{Sgd, SgdConfig};
 pub use snapshot::Snapshot;
 pub use stage::{BestEpoch, BestState, Stage, StageState};

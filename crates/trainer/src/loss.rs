@@ -48,15 +48,18 @@ impl BatchLoss {
     }
 }
 
-/// Computes loss and predictions from the logits (B, C) of a batch.
+/// Computes loss and predictions from the logits (B, C) of a batch. `loss` maps logits and targets
+/// to a scalar.
 ///
 /// # Errors
 ///
-/// Returns an error if the shapes do not match or if a target is not a class.
+/// Returns an error if the shapes do not match, if a target is not a class, or if `loss` fails or
+/// does not return a scalar.
 pub(crate) fn batch_loss(
     logits: &Tensor,
     targets: &Tensor,
     indices: &[usize],
+    loss: impl Fn(&Tensor, &Tensor) -> candle_core::Result<Tensor>,
 ) -> Result<BatchLoss, Error> {
     let samples = indices.len();
     let classes = match *logits.dims() {
@@ -74,7 +77,7 @@ pub(crate) fn batch_loss(
     let last = Tensor::new(classes as u32 - 1, targets.device());
     let clamped = last.and_then(|last| targets.broadcast_minimum(&last));
     let clamped = clamped.context("cannot compute the loss")?;
-    let loss = cross_entropy(logits, &clamped).context("cannot compute the loss")?;
+    let loss = loss(logits, &clamped).context("cannot compute the loss")?;
     let values = to_host(&loss, logits, targets).context("cannot read the loss")?;
     let (predictions, targets) = values[1..].split_at(samples);
     let targets: Vec<u32> = targets.iter().map(|&target| target as u32).collect();
@@ -138,16 +141,21 @@ fn first_argmax(logits: &Tensor) -> candle_core::Result<Tensor> {
         .min(D::Minus1)
 }
 
+const TARGETS: &str = "the target tensor of the batch";
+
 /// Checks that a batch is not empty, that its inputs, targets and indices have the same length, and
 /// that its targets are u32.
 pub(crate) fn check_batch(batch: &Batch) -> Result<(), Error> {
     let samples = batch.indices.len();
-    if batch.targets.dims() != [samples] || batch.targets.dtype() != DType::U32 {
-        return Err(shape_error(
-            "the target tensor of the batch",
-            &batch.targets,
-            format!("({samples}), u32"),
-        ));
+    if batch.targets.dims() != [samples] {
+        return Err(shape_error(TARGETS, &batch.targets, format!("({samples})")));
+    }
+    if batch.targets.dtype() != DType::U32 {
+        return Err(Error::Dtype {
+            tensor: TARGETS,
+            got: batch.targets.dtype(),
+            expected: DType::U32,
+        });
     }
     if batch.inputs.dims().first() != Some(&samples) || samples == 0 {
         return Err(shape_error(
@@ -224,7 +232,7 @@ mod tests {
     fn a_target_that_is_not_a_class_is_an_error() {
         let logits = Tensor::zeros((2, 3), DType::F32, &Device::Cpu).unwrap();
         let targets = Tensor::new(&[2u32, 3], &Device::Cpu).unwrap();
-        let error = batch_loss(&logits, &targets, &[10, 11])
+        let error = batch_loss(&logits, &targets, &[10, 11], cross_entropy)
             .map(|_| ())
             .unwrap_err();
         assert!(

@@ -1,6 +1,27 @@
 //! Loss and accuracy over an epoch, and the confusion matrix.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
+
+/// A phase of an epoch, and the split that it uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Training: weights are updated and dropout is active.
+    Train,
+    /// Validation: weights do not change and dropout is inactive.
+    Val,
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Train => "train",
+            Self::Val => "val",
+        })
+    }
+}
 
 /// Sums from which the loss and accuracy of one split in an epoch are computed.
 ///

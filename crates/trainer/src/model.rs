@@ -6,6 +6,7 @@ use candle_core::Tensor;
 
 use crate::error::Error;
 use crate::gradients::Gradient;
+use crate::loss::cross_entropy;
 use crate::params::Params;
 use crate::pattern;
 
@@ -28,6 +29,10 @@ pub enum Mode {
 ///
 /// A layer without parameters (activation, pooling, dropout) belongs to the preceding layer.
 /// Running `0..k` and then `k..n` is therefore the same as running `0..n`.
+///
+/// A model that cannot be cut into a sequence, or that need not be, lists a single layer with the
+/// empty name, which contains all parameters. All layers then run with a graph in training, and
+/// validation caches nothing.
 pub trait Model {
     /// Names of the layers with parameters, in the order in which they run.
     ///
@@ -45,6 +50,15 @@ pub trait Model {
         layers: Range<usize>,
         mode: Mode,
     ) -> candle_core::Result<Tensor>;
+
+    /// Computes the loss of a batch: a scalar, the mean over the samples.
+    ///
+    /// `logits` is (B, classes), and `targets` contains class indices, (B) in u32. The default is
+    /// [`cross_entropy`]. Training and validation use the same loss. Which class a prediction is
+    /// does not depend on the loss: it is the one with the largest logit.
+    fn loss(&self, logits: &Tensor, targets: &Tensor) -> candle_core::Result<Tensor> {
+        cross_entropy(logits, targets)
+    }
 
     /// Removes and returns the gradient of `parameter` if the last backward pass through the model
     /// computed it outside candle's graph.

@@ -2,23 +2,23 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::Tensor;
+use candle_core::{Tensor, Var};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::event::Phase;
-use crate::metrics::EpochMetrics;
+use crate::group::Group;
+use crate::metrics::{EpochMetrics, Phase};
 use crate::params::{BestWeights, Params};
-use crate::sgd::{Group, Sgd, SgdConfig};
+use crate::sgd::{Sgd, SgdConfig};
 
 /// A training stage: its progress, its best weights and its optimizer.
 ///
 /// A stage and the weights in [`Params`] are the complete training state. Batches, dropout masks
-/// and learning rates are functions of the seed and of this state. To continue a stopped stage,
+/// and learning rates are functions of the seeds and of this state. To continue a paused stage,
 /// call [`fit`](crate::fit()) with it again.
 #[derive(Debug)]
 pub struct Stage {
-    /// Current epoch, counted from 0. Equal to the number of completed epochs.
+    /// Current training epoch, counted from 1, or 0 in the baseline.
     pub(crate) epoch: u64,
     /// Phase of the current epoch.
     pub(crate) phase: Phase,
@@ -37,7 +37,7 @@ pub struct Stage {
 /// The best epoch of a stage so far, with its weights.
 #[derive(Debug)]
 pub struct BestEpoch {
-    /// Epoch, counted from 0.
+    /// Training epoch, counted from 1, or 0 for the baseline.
     pub epoch: u64,
     /// Validation accuracy of the epoch, as a fraction.
     pub accuracy: f64,
@@ -54,7 +54,8 @@ pub struct BestEpoch {
 /// does not produce the same bits. [`Stage::resume`] restores the stage.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StageState {
-    /// Current epoch, counted from 0. Equal to the number of completed epochs.
+    /// Current training epoch, counted from 1. 0 before and in the baseline, and in a new stage.
+    /// Greater than the number of epochs if the stage is complete.
     pub epoch: u64,
     /// Phase of the current epoch.
     pub phase: Phase,
@@ -71,7 +72,7 @@ pub struct StageState {
 /// The serializable part of [`BestEpoch`]: all but the weights.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BestState {
-    /// Epoch, counted from 0.
+    /// Training epoch, counted from 1, or 0 for the baseline.
     pub epoch: u64,
     /// Validation accuracy of the epoch, as a fraction.
     pub accuracy: f64,
@@ -113,8 +114,7 @@ impl Stage {
     /// # Errors
     ///
     /// Returns the errors of [`Stage::new`], and [`Error::SavedState`] if a saved tensor is
-    /// missing, belongs to no trainable parameter, or has the wrong shape or dtype, or if `state`
-    /// has completed epochs but no best one.
+    /// missing, belongs to no trainable parameter, or has the wrong shape or dtype.
     pub fn resume(
         params: &Params,
         config: SgdConfig,
@@ -124,23 +124,19 @@ impl Stage {
         best: BTreeMap<String, Tensor>,
     ) -> Result<Self, Error> {
         let mut sgd = Sgd::new(params, config, groups)?;
+        let parameters = params.trainable();
         // The first step creates the velocities of all parameters if there is momentum.
         if state.step > 0 && config.momentum != 0.0 {
+            check_saved(&velocities, "the velocity", &parameters)?;
             sgd.set_velocities(velocities)?;
         }
         let best = match state.best {
-            None if state.epoch > 0 => {
-                return Err(Error::SavedState {
-                    part: "the best epoch",
-                    name: "stage".to_string(),
-                    problem: format!("is missing after {} epochs", state.epoch),
-                });
-            }
             None => None,
             Some(best_state) => {
                 let weights = if state.best_is_current() {
                     params.copy_trainable()?
                 } else {
+                    check_saved(&best, "the best value", &parameters)?;
                     params.best_weights_from(best)?
                 };
                 let BestState {
@@ -184,7 +180,8 @@ impl Stage {
         }
     }
 
-    /// Number of completed epochs.
+    /// Current training epoch, counted from 1, or 0 in the baseline. Greater than the number of
+    /// epochs if the stage is complete.
     pub fn epoch(&self) -> u64 {
         self.epoch
     }
@@ -202,6 +199,24 @@ impl Stage {
     /// The optimizer, which contains the parameter groups and the velocities.
     pub fn sgd(&self) -> &Sgd {
         &self.sgd
+    }
+
+    /// Moves a new stage without a baseline to its first training epoch.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Error::SavedState`] if an epoch is complete but there is no best one.
+    pub(crate) fn start(&mut self, baseline: bool) -> Result<(), Error> {
+        let first = u64::from(!baseline);
+        self.epoch = self.epoch.max(first);
+        if self.epoch > first && self.best.is_none() {
+            return Err(Error::SavedState {
+                part: "the best epoch",
+                name: "stage".to_owned(),
+                problem: format!("is missing in epoch {}", self.epoch),
+            });
+        }
+        Ok(())
     }
 
     /// Ends the training phase of the epoch and resets its metrics.
@@ -234,5 +249,38 @@ impl Stage {
     pub(crate) fn end_epoch(&mut self) {
         self.epoch += 1;
         self.phase = Phase::Train;
+    }
+}
+
+/// Checks that `saved` contains exactly one tensor for each of `parameters`, with the same shape and
+/// dtype.
+fn check_saved(
+    saved: &BTreeMap<String, Tensor>,
+    part: &'static str,
+    parameters: &[(String, Var)],
+) -> Result<(), Error> {
+    let mismatch = |name: &String, problem: String| {
+        Err(Error::SavedState {
+            part,
+            name: name.clone(),
+            problem,
+        })
+    };
+    for (name, var) in parameters {
+        let Some(tensor) = saved.get(name) else {
+            return mismatch(name, "is missing".to_owned());
+        };
+        let (got, expected) = ((tensor.dtype(), tensor.dims()), (var.dtype(), var.dims()));
+        if got != expected {
+            return mismatch(
+                name,
+                format!("has dtype and shape {got:?}, but the parameter has {expected:?}"),
+            );
+        }
+    }
+    let known = |name: &String| parameters.iter().any(|(other, _)| other == name);
+    match saved.keys().find(|name| !known(name)) {
+        Some(name) => mismatch(name, "does not belong to a trainable parameter".to_owned()),
+        None => Ok(()),
     }
 }

@@ -4,6 +4,7 @@
 mod common;
 
 use std::cell::Cell;
+use std::ops::ControlFlow;
 
 use common::{
     Builder, CLASSES, Points, bits, epochs, evaluate_params, mlp_params, stage, without_times,
@@ -49,7 +50,7 @@ fn caching_frozen_outputs_does_not_change_results() {
         let mut events = Vec::new();
         let config = FitConfig {
             cache_bytes,
-            ..epochs(4)
+            ..epochs(3)
         };
         fit(
             &params,
@@ -83,7 +84,7 @@ fn caching_frozen_outputs_does_not_change_results() {
 }
 
 #[test]
-fn evaluation_stops_if_the_observer_returns_stop() {
+fn evaluation_ends_if_the_observer_breaks() {
     let split = Points::val(40);
     let model = Builder::default()
         .build(mlp_params(1).frozen_var_builder())
@@ -92,9 +93,9 @@ fn evaluation_stops_if_the_observer_returns_stop() {
     let evaluation = evaluate(&model, &split, &mut FrozenCache::off(), &mut |_| {
         batches.set(batches.get() + 1);
         if batches.get() == 2 {
-            Flow::Stop
+            ControlFlow::Break(())
         } else {
-            Flow::Continue
+            ControlFlow::Continue(())
         }
     });
     assert!(evaluation.unwrap().is_none());

@@ -2,7 +2,7 @@
 
 mod common;
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use common::{Builder, Points, bits, epochs, mlp_params, run, stage};
 use trainer::{
     Batch, Batches, Data, DataLoader, Error, FitConfig, Flow, Phase, Schedule, Stage, fit,
@@ -25,7 +25,7 @@ fn a_cut_graph_is_an_error_with_the_parameter_names() {
         &params,
         |vb| builder.build(vb),
         data,
-        &epochs(2),
+        &epochs(1),
         &mut stage,
         &mut |_, _| Flow::Continue,
     )
@@ -84,7 +84,7 @@ fn error_with(corrupt: impl Fn(Batch) -> Result<Batch, trainer::BoxError>) -> Er
         train: &train,
         val: &Points::val(8),
     };
-    run(&params, data, &epochs(2), &mut stage(&params, 0.1))
+    run(&params, data, &epochs(1), &mut stage(&params, 0.1))
         .map(|_| ())
         .unwrap_err()
 }
@@ -99,7 +99,7 @@ fn a_non_finite_loss_is_an_error_with_its_location() {
     });
     assert_eq!(
         error.to_string(),
-        "the loss is NaN in train batch 1 of epoch 1 (counted from 0)"
+        "the loss is NaN in train batch 1 of epoch 1 (batches count from 0)"
     );
     assert_eq!(
         error.help().unwrap(),
@@ -123,7 +123,7 @@ fn a_non_finite_loss_is_an_error_with_its_location() {
         train: &Points::train(64),
         val: &Points::val(8),
     };
-    let error = run(&params, data, &epochs(9), &mut stage(&params, 1e38))
+    let error = run(&params, data, &epochs(8), &mut stage(&params, 1e38))
         .map(|_| ())
         .unwrap_err();
     assert!(matches!(error, Error::NonFiniteLoss(_)), "{error}");
@@ -143,6 +143,10 @@ fn invalid_batches_are_errors() {
             }
         ),
         "{error}"
+    );
+    assert_eq!(
+        error.to_string(),
+        "cannot load train batch 1 of epoch 1 (batches count from 0)"
     );
     assert_eq!(
         std::error::Error::source(&error).unwrap().to_string(),
@@ -180,6 +184,17 @@ fn invalid_batches_are_errors() {
 
     let error = error_with(|batch| {
         Ok(Batch {
+            targets: batch.targets.to_dtype(DType::I64)?,
+            ..batch
+        })
+    });
+    assert_eq!(
+        error.to_string(),
+        "the target tensor of the batch has dtype i64, expected u32"
+    );
+
+    let error = error_with(|batch| {
+        Ok(Batch {
             inputs: batch.inputs.narrow(1, 0, 2)?,
             ..batch
         })
@@ -199,8 +214,12 @@ fn invalid_settings_are_errors_before_the_first_batch() {
         run(&params, data, config, stage).map(|_| ()).unwrap_err()
     };
     let mut all_trainable = stage(&params, 0.1);
+    let no_epochs = FitConfig {
+        baseline: false,
+        ..epochs(0)
+    };
     assert!(matches!(
-        run_error(data, &epochs(0), &mut all_trainable),
+        run_error(data, &no_epochs, &mut all_trainable),
         Error::Setting { .. }
     ));
     let schedule = FitConfig {
@@ -208,7 +227,7 @@ fn invalid_settings_are_errors_before_the_first_batch() {
             step: 0,
             gamma: 0.1,
         },
-        ..epochs(2)
+        ..epochs(1)
     };
     assert!(matches!(
         run_error(data, &schedule, &mut all_trainable),
@@ -219,12 +238,12 @@ fn invalid_settings_are_errors_before_the_first_batch() {
         ..data
     };
     assert!(matches!(
-        run_error(empty, &epochs(2), &mut all_trainable),
+        run_error(empty, &epochs(1), &mut all_trainable),
         Error::EmptySplit { phase: Phase::Val }
     ));
 
     params.set_trainable(&["head"]).unwrap();
-    let error = run_error(data, &epochs(2), &mut all_trainable);
+    let error = run_error(data, &epochs(1), &mut all_trainable);
     assert!(
         matches!(&error, Error::OptimizerMismatch { names } if names.len() == 4),
         "{error}"

@@ -14,7 +14,7 @@ use candle_core::{D, DType, Device, IndexOp, Result, Tensor};
 use candle_nn::{Conv2dConfig, Module, VarBuilder};
 use serde_json::Value;
 use trainer::{
-    Batch, Batches, Data, DataLoader, Event, FitConfig, Flow, Gradients, Group, Mode, Model,
+    Batch, Batches, Best, Data, DataLoader, Event, FitConfig, Flow, Gradients, Group, Mode, Model,
     Outcome, Params, Phase, Schedule, Sgd, SgdConfig, Stage,
 };
 
@@ -343,7 +343,13 @@ fn golden_trajectory(run: &str) {
         &mut observe,
     )
     .unwrap();
-    assert!(matches!(outcome, Outcome::Finished { best_epoch: 0, .. }));
+    assert!(matches!(
+        outcome,
+        Outcome::Finished {
+            best: Best::Epoch(1),
+            ..
+        }
+    ));
 
     let expected: Vec<f64> = json["losses"][run]
         .as_array()

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use candle_core::{CpuStorage, DType, Device, Storage, Tensor};
 use candle_nn::Init;
 use common::{Builder, bits, mlp_params};
-use trainer::{Counts, Error, Params};
+use trainer::{Counts, Error, Params, Sgd, SgdConfig};
 
 fn named(names: &[&str]) -> Params {
     let tensor = || Tensor::zeros(2, DType::F32, &Device::Cpu).unwrap();
@@ -102,6 +102,17 @@ fn an_unknown_pattern_is_an_error_with_a_suggestion() {
         error.help().unwrap(),
         "the layers are `classifier.6`, `features.0`"
     );
+}
+
+#[test]
+fn training_before_a_model_is_built_is_an_error() {
+    let params = Params::new(1, &Device::Cpu);
+    for error in [
+        params.set_trainable(&["head"]).unwrap_err(),
+        Sgd::new(&params, SgdConfig::default(), vec![]).unwrap_err(),
+    ] {
+        assert!(matches!(error, Error::NoParameters), "{error}");
+    }
 }
 
 #[test]

@@ -23,7 +23,7 @@ fn a_stopped_stage_continues_with_the_same_bits() {
     };
     let expected = mlp_params(3);
     let mut uninterrupted = stage(&expected, 0.05);
-    let (outcome, events) = run(&expected, data, &epochs(5), &mut uninterrupted).unwrap();
+    let (outcome, events) = run(&expected, data, &epochs(4), &mut uninterrupted).unwrap();
 
     // Each iteration stops at a different event.
     for stop_at in 0..events.len() - 1 {
@@ -35,20 +35,20 @@ fn a_stopped_stage_continues_with_the_same_bits() {
             &params,
             |vb| Builder::default().build(vb),
             data,
-            &epochs(5),
+            &epochs(4),
             &mut stage,
             &mut |event, _| {
                 stops += usize::from(observed.len() >= stop_at);
                 observed.push(without_times(event));
                 if observed.len() > stop_at {
-                    Flow::Stop
+                    Flow::Pause
                 } else {
                     Flow::Continue
                 }
             },
         );
         let stopped = first.unwrap();
-        let (second, rest) = run(&params, data, &epochs(5), &mut stage).unwrap();
+        let (second, rest) = run(&params, data, &epochs(4), &mut stage).unwrap();
         assert_eq!(second, outcome, "stopped at {:?}", events[stop_at]);
         assert_eq!(
             bits(&params),
@@ -57,7 +57,7 @@ fn a_stopped_stage_continues_with_the_same_bits() {
             events[stop_at]
         );
         // A stop at one of the last events has no effect, because the stage is complete.
-        if stopped == Outcome::Stopped {
+        if stopped == Outcome::Paused {
             assert!(
                 stops <= 2,
                 "the stage continued after {:?}",
@@ -109,7 +109,7 @@ fn a_stage_saved_at_any_event_resumes_to_the_same_bits() {
             &expected,
             |vb| Builder::default().build(vb),
             data,
-            &epochs(5),
+            &epochs(4),
             &mut stage,
             &mut |event, stage| {
                 // At `StageEnd` the best weights are already restored, so a stage cannot resume
@@ -142,7 +142,7 @@ fn a_stage_saved_at_any_event_resumes_to_the_same_bits() {
             params.set_trainable(&["body", "head"]).unwrap();
             let mut resumed =
                 Stage::resume(&params, config, groups(), state, velocities, best).unwrap();
-            run(&params, data, &epochs(5), &mut resumed).unwrap();
+            run(&params, data, &epochs(4), &mut resumed).unwrap();
             assert_eq!(bits(&params), bits(&expected), "{state:?}");
             assert_eq!(resumed.state(), stage.state());
         }
@@ -157,7 +157,7 @@ fn a_saved_state_of_another_model_is_an_error() {
         val: &Points::val(20),
     };
     let mut before = stage(&params, 0.05);
-    run(&params, data, &epochs(3), &mut before).unwrap();
+    run(&params, data, &epochs(2), &mut before).unwrap();
     let resume = |change: &dyn Fn(&mut BTreeMap<String, Tensor>)| {
         let mut velocities = read(before.sgd().snapshot_velocities().unwrap());
         change(&mut velocities);

@@ -60,6 +60,8 @@ mod random;
 mod sniff;
 mod summary;
 pub mod timm;
+#[cfg(feature = "trainer")]
+mod trainer;
 mod weights;
 mod weights_file;
 

@@ -4,10 +4,9 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use candle_core::{Device, Tensor};
-use cli::adapters::{ImageLoader, Network, gradient};
 use dataset::{ImageFolder, Loader, LoaderConfig, Sample};
 use trainer::{
-    Data, Event, FitConfig, Flow, Gradients, Group, Mode, Model as _, Params, Sgd, SgdConfig, Stage,
+    Data, Event, FitConfig, Flow, Gradients, Group, Mode, Model, Params, Sgd, SgdConfig, Stage,
 };
 use vgg::{Vgg, VggConfig};
 
@@ -64,7 +63,7 @@ fn features_step(row: &Row) -> Result<Run> {
     let (x, parameters) = (row.images()?, params.trainable());
     Ok(Box::new(move || {
         let sum = network.features(&x)?.sum_all()?;
-        let take = |parameter: &_| network.take_gradient(parameter).map(gradient);
+        let take = |parameter: &_| Model::take_gradient(&network, parameter);
         let gradients = Gradients::backward_with(sum, &parameters, take)?;
         gradients.check_complete(&parameters)?;
         let first = gradients.get("features.0.weight").context("no gradient")?;
@@ -101,7 +100,9 @@ fn step(row: &Row, stage: usize) -> Result<Run> {
     let (params, groups) = (params(&config, &row.device)?, groups(stage));
     set_trainable(&params, &groups)?;
     let mut sgd = Sgd::new(&params, SGD, groups)?;
-    let network = Network::new(&config, params.var_builder())?.with_precision(row.precision);
+    let network = Vgg::new(&config, params.var_builder())?
+        .with_grad_sink()
+        .with_precision(row.precision);
     let parameters = params.trainable();
     let first_trainable = trainer::first_trainable_layer(&params, network.layer_names())?;
     let layers = network.layer_names().len();
@@ -113,16 +114,14 @@ fn step(row: &Row, stage: usize) -> Result<Run> {
     Ok(Box::new(move || {
         let mode = Mode::Train { seed: SEED, step };
         step += 1;
-        let features = network
-            .forward_layers(&x, 0..first_trainable, mode)?
-            .detach();
-        let logits = network.forward_layers(&features, first_trainable..layers, mode)?;
+        let features = Model::forward_layers(&network, &x, 0..first_trainable, mode)?.detach();
+        let logits = Model::forward_layers(&network, &features, first_trainable..layers, mode)?;
         let loss = trainer::cross_entropy(&logits, &y)?;
         let value = loss.to_scalar::<f32>()?;
         // As in `trainer::fit`: the graph keeps the tensors that the backward pass needs. Dropping
         // these handles lets it free them as early as possible.
         drop((features, logits));
-        let take = |parameter: &_| network.take_gradient(parameter);
+        let take = |parameter: &_| Model::take_gradient(&network, parameter);
         let gradients = Gradients::backward_with(loss, &parameters, take)?;
         sgd.step(gradients, 1.0)?;
         // Wait for the GPU, which runs asynchronously.
@@ -164,11 +163,11 @@ fn epochs(data: &Path, stages: &'static [usize]) -> Result<Run> {
     Ok(Box::new(move || {
         let (train, val) = ImageFolder::train_and_val(&data)?;
         let images = train.len() + val.len();
-        let open = |samples: &[Sample], config: LoaderConfig| -> Result<ImageLoader> {
+        let open = |samples: &[Sample], config: LoaderConfig| -> Result<Loader> {
             let cache_bytes = (1usize << 30) / images * samples.len();
             let loader = Loader::new(samples, config.cache_bytes(cache_bytes))?;
             loader.preload()?;
-            Ok(ImageLoader::new(loader))
+            Ok(loader)
         };
         let train = open(train.samples(), LoaderConfig::train(224))?;
         let val = open(val.samples(), LoaderConfig::eval(224))?;
@@ -178,12 +177,12 @@ fn epochs(data: &Path, stages: &'static [usize]) -> Result<Run> {
             set_trainable(&params, &groups)?;
             let mut state = Stage::new(&params, SGD, groups)?;
             let fit = FitConfig {
-                epochs: 3,
+                epochs: 2,
                 ..FitConfig::default()
             };
             trainer::fit(
                 &params,
-                |vb| Network::new(&config, vb),
+                |vb| Vgg::new(&config, vb).map(Vgg::with_grad_sink),
                 Data {
                     train: &train,
                     val: &val,

@@ -3,6 +3,7 @@
 
 use std::cmp::Reverse;
 use std::iter;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -10,9 +11,8 @@ use anyhow::{Context, bail};
 use console::{Term, measure_text_width};
 use dataset::{DecodeOptions, ImageFolder, Loader, LoaderConfig, image_folder};
 use serde::Serialize;
-use trainer::{ConfusionMatrix, Flow, FrozenCache};
+use trainer::{ConfusionMatrix, FrozenCache};
 
-use crate::adapters::{CheckedNetwork, ImageLoader};
 use crate::args::EvaluateArgs;
 use crate::args::types::OnBad;
 use crate::bad_images;
@@ -21,6 +21,7 @@ use crate::data_source::Source;
 use crate::error::{Diagnostic, warn};
 use crate::metrics::wilson_interval;
 use crate::model_file::Model;
+use crate::non_finite_logit::CheckedNetwork;
 use crate::render::format::{pad_left, pad_right, percent, percent_range, shorten};
 use crate::text::pluralize;
 
@@ -71,10 +72,10 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
         // A single pass reads each image only once, so a cache would not help.
         .cache_bytes(0)
         .decode(DecodeOptions::default().ignore_exif(ignore_exif));
-    let images = ImageLoader::new(Loader::new(folder.samples(), config)?);
+    let images = Loader::new(folder.samples(), config)?;
     let network = CheckedNetwork::new(model.network());
     let evaluation = trainer::evaluate(&network, &images, &mut FrozenCache::off(), &mut |_| {
-        Flow::Continue
+        ControlFlow::Continue(())
     })
     .map_err(|error| match (error, network.non_finite()) {
         (_, Some((image, logit))) => {

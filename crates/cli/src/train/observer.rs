@@ -52,7 +52,7 @@ impl TrainObserver<'_> {
                 .and_then(|()| self.checkpoint(index, event, stage));
             flow.unwrap_or_else(|error| {
                 failure = Some(error);
-                Flow::Stop
+                Flow::Pause
             })
         });
         failure.map_or(Ok(result), Err)
@@ -158,7 +158,7 @@ impl TrainObserver<'_> {
         if stop || starts {
             self.signals.defer();
         }
-        Ok(if stop { Flow::Stop } else { Flow::Continue })
+        Ok(if stop { Flow::Pause } else { Flow::Continue })
     }
 
     /// Waits until the background thread has written the current checkpoint.

@@ -1,19 +1,18 @@
 //! The session of a run: the parameters and the run directory, and the stages in order, from the
 //! start or from a checkpoint.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Duration;
 
 use candle_nn::VarBuilder;
 use trainer::{
-    Data, Evaluation, FitConfig, Flow, FrozenCache, Group, Outcome, Params, Progress, SgdConfig,
-    Stage,
+    Data, Evaluation, FitConfig, FrozenCache, Group, Outcome, Params, Progress, SgdConfig, Stage,
 };
-use vgg::{Metadata, Precision};
+use vgg::{Metadata, Precision, Vgg};
 
 use super::non_finite::NonFiniteLossReport;
 use super::observer::TrainObserver;
-use crate::adapters::{ImageLoader, Network};
 use crate::checkpoint::{Checkpoint, Checkpointer, Identity};
 use crate::config::{Config, StageConfig, StageName};
 use crate::error::Diagnostic;
@@ -134,7 +133,7 @@ impl Session {
             signals,
         };
         let evaluation = match self.run_stages(&mut observer, &model, checkpoint)? {
-            Outcome::Stopped => None,
+            Outcome::Paused => None,
             Outcome::Finished { .. } => self.evaluate(signals)?,
         };
         observer.finish_checkpoint()?;
@@ -156,20 +155,16 @@ impl Session {
         mut from: Option<Checkpoint>,
     ) -> anyhow::Result<Outcome> {
         let config = &self.identity.config;
-        let (train, val) = (
-            ImageLoader::new(self.splits.train.clone()),
-            ImageLoader::new(self.splits.val.clone()),
-        );
         let data = Data {
-            train: &train,
-            val: &val,
+            train: &self.splits.train,
+            val: &self.splits.val,
         };
         let mut first = 0;
         if let Some(checkpoint) = &from {
             observer.restore(&checkpoint.progress)?;
             first = checkpoint.progress.stage;
         }
-        let mut outcome = Outcome::Stopped;
+        let mut outcome = Outcome::Paused;
         for (index, stage) in config.stages.iter().enumerate().skip(first) {
             let resumes = from.is_some();
             let mut state = prepare(&self.params, config, stage, from.take())?;
@@ -177,7 +172,8 @@ impl Session {
                 observer.saved = self.save_best(index, &state, model)?;
             }
             let fit = FitConfig {
-                epochs: stage.epochs,
+                // A run counts the baseline as an epoch.
+                epochs: stage.epochs.saturating_sub(1),
                 seed: config.training.seed,
                 ..FitConfig::default()
             };
@@ -195,7 +191,7 @@ impl Session {
                 };
                 report.explain(error)
             })?;
-            if outcome == Outcome::Stopped {
+            if outcome == Outcome::Paused {
                 break;
             }
         }
@@ -205,18 +201,18 @@ impl Session {
     /// Evaluates the current weights on val. Returns `None` if a signal stops the evaluation.
     fn evaluate(&self, signals: &Signals) -> anyhow::Result<Option<Evaluation>> {
         let network = self.build(self.params.frozen_var_builder())?;
-        let val = ImageLoader::new(self.splits.val.clone());
         let mut observe = |_: &Progress| match signals.pending() {
-            None => Flow::Continue,
-            Some(_) => Flow::Stop,
+            None => ControlFlow::Continue(()),
+            Some(_) => ControlFlow::Break(()),
         };
         let mut cache = FrozenCache::off();
-        Ok(trainer::evaluate(&network, &val, &mut cache, &mut observe)?)
+        let val = &self.splits.val;
+        Ok(trainer::evaluate(&network, val, &mut cache, &mut observe)?)
     }
 
-    fn build(&self, vb: VarBuilder<'_>) -> candle_core::Result<Network> {
-        Network::new(&self.metadata.config, vb)
-            .map(|network| network.with_precision(self.precision))
+    fn build(&self, vb: VarBuilder<'_>) -> Result<Vgg, vgg::Error> {
+        let network = Vgg::new(&self.metadata.config, vb)?.with_grad_sink();
+        Ok(network.with_precision(self.precision))
     }
 
     /// Saves the best weights of a resumed run: those of this stage, else the result of the

@@ -4,14 +4,14 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::rc::Rc;
 
 use candle_core::{Device, Tensor};
 use candle_nn::{Linear, Module, VarBuilder, linear};
 use trainer::{
     Batch, Batches, Data, DataLoader, Error, Evaluation, Event, FitConfig, Flow, FrozenCache,
-    Group, Mode, Model, Outcome, Params, Phase, SgdConfig, Stage, evaluate, fit,
+    Group, Mode, Model, Outcome, Params, Phase, SgdConfig, Stage, cross_entropy, evaluate, fit,
 };
 
 pub const INPUTS: usize = 3;
@@ -28,6 +28,7 @@ pub struct Mlp {
     calls: Calls,
     /// Whether to cut the graph before the head, like an operation without a backward pass.
     cuts_graph: bool,
+    loss_scale: Option<f64>,
 }
 
 /// Builds [`Mlp`]s that record their calls.
@@ -35,6 +36,8 @@ pub struct Mlp {
 pub struct Builder {
     pub calls: Calls,
     pub cuts_graph: bool,
+    /// Factor of the cross entropy in the loss. `None` is 1.
+    pub loss_scale: Option<f64>,
 }
 
 impl Builder {
@@ -50,6 +53,7 @@ impl Builder {
             layers,
             calls: self.calls.clone(),
             cuts_graph: self.cuts_graph,
+            loss_scale: self.loss_scale,
         })
     }
 }
@@ -81,6 +85,10 @@ impl Model for Mlp {
             }
         }
         Ok(x)
+    }
+
+    fn loss(&self, logits: &Tensor, targets: &Tensor) -> candle_core::Result<Tensor> {
+        cross_entropy(logits, targets)? * self.loss_scale.unwrap_or(1.0)
     }
 }
 
@@ -259,7 +267,7 @@ pub fn evaluate_params(params: &Params, split: &dyn DataLoader) -> Evaluation {
         .build(params.frozen_var_builder())
         .unwrap();
     evaluate(&model, split, &mut FrozenCache::off(), &mut |_| {
-        Flow::Continue
+        ControlFlow::Continue(())
     })
     .unwrap()
     .unwrap()

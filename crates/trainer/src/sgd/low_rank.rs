@@ -27,7 +27,7 @@ const COLUMN_ALIGNMENT: usize = 256;
 /// The product leftᵀ·right of `left` (n, out) and `right` (n, in), both row-major. Rows are
 /// computed on demand.
 #[derive(Clone, Copy)]
-pub(crate) struct LowRankProduct<'a> {
+pub(super) struct LowRankProduct<'a> {
     left: &'a [f32],
     right: &'a [f32],
     outputs: usize,
@@ -36,7 +36,7 @@ pub(crate) struct LowRankProduct<'a> {
 
 impl<'a> LowRankProduct<'a> {
     /// Creates the product of `left` (n, outputs) and `right` (n, inputs).
-    pub(crate) fn new(left: &'a [f32], right: &'a [f32], outputs: usize, inputs: usize) -> Self {
+    pub(super) fn new(left: &'a [f32], right: &'a [f32], outputs: usize, inputs: usize) -> Self {
         assert_eq!(
             left.len() * inputs,
             right.len() * outputs,
@@ -55,7 +55,7 @@ impl<'a> LowRankProduct<'a> {
     ///
     /// Each value is summed over the n samples in order, so it does not depend on how rows are
     /// split.
-    pub(crate) fn for_each(self, rows: Range<usize>, mut work: impl FnMut(usize, usize, &[f32])) {
+    pub(super) fn for_each(self, rows: Range<usize>, mut work: impl FnMut(usize, usize, &[f32])) {
         let n = self.left.len() / self.outputs;
         let width = (BLOCK / n.max(1) / COLUMN_ALIGNMENT).clamp(1, 16) * COLUMN_ALIGNMENT;
         let mut right = vec![0.0; n * width];

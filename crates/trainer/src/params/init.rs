@@ -15,7 +15,7 @@ const DOMAIN: u64 = u64::from_le_bytes(*b"initpara");
 
 /// Creates and initializes a variable of shape `shape`. `Kaiming` hints follow
 /// `torch.nn.init.kaiming_{uniform,normal}_`.
-pub(crate) fn variable(
+pub(super) fn variable(
     init: Init,
     shape: &Shape,
     dtype: DType,

@@ -6,14 +6,14 @@ use candle_core::{DType, Device, Shape, Tensor, bail};
 use candle_nn::Init;
 use candle_nn::var_builder::SimpleBackend;
 
-use crate::params::{Entry, Params};
-use crate::{init, pattern};
+use super::{Entry, Params, init};
+use crate::pattern;
 
 /// A `VarBuilder` backend that returns the tensors in `params`.
-pub(crate) struct ParamsBackend {
-    pub(crate) params: Params,
+pub(super) struct ParamsBackend {
+    pub(super) params: Params,
     /// Whether trainable parameters are returned as variables that autograd tracks.
-    pub(crate) tracked: bool,
+    pub(super) tracked: bool,
 }
 
 impl ParamsBackend {

@@ -5,6 +5,9 @@
 //! tensor. candle records only operations that depend on a variable, so frozen layers compute no
 //! gradients.
 
+mod init;
+mod var_builder;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -14,9 +17,8 @@ use serde::Serialize;
 
 use crate::error::{Error, ResultExt};
 use crate::pattern;
-use crate::saved_state::{check_empty, take_saved};
 use crate::snapshot::{Snapshot, SnapshotRegistry};
-use crate::var_builder::ParamsBackend;
+use var_builder::ParamsBackend;
 
 /// The parameters of a model, ordered by name.
 ///
@@ -24,17 +26,17 @@ use crate::var_builder::ParamsBackend;
 #[derive(Clone, Debug)]
 pub struct Params {
     entries: Arc<Mutex<BTreeMap<String, Entry>>>,
-    pub(crate) device: Device,
+    device: Device,
     /// Seed for newly initialized parameters. If `None`, requesting a missing parameter is an
     /// error.
-    pub(crate) init_seed: Option<u64>,
+    init_seed: Option<u64>,
     /// The snapshots of parameters that still exist.
     pub(crate) snapshots: SnapshotRegistry,
 }
 
 /// A parameter or a buffer. The value of a trainable parameter is always a variable.
 #[derive(Debug)]
-pub(crate) struct Entry {
+struct Entry {
     value: Value,
     trainable: bool,
     /// Whether the entry is a buffer, which is never trainable.
@@ -51,7 +53,7 @@ enum Value {
 
 impl Entry {
     /// Creates the entry of a new trainable parameter.
-    pub(crate) fn trainable(var: Var) -> Self {
+    fn trainable(var: Var) -> Self {
         Self {
             value: Value::Variable(var),
             trainable: true,
@@ -60,7 +62,7 @@ impl Entry {
     }
 
     /// The value as a detached tensor, which shares its storage with the variable.
-    pub(crate) fn detached(&self) -> Tensor {
+    fn detached(&self) -> Tensor {
         match &self.value {
             Value::Constant(tensor) => tensor.clone(),
             Value::Variable(var) => var.as_detached_tensor(),
@@ -68,7 +70,7 @@ impl Entry {
     }
 
     /// The variable if the parameter is trainable, otherwise the detached value.
-    pub(crate) fn tracked(&self) -> Tensor {
+    fn tracked(&self) -> Tensor {
         match &self.value {
             Value::Variable(var) if self.trainable => var.as_tensor().clone(),
             _ => self.detached(),
@@ -201,10 +203,14 @@ impl Params {
     ///
     /// # Errors
     ///
-    /// Returns [`Error::UnknownPattern`] if a pattern covers no parameter or buffer. In this case
-    /// nothing changes.
+    /// Returns [`Error::NoParameters`] if there are no parameters yet, because
+    /// [`Params::new`] creates them only when a model is built, and [`Error::UnknownPattern`] if a
+    /// pattern covers no parameter or buffer. In these cases nothing changes.
     pub fn set_trainable<S: AsRef<str>>(&self, patterns: &[S]) -> Result<(), Error> {
         let mut entries = self.lock();
+        if entries.is_empty() {
+            return Err(Error::NoParameters);
+        }
         for pattern in patterns.iter().map(AsRef::as_ref) {
             if !entries.keys().any(|name| pattern::covers(pattern, name)) {
                 let names = || entries.keys().map(String::as_str);
@@ -312,22 +318,17 @@ impl Params {
         Ok(BestWeights(copies))
     }
 
-    /// Converts saved `copies` to best weights. The copies must be of exactly the trainable
-    /// parameters.
+    /// Moves saved best weights to the device of the parameters.
     pub(crate) fn best_weights_from(
         &self,
-        mut copies: BTreeMap<String, Tensor>,
+        mut saved: BTreeMap<String, Tensor>,
     ) -> Result<BestWeights, Error> {
-        let mut tensors = BTreeMap::new();
-        for (name, var) in self.trainable() {
-            let copy = take_saved(&mut copies, "the best value", &name, &var)?;
-            let copy = copy
+        for (name, tensor) in &mut saved {
+            *tensor = tensor
                 .to_device(&self.device)
                 .context(format!("cannot move `{name}` to the device"))?;
-            tensors.insert(name, copy);
         }
-        check_empty(&copies, "the best value")?;
-        Ok(BestWeights(tensors))
+        Ok(BestWeights(saved))
     }
 
     /// Copies the values in `best` to the parameters, in place.
@@ -363,7 +364,7 @@ impl Params {
         Ok(())
     }
 
-    pub(crate) fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
         // A poisoned mutex still guards a valid map: a panic cannot leave a partial change.
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -10,7 +10,11 @@
 //! w ← w − lr·d
 //! ```
 //!
-//! [`crate::update`] implements it. `candle_nn::SGD` has neither momentum nor parameter groups.
+//! `update.rs` implements it. `candle_nn::SGD` has neither momentum nor parameter groups.
+
+mod fused;
+mod low_rank;
+mod update;
 
 use std::collections::BTreeMap;
 
@@ -18,13 +22,12 @@ use candle_core::{Tensor, Var};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ResultExt};
-use crate::event::GroupLr;
 use crate::gradients::Gradients;
+use crate::group::{Group, GroupLr};
 use crate::params::Params;
 use crate::pattern;
-use crate::saved_state::{check_empty, take_saved};
 use crate::snapshot::{Snapshot, SnapshotRegistry};
-use crate::update::{self, SgdStep, Velocity};
+use update::Velocity;
 
 /// The settings of [`Sgd`] that apply to all groups.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -62,30 +65,6 @@ impl SgdConfig {
     }
 }
 
-/// A parameter group: the parameters covered by a layer pattern, and their learning rate.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Group {
-    /// Layer prefix (see [`pattern`]). The empty pattern covers all parameters.
-    pub pattern: String,
-    /// Learning rate before the schedule is applied, at least 0.
-    pub lr: f64,
-}
-
-impl Group {
-    /// Creates the group of the parameters covered by `pattern`.
-    pub fn new(pattern: impl Into<String>, lr: f64) -> Self {
-        Self {
-            pattern: pattern.into(),
-            lr,
-        }
-    }
-
-    /// Creates the group of all parameters that no other group covers.
-    pub fn everything(lr: f64) -> Self {
-        Self::new("", lr)
-    }
-}
-
 /// The SGD optimizer: parameter groups and the velocities of their parameters.
 #[derive(Debug)]
 pub struct Sgd {
@@ -120,7 +99,10 @@ impl Sgd {
         config.check()?;
         let parameters = params.trainable();
         if parameters.is_empty() {
-            return Err(Error::NothingTrainable);
+            return Err(match params.tensors().is_empty() {
+                true => Error::NoParameters,
+                false => Error::NothingTrainable,
+            });
         }
         for (index, group) in groups.iter().enumerate() {
             check_number(
@@ -183,10 +165,11 @@ impl Sgd {
             let Some(gradient) = gradients.take(&state.name) else {
                 continue;
             };
-            let step = SgdStep::new(&self.config, self.groups[state.group].lr * factor);
+            let lr = self.groups[state.group].lr * factor;
+            let (var, velocity) = (&state.var, &mut state.velocity);
             let copied = self.snapshots.copy_before_write(&state.name);
             copied
-                .and_then(|()| update::apply(&state.var, &gradient, &mut state.velocity, &step))
+                .and_then(|()| update::apply(var, &gradient, velocity, &self.config, lr))
                 .context(format!("cannot update `{}`", state.name))?;
         }
         Ok(())
@@ -226,19 +209,19 @@ impl Sgd {
         self.states.iter().filter_map(snapshot).collect()
     }
 
-    /// Sets the velocities of all parameters, as read from
-    /// [`snapshot_velocities`](Self::snapshot_velocities).
+    /// Sets the velocities of the parameters in `velocities`. Shapes and dtypes must match.
     pub(crate) fn set_velocities(
         &mut self,
         mut velocities: BTreeMap<String, Tensor>,
     ) -> Result<(), Error> {
         for state in &mut self.states {
-            let velocity = take_saved(&mut velocities, "the velocity", &state.name, &state.var)?;
-            let velocity = Velocity::new(velocity, &state.var)
-                .context(format!("cannot restore the velocity of `{}`", state.name))?;
-            state.velocity = Some(velocity);
+            if let Some(velocity) = velocities.remove(&state.name) {
+                let velocity = Velocity::new(velocity, &state.var)
+                    .context(format!("cannot restore the velocity of `{}`", state.name))?;
+                state.velocity = Some(velocity);
+            }
         }
-        check_empty(&velocities, "the velocity")
+        Ok(())
     }
 
     /// The settings that apply to all groups.

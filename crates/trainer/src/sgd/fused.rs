@@ -8,29 +8,30 @@ use std::cell::RefCell;
 use candle_core::{CpuStorage, InplaceOp2, InplaceOp3, Layout, Result, Var, bail};
 use rayon::prelude::*;
 
+use super::SgdConfig;
+use super::low_rank::LowRankProduct;
 use crate::gradients::Gradient;
-use crate::low_rank::LowRankProduct;
-use crate::update::SgdStep;
 
 /// Minimum number of values per task. With fewer, waking another thread costs more than it saves.
-pub(crate) const SMALLEST_CHUNK: usize = 1 << 15;
+pub(super) const SMALLEST_CHUNK: usize = 1 << 15;
 
 /// Updates `var` and its velocity with `gradient`. All have the same shape and are f32 on the CPU.
 ///
 /// In the `first` step of a parameter, the velocity is set to the gradient.
-pub(crate) fn update(
+pub(super) fn update(
     var: &Var,
     gradient: &Gradient,
     velocity: Option<&mut [f32]>,
-    step: &SgdStep,
+    config: &SgdConfig,
+    lr: f64,
     first: bool,
 ) -> Result<()> {
     let rule = SliceUpdate {
-        lr: step.lr as f32,
-        momentum: step.momentum as f32,
-        one_minus_dampening: step.one_minus_dampening as f32,
-        weight_decay: step.weight_decay as f32,
-        nesterov: step.nesterov,
+        lr: lr as f32,
+        momentum: config.momentum as f32,
+        one_minus_dampening: (1.0 - config.dampening) as f32,
+        weight_decay: config.weight_decay as f32,
+        nesterov: config.nesterov,
         first,
     };
     let fused = FusedUpdate {

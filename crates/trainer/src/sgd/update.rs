@@ -9,43 +9,13 @@ use std::sync::Arc;
 
 use candle_core::{DType, Result, Tensor, Var, bail};
 
-use crate::fused;
+use super::{SgdConfig, fused};
 use crate::gradients::Gradient;
-use crate::sgd::SgdConfig;
 use crate::snapshot::Snapshot;
-
-/// The settings for one SGD step on a parameter.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct SgdStep {
-    pub(crate) lr: f64,
-    pub(crate) momentum: f64,
-    /// Factor of the gradient in the new velocity: 1 − `dampening`.
-    pub(crate) one_minus_dampening: f64,
-    pub(crate) weight_decay: f64,
-    pub(crate) nesterov: bool,
-}
-
-impl SgdStep {
-    pub(crate) fn new(config: &SgdConfig, lr: f64) -> Self {
-        let SgdConfig {
-            momentum,
-            dampening,
-            weight_decay,
-            nesterov,
-        } = *config;
-        Self {
-            lr,
-            momentum,
-            one_minus_dampening: 1.0 - dampening,
-            weight_decay,
-            nesterov,
-        }
-    }
-}
 
 /// The velocity (momentum buffer) of a parameter.
 #[derive(Debug)]
-pub(crate) enum Velocity {
+pub(super) enum Velocity {
     /// Contiguous values for the fused update on the CPU.
     Host(Arc<Vec<f32>>),
     /// A tensor on the parameter's device, for updates with candle's operations.
@@ -54,7 +24,7 @@ pub(crate) enum Velocity {
 
 impl Velocity {
     /// Creates the velocity of `var` from `tensor`, which has the same shape and dtype.
-    pub(crate) fn new(tensor: Tensor, var: &Var) -> Result<Self> {
+    pub(super) fn new(tensor: Tensor, var: &Var) -> Result<Self> {
         Ok(if is_fused(var) {
             Self::Host(Arc::new(tensor.flatten_all()?.to_vec1()?))
         } else {
@@ -63,7 +33,7 @@ impl Velocity {
     }
 
     /// Takes a snapshot of the velocity of `var`.
-    pub(crate) fn snapshot(&self, var: &Var) -> Result<Snapshot> {
+    pub(super) fn snapshot(&self, var: &Var) -> Result<Snapshot> {
         match self {
             Self::Host(values) => Ok(Snapshot::velocity(Arc::clone(values), var.shape())),
             // Updates replace this tensor and never write to it.
@@ -77,12 +47,14 @@ fn is_fused(var: &Var) -> bool {
     var.device().is_cpu() && var.dtype() == DType::F32
 }
 
-/// Updates `var` with `gradient`. With momentum, the first step creates the velocity.
-pub(crate) fn apply(
+/// Updates `var` with `gradient` and learning rate `lr`. With momentum, the first step creates the
+/// velocity.
+pub(super) fn apply(
     var: &Var,
     gradient: &Gradient,
     velocity: &mut Option<Velocity>,
-    step: &SgdStep,
+    config: &SgdConfig,
+    lr: f64,
 ) -> Result<()> {
     let (shape, dtype) = gradient.shape_and_dtype()?;
     if var.shape() != &shape || var.dtype() != dtype {
@@ -90,10 +62,10 @@ pub(crate) fn apply(
         bail!("the parameter has shape and dtype {w:?}, but its gradient has {g:?}");
     }
     if !is_fused(var) {
-        return apply_tensors(var, &gradient.to_dense()?, velocity, step);
+        return apply_tensors(var, &gradient.to_dense()?, velocity, config, lr);
     }
     let first = velocity.is_none();
-    if first && step.momentum != 0.0 {
+    if first && config.momentum != 0.0 {
         // The operating system zeroes pages on demand, so creating the velocity is not
         // another pass over memory.
         *velocity = Some(Velocity::Host(Arc::new(vec![0.0; var.elem_count()])));
@@ -103,7 +75,7 @@ pub(crate) fn apply(
         Some(Velocity::Host(v)) => Some(Arc::make_mut(v).as_mut_slice()),
         _ => None,
     };
-    fused::update(var, gradient, velocity, step, first)
+    fused::update(var, gradient, velocity, config, lr, first)
 }
 
 /// Like [`apply`], but with candle's operations on the parameter's device instead of [`fused`].
@@ -111,39 +83,40 @@ fn apply_tensors(
     var: &Var,
     gradient: &Tensor,
     velocity: &mut Option<Velocity>,
-    step: &SgdStep,
+    config: &SgdConfig,
+    lr: f64,
 ) -> Result<()> {
     // A detached view, so that candle records no graph for the update.
     let w = var.as_detached_tensor();
     let mut g = gradient.detach();
-    if step.weight_decay != 0.0 {
-        g = (g + (&w * step.weight_decay)?)?;
+    if config.weight_decay != 0.0 {
+        g = (g + (&w * config.weight_decay)?)?;
     }
-    let direction = if step.momentum == 0.0 {
+    let direction = if config.momentum == 0.0 {
         g
     } else {
         let v = match velocity.take() {
             Some(Velocity::Device(v)) => {
-                let dampened = match step.one_minus_dampening {
+                let dampened = match 1.0 - config.dampening {
                     1.0 => g.clone(),
                     factor => (&g * factor)?,
                 };
-                ((v * step.momentum)? + dampened)?
+                ((v * config.momentum)? + dampened)?
             }
             Some(Velocity::Host(_)) => {
                 bail!("the device or dtype of a parameter changed during training")
             }
             None => g.clone(),
         };
-        let direction = if step.nesterov {
-            (g + (&v * step.momentum)?)?
+        let direction = if config.nesterov {
+            (g + (&v * config.momentum)?)?
         } else {
             v.clone()
         };
         *velocity = Some(Velocity::Device(v));
         direction
     };
-    var.set(&(w - (direction * step.lr)?)?)
+    var.set(&(w - (direction * lr)?)?)
 }
 
 #[cfg(test)]
@@ -238,8 +211,7 @@ mod tests {
         for step in 0..4 {
             let gradient = shaped(tensor(step));
             assert_eq!(gradient.is_contiguous(), !transposed);
-            let sgd_step = SgdStep::new(config, 0.05);
-            apply(&var, &gradient.into(), &mut velocity, &sgd_step).unwrap();
+            apply(&var, &gradient.into(), &mut velocity, config, 0.05).unwrap();
         }
         let w = if transposed {
             var.t().unwrap()
@@ -292,7 +264,7 @@ mod tests {
             right: zeros(&[2, 1]).to_dtype(DType::F64).unwrap(),
         };
         for gradient in [zeros(&[4]).into(), low_rank, uneven, mixed] {
-            assert!(apply(&var, &gradient, &mut None, &SgdStep::new(&OPTIONS[0], 0.1)).is_err());
+            assert!(apply(&var, &gradient, &mut None, &OPTIONS[0], 0.1).is_err());
         }
     }
 
@@ -317,7 +289,7 @@ mod tests {
             .unwrap();
         let (var, mut velocity) = (Var::from_tensor(&start).unwrap(), None);
         for _ in 0..3 {
-            apply(&var, gradient, &mut velocity, &SgdStep::new(config, 0.05)).unwrap();
+            apply(&var, gradient, &mut velocity, config, 0.05).unwrap();
         }
         let values = var.flatten_all().and_then(|w| w.to_dtype(DType::F64));
         values.and_then(|w| w.to_vec1()).unwrap()
