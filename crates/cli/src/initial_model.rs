@@ -287,7 +287,7 @@ fn located(
     let mut spec = spec.clone();
     if spec.weights == WeightsSource::Hub {
         let name = spec.architecture.as_deref().unwrap_or(DEFAULT_ARCHITECTURE);
-        spec.weights = WeightsSource::Repository(vgg::hub::imagenet(name)?);
+        spec.weights = WeightsSource::Repository(vgg::hub::imagenet(name));
         spec.architecture = Some(name.to_string());
     }
     let path = match &mut spec.weights {

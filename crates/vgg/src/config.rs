@@ -81,7 +81,10 @@ impl VggConfig {
         let plain = lower.strip_suffix(BATCH_NORM_SUFFIX);
         let column = plain.unwrap_or(&lower);
         let Some((_, blocks)) = TABLE.iter().find(|(name, _)| *name == column) else {
-            return Err(Error::UnknownArchitecture { name: name.into() });
+            return Err(Error::UnknownArchitecture {
+                name: name.into(),
+                names: &Self::NAMES,
+            });
         };
         Ok(Self {
             batch_norm: plain.is_some(),

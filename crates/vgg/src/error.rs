@@ -2,10 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::config::VggConfig;
-#[cfg(feature = "hub")]
-use crate::hub::{Address, HubError};
-
 /// An error of this crate.
 ///
 /// `Display` states what went wrong. [`Error::help`] suggests how to fix it.
@@ -17,6 +13,8 @@ pub enum Error {
     UnknownArchitecture {
         /// The requested name.
         name: String,
+        /// The names of all architectures.
+        names: &'static [&'static str],
     },
     /// The configuration describes no valid network.
     #[error("invalid configuration of `{architecture}`: {reason}")]
@@ -153,15 +151,6 @@ pub enum Error {
         /// Another way to save the model, if there is one.
         help: Option<&'static str>,
     },
-    /// A file could not be downloaded from the hub.
-    #[cfg(feature = "hub")]
-    #[error("cannot download {address}: {source}")]
-    Hub {
-        /// Address of the requested file.
-        address: Box<Address>,
-        /// Why the download failed.
-        source: Box<HubError>,
-    },
     /// A tensor operation failed.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
@@ -171,9 +160,7 @@ impl Error {
     /// Returns a suggestion for fixing the error, if there is one.
     pub fn help(&self) -> Option<String> {
         let help = match self {
-            Self::UnknownArchitecture { .. } => {
-                format!("use one of {}", VggConfig::NAMES.join(", "))
-            }
+            Self::UnknownArchitecture { names, .. } => format!("use one of {}", names.join(", ")),
             Self::NotSafetensors { .. } => "download or copy the file again".into(),
             Self::NotWeights { help, .. } => (*help).into(),
             Self::NotStateDict { help, .. } => help.clone(),
@@ -189,8 +176,6 @@ impl Error {
             ),
             Self::NoMetadata { .. } => "train a model from these weights first".into(),
             Self::Export { help, .. } => return help.map(String::from),
-            #[cfg(feature = "hub")]
-            Self::Hub { address, source } => source.help(address),
             Self::Config { .. } | Self::Io { .. } | Self::Metadata { .. } | Self::Candle(_) => {
                 return None;
             }

@@ -10,10 +10,6 @@ use super::{Finding, SourceFile};
 use regex::{Captures, Regex};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Maximum number of modules in cycles for each crate; 0 for crates that are not listed.
-const CYCLIC_MODULES: [(&str, usize); 4] =
-    [("cli", 9), ("dataset", 10), ("trainer", 10), ("vgg", 12)];
-
 /// A path of module names below the crate's root.
 type Path = Vec<String>;
 
@@ -35,15 +31,7 @@ pub(super) fn check(files: &[SourceFile]) -> Vec<Finding> {
     }
     let mut findings = Vec::new();
     for (package, files) in crates {
-        let cycles = cycles(&files);
-        let count: usize = cycles.iter().map(|(modules, _)| modules.len()).sum();
-        let allowed = CYCLIC_MODULES
-            .iter()
-            .find(|(name, _)| package == format!("crates/{name}"));
-        if count <= allowed.map_or(0, |(_, allowed)| *allowed) {
-            continue;
-        }
-        for (modules, imports) in cycles {
+        for (modules, imports) in cycles(&files) {
             let mut message = format!("import cycle of {}:", modules.join(", "));
             for (path, line, written) in imports {
                 message += &format!("\n    {path}:{line}: {written}");

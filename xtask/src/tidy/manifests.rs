@@ -10,7 +10,7 @@ const OURS: [&str; 8] = [
 
 /// Which crates of the workspace a library may depend on, tests excluded.
 const ALLOWED: [(&str, &[&str]); 6] = [
-    ("dataset", &["sample", "trainer"]),
+    ("dataset", &["trainer"]),
     ("fetch", &[]),
     ("kernels", &[]),
     ("sample", &[]),

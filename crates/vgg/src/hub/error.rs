@@ -65,50 +65,64 @@ impl HubError {
         let path = path.to_path_buf();
         |source| Self::Cache { path, source }
     }
+}
 
+/// A file that cannot be downloaded from the hub.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot download {address}: {source}")]
+pub struct FetchError {
+    /// Address of the requested file.
+    pub address: Address,
+    /// Why the download failed.
+    pub source: HubError,
+}
+
+impl FetchError {
     /// Returns a suggestion for fixing the error.
-    pub(crate) fn help(&self, address: &Address) -> String {
+    pub fn help(&self) -> String {
         use fetch::Error;
-        let text = match self {
-            Self::Offline { .. } => "unset HF_HUB_OFFLINE, or use a weights file from disk",
-            Self::NoSuchFile { weights, .. } if weights.is_empty() => {
+        let text = match &self.source {
+            HubError::Offline { .. } => "unset HF_HUB_OFFLINE, or use a weights file from disk",
+            HubError::NoSuchFile { weights, .. } if weights.is_empty() => {
                 "use a repository that contains weights"
             }
-            Self::NoSuchFile { weights, .. } => {
+            HubError::NoSuchFile { weights, .. } => {
                 return format!("use one of its weights files: {}", weights.join(", "));
             }
-            Self::Download(Error::Status {
+            HubError::Download(Error::Status {
                 status: 401 | 403, ..
             }) => {
                 return format!(
                     "check the name {}, accept the terms of the repository on the hub, \
                     and set HF_TOKEN",
-                    address.repository
+                    self.address.repository
                 );
             }
-            Self::Download(Error::Status { status: 404, .. }) => {
+            HubError::Download(Error::Status { status: 404, .. }) => {
                 return format!(
                     "check the repository {} and the revision {}",
-                    address.repository, address.revision
+                    self.address.repository, self.address.revision
                 );
             }
-            Self::Download(Error::Unreachable { .. }) => {
+            HubError::Download(Error::Unreachable { .. }) => {
                 "check the network connection, set HF_ENDPOINT to a mirror, \
                 or use a weights file from disk"
             }
-            Self::Download(Error::Interrupted { .. }) => {
+            HubError::Download(Error::Interrupted { .. }) => {
                 "run the command again to continue the download"
             }
-            Self::Download(Error::Status { .. } | Error::Size { .. } | Error::Checksum { .. }) => {
-                "try again later, or set HF_ENDPOINT to another mirror"
-            }
-            Self::Download(Error::Io { .. }) | Self::Cache { .. } => {
+            HubError::Download(
+                Error::Status { .. } | Error::Size { .. } | Error::Checksum { .. },
+            ) => "try again later, or set HF_ENDPOINT to another mirror",
+            HubError::Download(Error::Io { .. }) | HubError::Cache { .. } => {
                 "set HF_HOME or HF_HUB_CACHE to a writable folder"
             }
-            Self::Endpoint { .. }
-            | Self::UnexpectedResponse { .. }
-            | Self::UnsafeName { .. }
-            | Self::Download(_) => "set HF_ENDPOINT to the URL of the Hugging Face Hub or a mirror",
+            HubError::Endpoint { .. }
+            | HubError::UnexpectedResponse { .. }
+            | HubError::UnsafeName { .. }
+            | HubError::Download(_) => {
+                "set HF_ENDPOINT to the URL of the Hugging Face Hub or a mirror"
+            }
         };
         text.into()
     }

@@ -18,12 +18,10 @@ mod error;
 
 use std::path::PathBuf;
 
-use crate::config::VggConfig;
-use crate::error::Error;
 pub use address::Address;
 use cache::RepoCache;
 use client::HubClient;
-pub use error::HubError;
+pub use error::{FetchError, HubError};
 /// A failed request or transfer.
 pub use fetch::Error as DownloadError;
 
@@ -32,25 +30,18 @@ pub use fetch::Error as DownloadError;
 /// received bytes.
 pub type OnProgress<'a> = dyn FnMut(usize, usize) + 'a;
 
-/// Returns the address of the ImageNet weights for an architecture.
-///
-/// # Errors
-///
-/// Returns [`Error::UnknownArchitecture`] if there is no architecture with this name.
-pub fn imagenet(architecture: &str) -> Result<Address, Error> {
-    let config = VggConfig::named(architecture, 1000)?;
-    Ok(Address::new(&format!(
-        "timm/{}.tv_in1k",
-        config.architecture
-    )))
+/// Returns the address of timm's ImageNet weights for an architecture, such as `vgg16`. The name is
+/// not checked.
+pub fn imagenet(architecture: &str) -> Address {
+    Address::new(&format!("timm/{architecture}.tv_in1k"))
 }
 
 /// Downloads a file with [`Hub::from_env`] unless it is cached. Returns its path in the cache.
 ///
 /// # Errors
 ///
-/// Returns [`Error::Hub`] if the file cannot be downloaded or the cache cannot be written.
-pub fn fetch(address: &Address, on_progress: &mut OnProgress<'_>) -> Result<PathBuf, Error> {
+/// Returns an error if the file cannot be downloaded or the cache cannot be written.
+pub fn fetch(address: &Address, on_progress: &mut OnProgress<'_>) -> Result<PathBuf, FetchError> {
     Hub::from_env().fetch(address, on_progress)
 }
 
@@ -93,16 +84,16 @@ impl Hub {
     ///
     /// # Errors
     ///
-    /// Returns [`Error::Hub`] if the file cannot be downloaded or the cache cannot be written.
+    /// Returns an error if the file cannot be downloaded or the cache cannot be written.
     pub fn fetch(
         &self,
         address: &Address,
         on_progress: &mut OnProgress<'_>,
-    ) -> Result<PathBuf, Error> {
+    ) -> Result<PathBuf, FetchError> {
         self.try_fetch(address, on_progress)
-            .map_err(|source| Error::Hub {
-                address: Box::new(address.clone()),
-                source: Box::new(source),
+            .map_err(|source| FetchError {
+                address: address.clone(),
+                source,
             })
     }
 
