@@ -2,10 +2,10 @@
 //! first.
 //!
 //! Most steps use one profile and the whole workspace, so that they reuse each other's builds of
-//! the dependencies. The last two check their own copies of the dependencies: the fuzz targets are
-//! another workspace, and CUDA needs other features.
+//! the dependencies. [`standalone`] and the last two steps build or check their own copies of the
+//! dependencies: their packages are other workspaces, and CUDA needs other features.
 
-use crate::{cargo, cuda_check, reference, tidy};
+use crate::{cargo, cuda_check, reference, standalone, tidy};
 use anyhow::{Context, Result};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ const BUDGET: Duration = Duration::from_secs(20 * 60);
 /// Name of a step and its function.
 type Step = (&'static str, fn(&Shell) -> Result<()>);
 
-const STEPS: [Step; 10] = [
+const STEPS: [Step; 11] = [
     ("format", |sh| {
         cargo(sh, "fmt --all --check").run()?;
         Ok(cargo(sh, "fmt --manifest-path fuzz/Cargo.toml --check").run()?)
@@ -48,6 +48,7 @@ const STEPS: [Step; 10] = [
         Ok(cargo(sh, "test --locked --workspace").run()?)
     }),
     ("examples", examples),
+    ("standalone crates", standalone::run),
     ("reference", |sh| {
         if sh.path_exists(reference::DEFAULT_PATH) {
             return reference::run(sh, &sh.current_dir().join(reference::DEFAULT_PATH));

@@ -8,6 +8,7 @@
 //! - [`sanitize`]: tests the workspace's crates with AddressSanitizer
 //! - [`cuda_check`]: lints the CUDA code without a GPU
 //! - [`platforms`]: lints for Windows and macOS on Linux
+//! - [`standalone`]: runs an example of each library crate with only that crate as dependency
 //! - [`ci`]: runs everything that must pass before a change is merged
 //!
 //! Of the workspace's other crates, this package depends only on `fetch`, and not on candle, so it
@@ -22,6 +23,7 @@ pub mod fuzz;
 pub mod platforms;
 pub mod reference;
 pub mod sanitize;
+pub mod standalone;
 pub mod tidy;
 
 use std::path::{Path, PathBuf};

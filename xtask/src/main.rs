@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use xshell::Shell;
 use xtask::fetch_data::HYMENOPTERA_URL;
 use xtask::{
-    bench_peers, ci, cuda_check, fetch_data, fuzz, platforms, reference, root, sanitize, tidy,
+    bench_peers, ci, cuda_check, fetch_data, fuzz, platforms, reference, root, sanitize,
+    standalone, tidy,
 };
 
 #[derive(Parser)]
@@ -53,6 +54,8 @@ enum Task {
     },
     /// Run the workspace's tests with AddressSanitizer
     Sanitize,
+    /// Run an example of each library crate with only that crate as dependency
+    Standalone,
     /// Lint the CUDA code without a GPU or CUDA toolkit
     CudaCheck(cuda_check::Options),
     /// Lint for Windows and macOS, with Metal, Accelerate and MKL, on any Unix system
@@ -88,6 +91,7 @@ fn run(task: Task) -> Result<()> {
         Task::BenchPeers(options) => bench_peers::run(&sh, &options),
         Task::Fuzz { target, args } => fuzz::run(&sh, &target, &args),
         Task::Sanitize => sanitize::run(&sh),
+        Task::Standalone => standalone::run(&sh),
         Task::CudaCheck(options) => cuda_check::run(&sh, &options),
         Task::Platforms => platforms::run(&sh),
         Task::PretrainSample { args } => {

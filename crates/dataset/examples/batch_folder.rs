@@ -5,25 +5,25 @@
 //! ```
 //!
 //! `DIR` contains `train/CLASS/…` and `val/CLASS/…`. If `SHEET.png` is given, the first batch is
-//! drawn there as a contact sheet. Without arguments, the example draws a data set in a temporary
-//! folder.
+//! drawn there as a contact sheet. Without arguments, the example draws a data set in the folder
+//! `batch_folder` of the system's temporary directory.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use dataset::contact_sheet::titled;
+use dataset::image::{Rgb, RgbImage};
 use dataset::{ImageFolder, Loader, LoaderConfig, Normalize};
-use image::{Rgb, RgbImage};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args_os().skip(1).map(PathBuf::from);
-    let drawn = tempfile::tempdir()?;
     let root = match arguments.next() {
         Some(root) => root,
         None => {
-            draw(drawn.path())?;
-            drawn.path().to_owned()
+            let folder = std::env::temp_dir().join("batch_folder");
+            draw(&folder)?;
+            folder
         }
     };
 

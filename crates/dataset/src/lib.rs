@@ -46,6 +46,9 @@
 //! byte instead of being saturated. Hidden files and folders, and links to a parent folder, are
 //! skipped. All splits share the class map of the training split.
 //!
+//! **Features.** `trainer` implements `trainer::DataLoader` for [`Loader`]. `cuda`, `cudnn`, `metal`,
+//! `accelerate` and `mkl` enable candle's features of the same names.
+//!
 //! This crate does not depend on a model and never prints.
 
 #[macro_use]
@@ -71,12 +74,17 @@ mod verify;
 pub use candle_core;
 pub use image;
 
+#[doc(inline)]
 pub use decode::{DecodeOptions, Decoder, decode};
+#[doc(inline)]
 pub use error::Error;
+#[doc(inline)]
 pub use image_folder::{ImageFolder, Sample};
+#[doc(inline)]
 pub use inspect::{InspectOptions, Report, inspect};
 pub use layout_hint::LayoutHint;
 pub use loader::{Batch, Epoch, Loader, LoaderConfig};
 pub use rng::Stream;
+#[doc(inline)]
 pub use transform::{Normalize, Transform};
 pub use verify::{find_bad_images, verify};

@@ -8,6 +8,13 @@
 //! only to the scheme, host and port that it belongs to. Proxies are read from the environment
 //! (`ALL_PROXY`, `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`, or the same in lower case).
 //!
+//! | task | start here |
+//! |---|---|
+//! | download a file | [`Client::download`], [`Download`] |
+//! | request only headers, or a small body | [`Client::head`], [`Client::read`] |
+//! | set the token, the timeout and the pause between attempts | [`Config`] |
+//! | test a program that downloads | `test_server` (feature `test-server`) |
+//!
 //! ```no_run
 //! use fetch::{Checksum, Client, Config, Download};
 //!

@@ -4,8 +4,8 @@
 //! cargo run -p kernels --example cnn
 //! ```
 
-use candle_core::{D, DType, Device, Result, Tensor};
-use candle_nn::{Optimizer, SGD, VarBuilder, VarMap, loss::cross_entropy};
+use kernels::candle_core::{D, DType, Device, Result, Tensor};
+use kernels::candle_nn::{self, Optimizer, SGD, VarBuilder, VarMap, loss::cross_entropy};
 use kernels::{ConvLayer, conv_stack, linear};
 
 const SIDE: usize = 12;

@@ -96,7 +96,9 @@ mod winograd;
 pub use adaptive_pool::adaptive_avg_pool2d;
 pub use buffer::release_memory;
 pub use candle_core;
+pub use candle_nn;
 pub use conv::conv_stack;
+#[doc(inline)]
 pub use device::max_pool2d;
 pub use error::Error;
 pub use grad::{GradSink, Gradient};

@@ -10,6 +10,14 @@
 //! subtractions, multiplications, divisions and square roots. IEEE 754 defines their results
 //! exactly, so the pixels are the same on every machine.
 //!
+//! | task | start here |
+//! |---|---|
+//! | write the data set to a folder | [`write()`] |
+//! | write other classes, or another number of images | [`write_classes`], [`PRETRAINING`] |
+//! | draw one image in memory | [`Class::image`] |
+//!
+//! The crate has no features.
+//!
 //! ```
 //! use sample::{INSECTS, SEED, Split};
 //!
@@ -49,6 +57,8 @@ mod texture;
 mod vertebrates;
 
 use std::path::Path;
+
+pub use image;
 
 pub use class::{Class, Counts, INSECTS, PRETRAINING, Split};
 pub use folder::{Error, Written, write_classes};

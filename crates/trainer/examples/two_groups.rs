@@ -7,8 +7,8 @@
 
 use std::ops::Range;
 
-use candle_core::{Device, Tensor};
-use candle_nn::{Linear, Module, VarBuilder, linear};
+use trainer::candle_core::{self, Device, Tensor};
+use trainer::candle_nn::{Linear, Module, VarBuilder, linear};
 use trainer::{
     Batch, Batches, Data, DataLoader, Event, FitConfig, Flow, Group, Mode, Model, Params, Phase,
     Schedule, SgdConfig, Stage,

@@ -1,6 +1,15 @@
 //! Transfer learning for candle models: frozen layers, SGD with parameter groups, and a
 //! deterministic training loop.
 //!
+//! | task | start here |
+//! |---|---|
+//! | store the parameters of a model, select the trainable layers | [`Params`] |
+//! | make a model or a data set usable | [`Model`], [`DataLoader`] |
+//! | train a stage, pause it, stop it early | [`fit()`], [`Stage`], [`Flow`] |
+//! | save and resume a stage | [`Stage::state`], [`Stage::resume`] |
+//! | write the training loop yourself | [`Gradients::backward`], [`Sgd::step`] |
+//! | measure a model | [`evaluate()`] |
+//!
 //! - [`Params`] stores the parameters of a model by name. Any candle model can be built from it
 //!   through a `VarBuilder`. Layer name prefixes select the trainable layers. Frozen layers record
 //!   no graph and compute no gradients.
@@ -99,6 +108,10 @@
 //!
 //! `examples/two_groups.rs` trains in two stages: first the head, then the whole network.
 //!
+//! # Features
+//!
+//! `cuda`, `cudnn`, `metal`, `accelerate` and `mkl` enable candle's features of the same names.
+//!
 //! # Determinism
 //!
 //! With the same seed, data and number of threads, two runs produce the same bits. The crate does
@@ -139,6 +152,7 @@ mod snapshot;
 mod stage;
 
 pub use candle_core;
+pub use candle_nn;
 
 pub use data::{Batch, Batches, Data, DataLoader};
 pub use error::{BoxError, Error, NonFiniteLoss};

@@ -3,7 +3,6 @@
 //! The reference files are in `tests/golden`, or in the folder that the environment variable
 //! `WAGGLE_GOLDEN` selects.
 
-#[path = "../../kernels/tests/gpu/mod.rs"]
 mod gpu;
 
 use std::collections::BTreeMap;
@@ -42,7 +41,7 @@ fn largest_difference(a: &Tensor, b: &Tensor) -> f32 {
 
 #[test]
 fn golden_sgd() {
-    gpu::devices().for_each(|device| golden_sgd_on(&device));
+    gpu::devices().iter().for_each(golden_sgd_on);
 }
 
 fn golden_sgd_on(device: &Device) {

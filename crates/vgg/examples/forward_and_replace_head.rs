@@ -4,20 +4,19 @@
 //!
 //! WEIGHTS is a file with VGG-16 weights under torchvision's or timm's tensor names, with or
 //! without the classifier. If no file is given, the example writes the weights of a narrow network
-//! to a temporary file.
+//! to `narrow.safetensors` in the system's temporary directory.
 
 use std::path::{Path, PathBuf};
 
-use candle_core::{D, DType, Device, Tensor};
-use candle_nn::VarBuilder;
+use vgg::candle_core::{D, DType, Device, Tensor};
+use vgg::candle_nn::{VarBuilder, ops::softmax};
 use vgg::{Head, Metadata, Mode, Summary, Vgg, VggConfig};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let device = Device::Cpu;
-    let dir = tempfile::tempdir()?;
     let (path, config) = match std::env::args_os().nth(1) {
         Some(path) => (PathBuf::from(path), VggConfig::vgg16(1000)),
-        None => narrow(dir.path(), &device)?,
+        None => narrow(&std::env::temp_dir(), &device)?,
     };
     println!("{}", Summary::new(&config)?);
 
@@ -33,7 +32,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let ramp = Tensor::arange(0f32, (3 * side * side) as f32, &device)?;
     let image = (ramp / (3 * side * side) as f64)?.reshape((1, 3, side, side))?;
     let logits = network.forward(&image, Mode::Eval)?;
-    let probabilities = candle_nn::ops::softmax(&logits, D::Minus1)?;
+    let probabilities = softmax(&logits, D::Minus1)?;
     let class = probabilities.argmax(D::Minus1)?.to_vec1::<u32>()?[0];
     println!("{:?} logits, most likely class {class}", logits.dims());
 

@@ -4,6 +4,16 @@
 //! This crate builds networks, loads and saves weights, and computes outputs and gradients. It has
 //! no training loop and prints nothing.
 //!
+//! | task | start here |
+//! |---|---|
+//! | describe a network | [`VggConfig`], [`Summary`] |
+//! | load pretrained weights, replace the head | [`load_pretrained`], [`Head`] |
+//! | find the architecture of a weights file | [`detect_architecture`] |
+//! | compute logits, run some of the layers | [`Vgg`] |
+//! | save a model, load a saved one | [`save`], [`load_model`] |
+//! | export | [`onnx`], [`timm`] |
+//! | download weights | `hub` (default feature `hub`) |
+//!
 //! This example loads pretrained weights into a network with other classes and classifies images.
 //! The network is narrow, so that the example is fast. For VGG-16 itself, use [`VggConfig::vgg16`]
 //! and weights downloaded by `hub::fetch`, which needs the default feature `hub`.
@@ -38,6 +48,12 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # Features
+//!
+//! - `hub` (default) downloads weights from the Hugging Face Hub.
+//! - `trainer` implements `trainer::Model` for [`Vgg`].
+//! - `cuda`, `cudnn`, `metal`, `accelerate` and `mkl` enable candle's features of the same names.
 
 #![forbid(unsafe_code)]
 
@@ -65,10 +81,15 @@ mod trainer;
 mod weights;
 mod weights_file;
 
+pub use candle_core;
+pub use candle_nn;
+#[doc(inline)]
 pub use config::VggConfig;
 pub use detect::detect_architecture;
+#[doc(inline)]
 pub use error::Error;
 pub use kernels;
+#[doc(inline)]
 pub use metadata::Metadata;
 pub use model::{Mode, Vgg};
 pub use precision::Precision;

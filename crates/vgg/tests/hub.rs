@@ -1,6 +1,8 @@
 //! Downloads from local servers that imitate the hub: cache, metadata, redirects and hostile
 //! responses. The tests of the crate `fetch` cover the transfer itself.
 
+#![cfg(feature = "hub")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
