@@ -1,8 +1,10 @@
 //! Batches of decoded, transformed and normalized images, prefetched by worker threads.
 //!
-//! The pixel values of a sample are a function of (seed, epoch, index of the sample) if the caller's
-//! functions are deterministic, and the order of an epoch is a function of (seed, epoch). They do not depend on the number of workers, the
-//! cache or timing. Batches are delivered in order. The last batch may be smaller. The number of
+//! The pixel values of a sample are a function of (seed, epoch, index of the sample), and the order
+//! of an epoch is a function of (seed, epoch). Neither depends on the number of workers, the cache or
+//! timing, provided that the caller's own functions are deterministic.
+//!
+//! Batches are delivered in order. The last batch of an epoch may be smaller. The number of
 //! prefetched batches is bounded.
 
 mod batch_builder;
