@@ -31,7 +31,8 @@ pub enum Flow {
     /// Return from [`fit`](crate::fit()) at this event. The current weights stay in place, so that
     /// the stage can be resumed. Ignored if no epoch is left to run.
     Pause,
-    /// End the stage after the current epoch and restore the best weights. No later epoch runs.
+    /// End the stage after the current epoch and restore the best weights. Create a new
+    /// [`Stage`](crate::Stage) to train further.
     Finish,
 }
 

@@ -91,7 +91,7 @@ impl Gradients {
     ///
     /// # Errors
     ///
-    /// Returns an error if the backward pass fails.
+    /// Returns an error if the backward pass fails or if two gradients cannot be added.
     pub fn backward_with(
         loss: Tensor,
         parameters: &[(String, Var)],
