@@ -72,7 +72,7 @@ impl HubError {
 #[error("cannot download {address}: {source}")]
 pub struct FetchError {
     /// Address of the requested file.
-    pub address: Address,
+    pub address: Box<Address>,
     /// Why the download failed.
     pub source: HubError,
 }

@@ -92,7 +92,7 @@ impl Hub {
     ) -> Result<PathBuf, FetchError> {
         self.try_fetch(address, on_progress)
             .map_err(|source| FetchError {
-                address: address.clone(),
+                address: Box::new(address.clone()),
                 source,
             })
     }
