@@ -14,7 +14,7 @@
 
 use std::ops::Range;
 
-use candle_core::{DType, Result, Tensor, bail};
+use candle_core::{DType, Device, Result, Tensor, bail};
 use candle_nn::{Init, VarBuilder};
 use kernels::{
     ConvLayer, GradSink, Gradient, adaptive_avg_pool2d, conv_stack, linear_with_grad_sink, relu,
@@ -41,6 +41,8 @@ pub enum Mode {
 }
 
 /// A VGG network.
+///
+/// It is `Send` and `Sync`, so threads can share it. A clone shares the weights.
 #[derive(Clone, Debug)]
 pub struct Vgg {
     config: VggConfig,
@@ -210,6 +212,23 @@ impl Vgg {
             grad_sink: None,
             precision: Precision::F32,
         })
+    }
+
+    /// Builds the network from named f32 tensors, as [`Vgg::new`] does.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`Vgg::new`].
+    pub fn from_tensors(
+        config: &VggConfig,
+        tensors: impl IntoIterator<Item = (String, Tensor)>,
+        device: &Device,
+    ) -> std::result::Result<Self, Error> {
+        let tensors = tensors.into_iter().collect();
+        Self::new(
+            config,
+            VarBuilder::from_tensors(tensors, DType::F32, device),
+        )
     }
 
     /// Collects weight gradients in a [`GradSink`] instead of candle's `GradStore`. Has an effect
