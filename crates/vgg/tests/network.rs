@@ -254,3 +254,19 @@ fn threads_that_share_a_network_compute_the_bits_of_one_thread() {
         }
     });
 }
+
+#[test]
+fn images_of_another_dtype_or_rank_are_named_in_the_error() {
+    let (config, tensors) = narrow();
+    let network = build(&config, tensors);
+    let x = image(64, 1);
+    let double = x.to_dtype(DType::F64).expect("f64");
+    let single = x.squeeze(0).expect("(3, H, W)");
+    for (x, got) in [
+        (double, "got [1, 3, 64, 64] in f64"),
+        (single, "got [3, 64, 64] in f32"),
+    ] {
+        let error = network.forward(&x, Mode::Eval).expect_err("wrong images");
+        assert!(error.to_string().contains(got), "{error}");
+    }
+}
