@@ -10,6 +10,7 @@
 pub mod args;
 pub mod bad_images;
 pub mod checkpoint;
+pub mod classifier;
 pub mod commands;
 pub mod config;
 pub mod data_source;
@@ -36,6 +37,8 @@ pub mod splits;
 pub mod text;
 pub mod train;
 pub mod weights_file;
+
+pub use classifier::Classifier;
 
 use std::ffi::OsString;
 use std::io;

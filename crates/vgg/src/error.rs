@@ -141,6 +141,18 @@ pub enum Error {
         /// Why it is invalid.
         reason: String,
     },
+    /// The images have the wrong dtype or shape.
+    #[error("{architecture} needs images (B, 3, H, W) of at least {least}x{least} pixels in f32, got {shape:?} in {}", dtype.as_str())]
+    Images {
+        /// Name of the architecture.
+        architecture: String,
+        /// Smallest width and height.
+        least: usize,
+        /// Shape of the images.
+        shape: candle_core::Shape,
+        /// Dtype of the images.
+        dtype: candle_core::DType,
+    },
     /// A model cannot be written in the requested format.
     #[error("cannot write {}: {reason}", path.display())]
     Export {
@@ -176,7 +188,11 @@ impl Error {
             ),
             Self::NoMetadata { .. } => "train a model from these weights first".into(),
             Self::Export { help, .. } => return help.map(String::from),
-            Self::Config { .. } | Self::Io { .. } | Self::Metadata { .. } | Self::Candle(_) => {
+            Self::Config { .. }
+            | Self::Images { .. }
+            | Self::Io { .. }
+            | Self::Metadata { .. }
+            | Self::Candle(_) => {
                 return None;
             }
         };

@@ -20,7 +20,6 @@
 //!
 //! ```
 //! use candle_core::{DType, Device, Tensor};
-//! use candle_nn::VarBuilder;
 //! use vgg::{Head, Metadata, Mode, Vgg, VggConfig};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -40,8 +39,7 @@
 //! let loaded = vgg::load_pretrained(&path, &config, Head::Replace, 1234, &device)?;
 //! assert_eq!(loaded.report.initialized_layers(), ["classifier.6"]);
 //!
-//! let tensors = loaded.tensors.into_iter().collect();
-//! let network = Vgg::new(&config, VarBuilder::from_tensors(tensors, DType::F32, &device))?;
+//! let network = Vgg::from_tensors(&config, loaded.tensors, &device)?;
 //! let images = Tensor::zeros((5, 3, 64, 64), DType::F32, &device)?;
 //! let logits = network.forward(&images, Mode::Eval)?;
 //! assert_eq!(logits.dims(), [5, 2]);

@@ -14,7 +14,7 @@
 
 use std::ops::Range;
 
-use candle_core::{DType, Result, Tensor, bail};
+use candle_core::{DType, Device, Result, Tensor, bail};
 use candle_nn::{Init, VarBuilder};
 use kernels::{
     ConvLayer, GradSink, Gradient, adaptive_avg_pool2d, conv_stack, linear_with_grad_sink, relu,
@@ -41,6 +41,8 @@ pub enum Mode {
 }
 
 /// A VGG network.
+///
+/// It is `Send` and `Sync`, so threads can share it. A clone shares the weights.
 #[derive(Clone, Debug)]
 pub struct Vgg {
     config: VggConfig,
@@ -212,6 +214,23 @@ impl Vgg {
         })
     }
 
+    /// Builds the network from named f32 tensors, as [`Vgg::new`] does.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`Vgg::new`].
+    pub fn from_tensors(
+        config: &VggConfig,
+        tensors: impl IntoIterator<Item = (String, Tensor)>,
+        device: &Device,
+    ) -> std::result::Result<Self, Error> {
+        let tensors = tensors.into_iter().collect();
+        Self::new(
+            config,
+            VarBuilder::from_tensors(tensors, DType::F32, device),
+        )
+    }
+
     /// Collects weight gradients in a [`GradSink`] instead of candle's `GradStore`. Has an effect
     /// only on the CPU, and not on trainable convolutions with batch norm.
     ///
@@ -267,8 +286,9 @@ impl Vgg {
     ///
     /// # Errors
     ///
-    /// Returns an error if the images do not have three channels or are smaller than
-    /// [`VggConfig::smallest_input`], or if the device does not support the precision.
+    /// Returns [`Error::Images`], wrapped in candle's error, if `x` has another dtype or rank, does
+    /// not have three channels, or is smaller than [`VggConfig::smallest_input`]. Returns an error if
+    /// the device does not support the precision.
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         self.forward_layers(x, 0..self.names.len(), mode)
     }
@@ -351,15 +371,17 @@ impl Vgg {
     }
 
     fn check_images(&self, x: &Tensor) -> Result<()> {
-        let (_, channels, h, w) = x.dims4()?;
         let least = self.config.smallest_input();
-        if channels != 3 || h < least || w < least {
-            bail!(
-                "{} needs images (B, 3, H, W) of at least {least}x{least} pixels, got {:?}",
-                self.config.architecture,
-                x.shape()
-            );
+        let fits = matches!(*x.dims(), [_, 3, h, w] if h >= least && w >= least);
+        let rounded = x.dtype() == DType::BF16 && self.precision == Precision::Bf16;
+        if fits && (x.dtype() == DType::F32 || rounded) {
+            return Ok(());
         }
-        Ok(())
+        Err(candle_core::Error::wrap(Error::Images {
+            architecture: self.config.architecture.clone(),
+            least,
+            shape: x.shape().clone(),
+            dtype: x.dtype(),
+        }))
     }
 }

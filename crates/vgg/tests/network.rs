@@ -229,3 +229,44 @@ fn a_second_backward_pass_is_an_error() {
     let error = loss.backward().expect_err("the activations are freed");
     assert!(error.to_string().contains("twice"), "{error}");
 }
+
+#[test]
+fn threads_that_share_a_network_compute_the_bits_of_one_thread() {
+    const fn shared<T: Send + Sync + Clone>() {}
+    const { shared::<Vgg>() };
+    let (config, tensors) = narrow();
+    let network = Vgg::from_tensors(&config, tensors.clone(), &CPU).expect("a network");
+    let expected: Vec<_> = (0..4)
+        .map(|seed| {
+            let logits = build(&config, tensors.clone()).forward(&image(64, seed), Mode::Eval);
+            values(&logits.expect("logits"))
+        })
+        .collect();
+    assert_ne!(expected[0], expected[1]);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for (seed, expected) in expected.iter().enumerate() {
+                    let logits = network.forward(&image(64, seed), Mode::Eval);
+                    assert_eq!(&values(&logits.expect("logits")), expected);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn images_of_another_dtype_or_rank_are_named_in_the_error() {
+    let (config, tensors) = narrow();
+    let network = build(&config, tensors);
+    let x = image(64, 1);
+    let double = x.to_dtype(DType::F64).expect("f64");
+    let single = x.squeeze(0).expect("(3, H, W)");
+    for (x, got) in [
+        (double, "got [1, 3, 64, 64] in f64"),
+        (single, "got [3, 64, 64] in f32"),
+    ] {
+        let error = network.forward(&x, Mode::Eval).expect_err("wrong images");
+        assert!(error.to_string().contains(got), "{error}");
+    }
+}

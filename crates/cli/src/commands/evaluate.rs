@@ -16,11 +16,11 @@ use trainer::{ConfusionMatrix, FrozenCache};
 use crate::args::EvaluateArgs;
 use crate::args::types::OnBad;
 use crate::bad_images;
+use crate::classifier::Classifier;
 use crate::config::{Config, Skipped};
 use crate::data_source::Source;
 use crate::error::{Diagnostic, warn};
 use crate::metrics::wilson_interval;
-use crate::model_file::Model;
 use crate::non_finite_logit::CheckedNetwork;
 use crate::render::format::{pad_left, pad_right, percent, percent_range, shorten};
 use crate::text::pluralize;
@@ -51,7 +51,7 @@ struct Report<'a> {
 /// Runs `waggle evaluate`.
 pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     let device = super::open_device(&args.machine)?;
-    let model = Model::open(&args.model, &device)?.with_precision(args.machine.precision);
+    let model = Classifier::open(&args.model, &device)?.with_precision(args.machine.precision);
     let (root, recorded) = data(args, &model.path)?;
     let mut folder = open(&root, &args.split, model.classes())?;
     let (ignore_exif, workers) = (args.machine.ignore_exif, args.machine.workers());
@@ -178,7 +178,7 @@ fn open(root: &Path, split: &str, classes: &[String]) -> anyhow::Result<ImageFol
 }
 
 /// The report as text for a terminal of `columns` columns.
-fn text(report: &Report<'_>, model: &Model, folder: &Path, columns: usize) -> String {
+fn text(report: &Report<'_>, model: &Classifier, folder: &Path, columns: usize) -> String {
     let rows = report.confusion.rows();
     let images: u64 = rows.iter().flatten().sum();
     let correct: u64 = rows.iter().enumerate().map(|(class, row)| row[class]).sum();

@@ -12,8 +12,8 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::args::PredictArgs;
+use crate::classifier::Classifier;
 use crate::error::{Diagnostic, report};
-use crate::model_file::Model;
 use crate::render::format::percent;
 
 /// The most probable classes of one image, as printed in each output format.
@@ -41,7 +41,7 @@ struct Failure {
 /// Runs `waggle predict`.
 pub fn run(args: &PredictArgs) -> anyhow::Result<ExitCode> {
     let device = super::open_device(&args.machine)?;
-    let model = Model::open(&args.model, &device)?.with_precision(args.machine.precision);
+    let model = Classifier::open(&args.model, &device)?.with_precision(args.machine.precision);
     let format = Format::of(args);
     let mut errors = Errors { format, count: 0 };
     let paths = image_paths(&args.paths, &mut errors)?;
@@ -85,7 +85,7 @@ type Chunk<'a> = Vec<(&'a PathBuf, Result<Tensor, dataset::Error>)>;
 /// Decodes `paths` on a separate thread pool and sends one chunk per batch. Stops early if the
 /// receiver is dropped.
 fn decode<'a>(
-    model: &Model,
+    model: &Classifier,
     paths: &'a [PathBuf],
     args: &PredictArgs,
     sender: mpsc::SyncSender<anyhow::Result<Chunk<'a>>>,
