@@ -1,8 +1,8 @@
 //! The command line: flags, defaults, help, and the checks of individual values.
 //!
-//! [`crate::plan`] resolves the arguments of `train` together with the data and the weights before any work
-//! starts. Parsing here rejects every value that is invalid by itself, so the rest of the program
-//! never sees a batch size of zero or a learning rate that is NaN.
+//! [`crate::plan`] resolves the arguments of `train` together with the data and the weights before
+//! training starts. Parsing here rejects every value that is invalid by itself, so the rest
+//! of the program never sees a batch size of zero or a learning rate that is NaN.
 
 mod export;
 mod inspect;
@@ -72,7 +72,8 @@ pub enum Command {
     Man(ManArgs),
 }
 
-/// Arguments for threads, device, precision and image decoding, shared by most commands.
+/// Arguments for threads, device, precision and image decoding, shared by `train`, `evaluate` and
+/// `predict`.
 #[derive(Debug, Clone, Args)]
 pub struct MachineArgs {
     /// Threads that decode images [default: 4]
@@ -109,8 +110,8 @@ pub struct EvaluateArgs {
     /// Model file (model.safetensors) or run directory
     pub model: PathBuf,
 
-    /// Data set: a folder with DIR/SPLIT/CLASS/IMAGE, or `sample` [default: the data set of the
-    /// run, else data/hymenoptera_data if it exists, else sample]
+    /// Data set: a folder with SPLIT/CLASS/IMAGE, or `sample` [default: the data set of the run that
+    /// trained the model; without its config.toml, data/hymenoptera_data if it exists, else sample]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
 
@@ -128,7 +129,7 @@ pub struct EvaluateArgs {
     pub batch_size: NonZeroUsize,
 
     #[command(flatten)]
-    /// Threads, workers, device.
+    /// Threads, device, precision and image decoding.
     pub machine: MachineArgs,
 
     /// Print one JSON object: loss, accuracy, classes, confusion, skipped
@@ -144,7 +145,7 @@ Examples:
   waggle predict runs/train photos/ --csv > photos.csv
   waggle predict model.safetensors photos/ --top-k 3 --json
 
-If an image cannot be read, an error is printed to standard error, the other images are still
+If an image cannot be classified, an error is printed to standard error, the other images are still
 classified, and the exit code is 1. With --json the image also gets a line: path, error.")]
 pub struct PredictArgs {
     /// Model file (model.safetensors) or run directory
@@ -166,24 +167,24 @@ pub struct PredictArgs {
     #[arg(long, conflicts_with = "csv")]
     pub json: bool,
 
-    /// Print CSV with a header: path, class, probability; with --top-k also class_2, probability_2
-    /// and so on
+    /// Print CSV with a header: path, class, probability; with --top-k above 1 also class_2,
+    /// probability_2 and so on
     #[arg(long)]
     pub csv: bool,
 
     #[command(flatten)]
-    /// Threads, workers, device.
+    /// Threads, device, precision and image decoding.
     pub machine: MachineArgs,
 }
 
-/// Value names that denote numbers in the help. Their arguments accept values with a hyphen.
+/// Value names of numeric options. These options accept values that start with a hyphen.
 const NUMBERS: [&str; 6] = ["LR", "MINUTES", "N", "PIXELS", "SIZE", "X"];
 
 /// The definition of the command line, with two rules that clap's attributes cannot express:
 ///
 /// - Numeric options accept values that start with a hyphen, so that `--lr -1e-3` reports an invalid
 ///   learning rate instead of an unexpected argument.
-/// - In `train`, all arguments that could change the result of a run conflict with `--resume`.
+/// - In `train`, all arguments except those in `train::WITH_RESUME` conflict with `--resume`.
 fn definition() -> clap::Command {
     let command = Cli::command().mut_subcommands(|command| {
         command.mut_args(|argument| {
@@ -207,7 +208,7 @@ fn definition() -> clap::Command {
 ///
 /// # Errors
 ///
-/// Returns an error for invalid arguments, and for `--help` and `--version`, which clap also
+/// Returns an error for missing or invalid arguments, and for `--help` and `--version`, which clap also
 /// returns as errors.
 pub fn parse(line: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
     let matches = definition()
@@ -242,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_of_the_recipe_conflict_with_resume() {
+    fn settings_of_a_run_conflict_with_resume() {
         let parse = |more: &[&str]| {
             let line = [&["waggle", "train", "--resume", "run"], more].concat();
             parse(line.iter().map(Into::into))

@@ -4,11 +4,11 @@
 //! error: cannot decode 2 of 36 images
 //!   data/train/vertical/00.png: unexpected end of file
 //!   data/train/vertical/07.png: unexpected end of file
-//! help: replace or remove them, or pass `--on-bad skip`
+//! help: replace or remove the files, or pass `--on-bad skip` to skip them
 //! ```
 //!
-//! The libraries state facts; only this crate names flags. [`Diagnostic`] carries a help line of its
-//! own, and [`report`] looks up the help of library errors.
+//! The libraries state facts; only this crate names flags. A [`Diagnostic`] can carry a help line, and
+//! [`report`] looks up the help for library errors.
 
 use std::error::Error;
 use std::fmt;
@@ -51,7 +51,7 @@ impl Diagnostic {
         self
     }
 
-    /// Sets the underlying error, printed under `Caused by:`.
+    /// Sets the underlying error, printed under `Caused by:` unless the message contains its text.
     pub fn caused_by(mut self, source: impl Into<anyhow::Error>) -> Self {
         self.source = Some(source.into());
         self
@@ -71,7 +71,7 @@ impl Error for Diagnostic {
     }
 }
 
-/// Prints `error` on standard error.
+/// Prints `error` on standard error, with its items, causes and help.
 pub fn report(error: &anyhow::Error) {
     let style = Style::new().for_stderr().red().bold();
     print(&render(error, &style.apply_to("error:")));
@@ -83,7 +83,7 @@ pub fn warn(warning: Diagnostic) {
     print(&render(&warning.into(), &style.apply_to("warning:")));
 }
 
-/// Prints text on standard error.
+/// Prints text on standard error. Failures are ignored.
 pub fn print(text: &str) {
     // If standard error is closed, there is nowhere to report the failure.
     let _ = io::stderr().lock().write_all(text.as_bytes());
@@ -130,7 +130,7 @@ fn push_help(text: &mut String, help: Option<&str>) {
     }
 }
 
-/// The items of one error in the chain of causes.
+/// The items of one error in the chain of causes. Only a [`Diagnostic`] has items.
 fn items(cause: &(dyn Error + 'static)) -> Vec<String> {
     match cause.downcast_ref::<Diagnostic>() {
         Some(error) => error.items.clone(),
@@ -138,8 +138,8 @@ fn items(cause: &(dyn Error + 'static)) -> Vec<String> {
     }
 }
 
-/// The help for one error in the chain of causes: the help line of a [`Diagnostic`], or advice looked
-/// up for a library error.
+/// The help for one error in the chain of causes: the help line of a [`Diagnostic`], or advice for
+/// a library error or exhausted memory.
 fn help_for(cause: &(dyn Error + 'static)) -> Option<String> {
     if let Some(error) = cause.downcast_ref::<Diagnostic>() {
         return error.help.clone();

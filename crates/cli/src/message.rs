@@ -1,8 +1,8 @@
 //! Events of `waggle train` as shown to the user. [`crate::render`] prints them.
 //!
-//! The trainer counts batches from 0 and does not count the baseline as an epoch, and it has no stage
-//! names. Messages count from 1, the baseline included, as `metrics.csv` does, and name the stage. With `--json`, each message is one line; its field names
-//! are stable.
+//! The trainer counts batches from 0, numbers the baseline as epoch 0, and has no stage names.
+//! Messages count batches and epochs from 1, so that the baseline is epoch 1 as in `metrics.csv`, and
+//! name the stage. With `--json`, each message is one line; its field names are stable.
 
 use serde::Serialize;
 use trainer::{Best, Event, Phase};
@@ -44,11 +44,11 @@ pub enum Message<'a> {
         device: &'a str,
         /// Number of compute threads.
         threads: usize,
-        /// Why a GPU that this build supports is not used.
+        /// With `--device auto`: why the GPU is not used, if this build supports one.
         #[serde(skip_serializing_if = "Option::is_none")]
         fallback: Option<&'a str>,
     },
-    /// The network has been built.
+    /// The network of the run.
     Network {
         /// Name of the architecture.
         architecture: &'a str,
@@ -62,16 +62,16 @@ pub enum Message<'a> {
         #[serde(skip)]
         table: &'a str,
     },
-    /// The initial weights have been loaded or initialized.
+    /// The origin of the initial weights.
     Weights(WeightsReport<'a>),
-    /// The run directory has been created or opened.
+    /// The directory and the stages of the run.
     Run {
         /// Path of the run directory.
         directory: String,
         /// Stages of the run, in order.
         stages: Vec<PlannedStage>,
     },
-    /// A checkpoint of the resumed run is damaged.
+    /// A checkpoint of the run to resume is damaged and is ignored.
     DamagedCheckpoint {
         /// Path of the checkpoint.
         file: String,
@@ -105,9 +105,10 @@ pub enum Message<'a> {
         file: String,
         /// Size of the checkpoint in bytes.
         bytes: u64,
-        /// Time for which training was blocked, in seconds.
+        /// Time in seconds for which training was blocked by the previous checkpoint and by copies
+        /// from a GPU.
         waited: f64,
-        /// Time taken by the background thread to write the file, in seconds.
+        /// Time in seconds that the background thread took to write the file.
         written: f64,
     },
     /// A signal stopped the run. It can be resumed.
@@ -117,7 +118,7 @@ pub enum Message<'a> {
         /// Path of the run directory.
         directory: String,
     },
-    /// A stage starts.
+    /// A stage starts or resumes.
     StageStart {
         /// Name of the stage: `transfer` or `finetune`.
         stage: &'static str,
@@ -136,7 +137,7 @@ pub enum Message<'a> {
         #[serde(skip)]
         val_images: u64,
     },
-    /// An epoch starts.
+    /// An epoch starts or resumes.
     EpochStart {
         /// Name of the stage.
         stage: &'static str,
@@ -181,7 +182,8 @@ pub enum Message<'a> {
         /// Images per second in that time.
         images_per_second: f64,
     },
-    /// The val accuracy is strictly higher than in all earlier epochs of the stage.
+    /// The val accuracy is strictly higher than in all earlier epochs of the stage, or this epoch is
+    /// the first.
     NewBest {
         /// Name of the stage.
         stage: &'static str,
@@ -194,7 +196,7 @@ pub enum Message<'a> {
     StageEnd {
         /// Name of the stage.
         stage: &'static str,
-        /// Epoch of the best weights, counted from 1.
+        /// Epoch of the best weights, counted from 1. Epoch 1 is the baseline.
         best_epoch: u64,
         /// Val accuracy of the best weights, from 0 to 1.
         best_accuracy: f64,
@@ -208,7 +210,8 @@ pub enum Message<'a> {
 /// The data set of a run.
 #[derive(Debug, Clone, Serialize)]
 pub struct DataSet<'a> {
-    /// Origin of the data set: `given` (by `--data`), `photographs` or `sample`.
+    /// Origin of the data set: `given` (by `--data`), `photographs` (`data/hymenoptera_data`) or
+    /// `sample`.
     pub source: &'static str,
     /// Path of the data set.
     pub root: String,
@@ -218,7 +221,7 @@ pub struct DataSet<'a> {
     pub train_images: usize,
     /// Number of images in val.
     pub val_images: usize,
-    /// Advice on how to use other images.
+    /// Advice on how to use other images. `None` if the source is `given`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<&'static str>,
 }
@@ -226,7 +229,7 @@ pub struct DataSet<'a> {
 /// The origin of the initial weights.
 #[derive(Debug, Clone, Serialize)]
 pub struct WeightsReport<'a> {
-    /// Origin of the weights, such as a path or an address on the hub.
+    /// Origin of the weights, such as a path or an address on the hub; `none` for random weights.
     pub source: &'a str,
     /// Number of classes that the network predicts.
     pub classes: usize,
@@ -234,8 +237,8 @@ pub struct WeightsReport<'a> {
     pub loaded: &'a [String],
     /// Names of the newly initialized tensors.
     pub initialized: &'a [String],
-    /// Names of the tensors replaced because they were trained for other classes. Also in
-    /// `initialized`.
+    /// Names of the head's tensors that were not loaded because they were trained for other classes.
+    /// Also in `initialized`.
     pub replaced: &'a [String],
     /// Tensors whose shapes differ: name, shape in the source, shape in the network. Also in
     /// `initialized`.
@@ -260,7 +263,7 @@ pub struct Finished<'a> {
     pub images: u64,
     /// 95 % Wilson interval for the accuracy, as fractions.
     pub interval: [f64; 2],
-    /// The class with the lowest recall.
+    /// The class with the lowest recall, of the classes that have val images.
     pub worst_class: Option<ClassRecall<'a>>,
     /// Running time of this command in seconds.
     pub seconds: f64,
@@ -280,14 +283,14 @@ pub struct PlannedStage {
 pub struct ClassRecall<'a> {
     /// Name of the class.
     pub class: &'a str,
-    /// Correctly classified images ÷ all images of the class, from 0 to 1.
+    /// Correctly classified val images of the class ÷ its val images, from 0 to 1.
     pub recall: f64,
     /// Number of val images in the class.
     pub images: u64,
 }
 
 impl Message<'_> {
-    /// Converts an event from the trainer to the message for `stage`.
+    /// Converts an event of the trainer to a message that names `stage`.
     pub fn from_event(stage: &'static str, event: &Event) -> Message<'static> {
         match event {
             Event::StageStart {

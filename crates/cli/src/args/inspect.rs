@@ -15,8 +15,8 @@ use super::types::{InputSize, OnBad};
 #[command(after_help = "\
 Exit codes:
   0  no serious problem
-  1  undecodable images, empty or unknown classes, or the same
-     image in two classes or in both train and val
+  1  undecodable images, empty classes, classes only in val, or the
+     same image in two classes or in both train and val; any other error
   2  usage error")]
 pub struct CheckArgs {
     /// Data set: a folder with {train,val}/CLASS/IMAGE, or `sample` [default: data/hymenoptera_data
@@ -39,8 +39,8 @@ pub struct CheckArgs {
 /// Arguments of `waggle show`.
 #[derive(Debug, Args)]
 pub struct ShowArgs {
-    /// Data set: a folder with DIR/{train,val}/CLASS/IMAGE, or `sample` [default:
-    /// data/hymenoptera_data if it exists, else sample]
+    /// Data set: a folder with {train,val}/CLASS/IMAGE, or `sample` [default: data/hymenoptera_data
+    /// if it exists, else sample]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
 
@@ -56,7 +56,7 @@ pub struct ShowArgs {
     #[arg(long)]
     pub overwrite: bool,
 
-    /// Images in the batch
+    /// Images in the batch; fewer if the train split is smaller
     #[arg(long, value_name = "N", default_value = "32", value_parser = positive)]
     pub batch_size: NonZeroUsize,
 

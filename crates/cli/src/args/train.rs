@@ -12,8 +12,9 @@ use super::types::{
 };
 use super::{MachineArgs, positive};
 
-/// Ids of the arguments that can be combined with `--resume`. They do not change the result of the
-/// run: the contents of the data and the weights are compared with those of the run.
+/// Ids of the arguments that can be combined with `--resume`. Except for `allow_changed_data`, they
+/// do not change the result of the run: the contents of the data and the weights are compared with
+/// those of the run.
 pub(super) const WITH_RESUME: [&str; 10] = [
     "resume",
     "allow_changed_data",
@@ -35,14 +36,14 @@ Examples:
   waggle train --resume runs/train             resume after an interrupt or a crash
   waggle train --json > events.jsonl           write events for other programs
 
-The run directory holds config.toml, metrics.csv, curves.png, confusion_matrix.png, train_batch.png
-and model.safetensors. `waggle predict` needs only model.safetensors.";
+The directory of a finished run holds config.toml, metrics.csv, curves.png, confusion_matrix.png,
+train_batch.png and model.safetensors. `waggle predict` needs only model.safetensors.";
 
 /// Arguments of `waggle train`.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = TRAIN_EXAMPLES)]
 pub struct TrainArgs {
-    /// Data set: a folder with DIR/{train,val}/CLASS/IMAGE, or `sample` for the built-in drawings.
+    /// Data set: a folder with {train,val}/CLASS/IMAGE, or `sample` for the built-in drawings.
     /// The validation folder may also be called `valid` or `validation` [default:
     /// data/hymenoptera_data if it exists, else sample]
     #[arg(long, value_name = "DIR")]
@@ -55,15 +56,18 @@ pub struct TrainArgs {
     /// Initial weights: `hub` (timm's ImageNet weights, downloaded once),
     /// `hf:OWNER/REPO[@REVISION][/FILE]` (a VGG on the Hugging Face hub), a FILE (.safetensors or a
     /// PyTorch state dict, with torchvision's or timm's names), a run directory, `sample` (the
-    /// built-in backbone), or `none` (random) [default: hub; for the sample data set, sample]
+    /// built-in backbone), or `none` (random) [default: hub; for the sample data set without --arch,
+    /// sample]
     #[arg(long, value_name = "hub|hf:…|FILE|none")]
     pub weights: Option<WeightsSource>,
 
-    /// Architecture [default: detected from the weights file, else vgg16]
+    /// Architecture [default: detected from the weights file, else vgg16; for the sample data set with
+    /// --weights none, that of the built-in backbone]
     #[arg(long, value_name = "NAME", value_parser = VggConfig::NAMES)]
     pub arch: Option<String>,
 
-    /// Width and height of the network input, in pixels [default: from the weights, usually 224]
+    /// Width and height of the network input, in pixels [default: that of the
+    /// weights or the architecture, usually 224]
     #[arg(long, value_name = "PIXELS")]
     pub input_size: Option<InputSize>,
 
@@ -74,7 +78,8 @@ pub struct TrainArgs {
 
     /// Resume an interrupted run from its last checkpoint, with the settings of the run. The result
     /// is bit-identical to an uninterrupted run. Only --data and --weights (if these have moved),
-    /// --checkpoint-every, --workers, --cache-images and the output options may be added
+    /// --allow-changed-data, --checkpoint-every, --workers, --cache-images and the output options may
+    /// be added
     #[arg(long, value_name = "DIR")]
     pub resume: Option<PathBuf>,
 
@@ -82,13 +87,15 @@ pub struct TrainArgs {
     #[arg(long, requires = "resume")]
     pub allow_changed_data: bool,
 
-    /// Minutes between checkpoints within an epoch; 0 writes one per epoch. The two newest are
-    /// kept, each up to three times the size of the model, until the run is complete
+    /// Minutes between checkpoints within an epoch; 0 writes them only at the start of each stage and
+    /// the end of each epoch. The two newest are kept, each up to three times the
+    /// size of the model, until the run is complete
     #[arg(long, value_name = "MINUTES", default_value = "5")]
     pub checkpoint_every: Minutes,
 
-    /// Stages to run: transfer trains the newly initialized layers, finetune trains the
-    /// layers of --finetune-lr (by default all), both runs one after the other
+    /// Stages to run: transfer trains the layers of --transfer-layers (by default the newly
+    /// initialized ones), finetune those of --finetune-lr (by default all), both runs one after the
+    /// other
     #[arg(long, value_enum, default_value_t = StageChoice::Both, help_heading = "Recipe")]
     pub stage: StageChoice,
 
@@ -137,7 +144,7 @@ pub struct TrainArgs {
     )]
     pub finetune_lr: LayerRates,
 
-    /// Random seed. The same seed, machine and number of threads give a bit-identical model
+    /// Random seed. On a CPU, the same seed, machine and number of threads give a bit-identical model
     #[arg(
         long,
         value_name = "N",
@@ -148,11 +155,10 @@ pub struct TrainArgs {
     pub seed: u64,
 
     #[command(flatten)]
-    /// Threads, workers, device.
+    /// Threads, device, precision and image decoding.
     pub machine: MachineArgs,
 
-    /// Memory for decoded images, such as 500MB or 1GiB; 0 disables the cache [default:
-    /// 1GiB]
+    /// Memory for decoded images, such as 500MB or 1GiB; 0 disables the cache [default: 1GiB]
     #[arg(long, value_name = "SIZE", help_heading = "Machine")]
     pub cache_images: Option<ByteSize>,
 
@@ -160,7 +166,7 @@ pub struct TrainArgs {
     #[arg(long, short, conflicts_with_all = ["json", "verbose"], help_heading = "Output")]
     pub quiet: bool,
 
-    /// Print the layer table and the shapes of replaced tensors
+    /// Also print the layer table, and the tensors that were replaced or have another shape
     #[arg(long, short, conflicts_with = "json", help_heading = "Output")]
     pub verbose: bool,
 

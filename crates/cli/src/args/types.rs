@@ -1,5 +1,4 @@
-//! Types for argument values. Parsing rejects invalid values with a message that states what is
-//! expected.
+//! Types of argument values, with their parsers.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -57,12 +56,12 @@ impl FromStr for Momentum {
     }
 }
 
-/// A duration in minutes, possibly fractional; 0 means never.
+/// An interval of 0 to 1,000,000 minutes, possibly fractional; 0 means never.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Minutes(f64);
 
 impl Minutes {
-    /// The duration, or `None` for never.
+    /// The interval, or `None` for never.
     pub fn get(self) -> Option<Duration> {
         (self.0 > 0.0).then(|| Duration::from_secs_f64(60.0 * self.0))
     }
@@ -75,14 +74,14 @@ impl FromStr for Minutes {
         match text.parse::<f64>() {
             // A million minutes is about two years.
             Ok(minutes) if (0.0..=1e6).contains(&minutes) => Ok(Self(minutes)),
-            _ => Err("expected minutes, such as 5 or 0.5, or 0 for none".to_string()),
+            _ => Err("expected 0 to 1000000 minutes, such as 5 or 0.5".to_string()),
         }
     }
 }
 
 /// Width and height of the network input in pixels: 32 to 4096.
 ///
-/// Each of the five pooling layers halves the image, so 32 is the smallest size that leaves a
+/// Each of the five pooling layers of a VGG halves the image, so 32 is the smallest size that leaves a
 /// non-empty output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InputSize(usize);
@@ -112,6 +111,8 @@ impl fmt::Display for InputSize {
 }
 
 /// A number of bytes with an optional unit: `0`, `500MB`, `1GiB`, `1.5 GiB`.
+///
+/// Units ignore case. `k`, `m`, `g` and `t` are short for `KiB`, `MiB`, `GiB` and `TiB`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ByteSize(u64);
 
@@ -162,7 +163,8 @@ pub struct LayerRate {
     pub lr: f64,
 }
 
-/// Learning rates by layer prefix, parsed from `LAYERS=LR,LAYERS=LR,…`. Prefixes are unique.
+/// Learning rates by layer prefix, parsed from `LAYERS=LR,LAYERS=LR,…`. Prefixes are unique
+/// and not empty.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LayerRates(Vec<LayerRate>);
 
@@ -252,7 +254,7 @@ impl FromStr for WeightsSource {
 
     fn from_str(text: &str) -> Result<Self, String> {
         Ok(match text {
-            "" => return Err("expected hub, hf:OWNER/REPO, a FILE or none".to_string()),
+            "" => return Err("expected hub, hf:OWNER/REPO, a FILE, sample or none".to_string()),
             "hub" => Self::Hub,
             "sample" => Self::Sample,
             "none" => Self::None,
@@ -267,7 +269,7 @@ impl FromStr for WeightsSource {
 pub enum StageChoice {
     /// Transfer, then finetune from its best weights
     Both,
-    /// Train the newly initialized layers only
+    /// Train the layers of --transfer-layers (by default the newly initialized ones)
     Transfer,
     /// Train the layers of --finetune-lr (by default all), each at its own learning rate
     Finetune,
