@@ -35,7 +35,7 @@ pub struct Plan {
     pub identity: Identity,
     /// The data set, without skipped images.
     pub folder: Folder,
-    /// Loaders for the data set, all of whose images can be decoded.
+    /// Loaders for the images of `folder`. All have been decoded once without an error.
     pub splits: Splits,
     /// The network and its weights before training.
     pub initial: InitialModel,
@@ -47,7 +47,7 @@ pub struct Plan {
 
 /// The run directory that a run will have or already has.
 pub enum Origin {
-    /// A new run, and the directory to create for it.
+    /// A new run, and the directory to create for it. If it exists, a number is appended.
     New(PathBuf),
     /// A resumed run: its directory, locked by this process, and the checkpoint to resume from.
     Resumed(RunDir, Box<Checkpoint>),
@@ -59,8 +59,10 @@ impl Plan {
     ///
     /// # Errors
     ///
-    /// Returns an error if an argument does not fit the data or the weights, if an input cannot be
-    /// opened, or if a run cannot be resumed to the same result.
+    /// Returns an error if the device, the data set or the weights cannot be used, if an image cannot
+    /// be decoded and is not skipped, or if a prefix matches no layer of the network. For `--resume`,
+    /// also returns an error if the run directory cannot be used, has no intact checkpoint, or would
+    /// give another result. Errors of `ui` are returned.
     pub fn resolve(args: &TrainArgs, ui: &mut dyn Renderer) -> anyhow::Result<Option<Self>> {
         match &args.resume {
             None => Self::new(args, ui).map(Some),
@@ -158,7 +160,8 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Decodes and hashes all images, so that errors are reported before training starts.
+    /// Decodes and hashes all images, so that errors are reported before training starts. Returns the
+    /// plan.
     fn with_checked_data(
         config: Config,
         folder: Folder,
@@ -218,7 +221,7 @@ fn skip_bad_images(
     Ok(skipped)
 }
 
-/// Shows the data set and the device.
+/// Shows the data set, its classes without val images, and the device.
 fn describe_inputs(
     folder: &Folder,
     machine: &MachineConfig,

@@ -2,8 +2,8 @@
 //! at all.
 //!
 //! Lines go to standard output. Bars and warnings go to standard error, bars only if it is a
-//! terminal. If standard output is closed (`waggle train | head`), training continues silently: its
-//! result is the run directory.
+//! terminal. If standard output is closed (`waggle train | head`), lines are discarded and training
+//! continues, because its result is the run directory.
 
 mod bars;
 mod epoch_table;
@@ -27,16 +27,16 @@ pub trait Renderer {
     ///
     /// # Errors
     ///
-    /// Returns an error if standard output cannot be written to. A closed pipe is not an error.
+    /// Returns an error if the output cannot be written to. A closed pipe is not an error.
     fn show(&mut self, message: &Message<'_>) -> anyhow::Result<()>;
 
-    /// The progress bars, so that other threads can print without breaking them.
+    /// The progress bars, so that other threads can print without breaking them. Empty by default.
     fn progress(&self) -> MultiProgress {
         MultiProgress::new()
     }
 }
 
-/// Prints one JSON object per line.
+/// Prints each message as a JSON object on its own line.
 pub struct JsonLines<W> {
     out: Lines<W>,
 }
@@ -57,7 +57,7 @@ impl<W: Write> Renderer for JsonLines<W> {
     }
 }
 
-/// Prints only the path of the run directory, at the end.
+/// Prints only the path of the run directory, once the run is finished.
 pub struct Quiet<W> {
     out: Lines<W>,
 }
@@ -82,7 +82,7 @@ impl<W: Write> Renderer for Quiet<W> {
     }
 }
 
-/// Writes lines to `out`, and discards them once the reader has closed the pipe.
+/// Writes lines to `out` and flushes each. Discards lines once the reader has closed the pipe.
 struct Lines<W> {
     out: W,
     closed: bool,

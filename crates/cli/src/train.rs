@@ -1,5 +1,5 @@
-//! Trains a run: its session, the observer of its stages, and the report of a loss that is not
-//! finite.
+//! Trains a run: the session, the observer of its stages, and the error report for a non-finite
+//! loss.
 
 mod non_finite;
 mod observer;

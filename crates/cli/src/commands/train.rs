@@ -33,7 +33,7 @@ const FILES: [&str; 6] = [
     "train_batch.png",
 ];
 
-/// Runs `waggle train`.
+/// Runs `waggle train`. The exit code is that of success, or of the signal that stopped the run.
 pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
     let signals = Signals::install()?;
@@ -77,7 +77,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Acknowledges the first signal at once, because training stops only after the current batch.
+/// Prints a line at the first signal, because training stops only after the current batch.
 fn acknowledge_interrupt(signals: &Signals, ui: &dyn Renderer) {
     let progress = ui.progress();
     signals.on_first(move |signal| {
@@ -89,7 +89,8 @@ fn acknowledge_interrupt(signals: &Signals, ui: &dyn Renderer) {
     });
 }
 
-/// The class with the lowest recall, of the classes that have val images. The first one wins a tie.
+/// The class with the lowest recall, of the classes that have val images. The lowest index wins a
+/// tie. `None` if no class has val images.
 fn worst_class<'a>(evaluation: &Evaluation, classes: &'a [String]) -> Option<ClassRecall<'a>> {
     let rows = evaluation.confusion.rows();
     let recall = evaluation.confusion.recall();
@@ -105,7 +106,7 @@ fn worst_class<'a>(evaluation: &Evaluation, classes: &'a [String]) -> Option<Cla
         .min_by(|a, b| a.recall.total_cmp(&b.recall))
 }
 
-/// Reports how to resume a run stopped by a signal, and returns the exit code.
+/// Reports how to resume a run stopped by a signal, and returns the exit code of the signal.
 fn interrupted(
     quiet: bool,
     signals: &Signals,
@@ -128,7 +129,7 @@ fn interrupted(
     Ok(ExitCode::from(signal.exit_code()))
 }
 
-/// Shows messages that describe the network and the origin of its weights.
+/// Shows the messages that describe the network and the origin of its initial weights.
 fn describe(initial: &InitialModel, config: &Config, ui: &mut dyn Renderer) -> anyhow::Result<()> {
     let summary = Summary::new(&initial.config)?;
     let first = config.stages.first().context("the run has no stages")?;

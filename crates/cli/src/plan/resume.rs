@@ -16,14 +16,15 @@ use crate::render::Renderer;
 use crate::run_dir::RunDir;
 use crate::shell::quote;
 
-/// Opens the run directory `path`, and returns it with its newest intact checkpoint. Shows a message
-/// for each damaged checkpoint that is newer. Returns `None` if the run is finished.
+/// Opens the run directory `path`, removes temporary files in it, and returns it with its newest
+/// intact checkpoint. Shows a message for each damaged checkpoint that is newer. Returns `None` if
+/// the run is finished and has no checkpoints.
 ///
 /// # Errors
 ///
-/// Returns an error if `path` is not a run directory, if another process uses it, if it has no
-/// intact checkpoint and is not finished, or if its newest intact checkpoint has another format
-/// version.
+/// Returns an error if `path` is not a run directory, if another process uses it, if it has only
+/// damaged checkpoints, if it has none and is not finished, if its newest intact checkpoint has
+/// another format version, or if its files cannot be listed or removed. Errors of `ui` are returned.
 pub(super) fn open(
     path: &Path,
     ui: &mut dyn Renderer,
@@ -56,10 +57,10 @@ pub(super) fn open(
 }
 
 /// Checks that the folder `path` was created by a run, before anything in it is locked, written or
-/// deleted.
+/// deleted. Accepts a path that is not a folder, which [`RunDir::open`] rejects.
 ///
 /// A run writes `config.toml` first. If that file was lost or damaged, the run is recognized by an
-/// intact checkpoint, which contains the same configuration.
+/// intact checkpoint, which also contains the configuration.
 fn check_is_run(path: &Path) -> anyhow::Result<()> {
     if !path.is_dir() {
         // `RunDir::open` reports this.
@@ -96,8 +97,8 @@ fn is_finished(run: &RunDir) -> bool {
     run.file(model_file::FILE).exists() && rows.lines().count() as u64 == epochs + 1
 }
 
-/// Opens the data set `given` with `--data`, by default the one recorded in the run. A recorded
-/// sample is written again if files are missing or have other sizes.
+/// Opens the data set `given` with `--data`, by default the one recorded in the run. The sample is
+/// written again if its files are missing, have other sizes or come from another version.
 pub(super) fn folder(recorded: &DataConfig, given: Option<&Path>) -> anyhow::Result<Folder> {
     if let Some(path) = given {
         return Source::choose(Some(path)).open();
@@ -110,8 +111,9 @@ pub(super) fn folder(recorded: &DataConfig, given: Option<&Path>) -> anyhow::Res
     source.open_at(root.to_path_buf())
 }
 
-/// Checks that a run with the configuration `now`, on this machine, has the result of the recorded
-/// one.
+/// Checks that `now` agrees with the recorded configuration in all settings that can differ on resume
+/// and would change the result: the weights, the version of waggle, the instruction set and the
+/// classes.
 pub(super) fn check_same_result(run: &Path, recorded: &Config, now: &Config) -> anyhow::Result<()> {
     let run = run.display();
     if recorded.network.weights_sha256 != now.network.weights_sha256 {
@@ -145,11 +147,11 @@ pub(super) fn check_same_result(run: &Path, recorded: &Config, now: &Config) -> 
     bail!(
         Diagnostic::new(message)
             .items(differences)
-            .help("resume it where it started, or start a new run")
+            .help("resume with the original version, instruction set and data, or start a new run")
     );
 }
 
-/// The error for images that were added, removed or modified.
+/// The error for images that were added, removed or modified since the run `run` started.
 pub(super) fn changed_data(run: &Path, changes: &str) -> Diagnostic {
     let run = run.display();
     Diagnostic::new(format!(

@@ -18,7 +18,7 @@ use crate::error::Diagnostic;
 ///
 /// # Errors
 ///
-/// Returns an error if a prefix matches no layer.
+/// Returns an error if a prefix of `--transfer-layers` or `--finetune-lr` matches no layer.
 pub fn stages(
     args: &TrainArgs,
     layers: &[String],
@@ -70,8 +70,8 @@ fn check_prefix(prefix: &str, layers: &[String], flag: &str) -> anyhow::Result<(
     Ok(())
 }
 
-/// Shortens `chosen` to common prefixes: if all layers of a part of the network, such as
-/// `classifier`, are chosen, the part's name replaces their names.
+/// Shortens the layers `chosen` to common prefixes, in the order of `layers`. If all layers of a part
+/// of the network, such as `classifier`, are chosen, the name of the part replaces their names.
 fn common_prefixes(chosen: &[String], layers: &[String]) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     for layer in layers.iter().filter(|layer| chosen.contains(layer)) {

@@ -8,7 +8,7 @@ use indicatif::{
     MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle, TermLike,
 };
 
-/// Minimum width of a terminal, in columns, at which the bar of a phase shows the loss.
+/// Minimum width of the terminal, in columns, at which the bar of a phase shows the loss.
 const COLUMNS_FOR_LOSS: u16 = 80;
 /// Maximum number of redraws per second.
 const REFRESH_RATE: u8 = 20;
@@ -66,7 +66,7 @@ impl Bars {
         self.start(ProgressBar::new(images).with_style(style).with_prefix(name));
     }
 
-    /// Updates the bar of a phase with the number of images done and the mean loss so far.
+    /// Updates the bar of a phase with the number of images done and their mean loss.
     pub(super) fn set_phase(&self, images: u64, loss: f64) {
         if let Some(bar) = &self.current {
             bar.set_message(format!("loss {loss:.4}"));
@@ -74,7 +74,8 @@ impl Bars {
         }
     }
 
-    /// Starts or updates the bar of a download. `done` and `total` are in bytes.
+    /// Starts or updates the bar of a download. `done` and `total` are in bytes. A `total` that differs
+    /// from the length of the current bar starts a new one.
     pub(super) fn set_download(&mut self, what: &str, done: u64, total: u64) {
         if self.current.as_ref().and_then(ProgressBar::length) != Some(total) {
             let style = style(
@@ -103,14 +104,14 @@ impl Bars {
 
 fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template)
-        .expect("a test draws every template")
+        .expect("the templates are valid")
         .progress_chars("━━╌")
 }
 
 /// A terminal with a margin on the right.
 ///
-/// indicatif fills lines to the edge. There, the `^C` that terminals print on Ctrl-C would start a
-/// new line, and the bar above it could not be cleared.
+/// indicatif fills lines to the edge of the terminal. Without the margin, the `^C` that terminals
+/// print on Ctrl-C would wrap to a new line, and indicatif could not clear the bar above it.
 #[derive(Debug)]
 struct Margin(Term);
 

@@ -34,13 +34,13 @@ impl EpochTable {
         self.time_left.start_stage(stage, train, val);
     }
 
-    /// Starts an epoch, counted from 1.
+    /// Starts an epoch, counted from 1, and clears the results of the previous one.
     pub(super) fn start_epoch(&mut self, epoch: u64, baseline: bool) {
         (self.epoch, self.baseline) = (epoch, baseline);
         (self.train, self.val, self.seconds) = (None, None, 0.0);
     }
 
-    /// Records a complete phase of the epoch.
+    /// Records the results of a complete phase of the epoch.
     pub(super) fn end_phase(
         &mut self,
         phase: Phase,
@@ -56,7 +56,7 @@ impl EpochTable {
         }
     }
 
-    /// The label and the number of images for a phase of this epoch.
+    /// The label of the progress bar and the number of images for a phase of this epoch.
     pub(super) fn phase(&self, phase: Phase) -> (String, u64) {
         let images = match phase {
             Phase::Train => self.train_images,
@@ -80,9 +80,10 @@ impl EpochTable {
         self.line(head.map(String::from))
     }
 
-    /// The row of the current epoch, returned once. `None` if the epoch is not complete.
+    /// Returns the row of the current epoch once. Returns `None` if the epoch is not complete or its
+    /// row has been returned.
     ///
-    /// `best` is the style of a new best epoch.
+    /// `best` is the style of the val accuracy and of the mark `*` if the epoch is the best so far.
     pub(super) fn take_row(&mut self, is_best: bool, best: &Style) -> Option<String> {
         let val = self.val.take()?;
         let [train_loss, train_accuracy] = match self.train {
@@ -110,7 +111,8 @@ impl EpochTable {
         ]))
     }
 
-    /// Aligns cells to a line of 60 columns, or more if the stage has at least a hundred epochs.
+    /// Aligns cells to a line of at most 60 columns, or more if the stage has at least a hundred
+    /// epochs.
     fn line(&self, cells: [String; 8]) -> String {
         let epochs = 2 * self.epochs.to_string().len() + 1;
         let widths = [epochs.max(5), 11, 8, 10, 8, 2, 8, 8];

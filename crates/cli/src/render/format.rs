@@ -4,7 +4,7 @@ use console::measure_text_width;
 
 use crate::text::pluralize;
 
-/// Maximum number of class names in a list. An ellipsis replaces the rest.
+/// Maximum number of class names in a list. An ellipsis replaces the remaining names.
 const SHOWN_CLASSES: usize = 8;
 
 /// Formats a fraction as a percentage: `0.95424` as `95.4 %`.
@@ -32,10 +32,11 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
-/// Formats an estimate in its largest unit, or two units from one hour: `~40s`, `~13m`, `~1h 05m`.
+/// Formats an estimate in seconds or minutes, or like [`duration`] from 59.5 minutes: `~40s`, `~13m`,
+/// `~1h 05m`.
 pub fn estimate(seconds: f64) -> String {
     match seconds {
-        // Round up to 10 s, because the estimate is no more accurate than that.
+        // Round up to a multiple of 10 s, because the estimate is no more accurate than that.
         ..55.0 => format!("~{}s", (10.0 * (seconds / 10.0).ceil()) as u64),
         ..3570.0 => format!("~{}m", (seconds / 60.0).round()),
         _ => format!("~{}", duration(seconds)),
@@ -55,7 +56,7 @@ pub fn thousands(number: usize) -> String {
     text
 }
 
-/// Formats a learning rate: `1e-3`, `0.05`.
+/// Formats a learning rate, with an exponent below 0.01: `1e-3`, `0.05`.
 pub fn learning_rate(lr: f64) -> String {
     if lr < 0.01 {
         format!("{lr:e}")
@@ -97,7 +98,7 @@ pub fn shorten(text: &str, width: usize) -> String {
     console::truncate_str(text, width, "…").into_owned()
 }
 
-/// Breaks `text` between words into lines of at most `width` columns. Longer words stay whole.
+/// Breaks `text` at spaces into lines of at most `width` columns. Longer words stay whole.
 pub fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split(' ') {

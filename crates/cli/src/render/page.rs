@@ -1,4 +1,4 @@
-//! Lines, labeled fields and paragraphs that fit the width of the terminal.
+//! Lines, and labeled fields and paragraphs that wrap at the width of the terminal.
 
 use std::io::{self, Stdout, Write};
 
@@ -12,17 +12,19 @@ use crate::error::{Diagnostic, warn};
 /// Width of the labels `Data`, `Device`, … with the space after them.
 const LABEL_WIDTH: usize = 9;
 
-/// Prints lines to standard output, and bars and warnings to standard error.
+/// Prints lines to `out`, and bars and warnings to standard error.
 pub(super) struct Page<W> {
     out: Lines<W>,
     color: bool,
-    /// Width in columns at which text wraps; `None` if standard output is not a terminal.
+    /// Width in columns at which text wraps. If `None`, as for output that is not a terminal, text
+    /// does not wrap.
     columns: Option<usize>,
     pub(super) bars: Bars,
 }
 
 impl Page<Stdout> {
-    /// Prints in color if standard output is a terminal and `NO_COLOR` is not set.
+    /// Prints to standard output, wrapped at the width of the terminal, and in color if `console`
+    /// enables it (`NO_COLOR` and `CLICOLOR_FORCE` are respected).
     pub(super) fn stdout() -> Self {
         let columns = Term::stdout().size_checked().map(|(_, columns)| columns);
         Self {
@@ -33,7 +35,7 @@ impl Page<Stdout> {
 }
 
 impl<W: Write> Page<W> {
-    /// Prints without color, wrapped at `columns`.
+    /// Prints to `out` without color, wrapped at `columns`.
     pub(super) fn new(out: W, columns: Option<usize>) -> Self {
         Self {
             out: Lines::new(out),
@@ -52,7 +54,7 @@ impl<W: Write> Page<W> {
         self.out.line(text)
     }
 
-    /// Prints a paragraph. Lines after the first are indented by `indent` columns.
+    /// Prints a wrapped paragraph. Lines after the first are indented by `indent` columns.
     pub(super) fn paragraph(&mut self, text: &str, indent: usize) -> anyhow::Result<()> {
         let columns = self.columns.unwrap_or(usize::MAX);
         for (index, line) in wrap(text, columns - indent.min(columns)).iter().enumerate() {

@@ -1,11 +1,11 @@
-//! Text of the messages about checkpoints and resuming.
+//! Text of the messages about resuming a run.
 
 use crate::message::Message;
 use crate::shell::quote;
 use crate::text::pluralize;
 
-/// The text of a message, or `None` if it is about something else. Checkpoints are written
-/// silently.
+/// The text of [`Message::Resumed`], [`Message::AlreadyDone`] or [`Message::Interrupted`]. `None` for
+/// other messages.
 pub(super) fn text(message: &Message<'_>) -> Option<String> {
     Some(match message {
         Message::Resumed {

@@ -23,8 +23,9 @@ pub struct Terminal<W> {
 }
 
 impl Terminal<Stdout> {
-    /// Creates a renderer for standard output, with color if that is a terminal and `NO_COLOR` is
-    /// not set.
+    /// Creates a renderer for standard output. Color depends on the terminal, `NO_COLOR` and
+    /// `CLICOLOR_FORCE`. If `verbose`, it also prints the layer table, and the tensors of the weights
+    /// that were replaced or have another shape.
     pub fn stdout(verbose: bool) -> Self {
         Self {
             page: Page::stdout(),
@@ -354,7 +355,8 @@ impl<W: Write> Renderer for Terminal<W> {
     }
 }
 
-/// The distinct layer names of parameters such as `classifier.6.weight`.
+/// The layers of the tensors `names`, such as `classifier.6` for `classifier.6.weight`. Tensors of a
+/// layer must be adjacent.
 fn layers(names: &[String]) -> Vec<&str> {
     let layer = |name| str::rsplit_once(name, '.').map_or(name, |(layer, _)| layer);
     let mut layers: Vec<&str> = names.iter().map(|name| layer(name)).collect();

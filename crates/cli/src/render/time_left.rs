@@ -8,7 +8,7 @@ use crate::message::PlannedStage;
 /// as the forward pass.
 const STEP_PER_FORWARD: f64 = 3.0;
 
-/// Estimates the time left from the durations of the phases so far.
+/// Estimates the time left from the speeds of the phases so far.
 ///
 /// A stage that has not started yet is estimated from the first val phase, which computes all
 /// layers. Later val phases may reuse the outputs of the frozen layers.
@@ -19,8 +19,9 @@ pub struct TimeLeft {
     val_images: f64,
     /// Duration of a forward pass in seconds per image, from the first val phase.
     forward: Option<f64>,
-    /// Durations in seconds of the last train and val phases of the current stage.
+    /// Duration in seconds of a whole train phase at the speed of the last one in the current stage.
     train: Option<f64>,
+    /// Duration in seconds of a whole val phase at the speed of the last one in the current stage.
     val: Option<f64>,
 }
 
@@ -38,7 +39,7 @@ impl TimeLeft {
         (self.train, self.val) = (None, None);
     }
 
-    /// Records the speed of a complete phase.
+    /// Records the speed of a complete phase. Speeds that are not positive are ignored.
     pub fn record(&mut self, phase: Phase, images_per_second: f64) {
         if images_per_second <= 0.0 {
             return;
@@ -52,8 +53,8 @@ impl TimeLeft {
         }
     }
 
-    /// Estimated seconds left in the run after `epoch` of the current stage. `None` before the
-    /// first val phase has been recorded.
+    /// Estimated seconds left in the run after `epoch` of the current stage, counted from 1. `None`
+    /// without a plan, or before the first val phase has been recorded.
     pub fn after(&self, epoch: u64) -> Option<f64> {
         let (current, later) = self.stages.split_first()?;
         let forward = self.forward?;

@@ -1,4 +1,4 @@
-//! The error report for a loss that is NaN or infinite.
+//! The error report for a non-finite loss: NaN or infinite.
 
 use std::path::Path;
 
@@ -18,12 +18,12 @@ pub struct NonFiniteLossReport<'a> {
     pub val: &'a [Sample],
     /// Best epoch of the stage so far, if any was validated.
     pub best: Option<&'a BestEpoch>,
-    /// Path of the best weights so far, if they were saved.
+    /// Path of the best weights of the run so far, if any were saved.
     pub model: Option<&'a Path>,
 }
 
 impl NonFiniteLossReport<'_> {
-    /// Adds the context to an error about a non-finite loss. Other errors are returned unchanged.
+    /// Converts a non-finite loss to a report with these facts. Other errors stay unchanged.
     pub fn explain(&self, error: Error) -> anyhow::Error {
         match &error {
             Error::NonFiniteLoss(loss) => self.report(loss).into(),

@@ -1,5 +1,5 @@
 //! The training observer: prints progress, writes metrics, curves, the best model and checkpoints,
-//! and stops training after a signal.
+//! and pauses training after a signal.
 
 use trainer::{Event, Flow, Phase, Stage};
 
@@ -28,7 +28,7 @@ pub struct TrainObserver<'a> {
     pub saved: bool,
     /// Writes the checkpoints of the run.
     pub checkpointer: Checkpointer<'a>,
-    /// Signals that stop the run.
+    /// Signals that stop training after the current batch.
     pub signals: &'a Signals,
 }
 
@@ -37,8 +37,8 @@ impl TrainObserver<'_> {
     ///
     /// # Errors
     ///
-    /// Returns an error if the observer cannot write a file, which also stops the stage. The inner
-    /// result is that of `stage`.
+    /// Returns an error if the observer cannot write a file or show a message, which also pauses the
+    /// stage. The inner result is that of `stage`.
     pub fn run_stage<T>(
         &mut self,
         index: usize,
@@ -63,7 +63,7 @@ impl TrainObserver<'_> {
     ///
     /// # Errors
     ///
-    /// Returns an error if the run directory cannot be written to.
+    /// Returns an error if the curves cannot be drawn or the run directory cannot be written to.
     pub fn restore(&mut self, progress: &Progress) -> anyhow::Result<()> {
         self.metrics = Metrics::restore(progress.rows.clone(), self.run)?;
         self.training = progress.training;
@@ -113,7 +113,7 @@ impl TrainObserver<'_> {
     ///
     /// # Errors
     ///
-    /// Returns an error if the run directory cannot be written to.
+    /// Returns an error if the curves cannot be drawn or the run directory cannot be written to.
     pub fn draw_curves(&self) -> anyhow::Result<()> {
         if self.metrics.rows().is_empty() {
             return Ok(());
@@ -122,7 +122,8 @@ impl TrainObserver<'_> {
             .write("curves.png", &plots::curves::draw(self.metrics.rows())?)
     }
 
-    /// Writes a checkpoint if one is due, and returns whether training continues.
+    /// Starts to write a checkpoint if one is due or a signal has arrived. Returns [`Flow::Pause`] after
+    /// a signal, except at the end of a stage.
     fn checkpoint(&mut self, index: usize, event: &Event, stage: &Stage) -> anyhow::Result<Flow> {
         let written = self.checkpointer.poll()?;
         self.report(written)?;
@@ -161,11 +162,12 @@ impl TrainObserver<'_> {
         Ok(if stop { Flow::Pause } else { Flow::Continue })
     }
 
-    /// Waits until the background thread has written the current checkpoint.
+    /// Waits until the background thread has written the current checkpoint, if any, and shows its
+    /// message.
     ///
     /// # Errors
     ///
-    /// Returns an error if the checkpoint could not be written.
+    /// Returns an error if the checkpoint could not be written or the message cannot be shown.
     pub fn finish_checkpoint(&mut self) -> anyhow::Result<()> {
         let written = self.checkpointer.finish()?;
         self.report(written)

@@ -39,12 +39,14 @@ pub struct Session {
 
 impl Session {
     /// Loads the parameters of the plan, checks that every stage can run, and creates the run
-    /// directory of a new run with `config.toml` and `train_batch.png`.
+    /// directory of a new run with `config.toml`. Also draws `train_batch.png`, for new and resumed
+    /// runs.
     ///
     /// # Errors
     ///
-    /// Returns an error if a stage has no parameters to train, or if the run directory cannot be
-    /// created or written to.
+    /// Returns an error if a layer prefix of a stage has no parameters to train, if the parameters
+    /// cannot be created on the device, if the batch cannot be loaded or drawn, or if the run
+    /// directory cannot be created or written to. Errors of `ui` are returned.
     pub fn open(plan: Plan, ui: &mut dyn Renderer) -> anyhow::Result<Self> {
         let Plan {
             identity,
@@ -103,7 +105,7 @@ impl Session {
         &self.metadata.classes
     }
 
-    /// Runs the stages, evaluates the best weights on val, writes the remaining files and removes
+    /// Runs the stages, evaluates the best weights on val, writes `confusion_matrix.png` and removes
     /// the checkpoints. Within an epoch, a checkpoint is due every `every`, or never if it is
     /// `None`.
     ///
@@ -111,7 +113,8 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// Returns an error if training fails or a file of the run cannot be written.
+    /// Returns an error if training or the evaluation fails, if a file of the run cannot be written
+    /// or removed, or if a message cannot be shown.
     pub fn train(
         &mut self,
         every: Option<Duration>,
@@ -147,7 +150,7 @@ impl Session {
     }
 
     /// Runs the stages. Afterwards, the parameters hold the best weights of the last stage, unless
-    /// the observer stopped training. The best weights so far are saved to `model`.
+    /// the observer paused training. The best weights so far are saved to `model`.
     fn run_stages(
         &self,
         observer: &mut TrainObserver<'_>,
@@ -272,8 +275,8 @@ fn prepare(
         .map_err(|error| explain(error, stage.name))
 }
 
-/// Adds help to the error for a prefix left without parameters because longer prefixes match all of
-/// its layers. The help names the flag that sets the prefix.
+/// Adds help to the error for a prefix without parameters, all of whose layers match longer prefixes.
+/// The help names the flag that sets the prefix. Other errors get the stage as context.
 fn explain(error: trainer::Error, stage: StageName) -> anyhow::Error {
     let name = stage.as_str();
     let trainer::Error::EmptyGroup { pattern, .. } = error else {
