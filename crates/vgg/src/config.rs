@@ -37,7 +37,8 @@ pub struct VggConfig {
     pub hidden: usize,
     /// Number of classes, which is the width of the output.
     pub classes: usize,
-    /// Height and width of the training images in pixels. The network accepts other sizes too.
+    /// Height and width of the training images in pixels. The network also accepts other sizes of
+    /// at least [`VggConfig::smallest_input`].
     pub input_size: usize,
 }
 
@@ -71,7 +72,8 @@ impl VggConfig {
         "vgg11", "vgg11_bn", "vgg13", "vgg13_bn", "vgg16", "vgg16_bn", "vgg19", "vgg19_bn",
     ];
 
-    /// Returns the architecture called `name`, for 224-pixel images. Case is ignored.
+    /// Returns the configuration of the architecture called `name`, for 224-pixel images. Case is
+    /// ignored.
     ///
     /// # Errors
     ///
@@ -155,7 +157,7 @@ impl VggConfig {
     /// number of classes is 0 or more than a million.
     pub fn convolutions(&self) -> Result<Vec<Convolution>, Error> {
         if self.features.len() > MAX_UNITS {
-            return Err(self.invalid("it has more than 1000 layers"));
+            return Err(self.invalid("its backbone has more than 1000 elements"));
         }
         let mut convolutions: Vec<Convolution> = Vec::new();
         let (mut index, mut channels) = (0, 3);
@@ -212,7 +214,7 @@ impl VggConfig {
     }
 
     /// The minimum height and width of an image in pixels: 2 to the power of the number of pools,
-    /// 32 for five pools.
+    /// 32 for five pools. Saturates at `usize::MAX`.
     pub fn smallest_input(&self) -> usize {
         let pools = self.features.iter().filter(|unit| **unit == Unit::Pool);
         let count = u32::try_from(pools.count()).unwrap_or(u32::MAX);
@@ -292,7 +294,7 @@ pub fn is_buffer(name: &str) -> bool {
 pub struct Convolution {
     /// Index in torchvision's `features`.
     pub index: usize,
-    /// Index in `features` of the batch norm after it, if any.
+    /// Index in `features` of the following batch norm, if any.
     pub norm: Option<usize>,
     /// Number of input channels.
     pub input: usize,

@@ -9,7 +9,8 @@ use crate::names;
 use crate::weights_file::WeightsFile;
 
 /// Returns the architecture in [`VggConfig::NAMES`] that has the same convolution widths as a
-/// weights file, and batch norm if the file does. Returns `None` if there is no such architecture.
+/// weights file, and batch norm if and only if the file does. Returns `None` if there is no such
+/// architecture.
 ///
 /// # Errors
 ///
@@ -18,8 +19,9 @@ pub fn detect_architecture(path: &Path) -> Result<Option<String>, Error> {
     Ok(architecture(WeightsFile::open(path)?.shapes().into_iter()))
 }
 
-/// Returns the architecture in [`VggConfig::NAMES`] whose convolutions have the same widths, in the
-/// same order, as those among the tensors in `shapes`, and which has batch norm if they do.
+/// Returns the architecture in [`VggConfig::NAMES`] whose convolutions have the same channels, in
+/// the same order, as the 3x3 weights in `shapes`, and which has batch norm if and only if `shapes`
+/// contains a running mean of the backbone.
 pub(crate) fn architecture<'a>(
     shapes: impl Iterator<Item = (&'a str, &'a [usize])>,
 ) -> Option<String> {

@@ -16,7 +16,7 @@ pub enum Error {
         /// The names of all architectures.
         names: &'static [&'static str],
     },
-    /// The configuration describes no valid network.
+    /// The configuration does not describe a valid network.
     #[error("invalid configuration of `{architecture}`: {reason}")]
     Config {
         /// Name of the architecture in the configuration.
@@ -47,12 +47,13 @@ pub enum Error {
     NotWeights {
         /// Path of the file.
         path: PathBuf,
-        /// The detected format with an article, such as `a PNG image`.
+        /// The detected format with an article, such as `a PNG image`, or `in an unknown format`.
         format: &'static str,
         /// How to get weights instead.
         help: &'static str,
     },
-    /// The file is not a PyTorch state dict, would run code when unpickled, or is corrupt.
+    /// The file is not a PyTorch state dict in a supported format, would run code when unpickled,
+    /// or is corrupt.
     #[error("{} is not a readable PyTorch state dict: {reason}", path.display())]
     NotStateDict {
         /// Path of the file.
@@ -62,7 +63,7 @@ pub enum Error {
         /// How to convert or replace the file.
         help: String,
     },
-    /// A tensor has a dtype that weights cannot have.
+    /// A tensor has a dtype other than f32, f16 and bf16.
     #[error("{}: tensor `{tensor}` has dtype {dtype}", path.display())]
     Dtype {
         /// Path of the file.
@@ -97,7 +98,7 @@ pub enum Error {
     MissingTensor {
         /// Path of the file.
         path: PathBuf,
-        /// The requested architecture.
+        /// Name of the architecture in the configuration.
         architecture: String,
         /// torchvision's name for the tensor.
         tensor: String,
@@ -107,7 +108,7 @@ pub enum Error {
     TensorShape {
         /// Path of the file.
         path: PathBuf,
-        /// The requested architecture.
+        /// Name of the architecture in the configuration.
         architecture: String,
         /// torchvision's name for the tensor.
         tensor: String,
@@ -121,10 +122,11 @@ pub enum Error {
     UnexpectedTensors {
         /// Path of the file.
         path: PathBuf,
-        /// The requested architecture.
+        /// Name of the architecture in the configuration.
         architecture: String,
         /// Names of unexpected tensors in the file, each with the most similar expected name if
-        /// there is one. If the list is shortened, its last element is a count of the others.
+        /// there is one, or the name that it repeats. If the list is shortened, its last element is
+        /// a count of the others.
         tensors: Vec<String>,
     },
     /// The file contains weights without the metadata of a model.
@@ -136,7 +138,7 @@ pub enum Error {
     /// Model metadata is invalid or inconsistent.
     #[error("{}: {reason}", path.display())]
     Metadata {
-        /// Path of the file.
+        /// Path of the file, or of the folder in [`timm::save`](crate::timm::save).
         path: PathBuf,
         /// Why it is invalid.
         reason: String,
@@ -146,7 +148,7 @@ pub enum Error {
     Images {
         /// Name of the architecture.
         architecture: String,
-        /// Smallest width and height.
+        /// Minimum width and height in pixels.
         least: usize,
         /// Shape of the images.
         shape: candle_core::Shape,
@@ -156,7 +158,7 @@ pub enum Error {
     /// A model cannot be written in the requested format.
     #[error("cannot write {}: {reason}", path.display())]
     Export {
-        /// Path of the output file.
+        /// Path of the output file, or of the folder in [`timm::save`](crate::timm::save).
         path: PathBuf,
         /// Why the model cannot be written.
         reason: String,

@@ -1,9 +1,9 @@
 //! Reads and writes safetensors files.
 //!
-//! Tensors are read one by one, so that at most one tensor is buffered. The header is checked
-//! against the length of the file before memory is allocated for it. The `safetensors` crate writes
-//! the metadata in the order of a `HashMap`, which differs between runs. The writer in this module
-//! sorts the metadata, so the same weights give the same bytes.
+//! Tensors are read one by one, so that at most one tensor is buffered. The length of the header is
+//! checked against the length of the file before memory is allocated for the header. The
+//! `safetensors` crate writes the metadata in the order of a `HashMap`, which differs between runs.
+//! The writer in this module sorts the metadata, so the same weights give the same bytes.
 
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -1,4 +1,4 @@
-//! Initialization of new parameters.
+//! Initialization of new parameters and buffers.
 //!
 //! The distributions match PyTorch: the default of `nn.Linear` for new layers in a pretrained
 //! network, and the initialization of torchvision's VGG for a whole network. The values themselves

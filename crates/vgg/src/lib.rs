@@ -1,5 +1,5 @@
-//! VGG networks for candle, with the tensor names and outputs of torchvision, any input size, and
-//! the fast CPU kernels of the crate [`kernels`].
+//! VGG networks for candle, with the tensor names and outputs of torchvision, variable input size,
+//! and the fast CPU kernels of the crate [`kernels`].
 //!
 //! This crate builds networks, loads and saves weights, and computes outputs and gradients. It has
 //! no training loop and prints nothing.
@@ -51,7 +51,8 @@
 //!
 //! - `hub` (default) downloads weights from the Hugging Face Hub.
 //! - `trainer` implements `trainer::Model` for [`Vgg`].
-//! - `cuda`, `cudnn`, `metal`, `accelerate` and `mkl` enable candle's features of the same names.
+//! - `cuda`, `cudnn`, `metal`, `accelerate` and `mkl` enable the features of the same names
+//!   in candle and in `kernels`.
 
 #![forbid(unsafe_code)]
 

@@ -4,7 +4,8 @@
 //! (B, 3, H, W) ─ features ─▶ (B, C, H/32, W/32) ─ avgpool ─▶ (B, C, 7, 7) ─ flatten ─▶ (B, C·49) ─ classifier ─▶ (B, classes)
 //! ```
 //!
-//! The architecture is that of torchvision/models/vgg.py. Running statistics of batch norms are
+//! The sizes in the diagram are those of the named architectures. The architecture is that of
+//! torchvision/models/vgg.py. Running statistics of batch norms are
 //! fixed (see `norm.rs`).
 //!
 //! Layers with parameters are numbered 0..n from input to output. Each one includes the following
@@ -60,13 +61,14 @@ struct Block {
     bias: Tensor,
     norm: Option<BatchNorm>,
     pool: bool,
-    /// Whether autograd tracks a tensor of the block.
+    /// Whether autograd tracks a weight or bias of the block.
     tracked: bool,
     /// The layer with f32 weights. It is `None` in two cases: if the block has a batch norm and is
     /// trainable, because each forward pass then folds the batch norm, and if the block is frozen
-    /// and computes in bf16.
+    /// and its precision is or was bf16.
     fixed: Option<ConvLayer>,
-    /// The layer of a frozen block with weights rounded to bf16, created on first use.
+    /// The layer of a frozen block without `fixed`, with weights cast to the precision. Created on
+    /// first use.
     rounded: Memo<ConvLayer>,
 }
 
@@ -99,7 +101,7 @@ impl Block {
         }
     }
 
-    /// Returns the convolution to run. A trainable block with a batch norm is folded for each call,
+    /// Returns the convolution to run. In a trainable block, each call folds the batch norm again,
     /// because optimizers change weights in place.
     fn layer(&self, precision: Precision) -> Result<ConvLayer> {
         let build = || {
@@ -156,8 +158,9 @@ impl Linear {
 impl Vgg {
     /// Builds the network from the tensors `features.0.weight` … `classifier.6.bias` of `vb`.
     ///
-    /// If the backend of `vb` creates missing tensors, they are initialized like `nn.Linear` in the
-    /// classifier, and with `kaiming_normal_` as in torchvision in the convolutions.
+    /// If the backend of `vb` creates missing tensors, the classifier is initialized like
+    /// `nn.Linear`, and the backbone as in torchvision: convolution weights with `kaiming_normal_`,
+    /// biases with 0, and batch norms with weight 1, bias 0, mean 0 and variance 1.
     ///
     /// # Errors
     ///
@@ -248,16 +251,17 @@ impl Vgg {
         self
     }
 
-    /// Removes and returns the gradient of a parameter from the [`GradSink`]. It is the sum over
-    /// all backward passes since the last call.
+    /// Removes and returns the gradient of a parameter from the [`GradSink`]: the sum over all
+    /// backward passes since the last call. Returns `None` if the sink has no gradient of the
+    /// parameter, or if there is no sink.
     pub fn take_gradient(&self, parameter: &Tensor) -> Option<Gradient> {
         self.grad_sink.as_ref()?.take(parameter)
     }
 
     /// Sets the compute precision of the layers. The logits are always f32.
     ///
-    /// With [`Precision::Bf16`], rounded copies of detached weights are cached on first use.
-    /// Rebuild the network after changing detached weights in place.
+    /// With [`Precision::Bf16`], rounded copies of frozen weights are cached on first use. Rebuild
+    /// the network after changing frozen weights in place.
     pub fn with_precision(mut self, precision: Precision) -> Self {
         for linear in &mut self.linears {
             linear.rounded = Memo::default();
@@ -282,19 +286,20 @@ impl Vgg {
         &self.names
     }
 
-    /// Computes the logits (B, classes) of normalized f32 images `x` (B, 3, H, W).
+    /// Computes the logits (B, classes) of normalized images `x` (B, 3, H, W), in f32. With
+    /// [`Precision::Bf16`], `x` can also be bf16.
     ///
     /// # Errors
     ///
     /// Returns [`Error::Images`], wrapped in candle's error, if `x` has another dtype or rank, does
-    /// not have three channels, or is smaller than [`VggConfig::smallest_input`]. Returns an error if
-    /// the device does not support the precision.
+    /// not have three channels, or is smaller than [`VggConfig::smallest_input`]. Returns an error
+    /// if the device does not support the precision.
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         self.forward_layers(x, 0..self.names.len(), mode)
     }
 
     /// Runs the backbone: (B, 3, H, W) → (B, C, H/2ᵖ, W/2ᵖ), rounded down, where p is the number of
-    /// pools (5 in the named architectures).
+    /// pools (5 in the named architectures). The output has the dtype of the precision.
     ///
     /// # Errors
     ///
@@ -333,7 +338,8 @@ impl Vgg {
     ///
     /// # Errors
     ///
-    /// Returns the errors of [`Vgg::forward`], and an error if the range exceeds the network.
+    /// Returns the errors of [`Vgg::forward`], and an error if the range exceeds the network or its
+    /// start exceeds its end, or if `x` is not a valid input of the first layer.
     pub fn forward_layers(&self, x: &Tensor, layers: Range<usize>, mode: Mode) -> Result<Tensor> {
         // With batch norm a block is two layers. It runs in the range that contains the second one.
         let per_block = if self.config.batch_norm { 2 } else { 1 };

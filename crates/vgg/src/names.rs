@@ -71,12 +71,13 @@ pub(crate) fn torchvision_shape(name: &str, shape: &[usize]) -> Vec<usize> {
     }
 }
 
-/// Maximum length of a compared name. The comparison takes time proportional to the product of both
-/// lengths.
+/// Maximum length of a compared name in bytes. The comparison takes time proportional to the
+/// product of both lengths.
 const MAX_COMPARED_LENGTH: usize = 100;
 
 /// Returns the candidate with the smallest edit distance to `name`, if the distance is at most a
-/// third of the length of `name`.
+/// third of the length of `name`. Returns `None` for names of more than [`MAX_COMPARED_LENGTH`]
+/// bytes.
 pub(crate) fn most_similar<'a>(
     name: &str,
     candidates: impl Iterator<Item = &'a str>,

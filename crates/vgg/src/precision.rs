@@ -27,7 +27,8 @@ impl Precision {
         self == Self::F32 || device.is_cuda()
     }
 
-    /// Casts the input or the weights of a layer to bf16, or returns them unchanged for f32.
+    /// Casts the input or the weights of a layer to bf16, or returns them unchanged for f32. Fails
+    /// if their device does not support the precision.
     pub(crate) fn cast(self, x: &Tensor) -> Result<Tensor> {
         if !self.runs_on(x.device()) {
             bail!("{self} is only supported on NVIDIA GPUs");
@@ -57,7 +58,7 @@ impl<T: Clone> Memo<T> {
             return Ok(value.clone());
         }
         let value = init()?;
-        // If another thread stored its value first, that one is returned. Both values are equal.
+        // If another thread stored its value first, that value is returned. Both values are equal.
         Ok(self.0.get_or_init(|| value).clone())
     }
 }

@@ -1,7 +1,7 @@
 //! Detects the format of files that are not weights files from their first bytes, so that errors
 //! can name it.
 
-/// Number of bytes needed for detection.
+/// Number of bytes at the start of a file that callers pass for detection.
 pub(crate) const PREFIX_LENGTH: usize = 512;
 
 const CONVERT: &str = "save the weights of the original model in Python: torch.save(model.state_dict(), \"weights.pth\")";
@@ -62,8 +62,8 @@ pub(crate) fn format(start: &[u8]) -> (&'static str, &'static str) {
     }
 }
 
-/// Whether the bytes are UTF-8 without control characters other than white space. The last
-/// character may be incomplete.
+/// Whether the bytes are UTF-8 without control characters other than ASCII white space, and contain
+/// at least one complete character. The last character may be incomplete.
 pub(crate) fn is_text(start: &[u8]) -> bool {
     let text = match std::str::from_utf8(start) {
         Ok(text) => text,

@@ -100,7 +100,8 @@ impl Summary {
         })
     }
 
-    /// Total number of scalar values in parameters. Buffers (running statistics) are not counted.
+    /// Total number of scalar values in the parameters. Buffers (running statistics) are not
+    /// counted.
     pub fn parameters(&self) -> usize {
         self.rows.iter().map(|row| row.parameters).sum()
     }

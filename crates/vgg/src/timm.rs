@@ -1,9 +1,8 @@
 //! Export to a folder that timm loads: `timm.create_model("local-dir:FOLDER", pretrained=True)`.
 //!
 //! `model.safetensors` uses timm's tensor names and stores the weights of the first two linear
-//! layers as convolution weights.
-//! `config.json` describes the model as in a repository on the hub: architecture, classes and
-//! normalization.
+//! layers as convolution weights. `config.json` describes the model as in a repository on the
+//! Hugging Face Hub: architecture, classes and normalization.
 //!
 //! timm computes the same logits for 224-pixel images. For larger images timm applies the
 //! classifier at every position and averages the result, whereas torchvision and this crate average
@@ -29,8 +28,8 @@ pub const FILES: [&str; 2] = ["model.safetensors", "config.json"];
 ///
 /// # Errors
 ///
-/// Returns an error if timm does not have the architecture, if the metadata is invalid, if a tensor
-/// has the wrong shape, or if a file cannot be written.
+/// Returns an error if timm does not have the architecture, if the metadata is invalid, if the
+/// folder cannot be created, if a file cannot be written, or if [`to_timm`] fails.
 pub fn save(
     folder: &Path,
     tensors: &BTreeMap<String, Tensor>,
@@ -72,7 +71,8 @@ pub fn save(
 ///
 /// # Errors
 ///
-/// Returns an error if a tensor does not have the shape that `config` implies.
+/// Returns an error if `classifier.0.weight` or `classifier.3.weight` cannot be reshaped to its
+/// shape in timm. Other shapes are not checked.
 pub fn to_timm(
     tensors: &BTreeMap<String, Tensor>,
     config: &VggConfig,
@@ -89,7 +89,7 @@ pub fn to_timm(
     tensors.iter().map(rename).collect()
 }
 
-/// Returns the content of `config.json`, with the fields that timm writes for the hub.
+/// Returns the content of `config.json`, with the fields that timm writes for the Hugging Face Hub.
 fn describe(metadata: &Metadata) -> serde_json::Value {
     let config = &metadata.config;
     let (size, classes) = (config.input_size, config.classes);

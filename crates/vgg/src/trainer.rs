@@ -1,7 +1,7 @@
 //! [`trainer::Model`] for [`Vgg`], with the feature `trainer`.
 //!
 //! Build the network for training with [`Vgg::with_grad_sink`]. Without it, the results are the
-//! same, but each step is slower and needs more memory.
+//! same, but each step on the CPU is slower and needs more memory.
 
 use std::ops::Range;
 

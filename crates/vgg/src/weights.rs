@@ -26,8 +26,8 @@ pub struct Report {
     /// Tensors with the wrong shape in the file, as (name, shape in the file, shape in the
     /// network). They are also in `initialized`.
     pub mismatched: Vec<(String, Vec<usize>, Vec<usize>)>,
-    /// Names of the head's tensors that the file contains, but that were not loaded because of
-    /// [`Head::Replace`]. They are also in `initialized`.
+    /// Names of the head's tensors that the file contains in the right shape, but that were not
+    /// loaded because of [`Head::Replace`]. They are also in `initialized`.
     pub replaced: Vec<String>,
 }
 
@@ -55,12 +55,13 @@ pub struct Loaded {
     pub report: Report,
 }
 
-/// What to do with the head (`classifier.6`) when loading pretrained weights.
+/// Treatment of the head (`classifier.6`) by [`load_pretrained`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Head {
     /// Initializes a new head, as usual in transfer learning.
     Replace,
-    /// Loads the head if it has the right shape. Use this for a model with the same classes.
+    /// Loads the head if the file contains it in the right shape. Use this for a model with the
+    /// same classes.
     Keep,
 }
 
@@ -85,14 +86,15 @@ fn metadata_of(file: &WeightsFile, path: &Path) -> Result<Option<Metadata>, Erro
 /// Loads pretrained weights for a network that may have other classes.
 ///
 /// The file is safetensors or a PyTorch state dict, with tensor names from torchvision or timm, in
-/// f32, f16 or bf16, with or without a classifier. It must contain the whole backbone. Layers of
-/// the classifier that are missing from the file or have another shape are initialized by
-/// [`init::linear_default`]. With [`Head::Replace`], so is the head.
+/// f32, f16 or bf16, with or without a classifier. It must contain the whole backbone. A layer of
+/// the classifier is initialized by [`init::linear_default`] if one of its tensors is missing from
+/// the file or has another shape. With [`Head::Replace`], so is the head.
 ///
 /// # Errors
 ///
-/// Returns an error if the file cannot be read or is invalid, if its backbone does not match the
-/// configuration, or if it has tensors that the network does not have.
+/// Returns an error if the configuration is invalid, if the file cannot be read or is invalid, if
+/// its backbone does not match the configuration, if it has tensors that the network does not have
+/// or two tensors with the same torchvision name, or if a tensor cannot be created on the device.
 pub fn load_pretrained(
     path: &Path,
     config: &VggConfig,
@@ -130,8 +132,8 @@ pub fn load_pretrained(
     Ok(Loaded { tensors, report })
 }
 
-/// Returns the layers whose tensors can all be loaded from the file. Adds mismatched and replaced
-/// tensors to the report.
+/// Returns the layers to load: those whose tensors all have the right shape in the file, except the
+/// head with [`Head::Replace`]. Adds mismatched and replaced tensors to the report.
 fn loadable_layers<'a>(
     shapes: &'a [(String, Vec<usize>)],
     entries: &Entries<'_>,
@@ -175,7 +177,7 @@ fn inputs_of(shapes: &[(String, Vec<usize>)], layer: &str) -> usize {
     shape.map_or(1, |(_, shape)| shape[1..].iter().product())
 }
 
-/// Number of unexpected tensors in an error after which others are counted instead of listed.
+/// Maximum number of unexpected tensors that an error lists. Others are only counted.
 const MAX_LISTED: usize = 20;
 
 /// A tensor in a file that the network needs.
@@ -190,7 +192,8 @@ struct Entry {
 type Entries<'a> = BTreeMap<&'a str, Entry>;
 
 /// Matches the tensors in a file with those of the network. The second result lists unexpected
-/// tensors, each with the most similar expected name if there is one.
+/// tensors, each with the most similar expected name if there is one, or the name that it repeats.
+/// Its last element is the number of unlisted tensors, if any.
 fn match_names<'a>(
     file: &WeightsFile,
     shapes: &'a [(String, Vec<usize>)],
@@ -301,8 +304,9 @@ pub struct Model {
 ///
 /// # Errors
 ///
-/// Returns an error if the file cannot be read or is invalid, if it has no metadata, or if its
-/// tensors do not exactly match the network in the metadata.
+/// Returns an error if the file cannot be read or is invalid, if it has no metadata or invalid
+/// metadata, if its tensors do not exactly match the network in the metadata, or if a tensor cannot
+/// be created on the device.
 pub fn load_model(path: &Path, device: &Device) -> Result<Model, Error> {
     let mut file = WeightsFile::open(path)?;
     let Some(metadata) = metadata_of(&file, path)? else {

@@ -4,9 +4,9 @@
 //! pixels (batch, 3, S, S) ─ Conv, Relu, MaxPool … ─ average ─ Flatten ─ Gemm, Relu, Gemm, Relu, Gemm ─▶ logits (batch, classes)
 //! ```
 //!
-//! S is the input size of the configuration. `pixels` are normalized with the mean and std in the
-//! metadata of the model, which also contains the classes. Batch norms are folded into
-//! convolutions.
+//! S is the input size of the configuration. With [`Output::Probabilities`], a Softmax follows.
+//! `pixels` are normalized with the mean and std in the metadata of the model, which also contains
+//! the classes. Batch norms are folded into convolutions.
 //!
 //! ONNX has no adaptive pool. The average pool is omitted if the features already have its output
 //! size. Otherwise it is two matrix products, because the averages over rows and over columns are
@@ -190,8 +190,8 @@ fn graph(
         ))
 }
 
-/// A chain of nodes with their weights. The first input of each node is the output of the preceding
-/// one. A node and its output have the same name.
+/// A chain of nodes with their weights. Each node has the output of the preceding node as an input.
+/// A node and its output have the same name.
 struct Graph {
     message: Message,
     /// Name of the output of the last node.

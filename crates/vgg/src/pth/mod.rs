@@ -29,8 +29,8 @@ use crate::file::{check_finite, read_f32};
 use value::{Element, TensorView};
 
 /// Maximum length of the pickle in bytes. A state dict needs about 200 bytes for each tensor. In a
-/// malicious pickle, each byte can create a value of 150 bytes, and the list of values temporarily
-/// needs half as much memory again when it grows.
+/// malicious pickle, each byte can create a value of up to 150 bytes, and the list of values
+/// temporarily needs half as much memory again when it grows.
 const MAX_PICKLE: u64 = 2 << 20;
 
 /// Help text for archives that are not a state dict.
@@ -233,7 +233,7 @@ impl PthFile {
                 view.sizes
             )));
         }
-        // Several tensors may share a storage. Only the span of this one is kept in memory.
+        // Several tensors may share a storage. Only the span of this tensor is kept in memory.
         let (span, bytes) = (view.span(), view.storage.element.bytes());
         let mut values = self.read_entry(&entry_name, |entry| {
             skip(entry, (span.start * bytes) as u64)?;
@@ -248,8 +248,8 @@ impl PthFile {
         Ok(Tensor::from_vec(values, shape, device)?)
     }
 
-    /// Returns the length of an entry in bytes. The entry must be uncompressed and at most `limit`
-    /// bytes long.
+    /// Returns the length of an entry in bytes. The entry must be uncompressed, and no longer than
+    /// `limit` bytes or the file.
     fn entry_length(&mut self, name: &str, limit: u64) -> Result<usize, Error> {
         let full = format!("{}{name}", self.root);
         let limit = limit.min(self.length);
@@ -264,7 +264,7 @@ impl PthFile {
             Err(reason) => Err(self.invalid(reason)),
             // The compressed and uncompressed lengths of an uncompressed entry are equal.
             Ok((size, stored)) if size != stored || size > limit => Err(self.invalid(format!(
-                "{name} has a length of {size} bytes, but the limit is {limit}"
+                "{name} declares {size} bytes and stores {stored}, but the limit is {limit}"
             ))),
             Ok((size, _)) => Ok(size as usize),
         }

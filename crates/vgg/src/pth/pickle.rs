@@ -1,7 +1,7 @@
 //! Unpickles the output of `torch.save` without running code.
 //!
 //! A pickle is a program for a stack machine. Python's unpickler can call any function named in the
-//! program. This one supports only the instructions written by `torch.save` (protocol 2) and the
+//! program. This module supports only the instructions written by `torch.save` (protocol 2) and the
 //! globals in [`Global`]. Anything else is an error. The result is a list of [`Value`]s that refer
 //! to each other by index. A pickle of n bytes creates fewer than n values, references do not copy
 //! values, and unpickling is not recursive.
@@ -58,7 +58,7 @@ pub(super) struct Pickle {
     pub(super) top: Id,
 }
 
-/// Unpickles `bytes`. The reason in an error includes the byte position in the pickle.
+/// Unpickles `bytes`. The reason in an error includes the position of the failed instruction.
 pub(super) fn read(bytes: &[u8]) -> Result<Pickle, Invalid> {
     let mut machine = Machine {
         bytes,
@@ -224,8 +224,8 @@ impl<'a> Machine<'a> {
         let value = match callee {
             Global::OrderedDict if arguments.is_empty() => Value::Dict(Vec::new()),
             Global::RebuildTensor => Value::Tensor(TensorView::new(&self.values, arguments)?),
-            // The next two functions return their first argument. Its id is pushed again instead of
-            // a copy, because a short call can refer to a large value.
+            // The next two functions return their first argument. The id of the argument is pushed
+            // again instead of a copy, because a short call can refer to a large value.
             Global::RebuildParameter => match arguments.first() {
                 Some(&id) if matches!(self.values[id], Value::Tensor(_)) => {
                     return self.push_id(id);
@@ -277,7 +277,12 @@ impl<'a> Machine<'a> {
             Value::Dict(dict) if rest.is_empty() => {
                 dict.extend(pairs.iter().map(|&[key, value]| (key, value)));
             }
-            _ => return Err("it sets items of a value that is not a dictionary".into()),
+            _ => {
+                return Err(
+                    "it sets items of a value that is not a dictionary, or a key without a value"
+                        .into(),
+                );
+            }
         }
         Ok(())
     }

@@ -67,7 +67,7 @@ fn kind(value: &Value) -> &'static str {
         Value::Tuple(_) => "a tuple",
         Value::List(_) => "a list",
         Value::Dict(_) => "a dictionary",
-        Value::Global(_) => "a type",
+        Value::Global(_) => "a type or function",
         Value::Storage(_) => "a storage",
         Value::Tensor(_) => "a tensor",
         Value::Opaque => "a NumPy value",

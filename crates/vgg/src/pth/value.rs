@@ -2,10 +2,11 @@
 
 use std::ops::Range;
 
-/// Maximum number of dimensions of a tensor, and maximum length of a storage name. Every tensor has
-/// its own copy of its sizes and of the name, so without these limits a short pickle could exhaust
-/// memory. PyTorch uses short numbers as names.
+/// Maximum number of dimensions of a tensor. Every tensor has its own copy of its sizes, so without
+/// this limit a short pickle could exhaust memory.
 const MAX_DIMENSIONS: usize = 8;
+/// Maximum length of a storage name in bytes, limited for the same reason. PyTorch uses short
+/// numbers as names.
 const MAX_KEY_LENGTH: usize = 20;
 
 /// Index of a value in [`Pickle::values`](super::pickle::Pickle::values).
@@ -53,7 +54,7 @@ pub(super) enum Element {
     Other(&'static str, usize),
 }
 
-/// The storage classes in torch/storage.py, with their dtypes.
+/// Storage classes in torch/storage.py, with their dtypes.
 const STORAGES: [(&str, Element); 10] = [
     ("FloatStorage", Element::Float),
     ("HalfStorage", Element::Half),
@@ -146,7 +147,7 @@ impl Value {
                     count: usize::try_from(*count).map_err(|_| "a storage has a negative size")?,
                 }))
             }
-            _ => Err("a persistent id is not a storage".into()),
+            _ => Err("a persistent id is not a storage, or its name is too long".into()),
         }
     }
 }
@@ -178,7 +179,7 @@ impl TensorView {
         let (Ok(offset), Some(sizes), Some(strides)) =
             (usize::try_from(*offset), numbers(sizes), numbers(strides))
         else {
-            return Err("a tensor has a negative size, stride or offset".into());
+            return Err("a size, stride or offset of a tensor is negative or not a number".into());
         };
         let view = Self {
             storage: storage.clone(),
@@ -190,7 +191,7 @@ impl TensorView {
             || view.end().is_none_or(|end| end > storage.count)
         {
             return Err(format!(
-                "a tensor with sizes {:?}, strides {:?} and offset {} exceeds its storage of {} elements",
+                "a tensor with sizes {:?}, strides {:?} and offset {} is not a view of its storage of {} elements",
                 view.sizes, view.strides, view.offset, storage.count
             ));
         }
