@@ -23,11 +23,12 @@ pub trait DataLoader {
     /// Number of samples in the split.
     fn samples(&self) -> usize;
 
-    /// Loads the batches of epoch `epoch`, starting with batch `first_batch`. Both count from 0.
+    /// Loads the batches of epoch `epoch`, starting with batch `first_batch`, counted from 0.
+    /// Training epochs count from 1.
     ///
-    /// Batch `b` must be a function of (loader seed, `epoch`, `b`), so that a stopped epoch can
+    /// Batch `b` must be a function of (loader seed, `epoch`, `b`), so that a paused epoch can
     /// resume at any batch. Validation always loads epoch 0 and therefore sees the same batches
-    /// every time. The last batch may be smaller; it is not dropped.
+    /// every time. The last batch may be smaller, but must not be dropped.
     fn epoch(&self, epoch: u64, first_batch: usize) -> Batches<'_>;
 }
 

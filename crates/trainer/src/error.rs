@@ -5,7 +5,7 @@ use candle_core::DType;
 use crate::group::GroupLr;
 use crate::metrics::Phase;
 
-/// An error from code of the caller: a [`DataLoader`](crate::DataLoader) or a function that builds
+/// An error from the caller's code: a [`DataLoader`](crate::DataLoader) or a function that builds
 /// a model.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 

@@ -41,7 +41,7 @@ pub struct Prediction {
     pub sample: usize,
     /// Index of the true class.
     pub target: u32,
-    /// Index of the predicted class, which has the largest logit. The first one wins a tie.
+    /// Index of the predicted class, which has the largest logit. The first class wins a tie.
     pub prediction: u32,
 }
 
@@ -117,8 +117,9 @@ impl FrozenCache {
 ///
 /// # Errors
 ///
-/// Returns an error if the split is empty, if a batch cannot be loaded or has an invalid shape, if
-/// the model fails, if a target is not a class, or if the loss is not finite.
+/// Returns an error if the split is empty, if a batch cannot be loaded, has an invalid shape or
+/// dtype, or cannot be cached, if the model fails, if a target is not a class, or if the loss is
+/// not finite.
 pub fn evaluate<M: Model>(
     model: &M,
     split: &dyn DataLoader,

@@ -15,13 +15,9 @@ use crate::params::Counts;
 /// ```
 /// use trainer::{Event, Flow, Phase, Stage};
 ///
-/// let patience = 5;
-/// let observer = |event: &Event, stage: &Stage| match (event, stage.best()) {
-///     (Event::PhaseEnd { phase: Phase::Val, epoch, .. }, Some(best)) if epoch - best.epoch >= patience => {
-///         Flow::Finish
-///     }
-///     _ => Flow::Continue,
-/// };
+/// let patience = 5; let observer = |event: &Event, stage: &Stage| match (event, stage.best()) {
+/// (Event::PhaseEnd { phase: Phase::Val, epoch, .. }, Some(best)) if epoch - best.epoch >= patience
+/// => { Flow::Finish } _ => Flow::Continue, };
 /// # let _: &trainer::Observer = &observer;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +25,7 @@ pub enum Flow {
     /// Continue the stage.
     Continue,
     /// Return from [`fit`](crate::fit()) at this event. The current weights stay in place, so that
-    /// the stage can be resumed. Ignored if no epoch is left to run.
+    /// the stage can be resumed. Ignored at the events after the last validation.
     Pause,
     /// End the stage after the current epoch and restore the best weights. Create a new
     /// [`Stage`](crate::Stage) to train further.
@@ -101,7 +97,7 @@ pub enum Event {
         loss: f64,
         /// Fraction of correct predictions.
         accuracy: f64,
-        /// Duration of the phase in seconds. If it was paused, only the time since the last
+        /// Duration of the phase in seconds. If the phase was paused, only the time since the last
         /// resume.
         seconds: f64,
         /// Number of samples processed since the phase started or resumed, divided by `seconds`.
@@ -121,7 +117,7 @@ pub enum Event {
         best: Best,
         /// Validation accuracy of the best epoch, as a fraction.
         accuracy: f64,
-        /// Duration of the stage in seconds. If it was paused, only the time since the last
+        /// Duration of the stage in seconds. If the stage was paused, only the time since the last
         /// resume.
         seconds: f64,
     },

@@ -17,7 +17,7 @@
 //! validation caches their outputs, and a missing gradient or a non-finite loss is an error.
 //!
 //! The loop prints nothing and writes no files. It reports [`Event`]s to an observer, which can
-//! pause it at any of them. A paused stage continues with bit-identical results.
+//! pause it until the last validation is done. A paused stage continues with bit-identical results.
 //!
 //! The crate documentation has a runnable example.
 
@@ -54,7 +54,8 @@ pub struct FitConfig {
     pub cache_bytes: usize,
 }
 
-/// 25 epochs after a baseline, at constant learning rates, with a cache of at most 1 GiB.
+/// 25 epochs after a baseline, with seed 1234, constant learning rates and a cache of at most 1
+/// GiB.
 impl Default for FitConfig {
     fn default() -> Self {
         Self {
@@ -103,10 +104,12 @@ pub type Observer<'a> = dyn FnMut(&Event, &Stage) -> Flow + 'a;
 /// # Errors
 ///
 /// Returns an error if a setting is out of range, if other parameters are trainable than when the
-/// stage was created, if a split is empty, if a batch cannot be loaded or is invalid, if the model
-/// fails, if the loss is not finite, or if the first step computes no gradient for a trainable
-/// parameter. In these cases the best weights are not restored, but remain available from
-/// [`Stage::best`].
+/// stage was created, if a trainable parameter belongs to no layer of the model, if a split is
+/// empty, if a batch cannot be loaded or is invalid, if the model cannot be built or run, if the
+/// loss is not finite, if the first step computes no gradient for a trainable parameter, if a
+/// candle operation fails, or if a resumed stage has completed an epoch but has no best epoch. In
+/// these cases the best weights are not restored. If an epoch was validated, they are available
+/// from [`Stage::best`].
 pub fn fit<M: Model, E: Into<BoxError>>(
     params: &Params,
     build: impl Fn(VarBuilder<'static>) -> Result<M, E>,

@@ -132,7 +132,7 @@ impl Gradients {
         }
     }
 
-    /// The gradient of the parameter `name`.
+    /// The gradient of the parameter `name`, if there is one.
     pub fn get(&self, name: &str) -> Option<&Gradient> {
         self.0.get(name)
     }

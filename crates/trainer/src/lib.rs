@@ -32,11 +32,9 @@
 //! ```
 //! use std::ops::Range;
 //!
-//! use candle_core::{Device, Result, Tensor};
-//! use candle_nn::{Linear, Module, VarBuilder, linear};
-//! use trainer::{
-//!     Batch, Batches, Data, DataLoader, FitConfig, Flow, Group, Mode, Model, Params, SgdConfig, Stage,
-//! };
+//! use candle_core::{Device, Result, Tensor}; use candle_nn::{Linear, Module, VarBuilder, linear};
+//! use trainer::{ Batch, Batches, Data, DataLoader, FitConfig, Flow, Group, Mode, Model, Params,
+//! SgdConfig, Stage, };
 //!
 //! /// A model names its layers and can run any range of them.
 //! struct Mlp {
@@ -114,9 +112,10 @@
 //!
 //! # Determinism
 //!
-//! With the same seed, data and number of threads, two runs produce the same bits. The crate does
-//! not use candle's random generator, which cannot be seeded on the CPU. The data loader derives a
-//! batch from (seed, epoch, batch), and the model derives a dropout mask from (seed, step, layer).
+//! With the same seed, data, device and number of threads, two runs produce the same bits. The
+//! crate does not use candle's random generator, which cannot be seeded on the CPU. The data loader
+//! derives a batch from (seed, epoch, batch), and the model derives a dropout mask from (seed,
+//! step, layer).
 //!
 //! # Differences from PyTorch
 //!

@@ -16,7 +16,7 @@ use crate::error::{Error, ResultExt};
 ///
 /// # Errors
 ///
-/// Returns an error if the shapes do not match.
+/// Returns an error if the shapes do not match, or, on the CPU, if a target is not a class.
 pub fn cross_entropy(logits: &Tensor, targets: &Tensor) -> candle_core::Result<Tensor> {
     let shifted = logits.broadcast_sub(&logits.max_keepdim(D::Minus1)?.detach())?;
     let log_sum = shifted.exp()?.sum_keepdim(D::Minus1)?.log()?;
@@ -127,7 +127,8 @@ fn to_host(loss: &Tensor, logits: &Tensor, targets: &Tensor) -> candle_core::Res
     Ok(all.to_vec1::<f32>()?.into_iter().map(f64::from).collect())
 }
 
-/// Returns the index of the largest logit in each row: (B, C) → (B), u32. The first one wins a tie.
+/// Returns the index of the largest logit in each row: (B, C) → (B), u32. The first index wins a
+/// tie.
 ///
 /// candle's `argmax` does not specify which of several maxima it returns.
 fn first_argmax(logits: &Tensor) -> candle_core::Result<Tensor> {

@@ -37,7 +37,8 @@ pub struct EpochMetrics {
 }
 
 impl EpochMetrics {
-    /// Adds a batch of `samples` samples with mean loss `mean_loss`.
+    /// Adds a batch of `samples` samples with mean loss `mean_loss`, of which `correct` were
+    /// predicted correctly.
     pub fn add(&mut self, mean_loss: f64, correct: usize, samples: usize) {
         self.loss_sum += mean_loss * samples as f64;
         self.correct += correct as u64;

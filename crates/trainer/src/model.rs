@@ -54,8 +54,8 @@ pub trait Model {
     /// Computes the loss of a batch: a scalar, the mean over the samples.
     ///
     /// `logits` is (B, classes), and `targets` contains class indices, (B) in u32. The default is
-    /// [`cross_entropy`]. Training and validation use the same loss. Which class a prediction is
-    /// does not depend on the loss: it is the one with the largest logit.
+    /// [`cross_entropy`]. Training and validation use the same loss. The predicted
+    /// class does not depend on the loss: it is the class with the largest logit.
     fn loss(&self, logits: &Tensor, targets: &Tensor) -> candle_core::Result<Tensor> {
         cross_entropy(logits, targets)
     }

@@ -106,7 +106,7 @@ fn with_values<T>(tensor: &Tensor, work: impl FnOnce(&[f32]) -> T) -> Result<T> 
     match (&*storage, layout.contiguous_offsets()) {
         (Storage::Cpu(CpuStorage::F32(values)), Some((from, to))) => Ok(work(&values[from..to])),
         _ => bail!(
-            "a snapshot must be contiguous f32, but is {:?}",
+            "the tensor of a snapshot must be f32, but is {:?}",
             tensor.dtype()
         ),
     }
@@ -117,7 +117,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The snapshots of parameters that still exist, so that an update can copy a parameter before
+/// The existing snapshots of parameters, so that an update can copy a parameter before
 /// writing to it. Clones refer to the same registry.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SnapshotRegistry(Arc<Mutex<Vec<Entry>>>);

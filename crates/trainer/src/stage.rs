@@ -18,13 +18,13 @@ use crate::sgd::{Sgd, SgdConfig};
 /// call [`fit`](crate::fit()) with it again.
 #[derive(Debug)]
 pub struct Stage {
-    /// Current training epoch, counted from 1, or 0 in the baseline.
+    /// Current training epoch, counted from 1, or 0 in a new stage and in the baseline.
     pub(crate) epoch: u64,
     /// Phase of the current epoch.
     pub(crate) phase: Phase,
     /// Next training batch in the current epoch, counted from 0.
     pub(crate) batch: usize,
-    /// Number of training steps completed in the stage. Determines the dropout masks.
+    /// Number of training steps completed in the stage. Part of the key of the dropout masks.
     pub(crate) step: u64,
     /// Training metrics of the current epoch so far.
     pub(crate) metrics: EpochMetrics,
@@ -54,8 +54,8 @@ pub struct BestEpoch {
 /// does not produce the same bits. [`Stage::resume`] restores the stage.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StageState {
-    /// Current training epoch, counted from 1. 0 before and in the baseline, and in a new stage.
-    /// Greater than the number of epochs if the stage is complete.
+    /// Current training epoch, counted from 1, or 0 in a new stage and in the baseline. Greater
+    /// than the number of epochs after the last epoch.
     pub epoch: u64,
     /// Phase of the current epoch.
     pub phase: Phase,
@@ -109,12 +109,14 @@ impl Stage {
     /// [`fit`](crate::fit()).
     ///
     /// `params` must contain the saved weights, and the same parameters must be trainable. `best`
-    /// is ignored if [`StageState::best_is_current`] returns true.
+    /// is ignored if [`StageState::best_is_current`] returns true or [`StageState::best`] is
+    /// `None`. `velocities` is ignored before the first step and without momentum.
     ///
     /// # Errors
     ///
     /// Returns the errors of [`Stage::new`], and [`Error::SavedState`] if a saved tensor is
-    /// missing, belongs to no trainable parameter, or has the wrong shape or dtype.
+    /// missing, belongs to no trainable parameter, or has the wrong shape or dtype. Returns an
+    /// error if a tensor cannot be copied to its device.
     pub fn resume(
         params: &Params,
         config: SgdConfig,
@@ -180,8 +182,8 @@ impl Stage {
         }
     }
 
-    /// Current training epoch, counted from 1, or 0 in the baseline. Greater than the number of
-    /// epochs if the stage is complete.
+    /// Current training epoch, counted from 1, or 0 in a new stage and in the baseline. Greater
+    /// than the number of epochs after the last epoch.
     pub fn epoch(&self) -> u64 {
         self.epoch
     }
@@ -219,14 +221,15 @@ impl Stage {
         Ok(())
     }
 
-    /// Ends the training phase of the epoch and resets its metrics.
+    /// Ends the training phase of the epoch and resets its batch and metrics.
     pub(crate) fn end_training(&mut self) {
         self.phase = Phase::Val;
         self.batch = 0;
         self.metrics = EpochMetrics::default();
     }
 
-    /// Keeps a copy of the weights if `accuracy` is strictly greater than the best so far.
+    /// Keeps a copy of the weights if `accuracy` is strictly greater than the best so far, or the
+    /// first one. Returns whether it did.
     pub(crate) fn keep_if_best(&mut self, accuracy: f64, params: &Params) -> Result<bool, Error> {
         let better = self
             .best
@@ -252,8 +255,8 @@ impl Stage {
     }
 }
 
-/// Checks that `saved` contains exactly one tensor for each of `parameters`, with the same shape and
-/// dtype.
+/// Checks that `saved` contains exactly one tensor for each of `parameters`, with the same shape
+/// and dtype.
 fn check_saved(
     saved: &BTreeMap<String, Tensor>,
     part: &'static str,

@@ -30,7 +30,7 @@ pub struct Params {
     /// Seed for newly initialized parameters. If `None`, requesting a missing parameter is an
     /// error.
     init_seed: Option<u64>,
-    /// The snapshots of parameters that still exist.
+    /// The existing snapshots of the parameters.
     pub(crate) snapshots: SnapshotRegistry,
 }
 
@@ -205,7 +205,8 @@ impl Params {
     ///
     /// Returns [`Error::NoParameters`] if there are no parameters yet, because
     /// [`Params::new`] creates them only when a model is built, and [`Error::UnknownPattern`] if a
-    /// pattern covers no parameter or buffer. In these cases nothing changes.
+    /// pattern covers no parameter or buffer. In these cases nothing changes. Returns an error if a
+    /// parameter cannot be copied into a variable.
     pub fn set_trainable<S: AsRef<str>>(&self, patterns: &[S]) -> Result<(), Error> {
         let mut entries = self.lock();
         if entries.is_empty() {
@@ -339,7 +340,7 @@ impl Params {
     /// # Errors
     ///
     /// Returns [`Error::UnknownParameter`] if a parameter does not exist or has never been
-    /// trainable. In this case nothing changes.
+    /// trainable. In this case nothing changes. Returns an error if a value cannot be copied.
     pub fn restore(&self, best: &BestWeights) -> Result<(), Error> {
         let entries = self.lock();
         let mut pairs = Vec::with_capacity(best.0.len());

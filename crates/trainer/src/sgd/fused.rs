@@ -12,10 +12,12 @@ use super::SgdConfig;
 use super::low_rank::LowRankProduct;
 use crate::gradients::Gradient;
 
-/// Minimum number of values per task. With fewer, waking another thread costs more than it saves.
+/// Minimum number of values per task in the update with a dense gradient. With fewer, waking
+/// another thread costs more than it saves.
 pub(super) const SMALLEST_CHUNK: usize = 1 << 15;
 
-/// Updates `var` and its velocity with `gradient`. All have the same shape and are f32 on the CPU.
+/// Updates `var` and its velocity with `gradient`. All three are f32 on the CPU, and their shapes
+/// match.
 ///
 /// In the `first` step of a parameter, the velocity is set to the gradient.
 pub(super) fn update(
@@ -160,7 +162,7 @@ struct SliceUpdate {
 
 impl SliceUpdate {
     /// Updates w and v. Settings are matched outside the loops, so that the compiler can vectorize
-    /// them.
+    /// the loops.
     fn apply(self, w: &mut [f32], g: &[f32], v: Option<&mut [f32]>) {
         let Self {
             lr,

@@ -2,8 +2,8 @@
 //!
 //! For a batch of n samples, the gradient of a weight (out, in) is the product of the output
 //! gradient `left` (n, out) and the input `right` (n, in). For `classifier.0` of VGG-16 the product
-//! is 411 MB and the factors are 3 MB. Computing rows from the factors takes less time than writing
-//! and reading the product.
+//! is 411 MB, and the factors for 32 samples are 3.7 MB. Computing rows from the factors takes less
+//! time than writing and reading the product.
 
 use std::ops::Range;
 

@@ -29,7 +29,7 @@ use crate::pattern;
 use crate::snapshot::{Snapshot, SnapshotRegistry};
 use update::Velocity;
 
-/// The settings of [`Sgd`] that apply to all groups.
+/// The settings of [`Sgd`] that apply to all groups. All numbers must be finite and at least 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SgdConfig {
     /// Factor of the old velocity in the new one. 0 disables momentum.
@@ -93,8 +93,8 @@ impl Sgd {
     /// # Errors
     ///
     /// Returns an error if a setting is out of range, if no parameter is trainable, if a pattern
-    /// occurs twice or covers no parameter, if a group has no parameters, or if a trainable
-    /// parameter has no group.
+    /// occurs twice or covers no parameter, if a group has no trainable parameters, or if a
+    /// trainable parameter has no group.
     pub fn new(params: &Params, config: SgdConfig, groups: Vec<Group>) -> Result<Self, Error> {
         config.check()?;
         let parameters = params.trainable();
@@ -159,7 +159,8 @@ impl Sgd {
     ///
     /// # Errors
     ///
-    /// Returns an error if a gradient does not have the shape and dtype of its parameter.
+    /// Returns an error if a gradient does not have the shape and dtype of its parameter, or if a
+    /// candle operation fails. Parameters that were already updated keep their new values.
     pub fn step(&mut self, mut gradients: Gradients, factor: f64) -> Result<(), Error> {
         for state in &mut self.states {
             let Some(gradient) = gradients.take(&state.name) else {
