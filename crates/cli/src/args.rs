@@ -110,8 +110,8 @@ pub struct EvaluateArgs {
     /// Model file (model.safetensors) or run directory
     pub model: PathBuf,
 
-    /// Data set: a folder with SPLIT/CLASS/IMAGE, or `sample` [default: the data set of the run that
-    /// trained the model; without its config.toml, data/hymenoptera_data if it exists, else sample]
+    /// Data set: a folder with SPLIT/CLASS/IMAGE, or `sample` [default: the data set in config.toml
+    /// next to the model; without that file, data/hymenoptera_data if it exists, else sample]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
 

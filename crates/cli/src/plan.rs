@@ -41,11 +41,11 @@ pub struct Plan {
     pub initial: InitialModel,
     /// The compute device.
     pub device: Device,
-    /// Where the run is stored.
+    /// The run directory, and the checkpoint of a resumed run.
     pub origin: Origin,
 }
 
-/// The run directory that a run will have or already has.
+/// The run directory, to be created or already locked.
 pub enum Origin {
     /// A new run, and the directory to create for it. If it exists, a number is appended.
     New(PathBuf),

@@ -45,7 +45,7 @@ pub(super) fn open(
         let model = run.file(model_file::FILE);
         let help = if model.exists() {
             let weights = quote(&model.display().to_string());
-            format!("start a new run, for example from its best weights with `--weights {weights}`")
+            format!("start a new run, for example with the best weights: `--weights {weights}`")
         } else {
             "start a new run with `waggle train`, without `--resume`".to_string()
         };
