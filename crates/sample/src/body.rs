@@ -1,5 +1,5 @@
-//! Drawing functions shared by the animals: colors, shadows, shaded body parts, thin limbs, legs
-//! and transparent wings.
+//! Drawing functions shared by animals, plants and objects: colors, shadows, shaded body parts,
+//! thin limbs, legs and transparent wings.
 
 use crate::canvas::{Canvas, Color, lit, mix};
 use crate::plane::{Point, Pose, at, direction};
@@ -20,7 +20,7 @@ const BODIES: [Color; 7] = [
 /// Color of eyes.
 pub(crate) const EYE: Color = [0.05; 3];
 
-/// The colors of one animal.
+/// The colors and the shadow of one drawing.
 pub(crate) struct Coat {
     pub main: Color,
     pub second: Color,
@@ -117,8 +117,8 @@ pub(crate) fn thin(
     canvas.fill(pose, &shape, 1.0, 0.95, |_| coat.legs);
 }
 
-/// Draws pairs of legs, and omits each leg with a probability of 0.06. `feet` contains each pair's
-/// position on the body and its direction in turns.
+/// Draws pairs of legs, and omits each leg with a probability of 0.06. `feet` contains, for each
+/// pair, its x position on the body and its direction in turns.
 pub(crate) fn legs(
     canvas: &mut Canvas,
     stream: &mut Stream,
@@ -155,7 +155,8 @@ pub(crate) fn legs(
     }
 }
 
-/// Draws two pairs of transparent wings. `spread` is their angle to the body, in turns.
+/// Draws two pairs of transparent wings. `spread` is the angle of the fore wings to the body, in
+/// turns.
 pub(crate) fn wings(
     canvas: &mut Canvas,
     stream: &mut Stream,

@@ -208,7 +208,7 @@ pub(crate) fn fly(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     }
 }
 
-/// A grasshopper seen from the side, with a long body and bent hind legs.
+/// A grasshopper seen from the side, with a long body and a bent hind leg.
 pub(crate) fn grasshopper(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     let coat = Coat::vivid(stream, pose);
     let torso = blade(at(0.4, -0.02), at(-0.5, 0.06), 0.1, profile::drop);
@@ -305,7 +305,7 @@ pub(crate) fn shield_bug(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) 
     part(canvas, pose, &mark, 0.12, 0.0, |_| contrast);
 }
 
-/// A gnat with a small body, very long legs and a pair of transparent wings.
+/// A gnat with a small body, very long legs and two pairs of transparent wings.
 pub(crate) fn gnat(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     let coat = Coat::vivid(stream, pose);
     legs(

@@ -17,7 +17,7 @@ const VERSION: &str = "drawn by waggle, version 2";
 /// Name of the stamp file. Scans of data sets ignore names that begin with a dot.
 const STAMP: &str = ".drawn";
 
-/// Result of [`write`](crate::write()).
+/// Result of [`write`](crate::write()) and [`write_classes`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Written {
     /// The images were drawn and written.
@@ -26,12 +26,12 @@ pub enum Written {
     UpToDate,
 }
 
-/// An error returned by [`write`](crate::write()).
+/// An error returned by [`write`](crate::write()) or [`write_classes`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The directory is not empty and has no stamp file, so it is not replaced.
-    #[error("`{}` exists and does not contain the built-in sample", .path.display())]
+    #[error("`{}` is not empty and does not contain a sample written by waggle", .path.display())]
     UnknownDirectory {
         /// Path of the directory.
         path: PathBuf,
@@ -40,7 +40,7 @@ pub enum Error {
     /// A file or directory cannot be read or written.
     #[error("cannot {action} `{}`", .path.display())]
     Io {
-        /// The failed operation, as a verb.
+        /// The failed operation, such as `write` or `create a directory in`.
         action: &'static str,
         /// Path of the file or directory.
         path: PathBuf,
@@ -89,14 +89,15 @@ impl<T> IoContext<T> for io::Result<T> {
 /// `dir/SPLIT/CLASS/NNN.png`, unless `dir` already contains them unchanged.
 ///
 /// A stamp file in `dir` lists the version of the drawings, the seed, the classes, the counts, and
-/// the size and path of each image. If it does not match, `dir` is replaced. The images are written
-/// to a temporary directory next to `dir` and then renamed, so `dir` never contains only some of
-/// them.
+/// the size and path of each image. If the stamp file does not match, `dir` is replaced. The images
+/// are written to a temporary directory next to `dir` and then renamed, so `dir` never contains
+/// only some of them.
 ///
 /// # Errors
 ///
-/// Returns [`Error::UnknownDirectory`] if `dir` is not empty and has no stamp file, and another
-/// variant if a file cannot be read, encoded or written.
+/// Returns [`Error::UnknownDirectory`] if `dir` is not empty and has no stamp file,
+/// [`Error::Encode`] if an image cannot be encoded, and [`Error::Io`] if a file or directory cannot
+/// be read, created, written or renamed.
 pub fn write_classes(
     dir: &Path,
     classes: &[Class],
@@ -202,7 +203,7 @@ fn draw(root: &Path, classes: &[Class], seed: u64, counts: Counts) -> Result<(),
         })
 }
 
-/// Creates a temporary directory next to `dir`, which is removed when it is dropped.
+/// Creates a temporary directory next to `dir`. Dropping the result removes the directory.
 fn temporary_dir(dir: &Path) -> Result<TempDir, Error> {
     let parent = dir.parent().unwrap_or(dir);
     fs::create_dir_all(parent).context("create", parent)?;

@@ -1,10 +1,10 @@
 //! The two classes of the sample.
 //!
-//! Colors, sizes, poses and backgrounds have the same distributions. The classes differ in their
-//! anatomy. An ant has three body parts with a thin waist, long thin legs and elbowed antennae. A
-//! bee has a stout body without a waist, a striped abdomen, two pairs of transparent wings and
-//! short legs. As in nature, no single feature is reliable: some ants are banded, and some bees
-//! have folded wings or faint stripes.
+//! Colors, sizes, poses and backgrounds have the same distributions in both classes. The classes
+//! differ in their anatomy. An ant has three body parts with a thin waist, long thin legs and
+//! elbowed antennae. A bee has a stout body without a waist, a striped abdomen, two pairs of
+//! transparent wings and short legs. As in nature, no single feature is reliable: some ants are
+//! banded, and some bees have folded wings or faint stripes.
 
 use crate::body::{Coat, legs, part, shadow, thin, wings};
 use crate::canvas::{Canvas, lit, mix};

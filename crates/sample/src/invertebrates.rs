@@ -1,4 +1,4 @@
-//! The other invertebrates of the pretraining task.
+//! The invertebrates of the pretraining task, except insects, which are in `bugs.rs`.
 //!
 //! Each animal faces +x, is about one unit long, and is centered at the origin.
 
@@ -181,7 +181,7 @@ pub(crate) fn snail(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     canvas.fill(pose, &limb(&coil, 0.022, 0.010), 1.0, 0.9, |_| contrast);
 }
 
-/// A worm, slightly thicker at one end.
+/// A worm that is thinner at the tail.
 pub(crate) fn worm(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     let coat = Coat::vivid(stream, pose);
     let radius = stream.between(0.04, 0.065);

@@ -7,8 +7,8 @@
 //! animals, plants and objects, but no ants and no bees.
 //!
 //! An image is a function of (seed, split, class, index). The drawing code uses only additions,
-//! subtractions, multiplications, divisions and square roots. IEEE 754 defines their results
-//! exactly, so the pixels are the same on every machine.
+//! subtractions, multiplications, divisions, square roots and rounding. IEEE 754 defines their
+//! results exactly, so the pixels are the same on every machine.
 //!
 //! | task | start here |
 //! |---|---|

@@ -1,4 +1,4 @@
-//! Points and poses in the plane, computed only with +, −, ×, ÷ and square roots.
+//! Points and poses in the plane, computed only with +, −, ×, ÷, square roots and rounding.
 //!
 //! IEEE 754 defines the results of these operations exactly, but not those of sine and cosine in a
 //! system's math library. Images are therefore identical on every machine.

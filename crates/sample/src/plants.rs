@@ -1,5 +1,5 @@
-//! The plants of the pretraining task. Each has a size of about one unit and is centered at the
-//! origin.
+//! The plants of the pretraining task. Each plant has a size of about one unit and is centered at
+//! the origin.
 
 use crate::body::{Coat, part, shadow, thin};
 use crate::canvas::{Canvas, lit, mix};

@@ -1,6 +1,6 @@
 //! Backgrounds, clutter, lighting and camera effects.
 //!
-//! They have the same distributions for all classes, so they do not reveal the class.
+//! Their distributions are the same for all classes, so they do not reveal the class.
 
 use crate::canvas::{Canvas, Color, lit, mix};
 use crate::plane::{Point, Pose, at, bell, direction};

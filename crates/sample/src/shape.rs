@@ -72,7 +72,7 @@ pub(crate) mod profile {
         (4.0 * t * (1.0 - t)).max(0.0).sqrt()
     }
 
-    /// Blunt at the start, widest at 2/5, and pointed at the end.
+    /// Blunt at the start, widest near 1/3, and tapered toward the end.
     pub fn drop(t: f32) -> f32 {
         1.35 * (t * (1.0 - t) * (1.6 - t)).max(0.0).sqrt() * (1.2 - 0.35 * t)
     }

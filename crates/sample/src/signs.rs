@@ -1,5 +1,5 @@
-//! Objects and symbols of the pretraining task. Each has a size of about one unit and is centered
-//! at the origin.
+//! Objects and symbols of the pretraining task. Each drawing has a size of about one unit and is
+//! centered at the origin.
 
 use crate::body::{Coat, part, shadow, thin};
 use crate::canvas::{Canvas, lit};

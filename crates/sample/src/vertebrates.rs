@@ -9,7 +9,7 @@ use crate::shape::{Shape, blade, disc, ellipse, limb, profile};
 use crate::stream::Stream;
 use crate::texture::noise;
 
-/// A fish with a forked tail and vertical bars.
+/// A fish with a forked tail and, in two of three images, vertical bars.
 pub(crate) fn fish(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     let coat = Coat::vivid(stream, pose);
     let height = stream.between(0.14, 0.26);

@@ -206,8 +206,8 @@ fn color_statistics(image: &RgbImage) -> [f64; 6] {
     ]
 }
 
-/// Logistic regression on `features` by gradient descent until it converges. Returns the weights
-/// and, last, the bias.
+/// Logistic regression on `features` by gradient descent, until it converges or for 20,000 steps.
+/// Returns the weights and, last, the bias.
 fn logistic_regression(features: &[Vec<f64>], labels: &[usize]) -> Vec<f64> {
     let mut weights = vec![0.0; features[0].len() + 1];
     for _ in 0..20_000 {

@@ -1,4 +1,4 @@
-//! Tests that stop a stage and resume it, in memory and from a saved state.
+//! Tests that pause a stage and resume it, in memory and from a saved state.
 
 mod common;
 
@@ -25,7 +25,7 @@ fn a_stopped_stage_continues_with_the_same_bits() {
     let mut uninterrupted = stage(&expected, 0.05);
     let (outcome, events) = run(&expected, data, &epochs(4), &mut uninterrupted).unwrap();
 
-    // Each iteration stops at a different event.
+    // Each iteration pauses at a different event.
     for stop_at in 0..events.len() - 1 {
         let params = mlp_params(3);
         let mut stage = stage(&params, 0.05);
@@ -56,7 +56,7 @@ fn a_stopped_stage_continues_with_the_same_bits() {
             "stopped at {:?}",
             events[stop_at]
         );
-        // A stop at one of the last events has no effect, because the stage is complete.
+        // A pause at one of the last events has no effect, because the stage is complete.
         if stopped == Outcome::Paused {
             assert!(
                 stops <= 2,
