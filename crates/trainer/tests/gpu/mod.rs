@@ -5,8 +5,8 @@ use std::io::Write as _;
 
 use candle_core::{DType, Device, Tensor};
 
-/// The CPU and, with the feature `cuda` or `metal`, the GPU if it works. If the GPU does not work,
-/// prints to stderr that GPU tests are skipped. `cargo test` does not capture this message.
+/// The CPU, and the GPU if it works. If it does not, prints to stderr that GPU tests are skipped.
+/// `cargo test` does not capture this message.
 ///
 /// Each call opens the GPU again, because tests that run in parallel on one device would share one
 /// cuBLAS workspace.
