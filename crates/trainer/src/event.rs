@@ -15,9 +15,13 @@ use crate::params::Counts;
 /// ```
 /// use trainer::{Event, Flow, Phase, Stage};
 ///
-/// let patience = 5; let observer = |event: &Event, stage: &Stage| match (event, stage.best()) {
-/// (Event::PhaseEnd { phase: Phase::Val, epoch, .. }, Some(best)) if epoch - best.epoch >= patience
-/// => { Flow::Finish } _ => Flow::Continue, };
+/// let patience = 5;
+/// let observer = |event: &Event, stage: &Stage| match (event, stage.best()) {
+///     (Event::PhaseEnd { phase: Phase::Val, epoch, .. }, Some(best)) if epoch - best.epoch >= patience => {
+///         Flow::Finish
+///     }
+///     _ => Flow::Continue,
+/// };
 /// # let _: &trainer::Observer = &observer;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -32,9 +32,11 @@
 //! ```
 //! use std::ops::Range;
 //!
-//! use candle_core::{Device, Result, Tensor}; use candle_nn::{Linear, Module, VarBuilder, linear};
-//! use trainer::{ Batch, Batches, Data, DataLoader, FitConfig, Flow, Group, Mode, Model, Params,
-//! SgdConfig, Stage, };
+//! use candle_core::{Device, Result, Tensor};
+//! use candle_nn::{Linear, Module, VarBuilder, linear};
+//! use trainer::{
+//!     Batch, Batches, Data, DataLoader, FitConfig, Flow, Group, Mode, Model, Params, SgdConfig, Stage,
+//! };
 //!
 //! /// A model names its layers and can run any range of them.
 //! struct Mlp {
