@@ -115,7 +115,7 @@ pub struct EvaluateArgs {
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
 
-    /// Split to evaluate. `val` also matches valid and validation
+    /// Split to evaluate: a subfolder of the data set. `val` also matches `valid` and `validation`
     #[arg(long, value_name = "NAME", default_value = "val")]
     pub split: String,
 
@@ -180,7 +180,7 @@ pub struct PredictArgs {
 /// Value names of numeric options. These options accept values that start with a hyphen.
 const NUMBERS: [&str; 6] = ["LR", "MINUTES", "N", "PIXELS", "SIZE", "X"];
 
-/// The definition of the command line, with two rules that clap's attributes cannot express:
+/// The definition of the command line, with two rules that each apply to many arguments:
 ///
 /// - Numeric options accept values that start with a hyphen, so that `--lr -1e-3` reports an invalid
 ///   learning rate instead of an unexpected argument.

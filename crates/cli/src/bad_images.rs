@@ -1,10 +1,10 @@
 //! Handling of images that cannot be decoded: each is skipped with a warning, or all are listed in
 //! one error.
 //!
-//! With `--on-bad fail`, `train` decodes all images before the first epoch; the other commands do
-//! so once a batch has failed. With `--on-bad skip`, bad images are removed before anything depends
-//! on the number of images, so the configuration, the progress display and the order of images in
-//! an epoch are all based on the same data set.
+//! With `--on-bad fail`, `train` decodes all images before the first epoch; `evaluate` and `show`
+//! do so once a batch has failed. With `--on-bad skip`, bad images are removed before anything
+//! depends on the number of images, so the configuration, the progress display and the order of
+//! images in an epoch are all based on the same data set.
 
 use std::collections::HashMap;
 use std::path::Path;

@@ -114,7 +114,7 @@ impl Checkpoint {
     /// # Errors
     ///
     /// Returns an error if the directory cannot be read, or if it has an intact checkpoint of
-    /// another format version that is newer than the newest readable one.
+    /// another format version that is newer than all readable ones.
     pub fn newest(folder: &Path) -> anyhow::Result<(Option<Self>, Vec<DamagedCheckpoint>)> {
         let mut damaged = Vec::new();
         for number in dir::numbers(folder)?.into_iter().rev() {

@@ -50,7 +50,8 @@ impl Classifier {
     ///
     /// # Errors
     ///
-    /// Returns an error if the file cannot be read or is not a trained model.
+    /// Returns the errors of [`locate`], and an error if the file cannot be read or is not a
+    /// trained model.
     pub fn open(path: &Path, device: &Device) -> anyhow::Result<Self> {
         let path = locate(path)?;
         let vgg::Model { metadata, tensors } =
@@ -67,7 +68,8 @@ impl Classifier {
         })
     }
 
-    /// Sets the compute precision of the layers.
+    /// Sets the compute precision of the layers. If the device does not support it, the forward
+    /// pass fails.
     pub fn with_precision(self, precision: vgg::Precision) -> Self {
         Self {
             network: self.network.with_precision(precision),
@@ -87,7 +89,7 @@ impl Classifier {
 
     /// Side length of the square input in pixels.
     pub fn input_size(&self) -> u32 {
-        // `Metadata::validate` limits the size to a few thousand pixels.
+        // `Metadata::validate` limits the size to 4096 pixels.
         self.metadata.config.input_size as u32
     }
 
@@ -111,8 +113,8 @@ impl Classifier {
         Transform::eval(self.input_size()).prepare_image(&image, &self.normalize(), &Device::Cpu)
     }
 
-    /// Runs the network once on a black image. The layers prepare their weights in the first forward
-    /// pass, so later calls are faster.
+    /// Runs the network once on an input of zeros. The layers prepare their weights in the first
+    /// forward pass, so later calls are faster.
     ///
     /// # Errors
     ///
@@ -155,7 +157,7 @@ impl Classifier {
     ///
     /// # Errors
     ///
-    /// Returns an error if the forward pass fails.
+    /// Returns an error if the images cannot be copied to the device, or if the forward pass fails.
     pub fn probabilities(
         &self,
         images: &[&Tensor],

@@ -1,8 +1,8 @@
-//! The resolved configuration of a run: the one description from which it trains.
+//! The resolved configuration of a run.
 //!
-//! [`crate::plan`] resolves it before training starts, from the arguments, the data (classes) and the
-//! weights (newly initialized layers). It is written to `config.toml` and to every checkpoint.
-//! `--resume` starts from the one in the checkpoint.
+//! [`crate::plan`] resolves it before training starts, from the arguments, the data (classes) and
+//! the weights (newly initialized layers). It is written to `config.toml` and to every checkpoint.
+//! A resumed run starts from the configuration in its checkpoint.
 
 use std::fmt;
 use std::fs::File;
@@ -83,7 +83,7 @@ pub struct DataConfig {
 /// An image that was left out of the data set because it cannot be decoded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Skipped {
-    /// Path relative to the data folder.
+    /// Path relative to the data folder, with forward slashes.
     pub path: String,
     /// Why the image cannot be decoded.
     pub reason: String,
@@ -98,7 +98,7 @@ impl fmt::Display for Skipped {
 /// Network and initial weights.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NetworkConfig {
-    /// Name such as `vgg16`; `vgg` if the layers match no named architecture.
+    /// Name such as `vgg16`, or `slim_vgg16` for the built-in backbone.
     pub architecture: String,
     /// Width and height of the input in pixels.
     pub input_size: usize,
@@ -116,7 +116,7 @@ pub struct NetworkConfig {
 pub struct TrainingConfig {
     /// Random seed for initialization, shuffling, augmentation and dropout.
     pub seed: u64,
-    /// Images per training step.
+    /// Images per batch, in training and validation.
     pub batch_size: usize,
     /// SGD momentum.
     pub momentum: f64,
@@ -233,6 +233,10 @@ impl Config {
     }
 
     /// The text of `config.toml`.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the configuration cannot be written as TOML.
     pub fn to_toml(&self) -> anyhow::Result<String> {
         let body =
             toml::to_string_pretty(self).context("cannot write the configuration as TOML")?;
@@ -245,7 +249,8 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// Returns an error if the file cannot be read, is too long or is not a configuration.
+    /// Returns an error if the file cannot be read, is larger than 16 MiB or is not a
+    /// configuration.
     pub fn read(path: &Path) -> anyhow::Result<Self> {
         let mut text = String::new();
         // Read one byte more than the limit, to detect a file that exceeds it.

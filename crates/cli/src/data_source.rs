@@ -28,8 +28,8 @@ impl Source {
     /// Returns the data set at `given`. Without `given`, returns the photographs if they are
     /// downloaded, otherwise the sample.
     ///
-    /// The default paths of the photographs and the sample select these data sets. So does
-    /// `sample`, unless a folder with that name exists.
+    /// The default paths of the photographs and the sample select these data sets. The name
+    /// `sample` selects the sample, unless a folder with that name exists.
     pub fn choose(given: Option<&Path>) -> Self {
         match given {
             Some(path)
@@ -105,8 +105,8 @@ impl Source {
         self.open_at(root)
     }
 
-    /// Lists the images of both splits in `root`. A resumed run passes the path recorded in its
-    /// configuration, or that of `--data`.
+    /// Lists the images of both splits in `root`. A resumed run without `--data` passes the path
+    /// recorded in its configuration.
     ///
     /// # Errors
     ///
@@ -146,7 +146,7 @@ impl Folder {
     /// # Errors
     ///
     /// Returns an error if there is only one class. If all its images are in subfolders, the help
-    /// suggests that these are the classes.
+    /// suggests that the subfolders are the classes.
     pub fn require_two_classes(&self) -> anyhow::Result<()> {
         let [class] = self.classes() else {
             return Ok(());

@@ -38,7 +38,7 @@ impl DatasetHash {
     }
 
     /// Lists the images added, removed or modified since `self` was computed, with one line for
-    /// each kind of change. `None` if nothing has changed.
+    /// each kind of change. A line names at most ten images. `None` if nothing has changed.
     pub fn changes(&self, now: &Self) -> Option<String> {
         let only_in = |one: &Self, other: &Self| -> Vec<String> {
             let names = one.0.keys();

@@ -1,7 +1,7 @@
 //! Device selection: opens the candle [`Device`] for `--device auto|cpu|cuda[:N]|metal`.
 //!
 //! candle's `cuda_is_available` reports how candle was compiled, not whether there is a GPU. A GPU
-//! that can be opened may still be too old for the kernels. So a device is used only after a test
+//! that can be opened may still be too old for the kernels. So a GPU is used only after a test
 //! computation.
 
 use std::num::NonZeroUsize;
@@ -16,7 +16,7 @@ use crate::error::Diagnostic;
 use crate::gpu_memory;
 use crate::panic_message::panic_message;
 
-/// A device that has been opened and tested.
+/// A device that has been opened. A GPU has also been tested.
 pub struct Opened {
     /// The device handle to pass to candle.
     pub device: Device,
@@ -137,7 +137,7 @@ fn open_choice(choice: DeviceChoice) -> anyhow::Result<Opened> {
     }
 }
 
-/// The first GPU of the kind that the program was built for.
+/// The first GPU of the kind that the program was built for; `None` if it was built without GPUs.
 fn built_for() -> Option<DeviceChoice> {
     if candle_core::utils::cuda_is_available() {
         Some(DeviceChoice::Cuda(0))

@@ -20,7 +20,8 @@ pub fn keep_blocks(device: &Device) -> anyhow::Result<()> {
     }
 }
 
-/// Peak memory use in bytes since [`reset_peak`]; `None` if the device does not report it.
+/// Peak memory allocated from the pool since [`reset_peak`], in bytes. `None` if the device has no
+/// memory pool.
 ///
 /// # Errors
 ///

@@ -60,16 +60,17 @@ pub struct ModelSpec {
     /// network is that of the metadata, else detected from the shapes of the convolutions, else
     /// `vgg16`.
     pub architecture: Option<String>,
-    /// Width and height of the input in pixels. If `None`, those recorded with the weights, else
-    /// 224.
+    /// Width and height of the input in pixels. If `None`, the size recorded with the weights, else
+    /// that of the architecture: 64 for the built-in network, 224 for all others.
     pub input_size: Option<usize>,
     /// Seed of the newly initialized layers.
     pub seed: u64,
 }
 
 impl ModelSpec {
-    /// The weights and the network given by the arguments. The default for the data set `data` is
-    /// the built-in backbone for the sample, and the ImageNet weights from the hub otherwise.
+    /// The weights and the network given by the arguments. The default weights are the built-in
+    /// backbone if `data` is the sample and there is no `--arch`, and the ImageNet weights from the
+    /// hub otherwise.
     pub fn from_args(args: &TrainArgs, data: &Source) -> Self {
         let is_sample = *data == Source::Sample && args.arch.is_none();
         let default = match is_sample {
@@ -77,7 +78,8 @@ impl ModelSpec {
             false => WeightsSource::Hub,
         };
         let weights = args.weights.clone().unwrap_or(default);
-        // Without pretraining, the sample has the same network, so that both can be compared.
+        // With `--weights none`, the sample uses the same network, so that runs with and without
+        // pretraining can be compared.
         let architecture = match is_sample && weights == WeightsSource::None {
             true => Some(SAMPLE_ARCHITECTURE.to_string()),
             false => args.arch.clone(),
@@ -227,6 +229,10 @@ impl InitialModel {
     }
 
     /// Names of the layers with parameters, from input to output.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the configuration of the network is invalid.
     pub fn layer_names(&self) -> anyhow::Result<Vec<String>> {
         let mut layers: Vec<String> = Vec::new();
         for (name, _) in self.config.tensor_shapes()? {
@@ -255,7 +261,7 @@ impl InitialModel {
 ///
 /// # Errors
 ///
-/// Returns an error if the backbone cannot be written to a temporary file.
+/// Returns an error if the backbone cannot be written to a temporary file or read from it.
 pub fn sample_input_size() -> anyhow::Result<usize> {
     with_sample_backbone(|_, metadata| Ok(metadata.config.input_size))
 }

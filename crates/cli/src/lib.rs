@@ -47,8 +47,8 @@ use std::process::ExitCode;
 /// Runs the program with `arguments`, of which the first is the program name. Errors are printed on
 /// standard error.
 ///
-/// Returns 0 for success and for a closed output pipe, 1 for failure, 2 for a usage error, and 130
-/// or 143 if SIGINT or SIGTERM stopped training.
+/// Returns 0 for success and for a closed output pipe, 1 for failure and for serious findings of
+/// `check`, 2 for a usage error, and 130 or 143 if SIGINT or SIGTERM stopped training.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match args::parse(arguments) {
         Ok(cli) => cli,

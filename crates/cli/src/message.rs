@@ -35,7 +35,7 @@ pub enum Message<'a> {
         what: &'a str,
         /// Number of bytes downloaded so far.
         done: usize,
-        /// Size of the file in bytes.
+        /// Size of the file in bytes; equal to `done` if the server does not state the size.
         total: usize,
     },
     /// The compute device has been chosen.
@@ -84,9 +84,10 @@ pub enum Message<'a> {
         file: String,
         /// Name of the stage: `transfer` or `finetune`.
         stage: &'static str,
-        /// Epoch, counted from 1.
+        /// Epoch, counted from 1. The last one if the stage is complete.
         epoch: u64,
-        /// Number of training batches already completed in the epoch.
+        /// Number of training batches already completed in the epoch; 0 if its train phase is
+        /// complete.
         batches: usize,
     },
     /// The data set has changed since the run started, and `--allow-changed-data` was given.
@@ -99,7 +100,7 @@ pub enum Message<'a> {
         /// Path of the run directory.
         directory: String,
     },
-    /// A checkpoint was written.
+    /// A checkpoint has been written.
     Checkpoint {
         /// Path of the checkpoint.
         file: String,
@@ -111,7 +112,7 @@ pub enum Message<'a> {
         /// Time in seconds that the background thread took to write the file.
         written: f64,
     },
-    /// A signal stopped the run. It can be resumed.
+    /// A signal stopped the run, which can be resumed.
     Interrupted {
         /// Name of the signal: `SIGINT` or `SIGTERM`.
         signal: String,

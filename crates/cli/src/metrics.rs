@@ -38,7 +38,8 @@ pub struct EpochRow {
     pub val: Score,
     /// Images processed per second over both phases.
     pub images_per_second: f64,
-    /// Total duration of both phases in seconds.
+    /// Total duration of both phases in seconds. For a resumed phase, only the time since it was
+    /// resumed.
     pub seconds: f64,
 }
 
@@ -114,7 +115,8 @@ impl Metrics {
     }
 }
 
-/// The 95 % Wilson score interval of `correct` successes in `total` trials:
+/// The 95 % Wilson score interval of `correct` successes in `total` trials, `[0, 1]` without
+/// trials:
 ///
 /// ```text
 /// (p + z²/2n ± z·√(p(1 − p)/n + z²/4n²)) / (1 + z²/n),   p = correct / n,   z = 1.96

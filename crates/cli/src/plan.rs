@@ -196,7 +196,7 @@ fn open_device(machine: &mut MachineConfig) -> anyhow::Result<device::Opened> {
 }
 
 /// With `--on-bad skip`, removes the images of `folder` that cannot be decoded, shows a message for
-/// each, and returns them. With `--on-bad fail`, does nothing.
+/// each, and returns them. With `--on-bad fail`, does nothing and returns no images.
 fn skip_bad_images(
     folder: &mut Folder,
     on_bad: OnBad,

@@ -1,5 +1,5 @@
-//! Prints [`Message`]s: as lines and progress bars for people, as JSON lines for programs, or not
-//! at all.
+//! Prints [`Message`]s: as lines and progress bars for people, as JSON lines for programs, or, with
+//! `--quiet`, only the path of the run directory.
 //!
 //! Lines go to standard output. Bars and warnings go to standard error, bars only if it is a
 //! terminal. If standard output is closed (`waggle train | head`), lines are discarded and training

@@ -29,7 +29,8 @@ const LOCK: &str = ".lock";
 #[derive(Debug)]
 pub struct RunDir {
     path: PathBuf,
-    /// Lock held until the `RunDir` is dropped; `None` if the file system does not support locks.
+    /// Lock held until the `RunDir` is dropped. `None` if the file system does not support locks or
+    /// the file to lock cannot be opened.
     _lock: Option<File>,
 }
 
@@ -130,6 +131,10 @@ impl RunDir {
     }
 
     /// Writes the file `name` in the directory with [`write_atomically`].
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`write_atomically`].
     pub fn write(&self, name: &str, bytes: &[u8]) -> anyhow::Result<()> {
         write_atomically(&self.file(name), bytes)
     }
@@ -140,7 +145,8 @@ impl RunDir {
 ///
 /// # Errors
 ///
-/// Returns an error if the directory cannot be written to. The temporary file is removed then.
+/// Returns an error if the directory cannot be written to or the disk is full. The temporary file
+/// is removed then.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let write = || -> io::Result<()> {
         let parent = match path.parent() {
@@ -178,7 +184,8 @@ fn is_leftover(name: &str) -> bool {
 }
 
 /// Locks a directory against other processes, until the file is closed or the process ends. Waits up
-/// to [`LOCK_WAIT`] for another process to release it. Returns `None` if the file system does not support locks or the file to lock cannot be opened.
+/// to [`LOCK_WAIT`] for another process to release the lock. Returns `None` if the file system does
+/// not support locks or the file to lock cannot be opened.
 fn lock(path: &Path) -> anyhow::Result<Option<File>> {
     let Ok(lockable) = lockable(path, cfg!(windows)) else {
         return Ok(None);

@@ -54,7 +54,7 @@ impl Signals {
         Ok(signals)
     }
 
-    /// Makes the first signal only set [`pending`](Self::pending), instead of ending the program.
+    /// Makes the next signal only set [`pending`](Self::pending), instead of ending the program.
     pub fn defer(&self) {
         self.at_once.store(false, Ordering::SeqCst);
     }
@@ -74,7 +74,7 @@ impl Signals {
         });
     }
 
-    /// The signal received so far, if any.
+    /// The last signal received, if any.
     pub fn pending(&self) -> Option<Signal> {
         match self.signal.load(Ordering::SeqCst) {
             0 => None,

@@ -60,7 +60,8 @@ impl Splits {
     ///
     /// # Errors
     ///
-    /// Returns an error that lists all images that cannot be decoded.
+    /// Returns an error that lists all images that cannot be decoded, or an error if a thread
+    /// cannot be started.
     pub fn verify(&self, folder: &Folder) -> anyhow::Result<()> {
         let mut bad = Vec::new();
         for split in [&self.train, &self.val] {

@@ -16,7 +16,8 @@ const MAX_LISTED: usize = 5;
 ///
 /// # Errors
 ///
-/// Returns an error if there is no such file. The error lists weights files in the same folder.
+/// Returns an error if `path` does not exist, and the errors of [`model_file::locate`]. The first
+/// of these lists up to five weights files in the same folder.
 pub fn find(path: &Path) -> anyhow::Result<PathBuf> {
     if path.exists() {
         return model_file::locate(path);
@@ -38,14 +39,14 @@ pub fn find(path: &Path) -> anyhow::Result<PathBuf> {
         Diagnostic::new(format!("cannot find the weights file {}", path.display()))
             .items(items)
             .help(
-                "`--weights` accepts a file (.safetensors or a PyTorch state dict), `hub`, \
-                 `hf:OWNER/REPO` or `none`"
+                "`--weights` accepts a file (.safetensors or a PyTorch state dict), a run directory, \
+                 `hub`, `hf:OWNER/REPO`, `sample` or `none`"
             )
     )
 }
 
-/// The names of the first [`MAX_LISTED`] weights files in `folder`, sorted, and `…` if there are
-/// more. Empty if the folder cannot be read.
+/// The names of the first [`MAX_LISTED`] weights files in `folder` that are not hidden, sorted, and
+/// `…` if there are more. Empty if the folder cannot be read.
 fn weights_in(folder: &Path) -> Vec<String> {
     let entries = folder.read_dir().into_iter().flatten().flatten();
     let files = entries.map(|entry| entry.path()).filter(|path| {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-/// Model, format and output path for `waggle export`.
+/// Arguments of `waggle export`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -16,8 +16,9 @@ pub struct ExportArgs {
     /// Model file (model.safetensors) or run directory
     pub model: PathBuf,
 
-    /// Format: safetensors (torchvision's names), timm (a folder with timm's names and config.json)
-    /// or onnx (dynamic batch size; classes, mean and std in its metadata)
+    /// Format: safetensors (torchvision's tensor names), timm (a folder with config.json and
+    /// weights under timm's tensor names) or onnx (dynamic batch size; classes, mean and std in its
+    /// metadata)
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub to: ExportFormat,
 
@@ -35,12 +36,12 @@ pub struct ExportArgs {
     pub softmax: bool,
 }
 
-/// File formats that `waggle export` can write.
+/// Output formats of `waggle export`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ExportFormat {
-    /// Weights with torchvision's names
+    /// Weights under torchvision's tensor names
     Safetensors,
-    /// Weights with timm's names, and config.json
+    /// Weights under timm's tensor names, and config.json
     Timm,
     /// The network and its weights as ONNX
     Onnx,

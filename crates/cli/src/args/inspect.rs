@@ -23,7 +23,7 @@ pub struct CheckArgs {
     /// if it exists, else sample]
     pub data: Option<PathBuf>,
 
-    /// Print one JSON object that lists every file
+    /// Print one JSON object with all findings (the text lists at most 10 files for each)
     #[arg(long)]
     pub json: bool,
 

@@ -1,4 +1,4 @@
-//! Arguments of `waggle completions` and `waggle man`, which package maintainers run.
+//! Arguments of `waggle completions` and `waggle man`.
 
 use std::path::PathBuf;
 

@@ -71,8 +71,8 @@ pub struct TrainArgs {
     #[arg(long, value_name = "PIXELS")]
     pub input_size: Option<InputSize>,
 
-    /// Run directory to create. An existing directory is never overwritten: runs/train-2 is created
-    /// instead
+    /// Run directory to create. An existing directory is never overwritten: DIR-2, DIR-3 and so on
+    /// is created instead
     #[arg(long, short, value_name = "DIR", default_value = "runs/train")]
     pub out: PathBuf,
 
@@ -107,7 +107,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "N", default_value = "25", value_parser = positive, help_heading = "Recipe")]
     pub finetune_epochs: NonZeroUsize,
 
-    /// Images per training step
+    /// Images per batch, in training and validation
     #[arg(long, value_name = "N", default_value = "32", value_parser = positive, help_heading = "Recipe")]
     pub batch_size: NonZeroUsize,
 
@@ -124,8 +124,8 @@ pub struct TrainArgs {
     #[arg(long, value_name = "X", default_value = "0.9", help_heading = "Recipe")]
     pub momentum: Momentum,
 
-    /// Layers to train in the transfer stage, comma-separated [default: the newly initialized
-    /// layers, or the last layer if there are none]
+    /// Prefixes of the layers to train in the transfer stage, comma-separated [default: the newly
+    /// initialized layers, or the last layer if there are none]
     #[arg(
         long,
         value_name = "LAYERS",

@@ -27,7 +27,7 @@ impl FromStr for LearningRate {
         match text.parse::<f64>() {
             Ok(rate) if rate.is_finite() && rate > 0.0 => Ok(Self(rate)),
             _ => Err(
-                "expected a learning rate above 0, such as 1e-3 (omit layers to freeze them)"
+                "expected a finite learning rate above 0, such as 1e-3 (omit layers to freeze them)"
                     .to_string(),
             ),
         }
@@ -267,7 +267,7 @@ impl FromStr for WeightsSource {
 /// The stages that `waggle train` runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum StageChoice {
-    /// Transfer, then finetune from its best weights
+    /// Transfer, then finetune from the best weights of transfer
     Both,
     /// Train the layers of --transfer-layers (by default the newly initialized ones)
     Transfer,

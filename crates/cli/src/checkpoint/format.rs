@@ -19,7 +19,7 @@ use trainer::Snapshot;
 
 use crate::fault_injection::FaultyFile;
 
-/// Name of the checksum tensor. It sorts after all other names, so its bytes come last in the file.
+/// Name of the checksum tensor, whose bytes come last in the file.
 const CHECKSUM: &str = "~sha256";
 
 /// Length of a SHA-256 hash in bytes.

@@ -52,7 +52,8 @@ impl<'a> Checkpointer<'a> {
     ///
     /// # Errors
     ///
-    /// Returns an error if the folder cannot be read.
+    /// Returns an error if the folder cannot be read, if its newest checkpoint has the highest
+    /// possible number, or if `identity` cannot be written as TOML.
     pub fn new(
         folder: &Path,
         from: Option<&Checkpoint>,
@@ -72,7 +73,7 @@ impl<'a> Checkpointer<'a> {
         })
     }
 
-    /// Whether a checkpoint within an epoch is due. Always false while another one is being
+    /// Whether a checkpoint within an epoch is due. Always false while another checkpoint is being
     /// written.
     pub fn is_due(&self) -> bool {
         self.every.is_some_and(|every| self.last.elapsed() >= every)
@@ -80,7 +81,7 @@ impl<'a> Checkpointer<'a> {
     }
 
     /// Takes a checkpoint and starts writing it, unless the last checkpoint has the same state.
-    /// Returns the previous checkpoint if this call had to wait for it.
+    /// Waits for the previous checkpoint first, and returns it unless another call already has.
     ///
     /// # Errors
     ///
@@ -131,8 +132,8 @@ impl<'a> Checkpointer<'a> {
         Ok(previous)
     }
 
-    /// Returns the last checkpoint if the thread has finished writing it since the previous call.
-    /// Does not wait.
+    /// Returns the last checkpoint if the thread has finished writing it, unless another call
+    /// already has. Does not wait.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! The subcommands, one file each.
+//! The subcommands.
 
 mod check;
 mod evaluate;
@@ -50,7 +50,7 @@ fn open_device(machine: &MachineArgs) -> anyhow::Result<Device> {
     Ok(opened.device)
 }
 
-/// Returns an error if `path` exists and `overwrite` is false. An empty folder is no obstacle.
+/// Returns an error if `path` exists, unless it is an empty folder or `overwrite` is true.
 fn check_overwrite(path: &Path, overwrite: bool) -> anyhow::Result<()> {
     let is_empty = || {
         path.read_dir()

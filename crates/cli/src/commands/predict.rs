@@ -31,7 +31,7 @@ struct Guess<'a> {
     probability: f32,
 }
 
-/// The JSON line for an image that cannot be classified.
+/// The JSON line for an image, or a folder without readable images, that cannot be classified.
 #[derive(Debug, Serialize)]
 struct Failure {
     path: String,
@@ -47,7 +47,7 @@ pub fn run(args: &PredictArgs) -> anyhow::Result<ExitCode> {
     let paths = image_paths(&args.paths, &mut errors)?;
     super::print(&format.header(args.top_k.get().min(model.classes().len())))?;
     thread::scope(|scope| {
-        // The next chunk is decoded during the forward pass of this one.
+        // The next chunk is decoded during the forward pass of the current one.
         let (sender, chunks) = mpsc::sync_channel(1);
         scope.spawn(|| decode(&model, &paths, args, sender));
         for chunk in chunks {
@@ -204,7 +204,8 @@ fn csv_line(fields: &[String]) -> anyhow::Result<String> {
     String::from_utf8(bytes).context("cannot write a prediction as CSV")
 }
 
-/// Prints an error for each image that cannot be classified, and counts them for the exit code.
+/// Prints an error for each image or folder that cannot be classified, and counts the errors for
+/// the exit code.
 #[derive(Debug)]
 struct Errors {
     format: Format,
@@ -237,8 +238,9 @@ impl Errors {
     }
 }
 
-/// Expands each folder in `paths` to the images in it and its subfolders, in sorted order. Other
-/// paths are kept, even if they do not exist.
+/// Expands each folder in `paths` to the images in it and its subfolders, in sorted order, and
+/// reports folders that have none or cannot be read. Other paths are kept, even if they do not
+/// exist.
 fn image_paths(paths: &[PathBuf], errors: &mut Errors) -> anyhow::Result<Vec<PathBuf>> {
     let mut images = Vec::new();
     for path in paths {

@@ -120,7 +120,7 @@ pub(super) fn check_same_result(run: &Path, recorded: &Config, now: &Config) -> 
         let weights = &now.network.weights;
         bail!(
             Diagnostic::new(format!(
-                "the weights {weights} have changed since the run {run} started (their SHA-256 differs)"
+                "the weights {weights} are not those of the run {run} (their SHA-256 differs)"
             ))
             .help("pass the original file with `--weights`")
         );

@@ -14,7 +14,8 @@ use crate::error::Diagnostic;
 /// The transfer stage trains the newly initialized layers. With the ImageNet weights, this is the
 /// last layer; with a file that holds only the convolutions, the classifier; and with
 /// `--weights none`, every layer. If no layer is newly initialized, the transfer stage trains the
-/// last layer. `--transfer-layers` overrides this.
+/// last layer. `--transfer-layers` overrides this. The finetune stage trains the layers of
+/// `--finetune-lr`.
 ///
 /// # Errors
 ///

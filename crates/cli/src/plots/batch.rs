@@ -14,7 +14,7 @@ const PER_ROW: usize = 8;
 ///
 /// # Errors
 ///
-/// Returns an error if the batch cannot be copied to the CPU.
+/// Returns an error if the batch cannot be copied to the CPU, or if drawing fails.
 pub fn draw(batch: &Batch, classes: &[String], normalize: Normalize) -> anyhow::Result<Vec<u8>> {
     let (size, _, height, width) = batch.images.dims4()?;
     let labels: Vec<u32> = batch.labels.to_vec1()?;

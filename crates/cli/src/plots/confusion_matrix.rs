@@ -17,7 +17,7 @@ const MAX_NAME_WIDTH: f32 = 180.0;
 const LARGE_CELL: u32 = 90;
 /// Space around names, in pixels.
 const GAP: u32 = 10;
-/// Minimum width of the plot in pixels, so that the title fits.
+/// Minimum width, in pixels, of the area to the right of the row labels, so that the title fits.
 const MIN_WIDTH: u32 = 340;
 
 const INK: Rgb<u8> = Rgb([38; 3]);
@@ -81,7 +81,8 @@ impl Layout {
 ///
 /// # Errors
 ///
-/// Returns an error if there are no classes or the matrix is not `classes × classes`.
+/// Returns an error if there are no classes, if the matrix is not `classes × classes`, or if the
+/// PNG cannot be encoded.
 pub fn draw(classes: &[String], confusion: &[Vec<u64>]) -> anyhow::Result<Vec<u8>> {
     let n = classes.len();
     ensure!(
@@ -190,7 +191,7 @@ fn centered(image: &mut RgbImage, line: &Line, x: u32, y: u32, color: Rgb<u8>) {
     line.draw(image, left.round() as i64, top, color);
 }
 
-/// The color of a cell, from white at a share of 0 to dark blue at 1.
+/// The color of a cell, from almost white at a share of 0 to dark blue at 1.
 fn shade(share: f64) -> Rgb<u8> {
     let mix = |from: f64, to: f64| (from + (to - from) * share).round() as u8;
     Rgb([mix(250.0, 24.0), mix(251.0, 92.0), mix(253.0, 166.0)])

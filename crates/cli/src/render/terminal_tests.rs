@@ -132,7 +132,7 @@ fn the_row_of_a_resumed_epoch_has_no_train_metrics() {
 }
 
 #[test]
-fn a_stage_that_did_not_improve_says_whose_weights_are_kept() {
+fn a_stage_that_did_not_improve_says_which_weights_are_kept() {
     let out = printed(
         &[stage_start("finetune", 3), stage_end("finetune", 1)],
         None,
