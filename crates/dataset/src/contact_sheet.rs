@@ -47,8 +47,9 @@ impl Grid {
 ///
 /// # Errors
 ///
-/// Returns an error if there are no images, if their sizes differ, if `grid.per_row` is 0, or if
-/// the grid would be too large.
+/// Returns an error if there are no images or if their sizes differ. For two or more images, also
+/// returns an error if `grid.per_row` is 0, or if the width or height of the grid exceeds
+/// `u32::MAX`.
 pub fn make_grid(images: &[RgbImage], grid: &Grid) -> Result<RgbImage> {
     let (width, height) = common_size(images)?;
     if let [single] = images {

@@ -62,8 +62,8 @@ impl DecodeOptions {
 ///
 /// # Errors
 ///
-/// Returns an error if the file cannot be read, has an unsupported format, is damaged or truncated,
-/// or exceeds a limit.
+/// Returns an error if the file cannot be read, is not a regular file, has an unsupported format, is
+/// damaged or truncated, or exceeds a limit.
 pub fn decode(path: impl AsRef<Path>, options: &DecodeOptions) -> Result<RgbImage> {
     Decoder::new(options.clone()).decode(path.as_ref(), RgbImage::default())
 }
@@ -127,8 +127,8 @@ pub(crate) fn read_file(path: &Path, limit: u64, into: &mut Vec<u8>) -> Result<(
 ///
 /// # Errors
 ///
-/// Returns an error if the format is not supported, the data is damaged or truncated, or a limit is
-/// exceeded.
+/// Returns an error if the format is not supported, if the data is damaged or truncated, or if the
+/// image exceeds a limit. The length of `bytes` is not limited.
 pub fn decode_bytes(
     bytes: &[u8],
     name: &Path,

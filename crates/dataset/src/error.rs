@@ -1,4 +1,4 @@
-//! The error type of this crate, and `Result` with it.
+//! The error type of this crate.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -84,7 +84,7 @@ pub enum Error {
         source: std::io::Error,
     },
 
-    /// The file is damaged, not a regular file, or not an image of a supported format.
+    /// The file is damaged, is not a regular file, has an unsupported format, or has no pixels.
     #[error("cannot decode {}: {reason}", .path.display())]
     Decode {
         /// Path of the file.
@@ -140,8 +140,8 @@ pub enum Error {
         limit: u64,
     },
 
-    /// The function of [`LoaderConfig::decode_with`](crate::LoaderConfig::decode_with) failed for
-    /// another reason than the other variants describe.
+    /// The function passed to [`LoaderConfig::decode_with`](crate::LoaderConfig::decode_with)
+    /// failed for a reason that no other variant describes.
     #[error("cannot load {}", .path.display())]
     Custom {
         /// Path of the sample.
@@ -150,16 +150,16 @@ pub enum Error {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 
-    /// Some images cannot be decoded. Every image was checked.
+    /// Some images cannot be loaded. Every image was checked.
     #[error("cannot decode {} of {checked} images{}", .errors.len(), Lines(.errors))]
     BadImages {
-        /// One error per image, in the order of the samples.
+        /// One error for each image that failed, in the order of the samples.
         errors: Vec<Error>,
         /// Number of images checked, including valid ones.
         checked: usize,
     },
 
-    /// A setting is out of range.
+    /// A setting is out of range, or a slice has the wrong length.
     #[error("{setting} is {value}, expected {expected}")]
     Setting {
         /// Name of the setting as shown to users, such as `batch size`.
@@ -208,8 +208,8 @@ pub enum Error {
         reason: String,
     },
 
-    /// A decoder, a function of [`LoaderConfig`](crate::LoaderConfig) or this crate panicked while
-    /// it loaded a sample.
+    /// A decoder, a function passed to [`LoaderConfig`](crate::LoaderConfig) or this crate panicked
+    /// while loading an image.
     #[error("panicked while loading {item}: {message}")]
     Panic {
         /// Path of the image being loaded, or `batch` and the batch's index.
@@ -219,7 +219,7 @@ pub enum Error {
     },
 
     /// The operating system cannot start a worker thread.
-    #[error("cannot start a loader thread")]
+    #[error("cannot start a worker thread")]
     Spawn(#[source] std::io::Error),
 
     /// candle cannot create a tensor.
@@ -280,7 +280,8 @@ impl Error {
         Some(help)
     }
 
-    /// The message without the path, for lists of files.
+    /// The message for lists of files. It leaves out the path that [`path`](Self::path) returns, and
+    /// the item of [`Error::Panic`].
     pub fn reason(&self) -> String {
         match self {
             Self::Decode { reason, .. } => reason.clone(),
@@ -314,7 +315,8 @@ impl Error {
         }
     }
 
-    /// Path of the affected file or folder, if the error concerns reading or decoding one.
+    /// Path of the affected file or folder, if reading, decoding or loading it failed without a
+    /// panic.
     pub fn path(&self) -> Option<&Path> {
         match self {
             Self::Io { path, .. }
@@ -342,7 +344,8 @@ impl fmt::Display for Quoted<'_> {
     }
 }
 
-/// Displays each error as an indented line `path: reason`.
+/// Displays each error on an indented line: `path: reason`, or the whole message if the error has no
+/// path.
 struct Lines<'a>(&'a [Error]);
 
 impl fmt::Display for Lines<'_> {

@@ -1,8 +1,8 @@
 //! Lists labeled images from a folder of class folders, in torchvision's order.
 //!
 //! Follows `torchvision/datasets/folder.py`. Classes are the immediate subfolders, sorted by code
-//! point. Images are found recursively by their extension, and symbolic links are followed. They
-//! are sorted by folder and then by name.
+//! point. Images are found recursively by their extension, following symbolic links, and sorted by
+//! folder and then by name.
 //!
 //! There are three differences. Names that begin with a dot are skipped. A link to a parent folder
 //! is not followed. All splits share the class map of the training split.
@@ -40,7 +40,7 @@ impl ImageFolder {
     ///
     /// # Errors
     ///
-    /// Returns an error if `root` does not exist or has no class folders, if a class folder has no
+    /// Returns an error if `root` is not a folder or has no class folders, if a class folder has no
     /// images or a name that is not valid Unicode, or if a folder cannot be read.
     pub fn scan(root: impl AsRef<Path>) -> Result<Self> {
         let root = root.as_ref();
@@ -82,8 +82,8 @@ impl ImageFolder {
     ///
     /// # Errors
     ///
-    /// Returns an error if a split is missing, and in the cases of [`scan`](Self::scan) and
-    /// [`scan_with_classes`](Self::scan_with_classes).
+    /// Returns an error if `root` or a split does not exist, and in the cases of
+    /// [`scan`](Self::scan) and [`scan_with_classes`](Self::scan_with_classes).
     pub fn train_and_val(root: impl AsRef<Path>) -> Result<(Self, Self)> {
         let root = root.as_ref();
         let (train, val) = (split(root, &TRAIN)?, split(root, &VAL)?);
@@ -187,7 +187,7 @@ pub fn train_folder(root: impl AsRef<Path>) -> Result<PathBuf> {
 ///
 /// # Errors
 ///
-/// Returns an error if a folder does not exist or cannot be read.
+/// Returns an error if `folder` is not a folder, or if it or a subfolder cannot be read.
 pub fn image_paths(folder: impl AsRef<Path>) -> Result<Vec<PathBuf>> {
     let folder = folder.as_ref();
     if !folder.is_dir() {

@@ -29,7 +29,7 @@ pub enum LayoutHint {
         /// Name of the split.
         expected: String,
     },
-    /// The data set has a training split but no validation split.
+    /// The folder has a training split but no validation split.
     TrainOnly,
     /// The folder contains class folders without splits.
     Classes {

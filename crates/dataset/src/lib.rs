@@ -39,8 +39,8 @@
 //! ```
 //!
 //! **Determinism.** Sample `i` of epoch `e` is a function of (seed, `e`, `i`), and the order of an
-//! epoch is a function of (seed, `e`). Batches are bit-identical regardless of timing, the number
-//! of workers and the cache.
+//! epoch is a function of (seed, `e`). If the caller's own functions are deterministic, batches are
+//! bit-identical regardless of timing, the number of workers and the cache.
 //!
 //! **Differences from torchvision.** The EXIF orientation is applied. 16-bit gray keeps its high
 //! byte instead of being saturated. Hidden files and folders, and links to a parent folder, are

@@ -62,7 +62,8 @@ impl Loader {
         &self.builder.config
     }
 
-    /// Returns the order of the samples in `epoch`, a function of the seed and the epoch.
+    /// Returns the order of the samples in `epoch`: with [`LoaderConfig::shuffle`] a function of the
+    /// seed and the epoch, otherwise that of [`samples`](Self::samples).
     pub fn order(&self, epoch: u64) -> Vec<usize> {
         let count = self.samples().len();
         if !self.config().shuffle {
@@ -87,8 +88,8 @@ impl Loader {
     ///
     /// # Errors
     ///
-    /// Returns [`Error::BadImages`](crate::Error::BadImages) with all images that cannot be
-    /// decoded, or [`Error::Spawn`](crate::Error::Spawn) if a thread cannot be started.
+    /// Returns [`Error::BadImages`](crate::Error::BadImages) with the error of each image that
+    /// fails, or [`Error::Spawn`](crate::Error::Spawn) if a thread cannot be started.
     pub fn preload(&self) -> Result<()> {
         let builder = &self.builder;
         let bad = verify::for_each_index(

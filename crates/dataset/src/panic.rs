@@ -1,4 +1,4 @@
-//! Converts panics of decoders into errors.
+//! Converts panics while images are loaded into errors.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};

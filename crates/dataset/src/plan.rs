@@ -87,7 +87,7 @@ impl Plan {
 /// Returns the width and height after torchvision's `Resize(short)`.
 ///
 /// The shorter side becomes `short`, the longer side `floor(short · long side / short side)`, as in
-/// `_compute_resized_output_size`.
+/// `_compute_resized_output_size`, but at most `u32::MAX`.
 pub fn resized_size(width: u32, height: u32, short: u32) -> (u32, u32) {
     let long = |long: u32, side: u32| {
         u32::try_from(u64::from(short) * u64::from(long) / u64::from(side.max(1)))

@@ -50,7 +50,7 @@ impl Transform {
     }
 
     /// Center crops, for validation and prediction. The shorter side is resized to `size` · 256 /
-    /// 224, as in torchvision's ImageNet recipes.
+    /// 224, rounded, as in torchvision's ImageNet recipes.
     pub fn eval(size: u32) -> Self {
         Self::Eval {
             resize: (f64::from(size) * 256.0 / 224.0).round() as u32,

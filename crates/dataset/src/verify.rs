@@ -14,12 +14,12 @@ use crate::panic::catch_panic;
 /// Decodes every image and discards it.
 ///
 /// Uses `workers` threads, or the calling thread if `workers` is 0.
-/// [`Loader::preload`](crate::Loader::preload) makes the same check and also fills the loader's
-/// cache.
+/// [`Loader::preload`](crate::Loader::preload) makes this check with the loader's decoder and also
+/// fills the loader's cache.
 ///
 /// # Errors
 ///
-/// Returns [`Error::BadImages`] with all images that cannot be decoded, or [`Error::Spawn`] if a
+/// Returns [`Error::BadImages`] with the error of each image that fails, or [`Error::Spawn`] if a
 /// thread cannot be started.
 pub fn verify(samples: &[Sample], options: &DecodeOptions, workers: usize) -> Result<()> {
     fail_if_any(find_bad_images(samples, options, workers)?, samples.len())
@@ -65,9 +65,14 @@ pub(crate) fn fail_if_any(bad: Vec<(usize, Error)>, checked: usize) -> Result<()
     })
 }
 
-/// Runs `check` on the indices below `count` and returns the errors, sorted by index.
+/// Runs `check` on the indices below `count` and returns its errors, sorted by index.
 ///
-/// Each thread creates a state with `state` and passes it to `check`.
+/// Uses `workers` threads, or the calling thread if `workers` is 0. Each thread creates a state with
+/// `state` and passes it to `check`.
+///
+/// # Errors
+///
+/// Returns [`Error::Spawn`] if a thread cannot be started.
 pub(crate) fn for_each_index<S>(
     count: usize,
     workers: usize,

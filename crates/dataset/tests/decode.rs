@@ -1,5 +1,5 @@
-//! Tests of decoder behavior not covered by the golden files: orientation, damaged files, limits
-//! and buffer reuse.
+//! Tests of decoder behavior not covered by the golden files, such as orientation, JPEGs with
+//! separate scans, damaged files, limits and buffer reuse.
 
 mod common;
 

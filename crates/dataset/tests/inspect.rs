@@ -1,4 +1,4 @@
-//! Tests `inspect` on data sets with one problem each.
+//! Tests `inspect` on data sets with known problems.
 
 mod common;
 

@@ -1,7 +1,7 @@
 //! Draws a line of text in any script into an image.
 //!
 //! Each character is drawn with the first font that has a glyph for it: the bundled fonts (Ubuntu
-//! Light, Noto Emoji), then an installed font. Characters that no font supports are transliterated
+//! Light, Noto Emoji), then the installed fonts. Characters that no font supports are transliterated
 //! to Latin letters, as are scripts that need shaping or run from right to left. This keeps class
 //! names readable on every machine.
 
@@ -20,7 +20,8 @@ pub struct Line {
 }
 
 impl Line {
-    /// Lays out `text`. `size` is the distance from the descender to the ascender in pixels.
+    /// Lays out `text`. `size` is the distance from the descender to the ascender of the first
+    /// bundled font, in pixels.
     pub fn new(text: &str, size: f32) -> Self {
         let mut fonts = FONTS.lock().unwrap_or_else(PoisonError::into_inner);
         let characters = fonts.choose(text);
@@ -88,8 +89,8 @@ impl Line {
     }
 }
 
-/// Cuts `text` with an ellipsis so that its [`Line`] is at most `width` pixels wide. The shortest
-/// result is the ellipsis alone, even if it is wider.
+/// Returns `text` if its [`Line`] is at most `width` pixels wide. Otherwise cuts `text` to fit and
+/// appends an ellipsis. The shortest result is the ellipsis alone, even if it is wider.
 pub fn shorten(text: &str, size: f32, width: f32) -> String {
     let mut shortened = text.to_string();
     let mut rest = text;
@@ -264,7 +265,8 @@ fn heights_per_em(font: &impl Font) -> f32 {
     font.height_unscaled() / font.units_per_em().unwrap_or(1000.0)
 }
 
-/// Returns false for control characters, zero-width characters and variation selectors.
+/// Returns false for control characters, U+200B to U+200F (zero-width characters and direction
+/// marks), the variation selectors 1 to 16 and the byte order mark.
 fn is_visible(character: char) -> bool {
     !character.is_control()
         && !matches!(character, '\u{200b}'..='\u{200f}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}')

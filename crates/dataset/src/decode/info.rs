@@ -15,7 +15,7 @@ pub struct ImageInfo {
     pub height: u32,
     /// Channels of a pixel. For a palette image, the channels of the palette entries.
     pub channels: Channels,
-    /// Bits per channel.
+    /// Bits per channel. PNG channels with fewer than 8 bits count as 8.
     pub bits: u8,
 }
 

@@ -48,7 +48,7 @@ impl<'a> Fingerprinter<'a> {
     ///
     /// # Errors
     ///
-    /// Returns an error if the file cannot be decoded or if the decoder panics.
+    /// Returns an error if the file cannot be read or decoded, or if the decoder panics.
     pub fn inspect(&mut self, path: &Path) -> Result<Inspected> {
         catch_panic(
             || path.display().to_string(),

@@ -19,7 +19,8 @@ pub struct Report {
     pub unknown_classes: Vec<String>,
     /// Classes found only in train. Validation metrics exclude them.
     pub classes_without_val: Vec<String>,
-    /// Ratio of the sizes of the largest and smallest training classes, if no class is empty.
+    /// Ratio of the sizes of the largest and smallest training classes, or `None` if a training
+    /// class is empty.
     pub imbalance: Option<f64>,
     /// Files that cannot be decoded.
     pub unusable: Vec<Unusable>,
@@ -104,7 +105,7 @@ pub enum IgnoreReason {
     OutsideSplits,
     /// An image in a split folder, outside of the class folders.
     OutsideClasses,
-    /// A folder in the root folder that is not a split.
+    /// A folder in the root folder that is not used as a split.
     NotASplit,
     /// A symbolic link to one of its parent folders.
     SymlinkLoop,
@@ -120,7 +121,7 @@ pub struct OddShape {
     pub width: u32,
     /// Height in pixels, as stored.
     pub height: u32,
-    /// How the size is unusual.
+    /// The first of tiny, narrow and huge that applies.
     pub shape: Shape,
 }
 
@@ -219,8 +220,8 @@ impl Report {
 
     /// Returns whether training would fail or its results would be misleading.
     ///
-    /// This is the case for files that cannot be decoded, empty or unknown classes, conflicting
-    /// labels, and images in both train and val.
+    /// This is the case for files that cannot be decoded, empty or unknown classes, and duplicates
+    /// in more than one class or in both train and val.
     pub fn is_serious(&self) -> bool {
         !self.unusable.is_empty()
             || !self.empty_classes.is_empty()

@@ -51,7 +51,7 @@ impl Cache {
         let image = RgbImage::from_raw(width, height, pixels)
             .expect("the buffer holds width × height pixels");
         if slot.set(image).is_err() {
-            // A concurrent epoch cached the image first, so the reserved memory is released.
+            // Another thread cached the image first, so the reserved memory is released.
             self.free.fetch_add(bytes, Ordering::Relaxed);
         }
         Ok(slot.get().expect("the slot has just been filled"))

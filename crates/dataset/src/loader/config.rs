@@ -116,8 +116,8 @@ impl LoaderConfig {
     /// sources.
     ///
     /// The function gets a decoder with the [`decode`](Self::decode) options, the sample, and an
-    /// image whose buffer it may reuse. Its result must be a function of the sample, because it is
-    /// cached. It may return [`Error::Custom`] for errors of its own. A panic becomes
+    /// image whose buffer it may reuse. The result must be a function of the sample, because it may
+    /// be cached. The function may return [`Error::Custom`] for errors of its own. A panic becomes
     /// [`Error::Panic`].
     #[must_use]
     pub fn decode_with(

@@ -68,7 +68,8 @@ impl Filter {
             .for_each(<[i32]>::reverse);
     }
 
-    /// Returns the range of inputs that the outputs depend on, and makes it start at index 0.
+    /// Returns the range of inputs that the outputs depend on, and makes the filter's
+    /// indices relative to the start of this range.
     pub(super) fn rebase(&mut self) -> Range<usize> {
         let first = self.starts.iter().copied().min().unwrap_or(0);
         let last = self.starts.iter().copied().max().unwrap_or(0);

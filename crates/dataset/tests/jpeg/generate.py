@@ -1,4 +1,5 @@
-"""Writes the JPEG files in this folder, and the pixels that Pillow decodes from them as `NAME.png`.
+"""Writes the JPEG files in this folder, and the pixels that Pillow decodes from each as `NAME.png`,
+except for `three_resolutions_each`.
 
 Needs Pillow, NumPy, and `cjpeg` and `jpegtran` of libjpeg-turbo.
 """

@@ -47,8 +47,8 @@ impl Frame {
     }
 }
 
-/// Returns the header of each scan: the number of components, two bytes per component (id, Huffman
-/// tables), and three more bytes.
+/// Returns the header of each scan before the end marker: the number of components, two bytes per
+/// component (id, Huffman tables), and three more bytes.
 pub(super) fn scans(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     Segments::new(bytes)
         .take_while(|(marker, _)| *marker != EOI)
@@ -65,7 +65,8 @@ pub(super) fn scan_components(header: &[u8]) -> impl Iterator<Item = u8> {
 
 /// Returns whether the image has an end marker.
 ///
-/// Bytes may follow the marker. End markers of thumbnails are inside segments and do not count.
+/// Bytes may follow the marker. End markers of thumbnails are inside segments and do not count,
+/// unless the file ends with one.
 pub(super) fn has_end(bytes: &[u8]) -> bool {
     // Most files end with the marker, so they need no search.
     bytes.ends_with(&[0xFF, EOI]) || Segments::new(bytes).any(|(marker, _)| marker == EOI)
@@ -74,7 +75,7 @@ pub(super) fn has_end(bytes: &[u8]) -> bool {
 /// Iterates over the marker segments of a JPEG, as (marker, payload).
 ///
 /// Skips fill bytes, stray bytes between segments and entropy-coded data, as libjpeg does. Restart
-/// markers and SOI are not returned. The payload of a truncated segment is empty.
+/// markers, SOI and TEM are not returned. The payload of a truncated segment is empty.
 struct Segments<'a> {
     bytes: &'a [u8],
     position: usize,

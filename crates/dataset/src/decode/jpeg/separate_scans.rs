@@ -33,7 +33,8 @@ pub(super) fn find(bytes: &[u8]) -> Option<Frame> {
 ///
 /// # Errors
 ///
-/// Returns an error if the file is damaged or exceeds the memory limit, or if [`check`] rejects it.
+/// Returns an error if the file is damaged, exceeds the memory limit or does not have three or four
+/// components, or if [`check`] rejects it.
 pub(super) fn decode(
     bytes: &[u8],
     frame: &Frame,
