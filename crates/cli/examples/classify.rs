@@ -1,4 +1,4 @@
-//! Classifies an image of the built-in sample in two threads that share one classifier.
+//! Classifies two images of the built-in sample in two threads that share one classifier.
 //! The weights are random.
 
 use std::sync::Arc;

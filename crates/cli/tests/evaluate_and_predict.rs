@@ -297,8 +297,8 @@ fn summary_prints_layers_and_parameter_counts() {
         "{out}"
     );
     let out = dir.succeeds(&["summary", "--arch", "vgg11", "--classes", "2"]);
-    // torchvision's vgg11 has 132,863,336 parameters with 1000 classes. With two classes, 998 rows
-    // of 4096 weights and one bias are missing.
+    // torchvision's vgg11 has 132,863,336 parameters with 1000 classes. Two classes are 998 fewer,
+    // and each has 4096 weights and a bias.
     assert!(
         out.contains("128,774,530") || out.contains("128774530"),
         "{out}"

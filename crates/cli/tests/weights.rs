@@ -1,4 +1,5 @@
-//! Loading and exporting weights: `export`, batch norm, state dicts and the hub.
+//! Loading and exporting weights: `export`, batch norm, state dicts, values that are not finite, and
+//! the hub.
 
 mod harness;
 
