@@ -25,7 +25,7 @@ INSTALL = "python3 -m venv ../peers && ../peers/bin/pip install torch torchvisio
 PACKAGES = ["torch", "torchvision", "pillow"]
 LAYOUTS = ["torch nchw", "torch channels_last"]
 PIPELINES = ["torchvision pillow", "torchvision v2"]
-# The default number of turns, the libraries, and the default rows of each kind of row.
+# For each kind of row: the default number of turns, the peers, and the default batch sizes.
 ROWS = {
     "frozen forward": (7, LAYOUTS, ["b1", "b8", "b32"]),
     "predict forward": (7, LAYOUTS, ["b1"]),
@@ -72,7 +72,8 @@ class Worker:
         if name != "ours":
             command = [sys.executable, str(ROOT / "xtask/peers/peer.py"), row.name, name]
         command += [str(options.threads), *([] if row.batch else [str(options.data)])]
-        # The worker's thread pools read the first variable. The row decides whether f32 is rounded to TF32.
+        # rayon reads RAYON_NUM_THREADS. The row decides whether f32 is rounded to TF32, so the variable that
+        # overrides this is removed.
         environment = {**os.environ, "RAYON_NUM_THREADS": str(options.threads), "RUST_BACKTRACE": "0"}
         environment.pop("NVIDIA_TF32_OVERRIDE", None)
         self.name, self.seconds, self.peak, self.errors = name, [], 0, tempfile.TemporaryFile()

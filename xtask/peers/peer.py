@@ -9,10 +9,10 @@ matrix products, `f32`, `tf32` or `bf16`: `cuda stage-2 step bf16 b32`. PEER is 
 and val/CLASS, for the rows that read images.
 
 Protocol of `driver.py`, shared with crates/cli/examples/bench_worker/main.rs: after setup and a
-warm-up, the worker prints `ready`. For each line on standard input, a number of runs, it prints the
-seconds per run. At the end of the input it prints the peak memory since the setup in bytes: the
-resident memory of the process, or on a GPU the memory of tensors. All other output goes to standard
-error.
+warm-up, which rows of whole epochs skip, the worker prints `ready`. For each line on standard input,
+a number of runs, it prints the mean seconds per run. At the end of the input it prints the peak memory
+since the setup in bytes: the resident memory of the process, or on a GPU the memory of tensors. All
+other output goes to standard error.
 """
 
 import gc
@@ -23,7 +23,7 @@ import time
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 BATCH = 32
-# The classes of ImageNet, for VGG-16 with 138 million parameters, and of the photographs.
+# Numbers of classes: of ImageNet, for VGG-16 with 138 million parameters, and of the photographs.
 CLASSES, PHOTOGRAPH_CLASSES = 1000, 2
 
 

@@ -30,8 +30,8 @@ pub struct Options {
 ///
 /// # Errors
 ///
-/// Returns an error if the build or the driver fails, as it does without PyTorch, for an unknown row,
-/// and after a row that failed.
+/// Returns an error if the build or the driver fails. The driver fails without PyTorch, without the
+/// photographs that a row needs, for an unknown row, and if a row failed.
 pub fn run(sh: &Shell, options: &Options) -> Result<()> {
     let features = if options.device == "cuda" {
         "--features cudnn"

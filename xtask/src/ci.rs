@@ -1,9 +1,8 @@
-//! `cargo xtask ci`: everything that must pass before a change is merged. The fastest steps run
-//! first.
+//! `cargo xtask ci`: everything that must pass before a change is merged.
 //!
 //! Most steps use one profile and the whole workspace, so that they reuse each other's builds of
-//! the dependencies. [`standalone`] and the last two steps build or check their own copies of the
-//! dependencies: their packages are other workspaces, and CUDA needs other features.
+//! the dependencies. Three steps build or check their own copies: the packages of [`standalone`] and
+//! the fuzz targets are workspaces of their own, and the CUDA lints need other features.
 
 use crate::{cargo, cuda_check, reference, standalone, tidy};
 use anyhow::{Context, Result};

@@ -39,7 +39,7 @@ const MAX_LISTED: usize = 20;
 ///
 /// # Errors
 ///
-/// Returns the errors of [`Source::parse`] and [`fetch()`].
+/// Returns the errors of [`Source::parse`] and [`fetch()`], and an error if `data` is an empty path.
 pub fn run(from: &str, data: Option<PathBuf>, force: bool) -> Result<()> {
     let start = Instant::now();
     let manifest = Manifest::parse(HYMENOPTERA_MANIFEST)?;
@@ -151,10 +151,10 @@ pub enum Outcome {
 ///
 /// # Errors
 ///
-/// Returns an error if the download fails, if the archive is invalid, unsafe, over a limit or
-/// different from the manifest, if another process is fetching to the same destination, or if the
-/// destination has to be replaced but contains unlisted files. The destination is then unchanged.
-/// An error of the file system can also occur after the old destination is removed.
+/// Returns an error if the download fails, if the archive is missing, invalid, unsafe, over a limit
+/// or different from the manifest, if another process is fetching to the same destination, or if the
+/// destination is a file, or has to be replaced but contains unlisted files. The destination is then
+/// unchanged. An error of the file system can also occur after the old destination is removed.
 pub fn fetch(options: &Options) -> Result<Outcome> {
     let Options {
         manifest, target, ..

@@ -16,8 +16,9 @@ const INSTRUMENTED: &str = "-Cpasses=sancov-module \
     -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-trace-compares";
 
-/// Limits: 20 s and 64 KiB for one input, and 2 GiB of resident memory, including libFuzzer's own.
-/// The targets' allocator has a lower limit.
+/// Limits: 20 s and 64 KiB for one input, 2 GiB of resident memory, including libFuzzer's own, and
+/// 1 GiB for one allocation, which libFuzzer checks only under a sanitizer. The targets' allocator
+/// limits the memory in use to 1 GiB.
 const LIMITS: [&str; 4] = [
     "-timeout=20",
     "-max_len=65536",
@@ -25,15 +26,15 @@ const LIMITS: [&str; 4] = [
     "-malloc_limit_mb=1024",
 ];
 
-/// Runs `target` until an input crashes it, or until a limit among `args` is reached.
+/// Runs `target` until an input crashes it or exceeds a limit, or until the end that `args` set.
 ///
-/// The corpus, and inputs that crash, are stored in `target/fuzz/run/TARGET`. `args` are passed to
-/// libFuzzer after the default limits, so they can override them. With a file among them, libFuzzer runs
-/// only this input.
+/// The corpus and the inputs that fail are stored in `target/fuzz/run/TARGET`. libFuzzer gets `args`
+/// after the default limits, so that `args` can override the limits. If `args` contain a file,
+/// libFuzzer runs only this input.
 ///
 /// # Errors
 ///
-/// Returns an error if the build fails or if an input crashes.
+/// Returns an error if the build fails, or if an input crashes the target or exceeds a limit.
 pub fn run(sh: &Shell, target: &str, args: &[String]) -> Result<()> {
     let version = cmd!(sh, "rustc -vV").quiet().read()?;
     let host = version.lines().find_map(|line| line.strip_prefix("host: "));

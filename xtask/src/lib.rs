@@ -5,9 +5,9 @@
 //! - [`mod@reference`]: runs the tests that need reference values from outside the repository
 //! - [`bench_peers`]: compares this project's speed with PyTorch
 //! - [`fuzz`]: fuzzes the code that reads files
-//! - [`sanitize`]: tests the workspace's crates with AddressSanitizer
+//! - [`sanitize`]: runs the unit, golden and kernel tests with AddressSanitizer
 //! - [`cuda_check`]: lints the CUDA code without a GPU
-//! - [`platforms`]: lints for Windows and macOS on Linux
+//! - [`platforms`]: lints for Windows and macOS on a Unix system
 //! - [`standalone`]: runs an example of each library crate with only that crate as dependency
 //! - [`ci`]: runs everything that must pass before a change is merged
 //!

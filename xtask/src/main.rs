@@ -1,4 +1,4 @@
-//! `cargo xtask`: the project's development tasks, which are functions of the library.
+//! `cargo xtask`: the command line of the project's development tasks.
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -44,7 +44,7 @@ enum Task {
     },
     /// Compare the speed of this project with PyTorch
     BenchPeers(bench_peers::Options),
-    /// Fuzz the code that reads files with libFuzzer; needs a C++ compiler
+    /// Fuzz the code that reads files, with libFuzzer; needs a C++ compiler
     Fuzz {
         /// A target: the name of a file in fuzz/src/bin
         target: String,
@@ -52,13 +52,13 @@ enum Task {
         #[arg(last = true)]
         args: Vec<String>,
     },
-    /// Run the workspace's tests with AddressSanitizer
+    /// Run the unit, golden and kernel tests with AddressSanitizer, on Linux on x86-64
     Sanitize,
     /// Run an example of each library crate with only that crate as dependency
     Standalone,
     /// Lint the CUDA code without a GPU or CUDA toolkit
     CudaCheck(cuda_check::Options),
-    /// Lint for Windows and macOS, with Metal, Accelerate and MKL, on any Unix system
+    /// Lint for Windows and for macOS, also with Metal and Accelerate; on Linux on x86-64, also with MKL
     Platforms,
     /// Pretrain the backbone of the built-in sample and write it to data/
     PretrainSample {

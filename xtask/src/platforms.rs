@@ -21,7 +21,7 @@ const LINTED: [(&str, &str); 3] = [
 ///
 /// # Errors
 ///
-/// Returns an error if a lint fails or if a target's standard library is not installed.
+/// Returns an error if a lint fails, if a target's standard library is not installed, or on Windows.
 pub fn run(sh: &Shell) -> Result<()> {
     ensure!(
         cfg!(unix),

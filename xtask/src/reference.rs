@@ -17,7 +17,8 @@ pub const DEFAULT_PATH: &str = "../shared";
 ///
 /// # Errors
 ///
-/// Returns an error if `path` lacks a subdirectory, if there are no tests, or if one fails.
+/// Returns an error if `path` does not exist or lacks a subdirectory, if there are no such test
+/// files, or if a test fails.
 pub fn run(sh: &Shell, path: &Path) -> Result<()> {
     let open = || format!("cannot open the reference directory {}", path.display());
     let folder = path.canonicalize().with_context(open)?;

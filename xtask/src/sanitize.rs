@@ -1,4 +1,4 @@
-//! `cargo xtask sanitize`: runs the workspace's tests with AddressSanitizer.
+//! `cargo xtask sanitize`: runs the unit, golden and kernel tests with AddressSanitizer.
 //!
 //! A test fails if it accesses memory outside of an allocation or after it was freed. The sanitizer
 //! is an unstable option of rustc, which `RUSTC_BOOTSTRAP` enables in a stable toolchain. A rustc
@@ -22,7 +22,8 @@ RUSTC_BOOTSTRAP=1 exec "$@" -Zsanitizer=address --cfg waggle_heap -Cdebug-assert
 ///
 /// # Errors
 ///
-/// Returns an error if a test fails or the sanitizer reports an error.
+/// Returns an error on other platforms than Linux on x86-64, if a test fails, or if the sanitizer
+/// reports an error.
 pub fn run(sh: &Shell) -> Result<()> {
     ensure!(
         cfg!(all(target_os = "linux", target_arch = "x86_64")),

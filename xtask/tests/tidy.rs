@@ -1,4 +1,4 @@
-//! Each rule of `tidy` applied to files that break it, and to similar files that do not.
+//! Rules of `tidy` applied to files that break them, and to similar files that do not.
 
 use xtask::tidy::{SourceFile, check};
 

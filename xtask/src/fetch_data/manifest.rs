@@ -134,7 +134,7 @@ pub struct Check {
     pub problems: Vec<String>,
     /// Files that are not listed, each as `not in the manifest: PATH`.
     pub extra: Vec<String>,
-    /// Total size of the listed files in bytes.
+    /// Total size in bytes of the listed files that exist.
     pub bytes: u64,
 }
 

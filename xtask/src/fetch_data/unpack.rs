@@ -1,9 +1,9 @@
 //! Unpacks an untrusted zip archive.
 //!
 //! Only files listed in the manifest are written, under the manifest's paths, so names from the
-//! archive are never used as paths. An archive with links, paths outside of its directory, or
-//! encryption is rejected. Size limits apply to the decompressed bytes, because the sizes in the
-//! headers can be false.
+//! archive are never used as paths. An archive with links, devices, paths outside of its directory,
+//! or encrypted entries is rejected. Size limits apply to the decompressed bytes, because the sizes
+//! in the headers can be false.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};

@@ -59,7 +59,7 @@ const RULES: [Rule; 8] = [
     },
 ];
 
-/// Source files of the library crates. Their comments and unit tests are not checked.
+/// Source files of the library crates. Rules for these files do not check comments and unit tests.
 const LIBRARIES: &str = "^crates/(dataset|fetch|kernels|sample|trainer|vgg)/src/";
 
 /// The compiled rules.

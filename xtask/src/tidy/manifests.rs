@@ -1,5 +1,5 @@
-//! Rules for `Cargo.toml`: all versions are in the root, each dependency with a comment, and the
-//! library crates do not depend on each other.
+//! Rules for `Cargo.toml`: all versions are in the root, each dependency has a comment, and a
+//! library crate depends only on the crates of the workspace that [`ALLOWED`] lists.
 
 use super::{Finding, SourceFile};
 
@@ -8,7 +8,7 @@ const OURS: [&str; 8] = [
     "cli", "dataset", "fetch", "kernels", "sample", "trainer", "vgg", "xtask",
 ];
 
-/// Which crates of the workspace a library may depend on, tests excluded.
+/// For each library, the crates of the workspace that it may depend on. Tests may depend on all.
 const ALLOWED: [(&str, &[&str]); 6] = [
     ("dataset", &["trainer"]),
     ("fetch", &[]),
