@@ -13,7 +13,7 @@ use zip::{CompressionMethod, ZipWriter};
 const CONTENT: &[u8] = b"bees";
 const SUM: &str = "23da0d3b0b5aa5ee43ba33f15f971ee4cf32afd1b27ad901863346ba9dd06966";
 
-/// An archive with the data set and another entry, which unpacking must ignore.
+/// Adds an archive with the data set and another entry to the corpus.
 fn seed(name: &str, add: impl FnOnce(&mut ZipWriter<Cursor<Vec<u8>>>, SimpleFileOptions)) {
     let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
     let mut zip = ZipWriter::new(Cursor::new(Vec::new()));

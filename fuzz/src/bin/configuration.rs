@@ -1,4 +1,4 @@
-//! Parses `config.toml` of a run, or a command line with one argument per line.
+//! Parses each input as `config.toml` of a run, and as a command line with one argument per line.
 #![no_main]
 
 use clap::Parser as _;

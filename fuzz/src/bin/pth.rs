@@ -1,5 +1,6 @@
-//! Loads a PyTorch state dict. An input is a whole file, or else, if it does not begin like an
-//! archive, a pickle. The checksums in an archive would reject most changes of its pickle.
+//! Loads a PyTorch state dict. An input that begins like a zip archive is a whole file. Any other
+//! input replaces the pickle in a valid file, because the checksums in an archive would reject most
+//! changes of its pickle.
 #![no_main]
 
 use std::io::{Cursor, Read as _, Write as _};

@@ -5,7 +5,7 @@ use candle_core::{DType, Device};
 use libfuzzer_sys::fuzz_target;
 use vgg::{Head, Metadata, VggConfig};
 
-/// A model with every kind of layer, as a model file and as weights in bf16 with timm's names.
+/// A model without batch norm, as a model file and as weights in bf16 with timm's names.
 fn seeds() {
     let config = VggConfig::slim_vgg16([1; 5], 2, 1, 32, 2);
     let tensors = vgg::init::from_scratch(&config, 1, &Device::Cpu).expect("a valid network");
