@@ -185,20 +185,17 @@ const NUMBERS: [&str; 6] = ["LR", "MINUTES", "N", "PIXELS", "SIZE", "X"];
 /// - Numeric options accept values that start with a hyphen, so that `--lr -1e-3` reports an invalid
 ///   learning rate instead of an unexpected argument.
 /// - In `train`, all arguments except those in `train::WITH_RESUME` conflict with `--resume`.
-fn definition() -> clap::Command {
-    let command = Cli::command().mut_subcommands(|command| {
+pub(crate) fn definition() -> clap::Command {
+    Cli::command().mut_subcommands(|command| {
+        let is_train = command.get_name() == "train";
         command.mut_args(|argument| {
             let names = argument.get_value_names().unwrap_or_default();
             let is_number = names.iter().any(|name| NUMBERS.contains(&name.as_str()));
-            argument.allow_hyphen_values(is_number)
-        })
-    });
-    command.mut_subcommand("train", |train| {
-        train.mut_args(|argument| {
-            if train::WITH_RESUME.contains(&argument.get_id().as_str()) {
-                argument
-            } else {
+            let argument = argument.allow_hyphen_values(is_number);
+            if is_train && !train::WITH_RESUME.contains(&argument.get_id().as_str()) {
                 argument.conflicts_with("resume")
+            } else {
+                argument
             }
         })
     })

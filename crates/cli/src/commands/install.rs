@@ -3,14 +3,13 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::CommandFactory;
 
-use crate::args::{Cli, CompletionsArgs, ManArgs};
+use crate::args::{CompletionsArgs, ManArgs, definition};
 
 /// Prints the completion script of a shell.
 pub fn completions(args: &CompletionsArgs) -> anyhow::Result<ExitCode> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "waggle", &mut script);
+    clap_complete::generate(args.shell, &mut definition(), "waggle", &mut script);
     super::print(&String::from_utf8(script)?)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -19,7 +18,7 @@ pub fn completions(args: &CompletionsArgs) -> anyhow::Result<ExitCode> {
 pub fn man(args: &ManArgs) -> anyhow::Result<ExitCode> {
     let out = &args.out;
     std::fs::create_dir_all(out)
-        .and_then(|()| clap_mangen::generate_to(Cli::command(), out))
+        .and_then(|()| clap_mangen::generate_to(definition(), out))
         .with_context(|| format!("cannot write man pages to `{}`", out.display()))?;
     Ok(ExitCode::SUCCESS)
 }
