@@ -3,7 +3,7 @@
 //! The format is detected from the content, not from the extension. Gray is replicated to three
 //! channels, alpha is dropped without compositing, palettes are expanded, and CMYK is converted.
 //! Lossless formats give the same bytes as Pillow. JPEG and lossy WebP round differently in the
-//! inverse transform and in chroma upsampling, by less than 0.6 levels of 255 on average.
+//! inverse transform and in chroma upsampling, by at most 0.6 of 255 levels on average.
 //!
 //! There are two deliberate differences. The EXIF orientation is applied, while torchvision ignores
 //! it; [`DecodeOptions::ignore_exif`] disables that. 16-bit gray keeps its high byte, while Pillow
@@ -84,7 +84,8 @@ impl Decoder {
         }
     }
 
-    /// Decodes the file at `path` into the buffer of `reuse`, whose pixels are discarded.
+    /// Decodes the file at `path`. The result may use the buffer of `reuse`, whose pixels are
+    /// discarded.
     ///
     /// # Errors
     ///
@@ -122,8 +123,8 @@ pub(crate) fn read_file(path: &Path, limit: u64, into: &mut Vec<u8>) -> Result<(
     Ok(())
 }
 
-/// Decodes an image from the file contents `bytes` into the buffer of `reuse`. Errors report `name`
-/// as the path.
+/// Decodes an image from the file contents `bytes`. The result may use the buffer of `reuse`, whose
+/// pixels are discarded. Errors report `name` as the path.
 ///
 /// # Errors
 ///

@@ -4,8 +4,8 @@
 //! point. Images are found recursively by their extension, following symbolic links, and sorted by
 //! folder and then by name.
 //!
-//! There are three differences. Names that begin with a dot are skipped. A link to a parent folder
-//! is not followed. All splits share the class map of the training split.
+//! There are three differences. Names that begin with a dot are skipped. Within a class folder, a
+//! link to a parent folder is not followed. All splits share the class map of the training split.
 
 use std::ffi::OsString;
 use std::fs;
@@ -114,7 +114,7 @@ impl ImageFolder {
         &self.classes
     }
 
-    /// The images, sorted by class, folder and name.
+    /// The images, sorted by label, folder and name.
     pub fn samples(&self) -> &[Sample] {
         &self.samples
     }
@@ -183,7 +183,8 @@ pub fn train_folder(root: impl AsRef<Path>) -> Result<PathBuf> {
     split(root.as_ref(), &TRAIN)
 }
 
-/// Lists all images under `folder`, recursively, in torchvision's order: by folder, then by name.
+/// Lists the images under `folder` recursively, in torchvision's order: by folder, then by name.
+/// Skips names that begin with a dot.
 ///
 /// # Errors
 ///

@@ -33,7 +33,7 @@ pub enum LayoutHint {
     TrainOnly,
     /// The folder contains class folders without splits.
     Classes {
-        /// Names of the first class folders.
+        /// Names of the first class folders, at most three.
         names: Vec<String>,
     },
     /// The folder contains images without classes.

@@ -1,10 +1,11 @@
 //! Turns folders of images into batches for a network, with torchvision's semantics.
 //!
-//! A data set is a folder with one subfolder per class.
+//! A data set is a folder of splits, such as `train` and `val`. A split is a folder with one
+//! subfolder per class.
 //!
 //! | task | start here |
 //! |---|---|
-//! | list the images and classes of a data set | [`ImageFolder`] |
+//! | list the images and classes of a split | [`ImageFolder`] |
 //! | load batches for training and validation on worker threads | [`Loader`], [`LoaderConfig`] |
 //! | decode images of another format or source, or add an augmentation | [`LoaderConfig::decode_with`], [`LoaderConfig::augment`] |
 //! | turn the bytes of one image into the network's input | [`Transform::prepare`] |
@@ -43,8 +44,9 @@
 //! bit-identical regardless of timing, the number of workers and the cache.
 //!
 //! **Differences from torchvision.** The EXIF orientation is applied. 16-bit gray keeps its high
-//! byte instead of being saturated. Hidden files and folders, and links to a parent folder, are
-//! skipped. All splits share the class map of the training split.
+//! byte instead of being saturated. JPEG and lossy WebP pixels differ slightly, see
+//! [`decode`](mod@decode). Hidden files and folders are skipped, as are links to a parent folder
+//! within a class folder. All splits share the class map of the training split.
 //!
 //! **Features.** `trainer` implements `trainer::DataLoader` for [`Loader`]. `cuda`, `cudnn`, `metal`,
 //! `accelerate` and `mkl` enable candle's features of the same names.

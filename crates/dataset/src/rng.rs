@@ -14,7 +14,8 @@ pub struct Stream(ChaCha8Rng);
 
 impl Stream {
     /// The stream from which a [`Loader`](crate::Loader) with this seed draws the crop, the flip
-    /// and the augmentation of a sample, given by its index.
+    /// and the augmentation of a sample in `epoch`. `sample` is an index into
+    /// [`Loader::samples`](crate::Loader::samples).
     pub fn new(seed: u64, epoch: u64, sample: u64) -> Self {
         Self::keyed(b"augment ", seed, epoch, sample)
     }

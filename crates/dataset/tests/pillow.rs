@@ -49,7 +49,7 @@ fn center_crop_equals_crop_of_the_resized_image() {
         for (resize, size) in [(40, 32), (32, 32), (20, 32), (21, 32), (30, 33)] {
             let plan = Plan::center_crop(width, height, resize, size);
             let actual = apply(&from, &plan).unwrap();
-            // Each expected pixel comes from a plan that keeps only that pixel.
+            // In the window, each expected pixel comes from a plan that keeps only that pixel.
             for y in 0..size {
                 for x in 0..size {
                     let inside = (plan.offset.0..plan.offset.0 + plan.window.width).contains(&x)

@@ -95,7 +95,8 @@ impl Deref for Buffer {
     fn deref(&self) -> &[f32] {
         // SAFETY: there are at least `len.div_ceil(LINE_LEN)` lines, as `alloc` requested. Mapped
         // memory is page-aligned and starts as zeros, the lines of a heap allocation are aligned
-        // and initialized, and every bit pattern is a valid f32.
+        // and initialized, and every bit pattern is a valid f32. Without lines, `len` is 0 and the
+        // pointer is aligned and not null.
         unsafe { std::slice::from_raw_parts(self.lines.start(), self.len) }
     }
 }

@@ -6,7 +6,8 @@ use crate::plane::{Point, Pose, at, smooth};
 use crate::shape::Shape;
 use crate::stream::Stream;
 
-/// Size in pixels of the square tiles that [`Canvas::fill`] skips if they are outside of the shape.
+/// Side in pixels of the square tiles. [`Canvas::fill`] skips tiles outside of the shape if
+/// [`Shape::is_exact`] returns true.
 const TILE: usize = 8;
 
 /// Minimum absolute value of the factor passed to [`Pose::squashed`].

@@ -17,7 +17,7 @@ pub enum Split {
 }
 
 impl Split {
-    /// Both splits.
+    /// The splits, in the order in which they are written.
     pub const ALL: [Self; 2] = [Self::Train, Self::Val];
 
     /// Name of the split, which is also the name of its directory.

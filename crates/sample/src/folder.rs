@@ -89,9 +89,9 @@ impl<T> IoContext<T> for io::Result<T> {
 /// `dir/SPLIT/CLASS/NNN.png`, unless `dir` already contains them unchanged.
 ///
 /// A stamp file in `dir` lists the version of the drawings, the seed, the classes, the counts, and
-/// the size and path of each image. If the stamp file does not match, `dir` is replaced. The images
-/// are written to a temporary directory next to `dir` and then renamed, so `dir` never contains
-/// only some of them.
+/// the size and path of each image. If the stamp file does not match or `dir` is empty, `dir` is
+/// replaced. The images are written to a temporary directory next to `dir` and then renamed, so
+/// `dir` never contains only some of them.
 ///
 /// # Errors
 ///

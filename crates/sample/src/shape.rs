@@ -89,8 +89,8 @@ pub(crate) mod profile {
 }
 
 impl Shape {
-    /// Whether [`Shape::distance`] is accurate far from the outline. It is exact for polygons and
-    /// limbs of constant radius, and slightly too large for tapered limbs.
+    /// Whether [`Shape::distance`] is accurate far from the outline. The distance is exact for
+    /// polygons and limbs of constant radius, and slightly too large for tapered limbs.
     pub fn is_exact(&self) -> bool {
         matches!(self, Self::Limb { .. } | Self::Polygon(_))
     }

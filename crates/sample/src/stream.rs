@@ -27,7 +27,7 @@ impl Stream {
         (self.bits() >> 8) as f32 / (1 << 24) as f32
     }
 
-    /// A uniformly distributed number in [`low`, `high`).
+    /// A uniformly distributed number in [`low`, `high`). Rounding can make it equal to `high`.
     pub fn between(&mut self, low: f32, high: f32) -> f32 {
         low + (high - low) * self.unit()
     }

@@ -54,8 +54,8 @@ pub struct FitConfig {
     pub cache_bytes: usize,
 }
 
-/// 25 epochs after a baseline, with seed 1234, constant learning rates and a cache of at most 1
-/// GiB.
+/// A baseline and 25 training epochs, seed 1234, constant learning rates, and a cache of at most
+/// 1 GiB.
 impl Default for FitConfig {
     fn default() -> Self {
         Self {

@@ -70,7 +70,7 @@ pub enum Error {
         path: PathBuf,
         /// Name of the tensor in the file.
         tensor: String,
-        /// The dtype in the notation of the file format: `F64` or `float64`.
+        /// The dtype as the file format names it, such as `F64` (safetensors) or `float64` (PyTorch).
         dtype: String,
     },
     /// A tensor contains NaN or an infinite value.

@@ -71,13 +71,13 @@ pub struct TrainArgs {
     #[arg(long, value_name = "PIXELS")]
     pub input_size: Option<InputSize>,
 
-    /// Run directory to create. An existing directory is never overwritten: DIR-2, DIR-3 and so on
-    /// is created instead
+    /// Run directory to create. An existing directory is never overwritten: a number is appended to
+    /// the name, as in DIR-2
     #[arg(long, short, value_name = "DIR", default_value = "runs/train")]
     pub out: PathBuf,
 
-    /// Resume an interrupted run from its last checkpoint, with the settings of the run. The result
-    /// is bit-identical to an uninterrupted run. Only --data and --weights (if these have moved),
+    /// Resume an interrupted run from its last checkpoint, with the settings of the run. On a CPU
+    /// and with unchanged data, the result is bit-identical to an uninterrupted run. Only --data and --weights (if these have moved),
     /// --allow-changed-data, --checkpoint-every, --workers, --cache-images and the output options may
     /// be added
     #[arg(long, value_name = "DIR")]

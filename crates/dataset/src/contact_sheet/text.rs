@@ -132,7 +132,7 @@ struct Fonts {
     loaded: Vec<FontArc>,
     /// The installed fonts, listed when a text first needs one.
     installed: Option<Installed>,
-    /// Characters known to have no glyph in any font, so that they are not searched again.
+    /// Characters known to have no glyph in any font, so that they are not searched for again.
     missing: HashSet<char>,
 }
 

@@ -32,7 +32,7 @@ pub struct Report {
     pub odd_shapes: Vec<OddShape>,
     /// Images that are not 8-bit RGB. Training converts them.
     pub odd_colors: Vec<OddColor>,
-    /// Groups of duplicate images.
+    /// Groups of duplicate images. A group may contain all images of a group with a stricter kind.
     pub duplicates: Vec<DuplicateGroup>,
     /// Thresholds that the findings are based on.
     pub thresholds: Thresholds,
@@ -218,10 +218,9 @@ impl Report {
         self.duplicates.iter().filter(|group| group.conflict)
     }
 
-    /// Returns whether training would fail or its results would be misleading.
-    ///
-    /// This is the case for files that cannot be decoded, empty or unknown classes, and duplicates
-    /// in more than one class or in both train and val.
+    /// Returns whether the report has findings that make training fail or its results misleading:
+    /// files that cannot be decoded, empty or unknown classes, and duplicates in more than one
+    /// class or in both train and val.
     pub fn is_serious(&self) -> bool {
         !self.unusable.is_empty()
             || !self.empty_classes.is_empty()

@@ -96,7 +96,7 @@ impl BatchBuilder {
         })
     }
 
-    /// Decodes a sample and caches it if it fits.
+    /// Decodes a sample that is not cached, and caches it if it fits.
     pub(super) fn load(&self, worker: &mut Worker, sample: usize) -> Result<()> {
         self.catch_panic(sample, || self.image(worker, sample).map(drop))
     }

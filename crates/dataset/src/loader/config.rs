@@ -65,8 +65,8 @@ impl<F: ?Sized> fmt::Debug for Callback<F> {
 }
 
 impl LoaderConfig {
-    /// Settings for training: random order, random crops of `size` × `size` pixels, random flips.
-    /// The other defaults are those of [`eval`](Self::eval).
+    /// Settings for training: random order, random crops resized to `size` × `size` pixels, random
+    /// flips. The other defaults are those of [`eval`](Self::eval).
     pub fn train(size: u32) -> Self {
         Self {
             shuffle: true,

@@ -31,7 +31,7 @@ impl<T: Send + 'static> OrderedPool<T> {
     /// Starts `threads` threads that run the jobs in `range`.
     ///
     /// Each thread creates its state with `state` and calls `work` with the state, the job, and a
-    /// flag that is set when the result is no longer needed.
+    /// flag that is set when the pool is dropped.
     ///
     /// # Errors
     ///

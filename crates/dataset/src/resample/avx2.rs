@@ -1,7 +1,8 @@
 //! The resize passes for AVX2, with the same integer results as the portable ones.
 //!
-//! 16-bit multiply-adds are much faster than 32-bit multiplications, but a weight has 22 bits. Each
-//! weight is therefore split into two halves of 11 bits, whose sums are combined at the end.
+//! 16-bit multiply-adds are much faster than 32-bit multiplications, but a weight can be as large
+//! as 2²². Each weight is therefore split into its lower 11 bits and its remaining bits, whose
+//! sums are combined at the end.
 
 use std::arch::x86_64::{
     __m128i, __m256i, _mm_add_epi32, _mm_cvtsi128_si64, _mm_extract_epi32, _mm_loadu_si128,
