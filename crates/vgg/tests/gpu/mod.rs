@@ -5,8 +5,8 @@ use std::io::Write as _;
 
 use candle_core::{DType, Device, Tensor};
 
-/// The CPU, and the GPU if it works. If it does not, prints to stderr that GPU tests are skipped.
-/// `cargo test` does not capture this message.
+/// Returns the CPU and, if a GPU feature is enabled and the GPU works, the GPU. If the GPU does not
+/// work, prints the reason to stderr. `cargo test` does not capture this message.
 ///
 /// Each call opens the GPU again, because tests that run in parallel on one device would share one
 /// cuBLAS workspace.
@@ -27,7 +27,8 @@ fn open() -> Result<Device, String> {
     let device = if cfg!(feature = "cuda") {
         Device::new_cuda(0)
     } else {
-        // By default, the compiler of candle's shaders assumes that no value is NaN.
+        // By default, candle compiles its shaders with fast math, which assumes that no value is
+        // NaN.
         if std::env::var("CANDLE_METAL_ENABLE_FAST_MATH").as_deref() != Ok("0") {
             return Err("CANDLE_METAL_ENABLE_FAST_MATH is not 0, so Metal ignores NaN".to_owned());
         }
