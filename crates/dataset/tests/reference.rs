@@ -1,5 +1,5 @@
-//! Compares class counts, transformed photographs and an image grid with torchvision. Also tests the
-//! loader on photographs.
+//! Compares class counts, transformed photographs and an image grid with torchvision. Also tests
+//! the loader on photographs.
 //!
 //! The environment variable `WAGGLE_SHARED` is the path of the folder with the photographs and
 //! torchvision's outputs. Without it, the tests are skipped.

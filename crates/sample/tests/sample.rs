@@ -1,5 +1,5 @@
-//! Tests of the built-in sample: reproducible pixels, complete directories, errors, and classes that
-//! colors alone do not separate.
+//! Tests of the built-in sample: reproducible pixels, complete directories, errors, and classes
+//! that colors alone do not separate.
 
 use std::collections::BTreeSet;
 use std::fs;

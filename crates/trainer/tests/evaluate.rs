@@ -1,5 +1,5 @@
-//! Tests of `evaluate`: predictions, confusion matrix, accuracy, early stopping, and the cache for
-//! the outputs of frozen layers.
+//! Tests of `evaluate`: predictions, confusion matrix, accuracy, the cache for the outputs of frozen
+//! layers, and an observer that ends the evaluation.
 
 mod common;
 

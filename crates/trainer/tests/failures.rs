@@ -130,7 +130,7 @@ fn a_non_finite_loss_is_an_error_with_its_location() {
 }
 
 #[test]
-fn missing_and_invalid_batches_are_errors() {
+fn batches_that_are_invalid_or_cannot_be_loaded_are_errors() {
     let error = error_with(|_| Err("the disk was removed".into()));
     assert!(
         matches!(

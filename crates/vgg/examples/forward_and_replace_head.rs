@@ -4,8 +4,8 @@
 //!
 //! WEIGHTS is a safetensors file or a PyTorch state dict of VGG-16, with torchvision's or timm's
 //! tensor names, with or without the classifier. By default, the example writes newly initialized
-//! weights of a narrow network to `narrow.safetensors` in the system's temporary directory and loads
-//! them.
+//! weights of a narrow network to `narrow.safetensors` in the system's temporary directory and
+//! loads them.
 
 use std::path::{Path, PathBuf};
 

@@ -229,8 +229,8 @@ fn golden_gradients_of_the_device_functions_match() {
     }
 }
 
-/// Compares outputs with dropout. A different mask bit changes every element that the ReLU did not
-/// set to 0.
+/// Compares outputs with dropout. A different mask bit changes its element, unless the ReLU set that
+/// element to 0.
 #[test]
 fn golden_dropout_masks_are_equal_on_all_devices() {
     let golden = Golden::read();

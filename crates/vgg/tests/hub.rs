@@ -13,7 +13,8 @@ use vgg::hub::{Address, DownloadError, Hub, HubError};
 const BODY: &[u8] = b"not really weights, but these bytes must arrive";
 const COMMIT: &str = "89abcdef";
 
-/// Response to a metadata request for `BODY`. The etag is its SHA-256, as for a file in Git LFS.
+/// Response to a metadata request for `BODY`. The etag is the SHA-256 of `BODY`, as for
+/// a file in Git LFS.
 fn metadata() -> Response {
     Response::whole(BODY)
         .header("etag", format!("\"{}\"", sha256(BODY)))
@@ -36,8 +37,8 @@ fn address(text: &str) -> Address {
     text.parse().expect("an address")
 }
 
-/// A cache in a temporary folder. The folder also contains a file outside the cache, which downloads
-/// must not change.
+/// A cache in a temporary folder. The folder also contains a file outside the cache, which
+/// downloads must not change.
 struct Cache {
     parent: tempfile::TempDir,
 }

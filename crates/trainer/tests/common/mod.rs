@@ -209,8 +209,7 @@ pub fn stage(params: &Params, lr: f64) -> Stage {
     Stage::new(params, MOMENTUM, vec![Group::everything(lr)]).unwrap()
 }
 
-/// Trains an [`Mlp`] with `fit`. Returns the outcome, and the events as [`without_times`] returns
-/// them.
+/// Trains an [`Mlp`] with `fit`. Returns the outcome and the events [`without_times`].
 pub fn run(
     params: &Params,
     data: Data<'_>,
