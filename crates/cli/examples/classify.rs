@@ -1,5 +1,5 @@
-//! Classifies two images of the built-in sample in two threads that share one classifier.
-//! The weights are random.
+//! Classifies two images of the built-in sample in two threads that share one classifier with random
+//! weights.
 
 use std::sync::Arc;
 use std::thread;

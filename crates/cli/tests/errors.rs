@@ -85,7 +85,8 @@ fn entry(case: &Case, model: &[u8]) -> String {
     );
     let errors = message.lines().filter(|line| line.starts_with("error: "));
     assert_eq!(errors.count(), 1, "{message}");
-    // After a usage error, clap prints the usage of the command and a hint to pass `--help`. The document omits both.
+    // After a usage error, clap prints the usage of the command and a hint to pass `--help`. The
+    // document omits both.
     let message = message.split("\n\nUsage: ").next().unwrap_or_default();
     let message = message.split("\n\nFor more").next().unwrap_or_default();
     let dir = dir.path("");
