@@ -5,8 +5,7 @@ mod harness;
 use harness::{TestDir, json_lines, stdout_and_stderr};
 use image::{Rgb, RgbImage};
 
-/// Writes an image of 6 × 5 squares in random colors. The seeds used here give images that are not
-/// near duplicates.
+/// Writes an image of 6 × 5 squares in random colors, which depend on `seed`.
 fn patches(dir: &TestDir, name: &str, seed: u32) {
     let mut state = seed.wrapping_mul(2_654_435_769) | 1;
     let mut next = || {

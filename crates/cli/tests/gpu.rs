@@ -1,5 +1,5 @@
-//! Training on a GPU with the built-in sample: compares losses with those of the CPU, and, with
-//! `cuda`, those of bf16 with those of f32.
+//! Training on a GPU with the built-in sample. Losses are compared with those of the CPU. With `cuda`,
+//! losses in bf16 are also compared with those in f32, and a GPU that does not exist is an error.
 //!
 //! The tests need the feature `cuda` or `metal`. Without a GPU they pass without checking anything.
 

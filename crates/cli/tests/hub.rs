@@ -102,7 +102,11 @@ fn invalid_etags_and_commits_write_nothing() {
                 "{err}"
             );
             assert!(err.contains("help: ") && !err.contains("panicked"), "{err}");
-            assert_eq!(server.take_requests().len(), 1, "only a metadata request");
+            assert_eq!(
+                server.take_requests().len(),
+                1,
+                "expected only a metadata request"
+            );
             assert_eq!(listing(&dir.path(".")), before);
             assert_eq!(dir.read("home/.bashrc"), b"unchanged");
         }
@@ -110,7 +114,7 @@ fn invalid_etags_and_commits_write_nothing() {
 }
 
 #[test]
-fn redirects_to_another_host_change_no_file_names_and_do_not_get_the_token() {
+fn a_redirect_to_another_host_changes_no_file_names_and_sends_no_token() {
     let dir = TestDir::with_stripes();
     dir.write("home/.bashrc", b"unchanged");
     let before = listing(&dir.path("home"));

@@ -19,7 +19,7 @@ fn train<'a>(more: &[&'a str]) -> Vec<&'a str> {
     )
 }
 
-/// Settings that a resumed run takes from its configuration.
+/// Arguments that cannot be combined with `--resume`, with a value for each.
 const SETTINGS: [[&str; 2]; 13] = [
     ["--lr", "0.01"],
     ["--transfer-layers", "classifier"],
