@@ -23,7 +23,8 @@ impl Checksum {
         }
     }
 
-    /// Computes the checksum of `content`, which has `size` bytes, in lower-case hexadecimal digits.
+    /// Computes the checksum of `content`, which has `size` bytes. Returns lower-case hexadecimal
+    /// digits.
     pub(crate) fn compute(&self, content: &mut impl Read, size: u64) -> io::Result<String> {
         match self {
             Self::Sha256(_) => sha256(content),

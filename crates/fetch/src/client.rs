@@ -33,7 +33,7 @@ pub struct Config {
 }
 
 impl Default for Config {
-    /// The user agent `fetch/VERSION`, no token, an idle timeout of 60 seconds, and a first pause of
+    /// User agent `fetch/VERSION`, no token, an idle timeout of 60 seconds, and a first pause of
     /// half a second.
     fn default() -> Self {
         Self {

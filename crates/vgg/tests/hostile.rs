@@ -84,7 +84,7 @@ fn a_header_above_the_limit_is_an_error() {
     let error = vgg::read_metadata(&path).expect_err("a long header");
     let message = error.to_string();
     assert!(
-        message.ends_with("the header length is 17825792, but the limit is 16777216"),
+        message.ends_with("the header length is 17825792 bytes, but the limit is 16777216"),
         "{message}"
     );
 }
