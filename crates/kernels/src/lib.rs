@@ -55,10 +55,10 @@
 //! # Differences from candle's operations
 //!
 //! - candle's `max_pool2d` gives a unique maximum a quarter of its gradient, gives each of m equal
-//!   maxima m quarters, and for odd heights or widths assigns gradients to the wrong cells. The pools
-//!   of this crate give the whole gradient to the first maximum, as in PyTorch. After replacing
-//!   candle's pools, the gradients of a layer are about 4 times as large for each pool between the
-//!   layer and the loss, so the learning rates have to be tuned again.
+//!   maxima m quarters, and for odd heights or widths assigns gradients to the wrong cells. The
+//!   pools of this crate give the whole gradient to the first maximum, as in PyTorch. When they
+//!   replace candle's pools, the gradients of a layer become about 4 times as large for each pool
+//!   between the layer and the loss, so the learning rates have to be tuned again.
 //! - NaN propagates through ReLU and pools. candle's `relu` maps NaN to 0.
 //! - The weight gradient of [`linear`] is contiguous. candle's is a transposed view.
 //! - On the CPU, a second backward pass through the same result of [`conv_stack`] is an error,

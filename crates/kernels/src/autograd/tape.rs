@@ -42,10 +42,10 @@ impl Tape {
     /// Runs the forward pass.
     ///
     /// In VGG-16, the output of the first layer takes a third of the memory for activations, but
-    /// less than a hundredth of the operations. If `x` is not tracked, but the first of at least
-    /// two layers is, and [`tuning::should_recompute`] agrees, that output is computed for one
-    /// group of images at a time and recomputed in the backward pass. The same applies to the
-    /// NCHWc16 input, which pads three channels to sixteen.
+    /// less than a hundredth of the operations. That output is computed for one group of images at
+    /// a time and recomputed in the backward pass if the stack has at least two layers, `x` is not
+    /// tracked, the first layer is tracked, and [`tuning::should_recompute`] returns true. The same
+    /// applies to the NCHWc16 input, which pads three channels to sixteen.
     pub(crate) fn record(x: &Tensor, layers: &[ConvLayer], shapes: &[NchwcShape]) -> Result<Self> {
         let recompute = layers.len() > 1
             && !x.track_op()
