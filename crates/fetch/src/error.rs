@@ -59,7 +59,7 @@ pub enum Error {
         /// URL of the request.
         url: String,
     },
-    /// The body of the response ended early, the connection failed, or it was idle for too long.
+    /// The body of the response ended early, or the connection failed or was idle for too long.
     #[error("the transfer from {url} stopped after {}", progress(*received, *size))]
     Interrupted {
         /// URL of the request.

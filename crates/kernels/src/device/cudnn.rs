@@ -1,9 +1,8 @@
 //! Convolutions and their weight gradients with cuDNN.
 //!
 //! candle's own `conv2d` can use cuDNN, but always takes the algorithm that the heuristics rank
-//! first. That algorithm may round f32 to TF32 and may be nondeterministic. Its workspace has no
-//! limit and is zeroed for every call. candle has no operation for the weight gradient. The
-//! operations in this file:
+//! first. That algorithm may round f32 to TF32, and its workspace has no limit and is zeroed for
+//! every call. candle has no operation for the weight gradient. The operations in this file:
 //!
 //! - are deterministic, with a workspace of at most
 //!   [`DEVICE_WORKSPACE`](crate::tuning::DEVICE_WORKSPACE) bytes (`cudnn_algorithm.rs`);

@@ -1,4 +1,4 @@
-//! Owners of a cuDNN handle and of descriptors, which are destroyed on drop.
+//! Types that own a cuDNN handle or descriptor and destroy it on drop.
 //!
 //! The equivalent types of cudarc keep their raw pointers private, but the algorithm heuristics
 //! need the pointers. cudarc also panics if cuDNN reports an error while destroying a handle.

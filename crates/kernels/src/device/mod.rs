@@ -16,9 +16,9 @@
 //! | linear | y = x·wᵀ + b | matrix products |
 //!
 //! The code without cuDNN runs on any device, so the tests also run it on the CPU and compare it
-//! with a float64 reference. No operation copies from the device to the host. Layers compute in the dtype of `x`.
-//! Weights of another dtype are converted, and their gradients are converted back, so f32 weights
-//! can train in bf16.
+//! with a float64 reference. No operation copies from the device to the host. Layers compute in the
+//! dtype of `x`. Weights of another dtype are converted, and their gradients are converted back, so
+//! f32 weights can train in bf16.
 
 mod convolution;
 #[cfg(feature = "cudnn")]
