@@ -29,9 +29,6 @@ enum Task {
         /// Destination directory [default: data/hymenoptera_data in the project]
         #[arg(long, value_name = "DIR")]
         data: Option<PathBuf>,
-        /// Download again even if the directory is complete
-        #[arg(long)]
-        force: bool,
     },
     /// Check rules about the source code that rustfmt and clippy do not check
     Tidy,
@@ -84,7 +81,7 @@ fn run(task: Task) -> Result<()> {
     let sh = Shell::new()?;
     sh.change_dir(root());
     match task {
-        Task::FetchData { from, data, force } => fetch_data::run(&from, data, force),
+        Task::FetchData { from, data } => fetch_data::run(&from, data),
         Task::Tidy => tidy::run(&sh),
         Task::Ci => ci::run(&sh),
         Task::Reference { path } => reference::run(&sh, &path),
