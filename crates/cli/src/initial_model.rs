@@ -16,8 +16,7 @@ use crate::config::Config;
 use crate::data_source::Source;
 use crate::dataset_hash;
 use crate::error::Diagnostic;
-use crate::message::Message;
-use crate::render::Renderer;
+use crate::ui::{Message, Renderer};
 use crate::weights_file;
 
 /// The small network for the built-in sample, pretrained on drawings.

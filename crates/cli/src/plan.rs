@@ -23,11 +23,10 @@ use crate::dataset_hash::DatasetHash;
 use crate::device;
 use crate::error::Diagnostic;
 use crate::initial_model::{InitialModel, ModelSpec};
-use crate::message::{DataSet, Message};
-use crate::render::Renderer;
 use crate::run_dir::RunDir;
 use crate::splits::Splits;
-use crate::text::pluralize;
+use crate::ui::text::pluralize;
+use crate::ui::{DataSet, Message, Renderer};
 
 /// The resolved configuration of a run, with its inputs opened.
 pub struct Plan {

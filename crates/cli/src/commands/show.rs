@@ -10,7 +10,7 @@ use crate::args::types::OnBad;
 use crate::data_source::Source;
 use crate::error::{Diagnostic, warn};
 use crate::run_dir::write_atomically;
-use crate::text::pluralize;
+use crate::ui::text::pluralize;
 use crate::{bad_images, initial_model, plots};
 
 /// Runs `waggle show`.

@@ -9,12 +9,11 @@ use crate::checkpoint::Checkpoint;
 use crate::config::{Config, DataConfig};
 use crate::data_source::{Folder, Source};
 use crate::error::Diagnostic;
-use crate::message::Message;
 use crate::metrics::Metrics;
 use crate::model_file;
-use crate::render::Renderer;
 use crate::run_dir::RunDir;
 use crate::shell::quote;
+use crate::ui::{Message, Renderer};
 
 /// Opens the run directory `path`, removes temporary files in it, and returns it with its newest
 /// intact checkpoint. Shows a message for each damaged checkpoint that is newer. Returns `None` if
