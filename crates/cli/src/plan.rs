@@ -147,12 +147,15 @@ impl Plan {
         let initial = InitialModel::load(&spec, folder.classes(), &opened.device, ui)?;
         config.network = network_config(&initial);
         resume::check_same_result(run.path(), &recorded.config, &config)?;
-        let path = run.path().to_path_buf();
         let origin = Origin::Resumed(run, Box::new(checkpoint));
         let plan = Self::with_checked_data(config, folder, initial, opened.device, origin, ui)?;
         if let Some(changes) = recorded.data.changes(&plan.identity.data) {
             if !args.allow_changed_data {
-                bail!(resume::changed_data(&path, &changes));
+                bail!(
+                    Diagnostic::new("the images have changed since the run started")
+                        .items(changes.lines())
+                        .help("restore the images, or pass `--allow-changed-data` to accept the changes")
+                );
             }
             ui.show(&Message::ChangedData { changes: &changes })?;
         }
