@@ -44,7 +44,8 @@ pub struct ShowArgs {
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
 
-    /// What to do if images cannot be decoded: stop and list them, or skip them
+    /// What to do if an image of the batch cannot be decoded: stop and list all such images of the
+    /// train split, or decode the whole split first and skip them
     #[arg(long, value_name = "fail|skip", value_enum, default_value_t = OnBad::Fail)]
     pub on_bad: OnBad,
 

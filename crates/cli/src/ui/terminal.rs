@@ -318,13 +318,17 @@ impl<W: Write> Renderer for Terminal<W> {
                 file,
                 stage,
                 epoch,
-                phase: _,
+                phase,
                 batches,
             } => {
-                let done = pluralize(*batches, "batch");
+                let position = match (phase, batches) {
+                    (Phase::Val, _) => ", validation".to_string(),
+                    (Phase::Train, 0) => String::new(),
+                    (Phase::Train, _) => format!(", {} done", pluralize(*batches, "batch")),
+                };
                 let stage = stage.as_str();
                 self.page.line(&format!(
-                    "Resuming from {file}: stage {stage}, epoch {epoch}, {done} done"
+                    "Resuming from {file}: stage {stage}, epoch {epoch}{position}"
                 ))
             }
             Message::AlreadyDone { directory } => self.page.line(&format!(

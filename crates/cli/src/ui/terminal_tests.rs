@@ -152,6 +152,27 @@ fn the_row_of_a_resumed_epoch_has_no_train_metrics() {
 }
 
 #[test]
+fn a_run_that_resumes_within_validation_says_so() {
+    let resumed = |phase, batches| {
+        let message = Message::Resumed {
+            file: "x".to_string(),
+            stage: STAGE,
+            epoch: 3,
+            phase,
+            batches,
+        };
+        printed(&[message], None)
+    };
+    let start = "Resuming from x: stage transfer, epoch 3";
+    assert_eq!(resumed(Phase::Train, 0), format!("{start}\n"));
+    assert_eq!(
+        resumed(Phase::Train, 2),
+        format!("{start}, 2 batches done\n")
+    );
+    assert_eq!(resumed(Phase::Val, 0), format!("{start}, validation\n"));
+}
+
+#[test]
 fn a_stage_that_did_not_improve_says_which_weights_are_kept() {
     let events = [stage_start(3), stage_end(Best::Baseline)];
     let out = printed_stage(StageName::Finetune, &events);

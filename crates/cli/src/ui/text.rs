@@ -40,15 +40,16 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
-/// Formats an estimate in seconds or minutes, or like [`duration`] from 59.5 minutes: `~40s`, `~13m`,
-/// `~1h 05m`.
+/// Formats an estimate: up to 50 s rounded up to 10 s, above to whole minutes, like [`duration`] but
+/// without units that are 0: `~40s`, `~13m`, `~1h`, `~1h 05m`.
 pub fn estimate(seconds: f64) -> String {
-    match seconds {
-        // Round up to a multiple of 10 s, because the estimate is no more accurate than that.
-        ..55.0 => format!("~{}s", (10.0 * (seconds / 10.0).ceil()) as u64),
-        ..3570.0 => format!("~{}m", (seconds / 60.0).round()),
-        _ => format!("~{}", duration(seconds)),
+    if seconds <= 50.0 {
+        return format!("~{}s", 10 * (seconds / 10.0).ceil() as u64);
     }
+    let text = duration(60.0 * (seconds / 60.0).round().max(1.0));
+    let zeros = [" 00s", " 00m", " 0h"];
+    let zeros = zeros.iter().find_map(|zero| text.strip_suffix(zero));
+    format!("~{}", zeros.unwrap_or(&text))
 }
 
 /// Formats a learning rate, with an exponent below 0.01: `1e-3`, `0.05`.
@@ -144,10 +145,12 @@ mod tests {
         let cases = [
             (0.1, "~10s"),
             (31.0, "~40s"),
-            (54.9, "~60s"),
-            (58.0, "~1m"),
+            (50.1, "~1m"),
             (791.0, "~13m"),
+            (3580.0, "~1h"),
             (3900.0, "~1h 05m"),
+            (86_390.0, "~1d"),
+            (189_000.0, "~2d 4h"),
         ];
         for (seconds, text) in cases {
             assert_eq!(estimate(seconds), text);
