@@ -125,7 +125,7 @@ impl InitialModel {
     ) -> anyhow::Result<Self> {
         let (spec, path) = &located(spec, renderer)?;
         let sha256 = match (&spec.weights, path) {
-            (WeightsSource::Sample, _) => Some(dataset_hash::sha256_of(SAMPLE_BACKBONE)),
+            (WeightsSource::Sample, _) => Some(fetch::sha256(&mut &SAMPLE_BACKBONE[..])?),
             (_, path) => path.as_deref().map(dataset_hash::sha256).transpose()?,
         };
         let required = &spec.required_sha256;
