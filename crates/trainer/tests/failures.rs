@@ -137,7 +137,7 @@ fn the_help_for_a_non_finite_loss_outside_of_training_names_no_learning_rates() 
     let split = Corrupted {
         points: Points::val(8),
         bad_batch: 0,
-        corrupt: |batch| {
+        corrupt: |batch: Batch| {
             Ok(Batch {
                 inputs: (batch.inputs * f64::NAN)?,
                 ..batch
