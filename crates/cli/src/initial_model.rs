@@ -11,7 +11,7 @@ use vgg::hub::Address;
 use vgg::{Head, Metadata, Report, VggConfig};
 
 use crate::args::TrainArgs;
-use crate::args::types::{InputSize, WeightsSource};
+use crate::args::types::WeightsSource;
 use crate::config::Config;
 use crate::data_source::Source;
 use crate::dataset_hash;
@@ -89,7 +89,7 @@ impl ModelSpec {
         Self {
             weights,
             architecture,
-            input_size: args.input_size.map(InputSize::get),
+            input_size: args.input_size,
             seed: args.seed,
             required_sha256: None,
         }

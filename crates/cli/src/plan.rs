@@ -12,7 +12,7 @@ use candle_core::Device;
 use vgg::kernels::Isa;
 
 use crate::args::TrainArgs;
-use crate::args::types::{ByteSize, OnBad, WeightsSource};
+use crate::args::types::{OnBad, WeightsSource};
 use crate::bad_images;
 use crate::checkpoint::{Checkpoint, Identity};
 use crate::config::{
@@ -81,7 +81,7 @@ impl Plan {
             kernels: Isa::selected().name().to_string(),
             threads: device::start_threads(machine.threads),
             workers: machine.workers(),
-            cache_images: args.cache_images.map_or(1 << 30, ByteSize::get),
+            cache_images: args.cache_images.unwrap_or(1 << 30),
         };
         let opened = open_device(&mut machine)?;
         if source == Source::Sample {
@@ -102,7 +102,7 @@ impl Plan {
             training: TrainingConfig {
                 seed: args.seed,
                 batch_size: args.batch_size.get(),
-                momentum: args.momentum.get(),
+                momentum: args.momentum,
             },
             stages: stages::stages(args, &initial.layer_names()?, &network.initialized_layers)?,
             network,
@@ -127,7 +127,7 @@ impl Plan {
             machine.workers = workers.get();
         }
         if let Some(size) = args.cache_images {
-            machine.cache_images = size.get();
+            machine.cache_images = size;
         }
         device::start_threads(NonZeroUsize::new(machine.threads));
         let opened = open_device(machine).map_err(|error| {

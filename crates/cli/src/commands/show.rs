@@ -18,7 +18,7 @@ pub fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
     super::check_overwrite(&args.out, args.overwrite)?;
     let mut folder = Source::choose(args.data.as_deref()).open()?;
     let size = match (args.input_size, &folder.source) {
-        (Some(size), _) => size.get(),
+        (Some(size), _) => size,
         (None, Source::Sample) => initial_model::sample_input_size()?,
         (None, _) => 224,
     };

@@ -56,7 +56,9 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
         ui.show(&resumed(checkpoint))?;
     }
     let mut session = Session::open(plan, ui)?;
-    let Some(evaluation) = session.train(args.checkpoint_every.get(), &signals, ui)? else {
+    // An interval of 0 means no checkpoints within an epoch.
+    let every = Some(args.checkpoint_every).filter(|every| !every.is_zero());
+    let Some(evaluation) = session.train(every, &signals, ui)? else {
         return interrupted(&signals, session.directory(), ui);
     };
     let directory = session.directory();
