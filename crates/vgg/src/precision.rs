@@ -9,6 +9,7 @@ use candle_core::{DType, Device, Result, Tensor, bail};
 /// Dtype of activations and matrix products. Weights, their gradients and the logits are always
 /// f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Precision {
     /// IEEE 754 single precision.
     #[default]

@@ -9,6 +9,6 @@ fuzz_target!(
     init: fuzz::seed_files("crates/dataset/tests/golden/decode"),
     |data: &[u8]| {
         let options = DecodeOptions::default();
-        let _ = decode_bytes(data, "fuzz".as_ref(), &options, image::RgbImage::default());
+        let _ = decode_bytes(data, "fuzz", &options, image::RgbImage::default());
     }
 );
