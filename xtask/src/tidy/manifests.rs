@@ -4,8 +4,16 @@
 use super::{Finding, SourceFile};
 
 /// The crates of the workspace.
-const OURS: [&str; 8] = [
-    "cli", "dataset", "fetch", "kernels", "sample", "trainer", "vgg", "xtask",
+const OURS: [&str; 9] = [
+    "cli",
+    "dataset",
+    "fetch",
+    "kernels",
+    "sample",
+    "test_devices",
+    "trainer",
+    "vgg",
+    "xtask",
 ];
 
 /// For each library, the crates of the workspace that it may depend on. Tests may depend on all.
