@@ -283,6 +283,7 @@ fn download_and_unpack(
                 let seconds = pause.as_secs_f64();
                 print(&format!("{error}; retrying in {seconds:.1} s"));
             }
+            _ => {}
         })?;
         match unpack_clean(options, &archive, &shown, unpacked) {
             Err(error) if !error.is::<io::Error>() => {

@@ -291,9 +291,10 @@ pub struct ClassRecall<'a> {
 }
 
 impl Message<'_> {
-    /// Converts an event of the trainer to a message that names `stage`.
-    pub fn from_event(stage: &'static str, event: &Event) -> Message<'static> {
-        match event {
+    /// Converts an event of the trainer to a message that names `stage`. Returns `None` for an
+    /// unknown event.
+    pub fn from_event(stage: &'static str, event: &Event) -> Option<Message<'static>> {
+        Some(match event {
             Event::StageStart {
                 epochs,
                 counts,
@@ -379,6 +380,7 @@ impl Message<'_> {
                 best_accuracy: *accuracy,
                 seconds: *seconds,
             },
-        }
+            _ => return None,
+        })
     }
 }

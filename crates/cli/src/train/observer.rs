@@ -105,8 +105,10 @@ impl TrainObserver<'_> {
                 }
             }
         }
-        self.renderer
-            .show(&Message::from_event(name.as_str(), event))
+        match Message::from_event(name.as_str(), event) {
+            Some(message) => self.renderer.show(&message),
+            None => Ok(()),
+        }
     }
 
     /// Draws `curves.png` if there are metrics.
