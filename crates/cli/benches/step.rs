@@ -5,8 +5,8 @@
 //! cargo bench -p cli --bench step
 //! ```
 //!
-//! `cargo xtask bench-peers` compares the same steps with PyTorch. Each benchmark trains one
-//! network, step after step. The measured time includes a check of each loss, which takes
+//! `cargo xtask bench-peers` compares the same steps with PyTorch. Each benchmark trains one network
+//! step after step on the same batch. The measured time includes a check of each loss, which takes
 //! microseconds.
 
 #[path = "../examples/bench_worker/ours.rs"]
@@ -22,7 +22,7 @@ use row::Row;
 fn steps(criterion: &mut Criterion) {
     cli::memory::keep_large_blocks();
     for name in ["stage-1 step b32", "stage-2 step b8", "stage-2 step b32"] {
-        let row = Row::parse(name).expect("the row exists");
+        let row = Row::parse(name).expect("the row needs no GPU");
         let mut run = ours::prepare(&row, None).expect("the network can be created");
         let mut group = criterion.benchmark_group("step");
         group

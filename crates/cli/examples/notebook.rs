@@ -1,7 +1,7 @@
 //! The PyTorch transfer-learning notebook, cell by cell, with this project's crates.
 //!
 //! ```text
-//! cargo run --release -p cli --example notebook                  # the built-in sample
+//! cargo run --release -p cli --example notebook     # the built-in sample and backbone
 //! cargo run --release -p cli --example notebook -- DATA WEIGHTS
 //! ```
 //!
@@ -33,7 +33,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let fit = FitConfig {
         epochs: 9,
         ..FitConfig::default()
-    }; // 24 in the notebook, and a baseline
+    }; // after the baseline; 24 in the notebook
 
     // Cell 2: the data, with torchvision's transforms.
     let (train, val) = ImageFolder::train_and_val(&data)?;
@@ -51,7 +51,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let grid = cli::plots::batch::draw(&batch, &classes, Normalize::IMAGENET)?;
     std::fs::write(out.path().join("train_batch.png"), grid)?;
 
-    // Cell 4: the pretrained VGG-16, with a new `classifier.6`.
+    // Cell 4: the pretrained network, with a new `classifier.6`.
     let config = VggConfig {
         classes: classes.len(),
         ..config
@@ -69,7 +69,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut stage = Stage::new(&params, sgd, vec![Group::new("classifier.6", 1e-3)])?;
     trainer::fit(&params, build, data, &fit, &mut stage, &mut print)?;
 
-    // Cell 6: fine-tuning. All layers train, with smaller steps toward the input.
+    // Cell 6: fine-tuning. All layers train, with lower learning rates toward the input.
     let groups = [
         ("features", 1e-4),
         ("classifier.0", 5e-4),
@@ -100,7 +100,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Prints loss and accuracy of each phase, and the best accuracy.
+/// Prints the loss and accuracy of each phase, and the best val accuracy of each stage.
 fn print(event: &Event, _: &Stage) -> Flow {
     match event {
         Event::PhaseEnd {

@@ -1,4 +1,4 @@
-//! Pretrains the slim VGG-16 of the built-in sample on drawings of other classes.
+//! Pretrains the slim VGG-16 for the built-in sample on drawings of other classes.
 //!
 //! ```sh
 //! cargo run --release -p cli --example pretrain_sample            # writes data/sample_backbone.safetensors
@@ -64,10 +64,10 @@ const DEEP: [usize; 5] = [2, 2, 3, 3, 3];
 const BATCH: usize = 32;
 const MOMENTUM: f64 = 0.9;
 const WEIGHT_DECAY: f64 = 1e-4;
-/// Epochs and peak learning rate of the shallow network. Both runs use one epoch of warmup and
-/// cosine decay.
+/// Training epochs and peak learning rate of the shallow network. Both networks use one epoch of
+/// warmup and cosine decay.
 const SHALLOW_RUN: (u64, f64) = (20, 0.02);
-/// Epochs and peak learning rate of the deep network.
+/// Training epochs and peak learning rate of the deep network.
 const DEEP_RUN: (u64, f64) = (24, 0.004);
 
 /// Minimum area of a training crop, as a fraction of the image.
@@ -158,8 +158,8 @@ fn network(blocks: [usize; 5]) -> VggConfig {
     }
 }
 
-/// Random weights, scaled and shifted so that each channel has mean 0 and standard deviation 1
-/// before its ReLU, over a batch of 256 drawings.
+/// Random weights. Those of all layers but the last are scaled and shifted so that each channel has
+/// mean 0 and standard deviation 1 before its ReLU, over a batch of 256 drawings.
 fn standardized_weights(
     config: &VggConfig,
     drawings: &Drawings,
@@ -194,9 +194,9 @@ fn standardized_weights(
     Ok(tensors)
 }
 
-/// Changes the weights and the bias of `layer` so that each channel of its output `z`, of shape (n,
-/// channels), has mean 0 and standard deviation 1. The bias must be 0. Returns the former mean and
-/// standard deviation, of shape (channels).
+/// Changes the weight and the bias of `layer`, whose output is `z`, of shape (n, channels), so that
+/// each channel has mean 0 and standard deviation 1. The bias must be 0. Returns the mean and standard
+/// deviation of the channels of `z`, of shape (channels).
 fn standardize(
     tensors: &mut BTreeMap<String, Tensor>,
     layer: &str,
@@ -213,7 +213,7 @@ fn standardize(
     Ok((mean, deviation))
 }
 
-/// Weights with which `deep` computes nearly the same function as `shallow`.
+/// Weights with which `deep` computes nearly the same function as `shallow` with `weights`.
 fn deepen(
     shallow: &VggConfig,
     weights: &BTreeMap<String, Tensor>,
@@ -252,9 +252,8 @@ fn deepen(
     Ok(tensors)
 }
 
-/// Scales the features before the last layer, without changing the network's output.
-///
-/// A new head then learns in as few steps as on the features of a VGG-16 pretrained on ImageNet.
+/// Multiplies the features before the last layer by [`GAIN`], without changing the output of the
+/// network. A new head then needs fewer steps at the same learning rate.
 fn scale_features(
     mut tensors: BTreeMap<String, Tensor>,
 ) -> anyhow::Result<BTreeMap<String, Tensor>> {
@@ -319,7 +318,7 @@ fn report(event: &Event) -> Flow {
     Flow::Continue
 }
 
-/// A network that always runs in evaluation mode, to disable dropout.
+/// A network that runs in evaluation mode even during training, to disable dropout.
 struct WithoutDropout(Vgg);
 
 impl Model for WithoutDropout {
@@ -359,7 +358,8 @@ impl Drawings {
         Self { split, images }
     }
 
-    /// The batch of images with the given `indices`, augmented for `epoch`.
+    /// The batch of images with the given `indices`. Train images are randomly cropped and flipped for
+    /// `epoch`; val images are resized and center-cropped.
     fn batch(&self, indices: &[usize], epoch: u64) -> Result<trainer::Batch, BoxError> {
         let augment = |&index: &usize| -> Result<Vec<f32>, BoxError> {
             let image = &self.images[index];
@@ -406,8 +406,8 @@ impl trainer::DataLoader for Drawings {
     }
 }
 
-/// A random crop with an aspect ratio from 3:4 to 4:3, flipped with probability 1/2. Crops are
-/// larger than in the usual ImageNet recipe.
+/// A random crop with an aspect ratio from 3:4 to 4:3, flipped with probability 1/2. Its minimum area
+/// is [`MIN_AREA`], larger than the 8 % of the usual ImageNet recipe.
 fn crop(width: u32, height: u32, rng: &mut ChaCha8Rng) -> Plan {
     let mut unit = || f64::from(rng.next_u32()) / 2f64.powi(32);
     let area = (MIN_AREA + (1.0 - MIN_AREA) * unit()) * f64::from(width * height);
@@ -427,7 +427,7 @@ fn crop(width: u32, height: u32, rng: &mut ChaCha8Rng) -> Plan {
     Plan::resized_crop(region, INPUT, unit() < 0.5)
 }
 
-/// A random number generator seeded for the given purpose, epoch and index.
+/// A random number generator seeded with [`SEED`], `epoch`, `index` and `purpose`.
 fn keyed(purpose: &[u8; 4], epoch: u64, index: u64) -> ChaCha8Rng {
     let mut key = [0; 32];
     key[..8].copy_from_slice(&SEED.to_le_bytes());

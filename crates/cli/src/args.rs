@@ -307,7 +307,7 @@ mod tests {
             ("--weights", "hf:vgg16"),
             ("--input-size", "8"),
         ] {
-            // With `--flag=value`, clap takes "-1" as a value and not as a flag.
+            // In `--flag=value`, clap parses `-1` as a value and not as a flag.
             let message = parse_error(&["waggle", "train", &format!("{flag}={value}")]);
             assert!(message.contains(flag), "{flag} {value}: {message}");
         }

@@ -239,7 +239,7 @@ mod tests {
 
     #[test]
     fn progress_survives_toml_bit_for_bit() {
-        // Numbers with long decimal representations: a parser that rounds twice misreads some of
+        // Numbers with long decimal representations. A parser that rounds twice would misread some of
         // them.
         let mut bits = 0x3ff0_0000_0000_0001u64;
         for _ in 0..2000 {

@@ -190,8 +190,9 @@ mod tests {
     #[test]
     fn threads_that_share_a_classifier_compute_the_bits_of_one_thread() {
         let config = vgg::VggConfig::slim_vgg16([4, 4, 8, 8, 8], 16, 2, 64, 3);
-        let tensors = vgg::init::from_scratch(&config, 5, &Device::Cpu).expect("tensors");
-        let folder = tempfile::tempdir().expect("a folder");
+        let tensors =
+            vgg::init::from_scratch(&config, 5, &Device::Cpu).expect("the configuration is valid");
+        let folder = tempfile::tempdir().expect("a temporary folder can be created");
         let path = folder.path().join(crate::model_file::FILE);
         let classes = ["ant", "bee", "wasp"].map(String::from).to_vec();
         let Normalize { mean, std } = Normalize::IMAGENET;
@@ -201,23 +202,27 @@ mod tests {
             mean,
             std,
         };
-        vgg::save(&path, &tensors, &metadata).expect("a model file");
-        let open = || Classifier::open(folder.path(), &Device::Cpu).expect("a classifier");
+        vgg::save(&path, &tensors, &metadata).expect("the model can be saved");
+        let open =
+            || Classifier::open(folder.path(), &Device::Cpu).expect("the model can be opened");
         let images: Vec<Tensor> = (0..4)
             .map(|seed| {
                 let values =
                     (0..3 * 64 * 64).map(|i| ((i * 7919 + seed * 31) % 1000) as f32 / 500.0);
-                Tensor::from_vec(values.collect(), (1, 3, 64, 64), &Device::Cpu).expect("an image")
+                Tensor::from_vec(values.collect(), (1, 3, 64, 64), &Device::Cpu)
+                    .expect("the shape fits the values")
             })
             .collect();
         let bits = |classifier: &Classifier, image: &Tensor| -> Vec<u32> {
-            let row = classifier.classify(image).expect("probabilities");
+            let row = classifier
+                .classify(image)
+                .expect("the image can be classified");
             row.into_iter().map(f32::to_bits).collect()
         };
         let single = open();
         let expected: Vec<_> = images.iter().map(|image| bits(&single, image)).collect();
         assert_ne!(expected[0], expected[1]);
-        // Without `warm_up`, so that the threads race to prepare the weights.
+        // `warm_up` is not called, so that the threads race to prepare the weights.
         let classifier = Arc::new(open());
         thread::scope(|scope| {
             for _ in 0..4 {

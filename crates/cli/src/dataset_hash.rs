@@ -130,7 +130,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x");
         std::fs::write(&path, b"abc").unwrap();
-        // The SHA-256 test vector for "abc" from FIPS 180-4.
+        // The SHA-256 test vector for "abc" from FIPS 180-2, appendix B.1.
         let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(sha256(&path).unwrap(), expected);
         assert_eq!(sha256_of(b"abc"), expected);

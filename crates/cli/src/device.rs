@@ -227,7 +227,7 @@ mod tests {
 
     #[test]
     fn a_given_gpu_that_cannot_be_used_is_an_error() {
-        // No machine has a thousand GPUs, and a program built without CUDA refuses any.
+        // No machine has more than a thousand GPUs, and a program built without CUDA rejects all.
         for choice in [DeviceChoice::Cuda(1000), DeviceChoice::Metal] {
             if choice == DeviceChoice::Metal && candle_core::utils::metal_is_available() {
                 continue;

@@ -13,7 +13,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn literal_and_formatted_messages_are_read() {
+    fn only_literal_and_formatted_messages_are_read() {
         let message = |panic: fn()| {
             let payload = std::panic::catch_unwind(panic).unwrap_err();
             panic_message(payload.as_ref()).map(str::to_owned)

@@ -1,11 +1,11 @@
-//! Invalid input from the user: every error names the problem and its place, the exit code is 1 or
-//! 2, and the program does not panic.
+//! Invalid input from the user: every error names the invalid file, folder or value, the exit code
+//! is 1 or 2, and the program does not panic.
 
 mod harness;
 
 use harness::TestDir;
 
-/// Arguments for the shortest possible training run of the tiny network on `data`.
+/// Arguments for a run on `data` with the tiny network, in which each stage is only its baseline.
 fn train<'a>(more: &[&'a str]) -> Vec<&'a str> {
     let mut arguments = vec!["train", "--data", "data", "--weights", "tiny.safetensors"];
     arguments.extend([
@@ -33,7 +33,7 @@ fn missing_data_folder_is_an_error() {
     assert_contains(&dir.fails(1, &["train", "--data", "nowhere"]), &["nowhere"]);
     assert!(
         !dir.path("runs").exists(),
-        "a run that cannot start creates no directory"
+        "a run that cannot start created a directory"
     );
 }
 
@@ -125,7 +125,7 @@ fn arch_that_contradicts_the_weights_is_an_error() {
 }
 
 #[test]
-fn head_for_other_classes_is_an_error() {
+fn model_for_other_classes_is_an_error() {
     let dir = TestDir::with_stripes();
     dir.succeeds(&train(&["--stage", "transfer"]));
     dir.stripes("three", &["horizontal", "vertical", "wide"], 2, 2);
@@ -196,7 +196,7 @@ fn numbers_out_of_range_are_usage_errors() {
 }
 
 #[test]
-fn layer_patterns_without_trainable_layers_are_errors() {
+fn layer_prefixes_without_layers_to_train_are_errors() {
     let dir = TestDir::with_stripes();
     assert_contains(
         &dir.fails(1, &train(&["--finetune-lr", "clasifier=1e-3"])),
@@ -206,7 +206,7 @@ fn layer_patterns_without_trainable_layers_are_errors() {
         &dir.fails(1, &train(&["--transfer-layers", "head"])),
         &["head", "classifier.6"],
     );
-    // The second stage's learning-rate groups are checked before the first stage runs.
+    // The prefixes of the second stage are checked before the first stage runs.
     let groups =
         "features=1e-3,classifier=1e-3,classifier.0=1e-3,classifier.3=1e-3,classifier.6=1e-3";
     assert_contains(
@@ -233,7 +233,7 @@ fn missing_and_invalid_models_are_errors() {
         &dir.fails(1, &["evaluate", "p.png", "--data", "data"]),
         &["p.png"],
     );
-    // Weights without metadata can be trained from but cannot classify.
+    // Weights without metadata can initialize a run, but they are not a model.
     dir.weights_without_metadata("tiny.safetensors", "bare.safetensors");
     assert_contains(
         &dir.fails(1, &["predict", "bare.safetensors", "p.png"]),

@@ -1,11 +1,11 @@
-//! Tests of `waggle check` and of `--on-bad`.
+//! Tests of `waggle check`, of `--on-bad`, and of model files behind symbolic links.
 
 mod harness;
 
 use harness::{TestDir, json_lines, stdout_and_stderr};
 use image::{Rgb, RgbImage};
 
-/// Writes an image of 30 random colors. Different seeds give clearly different images.
+/// Writes an image of 6 × 5 squares in random colors, which depend on `seed`.
 fn patches(dir: &TestDir, name: &str, seed: u32) {
     let mut state = seed.wrapping_mul(2_654_435_769) | 1;
     let mut next = || {
@@ -21,7 +21,8 @@ fn patches(dir: &TestDir, name: &str, seed: u32) {
     image.save(path).unwrap();
 }
 
-/// A data set without problems: 16 train and 8 val images, all different.
+/// A folder with a data set without problems in `data`, 16 train and 8 val images that all differ,
+/// and the weights `tiny.safetensors`.
 fn good() -> TestDir {
     let dir = TestDir::new();
     let mut seed = 0;
@@ -66,7 +67,7 @@ fn serious_findings_are_marked_and_exit_with_code_1() {
     ] {
         assert!(out.contains(part), "{part:?} is not in:\n{out}");
     }
-    assert_eq!(err, "", "a bar is drawn only on a terminal");
+    assert_eq!(err, "", "no bar is drawn without a terminal");
 }
 
 #[test]
@@ -93,7 +94,7 @@ fn a_class_without_val_images_is_reported() {
 }
 
 #[test]
-fn json_is_one_object_that_lists_every_file() {
+fn json_is_one_object_that_lists_all_unusable_images() {
     let dir = good();
     for number in 0..12 {
         dir.write(
@@ -117,7 +118,7 @@ fn json_is_one_object_that_lists_every_file() {
     assert!(table.contains("and 2 more (`--json` lists all)"), "{table}");
 }
 
-/// Arguments for a short training run on `data`.
+/// Arguments for a transfer stage with one training epoch on `data`, and `--json`.
 fn train<'a>(more: &[&'a str]) -> Vec<&'a str> {
     [train_without_json(more), vec!["--json"]].concat()
 }
@@ -213,8 +214,8 @@ fn evaluation_skips_the_images_that_training_skipped() {
             .collect()
     };
 
-    // By default, `evaluate` skips the images that config.toml records as skipped. With --on-bad
-    // skip, it decodes all images.
+    // By default, `evaluate` skips the images that `config.toml` records as skipped. With `--on-bad
+    // skip`, it decodes all images to find those to skip.
     let skipping = evaluate(&[]);
     assert_eq!(
         paths(&skipping),
@@ -239,8 +240,8 @@ fn evaluation_skips_the_images_that_training_skipped() {
         assert_eq!(without[part], skipping[part]);
     }
 
-    // With --on-bad fail, and for a model without a `config.toml` next to it, bad images cause an
-    // error that lists all of them.
+    // With `--on-bad fail`, and by default for a model without a `config.toml` next to it, an error
+    // lists all bad images.
     spoil();
     let model = std::fs::read(dir.path("runs/train/model.safetensors")).unwrap();
     dir.write("model.safetensors", &model);
@@ -309,7 +310,7 @@ fn a_model_that_links_out_of_its_run_directory_is_an_error() {
     // A link to a whole run directory is allowed.
     link("train", "runs/latest");
     dir.succeeds(&["predict", "runs/latest", "data/val"]);
-    // A device file is rejected, because reading it would never end.
+    // A device file is rejected, because reading from `/dev/zero` would never end.
     std::fs::create_dir(dir.path("runs/device")).unwrap();
     link("/dev/zero", "runs/device/model.safetensors");
     dir.fails(1, &["predict", "runs/device", "data/val"]);

@@ -1,9 +1,9 @@
-//! Runs every case of `docs/errors.md` with the program and compares the output with the document.
+//! Runs `waggle` on every case of `docs/errors.md` and compares the output with the document.
 //!
 //! The cases are in `errors/cases.rs`. After an intended change to a message, run
 //! `WAGGLE_BLESS=1 cargo test -p cli --test errors` to update the document, and review the diff.
 
-// The document contains messages of Unix, and some cases need links and devices.
+// The document contains error messages of Unix, and some cases need symbolic links and devices.
 #![cfg(unix)]
 
 mod harness;
@@ -22,10 +22,10 @@ use harness::TestDir;
 const HEAD: &str = "\
 # Errors
 
-What `waggle` prints for bad input. Every entry is a test: `crates/cli/tests/errors.rs` prepares the input, runs the
-command, and compares the exit code and the output with this document. Unless the entry says otherwise, `data` is a valid
-data set, and `tiny.safetensors` and `model.safetensors` are valid weights and a valid model. Exit codes: 1 failure, 2
-usage error.
+What `waggle` prints on standard error for bad input. The test `crates/cli/tests/errors.rs` prepares the input of each
+entry, runs the command, and compares the exit code and the message with this document. Unless the entry says otherwise,
+`data` is a valid data set, and `tiny.safetensors` and `model.safetensors` are valid weights and a valid model. `PLACE`
+stands for the current folder. The usage text after usage errors is omitted. Exit codes: 1 failure, 2 usage error.
 ";
 
 #[test]
@@ -53,7 +53,7 @@ fn every_error_is_printed_as_documented() {
     assert_eq!(documented, document);
 }
 
-/// Trains a model and returns the bytes of its file.
+/// Runs the baseline of a transfer stage and returns the bytes of the model file that it writes.
 fn trained_model() -> Vec<u8> {
     let dir = TestDir::with_stripes();
     let arguments =
@@ -62,7 +62,8 @@ fn trained_model() -> Vec<u8> {
     dir.read("runs/train/model.safetensors")
 }
 
-/// Runs a case in its own directory and returns its entry for `docs/errors.md`.
+/// Runs `case` in a new directory with the model file `model`, and returns the entry of the case in
+/// `docs/errors.md`.
 fn entry(case: &Case, model: &[u8]) -> String {
     let dir = TestDir::with_stripes();
     dir.write("model.safetensors", model);
@@ -79,12 +80,13 @@ fn entry(case: &Case, model: &[u8]) -> String {
     assert!(!message.contains("panicked"), "{}: {message}", case.what);
     assert!(
         !dir.path("runs").exists(),
-        "{}: a failed start leaves no run directory",
+        "{}: the command created a run directory",
         case.what
     );
     let errors = message.lines().filter(|line| line.starts_with("error: "));
     assert_eq!(errors.count(), 1, "{message}");
-    // After a usage error, clap prints the usage of the command and a reference to `--help`, which the document omits.
+    // After a usage error, clap prints the usage of the command and a hint to pass `--help`. The
+    // document omits both.
     let message = message.split("\n\nUsage: ").next().unwrap_or_default();
     let message = message.split("\n\nFor more").next().unwrap_or_default();
     let dir = dir.path("");
@@ -99,7 +101,7 @@ fn entry(case: &Case, model: &[u8]) -> String {
     )
 }
 
-/// Replaces the random names of temporary files, which some error messages contain.
+/// Replaces the random part of the first temporary file name in `message`, if any, with an ellipsis.
 fn without_temporary_names(message: &str) -> String {
     const PREFIX: &str = ".waggle-";
     match message.split_once(PREFIX) {

@@ -1,4 +1,4 @@
-//! Tests of `evaluate`, `predict`, `show` and `summary` with a model trained by `train`.
+//! Tests of `evaluate` and `predict` with a trained model, and of `show` and `summary`.
 
 mod harness;
 
@@ -49,7 +49,7 @@ fn evaluate_prints_loss_accuracy_and_confusion_matrix() {
     let correct = (confusion[0][0] + confusion[1][1]) as f64;
     assert_eq!(report["accuracy"].as_f64().unwrap(), correct / 12.0);
 
-    // The metrics match the last stage's best epoch.
+    // Loss and accuracy are those of the best epoch.
     let metrics = String::from_utf8(dir.read("runs/train/metrics.csv")).unwrap();
     let best = metrics
         .lines()
@@ -69,8 +69,8 @@ fn evaluate_prints_loss_accuracy_and_confusion_matrix() {
         "{report} {best:?}"
     );
 
-    // The default data set is the one that the run directory records. `--data` and the path of the
-    // model file give the same result.
+    // The default data set is the one that `config.toml` records. With `--data` and the path of the
+    // model file, the result is the same.
     assert_eq!(dir.succeeds(&["evaluate", "runs/train", "--json"]), out);
     assert_eq!(
         dir.succeeds(&[
@@ -103,7 +103,7 @@ fn evaluate_prints_loss_accuracy_and_confusion_matrix() {
 }
 
 #[test]
-fn predict_prints_the_most_probable_classes_in_the_given_order() {
+fn predict_prints_the_most_probable_classes_of_each_image() {
     let dir = trained();
     for (class, name) in ["horizontal", "vertical"].iter().enumerate() {
         for number in 20..24 {
@@ -128,7 +128,7 @@ fn predict_prints_the_most_probable_classes_in_the_given_order() {
         assert_eq!(
             path.split('/').nth(1),
             prediction["class"].as_str(),
-            "the classes are easy to tell apart: {prediction}"
+            "the predicted class is wrong: {prediction}"
         );
         let top = prediction["top"].as_array().unwrap();
         assert_eq!(top.len(), 2);
@@ -161,7 +161,7 @@ fn predict_prints_the_most_probable_classes_in_the_given_order() {
             .next()
             .unwrap()
             .starts_with("new/vertical/20.png"),
-        "in the order given: {text}"
+        "the images are not in the given order: {text}"
     );
     // The batch size changes probabilities by rounding only.
     let with_batch_size_1 = json_lines(&dir.succeeds(&[
@@ -206,7 +206,7 @@ fn a_bad_image_is_reported_and_the_others_are_classified() {
         err.contains("new/b.png") && err.contains("missing.png"),
         "{err}"
     );
-    // The exit code and the errors are the same without --json.
+    // The exit code and standard error are the same without `--json`.
     let output = dir.waggle(&["predict", "runs/train", "new", "missing.png"]);
     assert_eq!(output.status.code(), Some(1));
     let (out, err_without_json) = stdout_and_stderr(&output);
@@ -256,7 +256,7 @@ fn show_draws_a_batch_and_replaces_files_only_with_overwrite() {
         image.width(),
         image.height()
     );
-    // An existing file is kept without --overwrite.
+    // Without `--overwrite`, an existing file is an error.
     let message = dir.fails(1, &["show", "--data", "data"]);
     for part in ["`train_batch.png` already exists", "--overwrite", "--out"] {
         assert!(message.contains(part), "{message}");
@@ -264,7 +264,7 @@ fn show_draws_a_batch_and_replaces_files_only_with_overwrite() {
     dir.write("old.png", b"old");
     dir.succeeds(&["show", "--data", "data", "-o", "old.png", "--overwrite"]);
     assert_ne!(dir.read("old.png"), b"old");
-    // Each epoch has its own order and augmentation.
+    // Each epoch has its own order and augmentation. The default is epoch 2, the first that trains.
     for (name, epoch) in [("again.png", "2"), ("other.png", "3")] {
         dir.succeeds(&[
             "show",

@@ -1,4 +1,5 @@
-//! `train` with weights from local servers that imitate a hub and send hostile responses.
+//! `train` with weights from local servers that imitate the Hugging Face hub and send hostile or
+//! corrupt responses.
 
 mod harness;
 
@@ -20,7 +21,7 @@ fn metadata(etag: &str, commit: &str, size: usize) -> Response {
         .header("x-repo-commit", commit)
 }
 
-/// Starts a server that answers metadata requests with `head`, and all others with the file `body`.
+/// Starts a server that answers HEAD requests with `head`, and all others with the file `body`.
 fn serve_file(head: Response, body: Vec<u8>) -> Server {
     Server::start(move |request, _| match request.method.as_str() {
         "HEAD" => head.clone(),
@@ -28,7 +29,8 @@ fn serve_file(head: Response, body: Vec<u8>) -> Server {
     })
 }
 
-/// Runs one epoch of `train` on weights from the hub at `endpoint`, with the cache in `home/hf`.
+/// Runs the baseline of `train` with weights from the hub at `endpoint`, with the cache in `home/hf`.
+/// Returns whether the run succeeded, and standard error.
 fn train(dir: &TestDir, endpoint: &str) -> (bool, String) {
     let arguments = "train --data data --weights hf:a/b --stage transfer --transfer-epochs 1";
     let output = dir
@@ -44,7 +46,8 @@ fn train(dir: &TestDir, endpoint: &str) -> (bool, String) {
     (output.status.success(), stdout_and_stderr(&output).1)
 }
 
-/// The paths of all files and links below a folder, relative to it.
+/// The paths of all files and links below a folder, relative to the folder and sorted, except those
+/// in folders named `.locks`.
 fn listing(folder: &Path) -> Vec<PathBuf> {
     fn visit(folder: &Path, root: &Path, paths: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(folder).unwrap() {
@@ -68,7 +71,7 @@ fn listing(folder: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn path_like_etags_and_commits_write_nothing() {
+fn invalid_etags_and_commits_write_nothing() {
     let dir = TestDir::with_stripes();
     dir.write("home/.bashrc", b"unchanged");
     let before = listing(&dir.path("."));
@@ -99,7 +102,11 @@ fn path_like_etags_and_commits_write_nothing() {
                 "{err}"
             );
             assert!(err.contains("help: ") && !err.contains("panicked"), "{err}");
-            assert_eq!(server.take_requests().len(), 1, "only the metadata request");
+            assert_eq!(
+                server.take_requests().len(),
+                1,
+                "expected only a metadata request"
+            );
             assert_eq!(listing(&dir.path(".")), before);
             assert_eq!(dir.read("home/.bashrc"), b"unchanged");
         }
@@ -107,7 +114,7 @@ fn path_like_etags_and_commits_write_nothing() {
 }
 
 #[test]
-fn later_responses_and_redirects_to_another_host_do_not_change_names_or_get_the_token() {
+fn a_redirect_to_another_host_changes_no_file_names_and_sends_no_token() {
     let dir = TestDir::with_stripes();
     dir.write("home/.bashrc", b"unchanged");
     let before = listing(&dir.path("home"));

@@ -1,4 +1,4 @@
-//! `waggle completions` and `waggle man`.
+//! Tests of `waggle completions` and `waggle man`.
 
 mod harness;
 
@@ -16,7 +16,7 @@ fn completions_name_subcommands_and_flags() {
 }
 
 #[test]
-fn man_writes_a_page_for_every_subcommand() {
+fn man_writes_pages_for_waggle_and_its_subcommands() {
     let dir = TestDir::new();
     dir.succeeds(&["man", "-o", "share/man/man1"]);
     let page = |name: &str| String::from_utf8(dir.read(&format!("share/man/man1/{name}"))).unwrap();

@@ -1,4 +1,4 @@
-//! JPEGs with components in separate scans, in every command that reads images.
+//! JPEGs with components in separate scans, in `train`, `evaluate`, `predict` and `check`.
 
 mod harness;
 
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use harness::{TestDir, json_lines};
 
-/// Reads a test file from the `dataset` crate's JPEG tests.
+/// The bytes of a file from the JPEG tests of the `dataset` crate.
 fn jpeg(name: &str) -> Vec<u8> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dataset/tests/jpeg");
     std::fs::read(folder.join(name)).unwrap()
@@ -17,7 +17,7 @@ fn train<'a>(out: &'a str, more: &[&'a str]) -> Vec<&'a str> {
 }
 
 #[test]
-fn separate_scans_decode_to_the_same_pixels_in_every_command() {
+fn jpegs_with_separate_scans_give_the_results_of_their_pngs() {
     let dir = TestDir::with_stripes();
     let names = [
         "440_luma_chroma",
@@ -56,7 +56,8 @@ fn separate_scans_decode_to_the_same_pixels_in_every_command() {
     let (jpeg, png) = (evaluate("jpeg"), evaluate("png"));
     assert!((jpeg - png).abs() < 0.01, "{jpeg} and {png}");
 
-    // `check` recognizes each JPEG and the PNG that Pillow made from it as near duplicates.
+    // The files contain the same image, so `check` reports all JPEGs and the PNGs that Pillow
+    // decoded from them as one group of near duplicates.
     dir.stripes("mixed", &["horizontal", "vertical"], 1, 1);
     for name in names {
         for extension in ["jpg", "png"] {
@@ -82,7 +83,7 @@ fn separate_scans_decode_to_the_same_pixels_in_every_command() {
 }
 
 #[test]
-fn unsupported_separate_scans_are_reported_by_every_command() {
+fn train_evaluate_predict_and_check_report_unsupported_separate_scans() {
     let dir = TestDir::with_stripes();
     dir.succeeds(&train("run", &[]));
     let bytes = jpeg("three_resolutions_each.jpg");

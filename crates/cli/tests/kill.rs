@@ -1,10 +1,10 @@
 //! A run that is killed at any time, even while it writes a checkpoint, resumes to a byte-identical
-//! result.
+//! model.
 //!
-//! `WAGGLE_KILLS` and `WAGGLE_INTERRUPTS` set the number of rounds. The defaults are 10 and 3; the
-//! full test uses 100 and 20. A run is killed or interrupted a random delay after a random event.
-//! Every other kill is an abort after a random number of checkpoint bytes instead. All are drawn
-//! with a fixed seed, but the exact moment also depends on the speed of the machine.
+//! `WAGGLE_KILLS` and `WAGGLE_INTERRUPTS` set the numbers of rounds. The defaults are 10 and 3; the
+//! full test uses 100 and 20. Runs are killed or interrupted a random delay after a random event.
+//! Instead of every other kill, the run aborts after a random number of checkpoint bytes. The random
+//! numbers have a fixed seed, but the exact moments also depend on the speed of the machine.
 
 #![cfg(unix)]
 
@@ -42,7 +42,7 @@ fn times(variable: &str, usual: usize) -> usize {
 struct Whole {
     /// Number of emitted events.
     events: u64,
-    /// Mean time between two events, in microseconds.
+    /// Running time divided by the number of events, in microseconds.
     gap: u64,
     /// Total size of all checkpoints, in bytes.
     bytes: u64,
@@ -64,8 +64,8 @@ impl Whole {
         }
     }
 
-    /// Draws a random moment after at least `first` events. `below(n)` returns a random integer
-    /// less than `n`.
+    /// Draws a random moment after at least `first` events. `below(n)` returns a random integer from
+    /// 0 to `n - 1`.
     fn moment(self, first: u64, below: &mut dyn FnMut(u64) -> u64) -> Moment {
         Moment {
             events: first + below(self.events - first),
@@ -74,14 +74,14 @@ impl Whole {
     }
 }
 
-/// A moment of a run: `delay` after event number `events`.
+/// A moment of a run: `delay` after the first `events` events.
 #[derive(Debug)]
 struct Moment {
     events: u64,
     delay: Duration,
 }
 
-/// How a process is terminated.
+/// How a run is terminated, unless it finishes first.
 #[derive(Debug)]
 enum End {
     /// SIGKILL at this moment.
@@ -92,7 +92,7 @@ enum End {
     Interrupted(Moment),
 }
 
-/// Runs the program until it finishes or is terminated. Returns whether it finished.
+/// Runs `waggle` until it finishes or is terminated. Returns whether it finished.
 fn run(dir: &TestDir, arguments: &[&str], end: &End) -> bool {
     let mut command = dir.command(&[arguments, &["--json"]].concat());
     command.stdout(Stdio::piped()).stderr(Stdio::null());
@@ -122,8 +122,8 @@ fn run(dir: &TestDir, arguments: &[&str], end: &End) -> bool {
     status.success()
 }
 
-/// Terminates `rounds` runs as chosen by `draw`, resumes them and compares the results. Some runs
-/// are terminated twice.
+/// Terminates `rounds` runs as chosen by `draw`, resumes them, and compares the results with those of
+/// the run `whole`, which `draw` creates. Some runs are terminated twice.
 fn assert_terminated_runs_resume(
     rounds: usize,
     mut draw: impl FnMut(&TestDir, &mut dyn FnMut(u64) -> u64) -> End,
@@ -142,7 +142,7 @@ fn assert_terminated_runs_resume(
             if !dir.path(&out).exists() {
                 continue;
             }
-            // Every checkpoint with its final name is intact.
+            // A checkpoint gets its final name when it is complete, so none is damaged.
             let (checkpoint, damaged) = Checkpoint::newest(&dir.path(&out)).unwrap();
             assert!(damaged.is_empty(), "round {round}, {end:?}: {damaged:?}");
             if done {
@@ -151,7 +151,8 @@ fn assert_terminated_runs_resume(
             if checkpoint.is_some() {
                 arguments = vec!["train", "--resume", &out];
             } else {
-                // The run was terminated before its first step, so nothing is lost.
+                // The run was terminated before its first step or after it removed its checkpoints
+                // at the end. It cannot be resumed, so start it again.
                 std::fs::remove_dir_all(dir.path(&out)).unwrap();
             }
         }
@@ -167,11 +168,11 @@ fn assert_terminated_runs_resume(
         std::fs::remove_dir_all(dir.path(&out)).unwrap();
     }
     println!(
-        "{rounds} of {rounds} results equal; terminated before the first step: {early}, during the run: {inside}, after it: {late}"
+        "{rounds} of {rounds} results equal; last terminated without a checkpoint: {early}, with one: {inside}, after the end: {late}"
     );
     assert!(
         inside * 4 > rounds,
-        "too few runs were terminated between their first and last step: {inside} of {rounds}"
+        "too few runs were terminated with a checkpoint to resume from: {inside} of {rounds}"
     );
 }
 
@@ -183,7 +184,8 @@ fn killed_run_resumes_to_the_same_bytes() {
         let whole = *measured.get_or_insert_with(|| Whole::run(dir));
         crash = !crash;
         if crash {
-            // Leave a margin, because on a slow disk a run writes fewer checkpoints than `whole`.
+            // A run whose checkpoints take longer to write writes fewer of them than `whole`, so
+            // abort in the first two thirds.
             End::Crashed(below(whole.bytes * 2 / 3))
         } else {
             End::Killed(whole.moment(0, below))

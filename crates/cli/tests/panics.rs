@@ -1,4 +1,5 @@
-//! A panic in any thread ends the run with an error. The run does not hang, and it can be resumed.
+//! A panic in a loader thread, in the check before training or in the checkpoint writer ends the run
+//! with an error and without a hang. If the run has an intact checkpoint, it can be resumed.
 
 mod harness;
 
@@ -9,10 +10,11 @@ use std::time::{Duration, Instant};
 
 use harness::{TestDir, train_args};
 
-/// Message of every injected panic.
+/// Message of every injected panic, as in `fault_injection.rs`.
 const MESSAGE: &str = "injected fault";
 
-/// Arguments for a run without an image cache, so that every epoch decodes its images.
+/// Arguments for a run without an image cache, so that every epoch decodes its images, and with a
+/// checkpoint after each training batch unless one is still being written.
 fn train<'a>(more: &[&'a str]) -> Vec<&'a str> {
     train_args(
         ["3", "2"],
@@ -24,8 +26,8 @@ fn train<'a>(more: &[&'a str]) -> Vec<&'a str> {
     )
 }
 
-/// Runs the program with an injected fault, expects it to exit with code 1, and returns its
-/// standard error.
+/// Runs `waggle train` with the injected fault `fault`, expects exit code 1 within two minutes, and
+/// returns standard error.
 fn fails(dir: &TestDir, fault: &str, more: &[&str]) -> String {
     let mut child = dir
         .command(&train(more))
@@ -41,7 +43,7 @@ fn fails(dir: &TestDir, fault: &str, more: &[&str]) -> String {
         }
         if started.elapsed() > Duration::from_secs(120) {
             child.kill().unwrap();
-            panic!("{fault}: the program hangs");
+            panic!("{fault}: the program did not exit within 120 s");
         }
         thread::sleep(Duration::from_millis(20));
     };
@@ -51,7 +53,8 @@ fn fails(dir: &TestDir, fault: &str, more: &[&str]) -> String {
     stderr
 }
 
-/// The error message of the program, which follows Rust's own report of the panic.
+/// The part of `stderr` from `error: ` on, which follows Rust's own report of the panic. Expects it to
+/// contain the message of the panic.
 #[track_caller]
 fn error(stderr: &str) -> &str {
     let start = stderr.find("error: ");
@@ -64,8 +67,8 @@ fn error(stderr: &str) -> &str {
 fn panic_in_a_loader_ends_the_run_and_names_the_image() {
     let dir = TestDir::with_stripes();
     dir.succeeds(&train(&["--out", "whole"]));
-    // The check before training decodes 36 images, and `train_batch.png` a few more. Image 80 is
-    // therefore decoded in the first stage.
+    // The check before training decodes 36 images, drawing `train_batch.png` at most 24, and the
+    // first stage at least 60. The fault occurs after 80 images, so it is in the first stage.
     for workers in ["1", "3"] {
         let out = format!("run-{workers}");
         let stderr = fails(

@@ -19,7 +19,7 @@ fn train<'a>(more: &[&'a str]) -> Vec<&'a str> {
     )
 }
 
-/// Arguments that could change the result of a run.
+/// Arguments that cannot be combined with `--resume`, with a value for each.
 const SETTINGS: [[&str; 2]; 13] = [
     ["--lr", "0.01"],
     ["--transfer-layers", "classifier"],
@@ -42,8 +42,8 @@ struct Interrupted {
     events: Vec<Value>,
 }
 
-/// Starts the program, sends `signals` after the first event for which `when` is true, and waits
-/// for the exit.
+/// Starts `waggle` with `--json`, sends `signals` after the first event for which `when` is true, and
+/// waits until the program exits.
 fn interrupt(
     dir: &TestDir,
     arguments: &[&str],
@@ -68,7 +68,7 @@ fn interrupt(
     let mut messages = String::new();
     let mut stderr = child.stderr.take().unwrap();
     stderr.read_to_string(&mut messages).unwrap();
-    // The program acknowledges the signal unless it exits first.
+    // The program prints one line at the signal, unless it exits first.
     let is_expected = messages.is_empty() || messages.starts_with("stopping after this batch");
     assert!(is_expected && messages.lines().count() <= 1, "{messages}");
     let code = child.wait().unwrap().code();
@@ -80,7 +80,8 @@ fn is_second_epoch(event: &Value) -> bool {
     event["event"] == "batch" && event["epoch"] == 2
 }
 
-/// Starts a run and interrupts it in its second transfer epoch, when it has two checkpoints.
+/// Starts a run in `out` and interrupts it in the second epoch of the transfer stage. The run then has
+/// two checkpoints.
 fn interrupted_run(dir: &TestDir, out: &str) {
     let run = interrupt(dir, &train(&["--out", out]), &["INT"], &is_second_epoch);
     assert_eq!(run.code, Some(130));
@@ -146,7 +147,7 @@ fn an_interrupted_run_resumes_to_the_same_bytes() {
 }
 
 #[test]
-fn a_run_may_be_interrupted_many_times() {
+fn a_run_can_be_interrupted_many_times() {
     let dir = TestDir::with_stripes();
     dir.succeeds(&train(&["--out", "whole"]));
     interrupted_run(&dir, "run");
@@ -161,10 +162,10 @@ fn a_run_may_be_interrupted_many_times() {
         match run.code {
             Some(130) => stops += 1,
             Some(0) => break,
-            code => panic!("{code:?}"),
+            code => panic!("unexpected exit code {code:?}"),
         }
     }
-    assert!(stops > 2, "{stops}");
+    assert!(stops > 2, "only {stops} interruptions");
     dir.assert_same_result("run", "whole");
 }
 
@@ -180,11 +181,11 @@ fn the_second_signal_ends_the_run_at_once() {
         let run = interrupt(&dir, &arguments, &signals, &is_second_epoch);
         assert!(matches!(run.code, Some(130 | 143)));
         // If two threads handle the signals at the same moment, neither signal counts as the
-        // second.
+        // second, and the run stops only after its batch.
         let mut events = run.events.iter();
         events.all(|event| event["event"] != "interrupted")
     });
-    let run = run.expect("a second signal ends the run");
+    let run = run.expect("the second signal ends one of ten runs at once");
     dir.succeeds(&["train", "--resume", &run]);
     dir.assert_same_result(&run, "whole");
 }
@@ -194,7 +195,7 @@ fn a_signal_before_the_first_checkpoint_ends_the_run_at_once() {
     let dir = TestDir::with_stripes();
     let signals = ["STOP", "TERM", "CONT"];
     let is_data = |event: &Value| event["event"] == "data";
-    // A fast run may have its first checkpoint when the signal arrives, but not in every attempt.
+    // The first checkpoint may be complete before the signal arrives, but not in all attempts.
     let ends_at_once = (0..20).any(|number| {
         let out = format!("run-{number}");
         let run = interrupt(&dir, &train(&["--out", &out]), &signals, &is_data);
@@ -206,7 +207,7 @@ fn a_signal_before_the_first_checkpoint_ends_the_run_at_once() {
 }
 
 #[test]
-fn settings_and_weights_that_would_change_the_result_are_errors() {
+fn settings_and_other_weights_are_errors_with_resume() {
     let dir = TestDir::with_stripes();
     interrupted_run(&dir, "run");
     for [setting, value] in SETTINGS {
@@ -224,7 +225,7 @@ fn settings_and_weights_that_would_change_the_result_are_errors() {
         message.contains("tiny.safetensors") && message.contains("SHA-256"),
         "{message}"
     );
-    // A copy of the original file is accepted.
+    // Another file with the original contents is accepted.
     dir.tiny_weights("copy.safetensors", 10);
     dir.succeeds(&["train", "--resume", "run", "--weights", "copy.safetensors"]);
 }
@@ -308,7 +309,7 @@ fn a_run_without_an_intact_checkpoint_cannot_be_resumed() {
 }
 
 #[test]
-fn a_checkpoint_of_another_format_is_an_error_and_stays() {
+fn a_checkpoint_of_another_format_is_an_error_and_is_kept() {
     let dir = TestDir::with_stripes();
     interrupted_run(&dir, "run");
     let names = checkpoints(&dir, "run");
@@ -324,7 +325,8 @@ fn a_checkpoint_of_another_format_is_an_error_and_stays() {
     }
 }
 
-/// A checkpoint with another format version in its metadata and a matching checksum.
+/// The bytes of `checkpoint` with the format version `format`, or none, in the metadata, and with a
+/// matching checksum.
 fn with_format(checkpoint: &[u8], format: Option<&str>) -> Vec<u8> {
     let length = u64::from_le_bytes(checkpoint[..8].try_into().unwrap()) as usize;
     let (header, data) = checkpoint[8..].split_at(length);
@@ -344,7 +346,7 @@ fn with_format(checkpoint: &[u8], format: Option<&str>) -> Vec<u8> {
 }
 
 #[test]
-fn a_finished_run_cannot_be_resumed() {
+fn a_run_without_checkpoints_is_finished_or_cannot_be_resumed() {
     let dir = TestDir::with_stripes();
     dir.succeeds(&train(&["--out", "run"]));
     let resume = ["train", "--resume", "run"];
@@ -352,7 +354,7 @@ fn a_finished_run_cannot_be_resumed() {
     assert!(stdout.contains("already finished"), "{stdout}");
     let message = dir.fails(1, &["train", "--resume", "nowhere"]);
     assert!(message.contains("nowhere"), "{message}");
-    // A run whose checkpoints were lost before it finished.
+    // With half of its metrics, the run is one that lost its checkpoints before it finished.
     let rows = dir.read("run/metrics.csv");
     dir.write("run/metrics.csv", &rows[..rows.len() / 2]);
     let message = dir.fails(1, &resume);
@@ -362,7 +364,8 @@ fn a_finished_run_cannot_be_resumed() {
     );
 }
 
-/// File names that resemble a run's checkpoints and temporary files.
+/// File names: three temporary files and a checkpoint as in a run directory, and a name that only
+/// resembles that of a checkpoint.
 const LOOKALIKES: [&str; 5] = [
     ".waggle-Xy12ab",
     ".model.safetensors.4711",
@@ -371,7 +374,7 @@ const LOOKALIKES: [&str; 5] = [
     "checkpoint-+7.safetensors",
 ];
 
-/// Expects `--resume FOLDER` to exit with 1 and an error that names the folder, and to change
+/// Expects `train --resume FOLDER` to exit with 1 and an error that names the folder, and to change
 /// nothing in the folder. Returns standard error.
 #[track_caller]
 fn assert_resume_changes_nothing(dir: &TestDir, folder: &str) -> String {
@@ -437,19 +440,20 @@ fn a_resumed_run_removes_temporary_files() {
 fn a_full_disk_ends_the_run_and_the_previous_checkpoint_is_intact() {
     use std::os::unix::process::CommandExt;
     let dir = TestDir::with_stripes();
-    // The weights are larger than the run's plots, so no plot exceeds the limit below.
+    // Use weights that are larger than the run's plots, so that no plot exceeds the limit below.
     dir.weights("tiny.safetensors", 10, 300, false);
     dir.succeeds(&train(&["--out", "whole"]));
     let model = dir.read("whole/model.safetensors").len() as u64;
     let mut command = dir.command(&train(&["--out", "run"]));
-    // The model and the transfer-stage checkpoints are smaller than the limit. The fine-tuning
-    // checkpoints are larger.
+    // The model and the checkpoints of the transfer stage are smaller than the limit. Checkpoints
+    // after the first step of the finetune stage hold velocities of all layers and are larger.
     let limit = model + model / 2;
-    // SAFETY: `signal` and `setrlimit` are async-signal-safe, so they may be called between fork
-    // and exec. They only change settings of the new process.
+    // SAFETY: only async-signal-safe calls are allowed between fork and exec. POSIX lists `signal` as
+    // one, and `setrlimit` only makes a system call. The closure neither allocates nor locks.
     unsafe {
         command.pre_exec(move || {
-            // With the signal ignored, a write above the limit returns an error, as on a full disk.
+            // With the signal ignored, a write above the limit returns an error (EFBIG), much as on
+            // a full disk (ENOSPC).
             libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
             let limit = libc::rlimit {
                 rlim_cur: limit,

@@ -1,4 +1,4 @@
-//! `waggle train` with nothing but the program: no data set, no weights, no network connection.
+//! `waggle train` with the built-in sample and backbone, or with the sample and random weights.
 
 mod harness;
 
@@ -26,11 +26,11 @@ fn training_works_without_data_and_weights() {
 
     let data = events(&output, "data")[0];
     assert_eq!(data["source"], "sample");
-    let hint = data["hint"].as_str().expect("how to use other images");
+    let hint = data["hint"].as_str().expect("the hint is a string");
     assert!(hint.contains("--data"), "{hint}");
     assert!(dir.path("data/sample/train/ants/000.png").is_file());
 
-    // The backbone has weights for all layers but the last, which the transfer stage trains.
+    // All layers but the last are loaded from the backbone. The transfer stage trains the last.
     let weights = events(&output, "weights")[0];
     assert_eq!(
         weights["initialized"],
@@ -45,14 +45,14 @@ fn training_works_without_data_and_weights() {
     let losses: Vec<f64> = events(&output, "phase")
         .iter()
         .filter(|event| event["phase"] == "val")
-        .map(|event| event["loss"].as_f64().expect("a loss"))
+        .map(|event| event["loss"].as_f64().expect("the loss is a number"))
         .collect();
     assert!(
         losses[3] < losses[0],
-        "training reduces the loss: {losses:?}"
+        "training reduces the val loss: {losses:?}"
     );
 
-    // The model file contains the classes, and the run directory records the path to the data set.
+    // The model file contains the classes, and `config.toml` the path of the data set.
     let report = json_lines(&dir.succeeds(&["evaluate", "runs/train", "--json"]));
     assert_eq!(report[0]["classes"], serde_json::json!(["ants", "bees"]));
     let done = events(&output, "done")[0];
@@ -79,7 +79,7 @@ fn without_weights_all_layers_of_the_same_network_are_newly_initialized() {
     assert_eq!(weights["initialized"].as_array().expect("names").len(), 32);
     assert_eq!(events(&output, "stage_start")[0]["frozen_parameters"], 0);
     let width = image::load_from_memory(&dir.read("runs/train/train_batch.png"))
-        .expect("a PNG")
+        .expect("the file is a PNG")
         .width();
-    assert_eq!(width, 8 * (64 + 8) + 8, "eight images of 64 pixels per row");
+    assert_eq!(width, 8 * (64 + 8) + 8, "eight images of 64 px per row");
 }

@@ -65,7 +65,7 @@ fn training_prints_each_epoch_and_writes_the_run_directory() {
         .collect();
     assert!(
         losses[2] < losses[0],
-        "the loss of the transfer stage decreases: {losses:?}"
+        "the val loss decreases in the transfer stage: {losses:?}"
     );
 
     for name in ["curves.png", "confusion_matrix.png", "train_batch.png"] {
@@ -122,7 +122,7 @@ fn a_stage_of_one_epoch_prints_a_warning() {
 }
 
 #[test]
-fn the_saved_weights_have_the_names_and_shapes_of_the_state_dict() {
+fn the_model_has_the_tensors_of_the_weights_with_a_new_head() {
     let dir = TestDir::with_stripes();
     dir.succeeds(&train(&["--stage", "transfer"]));
     let shapes = |bytes: &[u8]| -> BTreeMap<String, Vec<usize>> {
@@ -177,7 +177,7 @@ fn the_model_does_not_depend_on_the_number_of_workers_or_the_cache() {
     assert_ne!(
         dir.metrics("runs/train"),
         dir.metrics("runs/train-5"),
-        "another seed gives another model"
+        "another seed gives other metrics"
     );
 }
 
@@ -262,7 +262,10 @@ fn a_run_can_start_from_the_model_of_another() {
     ]
     .concat();
     let out = dir.succeeds(&arguments);
-    assert!(!out.contains("new head"), "the classes are the same: {out}");
+    assert!(
+        !out.contains("new head"),
+        "the head has the same classes: {out}"
+    );
     // The baseline of the second run has the same metrics as the first run's best epoch.
     let (first, second) = (dir.metrics("runs/train"), dir.metrics("runs/train-2"));
     let best = first[1..]
@@ -340,7 +343,7 @@ fn a_non_finite_loss_is_an_error_that_names_the_images_and_keeps_the_best_weight
     ] {
         assert!(message.contains(part), "{part}: {message}");
     }
-    // The weights from before training, measured by the baseline, were the best.
+    // The baseline is the best epoch, so the model has the weights from before training.
     let (before, kept) = (
         dir.read("tiny.safetensors"),
         dir.read("runs/train/model.safetensors"),

@@ -1,4 +1,4 @@
-//! Loading and exporting weights: `export`, batch norm, state dicts, values that are not finite, and
+//! Weights and models: `export`, batch norm, PyTorch state dicts, non-finite values, and weights from
 //! the hub.
 
 mod harness;
@@ -13,7 +13,8 @@ fn values(tensor: &Tensor) -> Vec<f32> {
     tensor.flatten_all().unwrap().to_vec1().unwrap()
 }
 
-/// Trains a tiny network with batch norm into `runs/train`.
+/// Runs the finetune stage of a tiny network with batch norm, from `normed.safetensors`, in
+/// `runs/train`. `epochs` includes the baseline.
 fn trained(epochs: &str) -> TestDir {
     let dir = TestDir::with_stripes();
     dir.weights("normed.safetensors", 10, 24, true);
@@ -107,7 +108,7 @@ fn export_writes_next_to_the_model_or_to_out() {
     dir.succeeds(&[&again[..], &["--overwrite"]].concat());
     assert!(dir.read("runs/train/model.onnx") == onnx);
 
-    // timm has no architecture that could load these weights.
+    // No architecture of timm is named `tiny`.
     let message = dir.fails(1, &["export", "runs/train", "--to", "timm"]);
     assert!(
         message.contains("timm has no architecture `tiny`"),
@@ -133,7 +134,7 @@ fn export_writes_next_to_the_model_or_to_out() {
 }
 
 #[test]
-fn batch_norm_without_pretrained_weights_is_an_error_with_a_remedy() {
+fn batch_norm_without_pretrained_weights_is_an_error_with_help() {
     let dir = TestDir::with_stripes();
     let message = dir.fails(
         1,
@@ -171,7 +172,8 @@ fn state_dict_is_not_a_model_and_its_code_does_not_run() {
     }
 }
 
-/// Copies the model `from` to `to` and applies `change` to the values of `tensor`.
+/// Copies the safetensors file `from` to `to` and applies `change` to the values of `tensor`, an f32
+/// tensor.
 fn edit(dir: &TestDir, from: &str, to: &str, tensor: &str, change: impl FnOnce(&mut [f32])) {
     let mut bytes = dir.read(from);
     let (header, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
@@ -250,8 +252,8 @@ fn non_finite_values_in_a_replaced_head_are_ignored() {
 fn non_finite_logits_are_errors_that_name_the_image() {
     let dir = trained("1");
     let model = "runs/train/model.safetensors";
-    // Finite weights whose logits overflow for both classes, or only for the second one. If only
-    // the second logit is −∞, the loss may stay finite.
+    // Finite weights with which the logits of both classes overflow, or only that of the second
+    // class. If only the second logit is −∞, the loss may stay finite.
     let cases: [(&str, f32, std::ops::Range<usize>); 4] = [
         ("inf", 1.0, 0..2),
         ("-inf", -1.0, 0..2),
@@ -280,7 +282,7 @@ fn non_finite_logits_are_errors_that_name_the_image() {
         );
         assert!(message.contains(&expected), "{message}");
     }
-    // Overflow in the first layer.
+    // The output of the first layer overflows.
     for value in [1e38, -1e38] {
         let large = "large.safetensors";
         edit(&dir, model, large, "features.0.weight", |values| {

@@ -6,8 +6,8 @@
 //! ```
 //!
 //! `DIR` contains the class folders, for example `data/hymenoptera_data/train`. Without
-//! `WAGGLE_IMAGES`, the benchmark draws images of 500 × 375 pixels. The batches of each loader are
-//! compared with those of an uncached loader, so that a fast loader with wrong batches fails.
+//! `WAGGLE_IMAGES`, the benchmark draws images of 500 × 375 pixels. It fails if the batches of a
+//! cached loader or of a loader with two workers differ from those of an uncached one.
 
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use dataset::transform::{Resampler, Transform};
 use dataset::{DecodeOptions, Decoder, ImageFolder, Loader, LoaderConfig, Sample, Stream, decode};
 use image::{Rgb, RgbImage};
 
-/// Draws images of smooth shapes with grain, which take about as long to decode as photographs.
+/// Draws 32 JPEGs of smooth waves with grain, as a substitute for photographs.
 fn draw(root: &Path) {
     std::fs::create_dir_all(root.join("drawn")).expect("the temporary folder can be written");
     for number in 0..32u32 {

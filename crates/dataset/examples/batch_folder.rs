@@ -4,9 +4,9 @@
 //! cargo run --release -p dataset --example batch_folder -- DIR [SHEET.png]
 //! ```
 //!
-//! `DIR` contains `train/CLASS/…` and `val/CLASS/…`. If `SHEET.png` is given, the first batch is
-//! drawn there as a contact sheet. Without arguments, the example draws a data set in the folder
-//! `batch_folder` of the system's temporary directory.
+//! `DIR` contains `train/CLASS/…` and `val/CLASS/…`. If `SHEET.png` is given, the example writes
+//! the first batch to it as a contact sheet. Without arguments, the example draws a data set in the
+//! folder `batch_folder` of the system's temporary directory.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};

@@ -127,7 +127,7 @@ mod tests {
                 });
             let loader = Loader::new(&samples, config).unwrap();
             let results: Vec<_> = loader.epoch(0).collect();
-            assert_eq!(results.len(), 3, "two batches and the error");
+            assert_eq!(results.len(), 3, "expected two batches and the error");
             match results.into_iter().last() {
                 Some(Err(Error::Panic { item, message })) => {
                     assert!(

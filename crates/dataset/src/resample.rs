@@ -177,7 +177,7 @@ fn check(image: &RgbImage, plan: &Plan) -> Result<()> {
 mod tests {
     use super::*;
 
-    /// Pseudorandom bytes.
+    /// Returns `count` pseudorandom bytes.
     fn noise(count: usize) -> Vec<u8> {
         (0..count as u64)
             .map(|i| (i.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8)
@@ -196,8 +196,8 @@ mod tests {
                 filter.set(length, resized, 0, resized);
                 let (length, resized) = (length as usize, resized as usize);
                 let rows = 3;
-                // The last row ends at the end of the buffer, so that out-of-bounds reads are
-                // detected.
+                // The last row ends at the end of the buffer, where fewer than 16 bytes can remain
+                // for a load.
                 let image = noise(length * rows * 3);
                 let source = Rows::packed(&image, length * 3);
                 let mut outputs = [vec![0; resized * rows * 3], vec![1; resized * rows * 3]];

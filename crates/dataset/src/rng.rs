@@ -101,7 +101,7 @@ mod tests {
             assert!((0.0..1.0).contains(&x));
             sum += x;
         }
-        // Six standard deviations: sqrt(50,000 · 0.2 · 0.8) = 89.
+        // The standard deviation is sqrt(50,000 · 0.2 · 0.8) = 89. The tolerance is six times that.
         assert!(
             counts.iter().all(|&n| n.abs_diff(10_000) < 540),
             "{counts:?}"

@@ -16,7 +16,7 @@ fn options() -> DecodeOptions {
     DecodeOptions::default()
 }
 
-/// Returns the paths of the golden images.
+/// Returns the paths of the golden images, sorted.
 fn images() -> Vec<PathBuf> {
     let mut paths = dataset::image_folder::image_paths(golden("decode")).unwrap();
     paths.sort();
@@ -47,7 +47,7 @@ fn exif_segment(orientation: u8) -> Vec<u8> {
 
 #[test]
 fn orientations_are_applied_unless_disabled() {
-    // The four quadrants differ, so each orientation gives another image.
+    // The four quadrants differ, so each orientation gives a different image.
     let stored = RgbImage::from_fn(48, 32, |x, y| {
         image::Rgb([
             if x < 24 { 30 } else { 220 },
@@ -114,9 +114,10 @@ fn jpeg_file(name: &str) -> PathBuf {
         .join(name)
 }
 
-/// Returns the JPEG files in `tests/jpeg` and their pixels according to Pillow.
+/// Returns the paths of the JPEGs in `tests/jpeg` that have a PNG with Pillow's pixels, and these
+/// pixels.
 ///
-/// `tests/jpeg/generate.py` writes them.
+/// `tests/jpeg/generate.py` writes both files.
 fn jpeg_cases() -> Vec<(PathBuf, RgbImage)> {
     let mut cases: Vec<_> = dataset::image_folder::image_paths(jpeg_file(""))
         .unwrap()
@@ -133,7 +134,7 @@ fn jpeg_cases() -> Vec<(PathBuf, RgbImage)> {
 }
 
 #[test]
-fn jpegs_with_separate_scans_decode_as_in_pillow() {
+fn jpegs_with_unusual_sampling_or_scans_decode_as_in_pillow() {
     for (path, pillow) in jpeg_cases() {
         let decoded =
             decode(&path, &options()).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
@@ -190,7 +191,7 @@ fn jpegs_with_missing_or_repeated_scans_are_errors() {
 #[test]
 fn jpegs_with_separate_scans_respect_the_memory_limit() {
     let path = jpeg_file("444_each.jpg");
-    // 43 × 37 pixels of three components, at 4 bytes each.
+    // 43 × 37 pixels of three components, at 4 bytes per component.
     let needed = 43 * 37 * 12;
     let limit = |max_bytes| options().max_bytes(max_bytes);
     assert!(decode(&path, &limit(needed)).is_ok());
@@ -328,7 +329,7 @@ fn images_above_the_memory_limit_are_errors() {
     assert!(matches!(error, Error::TooMuchMemory { .. }), "{error}");
 }
 
-/// Returns the checksum of a PNG chunk.
+/// Returns the CRC-32 of `bytes`, the type and data of a PNG chunk.
 fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |crc, &byte| {
         (0..8).fold(crc ^ u32::from(byte), |crc, _| {

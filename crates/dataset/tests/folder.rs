@@ -1,4 +1,5 @@
-//! Tests of scanning: torchvision's order and rules, and errors for invalid folders.
+//! Tests of scanning folders: torchvision's order and rules, and errors and hints for invalid
+//! folders.
 
 use std::fs;
 use std::path::Path;

@@ -12,7 +12,7 @@ use dataset::{DecodeOptions, Normalize, Stream, Transform, decode};
 use image::{DynamicImage, RgbImage};
 use serde_json::Value;
 
-/// Returns whether the format is lossy. Decoders of lossy formats may round differently.
+/// Returns true for JPEG and lossy WebP. Decoders of these formats may round differently.
 fn is_lossy(bytes: &[u8]) -> bool {
     let jpeg = bytes.starts_with(&[0xFF, 0xD8]);
     jpeg || bytes.starts_with(b"RIFF") && bytes.windows(4).any(|chunk| chunk == b"VP8 ")
@@ -225,7 +225,7 @@ fn golden_random_resized_crop_quantiles() {
                 let tolerance = 0.02 * expected.max(minimum);
                 assert!(
                     (actual - expected).abs() <= tolerance,
-                    "{w} × {h}: {name}_{q} is {actual}, not {expected}"
+                    "{w} × {h}: {name}_{q} is {actual}, expected {expected}"
                 );
             }
         }

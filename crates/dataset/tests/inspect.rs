@@ -1,4 +1,4 @@
-//! Tests `inspect` on data sets with known problems.
+//! Tests of `inspect` on data sets with and without known problems.
 
 mod common;
 
@@ -31,7 +31,7 @@ fn good() -> TempDir {
     root
 }
 
-/// Draws large patches of random colors.
+/// Draws patches of 20 × 20 pixels in pseudorandom colors.
 fn scene(seed: u32) -> RgbImage {
     let mut state = seed.wrapping_mul(2_654_435_769) | 1;
     let mut next = move || {
@@ -139,7 +139,10 @@ fn wrong_extensions_are_reported() {
     assert_eq!(report.wrong_extension.len(), 1);
     assert_eq!(report.wrong_extension[0].path, "train/ants/0.jpg");
     assert_eq!(report.wrong_extension[0].content, "png");
-    assert!(!report.is_serious(), "a wrong extension is not serious");
+    assert!(
+        !report.is_serious(),
+        "a wrong extension must not be serious"
+    );
 }
 
 #[test]
@@ -302,7 +305,7 @@ fn near_duplicates_are_serious_only_across_classes_or_splits() {
     );
     assert!(
         !report.is_serious(),
-        "a duplicate within a class is not serious"
+        "a duplicate within a class must not be serious"
     );
 
     fs::rename(
@@ -378,7 +381,7 @@ fn decoding_limits_apply() {
 }
 
 #[test]
-fn a_folder_without_splits_is_an_error() {
+fn a_missing_folder_or_split_is_an_error() {
     let root = TempDir::new().unwrap();
     assert!(inspect(root.path(), &InspectOptions::default(), &|_, _| {}).is_err());
     assert!(

@@ -1,4 +1,5 @@
-//! Tests of the loader: determinism, order, completeness and errors.
+//! Tests of the loader: determinism, order, completeness, cache, augmentation, other sources and
+//! errors.
 
 mod common;
 
@@ -98,7 +99,7 @@ fn order_and_augmentation_depend_on_seed_and_epoch() {
     assert_eq!(first.order(0), again.order(0));
     assert_ne!(first.order(0), first.order(1));
     assert_ne!(first.order(0), other.order(0));
-    // A sample differs between epochs but does not depend on its position in an epoch.
+    // The pixels of a sample differ between epochs, but do not depend on its position in an epoch.
     let image = |loader: &Loader, e: u64, sample: usize| {
         let batches = epoch(loader, e);
         let (images, _, indices) = batches.into_iter().find(|b| b.2.contains(&sample)).unwrap();
@@ -192,7 +193,10 @@ fn preload_fills_the_cache_and_lists_all_bad_images() {
     cached.preload().unwrap();
     let names: Vec<PathBuf> = samples.iter().map(|sample| sample.path.clone()).collect();
     names.iter().for_each(|path| fs::remove_file(path).unwrap());
-    assert!(epoch(&cached, 0) == expected, "cached images differ");
+    assert!(
+        epoch(&cached, 0) == expected,
+        "batches from cached images differ"
+    );
 
     samples[1].path = folder.path().join("gone.jpg");
     match loader(&samples, small(2)).preload().unwrap_err() {

@@ -1,8 +1,8 @@
-//! Compares the resize with Pillow 13.0, in both orders of the two passes.
+//! Compares the resize with Pillow 13.0, in both orders of the two passes. Also tests center crops,
+//! invalid plans and reused buffers.
 //!
 //! `pillow/resize.safetensors` contains noise (`N.from`) and the output of `Image.resize(size,
-//! BILINEAR)` on it (`N.to`). The sizes are on both sides of the threshold above which Pillow runs
-//! the vertical pass first.
+//! BILINEAR)` on it (`N.to`). The sizes cover both orders of Pillow's passes.
 
 mod common;
 
@@ -41,15 +41,16 @@ fn resize_equals_pillow_in_both_orders_of_passes() {
     assert!(cases > 10);
 }
 
-/// A center crop has the same pixels as the crop of the resized image, with and without padding.
+/// Compares each pixel of a center crop with a plan that keeps only this pixel, with and without
+/// padding.
 #[test]
-fn center_crop_equals_crop_of_the_resized_image() {
+fn center_crop_equals_crops_of_single_pixels() {
     for (width, height) in [(50, 37), (37, 50), (64, 200), (200, 64), (9, 11), (40, 40)] {
         let from = common::pattern(width, height, 1);
         for (resize, size) in [(40, 32), (32, 32), (20, 32), (21, 32), (30, 33)] {
             let plan = Plan::center_crop(width, height, resize, size);
             let actual = apply(&from, &plan).unwrap();
-            // In the window, each expected pixel comes from a plan that keeps only that pixel.
+            // Pixels outside the window are padding, which is black.
             for y in 0..size {
                 for x in 0..size {
                     let inside = (plan.offset.0..plan.offset.0 + plan.window.width).contains(&x)

@@ -1,4 +1,5 @@
-//! Compares decoding and transforms of eight photographs with torchvision.
+//! Compares class counts, transformed photographs and an image grid with torchvision. Also tests
+//! the loader on photographs.
 //!
 //! The environment variable `WAGGLE_SHARED` is the path of the folder with the photographs and
 //! torchvision's outputs. Without it, the tests are skipped.
@@ -16,7 +17,7 @@ use image::RgbImage;
 use tempfile::TempDir;
 
 /// Unpacks the photographs. Returns the shared folder, the temporary folder and the root of the
-/// data set.
+/// data set, or `None` if `WAGGLE_SHARED` is not set.
 fn photographs() -> Option<(PathBuf, TempDir, PathBuf)> {
     let Some(shared) = std::env::var_os("WAGGLE_SHARED").map(PathBuf::from) else {
         println!("skipped: `WAGGLE_SHARED` is not set");
@@ -121,7 +122,7 @@ fn grid_of_photographs_matches_torchvision() {
 }
 
 #[test]
-fn number_of_workers_does_not_change_an_epoch_of_photographs() {
+fn workers_and_cache_do_not_change_an_epoch_of_photographs() {
     let Some((_, _folder, root)) = photographs() else {
         return;
     };

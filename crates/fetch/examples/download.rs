@@ -1,4 +1,4 @@
-//! Downloads a file from a server in the same process and verifies its checksum.
+//! Downloads a file from a server in the same process and verifies the checksum of the file.
 //!
 //! ```text
 //! cargo run -p fetch --example download

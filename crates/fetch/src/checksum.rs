@@ -24,7 +24,8 @@ impl Checksum {
         }
     }
 
-    /// Computes the checksum of a content of `size` bytes.
+    /// Computes the checksum of `content`, which has `size` bytes. Returns lower-case hexadecimal
+    /// digits.
     pub(crate) fn compute(&self, content: &mut impl Read, size: u64) -> io::Result<String> {
         match self {
             Self::Sha256(_) => sha256(content),
@@ -36,11 +37,11 @@ impl Checksum {
     }
 }
 
-/// Reads to the end. Returns the SHA-256 in lower-case hexadecimal digits.
+/// Reads `content` to its end. Returns the SHA-256 in lower-case hexadecimal digits.
 ///
 /// # Errors
 ///
-/// Returns the error of the reader.
+/// Returns an error if reading fails.
 pub fn sha256(content: &mut impl Read) -> io::Result<String> {
     hash(content, Sha256::new())
 }

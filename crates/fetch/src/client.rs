@@ -1,7 +1,7 @@
 //! Requests and redirects.
 //!
-//! The client follows redirects itself, because ureq decides by the host alone, without the port,
-//! whether the target of a redirect gets the token.
+//! The client follows redirects itself, because ureq can only drop the token in all redirects, or
+//! send it to every port of the same host.
 
 use std::io::Read;
 use std::time::Duration;
@@ -23,16 +23,18 @@ pub struct Config {
     pub user_agent: String,
     /// A URL, and the bearer token for requests to its scheme, host and port.
     pub token: Option<(Uri, String)>,
-    /// Maximum time without progress while sending a request and receiving its response. Resolving
-    /// the host and connecting take at most 30 seconds each. The total time is not limited: files
-    /// are large and connections may be slow.
+    /// Timeout of each network read and write, and of receiving the headers of a response.
+    /// Resolving the host and connecting have the same timeout, but at most 30 seconds. The total
+    /// time is not limited: files are large and connections may be slow.
     pub idle_timeout: Duration,
-    /// Pause after the first failed attempt of a download. It doubles with each further one.
+    /// Pause after a failed attempt of a download. It doubles with each consecutive attempt without
+    /// progress. A number of seconds in `Retry-After` replaces it. No pause exceeds 30 seconds.
     pub first_pause: Duration,
 }
 
 impl Default for Config {
-    /// No token, an idle timeout of 60 seconds, and a first pause of half a second.
+    /// User agent `fetch/VERSION`, no token, an idle timeout of 60 seconds, and a first pause of
+    /// half a second.
     fn default() -> Self {
         Self {
             user_agent: concat!("fetch/", env!("CARGO_PKG_VERSION")).into(),
@@ -43,7 +45,7 @@ impl Default for Config {
     }
 }
 
-/// An HTTP client.
+/// A blocking HTTP client.
 pub struct Client {
     agent: Agent,
     token: Option<(Uri, String)>,
@@ -55,9 +57,9 @@ pub struct Client {
 pub struct Redirect<'a> {
     /// URL of the request.
     pub from: &'a Uri,
-    /// URL in the `Location` header.
+    /// Target of the redirect, resolved against `from`.
     pub to: &'a Uri,
-    /// Whether `Location` is a path on the same origin.
+    /// Whether the `Location` header is a path without a host.
     pub is_relative: bool,
     /// Headers of the response.
     pub headers: &'a HeaderMap,
@@ -105,7 +107,8 @@ impl Client {
         Ok((url, response.map(drop)))
     }
 
-    /// Downloads at most `max_size` bytes into memory. Follows redirects and does not retry.
+    /// Downloads a body of at most `max_size` bytes into memory. Follows redirects and does not
+    /// retry.
     ///
     /// # Errors
     ///
@@ -173,7 +176,7 @@ impl Client {
         }))
     }
 
-    /// Sends one request, with the token if `url` has its origin.
+    /// Sends one request, with the token if `url` has the origin of the token.
     fn send_once(&self, method: &Method, url: &Uri, start: u64) -> Result<Response<Body>, Error> {
         let mut request = Request::builder().method(method).uri(url);
         if start > 0 {
@@ -195,11 +198,11 @@ impl Client {
     }
 }
 
-/// Returns the `Location` header if the response is a redirect.
+/// Returns the `Location` header if the status of the response is a redirect.
 fn location(response: &Response<Body>) -> Option<&str> {
     let is_redirect = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
     let location = response.headers().get(LOCATION).filter(|_| is_redirect)?;
-    // URLs are ASCII. Any other value is replaced by an empty one, which `resolve` rejects.
+    // URLs are ASCII. Other values are replaced by an empty one, which `resolve` rejects.
     Some(location.to_str().unwrap_or_default())
 }
 
@@ -208,7 +211,7 @@ pub(crate) fn bad_status(url: String, response: &Response<Body>) -> Error {
     Error::Status {
         url,
         status: response.status().as_u16(),
-        // Retry-After can also be a date. This is rare, and the default pause is used.
+        // Retry-After can also be a date. This is rare, and then the default pause is used.
         retry_after: number(response, RETRY_AFTER).map(Duration::from_secs),
     }
 }

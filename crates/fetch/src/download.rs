@@ -13,7 +13,8 @@ use ureq::http::header::{CONTENT_LENGTH, CONTENT_RANGE};
 use crate::client::{bad_status, header, number};
 use crate::{Checksum, Client, Error};
 
-/// Number of consecutive attempts without progress after which a download fails.
+/// Maximum number of consecutive failed attempts. A failed attempt that made progress counts as the
+/// first.
 pub const ATTEMPTS: u32 = 4;
 /// Maximum pause between two attempts, even if the server requests a longer one.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
@@ -26,12 +27,12 @@ pub struct Download<'a> {
     /// Path of the complete file. The file `PATH.incomplete` in the same directory contains the
     /// bytes received so far.
     pub path: &'a Path,
-    /// Expected size in bytes.
+    /// Expected size in bytes, if known.
     pub size: Option<u64>,
     /// Maximum size in bytes.
     pub max_size: u64,
     /// Expected checksum. Without one, a download that is resumed after the file has changed on the
-    /// server consists of parts of both versions.
+    /// server may consist of parts of both versions.
     pub checksum: Option<Checksum>,
 }
 
@@ -41,16 +42,16 @@ pub struct Download<'a> {
 pub enum Event<'a> {
     /// A response or a part of its body arrived.
     Progress {
-        /// Number of bytes received so far, including earlier attempts.
+        /// Number of bytes of the file received so far, including those of earlier attempts.
         received: u64,
         /// Size of the file in bytes, if known.
         size: Option<u64>,
     },
-    /// An attempt failed and is repeated after a pause.
+    /// An attempt failed and will be repeated after a pause.
     Retry {
         /// Why the attempt failed.
         error: &'a Error,
-        /// Time until the next attempt.
+        /// Time until the next attempt. Zero after a wrong size or checksum.
         pause: Duration,
     },
 }
@@ -58,10 +59,10 @@ pub enum Event<'a> {
 impl Client {
     /// Downloads a file unless it exists with the expected size and checksum.
     ///
-    /// Failed attempts are repeated, at most [`ATTEMPTS`] in a row without progress. A file with a
-    /// wrong size or checksum is deleted and downloaded once more. After other errors, the bytes
-    /// received so far are kept for the next call. Callers must exclude concurrent downloads to the
-    /// same path.
+    /// Attempts that fail with a temporary error are repeated, up to [`ATTEMPTS`] in a row. A file
+    /// with a wrong size or checksum is deleted and downloaded once more. [`Error::TooLarge`],
+    /// [`Error::Range`] and status 416 also delete the incomplete file. After other errors, the
+    /// next call resumes the download. Callers must prevent concurrent downloads to the same path.
     ///
     /// # Errors
     ///
@@ -99,7 +100,7 @@ impl Client {
         fs::rename(&incomplete, download.path).map_err(Error::io("create", download.path))
     }
 
-    /// Repeats [`transfer`](Self::transfer) after transient errors.
+    /// Repeats [`transfer`](Self::transfer) after transient errors, up to [`ATTEMPTS`] in a row.
     fn transfer_with_retries(
         &self,
         download: &Download<'_>,
@@ -107,8 +108,8 @@ impl Client {
         on_event: &mut dyn FnMut(Event<'_>),
     ) -> Result<String, Error> {
         let mut failures = 0;
-        // Progress is measured against the best attempt: a server without ranges starts over in
-        // each one.
+        // A server without range support starts over in each attempt, so progress is measured
+        // against the longest file so far.
         let mut best = length(incomplete);
         loop {
             let error = match self.transfer(download, incomplete, on_event) {
@@ -152,7 +153,7 @@ impl Client {
     ) -> Result<String, Error> {
         let mut start = length(incomplete);
         if download.size.is_some_and(|size| start >= size) {
-            // The file is unverified or too long. Download it again.
+            // The file is complete but unverified, or too long. Download it again.
             start = 0;
         }
         let (url, response) = self.get(download.url, start)?;
@@ -182,8 +183,8 @@ impl Client {
             file.set_len(0).map_err(failed)?;
         }
         on_event(Event::Progress { received, size });
-        // Nothing after the announced size is read. Without a size, one byte over the limit shows
-        // that the file is too large.
+        // Bytes beyond the size are not read. Without a size, one byte beyond the limit is read to
+        // detect a file that is too large.
         let end = size.unwrap_or(limit.saturating_add(1));
         let mut body = response.into_body().into_reader();
         let mut buffer = vec![0; 1 << 16];
@@ -218,7 +219,7 @@ impl Client {
 }
 
 /// Checks the status and range of a response to a request for the bytes from `start`. Returns the
-/// position of its first byte in the file, and the size of the file, if it is stated.
+/// position of the body in the file, and the size of the file if the response states it.
 fn accept(url: &str, response: &Response<Body>, start: u64) -> Result<(u64, Option<u64>), Error> {
     match response.status().as_u16() {
         // The response is the whole file. Servers that do not support ranges send it even if a
@@ -271,7 +272,7 @@ impl Download<'_> {
     }
 }
 
-/// The length of a file, or 0 if it does not exist.
+/// The length of a file in bytes, or 0 if it does not exist or is not accessible.
 fn length(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |metadata| metadata.len())
 }
@@ -284,8 +285,8 @@ fn remove(path: &Path) -> Result<(), Error> {
     }
 }
 
-/// Parses a `Content-Range` header, `bytes START-END/TOTAL`. Returns START and TOTAL, which is
-/// `None` for `*`.
+/// Parses a `Content-Range` header, `bytes START-END/TOTAL`. Returns START, and TOTAL unless it is
+/// `*` or invalid. Returns `None` for any other format.
 fn parse_content_range(value: &str) -> Option<(u64, Option<u64>)> {
     let (range, total) = value.trim().strip_prefix("bytes ")?.split_once('/')?;
     let (start, _end) = range.split_once('-')?;

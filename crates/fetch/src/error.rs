@@ -1,46 +1,50 @@
-//! Reasons why a download fails.
+//! Errors of requests and downloads.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The reason why a request or a download failed. URLs contain neither passwords nor queries.
+/// The reason why a request or a download failed.
+///
+/// The field `url` contains neither a password nor a query, except in [`Error::Url`]. The field
+/// `location` of [`Error::Redirect`] may contain secrets.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A URL cannot be parsed, or has another scheme.
+    /// The text is not an absolute http or https URL.
     #[error("`{url}` is not an http or https URL")]
     Url {
         /// The rejected text.
         url: String,
     },
-    /// The connection failed, or the response was late or invalid.
+    /// The request could not be sent, or no valid response arrived in time.
     #[error("cannot reach {url}: {reason}")]
     Unreachable {
         /// URL of the request.
         url: String,
-        /// Description of the connection error.
+        /// Description of the failure.
         reason: String,
     },
-    /// The status code of a response indicates a failure.
+    /// The response has an unexpected status code.
     #[error("{url} returned status {status}")]
     Status {
         /// URL of the request.
         url: String,
         /// HTTP status code, such as 404.
         status: u16,
-        /// The delay that the server requests before the next attempt.
+        /// Value of the `Retry-After` header, if it is a number of seconds.
         retry_after: Option<Duration>,
     },
-    /// The target of a redirect is not an http or https URL.
+    /// The target of a redirect is not an http or https URL. Paths that do not start with a slash
+    /// are not supported.
     #[error("{url} redirects to {location:?}, which is not an http or https URL")]
     Redirect {
         /// URL of the request.
         url: String,
-        /// Value of the `Location` header.
+        /// Value of the `Location` header; empty if it is not ASCII.
         location: String,
     },
-    /// There were too many redirects.
+    /// The request was redirected more than `limit` times.
     #[error("{url} redirects more than {limit} times")]
     TooManyRedirects {
         /// URL of the first request.
@@ -48,13 +52,14 @@ pub enum Error {
         /// Maximum number of redirects.
         limit: usize,
     },
-    /// The response has another range than the requested one, or none.
-    #[error("{url} sent another range than the requested one")]
+    /// The `Content-Range` of a partial response is missing or invalid, or does not start at the
+    /// requested byte.
+    #[error("{url} did not send the requested byte range")]
     Range {
         /// URL of the request.
         url: String,
     },
-    /// The body of a response ended too early, or the connection was idle for too long.
+    /// The body of the response ended early, or the connection failed or was idle for too long.
     #[error("the transfer from {url} stopped after {}", progress(*received, *size))]
     Interrupted {
         /// URL of the request.
@@ -79,7 +84,7 @@ pub enum Error {
         url: String,
         /// Expected size in bytes.
         expected: u64,
-        /// Size according to the response, in bytes.
+        /// Size in the headers of the response, or of the received file, in bytes.
         actual: u64,
     },
     /// The file does not have the expected checksum.
@@ -94,10 +99,10 @@ pub enum Error {
         /// Checksum of the received bytes in hexadecimal digits.
         actual: String,
     },
-    /// A local file cannot be read or written.
+    /// A local file cannot be read, written, renamed or removed.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
-        /// The failed operation, as a verb.
+        /// The failed operation as a verb, such as `write`.
         action: &'static str,
         /// Path of the file.
         path: PathBuf,
@@ -125,8 +130,8 @@ impl Error {
         }
     }
 
-    /// Whether the bytes received so far are not part of the expected file. For status 416, the
-    /// file on the server is not longer than they are.
+    /// Whether the incomplete file must be deleted, so that the next attempt requests the whole
+    /// file. Status 416 means that the server has no bytes after those received so far.
     pub(crate) fn discards_file(&self) -> bool {
         match self {
             Self::Range { .. } | Self::TooLarge { .. } | Self::Status { status: 416, .. } => true,
@@ -134,7 +139,7 @@ impl Error {
         }
     }
 
-    /// Whether the received file is not the expected one.
+    /// Whether the size or the checksum of the file is wrong.
     pub(crate) fn is_corruption(&self) -> bool {
         matches!(self, Self::Size { .. } | Self::Checksum { .. })
     }

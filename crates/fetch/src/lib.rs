@@ -1,18 +1,20 @@
 //! Resumable HTTP downloads with size limits and checksums.
 //!
 //! [`Client::download`] writes the received bytes to `PATH.incomplete`, syncs the file to disk,
-//! checks its size and checksum, and renames it to `PATH`. After an interruption it sends a range
-//! request for the missing bytes, and so does the next call.
+//! checks its size and checksum, and renames it to `PATH`. After an interruption, the next attempt
+//! or call sends a range request for the missing bytes.
 //!
-//! Servers are untrusted: redirects, sizes and idle connections are limited, and a token is sent
-//! only to the scheme, host and port that it belongs to. Proxies are read from the environment
-//! (`ALL_PROXY`, `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`, or the same in lower case).
+//! Servers are untrusted: the number of redirects, the size and the idle time are limited, and a
+//! token is sent only to the scheme, host and port that it belongs to.
+//!
+//! The first valid proxy URL in `ALL_PROXY`, `HTTPS_PROXY` and `HTTP_PROXY` applies to all requests
+//! except those to the hosts in `NO_PROXY`. The names may also be in lower case.
 //!
 //! | task | start here |
 //! |---|---|
 //! | download a file | [`Client::download`], [`Download`] |
 //! | request only headers, or a small body | [`Client::head`], [`Client::read`] |
-//! | set the token, the timeout and the pause between attempts | [`Config`] |
+//! | set the user agent, the token, the timeout and the pause between attempts | [`Config`] |
 //! | test a program that downloads | `test_server` (feature `test-server`) |
 //!
 //! ```no_run
@@ -48,6 +50,6 @@ pub use checksum::{Checksum, sha256};
 pub use client::{Client, Config, MAX_REDIRECTS, Redirect};
 pub use download::{ATTEMPTS, Download, Event};
 pub use error::Error;
-/// The types of URLs and headers.
+/// The `http` crate, which defines the types of URLs, headers and responses.
 pub use ureq::http;
 pub use url::{parse_url, redacted, same_origin};

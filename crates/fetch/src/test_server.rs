@@ -1,8 +1,8 @@
-//! A local HTTP server for tests. It sends scripted responses, correct or hostile ones, and records
-//! the requests.
+//! A local HTTP server for tests. It sends scripted responses, correct or hostile, and records the
+//! requests.
 //!
-//! The server panics on its own thread if it cannot be started or a handler panics; the client then
-//! sees a closed connection.
+//! A panic in the handler ends the server. The client sees a closed connection, and
+//! [`Server::take_requests`] panics.
 
 use std::io::{BufRead, BufReader, Read, Result, Write};
 use std::net::{TcpListener, TcpStream};
@@ -16,18 +16,19 @@ pub struct Request {
     pub method: String,
     /// Path and query; `HOST:PORT` for `CONNECT`.
     pub path: String,
-    /// Value of the `Range` header.
+    /// Value of the `Range` header, if present.
     pub range: Option<String>,
-    /// Value of the `Authorization` header.
+    /// Value of the `Authorization` header, if present.
     pub authorization: Option<String>,
 }
 
-/// A response. The connection closes after `body`, even if the headers announce more.
+/// A response. Unless `stalls` is set, the connection closes after `body`, even if the headers
+/// announce more bytes.
 #[derive(Clone, Debug)]
 pub struct Response {
     /// HTTP status code.
     pub status: u16,
-    /// Names in lower case, and values.
+    /// Headers: names in lower case, and values.
     pub headers: Vec<(&'static str, String)>,
     /// The body, which is not sent to HEAD requests.
     pub body: Vec<u8>,
@@ -36,7 +37,7 @@ pub struct Response {
 }
 
 impl Response {
-    /// A response without a body.
+    /// A response with an empty body.
     pub fn status(status: u16) -> Self {
         Self {
             status,
@@ -51,7 +52,7 @@ impl Response {
         Self::status(302).header("location", location)
     }
 
-    /// The whole of `content`, even if a range is requested.
+    /// The whole of `content`, with status 200.
     pub fn whole(content: &[u8]) -> Self {
         Self {
             body: content.to_vec(),
@@ -63,7 +64,7 @@ impl Response {
     ///
     /// # Panics
     ///
-    /// Panics if `start` is beyond the end.
+    /// Panics if `content` is empty or `start` is greater than its length.
     pub fn rest(content: &[u8], start: usize) -> Self {
         let range = format!("bytes {start}-{}/{}", content.len() - 1, content.len());
         Self {
@@ -72,11 +73,12 @@ impl Response {
         }
     }
 
-    /// The response of a correct server: the requested range of `content`, or the whole of it.
+    /// The requested range of `content`, or the whole of it if no range is requested.
     ///
     /// # Panics
     ///
-    /// Panics if the range has an end, or a start beyond the end of `content`.
+    /// Panics if the range is not of the form `bytes=START-`, if START is greater than the length
+    /// of `content`, or if `content` is empty and a range is requested.
     pub fn content(request: &Request, content: &[u8]) -> Self {
         match &request.range {
             None => Self::whole(content),
@@ -102,7 +104,7 @@ impl Response {
         self
     }
 
-    /// Shortens the body to `length` bytes without changing the headers.
+    /// Truncates the body to at most `length` bytes without changing the headers.
     #[must_use]
     pub fn cut(mut self, length: usize) -> Self {
         self.body.truncate(length);
@@ -110,7 +112,7 @@ impl Response {
     }
 }
 
-/// A local HTTP server, which runs until the process ends.
+/// A local HTTP server, which handles one connection at a time until the process ends.
 pub struct Server {
     /// URL without a path: `http://127.0.0.1:PORT`.
     pub url: String,
@@ -118,12 +120,12 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts a server. `handler` receives a request and the number of earlier requests with the
-    /// same method.
+    /// Starts a server. `handler` receives a request and the number of requests with the same
+    /// method since the start or the last call of [`take_requests`](Self::take_requests).
     ///
     /// # Panics
     ///
-    /// Panics if no port is free.
+    /// Panics if the server cannot listen on a local port.
     pub fn start(handler: impl Fn(&Request, usize) -> Response + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
@@ -138,13 +140,13 @@ impl Server {
         Self { url, requests }
     }
 
-    /// Returns the requests received since the last call.
+    /// Returns the requests received since the start or the last call.
     ///
     /// # Panics
     ///
-    /// Panics if a handler has panicked.
+    /// Panics if the handler has panicked.
     pub fn take_requests(&self) -> Vec<Request> {
-        std::mem::take(&mut self.requests.lock().expect("the requests"))
+        std::mem::take(&mut self.requests.lock().expect("no handler panicked"))
     }
 }
 
@@ -154,7 +156,7 @@ fn respond(
     handler: &impl Fn(&Request, usize) -> Response,
 ) -> Result<()> {
     let request = read_request(&stream)?;
-    let mut log = log.lock().expect("the requests");
+    let mut log = log.lock().expect("no handler panicked");
     let same_method = log.iter().filter(|other| other.method == request.method);
     let response = handler(&request, same_method.count());
     log.push(request.clone());

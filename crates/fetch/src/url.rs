@@ -1,4 +1,4 @@
-//! Origins of URLs, targets of redirects, and URLs without secrets.
+//! Parses, compares, resolves and redacts URLs.
 
 use ureq::http::Uri;
 
@@ -15,7 +15,8 @@ pub fn parse_url(text: &str) -> Result<Uri, Error> {
         .ok_or_else(|| Error::Url { url: text.into() })
 }
 
-/// Whether two http or https URLs have the same scheme, host and port.
+/// Whether two URLs have the same scheme, host and port. False if one is not an absolute http or
+/// https URL.
 pub fn same_origin(a: &Uri, b: &Uri) -> bool {
     origin(a).is_some_and(|a| origin(b) == Some(a))
 }
@@ -30,7 +31,7 @@ pub fn redacted(url: &Uri) -> String {
     format!("{scheme}://{host}{port}{}", url.path())
 }
 
-/// The scheme, host and port of an http or https URL.
+/// The scheme, host in lower case, and port of an http or https URL. `None` for other URLs.
 fn origin(url: &Uri) -> Option<(&str, String, u16)> {
     let scheme = url.scheme_str()?;
     let default_port = match scheme {

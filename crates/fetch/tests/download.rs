@@ -1,4 +1,5 @@
-//! Downloads from local servers: resumption, verification, and hostile responses.
+//! Tests downloads from local servers: resumption, verification, redirects, proxies, and hostile
+//! responses.
 
 use std::fs;
 use std::net::TcpListener;
@@ -10,7 +11,7 @@ use fetch::{ATTEMPTS, Checksum, Client, Config, Download, Error, Event};
 use tempfile::TempDir;
 
 const BODY: &[u8] = b"not really weights, but these bytes must arrive";
-/// The size of `BODY`.
+/// The size of `BODY` in bytes.
 const SIZE: u64 = 47;
 const MAX_SIZE: u64 = 1000;
 
@@ -32,8 +33,8 @@ impl Folder {
         self.0.path().join("file")
     }
 
-    /// Downloads `/file` without pauses. `change` may replace expectations. Returns the received
-    /// bytes after each event as well.
+    /// Downloads `/file` without pauses between attempts. `change` may replace the settings of the
+    /// download. Returns the result, and the number of received bytes in each progress event.
     fn download(
         &self,
         url: &str,
@@ -78,8 +79,7 @@ impl Folder {
     }
 }
 
-/// Downloads from a correct source and asserts that only the complete file exists. Returns the
-/// requests.
+/// Asserts that a download succeeds and leaves only the complete file. Returns the requests.
 fn expect_file(server: &Server, folder: &Folder) -> Vec<Request> {
     let (result, steps) = folder.download(&server.url, |_| {});
     result.expect("a download");
@@ -88,7 +88,7 @@ fn expect_file(server: &Server, folder: &Folder) -> Vec<Request> {
     server.take_requests()
 }
 
-/// Returns the error of a download that leaves no file behind, and the number of requests.
+/// Asserts that a download fails and leaves no file. Returns the error and the number of requests.
 fn rejected(server: &Server, change: impl FnOnce(&mut Download<'_>)) -> (Error, usize) {
     let folder = Folder::new();
     let error = folder.download(&server.url, change).0;
@@ -127,7 +127,7 @@ fn interrupted_downloads_are_resumed() {
             response
         }
     });
-    // There are more interruptions than attempts, but each attempt makes progress.
+    // There are more interruptions than `ATTEMPTS`, but each attempt makes progress.
     let requests = expect_file(&server, &Folder::new());
     assert_eq!(
         ranges(&requests)[..3],
@@ -157,7 +157,7 @@ fn the_next_call_resumes_the_download() {
     let server = Server::start(|request, _| Response::content(request, BODY));
     assert_eq!(ranges(&expect_file(&server, &folder)), [Some("bytes=20-")]);
 
-    // A file that is unverified or too long is downloaded again.
+    // A file that is complete but unverified, or too long, is downloaded again.
     for present in [BODY, &[0; 100]] {
         let folder = Folder::new();
         fs::write(folder.path().with_extension("incomplete"), present).expect("a file");
@@ -225,7 +225,7 @@ fn unexpected_ranges_restart_the_download() {
         assert_eq!(ranges(&requests), [None, Some("bytes=20-"), None]);
     }
 
-    // A server that always sends wrong ranges is given up.
+    // A download from a server that always sends wrong ranges fails.
     let server = Server::start(|request, _| match request.range {
         None => Response::whole(BODY).cut(20),
         Some(_) => Response::rest(BODY, 1),
@@ -274,7 +274,7 @@ fn wrong_sizes_are_rejected_after_a_second_download() {
         );
         assert_eq!(requests, 2);
     }
-    // A body after the expected size is not read.
+    // Bytes beyond the expected size are not read.
     let server = Server::start(|_, _| {
         Response::whole(&[BODY, &[0; 1 << 20]].concat()).without("content-length")
     });
@@ -390,7 +390,7 @@ fn redirects_are_followed_within_limits() {
 
 #[test]
 fn proxies_in_the_environment_are_used() {
-    // The proxy is set for a child process that runs this test alone: variables of this process
+    // The proxy is set for a child process that runs only this test: variables of this process
     // would affect the other tests.
     if std::env::var_os("FETCH_TEST_PROXY").is_some() {
         let (result, _) = Folder::new().download("http://nowhere.invalid", |_| {});

@@ -1,15 +1,15 @@
-//! Benchmarks each convolution of VGG-16 on each instruction set: the forward pass, and the forward
-//! pass with all gradients.
+//! Benchmarks each distinct convolution of VGG-16 with each available instruction set: the forward
+//! pass, and the forward and backward pass with all gradients.
 //!
 //! ```text
 //! cargo bench -p kernels --bench layers                     # all instruction sets
-//! cargo bench -p kernels --bench layers -- 'forward/.*avx2'  # filtered by name
+//! cargo bench -p kernels --bench layers -- 'forward/avx2'    # filtered by name
 //! ```
 //!
 //! The batch has eight images. The throughput counts the operations of the direct convolution, two
 //! per multiply-add. Winograd's algorithm executes fewer. Before the timing, the output and the
-//! gradients of each layer are compared with candle's on one image. candle's max pool has a
-//! different gradient at ties, so the gradients of pooled layers are not compared.
+//! gradients of each layer are compared with candle's on one image. The gradients of pooled layers
+//! are not compared, because candle's max pool scales and distributes its gradient differently.
 
 use std::hint::black_box;
 
@@ -22,7 +22,7 @@ use rand_chacha::ChaCha8Rng;
 /// Images per batch.
 const BATCH: usize = 8;
 
-/// Input channels, output channels, pool, and image size of each distinct layer.
+/// Input channels, output channels, pool, and height and width in pixels of each distinct layer.
 const VGG16: [(usize, usize, bool, usize); 12] = [
     (3, 64, false, 224),
     (64, 64, true, 224),
@@ -47,7 +47,7 @@ struct Layer {
 }
 
 impl Layer {
-    /// One layer for each distinct shape in VGG-16 at 224x224.
+    /// One layer with random values for each distinct convolution of VGG-16 at 224x224.
     fn all() -> Result<Vec<Self>> {
         let mut layers = Vec::new();
         for (c, k, pool, side) in VGG16 {
@@ -120,14 +120,17 @@ impl Layer {
         let candle = self.results(|layer, x| layer.candle(x))?;
         let names = ["y", "x gradient", "weight gradient", "bias gradient"];
         for (name, (actual, expected)) in names.into_iter().zip(kernels.iter().zip(&candle)) {
-            // candle distributes the gradient of a pool differently if values in a window are
-            // equal, such as zeros.
+            // candle's max pool gives each of m equal maxima m quarters of the gradient.
             if self.pool && name != "y" {
                 continue;
             }
             let largest = |t: Tensor| t.abs()?.flatten_all()?.max(D::Minus1)?.to_scalar::<f32>();
             let error = largest((actual - expected)?)? / largest(expected.clone())?;
-            assert!(error < 2e-5, "{} {name}: {error}", self.name);
+            assert!(
+                error < 2e-5,
+                "{}: error of {name} is {error:.1e}",
+                self.name
+            );
         }
         Ok(())
     }
@@ -156,7 +159,7 @@ fn layers(criterion: &mut Criterion) {
         let mut group = criterion.benchmark_group(format!("forward+backward/{}", isa.name()));
         group.sample_size(10);
         for layer in &layers {
-            // Counts the forward pass and the gradients of x and weight, which cost as much each.
+            // The gradients of x and weight have as many operations as the forward pass each.
             group.throughput(Throughput::Elements(3 * layer.operations()));
             let tracked = [&layer.x, &layer.weight, &layer.bias]
                 .map(|tensor| Var::from_tensor(tensor).expect("a variable"));

@@ -1,4 +1,4 @@
-//! Trains a small convolutional network on `kernels`: it tells horizontal stripes from vertical ones.
+//! Trains a small convolutional network to classify images of horizontal and vertical stripes.
 //!
 //! ```sh
 //! cargo run -p kernels --example cnn
@@ -32,15 +32,16 @@ impl Cnn {
         })
     }
 
-    /// Images (n, 1, h, w) → logits (n, 2). The features are averaged over all pixels.
+    /// Images (n, 1, h, w) → logits (n, 2). The output of the convolutions is averaged over all
+    /// pixels.
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let features = conv_stack(x, &self.convolutions)?.mean((2, 3))?;
         linear(&features, &self.weight, &self.bias)
     }
 }
 
-/// Noisy images of stripes with period 4 in random positions, and their labels: 0 horizontal, 1
-/// vertical.
+/// `n` noisy images of stripes with a period of 4 pixels and a random phase, and their labels: 0
+/// for horizontal, 1 for vertical.
 fn stripes(n: usize) -> Result<(Tensor, Tensor)> {
     let device = &Device::Cpu;
     let noise = Tensor::randn(0f32, 0.3, (n, 1, SIDE, SIDE), device)?;
@@ -71,6 +72,6 @@ fn main() -> Result<()> {
     let correct = predicted.eq(&labels)?.to_dtype(DType::F32)?;
     let accuracy = correct.mean_all()?.to_scalar::<f32>()?;
     println!("accuracy on new images: {:.1} %", 100.0 * accuracy);
-    assert!(accuracy > 0.95, "the network did not learn");
+    assert!(accuracy > 0.95, "the accuracy is at most 95 %");
     Ok(())
 }

@@ -1,19 +1,20 @@
 //! Adaptive average pooling: a fixed output size for any input size.
 //!
-//! Bin i of an axis covers the cells from floor(i·in/out) to ceil((i+1)·in/out), as in PyTorch's
-//! `AdaptiveAvgPool2d` (aten/src/ATen/native/AdaptiveAveragePooling.cpp). If the input is smaller
-//! than the output, cells repeat.
+//! Bin i of an axis covers the cells from floor(i·in/out) up to but excluding ceil((i+1)·in/out),
+//! as in PyTorch's `AdaptiveAvgPool2d` (aten/src/ATen/native/AdaptiveAveragePooling.cpp). If the
+//! input is smaller than the output, several bins cover the same cell.
 
 use candle_core::{Result, Tensor};
 
-/// Pools `x` (n, c, h, w) → (n, c, size.0, size.1). Returns `x` if the sizes are equal.
+/// Pools `x` (n, c, h, w) → (n, c, size.0, size.1). Returns `x` unchanged if (h, w) is `size`.
 ///
 /// The pooling is linear and separable, so it is two products with small matrices, and candle
 /// computes the gradients.
 ///
 /// # Errors
 ///
-/// Returns an error if `x` does not have four dimensions.
+/// Returns an error if `x` does not have four dimensions, or if candle has no matrix product for
+/// its dtype.
 pub fn adaptive_avg_pool2d(x: &Tensor, size: (usize, usize)) -> Result<Tensor> {
     let (n, c, h, w) = x.dims4()?;
     if (h, w) == size {
@@ -33,7 +34,7 @@ pub fn adaptive_avg_pool2d(x: &Tensor, size: (usize, usize)) -> Result<Tensor> {
         .reshape((n, c, size.0, size.1))
 }
 
-/// Returns the (out, in) matrix that averages the cells of each bin.
+/// Returns the (output, input) matrix that averages the cells of each bin.
 fn bins(input: usize, output: usize) -> Vec<f32> {
     let mut matrix = vec![0f32; output * input];
     for bin in 0..output {

@@ -1,7 +1,7 @@
 //! Memory for the kernels: aligned to cache lines and reused.
 //!
 //! A vector of sixteen f32 fills one cache line, and an access that straddles two lines costs twice
-//! as much. A large new allocation costs more than the computation on it, because the operating
+//! as much. A large new allocation can cost more than the computation on it, because the operating
 //! system clears and maps each page on first use. Dropped buffers therefore return to a pool, and
 //! each thread keeps its scratch buffers.
 
@@ -9,8 +9,9 @@ use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Whether buffers are mapped memory that returns to a pool. Under a sanitizer or Miri, each buffer
-/// is a separate heap allocation, so that out-of-bounds accesses and uses after free are detected.
+/// Whether buffers are mapped memory that returns to a pool. Under AddressSanitizer
+/// (`cfg(waggle_heap)`) or Miri, each buffer is a separate heap allocation, so that out-of-bounds
+/// accesses and uses after free are detected.
 const POOLED: bool = !cfg!(any(miri, waggle_heap));
 
 #[cfg(not(any(miri, waggle_heap)))]
@@ -27,8 +28,8 @@ struct CacheLine(#[expect(dead_code, reason = "reached by pointers")] [f32; LINE
 /// Number of f32 in a cache line.
 const LINE_LEN: usize = 16;
 
-/// Cache lines of mapped memory. Unmapping returns memory to the operating system at once, whereas
-/// an allocator may keep freed memory.
+/// Memory of `count` cache lines, mapped if [`POOLED`]. Unmapping returns memory to the operating
+/// system at once, whereas an allocator may keep freed memory.
 struct CacheLines {
     memory: Option<Memory>,
     count: usize,
@@ -45,9 +46,9 @@ impl CacheLines {
             // Out of memory is fatal, as for `Vec`.
             let memory = Memory::map_anon(bytes)
                 .unwrap_or_else(|error| panic!("cannot allocate {bytes} bytes: {error}"));
-            // Huge pages of 2 MiB: with pages of 4 KiB, address translation takes a tenth of the
-            // time of a pass over a large buffer. If the system ignores the advice, the pages stay
-            // small.
+            // Request huge pages of 2 MiB. With pages of 4 KiB, address translation takes a tenth
+            // of the time of a pass over a large buffer. The operating system may ignore the
+            // request.
             #[cfg(target_os = "linux")]
             let _ = memory.advise(memmap2::Advice::HugePage);
             memory
@@ -108,15 +109,15 @@ impl DerefMut for Buffer {
     }
 }
 
-/// Used and free memory together may exceed the peak use by `peak / SLACK_DIVISOR` cache lines,
-/// because buffer sizes seldom match exactly.
+/// Used and free memory together may exceed the peak use by up to `peak / SLACK_DIVISOR` cache
+/// lines, because buffer sizes seldom match exactly.
 const SLACK_DIVISOR: usize = 10;
 
 /// Free buffers and the amount of memory in use. Sizes are in cache lines.
 struct Pool {
     free: Vec<CacheLines>,
     in_use: usize,
-    /// Maximum of `in_use` so far.
+    /// Maximum of `in_use` since the start or the last [`release_memory`].
     peak: usize,
 }
 
@@ -131,11 +132,11 @@ fn pool() -> MutexGuard<'static, Pool> {
 }
 
 impl Pool {
-    /// Takes the smallest free buffer of `count` to `2 * count` lines. If there is none, the caller
-    /// allocates one.
+    /// Takes the smallest free buffer of `count` to `2 * count` lines. Returns `None` if there is
+    /// none. The caller must then allocate `count` lines, which already count as in use.
     ///
-    /// Frees buffers so that used and free memory together never exceed the peak use by more than a
-    /// tenth ([`SLACK_DIVISOR`]).
+    /// Frees the oldest buffers so that used and free memory together never exceed the peak use by
+    /// more than a tenth ([`SLACK_DIVISOR`]).
     fn acquire(&mut self, count: usize) -> Option<CacheLines> {
         let fits = |lines: &&CacheLines| (count..=2 * count).contains(&lines.count);
         let best = self.free.iter().filter(fits).map(|lines| lines.count).min();
@@ -166,8 +167,9 @@ impl Pool {
     }
 }
 
-/// Returns the kernels' pooled memory to the operating system: up to a gigabyte after training.
-/// Each thread keeps its scratch buffers, a few megabytes.
+/// Returns the kernels' free pooled buffers to the operating system: up to a gigabyte after
+/// training. Buffers in use and the scratch buffers of each thread, up to tens of megabytes, stay
+/// allocated.
 pub fn release_memory() {
     let mut pool = pool();
     pool.free.clear();
@@ -188,7 +190,7 @@ thread_local! {
 }
 
 /// Calls `f` with a scratch buffer of `len` elements with arbitrary values. The thread keeps the
-/// buffer for its next call.
+/// buffer for the next call on this thread.
 pub(crate) fn with_scratch<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
     // If `f` waits for other threads, rayon can run another task on this thread in the meantime.
     // That task gets a different buffer.
@@ -206,7 +208,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn buffers_are_aligned_to_cache_lines() {
+    fn buffers_are_aligned_and_nested_scratch_buffers_are_distinct() {
         let mut buffer = Buffer::alloc(1001);
         assert_eq!((buffer.len(), buffer.as_ptr() as usize % 64), (1001, 0));
         buffer[1000] = 3.0;
@@ -239,7 +241,8 @@ mod tests {
         assert_eq!(pool.acquire(40).map(|lines| lines.count), Some(50));
         assert!(pool.acquire(10).is_none());
         assert_eq!((sizes(&pool), pool.in_use), (vec![100, 30], 60));
-        // With the new 40 lines, 230 lines would be in use or free. The limit is 180 and a tenth.
+        // With the new 40 lines, 230 lines would be in use or free. The limit is 198: the peak of
+        // 180 and a tenth of it.
         assert!(pool.acquire(40).is_none());
         assert_eq!((sizes(&pool), pool.in_use), (vec![30], 100));
     }

@@ -2,8 +2,8 @@
 //!
 //! On the CPU, the activations between the layers have the NCHWc16 layout. If no tensor is tracked,
 //! images pass through the layers in small groups, without a graph ([`crate::inference`]). The same
-//! applies to the layers before the first tracked tensor. The other layers process the whole batch
-//! and record a tape for the backward pass ([`crate::autograd`]).
+//! applies to the layers before the first tracked parameter, unless `x` is tracked. The remaining
+//! layers record a tape for the backward pass ([`crate::autograd`]).
 
 use candle_core::{Device, Result, Tensor, bail};
 
@@ -11,15 +11,17 @@ use crate::layer::ConvLayer;
 use crate::layout::NchwcShape;
 use crate::{autograd, device, inference};
 
-/// Runs the layers in sequence: `x` (n, c, h, w) f32 → (n, k, h', w').
+/// Runs the layers in sequence: `x` (n, c, h, w) → (n, k, h', w'). On the CPU, all tensors must be
+/// f32. On other devices, see [`device::conv_stack`].
 ///
 /// Differentiable with respect to `x`, the weights and the biases. Gradients are computed only for
-/// tracked tensors.
+/// tracked tensors. On the CPU, a second backward pass through the same result is an error.
 ///
 /// # Errors
 ///
-/// Returns an error if the channel counts of `x` and the layers do not match, if the images are too
-/// small for the pools, or if `x` is on the CPU and not f32.
+/// Returns an error if `x` does not have four dimensions, if the channel counts of `x` and the
+/// layers do not match, if the images are too small for the pools, if a tensor on the CPU is not
+/// f32, if a tensor is too large for a GPU, or if a tensor operation fails.
 pub fn conv_stack(x: &Tensor, layers: &[ConvLayer]) -> Result<Tensor> {
     let (n, c, h, w) = x.dims4()?;
     let mut shapes = vec![NchwcShape { n, c, h, w }];
@@ -27,7 +29,7 @@ pub fn conv_stack(x: &Tensor, layers: &[ConvLayer]) -> Result<Tensor> {
         let from = shapes[shapes.len() - 1];
         let (k, c, _, _) = layer.weight.dims4()?;
         if c != from.c {
-            bail!("expected an input with {c} channels, got {}", from.c);
+            bail!("a layer expects {c} input channels, got {}", from.c);
         }
         let to = NchwcShape { c: k, ..from };
         let to = if layer.pool { to.pooled() } else { to };
@@ -55,7 +57,7 @@ pub fn conv_stack(x: &Tensor, layers: &[ConvLayer]) -> Result<Tensor> {
     if !x.track_op() && !layers.iter().any(ConvLayer::tracked) {
         return inference::forward_inference(&x, layers, &shapes);
     }
-    // Layers before the first tracked tensor need no graph.
+    // If `x` is not tracked, the layers before the first tracked parameter need no graph.
     let first_tracked = layers.iter().position(ConvLayer::tracked).unwrap_or(0);
     if first_tracked == 0 || x.track_op() {
         return autograd::forward_with_tape(&x, layers, &shapes);

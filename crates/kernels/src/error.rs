@@ -13,26 +13,26 @@ use crate::isa::Isa;
 pub enum Error {
     /// The shapes are not those of a 3x3 convolution with at least one input and one output
     /// channel.
-    #[error("expected a weight (k, c, 3, 3) and a bias (k), got {weight:?} and {bias:?}")]
+    #[error("expected a non-empty weight (k, c, 3, 3) and a bias (k), got {weight:?} and {bias:?}")]
     Shape {
         /// Shape of the weight.
         weight: Shape,
         /// Shape of the bias.
         bias: Shape,
     },
-    /// Autograd tracks the parameter, and it is a strided view, such as a transposed `Var`.
+    /// A tracked parameter is not contiguous, such as the transpose of a `Var`.
     #[error("the tracked {parameter} of a convolution is not contiguous")]
     NotContiguous {
         /// `weight` or `bias`.
         parameter: &'static str,
     },
-    /// The CPU does not support the instruction set.
-    #[error("this CPU does not support {}", isa.name())]
+    /// The CPU does not support the instruction set, or the operating system does not permit it.
+    #[error("this CPU or operating system does not support {}", isa.name())]
     UnsupportedIsa {
         /// The requested instruction set.
         isa: Isa,
     },
-    /// A tensor operation failed.
+    /// A tensor operation failed, or the `VarBuilder` has no matching tensor.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
 }

@@ -8,8 +8,9 @@ use crate::layout::{self, NchwcShape};
 use crate::storage::with_values;
 use crate::tuning;
 
-/// Runs the layers on groups of images whose activations stay in the caches: one image at a time in
-/// the first layers, where images are large, and several in the rest.
+/// Runs the layers on groups of images that are small enough for the caches: one image at a time in
+/// the first layers, where images are large, and several images in the other layers. `shapes` holds
+/// the shape of `x`, followed by the output shape of each layer.
 pub(crate) fn forward_inference(
     x: &Tensor,
     layers: &[ConvLayer],
@@ -53,7 +54,7 @@ pub(crate) fn forward_inference(
                 for layer in 0..single_image_layers {
                     let (before, after) = buffers.split_at_mut(layer + 1);
                     let to = shapes[layer + 1].image_len();
-                    // The last of these layers writes to the image's position in the group.
+                    // The last single-image layer writes to the image's position in the group.
                     let offset = if layer + 1 < single_image_layers {
                         0
                     } else {

@@ -13,8 +13,8 @@ use crate::storage::with_values;
 use crate::winograd::weights::{self, KernelLayout, TransformedWeights};
 use crate::winograd::{Epilogue, convolve};
 
-/// A 3x3 convolution with stride 1, padding 1, bias and ReLU, and an optional 2x2 max pool with
-/// stride 2.
+/// A 3x3 convolution with stride 1, padding 1, bias, an optional ReLU and an optional 2x2 max pool
+/// with stride 2.
 ///
 /// [`conv_stack`](crate::conv_stack) runs layers.
 #[derive(Clone, Debug)]
@@ -30,28 +30,31 @@ pub struct ConvLayer {
 }
 
 impl ConvLayer {
-    /// Creates a layer from `weight` (k, c, 3, 3) and `bias` (k), both f32.
+    /// Creates a layer with ReLU from `weight` (k, c, 3, 3) and `bias` (k), which must be f32 on
+    /// the CPU. `pool` adds the max pool.
     ///
     /// A layer of tracked tensors reads their values in each forward pass, so it sees updates by an
-    /// optimizer. A layer with an untracked weight caches its transform. After changing such a
-    /// weight in place, create a new layer.
+    /// optimizer. On the CPU, a layer with an untracked weight caches the transformed weight. After
+    /// changing such a weight in place, create a new layer.
     ///
     /// # Errors
     ///
     /// Returns [`Error::Shape`] if `weight` is empty or not (k, c, 3, 3), or if `bias` is not (k).
     /// Returns [`Error::NotContiguous`] if a tracked tensor is not contiguous: the layer would keep
     /// a contiguous copy, which updates of the original do not change. Untracked tensors may have
-    /// any strides.
+    /// any strides, and are copied if they are not contiguous. Returns [`Error::Candle`] if the
+    /// copy fails.
     pub fn new(weight: Tensor, bias: Tensor, pool: bool) -> std::result::Result<Self, Error> {
         Self::with_isa(weight, bias, pool, Isa::selected())
     }
 
-    /// Like [`ConvLayer::new`], for a specific instruction set. For tests and benchmarks.
+    /// Like [`ConvLayer::new`], with the kernels for a specific instruction set instead of
+    /// [`Isa::selected`]. For tests and benchmarks. Devices other than the CPU ignore `isa`.
     ///
     /// # Errors
     ///
-    /// Returns the errors of [`ConvLayer::new`], and [`Error::UnsupportedIsa`] if the CPU lacks the
-    /// instruction set.
+    /// Returns the errors of [`ConvLayer::new`], and [`Error::UnsupportedIsa`] if `isa` is not in
+    /// [`Isa::available`].
     pub fn with_isa(
         weight: Tensor,
         bias: Tensor,
@@ -86,12 +89,14 @@ impl ConvLayer {
         })
     }
 
-    /// Gets `weight` (`k`, `c`, 3, 3) and `bias` (`k`) from `vb` and creates a layer from them.
-    /// Missing tensors are initialized like those of [`candle_nn::conv2d`].
+    /// Gets `weight` (`k`, `c`, 3, 3) and `bias` (`k`) from `vb` and creates a layer from them. If
+    /// `vb` creates missing tensors, as with a `VarMap`, they are initialized as in
+    /// [`candle_nn::conv2d`].
     ///
     /// # Errors
     ///
-    /// Returns an error if `vb` has no such tensors, and the errors of [`ConvLayer::new`].
+    /// Returns an error if `vb` neither has nor creates tensors of these names and shapes, and the
+    /// errors of [`ConvLayer::new`].
     pub fn load(
         c: usize,
         k: usize,
@@ -107,7 +112,7 @@ impl ConvLayer {
         Self::new(load_weight(c, k, &vb)?, bias, pool)
     }
 
-    /// Like [`ConvLayer::load`], without bias: `vb` needs only `weight`.
+    /// Like [`ConvLayer::load`], with a constant bias of zero: `vb` needs only `weight`.
     ///
     /// # Errors
     ///
@@ -131,7 +136,8 @@ impl ConvLayer {
     }
 
     /// Stores the gradients of the weight and the bias in `grad_sink` instead of candle's
-    /// `GradStore`. Devices other than the CPU ignore the sink.
+    /// `GradStore`. Gradients of tensors that are not variables still go to the `GradStore`.
+    /// Devices other than the CPU ignore the sink.
     pub fn with_grad_sink(self, grad_sink: &GradSink) -> Self {
         Self {
             grad_sink: Some(grad_sink.clone()),
@@ -160,7 +166,7 @@ impl ConvLayer {
         if self.weight.track_op() {
             return Ok(transformed);
         }
-        // If another thread stored its result first, that one is returned. Both are equal.
+        // If another thread stored its result first, this returns the other result, which is equal.
         Ok(Arc::clone(self.transformed.get_or_init(|| transformed)))
     }
 }
@@ -191,8 +197,9 @@ impl PreparedLayer {
         })
     }
 
-    /// Convolves `x` with shape `from` into `y`, both NCHWc16. `indices` receives the index of the
-    /// first maximum of each pooling window.
+    /// Runs the layer on `x` with shape `from` and writes the output to `y`, both NCHWc16. If the
+    /// layer has a pool, `indices` receives the index of the first maximum of each pooling window.
+    /// The halo of `y` and its padding to whole tiles must be zero.
     pub(crate) fn run(
         &self,
         x: &[f32],

@@ -3,8 +3,8 @@
 //!
 //! Sixteen channels are contiguous, so a vector holds one pixel of sixteen channels. Height and
 //! width are rounded up to whole 4x4 tiles. A one-pixel border of zeros serves as the convolution's
-//! padding, so the kernels need no bounds checks. The forward pass and both gradients use this
-//! layout.
+//! padding, so the input transform needs no bounds checks. The forward pass, the input gradient and
+//! the weight gradient use this layout.
 
 use rayon::prelude::*;
 
@@ -15,7 +15,8 @@ use crate::parallel::{DisjointMut, chunk};
 pub(crate) const LANES: usize = 16;
 /// Height and width of a Winograd output tile.
 pub(crate) const TILE: usize = 4;
-/// Elements of a transformed tile (6x6). Each of these positions has its own matrix product.
+/// Number of elements (positions) of a transformed tile, 6x6. Each position has its own matrix
+/// product.
 pub(crate) const POSITIONS: usize = (TILE + 2) * (TILE + 2);
 
 /// Logical shape of an NCHWc16 tensor.
@@ -53,17 +54,17 @@ impl NchwcShape {
         (self.tile_columns() * TILE + 2) * LANES
     }
 
-    /// Number of elements in one channel block of an image, including the halo.
+    /// Number of elements in one channel block of an image, including padding and halo.
     pub(crate) fn plane_len(self) -> usize {
         (self.tile_rows() * TILE + 2) * self.row_stride()
     }
 
-    /// Number of elements in one image, including the halos.
+    /// Number of elements in one image, including padding and halos.
     pub(crate) fn image_len(self) -> usize {
         self.channel_blocks() * self.plane_len()
     }
 
-    /// Number of elements in the tensor, including the halos.
+    /// Number of elements in the tensor, including padding and halos.
     pub(crate) fn len(self) -> usize {
         self.n * self.image_len()
     }
@@ -110,8 +111,8 @@ pub(crate) fn alloc_with_halo_around(shape: NchwcShape, h: usize, w: usize) -> B
     buffer
 }
 
-/// Packs NCHW into NCHWc16. Writes only the pixels: the halo of `to` and its padding to whole tiles
-/// must already be zero.
+/// Packs NCHW into NCHWc16, with zeros in the missing channels of the last block. Writes only the
+/// pixels: the halo of `to` and its padding to whole tiles must already be zero.
 pub(crate) fn pack(x: &[f32], shape: NchwcShape, to: &mut [f32]) {
     let NchwcShape { c, h, w, .. } = shape;
     to.par_chunks_mut(shape.plane_len())
@@ -154,8 +155,8 @@ pub(crate) fn unpack(x: &[f32], shape: NchwcShape) -> Vec<f32> {
             let from = &x[plane * shape.plane_len()..][..shape.plane_len()];
             for lane in 0..LANES.min(c - block * LANES) {
                 let start = (image * c + block * LANES + lane) * h * w;
-                // SAFETY: the channels of a plane occupy disjoint ranges of y, and chunks are
-                // disjoint, so no other thread accesses this range.
+                // SAFETY: each channel of each image has its own range of `y`, and the chunks of
+                // planes are disjoint, so no other thread accesses this range.
                 let to =
                     unsafe { std::slice::from_raw_parts_mut(out.slice_ptr(start, h * w), h * w) };
                 for (row, line) in to.chunks_exact_mut(w).enumerate() {
@@ -182,7 +183,7 @@ mod tests {
             let mut packed = alloc_with_halo(shape);
             pack(&x, shape, &mut packed);
             assert_eq!(unpack(&packed, shape), x);
-            // Halo, padding to whole tiles and missing channels are zero.
+            // The halo, the padding to whole tiles and the missing channels are zero.
             let sum: f64 = packed.iter().map(|&v| f64::from(v)).sum();
             assert_eq!(sum, x.iter().map(|&v| f64::from(v)).sum::<f64>());
         }

@@ -9,17 +9,19 @@
 //! | [`max_pool2d`] | maximum of each 2x2 window | (n, c, h, w) → (n, c, h/2, w/2) |
 //! | [`adaptive_avg_pool2d`] | mean over the cells of each bin | (n, c, h, w) → (n, c, oh, ow) |
 //!
-//! The operations work with any candle model, optimizer and `VarBuilder`. They compute gradients
-//! only for tracked tensors. If no tensor is tracked, no graph is recorded and no activation is
-//! saved.
+//! In a [`conv_stack`], the ReLU of a layer is optional too. Pools round h/2 and w/2 down.
 //!
-//! On the CPU, convolutions and linear layers are custom ops of this crate, in f32. The convolutions
-//! use Winograd's algorithm for the instruction set of the CPU: AMX, AVX-512, AVX2, or portable code
-//! ([`Isa`]). On other devices, they are candle or cuDNN operations with custom gradients
-//! ([`device`]).
+//! The functions take and return candle tensors and work with candle's backward pass. They compute
+//! gradients only for tracked tensors. If no tensor is tracked, no graph is recorded and no
+//! activation is saved.
 //!
-//! The crate is not a library of general convolutions: kernels are 3x3 with stride 1, padding 1, one
-//! group and no dilation.
+//! On the CPU, convolutions and linear layers are custom ops of this crate, in f32. The
+//! convolutions use Winograd's algorithm, in AMX, AVX-512, AVX2 or portable code ([`Isa`]). On
+//! other devices, convolutions and linear layers are candle or cuDNN operations with custom
+//! gradients ([`device`]).
+//!
+//! The crate is not a library of general convolutions: convolution kernels are 3x3 with stride 1,
+//! padding 1, one group and no dilation.
 //!
 //! ```
 //! use candle_core::{DType, Device, Tensor};
@@ -53,22 +55,23 @@
 //! # Differences from candle's operations
 //!
 //! - candle's `max_pool2d` gives a unique maximum a quarter of its gradient, gives each of m equal
-//!   maxima m quarters, and for odd heights or widths assigns gradients to the wrong cells. The pools
-//!   of this crate give the whole gradient to the first maximum, as in PyTorch. After replacing
-//!   candle's pools, the gradients of a layer are about 4 times as large for each pool between the
-//!   layer and the loss, so learning rates have to be tuned again.
+//!   maxima m quarters, and for odd heights or widths assigns gradients to the wrong cells. The
+//!   pools of this crate give the whole gradient to the first maximum, as in PyTorch. When they
+//!   replace candle's pools, the gradients of a layer become about 4 times as large for each pool
+//!   between the layer and the loss, so the learning rates have to be tuned again.
 //! - NaN propagates through ReLU and pools. candle's `relu` maps NaN to 0.
-//! - The weight gradient of [`linear`] has the layout of the weight. candle's is a transposed view.
-//! - A second backward pass through the same [`conv_stack`] is an error, because the first one frees
-//!   the activations.
+//! - The weight gradient of [`linear`] is contiguous. candle's is a transposed view.
+//! - On the CPU, a second backward pass through the same result of [`conv_stack`] is an error,
+//!   because the first pass frees the activations.
 //!
 //! # Features
 //!
-//! `cuda`, `cudnn`, `metal`, `accelerate` and `mkl` enable candle's features of the same names. With
-//! `cudnn`, convolutions on NVIDIA GPUs use cuDNN.
+//! `cuda`, `cudnn`, `metal`, `accelerate` and `mkl` enable candle's features of the same names.
+//! With `cudnn`, convolutions in f32 and bf16 on NVIDIA GPUs use cuDNN.
 //!
-//! Debug builds need `[profile.dev.package."*"] opt-level = 3` in the workspace's `Cargo.toml`.
-//! Without optimization the kernels are about a hundred times slower.
+//! For debug builds, set `[profile.dev.package."*"] opt-level = 3` in the `Cargo.toml` of the
+//! workspace that depends on this crate. Without optimization, the kernels are about a hundred
+//! times slower.
 
 #![allow(
     clippy::needless_range_loop,

@@ -1,4 +1,4 @@
-//! Linear layers whose weight gradient has the same layout as the weight.
+//! Linear layers with a contiguous weight gradient.
 //!
 //! y = x·wᵀ + b; dx = dy·w, dw = dyᵀ·x, db = Σ dy. candle's own backward pass returns dw as a
 //! transposed view, which the optimizer would have to copy: 411 MB per step for `classifier.0` of
@@ -16,24 +16,27 @@ use crate::isa::lanes::{Lanes, Task};
 use crate::parallel::{DisjointMut, for_each_chunk};
 use crate::storage::contiguous;
 
-/// Applies a linear layer: `x` (n, in), `weight` (out, in), `bias` (out) → (n, out), f32.
+/// Applies a linear layer: `x` (n, in), `weight` (out, in), `bias` (out) → (n, out). On the CPU,
+/// all tensors must be f32. On other devices, see [`device::linear`](crate::device::linear).
 ///
 /// Differentiable with respect to all three arguments. Gradients are computed only for tracked
 /// tensors.
 ///
 /// # Errors
 ///
-/// Returns an error if the shapes do not match, or if a tensor is on the CPU and not f32.
+/// Returns an error if the shapes do not match, if a tensor on the CPU is not f32, or if a tensor
+/// operation fails.
 pub fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
     linear_with_grad_sink(x, weight, bias, None)
 }
 
 /// Like [`linear`], but stores the gradients of `weight` and `bias` in `grad_sink` instead of
-/// candle's gradient store. CPU only: other devices ignore the sink.
+/// candle's `GradStore`. Gradients of tensors that are not contiguous variables still go to the
+/// `GradStore`. Devices other than the CPU ignore the sink.
 ///
 /// # Errors
 ///
-/// Returns an error if the shapes do not match, or if a tensor is on the CPU and not f32.
+/// Returns the errors of [`linear`].
 pub fn linear_with_grad_sink(
     x: &Tensor,
     weight: &Tensor,
@@ -80,9 +83,9 @@ impl CustomOp3 for Linear {
         let to = DisjointMut::new(&mut y);
         let isa = Isa::selected();
         for_each_chunk(output, |outputs| {
-            // SAFETY: `Isa::selected` returns only instruction sets that this CPU supports. x has
-            // n·input elements, weight output·input and y n·output. Chunks are disjoint, so no
-            // other thread writes the columns `outputs` of y.
+            // SAFETY: `Isa::selected` returns only instruction sets that this CPU supports. `x` has
+            // n·input elements, `weight` output·input and `y` n·output. Chunks are disjoint, so no
+            // other thread writes the columns `outputs` of `y`.
             unsafe {
                 isa.run(ForwardTask {
                     x: x.as_ptr(),
@@ -113,7 +116,7 @@ impl CustomOp3 for Linear {
                 left: grad.clone(),
                 right: x_values.clone(),
             };
-            // If `x` is a variable, the optimizer may overwrite it before this gradient is used, so
+            // If `x` is a variable, the optimizer may overwrite it before it uses this gradient, so
             // compute the product now.
             if x.is_variable() {
                 return gradient.to_dense().map(Gradient::Dense);
@@ -135,15 +138,16 @@ impl CustomOp3 for Linear {
     }
 }
 
-/// Inputs per block: a block of x stays in the cache while the rows of the weight stream by. Each
-/// block is summed before it is added to y, so the value of a row of y does not depend on the batch
-/// size.
+/// Inputs per block: for large batches, a block of x stays in the cache while the weight is read.
+/// The products of each block are summed before they are added to y, so the value of a row of y
+/// does not depend on the batch size.
 const INPUT_BLOCK: usize = 1024;
-/// Rows of x per microkernel call for large batches, with `COLUMNS` rows of the weight.
+/// Rows of x per microkernel call for large batches. Batches with fewer rows are small.
 const ROWS: usize = 4;
+/// Rows of the weight (columns of y) per microkernel call for large batches.
 const COLUMNS: usize = 2;
-/// Rows of the weight that a small batch reads at the same time. Memory bandwidth is higher with
-/// several streams.
+/// Rows of the weight that a microkernel call for small batches reads at the same time. Memory
+/// bandwidth is higher with several streams.
 const STREAMS: usize = 4;
 /// Prefetch distance of a stream, in elements. Hardware prefetchers stop at page boundaries.
 const PREFETCH_DISTANCE: usize = 256;
@@ -165,7 +169,7 @@ struct ForwardTask {
 impl Task for ForwardTask {
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
-        // SAFETY: both functions have the contract of `Task::run`, which the caller upholds.
+        // SAFETY: both functions have the same contract as `run`.
         unsafe {
             if self.n < ROWS {
                 self.small_batch::<L>();
@@ -177,8 +181,8 @@ impl Task for ForwardTask {
 }
 
 impl ForwardTask {
-    /// Computes small batches. All of x stays in the cache, and each row of the weight is read from
-    /// start to end.
+    /// Computes batches of fewer than [`ROWS`] rows. All of x stays in the cache, and each row of
+    /// the weight is read from start to end.
     ///
     /// # Safety
     ///
@@ -207,7 +211,8 @@ impl ForwardTask {
         }
     }
 
-    /// Computes large batches. One block of x stays in the cache while the weight streams by.
+    /// Computes batches of at least [`ROWS`] rows. One block of x stays in the cache while the
+    /// weight is read.
     ///
     /// # Safety
     ///

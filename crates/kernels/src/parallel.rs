@@ -11,10 +11,11 @@ pub(crate) fn chunk(len: usize, parts: usize, part: usize) -> Range<usize> {
     part * len / parts..(part + 1) * len / parts
 }
 
-/// Divides `0..len` into one chunk per thread of the current pool and calls `f` for each in
-/// parallel.
+/// Divides `0..len` into one chunk per thread of the current pool, but at most `len` chunks, and
+/// calls `f` for each chunk in parallel.
 ///
-/// The chunks depend only on `len` and the number of threads, so results are reproducible.
+/// The chunks depend only on `len` and the number of threads, so results are reproducible for a
+/// given number of threads.
 pub(crate) fn for_each_chunk(len: usize, f: impl Fn(Range<usize>) + Sync) {
     let parts = rayon::current_num_threads().min(len);
     match parts {
@@ -34,10 +35,9 @@ pub(crate) struct DisjointMut<'a, T = f32> {
     lifetime: PhantomData<&'a mut [T]>,
 }
 
-// SAFETY: the pointer is dereferenced only by callers of `slice_ptr`, whose contract forbids
-// overlapping accesses from several threads.
+// SAFETY: only callers of `slice_ptr` dereference the pointer, and its contract forbids data races.
 unsafe impl<T: Send> Send for DisjointMut<'_, T> {}
-// SAFETY: as for `Send`: sharing gives access only through `slice_ptr`.
+// SAFETY: as for `Send`: a shared reference gives access only through `slice_ptr`.
 unsafe impl<T: Send> Sync for DisjointMut<'_, T> {}
 
 impl<'a, T> DisjointMut<'a, T> {
@@ -58,7 +58,8 @@ impl<'a, T> DisjointMut<'a, T> {
     ///
     /// # Safety
     ///
-    /// No two threads may access overlapping elements at the same time.
+    /// The pointer must not be used after `'a`. While a thread writes an element, no other thread
+    /// may access it.
     pub(crate) unsafe fn slice_ptr(&self, at: usize, len: usize) -> *mut T {
         assert!(at + len <= self.len, "the range is outside the buffer");
         // SAFETY: `at + len <= self.len` was checked, and the buffer is borrowed for `'a`.

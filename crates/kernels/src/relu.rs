@@ -1,6 +1,6 @@
 //! ReLU that propagates NaN.
 //!
-//! candle's `relu` maps NaN to 0, so a diverged network would look healthy. PyTorch propagates NaN.
+//! candle's `relu` maps NaN to 0, which hides that a network has diverged. PyTorch propagates NaN.
 
 use candle_core::{CpuStorage, CustomOp1, Device, Layout, Result, Shape, Tensor};
 
@@ -11,7 +11,7 @@ use crate::storage::contiguous;
 ///
 /// # Errors
 ///
-/// Returns an error if `x` is on the CPU and not f32.
+/// Returns an error if `x` is on the CPU and not f32, or if a tensor operation fails.
 pub fn relu(x: &Tensor) -> Result<Tensor> {
     match x.device() {
         Device::Cpu => x.contiguous()?.apply_op1(Relu),

@@ -1,4 +1,5 @@
-//! Compares the layers of `kernels::device` with a naive f64 reference and with the CPU kernels.
+//! Compares the convolutions of `kernels::device` with a naive f64 reference, and the linear layers
+//! with the CPU kernel. Also tests determinism, frozen tensors, NaN in ReLU and half precision.
 //!
 //! The tests run on the CPU and, with the feature `cuda` or `metal`, also on a GPU.
 
@@ -200,9 +201,8 @@ fn relu_propagates_nan_and_has_zero_gradient_at_zero() {
     }
 }
 
-/// A layer that computes in half precision returns f32 gradients for f32 weights, with the accuracy
-/// of its dtype. This is bf16 on CUDA and f16 elsewhere, because candle has no bf16 matrix product
-/// on the CPU.
+/// A layer that computes in half precision, bf16 on CUDA and f16 elsewhere, returns f32 gradients
+/// for f32 weights, with the accuracy of half precision.
 #[test]
 fn f32_weights_train_in_half_precision() {
     let mut rng = ChaCha8Rng::seed_from_u64(7);

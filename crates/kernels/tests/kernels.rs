@@ -1,4 +1,5 @@
-//! Compares the kernels of every instruction set with a naive convolution in f64.
+//! Compares the CPU kernels with naive f64 versions: convolutions with every available instruction
+//! set, linear layers and adaptive pools. Also tests NaN, ties, batch sizes and thread counts.
 
 mod naive;
 
@@ -53,7 +54,7 @@ fn check(isa: Isa, naive: &Naive, seed: u64) {
     let y = conv_stack(&x, &[tracked]).expect("forward");
     assert_eq!(y.dims(), [n, k, oh, ow], "{case}");
     let error = relative_error(&y, &expected.y);
-    assert!(error <= TOLERANCE, "{case}: forward {error:.1e}");
+    assert!(error <= TOLERANCE, "{case}: error of y is {error:.1e}");
 
     // The result without a graph must be bit-identical.
     let frozen = layer(weight.as_tensor().detach(), bias.as_tensor().detach());
@@ -66,7 +67,7 @@ fn check(isa: Isa, naive: &Naive, seed: u64) {
     assert_eq!(
         values(&y),
         values(&untracked),
-        "{case}: with and without a graph"
+        "{case}: y differs with and without a graph"
     );
 
     let g = Tensor::from_vec(g, (n, k, oh, ow), &CPU).expect("a gradient");
@@ -80,15 +81,17 @@ fn check(isa: Isa, naive: &Naive, seed: u64) {
         ("bias", &bias, expected.bias),
     ] {
         let error = relative_error(gradients.get(var).expect("a gradient"), &expected);
-        assert!(error <= TOLERANCE, "{case}: gradient of {name} {error:.1e}");
+        assert!(
+            error <= TOLERANCE,
+            "{case}: error of d{name} is {error:.1e}"
+        );
     }
 }
 
 /// Shapes to test.
 ///
 /// ReLU and max pool compare values. If two sums differ by less than the rounding error, f32 and
-/// f64 can select different elements. With a few thousand sums per shape, this does not occur for
-/// these seeds.
+/// f64 can select different elements. This does not occur for these shapes and seeds.
 fn shapes() -> Vec<Naive> {
     let mut rng = ChaCha8Rng::seed_from_u64(1234);
     let mut shapes = Vec::new();
@@ -227,9 +230,9 @@ fn nan_propagates_through_convolution_and_relu() {
             let layer = ConvLayer::with_isa(weight, bias, pool, isa).expect("a layer");
             let y = conv_stack(&x, &[layer]).expect("forward");
             let y: Vec<f32> = y.flatten_all().and_then(|y| y.to_vec1()).expect("f32");
-            // A pool of 9x9 pixels drops the last row and column, and with them output 80, but
+            // The pool of a 9x9 image drops the last row and column, which contain output 80, but
             // neighboring outputs depend on pixel 80.
-            assert!(y.iter().any(|y| y.is_nan()), "{isa:?} {at} {pool}");
+            assert!(y.iter().any(|y| y.is_nan()), "{isa:?} at={at} pool={pool}");
         }
     }
     let x = Tensor::new(&[f32::NAN, -1.0, 2.0], &CPU).expect("x");
@@ -262,7 +265,10 @@ fn max_pool_propagates_nan_from_every_position() {
                         (2 * window..2 * window + 2).any(|output| output.abs_diff(pixel) <= 1)
                     };
                     let read = reads(at / 8, window / 4) && reads(at % 8, window % 4);
-                    assert!(!read || y.is_nan(), "{isa:?} {at} {window} {tracked}: {y}");
+                    assert!(
+                        !read || y.is_nan(),
+                        "{isa:?} at={at} window={window} tracked={tracked}: {y}"
+                    );
                 }
             }
         }
@@ -288,7 +294,7 @@ fn max_pool_propagates_the_whole_gradient_at_ties() {
             .expect("f32");
         // Rounding in the transforms may break the tie, but the sum of the gradient is the same.
         let sum: f32 = g.iter().sum();
-        assert!((sum - 4.0).abs() < 1e-5, "{isa:?} {g:?}");
+        assert!((sum - 4.0).abs() < 1e-5, "{isa:?}: gradient is {g:?}");
     }
 }
 
@@ -394,7 +400,7 @@ fn linear_output_rows_do_not_depend_on_the_batch_size() {
         let all = rows(linear(&x, &w, &b).expect("nine rows"));
         for n in 1..9 {
             let some = x.narrow(0, 0, n).and_then(|x| linear(&x, &w, &b));
-            assert_eq!(rows(some.expect("some rows")), all[..n], "{n}");
+            assert_eq!(rows(some.expect("some rows")), all[..n], "{n} rows");
         }
     }
 }

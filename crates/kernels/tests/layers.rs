@@ -1,5 +1,5 @@
-//! Construction of layers, and layers without bias or ReLU and separate pools compared with candle's
-//! operations.
+//! Tests the construction of layers, and compares layers without ReLU and separate max pools with
+//! candle's operations.
 
 mod naive;
 
@@ -27,7 +27,7 @@ fn assert_close(actual: &Tensor, expected: &Tensor, case: &str) {
         .to_dtype(DType::F64)
         .and_then(|t| t.flatten_all()?.to_vec1());
     let error = relative_error(actual, &expected.expect("f64"));
-    assert!(error < TOLERANCE, "{case}: {error:.1e}");
+    assert!(error < TOLERANCE, "{case}: error is {error:.1e}");
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn tracked_weights_and_biases_must_be_contiguous() {
         matches!(error, Error::NotContiguous { parameter: "bias" }),
         "{error}"
     );
-    // Functions that return candle's error pass it on.
+    // The conversion to candle's error keeps the message.
     let error = candle_core::Error::from(error).to_string();
     assert!(error.contains("the tracked bias"), "{error}");
 
@@ -126,7 +126,8 @@ fn layers_are_loaded_from_a_var_builder() {
 }
 
 /// Compares y and the gradients of Σ y·g with those of candle's operations. candle's max pool gives
-/// a unique maximum a quarter of its gradient, so its gradients are multiplied by 4.
+/// a unique maximum a quarter of its gradient, so all gradients of candle's pooled layers are
+/// multiplied by 4.
 #[test]
 fn layers_without_relu_match_candle() {
     for isa in Isa::available() {

@@ -1,5 +1,5 @@
-//! The built-in sample: reproducible pixels, complete directories, and classes that colors alone do
-//! not separate.
+//! Tests of the built-in sample: reproducible pixels, complete directories, errors, and classes
+//! that colors alone do not separate.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -18,7 +18,7 @@ fn images(split: Split) -> Vec<(RgbImage, usize)> {
         .collect()
 }
 
-/// 64-bit FNV-1a hash of widths and pixels.
+/// Returns the 64-bit FNV-1a hash of the widths and pixels of `images`.
 fn hash(images: &[RgbImage]) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325u64;
     let mut add = |byte: u8| hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
@@ -31,8 +31,9 @@ fn hash(images: &[RgbImage]) -> u64 {
 
 /// The expected hashes were computed on x86-64.
 ///
-/// Changing the drawings changes the data that users train on and that the pretrained backbone was
-/// trained on. It requires a new version in `folder.rs`, a new backbone, and new measurements.
+/// A change of the drawings changes the data that users train on and the data that the pretrained
+/// backbone was trained on. It requires a new version in `folder.rs`, a new backbone, and new
+/// measurements.
 #[test]
 fn pixels_are_the_same_on_every_machine() {
     let draw_first = |classes: &[Class], count: u64| -> Vec<RgbImage> {
@@ -87,7 +88,7 @@ fn all_images_are_written() {
             assert_eq!(
                 files.len(),
                 COUNTS.of(split),
-                "the classes are not balanced"
+                "a class has the wrong number of images"
             );
             for (index, file) in files.iter().enumerate() {
                 assert_eq!(*file, format!("{index:03}.png"));
@@ -117,7 +118,7 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 #[test]
-fn an_unchanged_sample_is_kept_and_a_changed_one_replaced() {
+fn an_unchanged_sample_is_kept_and_a_changed_sample_is_replaced() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("sample");
     let write = |seed| {
@@ -130,18 +131,26 @@ fn an_unchanged_sample_is_kept_and_a_changed_one_replaced() {
     assert_eq!(write(1), Written::UpToDate);
 
     fs::remove_file(&path).unwrap();
-    assert_eq!(write(1), Written::Drawn, "an image is missing");
+    assert_eq!(write(1), Written::Drawn, "a missing image was not detected");
     assert_eq!(fs::read(&path).unwrap(), bytes);
 
     fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
-    assert_eq!(write(1), Written::Drawn, "an image is truncated");
+    assert_eq!(
+        write(1),
+        Written::Drawn,
+        "a truncated image was not detected"
+    );
     assert_eq!(fs::read(&path).unwrap(), bytes);
 
     fs::write(root.join("train/bees/extra.png"), &bytes).unwrap();
-    assert_eq!(write(1), Written::Drawn, "an image was added");
+    assert_eq!(write(1), Written::Drawn, "an added image was not detected");
     assert_eq!(names(&root.join("train/bees")), ["000.png", "001.png"]);
 
-    assert_eq!(write(2), Written::Drawn, "the seed is different");
+    assert_eq!(
+        write(2),
+        Written::Drawn,
+        "a different seed was not detected"
+    );
     assert_ne!(fs::read(&path).unwrap(), bytes);
     assert_eq!(names(folder.path()), ["sample"], "temporary files are left");
 }
@@ -183,7 +192,7 @@ fn pretraining_has_many_classes_but_no_insects_of_the_sample() {
     assert_eq!(first_images.len(), names.len());
 }
 
-/// Mean and standard deviation of each channel.
+/// Returns the means of the three channels, then their standard deviations. Values are from 0 to 1.
 fn color_statistics(image: &RgbImage) -> [f64; 6] {
     let count = f64::from(image.width() * image.height());
     let (mut sums, mut squares) = ([0.0; 3], [0.0; 3]);
@@ -206,8 +215,8 @@ fn color_statistics(image: &RgbImage) -> [f64; 6] {
     ]
 }
 
-/// Logistic regression on `features` by gradient descent, until it converges or for 20,000 steps.
-/// Returns the weights and, last, the bias.
+/// Fits a logistic regression to `features` by gradient descent, until it converges or for 20,000
+/// steps. Returns the weights and, last, the bias.
 fn logistic_regression(features: &[Vec<f64>], labels: &[usize]) -> Vec<f64> {
     let mut weights = vec![0.0; features[0].len() + 1];
     for _ in 0..20_000 {

@@ -1,5 +1,5 @@
 //! Trains a small candle model in two stages: first the head, then all layers, with a lower
-//! learning rate for the body.
+//! learning rate for the body than for the head.
 //!
 //! ```sh
 //! cargo run --release -p trainer --example two_groups
@@ -59,7 +59,8 @@ impl Model for Mlp {
 /// A data set of points on two spirals, one for each class.
 struct Spirals {
     samples: usize,
-    /// Offset of the points along the spirals. Differs between train and val.
+    /// Offset of the points along the spirals, as a fraction of the distance between two points.
+    /// Differs between train and val.
     shift: f32,
 }
 
@@ -83,8 +84,8 @@ impl DataLoader for Spirals {
     }
 
     fn epoch(&self, epoch: u64, first_batch: usize) -> Batches<'_> {
-        // The stride, and with it the order of the samples, depends on the epoch. Because it is odd
-        // and there are 2ⁿ samples, it visits each of them once.
+        // The order of the samples depends on the epoch. An odd stride visits each sample once,
+        // because the number of samples is a power of two.
         let stride = 2 * epoch as usize + 37;
         let order: Vec<usize> = (0..self.samples)
             .map(|i| (i * stride) % self.samples)
@@ -104,7 +105,8 @@ impl DataLoader for Spirals {
     }
 }
 
-/// Prints the events of a stage, because the library itself never prints.
+/// Prints the start and end of a stage and the validation of every 20th epoch. The library itself
+/// prints nothing.
 fn show(event: &Event, _: &Stage) -> Flow {
     match event {
         Event::StageStart { counts, groups, .. } => {

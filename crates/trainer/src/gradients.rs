@@ -160,7 +160,7 @@ mod tests {
     fn gradients_from_candle_and_from_the_model_are_added() {
         let tensor = |values: [f32; 2]| Tensor::new(&[values], &Device::Cpu).unwrap();
         let w = Var::from_tensor(&tensor([1.0, 2.0])).unwrap();
-        // candle computes d Σ w² / dw = 2·w, to which the model adds 3·(10, 20).
+        // candle computes d Σ w² / dw = 2·w, and the model returns 3·(10, 20).
         let low_rank = || Gradient::LowRank {
             left: Tensor::new(&[[3f32]], &Device::Cpu).unwrap(),
             right: tensor([10.0, 20.0]),

@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn nearest_finds_a_typo() {
+    fn nearest_corrects_a_typo() {
         let names = ["classifier.0.weight", "features.0.weight"];
         assert_eq!(nearest("feature", names).as_deref(), Some("features"));
         assert_eq!(

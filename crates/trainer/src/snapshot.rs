@@ -200,7 +200,7 @@ mod tests {
         assert_eq!(
             values(&other),
             vec![0.0; count],
-            "`copy_before_write` was not called for `b`"
+            "`copy_before_write(\"a\")` also copied `b`"
         );
     }
 
@@ -227,7 +227,7 @@ mod tests {
         let registry = SnapshotRegistry::default();
         let shared = |snapshot: &Snapshot| match &snapshot.source {
             Source::Parameter(shared) => Arc::downgrade(shared),
-            _ => unreachable!("a snapshot of a parameter on the CPU"),
+            _ => unreachable!("the snapshot must refer to a parameter on the CPU"),
         };
         let snapshot = registry.snapshot("a", var.as_detached_tensor()).unwrap();
         let dropped = shared(&snapshot);

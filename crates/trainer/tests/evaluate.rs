@@ -1,5 +1,5 @@
-//! Tests of the evaluation: confusion matrix, accuracy, and the cache for the outputs of frozen
-//! layers.
+//! Tests of `evaluate`: predictions, confusion matrix, accuracy, the cache for the outputs of frozen
+//! layers, and an observer that ends the evaluation.
 
 mod common;
 
@@ -75,7 +75,7 @@ fn caching_frozen_outputs_does_not_change_results() {
     let batch = 8 * common::HIDDEN * size_of::<f32>();
     let (bits, events, loaded, frozen) = run_with_cache(0);
     assert_eq!((loaded, frozen), (4 * 3, 4 * 3));
-    // Cache sizes for all three batches, for only the first one, and one byte too small for two.
+    // Cache sizes that fit all three batches, only the first one, and all but one byte of two.
     for (bytes, expected) in [(1 << 30, 3), (batch, 3 + 3 * 2), (2 * batch - 1, 3 + 3 * 2)] {
         let cached = run_with_cache(bytes);
         assert_eq!((cached.2, cached.3), (expected, expected), "{bytes} bytes");

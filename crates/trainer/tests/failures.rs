@@ -117,7 +117,7 @@ fn a_non_finite_loss_is_an_error_with_its_location() {
     assert_eq!(non_finite.samples, (8..16).collect::<Vec<_>>());
     assert_eq!(non_finite.learning_rates[0].lr, 0.1);
 
-    // The learning rate is far too large: the weights overflow, and the next loss is not finite.
+    // This learning rate is so large that the weights overflow and a later loss is not finite.
     let params = mlp_params(1);
     let data = Data {
         train: &Points::train(64),
@@ -130,7 +130,7 @@ fn a_non_finite_loss_is_an_error_with_its_location() {
 }
 
 #[test]
-fn invalid_batches_are_errors() {
+fn batches_that_are_invalid_or_cannot_be_loaded_are_errors() {
     let error = error_with(|_| Err("the disk was removed".into()));
     assert!(
         matches!(
@@ -203,7 +203,7 @@ fn invalid_batches_are_errors() {
 }
 
 #[test]
-fn invalid_settings_are_errors_before_the_first_batch() {
+fn invalid_arguments_are_errors_before_the_first_batch() {
     let params = mlp_params(1);
     let (train, val, no_samples) = (Points::train(16), Points::val(8), Points::val(0));
     let data = Data {

@@ -144,8 +144,8 @@ fn frozen_parameters_do_not_change_and_get_no_gradient() {
         assert_eq!(bits == before[&name], name.starts_with("body"), "{name}");
     }
 
-    // The backward pass computes only the two gradients of the head while the body is frozen, and
-    // all six gradients once the body is trainable.
+    // While the body is frozen, the backward pass computes gradients for only the two parameters of
+    // the head. Once the body is trainable, it computes gradients for all six parameters.
     let model = Builder::default().build(params.var_builder()).unwrap();
     let batch = Points::train(8).epoch(0, 0).next().unwrap().unwrap();
     let features = model
@@ -236,7 +236,7 @@ fn the_best_weights_are_restored() {
 }
 
 #[test]
-fn a_finished_stage_restores_the_best_weights() {
+fn a_stage_finished_early_restores_the_best_weights() {
     // From epoch 4 on, the classes of the training data are swapped, so that accuracy decreases.
     let train = Points {
         flipped_from: 4,
@@ -352,7 +352,7 @@ fn the_first_of_equally_good_epochs_is_the_best() {
 }
 
 #[test]
-fn a_second_stage_starts_from_the_best_weights_without_momentum() {
+fn a_second_stage_starts_from_the_best_weights() {
     let params = mlp_params(1);
     let data = Data {
         train: &Points::train(40),
@@ -390,7 +390,7 @@ fn equal_runs_produce_equal_bits() {
 }
 
 #[test]
-fn dropout_keys_contain_seed_and_step() {
+fn all_layers_receive_the_seed_and_the_training_step() {
     let params = mlp_params(1);
     params.set_trainable(&["head"]).unwrap();
     let builder = Builder::default();

@@ -105,8 +105,10 @@ fn golden_sgd_on(device: &Device) {
     }
 }
 
-/// A VGG network built from candle's operations. Pooling and ReLU are implemented here, because
-/// candle's gradients for them differ from PyTorch's.
+/// A VGG network built from candle's operations.
+///
+/// Max pooling and ReLU are implemented here because candle's gradients for them differ from
+/// PyTorch's, and adaptive average pooling because candle does not have it.
 struct Vgg {
     names: Vec<String>,
     convolutions: Vec<(candle_nn::Conv2d, bool)>,
@@ -265,7 +267,7 @@ fn golden_batches(golden: &BTreeMap<String, Tensor>) -> Vec<Batch> {
 }
 
 /// Trains the network for one epoch with `fit`, and compares the loss of each batch and the final
-/// weights.
+/// weights with the reference values of the training run `run`.
 fn golden_trajectory(run: &str) {
     let json: Value =
         serde_json::from_slice(&std::fs::read(fixture("vgg_narrow.json")).unwrap()).unwrap();
@@ -371,7 +373,7 @@ fn golden_trajectory(run: &str) {
                 assert!(worst <= 1e-5, "{run}, {name}: {worst:e}");
                 compared += 1;
             }
-            // Parameters that are not in the reference file are frozen.
+            // Parameters without a reference value after this run are frozen.
             None => assert_eq!(
                 largest_difference(&tensor, &golden[&format!("init.{name}")]),
                 0.0,

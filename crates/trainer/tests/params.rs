@@ -1,5 +1,5 @@
-//! Tests of the parameters: initialization, freezing, copies, and the tensors returned by a
-//! `VarBuilder`.
+//! Tests of `Params`: initialization, layer patterns, freezing, best weights, snapshots, and the
+//! tensors returned by a `VarBuilder`.
 
 mod common;
 
@@ -35,7 +35,7 @@ fn address(tensor: &Tensor) -> *const f32 {
 }
 
 #[test]
-fn initial_values_depend_only_on_seed_and_name() {
+fn initial_values_do_not_depend_on_other_parameters_or_request_order() {
     let hint = Init::Randn {
         mean: 0.0,
         stdev: 1.0,
@@ -105,7 +105,7 @@ fn an_unknown_pattern_is_an_error_with_a_suggestion() {
 }
 
 #[test]
-fn training_before_a_model_is_built_is_an_error() {
+fn selecting_or_optimizing_parameters_before_a_model_is_built_is_an_error() {
     let params = Params::new(1, &Device::Cpu);
     for error in [
         params.set_trainable(&["head"]).unwrap_err(),

@@ -1,4 +1,4 @@
-//! Tests that pause a stage and resume it, in memory and from a saved state.
+//! Tests of pausing a stage and of resuming it, in memory and from a saved state.
 
 mod common;
 
@@ -13,7 +13,7 @@ use trainer::{
 };
 
 #[test]
-fn a_stopped_stage_continues_with_the_same_bits() {
+fn a_paused_stage_continues_with_the_same_bits() {
     let data = Data {
         train: &Points {
             flipped_from: 3,
@@ -49,14 +49,15 @@ fn a_stopped_stage_continues_with_the_same_bits() {
         );
         let stopped = first.unwrap();
         let (second, rest) = run(&params, data, &epochs(4), &mut stage).unwrap();
-        assert_eq!(second, outcome, "stopped at {:?}", events[stop_at]);
+        assert_eq!(second, outcome, "paused at {:?}", events[stop_at]);
         assert_eq!(
             bits(&params),
             bits(&expected),
-            "stopped at {:?}",
+            "paused at {:?}",
             events[stop_at]
         );
-        // A pause at one of the last events has no effect, because the stage is complete.
+        // A pause after the last validation has no effect, because the stage is complete. A pause
+        // at `PhaseEnd` of a validation can be followed by `NewBest`, so two events are allowed.
         if stopped == Outcome::Paused {
             assert!(
                 stops <= 2,
@@ -68,7 +69,7 @@ fn a_stopped_stage_continues_with_the_same_bits() {
                 assert_eq!(
                     phase_ends(&observed, phase),
                     phase_ends(&events, phase),
-                    "stopped at {:?}",
+                    "paused at {:?}",
                     events[stop_at]
                 );
             }
@@ -128,7 +129,7 @@ fn a_stage_saved_at_any_event_resumes_to_the_same_bits() {
         assert!(saved.iter().any(|(state, ..)| state.batch == 3));
 
         for (state, weights, velocities, best) in saved {
-            // Training has changed the weights since the snapshots were taken.
+            // The snapshots are read after training, which must not have changed their values.
             let (weights, velocities) = (read(weights), read(velocities));
             let params = Params::from_tensors(weights, &candle_core::Device::Cpu).unwrap();
             params.set_trainable(&["body", "head"]).unwrap();

@@ -1,4 +1,5 @@
-//! Tests of the optimizer's parameter groups and settings. `golden.rs` tests its update rule.
+//! Tests of the optimizer: parameter groups, settings, and parameters without a gradient.
+//! `golden.rs` tests the update rule.
 
 mod common;
 
@@ -6,7 +7,8 @@ use candle_core::{Device, Tensor};
 use common::{bits, mlp_params};
 use trainer::{Error, Gradients, Group, Params, Sgd, SgdConfig};
 
-/// Measures the learning rate of each parameter with a step without momentum on gradients of 1.
+/// Measures the learning rate of each parameter. Sets all parameters to 0, then takes one step
+/// without momentum, in which all gradients are 1.
 fn learning_rates(params: &Params, groups: Vec<Group>) -> Vec<(String, f32)> {
     let mut sgd = Sgd::new(params, SgdConfig::default(), groups).unwrap();
     let mut gradients = Vec::new();
@@ -50,7 +52,7 @@ fn the_longest_pattern_wins() {
 }
 
 #[test]
-fn groups_that_do_not_match_the_parameters_are_errors() {
+fn invalid_groups_are_errors() {
     let params = mlp_params(1);
     let plain = SgdConfig::default();
     let group = |pattern: &str| Group::new(pattern, 0.1);
@@ -110,7 +112,7 @@ fn groups_that_do_not_match_the_parameters_are_errors() {
 }
 
 #[test]
-fn settings_out_of_range_are_errors() {
+fn invalid_settings_are_errors() {
     let params = mlp_params(1);
     for lr in [f64::NAN, -0.1, f64::INFINITY] {
         let error = new_error(&params, SgdConfig::default(), vec![Group::everything(lr)]);

@@ -5,8 +5,8 @@
 //! cargo bench -p vgg --bench network
 //! ```
 //!
-//! Before the timing, the features of a batch are checked against those computed for each image
-//! alone.
+//! Before the measurement, the benchmark checks that the features of a batch are equal to those of
+//! each image alone.
 
 use std::hint::black_box;
 
@@ -25,7 +25,7 @@ fn images(n: usize, side: usize) -> Tensor {
     Tensor::from_vec(values, (n, 3, side, side), &Device::Cpu).expect("the length matches")
 }
 
-/// VGG-16 with a small classifier, which the benchmark does not run.
+/// Builds VGG-16 with a small classifier, which the benchmark does not run.
 fn network(trainable: bool) -> Vgg {
     let config = VggConfig {
         hidden: 8,
@@ -66,13 +66,13 @@ fn network_benches(criterion: &mut Criterion) {
             .sample_size(10)
             .throughput(Throughput::Elements(n as u64));
         group.bench_with_input(BenchmarkId::new("forward", n), &x, |bencher, x| {
-            bencher.iter(|| frozen.features(black_box(x)).expect("the check ran it"));
+            bencher.iter(|| frozen.features(black_box(x)).expect("a valid batch"));
         });
         let id = BenchmarkId::new("forward and backward", n);
         group.bench_with_input(id, &x, |bencher, x| {
             bencher.iter(|| {
-                let y = training.features(black_box(x)).expect("the check ran it");
-                y.backward().expect("the check ran it")
+                let y = training.features(black_box(x)).expect("a valid batch");
+                y.backward().expect("gradients")
             });
         });
         group.finish();

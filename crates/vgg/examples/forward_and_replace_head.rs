@@ -1,10 +1,10 @@
-//! Classifies an image with a pretrained network, then replaces the head for two classes.
+//! Classifies a synthetic image with a pretrained network, then replaces the head for two classes.
 //!
-//! `cargo run --release -p vgg --example forward_and_replace_head [WEIGHTS.safetensors]`
+//! `cargo run --release -p vgg --example forward_and_replace_head [WEIGHTS]`
 //!
-//! WEIGHTS is a file with VGG-16 weights under torchvision's or timm's tensor names, with or
-//! without the classifier. If no file is given, the example writes the weights of a narrow network
-//! to the system's temporary directory, and removes them at the end.
+//! WEIGHTS is a safetensors file or a PyTorch state dict of VGG-16, with torchvision's or timm's
+//! tensor names, with or without the classifier. By default, the example writes newly initialized
+//! weights of a narrow network to the system's temporary directory, loads them, and removes them.
 
 use std::path::{Path, PathBuf};
 
@@ -42,13 +42,16 @@ fn run(path: &Path, config: VggConfig, device: &Device) -> Result<(), Box<dyn st
     let class = probabilities.argmax(D::Minus1)?.to_vec1::<u32>()?[0];
     println!("{:?} logits, most likely class {class}", logits.dims());
 
-    // For two classes, only the head is replaced.
+    // A network with two classes needs a new head.
     let config = VggConfig {
         classes: 2,
         ..config
     };
     let loaded = vgg::load_pretrained(path, &config, Head::Replace, 1234, device)?;
-    println!("to train first: {:?}", loaded.report.initialized_layers());
+    println!(
+        "layers to train first: {:?}",
+        loaded.report.initialized_layers()
+    );
     let network = Vgg::from_tensors(&config, loaded.tensors, device)?;
     let logits = network.forward(&image, Mode::Eval)?;
     println!("{:?} logits: {:?}", logits.dims(), logits.to_vec2::<f32>()?);

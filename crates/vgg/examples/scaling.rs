@@ -15,8 +15,8 @@ use vgg::{Vgg, VggConfig, init};
 const BATCHES: [usize; 7] = [1, 2, 4, 8, 16, 32, 64];
 const SIDES: [usize; 8] = [64, 96, 128, 160, 224, 320, 448, 512];
 
-/// For each batch size or image size: images per second in the forward pass, and in the forward and
-/// backward pass.
+/// For each batch size or image size: the size, and the images per second in the forward pass and
+/// in the forward and backward pass.
 type Line = Vec<(usize, f64, f64)>;
 
 fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
@@ -31,7 +31,9 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
         Ok((forward, step))
     };
     let mut by_batch = Line::new();
-    println!("| images at 224x224 | forward, images/s | forward and backward |\n|---|---|---|");
+    println!(
+        "| images at 224x224 | forward, images/s | forward and backward, images/s |\n|---|---|---|"
+    );
     for n in BATCHES {
         let (forward, step) = measure(n, 224)?;
         println!("| {n} | {forward:.1} | {step:.1} |");
@@ -39,7 +41,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     }
     let mut by_side = Line::new();
     println!(
-        "\n| image size in pixels, 8 images | forward | forward and backward |\n|---|---|---|"
+        "\n| image size in pixels, 8 images | forward, images/s | forward and backward, images/s |\n|---|---|---|"
     );
     for side in SIDES {
         let (forward, step) = measure(8, side)?;
@@ -59,7 +61,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// VGG-16 with a small classifier, which the benchmark does not run.
+/// Builds VGG-16 with a small classifier, which this example does not run.
 fn network(trainable: bool) -> std::result::Result<Vgg, Box<dyn std::error::Error>> {
     let config = VggConfig {
         hidden: 8,

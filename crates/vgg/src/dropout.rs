@@ -51,8 +51,8 @@ mod tests {
     fn half_of_the_elements_are_kept_and_doubled() {
         let mask = mask(1, 2, 3);
         assert!(mask.iter().all(|&m| m == 0.0 || m == 2.0));
-        // The mean of 32,000 samples has a standard deviation of 1/√32000. It is allowed to differ
-        // from 1 by five of them.
+        // The mean of 32,000 samples has a standard deviation of 1/√32000. The tolerance is five
+        // standard deviations.
         let mean = mask.iter().sum::<f32>() / mask.len() as f32;
         assert!(
             (mean - 1.0).abs() < 5.0 / (mask.len() as f32).sqrt(),

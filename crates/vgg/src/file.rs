@@ -1,9 +1,10 @@
 //! Reads and writes safetensors files.
 //!
-//! Tensors are read one by one, so that at most one tensor is buffered. The length of the header is
-//! checked against the length of the file before memory is allocated for the header. The
-//! `safetensors` crate writes the metadata in the order of a `HashMap`, which differs between runs.
-//! The writer in this module sorts the metadata, so the same weights give the same bytes.
+//! Each tensor is read separately, so only one is buffered at a time. The length of the header is
+//! checked against the length of the file and a limit before memory is allocated for the header.
+//!
+//! The `safetensors` crate writes the metadata in the order of a `HashMap`, which differs between
+//! runs. The writer in this module sorts the metadata, so the same input gives the same bytes.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -17,8 +18,8 @@ use safetensors::tensor::{Dtype, Metadata as Header, TensorInfo};
 use crate::error::Error;
 use crate::sniff;
 
-/// Maximum length of the header in bytes. 16 MiB are enough for a hundred thousand tensors, and
-/// VGG-19 has 38. The `safetensors` crate accepts headers of 100 MB, which take a gigabyte of
+/// Maximum length of the header in bytes. 16 MiB is enough for a hundred thousand tensors, and
+/// VGG-19 has 38. The `safetensors` crate accepts headers of up to 100 MB, which take a gigabyte of
 /// memory when parsed.
 const MAX_HEADER: u64 = 16 << 20;
 
@@ -34,7 +35,8 @@ pub(crate) struct TensorFile {
 }
 
 impl TensorFile {
-    /// Reads and validates the header of `file`, which was opened from `path`.
+    /// Reads and validates the header of `file`, which was opened from `path`. Other formats are
+    /// reported as [`Error::NotWeights`].
     pub(crate) fn open(path: &Path, mut file: File) -> Result<Self, Error> {
         let io = |error| Error::io("read", path, error);
         let invalid = |reason: String| Error::NotSafetensors {
@@ -51,13 +53,13 @@ impl TensorFile {
         let length = start.first_chunk().map(|first| u64::from_le_bytes(*first));
         let length = match length {
             Some(length) if length <= MAX_HEADER.min(size.saturating_sub(8)) => length,
-            // The header begins with a brace, or the file ends before it, so this is a corrupt or
-            // truncated safetensors file.
+            // The length is followed by the brace of a header or by the end of the file, so this is
+            // a corrupt or truncated safetensors file.
             Some(length) if start.get(8).is_none_or(|&next| next == b'{') => {
                 return Err(invalid(if length > MAX_HEADER {
-                    format!("the header length is {length}, but the limit is {MAX_HEADER}")
+                    format!("the header length is {length} bytes, but the limit is {MAX_HEADER}")
                 } else {
-                    format!("the header length is {length}, but the file has {size} bytes")
+                    format!("the header length is {length} bytes, but the file has {size}")
                 }));
             }
             None if start.is_empty() => return Err(invalid("the file is empty".into())),
@@ -75,15 +77,15 @@ impl TensorFile {
         };
         let mut header = vec![0u8; length as usize];
         file.read_exact(&mut header).map_err(io)?;
-        // Deserialization also checks that tensors are contiguous and that the length of each one
-        // matches its shape and dtype. Therefore tensors do not overlap, and the comparison below
-        // shows that none extends beyond the file.
+        // Deserialization also checks that the tensors follow one another without gaps or overlaps,
+        // and that the length of each one matches its shape and dtype. Therefore the comparison
+        // below shows that none extends beyond the file.
         let header: Header = serde_json::from_slice(&header)
             .map_err(|error| invalid(format!("invalid header: {error}")))?;
         let expected = (8 + length).saturating_add(header.data_len() as u64);
         if expected != size {
             return Err(invalid(format!(
-                "the header describes {expected} bytes, the file has {size}"
+                "the header declares a file of {expected} bytes, but the file has {size}"
             )));
         }
         let tensors = header.tensors().into_iter();
@@ -101,7 +103,7 @@ impl TensorFile {
         })
     }
 
-    /// The entries of `__metadata__` in the header.
+    /// The entries of `__metadata__` in the header. Empty if it is missing.
     pub(crate) fn strings(&self) -> &BTreeMap<String, String> {
         &self.strings
     }
@@ -112,7 +114,9 @@ impl TensorFile {
         entries.map(|(name, info)| (name.as_str(), info.shape.as_slice()))
     }
 
-    /// Reads a tensor as f32 and reshapes it to `shape`, which has the same number of elements.
+    /// Reads a tensor as f32 and reshapes it to `shape`, which must have the same number of
+    /// elements. Returns an error if the tensor does not exist, is not f32, f16 or bf16, or is not
+    /// finite.
     pub(crate) fn read(
         &mut self,
         name: &str,
@@ -152,8 +156,7 @@ impl TensorFile {
 /// Reads `count` values of dtype f32, f16 or bf16 as f32. In addition to the result, this allocates
 /// at most 512 KiB.
 ///
-/// Bytes are not swapped, because both file formats and all platforms that candle supports are
-/// little-endian.
+/// The bytes are not swapped, because the data and the supported platforms are little-endian.
 pub(crate) fn read_f32(reader: &mut impl Read, dtype: DType, count: usize) -> io::Result<Vec<f32>> {
     const CHUNK: usize = 1 << 18;
     let mut values = vec![0f32; count];
@@ -175,10 +178,10 @@ pub(crate) fn read_f32(reader: &mut impl Read, dtype: DType, count: usize) -> io
     Ok(values)
 }
 
-/// Returns [`Error::NonFinite`] if a value is NaN or infinite, because it could make the logits NaN
-/// or infinite.
+/// Returns [`Error::NonFinite`] if a value is NaN or infinite, because such a value can make the
+/// logits NaN or infinite.
 ///
-/// Blocks are tested without an early exit, so that the compiler vectorizes the loop.
+/// Each block is tested without an early exit, so that the compiler vectorizes the loop.
 pub(crate) fn check_finite(path: &Path, tensor: &str, values: &[f32]) -> Result<(), Error> {
     const BLOCK: usize = 1024;
     let all_finite = |block: &&[f32]| {
@@ -197,8 +200,8 @@ pub(crate) fn check_finite(path: &Path, tensor: &str, values: &[f32]) -> Result<
     }
 }
 
-/// Writes `tensors` as f32 and `strings` as `__metadata__`, atomically. The same input gives the
-/// same bytes.
+/// Writes `tensors` as f32 and `strings` as `__metadata__`, like [`write_atomically`]. The same
+/// input gives the same bytes.
 pub(crate) fn write(
     path: &Path,
     tensors: &BTreeMap<String, Tensor>,
@@ -207,8 +210,8 @@ pub(crate) fn write(
     write_atomically(path, |out| write_all(out, path, tensors, strings))
 }
 
-/// Writes a temporary file with `write`, syncs it, and renames it to `path`. Readers see either the
-/// old file or the complete new one, also after a crash.
+/// Writes a temporary file with `write` in the folder of `path`, syncs it, and renames it to
+/// `path`. Readers see either the old file or the complete new one, also after a crash.
 pub(crate) fn write_atomically(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<File>) -> Result<(), Error>,
@@ -238,7 +241,7 @@ pub(crate) fn write_atomically(
         Ok(())
     });
     if result.is_err() {
-        // Ignore a failure to remove the incomplete file, and report the first error.
+        // Ignore an error while removing the temporary file, and return the first error.
         let _ = std::fs::remove_file(&temporary);
     }
     result
@@ -263,7 +266,8 @@ fn write_all(
         offset = end;
     }
     let mut header = serde_json::Value::Object(header).to_string().into_bytes();
-    // Pad the header, so that the data is aligned for readers that map the file into memory.
+    // Pad the header to 8 bytes, so that the data is aligned for readers that map the file into
+    // memory.
     header.resize(header.len().next_multiple_of(8), b' ');
 
     out.write_all(&(header.len() as u64).to_le_bytes())

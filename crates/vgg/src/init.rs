@@ -96,8 +96,8 @@ mod tests {
             .and_then(|tensor| Ok(tensor.flatten_all()?.to_vec1()?))
             .expect("a tensor of f32");
         assert!(values.iter().all(|v| v.abs() <= 0.05));
-        // The standard deviation of U(−b, b) is b/√3. Its estimate from 40,000 samples is
-        // within 1 %.
+        // The standard deviation of U(−b, b) is b/√3. The tolerance for the estimate from 40,000
+        // samples is 1 %.
         let square = values.iter().map(|v| v * v).sum::<f32>() / values.len() as f32;
         assert!((square.sqrt() / (0.05 / 3f32.sqrt()) - 1.0).abs() < 0.01);
     }

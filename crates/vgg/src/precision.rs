@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bf16_is_an_error_on_the_cpu() {
+    fn bf16_is_an_error_on_the_cpu_and_names_are_parsed() {
         let x = Tensor::ones(1, DType::F32, &Device::Cpu).expect("x");
         assert_eq!(Precision::F32.cast(&x).expect("f32").dtype(), DType::F32);
         let error = Precision::Bf16.cast(&x).expect_err("no bf16 on the CPU");

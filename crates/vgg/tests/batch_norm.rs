@@ -1,5 +1,5 @@
-//! Batch norm: logits and gradients compared with PyTorch (tests/batch_norm/make.py), running the
-//! layers in two parts, and saving.
+//! Tests of batch norm: logits and gradients compared with PyTorch (tests/batch_norm/make.py),
+//! folding, layer ranges, saving and loading, and architecture detection.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -51,7 +51,7 @@ fn values(tensor: &Tensor) -> Vec<f32> {
     flat.to_vec1().expect("f32")
 }
 
-/// The largest absolute difference, relative to the largest absolute expected value.
+/// Returns the largest absolute difference, divided by the largest absolute expected value.
 fn difference(actual: &Tensor, expected: &Tensor) -> f32 {
     assert_eq!(actual.dims(), expected.dims());
     let (actual, expected) = (values(actual), values(expected));

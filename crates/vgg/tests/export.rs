@@ -1,4 +1,4 @@
-//! Tests exports: running ONNX files in another runtime, and reloading weights in timm's format.
+//! Tests of exports: running ONNX files in another runtime, and reloading weights in timm's format.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -33,8 +33,8 @@ fn metadata(config: &VggConfig) -> Metadata {
     }
 }
 
-/// Weights that are large enough to give distinct logits, and running statistics other than 0 and
-/// 1.
+/// Returns weights that are large enough to give distinct logits, and running statistics other than
+/// 0 and 1.
 fn tensors(config: &VggConfig) -> BTreeMap<String, Tensor> {
     let tensors = vgg::init::from_scratch(config, 5, &CPU).expect("a narrow network");
     let varied = |(name, tensor): (String, Tensor)| {

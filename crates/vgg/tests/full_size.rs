@@ -1,5 +1,5 @@
-//! Time and peak memory of loading VGG-16, 553 MB. Ignored by default, because the test first
-//! writes a file of that size.
+//! Measures time and peak memory of loading the weights of VGG-16 (553 MB). Ignored by default,
+//! because the test writes a file of that size unless `WAGGLE_WEIGHTS` is set.
 //!
 //! ```text
 //! cargo test --release -p vgg --test full_size -- --ignored --nocapture
@@ -17,7 +17,7 @@ use vgg::{Head, Metadata, VggConfig};
 
 const CHILD: &str = "WAGGLE_FULL_SIZE_CHILD";
 
-/// Maximum peak memory relative to the size of the file or of the f32 tensors, whichever is
+/// Maximum peak memory, as a multiple of the size of the file or the f32 tensors, whichever is
 /// larger.
 const MAX_RATIO: f64 = 1.2;
 
@@ -43,7 +43,10 @@ fn load(path: &Path) {
         peak / file,
         peak / tensors
     );
-    assert!(peak <= MAX_RATIO * size, "{peak} of {size}");
+    assert!(
+        peak <= MAX_RATIO * size,
+        "peak memory is {peak} bytes, more than {MAX_RATIO} x {size}"
+    );
 }
 
 #[test]
@@ -73,7 +76,7 @@ fn loading_vgg16_needs_at_most_1_2_times_its_size() {
         },
         PathBuf::from,
     );
-    // A child process loads the file, so that its peak memory excludes writing the file.
+    // A child process loads the file, so that the peak excludes the memory for writing the file.
     let child = std::process::Command::new(std::env::current_exe().expect("this program"))
         .args(["--ignored", "--nocapture"])
         .env(CHILD, path)

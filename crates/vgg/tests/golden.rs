@@ -1,4 +1,5 @@
-//! Comparison with PyTorch: logits, losses, gradients, and six SGD steps.
+//! Comparison with PyTorch: tensor names, logits, losses, gradients, and SGD steps. Also tests that
+//! dropout masks are equal on all devices, and that layer ranges compose.
 //!
 //! The reference values come from a narrow torchvision VGG. `WAGGLE_GOLDEN` selects another folder
 //! of reference values, which determines the configuration and the image sizes.
@@ -16,7 +17,8 @@ use vgg::{Mode, Vgg, VggConfig};
 
 type Tensors = BTreeMap<String, Tensor>;
 
-/// Tolerance for a result: `on_cpu`, or at least 1e-4 on a GPU, which sums in a different order.
+/// Tolerance for a result: `on_cpu` on the CPU, and at least 1e-4 on a GPU, which sums in a
+/// different order.
 fn tolerance(device: &Device, on_cpu: f32) -> f32 {
     if device.is_cpu() {
         on_cpu
@@ -81,7 +83,8 @@ impl Golden {
     }
 }
 
-/// The network, and the variables of its parameters whose names start with one of `trainable`.
+/// Returns the network, and the variables of the parameters whose names start with one of
+/// `trainable`.
 fn network(golden: &Golden, trainable: &[&str], device: &Device) -> (Vgg, BTreeMap<String, Var>) {
     let mut vars = BTreeMap::new();
     let mut tensors = std::collections::HashMap::new();
@@ -182,7 +185,7 @@ fn golden_logits_losses_and_gradients_match() {
     }
 }
 
-/// Runs the functions of `kernels::device` on the CPU.
+/// Runs convolutions, ReLUs and linear layers with the functions of `kernels::device`, on the CPU.
 #[test]
 fn golden_gradients_of_the_device_functions_match() {
     let golden = Golden::read();
@@ -224,8 +227,8 @@ fn golden_gradients_of_the_device_functions_match() {
     }
 }
 
-/// Compares outputs with dropout. If a mask differed in a single bit, the outputs would differ by
-/// more than the tolerance.
+/// Compares outputs with dropout. A different mask bit changes its element, unless the ReLU set that
+/// element to 0.
 #[test]
 fn golden_dropout_masks_are_equal_on_all_devices() {
     let golden = Golden::read();
@@ -275,7 +278,7 @@ fn golden_layer_ranges_compose() {
     }
 }
 
-/// The learning rate of a parameter in the reference run.
+/// Returns the learning rate of a parameter in the reference runs with parameter groups.
 fn learning_rate(json: &Value, name: &str) -> f64 {
     let group = match name {
         name if name.starts_with("features") => 0,

@@ -1,4 +1,4 @@
-//! Malicious weights files. Reading each one must fail without a large allocation.
+//! Tests that malicious weights files cause errors, not panics or huge allocations.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use vgg::{Error, Head, Metadata, VggConfig};
 
 const CPU: Device = Device::Cpu;
 
-/// Writes a safetensors file with `header` and `data` zero bytes.
+/// Writes a safetensors file that consists of `header` and `data` zero bytes.
 fn file(folder: &Path, header: &str, data: usize) -> PathBuf {
     let path = folder.join("hostile.safetensors");
     let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
@@ -84,7 +84,7 @@ fn a_header_above_the_limit_is_an_error() {
     let error = vgg::read_metadata(&path).expect_err("a long header");
     let message = error.to_string();
     assert!(
-        message.ends_with("the header length is 17825792, but the limit is 16777216"),
+        message.ends_with("the header length is 17825792 bytes, but the limit is 16777216"),
         "{message}"
     );
 }
@@ -122,7 +122,7 @@ fn the_list_of_unexpected_tensors_is_limited() {
 }
 
 #[test]
-fn a_small_file_cannot_configure_a_huge_network() {
+fn huge_and_invalid_values_in_the_metadata_are_errors() {
     let config = VggConfig::slim_vgg16([1; 5], 4, 1, 32, 2);
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("model.safetensors");

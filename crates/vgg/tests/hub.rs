@@ -1,5 +1,5 @@
-//! Downloads from local servers that imitate the hub: cache, metadata, redirects and hostile
-//! responses. The tests of the crate `fetch` cover the transfer itself.
+//! Tests of downloads from local servers that imitate the hub: cache, metadata, redirects, hostile
+//! responses and environment variables. The tests of the crate `fetch` cover the transfer itself.
 
 #![cfg(feature = "hub")]
 
@@ -13,7 +13,8 @@ use vgg::hub::{Address, DownloadError, Hub, HubError};
 const BODY: &[u8] = b"not really weights, but these bytes must arrive";
 const COMMIT: &str = "89abcdef";
 
-/// Response to a metadata request for `BODY` as a Git LFS file.
+/// Response to a metadata request for `BODY`. The etag is the SHA-256 of `BODY`, as for
+/// a file in Git LFS.
 fn metadata() -> Response {
     Response::whole(BODY)
         .header("etag", format!("\"{}\"", sha256(BODY)))
@@ -36,7 +37,8 @@ fn address(text: &str) -> Address {
     text.parse().expect("an address")
 }
 
-/// A cache in its own temporary folder, with a file next to it that downloads must not change.
+/// A cache in a temporary folder. The folder also contains a file outside the cache, which
+/// downloads must not change.
 struct Cache {
     parent: tempfile::TempDir,
 }
@@ -72,7 +74,7 @@ impl Cache {
             .collect()
     }
 
-    /// The paths in the cache, except locks, relative to the cache.
+    /// Paths of all files in the cache except locks, relative to the cache and sorted.
     fn files(&self) -> Vec<String> {
         let root = self.path();
         let mut names: Vec<String> = files(&root)
@@ -86,7 +88,7 @@ impl Cache {
     }
 }
 
-/// Every file and link below a folder.
+/// Paths of all files and symbolic links below a folder, sorted.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let mut paths = Vec::new();
     for entry in fs::read_dir(folder).expect("a folder") {
@@ -108,8 +110,8 @@ fn fetch(hub: &Hub, text: &str) -> Result<PathBuf, HubError> {
     })
 }
 
-/// Returns the error from downloading from a hostile server. Asserts that the download changes
-/// nothing outside the cache and leaves no file in it.
+/// Downloads from a hostile server and returns the error. Asserts that nothing outside the cache
+/// changes, that the cache contains no files except locks, and that the message contains the URL.
 fn rejected(server: &Server) -> HubError {
     let cache = Cache::new();
     let before = cache.surroundings();
@@ -259,7 +261,7 @@ fn responses_without_metadata_are_errors() {
 fn wrong_contents_are_rejected() {
     let mut corrupt = BODY.to_vec();
     corrupt[7] ^= 1;
-    // `git hash-object` of `BODY`.
+    // The git blob id of `BODY`, from `git hash-object`.
     let git_blob = "cb5b08e503b16f25c9f635f1092ab1cf3a8ff01b".to_string();
     for etag in [sha256(BODY), git_blob] {
         for content in [&corrupt, BODY, &BODY[1..]] {
@@ -319,7 +321,7 @@ fn metadata_needs_a_size_or_a_checksum() {
 }
 
 #[test]
-fn the_token_is_not_sent_to_another_host() {
+fn the_token_is_not_sent_to_another_origin() {
     let storage = Server::start(honest);
     let location = format!("{}/storage?signature=x", storage.url);
     let server = Server::start(move |request, _| {
@@ -351,7 +353,7 @@ fn the_token_is_not_sent_to_another_host() {
 }
 
 #[test]
-fn metadata_from_another_host_is_rejected() {
+fn redirects_to_another_origin_without_metadata_are_rejected() {
     let other = Server::start(honest);
     for prefix in ["http:", ""] {
         let location = format!("{prefix}{}/a/b", other.url.trim_start_matches("http:"));
@@ -401,7 +403,7 @@ fn at_most_ten_redirects_are_followed() {
 }
 
 #[test]
-fn failed_requests_are_errors_with_a_remedy() {
+fn failed_requests_are_errors_with_help() {
     let listing = br#"{"sha": "89abcdef", "siblings": [{"rfilename": "README.md"}, {"rfilename": "vgg/16.pth"},
         {"rfilename": "../x.pth"}, {"rfilename": "\u001b[2J.pth"}]}"#;
     let server = Server::start(|request, _| match request.path.as_str() {
@@ -451,7 +453,7 @@ fn failed_requests_are_errors_with_a_remedy() {
 }
 
 #[test]
-fn two_downloads_at_the_same_time_share_one_transfer() {
+fn concurrent_downloads_share_one_transfer() {
     let server = Server::start(honest);
     let cache = Cache::new();
     let hub = cache.hub(&server);
@@ -466,7 +468,7 @@ fn two_downloads_at_the_same_time_share_one_transfer() {
     assert_eq!(cache.files().len(), 3);
 }
 
-/// The only test that reads and writes environment variables.
+/// The only test that sets environment variables or calls `Hub::from_env`.
 #[test]
 fn environment_variables_configure_downloads() {
     let server = Server::start(honest);

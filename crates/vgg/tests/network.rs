@@ -1,5 +1,5 @@
-//! The whole network: comparison with candle-transformers, dropout, input sizes, NaN, and
-//! gradients.
+//! Tests of the whole network: comparison with candle-transformers, input sizes, dropout, NaN,
+//! gradients, threads, and errors for invalid images.
 
 use std::collections::HashMap;
 
@@ -47,7 +47,8 @@ fn logits_match_candle_transformers_after_a_relu() {
         })
         .collect();
     let renamed = tensors.iter().map(|(name, tensor)| {
-        // The reference implements the first two linear layers as convolutions, as timm does.
+        // The reference expects the weights of the first two linear layers as convolution weights,
+        // as timm stores them.
         let tensor = match name.as_str() {
             "classifier.0.weight" => tensor.reshape((4096, 512, 7, 7)),
             "classifier.3.weight" => tensor.reshape((4096, 4096, 1, 1)),
@@ -177,7 +178,7 @@ fn only_tracked_parameters_get_gradients() {
     assert!(!frozen.track_op(), "the frozen layers recorded a graph");
 }
 
-/// The configuration and tensors of the narrow network, with all parameters tracked.
+/// Returns the configuration and tensors of the narrow network, with all parameters tracked.
 fn tracked() -> (VggConfig, HashMap<String, Tensor>) {
     let (config, tensors) = narrow();
     let track = |(name, tensor)| {
@@ -241,13 +242,13 @@ fn a_second_backward_pass_is_an_error() {
     let (config, tensors) = tracked();
     let logits = build(&config, tensors).forward(&image(64, 1), Mode::Eval);
     let loss = logits.and_then(|l| l.sum_all()).expect("a loss");
-    loss.backward().expect("the first time");
+    loss.backward().expect("the first backward pass");
     let error = loss.backward().expect_err("the activations are freed");
     assert!(error.to_string().contains("twice"), "{error}");
 }
 
 #[test]
-fn threads_that_share_a_network_compute_the_bits_of_one_thread() {
+fn threads_that_share_a_network_compute_the_same_bits_as_one_thread() {
     const fn shared<T: Send + Sync + Clone>() {}
     const { shared::<Vgg>() };
     let (config, tensors) = narrow();
@@ -272,7 +273,7 @@ fn threads_that_share_a_network_compute_the_bits_of_one_thread() {
 }
 
 #[test]
-fn images_of_another_dtype_or_rank_are_named_in_the_error() {
+fn the_error_for_a_wrong_dtype_or_rank_states_the_shape_and_dtype() {
     let (config, tensors) = narrow();
     let network = build(&config, tensors);
     let x = image(64, 1);

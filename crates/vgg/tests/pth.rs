@@ -1,4 +1,5 @@
-//! PyTorch state dicts (tests/pth/make.py), and errors for invalid ones.
+//! Tests of loading the files that tests/pth/make.py writes with PyTorch, and of errors for invalid
+//! files.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -28,7 +29,7 @@ fn values(tensor: &Tensor) -> Vec<f32> {
     flat.to_vec1().expect("f32")
 }
 
-/// The error message and help for an invalid state dict.
+/// Returns the message and help of the error for an invalid state dict.
 fn rejection(path: &Path) -> String {
     match load(path) {
         Err(
@@ -45,8 +46,8 @@ fn state_dicts_are_loaded() {
     let expected = load(&file("expected.safetensors"))
         .expect("safetensors")
         .tensors;
-    // f16 has 11 significant bits and bf16 has 8. The rounding error is at most half of the last
-    // bit.
+    // f16 has 11 significant bits and bf16 has 8. The rounding error is at most half a unit in the
+    // last place.
     for (name, tolerance) in [
         ("plain.pth", 0.0),
         ("parameters.pth", 0.0),
@@ -74,7 +75,7 @@ fn state_dicts_are_loaded() {
 }
 
 #[test]
-fn pickles_with_code_are_errors_and_do_not_run_it() {
+fn pickles_that_would_run_code_are_errors() {
     let message = rejection(&file("evil.pth"));
     assert!(message.contains("`posix.system`"), "{message}");
     assert!(message.contains("was not run"), "{message}");
@@ -131,8 +132,8 @@ fn a_state_dict_is_not_a_model() {
     );
 }
 
-/// A copy of plain.pth with changed entries. `change` receives the name and content of each entry
-/// and returns the new content.
+/// Writes a copy of plain.pth with changed entries. `change` receives the name and content of each
+/// entry and returns the new content.
 fn changed(change: impl Fn(&str, Vec<u8>) -> Vec<u8>) -> tempfile::TempPath {
     let plain = std::fs::File::open(file("plain.pth")).expect("plain.pth");
     let mut archive = zip::ZipArchive::new(plain).expect("an archive");
@@ -143,9 +144,11 @@ fn changed(change: impl Fn(&str, Vec<u8>) -> Vec<u8>) -> tempfile::TempPath {
         let mut entry = archive.by_index(index).expect("an entry");
         let name = entry.name().expect("UTF-8").into_owned();
         let mut bytes = Vec::new();
-        std::io::copy(&mut entry, &mut bytes).expect("its bytes");
+        std::io::copy(&mut entry, &mut bytes).expect("the content of an entry");
         writer.start_file(&name, stored).expect("an entry");
-        writer.write_all(&change(&name, bytes)).expect("its bytes");
+        writer
+            .write_all(&change(&name, bytes))
+            .expect("the content of an entry");
     }
     writer.finish().expect("an archive");
     out.into_temp_path()
@@ -193,7 +196,7 @@ fn truncated_and_corrupt_files_are_errors() {
         let error = load(&path).expect_err("a broken file").to_string();
         assert!(error.contains("broken.pth"), "{error}");
     }
-    // Only the CRC-32 of the archive detects a corrupt value.
+    // Only the CRC-32 of the entry detects a corrupt value.
     let weight = load(&file("plain.pth")).expect("weights").tensors["features.28.weight"].clone();
     let content: Vec<u8> = values(&weight)
         .iter()

@@ -1,6 +1,7 @@
-//! Compares the features of photographs, computed with ImageNet weights, with PyTorch's. Skipped
-//! unless `WAGGLE_SHARED` is the folder with the weights and reference values. `cargo xtask
-//! reference PATH` sets it.
+//! Compares the features of photographs, computed with ImageNet weights, with PyTorch's.
+//!
+//! The environment variable `WAGGLE_SHARED` is the path of the folder with the weights and
+//! reference values. `cargo xtask reference PATH` sets it. Without it, the test is skipped.
 
 use std::path::PathBuf;
 
@@ -11,7 +12,7 @@ use vgg::{Head, Vgg, VggConfig, kernels};
 fn shared() -> Option<PathBuf> {
     let folder = std::env::var_os("WAGGLE_SHARED").map(PathBuf::from);
     if folder.is_none() {
-        println!("skipped: WAGGLE_SHARED is not set");
+        println!("skipped: `WAGGLE_SHARED` is not set");
     }
     folder
 }
@@ -82,7 +83,7 @@ fn imagenet_features_of_photographs_match_pytorch() {
             );
             assert!(
                 difference <= 1e-5,
-                "channel means before features.{end}: {difference}"
+                "channel means after features.{end}: {difference}"
             );
         }
     }

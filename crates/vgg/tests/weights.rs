@@ -1,5 +1,5 @@
-//! Loading and saving weights: loaded and newly initialized tensors, conversions, and errors for
-//! invalid files.
+//! Tests of loading and saving weights: loaded and newly initialized tensors, conversions, and
+//! errors for invalid files.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -291,7 +291,7 @@ fn truncated_and_corrupt_files_are_errors() {
     assert!(directory.is_err());
 }
 
-/// Rewrites the saved model with some metadata strings replaced.
+/// Rewrites the saved model at `path` with some metadata strings replaced.
 fn replace_strings(path: &Path, config: &VggConfig, replaced: &[(&str, &str)]) {
     let bytes = std::fs::read(path).expect("a file");
     let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).expect("a header");
@@ -389,7 +389,8 @@ fn at_most_20_unexpected_tensors_are_listed() {
     let (folder, config) = (folder(), narrow(3));
     let mut tensors = initialized(&config);
     let extra = Tensor::zeros(1, DType::F32, &CPU).expect("a tensor");
-    // The second tensor of a name comes after 20 other unexpected tensors, and before two more.
+    // `module.classifier.6.bias` repeats `classifier.6.bias`. It is the 21st of 23 unexpected
+    // tensors.
     let names = (0..20).map(|index| format!("a{index:02}"));
     let names = names.chain(["module.classifier.6.bias", "z0", "z1"].map(String::from));
     tensors.extend(names.map(|name| (name, extra.clone())));

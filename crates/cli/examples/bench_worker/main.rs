@@ -1,8 +1,7 @@
 //! Runs one row of `cargo xtask bench-peers` with this project's crates.
 //!
 //! Usage: `bench_worker ROW THREADS [DATA]`. The header of `xtask/peers/peer.py` documents the names
-//! of the rows and the protocol. Weights are random, and results are checked outside of the measured
-//! time.
+//! of the rows and the protocol. Weights are random. Results are checked outside the measured time.
 
 mod ours;
 mod row;
@@ -31,7 +30,7 @@ fn main() -> Result<()> {
         .build_global()?;
 
     let mut run = ours::prepare(&row, data.first().map(Path::new))?;
-    // If this fails, the peak includes the setup.
+    // Resets the peak of the resident memory on Linux. If this fails, the peak includes the setup.
     let _ = std::fs::write("/proc/self/clear_refs", "5");
     cli::gpu_memory::reset_peak(&row.device)?;
     // Whole epochs take minutes and need no warm-up.
@@ -41,8 +40,8 @@ fn main() -> Result<()> {
     serve(&mut run, &row.device)
 }
 
-/// Reads a number of runs from each line of standard input, runs the row that often, and prints the
-/// mean seconds per run. At the end of the input, prints the peak memory in bytes.
+/// Prints `ready`. For each line of standard input, a number of runs, runs the row that often and
+/// prints the mean seconds per run. At the end of the input, prints the peak memory in bytes.
 fn serve(run: &mut Run, device: &Device) -> Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "ready")?;
@@ -61,7 +60,7 @@ fn serve(run: &mut Run, device: &Device) -> Result<()> {
     let peak = match device {
         Device::Cpu => peak_bytes()?,
         _ => cli::gpu_memory::peak_bytes(device)?
-            .context("this GPU does not report its peak memory")?,
+            .context("cannot measure the peak memory: the GPU has no memory pool")?,
     };
     writeln!(out, "{peak}")?;
     Ok(())

@@ -17,7 +17,7 @@ const CLASSES: usize = 1000;
 /// Number of classes in the photograph data set: ants and bees.
 const PHOTOGRAPHS_CLASSES: usize = 2;
 
-/// Prepares a run of `row`.
+/// Prepares the workload of `row`. `data` is the folder of images for the rows that read them.
 pub fn prepare(row: &Row, data: Option<&Path>) -> Result<Run> {
     let data = || data.context("this row needs a folder of images, DATA");
     match row.workload.as_str() {
@@ -53,8 +53,8 @@ fn predict_forward(row: &Row) -> Result<Run> {
     }))
 }
 
-/// Forward and backward pass through the thirteen convolutions, computing the gradients of all
-/// weights and biases.
+/// A forward and a backward pass through the backbone of thirteen convolutions. The backward pass
+/// computes the gradients of all weights and biases.
 fn features_step(row: &Row) -> Result<Run> {
     let config = backbone();
     let params = params(&config, &row.device)?;
@@ -71,7 +71,7 @@ fn features_step(row: &Row) -> Result<Run> {
     }))
 }
 
-/// The trainable layers of a stage, with the recipe's learning rates.
+/// The trainable layers of stage 1 or 2, with the learning rates of the recipe.
 fn groups(stage: usize) -> Vec<Group> {
     let mut groups = vec![Group::new("classifier.6", 1e-3)];
     if stage == 2 {
@@ -119,7 +119,7 @@ fn step(row: &Row, stage: usize) -> Result<Run> {
         let loss = trainer::cross_entropy(&logits, &y)?;
         let value = loss.to_scalar::<f32>()?;
         // As in `trainer::fit`: the graph keeps the tensors that the backward pass needs. Dropping
-        // these handles lets it free them as early as possible.
+        // these handles lets the backward pass free each tensor as early as possible.
         drop((features, logits));
         let take = |parameter: &_| Model::take_gradient(&network, parameter);
         let gradients = Gradients::backward_with(loss, &parameters, take)?;
@@ -153,9 +153,9 @@ fn loader(data: &Path, cache_bytes: usize) -> Result<Run> {
     }))
 }
 
-/// Training as in `waggle train`: stages of three epochs each, the first of which is the baseline.
-/// All images are decoded and cached before the first stage. Loading uses four workers, and
-/// validation computes the frozen layers once.
+/// Training as in `waggle train`, with three epochs per stage, including the baseline. All images are
+/// decoded before the first stage, into a cache of at most 1 GiB. Loading uses four workers. Within a
+/// stage, validation computes the leading frozen layers once.
 fn epochs(data: &Path, stages: &'static [usize]) -> Result<Run> {
     let config = VggConfig::vgg16(PHOTOGRAPHS_CLASSES);
     let params = params(&config, &Device::Cpu)?;

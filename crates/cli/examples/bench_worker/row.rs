@@ -1,20 +1,20 @@
-//! Parses the names of benchmark rows, and checks the results of their runs.
+//! The names, networks and inputs of benchmark rows, and the checks of their results.
 
 use anyhow::{Result, ensure};
 use candle_core::{DType, Device, Tensor};
 use trainer::Params;
 use vgg::{Precision, VggConfig};
 
-/// Seed for weights, shuffling and dropout.
+/// Seed for the weights, and for dropout in single training steps.
 pub const SEED: u64 = 1234;
 /// Default batch size.
 pub const BATCH: usize = 32;
 
 /// A parsed row name, such as `frozen forward b8 112px` or `cuda stage-2 step bf16 b32`.
 pub struct Row {
-    /// The first CUDA GPU if the name starts with `cuda`, otherwise the CPU.
+    /// The first CUDA GPU if the name contains `cuda`, otherwise the CPU.
     pub device: Device,
-    /// Compute precision: the one in the name of a row on the GPU, otherwise f32.
+    /// Compute precision: bf16 if the name contains `bf16`, otherwise f32.
     pub precision: Precision,
     /// The measured operation, such as `stage-1 step`.
     pub workload: String,
@@ -25,8 +25,8 @@ pub struct Row {
 }
 
 impl Row {
-    /// Parses a row name. The precision `tf32` means f32 with matrix products that keep 10 of f32's
-    /// 23 mantissa bits.
+    /// Parses a row name, and opens the GPU if the name contains `cuda`. The word `tf32` makes
+    /// candle round the inputs of f32 matrix products to 10 of 23 mantissa bits, in the whole process.
     pub fn parse(name: &str) -> Result<Self> {
         let mut row = Self {
             device: Device::Cpu,
@@ -53,7 +53,7 @@ impl Row {
         Ok(row)
     }
 
-    /// A batch of synthetic images of shape (batch, 3, size, size).
+    /// A batch of synthetic images, of shape (batch, 3, size, size), on the device of the row.
     pub fn images(&self) -> Result<Tensor> {
         let shape = (self.batch, 3, self.size, self.size);
         // A Weyl sequence: equidistributed in [-1, 1) and identical on every machine.

@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_checkpoint_larger_than_the_free_space_is_refused() {
+    fn a_checkpoint_larger_than_the_free_space_is_an_error() {
         let root = tempfile::tempdir().unwrap();
         let message = format!("{:#}", check_free_space(root.path(), u64::MAX).unwrap_err());
         assert!(message.contains("the disk is full"), "{message}");

@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn newly_initialized_layers_train_in_the_transfer_stage() {
+    fn transfer_layers_default_to_the_newly_initialized_or_the_last() {
         assert_eq!(transfer_layers(&[], &["classifier.6"]), ["classifier.6"]);
         assert_eq!(transfer_layers(&[], &LAYERS[2..]), ["classifier"]);
         assert_eq!(
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_layer_is_an_error() {
+    fn a_prefix_that_matches_no_layer_is_an_error() {
         for more in [
             ["--transfer-layers", "clasifier"],
             ["--finetune-lr", "feature=1e-3"],

@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_matrix_of_another_size_is_an_error() {
+    fn a_matrix_without_classes_or_of_another_size_is_an_error() {
         assert!(draw(&[], &[]).is_err());
         assert!(draw(&names(&["a", "b"]), &[vec![1, 2]]).is_err());
     }

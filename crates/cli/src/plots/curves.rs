@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn one_epoch_is_enough_for_both_colors() {
+    fn both_colors_are_drawn_from_the_first_epoch_on() {
         let rows = [
             row(StageName::Transfer, 1, 0.7),
             row(StageName::Transfer, 2, 0.4),
@@ -262,7 +262,7 @@ mod tests {
                     .any(|pixel| pixel.0 == [color.0, color.1, color.2])
             };
             assert!(has(VAL), "{count} epochs");
-            // The legend shows the train color even if there is no train value yet.
+            // The baseline has no train value, but the legend shows the train color.
             assert!(has(TRAIN), "{count} epochs");
         }
     }

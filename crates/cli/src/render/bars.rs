@@ -166,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_bar_can_be_drawn() {
+    fn the_templates_of_all_bars_are_valid() {
         let mut bars = Bars::new();
         for done in [0, 500, 1000] {
             bars.set_download("timm/vgg16.tv_in1k", done, 1000);

@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn estimates_are_rounded() {
+    fn estimates_are_in_tens_of_seconds_or_in_minutes() {
         let cases = [
             (0.1, "~10s"),
             (31.0, "~40s"),
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn large_numbers_have_separators() {
+    fn large_numbers_have_separators_and_small_learning_rates_exponents() {
         assert_eq!(thousands(0), "0");
         assert_eq!(thousands(999), "999");
         assert_eq!(thousands(138_357_544), "138,357,544");
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn long_class_lists_are_cut() {
+    fn class_lists_end_after_eight_names() {
         let names: Vec<String> = (0..9).map(|number| number.to_string()).collect();
         assert_eq!(classes(&names), "9 classes: 0, 1, 2, 3, 4, 5, 6, 7, …");
         assert_eq!(classes(&names[..1]), "1 class: 0");

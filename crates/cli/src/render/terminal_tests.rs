@@ -117,7 +117,7 @@ Best val Acc: 95.4 % (epoch 2)
 }
 
 #[test]
-fn the_row_of_a_resumed_epoch_has_no_train_metrics() {
+fn an_epoch_resumed_in_its_val_phase_has_no_train_metrics() {
     let messages = [
         stage_start(STAGE, 3),
         epoch_start(2, 3),
@@ -221,7 +221,7 @@ Next     waggle predict runs/train IMAGE...
 }
 
 #[test]
-fn parameters_are_listed_by_layer() {
+fn tensor_names_are_merged_by_layer() {
     let names = ["classifier.6.bias", "classifier.6.weight"].map(String::from);
     assert_eq!(layers(&names), ["classifier.6"]);
 }

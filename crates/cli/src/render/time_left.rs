@@ -95,8 +95,8 @@ mod tests {
         left.start_stage("transfer", 100, 50);
         assert_eq!(left.after(0), None);
         left.record(Phase::Val, 10.0);
-        // Finetune: 2 val phases of 5 s and 1 train phase of 3 × 10 s.
-        // Transfer: 2 epochs of 10 s + 5 s.
+        // Transfer: 2 more epochs of 10 s + 5 s. Finetune: 2 val phases of 5 s and 1 train phase of
+        // 3 × 10 s.
         assert_eq!(left.after(1), Some(2.0 * 15.0 + 40.0));
         left.record(Phase::Train, 50.0);
         left.record(Phase::Val, 50.0);

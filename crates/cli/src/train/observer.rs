@@ -211,7 +211,7 @@ mod tests {
     use candle_core::{DType, Device, Tensor};
     use trainer::{Group, Params, SgdConfig};
 
-    /// A stage that trains a single parameter.
+    /// A bias of one value, and a stage that trains it.
     fn stage() -> (Params, Stage) {
         let one = Tensor::zeros(1, DType::F32, &Device::Cpu).unwrap();
         let tensors = [("features.0.bias".to_string(), one)].into();
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn metrics_curves_and_models_are_written_at_each_event() {
+    fn metrics_curves_models_and_checkpoints_are_written() {
         let root = tempfile::tempdir().unwrap();
         let run = RunDir::create(&root.path().join("train")).unwrap();
         let saves = std::cell::Cell::new(0);
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn unwritable_file_stops_the_stage() {
+    fn an_unwritable_file_is_an_error_that_names_it() {
         let root = tempfile::tempdir().unwrap();
         let run = RunDir::create(&root.path().join("train")).unwrap();
         let mut renderer = Quiet::new(Vec::new());

@@ -148,7 +148,7 @@ pub const CASES: &[Case] = &[
     },
     Case {
         section: "Images",
-        what: "An image of 12,000 × 12,000 pixels with 64 bits, which needs too much memory",
+        what: "An image of 12,000 × 12,000 pixels of 64 bits, which needs too much memory",
         command: "train --data data --weights tiny.safetensors",
         prepare: |dir| dir.write("data/train/vertical/bomb.png", &forge::png(12_000, 12_000, 16, 6)),
     },
@@ -160,7 +160,7 @@ pub const CASES: &[Case] = &[
     },
     Case {
         section: "Images",
-        what: "A device with an image extension",
+        what: "A device file with an image extension",
         command: "train --data data --weights tiny.safetensors",
         prepare: |dir| {
             std::os::unix::fs::symlink("/dev/zero", dir.path("data/train/vertical/zero.png")).unwrap();
@@ -168,7 +168,7 @@ pub const CASES: &[Case] = &[
     },
     Case {
         section: "Images",
-        what: "Only bad images in a class, skipped",
+        what: "A class with only bad images and `--on-bad skip`",
         command: "train --data data --weights tiny.safetensors --on-bad skip",
         prepare: |dir| {
             for number in 0..6 {
@@ -199,11 +199,11 @@ pub const CASES: &[Case] = &[
         prepare: |dir| std::fs::create_dir(dir.path("bare")).unwrap(),
     },
     Case { section: "Weights", what: "No such file", command: "train --data data --weights nowhere.safetensors", prepare: |_| {} },
-    Case { section: "Weights", what: "No such file in another folder", command: "train --data data --weights ./tiny.pth", prepare: |_| {} },
+    Case { section: "Weights", what: "No such file, given with its folder", command: "train --data data --weights ./tiny.pth", prepare: |_| {} },
     Case { section: "Weights", what: "A folder that is not a run directory", command: "train --data data --weights data", prepare: |_| {} },
     Case {
         section: "Weights",
-        what: "Text",
+        what: "A text file",
         command: "train --data data --weights tiny.safetensors",
         prepare: |dir| dir.write("tiny.safetensors", b"these are not weights"),
     },
@@ -236,7 +236,7 @@ pub const CASES: &[Case] = &[
     },
     Case {
         section: "Weights",
-        what: "A tensor outside of the file",
+        what: "A tensor beyond the end of the file",
         command: "train --data data --weights tiny.safetensors",
         prepare: |dir| dir.write("tiny.safetensors", &forge::weights(r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#, 4)),
     },
@@ -266,7 +266,7 @@ pub const CASES: &[Case] = &[
     },
     Case {
         section: "Weights",
-        what: "A missing tensor in an architecture that is detected",
+        what: "A detected architecture with a missing tensor",
         command: "train --data data --weights vgg11.safetensors",
         prepare: |dir| {
             forge::zeros_of("vgg11", &dir.path("vgg11.safetensors"));
@@ -284,7 +284,7 @@ pub const CASES: &[Case] = &[
     },
     Case {
         section: "Weights",
-        what: "Integers instead of weights",
+        what: "Weights with an integer dtype",
         command: "train --data data --weights tiny.safetensors",
         prepare: |dir| forge::change_weights(dir, |name| (name.to_string(), Dtype::I32)),
     },
@@ -350,7 +350,7 @@ pub const CASES: &[Case] = &[
     },
     Case {
         section: "Models",
-        what: "Other classes than those of the model",
+        what: "A data set with other classes than the model",
         command: "evaluate model.safetensors --data other",
         prepare: |dir| dir.stripes("other", &["horizontal", "up"], 2, 2),
     },
@@ -378,7 +378,7 @@ pub const CASES: &[Case] = &[
     Case { section: "Settings", what: "A duplicate layer prefix", command: "train --data data --weights tiny.safetensors --finetune-lr features=1e-3,features=1e-4", prepare: |_| {} },
     Case { section: "Settings", what: "An unknown layer in `--finetune-lr`", command: "train --data data --weights tiny.safetensors --finetune-lr clasifier=1e-3", prepare: |_| {} },
     Case { section: "Settings", what: "An unknown layer in `--transfer-layers`", command: "train --data data --weights tiny.safetensors --transfer-layers head", prepare: |_| {} },
-    Case { section: "Settings", what: "A prefix that longer prefixes leave without layers", command: "train --data data --weights tiny.safetensors --finetune-lr features=1e-3,classifier=1e-3,classifier.0=1e-3,classifier.3=1e-3,classifier.6=1e-3", prepare: |_| {} },
+    Case { section: "Settings", what: "A prefix whose layers all match longer prefixes", command: "train --data data --weights tiny.safetensors --finetune-lr features=1e-3,classifier=1e-3,classifier.0=1e-3,classifier.3=1e-3,classifier.6=1e-3", prepare: |_| {} },
     Case { section: "Settings", what: "An invalid `--on-bad`", command: "train --data data --weights tiny.safetensors --on-bad perhaps", prepare: |_| {} },
     Case { section: "Settings", what: "An unknown device", command: "train --data data --weights tiny.safetensors --device tpu", prepare: |_| {} },
     Case { section: "Settings", what: "`--quiet` with `--json`", command: "train --data data --weights tiny.safetensors --quiet --json", prepare: |_| {} },

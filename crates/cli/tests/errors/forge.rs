@@ -1,4 +1,4 @@
-//! Creates invalid images and weights for the cases.
+//! Creates the invalid images, weights and models for the cases of `docs/errors.md`.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -11,7 +11,7 @@ use vgg::VggConfig;
 
 use crate::harness::TestDir;
 
-/// A PNG with the given header fields and no pixels.
+/// A PNG with the given size, bit depth and color type in its header, but without pixel data.
 pub fn png(width: u32, height: u32, bits: u8, color_type: u8) -> Vec<u8> {
     let mut header = b"IHDR".to_vec();
     header.extend(width.to_be_bytes());
@@ -28,7 +28,7 @@ pub fn png(width: u32, height: u32, bits: u8, color_type: u8) -> Vec<u8> {
     bytes
 }
 
-/// CRC-32 of a PNG chunk, computed bit by bit.
+/// CRC-32 of the type and the data of a PNG chunk, computed bit by bit.
 fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |crc, &byte| {
         (0..8).fold(crc ^ u32::from(byte), |crc, _| {
@@ -55,8 +55,8 @@ pub fn weights(header: &str, data: usize) -> Vec<u8> {
     bytes
 }
 
-/// Writes an architecture's convolutions as zeros, without metadata. The file is sparse, so it
-/// takes no disk space.
+/// Writes the convolutional layers of an architecture as zeros, without metadata. The file is sparse,
+/// so it takes almost no disk space.
 pub fn zeros_of(architecture: &str, path: &Path) {
     let config = VggConfig::named(architecture, 1000).unwrap();
     let mut header = serde_json::Map::new();
@@ -77,8 +77,8 @@ pub fn zeros_of(architecture: &str, path: &Path) {
     file.set_len(length + end as u64).unwrap();
 }
 
-/// Renames a tensor in a file's header. Both names must have the same length. The tensor data is
-/// not read, because it may be large.
+/// Renames a tensor in the header of a safetensors file. Both names must have the same length. Only
+/// the first 64 KiB are read, because the tensor data may be large.
 pub fn rename_in_place(path: &Path, from: &str, to: &str) {
     assert_eq!(from.len(), to.len());
     let mut file = File::options().read(true).write(true).open(path).unwrap();
@@ -94,7 +94,7 @@ pub fn rename_in_place(path: &Path, from: &str, to: &str) {
     file.write_all(to.as_bytes()).unwrap();
 }
 
-/// Replaces `from` with `to` in the metadata value `key` of `model.safetensors`.
+/// Replaces the first `from` with `to` in the metadata value `key` of `model.safetensors`.
 pub fn change_model(dir: &TestDir, key: &str, from: &str, to: &str) {
     let bytes = dir.read("model.safetensors");
     let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
@@ -111,8 +111,8 @@ pub fn change_model(dir: &TestDir, key: &str, from: &str, to: &str) {
     dir.write("model.safetensors", &bytes);
 }
 
-/// Changes the name and the dtype of each tensor in `tiny.safetensors`. The new dtype must have the
-/// same size.
+/// Gives each tensor in `tiny.safetensors` the name and the dtype that `change` returns for its name.
+/// The dtype must have the size of the old one, 4 bytes.
 pub fn change_weights(dir: &TestDir, change: impl Fn(&str) -> (String, Dtype)) {
     let bytes = dir.read("tiny.safetensors");
     let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();

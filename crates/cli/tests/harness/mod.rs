@@ -1,5 +1,5 @@
-//! A temporary folder for each test, with tiny images and networks, and functions that run the
-//! program in it.
+//! A temporary folder for each test, functions that write tiny images and weights to it, and
+//! functions that run `waggle` in it.
 
 #![allow(dead_code, reason = "each test file uses only some of these functions")]
 
@@ -14,7 +14,7 @@ use safetensors::{Dtype, SafeTensors};
 use vgg::config::Unit;
 use vgg::{Metadata, VggConfig};
 
-/// A temporary folder, used as the program's current directory.
+/// A temporary folder, used as the current directory of `waggle`. Dropping it deletes the folder.
 pub struct TestDir {
     folder: tempfile::TempDir,
 }
@@ -49,12 +49,13 @@ impl TestDir {
         fs::write(path, bytes).unwrap();
     }
 
-    /// Reads a file.
+    /// The bytes of a file.
     pub fn read(&self, name: &str) -> Vec<u8> {
         fs::read(self.path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
     }
 
-    /// Writes a data set whose classes differ in the direction and width of their stripes.
+    /// Writes a data set whose classes differ in the direction and width of their stripes. `train`
+    /// and `val` are the numbers of images per class.
     pub fn stripes(&self, root: &str, classes: &[&str], train: usize, val: usize) {
         for (split, count) in [("train", train), ("val", val)] {
             for (class, name) in classes.iter().enumerate() {
@@ -69,7 +70,8 @@ impl TestDir {
         }
     }
 
-    /// Writes an image of one class. `number` shifts the stripes and changes their color.
+    /// Writes an image of one class. `number` shifts the stripes and changes their color and the size
+    /// of the image.
     pub fn image(&self, name: &str, class: usize, number: usize) {
         let (width, height) = (44 + number as u32 % 5, 40 + number as u32 % 7);
         let image = RgbImage::from_fn(width, height, |x, y| {
@@ -86,14 +88,14 @@ impl TestDir {
         image.save(path).unwrap();
     }
 
-    /// Writes weights of a network that trains in about a second. Its class names occur in no data
-    /// set.
+    /// Writes random weights of a tiny network for `classes` classes, whose names occur in no data
+    /// set of the tests. The hidden layers have width 24.
     pub fn tiny_weights(&self, name: &str, classes: usize) {
         self.weights(name, classes, 24, false);
     }
 
-    /// Like [`tiny_weights`](Self::tiny_weights), with a given classifier width and optional batch
-    /// norm.
+    /// Like [`tiny_weights`](Self::tiny_weights), with hidden layers of width `hidden` and optional
+    /// batch norm.
     pub fn weights(&self, name: &str, classes: usize, hidden: usize, batch_norm: bool) {
         let config = VggConfig {
             architecture: "tiny".to_string(),
@@ -157,7 +159,7 @@ impl TestDir {
         );
     }
 
-    /// Writes weights of a network that is not a VGG.
+    /// Writes a weights file that contains a single tensor, named as in a ResNet.
     pub fn other_network_weights(&self, name: &str) {
         let values = [0u8; 4 * 6];
         let view = TensorView::new(Dtype::F32, vec![2, 3], &values).unwrap();
@@ -167,7 +169,7 @@ impl TestDir {
         );
     }
 
-    /// Runs the program in this folder.
+    /// Runs `waggle` in this folder and returns its exit status and output.
     pub fn waggle(&self, arguments: &[&str]) -> Output {
         Command::new(env!("CARGO_BIN_EXE_waggle"))
             .args(arguments)
@@ -176,7 +178,7 @@ impl TestDir {
             .expect("the program starts")
     }
 
-    /// Starts the program in this folder with piped standard output and standard error.
+    /// Starts `waggle` in this folder with piped standard output and standard error.
     pub fn start(&self, arguments: &[&str]) -> Child {
         self.command(arguments)
             .stdout(Stdio::piped())
@@ -185,14 +187,14 @@ impl TestDir {
             .expect("the program starts")
     }
 
-    /// A command that runs the program in this folder.
+    /// A command that runs `waggle` in this folder.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_waggle"));
         command.args(arguments).current_dir(self.folder.path());
         command
     }
 
-    /// The lines of a run's `metrics.csv` without the last two columns, which are times.
+    /// The lines of a run's `metrics.csv` without the last two columns, the speed and the duration.
     pub fn metrics(&self, run: &str) -> Vec<String> {
         let text = String::from_utf8(self.read(&format!("{run}/metrics.csv"))).unwrap();
         text.lines()
@@ -200,7 +202,7 @@ impl TestDir {
             .collect()
     }
 
-    /// The sorted names of the files in a run directory.
+    /// The sorted names of the files and folders in a run directory.
     pub fn files(&self, run: &str) -> Vec<String> {
         let entries = fs::read_dir(self.path(run)).unwrap();
         let mut names: Vec<String> = entries
@@ -210,7 +212,7 @@ impl TestDir {
         names
     }
 
-    /// Every path below a folder, sorted, with the contents if it is a file.
+    /// All paths below a folder, sorted, each with its contents if it is a file.
     pub fn contents(&self, folder: &str) -> Vec<(PathBuf, Option<Vec<u8>>)> {
         let mut pending = vec![self.path(folder)];
         let mut contents = Vec::new();
@@ -226,7 +228,9 @@ impl TestDir {
         contents
     }
 
-    /// Asserts that two finished runs have the same files and the same results, except for times.
+    /// Asserts that two finished runs have the same file names, and files with the same contents:
+    /// the model, the confusion matrix, the training batch, and the metrics except speeds and
+    /// durations.
     #[track_caller]
     pub fn assert_same_result(&self, run: &str, other: &str) {
         for file in [
@@ -244,7 +248,7 @@ impl TestDir {
         assert_eq!(self.files(run), self.files(other));
     }
 
-    /// Runs the program, expects success, and returns its standard output.
+    /// Runs `waggle`, expects exit code 0, and returns standard output.
     pub fn succeeds(&self, arguments: &[&str]) -> String {
         let output = self.waggle(arguments);
         let (out, err) = stdout_and_stderr(&output);
@@ -256,7 +260,7 @@ impl TestDir {
         out
     }
 
-    /// Runs the program, expects it to exit with `code` and an error but no panic, and returns its
+    /// Runs `waggle`, expects the exit code `code` and an error message but no panic, and returns
     /// standard error.
     pub fn fails(&self, code: i32, arguments: &[&str]) -> String {
         let output = self.waggle(arguments);
@@ -275,8 +279,8 @@ impl TestDir {
     }
 }
 
-/// Arguments for `train` on `data` with the tiny network: the epochs of both stages, the batch
-/// size, and `more`.
+/// Arguments for `train` on `data` from `tiny.safetensors`, on two compute threads: the epochs of
+/// both stages, the batch size, and `more`.
 pub fn train_args<'a>(
     [transfer, finetune]: [&'a str; 2],
     batch_size: &'a str,
@@ -290,7 +294,7 @@ pub fn train_args<'a>(
     arguments
 }
 
-/// Sends a signal to the program. `signal` is its name without the prefix `SIG`.
+/// Sends the signal `SIG<signal>` to `child`.
 pub fn send_signal(child: &Child, signal: &str) {
     let status = Command::new("kill")
         .args([format!("-{signal}"), child.id().to_string()])

@@ -288,7 +288,7 @@ fn needs_shaping(character: char) -> bool {
 mod tests {
     use super::*;
 
-    /// The characters drawn for `text` on a machine without installed fonts.
+    /// Returns the characters drawn for `text` on a machine without installed fonts.
     fn drawn(text: &str) -> String {
         let mut fonts = Fonts::bundled();
         fonts.installed = Some(Installed {
@@ -311,7 +311,11 @@ mod tests {
         assert_eq!(drawn("蚂蚁"), "Ma Yi");
         assert_eq!(drawn("3 蜜蜂 (bees)"), "3 Mi Feng (bees)");
         assert_eq!(drawn("चींटी"), "ciiNttii");
-        assert_eq!(drawn("\u{f8ff}"), "?", "a private-use character");
+        assert_eq!(
+            drawn("\u{f8ff}"),
+            "?",
+            "a private-use character must be drawn as `?`"
+        );
     }
 
     #[test]

@@ -151,7 +151,7 @@ fn basis() -> &'static [f32; LOWEST * SIDE] {
 mod tests {
     use super::*;
 
-    /// An image of sine waves.
+    /// Draws an image of sine waves.
     fn waves(width: u32, height: u32, phase: f32) -> RgbImage {
         RgbImage::from_fn(width, height, |x, y| {
             let (x, y) = (x as f32 / width as f32, y as f32 / height as f32);
@@ -200,7 +200,7 @@ mod tests {
         assert_eq!(
             hash & 0b1001,
             0b1001,
-            "{hash:b}: the mean and the third wave"
+            "{hash:b}: the bits of the mean and of frequency 3 must be set"
         );
     }
 }

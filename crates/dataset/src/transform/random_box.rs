@@ -63,7 +63,7 @@ fn largest_centered(width: u32, height: u32) -> Region {
 mod tests {
     use super::*;
 
-    /// All sizes up to 40 × 40, and some large or thin ones.
+    /// Returns all sizes up to 40 × 40, and some large or thin ones.
     fn sizes() -> impl Iterator<Item = (u32, u32)> {
         let small = (1..=40).flat_map(|w| (1..=40).map(move |h| (w, h)));
         small.chain([
@@ -108,7 +108,7 @@ mod tests {
                 first |= b.left == 0;
                 last |= b.left + b.width == w;
             }
-            assert!(first && last, "no box touches an edge");
+            assert!(first && last, "no box touches the left or the right edge");
         }
     }
 

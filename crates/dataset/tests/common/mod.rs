@@ -1,4 +1,4 @@
-//! Golden files, images and folders for the tests.
+//! Golden files, images and folders for the tests of this crate.
 
 #![allow(dead_code)] // each test file uses only some of the functions
 
@@ -11,8 +11,8 @@ use dataset::Sample;
 use image::{Rgb, RgbImage};
 use tempfile::TempDir;
 
-/// Returns the path of a golden file in `tests/golden`, or in the folder `WAGGLE_GOLDEN` if it is
-/// set.
+/// Returns the path of a golden file in `tests/golden`, or in the folder that the environment
+/// variable `WAGGLE_GOLDEN` selects.
 pub fn golden(name: &str) -> PathBuf {
     let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
     std::env::var_os("WAGGLE_GOLDEN")
@@ -53,7 +53,7 @@ pub fn difference(a: &RgbImage, b: &RgbImage) -> (f64, u8) {
     )
 }
 
-/// Draws an image that depends on `seed` and has four different corners.
+/// Draws an image of waves and ramps that depends on `seed`.
 pub fn pattern(width: u32, height: u32, seed: u32) -> RgbImage {
     RgbImage::from_fn(width, height, |x, y| {
         let wave =
@@ -66,7 +66,8 @@ pub fn pattern(width: u32, height: u32, seed: u32) -> RgbImage {
     })
 }
 
-/// Creates a split with two classes and images of several sizes and formats.
+/// Creates a split with two classes and images of several sizes and formats. Returns its temporary
+/// folder and its samples.
 pub fn mixed_folder(images: u32) -> (TempDir, Vec<Sample>) {
     let folder = TempDir::new().unwrap();
     for index in 0..images {

@@ -19,7 +19,7 @@ SCANS = {"each": "0;1;2;", "luma_chroma": "0;1,2;", "chroma_first": "2;1;0;"}
 
 
 def image():
-    """Draws smooth gradients and one sharp edge."""
+    """Draws waves and a rectangle with sharp edges."""
     x, y = np.meshgrid(np.arange(SIZE[0]), np.arange(SIZE[1]))
     waves = [np.sin(x / 9 + y / 17), np.cos(x / 13 - y / 7), np.sin((x + y) / 11)]
     pixels = (127 + 110 * np.stack(waves, -1)).astype(np.uint8)

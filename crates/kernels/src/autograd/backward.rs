@@ -14,7 +14,7 @@ use crate::winograd::weight_gradient::WeightGradient;
 use crate::winograd::weights::{self, KernelLayout, TransformedWeights};
 use crate::winograd::{Epilogue, convolve};
 
-/// What the backward pass needs to know about a layer, apart from its activations.
+/// Weight, shapes and settings of a layer for the backward pass.
 pub(crate) struct Layer<'a> {
     pub isa: Isa,
     pub relu: bool,
@@ -50,8 +50,8 @@ pub(crate) struct Gradients {
     pub bias: Option<Vec<f32>>,
 }
 
-/// Computes the parameter gradients of a layer from `gradient`, the gradient of y. Also returns the
-/// gradient of x in NCHWc16, if needed.
+/// Computes the parameter gradients of a layer from `gradient`, the gradient of y in NCHWc16. Also
+/// returns the gradient of x in NCHWc16, if needed.
 pub(crate) fn backward(
     layer: &Layer<'_>,
     saved: SavedActivations<'_>,
@@ -75,8 +75,8 @@ pub(crate) fn backward(
 
 /// Like [`backward`], for two consecutive layers. The input of the first layer and the activation
 /// between the layers were not saved: `recompute(images, x, between)` computes both for a group of
-/// images. `saved` belongs to the second layer, and its `x` is not used. The gradient of the first
-/// layer's input is not computed.
+/// images. `saved` belongs to the second layer, and its `x` is not used. `gradient` is the gradient
+/// of the second layer's y. The gradient of the first layer's input is not computed.
 pub(crate) fn backward_pair(
     layers: [&Layer<'_>; 2],
     recompute: impl Fn(Range<usize>, &mut [f32], &mut [f32]),
@@ -141,7 +141,8 @@ impl Layer<'_> {
 /// Accumulates a layer's parameter gradients over groups of images.
 struct GradientSums<'a> {
     layer: &'a Layer<'a>,
-    /// Transformed weights of the convolution that computes the gradient of x.
+    /// Transformed weights of the convolution that computes the gradient of x. `None` if that
+    /// gradient is not needed.
     rotated_weights: Option<TransformedWeights>,
     weight: Option<WeightGradient>,
     bias: Vec<f64>,
@@ -160,8 +161,8 @@ impl<'a> GradientSums<'a> {
             .needs_grad
             .weight
             .then(|| WeightGradient::new(layer.isa, from, to.c));
-        // If the height or width is odd, no pooling window covers the last row or column, so its
-        // gradient is zero.
+        // If the height or width is odd, no pooling window covers the last row or column, so the
+        // gradient there is zero.
         let pool = if pools { 2 } else { 1 };
         let before = alloc_with_halo_around(to.with_n(group), pool * stored.h, pool * stored.w);
         Self {
@@ -173,8 +174,8 @@ impl<'a> GradientSums<'a> {
         }
     }
 
-    /// Adds the parameter gradients of a group of `n` images and writes the gradient of x to
-    /// `x_gradient`. `gradient` is the gradient of y.
+    /// Adds the parameter gradients of a group of `n` images and, if needed, writes the gradient of
+    /// x to `x_gradient`. `gradient` is the gradient of y.
     fn add(
         &mut self,
         n: usize,

@@ -1,10 +1,10 @@
 //! Forward and backward passes of a stack of convolutions with tracked tensors.
 //!
 //! candle allocates a zero tensor for every gradient and accumulates into it. For the activations
-//! of 32 images, this would move 10 GB of data per step and keep 4 GB allocated. The activations
-//! between the layers are therefore not tensors. A [`Tape`] stores them, and the nodes of the graph
-//! pass one-element tokens to each other. The backward pass of a layer takes its output gradient
-//! from the tape, stores its input gradient there, and frees its output.
+//! of VGG-16 and 32 images, this would move 10 GB of data per step and keep 4 GB allocated. The
+//! activations between the layers are therefore not tensors. A [`Tape`] stores them, and the nodes
+//! of the graph pass one-element tokens to each other. The backward pass of a layer takes the
+//! layer's output gradient from the tape, stores the input gradient there, and frees the output.
 
 mod backward;
 mod relu_backward;
@@ -21,8 +21,8 @@ use crate::layer::ConvLayer;
 use crate::layout::{self, NchwcShape};
 use crate::storage::with_values;
 
-/// Runs the layers and records a [`Tape`]. `shapes` holds the shape of `x`, followed by the output
-/// shape of each layer.
+/// Runs the layers on `x` (n, c, h, w), records a [`Tape`], and returns the last output, (n, k, h',
+/// w'). `shapes` holds the shape of `x`, followed by the output shape of each layer.
 pub(crate) fn forward_with_tape(
     x: &Tensor,
     layers: &[ConvLayer],
@@ -49,7 +49,8 @@ fn token_gradient() -> Result<Tensor> {
     Tensor::zeros(1, candle_core::DType::F32, &Device::Cpu)
 }
 
-/// Packs x into NCHWc16: x → token.
+/// Graph node of the input: x → token. [`Tape::record`] packs x into NCHWc16, and the backward pass
+/// unpacks the gradient of x.
 struct Pack(Arc<Tape>);
 
 impl CustomOp1 for Pack {
@@ -69,7 +70,8 @@ impl CustomOp1 for Pack {
     }
 }
 
-/// Unpacks the last activation: token → y.
+/// Graph node of the output: token → y. The forward pass unpacks the last activation, and the
+/// backward pass packs the gradient of y.
 struct Unpack(Arc<Tape>);
 
 impl CustomOp1 for Unpack {
@@ -95,7 +97,8 @@ impl CustomOp1 for Unpack {
     }
 }
 
-/// One layer: (token, weight, bias) → token, with y = pool(max(0, w ∗ x + b)).
+/// Graph node of a layer: (token, weight, bias) → token. [`Tape::record`] computes the output, y =
+/// pool(max(0, w ∗ x + b)), where the ReLU and the pool are optional.
 struct ConvOp {
     tape: Arc<Tape>,
     index: usize,

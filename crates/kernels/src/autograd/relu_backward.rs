@@ -7,9 +7,9 @@ use crate::isa::lanes::{Lanes, Task};
 use crate::layout::{LANES, NchwcShape};
 use crate::parallel::{DisjointMut, for_each_chunk};
 
-/// The output of a layer, as far as the gradients of its ReLU and pool depend on it.
+/// The output of a layer, with the data that the backward pass of its ReLU and pool needs.
 pub(crate) struct LayerOutput<'a> {
-    /// The output, after ReLU and pool.
+    /// The output after ReLU and pool, NCHWc16.
     pub y: &'a [f32],
     /// Index of the first maximum of each pooling window, in the layout of `y`. `None` without a
     /// pool.
@@ -21,8 +21,8 @@ pub(crate) struct LayerOutput<'a> {
 /// Computes the gradient `g` of the convolution's output from `grad`, the gradient of `y`. Returns
 /// the gradient of the bias, (k).
 ///
-/// `y` and `grad` have the shape after the pool, and `g` has the shape `to`. Elements outside the
-/// pooling windows are not written and must be zero.
+/// `y` and `grad` have the shape after the pool, and `g` has the shape `to`. The elements of `g`
+/// outside the images and outside the pooling windows are not written and must be zero.
 pub(crate) fn relu_pool_backward(
     isa: Isa,
     LayerOutput { y, indices, relu }: LayerOutput<'_>,
@@ -67,11 +67,11 @@ pub(crate) fn relu_pool_backward(
         .collect()
 }
 
-/// [`relu_pool_backward`] for some planes.
+/// The computation of [`relu_pool_backward`] for a range of planes.
 struct ReluPoolBackwardTask {
     /// Output of the layer, NCHWc16 of shape `stored`.
     y: *const f32,
-    /// Gradient of `y`, in its layout.
+    /// Gradient of `y`, in the layout of `y`.
     grad: *const f32,
     /// Indices of the pool's maxima, in the layout of `y`. Null without a pool.
     indices: *const u8,
@@ -98,9 +98,9 @@ impl Task for ReluPoolBackwardTask {
             let mut sums = [0f64; LANES];
             for row in 0..self.stored.h {
                 // SAFETY: the CPU supports the instruction set of `L` (contract of `run`).
-                // `row < stored.h` and `column < stored.w`, so each access to `y` and `grad` is
-                // inside its plane. `g` is accessed at twice the row and column if there is a pool,
-                // which is inside its larger plane.
+                // `row < stored.h` and `column < stored.w`, so each access to `y`, `grad` and
+                // `indices` is inside its plane. With a pool, the accesses to `g` are inside the
+                // 2x2 window of that pixel, which is inside the larger plane of `g`.
                 unsafe {
                     let mut sum = L::splat(0.0);
                     for column in 0..self.stored.w {
@@ -127,8 +127,8 @@ impl Task for ReluPoolBackwardTask {
                             );
                         }
                     }
-                    // Sum a row in f32 and the rows in f64, so that the error does not grow with
-                    // the height of the image.
+                    // Sum each row in f32 and the sums of the rows in f64, so that the error does
+                    // not grow with the height of the image.
                     let mut lanes = [0f32; LANES];
                     L::store(lanes.as_mut_ptr(), sum);
                     sums.iter_mut()
@@ -137,7 +137,7 @@ impl Task for ReluPoolBackwardTask {
                 }
             }
             for (lane, sum) in sums.into_iter().enumerate() {
-                // SAFETY: `bias` has `LANES` elements for each plane of this chunk.
+                // SAFETY: `bias` has `LANES` elements for each plane of `planes`.
                 unsafe { *self.bias.add(index * LANES + lane) = sum };
             }
         }

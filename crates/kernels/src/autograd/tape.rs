@@ -1,4 +1,4 @@
-//! The saved activations of one pass through a stack, and its forward and backward computations.
+//! The saved activations of one pass through a stack, and the forward and backward pass.
 
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -25,13 +25,16 @@ pub(crate) struct Tape {
 
 /// State that the backward pass consumes.
 pub(crate) struct Saved {
+    /// The input, followed by the output of each layer. `None` if the backward pass recomputes or
+    /// has freed the activation.
     activations: Vec<Option<Buffer>>,
-    /// For each layer, the index of the first maximum of each pooling window, or `None` if the
-    /// layer has no pool.
+    /// For each layer, the index of the first maximum of each pooling window. `None` if the layer
+    /// has no pool or its backward pass has run.
     indices: Vec<Option<Vec<u8>>>,
     /// The most recently computed gradient and the index of its activation.
     pub(crate) gradient: Option<(usize, Buffer)>,
-    /// Gradients of the first layer, if the backward pass of the second layer computed them.
+    /// Gradients of the first layer, from the backward pass of the second layer until the backward
+    /// pass of the first takes them.
     first_gradients: Option<Gradients>,
 }
 
@@ -39,8 +42,9 @@ impl Tape {
     /// Runs the forward pass.
     ///
     /// In VGG-16, the output of the first layer takes a third of the memory for activations, but
-    /// less than a hundredth of the operations. If the gradient of `x` is not needed, that output
-    /// is computed for one group of images at a time and recomputed in the backward pass. The same
+    /// less than a hundredth of the operations. That output is computed for one group of images at
+    /// a time and recomputed in the backward pass if the stack has at least two layers, `x` is not
+    /// tracked, the first layer is tracked, and [`tuning::should_recompute`] returns true. The same
     /// applies to the NCHWc16 input, which pads three channels to sixteen.
     pub(crate) fn record(x: &Tensor, layers: &[ConvLayer], shapes: &[NchwcShape]) -> Result<Self> {
         let recompute = layers.len() > 1
@@ -116,8 +120,8 @@ impl Tape {
         self.saved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs the backward pass of one layer, or of the first two if the output of the first was not
-    /// saved.
+    /// Runs the backward pass of a layer. If the output of the first layer was not saved, the
+    /// backward pass of the second layer also computes the gradients of the first.
     pub(crate) fn backward(&self, index: usize, needs_grad: NeedsGrad) -> Result<Gradients> {
         let mut saved = self.saved();
         if let (0, Some(gradients)) = (index, saved.first_gradients.take()) {

@@ -7,16 +7,17 @@ use super::{pool, weight_gradient};
 use crate::layer::ConvLayer;
 use crate::tuning::DEVICE_WORKSPACE;
 
-/// Maximum number of elements of a tensor on a GPU. cuDNN supports no larger tensors. candle's
-/// kernels use 32-bit indices, and some of their loops never terminate for slightly larger tensors.
+/// Maximum number of elements of a layer's input and output. cuDNN supports no larger tensors.
+/// candle's GPU kernels use 32-bit indices, and some of their loops do not terminate for slightly
+/// larger tensors.
 const MAX_ELEMENTS: usize = i32::MAX as usize;
 
 /// y = max(0, pool(w ∗ x + b)), optionally without the ReLU or the pool: `x` (n, c, h, w) →
 /// (n, k, h', w'), in the dtype of `x`.
 ///
-/// Pooling runs before the ReLU, so that the ReLU has a quarter of the elements. Values and
-/// gradients are the same as in the usual order, because max(0, ·) is monotonic: it commutes with
-/// the maximum and does not move a positive maximum within its window.
+/// Pooling runs before the ReLU, so that the ReLU has a quarter of the elements. For finite values,
+/// the result and the gradients are the same as in the usual order, because max(0, ·) is monotonic:
+/// it commutes with the maximum and does not move a positive maximum within its window.
 pub(super) fn layer(x: &Tensor, layer: &ConvLayer) -> Result<Tensor> {
     let (weight, bias, relu) = (&layer.weight, &layer.bias, layer.relu);
     check_size(x.dims4()?, weight.dim(0)?)?;
@@ -57,18 +58,18 @@ pub(super) fn layer(x: &Tensor, layer: &ConvLayer) -> Result<Tensor> {
     })
 }
 
-/// Checks that the input and the output have at most [`MAX_ELEMENTS`] elements.
+/// Checks that the input (n, c, h, w) and the output (n, k, h, w) of a convolution have at most
+/// [`MAX_ELEMENTS`] elements each.
 fn check_size((n, c, h, w): (usize, usize, usize, usize), k: usize) -> Result<()> {
     let channels = c.max(k);
     let image = h.saturating_mul(w).saturating_mul(channels);
     if n.saturating_mul(image) > MAX_ELEMENTS {
         match MAX_ELEMENTS / image {
             0 => bail!(
-                "an image of {h}x{w} pixels with {channels} channels exceeds the GPU limit of {MAX_ELEMENTS} elements \
-                 per tensor"
+                "{channels} channels of {h}x{w} pixels exceed the GPU limit of {MAX_ELEMENTS} elements per tensor"
             ),
             max_batch => bail!(
-                "a batch of {n} images of {h}x{w} pixels with {channels} channels exceeds the GPU limit of \
+                "{n} images with {channels} channels of {h}x{w} pixels exceed the GPU limit of \
                  {MAX_ELEMENTS} elements per tensor; at most {max_batch} images fit"
             ),
         }
@@ -76,13 +77,13 @@ fn check_size((n, c, h, w): (usize, usize, usize, usize), k: usize) -> Result<()
     Ok(())
 }
 
-/// Returns the number of elements in the im2col matrix of one image (c, h, w), or an error if it
-/// does not fit in 32 bits. candle's im2col kernel would silently skip the elements beyond that.
+/// Returns the number of elements in the im2col matrix of one image (c, h, w), or an error if the
+/// number does not fit in 32 bits: candle's im2col kernel for CUDA would silently skip elements.
 fn im2col_elements((c, h, w): (usize, usize, usize)) -> Result<usize> {
     let elements = 9usize.saturating_mul(c.saturating_mul(h).saturating_mul(w));
     if u32::try_from(elements).is_err() {
         bail!(
-            "an image of {h}x{w} pixels with {c} channels is too large for a GPU without cuDNN: its im2col matrix \
+            "an image of {h}x{w} pixels with {c} channels is too large for a GPU without cuDNN: the im2col matrix \
              exceeds {} elements",
             u32::MAX
         );
@@ -112,8 +113,8 @@ fn convolve(x: &Tensor, weight: &Tensor, workspace: usize) -> Result<Tensor> {
     Tensor::cat(&groups.collect::<Result<Vec<_>>>()?, 0)
 }
 
-/// Kernel of the convolution that computes the input gradient from the output gradient: rotated by
-/// 180°, channel axes swapped, (k, c, 3, 3) → (c, k, 3, 3).
+/// Weight of the convolution that computes the input gradient from the output gradient: `weight`
+/// rotated by 180° with swapped channel axes, (k, c, 3, 3) → (c, k, 3, 3).
 fn rotated(weight: &Tensor) -> Result<Tensor> {
     let (k, c, _, _) = weight.dims4()?;
     // A rotation by 180° reverses the order of the nine taps.
@@ -142,7 +143,10 @@ mod tests {
         let error = check_size((669, 3, 224, 224), 64).expect_err("2,148,335,616 elements");
         assert!(error.to_string().contains("at most 668"), "{error}");
         let error = check_size((1, 3, 6000, 6000), 64).expect_err("2,304,000,000 elements");
-        assert!(error.to_string().contains("an image of"), "{error}");
+        assert!(
+            error.to_string().contains("64 channels of 6000x6000"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -167,8 +171,8 @@ mod tests {
                 .expect("f32")
         };
         let whole = values(usize::MAX);
-        // The im2col matrix of an image has 9·3·4·6 f32 elements. The first limit fits two images,
-        // the second none.
+        // The im2col matrix of an image has 9·3·4·6 f32 elements. Two matrices fit in the first
+        // limit, and none in the second.
         assert_eq!(values(2 * 9 * 72 * 4), whole);
         assert_eq!(values(1), whole);
     }

@@ -1,12 +1,12 @@
 //! Convolutions and their weight gradients with cuDNN.
 //!
 //! candle's own `conv2d` can use cuDNN, but always takes the algorithm that the heuristics rank
-//! first. That algorithm rounds f32 to TF32, and its workspace has no limit and is zeroed for every
-//! call. candle has no operation for the weight gradient. The operations in this file:
+//! first. That algorithm may round f32 to TF32, and its workspace has no limit and is zeroed for
+//! every call. candle has no operation for the weight gradient. The operations in this file:
 //!
-//! - are deterministic, with a workspace of at most [`DEVICE_WORKSPACE`](crate::tuning::DEVICE_WORKSPACE)
-//!   bytes (`cudnn_algorithm.rs`);
-//! - compute f32 in f32, and use TF32 only if it is also allowed for candle's matrix products
+//! - are deterministic, with a workspace of at most
+//!   [`DEVICE_WORKSPACE`](crate::tuning::DEVICE_WORKSPACE) bytes (`cudnn_algorithm.rs`);
+//! - compute f32 in f32, unless TF32 is allowed for candle's matrix products
 //!   (`candle_core::cuda::set_gemm_reduced_precision_f32`);
 //! - run on the same CUDA stream as candle's operations.
 
@@ -43,7 +43,7 @@ pub(super) fn weight_gradient(x: &Tensor, g: &Tensor) -> Result<Tensor> {
     aligned(x)?.apply_op2_no_bwd(&aligned(g)?, &Operation::WeightGradient)
 }
 
-/// Makes `x` contiguous and aligned to 16 bytes, the size of a load for the tensor cores.
+/// Makes `x` contiguous and aligned to 16 bytes, the size of vector loads for the tensor cores.
 fn aligned(x: &Tensor) -> Result<Tensor> {
     let start = x.layout().start_offset() * x.dtype().size_in_bytes();
     if start.is_multiple_of(16) {
@@ -54,23 +54,23 @@ fn aligned(x: &Tensor) -> Result<Tensor> {
 }
 
 thread_local! {
-    // The cuDNN documentation requires one handle per thread. candle uses CUDA's per-thread default
-    // stream, so the stream differs between threads too.
+    // Threads must not use a cuDNN handle at the same time. candle uses CUDA's per-thread default
+    // stream, so each thread also has its own stream.
     static HANDLES: RefCell<HashMap<DeviceId, Rc<Handle>>> = RefCell::default();
-    // Selected algorithms, cached because every training step repeats the same convolutions.
+    // The selected algorithms, cached because every training step repeats the same convolutions.
     static PLANS: RefCell<HashMap<Key, Plan>> = RefCell::default();
 }
 
 /// Everything that a plan depends on. The last element holds the sizes n, c, k, h and w.
 type Key = (DeviceId, Operation, DType, cudnnMathType_t, [usize; 5]);
 
-/// Maximum number of cached plans. Training needs fewer. The limit bounds the memory if image sizes
-/// vary.
+/// Maximum number of cached plans per thread. Training needs fewer. The limit bounds the memory if
+/// image sizes vary.
 const MAX_PLANS: usize = 1024;
 
 fn handle(device: &CudaDevice) -> Result<Rc<Handle>> {
     let stream = device.cuda_stream();
-    // cuDNN works on the thread's current GPU, which other code may have changed.
+    // cuDNN uses the current GPU of the thread, which other code may have changed.
     stream.context().bind_to_thread()?;
     HANDLES.with_borrow_mut(|handles| {
         if let Some(handle) = handles.get(&device.id()) {
@@ -120,10 +120,7 @@ impl CustomOp2 for Operation {
         };
         run(*self, x, x_layout, other, other_layout).map_err(|error| {
             let (x, other) = (x_layout.shape(), other_layout.shape());
-            error.context(format!(
-                "{} with cuDNN, shapes {x:?} and {other:?}",
-                self.name()
-            ))
+            error.context(format!("{} of shapes {x:?} and {other:?}", self.name()))
         })
     }
 }
@@ -206,7 +203,7 @@ impl Operation {
     }
 }
 
-/// Returns the elements of a contiguous tensor on the GPU.
+/// Returns the elements of a tensor on the GPU, or an error if the tensor is not contiguous.
 fn contiguous<'a, T: CudaDType>(
     storage: &'a CudaStorage,
     layout: &Layout,

@@ -1,22 +1,23 @@
 //! Selects a cuDNN convolution algorithm.
 //!
-//! The cuDNN heuristics rank the algorithms by expected speed, fastest first. Two kinds are
-//! rejected: algorithms that accumulate with atomic operations, in a different order each time
-//! (cuDNN documentation, "Reproducibility": `CUDNN_CONVOLUTION_BWD_FILTER_ALGO_0` and `_3`), and
-//! algorithms that need gigabytes of workspace. Nothing is timed, and nothing depends on the amount
-//! of free memory, so every run with the same GPU and cuDNN version selects the same algorithm.
+//! The cuDNN heuristics rank the algorithms by expected speed, fastest first. Three kinds are
+//! rejected: unsupported algorithms, algorithms whose workspace exceeds a limit, and algorithms
+//! that accumulate with atomic operations, in a different order each time (cuDNN documentation,
+//! "Reproducibility": `CUDNN_CONVOLUTION_BWD_FILTER_ALGO_0` and `_3`). Nothing is timed, and
+//! nothing depends on the amount of free memory, so every run with the same GPU and cuDNN version
+//! selects the same algorithm.
 
 /// A cuDNN algorithm for one convolution, with its properties.
 pub(super) struct Candidate<A> {
     pub(super) algorithm: A,
     /// Whether repeated runs give bit-identical results.
     pub(super) deterministic: bool,
-    /// Workspace size in bytes. `None` if the algorithm does not support this convolution.
+    /// Workspace size in bytes. `None` if the algorithm does not support the convolution.
     pub(super) workspace: Option<usize>,
 }
 
-/// Returns the first deterministic algorithm with a workspace of at most `limit` bytes, and its
-/// workspace size.
+/// Returns the first deterministic algorithm with a workspace of at most `limit` bytes, and the
+/// size of its workspace. `None` if there is none.
 pub(super) fn first_deterministic<A>(
     candidates: impl IntoIterator<Item = Candidate<A>>,
     limit: usize,

@@ -1,7 +1,7 @@
-//! Owned cuDNN handle and descriptors, destroyed on drop.
+//! Types that own a cuDNN handle or descriptor and destroy it on drop.
 //!
-//! The equivalent types of cudarc keep their raw pointers private, and the algorithm heuristics
-//! need them. cudarc's handle also panics if cuDNN reports an error while destroying it.
+//! The equivalent types of cudarc keep their raw pointers private, but the algorithm heuristics
+//! need the pointers. cudarc also panics if cuDNN reports an error while destroying a handle.
 
 use std::ffi::c_int;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use candle_core::cuda_backend::cudarc::driver::CudaStream;
 
 const FORMAT: sys::cudnnTensorFormat_t = sys::cudnnTensorFormat_t::CUDNN_TENSOR_NCHW;
 
-/// Defines an owner of a cuDNN object, which is destroyed on drop.
+/// Defines a type that owns a cuDNN object and destroys it on drop.
 macro_rules! owned {
     ($(#[$doc:meta])* $name:ident, $raw:ty, $destroy:path $(, $more:ident: $type:ty)?) => {
         $(#[$doc])*

@@ -15,7 +15,7 @@ use super::cudnn_algorithm::{Candidate, first_deterministic};
 use super::cudnn_descriptors::{ConvolutionDescriptor, FilterDescriptor, Handle, TensorDescriptor};
 use crate::tuning::DEVICE_WORKSPACE;
 
-/// Descriptors of the input, the filter, the output and the convolution.
+/// The cuDNN handle, and the descriptors of the input, the filter, the output and the convolution.
 pub(super) struct Problem {
     handle: Rc<Handle>,
     x: TensorDescriptor,
@@ -85,7 +85,7 @@ impl Problem {
         let [n, c, k, h, w] = [int(n)?, int(c)?, int(k)?, int(h)?, int(w)?];
         let (kind, math) = match dtype {
             DType::F32 => {
-                // The default math type rounds f32 to TF32 on GPUs that support it.
+                // With the default math type, cuDNN may round f32 to TF32 on GPUs that support it.
                 let math = if gemm_reduced_precision_f32() {
                     Math::CUDNN_DEFAULT_MATH
                 } else {
@@ -160,9 +160,10 @@ impl Problem {
         self.select(ranking, Algorithm::BackwardFilter(fallback))
     }
 
-    /// Selects the first deterministic algorithm of `ranking` within [`DEVICE_WORKSPACE`], otherwise
-    /// `fallback`, to which the limit also applies. cuDNN documents the fallback as deterministic,
-    /// and PyTorch uses it in deterministic mode.
+    /// Selects the first deterministic algorithm of `ranking` whose workspace is at most
+    /// [`DEVICE_WORKSPACE`], or `fallback` under the same limit. Returns an error if none fits.
+    /// cuDNN documents both fallbacks as deterministic, and PyTorch uses them in deterministic
+    /// mode.
     fn select<P>(&self, ranking: Vec<P>, fallback: Algorithm) -> Result<Plan>
     where
         AlgorithmPerf: From<P>,
@@ -297,7 +298,7 @@ impl Problem {
     }
 }
 
-/// Returns the heuristics' list of at most `max_count` algorithms.
+/// Returns the ranking of the cuDNN heuristics, at most `max_count` algorithms.
 ///
 /// `query` receives `max_count`, a pointer for the number of entries it writes, and a pointer for
 /// the entries.

@@ -14,7 +14,8 @@ use super::precomputed::precomputed;
 ///
 /// # Errors
 ///
-/// Returns an error if `x` does not have four dimensions, or if h or w is less than 2.
+/// Returns an error if `x` does not have four dimensions, if h or w is less than 2, or if a tensor
+/// operation fails.
 pub fn max_pool2d(x: &Tensor) -> Result<Tensor> {
     let (_, _, h, w) = x.dims4()?;
     if h < 2 || w < 2 {
@@ -32,21 +33,21 @@ pub fn max_pool2d(x: &Tensor) -> Result<Tensor> {
 pub(super) struct Pooled {
     /// The maxima, (n, c, h/2, w/2).
     pub(super) values: Tensor,
-    /// Index of each maximum in its window, 0 to 3 in row-major order: u8, shape of `values`.
+    /// Index of the first maximum in each window, 0 to 3 in row-major order: u8, shape of `values`.
     /// `None` if not requested.
     pub(super) indices: Option<Tensor>,
 }
 
 /// Max pooling of `x` (n, c, h, w). `with_indices` requests the indices that [`scatter`] needs.
 ///
-/// As in PyTorch, a window that contains a NaN gives NaN. Its index is then unspecified. Unlike in
+/// As in PyTorch, a window that contains a NaN gives NaN. The index is then unspecified. Unlike in
 /// PyTorch, a window that contains both +∞ and −∞ also gives NaN, because its mean is NaN. This
 /// occurs only if the network has diverged.
 pub(super) fn max(x: &Tensor, with_indices: bool) -> Result<Pooled> {
     let (n, c, h, w) = x.dims4()?;
     let (oh, ow) = (h / 2, w / 2);
     let x = x.narrow(2, 0, oh * 2)?.narrow(3, 0, ow * 2)?.contiguous()?;
-    // candle's maximum may ignore a NaN; the mean does not.
+    // candle's maximum may ignore a NaN, but the mean does not.
     let (largest, mean) = (x.max_pool2d(2)?, x.avg_pool2d(2)?);
     let values = mean.eq(&mean)?.where_cond(&largest, &mean)?;
     let indices = with_indices.then(|| {
@@ -69,8 +70,8 @@ pub(super) fn max(x: &Tensor, with_indices: bool) -> Result<Pooled> {
     })
 }
 
-/// Gradient of the input, (n, c, size.0, size.1), from the gradient `g` of the output, (n, c, h/2,
-/// w/2).
+/// Gradient of the input, (n, c, h, w) with `size` = (h, w), from the gradient `g` of the output,
+/// (n, c, h/2, w/2).
 pub(super) fn scatter(g: &Tensor, indices: &Tensor, size: (usize, usize)) -> Result<Tensor> {
     let (n, c, oh, ow) = g.dims4()?;
     let zero = g.zeros_like()?;

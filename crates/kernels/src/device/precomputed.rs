@@ -2,7 +2,7 @@
 //!
 //! candle's custom operations work on storages. The layers for GPUs are written with tensors
 //! instead, so they compute their result first and pass it to a custom operation that only returns
-//! it.
+//! a copy.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -11,7 +11,7 @@ use candle_core::{
     CpuStorage, CudaStorage, CustomOp3, Layout, MetalStorage, Result, Shape, Storage, Tensor, bail,
 };
 
-/// Gradients of the three arguments. `None` for an argument that needs none.
+/// Gradients of the three arguments. `None` for arguments that need no gradient.
 type Gradients = [Option<Tensor>; 3];
 
 /// Adds `y` to the graph as the result of an operation on `arguments`, with gradients computed by

@@ -1,9 +1,9 @@
 //! The weight gradient of a 3x3 convolution.
 //!
-//! dw[k, c, i, j] = Σ g[n, k, y, x] · x[n, c, y + i − 1, x + j − 1], summed over images and pixels.
-//! As a convolution it would have a kernel as large as the image, and no library is optimized for
-//! that. cuDNN has a dedicated operation. Without cuDNN, each of the nine shifts is one matrix
-//! product per image.
+//! dw[k, c, i, j] = Σ g[n, k, u, v] · x[n, c, u + i − 1, v + j − 1], summed over images and pixels.
+//! As a convolution, this would have a kernel as large as the image, for which libraries are not
+//! optimized. cuDNN has a dedicated operation. Without cuDNN, each of the nine taps (i, j) is one
+//! matrix product per image.
 
 use candle_core::{DType, Result, Tensor};
 
@@ -16,8 +16,8 @@ pub(super) fn compute(x: &Tensor, g: &Tensor) -> Result<Tensor> {
     by_products(x, g)
 }
 
-/// Computes the nine shifts one after the other, so that only one shifted copy of the images and
-/// its products are in memory at a time.
+/// Computes the nine taps one after the other, so that only one shifted copy of the images and its
+/// products are in memory at a time.
 fn by_products(x: &Tensor, g: &Tensor) -> Result<Tensor> {
     let (_, c, h, w) = x.dims4()?;
     let (n, k, _, _) = g.dims4()?;

@@ -1,13 +1,13 @@
 //! Matrix products with Intel AMX: `TDPBF16PS` multiplies bf16 and accumulates in f32, in tile
 //! registers of 16 rows of 64 bytes.
 //!
-//! Each f32 is the sum of three bf16 terms ([`crate::isa::bf16x3`]), so a product of two f32 has nine
-//! partial products. The microkernel computes the six largest. The omitted three add up to at most
-//! 2⁻²¹ of the product, and to 2⁻²⁴·⁶ on average. The error is always toward zero, because the
-//! terms are truncated and not rounded. Subnormal terms, which occur for numbers below 2⁻¹⁰³, count
-//! as 0. The five smaller partial products are accumulated first, so that as few additions as
-//! possible round at the magnitude of the result. Six bf16 products take less than half the time of
-//! one f32 product with AVX-512.
+//! Each f32 is the sum of three bf16 terms ([`crate::isa::bf16x3`]), so a product of two f32 has
+//! nine partial products. The microkernel computes the six largest. The omitted three add up to at
+//! most 2⁻²¹ of the product, and to 2⁻²⁴·⁶ on average. This error of a product is always toward
+//! zero, because the terms are truncated and not rounded. Subnormal terms, which occur for numbers
+//! below 2⁻¹⁰³, count as 0. The five smaller partial products are accumulated first, so that as few
+//! additions as possible round at the magnitude of the result. Six bf16 products take less than
+//! half the time of one f32 product with AVX-512.
 //!
 //! The instructions are inline assembly, because the AMX intrinsics are unstable in Rust.
 
@@ -18,7 +18,8 @@ use std::sync::OnceLock;
 
 use super::bf16x3::{COLUMN_TILE_BYTES, ROW_TILE_BYTES};
 
-/// Whether the CPU supports AMX-BF16 and the operating system permits this process to use it.
+/// Whether the CPU supports AMX-BF16 and the operating system permits this process to use it. The
+/// first call requests the permission.
 pub(crate) fn available() -> bool {
     static AVAILABLE: OnceLock<bool> = OnceLock::new();
     *AVAILABLE.get_or_init(|| cpu_has_amx() && os_saves_tiles() && request_permission())
@@ -45,8 +46,8 @@ fn os_saves_tiles() -> bool {
     __cpuid(1).ecx & OSXSAVE != 0 && unsafe { enabled() } & TILES == TILES
 }
 
-/// Requests permission to use the tile registers, for all threads of the process. Only Linux is
-/// supported.
+/// Requests permission to use the tile registers, for all threads of the process. Returns whether
+/// the system grants it. Only Linux is supported.
 #[cfg(target_os = "linux")]
 fn request_permission() -> bool {
     const SYS_ARCH_PRCTL: i64 = 158;
@@ -54,7 +55,8 @@ fn request_permission() -> bool {
     const XFEATURE_XTILEDATA: i64 = 18;
     let result: i64;
     // SAFETY: this system call only changes which registers the process may use. It accesses no
-    // memory of the process. The registers that `syscall` overwrites, rcx and r11, are declared.
+    // memory of the process. The registers that `syscall` overwrites (rax, rcx and r11) are
+    // declared.
     unsafe {
         asm!(
             "syscall",
@@ -133,14 +135,15 @@ impl Drop for TileRegisters {
 /// terms.
 const RIGHT_BLOCK: usize = 3 * COLUMN_TILE_BYTES;
 
-/// Function pointer to an instance of [`microkernel`].
+/// Pointer to an instance of [`microkernel`].
 pub(crate) type Microkernel =
     unsafe fn(&TileRegisters, *const u8, usize, *const u8, usize, *mut f32, *const u8);
 
 /// Selects the microkernels for a right matrix that is read by `calls` microkernel calls.
 ///
-/// Returns the one for 32 rows, the one for 16 rows, and their `PREFETCH_LINES`. With that number,
-/// six calls (or all calls, if fewer) together prefetch a whole right matrix of the same size.
+/// Returns the microkernel for 32 rows, the microkernel for 16 rows, and their `PREFETCH_LINES`.
+/// With that number, six calls (or all calls, if fewer) together prefetch at least a whole right
+/// matrix of the same size.
 pub(crate) fn microkernels(calls: usize) -> (Microkernel, Microkernel, usize) {
     macro_rules! with {
         ($lines:literal) => {
@@ -171,8 +174,8 @@ pub(crate) fn microkernels(calls: usize) -> (Microkernel, Microkernel, usize) {
 ///
 /// # Safety
 ///
-/// `a` and `b` must be valid for reads of `blocks` blocks, and `c` for writes of all rows. `next`
-/// may be any address.
+/// `blocks` must be at least 1. `a` and `b` must be valid for reads of `blocks` blocks, and `c` for
+/// writes of all rows. `next` may be any address.
 pub(crate) unsafe fn microkernel<const HALF: bool, const PREFETCH_LINES: usize>(
     _tiles: &TileRegisters,
     a: *const u8,
@@ -265,9 +268,9 @@ pub(crate) unsafe fn microkernel<const HALF: bool, const PREFETCH_LINES: usize>(
         };
     }
     const { assert!(RIGHT_BLOCK == 6144 && ROW_TILE_BYTES == 1024) };
-    // SAFETY: the pointers are valid (contract of this function). `_tiles` shows that AMX is
-    // available and that the tile registers of this thread have the expected shapes. All registers
-    // that the code changes are declared.
+    // SAFETY: the pointers are valid and `blocks` is not 0 (contract of this function). `_tiles`
+    // shows that AMX is available and that the tile registers of this thread have the expected
+    // shapes. All registers that the code changes are declared.
     unsafe {
         if HALF {
             kernel!("# ",);

@@ -1,4 +1,4 @@
-//! [`Lanes`] for AVX2 with FMA: a vector is two of the sixteen 256-bit registers.
+//! [`Lanes`] for AVX2 with FMA: a vector occupies two of the sixteen 256-bit registers.
 
 use std::arch::x86_64::*;
 
@@ -16,7 +16,7 @@ pub(crate) unsafe fn run(task: impl Task) {
     unsafe { task.run::<Avx2>() }
 }
 
-/// AVX2 with FMA: Intel since Haswell, AMD since Zen.
+/// AVX2 with FMA, as in Intel Haswell and AMD Zen.
 #[derive(Clone, Copy)]
 pub(crate) struct Avx2;
 

@@ -1,18 +1,18 @@
-//! [`Lanes`] for AVX-512: a vector is one of the 32 512-bit registers.
+//! [`Lanes`] for AVX-512: a vector occupies one of the 32 512-bit registers.
 
 use std::arch::x86_64::*;
 
 use super::lanes::{Lanes, Task};
 
-/// Runs a task with AVX-512 enabled.
+/// Runs a task with AVX-512 and FMA enabled.
 ///
 /// # Safety
 ///
 /// The contract of [`Task::run`]. The CPU must support AVX-512 F, BW, DQ and VL, and FMA.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
 pub(crate) unsafe fn run(task: impl Task) {
-    // SAFETY: the CPU supports AVX-512, and the pointers of the task are valid (contract of this
-    // function).
+    // SAFETY: the CPU supports AVX-512 and FMA, and the pointers of the task are valid (contract of
+    // this function).
     unsafe { task.run::<Avx512>() }
 }
 
@@ -30,7 +30,7 @@ unsafe fn greater_or_nan(a: __m512, b: __m512) -> __mmask16 {
     }
 }
 
-/// AVX-512 F, BW, DQ and VL: Intel Xeon since Skylake-SP, AMD since Zen 4.
+/// AVX-512 F, BW, DQ and VL with FMA, as in Intel Skylake-SP and AMD Zen 4.
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512;
 

@@ -1,11 +1,12 @@
 //! Splits f32 matrices into three bf16 terms (bf16x3) and packs them for AMX.
 //!
-//! A bf16 is the upper half of an f32, with 8 of its 24 significant bits. Truncation to bf16 gives
-//! the high term, truncation of the remainder the middle term, and the rest is the low term. The
-//! sum of the three is exact. `TDPBF16PS` multiplies pairs of adjacent bf16, 16 pairs per row of 64
-//! bytes. The order within the inner dimension is free as long as both matrices agree, so element i
-//! of a block of 32 is paired with element i + 16. Two vectors then combine into a row of pairs
-//! without crossing lanes.
+//! A bf16 is the upper half of an f32, with 8 of the 24 significant bits. Truncation to bf16 gives
+//! the high term, and truncation of the remainder gives the middle term. The rest is the low term.
+//! The sum of the three terms is exact if none is subnormal.
+//!
+//! `TDPBF16PS` multiplies pairs of adjacent bf16, 16 pairs per row of 64 bytes. The order within
+//! the inner dimension is free if it is the same in both matrices, so element i of a block of 32 is
+//! paired with element i + 16. Two vectors then combine into a row of pairs without crossing lanes.
 
 use std::arch::x86_64::*;
 
@@ -14,7 +15,8 @@ pub(crate) const ROW_TILE_BYTES: usize = 16 * 64;
 /// Size in bytes of one bf16 term for 32 columns and 32 inner elements.
 pub(crate) const COLUMN_TILE_BYTES: usize = 2 * 16 * 64;
 
-/// Splits two vectors into their high, middle and low terms, and interleaves the terms into pairs.
+/// Splits two vectors into their high, middle and low terms, in this order, and interleaves the
+/// terms into pairs.
 ///
 /// # Safety
 ///
@@ -44,7 +46,7 @@ unsafe fn split_pairs(first: __m512, second: __m512) -> [__m512i; 3] {
 
 /// Packs `count` rows of a left matrix: f32 `[inner / 16][row][16]` with `stride` elements between
 /// blocks of 16 → bf16 `[inner / 32][term][row][32]` with `term_stride` bytes between terms.
-/// `blocks` is the number of blocks of 16; an odd one is padded with zeros.
+/// `blocks` is the number of blocks of 16. An odd number is padded with a block of zeros.
 ///
 /// # Safety
 ///
@@ -83,8 +85,8 @@ pub(crate) unsafe fn pack_rows(
 /// `[inner / 32][term][column / 16][16 pairs][16 columns][2]`.
 ///
 /// `inner_stride` is the number of elements between rows of the matrix (the inner dimension), and
-/// `half_stride` between the first 16 columns and the others. `count` is the size of the inner
-/// dimension, which is padded with zeros to a multiple of 32.
+/// `half_stride` the number of elements from the first 16 columns to the second 16. `count` is the
+/// size of the inner dimension, which is padded with zeros to a multiple of 32.
 ///
 /// # Safety
 ///

@@ -1,8 +1,9 @@
 //! SIMD abstraction: operations on vectors of 16 f32 lanes.
 //!
-//! The kernels are written once, generic over [`Lanes`], and each instruction set implements the
-//! trait in its own file. A [`Task`] runs inside a function that enables the instruction set, so
-//! that all of its code is inlined there and compiled for that instruction set.
+//! The kernels are written once, generic over [`Lanes`]. The trait is implemented for AVX-512, AVX2
+//! and plain Rust, each in its own file. A [`Task`] runs inside a function that enables the
+//! instruction set. All code of the task is inlined there, and so compiled for that instruction
+//! set.
 
 /// Operations on vectors of 16 f32 lanes.
 ///

@@ -1,4 +1,4 @@
-//! Selection of the instruction set: the best one supported by the CPU, detected once.
+//! Selection of the instruction set: the fastest available one, detected once.
 //!
 //! `WAGGLE_KERNELS=amx|avx512|avx2|portable` selects another one, for tests and benchmarks.
 
@@ -28,12 +28,13 @@ pub enum Isa {
     Avx2,
     /// x86-64 with AVX-512 F, BW, DQ and VL, and FMA.
     Avx512,
-    /// AVX-512, and AMX with bf16 for the matrix products of convolutions.
+    /// AVX-512, and AMX with bf16 for the matrix products of convolutions. Linux only.
     Amx,
 }
 
 impl Isa {
-    /// Returns the instruction sets supported by this CPU, from slowest to fastest.
+    /// Returns the instruction sets that this CPU and operating system support, from slowest to
+    /// fastest.
     pub fn available() -> Vec<Self> {
         #[cfg_attr(
             not(target_arch = "x86_64"),
@@ -64,8 +65,9 @@ impl Isa {
         isas
     }
 
-    /// Returns the instruction set named by `WAGGLE_KERNELS`, or the best one available. Unknown
-    /// and unsupported values are ignored.
+    /// Returns the instruction set named by the environment variable `WAGGLE_KERNELS`, or the
+    /// fastest available one. Unknown and unsupported values are ignored. The first call determines
+    /// the result of all calls.
     pub fn selected() -> Self {
         static SELECTED: OnceLock<Isa> = OnceLock::new();
         *SELECTED.get_or_init(|| {
@@ -77,7 +79,7 @@ impl Isa {
         })
     }
 
-    /// The name used in `WAGGLE_KERNELS`.
+    /// Name of the instruction set in `WAGGLE_KERNELS`, such as `avx2`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Portable => "portable",
@@ -87,15 +89,15 @@ impl Isa {
         }
     }
 
-    /// Runs a task with this instruction set enabled.
+    /// Runs a task with this instruction set enabled, or with AVX-512 for [`Isa::Amx`].
     ///
     /// # Safety
     ///
-    /// `self` must be in [`Isa::available`], and the pointers of the task must be valid for the
-    /// accesses that it documents.
+    /// `self` must be in [`Isa::available`]. The pointers of the task must satisfy the contract of
+    /// [`Task::run`].
     pub(crate) unsafe fn run(self, task: impl Task) {
-        // SAFETY: the caller guarantees that the CPU supports the instruction set and that the
-        // pointers are valid.
+        // SAFETY: `self` is available, so the CPU supports the instruction set, and the pointers
+        // satisfy the contract of `Task::run` (contract of this function).
         unsafe {
             match self {
                 #[cfg(target_arch = "x86_64")]

@@ -2,7 +2,7 @@
 
 use super::lanes::Lanes;
 
-/// Plain Rust, for CPUs without any of the supported instruction sets.
+/// Plain Rust, for any CPU.
 #[derive(Clone, Copy)]
 pub(crate) struct Portable;
 
@@ -53,9 +53,9 @@ impl Lanes for Portable {
             return lanes(|i| a[i].mul_add(b[i], c[i]));
         }
         // Without FMA instructions, `mul_add` would call a library function. In f64 the product is
-        // exact, and the result is nearly always the same as with `mul_add`. In f32 both the
-        // product and the sum would be rounded, and the weights after six training steps would
-        // differ by 1.2e-5.
+        // exact, and the result is nearly always the same as with `mul_add`. In f32 the product and
+        // the sum would each be rounded, and the weights after six training steps would differ by
+        // 1.2e-5.
         lanes(|i| (f64::from(a[i]) * f64::from(b[i]) + f64::from(c[i])) as f32)
     }
     #[inline(always)]

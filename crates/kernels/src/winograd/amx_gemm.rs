@@ -19,8 +19,8 @@ pub(crate) fn weights_bytes(inputs: usize) -> usize {
     inputs.div_ceil(BLOCK) * 3 * COLUMN_TILE_BYTES
 }
 
-/// Splits transformed weights `[position][input][32]` into bf16x3 and packs them for [`forward`]:
-/// [`weights_bytes`] per position.
+/// Splits the transformed weights of 32 output channels, `[position][input][32]`, into bf16x3 and
+/// packs them for [`forward`]: [`weights_bytes`] per position.
 ///
 /// # Safety
 ///
@@ -44,8 +44,9 @@ pub(crate) unsafe fn split_weights(u: *const f32, inputs: usize, to: *mut f32) {
 ///
 /// # Safety
 ///
-/// AMX must be available. The pointers of `task` must be valid as its docs describe, except that
-/// `task.m` must have room for the number of tiles rounded up to a multiple of 16.
+/// AMX must be available. `task.tiles` and `task.c` must be at least 1. The pointers of `task` must
+/// be valid as its docs describe, and `task.m` must have room for the number of tiles rounded up to
+/// a multiple of 16.
 pub(crate) unsafe fn forward(task: &ForwardGemmTask) {
     let inputs = task.c.div_ceil(LANES);
     let rows = task.tiles.next_multiple_of(LANES);
@@ -55,14 +56,14 @@ pub(crate) unsafe fn forward(task: &ForwardGemmTask) {
         task.u.cast::<u8>().wrapping_add(at)
     };
     let blocks = task.c.div_ceil(BLOCK);
-    // The calls for all rows together prefetch the next weights. If there are few calls, each one
+    // The calls for all rows together prefetch the next weights. If there are few calls, each call
     // prefetches more.
     let calls = rows.div_ceil(BLOCK);
     let (whole, half, lines) = microkernels(calls);
     with_scratch(blocks * 3 * term_stride / 4, |a| {
-        // SAFETY: AMX is available and the pointers of `task` are valid (contract of this
-        // function). `a` has room for three terms of all rows. Only `forward` and `weight_gradient`
-        // create `TileRegisters`, and they do not nest.
+        // SAFETY: AMX is available, the pointers of `task` are valid and `blocks` is not 0
+        // (contract of this function). `a` has room for three terms of all rows. Only `forward` and
+        // `weight_gradient` create `TileRegisters`, and they do not nest.
         unsafe {
             let a = a.as_mut_ptr().cast::<u8>();
             let tiles = TileRegisters::new();
@@ -94,16 +95,17 @@ pub(crate) unsafe fn forward(task: &ForwardGemmTask) {
 ///
 /// # Safety
 ///
-/// AMX must be available. The pointers of `task` must be valid as its docs describe.
+/// AMX must be available. `task.tiles` must be at least 1. The pointers of `task` must be valid as
+/// its docs describe.
 pub(crate) unsafe fn weight_gradient(task: &GradientGemmTask) {
     let blocks = task.tiles.div_ceil(BLOCK);
     let term_stride = task.inputs * ROW_TILE_BYTES;
     let columns = blocks * 3 * COLUMN_TILE_BYTES;
     with_scratch(blocks * 3 * term_stride / 4, |a| {
         with_scratch(task.groups * columns / 4, |b| {
-            // SAFETY: AMX is available and the pointers of `task` are valid (contract of this
-            // function). `a` and `b` have room for three terms of all channels. Only `forward` and
-            // `weight_gradient` create `TileRegisters`, and they do not nest.
+            // SAFETY: AMX is available, the pointers of `task` are valid and `blocks` is not 0
+            // (contract of this function). `a` and `b` have room for three terms of all channels.
+            // Only `forward` and `weight_gradient` create `TileRegisters`, and they do not nest.
             unsafe {
                 let (a, b) = (a.as_mut_ptr().cast::<u8>(), b.as_mut_ptr().cast::<u8>());
                 let tiles = TileRegisters::new();
@@ -156,16 +158,16 @@ pub(crate) unsafe fn weight_gradient(task: &GradientGemmTask) {
 #[repr(C, align(64))]
 struct TileBlock([f32; BLOCK * BLOCK]);
 
-/// Adds `c` to `sums`, or assigns it if `overwrite`.
+/// Adds `c` to `sums`, or copies `c` to `sums` if `overwrite`.
 ///
 /// # Safety
 ///
-/// The CPU must support AVX-512 F. `sums` must be valid for `c.len()` elements.
+/// The CPU must support AVX-512 F. `sums` must be valid for reads and writes of `c.len()` elements.
 #[target_feature(enable = "avx512f")]
 unsafe fn add(c: &[f32], sums: *mut f32, overwrite: bool) {
     for (index, value) in c.iter().enumerate() {
-        // SAFETY: `index` is below `c.len()`, and `sums` is valid for as many elements (contract of
-        // this function).
+        // SAFETY: `index` is less than `c.len()`, and `sums` is valid for `c.len()` elements
+        // (contract of this function).
         unsafe {
             let sum = sums.add(index);
             *sum = if overwrite { *value } else { *sum + value };

@@ -1,4 +1,4 @@
-//! Tasks with the matrix products in the Winograd domain, for a block of tiles.
+//! Tasks that compute the matrix products in the Winograd domain for a block of tiles.
 
 use std::ops::Range;
 
@@ -15,7 +15,7 @@ pub(crate) struct ForwardGemmTask {
     pub v_stride: usize,
     /// Elements between channel blocks in `v`.
     pub v_block: usize,
-    /// Transformed weights of all groups, as in `weights::TransformedWeights`.
+    /// Transformed weights of all groups, in the layout of `weights::TransformedWeights`.
     pub u: *const f32,
     /// The products, `[position][group][tile][channels of a group]`.
     pub m: *mut f32,
@@ -64,7 +64,7 @@ impl Task for ForwardGemmTask {
     }
 }
 
-/// The products dU += Vᵀ·W of a block of tiles at some positions.
+/// The products dU += Vᵀ·W of a block of tiles at some positions, or dU = Vᵀ·W if `overwrite`.
 pub(crate) struct GradientGemmTask {
     /// Transformed input, `[position][c / 16][tile][16]`.
     pub v: *const f32,
@@ -86,7 +86,8 @@ pub(crate) struct GradientGemmTask {
     pub positions: Range<usize>,
     /// Whether to overwrite `sums`, whose initial values are arbitrary, instead of adding to it.
     pub overwrite: bool,
-    /// dU, `[position][c / 16][group][16 c][channels of a group]`, from the first of `positions`.
+    /// dU, `[position][c / 16][group][16 c][channels of a group]`. It starts with the first of
+    /// `positions`.
     pub sums: *mut f32,
 }
 

@@ -6,8 +6,8 @@ use crate::layout::LANES;
 /// M[tile][k] = Σ_c V[tile][c]·U[c][k] at one position, for 16·GROUPS channels k.
 ///
 /// `v` is `[c / 16][tile][16]` with `block_stride` elements between channel blocks. Only the first
-/// `c` channels are used. `u` is `[c][16·GROUPS]`, and `m` is `[tile][16·GROUPS]`. `next` points to
-/// the weights of the next call, which are prefetched.
+/// `c` channels are used. `u` is `[c][16·GROUPS]`, and `m` is `[tile][16·GROUPS]`. The weights at
+/// `next`, those of the next call, are prefetched.
 ///
 /// # Safety
 ///
@@ -23,7 +23,7 @@ pub(crate) unsafe fn forward<L: Lanes>(
     tiles: usize,
     c: usize,
 ) {
-    // Blocks of nearly equal size use the registers best: 16 tiles are 8 + 8, not 14 + 2.
+    // Blocks of nearly equal size use the registers best: 16 tiles become 8 + 8, not 14 + 2.
     let row_blocks = tiles.div_ceil(L::TILES);
     for row_block in 0..row_blocks {
         let (from, to) = (
@@ -31,7 +31,8 @@ pub(crate) unsafe fn forward<L: Lanes>(
             (row_block + 1) * tiles / row_blocks,
         );
         // SAFETY: the CPU supports the instruction set of `L`, and the pointers are valid for
-        // `tiles` tiles and `c` channels (contract of this function). `to <= tiles`.
+        // `tiles` tiles and `c` channels (contract of this function). `to <= tiles`, so the block
+        // is inside `v` and `m`.
         unsafe {
             let (v, m) = (v.add(from * LANES), m.add(from * LANES * L::GROUPS));
             // Each block prefetches its share of the next weights.
@@ -81,9 +82,9 @@ unsafe fn forward_block<L: Lanes, const R: usize, const G: usize>(
     m: *mut f32,
     c: usize,
 ) {
-    // SAFETY: `v` and `u` are valid for `c` channels, and `m` for `R` tiles (contract of this
-    // function). The loads are in bounds, because `from + lane < c`. Prefetches may use any
-    // address.
+    // SAFETY: the CPU supports the instruction set of `L`, `v` and `u` are valid for `c` channels,
+    // and `v` and `m` for `R` tiles (contract of this function). Each `add` reads a channel below
+    // `c`. Prefetches may use any address.
     unsafe {
         let mut sums = [[L::splat(0.0); G]; R];
         let mut weights = u;
@@ -96,8 +97,8 @@ unsafe fn forward_block<L: Lanes, const R: usize, const G: usize>(
                 // Unrolled by two to halve the loop overhead.
                 add::<L, R, G>(&mut sums, tiles.add(lane), weights);
                 add::<L, R, G>(&mut sums, tiles.add(lane + 1), weights.add(G * LANES));
-                // Prefetch the tiles of the next block, which the stream of weights has pushed out
-                // to the L2 cache.
+                // Prefetch the tiles of the next block, which the weights have displaced from the
+                // L1 cache.
                 L::prefetch(tiles.wrapping_add((R + lane) * LANES));
                 L::prefetch(tiles.wrapping_add((R + lane + 1) * LANES));
                 L::prefetch_l2(next);
@@ -120,24 +121,24 @@ unsafe fn forward_block<L: Lanes, const R: usize, const G: usize>(
     }
 }
 
-/// Prefetch distance of the weights, in channels: enough to hide the latency of the last-level
-/// cache.
+/// Prefetch distance of the weights, in input channels: enough to hide the latency of the
+/// last-level cache.
 const PREFETCH_DISTANCE: usize = 16;
 
 /// Adds the products of one input channel to the sums.
 ///
 /// # Safety
 ///
-/// The CPU must support the instruction set of `L`. `tiles` must be valid for `R` tiles of one
-/// channel, and `weights` for `16·G` elements.
+/// The CPU must support the instruction set of `L`. `tiles` must be valid for one channel of `R`
+/// tiles, 16 elements apart, and `weights` for `16·G` elements.
 #[inline(always)]
 unsafe fn add<L: Lanes, const R: usize, const G: usize>(
     sums: &mut [[L::V; G]; R],
     tiles: *const f32,
     weights: *const f32,
 ) {
-    // SAFETY: `tiles` and `weights` are valid for these elements (contract of this function).
-    // Prefetches may use any address.
+    // SAFETY: the CPU supports the instruction set of `L`, and `tiles` and `weights` are valid for
+    // these elements (contract of this function). Prefetches may use any address.
     unsafe {
         let mut u = [L::splat(0.0); G];
         for group in 0..G {
@@ -154,7 +155,7 @@ unsafe fn add<L: Lanes, const R: usize, const G: usize>(
 }
 
 /// U[c][k] += Σ_tile V[tile][c]·W[tile][k] at one position, for 16 channels c and 16·GROUPS
-/// channels k. If `overwrite` is set, U is assigned instead.
+/// channels k. If `overwrite` is set, the sum replaces U.
 ///
 /// `v` is `[tile][16]`. `w` is `[k / 16][tile][16]` with `block_stride` elements between channel
 /// blocks. `u` is `[16 c][16·GROUPS]`.
@@ -172,8 +173,8 @@ pub(crate) unsafe fn weight_gradient<L: Lanes>(
     tiles: usize,
     overwrite: bool,
 ) {
-    // SAFETY: the pointers are valid for 16 channels c (contract of this function). Each call
-    // processes some of these channels.
+    // SAFETY: the CPU supports the instruction set of `L`, and the pointers are valid for 16
+    // channels c (contract of this function). Each call processes some of these channels.
     unsafe {
         match L::GROUPS {
             2 => {
@@ -218,8 +219,8 @@ unsafe fn weight_gradient_block<L: Lanes, const C: usize, const G: usize>(
     tiles: usize,
     overwrite: bool,
 ) {
-    // SAFETY: `v` and `w` are valid for `tiles` tiles, and `u` for these `C` channels (contract of
-    // this function).
+    // SAFETY: the CPU supports the instruction set of `L`, `v` and `w` are valid for `tiles` tiles,
+    // and `u` is valid for these `C` channels (contract of this function).
     unsafe {
         let mut sums = [[L::splat(0.0); G]; C];
         if !overwrite {

@@ -34,16 +34,15 @@ pub(crate) struct Epilogue<'a> {
     pub relu: bool,
     /// Whether to apply a 2x2 max pool with stride 2.
     pub pool: bool,
-    /// Receives the index (0 to 3) of the first maximum of each pooling window, one byte per
-    /// element of the output.
+    /// If `pool` is set, receives the index (0 to 3) of the first maximum of each pooling window,
+    /// one byte per element of the output.
     pub indices: Option<&'a mut [u8]>,
 }
 
-/// Convolves `x` (NCHWc16 of shape `from`) to `k` channels and writes the result to `y` (NCHWc16,
-/// pooled if the epilogue pools).
+/// Convolves `x` (NCHWc16 of shape `from`) to `k` channels, applies the epilogue and writes the
+/// result to `y` (NCHWc16).
 ///
-/// Only pixels of the images are written. The other elements of `y` (the halo and the padding to
-/// whole tiles) must be zero.
+/// Only the pixels of `y` are written. The halo of `y` and its padding to whole tiles must be zero.
 pub(crate) fn convolve(
     x: &[f32],
     from: NchwcShape,
@@ -113,7 +112,7 @@ impl Convolution<'_> {
         self.to.c.div_ceil(self.width)
     }
 
-    /// Partitions the tiles: each thread computes all channels of its tiles.
+    /// Partitions the tiles: each thread computes all channels of its own tiles.
     fn by_tiles(&self) {
         let block = tuning::private_block_tiles(
             self.from.channel_blocks() * LANES,
@@ -135,7 +134,7 @@ impl Convolution<'_> {
     }
 
     /// Partitions the output channels: all threads transform a block of tiles together, then each
-    /// computes its channels.
+    /// thread computes its own channels.
     fn by_channels(&self) {
         let all = self.from.n * self.from.tiles();
         let block = tuning::shared_block_tiles(
@@ -160,8 +159,8 @@ impl Convolution<'_> {
         });
     }
 
-    /// Input transform of `tiles` into `v`, `[position][c / 16][tile][16]`. Tile `start` is stored
-    /// first.
+    /// Input transform of `tiles` into `v`, `[position][c / 16][tile][16]`. Tile `start` is the
+    /// first in `v`.
     fn transform(
         &self,
         tiles: Range<usize>,
@@ -172,7 +171,7 @@ impl Convolution<'_> {
     ) {
         // SAFETY: `ConvLayer::with_isa` checked that the CPU supports `isa`. `convolve` checked the
         // length of `x`, and `v` has room for `block` tiles at all positions. The threads transform
-        // disjoint tiles, so no other thread writes the same elements of `v`.
+        // disjoint tiles, so no other thread accesses the same elements of `v`.
         unsafe {
             self.isa.run(InputTask {
                 x: self.x.as_ptr(),
@@ -200,15 +199,15 @@ impl Convolution<'_> {
         let m_stride = odd_stride(groups.len() * m_group);
         assert!(
             v.len() >= POSITIONS * v_stride,
-            "the transformed input lacks positions"
+            "`v` does not hold all positions"
         );
         let (isa, c) = (self.isa, self.from.c);
         with_scratch(POSITIONS * m_stride, |m| {
             // SAFETY: `ConvLayer::with_isa` checked that the CPU supports `isa`. `v` has
             // `POSITIONS` positions (asserted above), and `m` was allocated with these strides.
-            // Both have room for `block` tiles, with AMX a multiple of 16. `convolve` checked the
-            // lengths of `y` and `indices`. Threads have disjoint tiles or disjoint groups, so no
-            // other thread writes the same elements.
+            // Both have room for `block` tiles, which is a multiple of 16 with AMX. `convolve`
+            // checked the lengths of `y` and `indices`. Threads have disjoint tiles or disjoint
+            // groups, so no other thread accesses the elements that this thread writes.
             unsafe {
                 let products = ForwardGemmTask {
                     v: v.as_ptr(),

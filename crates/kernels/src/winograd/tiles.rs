@@ -43,8 +43,8 @@ impl Task for InputTask {
             for tile in self.tiles.clone() {
                 let corner = coord.image * self.from.image_len() + coord.corner(row);
                 // SAFETY: the CPU supports the instruction set of `L`, and `x` and `v` are valid
-                // (contract of `run`). A patch is its tile and one pixel around it. Tiles do not
-                // overlap the halo, so the patch is within the plane.
+                // (contract of `run`). A patch is a tile and the one-pixel border around it. Tiles
+                // do not overlap the halo, so the patch is inside the plane.
                 unsafe {
                     let x = self.x.add(corner + block * plane);
                     let v =
@@ -63,19 +63,19 @@ impl Task for InputTask {
     }
 }
 
-/// Location of a tile in a batch of images, in pixels.
+/// Location of a tile in a batch of images.
 #[derive(Clone, Copy)]
 pub(crate) struct TileCoord {
     /// Index of the image in the batch.
     pub image: usize,
-    /// Row of the first pixel.
+    /// Row of the tile's first pixel.
     pub y: usize,
-    /// Column of the first pixel.
+    /// Column of the tile's first pixel.
     pub x: usize,
 }
 
 impl TileCoord {
-    /// Coordinates of the tile with index `tile` over all images.
+    /// Coordinates of the tile with index `tile`, counted over all images.
     #[inline(always)]
     pub(crate) fn new(tile: usize, shape: NchwcShape) -> Self {
         let (image, tile) = (tile / shape.tiles(), tile % shape.tiles());
@@ -87,7 +87,7 @@ impl TileCoord {
         }
     }
 
-    /// Coordinates of the next tile.
+    /// Coordinates of the next tile, which may be in the next image.
     #[inline(always)]
     pub(crate) fn next(self, shape: NchwcShape) -> Self {
         let Self { image, y, x } = self;
@@ -199,13 +199,13 @@ impl Task for OutputTask {
 }
 
 impl OutputTask {
-    /// Max-pools an output tile and stores it in the plane of `y` whose pixel (0, 0) is at
-    /// `origin`.
+    /// Max-pools the output tile `y` and stores the result in the plane of `self.y` whose pixel
+    /// (0, 0) is at `origin`.
     ///
     /// # Safety
     ///
-    /// The contract of [`Task::run`]. `origin` must be pixel (0, 0) of a plane of `y`, and `row`
-    /// its row stride.
+    /// The contract of [`Task::run`]. `origin` must be the offset of pixel (0, 0) of a plane of
+    /// `self.y`, and `row` the row stride of `self.y`.
     #[inline(always)]
     unsafe fn store_pooled<L: Lanes>(
         &self,
@@ -223,8 +223,9 @@ impl OutputTask {
                     y[2 * i + 1][2 * j],
                     y[2 * i + 1][2 * j + 1],
                 ];
-                // SAFETY: the CPU supports the instruction set of `L` and `origin` starts a plane
-                // (contract of this function). The loop bounds keep `at` inside the pooled image.
+                // SAFETY: the CPU supports the instruction set of `L`, and `origin` is pixel (0, 0)
+                // of a plane (contract of this function). The loop bounds keep `at` inside the
+                // pooled image.
                 unsafe {
                     let max = if self.indices.is_null() {
                         let [a, b, c, d] = window;

@@ -5,14 +5,16 @@
 //! Convolutional Neural Networks", 2015). The interpolation points are 0, ±a, ±b and infinity with
 //! a = 1/√2 and b = √2. They halve the rounding error of the usual points 0, ±1, ±2 and infinity.
 //!
-//! For points p_j: Aᵀ[i][j] = p_j^i and G[j][i] = p_j^i / ∏_{l≠j}(p_j − p_l). Row j of Bᵀ holds the
-//! coefficients of ∏_{l≠j}(x − p_l). The last row and column belong to the point at infinity.
+//! For finite points p_j: Aᵀ[i][j] = p_j^i and G[j][i] = p_j^i / ∏_{l≠j}(p_j − p_l). Row j of Bᵀ
+//! holds the coefficients of ∏_{l≠j}(x − p_l). For the point at infinity, the last column of Aᵀ and
+//! the last row of G are 0 except for a final 1, and the last row of Bᵀ holds the coefficients of
+//! ∏(x − p_l) over all finite points.
 
 use std::f32::consts::{FRAC_1_SQRT_2 as A, SQRT_2 as B};
 
 use crate::isa::lanes::Lanes;
 
-/// Bᵀ d for a column d of 6 elements.
+/// Bᵀ d for a column d of 6 vectors, in each lane.
 ///
 /// # Safety
 ///
@@ -37,7 +39,7 @@ pub(crate) unsafe fn input<L: Lanes>(d: [L::V; 6]) -> [L::V; 6] {
     }
 }
 
-/// Aᵀ m for a column m of 6 elements.
+/// Aᵀ m for a column m of 6 vectors, in each lane.
 ///
 /// # Safety
 ///
@@ -58,7 +60,8 @@ pub(crate) unsafe fn output<L: Lanes>(m: [L::V; 6]) -> [L::V; 4] {
     }
 }
 
-/// A y for a column y of 4 elements: the transpose of [`output`], for the weight gradient.
+/// A y for a column y of 4 vectors, in each lane: the transpose of [`output`], for the weight
+/// gradient.
 ///
 /// # Safety
 ///
@@ -82,11 +85,12 @@ pub(crate) unsafe fn output_gradient<L: Lanes>(y: [L::V; 4]) -> [L::V; 6] {
     }
 }
 
-/// 1 / ∏(p − p_l) for the points p = ±a (`N_A`) and p = ±b (`N_B`).
+/// 1 / ∏(p − p_l) over the other finite points p_l, for p = ±a.
 const N_A: f32 = -1.0 / 1.5;
+/// 1 / ∏(p − p_l) over the other finite points p_l, for p = ±b.
 const N_B: f32 = 1.0 / 6.0;
 
-/// G g for a column g of 3 elements.
+/// G g for a column g of 3 vectors, in each lane.
 ///
 /// # Safety
 ///
@@ -110,7 +114,8 @@ pub(crate) unsafe fn filter<L: Lanes>(g: [L::V; 3]) -> [L::V; 6] {
     }
 }
 
-/// Gᵀ u for a column u of 6 elements: the transpose of [`filter`], for the weight gradient.
+/// Gᵀ u for a column u of 6 vectors, in each lane: the transpose of [`filter`], for the weight
+/// gradient.
 ///
 /// # Safety
 ///
@@ -135,7 +140,7 @@ pub(crate) unsafe fn filter_gradient<L: Lanes>(u: [L::V; 6]) -> [L::V; 3] {
     }
 }
 
-/// A transform of a column of `R` elements to `S` elements.
+/// A transform of a column of `R` vectors to `S` vectors.
 ///
 /// This is a trait and not a closure, because a closure would not be compiled for the instruction
 /// set of `L`.
@@ -165,23 +170,23 @@ macro_rules! transform {
 }
 
 transform!(
-    /// The input transform, [`input`].
+    /// [`input`] as a [`Transform`].
     InputTransform, input, 6, 6
 );
 transform!(
-    /// The output transform, [`output`].
+    /// [`output`] as a [`Transform`].
     OutputTransform, output, 6, 4
 );
 transform!(
-    /// The transposed output transform, [`output_gradient`].
+    /// [`output_gradient`] as a [`Transform`].
     OutputGradientTransform, output_gradient, 4, 6
 );
 transform!(
-    /// The filter transform, [`filter`].
+    /// [`filter`] as a [`Transform`].
     FilterTransform, filter, 3, 6
 );
 transform!(
-    /// The transposed filter transform, [`filter_gradient`].
+    /// [`filter_gradient`] as a [`Transform`].
     FilterGradientTransform, filter_gradient, 6, 3
 );
 

@@ -1,9 +1,10 @@
 //! Weight gradient of a convolution, accumulated in the Winograd domain.
 //!
-//! dU = Σ (Bᵀ d B) ⊙ (A dY Aᵀ) over all tiles, then dW = Gᵀ dU G. If dU is small (few channels),
-//! each thread accumulates the sum of its own tiles, and the sums are added in order at the end. If
-//! dU is large, it is shared, and each thread accumulates its own positions. The last bits of the
-//! result depend on the number of threads only in the first case.
+//! For each pair of an input and an output channel, dU = Σ (Bᵀ d B) ⊙ (A dY Aᵀ) over all tiles,
+//! then dW = Gᵀ dU G. If dU is small (few channels), each thread accumulates the sum of its own
+//! tiles, and the sums are added in order at the end. If dU is large, it is shared, and each thread
+//! accumulates its own positions. The last bits of the result depend on the number of threads only
+//! in the first case.
 
 use std::ops::Range;
 
@@ -44,8 +45,8 @@ impl WeightGradient {
         }
     }
 
-    /// Adds `n` images: the input `x` and the gradient `g` of the convolution's output (before the
-    /// ReLU), both NCHWc16.
+    /// Adds the gradient of `n` images with input `x` and gradient `g` of the convolution's output
+    /// (before the ReLU), both NCHWc16 with a halo and padding of zeros.
     pub(crate) fn add(&mut self, x: &[f32], g: &[f32], n: usize) {
         let from = self.from.with_n(n);
         let to = NchwcShape { c: self.k, ..from };
@@ -100,7 +101,7 @@ struct Block<'a> {
     w: &'a mut [f32],
 }
 
-/// A block written by several threads.
+/// A [`Block`] that several threads write.
 struct SharedBlock<'a> {
     tiles: usize,
     v: DisjointMut<'a>,
@@ -149,7 +150,7 @@ impl Accumulation<'_> {
             for part in assigned {
                 let tiles = chunk(tile_count, parts, part);
                 // SAFETY: each part has its own range of `len` elements, and exactly one thread
-                // processes a part.
+                // processes each part.
                 let partial = unsafe {
                     std::slice::from_raw_parts_mut(shared.slice_ptr(part * len, len), len)
                 };
@@ -209,8 +210,8 @@ impl Accumulation<'_> {
     fn transform(&self, tiles: Range<usize>, start: usize, block: &SharedBlock<'_>) {
         let (v_stride, w_stride) = (self.v_stride(block.tiles), self.w_stride(block.tiles));
         // SAFETY: `ConvLayer::with_isa` checked that the CPU supports `isa`. The halo keeps the
-        // patch of each tile inside its plane, and `x` and `g` have the lengths that `add` checked.
-        // Chunks of tiles are disjoint, so no other thread writes the same elements of `v` and `w`.
+        // patch of each tile inside its plane, and `add` checked the lengths of `x` and `g`. Chunks
+        // of tiles are disjoint, so no other thread accesses the same elements of `v` and `w`.
         unsafe {
             self.isa.run(InputTask {
                 x: self.x.as_ptr(),
@@ -233,8 +234,9 @@ impl Accumulation<'_> {
         }
     }
 
-    /// Accumulates the products of a block at some positions into `sums`,
-    /// `[position][c / 16][group][16 c][width]`.
+    /// Accumulates the products of the first `count` tiles of a block at some positions into
+    /// `sums`, `[position][c / 16][group][16 c][width]`. If `overwrite` is set, the products
+    /// replace `sums`.
     fn multiply(
         &self,
         block: &Block<'_>,
@@ -245,8 +247,9 @@ impl Accumulation<'_> {
     ) {
         let size = self.from.channel_blocks() * self.groups * LANES * self.width;
         // SAFETY: `ConvLayer::with_isa` checked that the CPU supports `isa`. `with_block` allocated
-        // `v` and `w` with these strides for at least `count` tiles. Chunks of positions, or the
-        // private `sums` of a thread, are disjoint, so no other thread accesses the same elements.
+        // `v` and `w` with these strides for at least `count` tiles. Either the chunks of positions
+        // are disjoint or `sums` is private to the thread, so no other thread accesses the same
+        // elements.
         unsafe {
             let products = GradientGemmTask {
                 v: block.v.as_ptr(),

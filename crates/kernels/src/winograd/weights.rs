@@ -42,8 +42,8 @@ impl KernelLayout {
         }
     }
 
-    /// Strides for the input gradient of that convolution, which is a convolution from k to c
-    /// channels with the kernel rotated by 180°.
+    /// Strides for the input gradient of the convolution from c to k channels. The input gradient
+    /// is a convolution from k to c channels with the kernel rotated by 180°.
     pub(crate) fn backward(k: usize, c: usize) -> Self {
         Self {
             outputs: c,
@@ -63,8 +63,8 @@ impl KernelLayout {
 /// Weights in the Winograd domain, packed for the microkernel of `isa`.
 ///
 /// `[output / group][position][input][group]`, with groups of [`microkernel_channels`] output
-/// channels, padded with zeros. For [`Isa::Amx`] the inner `[input][group]` is split into bf16x3,
-/// as `amx_gemm::split_weights` packs it.
+/// channels, padded with zeros. For [`Isa::Amx`], `amx_gemm::split_weights` splits the inner
+/// `[input][group]` into bf16x3 and packs it.
 pub(crate) struct TransformedWeights {
     pub values: Buffer,
     pub isa: Isa,
@@ -111,8 +111,8 @@ pub(crate) fn microkernel_tiles(isa: Isa) -> usize {
     }
 }
 
-/// Filter transform U = G g Gᵀ of `weight`. The result is for AVX-512 instead of AMX if there are
-/// few input channels.
+/// Filter transform U = G g Gᵀ of `weight`, packed for `isa`. With at most `FEW_INPUTS` input
+/// channels, it is packed for AVX-512 instead of AMX.
 pub(crate) fn transform(isa: Isa, weight: &[f32], layout: KernelLayout) -> TransformedWeights {
     #[cfg(target_arch = "x86_64")]
     if isa == Isa::Amx && layout.inputs > FEW_INPUTS {
@@ -122,7 +122,7 @@ pub(crate) fn transform(isa: Isa, weight: &[f32], layout: KernelLayout) -> Trans
     let width = microkernel_channels(isa);
     let groups = layout.outputs.div_ceil(width);
     let size = POSITIONS * layout.inputs * width;
-    // The task writes every element: zeros in the lanes after the last output channel.
+    // The task writes every element, with zeros in the lanes after the last output channel.
     let mut values = Buffer::alloc(groups * size);
     let to = DisjointMut::new(&mut values);
     // A unit of work is a pair of a group and an input channel, so that all threads have work even
@@ -144,8 +144,8 @@ pub(crate) fn transform(isa: Isa, weight: &[f32], layout: KernelLayout) -> Trans
     TransformedWeights { values, isa }
 }
 
-/// [`transform`] for AMX. Each group is transformed into scratch memory that fits in the cache,
-/// then split into bf16x3.
+/// [`transform`] for AMX. Transforms each group into scratch memory and splits it into bf16x3 while
+/// it is in the cache.
 #[cfg(target_arch = "x86_64")]
 fn transform_and_split(weight: &[f32], layout: KernelLayout) -> TransformedWeights {
     use amx_gemm::{split_weights, weights_bytes};
@@ -159,7 +159,7 @@ fn transform_and_split(weight: &[f32], layout: KernelLayout) -> TransformedWeigh
     for_each_chunk(groups, |groups| {
         with_scratch(size, |u| {
             for group in groups {
-                // SAFETY: `ConvLayer::with_isa` checked that the CPU supports AMX, and with it
+                // SAFETY: `ConvLayer::with_isa` checked that the CPU supports AMX, which includes
                 // AVX-512. `weight` has the size that `layout` describes, and `u` has room for one
                 // group. Chunks of groups are disjoint, so no other thread writes the same elements
                 // of `values`.
@@ -189,7 +189,7 @@ struct TransformTask {
     units: Range<usize>,
     /// Index of the first group stored at `to`.
     first: usize,
-    /// `[group][position][input][channels of a group]`.
+    /// The result, `[group][position][input][channels of a group]`.
     to: *mut f32,
 }
 

@@ -1,4 +1,4 @@
-//! A naive convolution in f64, the reference for all optimized kernels.
+//! A naive convolution in f64, the reference for the optimized convolutions.
 
 #![allow(dead_code, reason = "each test file uses some of these functions")]
 
@@ -35,7 +35,7 @@ impl Naive {
         }
     }
 
-    /// Computes the output, and the gradients of Σ y·g.
+    /// Computes the output, and the gradients of Σ y·g, from tensors in row-major order.
     pub fn run(&self, x: &[f32], weight: &[f32], bias: &[f32], g: &[f32]) -> Outputs {
         let &Self { n, c, k, h, w, .. } = self;
         let (oh, ow) = self.output_size();
@@ -118,8 +118,7 @@ pub fn random(rng: &mut ChaCha8Rng, count: usize) -> Vec<f32> {
         .collect()
 }
 
-/// The largest absolute difference divided by the largest absolute expected value. NaN if a value
-/// is NaN.
+/// The largest absolute difference, divided by the largest absolute expected value unless it is 0.
 pub fn relative_error(actual: &Tensor, expected: &[f64]) -> f64 {
     let actual: Vec<f32> = actual.flatten_all().and_then(|t| t.to_vec1()).expect("f32");
     assert_eq!(actual.len(), expected.len());

@@ -140,7 +140,7 @@ mod tests {
         (0..len).map(|i| (i as f32 * step).sin()).collect()
     }
 
-    /// Computes the whole product in two calls: the rows before `cut`, then the others.
+    /// Computes the whole product in two calls: the rows before `cut`, then the remaining rows.
     fn compute(product: LowRankProduct<'_>, cut: usize) -> Vec<f32> {
         let mut result = vec![f32::NAN; product.outputs * product.inputs];
         for rows in [0..cut, cut..product.outputs] {
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn the_product_matches_f64_and_does_not_depend_on_the_split() {
+    fn the_product_matches_f64_and_does_not_depend_on_the_row_ranges() {
         for (n, outputs, inputs) in [
             (0, 3, 5),
             (1, 1, 1),
@@ -165,7 +165,7 @@ mod tests {
             let product = LowRankProduct::new(&left, &right, outputs, inputs);
             let whole = compute(product, 0);
             for cut in 1..=outputs {
-                assert_eq!(compute(product, cut), whole, "{cut}");
+                assert_eq!(compute(product, cut), whole, "cut at row {cut}");
             }
             for (at, &actual) in whole.iter().enumerate() {
                 let (row, column) = (at / inputs, at % inputs);

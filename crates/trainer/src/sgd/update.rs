@@ -157,7 +157,8 @@ mod tests {
         },
     ];
 
-    /// Number of values: three full chunks and a partial one.
+    /// Number of values. With at least four threads, the update has three full chunks and a partial
+    /// one.
     const LENGTH: usize = 3 * fused::SMALLEST_CHUNK + 10;
 
     fn wave(step: usize) -> Vec<f64> {
@@ -166,7 +167,7 @@ mod tests {
             .collect()
     }
 
-    /// Computes the update in f64, one value at a time, as torch/optim/sgd.py does.
+    /// Computes the parameter after `steps` updates in f64, with the rule of torch/optim/sgd.py.
     fn reference(config: &SgdConfig, lr: f64, steps: usize) -> Vec<f64> {
         let mut w = wave(100);
         let mut v = vec![0.0; LENGTH];
@@ -227,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn fused_and_tensor_updates_match_pytorch() {
+    fn fused_and_tensor_updates_match_the_f64_reference() {
         for config in &OPTIONS {
             let expected = reference(config, 0.05, 4);
             for (dtype, transposed, tolerance) in [
@@ -247,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gradient_of_the_wrong_shape_is_an_error() {
+    fn a_gradient_that_does_not_match_the_parameter_is_an_error() {
         let var = Var::zeros(3, DType::F32, &Device::Cpu).unwrap();
         let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap();
         let low_rank = Gradient::LowRank {
@@ -318,7 +319,7 @@ mod tests {
                 .install(|| updated(&low_rank, DType::F32, &OPTIONS[3]))
         };
         for threads in 2..5 {
-            assert_eq!(on(threads), on(1), "{threads}");
+            assert_eq!(on(threads), on(1), "{threads} threads");
         }
     }
 }

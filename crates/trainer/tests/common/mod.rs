@@ -1,4 +1,4 @@
-//! A small model and a small data set for tests of the training loop.
+//! A small model, a small data set, and helper functions for the tests of this crate.
 
 #![allow(dead_code)] // each test file uses only some of these items
 
@@ -31,12 +31,12 @@ pub struct Mlp {
     loss_scale: Option<f64>,
 }
 
-/// Builds [`Mlp`]s that record their calls.
+/// Builds [`Mlp`]s that record their calls to `forward_layers`.
 #[derive(Clone, Default)]
 pub struct Builder {
     pub calls: Calls,
     pub cuts_graph: bool,
-    /// Factor of the cross entropy in the loss. `None` is 1.
+    /// Factor by which the loss multiplies the cross entropy. `None` means 1.
     pub loss_scale: Option<f64>,
 }
 
@@ -92,13 +92,14 @@ impl Model for Mlp {
     }
 }
 
-/// A data set of random points around two centers, in an order that depends on the epoch.
+/// A data set of pseudorandom points around two centers, one per class. If `shuffled` is true, the
+/// order of the points depends on the epoch.
 pub struct Points {
     pub samples: usize,
     pub batch: usize,
     pub seed: u64,
     pub shuffled: bool,
-    /// Classes are swapped in this epoch and all later ones.
+    /// First epoch in which the classes are swapped. They stay swapped in all later epochs.
     pub flipped_from: u64,
     /// Number of batches loaded so far.
     pub batches_loaded: Cell<usize>,
@@ -176,7 +177,7 @@ pub fn mlp_params(seed: u64) -> Params {
     params
 }
 
-/// Returns the bits of all parameters and buffers by name, for exact comparisons.
+/// Returns the bits of all parameters and buffers by name, for exact comparisons. All must be f32.
 pub fn bits(params: &Params) -> BTreeMap<String, Vec<u32>> {
     let bits = |tensor: Tensor| {
         let values = tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
@@ -208,7 +209,7 @@ pub fn stage(params: &Params, lr: f64) -> Stage {
     Stage::new(params, MOMENTUM, vec![Group::everything(lr)]).unwrap()
 }
 
-/// Runs a stage and returns its events with all times set to 0.
+/// Trains an [`Mlp`] with `fit`. Returns the outcome and the events [`without_times`].
 pub fn run(
     params: &Params,
     data: Data<'_>,
@@ -231,7 +232,7 @@ pub fn run(
     Ok((outcome, events))
 }
 
-/// Sets all times in the event to 0, so that events of two runs can be compared.
+/// Sets durations and throughput in the event to 0, so that events of two runs can be compared.
 pub fn without_times(event: &Event) -> Event {
     let mut event = event.clone();
     match &mut event {
@@ -261,7 +262,7 @@ pub fn phase_ends(events: &[Event], selected: Phase) -> Vec<(u64, f64, f64)> {
     events.iter().filter_map(result).collect()
 }
 
-/// Evaluates an [`Mlp`] with the parameters `params`.
+/// Evaluates an [`Mlp`] with the parameters `params` on `split`.
 pub fn evaluate_params(params: &Params, split: &dyn DataLoader) -> Evaluation {
     let model = Builder::default()
         .build(params.frozen_var_builder())

@@ -12,14 +12,15 @@ const DEFAULT_REVISION: &str = "main";
 pub struct Address {
     /// Name of the repository: `OWNER/REPO`.
     pub repository: String,
-    /// A branch, tag or commit; `main` by default.
+    /// A branch, tag, commit or other git reference; `main` by default.
     pub revision: String,
     /// Path of the file in the repository; `model.safetensors` by default.
     pub file: String,
 }
 
 impl Address {
-    /// Returns the address of `model.safetensors` on a repository's main branch.
+    /// Returns the address of `model.safetensors` on the branch `main` of a repository. The name is
+    /// not checked.
     pub fn new(repository: &str) -> Self {
         Self {
             repository: repository.into(),
@@ -34,6 +35,11 @@ impl FromStr for Address {
 
     /// Parses `OWNER/REPO[@REVISION][/FILE]`. A revision ends at its first slash, or at its third
     /// slash if it starts with `refs/`, as in the hub's `refs/pr/N`.
+    ///
+    /// # Errors
+    ///
+    /// Returns a message if the format is different or if a component is not a plain name: 1 to 255
+    /// ASCII letters, digits and `-_.+= `, without a dot or a space at the end.
     fn from_str(text: &str) -> Result<Self, String> {
         let invalid =
             || format!("`{text}` is not OWNER/REPO[@REVISION][/FILE], such as timm/vgg16.tv_in1k");
@@ -56,7 +62,8 @@ impl FromStr for Address {
         if let Some(file) = file {
             address.file = file.into();
         }
-        // Every component of the address becomes part of a path in the cache, so it must be safe.
+        // Every component of the address becomes part of a path in the cache, and must not change
+        // its folder.
         let components = [owner, name]
             .into_iter()
             .chain(address.revision.split('/'))
@@ -82,20 +89,21 @@ impl fmt::Display for Address {
     }
 }
 
-/// Whether a relative path consists of components that are safe on every platform.
+/// Whether a path is relative and consists of plain components.
 pub(super) fn is_plain_path(path: &str) -> bool {
     path.split('/').all(is_plain_component)
 }
 
-/// Whether a name is safe as a component of a path on every platform: 1 to 255 ASCII letters,
-/// digits and `-_.+= `. It must not end with a dot or a space, which Windows ignores.
+/// Whether a component of a path has 1 to 255 ASCII letters, digits and `-_.+= `, and does not end
+/// with a dot or a space, which Windows ignores. On all platforms, such a component does not refer
+/// to a parent folder, a drive or a stream.
 fn is_plain_component(name: &str) -> bool {
     let is_allowed = |c: char| c.is_ascii_alphanumeric() || "-_.+= ".contains(c);
     (1..=255).contains(&name.len()) && !name.ends_with(['.', ' ']) && name.chars().all(is_allowed)
 }
 
-/// Whether an etag or a commit is safe as a file name: 1 to 128 ASCII letters, digits and `-_.`. It
-/// must not end with a dot.
+/// Whether an etag or a commit is a plain name: 1 to 128 ASCII letters, digits and `-_.`, without a
+/// dot at the end.
 pub(super) fn is_plain_id(id: &str) -> bool {
     let is_allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     (1..=128).contains(&id.len()) && !id.ends_with('.') && id.chars().all(is_allowed)

@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! models--OWNER--REPO/blobs/ETAG              the content of a file
-//! models--OWNER--REPO/blobs/ETAG.incomplete   the content of an unfinished download
+//! models--OWNER--REPO/blobs/ETAG.incomplete   the received bytes of an unfinished download
 //! models--OWNER--REPO/snapshots/COMMIT/FILE   a link to the content, or a copy
-//! models--OWNER--REPO/refs/REVISION           the commit of a branch or tag
+//! models--OWNER--REPO/refs/REVISION           the commit of a branch, tag or other reference
 //! .locks/models--OWNER--REPO/ETAG.lock        locked during a download
 //! ```
 
@@ -39,9 +39,9 @@ impl RepoCache {
         }
     }
 
-    /// Returns the path of a file if it is cached. The revision is a branch, a tag or a commit.
+    /// Returns the path of a file if it is cached.
     pub(super) fn find(&self, address: &Address) -> Option<PathBuf> {
-        // Commits have no entry in `refs`, so look for a snapshot named by the revision first.
+        // A full commit has no entry in `refs`, so look for a snapshot named by the revision first.
         let by_commit = self.repo.pointer_path(&address.revision);
         let by_commit = by_commit.join(&address.file);
         if by_commit.exists() {
@@ -55,11 +55,11 @@ impl RepoCache {
         self.folder.join("blobs").join(etag)
     }
 
-    /// Creates the folders of the cache, and locks a blob. Waits while another process downloads
-    /// the same blob.
+    /// Creates the folders of the blobs and locks, and locks a blob. Waits while another process or
+    /// thread downloads the same blob.
     ///
     /// Dropping the returned file releases the lock. If the file system does not support locks,
-    /// nothing is locked, and concurrent downloads may fail with a wrong checksum.
+    /// nothing is locked, and concurrent downloads of the same blob can corrupt it.
     pub(super) fn lock(&self, etag: &str) -> Result<File, HubError> {
         for folder in [&self.folder.join("blobs"), &self.locks] {
             fs::create_dir_all(folder).map_err(HubError::cache(folder))?;
@@ -74,8 +74,8 @@ impl RepoCache {
         }
     }
 
-    /// Adds a link to the file's blob in the snapshot of its commit, and records the commit that
-    /// the revision refers to. Returns the path of the link.
+    /// Adds a link to the file's blob in the snapshot of its commit. Unless the revision is that
+    /// commit, records the commit that the revision refers to. Returns the path of the link.
     pub(super) fn link(&self, address: &Address, metadata: &Metadata) -> Result<PathBuf, HubError> {
         let path = self.repo.pointer_path(&metadata.commit).join(&address.file);
         self.create_link(&path, address, &metadata.etag)
@@ -88,8 +88,8 @@ impl RepoCache {
         Ok(path)
     }
 
-    /// Links `path` to a blob: with a symbolic link, or if that fails, with a hard link, or if that
-    /// fails too, as a copy. The link gets a temporary name and is then renamed to `path`, which
+    /// Creates `path` as a symbolic link to a blob. If that fails, creates a hard link, and if that
+    /// fails too, a copy. The link gets a temporary name and is then renamed to `path`, which
     /// replaces an old link atomically.
     fn create_link(&self, path: &Path, address: &Address, etag: &str) -> io::Result<()> {
         let folder = path.parent().unwrap_or(path);
@@ -114,7 +114,7 @@ fn symlink(target: &Path, link: &Path) -> io::Result<()> {
     std::os::unix::fs::symlink(target, link)
 }
 
-/// Not implemented, because symbolic links on Windows need administrator rights or developer mode.
+/// Always fails, because symbolic links on Windows need administrator rights or developer mode.
 #[cfg(not(unix))]
 fn symlink(_target: &Path, _link: &Path) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())

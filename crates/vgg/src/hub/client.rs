@@ -1,4 +1,4 @@
-//! Metadata, contents and listings of repositories.
+//! Requests to the hub: metadata and contents of files, and listings of repositories.
 
 use std::path::Path;
 
@@ -16,7 +16,7 @@ const X_LINKED_SIZE: HeaderName = HeaderName::from_static("x-linked-size");
 
 /// Maximum size of a repository's file listing, in bytes.
 const MAX_LISTING: u64 = 4 << 20;
-/// Maximum size of a file of weights, in bytes.
+/// Maximum size of a weights file, in bytes.
 const MAX_FILE: u64 = 16 << 30;
 const WEIGHTS_EXTENSIONS: [&str; 4] = [".safetensors", ".pth", ".pt", ".bin"];
 
@@ -52,7 +52,7 @@ impl HubClient {
         Ok(Self { client, endpoint })
     }
 
-    /// Requests the metadata of a file. All of it is taken from a single response of the endpoint.
+    /// Requests the metadata of a file. All fields come from a single response of the endpoint.
     ///
     /// As in `huggingface_hub`, relative redirects are followed (the hub sends them for renamed
     /// repositories). An absolute redirect with an `X-Repo-Commit` header, such as the one to the
@@ -105,7 +105,8 @@ impl HubClient {
         })
     }
 
-    /// Downloads the content of a file to `path`, unless it is complete.
+    /// Downloads the content of a file to `path`, unless `path` exists with the expected size and
+    /// checksum.
     pub(super) fn download(
         &self,
         address: &Address,
@@ -129,7 +130,7 @@ impl HubClient {
         Ok(())
     }
 
-    /// Requests the names of at most 20 weights files in a repository.
+    /// Requests the names of at most 20 weights files in the repository at the revision.
     pub(super) fn weights_files(&self, address: &Address) -> Result<Vec<String>, HubError> {
         #[derive(Deserialize)]
         struct Listing {
@@ -172,7 +173,7 @@ impl HubClient {
 }
 
 /// Returns the checksum in an etag. 64 hexadecimal digits are the SHA-256 of a file in LFS, and 40
-/// are a git blob id. Other etags are no checksums.
+/// are a git blob id. Returns `None` for other etags.
 fn checksum(etag: &str) -> Option<Checksum> {
     let is_hex = etag.bytes().all(|byte| byte.is_ascii_hexdigit());
     match etag.len() {
@@ -182,7 +183,8 @@ fn checksum(etag: &str) -> Option<Checksum> {
     }
 }
 
-/// Reads an etag or a commit from a header. Quotes and the prefix `W/` of etags are removed.
+/// Reads an etag or a commit from a header, without the quotes and the prefix `W/` of etags.
+/// Returns an error if the header is missing or not a plain name.
 fn id(
     url: &str,
     headers: &HeaderMap,
@@ -214,7 +216,7 @@ fn number(headers: &HeaderMap, name: &HeaderName) -> Option<u64> {
     headers.get(name)?.to_str().ok()?.trim().parse().ok()
 }
 
-/// Percent-encodes one segment of a path.
+/// Percent-encodes one segment of a path, including its slashes.
 fn encode(segment: &str) -> String {
     let mut encoded = String::new();
     for byte in segment.bytes() {

@@ -1,4 +1,4 @@
-//! Reasons why a download from the hub fails.
+//! Errors of downloads from the hub.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,24 +9,24 @@ use super::Address;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HubError {
-    /// The configured endpoint is not an http or https URL.
+    /// The endpoint, or the URL of a file on it, is not an http or https URL.
     #[error("the endpoint `{endpoint}` is not an http or https URL")]
     Endpoint {
-        /// The rejected value.
+        /// The configured endpoint.
         endpoint: String,
     },
     /// The file is not in the cache and downloads are disabled.
-    #[error("it is not in the cache {} and HF_HUB_OFFLINE is set", cache.display())]
+    #[error("it is not in the cache {}, and downloads are disabled", cache.display())]
     Offline {
         /// Path of the cache folder.
         cache: PathBuf,
     },
-    /// The repository exists, but does not contain the file.
+    /// The repository and the revision exist, but do not contain the file.
     #[error("the repository has no file `{file}`")]
     NoSuchFile {
         /// Path of the file in the repository.
         file: String,
-        /// At most 20 weights files in the repository, recognized by their extension.
+        /// At most 20 weights files in the repository, detected by their extensions.
         weights: Vec<String>,
     },
     /// The response to a metadata or listing request does not have the expected format.
@@ -37,23 +37,23 @@ pub enum HubError {
         /// The missing or invalid part of the response.
         reason: String,
     },
-    /// A header that would become a file name in the cache is not safe as one.
+    /// The value of a header would become a file name in the cache, but is not a plain name.
     #[error("{url} returned the {header} {value:?}, which is not a plain name")]
     UnsafeName {
         /// URL of the request.
         url: String,
         /// Name of the header.
         header: &'static str,
-        /// Value of the header, at most 200 characters of it.
+        /// The first 200 characters of the value.
         value: String,
     },
     /// A request or the transfer of the file failed.
     #[error(transparent)]
     Download(#[from] fetch::Error),
-    /// A file or folder in the cache could not be read or written.
+    /// A file or folder in the cache could not be created, locked or linked.
     #[error("cannot access {} in the cache: {source}", path.display())]
     Cache {
-        /// Path of the file or folder.
+        /// Path of the file or folder in the cache.
         path: PathBuf,
         /// The underlying I/O error.
         source: io::Error,
@@ -67,14 +67,14 @@ impl HubError {
     }
 }
 
-/// A file that cannot be downloaded from the hub.
+/// The error of a file that could not be downloaded from the hub.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot download {address}: {source}")]
 #[non_exhaustive]
 pub struct FetchError {
     /// Address of the requested file.
     pub address: Box<Address>,
-    /// Why the download failed.
+    /// The reason why the download failed.
     pub source: HubError,
 }
 
@@ -110,7 +110,7 @@ impl FetchError {
                 or use a weights file from disk"
             }
             HubError::Download(Error::Interrupted { .. }) => {
-                "run the command again to continue the download"
+                "run the command again to resume the download"
             }
             HubError::Download(
                 Error::Status { .. } | Error::Size { .. } | Error::Checksum { .. },

@@ -1,15 +1,17 @@
 //! Downloads of pretrained weights from the Hugging Face Hub. Only this module, which needs the
 //! default feature `hub`, uses the network.
 //!
-//! `timm/vgg16.tv_in1k` and its siblings contain torchvision's ImageNet weights (`IMAGENET1K_V1`)
-//! as safetensors. [`fetch()`] follows the conventions of `huggingface_hub`: `HF_HOME` and
-//! `HF_HUB_CACHE` for the cache, which it shares with the Python library, `HF_ENDPOINT` for a
-//! mirror, `HF_TOKEN` or the saved token, and `HF_HUB_OFFLINE=1` for no network access.
+//! `timm/vgg16.tv_in1k` and the repositories of the other architectures contain torchvision's
+//! ImageNet weights (`IMAGENET1K_V1`) as safetensors. [`fetch()`] follows the conventions of
+//! `huggingface_hub`: `HF_HOME` and `HF_HUB_CACHE` for the cache, which is shared with the Python
+//! library, `HF_ENDPOINT` for a mirror, `HF_TOKEN` or the saved token, and `HF_HUB_OFFLINE=1` to
+//! disable network access.
 //!
 //! Responses of the endpoint are untrusted. The etag, commit and size of a file come from a single
 //! response. The etag and commit become file names in the cache, so they must be plain names. The
-//! crate `fetch` downloads a file to the cache, verifies its size, and its checksum if the etag is
-//! one, and renames it. The token is sent only to the scheme, host and port of the endpoint.
+//! crate `fetch` downloads the file to the cache and renames it after verification: the size if it
+//! is known, and the checksum if the etag is one. The token is sent only to the scheme, host and
+//! port of the endpoint.
 
 mod address;
 mod cache;
@@ -22,7 +24,7 @@ pub use address::Address;
 use cache::RepoCache;
 use client::HubClient;
 pub use error::{FetchError, HubError};
-/// A failed request or transfer.
+/// The reason why a request or a transfer failed.
 pub use fetch::Error as DownloadError;
 
 /// A callback for the progress of a download. Its arguments are the number of received bytes and
@@ -30,8 +32,8 @@ pub use fetch::Error as DownloadError;
 /// received bytes.
 pub type OnProgress<'a> = dyn FnMut(usize, usize) + 'a;
 
-/// Returns the address of timm's ImageNet weights for an architecture, such as `vgg16`. The name is
-/// not checked.
+/// Returns the address of timm's copy of torchvision's ImageNet weights for an architecture, such
+/// as `vgg16`. The name is not checked.
 pub fn imagenet(architecture: &str) -> Address {
     Address::new(&format!("timm/{architecture}.tv_in1k"))
 }
@@ -40,7 +42,11 @@ pub fn imagenet(architecture: &str) -> Address {
 ///
 /// # Errors
 ///
-/// Returns an error if the file cannot be downloaded or the cache cannot be written.
+/// Returns the errors of [`Hub::fetch`].
+///
+/// # Panics
+///
+/// Panics if `HF_HOME` is unset or empty and the user has no home folder.
 pub fn fetch(address: &Address, on_progress: &mut OnProgress<'_>) -> Result<PathBuf, FetchError> {
     Hub::from_env().fetch(address, on_progress)
 }
@@ -54,17 +60,19 @@ pub struct Hub {
     pub cache: PathBuf,
     /// Access token, sent only to the endpoint.
     pub token: Option<String>,
-    /// Whether to use only the cache, without network access.
+    /// Whether to use only cached files, without network access.
     pub offline: bool,
 }
 
 impl Hub {
     /// Reads settings from `HF_ENDPOINT`, `HF_HUB_CACHE`, `HF_HOME`, `HF_TOKEN` and
-    /// `HF_HUB_OFFLINE`. Empty variables count as unset.
+    /// `HF_HUB_OFFLINE`. Variables that are empty or not UTF-8 count as unset. Any value of
+    /// `HF_HUB_OFFLINE` except 0 disables network access. If `HF_TOKEN` is unset, the token is read
+    /// from the file `token` in `HF_HOME`.
     ///
     /// # Panics
     ///
-    /// Panics if `HF_HOME` is unset and the user has no home folder.
+    /// Panics if `HF_HOME` is unset or empty and the user has no home folder.
     pub fn from_env() -> Self {
         // hf-hub would use the current folder if `HF_HOME` is empty.
         let home = match variable("HF_HOME") {
@@ -84,7 +92,8 @@ impl Hub {
     ///
     /// # Errors
     ///
-    /// Returns an error if the file cannot be downloaded or the cache cannot be written.
+    /// Returns an error if the file is not cached and downloads are disabled, if the endpoint is
+    /// invalid, if the file cannot be downloaded, or if the cache cannot be written.
     pub fn fetch(
         &self,
         address: &Address,
@@ -126,7 +135,7 @@ impl Hub {
         })?;
         let _lock = cache.lock(&metadata.etag)?;
         // The blob may already exist, because another revision has the same content, or because
-        // another process downloaded it while this one waited for the lock.
+        // another process downloaded it while this process waited for the lock.
         let blob = cache.blob(&metadata.etag);
         client.download(address, &metadata, &blob, on_progress)?;
         cache.link(address, &metadata)

@@ -57,7 +57,7 @@ fn long_values_are_not_copied() {
     let pickle = read(&bytes).expect("a valid pickle");
     let is_long = |value: &&Value| matches!(value, Value::Tuple(items) if items.len() > 1);
     assert_eq!(pickle.values.iter().filter(is_long).count(), 1);
-    // Each tensor has its own copy of its sizes and of its storage name. The lengths of both are
+    // Each tensor has its own copies of its sizes, strides and storage name, so their lengths are
     // limited.
     let tensor = |key: usize, sizes: usize| {
         let key = [&(key as u32).to_le_bytes()[..], &vec![b'0'; key]].concat();
@@ -84,7 +84,7 @@ fn long_values_are_not_copied() {
 }
 
 #[test]
-fn other_instructions_and_globals_are_rejected() {
+fn unsupported_instructions_and_globals_are_rejected() {
     let supported = b"\x80.(N\x88\x89JKM\x8aGX)t\x85\x86\x87]ae}suqrhjcRbQ";
     for byte in (0..=u8::MAX).filter(|byte| !supported.contains(byte)) {
         let reason = rejection(&[byte, 0, 0, 0, 0, 0, 0, 0, 0]);

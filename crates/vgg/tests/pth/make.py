@@ -28,7 +28,7 @@ safetensors.torch.save_file(state, HERE / "expected.safetensors")
 save("plain.pth", state)
 save("parameters.pth", dict(model.named_parameters()))
 
-# Tensors with the location tag of a GPU.
+# f16 tensors with the location tag of a GPU.
 location_tag = torch.serialization.location_tag
 torch.serialization.location_tag = lambda storage: "cuda:0"
 save("cuda_half.pth", {name: tensor.half() for name, tensor in state.items()})
@@ -47,7 +47,7 @@ save("checkpoint.pth", {"epoch": 3, "lr": 0.1, "best": None, "done": False, "sta
 save("bfloat.pth", {"model": {name: tensor.bfloat16() for name, tensor in state.items()}})
 
 
-# A checkpoint like the ones of PyTorch's ImageNet example, with an additional tensor and NumPy scalars.
+# A checkpoint like those of PyTorch's ImageNet example, with an additional tensor and NumPy scalars.
 best = {"epoch": 3, "best_acc1": torch.tensor(0.3), "loss": numpy.float64(0.3), "steps": numpy.int64(7)}
 save("best.pth", {**best, "state_dict": state})
 

@@ -133,11 +133,11 @@ mod tests {
         assert!(has_end(&[&head[..], &[0xFF, 0xD9]].concat()));
         assert!(
             has_end(&[&head[..], &[0xFF, 0xFF, 0xD9, 0, 0, 0]].concat()),
-            "fill bytes before the marker and data after it"
+            "fill bytes before the marker or data after it were not skipped"
         );
         for end in 0..head.len() {
-            // A file truncated right after the thumbnail's end marker passes this check, but it
-            // cannot be decoded because it has no scan.
+            // A file truncated right after the thumbnail's end marker passes this check. Decoding
+            // fails, because the file has no scan.
             assert!(
                 !has_end(&head[..end]) || head[..end].ends_with(&[0xFF, 0xD9]),
                 "cut at {end}"
@@ -145,7 +145,7 @@ mod tests {
         }
         assert!(
             !has_end(&[0xFF, 0xD8, 0xFF, 0xE1, 0xFF]),
-            "a segment length cut in half"
+            "a truncated segment length was accepted"
         );
     }
 
