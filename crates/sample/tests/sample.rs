@@ -163,6 +163,7 @@ fn an_unrelated_directory_is_not_replaced() {
     fs::write(root.join("train/ants/holiday.png"), b"unrelated").unwrap();
     let error = sample::write(&root).unwrap_err();
     assert!(matches!(error, Error::UnknownDirectory { .. }), "{error}");
+    assert_eq!(error.help().unwrap(), "remove the directory, or move it");
     assert_eq!(names(&root.join("train/ants")), ["holiday.png"]);
     assert_eq!(names(folder.path()), ["sample"]);
 }
