@@ -18,7 +18,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let data = match arguments.next() {
         Some(data) => data.into(),
-        None => sample::write(&out.path().join("sample")).map(|_| out.path().join("sample"))?,
+        None => sample::write(out.path().join("sample")).map(|_| out.path().join("sample"))?,
     };
     let backbone = concat!(
         env!("CARGO_MANIFEST_DIR"),

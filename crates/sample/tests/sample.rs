@@ -173,7 +173,7 @@ fn a_write_error_contains_the_path() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file");
     fs::write(&file, b"").unwrap();
-    let error = sample::write(&file.join("sample")).unwrap_err();
+    let error = sample::write(file.join("sample")).unwrap_err();
     assert!(error.to_string().contains("file"), "{error}");
 }
 

@@ -285,7 +285,7 @@ fn truncated_and_corrupt_files_are_errors() {
             .contains("is a text file, not a weights file"),
         "{error}"
     );
-    let missing = vgg::load_model(&folder.path().join("none"), &CPU);
+    let missing = vgg::load_model(folder.path().join("none"), &CPU);
     assert!(matches!(missing, Err(Error::Io { .. })));
     let directory = vgg::load_model(folder.path(), &CPU);
     assert!(directory.is_err());
