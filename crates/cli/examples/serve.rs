@@ -77,7 +77,7 @@ fn classify(classifier: &Classifier, waiting: &mpsc::Receiver<Request>) {
         match classifier.probabilities(&images) {
             Ok(rows) => {
                 for (request, row) in batch.iter().zip(rows) {
-                    // A handler that was cancelled needs no answer.
+                    // If the handler has ended, no one needs the answer.
                     let _ = request.reply.send(row);
                 }
             }
