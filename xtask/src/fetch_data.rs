@@ -169,6 +169,7 @@ fn download(url: &str, path: &Path, max_size: u64) -> Result<()> {
             let seconds = pause.as_secs_f64();
             bar.suspend(|| eprintln!("{error}; retrying in {seconds:.1} s"));
         }
+        _ => {}
     });
     bar.finish_and_clear();
     Ok(result?)

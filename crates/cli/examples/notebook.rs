@@ -18,7 +18,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let data = match arguments.next() {
         Some(data) => data.into(),
-        None => sample::write(&out.path().join("sample")).map(|_| out.path().join("sample"))?,
+        None => sample::write(out.path().join("sample")).map(|_| out.path().join("sample"))?,
     };
     let backbone = concat!(
         env!("CARGO_MANIFEST_DIR"),
@@ -38,7 +38,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Cell 2: the data, with torchvision's transforms.
     let (train, val) = ImageFolder::train_and_val(&data)?;
     let classes = train.classes().to_vec();
-    let metadata = vgg::read_metadata(weights.as_ref())?;
+    let metadata = vgg::read_metadata(&weights)?;
     let config = metadata.map_or_else(|| VggConfig::vgg16(1000), |metadata| metadata.config);
     let train = Loader::new(
         train.samples(),
@@ -56,7 +56,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         classes: classes.len(),
         ..config
     };
-    let loaded = vgg::load_pretrained(weights.as_ref(), &config, Head::Replace, 1234, &device)?;
+    let loaded = vgg::load_pretrained(&weights, &config, Head::Replace, 1234, &device)?;
     let params = Params::from_tensors(loaded.tensors, &device)?;
     let build = |vb| Vgg::new(&config, vb).map(Vgg::with_grad_sink);
     let data = Data {

@@ -257,6 +257,7 @@ mod tests {
                 phase: Phase::Val,
                 batch: 5,
                 step: 22,
+                last_epoch: None,
                 metrics: EpochMetrics {
                     loss_sum: number,
                     correct: 3,

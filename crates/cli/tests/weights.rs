@@ -30,7 +30,7 @@ fn trained(epochs: &str) -> TestDir {
 fn batch_norm_parameters_train_and_running_statistics_do_not_change() {
     let dir = trained("20");
     let model = |name: &str| {
-        vgg::load_model(&dir.path(name), &Device::Cpu)
+        vgg::load_model(dir.path(name), &Device::Cpu)
             .unwrap()
             .tensors
     };

@@ -65,7 +65,7 @@ impl DecodeOptions {
 /// Returns an error if the file cannot be read, is not a regular file, has an unsupported format, is
 /// damaged or truncated, or exceeds a limit.
 pub fn decode(path: impl AsRef<Path>, options: &DecodeOptions) -> Result<RgbImage> {
-    Decoder::new(options.clone()).decode(path.as_ref(), RgbImage::default())
+    Decoder::new(options.clone()).decode(path, RgbImage::default())
 }
 
 /// Decodes images and reuses the buffer for file contents.
@@ -90,7 +90,8 @@ impl Decoder {
     /// # Errors
     ///
     /// Returns an error in the same cases as [`decode`].
-    pub fn decode(&mut self, path: &Path, reuse: RgbImage) -> Result<RgbImage> {
+    pub fn decode(&mut self, path: impl AsRef<Path>, reuse: RgbImage) -> Result<RgbImage> {
+        let path = path.as_ref();
         read_file(path, self.options.max_bytes, &mut self.file)?;
         decode_bytes(&self.file, path, &self.options, reuse)
     }
@@ -132,7 +133,7 @@ pub(crate) fn read_file(path: &Path, limit: u64, into: &mut Vec<u8>) -> Result<(
 /// image exceeds a limit. The length of `bytes` is not limited.
 pub fn decode_bytes(
     bytes: &[u8],
-    name: &Path,
+    name: impl AsRef<Path>,
     options: &DecodeOptions,
     reuse: RgbImage,
 ) -> Result<RgbImage> {
@@ -146,10 +147,11 @@ pub fn decode_bytes(
 /// Returns an error in the same cases as [`decode_bytes`].
 pub fn decode_with_info(
     bytes: &[u8],
-    name: &Path,
+    name: impl AsRef<Path>,
     options: &DecodeOptions,
     reuse: RgbImage,
 ) -> Result<(RgbImage, ImageInfo)> {
+    let name = name.as_ref();
     let format = image::guess_format(bytes).map_err(|error| undecodable(name, error))?;
     let (image, orientation, info) = match format {
         ImageFormat::Jpeg => jpeg::decode(bytes, name, options, reuse)?,

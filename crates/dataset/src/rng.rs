@@ -110,6 +110,14 @@ mod tests {
     }
 
     #[test]
+    fn uniform_scales_the_unit_interval() {
+        let (mut units, mut scaled) = (Stream::new(1, 2, 3), Stream::new(1, 2, 3));
+        for _ in 0..100 {
+            assert_eq!(scaled.uniform(-2.0, 6.0), 8.0 * units.unit() - 2.0);
+        }
+    }
+
+    #[test]
     fn shuffle_is_a_permutation_and_moves_items_to_every_position() {
         let mut reached = [[false; 4]; 4];
         for epoch in 0..200 {

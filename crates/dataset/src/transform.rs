@@ -16,8 +16,6 @@ pub use normalize::Normalize;
 pub(crate) use normalize::Table;
 pub use random_box::random_resized_crop;
 
-use std::path::Path;
-
 use candle_core::{Device, Tensor};
 use image::RgbImage;
 
@@ -114,7 +112,7 @@ impl Transform {
         normalize: &Normalize,
         device: &Device,
     ) -> Result<Tensor> {
-        let image = decode_bytes(bytes, Path::new("image"), decode, RgbImage::default())?;
+        let image = decode_bytes(bytes, "image", decode, RgbImage::default())?;
         self.prepare_image(&image, normalize, device)
     }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use common::{golden, pattern};
 use dataset::decode::decode_bytes;
-use dataset::{DecodeOptions, Decoder, Error, Sample, decode, verify};
+use dataset::{DecodeOptions, Decoder, Error, Sample, decode, find_bad_images, verify};
 use image::RgbImage;
 use tempfile::TempDir;
 
@@ -437,5 +437,8 @@ fn verify_lists_all_bad_images_in_order() {
             .map(|name| message.find(name).unwrap())
             .into();
         assert!(positions.is_sorted(), "{message}");
+        let bad = find_bad_images(&samples, &options(), workers).unwrap();
+        let indices: Vec<_> = bad.iter().map(|(index, _)| *index).collect();
+        assert_eq!(indices, [2, 5, 9, 11]);
     }
 }

@@ -142,6 +142,25 @@ fn splits_share_the_class_map_of_train() {
 }
 
 #[test]
+fn a_given_class_map_determines_the_labels() {
+    let root = folder(&["ants/1.png", "bees/2.png", "bees/3.png"]);
+    let classes = ["wasps", "bees", "ants"].map(String::from);
+    let scanned = ImageFolder::scan_with_classes(root.path(), &classes).unwrap();
+    assert_eq!(scanned.classes(), classes);
+    assert_eq!(scanned.counts(), [0, 2, 1]);
+    let label = |name: &str| {
+        let names = names(&root, &scanned);
+        names.iter().find(|(other, _)| other == name).unwrap().1
+    };
+    assert_eq!((label("ants/1.png"), label("bees/2.png")), (2, 1));
+    let error = ImageFolder::scan_with_classes(root.path(), &classes[..2]).unwrap_err();
+    assert!(
+        matches!(&error, Error::UnknownClasses { unknown, .. } if unknown == &["ants"]),
+        "{error}"
+    );
+}
+
+#[test]
 fn a_val_class_that_is_not_in_train_is_an_error() {
     let root = folder(&["train/a/1.jpg", "val/a/1.jpg", "val/wasps/1.jpg"]);
     let error = ImageFolder::train_and_val(root.path()).unwrap_err();

@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 
 /// The expected checksum of a file, in hexadecimal digits of either case.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Checksum {
     /// The SHA-256 of the content.
     Sha256(String),

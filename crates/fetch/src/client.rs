@@ -53,6 +53,7 @@ pub struct Client {
 }
 
 /// A response with a `Location` header and status 301, 302, 303, 307 or 308.
+#[non_exhaustive]
 pub struct Redirect<'a> {
     /// URL of the request.
     pub from: &'a Uri,

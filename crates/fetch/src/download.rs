@@ -38,6 +38,7 @@ pub struct Download<'a> {
 
 /// Progress of a download.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub enum Event<'a> {
     /// A response or a part of its body arrived.
     Progress {

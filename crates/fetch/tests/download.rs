@@ -389,6 +389,32 @@ fn redirects_are_followed_within_limits() {
 }
 
 #[test]
+fn head_follows_redirects_if_the_caller_agrees() {
+    let server = Server::start(|request, _| match request.path.as_str() {
+        "/file" => Response::redirect("/moved?signature=x"),
+        _ => Response::status(404),
+    });
+    let client = Client::new(&Config::default());
+    let url = fetch::parse_url(&format!("{}/file", server.url)).expect("a URL");
+    for (follows, status, path) in [(true, 404, "/moved"), (false, 302, "/file")] {
+        let (last, response) = client
+            .head::<Error>(&url, |redirect| {
+                assert!(redirect.is_relative);
+                Ok(follows)
+            })
+            .expect("a response");
+        assert_eq!(response.status(), status);
+        assert_eq!(last, format!("{}{path}", server.url));
+    }
+    let methods = server.take_requests().into_iter();
+    assert!(
+        methods
+            .map(|request| request.method)
+            .all(|method| method == "HEAD")
+    );
+}
+
+#[test]
 fn proxies_in_the_environment_are_used() {
     // The proxy is set for a child process that runs only this test: variables of this process
     // would affect the other tests.

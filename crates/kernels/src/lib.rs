@@ -1,6 +1,14 @@
 //! Differentiable layers of convolutional networks for candle, with fast CPU kernels: stacks of 3x3
 //! convolutions, linear layers and pooling.
 //!
+//! | task | start here |
+//! |---|---|
+//! | create a convolution layer from a `VarBuilder` or from tensors | [`ConvLayer::load`], [`ConvLayer::new`] |
+//! | compute outputs and gradients | the functions below |
+//! | collect the gradients of large weights outside candle's graph | [`GradSink`] |
+//! | find out which instruction set runs | [`Isa::selected`] |
+//! | return the memory of the kernels to the system | [`release_memory`] |
+//!
 //! | function | formula | shapes |
 //! |---|---|---|
 //! | [`conv_stack`] | per layer: y = max(0, w ∗ x + b), then an optional 2x2 max pool | (n, c, h, w) → (n, k, h', w') |

@@ -3,15 +3,14 @@
 //!
 //! The tests run on the CPU and, with the feature `cuda` or `metal`, also on a GPU.
 
-mod gpu;
 mod naive;
 
 use candle_core::{DType, Device, Tensor, Var};
-use gpu::devices;
 use kernels::{self, ConvLayer, device};
 use naive::{Naive, random, relative_error};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
+use test_devices::devices;
 
 /// Maximum error relative to the largest value of the tensor.
 const TOLERANCE: f64 = 1e-5;

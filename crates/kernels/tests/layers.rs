@@ -5,7 +5,7 @@ mod naive;
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_nn::{VarBuilder, VarMap};
-use kernels::{ConvLayer, Error, Isa, conv_stack, max_pool2d};
+use kernels::{ConvLayer, Error, GradSink, Isa, conv_stack, max_pool2d};
 use naive::{random, relative_error};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -184,4 +184,34 @@ fn max_pool_has_four_times_the_gradient_of_candle() {
             .expect("forward")
             .track_op()
     );
+}
+
+#[test]
+fn a_grad_sink_receives_the_gradients_of_a_layer() {
+    let (weight, bias) = (variable(1, &[3, 2, 3, 3]), variable(2, &[3]));
+    let layer = ConvLayer::new(weight.as_tensor().clone(), bias.as_tensor().clone(), true);
+    let layer = layer.expect("a layer");
+    let x = variable(4, &[2, 2, 6, 6]).as_detached_tensor();
+    let backward = |layer: &ConvLayer| {
+        let y = conv_stack(&x, std::slice::from_ref(layer)).and_then(|y| y.sqr()?.sum_all());
+        y.and_then(|y| y.backward()).expect("backward")
+    };
+    let expected = backward(&layer);
+    let sink = GradSink::default();
+    let store = backward(&layer.with_grad_sink(&sink));
+    for var in [&weight, &bias] {
+        assert!(store.get(var).is_none());
+        let gradient = sink.take(var).expect("a gradient").to_dense();
+        let expected = expected.get(var).expect("a gradient");
+        assert_close(&gradient.expect("dense"), expected, "gradient");
+        assert!(sink.take(var).is_none(), "the gradient was taken twice");
+    }
+}
+
+#[test]
+fn the_selected_instruction_set_is_available() {
+    let available = Isa::available();
+    assert_eq!(available[0], Isa::Portable);
+    assert!(available.contains(&Isa::selected()));
+    assert_eq!(Isa::selected(), Isa::selected());
 }

@@ -19,6 +19,7 @@ const STAMP: &str = ".drawn";
 
 /// Result of [`write`](crate::write()) and [`write_classes`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Written {
     /// The images were drawn and written.
     Drawn,
@@ -99,11 +100,12 @@ impl<T> IoContext<T> for io::Result<T> {
 /// [`Error::Encode`] if an image cannot be encoded, and [`Error::Io`] if a file or directory cannot
 /// be read, created, written or renamed.
 pub fn write_classes(
-    dir: &Path,
+    dir: impl AsRef<Path>,
     classes: &[Class],
     seed: u64,
     counts: Counts,
 ) -> Result<Written, Error> {
+    let dir = dir.as_ref();
     let header = header(classes, seed, counts);
     if dir.exists() {
         if is_intact(dir, &header) {

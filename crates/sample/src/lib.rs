@@ -79,6 +79,6 @@ pub const COUNTS: Counts = Counts {
 /// # Errors
 ///
 /// Returns an error in the same cases as [`write_classes`].
-pub fn write(dir: &Path) -> Result<Written, Error> {
+pub fn write(dir: impl AsRef<Path>) -> Result<Written, Error> {
     write_classes(dir, &INSECTS, SEED, COUNTS)
 }

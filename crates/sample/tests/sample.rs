@@ -163,6 +163,7 @@ fn an_unrelated_directory_is_not_replaced() {
     fs::write(root.join("train/ants/holiday.png"), b"unrelated").unwrap();
     let error = sample::write(&root).unwrap_err();
     assert!(matches!(error, Error::UnknownDirectory { .. }), "{error}");
+    assert_eq!(error.help().unwrap(), "remove the directory, or move it");
     assert_eq!(names(&root.join("train/ants")), ["holiday.png"]);
     assert_eq!(names(folder.path()), ["sample"]);
 }
@@ -172,7 +173,7 @@ fn a_write_error_contains_the_path() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file");
     fs::write(&file, b"").unwrap();
-    let error = sample::write(&file.join("sample")).unwrap_err();
+    let error = sample::write(file.join("sample")).unwrap_err();
     assert!(error.to_string().contains("file"), "{error}");
 }
 

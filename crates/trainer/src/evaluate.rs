@@ -13,6 +13,7 @@ use crate::model::{Mode, Model};
 
 /// The result of [`evaluate`].
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Evaluation {
     /// Loss and accuracy, accumulated over all samples.
     pub metrics: EpochMetrics,
@@ -36,6 +37,7 @@ impl Evaluation {
 
 /// The prediction for one sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Prediction {
     /// Index of the sample in its split.
     pub sample: usize,

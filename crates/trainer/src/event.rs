@@ -25,6 +25,7 @@ use crate::params::Counts;
 /// # let _: &trainer::Observer = &observer;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Flow {
     /// Continue the stage.
     Continue,
@@ -33,6 +34,9 @@ pub enum Flow {
     Pause,
     /// End the stage after the current epoch and restore the best weights. Create a new
     /// [`Stage`](crate::Stage) to train further.
+    ///
+    /// The stage stores this answer, so that it stays in effect if the stage is paused later in
+    /// the epoch, saved and resumed. A state saved at the same event does not contain it yet.
     Finish,
 }
 
@@ -52,6 +56,7 @@ pub enum Best {
 /// 0.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Event {
     /// A stage starts or resumes.
     StageStart {

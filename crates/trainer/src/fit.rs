@@ -138,25 +138,22 @@ pub fn fit<M: Model, E: Into<BoxError>>(
         config,
     };
     let mut cache = FrozenCache::new(first_trainable, config.cache_bytes);
-    let mut events = Events {
-        observer,
-        finish: false,
-    };
 
+    let first_epoch = stage.epoch;
     let start = Event::StageStart {
         epochs: config.epochs,
-        epoch: stage.epoch,
+        epoch: first_epoch,
         counts: params.counts(),
         groups: stage.sgd.learning_rates(1.0),
         first_trainable_layer: first_trainable,
         train_samples: data.train.samples(),
         val_samples: data.val.samples(),
     };
-    if events.emit(&start, stage).is_break() {
+    if emit(observer, &start, first_epoch, stage).is_break() {
         return Ok(Outcome::Paused);
     }
 
-    while stage.epoch <= config.epochs {
+    while !stage.is_complete(config.epochs) {
         let epoch = stage.epoch;
         let baseline = epoch == 0;
         let factor = config.schedule.factor(epoch.saturating_sub(1));
@@ -167,12 +164,12 @@ pub fn fit<M: Model, E: Into<BoxError>>(
             baseline,
             learning_rates: learning_rates.clone(),
         };
-        if events.emit(&start, stage).is_break() {
+        if emit(observer, &start, epoch, stage).is_break() {
             return Ok(Outcome::Paused);
         }
 
         if stage.phase == Phase::Train {
-            if !baseline && training.epoch(stage, factor, &mut events)?.is_break() {
+            if !baseline && training.epoch(stage, factor, observer)?.is_break() {
                 return Ok(Outcome::Paused);
             }
             stage.end_training();
@@ -187,7 +184,7 @@ pub fn fit<M: Model, E: Into<BoxError>>(
                 epoch,
                 progress: *progress,
             };
-            events.emit(&event, stage)
+            emit(observer, &event, epoch, stage)
         };
         let evaluation = evaluate(&eval_model, data.val, &mut cache, &mut observe)
             .map_err(|error| error.in_epoch(epoch, learning_rates))?;
@@ -206,18 +203,15 @@ pub fn fit<M: Model, E: Into<BoxError>>(
             data.val.samples(),
             phase,
         );
-        let mut pause = events.emit(&end, stage).is_break();
+        let mut pause = emit(observer, &end, epoch, stage).is_break();
         if is_best {
             let best = Event::NewBest {
                 epoch,
                 accuracy: evaluation.accuracy(),
             };
-            pause |= events.emit(&best, stage).is_break();
+            pause |= emit(observer, &best, epoch, stage).is_break();
         }
-        if events.finish {
-            break;
-        }
-        if pause && stage.epoch <= config.epochs {
+        if pause && !stage.is_complete(config.epochs) {
             return Ok(Outcome::Paused);
         }
     }
@@ -238,26 +232,23 @@ pub fn fit<M: Model, E: Into<BoxError>>(
         seconds: started.elapsed().as_secs_f64(),
     };
     // The stage is complete, so the answer to its last event has no effect.
-    let _ = events.emit(&end, stage);
+    let _ = observer(&end, stage);
     Ok(Outcome::Finished { best, accuracy })
 }
 
-/// Passes events to the observer and remembers whether it has finished the stage.
-struct Events<'a, 'o> {
-    observer: &'a mut Observer<'o>,
-    finish: bool,
-}
-
-impl Events<'_, '_> {
-    /// Breaks if the observer pauses the stage.
-    fn emit(&mut self, event: &Event, stage: &Stage) -> ControlFlow<()> {
-        match (self.observer)(event, stage) {
-            Flow::Continue => {}
-            Flow::Finish => self.finish = true,
-            Flow::Pause => return ControlFlow::Break(()),
-        }
-        ControlFlow::Continue(())
+/// Passes an event of `epoch` to the observer. Breaks if the observer pauses the stage.
+fn emit(
+    observer: &mut Observer<'_>,
+    event: &Event,
+    epoch: u64,
+    stage: &mut Stage,
+) -> ControlFlow<()> {
+    match observer(event, stage) {
+        Flow::Continue => {}
+        Flow::Finish => stage.finish_after(epoch),
+        Flow::Pause => return ControlFlow::Break(()),
     }
+    ControlFlow::Continue(())
 }
 
 /// The arguments shared by all training steps of a stage.
@@ -276,7 +267,7 @@ impl<M: Model> Training<'_, M> {
         &self,
         stage: &mut Stage,
         factor: f64,
-        events: &mut Events<'_, '_>,
+        observer: &mut Observer<'_>,
     ) -> Result<ControlFlow<()>, Error> {
         let started = Instant::now();
         let (epoch, total, samples_before) = (
@@ -299,7 +290,7 @@ impl<M: Model> Training<'_, M> {
                 epoch,
                 progress,
             };
-            if events.emit(&event, stage).is_break() {
+            if emit(observer, &event, epoch, stage).is_break() {
                 return Ok(ControlFlow::Break(()));
             }
         }
@@ -312,7 +303,7 @@ impl<M: Model> Training<'_, M> {
         let metrics = stage.metrics;
         stage.end_training();
         let end = phase_end(Phase::Train, epoch, &metrics, samples, started);
-        Ok(events.emit(&end, stage))
+        Ok(emit(observer, &end, epoch, stage))
     }
 
     /// Runs one training step: forward, loss, backward, update. Returns the mean loss of the batch.

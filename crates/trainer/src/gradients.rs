@@ -171,4 +171,23 @@ mod tests {
         let values = gradients.get("w").unwrap().to_dense().unwrap();
         assert_eq!(values.to_vec2::<f32>().unwrap(), [[32.0, 64.0]]);
     }
+
+    #[test]
+    fn a_taken_gradient_is_missing() {
+        let vars = ["v", "w"].map(|name| {
+            let ones = Var::ones(2, DType::F32, &Device::Cpu).unwrap();
+            (name.to_owned(), ones)
+        });
+        let loss = (vars[0].1.as_tensor() * vars[1].1.as_tensor()).and_then(|x| x.sum_all());
+        let mut gradients = Gradients::backward(loss.unwrap(), &vars).unwrap();
+        gradients.check_complete(&vars).unwrap();
+        let gradient = gradients.take("w").unwrap().to_dense().unwrap();
+        assert_eq!(gradient.to_vec1::<f32>().unwrap(), [1.0, 1.0]);
+        assert!(gradients.take("w").is_none() && gradients.get("v").is_some());
+        let error = gradients.check_complete(&vars).unwrap_err();
+        assert!(
+            matches!(&error, Error::MissingGradient { names } if names == &["w"]),
+            "{error}"
+        );
+    }
 }

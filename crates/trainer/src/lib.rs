@@ -106,7 +106,14 @@
 //! # Ok(()) }
 //! ```
 //!
-//! `examples/two_groups.rs` trains in two stages: first the head, then the whole network.
+//! More programs are in the folder `examples`:
+//!
+//! | example | shows |
+//! |---|---|
+//! | `two_groups.rs` | two stages: first the head, then the whole network, with a learning rate per group |
+//! | `resume.rs` | early stopping, and a stage that is interrupted, saved and resumed |
+//! | `residual.rs` | a model that is not a sequence of layers, and another loss |
+//! | `own_loop.rs` | a training loop without `fit`, for regression with clipped gradients |
 //!
 //! # Features
 //!

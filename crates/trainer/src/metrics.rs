@@ -58,6 +58,7 @@ impl EpochMetrics {
 
 /// Progress of a phase after a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Progress {
     /// Batch within the phase, counted from 0.
     pub batch: usize,

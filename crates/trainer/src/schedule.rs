@@ -12,6 +12,7 @@ use crate::error::Error;
 /// Only training epochs count. A baseline epoch, which only validates, does not.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Schedule {
     /// Constant learning rates.
     Constant,

@@ -71,6 +71,20 @@ impl Snapshot {
         &self.shape
     }
 
+    /// Copies the values to a tensor on the CPU.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the tensor is not f32.
+    pub fn to_tensor(&self) -> Result<Tensor> {
+        let mut values = Vec::with_capacity(self.shape.elem_count());
+        self.try_for_each_chunk::<candle_core::Error>(|chunk| {
+            values.extend_from_slice(chunk);
+            Ok(())
+        })?;
+        Tensor::from_vec(values, &self.shape, &Device::Cpu)
+    }
+
     /// Calls `work` with consecutive chunks of the values, in row-major order.
     ///
     /// # Errors
@@ -169,14 +183,7 @@ mod tests {
     use candle_core::Var;
 
     fn values(snapshot: &Snapshot) -> Vec<f32> {
-        let mut all = Vec::new();
-        snapshot
-            .try_for_each_chunk::<candle_core::Error>(|chunk| {
-                all.extend_from_slice(chunk);
-                Ok(())
-            })
-            .unwrap();
-        all
+        snapshot.to_tensor().unwrap().to_vec1().unwrap()
     }
 
     #[test]

@@ -26,6 +26,8 @@ pub struct Stage {
     pub(crate) batch: usize,
     /// Number of training steps completed in the stage. Part of the key of the dropout masks.
     pub(crate) step: u64,
+    /// The last epoch, if the observer has finished the stage.
+    last_epoch: Option<u64>,
     /// Training metrics of the current epoch so far.
     pub(crate) metrics: EpochMetrics,
     /// The epoch with the best validation accuracy so far. `None` before the first validation.
@@ -36,6 +38,7 @@ pub struct Stage {
 
 /// The best epoch of a stage so far, with its weights.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct BestEpoch {
     /// Training epoch, counted from 1, or 0 for the baseline.
     pub epoch: u64,
@@ -55,7 +58,7 @@ pub struct BestEpoch {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StageState {
     /// Current training epoch, counted from 1, or 0 in a new stage and in the baseline. Greater
-    /// than the number of epochs after the last epoch.
+    /// than the last epoch after the end of the stage.
     pub epoch: u64,
     /// Phase of the current epoch.
     pub phase: Phase,
@@ -63,6 +66,9 @@ pub struct StageState {
     pub batch: usize,
     /// Number of training steps completed in the stage.
     pub step: u64,
+    /// The last epoch, if the observer has finished the stage with
+    /// [`Flow::Finish`](crate::Flow::Finish).
+    pub last_epoch: Option<u64>,
     /// Training metrics of the current epoch so far.
     pub metrics: EpochMetrics,
     /// The epoch with the best validation accuracy so far. `None` before the first validation.
@@ -99,6 +105,7 @@ impl Stage {
             phase: Phase::Train,
             batch: 0,
             step: 0,
+            last_epoch: None,
             metrics: EpochMetrics::default(),
             best: None,
             sgd: Sgd::new(params, config, groups)?,
@@ -159,6 +166,7 @@ impl Stage {
             phase: state.phase,
             batch: state.batch,
             step: state.step,
+            last_epoch: state.last_epoch,
             metrics: state.metrics,
             best,
             sgd,
@@ -177,13 +185,14 @@ impl Stage {
             phase: self.phase,
             batch: self.batch,
             step: self.step,
+            last_epoch: self.last_epoch,
             metrics: self.metrics,
             best,
         }
     }
 
     /// Current training epoch, counted from 1, or 0 in a new stage and in the baseline. Greater
-    /// than the number of epochs after the last epoch.
+    /// than the last epoch after the end of the stage.
     pub fn epoch(&self) -> u64 {
         self.epoch
     }
@@ -211,7 +220,8 @@ impl Stage {
     pub(crate) fn start(&mut self, baseline: bool) -> Result<(), Error> {
         let first = u64::from(!baseline);
         self.epoch = self.epoch.max(first);
-        if self.epoch > first && self.best.is_none() {
+        let is_finished = self.last_epoch.is_some_and(|last| self.epoch > last);
+        if (self.epoch > first || is_finished) && self.best.is_none() {
             return Err(Error::SavedState {
                 part: "the best epoch",
                 name: "stage".to_owned(),
@@ -219,6 +229,17 @@ impl Stage {
             });
         }
         Ok(())
+    }
+
+    /// Whether all of the `epochs` are done, or all up to the one in which the observer finished the
+    /// stage.
+    pub(crate) fn is_complete(&self, epochs: u64) -> bool {
+        self.epoch > self.last_epoch.unwrap_or(epochs).min(epochs)
+    }
+
+    /// Makes `epoch` the last one, unless an earlier one already is.
+    pub(crate) fn finish_after(&mut self, epoch: u64) {
+        self.last_epoch.get_or_insert(epoch);
     }
 
     /// Ends the training phase of the epoch and resets its batch and metrics.

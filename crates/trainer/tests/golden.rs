@@ -3,8 +3,6 @@
 //! The reference files are in `tests/golden`, or in the folder that the environment variable
 //! `WAGGLE_GOLDEN` selects.
 
-mod gpu;
-
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -12,6 +10,7 @@ use std::path::PathBuf;
 use candle_core::{D, DType, Device, IndexOp, Result, Tensor};
 use candle_nn::{Conv2dConfig, Module, VarBuilder};
 use serde_json::Value;
+use test_devices::devices;
 use trainer::{
     Batch, Batches, Best, Data, DataLoader, Event, FitConfig, Flow, Gradients, Group, Mode, Model,
     Outcome, Params, Phase, Schedule, Sgd, SgdConfig, Stage,
@@ -41,7 +40,7 @@ fn largest_difference(a: &Tensor, b: &Tensor) -> f32 {
 
 #[test]
 fn golden_sgd() {
-    gpu::devices().iter().for_each(golden_sgd_on);
+    devices().iter().for_each(golden_sgd_on);
 }
 
 fn golden_sgd_on(device: &Device) {

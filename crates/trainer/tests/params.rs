@@ -180,8 +180,18 @@ fn best_weights_are_copies_of_the_trainable_parameters() {
     params.restore(&best).unwrap();
     assert_eq!(bits(&params), before);
 
-    let error = named(&["head.weight"]).restore(&best).unwrap_err();
-    assert!(matches!(error, Error::UnknownParameter { .. }), "{error}");
+    let help = |names: &[&str]| {
+        let error = named(names).restore(&best).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "there is no trainable parameter `head.bias`"
+        );
+        error.help()
+    };
+    let typo = help(&["head.bais"]).unwrap();
+    assert_eq!(typo, "did you mean `head.bais`?");
+    // This parameter exists, but is frozen.
+    assert_eq!(help(&["head.bias"]), None);
 }
 
 #[test]
@@ -195,13 +205,8 @@ fn a_snapshot_keeps_its_values_when_best_weights_are_restored() {
     let snapshot = params.snapshot(|name| name == "head.bias").unwrap();
     assert_eq!(snapshot.keys().collect::<Vec<_>>(), ["head.bias"]);
     params.restore(&best).unwrap();
-    let mut values = Vec::new();
-    snapshot["head.bias"]
-        .try_for_each_chunk::<candle_core::Error>(|chunk| {
-            values.extend_from_slice(chunk);
-            Ok(())
-        })
-        .unwrap();
+    let values = snapshot["head.bias"].to_tensor().unwrap();
+    let values = values.to_vec1::<f32>().unwrap();
     assert_eq!(values, [1.0, 1.0]);
     let bias = params.tensors()["head.bias"].to_vec1::<f32>().unwrap();
     assert_ne!(bias, values);

@@ -77,19 +77,11 @@ fn a_paused_stage_continues_with_the_same_bits() {
     }
 }
 
-/// Reads each snapshot into a new tensor.
 fn read(snapshots: BTreeMap<String, Snapshot>) -> BTreeMap<String, Tensor> {
-    let tensor = |(name, snapshot): (String, Snapshot)| {
-        let mut values = Vec::new();
-        let add = |chunk: &[f32]| -> candle_core::Result<()> {
-            values.extend_from_slice(chunk);
-            Ok(())
-        };
-        snapshot.try_for_each_chunk(add).unwrap();
-        let tensor = Tensor::from_vec(values, snapshot.shape(), &candle_core::Device::Cpu);
-        (name, tensor.unwrap())
-    };
-    snapshots.into_iter().map(tensor).collect()
+    let snapshots = snapshots.into_iter();
+    snapshots
+        .map(|(name, snapshot)| (name, snapshot.to_tensor().unwrap()))
+        .collect()
 }
 
 #[test]
@@ -147,6 +139,53 @@ fn a_stage_saved_at_any_event_resumes_to_the_same_bits() {
             assert_eq!(bits(&params), bits(&expected), "{state:?}");
             assert_eq!(resumed.state(), stage.state());
         }
+    }
+}
+
+#[test]
+fn a_finished_stage_stays_finished_after_a_pause() {
+    let data = Data {
+        train: &Points::train(50),
+        val: &Points::val(20),
+    };
+    // Finishes the stage after the first step of epoch 2, and pauses it two steps later.
+    let answer = |event: &Event| match event {
+        Event::BatchDone {
+            phase: Phase::Train,
+            epoch: 2,
+            progress,
+        } if progress.batch == 0 => Flow::Finish,
+        Event::BatchDone {
+            phase: Phase::Train,
+            epoch: 2,
+            progress,
+        } if progress.batch == 2 => Flow::Pause,
+        _ => Flow::Continue,
+    };
+    let fit = |params: &Params, stage: &mut Stage, answer: &dyn Fn(&Event) -> Flow| {
+        let build = |vb| Builder::default().build(vb);
+        fit(params, build, data, &epochs(4), stage, &mut |event, _| {
+            answer(event)
+        })
+        .unwrap()
+    };
+    let params = mlp_params(3);
+    let mut stage = stage(&params, 0.05);
+    assert_eq!(fit(&params, &mut stage, &answer), Outcome::Paused);
+    let state = stage.state();
+    assert_eq!(
+        (state.epoch, state.batch, state.last_epoch),
+        (2, 3, Some(2))
+    );
+
+    let velocities = read(stage.sgd().snapshot_velocities().unwrap());
+    let best = stage.best().unwrap().weights.tensors().clone();
+    let groups = vec![Group::everything(0.05)];
+    let mut resumed = Stage::resume(&params, MOMENTUM, groups, state, velocities, best).unwrap();
+    for _ in 0..2 {
+        let outcome = fit(&params, &mut resumed, &|_| Flow::Continue);
+        assert!(matches!(outcome, Outcome::Finished { .. }), "{outcome:?}");
+        assert_eq!((resumed.epoch(), resumed.step()), (3, 2 * 7));
     }
 }
 

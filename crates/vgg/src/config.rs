@@ -291,6 +291,7 @@ pub fn is_buffer(name: &str) -> bool {
 
 /// One convolution of a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Convolution {
     /// Index in torchvision's `features`.
     pub index: usize,

@@ -15,8 +15,10 @@ use crate::weights_file::WeightsFile;
 /// # Errors
 ///
 /// Returns an error if the file cannot be read or is not a valid weights file.
-pub fn detect_architecture(path: &Path) -> Result<Option<String>, Error> {
-    Ok(architecture(WeightsFile::open(path)?.shapes().into_iter()))
+pub fn detect_architecture(path: impl AsRef<Path>) -> Result<Option<String>, Error> {
+    Ok(architecture(
+        WeightsFile::open(path.as_ref())?.shapes().into_iter(),
+    ))
 }
 
 /// Returns the architecture in [`VggConfig::NAMES`] whose convolutions have the same channels, in

@@ -93,6 +93,14 @@ pub enum Error {
         /// The architecture detected from the shapes in the file.
         actual: String,
     },
+    /// The file has no model metadata, and its convolutions are those of no named architecture.
+    #[error("cannot detect the architecture of {}", path.display())]
+    Undetected {
+        /// Path of the file.
+        path: PathBuf,
+        /// The names of all architectures.
+        names: &'static [&'static str],
+    },
     /// The file lacks a tensor of the network.
     #[error("{} has no tensor `{tensor}` of {architecture}", path.display())]
     MissingTensor {
@@ -183,6 +191,10 @@ impl Error {
             Self::WrongArchitecture {
                 expected, actual, ..
             } => format!("select the architecture {actual}, or use weights of {expected}"),
+            Self::Undetected { names, .. } => format!(
+                "use a file with model metadata, or weights of one of {}",
+                names.join(", ")
+            ),
             Self::MissingTensor { architecture, .. }
             | Self::TensorShape { architecture, .. }
             | Self::UnexpectedTensors { architecture, .. } => format!(

@@ -10,6 +10,7 @@
 //! | load pretrained weights, replace the head | [`load_pretrained`], [`Head`] |
 //! | find the architecture of a weights file | [`detect_architecture`] |
 //! | compute logits, run some of the layers | [`Vgg`] |
+//! | compute features with the backbone alone | [`Features`] |
 //! | save a model, load a saved one | [`save`], [`load_model`] |
 //! | export | [`onnx`], [`timm`] |
 //! | download weights | `hub` (default feature `hub`) |
@@ -60,6 +61,7 @@ pub mod config;
 mod detect;
 mod dropout;
 pub mod error;
+mod features;
 mod file;
 #[cfg(feature = "hub")]
 pub mod hub;
@@ -72,6 +74,7 @@ pub mod onnx;
 mod precision;
 mod pth;
 mod random;
+mod save;
 mod sniff;
 mod summary;
 pub mod timm;
@@ -87,10 +90,12 @@ pub use config::VggConfig;
 pub use detect::detect_architecture;
 #[doc(inline)]
 pub use error::Error;
+pub use features::Features;
 pub use kernels;
 #[doc(inline)]
 pub use metadata::Metadata;
 pub use model::{Mode, Vgg};
 pub use precision::Precision;
+pub use save::save;
 pub use summary::Summary;
-pub use weights::{Head, Loaded, Model, Report, load_model, load_pretrained, read_metadata, save};
+pub use weights::{Head, Loaded, Model, Report, load_model, load_pretrained, read_metadata};

@@ -9,6 +9,7 @@ use candle_core::{DType, Device, Result, Tensor, bail};
 /// Dtype of activations and matrix products. Weights, their gradients and the logits are always
 /// f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Precision {
     /// IEEE 754 single precision.
     #[default]
@@ -94,6 +95,7 @@ mod tests {
         assert_eq!(Precision::F32.cast(&x).expect("f32").dtype(), DType::F32);
         let error = Precision::Bf16.cast(&x).expect_err("no bf16 on the CPU");
         assert!(error.to_string().contains("bf16"), "{error}");
+        assert!(Precision::F32.runs_on(&Device::Cpu) && !Precision::Bf16.runs_on(&Device::Cpu));
         for precision in [Precision::F32, Precision::Bf16] {
             assert_eq!(precision.to_string().parse(), Ok(precision));
         }

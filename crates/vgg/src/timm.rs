@@ -20,6 +20,7 @@ use crate::error::Error;
 use crate::file;
 use crate::metadata::Metadata;
 use crate::names;
+use crate::save::check;
 
 /// Names of the exported files.
 pub const FILES: [&str; 2] = ["model.safetensors", "config.json"];
@@ -29,16 +30,14 @@ pub const FILES: [&str; 2] = ["model.safetensors", "config.json"];
 /// # Errors
 ///
 /// Returns an error if timm does not have the architecture, if the metadata is invalid, if the
-/// folder cannot be created, if a file cannot be written, or if [`to_timm`] fails.
+/// tensors do not exactly match the network, if the folder cannot be created, or if a file cannot
+/// be written.
 pub fn save(
-    folder: &Path,
+    folder: impl AsRef<Path>,
     tensors: &BTreeMap<String, Tensor>,
     metadata: &Metadata,
 ) -> Result<(), Error> {
-    metadata.validate().map_err(|reason| Error::Metadata {
-        path: folder.into(),
-        reason,
-    })?;
+    let folder = folder.as_ref();
     let config = &metadata.config;
     let named = VggConfig::named(&config.architecture, config.classes);
     let is_in_timm = named.is_ok_and(|named| {
@@ -56,6 +55,7 @@ pub fn save(
             help: Some("export the model as safetensors or ONNX"),
         });
     }
+    check(folder, tensors, metadata)?;
     std::fs::create_dir_all(folder).map_err(|error| Error::io("create", folder, error))?;
     let [weights, description] = FILES.map(|name| folder.join(name));
     let format = [("format".to_string(), "pt".to_string())].into();

@@ -1,6 +1,4 @@
-//! Loads weights and models, and saves models.
-//!
-//! Both formats of [`WeightsFile`] can be read. Models are written as safetensors.
+//! Loads weights and models from both formats of [`WeightsFile`].
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,7 +9,6 @@ use serde::Serialize;
 use crate::config::VggConfig;
 use crate::detect;
 use crate::error::Error;
-use crate::file;
 use crate::init;
 use crate::metadata::Metadata;
 use crate::names;
@@ -49,6 +46,7 @@ impl Report {
 
 /// All tensors of a network, loaded or initialized.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Loaded {
     /// The tensors as f32, by torchvision's name.
     pub tensors: BTreeMap<String, Tensor>,
@@ -58,6 +56,7 @@ pub struct Loaded {
 
 /// Treatment of the head (`classifier.6`) by [`load_pretrained`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Head {
     /// Initializes a new head, as usual in transfer learning.
     Replace,
@@ -73,7 +72,8 @@ pub enum Head {
 ///
 /// Returns an error if the file cannot be read, is not a valid weights file, or has invalid
 /// metadata.
-pub fn read_metadata(path: &Path) -> Result<Option<Metadata>, Error> {
+pub fn read_metadata(path: impl AsRef<Path>) -> Result<Option<Metadata>, Error> {
+    let path = path.as_ref();
     metadata_of(&WeightsFile::open(path)?, path)
 }
 
@@ -97,24 +97,16 @@ fn metadata_of(file: &WeightsFile, path: &Path) -> Result<Option<Metadata>, Erro
 /// its backbone does not match the configuration, if it has tensors that the network does not have
 /// or two tensors with the same torchvision name, or if a tensor cannot be created on the device.
 pub fn load_pretrained(
-    path: &Path,
+    path: impl AsRef<Path>,
     config: &VggConfig,
     head: Head,
     seed: u64,
     device: &Device,
 ) -> Result<Loaded, Error> {
+    let path = path.as_ref();
     let mut file = WeightsFile::open(path)?;
     let shapes = config.tensor_shapes()?;
-    let (entries, unexpected) = match_names(&file, &shapes);
-    check_features(path, config, &shapes, &entries, &file)?;
-    if !unexpected.is_empty() {
-        return Err(Error::UnexpectedTensors {
-            path: path.into(),
-            architecture: config.architecture.clone(),
-            tensors: unexpected,
-        });
-    }
-
+    let entries = match_features(path, config, &shapes, &file)?;
     let mut report = Report::default();
     let mut tensors = BTreeMap::new();
     let loadable = loadable_layers(&shapes, &entries, head, &mut report);
@@ -131,6 +123,32 @@ pub fn load_pretrained(
         tensors.insert(name.clone(), tensor);
     }
     Ok(Loaded { tensors, report })
+}
+
+/// Loads the configuration and the tensors of the backbone for
+/// [`Features::load`](crate::Features::load).
+pub(crate) fn load_features(
+    path: &Path,
+    device: &Device,
+) -> Result<(VggConfig, BTreeMap<String, Tensor>), Error> {
+    let mut file = WeightsFile::open(path)?;
+    let config = match metadata_of(&file, path)? {
+        Some(metadata) => metadata.config,
+        None => detect::architecture(file.shapes().into_iter())
+            .and_then(|name| VggConfig::named(&name, 1000).ok())
+            .ok_or_else(|| Error::Undetected {
+                path: path.into(),
+                names: &VggConfig::NAMES,
+            })?,
+    };
+    let shapes = config.tensor_shapes()?;
+    let entries = match_features(path, &config, &shapes, &file)?;
+    let mut tensors = BTreeMap::new();
+    for (name, shape) in features_of(&shapes) {
+        let tensor = file.read(&entries[name.as_str()].name, shape, device)?;
+        tensors.insert(name.clone(), tensor);
+    }
+    Ok((config, tensors))
 }
 
 /// Returns the layers to load: those whose tensors all have the right shape in the file, except the
@@ -234,31 +252,48 @@ fn match_names<'a>(
     (entries, unexpected)
 }
 
-/// Checks that the file has the whole backbone with the right shapes. Otherwise the error names the
-/// architecture of the weights in the file, if it can be detected. If `config` has a name in
-/// [`VggConfig::NAMES`], the detection of another architecture is always an error.
-fn check_features(
+/// Returns the names and shapes of the backbone's tensors.
+fn features_of(shapes: &[(String, Vec<usize>)]) -> impl Iterator<Item = &(String, Vec<usize>)> {
+    shapes
+        .iter()
+        .filter(|(name, _)| name.starts_with("features."))
+}
+
+/// Matches the tensors in a file with those of the network, and checks that the file has the whole
+/// backbone with the right shapes. Otherwise the error names the architecture of the weights in the
+/// file, if it can be detected. If `config` has a name in [`VggConfig::NAMES`], the detection of
+/// another architecture is always an error. Unexpected tensors are errors too.
+fn match_features<'a>(
     path: &Path,
     config: &VggConfig,
-    shapes: &[(String, Vec<usize>)],
-    entries: &Entries<'_>,
+    shapes: &'a [(String, Vec<usize>)],
     file: &WeightsFile,
-) -> Result<(), Error> {
+) -> Result<Entries<'a>, Error> {
+    let (entries, unexpected) = match_names(file, shapes);
     let detected = detect::architecture(file.shapes().into_iter())
         .filter(|architecture| *architecture != config.architecture);
     let is_named = VggConfig::NAMES.contains(&config.architecture.as_str());
-    let features = shapes
-        .iter()
-        .filter(|(name, _)| name.starts_with("features."));
-    let result = check_shapes(path, config, features, entries);
+    let result = check_shapes(path, config, features_of(shapes), &entries);
     match detected {
         Some(actual) if is_named || result.is_err() => Err(Error::WrongArchitecture {
             path: path.into(),
             expected: config.architecture.clone(),
             actual,
         }),
-        _ => result,
+        _ => result.and_then(|()| reject_unexpected(path, config, unexpected)),
+    }?;
+    Ok(entries)
+}
+
+fn reject_unexpected(path: &Path, config: &VggConfig, tensors: Vec<String>) -> Result<(), Error> {
+    if tensors.is_empty() {
+        return Ok(());
     }
+    Err(Error::UnexpectedTensors {
+        path: path.into(),
+        architecture: config.architecture.clone(),
+        tensors,
+    })
 }
 
 /// Checks that the file has all tensors in `shapes`, with the right shapes.
@@ -301,27 +336,22 @@ pub struct Model {
     pub tensors: BTreeMap<String, Tensor>,
 }
 
-/// Loads a model written by [`save`].
+/// Loads a model written by [`save`](crate::save).
 ///
 /// # Errors
 ///
 /// Returns an error if the file cannot be read or is invalid, if it has no metadata or invalid
 /// metadata, if its tensors do not exactly match the network in the metadata, or if a tensor cannot
 /// be created on the device.
-pub fn load_model(path: &Path, device: &Device) -> Result<Model, Error> {
+pub fn load_model(path: impl AsRef<Path>, device: &Device) -> Result<Model, Error> {
+    let path = path.as_ref();
     let mut file = WeightsFile::open(path)?;
     let Some(metadata) = metadata_of(&file, path)? else {
         return Err(Error::NoMetadata { path: path.into() });
     };
     let shapes = metadata.config.tensor_shapes()?;
     let (entries, unexpected) = match_names(&file, &shapes);
-    if !unexpected.is_empty() {
-        return Err(Error::UnexpectedTensors {
-            path: path.into(),
-            architecture: metadata.config.architecture.clone(),
-            tensors: unexpected,
-        });
-    }
+    reject_unexpected(path, &metadata.config, unexpected)?;
     check_shapes(path, &metadata.config, &shapes, &entries)?;
     let mut tensors = BTreeMap::new();
     for (name, shape) in &shapes {
@@ -329,48 +359,4 @@ pub fn load_model(path: &Path, device: &Device) -> Result<Model, Error> {
         tensors.insert(name.clone(), tensor);
     }
     Ok(Model { metadata, tensors })
-}
-
-/// Saves a model as safetensors in f32, with torchvision's tensor names and the metadata.
-///
-/// The file is replaced atomically. The same model gives the same bytes.
-///
-/// # Errors
-///
-/// Returns an error if the metadata is invalid, if the tensors do not exactly match the
-/// network, or if the file cannot be written.
-pub fn save(
-    path: &Path,
-    tensors: &BTreeMap<String, Tensor>,
-    metadata: &Metadata,
-) -> Result<(), Error> {
-    metadata.validate().map_err(|reason| Error::Metadata {
-        path: path.into(),
-        reason,
-    })?;
-    let invalid = |reason: String| Error::Export {
-        path: path.into(),
-        reason,
-        help: None,
-    };
-    let shapes = metadata.config.tensor_shapes()?;
-    for (name, shape) in &shapes {
-        match tensors.get(name).map(Tensor::dims) {
-            Some(dims) if dims == shape => {}
-            Some(dims) => {
-                return Err(invalid(format!(
-                    "tensor `{name}` has shape {dims:?} instead of {shape:?}"
-                )));
-            }
-            None => return Err(invalid(format!("tensor `{name}` is missing"))),
-        }
-    }
-    if tensors.len() != shapes.len() {
-        return Err(invalid(format!(
-            "the model has {} tensors instead of {}",
-            tensors.len(),
-            shapes.len()
-        )));
-    }
-    file::write(path, tensors, &metadata.to_strings())
 }

@@ -179,3 +179,33 @@ fn an_architecture_that_timm_does_not_have_is_an_error() {
     );
     assert!(!Path::new(&out).exists());
 }
+
+#[test]
+fn tensors_of_another_shape_are_not_exported() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (out, config) = (folder.path().join("out"), VggConfig::vgg11(3));
+    let shapes = config.tensor_shapes().expect("a valid configuration");
+    // A tensor that repeats one element takes no memory.
+    let zero = Tensor::zeros(1, DType::F32, &CPU).expect("a tensor");
+    let tensors = shapes.into_iter().map(|(name, shape)| {
+        let shape = if name == "features.0.bias" {
+            vec![65]
+        } else {
+            shape
+        };
+        (name, zero.broadcast_as(shape).expect("a tensor"))
+    });
+    let (tensors, metadata) = (tensors.collect(), metadata(&config));
+    for error in [
+        timm::save(&out, &tensors, &metadata).expect_err("timm"),
+        onnx::save(&out, &tensors, &metadata, Output::Logits).expect_err("ONNX"),
+        vgg::save(&out, &tensors, &metadata).expect_err("safetensors"),
+    ] {
+        let message = error.to_string();
+        assert!(
+            message.ends_with("`features.0.bias` has shape [65] instead of [64]"),
+            "{message}"
+        );
+        assert!(!out.exists());
+    }
+}

@@ -4,16 +4,14 @@
 //! The reference values come from a narrow torchvision VGG. `WAGGLE_GOLDEN` selects another folder
 //! of reference values, which determines the configuration and the image sizes.
 
-mod gpu;
-
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use candle_core::{D, DType, Device, Tensor, Var};
 use candle_nn::VarBuilder;
-use gpu::devices;
 use kernels::{ConvLayer, adaptive_avg_pool2d, device};
 use serde_json::Value;
+use test_devices::devices;
 use vgg::config::Unit;
 use vgg::{Mode, Vgg, VggConfig};
 

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use candle_core::{DType, Device, Tensor, Var};
 use candle_nn::{ModuleT, VarBuilder};
 use candle_transformers::models::vgg as reference;
-use vgg::{Mode, Vgg, VggConfig};
+use vgg::{Mode, Precision, Vgg, VggConfig};
 
 const CPU: Device = Device::Cpu;
 
@@ -110,6 +110,22 @@ fn images_smaller_than_the_smallest_input_are_errors() {
         .forward(&image(31, 0), Mode::Eval)
         .expect_err("too small");
     assert!(error.to_string().contains("at least 32x32"), "{error}");
+}
+
+#[test]
+fn f32_after_bf16_computes_the_bits_of_f32() {
+    let x = image(64, 0);
+    for (config, tensors) in [narrow(), tracked()] {
+        let network = build(&config, tensors);
+        let logits = network.forward(&x, Mode::Eval).expect("logits");
+        let network = network.with_precision(Precision::Bf16);
+        network
+            .forward(&x, Mode::Eval)
+            .expect_err("a CPU has no bf16");
+        let network = network.with_precision(Precision::F32);
+        let again = network.forward(&x, Mode::Eval).expect("logits");
+        assert_eq!(values(&again), values(&logits));
+    }
 }
 
 #[test]

@@ -116,17 +116,17 @@ fn tar_archives_are_detected_as_legacy_files() {
 #[test]
 fn another_architecture_is_an_error() {
     let config = VggConfig::vgg13(3);
-    let error = vgg::load_pretrained(&file("plain.pth"), &config, Head::Keep, 1, &CPU);
+    let error = vgg::load_pretrained(file("plain.pth"), &config, Head::Keep, 1, &CPU);
     let error = error.expect_err("another architecture");
     assert!(matches!(error, Error::TensorShape { .. }), "{error}");
 }
 
 #[test]
 fn a_state_dict_is_not_a_model() {
-    let error = vgg::load_model(&file("plain.pth"), &CPU).expect_err("no metadata");
+    let error = vgg::load_model(file("plain.pth"), &CPU).expect_err("no metadata");
     assert!(matches!(error, Error::NoMetadata { .. }), "{error}");
     assert!(
-        vgg::read_metadata(&file("plain.pth"))
+        vgg::read_metadata(file("plain.pth"))
             .expect("readable")
             .is_none()
     );

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
-use vgg::{Error, Head, Metadata, VggConfig, names};
+use vgg::{Error, Features, Head, Metadata, Vgg, VggConfig, names};
 
 type Tensors = BTreeMap<String, Tensor>;
 
@@ -13,6 +13,15 @@ const CPU: Device = Device::Cpu;
 
 fn narrow(classes: usize) -> VggConfig {
     VggConfig::slim_vgg16([4, 4, 8, 8, 8], 16, 2, 64, classes)
+}
+
+/// The configuration with a small classifier.
+fn small(config: VggConfig) -> VggConfig {
+    VggConfig {
+        hidden: 2,
+        avgpool: 1,
+        ..config
+    }
 }
 
 fn initialized(config: &VggConfig) -> Tensors {
@@ -153,13 +162,52 @@ fn the_classifier_is_initialized_if_the_file_has_only_features() {
 }
 
 #[test]
+fn the_backbone_alone_computes_the_features_of_the_network() {
+    let with_batch_norm = VggConfig {
+        batch_norm: true,
+        ..narrow(3)
+    };
+    for config in [narrow(3), with_batch_norm] {
+        let folder = folder();
+        let features = Features::load(saved(folder.path(), &config), &CPU).expect("a backbone");
+        assert_eq!(features.config(), &config);
+        let network = Vgg::from_tensors(&config, initialized(&config), &CPU).expect("a network");
+        let pixels = (0..2 * 3 * 64 * 64).map(|index| (index * 7919 % 1000) as f32 / 500.0 - 1.0);
+        let x = Tensor::from_vec(pixels.collect(), (2, 3, 64, 64), &CPU).expect("images");
+        let y = features.forward(&x).expect("features");
+        assert_eq!(y.dims(), [2, 8, 2, 2]);
+        let expected = network.features(&x).expect("features");
+        assert_eq!(values(&y), values(&expected));
+        let error = features.forward(&y).expect_err("not images").to_string();
+        assert!(error.contains("needs images (B, 3, H, W)"), "{error}");
+    }
+}
+
+#[test]
+fn the_backbone_is_detected_if_there_is_no_metadata() {
+    let folder = folder();
+    let mut tensors = initialized(&small(VggConfig::vgg11(2)));
+    // The classifier is not read, so its values do not matter.
+    let invalid = Tensor::full(f32::NAN, 5, &CPU).expect("a tensor");
+    tensors.insert("classifier.6.bias".into(), invalid);
+    let path = write(folder.path(), &tensors);
+    let features = Features::load(&path, &CPU).expect("a backbone");
+    assert_eq!(features.config(), &VggConfig::vgg11(1000));
+
+    tensors.insert("other".into(), tensors["features.0.bias"].clone());
+    let error = Features::load(write(folder.path(), &tensors), &CPU).expect_err("unexpected");
+    assert!(matches!(error, Error::UnexpectedTensors { .. }), "{error}");
+
+    let narrow = write(folder.path(), &initialized(&narrow(3)));
+    assert_eq!(vgg::detect_architecture(&narrow).expect("weights"), None);
+    let error = Features::load(&narrow, &CPU).expect_err("not a named architecture");
+    assert!(matches!(error, Error::Undetected { .. }), "{error}");
+    assert!(error.help().expect("help").ends_with("vgg19, vgg19_bn"));
+}
+
+#[test]
 fn another_architecture_is_an_error() {
     let folder = folder();
-    let small = |config: VggConfig| VggConfig {
-        hidden: 2,
-        avgpool: 1,
-        ..config
-    };
     let path = write(folder.path(), &initialized(&small(VggConfig::vgg11(2))));
     let error = vgg::load_pretrained(&path, &small(VggConfig::vgg13(2)), Head::Replace, 1, &CPU);
     let error = error.expect_err("another architecture");
@@ -237,7 +285,7 @@ fn truncated_and_corrupt_files_are_errors() {
             .contains("is a text file, not a weights file"),
         "{error}"
     );
-    let missing = vgg::load_model(&folder.path().join("none"), &CPU);
+    let missing = vgg::load_model(folder.path().join("none"), &CPU);
     assert!(matches!(missing, Err(Error::Io { .. })));
     let directory = vgg::load_model(folder.path(), &CPU);
     assert!(directory.is_err());

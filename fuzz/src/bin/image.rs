@@ -7,5 +7,5 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
     let options = DecodeOptions::default();
-    let _ = decode_bytes(data, "fuzz".as_ref(), &options, image::RgbImage::default());
+    let _ = decode_bytes(data, "fuzz", &options, image::RgbImage::default());
 });

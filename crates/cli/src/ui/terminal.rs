@@ -122,12 +122,12 @@ impl<W: Write> Terminal<W> {
                 }
                 Ok(())
             }
-            Event::NewBest { .. } => Ok(()),
             Event::StageEnd {
                 best,
                 accuracy,
                 seconds,
             } => self.stage_end(stage, *best, *accuracy, *seconds),
+            _ => Ok(()),
         }
     }
 

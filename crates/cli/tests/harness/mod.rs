@@ -130,7 +130,7 @@ impl TestDir {
             mean: [0.5; 3],
             std: [0.25; 3],
         };
-        vgg::save(&self.path(name), &tensors, &metadata).unwrap();
+        vgg::save(self.path(name), &tensors, &metadata).unwrap();
     }
 
     /// Copies the tensors of `from` to `to` without its metadata.

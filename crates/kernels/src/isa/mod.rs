@@ -20,6 +20,7 @@ use portable::Portable;
 
 /// An instruction set that the kernels are compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Isa {
     /// Any CPU.
     Portable,

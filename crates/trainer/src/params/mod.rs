@@ -345,15 +345,15 @@ impl Params {
         let entries = self.lock();
         let mut pairs = Vec::with_capacity(best.0.len());
         for (name, copy) in &best.0 {
-            match entries.get(name).map(|entry| &entry.value) {
-                Some(Value::Variable(var)) => pairs.push((name, var, copy)),
-                _ => {
-                    return Err(Error::UnknownParameter {
-                        name: name.clone(),
-                        suggestion: pattern::nearest(name, entries.keys().map(String::as_str)),
-                    });
-                }
-            }
+            let Some(Value::Variable(var)) = entries.get(name).map(|entry| &entry.value) else {
+                // The most similar name to that of a frozen parameter is its own.
+                let nearest = pattern::nearest(name, entries.keys().map(String::as_str));
+                return Err(Error::UnknownParameter {
+                    name: name.clone(),
+                    suggestion: nearest.filter(|nearest| nearest != name),
+                });
+            };
+            pairs.push((name, var, copy));
         }
         for (name, var, copy) in pairs {
             let restored = self

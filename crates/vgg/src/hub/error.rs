@@ -70,6 +70,7 @@ impl HubError {
 /// The error of a file that could not be downloaded from the hub.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot download {address}: {source}")]
+#[non_exhaustive]
 pub struct FetchError {
     /// Address of the requested file.
     pub address: Box<Address>,

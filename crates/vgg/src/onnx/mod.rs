@@ -27,6 +27,7 @@ use crate::error::Error;
 use crate::file;
 use crate::metadata::Metadata;
 use crate::model::Vgg;
+use crate::save::check;
 use protobuf::Message;
 
 /// Version of the operator set: the first one with a softmax over a single axis.
@@ -43,6 +44,7 @@ pub const INPUT: &str = "pixels";
 
 /// The values that an exported model outputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Output {
     /// The logits, named `logits`.
     Logits,
@@ -64,18 +66,16 @@ impl Output {
 ///
 /// # Errors
 ///
-/// Returns an error if the metadata is invalid, if a tensor is missing or has the wrong shape, if
+/// Returns an error if the metadata is invalid, if the tensors do not exactly match the network, if
 /// the model exceeds the limit of 2 GiB, or if the file cannot be written.
 pub fn save(
-    path: &Path,
+    path: impl AsRef<Path>,
     tensors: &BTreeMap<String, Tensor>,
     metadata: &Metadata,
     output: Output,
 ) -> Result<(), Error> {
-    metadata.validate().map_err(|reason| Error::Metadata {
-        path: path.into(),
-        reason,
-    })?;
+    let path = path.as_ref();
+    check(path, tensors, metadata)?;
     let model = model(tensors, metadata, output)?;
     if model.len() > MAX_SIZE {
         return Err(Error::Export {

@@ -1,8 +1,14 @@
-//! The devices of the tests: the CPU and, if the feature `cuda` or `metal` is enabled, the first
+//! The devices that tests run on: the CPU and, if candle is built with `cuda` or `metal`, the first
 //! GPU.
+//!
+//! The crate is not published. It is a development dependency without a version, which
+//! `cargo publish` removes.
+
+#![forbid(unsafe_code)]
 
 use std::io::Write as _;
 
+use candle_core::utils::{cuda_is_available, metal_is_available};
 use candle_core::{DType, Device, Tensor};
 
 /// The CPU, and the GPU if it is enabled and works. If an enabled GPU does not work, prints to
@@ -12,7 +18,7 @@ use candle_core::{DType, Device, Tensor};
 /// share a cuBLAS workspace.
 pub fn devices() -> Vec<Device> {
     let mut devices = vec![Device::Cpu];
-    if cfg!(any(feature = "cuda", feature = "metal")) {
+    if cuda_is_available() || metal_is_available() {
         match open() {
             Ok(gpu) => devices.push(gpu),
             Err(reason) => {
@@ -24,7 +30,7 @@ pub fn devices() -> Vec<Device> {
 }
 
 fn open() -> Result<Device, String> {
-    let device = if cfg!(feature = "cuda") {
+    let device = if cuda_is_available() {
         Device::new_cuda(0)
     } else {
         // By default, candle compiles its shaders with fast math, which assumes that no value is
