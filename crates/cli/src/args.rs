@@ -84,7 +84,8 @@ pub struct MachineArgs {
     #[arg(long, value_name = "N", value_parser = positive, help_heading = "Machine")]
     pub threads: Option<NonZeroUsize>,
 
-    /// Device: auto, cpu, cuda, cuda:N or metal
+    /// Device: auto (the GPU if this build supports one and it works, else the CPU), cpu, cuda, cuda:N
+    /// or metal
     #[arg(long, default_value = "auto", help_heading = "Machine")]
     pub device: DeviceChoice,
 
@@ -119,8 +120,8 @@ pub struct EvaluateArgs {
     #[arg(long, value_name = "NAME", default_value = "val")]
     pub split: String,
 
-    /// What to do if images cannot be decoded: stop and list them, or skip them [default: fail,
-    /// except for images that the training run skipped]
+    /// What to do with images that cannot be decoded [default: fail, except for images that the
+    /// training run skipped]
     #[arg(long, value_name = "fail|skip", value_enum)]
     pub on_bad: Option<OnBad>,
 
@@ -146,7 +147,7 @@ Examples:
   waggle predict model.safetensors photos/ --top-k 3 --json
 
 If an image cannot be classified, an error is printed to standard error, the other images are still
-classified, and the exit code is 1. With --json the image also gets a line: path, error.")]
+classified, and the exit code is 1. With --json, the path and the error are also printed as an object.")]
 pub struct PredictArgs {
     /// Model file (model.safetensors) or run directory
     pub model: PathBuf,
@@ -163,7 +164,8 @@ pub struct PredictArgs {
     #[arg(long, value_name = "N", default_value = "16", value_parser = positive)]
     pub batch_size: NonZeroUsize,
 
-    /// Print one JSON object per line: path, class, probability, top; or path, error
+    /// Print one JSON object per line: path, class, probability and top (the --top-k classes), or path
+    /// and error for an image that cannot be decoded
     #[arg(long, conflicts_with = "csv")]
     pub json: bool,
 

@@ -151,8 +151,8 @@ fn assert_terminated_runs_resume(
             if checkpoint.is_some() {
                 arguments = vec!["train", "--resume", &out];
             } else {
-                // The run was terminated before its first step or after it removed its checkpoints
-                // at the end. It cannot be resumed, so start it again.
+                // The run was terminated before it wrote its first checkpoint, or after it removed
+                // its checkpoints at the end. It cannot be resumed, so start it again.
                 std::fs::remove_dir_all(dir.path(&out)).unwrap();
             }
         }

@@ -82,7 +82,7 @@ pub struct GradSink(Arc<Mutex<HashMap<TensorId, Gradient>>>);
 
 impl GradSink {
     /// Removes and returns the gradient of a variable. Returns `None` if the sink has no gradient
-    /// of it, and for tensors that are not variables.
+    /// for it or if it is not a variable.
     ///
     /// Gradients accumulate over backward passes until they are taken. A failed backward pass may
     /// have added some of its gradients.

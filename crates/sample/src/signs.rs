@@ -148,7 +148,7 @@ pub(crate) fn wheel(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     });
 }
 
-/// A cross of two perpendicular beams.
+/// A cross of two perpendicular bars.
 pub(crate) fn cross(canvas: &mut Canvas, stream: &mut Stream, pose: &Pose) {
     let coat = Coat::vivid(stream, pose);
     let thick = stream.between(0.05, 0.1);

@@ -104,6 +104,13 @@ pub enum Error {
         problem: String,
     },
 
+    /// A saved state has a complete epoch, but no best epoch.
+    #[error("the saved state is in epoch {epoch}, but has no best epoch")]
+    NoBestEpoch {
+        /// Current epoch of the state. Epoch 0 is the baseline.
+        epoch: u64,
+    },
+
     /// Trainable parameters have no gradient.
     #[error("the backward pass computed no gradient for {}", list(.names))]
     MissingGradient {
@@ -238,6 +245,7 @@ impl Error {
             Self::SavedState { .. } => {
                 "use the model and the trainable layers that the state was saved with".to_owned()
             }
+            Self::NoBestEpoch { .. } => "use the state as it was saved".to_owned(),
             Self::MissingGradient { .. } => {
                 "freeze these parameters, or replace the operation that cuts the graph, such as candle's \
                  `softmax_last_dim` or a custom operation without a backward pass"

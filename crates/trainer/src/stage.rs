@@ -57,8 +57,8 @@ pub struct BestEpoch {
 /// does not produce the same bits. [`Stage::resume`] restores the stage.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StageState {
-    /// Current training epoch, counted from 1, or 0 in a new stage and in the baseline. Greater
-    /// than the last epoch after the end of the stage.
+    /// Current training epoch, counted from 1, or 0 in a new stage and in the baseline. The
+    /// last epoch plus 1 after the end of the stage.
     pub epoch: u64,
     /// Phase of the current epoch.
     pub phase: Phase,
@@ -191,8 +191,8 @@ impl Stage {
         }
     }
 
-    /// Current training epoch, counted from 1, or 0 in a new stage and in the baseline. Greater
-    /// than the last epoch after the end of the stage.
+    /// Current training epoch, counted from 1, or 0 in a new stage and in the baseline. The
+    /// last epoch plus 1 after the end of the stage.
     pub fn epoch(&self) -> u64 {
         self.epoch
     }
@@ -216,17 +216,13 @@ impl Stage {
     ///
     /// # Errors
     ///
-    /// Returns [`Error::SavedState`] if an epoch is complete but there is no best one.
+    /// Returns [`Error::NoBestEpoch`] if an epoch is complete but there is no best one.
     pub(crate) fn start(&mut self, baseline: bool) -> Result<(), Error> {
         let first = u64::from(!baseline);
         self.epoch = self.epoch.max(first);
         let is_finished = self.last_epoch.is_some_and(|last| self.epoch > last);
         if (self.epoch > first || is_finished) && self.best.is_none() {
-            return Err(Error::SavedState {
-                part: "the best epoch",
-                name: "stage".to_owned(),
-                problem: format!("is missing in epoch {}", self.epoch),
-            });
+            return Err(Error::NoBestEpoch { epoch: self.epoch });
         }
         Ok(())
     }

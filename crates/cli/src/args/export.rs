@@ -16,9 +16,7 @@ pub struct ExportArgs {
     /// Model file (model.safetensors) or run directory
     pub model: PathBuf,
 
-    /// Format: safetensors (torchvision's tensor names), timm (a folder with config.json and
-    /// weights under timm's tensor names) or onnx (dynamic batch size; classes, mean and std in its
-    /// metadata)
+    /// Output format
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub to: ExportFormat,
 
@@ -41,8 +39,8 @@ pub struct ExportArgs {
 pub enum ExportFormat {
     /// Weights under torchvision's tensor names
     Safetensors,
-    /// Weights under timm's tensor names, and config.json
+    /// A folder with config.json and the weights under timm's tensor names
     Timm,
-    /// The network and its weights as ONNX
+    /// The network and its weights, with a dynamic batch size; classes, mean and std in the metadata
     Onnx,
 }

@@ -22,7 +22,7 @@ pub struct CheckArgs {
     /// if it exists, else sample]
     pub data: Option<PathBuf>,
 
-    /// Print one JSON object with all findings (the text lists at most 10 files for each)
+    /// Print one JSON object, which lists all files of each finding (the text lists at most 10)
     #[arg(long)]
     pub json: bool,
 
@@ -43,8 +43,7 @@ pub struct ShowArgs {
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
 
-    /// What to do if an image of the batch cannot be decoded: stop and list all such images of the
-    /// train split, or decode the whole split first and skip them
+    /// What to do if an image of the batch cannot be decoded
     #[arg(long, value_name = "fail|skip", value_enum, default_value_t = OnBad::Fail)]
     pub on_bad: OnBad,
 
@@ -64,7 +63,8 @@ pub struct ShowArgs {
     #[arg(long, value_name = "PIXELS", value_parser = input_size)]
     pub input_size: Option<usize>,
 
-    /// Epoch to draw the batch from, counted from 1. Each epoch has its own order and augmentation
+    /// Epoch to draw the batch from, as `waggle train` counts: 1 is the baseline, 2 the first
+    /// training epoch. Each epoch has its own order and augmentation
     #[arg(long, value_name = "N", default_value = "2")]
     pub epoch: NonZeroU64,
 
@@ -92,7 +92,7 @@ pub struct SummaryArgs {
     #[arg(long, value_name = "PIXELS", default_value = "224", value_parser = input_size)]
     pub input_size: usize,
 
-    /// Describe the network of a model file or run directory
+    /// Describe the network of this model file or run directory, instead of the options above
     #[arg(long, value_name = "MODEL", conflicts_with_all = ["arch", "classes", "input_size"])]
     pub model: Option<PathBuf>,
 }

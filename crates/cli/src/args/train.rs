@@ -50,13 +50,13 @@ pub struct TrainArgs {
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
 
-    /// What to do if images cannot be decoded: stop and list them, or skip them
+    /// What to do with images that cannot be decoded
     #[arg(long, value_name = "fail|skip", value_enum, default_value_t = OnBad::Fail)]
     pub on_bad: OnBad,
 
     /// Initial weights: `hub` (timm's ImageNet weights, downloaded once),
     /// `hf:OWNER/REPO[@REVISION][/FILE]` (a VGG on the Hugging Face hub), a FILE (.safetensors or a
-    /// PyTorch state dict, with torchvision's or timm's names), a run directory, `sample` (the
+    /// PyTorch state dict, with torchvision's or timm's tensor names), a run directory, `sample` (the
     /// built-in backbone), or `none` (random) [default: hub; for the sample data set without --arch,
     /// sample]
     #[arg(long, value_name = "hub|hf:…|FILE|none")]
@@ -78,9 +78,9 @@ pub struct TrainArgs {
     pub out: PathBuf,
 
     /// Resume an interrupted run from its last checkpoint, with the settings of the run. On a CPU
-    /// and with unchanged data, the result is bit-identical to an uninterrupted run. Only --data and --weights (if these have moved),
-    /// --allow-changed-data, --checkpoint-every, --workers, --cache-images and the output options may
-    /// be added
+    /// and with unchanged data, the result is bit-identical to an uninterrupted run. Can be combined
+    /// only with --data and --weights (if these have moved), --allow-changed-data,
+    /// --checkpoint-every, --workers, --cache-images, --quiet, --verbose and --json
     #[arg(long, value_name = "DIR")]
     pub resume: Option<PathBuf>,
 
@@ -94,9 +94,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "MINUTES", default_value = "5", value_parser = minutes)]
     pub checkpoint_every: Duration,
 
-    /// Stages to run: transfer trains the layers of --transfer-layers (by default the newly
-    /// initialized ones), finetune those of --finetune-lr (by default all), both runs one after the
-    /// other
+    /// Stages to run
     #[arg(long, value_enum, default_value_t = StageChoice::Both, help_heading = "Recipe")]
     pub stage: StageChoice,
 
@@ -162,7 +160,7 @@ pub struct TrainArgs {
     #[arg(long, short, conflicts_with_all = ["json", "verbose"], help_heading = "Output")]
     pub quiet: bool,
 
-    /// Also print the layer table, and the tensors that were replaced or have another shape
+    /// Also print the layer table, and the tensors of the weights file that do not fit the network
     #[arg(long, short, conflicts_with = "json", help_heading = "Output")]
     pub verbose: bool,
 

@@ -189,7 +189,12 @@ impl FromStr for WeightsSource {
 
     fn from_str(text: &str) -> Result<Self, String> {
         Ok(match text {
-            "" => return Err("expected hub, hf:OWNER/REPO, a FILE, sample or none".to_string()),
+            "" => {
+                return Err(
+                    "expected a file, a run directory, hub, hf:OWNER/REPO, sample or none"
+                        .to_string(),
+                );
+            }
             "hub" => Self::Hub,
             "sample" => Self::Sample,
             "none" => Self::None,

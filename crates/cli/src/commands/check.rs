@@ -31,7 +31,7 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         ProgressStyle::with_template(
             "checking {wide_bar:.cyan/black.bright} {pos}/{len}  {eta} left",
         )
-        .expect("the template is a constant")
+        .expect("the template is valid")
         .progress_chars("━━╌"),
     );
     bar.enable_steady_tick(Duration::from_millis(500));

@@ -93,10 +93,7 @@ pub(super) fn check_same_result(run: &Path, recorded: &Config, now: &Config) -> 
     let settings = |config: &Config| {
         [
             ("version of waggle", config.versions.waggle.clone()),
-            (
-                "instruction set (CPU or WAGGLE_KERNELS)",
-                config.machine.kernels.clone(),
-            ),
+            ("instruction set", config.machine.kernels.clone()),
             ("classes", config.data.classes.join(", ")),
         ]
     };
@@ -114,6 +111,8 @@ pub(super) fn check_same_result(run: &Path, recorded: &Config, now: &Config) -> 
             "cannot resume the run {run} here, because its result would change"
         ))
         .items(differences)
-        .help("resume with the original version, instruction set and data, or start a new run")
+        .help(
+            "resume with the original version, CPU or WAGGLE_KERNELS, and data, or start a new run"
+        )
     );
 }

@@ -156,7 +156,8 @@ impl Walk<'_> {
     }
 }
 
-/// Returns the image format detected from the first 64 bytes of the file, if there is one.
+/// Detects the image format from the first 64 bytes. Returns `None` if no format matches, or if
+/// `path` is not a readable file.
 fn content(path: &Path) -> Option<String> {
     if !path.is_file() {
         return None;

@@ -45,13 +45,13 @@ owned!(
     Handle, sys::cudnnHandle_t, result::destroy_handle, _stream: Arc<CudaStream>
 );
 owned!(
-    /// A contiguous tensor (n, c, h, w).
+    /// Describes a contiguous tensor (n, c, h, w).
     TensorDescriptor,
     sys::cudnnTensorDescriptor_t,
     result::destroy_tensor_descriptor
 );
 owned!(
-    /// A contiguous filter (k, c, 3, 3).
+    /// Describes a contiguous filter (k, c, 3, 3).
     FilterDescriptor,
     sys::cudnnFilterDescriptor_t,
     result::destroy_filter_descriptor

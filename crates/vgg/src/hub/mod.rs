@@ -74,7 +74,7 @@ impl Hub {
     ///
     /// Panics if `HF_HOME` is unset or empty and the user has no home folder.
     pub fn from_env() -> Self {
-        // hf-hub would use the current folder if `HF_HOME` is empty.
+        // If `HF_HOME` is empty, hf-hub uses the folder `hub` in the current directory.
         let home = match variable("HF_HOME") {
             Some(_) => hf_hub::Cache::from_env(),
             None => hf_hub::Cache::default(),

@@ -125,7 +125,7 @@ impl PthFile {
         };
         let corrupt = |error| {
             invalid(Invalid::new(
-                format!("invalid zip archive: {error}"),
+                format!("cannot open the zip archive: {error}"),
                 COPY_AGAIN,
             ))
         };

@@ -164,7 +164,9 @@ impl TensorView {
             Some(Value::Tuple(strides)),
         ) = (argument(0), argument(1), argument(2), argument(3))
         else {
-            return Err("a tensor has no storage, offset, sizes or strides".into());
+            return Err(
+                "the arguments of a tensor are not a storage, an offset, sizes and strides".into(),
+            );
         };
         if sizes.len().max(strides.len()) > MAX_DIMENSIONS {
             return Err(format!(
