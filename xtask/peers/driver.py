@@ -22,7 +22,6 @@ from importlib import metadata
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 INSTALL = "python3 -m venv ../peers && ../peers/bin/pip install torch torchvision"
-PACKAGES = ["torch", "torchvision", "pillow"]
 LAYOUTS = ["torch nchw", "torch channels_last"]
 PIPELINES = ["torchvision pillow", "torchvision v2"]
 # For each kind of row: the default number of turns, the peers, and the default batch sizes.
@@ -194,7 +193,8 @@ def machine(options, versions):
     commit = output_of("git", "rev-parse", "--short=12", "HEAD") + (", with uncommitted changes" if changes else "")
     gpu = output_of("nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader").split("\n")[0] \
         if options.device == "cuda" else ""
-    versions = {"rustc": output_of("rustc", "--version").removeprefix("rustc "), "candle": candle, **versions}
+    rustc, python = output_of("rustc", "--version").split()[1], sys.version.split()[0]
+    versions = {"rustc": rustc, "candle": candle, "python": python, **versions}
     date = datetime.date.today().isoformat()
     lines = [
         f"date: {date}",
@@ -238,13 +238,10 @@ def main():
     rows = [row for row in rows if row.device == options.device]
     if not all((options.data / split).is_dir() for split in ["train", "val"]) and not all(row.batch for row in rows):
         sys.exit(f"{options.data} has no photographs: run `cargo xtask fetch-data`, or pass another folder with --data")
-    versions = {"python": sys.version.split()[0]}
-    for package in PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            if package.startswith("torch"):
-                sys.exit(f"{sys.executable} has no {package}. Create another environment: {INSTALL}")
+    try:
+        versions = {name: metadata.version(name) for name in ["torch", "torchvision", "pillow"]}
+    except metadata.PackageNotFoundError as error:
+        sys.exit(f"{sys.executable} has no {error.name}. Create another environment: {INSTALL}")
     about, stem = machine(options, versions)
     results, failed = [], []
     for row in rows:

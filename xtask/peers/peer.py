@@ -15,11 +15,16 @@ since the setup in bytes: the resident memory of the process, or on a GPU the me
 other output goes to standard error.
 """
 
+import copy
 import gc
 import math
 import os
 import sys
 import time
+
+import torch
+import torchvision
+from torchvision import transforms as T
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 BATCH = 32
@@ -41,70 +46,49 @@ class Row:
         self.workload = " ".join(words[1:] if self.device == "cuda" else words)
 
 
-def torch_with(threads):
-    import torch
-
-    torch.set_num_threads(threads)
-    torch.manual_seed(1234)
-    return torch
-
-
-def layout(torch, peer):
-    return torch.channels_last if peer == "torch channels_last" else torch.contiguous_format
-
-
-def network(torch, memory_format, classes=CLASSES):
+def network(memory_format, classes=CLASSES):
     """VGG-16 with torchvision's initialization."""
-    import torchvision
-
     return torchvision.models.vgg16(weights=None, num_classes=classes).to(memory_format=memory_format)
 
 
-def random_images(torch, row):
-    return torch.randn(row.batch, 3, row.size, row.size)
+def random_images(row, memory_format):
+    return torch.randn(row.batch, 3, row.size, row.size).to(row.device, memory_format=memory_format)
 
 
-def forward(row, peer, threads):
+def forward(row, memory_format):
     """The forward pass without gradients, of the backbone ("frozen forward") or the whole network."""
-    torch = torch_with(threads)
-    memory_format = layout(torch, peer)
-    model = network(torch, memory_format).eval()
-    shape = (row.batch, CLASSES)
+    model, shape = network(memory_format).eval(), (row.batch, CLASSES)
     if row.workload == "frozen forward":
         model, shape = model.features, (row.batch, 512, row.size // 32, row.size // 32)
-    x = random_images(torch, row).to(memory_format=memory_format)
+    x = random_images(row, memory_format)
 
     def run():
         with torch.inference_mode():
             return model(x)
 
-    return run, lambda output: check(output.numpy(), shape)
+    return run, lambda output: check(output, shape)
 
 
-def features_step(row, peer, threads):
+def features_step(row, memory_format):
     """Forward and backward pass of the backbone, with the gradients of all weights and biases."""
-    torch = torch_with(threads)
-    memory_format = layout(torch, peer)
-    model = network(torch, memory_format).features.train()
-    x = random_images(torch, row).to(memory_format=memory_format)
+    model = network(memory_format).features.train()
+    x = random_images(row, memory_format)
 
     def run():
         model.zero_grad()
         model(x).sum().backward()
         return model[0].weight.grad
 
-    return run, lambda gradient: check(gradient.numpy(), (64, 3, 3, 3))
+    return run, lambda gradient: check(gradient, (64, 3, 3, 3))
 
 
-def step(row, peer, threads, stage):
+def step(row, memory_format, stage):
     """One training step: forward pass with dropout, loss, backward pass, and SGD with momentum."""
-    torch = torch_with(threads)
-    memory_format = layout(torch, peer)
     if row.device == "cuda":
-        prepare_gpu(torch, row)
-    model = network(torch, memory_format).to(row.device).train()
-    optimizer = optimizer_of(torch, model, stage)
-    x = random_images(torch, row).to(row.device, memory_format=memory_format)
+        prepare_gpu(row)
+    model = network(memory_format).to(row.device).train()
+    optimizer = optimizer_of(model, stage)
+    x = random_images(row, memory_format)
     y = (torch.arange(row.batch) % CLASSES).to(row.device)
 
     def run():
@@ -118,7 +102,7 @@ def step(row, peer, threads, stage):
     return run, check_losses
 
 
-def prepare_gpu(torch, row):
+def prepare_gpu(row):
     if not torch.cuda.is_available():
         raise SystemExit("PyTorch finds no GPU")
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = row.precision == "tf32"
@@ -126,7 +110,7 @@ def prepare_gpu(torch, row):
     torch.backends.cudnn.benchmark = True
 
 
-def optimizer_of(torch, model, stage):
+def optimizer_of(model, stage):
     for name, parameter in model.named_parameters():
         parameter.requires_grad = stage == 2 or name.startswith("classifier.6")
     learning_rates = [(model.classifier[6], 1e-3)]
@@ -137,21 +121,20 @@ def optimizer_of(torch, model, stage):
 
 
 def image_folder(data, split, transform=None):
-    from torchvision.datasets import ImageFolder
+    return torchvision.datasets.ImageFolder(os.path.join(data, split), transform)
 
-    return ImageFolder(os.path.join(data, split), transform)
+
+def transform(*resized):
+    return T.Compose([*resized, T.ToTensor(), T.Normalize(MEAN, STD)])
 
 
 def loader(row, peer, data):
     """One pass over the training images on one thread, without worker processes."""
-    torch = torch_with(1)
+    torch.set_num_threads(1)
     folder = image_folder(data, "train")
     paths = [path for path, _ in folder.samples]
     if peer == "torchvision pillow":
-        from torchvision import transforms as T
-
-        resized = [T.RandomResizedCrop(224), T.RandomHorizontalFlip()]
-        pipeline = T.Compose([*resized, T.ToTensor(), T.Normalize(MEAN, STD)])
+        pipeline = transform(T.RandomResizedCrop(224), T.RandomHorizontalFlip())
         read = folder.loader
     else:
         from torchvision.io import ImageReadMode, decode_image, read_file
@@ -176,48 +159,38 @@ def loader(row, peer, data):
         assert count == len(paths)
         return last
 
-    return run, lambda last: check(last.numpy(), (last.shape[0], 3, 224, 224))
+    return run, lambda last: check(last, (last.shape[0], 3, 224, 224))
 
 
-def epochs(peer, threads, data, stages):
-    """Whole epochs on a directory of photographs, as in PyTorch's transfer learning tutorial."""
-    torch = torch_with(threads)
-    memory_format = layout(torch, peer)
-    from torchvision import transforms as T
-
-    resized = {
-        "train": [T.RandomResizedCrop(224), T.RandomHorizontalFlip()],
-        "val": [T.Resize(256), T.CenterCrop(224)],
+def epochs(memory_format, data, stages):
+    """Epochs on a directory of photographs, as in PyTorch's transfer learning tutorial: three of each stage."""
+    transforms = {
+        "train": transform(T.RandomResizedCrop(224), T.RandomHorizontalFlip()),
+        "val": transform(T.Resize(256), T.CenterCrop(224)),
     }
-    model = network(torch, memory_format, PHOTOGRAPH_CLASSES)
+    model = network(memory_format, PHOTOGRAPH_CLASSES)
 
     def run():
         loaders = {
             split: torch.utils.data.DataLoader(
-                image_folder(data, split, T.Compose([*geometry, T.ToTensor(), T.Normalize(MEAN, STD)])),
-                batch_size=BATCH,
-                shuffle=split == "train",
-                num_workers=4,
+                image_folder(data, split, transform), batch_size=BATCH, shuffle=split == "train", num_workers=4
             )
-            for split, geometry in resized.items()
+            for split, transform in transforms.items()
         }
-        losses = []
-        for stage, count in stages:
-            losses += fit(torch, model, memory_format, loaders, optimizer_of(torch, model, stage), count)
-        return losses
+        return [
+            loss for stage in stages for loss in fit(model, memory_format, loaders, optimizer_of(model, stage))
+        ]
 
     return run, check_losses
 
 
-def fit(torch, model, memory_format, loaders, optimizer, count):
-    """The tutorial's training loop, after a baseline epoch that only validates.
+def fit(model, memory_format, loaders, optimizer):
+    """The tutorial's training loop: a baseline epoch that only validates, and two that train.
 
     Returns the mean loss of each pass.
     """
-    import copy
-
     losses, best, best_weights = [], -1.0, None
-    for epoch in range(count):
+    for epoch in range(3):
         for phase in ["train", "val"] if epoch > 0 else ["val"]:
             model.train(phase == "train")
             loss_sum, correct, seen = 0.0, 0, 0
@@ -242,10 +215,8 @@ def fit(torch, model, memory_format, loaders, optimizer, count):
 
 def check(output, shape):
     """Exits if the result has the wrong shape or is not finite, so that failed work is not timed."""
-    import numpy
-
-    if tuple(output.shape) != tuple(shape) or not numpy.isfinite(output).all():
-        raise SystemExit(f"invalid result: shape {tuple(output.shape)} instead of {tuple(shape)}, or values that are not finite")
+    if output.shape != shape or not output.isfinite().all():
+        raise SystemExit(f"invalid result: shape {tuple(output.shape)} instead of {shape}, or values that are not finite")
 
 
 def check_losses(losses):
@@ -254,19 +225,19 @@ def check_losses(losses):
         raise SystemExit(f"loss is not finite: {losses}")
 
 
-def prepare(row, peer, threads, data):
+def prepare(row, peer, data):
     """Returns a function that runs the workload, and one that checks its result."""
-    # The first epoch of a stage is the baseline: three epochs validate three times and train twice.
+    memory_format = torch.channels_last if peer == "torch channels_last" else torch.contiguous_format
     return {
-        "frozen forward": lambda: forward(row, peer, threads),
-        "predict forward": lambda: forward(row, peer, threads),
-        "features step": lambda: features_step(row, peer, threads),
-        "stage-1 step": lambda: step(row, peer, threads, 1),
-        "stage-2 step": lambda: step(row, peer, threads, 2),
+        "frozen forward": lambda: forward(row, memory_format),
+        "predict forward": lambda: forward(row, memory_format),
+        "features step": lambda: features_step(row, memory_format),
+        "stage-1 step": lambda: step(row, memory_format, 1),
+        "stage-2 step": lambda: step(row, memory_format, 2),
         "loader train uncached": lambda: loader(row, peer, data),
         "loader train cached": lambda: loader(row, peer, data),
-        "stage-1 epochs": lambda: epochs(peer, threads, data, [(1, 3)]),
-        "two-stage recipe": lambda: epochs(peer, threads, data, [(1, 3), (2, 3)]),
+        "stage-1 epochs": lambda: epochs(memory_format, data, [1]),
+        "two-stage recipe": lambda: epochs(memory_format, data, [1, 2]),
     }[row.workload]()
 
 
@@ -274,8 +245,6 @@ def reset_peak(row):
     """Resets the peak memory. If the kernel does not support it, the peak includes the setup."""
     gc.collect()
     if row.device == "cuda":
-        import torch
-
         return torch.cuda.reset_peak_memory_stats()
     try:
         with open("/proc/self/clear_refs", "w") as control:
@@ -286,8 +255,6 @@ def reset_peak(row):
 
 def peak_bytes(row):
     if row.device == "cuda":
-        import torch
-
         return torch.cuda.max_memory_allocated()
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
@@ -295,7 +262,9 @@ def peak_bytes(row):
 
 def main(name, peer, threads, data=None):
     row = Row(name)
-    run, check_result = prepare(row, peer, int(threads), data)
+    torch.set_num_threads(int(threads))
+    torch.manual_seed(1234)
+    run, check_result = prepare(row, peer, data)
     reset_peak(row)
     # Whole epochs take minutes and need no warm-up.
     if row.workload not in ["stage-1 epochs", "two-stage recipe"]:

@@ -6,7 +6,7 @@
 use crate::cargo;
 use anyhow::Result;
 use std::path::PathBuf;
-use xshell::{Shell, cmd};
+use xshell::Shell;
 
 /// Options of `cargo xtask bench-peers`.
 #[derive(Debug, clap::Args)]
@@ -27,30 +27,18 @@ pub struct Options {
 }
 
 /// Builds the worker and runs the driver, which prints the table to standard output.
-///
-/// # Errors
-///
-/// Returns an error if the build or the driver fails. The driver fails without PyTorch, without the
-/// photographs that a row needs, for an unknown row, and if a row failed.
 pub fn run(sh: &Shell, options: &Options) -> Result<()> {
-    let features = if options.device == "cuda" {
-        "--features cudnn"
-    } else {
-        ""
+    let features = match options.device.as_str() {
+        "cuda" => "--features cudnn",
+        _ => "",
     };
     let build = "build --locked --release -p cli --example bench_worker --target-dir target";
     cargo(sh, &format!("{build} {features}")).run()?;
-    let Options {
-        python,
-        device,
-        driver,
-    } = options;
     let worker = sh
         .current_dir()
         .join("target/release/examples/bench_worker");
-    let command = cmd!(
-        sh,
-        "{python} xtask/peers/driver.py --worker {worker} --device {device} {driver...}"
-    );
-    Ok(command.run()?)
+    let driver = sh.cmd(&options.python).arg("xtask/peers/driver.py");
+    let driver = driver.arg("--worker").arg(worker);
+    let driver = driver.args(["--device", &options.device]);
+    Ok(driver.args(&options.driver).run()?)
 }

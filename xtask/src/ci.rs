@@ -1,12 +1,10 @@
 //! `cargo xtask ci`: everything that must pass before a change is merged.
 //!
-//! Most steps use one profile and the whole workspace, so that they reuse each other's builds of
-//! the dependencies. Three steps build or check their own copies: the packages of [`standalone`] and
-//! the fuzz targets are workspaces of their own, and the CUDA lints need other features.
+//! The steps share one profile and one target directory, and most select the whole workspace, so
+//! that they reuse each other's builds of the dependencies.
 
-use crate::{cargo, cuda_check, reference, standalone, tidy};
+use crate::cargo;
 use anyhow::{Context, Result};
-use std::path::Path;
 use std::time::{Duration, Instant};
 use xshell::{Shell, cmd};
 
@@ -14,114 +12,56 @@ use xshell::{Shell, cmd};
 /// warning.
 const BUDGET: Duration = Duration::from_secs(20 * 60);
 
-/// Name of a step and its function.
-type Step = (&'static str, fn(&Shell) -> Result<()>);
-
-const STEPS: [Step; 11] = [
-    ("format", |sh| {
-        cargo(sh, "fmt --all --check").run()?;
-        Ok(cargo(sh, "fmt --manifest-path fuzz/Cargo.toml --check").run()?)
-    }),
-    ("tidy", tidy::run),
-    ("licenses and advisories", |sh| {
-        if cmd!(sh, "cargo deny --version")
-            .quiet()
-            .ignore_stderr()
-            .read()
-            .is_err()
-        {
-            println!("skipped: cargo-deny is not installed");
-            return Ok(());
-        }
-        Ok(cargo(sh, "deny --locked check").run()?)
-    }),
-    ("clippy", |sh| {
-        let clippy = "clippy --locked --workspace --all-targets -- -D warnings";
-        Ok(cargo(sh, clippy).run()?)
-    }),
-    ("documentation", |sh| {
-        let doc = cargo(sh, "doc --locked --workspace --no-deps");
-        Ok(doc.env("RUSTDOCFLAGS", "-D warnings").run()?)
-    }),
-    ("tests", |sh| {
-        Ok(cargo(sh, "test --locked --workspace").run()?)
-    }),
-    ("examples", examples),
-    ("standalone crates", standalone::run),
-    ("reference", |sh| {
-        if sh.path_exists(reference::DEFAULT_PATH) {
-            return reference::run(sh, &sh.current_dir().join(reference::DEFAULT_PATH));
-        }
-        println!("skipped: {} does not exist", reference::DEFAULT_PATH);
-        Ok(())
-    }),
-    ("fuzz targets", |sh| {
-        let clippy = "clippy --locked --manifest-path fuzz/Cargo.toml --target-dir target/fuzz";
-        // Lints need no engine: with this variable, the build script does not compile it. rustc
-        // only requires that the archive exists.
-        let engine = sh.current_dir().join("target/fuzz/libfuzzer.a");
-        sh.write_file(&engine, "!<arch>\n")?;
-        let cargo = cargo(sh, clippy).env("CUSTOM_LIBFUZZER_PATH", engine);
-        Ok(cargo.args(["--", "-D", "warnings"]).run()?)
-    }),
-    ("CUDA", |sh| {
-        cuda_check::run(sh, &cuda_check::Options::default())
-    }),
+/// The arguments of `cargo`.
+const STEPS: [&str; 12] = [
+    "fmt --all --check",
+    "fmt --check --manifest-path fuzz/Cargo.toml",
+    "xtask tidy",
+    "deny --locked check",
+    "clippy --locked --workspace --all-targets -- -Dwarnings",
+    "doc --locked --workspace --no-deps --config build.rustdocflags='-Dwarnings'",
+    "test --locked --workspace",
+    "xtask examples",
+    "xtask reference ../shared",
+    "xtask standalone",
+    // The fuzz targets are a workspace of their own, which takes the profiles from this one. Without
+    // default features it does not compile the fuzzing engine.
+    "clippy --locked --manifest-path fuzz/Cargo.toml --no-default-features --target-dir target \
+     --config Cargo.toml -- -Dwarnings",
+    "xtask cuda-check",
 ];
 
 /// Runs the steps until one fails, and prints the time of each.
-///
-/// # Errors
-///
-/// Returns an error with the name of the step that failed.
 pub fn run(sh: &Shell) -> Result<()> {
     let start = Instant::now();
+    let has_deny = cmd!(sh, "cargo deny --version").quiet().ignore_stderr();
+    let mut skipped = Vec::new();
+    if has_deny.read().is_err() {
+        skipped.push("deny");
+    }
+    if !sh.path_exists("../shared") {
+        skipped.push("xtask reference");
+    }
     let mut times = Vec::new();
     let mut result = Ok(());
-    for (name, step) in STEPS {
-        println!("=== {name}");
+    for step in STEPS {
+        if skipped.iter().any(|skipped| step.starts_with(skipped)) {
+            println!("skipped: cargo {step}");
+            continue;
+        }
         let step_start = Instant::now();
-        result = step(sh).with_context(|| format!("step `{name}` failed"));
-        times.push((name, step_start.elapsed()));
+        result = cargo(sh, step).run().context("a step failed");
+        times.push((step_start.elapsed(), step));
         if result.is_err() {
             break;
         }
     }
-    times.push(("total", start.elapsed()));
-    println!("=== seconds");
-    for (name, time) in times {
-        println!("{:>8.1}  {name}", time.as_secs_f64());
+    times.push((start.elapsed(), "total"));
+    for (time, step) in times {
+        println!("{:>8.1} s  {step}", time.as_secs_f64());
     }
     if start.elapsed() > BUDGET {
         println!("warning: longer than the budget of {} s", BUDGET.as_secs());
     }
     result
-}
-
-/// Builds every example, and runs those of one file without arguments, except `pretrain_sample`,
-/// which takes many minutes.
-fn examples(sh: &Shell) -> Result<()> {
-    cargo(sh, "build --locked --workspace --examples").run()?;
-    let target = sh
-        .var_os("CARGO_TARGET_DIR")
-        .unwrap_or_else(|| "target".into());
-    let programs = sh.current_dir().join(target).join("debug/examples");
-    for package in sh.read_dir("crates")? {
-        let folder = package.join("examples");
-        let files = if folder.is_dir() {
-            sh.read_dir(folder)?
-        } else {
-            Vec::new()
-        };
-        for file in files
-            .iter()
-            .filter(|file| file.extension().is_some_and(|end| end == "rs"))
-        {
-            let name = Path::new(file.file_stem().unwrap_or_default());
-            if name != Path::new("pretrain_sample") {
-                sh.cmd(programs.join(name)).run()?;
-            }
-        }
-    }
-    Ok(())
 }

@@ -16,21 +16,21 @@ const INSTRUMENTED: &str = "-Cpasses=sancov-module \
     -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-trace-compares";
 
-/// Limits: 20 s and 64 KiB for one input, 2 GiB of resident memory, including libFuzzer's own, and
-/// 1 GiB for one allocation, which libFuzzer checks only under a sanitizer. The targets' allocator
-/// limits the memory in use to 1 GiB.
-const LIMITS: [&str; 4] = [
-    "-timeout=20",
-    "-max_len=65536",
-    "-rss_limit_mb=2048",
-    "-malloc_limit_mb=1024",
+/// Limits: 20 s and 64 KiB for one input, and 2 GiB of resident memory, including libFuzzer's own.
+/// The targets' allocator limits the memory in use to 1 GiB.
+const LIMITS: [&str; 3] = ["-timeout=20", "-max_len=65536", "-rss_limit_mb=2048"];
+
+/// Targets, and folders of test data whose files are also inputs of these targets.
+const FIXTURES: [(&str, &str); 2] = [
+    ("image", "crates/dataset/tests/golden/decode"),
+    ("pth", "crates/vgg/tests/pth"),
 ];
 
 /// Runs `target` until an input crashes it or exceeds a limit, or until the end that `args` set.
 ///
-/// The corpus and the inputs that fail are stored in `target/fuzz/run/TARGET`. libFuzzer gets `args`
-/// after the default limits, so that `args` can override the limits. If `args` contain a file,
-/// libFuzzer runs only this input.
+/// The corpus begins with the files in `fuzz/seeds/TARGET` and `FIXTURES`. New inputs and those that
+/// fail are stored in `target/fuzz/run/TARGET`. libFuzzer gets `args` after the default limits, so
+/// that `args` can override the limits. If `args` contain a file, libFuzzer runs only this input.
 ///
 /// # Errors
 ///
@@ -47,15 +47,21 @@ pub fn run(sh: &Shell, target: &str, args: &[String]) -> Result<()> {
 
     let folder = format!("target/fuzz/run/{target}");
     let corpus = sh.create_dir(format!("{folder}/corpus"))?;
+    let seeds = format!("fuzz/seeds/{target}");
+    let fixtures = FIXTURES.iter().filter(|(name, _)| *name == target);
+    let mut folders = vec![corpus];
+    folders.extend(fixtures.map(|(_, folder)| folder.into()));
+    folders.extend(sh.path_exists(&seeds).then(|| seeds.into()));
+    if !args.iter().all(|arg| arg.starts_with('-')) {
+        folders.clear();
+    }
     let scratch = sh.create_temp_dir()?;
-    let is_option = args.iter().all(|arg| arg.starts_with('-'));
     let program = format!("target/fuzz/{host}/release/{target}");
     sh.cmd(sh.current_dir().join(program))
         .args(LIMITS)
         .arg(format!("-artifact_prefix={folder}/"))
         .args(args)
-        .args(is_option.then_some(&corpus))
-        .env("WAGGLE_CORPUS", &corpus)
+        .args(folders)
         .env("TMPDIR", scratch.path())
         .run()?;
     Ok(())

@@ -22,7 +22,7 @@ pub use export::{ExportArgs, ExportFormat};
 pub use inspect::{CheckArgs, ShowArgs, SummaryArgs};
 pub use install::{CompletionsArgs, ManArgs};
 pub use train::TrainArgs;
-use types::{DeviceChoice, OnBad};
+use types::{DeviceChoice, OnBad, positive};
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -225,11 +225,6 @@ pub fn parse(line: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Erro
     Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut Cli::command()))
 }
 
-fn positive(text: &str) -> Result<NonZeroUsize, String> {
-    text.parse()
-        .map_err(|_| "expected a positive integer".to_string())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -323,7 +318,7 @@ mod tests {
             (25, 25)
         );
         assert_eq!((train.batch_size.get(), train.seed), (32, 1234));
-        assert_eq!((train.lr.get(), train.momentum.get()), (1e-3, 0.9));
+        assert_eq!((train.lr, train.momentum), (1e-3, 0.9));
         let rates: Vec<_> = train
             .finetune_lr
             .iter()

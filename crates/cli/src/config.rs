@@ -249,9 +249,12 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// Returns an error if the file cannot be read, is larger than 16 MiB or is not a
-    /// configuration.
+    /// Returns an error if `path` is not a regular file, or if the file cannot be read, is larger
+    /// than 16 MiB or is not a configuration.
     pub fn read(path: &Path) -> anyhow::Result<Self> {
+        if !path.is_file() {
+            bail!("no such file: {}", path.display());
+        }
         let mut text = String::new();
         // Read one byte more than the limit, to detect a file that exceeds it.
         let read = File::open(path)

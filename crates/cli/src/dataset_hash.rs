@@ -2,14 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read};
 use std::path::Path;
 
 use anyhow::Context;
 use dataset::Sample;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::data_source::Folder;
 use crate::paths::relative;
@@ -72,28 +70,8 @@ impl DatasetHash {
 ///
 /// Returns an error that names the path if the file cannot be read.
 pub fn sha256(path: &Path) -> anyhow::Result<String> {
-    let hash = || -> io::Result<String> {
-        let mut file = File::open(path)?;
-        let mut hash = Sha256::new();
-        let mut buffer = vec![0; 1 << 18];
-        loop {
-            match file.read(&mut buffer)? {
-                0 => break,
-                count => hash.update(&buffer[..count]),
-            }
-        }
-        Ok(hexadecimal(&hash.finalize()))
-    };
-    hash().with_context(|| format!("cannot read {}", path.display()))
-}
-
-/// The hexadecimal SHA-256 of `bytes`.
-pub fn sha256_of(bytes: &[u8]) -> String {
-    hexadecimal(&Sha256::digest(bytes))
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let hash = File::open(path).and_then(|mut file| fetch::sha256(&mut file));
+    hash.with_context(|| format!("cannot read {}", path.display()))
 }
 
 fn list(names: &[String]) -> String {
@@ -133,6 +111,5 @@ mod tests {
         // The SHA-256 test vector for "abc" from FIPS 180-2, appendix B.1.
         let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(sha256(&path).unwrap(), expected);
-        assert_eq!(sha256_of(b"abc"), expected);
     }
 }

@@ -11,13 +11,12 @@ use vgg::hub::Address;
 use vgg::{Head, Metadata, Report, VggConfig};
 
 use crate::args::TrainArgs;
-use crate::args::types::{InputSize, WeightsSource};
+use crate::args::types::WeightsSource;
 use crate::config::Config;
 use crate::data_source::Source;
 use crate::dataset_hash;
 use crate::error::Diagnostic;
-use crate::message::Message;
-use crate::render::Renderer;
+use crate::ui::{Message, Renderer};
 use crate::weights_file;
 
 /// The small network for the built-in sample, pretrained on drawings.
@@ -65,6 +64,9 @@ pub struct ModelSpec {
     pub input_size: Option<usize>,
     /// Seed of the newly initialized layers.
     pub seed: u64,
+    /// For a run to resume, the SHA-256 that the weights must have; the inner `None` requires random
+    /// weights. `None` for a new run.
+    pub required_sha256: Option<Option<String>>,
 }
 
 impl ModelSpec {
@@ -87,12 +89,13 @@ impl ModelSpec {
         Self {
             weights,
             architecture,
-            input_size: args.input_size.map(InputSize::get),
+            input_size: args.input_size,
             seed: args.seed,
+            required_sha256: None,
         }
     }
 
-    /// The weights and the network of a run.
+    /// The weights and the network of a run to resume.
     pub fn of_run(config: &Config) -> Self {
         let network = &config.network;
         Self {
@@ -100,6 +103,7 @@ impl ModelSpec {
             architecture: Some(network.architecture.clone()),
             input_size: Some(network.input_size),
             seed: config.training.seed,
+            required_sha256: Some(network.weights_sha256.clone()),
         }
     }
 }
@@ -110,9 +114,9 @@ impl InitialModel {
     ///
     /// # Errors
     ///
-    /// Returns an error if the weights cannot be downloaded or read, or do not fit the network, if
-    /// a network with batch norm would start from random weights, or if the input size is too
-    /// small for the network.
+    /// Returns an error if the weights cannot be downloaded or read, are not those of the run to
+    /// resume or do not fit the network, if a network with batch norm would start from random
+    /// weights, or if the input size is too small for the network.
     pub fn load(
         spec: &ModelSpec,
         classes: &[String],
@@ -120,12 +124,30 @@ impl InitialModel {
         renderer: &mut dyn Renderer,
     ) -> anyhow::Result<Self> {
         let (spec, path) = &located(spec, renderer)?;
+        let sha256 = match (&spec.weights, path) {
+            (WeightsSource::Sample, _) => Some(fetch::sha256(&mut &SAMPLE_BACKBONE[..])?),
+            (_, path) => path.as_deref().map(dataset_hash::sha256).transpose()?,
+        };
+        let required = &spec.required_sha256;
+        if required
+            .as_ref()
+            .is_some_and(|required| *required != sha256)
+        {
+            bail!(
+                Diagnostic::new(format!(
+                    "the weights {} are not those of the run (their SHA-256 differs)",
+                    spec.weights
+                ))
+                .help("pass the original file with `--weights`")
+            );
+        }
         let load = |path: &Path| Self::from_file(spec, path, classes, device);
-        let model = match (&spec.weights, path) {
+        let mut model = match (&spec.weights, path) {
             (WeightsSource::Sample, _) => with_sample_backbone(|path, _| load(path))?,
             (_, Some(path)) => load(path)?,
             (_, None) => Self::random(spec, classes, device)?,
         };
+        model.sha256 = sha256;
         let min_size = model.config.smallest_input();
         if model.config.input_size < min_size {
             bail!(
@@ -174,7 +196,7 @@ impl InitialModel {
             tensors: loaded.tensors,
             report: loaded.report,
             weights: spec.weights.clone(),
-            sha256: Some(dataset_hash::sha256(path)?),
+            sha256: None,
             normalize: metadata.as_ref().map_or(Normalize::IMAGENET, normalize),
         })
     }

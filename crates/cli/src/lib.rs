@@ -3,9 +3,8 @@
 //!
 //! Reading order: [`args`] parses the command line and [`commands`] runs it. For `train`, [`plan`]
 //! resolves the [`config`] from the arguments or a checkpoint, and [`train`] runs its stages.
-//! [`message`] and [`render`] produce the output. [`run_dir`], [`metrics`] and [`plots`] write the
-//! files of a run. Of the crates in `crates/`, only this one prints and only this one uses
-//! `anyhow`.
+//! [`ui`] produces the output. [`run_dir`], [`metrics`] and [`plots`] write the files of a run. Of
+//! the crates in `crates/`, only this one prints and only this one uses `anyhow`.
 
 pub mod args;
 pub mod bad_images;
@@ -21,7 +20,6 @@ mod fault_injection;
 pub mod gpu_memory;
 pub mod initial_model;
 pub mod memory;
-pub mod message;
 pub mod metrics;
 pub mod model_file;
 pub mod non_finite_logit;
@@ -29,13 +27,12 @@ pub mod panic_message;
 pub mod paths;
 pub mod plan;
 pub mod plots;
-pub mod render;
 pub mod run_dir;
 pub mod shell;
 pub mod signals;
 pub mod splits;
-pub mod text;
 pub mod train;
+pub mod ui;
 pub mod weights_file;
 
 pub use classifier::Classifier;

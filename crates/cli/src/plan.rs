@@ -12,7 +12,7 @@ use candle_core::Device;
 use vgg::kernels::Isa;
 
 use crate::args::TrainArgs;
-use crate::args::types::{ByteSize, OnBad, WeightsSource};
+use crate::args::types::{OnBad, WeightsSource};
 use crate::bad_images;
 use crate::checkpoint::{Checkpoint, Identity};
 use crate::config::{
@@ -23,11 +23,10 @@ use crate::dataset_hash::DatasetHash;
 use crate::device;
 use crate::error::Diagnostic;
 use crate::initial_model::{InitialModel, ModelSpec};
-use crate::message::{DataSet, Message};
-use crate::render::Renderer;
 use crate::run_dir::RunDir;
 use crate::splits::Splits;
-use crate::text::pluralize;
+use crate::ui::text::pluralize;
+use crate::ui::{DataSet, Message, Renderer};
 
 /// The resolved configuration of a run, with its inputs opened.
 pub struct Plan {
@@ -82,7 +81,7 @@ impl Plan {
             kernels: Isa::selected().name().to_string(),
             threads: device::start_threads(machine.threads),
             workers: machine.workers(),
-            cache_images: args.cache_images.map_or(1 << 30, ByteSize::get),
+            cache_images: args.cache_images.unwrap_or(1 << 30),
         };
         let opened = open_device(&mut machine)?;
         if source == Source::Sample {
@@ -103,7 +102,7 @@ impl Plan {
             training: TrainingConfig {
                 seed: args.seed,
                 batch_size: args.batch_size.get(),
-                momentum: args.momentum.get(),
+                momentum: args.momentum,
             },
             stages: stages::stages(args, &initial.layer_names()?, &network.initialized_layers)?,
             network,
@@ -128,7 +127,7 @@ impl Plan {
             machine.workers = workers.get();
         }
         if let Some(size) = args.cache_images {
-            machine.cache_images = size.get();
+            machine.cache_images = size;
         }
         device::start_threads(NonZeroUsize::new(machine.threads));
         let opened = open_device(machine).map_err(|error| {
@@ -148,12 +147,15 @@ impl Plan {
         let initial = InitialModel::load(&spec, folder.classes(), &opened.device, ui)?;
         config.network = network_config(&initial);
         resume::check_same_result(run.path(), &recorded.config, &config)?;
-        let path = run.path().to_path_buf();
         let origin = Origin::Resumed(run, Box::new(checkpoint));
         let plan = Self::with_checked_data(config, folder, initial, opened.device, origin, ui)?;
         if let Some(changes) = recorded.data.changes(&plan.identity.data) {
             if !args.allow_changed_data {
-                bail!(resume::changed_data(&path, &changes));
+                bail!(
+                    Diagnostic::new("the images have changed since the run started")
+                        .items(changes.lines())
+                        .help("restore the images, or pass `--allow-changed-data` to accept the changes")
+                );
             }
             ui.show(&Message::ChangedData { changes: &changes })?;
         }

@@ -279,6 +279,15 @@ fn show_skips_bad_images() {
 }
 
 #[test]
+fn show_draws_a_batch_of_good_images_next_to_a_bad_one() {
+    let dir = good();
+    dir.write("data/train/horizontal/bad.jpg", b"not an image");
+    let show = ["show", "--data", "data", "--input-size", "32"];
+    let out = dir.succeeds(&[&show[..], &["--batch-size", "1"]].concat());
+    assert!(out.contains("1 image of data"), "{out}");
+}
+
+#[test]
 fn a_class_of_only_bad_images_is_an_error() {
     let dir = good();
     for number in 0..4 {

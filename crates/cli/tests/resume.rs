@@ -231,6 +231,19 @@ fn settings_and_other_weights_are_errors_with_resume() {
 }
 
 #[test]
+fn weights_of_another_architecture_are_an_error_that_asks_for_the_original_file() {
+    let dir = TestDir::with_stripes();
+    interrupted_run(&dir, "run");
+    let message = dir.fails(1, &["train", "--resume", "run", "--weights", "sample"]);
+    assert!(
+        message.contains("the weights sample are not those of the run")
+            && message.contains("pass the original file with `--weights`")
+            && !message.contains("--arch"),
+        "{message}"
+    );
+}
+
+#[test]
 fn changed_images_are_an_error_without_allow_changed_data() {
     let dir = TestDir::with_stripes();
     interrupted_run(&dir, "run");

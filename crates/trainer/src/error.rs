@@ -243,6 +243,10 @@ impl Error {
                  `softmax_last_dim` or a custom operation without a backward pass"
                     .to_owned()
             }
+            Self::NonFiniteLoss(error) if error.learning_rates.is_empty() => format!(
+                "check the weights and samples {:?} for non-finite values",
+                error.samples
+            ),
             Self::NonFiniteLoss(error) => format!(
                 "divide the learning rates by ten ({}), and check samples {:?} for non-finite values",
                 show_learning_rates(&error.learning_rates),
@@ -291,18 +295,12 @@ fn in_epoch(epoch: &Option<u64>) -> String {
 }
 
 fn show_learning_rates(learning_rates: &[GroupLr]) -> String {
-    let shown: Vec<String> = learning_rates
-        .iter()
-        .map(|group| match group.pattern.as_str() {
-            "" => format!("{:e}", group.lr),
-            pattern => format!("`{pattern}` {:e}", group.lr),
-        })
-        .collect();
-    if shown.is_empty() {
-        "none".to_owned()
-    } else {
-        shown.join(", ")
-    }
+    let shown = learning_rates.iter();
+    let shown = shown.map(|group| match group.pattern.as_str() {
+        "" => format!("{:e}", group.lr),
+        pattern => format!("`{pattern}` {:e}", group.lr),
+    });
+    shown.collect::<Vec<_>>().join(", ")
 }
 
 /// Formats a list of names for a message. Only the first 40 are shown.

@@ -2,10 +2,13 @@
 
 mod common;
 
+use std::ops::ControlFlow;
+
 use candle_core::{DType, Device, Tensor};
 use common::{Builder, Points, bits, epochs, mlp_params, run, stage};
 use trainer::{
-    Batch, Batches, Data, DataLoader, Error, FitConfig, Flow, Phase, Schedule, Stage, fit,
+    Batch, Batches, Data, DataLoader, Error, FitConfig, Flow, FrozenCache, Phase, Schedule, Stage,
+    evaluate, fit,
 };
 
 #[test]
@@ -127,6 +130,32 @@ fn a_non_finite_loss_is_an_error_with_its_location() {
         .map(|_| ())
         .unwrap_err();
     assert!(matches!(error, Error::NonFiniteLoss(_)), "{error}");
+}
+
+#[test]
+fn the_help_for_a_non_finite_loss_outside_of_training_names_no_learning_rates() {
+    let split = Corrupted {
+        points: Points::val(8),
+        bad_batch: 0,
+        corrupt: |batch: Batch| {
+            Ok(Batch {
+                inputs: (batch.inputs * f64::NAN)?,
+                ..batch
+            })
+        },
+    };
+    let model = Builder::default().build(mlp_params(1).frozen_var_builder());
+    let error = evaluate(
+        &model.unwrap(),
+        &split,
+        &mut FrozenCache::off(),
+        &mut |_| ControlFlow::Continue(()),
+    )
+    .unwrap_err();
+    assert_eq!(
+        error.help().unwrap(),
+        "check the weights and samples [0, 1, 2, 3, 4, 5, 6, 7] for non-finite values"
+    );
 }
 
 #[test]

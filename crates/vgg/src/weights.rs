@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
+use serde::Serialize;
 
 use crate::config::VggConfig;
 use crate::detect;
@@ -14,18 +15,18 @@ use crate::names;
 use crate::weights_file::WeightsFile;
 
 /// Where each tensor of a loaded network comes from. Tensors have torchvision's names.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
     /// Names of the tensors loaded from the file.
     pub loaded: Vec<String>,
     /// Names of the newly initialized tensors.
     pub initialized: Vec<String>,
-    /// Tensors with the wrong shape in the file, as (name, shape in the file, shape in the
-    /// network). They are also in `initialized`.
-    pub mismatched: Vec<(String, Vec<usize>, Vec<usize>)>,
     /// Names of the head's tensors that the file contains in the right shape, but that were not
     /// loaded because of [`Head::Replace`]. They are also in `initialized`.
     pub replaced: Vec<String>,
+    /// Tensors with the wrong shape in the file, as (name, shape in the file, shape in the
+    /// network). They are also in `initialized`.
+    pub mismatched: Vec<(String, Vec<usize>, Vec<usize>)>,
 }
 
 impl Report {

@@ -5,10 +5,7 @@ use dataset::DecodeOptions;
 use dataset::decode::decode_bytes;
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(
-    init: fuzz::seed_files("crates/dataset/tests/golden/decode"),
-    |data: &[u8]| {
-        let options = DecodeOptions::default();
-        let _ = decode_bytes(data, "fuzz", &options, image::RgbImage::default());
-    }
-);
+fuzz_target!(|data: &[u8]| {
+    let options = DecodeOptions::default();
+    let _ = decode_bytes(data, "fuzz", &options, image::RgbImage::default());
+});

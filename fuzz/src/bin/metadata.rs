@@ -2,7 +2,6 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use vgg::VggConfig;
 
 const KEYS: [&str; 6] = [
     "config",
@@ -13,28 +12,24 @@ const KEYS: [&str; 6] = [
     "architecture",
 ];
 
-fn seeds() {
-    for (name, config) in [
-        ("small", VggConfig::slim_vgg16([1; 5], 2, 1, 32, 2)),
-        ("vgg16", VggConfig::vgg16(2)),
-    ] {
-        let config = serde_json::to_string(&config).expect("a configuration can be serialized");
-        let rest = "[\"ants\",\"bees\"]\n[0.485,0.456,0.406]\n[0.229,0.224,0.225]\n224\nvgg16";
-        fuzz::seed(name, format!("{config}\n{rest}").as_bytes());
-    }
-}
-
-fuzz_target!(init: seeds(), |data: &[u8]| {
+fuzz_target!(|data: &[u8]| {
     let text = String::from_utf8_lossy(data);
     let values = KEYS.into_iter().zip(text.split('\n'));
-    let strings: serde_json::Map<_, _> = values.map(|(key, value)| (key.into(), value.into())).collect();
+    let strings: serde_json::Map<_, _> = values
+        .map(|(key, value)| (key.into(), value.into()))
+        .collect();
     let header = serde_json::json!({ "__metadata__": strings }).to_string();
     let length = (header.len() as u64).to_le_bytes();
-    let path = fuzz::write("metadata.safetensors", &[&length, header.as_bytes()].concat());
+    let path = fuzz::write(
+        "metadata.safetensors",
+        &[&length, header.as_bytes()].concat(),
+    );
     if let Ok(Some(metadata)) = vgg::read_metadata(&path) {
         // Accepted metadata describes a network of limited size.
         let shapes = metadata.config.tensor_shapes().expect("a valid network");
-        let sizes = shapes.iter().map(|(_, shape)| shape.iter().product::<usize>());
+        let sizes = shapes
+            .iter()
+            .map(|(_, shape)| shape.iter().product::<usize>());
         assert!(sizes.sum::<usize>() <= 250_000_000);
         vgg::Summary::new(&metadata.config).expect("a valid network");
         assert!(metadata.std.iter().all(|&std| std > 0.0 && std.is_finite()));

@@ -3,7 +3,7 @@
 //! changes of its pickle.
 #![no_main]
 
-use std::io::{Cursor, Read as _, Write as _};
+use std::io::{self, Cursor, Write as _};
 
 use candle_core::Device;
 use libfuzzer_sys::fuzz_target;
@@ -13,35 +13,30 @@ use zip::{ZipArchive, ZipWriter, write::SimpleFileOptions};
 /// A state dict whose pickle is replaced.
 const PLAIN: &[u8] = include_bytes!("../../../crates/vgg/tests/pth/plain.pth");
 
-/// The pickle of [`PLAIN`], and an archive with `pickle` in its place.
-fn replace(pickle: &[u8]) -> zip::result::ZipResult<(Vec<u8>, Vec<u8>)> {
+/// An archive like [`PLAIN`] with another pickle.
+fn with_pickle(pickle: &[u8]) -> zip::result::ZipResult<Vec<u8>> {
     let options = SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
     let mut archive = ZipArchive::new(Cursor::new(PLAIN))?;
     let mut changed = ZipWriter::new(Cursor::new(Vec::new()));
-    let mut original = Vec::new();
     for index in 0..archive.len() {
-        let (mut entry, mut bytes) = (archive.by_index(index)?, Vec::new());
-        entry.read_to_end(&mut bytes)?;
-        changed.start_file(entry.name()?.into_owned(), options)?;
-        if entry.name()?.ends_with("/data.pkl") {
-            original = std::mem::replace(&mut bytes, pickle.to_vec());
+        let mut entry = archive.by_index(index)?;
+        let name = entry.name()?.into_owned();
+        changed.start_file(&name, options)?;
+        if name.ends_with("/data.pkl") {
+            changed.write_all(pickle)?;
+        } else {
+            io::copy(&mut entry, &mut changed)?;
         }
-        changed.write_all(&bytes)?;
     }
-    Ok((original, changed.finish()?.into_inner()))
+    Ok(changed.finish()?.into_inner())
 }
 
-fn seeds() {
-    fuzz::seed_files("crates/vgg/tests/pth");
-    fuzz::seed("pickle", &replace(&[]).expect("an archive").0);
-}
-
-fuzz_target!(init: seeds(), |data: &[u8]| {
+fuzz_target!(|data: &[u8]| {
     // The network whose weights the fixtures contain.
     let config = VggConfig::slim_vgg16([2; 5], 4, 1, 32, 3);
     let path = match data.starts_with(b"PK") {
         true => fuzz::write("weights.pth", data),
-        false => fuzz::write("weights.pth", &replace(data).expect("an archive").1),
+        false => fuzz::write("weights.pth", &with_pickle(data).expect("an archive")),
     };
     if let Ok(loaded) = vgg::load_pretrained(&path, &config, Head::Keep, 0, &Device::Cpu) {
         // The network is complete, even if the file contains only some of its tensors.

@@ -3,11 +3,11 @@
 //! It does not contain the checksum of the archive, so any archive with the same files is accepted.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
 /// Files that operating systems and archivers create. They are not unpacked and not reported.
 const SYSTEM_FILES: [&str; 4] = [".DS_Store", "Thumbs.db", "desktop.ini", "__MACOSX"];
@@ -21,28 +21,20 @@ pub struct Manifest {
 }
 
 impl Manifest {
-    /// Parses lines of the form `HASH  NAME/PATH`, as written by `sha256sum`.
+    /// Parses lines of the form `HASH  NAME/PATH` with the same `NAME`, as written by `sha256sum`.
     ///
     /// # Errors
     ///
-    /// Returns an error for an invalid line, a path outside of `NAME`, a duplicate path, more than
-    /// one `NAME`, and an empty list.
+    /// Returns an error for an invalid line, another `NAME` than that of the first line, and an
+    /// empty list.
     pub fn parse(text: &str) -> Result<Self> {
         let mut name = None;
         let mut files = BTreeMap::new();
         for (index, line) in text.lines().enumerate() {
-            let number = index + 1;
-            let (checksum, folder, path) = parse_line(line)
-                .with_context(|| format!("line {number} of the manifest is not HASH  NAME/PATH"))?;
-            ensure!(
-                *name.get_or_insert(folder) == folder,
-                "line {number} of the manifest is in another directory"
-            );
-            let previous = files.insert(path.to_owned(), checksum.to_ascii_lowercase());
-            ensure!(
-                previous.is_none(),
-                "line {number} of the manifest is a duplicate"
-            );
+            let (checksum, _, path) = parse_line(line)
+                .filter(|(_, folder, _)| name.get_or_insert(*folder) == folder)
+                .with_context(|| format!("line {} of the manifest is invalid", index + 1))?;
+            files.insert(path.to_owned(), checksum.to_owned());
         }
         let name = name.context("the manifest is empty")?.to_owned();
         Ok(Self { name, files })
@@ -51,12 +43,6 @@ impl Manifest {
     /// Name of the data set and of its directory in the archive, such as `hymenoptera_data`.
     pub fn name(&self) -> &str {
         &self.name
-    }
-
-    /// Number of files, at least 1.
-    #[expect(clippy::len_without_is_empty, reason = "a manifest is never empty")]
-    pub fn len(&self) -> usize {
-        self.files.len()
     }
 
     /// Paths of the files, sorted. They are relative to the data set's directory and have forward
@@ -81,21 +67,15 @@ impl Manifest {
     pub fn check(&self, folder: &Path) -> Result<Check> {
         let mut check = Check::default();
         for (path, expected) in &self.files {
-            let local = local_path(folder, path);
-            match size_and_checksum(&local) {
-                Ok((size, checksum)) => {
-                    check.bytes += size;
-                    if checksum != *expected {
-                        check.problems.push(format!("corrupt: {path}"));
-                    }
-                }
-                Err(error) => match error.kind() {
-                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
-                        check.problems.push(format!("missing: {path}"));
-                    }
-                    io::ErrorKind::IsADirectory => check.problems.push(format!("corrupt: {path}")),
-                    _ => return Err(error).with_context(|| cannot_read(&local)),
-                },
+            let local = folder.join(path);
+            if !local.is_file() {
+                check.problems.push(format!("missing: {path}"));
+                continue;
+            }
+            let bytes = fs::read(&local).with_context(|| cannot_read(&local))?;
+            check.bytes += bytes.len() as u64;
+            if fetch::sha256(&mut bytes.as_slice())? != *expected {
+                check.problems.push(format!("corrupt: {path}"));
             }
         }
         if folder.is_dir() {
@@ -138,16 +118,11 @@ pub struct Check {
     pub bytes: u64,
 }
 
-/// Returns the checksum, `NAME` and `PATH` of a line. A second space means text mode and a star
-/// binary mode, which are equivalent.
+/// Returns the checksum, `NAME` and `PATH` of a line.
 fn parse_line(line: &str) -> Option<(&str, &str, &str)> {
-    let (checksum, path) = line.split_once(' ')?;
-    let path = path
-        .strip_prefix([' ', '*'])
-        .filter(|path| is_plain(path))?;
-    let is_checksum = checksum.len() == 64 && checksum.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let (folder, path) = path.split_once('/').filter(|_| is_checksum)?;
-    Some((checksum, folder, path))
+    let (checksum, path) = line.split_once("  ")?;
+    let (folder, name) = path.split_once('/')?;
+    (checksum.len() == 64 && is_plain(path)).then_some((checksum, folder, name))
 }
 
 /// Whether a path is relative and stays in its directory: no `..`, root, drive or backslash.
@@ -159,20 +134,6 @@ pub(super) fn is_plain(path: &str) -> bool {
 /// Whether a component of `path` is one of [`SYSTEM_FILES`].
 pub(super) fn is_system_file(path: &str) -> bool {
     path.split('/').any(|part| SYSTEM_FILES.contains(&part))
-}
-
-/// The path in `folder` of the file that a manifest lists as `path`, with the system's separators.
-pub(super) fn local_path(folder: &Path, path: &str) -> PathBuf {
-    folder.join(path.split('/').collect::<PathBuf>())
-}
-
-fn size_and_checksum(path: &Path) -> io::Result<(u64, String)> {
-    let mut file = File::open(path)?;
-    let metadata = file.metadata()?;
-    if metadata.is_dir() {
-        return Err(io::ErrorKind::IsADirectory.into());
-    }
-    Ok((metadata.len(), fetch::sha256(&mut file)?))
 }
 
 fn cannot_read(path: &Path) -> String {

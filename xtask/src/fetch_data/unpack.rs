@@ -1,9 +1,9 @@
 //! Unpacks an untrusted zip archive.
 //!
 //! Only files listed in the manifest are written, under the manifest's paths, so names from the
-//! archive are never used as paths. An archive with links, devices, paths outside of its directory,
-//! or encrypted entries is rejected. Size limits apply to the decompressed bytes, because the sizes
-//! in the headers can be false.
+//! archive are never used as paths. An archive with links, devices or paths outside of its directory
+//! is rejected. The size limit applies to the decompressed bytes, because the sizes in the headers
+//! can be false.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -15,34 +15,7 @@ use zip::ZipArchive;
 use zip::result::ZipError;
 
 use super::list;
-use super::manifest::{Manifest, is_plain, is_system_file, local_path};
-
-/// Size limits of an archive.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Maximum size of the archive in bytes. It bounds the memory for the list of entries, which is
-    /// read as a whole.
-    pub archive_bytes: u64,
-    /// Maximum number of files and directories.
-    pub entries: usize,
-    /// Maximum size of an unpacked file in bytes. One file at a time is in memory.
-    pub file_bytes: u64,
-    /// Maximum total size of the unpacked files in bytes.
-    pub total_bytes: u64,
-}
-
-impl Default for Limits {
-    /// Several times what the photographs need: 4,000 entries, 32 MiB for each file, and 256 MiB
-    /// each for the archive and for all unpacked files together.
-    fn default() -> Self {
-        Self {
-            archive_bytes: 256 << 20,
-            entries: 4_000,
-            file_bytes: 32 << 20,
-            total_bytes: 256 << 20,
-        }
-    }
-}
+use super::manifest::{Manifest, is_plain, is_system_file};
 
 /// Mask of the file type in a Unix mode, and the two accepted types.
 const MODE_TYPE: u32 = 0o170_000;
@@ -52,27 +25,24 @@ const MODE_FILE: u32 = 0o100_000;
 /// Unpacks `archive` into the new directory `into` and verifies the checksum of every file. Returns
 /// the number of bytes written.
 ///
+/// The archive may have `max_size` bytes, and so may the files together. The limit of the archive
+/// also bounds the memory for the list of its entries, which is read as a whole.
+///
 /// After an error, `into` may contain some of the files. Nothing is written outside of it. Errors
 /// of local files have an [`io::Error`] as their cause, and those of the archive's contents do not.
 pub(super) fn unpack(
     archive: &Path,
     manifest: &Manifest,
-    limits: &Limits,
+    max_size: u64,
     into: &Path,
 ) -> Result<u64> {
     let invalid = |error: ZipError| anyhow!("it is not a valid zip archive: {error}");
-    let over = |limit: u64| format!("exceeds the limit of {limit}");
+    let too_large = |what| format!("{what} exceeds the limit of {max_size} bytes");
     let (file, size) = File::open(archive)
         .and_then(|file| file.metadata().map(|metadata| (file, metadata.len())))
         .with_context(|| format!("cannot open {}", archive.display()))?;
-    if size > limits.archive_bytes {
-        bail!("its size, {size} bytes, {}", over(limits.archive_bytes));
-    }
+    ensure!(size <= max_size, too_large("its size"));
     let mut zip = ZipArchive::new(BufReader::new(file)).map_err(invalid)?;
-    if zip.len() > limits.entries {
-        let limit = over(limits.entries as u64);
-        bail!("the number of entries, {}, {limit}", zip.len());
-    }
     ensure!(
         !zip.has_duplicate_names(),
         "it is not a valid zip archive: duplicate entry"
@@ -85,8 +55,12 @@ pub(super) fn unpack(
     for index in 0..zip.len() {
         let header = zip.by_index_data(index).map_err(invalid)?;
         let name = header.name().map_err(invalid)?.into_owned();
-        if let Some(reason) = unsafe_reason(&header, &name) {
-            bail!("entry {name:?} {reason}");
+        let kind = header.unix_mode().map_or(0, |mode| mode & MODE_TYPE);
+        if !matches!(kind, 0 | MODE_FOLDER | MODE_FILE) {
+            bail!("entry {name:?} is neither a file nor a directory");
+        }
+        if !is_plain(name.strip_suffix('/').unwrap_or(&name)) {
+            bail!("entry {name:?} has a path outside of the archive's directory");
         }
         if header.is_dir() || is_system_file(&name) {
             continue;
@@ -99,23 +73,17 @@ pub(super) fn unpack(
         let mut bytes = Vec::new();
         let result = zip.by_index(index).map_err(io::Error::from);
         let result = result.and_then(|entry| {
-            let mut entry = entry.take(limits.file_bytes.saturating_add(1));
+            let mut entry = entry.take((max_size - total).saturating_add(1));
             entry.read_to_end(&mut bytes)
         });
-        let size = bytes.len() as u64;
-        if size > limits.file_bytes {
-            bail!("the size of {name} {}", over(limits.file_bytes));
-        }
-        total += size;
-        if total > limits.total_bytes {
-            bail!("the total size of the files {}", over(limits.total_bytes));
-        }
+        total += bytes.len() as u64;
+        ensure!(total <= max_size, too_large("the size of the files"));
         // A read error means a damaged header, invalid compressed data or a wrong CRC.
         if result.is_err() || fetch::sha256(&mut bytes.as_slice())? != expected {
             problems.push(format!("corrupt: {path}"));
             continue;
         }
-        let target = local_path(into, path);
+        let target = into.join(path);
         write(&target, &bytes).with_context(|| format!("cannot write {}", target.display()))?;
     }
     problems.extend(missing.iter().map(|path| format!("missing: {path}")));
@@ -136,20 +104,4 @@ fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = File::create_new(path)?;
     file.write_all(bytes)?;
     file.sync_data()
-}
-
-/// Why an entry is not safe to unpack, according to the central directory.
-fn unsafe_reason(entry: &zip::read::ZipFileEntry<'_>, name: &str) -> Option<&'static str> {
-    let kind = entry.unix_mode().map_or(0, |mode| mode & MODE_TYPE);
-    if entry.is_symlink() {
-        Some("is a link")
-    } else if !matches!(kind, 0 | MODE_FOLDER | MODE_FILE) {
-        Some("is neither a file nor a directory")
-    } else if !is_plain(name.strip_suffix('/').unwrap_or(name)) {
-        Some("has a path outside of the archive's directory")
-    } else if entry.encrypted() {
-        Some("is encrypted")
-    } else {
-        None
-    }
 }

@@ -6,198 +6,128 @@
 //! import each other. A path that ends at the crate's root stands for the module from which the root
 //! reexports the name.
 
-use super::{Finding, SourceFile};
-use regex::{Captures, Regex};
+use super::{SourceFile, compile};
+use regex::Captures;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A path of module names below the crate's root.
-type Path = Vec<String>;
+type Module = Vec<String>;
 
-/// An import: the file and line, and the written path.
-type Import = (String, usize, String);
-
-/// Checks the crates in `crates`.
-pub(super) fn check(files: &[SourceFile]) -> Vec<Finding> {
-    let mut crates: BTreeMap<&str, Vec<&SourceFile>> = BTreeMap::new();
+/// Checks the crates in `crates`. Returns the imports that are part of a cycle.
+pub(super) fn check(files: &[SourceFile]) -> Vec<String> {
+    let mut crates: BTreeMap<&str, Vec<(Module, &SourceFile)>> = BTreeMap::new();
     for file in files {
-        let inside = file
-            .path
-            .split_once("/src/")
-            .filter(|_| file.path.starts_with("crates/"));
-        let is_test = file.path.ends_with("tests.rs");
-        if let Some((package, _)) = inside.filter(|_| file.path.ends_with(".rs") && !is_test) {
-            crates.entry(package).or_default().push(file);
+        let inside = file.path.split_once("/src/");
+        let is_code = file.path.ends_with(".rs") && !file.path.ends_with("tests.rs");
+        if let Some((package, path)) =
+            inside.filter(|_| file.path.starts_with("crates/") && is_code)
+        {
+            let path = path.trim_end_matches(".rs").trim_end_matches("/mod");
+            let root = path == "lib" || path == "main";
+            let module = path.split('/').filter(|_| !root).map(str::to_owned);
+            crates
+                .entry(package)
+                .or_default()
+                .push((module.collect(), file));
         }
     }
-    let mut findings = Vec::new();
-    for (package, files) in crates {
-        for (modules, imports) in cycles(&files) {
-            let mut message = format!("import cycle of {}:", modules.join(", "));
-            for (path, line, written) in imports {
-                message += &format!("\n    {path}:{line}: {written}");
-            }
-            findings.push(Finding {
-                path: package.to_owned(),
-                line: 0,
-                message,
-            });
-        }
-    }
-    findings
+    crates.values().flat_map(|files| cycles(files)).collect()
 }
 
-/// The strongly connected modules of a crate, each set with one import for every edge.
-fn cycles(files: &[&SourceFile]) -> Vec<(Vec<String>, Vec<Import>)> {
-    let modules: BTreeSet<Path> = files.iter().map(|file| module(&file.path)).collect();
+/// An import of one node by another, which has the same parent.
+struct Import {
+    from: Module,
+    to: Module,
+    text: String,
+}
+
+fn cycles(files: &[(Module, &SourceFile)]) -> Vec<String> {
+    let modules: BTreeSet<&Module> = files.iter().map(|(module, _)| module).collect();
     let mut reexports = BTreeMap::new();
-    for file in files
-        .iter()
-        .filter(|file| file.path.ends_with("src/lib.rs"))
-    {
-        for (_, path) in paths(file, r"\buse\s+(\w+)::") {
-            reexports.extend(path.last().cloned().map(|name| (name, path)));
+    for (_, file) in files.iter().filter(|(module, _)| module.is_empty()) {
+        for found in compile(r"\buse\s+([^;]+);").captures_iter(&expanded(file)) {
+            for path in found[1].split(',') {
+                let path = resolve(path.split(" as ").next().unwrap_or(path).trim(), &[]);
+                reexports.extend(path.last().cloned().map(|name| (name, path)));
+            }
         }
     }
-    // For each parent, the imports between its children.
-    let mut edges: BTreeMap<Path, BTreeMap<(String, String), Import>> = BTreeMap::new();
-    for file in files {
-        let from = module(&file.path);
-        for (line, path) in paths(file, r"(?:^|[^:\w])(crate|super|self)::") {
-            let mut target = match path[0].as_str() {
-                "crate" => Vec::new(),
-                _ => from.clone(),
-            };
-            for name in &path {
-                match name.as_str() {
-                    "super" => drop(target.pop()),
-                    "crate" | "self" => {}
-                    name => target.push(name.to_owned()),
+    let paths = compile(r"(?:^|[^:\w])((?:crate|super|self)(?:::\w+)+)");
+    let mut imports = Vec::new();
+    for (from, file) in files {
+        for found in paths.captures_iter(&expanded(file)) {
+            let mut to = resolve(&found[1], from);
+            if let Some(path) = to.first().and_then(|name| reexports.get(name))
+                && !modules.contains(&to[..1].to_vec())
+            {
+                to.clone_from(path);
+            }
+            while !to.is_empty() && !modules.contains(&to) {
+                to.pop();
+            }
+            let common = from.iter().zip(&to).take_while(|(a, b)| a == b).count();
+            if common < from.len().min(to.len()) {
+                imports.push(Import {
+                    from: from[..=common].to_vec(),
+                    to: to[..=common].to_vec(),
+                    text: format!("{}: {} is part of an import cycle", file.path, &found[1]),
+                });
+            }
+        }
+    }
+    let in_cycle = |import: &&Import| {
+        let mut reached = vec![&import.to];
+        let mut next = 0;
+        while let Some(&node) = reached.get(next) {
+            for further in imports.iter().filter(|further| further.from == *node) {
+                if !reached.contains(&&further.to) {
+                    reached.push(&further.to);
                 }
             }
-            if let Some(path) = target
-                .first()
-                .filter(|name| !modules.contains(&vec![(*name).clone()]))
-                .and_then(|name| reexports.get(name))
-            {
-                target = path.clone();
-            }
-            while !target.is_empty() && !modules.contains(&target) {
-                target.pop();
-            }
-            let common = from.iter().zip(&target).take_while(|(a, b)| a == b).count();
-            if let (Some(a), Some(b)) = (from.get(common), target.get(common)) {
-                let siblings = edges.entry(from[..common].to_vec()).or_default();
-                let import = (file.path.clone(), line, path.join("::"));
-                siblings.entry((a.clone(), b.clone())).or_insert(import);
-            }
+            next += 1;
         }
-    }
-    edges
-        .into_iter()
-        .flat_map(|(parent, edges)| components(&parent, &edges))
-        .collect()
-}
-
-/// The strongly connected components of more than one node.
-fn components(
-    parent: &Path,
-    edges: &BTreeMap<(String, String), Import>,
-) -> Vec<(Vec<String>, Vec<Import>)> {
-    let mut reach: BTreeSet<(&str, &str)> = edges
-        .keys()
-        .map(|(a, b)| (a.as_str(), b.as_str()))
+        reached.contains(&&import.from)
+    };
+    let found: BTreeSet<_> = imports
+        .iter()
+        .filter(in_cycle)
+        .map(|import| &import.text)
         .collect();
-    let nodes: BTreeSet<&str> = reach.iter().flat_map(|&(a, b)| [a, b]).collect();
-    for &middle in &nodes {
-        for &a in &nodes {
-            if reach.contains(&(a, middle)) {
-                let further: Vec<_> = nodes
-                    .iter()
-                    .filter(|b| reach.contains(&(middle, **b)))
-                    .collect();
-                reach.extend(further.into_iter().map(|&b| (a, b)));
-            }
+    found.into_iter().cloned().collect()
+}
+
+/// The module or name that `path` stands for in the module `from`.
+fn resolve(path: &str, from: &[String]) -> Module {
+    let mut module = if path.starts_with("crate") {
+        Vec::new()
+    } else {
+        from.to_vec()
+    };
+    for name in path.split("::") {
+        match name {
+            "super" => drop(module.pop()),
+            "crate" | "self" => {}
+            name => module.push(name.to_owned()),
         }
     }
-    let mut found = BTreeMap::new();
-    for node in nodes.iter().filter(|&&node| reach.contains(&(node, node))) {
-        let connected =
-            |other: &&&str| reach.contains(&(node, **other)) && reach.contains(&(**other, node));
-        let component: Vec<&str> = nodes.iter().filter(connected).copied().collect();
-        let inside = edges.iter().filter(|((a, b), _)| {
-            component.contains(&a.as_str()) && component.contains(&b.as_str())
-        });
-        let imports = inside.map(|(_, import)| import.clone()).collect();
-        let names = component
-            .iter()
-            .map(|name| [&parent[..], &[(*name).to_owned()]].concat().join("::"));
-        found.insert(component.clone(), (names.collect(), imports));
-    }
-    found.into_values().collect()
+    module
 }
 
-/// The module of a file. The root is empty.
-fn module(path: &str) -> Path {
-    let (_, inside) = path.split_once("/src/").expect("the path contains src");
-    let inside = inside.trim_end_matches(".rs").trim_end_matches("/mod");
-    match inside {
-        "lib" | "main" => Vec::new(),
-        _ => inside.split('/').map(str::to_owned).collect(),
+/// The code of a file without comments and strings, with `a::b, a::c` for `a::{b, c}`.
+fn expanded(file: &SourceFile) -> String {
+    let skipped =
+        r###"(?s)//[^\n]*|/\*.*?\*/|r#".*?"#|r"[^"]*"|"(\\.|[^"\\])*"|'(\\.[^']*|[^'\\])'"###;
+    let mut code = compile(skipped).replace_all(file.code(), "").into_owned();
+    let group = compile(r"((?:\w+::)+)\{([^{}]*)\}");
+    let expand = |found: &Captures<'_>| {
+        let items = found[2].split(',').map(str::trim);
+        items
+            .map(|item| format!("{}{item},", &found[1]))
+            .collect::<String>()
+    };
+    while let Cow::Owned(further) = group.replace_all(&code, expand) {
+        code = further;
     }
-}
-
-/// The paths in the code of a file that begin where the first group of `start` matches, with line
-/// numbers. `use` trees are expanded.
-fn paths(file: &SourceFile, start: &str) -> Vec<(usize, Path)> {
-    let compile = |pattern| Regex::new(pattern).expect("a valid pattern");
-    let skipped = compile(
-        r###"(?s)//[^\n]*|/\*.*?\*/|r#".*?"#|r"[^"]*"|"(\\.|[^"\\])*"|'(\\.[^']*|[^'\\])'"###,
-    );
-    let blank = |found: &Captures<'_>| "\n".repeat(found[0].matches('\n').count());
-    let code = skipped.replace_all(file.code(), blank);
-    let token = compile(r"::|\w+|[{},*]|\S");
-    let mut found = Vec::new();
-    for start in compile(start).captures_iter(&code) {
-        let at = start.get(1).expect("the pattern has a group").start();
-        let line = 1 + code[..at].matches('\n').count();
-        let mut tokens = token.find_iter(&code[at..]).map(|found| found.as_str());
-        let mut expanded = Vec::new();
-        tree(&mut tokens, Vec::new(), &mut expanded);
-        found.extend(expanded.into_iter().map(|path| (line, path)));
-    }
-    found
-}
-
-/// Parses a path or a `use` tree after `prefix`. Returns the first token after it.
-fn tree<'a>(
-    tokens: &mut impl Iterator<Item = &'a str>,
-    mut prefix: Path,
-    found: &mut Vec<Path>,
-) -> Option<&'a str> {
-    loop {
-        let next = match tokens.next()? {
-            "{" => {
-                while tree(tokens, prefix.clone(), found)? == "," {}
-                return tokens.next();
-            }
-            "}" => return Some("}"),
-            "*" => tokens.next(),
-            name => {
-                prefix.push(name.to_owned());
-                tokens.next()
-            }
-        };
-        match next {
-            Some("::") => {}
-            Some("as") => {
-                found.push(prefix);
-                tokens.next();
-                return tokens.next();
-            }
-            next => {
-                found.push(prefix);
-                return next;
-            }
-        }
-    }
+    code
 }

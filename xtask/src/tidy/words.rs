@@ -4,8 +4,7 @@
 //! identifiers: `FreshHead` and `fresh_head` both contain the word `fresh`, but `refresh` does not.
 //! This file and the tests of `tidy` are exempt, because they have to name the words.
 
-use super::{Finding, SourceFile};
-use regex::Regex;
+use super::{SourceFile, compile};
 
 /// Patterns of words and phrases in lowercase, with their replacements.
 const WORDS: [(&str, &str); 14] = [
@@ -38,62 +37,31 @@ const WORDS: [(&str, &str); 14] = [
     ("[a-z]*alys(e|ed|ing)", "the American spelling, -yze"),
 ];
 
-/// The compiled patterns.
-pub(super) struct Rules {
-    camel_case: Regex,
-    any: Regex,
-    words: Vec<(Regex, &'static str)>,
-}
-
-impl Rules {
-    pub(super) fn new() -> Self {
-        let compile = |pattern: &str| Regex::new(pattern).expect("a valid pattern");
-        let all: Vec<&str> = WORDS.iter().map(|(pattern, _)| *pattern).collect();
-        let words =
-            WORDS.map(|(pattern, replacement)| (compile(&format!("^({pattern})$")), replacement));
-        Self {
-            camel_case: compile("([a-z])([A-Z])|([A-Z])([A-Z][a-z])"),
-            any: compile(&format!(
-                r"\b({})\b",
-                all.join("|").replace(' ', r"[\s_/!#]+")
-            )),
-            words: words.into(),
-        }
-    }
-
-    /// Checks one file, adding to `findings`.
-    pub(super) fn check(&self, file: &SourceFile, findings: &mut Vec<Finding>) {
-        let exempt = ["xtask/src/tidy/words.rs", "xtask/tests/tidy.rs"];
-        let is_checked = [".rs", ".md", ".toml", ".py"]
-            .iter()
-            .any(|end| file.path.ends_with(end));
-        if !is_checked || exempt.contains(&file.path.as_str()) {
-            return;
+/// Returns the words in `files` that have a replacement.
+pub(super) fn check(files: &[SourceFile]) -> Vec<String> {
+    let words = WORDS.map(|(words, replacement)| {
+        let words = words.replace(' ', r"[\s/!#]+");
+        (compile(&format!(r"\b({words})\b")), replacement)
+    });
+    let checked = compile(r"\.(rs|md|toml|py)$");
+    let camel_case = compile("([a-z])([A-Z])|([A-Z])([A-Z][a-z])");
+    let exempt = ["xtask/src/tidy/words.rs", "xtask/tests/tidy.rs"];
+    let mut findings = Vec::new();
+    for SourceFile { path, text } in files {
+        if !checked.is_match(path) || exempt.contains(&path.as_str()) {
+            continue;
         }
         // Split identifiers. The letter of an escape sequence such as `\n` is not part of a word.
         let is_between = |c: char| c == '_' || c.is_ascii_digit();
-        let text = file.text.replace(r"\n", "  ").replace(is_between, " ");
-        let text = self
-            .camel_case
-            .replace_all(&text, "$1$3 $2$4")
-            .to_lowercase();
-        for found in self.any.find_iter(&text) {
-            let line = 1 + text[..found.start()].matches('\n').count();
-            let words: Vec<&str> = found
-                .as_str()
-                .split(|c: char| !c.is_alphanumeric())
-                .collect();
-            let words = words
-                .join(" ")
-                .split_whitespace()
-                .collect::<Vec<_>>()
-                .join(" ");
-            let rule = self
-                .words
-                .iter()
-                .find(|(pattern, _)| pattern.is_match(&words));
-            let replacement = rule.map_or("another word", |(_, replacement)| replacement);
-            findings.push(file.finding(line, format!("`{words}`: write {replacement}")));
+        let text = text.replace(r"\n", "  ").replace(is_between, " ");
+        let text = camel_case.replace_all(&text, "$1$3 $2$4").to_lowercase();
+        for (pattern, replacement) in &words {
+            for found in pattern.find_iter(&text) {
+                let line = 1 + text[..found.start()].matches('\n').count();
+                let word = found.as_str();
+                findings.push(format!("{path}:{line}: {word:?}: write {replacement}"));
+            }
         }
     }
+    findings
 }

@@ -7,8 +7,7 @@ use std::path::PathBuf;
 use clap::Args;
 use vgg::VggConfig;
 
-use super::positive;
-use super::types::{InputSize, OnBad};
+use super::types::{OnBad, input_size, positive};
 
 /// Arguments of `waggle check`.
 #[derive(Debug, Args)]
@@ -44,7 +43,8 @@ pub struct ShowArgs {
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
 
-    /// What to do if images cannot be decoded: stop and list them, or skip them
+    /// What to do if an image of the batch cannot be decoded: stop and list all such images of the
+    /// train split, or decode the whole split first and skip them
     #[arg(long, value_name = "fail|skip", value_enum, default_value_t = OnBad::Fail)]
     pub on_bad: OnBad,
 
@@ -61,8 +61,8 @@ pub struct ShowArgs {
     pub batch_size: NonZeroUsize,
 
     /// Width and height of the network input, in pixels [default: 224, or 64 for the sample]
-    #[arg(long, value_name = "PIXELS")]
-    pub input_size: Option<InputSize>,
+    #[arg(long, value_name = "PIXELS", value_parser = input_size)]
+    pub input_size: Option<usize>,
 
     /// Epoch to draw the batch from, counted from 1. Each epoch has its own order and augmentation
     #[arg(long, value_name = "N", default_value = "2")]
@@ -89,8 +89,8 @@ pub struct SummaryArgs {
     pub classes: NonZeroUsize,
 
     /// Width and height of the network input, in pixels
-    #[arg(long, value_name = "PIXELS", default_value = "224")]
-    pub input_size: InputSize,
+    #[arg(long, value_name = "PIXELS", default_value = "224", value_parser = input_size)]
+    pub input_size: usize,
 
     /// Describe the network of a model file or run directory
     #[arg(long, value_name = "MODEL", conflicts_with_all = ["arch", "classes", "input_size"])]

@@ -2,15 +2,16 @@
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use vgg::VggConfig;
 
+use super::MachineArgs;
 use super::types::{
-    ByteSize, InputSize, LayerRates, LearningRate, Minutes, Momentum, OnBad, StageChoice,
-    WeightsSource,
+    LayerRates, OnBad, StageChoice, WeightsSource, byte_size, input_size, learning_rate, minutes,
+    momentum, positive,
 };
-use super::{MachineArgs, positive};
 
 /// Ids of the arguments that can be combined with `--resume`. Except for `allow_changed_data`, they
 /// do not change the result of the run: the contents of the data and the weights are compared with
@@ -68,8 +69,8 @@ pub struct TrainArgs {
 
     /// Width and height of the network input, in pixels [default: that of the
     /// weights or the architecture, usually 224]
-    #[arg(long, value_name = "PIXELS")]
-    pub input_size: Option<InputSize>,
+    #[arg(long, value_name = "PIXELS", value_parser = input_size)]
+    pub input_size: Option<usize>,
 
     /// Run directory to create. An existing directory is never overwritten: a number is appended to
     /// the name, as in DIR-2
@@ -90,8 +91,8 @@ pub struct TrainArgs {
     /// Minutes between checkpoints within an epoch; 0 writes them only at the start of each stage and
     /// the end of each epoch. The two newest are kept, each up to three times the
     /// size of the model, until the run is complete
-    #[arg(long, value_name = "MINUTES", default_value = "5")]
-    pub checkpoint_every: Minutes,
+    #[arg(long, value_name = "MINUTES", default_value = "5", value_parser = minutes)]
+    pub checkpoint_every: Duration,
 
     /// Stages to run: transfer trains the layers of --transfer-layers (by default the newly
     /// initialized ones), finetune those of --finetune-lr (by default all), both runs one after the
@@ -112,17 +113,12 @@ pub struct TrainArgs {
     pub batch_size: NonZeroUsize,
 
     /// Learning rate of the transfer stage
-    #[arg(
-        long,
-        value_name = "LR",
-        default_value = "1e-3",
-        help_heading = "Recipe"
-    )]
-    pub lr: LearningRate,
+    #[arg(long, value_name = "LR", default_value = "1e-3", value_parser = learning_rate, help_heading = "Recipe")]
+    pub lr: f64,
 
     /// SGD momentum of both stages
-    #[arg(long, value_name = "X", default_value = "0.9", help_heading = "Recipe")]
-    pub momentum: Momentum,
+    #[arg(long, value_name = "X", default_value = "0.9", value_parser = momentum, help_heading = "Recipe")]
+    pub momentum: f64,
 
     /// Prefixes of the layers to train in the transfer stage, comma-separated [default: the newly
     /// initialized layers, or the last layer if there are none]
@@ -159,8 +155,8 @@ pub struct TrainArgs {
     pub machine: MachineArgs,
 
     /// Memory for decoded images, such as 500MB or 1GiB; 0 disables the cache [default: 1GiB]
-    #[arg(long, value_name = "SIZE", help_heading = "Machine")]
-    pub cache_images: Option<ByteSize>,
+    #[arg(long, value_name = "SIZE", value_parser = byte_size, help_heading = "Machine")]
+    pub cache_images: Option<u64>,
 
     /// Print only the path of the run directory, at the end
     #[arg(long, short, conflicts_with_all = ["json", "verbose"], help_heading = "Output")]

@@ -1,6 +1,7 @@
-//! Types of argument values, with their parsers.
+//! Parsers of argument values, and the types of some.
 
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -9,149 +10,86 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use vgg::hub::Address;
 
-/// A learning rate: finite and positive.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct LearningRate(f64);
-
-impl LearningRate {
-    /// The learning rate as a number.
-    pub fn get(self) -> f64 {
-        self.0
-    }
+/// Parses a positive integer.
+pub fn positive(text: &str) -> Result<NonZeroUsize, String> {
+    text.parse()
+        .map_err(|_| "expected a positive integer".to_string())
 }
 
-impl FromStr for LearningRate {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.parse::<f64>() {
-            Ok(rate) if rate.is_finite() && rate > 0.0 => Ok(Self(rate)),
-            _ => Err(
-                "expected a finite learning rate above 0, such as 1e-3 (omit layers to freeze them)"
-                    .to_string(),
-            ),
-        }
-    }
+/// Parses a learning rate: finite and positive.
+pub fn learning_rate(text: &str) -> Result<f64, String> {
+    number(
+        text,
+        |rate: f64| rate.is_finite() && rate > 0.0,
+        "expected a finite learning rate above 0, such as 1e-3 (omit layers to freeze them)",
+    )
 }
 
-/// An SGD momentum in [0, 1).
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Momentum(f64);
-
-impl Momentum {
-    /// The momentum as a number.
-    pub fn get(self) -> f64 {
-        self.0
-    }
+/// Parses an SGD momentum in [0, 1).
+pub fn momentum(text: &str) -> Result<f64, String> {
+    let expected = "expected a momentum of at least 0 and below 1, such as 0.9";
+    number(text, |momentum| (0.0..1.0).contains(&momentum), expected)
 }
 
-impl FromStr for Momentum {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.parse::<f64>() {
-            Ok(momentum) if (0.0..1.0).contains(&momentum) => Ok(Self(momentum)),
-            _ => Err("expected a momentum of at least 0 and below 1, such as 0.9".to_string()),
-        }
-    }
+/// Parses an interval of 0 to 1,000,000 minutes, possibly fractional. A million minutes is about two
+/// years.
+pub fn minutes(text: &str) -> Result<Duration, String> {
+    let expected = "expected 0 to 1000000 minutes, such as 5 or 0.5";
+    let minutes = number(
+        text,
+        |minutes: f64| (0.0..=1e6).contains(&minutes),
+        expected,
+    )?;
+    Ok(Duration::from_secs_f64(60.0 * minutes))
 }
 
-/// An interval of 0 to 1,000,000 minutes, possibly fractional; 0 means never.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Minutes(f64);
-
-impl Minutes {
-    /// The interval, or `None` for never.
-    pub fn get(self) -> Option<Duration> {
-        (self.0 > 0.0).then(|| Duration::from_secs_f64(60.0 * self.0))
-    }
-}
-
-impl FromStr for Minutes {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.parse::<f64>() {
-            // A million minutes is about two years.
-            Ok(minutes) if (0.0..=1e6).contains(&minutes) => Ok(Self(minutes)),
-            _ => Err("expected 0 to 1000000 minutes, such as 5 or 0.5".to_string()),
-        }
-    }
-}
-
-/// Width and height of the network input in pixels: 32 to 4096.
+/// Parses the width and height of the network input in pixels: 32 to 4096.
 ///
 /// Each of the five pooling layers of a VGG halves the image, so 32 is the smallest size that leaves a
 /// non-empty output.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct InputSize(usize);
-
-impl InputSize {
-    /// The size in pixels.
-    pub fn get(self) -> usize {
-        self.0
-    }
+pub fn input_size(text: &str) -> Result<usize, String> {
+    let expected = "expected 32 to 4096 pixels";
+    number(text, |size| (32..=4096).contains(&size), expected)
 }
 
-impl FromStr for InputSize {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.parse::<usize>() {
-            Ok(size) if (32..=4096).contains(&size) => Ok(Self(size)),
-            _ => Err("expected 32 to 4096 pixels".to_string()),
-        }
-    }
+/// Parses a number and checks its range.
+fn number<T: FromStr + Copy>(
+    text: &str,
+    is_valid: impl Fn(T) -> bool,
+    expected: &str,
+) -> Result<T, String> {
+    let number = text.parse().ok().filter(|number| is_valid(*number));
+    number.ok_or_else(|| expected.to_string())
 }
 
-impl fmt::Display for InputSize {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// A number of bytes with an optional unit: `0`, `500MB`, `1GiB`, `1.5 GiB`.
+/// Parses a number of bytes with an optional unit: `0`, `500MB`, `1GiB`, `1.5 GiB`.
 ///
 /// Units ignore case. `k`, `m`, `g` and `t` are short for `KiB`, `MiB`, `GiB` and `TiB`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ByteSize(u64);
-
-impl ByteSize {
-    /// The size in bytes.
-    pub fn get(self) -> u64 {
-        self.0
+pub fn byte_size(text: &str) -> Result<u64, String> {
+    let invalid = || "expected a size such as 0, 500MB or 1GiB".to_string();
+    let text = text.trim();
+    let unit_at = text
+        .find(|c: char| c.is_ascii_alphabetic())
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(unit_at);
+    let number: f64 = number.trim().parse().map_err(|_| invalid())?;
+    let factor: u64 = match unit.to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "kb" => 1_000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        "tb" => 1_000_000_000_000,
+        "k" | "kib" => 1 << 10,
+        "m" | "mib" => 1 << 20,
+        "g" | "gib" => 1 << 30,
+        "t" | "tib" => 1 << 40,
+        _ => return Err(invalid()),
+    };
+    let bytes = number * factor as f64;
+    if !(0.0..=u64::MAX as f64 / 2.0).contains(&bytes) {
+        return Err(invalid());
     }
-}
-
-impl FromStr for ByteSize {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let invalid = || "expected a size such as 0, 500MB or 1GiB".to_string();
-        let text = text.trim();
-        let unit_at = text
-            .find(|c: char| c.is_ascii_alphabetic())
-            .unwrap_or(text.len());
-        let (number, unit) = text.split_at(unit_at);
-        let number: f64 = number.trim().parse().map_err(|_| invalid())?;
-        let factor: u64 = match unit.to_ascii_lowercase().as_str() {
-            "" | "b" => 1,
-            "kb" => 1_000,
-            "mb" => 1_000_000,
-            "gb" => 1_000_000_000,
-            "tb" => 1_000_000_000_000,
-            "k" | "kib" => 1 << 10,
-            "m" | "mib" => 1 << 20,
-            "g" | "gib" => 1 << 30,
-            "t" | "tib" => 1 << 40,
-            _ => return Err(invalid()),
-        };
-        let bytes = number * factor as f64;
-        if !(0.0..=u64::MAX as f64 / 2.0).contains(&bytes) {
-            return Err(invalid());
-        }
-        Ok(Self(bytes.round() as u64))
-    }
+    Ok(bytes.round() as u64)
 }
 
 /// The learning rate of the layers that match a prefix.
@@ -193,13 +131,10 @@ impl FromStr for LayerRates {
             if groups.iter().any(|group| group.layers == layers) {
                 return Err(format!("`{layers}` occurs twice"));
             }
-            let lr = lr
-                .trim()
-                .parse::<LearningRate>()
-                .map_err(|reason| format!("`{part}`: {reason}"))?;
+            let lr = learning_rate(lr.trim()).map_err(|reason| format!("`{part}`: {reason}"))?;
             groups.push(LayerRate {
                 layers: layers.to_string(),
-                lr: lr.get(),
+                lr,
             });
         }
         Ok(Self(groups))
@@ -347,24 +282,20 @@ mod tests {
 
     #[test]
     fn byte_sizes_have_decimal_and_binary_units() {
-        let bytes = |text: &str| text.parse::<ByteSize>().map(ByteSize::get);
-        assert_eq!(bytes("0"), Ok(0));
-        assert_eq!(bytes("1GiB"), Ok(1 << 30));
-        assert_eq!(bytes("1.5 gib"), Ok(3 << 29));
-        assert_eq!(bytes("500MB"), Ok(500_000_000));
+        assert_eq!(byte_size("0"), Ok(0));
+        assert_eq!(byte_size("1GiB"), Ok(1 << 30));
+        assert_eq!(byte_size("1.5 gib"), Ok(3 << 29));
+        assert_eq!(byte_size("500MB"), Ok(500_000_000));
         for invalid in ["", "-1", "GiB", "1XB", "NaN", "inf", "1e30GiB"] {
-            assert!(bytes(invalid).is_err(), "{invalid}");
+            assert!(byte_size(invalid).is_err(), "{invalid}");
         }
     }
 
     #[test]
     fn a_learning_rate_is_finite_and_positive() {
-        assert_eq!(
-            "1e-3".parse::<LearningRate>().map(LearningRate::get),
-            Ok(1e-3)
-        );
+        assert_eq!(learning_rate("1e-3"), Ok(1e-3));
         for invalid in ["0", "-0.1", "NaN", "inf", "", "fast"] {
-            assert!(invalid.parse::<LearningRate>().is_err(), "{invalid}");
+            assert!(learning_rate(invalid).is_err(), "{invalid}");
         }
     }
 

@@ -14,8 +14,8 @@ use serde::Serialize;
 
 use crate::args::CheckArgs;
 use crate::data_source::Source;
-use crate::render::format::{pad_left, pad_right};
-use crate::text::pluralize;
+use crate::ui::text::pluralize;
+use crate::ui::text::{pad_left, pad_right};
 
 /// Maximum number of files that the text report lists per finding.
 const MAX_LISTED: usize = 10;

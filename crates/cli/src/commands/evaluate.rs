@@ -22,8 +22,8 @@ use crate::data_source::Source;
 use crate::error::{Diagnostic, warn};
 use crate::metrics::wilson_interval;
 use crate::non_finite_logit::CheckedNetwork;
-use crate::render::format::{pad_left, pad_right, percent, percent_range, shorten};
-use crate::text::pluralize;
+use crate::ui::text::pluralize;
+use crate::ui::text::{pad_left, pad_right, percent, percent_range, shorten};
 
 /// Maximum number of classes for which the confusion matrix is printed. With more classes, or if
 /// the matrix is wider than the terminal, the most confused pairs are printed instead.

@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::args::PredictArgs;
 use crate::classifier::Classifier;
 use crate::error::{Diagnostic, report};
-use crate::render::format::percent;
+use crate::ui::text::percent;
 
 /// The most probable classes of one image, as printed in each output format.
 #[derive(Debug, Serialize)]

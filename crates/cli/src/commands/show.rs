@@ -10,7 +10,7 @@ use crate::args::types::OnBad;
 use crate::data_source::Source;
 use crate::error::{Diagnostic, warn};
 use crate::run_dir::write_atomically;
-use crate::text::pluralize;
+use crate::ui::text::pluralize;
 use crate::{bad_images, initial_model, plots};
 
 /// Runs `waggle show`.
@@ -18,7 +18,7 @@ pub fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
     super::check_overwrite(&args.out, args.overwrite)?;
     let mut folder = Source::choose(args.data.as_deref()).open()?;
     let size = match (args.input_size, &folder.source) {
-        (Some(size), _) => size.get(),
+        (Some(size), _) => size,
         (None, Source::Sample) => initial_model::sample_input_size()?,
         (None, _) => 224,
     };

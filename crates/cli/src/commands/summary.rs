@@ -24,7 +24,7 @@ pub fn run(args: &SummaryArgs) -> anyhow::Result<ExitCode> {
                 .config
         }
         None => VggConfig {
-            input_size: args.input_size.get(),
+            input_size: args.input_size,
             ..VggConfig::named(&args.arch, args.classes.get())?
         },
     };

@@ -12,16 +12,17 @@ use vgg::Summary;
 use crate::args::TrainArgs;
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
-use crate::error::{self, Diagnostic, warn};
+use crate::error;
 use crate::initial_model::InitialModel;
-use crate::message::{ClassRecall, Finished, Message, WeightsReport};
 use crate::metrics::{Metrics, Score, wilson_interval};
 use crate::model_file;
 use crate::plan::{Origin, Plan};
-use crate::render::{JsonLines, Quiet, Renderer, Terminal};
-use crate::shell::quote;
 use crate::signals::Signals;
 use crate::train::Session;
+use crate::ui::{
+    ClassRecall, Finished, JsonLines, Lines, Message, Page, Quiet, Renderer, Terminal,
+    WeightsReport,
+};
 
 /// Names of the files in the directory of a finished run.
 const FILES: [&str; 6] = [
@@ -38,9 +39,9 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
     let signals = Signals::install()?;
     let mut ui: Box<dyn Renderer> = match (args.quiet, args.json) {
-        (true, _) => Box::new(Quiet::new(io::stdout())),
-        (_, true) => Box::new(JsonLines::new(io::stdout())),
-        _ => Box::new(Terminal::stdout(args.verbose)),
+        (true, _) => Box::new(Quiet(Lines::new(io::stdout()))),
+        (_, true) => Box::new(JsonLines(Lines::new(io::stdout()))),
+        _ => Box::new(Terminal::new(Page::stdout(), args.verbose)),
     };
     let ui = ui.as_mut();
     acknowledge_interrupt(&signals, ui);
@@ -55,8 +56,10 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
         ui.show(&resumed(checkpoint))?;
     }
     let mut session = Session::open(plan, ui)?;
-    let Some(evaluation) = session.train(args.checkpoint_every.get(), &signals, ui)? else {
-        return interrupted(args.quiet, &signals, session.directory(), ui);
+    // An interval of 0 means no checkpoints within an epoch.
+    let every = Some(args.checkpoint_every).filter(|every| !every.is_zero());
+    let Some(evaluation) = session.train(every, &signals, ui)? else {
+        return interrupted(&signals, session.directory(), ui);
     };
     let directory = session.directory();
     let (correct, images) = (evaluation.metrics.correct, evaluation.metrics.samples);
@@ -107,21 +110,11 @@ fn worst_class<'a>(evaluation: &Evaluation, classes: &'a [String]) -> Option<Cla
 }
 
 /// Reports how to resume a run stopped by a signal, and returns the exit code of the signal.
-fn interrupted(
-    quiet: bool,
-    signals: &Signals,
-    run: &Path,
-    ui: &mut dyn Renderer,
-) -> anyhow::Result<ExitCode> {
+fn interrupted(signals: &Signals, run: &Path, ui: &mut dyn Renderer) -> anyhow::Result<ExitCode> {
     let signal = signals
         .pending()
         .context("training stopped unexpectedly (this is a bug)")?;
     let directory = run.display().to_string();
-    if quiet {
-        let command = format!("waggle train --resume {}", quote(&directory));
-        let warning = Diagnostic::new(format!("stopped by {signal}"));
-        warn(warning.help(format!("to resume, run `{command}`")));
-    }
     ui.show(&Message::Interrupted {
         signal: signal.to_string(),
         directory,
@@ -151,10 +144,7 @@ fn describe(initial: &InitialModel, config: &Config, ui: &mut dyn Renderer) -> a
     ui.show(&Message::Weights(WeightsReport {
         source: &initial.source(),
         classes: initial.config.classes,
-        loaded: &initial.report.loaded,
-        initialized: &initial.report.initialized,
-        replaced: &initial.report.replaced,
-        mismatched: &initial.report.mismatched,
+        report: &initial.report,
     }))
 }
 
@@ -164,9 +154,10 @@ fn resumed(checkpoint: &Checkpoint) -> Message<'static> {
     let stage = &checkpoint.identity.config.stages[progress.stage];
     Message::Resumed {
         file: checkpoint.path.display().to_string(),
-        stage: stage.name.as_str(),
+        stage: stage.name,
         // A checkpoint after the last epoch of a stage has no next epoch.
         epoch: (progress.state.epoch + 1).min(stage.epochs),
+        phase: progress.state.phase,
         batches: progress.state.batch,
     }
 }

@@ -3,18 +3,17 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 
 use crate::checkpoint::Checkpoint;
 use crate::config::{Config, DataConfig};
 use crate::data_source::{Folder, Source};
 use crate::error::Diagnostic;
-use crate::message::Message;
 use crate::metrics::Metrics;
 use crate::model_file;
-use crate::render::Renderer;
 use crate::run_dir::RunDir;
 use crate::shell::quote;
+use crate::ui::{Message, Renderer};
 
 /// Opens the run directory `path`, removes temporary files in it, and returns it with its newest
 /// intact checkpoint. Shows a message for each damaged checkpoint that is newer. Returns `None` if
@@ -29,7 +28,16 @@ pub(super) fn open(
     path: &Path,
     ui: &mut dyn Renderer,
 ) -> anyhow::Result<Option<(RunDir, Checkpoint)>> {
-    check_is_run(path)?;
+    // A run writes `config.toml` first. If that file was lost or damaged, the run is recognized by an
+    // intact checkpoint. `RunDir::open` reports a path that is not a folder.
+    let config = match Config::read(&path.join(Config::FILE)) {
+        Err(error) if path.is_dir() && Checkpoint::newest(path)?.0.is_none() => bail!(
+            Diagnostic::new(format!("{} is not a run directory", path.display()))
+                .help("pass a directory that `waggle train` created, such as `runs/train`")
+                .caused_by(error)
+        ),
+        config => config,
+    };
     let run = RunDir::open(path)?;
     let (checkpoint, damaged) = Checkpoint::newest(path)?;
     for checkpoint in &damaged {
@@ -39,7 +47,7 @@ pub(super) fn open(
         })?;
     }
     let Some(checkpoint) = checkpoint else {
-        if damaged.is_empty() && is_finished(&run) {
+        if damaged.is_empty() && config.is_ok_and(|config| is_finished(&run, &config)) {
             return Ok(None);
         }
         let model = run.file(model_file::FILE);
@@ -56,42 +64,9 @@ pub(super) fn open(
     Ok(Some((run, checkpoint)))
 }
 
-/// Checks that the folder `path` was created by a run, before anything in it is locked, written or
-/// deleted. Accepts a path that is not a folder, which [`RunDir::open`] rejects.
-///
-/// A run writes `config.toml` first. If that file was lost or damaged, the run is recognized by an
-/// intact checkpoint, which also contains the configuration.
-fn check_is_run(path: &Path) -> anyhow::Result<()> {
-    if !path.is_dir() {
-        // `RunDir::open` reports this.
-        return Ok(());
-    }
-    let file = path.join(Config::FILE);
-    let config = if file.is_file() {
-        Config::read(&file).map(drop)
-    } else {
-        Err(anyhow!("no such file: {}", file.display()))
-    };
-    let Err(error) = config else {
-        return Ok(());
-    };
-    if Checkpoint::newest(path)?.0.is_some() {
-        return Ok(());
-    }
-    Err(
-        Diagnostic::new(format!("{} is not a run directory", path.display()))
-            .help("pass a directory that `waggle train` created, such as `runs/train`")
-            .caused_by(error)
-            .into(),
-    )
-}
-
 /// Whether a run without checkpoints has its model and the metrics of all epochs. A run does not
 /// remove its checkpoints before that.
-fn is_finished(run: &RunDir) -> bool {
-    let Ok(config) = Config::read(&run.file(Config::FILE)) else {
-        return false;
-    };
+fn is_finished(run: &RunDir, config: &Config) -> bool {
     let epochs: u64 = config.stages.iter().map(|stage| stage.epochs).sum();
     let rows = fs::read_to_string(run.file(Metrics::FILE)).unwrap_or_default();
     run.file(model_file::FILE).exists() && rows.lines().count() as u64 == epochs + 1
@@ -112,19 +87,9 @@ pub(super) fn folder(recorded: &DataConfig, given: Option<&Path>) -> anyhow::Res
 }
 
 /// Checks that `now` agrees with the recorded configuration in all settings that can differ on resume
-/// and would change the result: the weights, the version of waggle, the instruction set and the
-/// classes.
+/// and would change the result: the version of waggle, the instruction set and the classes.
+/// [`InitialModel::load`](crate::initial_model::InitialModel::load) checks the weights.
 pub(super) fn check_same_result(run: &Path, recorded: &Config, now: &Config) -> anyhow::Result<()> {
-    let run = run.display();
-    if recorded.network.weights_sha256 != now.network.weights_sha256 {
-        let weights = &now.network.weights;
-        bail!(
-            Diagnostic::new(format!(
-                "the weights {weights} are not those of the run {run} (their SHA-256 differs)"
-            ))
-            .help("pass the original file with `--weights`")
-        );
-    }
     let settings = |config: &Config| {
         [
             ("version of waggle", config.versions.waggle.clone()),
@@ -143,20 +108,12 @@ pub(super) fn check_same_result(run: &Path, recorded: &Config, now: &Config) -> 
     if differences.is_empty() {
         return Ok(());
     }
-    let message = format!("cannot resume the run {run} here, because its result would change");
-    bail!(
-        Diagnostic::new(message)
-            .items(differences)
-            .help("resume with the original version, instruction set and data, or start a new run")
-    );
-}
-
-/// The error for images that were added, removed or modified since the run `run` started.
-pub(super) fn changed_data(run: &Path, changes: &str) -> Diagnostic {
     let run = run.display();
-    Diagnostic::new(format!(
-        "the images have changed since the run {run} started"
-    ))
-    .items(changes.lines())
-    .help("restore the images, or pass `--allow-changed-data` to accept the changes")
+    bail!(
+        Diagnostic::new(format!(
+            "cannot resume the run {run} here, because its result would change"
+        ))
+        .items(differences)
+        .help("resume with the original version, instruction set and data, or start a new run")
+    );
 }

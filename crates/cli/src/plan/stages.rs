@@ -37,7 +37,7 @@ pub fn stages(
             None if initialized.is_empty() => layers.last().cloned().into_iter().collect(),
             None => common_prefixes(initialized, layers),
         };
-        let lr = args.lr.get();
+        let lr = args.lr;
         stages.push(StageConfig {
             name: StageName::Transfer,
             epochs: args.transfer_epochs.get() as u64,

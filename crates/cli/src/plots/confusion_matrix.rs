@@ -5,7 +5,7 @@ use dataset::contact_sheet::text::{Line, blend, shorten};
 use image::{Rgb, RgbImage, imageops};
 
 use super::encode_png;
-use crate::render::format::percent;
+use crate::ui::text::percent;
 
 /// Maximum number of classes for which names and counts are drawn. With more, they would be too
 /// small to read, so only colors are drawn.

@@ -7,7 +7,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use super::{Canvas, FAINT, FONT, GRAY, INK, plot_error, px, smooth_png};
 use crate::config::StageName;
 use crate::metrics::{EpochRow, Score};
-use crate::render::format::percent;
+use crate::ui::text::percent;
 
 const TRAIN: RGBColor = RGBColor(222, 120, 20);
 const VAL: RGBColor = RGBColor(31, 105, 180);

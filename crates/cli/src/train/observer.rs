@@ -5,12 +5,11 @@ use trainer::{Event, Flow, Phase, Stage};
 
 use crate::checkpoint::{CheckpointWritten, Checkpointer, Progress};
 use crate::config::StageName;
-use crate::message::Message;
 use crate::metrics::{EpochRow, Metrics, Pass, Score};
 use crate::plots;
-use crate::render::Renderer;
 use crate::run_dir::RunDir;
 use crate::signals::Signals;
+use crate::ui::{Message, Renderer, StageEvent};
 
 /// Observes all stages of a run and writes its files.
 pub struct TrainObserver<'a> {
@@ -105,10 +104,8 @@ impl TrainObserver<'_> {
                 }
             }
         }
-        match Message::from_event(name.as_str(), event) {
-            Some(message) => self.renderer.show(&message),
-            None => Ok(()),
-        }
+        let message = StageEvent { stage: name, event };
+        self.renderer.show(&Message::Stage(message))
     }
 
     /// Draws `curves.png` if there are metrics.
@@ -207,7 +204,7 @@ mod tests {
     use super::*;
     use crate::checkpoint::{Checkpoint, Identity};
     use crate::config::Config;
-    use crate::render::Quiet;
+    use crate::ui::{Lines, Quiet};
     use candle_core::{DType, Device, Tensor};
     use trainer::{Group, Params, SgdConfig};
 
@@ -262,7 +259,7 @@ mod tests {
             saves.set(saves.get() + 1);
             Ok(())
         };
-        let mut renderer = Quiet::new(Vec::new());
+        let mut renderer = Quiet(Lines::new(Vec::new()));
         let (params, state) = stage();
         let signals = Signals::install().unwrap();
         let mut observer = observer(&run, &params, &mut renderer, &signals, &save);
@@ -325,7 +322,7 @@ mod tests {
     fn an_unwritable_file_is_an_error_that_names_it() {
         let root = tempfile::tempdir().unwrap();
         let run = RunDir::create(&root.path().join("train")).unwrap();
-        let mut renderer = Quiet::new(Vec::new());
+        let mut renderer = Quiet(Lines::new(Vec::new()));
         let save = || Ok(());
         let (params, state) = stage();
         let signals = Signals::install().unwrap();

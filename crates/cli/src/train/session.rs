@@ -16,13 +16,12 @@ use super::observer::TrainObserver;
 use crate::checkpoint::{Checkpoint, Checkpointer, Identity};
 use crate::config::{Config, StageConfig, StageName};
 use crate::error::Diagnostic;
-use crate::message::{Message, PlannedStage};
 use crate::metrics::Metrics;
 use crate::plan::{Origin, Plan};
-use crate::render::Renderer;
 use crate::run_dir::RunDir;
 use crate::signals::Signals;
 use crate::splits::Splits;
+use crate::ui::{Message, PlannedStage, Renderer};
 use crate::{model_file, plots};
 
 /// A run that is ready to train.
@@ -75,7 +74,7 @@ impl Session {
             Origin::Resumed(run, checkpoint) => (run, Some(*checkpoint)),
         };
         let stages = config.stages.iter().map(|stage| PlannedStage {
-            stage: stage.name.as_str(),
+            stage: stage.name,
             epochs: stage.epochs,
         });
         ui.show(&Message::Run {

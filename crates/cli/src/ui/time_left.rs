@@ -2,7 +2,8 @@
 
 use trainer::Phase;
 
-use crate::message::PlannedStage;
+use super::PlannedStage;
+use crate::config::StageName;
 
 /// Cost of a training step relative to a forward pass: the backward pass takes about twice as long
 /// as the forward pass.
@@ -32,7 +33,7 @@ impl TimeLeft {
     }
 
     /// Starts a stage and drops the stages before it from the plan.
-    pub fn start_stage(&mut self, stage: &str, train_images: u64, val_images: u64) {
+    pub fn start_stage(&mut self, stage: StageName, train_images: u64, val_images: u64) {
         let current = self.stages.iter().position(|plan| plan.stage == stage);
         self.stages.drain(..current.unwrap_or(0));
         (self.train_images, self.val_images) = (train_images as f64, val_images as f64);
@@ -59,7 +60,7 @@ impl TimeLeft {
         let (current, later) = self.stages.split_first()?;
         let forward = self.forward?;
         // In the transfer stage, a training step is mostly the frozen layers' forward pass.
-        let step = if later.is_empty() && current.stage == "finetune" {
+        let step = if later.is_empty() && current.stage == StageName::Finetune {
             STEP_PER_FORWARD
         } else {
             1.0
@@ -85,14 +86,14 @@ mod tests {
     fn plan() -> TimeLeft {
         let mut left = TimeLeft::default();
         let stage = |stage, epochs| PlannedStage { stage, epochs };
-        left.plan(&[stage("transfer", 3), stage("finetune", 2)]);
+        left.plan(&[stage(StageName::Transfer, 3), stage(StageName::Finetune, 2)]);
         left
     }
 
     #[test]
     fn later_stages_are_estimated_from_the_first_validation() {
         let mut left = plan();
-        left.start_stage("transfer", 100, 50);
+        left.start_stage(StageName::Transfer, 100, 50);
         assert_eq!(left.after(0), None);
         left.record(Phase::Val, 10.0);
         // Transfer: 2 more epochs of 10 s + 5 s. Finetune: 2 val phases of 5 s and 1 train phase of
@@ -106,7 +107,7 @@ mod tests {
     #[test]
     fn nothing_is_left_after_the_last_epoch() {
         let mut left = plan();
-        left.start_stage("finetune", 100, 50);
+        left.start_stage(StageName::Finetune, 100, 50);
         left.record(Phase::Val, 10.0);
         assert_eq!(left.after(2), Some(0.0));
     }

@@ -1,19 +1,45 @@
-//! Lines, and labeled fields and paragraphs that wrap at the width of the terminal.
+//! Lines of output, and labeled fields and paragraphs that wrap at the width of the terminal.
 
 use std::io::{self, Stdout, Write};
 
+use anyhow::Context;
 use console::{Style, Term};
 
-use super::Lines;
 use super::bars::Bars;
-use super::format::{pad_right, wrap};
+use super::text::{pad_right, wrap};
 use crate::error::{Diagnostic, warn};
 
 /// Width of the labels `Data`, `Device`, … with the space after them.
 const LABEL_WIDTH: usize = 9;
 
+/// Writes lines to `out` and flushes each. Discards lines once the reader has closed the pipe.
+pub struct Lines<W> {
+    out: W,
+    closed: bool,
+}
+
+impl<W: Write> Lines<W> {
+    /// Creates a writer of lines to `out`.
+    pub fn new(out: W) -> Self {
+        Self { out, closed: false }
+    }
+
+    pub(super) fn line(&mut self, text: &str) -> anyhow::Result<()> {
+        if self.closed {
+            return Ok(());
+        }
+        match writeln!(self.out, "{text}").and_then(|()| self.out.flush()) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                self.closed = true;
+                Ok(())
+            }
+            result => result.context("cannot write to standard output"),
+        }
+    }
+}
+
 /// Prints lines to `out`, and bars and warnings to standard error.
-pub(super) struct Page<W> {
+pub struct Page<W> {
     out: Lines<W>,
     color: bool,
     /// Width in columns at which text wraps. If `None`, as for output that is not a terminal, text
@@ -25,7 +51,7 @@ pub(super) struct Page<W> {
 impl Page<Stdout> {
     /// Prints to standard output, wrapped at the width of the terminal, and in color if `console`
     /// enables it (`NO_COLOR` and `CLICOLOR_FORCE` are respected).
-    pub(super) fn stdout() -> Self {
+    pub fn stdout() -> Self {
         let columns = Term::stdout().size_checked().map(|(_, columns)| columns);
         Self {
             color: console::colors_enabled(),
@@ -36,7 +62,7 @@ impl Page<Stdout> {
 
 impl<W: Write> Page<W> {
     /// Prints to `out` without color, wrapped at `columns`.
-    pub(super) fn new(out: W, columns: Option<usize>) -> Self {
+    pub fn new(out: W, columns: Option<usize>) -> Self {
         Self {
             out: Lines::new(out),
             color: false,

@@ -1,14 +1,13 @@
-//! Events of `waggle train` as shown to the user. [`crate::render`] prints them.
+//! Events of `waggle train` as shown to the user.
 //!
-//! The trainer counts batches from 0, numbers the baseline as epoch 0, and has no stage names.
-//! Messages count batches and epochs from 1, so that the baseline is epoch 1 as in `metrics.csv`, and
-//! name the stage. With `--json`, each message is one line; its field names are stable.
+//! With `--json`, each [`Message`] is one line; its field names are stable.
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+use serde_json::json;
 use trainer::{Best, Event, Phase};
+use vgg::Report;
 
-use crate::args::types::LayerRate;
-use crate::config::Skipped;
+use crate::config::{Skipped, StageName};
 use crate::metrics::Score;
 
 /// One event to show to the user.
@@ -82,10 +81,13 @@ pub enum Message<'a> {
     Resumed {
         /// Path of the checkpoint.
         file: String,
-        /// Name of the stage: `transfer` or `finetune`.
-        stage: &'static str,
+        /// The stage.
+        stage: StageName,
         /// Epoch, counted from 1. The last one if the stage is complete.
         epoch: u64,
+        /// Phase of the epoch.
+        #[serde(skip)]
+        phase: Phase,
         /// Number of training batches already completed in the epoch; 0 if its train phase is
         /// complete.
         batches: usize,
@@ -119,93 +121,11 @@ pub enum Message<'a> {
         /// Path of the run directory.
         directory: String,
     },
-    /// A stage starts or resumes.
-    StageStart {
-        /// Name of the stage: `transfer` or `finetune`.
-        stage: &'static str,
-        /// Number of epochs, including the baseline.
-        epochs: u64,
-        /// Learning rates by layer prefix.
-        groups: Vec<LayerRate>,
-        /// Number of trainable parameters.
-        trainable_parameters: usize,
-        /// Number of frozen parameters.
-        frozen_parameters: usize,
-        /// Number of images in train.
-        #[serde(skip)]
-        train_images: u64,
-        /// Number of images in val.
-        #[serde(skip)]
-        val_images: u64,
-    },
-    /// An epoch starts or resumes.
-    EpochStart {
-        /// Name of the stage.
-        stage: &'static str,
-        /// Epoch, counted from 1.
-        epoch: u64,
-        /// Number of epochs in the stage, including the baseline.
-        epochs: u64,
-        /// Whether this is the baseline epoch, which only validates.
-        baseline: bool,
-    },
-    /// A batch is complete.
-    Batch {
-        /// Name of the stage.
-        stage: &'static str,
-        /// Phase of the epoch: `train` or `val`.
-        phase: Phase,
-        /// Epoch, counted from 1.
-        epoch: u64,
-        /// Batch within the phase, counted from 1.
-        batch: usize,
-        /// Number of images processed in the phase so far.
-        images: u64,
-        /// Number of images in the whole phase.
-        images_total: u64,
-        /// Mean loss and accuracy of the phase so far.
-        #[serde(flatten)]
-        score: Score,
-    },
-    /// The train or val phase of an epoch is complete.
-    Phase {
-        /// Name of the stage.
-        stage: &'static str,
-        /// Phase of the epoch: `train` or `val`.
-        phase: Phase,
-        /// Epoch, counted from 1.
-        epoch: u64,
-        /// Mean loss and accuracy of the phase.
-        #[serde(flatten)]
-        score: Score,
-        /// Time in seconds since the phase started or was resumed.
-        seconds: f64,
-        /// Images per second in that time.
-        images_per_second: f64,
-    },
-    /// The val accuracy is strictly higher than in all earlier epochs of the stage, or this epoch is
-    /// the first.
-    NewBest {
-        /// Name of the stage.
-        stage: &'static str,
-        /// Epoch, counted from 1.
-        epoch: u64,
-        /// Val accuracy of this epoch, from 0 to 1.
-        accuracy: f64,
-    },
-    /// A stage has ended and its best weights are restored.
-    StageEnd {
-        /// Name of the stage.
-        stage: &'static str,
-        /// Epoch of the best weights, counted from 1. Epoch 1 is the baseline.
-        best_epoch: u64,
-        /// Val accuracy of the best weights, from 0 to 1.
-        best_accuracy: f64,
-        /// Time in seconds since the stage started or was resumed.
-        seconds: f64,
-    },
     /// The run is finished and all files are written.
     Done(Finished<'a>),
+    /// An event of a stage.
+    #[serde(untagged)]
+    Stage(StageEvent<'a>),
 }
 
 /// The data set of a run.
@@ -234,16 +154,9 @@ pub struct WeightsReport<'a> {
     pub source: &'a str,
     /// Number of classes that the network predicts.
     pub classes: usize,
-    /// Names of the tensors loaded from the source.
-    pub loaded: &'a [String],
-    /// Names of the newly initialized tensors.
-    pub initialized: &'a [String],
-    /// Names of the head's tensors that were not loaded because they were trained for other classes.
-    /// Also in `initialized`.
-    pub replaced: &'a [String],
-    /// Tensors whose shapes differ: name, shape in the source, shape in the network. Also in
-    /// `initialized`.
-    pub mismatched: &'a [(String, Vec<usize>, Vec<usize>)],
+    /// Which tensors were loaded from the source.
+    #[serde(flatten)]
+    pub report: &'a Report,
 }
 
 /// The result of a finished run.
@@ -273,8 +186,8 @@ pub struct Finished<'a> {
 /// A stage in the plan of a run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PlannedStage {
-    /// Name of the stage: `transfer` or `finetune`.
-    pub stage: &'static str,
+    /// The stage.
+    pub stage: StageName,
     /// Number of epochs, including the baseline.
     pub epochs: u64,
 }
@@ -290,60 +203,67 @@ pub struct ClassRecall<'a> {
     pub images: u64,
 }
 
-impl Message<'_> {
-    /// Converts an event of the trainer to a message that names `stage`. Returns `None` for an
-    /// unknown event.
-    pub fn from_event(stage: &'static str, event: &Event) -> Option<Message<'static>> {
-        Some(match event {
+/// An event of the trainer in a stage.
+///
+/// The trainer counts batches from 0, training epochs from 1, and numbers the baseline as epoch 0.
+/// In JSON, batches and epochs count from 1, so that the baseline is epoch 1 as in `metrics.csv`,
+/// and numbers of epochs include the baseline.
+#[derive(Debug, Clone, Copy)]
+pub struct StageEvent<'a> {
+    /// The stage.
+    pub stage: StageName,
+    /// The event.
+    pub event: &'a Event,
+}
+
+impl Serialize for StageEvent<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let stage = ("stage", json!(self.stage));
+        serializer.collect_map(match self.event {
             Event::StageStart {
                 epochs,
                 counts,
                 groups,
-                train_samples,
-                val_samples,
                 ..
-            } => Message::StageStart {
-                stage,
-                epochs: epochs + 1,
-                groups: groups
-                    .iter()
-                    .map(|group| LayerRate {
-                        layers: group.pattern.clone(),
-                        lr: group.lr,
-                    })
-                    .collect(),
-                trainable_parameters: counts.trainable,
-                frozen_parameters: counts.frozen,
-                train_images: *train_samples as u64,
-                val_images: *val_samples as u64,
-            },
+            } => {
+                let groups = groups.iter();
+                let groups = groups.map(|group| json!({ "layers": group.pattern, "lr": group.lr }));
+                vec![
+                    ("event", json!("stage_start")),
+                    stage,
+                    ("epochs", json!(epochs + 1)),
+                    ("groups", groups.collect()),
+                    ("trainable_parameters", json!(counts.trainable)),
+                    ("frozen_parameters", json!(counts.frozen)),
+                ]
+            }
             Event::EpochStart {
                 epoch,
                 epochs,
                 baseline,
                 ..
-            } => Message::EpochStart {
+            } => vec![
+                ("event", json!("epoch_start")),
                 stage,
-                epoch: epoch + 1,
-                epochs: epochs + 1,
-                baseline: *baseline,
-            },
+                ("epoch", json!(epoch + 1)),
+                ("epochs", json!(epochs + 1)),
+                ("baseline", json!(baseline)),
+            ],
             Event::BatchDone {
                 phase,
                 epoch,
                 progress,
-            } => Message::Batch {
+            } => vec![
+                ("event", json!("batch")),
                 stage,
-                phase: *phase,
-                epoch: epoch + 1,
-                batch: progress.batch + 1,
-                images: progress.samples,
-                images_total: progress.samples_total,
-                score: Score {
-                    loss: progress.loss,
-                    accuracy: progress.accuracy,
-                },
-            },
+                ("phase", json!(phase)),
+                ("epoch", json!(epoch + 1)),
+                ("batch", json!(progress.batch + 1)),
+                ("images", json!(progress.samples)),
+                ("images_total", json!(progress.samples_total)),
+                ("loss", json!(progress.loss)),
+                ("accuracy", json!(progress.accuracy)),
+            ],
             Event::PhaseEnd {
                 phase,
                 epoch,
@@ -351,36 +271,41 @@ impl Message<'_> {
                 accuracy,
                 seconds,
                 samples_per_second,
-            } => Message::Phase {
+            } => vec![
+                ("event", json!("phase")),
                 stage,
-                phase: *phase,
-                epoch: epoch + 1,
-                score: Score {
-                    loss: *loss,
-                    accuracy: *accuracy,
-                },
-                seconds: *seconds,
-                images_per_second: *samples_per_second,
-            },
-            Event::NewBest { epoch, accuracy } => Message::NewBest {
+                ("phase", json!(phase)),
+                ("epoch", json!(epoch + 1)),
+                ("loss", json!(loss)),
+                ("accuracy", json!(accuracy)),
+                ("seconds", json!(seconds)),
+                ("images_per_second", json!(samples_per_second)),
+            ],
+            Event::NewBest { epoch, accuracy } => vec![
+                ("event", json!("new_best")),
                 stage,
-                epoch: epoch + 1,
-                accuracy: *accuracy,
-            },
+                ("epoch", json!(epoch + 1)),
+                ("accuracy", json!(accuracy)),
+            ],
             Event::StageEnd {
                 best,
                 accuracy,
                 seconds,
-            } => Message::StageEnd {
+            } => vec![
+                ("event", json!("stage_end")),
                 stage,
-                best_epoch: match best {
-                    Best::Baseline => 1,
-                    Best::Epoch(epoch) => epoch + 1,
-                },
-                best_accuracy: *accuracy,
-                seconds: *seconds,
-            },
-            _ => return None,
+                (
+                    "best_epoch",
+                    json!(match best {
+                        Best::Baseline => 1,
+                        Best::Epoch(epoch) => epoch + 1,
+                    }),
+                ),
+                ("best_accuracy", json!(accuracy)),
+                ("seconds", json!(seconds)),
+            ],
+            // `Event` may get more variants.
+            _ => vec![stage],
         })
     }
 }

@@ -1,87 +1,99 @@
 //! Tests of `terminal.rs`.
 
 use super::*;
-use crate::message::{ClassRecall, DataSet, Finished, PlannedStage, WeightsReport};
 use crate::metrics::Score;
+use crate::ui::{ClassRecall, PlannedStage};
+use trainer::Counts;
+use vgg::Report;
 
-const STAGE: &str = "transfer";
+const STAGE: StageName = StageName::Transfer;
 
 fn score(loss: f64, accuracy: f64) -> Score {
     Score { loss, accuracy }
 }
 
-fn stage_start(stage: &'static str, epochs: u64) -> Message<'static> {
-    Message::StageStart {
-        stage,
-        epochs,
-        groups: vec![LayerRate {
-            layers: "classifier.6".to_string(),
+fn stage_start(epochs: u64) -> Event {
+    Event::StageStart {
+        epochs: epochs - 1,
+        epoch: 0,
+        counts: Counts {
+            trainable: 8194,
+            frozen: 134_260_544,
+        },
+        groups: vec![GroupLr {
+            pattern: "classifier.6".to_string(),
+            parameters: 8194,
             lr: 1e-3,
         }],
-        trainable_parameters: 8194,
-        frozen_parameters: 134_260_544,
-        train_images: 240,
-        val_images: 120,
+        first_trainable_layer: 20,
+        train_samples: 240,
+        val_samples: 120,
     }
 }
 
-fn epoch_start(epoch: u64, epochs: u64) -> Message<'static> {
-    Message::EpochStart {
-        stage: STAGE,
-        epoch,
-        epochs,
+/// The start of an epoch, counted from 1.
+fn epoch_start(epoch: u64, epochs: u64) -> Event {
+    Event::EpochStart {
+        epoch: epoch - 1,
+        epochs: epochs - 1,
         baseline: epoch == 1,
+        learning_rates: Vec::new(),
     }
 }
 
-fn phase(phase: Phase, epoch: u64, score: Score) -> Message<'static> {
-    Message::Phase {
-        stage: STAGE,
+fn phase(phase: Phase, epoch: u64, score: Score) -> Event {
+    Event::PhaseEnd {
         phase,
-        epoch,
-        score,
+        epoch: epoch - 1,
+        loss: score.loss,
+        accuracy: score.accuracy,
         seconds: 12.0,
-        images_per_second: 10.0,
+        samples_per_second: 10.0,
     }
 }
 
-fn new_best(epoch: u64) -> Message<'static> {
-    Message::NewBest {
-        stage: STAGE,
-        epoch,
+fn new_best(epoch: u64) -> Event {
+    Event::NewBest {
+        epoch: epoch - 1,
         accuracy: 0.9,
     }
 }
 
-fn stage_end(stage: &'static str, best_epoch: u64) -> Message<'static> {
-    Message::StageEnd {
-        stage,
-        best_epoch,
-        best_accuracy: 0.95424,
+fn stage_end(best: Best) -> Event {
+    Event::StageEnd {
+        best,
+        accuracy: 0.95424,
         seconds: 191.6,
     }
 }
 
 fn printed(messages: &[Message<'_>], columns: Option<usize>) -> String {
     let mut out = Vec::new();
-    let mut terminal = Terminal::new(&mut out, columns);
+    let mut terminal = Terminal::new(Page::new(&mut out, columns), false);
     for message in messages {
         terminal.show(message).unwrap();
     }
     String::from_utf8(out).unwrap()
 }
 
+/// The output for the events of a stage.
+fn printed_stage(stage: StageName, events: &[Event]) -> String {
+    let messages = events.iter();
+    let messages = messages.map(|event| Message::Stage(StageEvent { stage, event }));
+    printed(&messages.collect::<Vec<_>>(), None)
+}
+
 #[test]
 fn each_epoch_is_one_line_and_a_new_best_is_marked() {
-    let messages = [
-        Message::Run {
-            directory: "runs/train".to_string(),
-            stages: vec![PlannedStage {
-                stage: STAGE,
-                epochs: 4,
-            }],
-        },
-        stage_start(STAGE, 4),
+    let run = Message::Run {
+        directory: "runs/train".to_string(),
+        stages: vec![PlannedStage {
+            stage: STAGE,
+            epochs: 4,
+        }],
+    };
+    let events = [
+        stage_start(4),
         epoch_start(1, 4),
         phase(Phase::Val, 1, score(0.6512, 0.471)),
         new_best(1),
@@ -95,8 +107,16 @@ fn each_epoch_is_one_line_and_a_new_best_is_marked() {
         epoch_start(4, 4),
         phase(Phase::Train, 4, score(0.3, 1.0)),
         phase(Phase::Val, 4, score(0.3, 0.9)),
-        stage_end(STAGE, 2),
+        stage_end(Best::Epoch(1)),
     ];
+    let events = events.iter();
+    let events = events.map(|event| {
+        Message::Stage(StageEvent {
+            stage: STAGE,
+            event,
+        })
+    });
+    let messages: Vec<_> = [run].into_iter().chain(events).collect();
     let expected = "\
 Run      runs/train
 
@@ -118,13 +138,13 @@ Best val Acc: 95.4 % (epoch 2)
 
 #[test]
 fn an_epoch_resumed_in_its_val_phase_has_no_train_metrics() {
-    let messages = [
-        stage_start(STAGE, 3),
+    let events = [
+        stage_start(3),
         epoch_start(2, 3),
         phase(Phase::Val, 2, score(0.5, 0.5)),
-        stage_end(STAGE, 1),
+        stage_end(Best::Baseline),
     ];
-    let out = printed(&messages, None);
+    let out = printed_stage(STAGE, &events);
     assert!(
         out.contains("\n  2/3          -       -    0.5000  50.0 %       12s\n"),
         "{out}"
@@ -132,15 +152,34 @@ fn an_epoch_resumed_in_its_val_phase_has_no_train_metrics() {
 }
 
 #[test]
-fn a_stage_that_did_not_improve_says_which_weights_are_kept() {
-    let out = printed(
-        &[stage_start("finetune", 3), stage_end("finetune", 1)],
-        None,
+fn a_run_that_resumes_within_validation_says_so() {
+    let resumed = |phase, batches| {
+        let message = Message::Resumed {
+            file: "x".to_string(),
+            stage: STAGE,
+            epoch: 3,
+            phase,
+            batches,
+        };
+        printed(&[message], None)
+    };
+    let start = "Resuming from x: stage transfer, epoch 3";
+    assert_eq!(resumed(Phase::Train, 0), format!("{start}\n"));
+    assert_eq!(
+        resumed(Phase::Train, 2),
+        format!("{start}, 2 batches done\n")
     );
+    assert_eq!(resumed(Phase::Val, 0), format!("{start}, validation\n"));
+}
+
+#[test]
+fn a_stage_that_did_not_improve_says_which_weights_are_kept() {
+    let events = [stage_start(3), stage_end(Best::Baseline)];
+    let out = printed_stage(StageName::Finetune, &events);
     let end = "Best val Acc: 95.4 % (baseline)\n\
                Kept the weights from before fine-tuning; no fine-tuned epoch was better\n";
     assert!(out.ends_with(end), "{out}");
-    let out = printed(&[stage_start(STAGE, 3), stage_end(STAGE, 1)], None);
+    let out = printed_stage(STAGE, &events);
     assert!(
         out.ends_with("Kept the initial weights; no trained epoch was better\n"),
         "{out}"
@@ -150,10 +189,16 @@ fn a_stage_that_did_not_improve_says_which_weights_are_kept() {
 #[test]
 fn paragraphs_fit_the_width_of_the_terminal() {
     let names: Vec<String> = (0..8).map(|number| format!("class{number}")).collect();
-    let parameters = ["classifier.6.weight", "classifier.6.bias"].map(String::from);
-    let loaded: Vec<String> = (0..30)
-        .map(|number| format!("features.{number}.weight"))
-        .collect();
+    let report = Report {
+        loaded: (0..30)
+            .map(|number| format!("features.{number}.weight"))
+            .collect(),
+        initialized: ["classifier.6.weight", "classifier.6.bias"]
+            .map(String::from)
+            .to_vec(),
+        ..Report::default()
+    };
+    let stage_start = stage_start(25);
     let messages = [
         Message::Data(DataSet {
             source: "given",
@@ -173,12 +218,12 @@ fn paragraphs_fit_the_width_of_the_terminal() {
         Message::Weights(WeightsReport {
             source: "vgg16_imagenet_features.safetensors",
             classes: 2,
-            loaded: &loaded,
-            initialized: &parameters,
-            replaced: &[],
-            mismatched: &[],
+            report: &report,
         }),
-        stage_start(STAGE, 25),
+        Message::Stage(StageEvent {
+            stage: STAGE,
+            event: &stage_start,
+        }),
         Message::Done(Finished {
             directory: "runs/train".to_string(),
             model: "runs/train/model.safetensors".to_string(),
@@ -218,10 +263,4 @@ Wrote    runs/train: model.safetensors, config.toml,
 Next     waggle predict runs/train IMAGE...
 ";
     assert!(out.ends_with(expected), "{out}");
-}
-
-#[test]
-fn tensor_names_are_merged_by_layer() {
-    let names = ["classifier.6.bias", "classifier.6.weight"].map(String::from);
-    assert_eq!(layers(&names), ["classifier.6"]);
 }

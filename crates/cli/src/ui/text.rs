@@ -1,11 +1,19 @@
-//! Formats numbers, durations and lists for the terminal.
+//! Formats counts, numbers, durations and lists for people.
 
 use console::measure_text_width;
 
-use crate::text::pluralize;
-
 /// Maximum number of class names in a list. An ellipsis replaces the remaining names.
 const SHOWN_CLASSES: usize = 8;
+
+/// A count with its noun: `1 image`, `2 images`, `3 classes`, `4 batches`.
+pub fn pluralize(count: usize, noun: &str) -> String {
+    let ending = match noun {
+        _ if count == 1 => "",
+        "batch" | "class" => "es",
+        _ => "s",
+    };
+    format!("{count} {noun}{ending}")
+}
 
 /// Formats a fraction as a percentage: `0.95424` as `95.4 %`.
 pub fn percent(fraction: f64) -> String {
@@ -32,28 +40,16 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
-/// Formats an estimate in seconds or minutes, or like [`duration`] from 59.5 minutes: `~40s`, `~13m`,
-/// `~1h 05m`.
+/// Formats an estimate: up to 50 s rounded up to 10 s, above to whole minutes, like [`duration`] but
+/// without units that are 0: `~40s`, `~13m`, `~1h`, `~1h 05m`.
 pub fn estimate(seconds: f64) -> String {
-    match seconds {
-        // Round up to a multiple of 10 s, because the estimate is no more accurate than that.
-        ..55.0 => format!("~{}s", (10.0 * (seconds / 10.0).ceil()) as u64),
-        ..3570.0 => format!("~{}m", (seconds / 60.0).round()),
-        _ => format!("~{}", duration(seconds)),
+    if seconds <= 50.0 {
+        return format!("~{}s", 10 * (seconds / 10.0).ceil() as u64);
     }
-}
-
-/// Formats a number with thousands separators: `138357544` as `138,357,544`.
-pub fn thousands(number: usize) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
+    let text = duration(60.0 * (seconds / 60.0).round().max(1.0));
+    let zeros = [" 00s", " 00m", " 0h"];
+    let zeros = zeros.iter().find_map(|zero| text.strip_suffix(zero));
+    format!("~{}", zeros.unwrap_or(&text))
 }
 
 /// Formats a learning rate, with an exponent below 0.01: `1e-3`, `0.05`.
@@ -120,6 +116,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn only_one_is_singular() {
+        assert_eq!(pluralize(0, "image"), "0 images");
+        assert_eq!(pluralize(1, "class"), "1 class");
+        assert_eq!(pluralize(2, "class"), "2 classes");
+        assert_eq!(pluralize(1, "batch"), "1 batch");
+        assert_eq!(pluralize(11, "batch"), "11 batches");
+        assert_eq!(pluralize(3, "epoch"), "3 epochs");
+    }
+
+    #[test]
     fn durations_have_two_units_at_most() {
         let cases = [
             (0.42, "0.4s"),
@@ -139,10 +145,12 @@ mod tests {
         let cases = [
             (0.1, "~10s"),
             (31.0, "~40s"),
-            (54.9, "~60s"),
-            (58.0, "~1m"),
+            (50.1, "~1m"),
             (791.0, "~13m"),
+            (3580.0, "~1h"),
             (3900.0, "~1h 05m"),
+            (86_390.0, "~1d"),
+            (189_000.0, "~2d 4h"),
         ];
         for (seconds, text) in cases {
             assert_eq!(estimate(seconds), text);
@@ -150,10 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn large_numbers_have_separators_and_small_learning_rates_exponents() {
-        assert_eq!(thousands(0), "0");
-        assert_eq!(thousands(999), "999");
-        assert_eq!(thousands(138_357_544), "138,357,544");
+    fn small_learning_rates_have_an_exponent() {
         assert_eq!(learning_rate(1e-3), "1e-3");
         assert_eq!(learning_rate(0.05), "0.05");
     }

@@ -1,19 +1,16 @@
 //! Human-readable output: one line per epoch, and a progress bar for the current phase.
 
-use std::io::{Stdout, Write};
+use std::io::Write;
 
-use indicatif::MultiProgress;
-use trainer::Phase;
+use indicatif::{HumanCount, MultiProgress};
+use trainer::{Best, Event, GroupLr, Phase};
 
 use super::epoch_table::EpochTable;
-use super::format::{classes, duration, learning_rate, percent, percent_range, thousands};
-use super::page::Page;
-use super::{Renderer, resuming};
-use crate::args::types::LayerRate;
+use super::text::{classes, duration, learning_rate, percent, percent_range, pluralize};
+use super::{DataSet, Finished, Message, Page, Renderer, StageEvent, WeightsReport};
+use crate::config::StageName;
 use crate::error::Diagnostic;
-use crate::message::{DataSet, Finished, Message, WeightsReport};
 use crate::shell::quote;
-use crate::text::pluralize;
 
 /// Prints messages as human-readable text. Bars are drawn only if standard error is a terminal.
 pub struct Terminal<W> {
@@ -22,25 +19,13 @@ pub struct Terminal<W> {
     table: EpochTable,
 }
 
-impl Terminal<Stdout> {
-    /// Creates a renderer for standard output. Color depends on the terminal, `NO_COLOR` and
-    /// `CLICOLOR_FORCE`. If `verbose`, it also prints the layer table, and the tensors of the weights
-    /// that were replaced or have another shape.
-    pub fn stdout(verbose: bool) -> Self {
-        Self {
-            page: Page::stdout(),
-            verbose,
-            table: EpochTable::default(),
-        }
-    }
-}
-
 impl<W: Write> Terminal<W> {
-    /// Creates a renderer that prints to `out` without color, wrapped at `columns`.
-    pub fn new(out: W, columns: Option<usize>) -> Self {
+    /// Creates a renderer that prints to `page`. If `verbose`, it also prints the layer table, and the
+    /// tensors of the weights that were replaced or have another shape.
+    pub fn new(page: Page<W>, verbose: bool) -> Self {
         Self {
-            page: Page::new(out, columns),
-            verbose: false,
+            page,
+            verbose,
             table: EpochTable::default(),
         }
     }
@@ -86,31 +71,30 @@ impl<W: Write> Terminal<W> {
         let WeightsReport {
             source,
             classes,
-            loaded,
-            initialized,
-            replaced,
-            mismatched,
+            report,
         } = message;
-        if loaded.is_empty() {
+        let loaded = report.loaded.len();
+        if loaded == 0 {
             return self.page.field("Weights", "randomly initialized");
         }
-        let total = loaded.len() + initialized.len();
-        let new = match &layers(initialized)[..] {
-            [] => String::new(),
-            ["classifier.6"] => format!("; new head for {}", pluralize(*classes, "class")),
-            names => format!("; newly initialized: {}", names.join(", ")),
+        let total = loaded + report.initialized.len();
+        let new = match report.initialized_layers().join(", ").as_str() {
+            "" => String::new(),
+            "classifier.6" => format!("; new head for {}", pluralize(*classes, "class")),
+            layers => format!("; newly initialized: {layers}"),
         };
-        let text = format!("{} of {total} tensors from {source}{new}", loaded.len());
+        let text = format!("{loaded} of {total} tensors from {source}{new}");
         self.page.field("Weights", &text)?;
         if self.verbose {
-            for (name, in_file, in_network) in *mismatched {
+            let mismatched = &report.mismatched;
+            for (name, in_file, in_network) in mismatched {
                 let text =
                     format!("{name}: {in_file:?} in the file, {in_network:?} in the network");
                 self.page.field("", &text)?;
             }
             let shape_differs =
                 |name: &&String| mismatched.iter().any(|(other, ..)| other == *name);
-            for name in replaced.iter().filter(|name| !shape_differs(name)) {
+            for name in report.replaced.iter().filter(|name| !shape_differs(name)) {
                 let text = format!("{name}: replaced, because it was trained for other classes");
                 self.page.field("", &text)?;
             }
@@ -118,13 +102,42 @@ impl<W: Write> Terminal<W> {
         Ok(())
     }
 
+    fn stage_event(&mut self, message: &StageEvent<'_>) -> anyhow::Result<()> {
+        let stage = message.stage;
+        match message.event {
+            Event::StageStart { counts, groups, .. } => {
+                self.stage_start(stage, groups, counts.trainable)
+            }
+            Event::EpochStart { baseline, .. } => {
+                self.start_bar(if *baseline { Phase::Val } else { Phase::Train });
+                Ok(())
+            }
+            Event::BatchDone { progress, .. } => {
+                self.page.bars.set_phase(progress.samples, progress.loss);
+                Ok(())
+            }
+            Event::PhaseEnd { phase, .. } => {
+                if *phase == Phase::Train {
+                    self.start_bar(Phase::Val);
+                }
+                Ok(())
+            }
+            Event::StageEnd {
+                best,
+                accuracy,
+                seconds,
+            } => self.stage_end(stage, *best, *accuracy, *seconds),
+            _ => Ok(()),
+        }
+    }
+
     fn stage_start(
         &mut self,
-        stage: &str,
-        epochs: u64,
-        groups: &[LayerRate],
+        stage: StageName,
+        groups: &[GroupLr],
         trainable_parameters: usize,
     ) -> anyhow::Result<()> {
+        let (stage, epochs) = (stage.as_str(), self.table.epochs);
         let title = format!("Stage {stage}: {}", pluralize(epochs as usize, "epoch"));
         let title = self.page.style().bold().apply_to(title).to_string();
         self.page.line("")?;
@@ -133,7 +146,7 @@ impl<W: Write> Terminal<W> {
         let groups: Vec<String> = groups
             .iter()
             .map(|group| {
-                let layers = match group.layers.as_str() {
+                let layers = match group.pattern.as_str() {
                     "" => "all",
                     layers => layers,
                 };
@@ -142,7 +155,7 @@ impl<W: Write> Terminal<W> {
             .collect();
         let text = format!(
             "Training {} parameters, lr: {}",
-            thousands(trainable_parameters),
+            HumanCount(trainable_parameters as u64),
             groups.join(", ")
         );
         self.page.paragraph(&text, 2)?;
@@ -163,33 +176,31 @@ impl<W: Write> Terminal<W> {
 
     fn stage_end(
         &mut self,
-        stage: &str,
-        best_epoch: u64,
-        best_accuracy: f64,
+        stage: StageName,
+        best: Best,
+        accuracy: f64,
         seconds: f64,
     ) -> anyhow::Result<()> {
         let seconds = seconds.round() as u64;
         let (minutes, seconds) = (seconds / 60, seconds % 60);
         self.page
             .line(&format!("\nTraining complete in {minutes}m {seconds}s"))?;
-        let epoch = match best_epoch {
-            1 => "baseline".to_string(),
-            _ => format!("epoch {best_epoch}"),
+        let epoch = match best {
+            Best::Baseline => "baseline".to_string(),
+            Best::Epoch(epoch) => format!("epoch {}", epoch + 1),
         };
-        self.page.line(&format!(
-            "Best val Acc: {} ({epoch})",
-            percent(best_accuracy)
-        ))?;
-        match (best_epoch, self.table.epochs, stage) {
-            (2.., _, _) | (_, 1, _) => Ok(()),
-            (_, _, "finetune") => self.page.paragraph(
-                "Kept the weights from before fine-tuning; no fine-tuned epoch was better",
-                0,
-            ),
-            _ => self
-                .page
-                .paragraph("Kept the initial weights; no trained epoch was better", 0),
+        self.page
+            .line(&format!("Best val Acc: {} ({epoch})", percent(accuracy)))?;
+        if best != Best::Baseline || self.table.epochs == 1 {
+            return Ok(());
         }
+        let kept = match stage {
+            StageName::Transfer => "Kept the initial weights; no trained epoch was better",
+            StageName::Finetune => {
+                "Kept the weights from before fine-tuning; no fine-tuned epoch was better"
+            }
+        };
+        self.page.paragraph(kept, 0)
     }
 
     fn done(&mut self, message: &Finished<'_>) -> anyhow::Result<()> {
@@ -233,9 +244,12 @@ impl<W: Write> Renderer for Terminal<W> {
         // Print an epoch's row at the next message, which shows whether the epoch is the best so
         // far. Checkpoint messages do not count, because they may come before `NewBest`.
         if !matches!(message, Message::Checkpoint { .. }) {
-            self.finish_epoch(matches!(message, Message::NewBest { .. }))?;
+            let is_best = |event: &Event| matches!(event, Event::NewBest { .. });
+            self.finish_epoch(matches!(message, Message::Stage(stage) if is_best(stage.event)))?;
         }
+        self.table.record(message);
         match message {
+            Message::Stage(message) => self.stage_event(message),
             Message::Data(message) => self.data(message),
             Message::ClassesWithoutVal { classes } => {
                 let names = classes.join(", ");
@@ -278,8 +292,8 @@ impl<W: Write> Renderer for Terminal<W> {
             } => {
                 let text = format!(
                     "{architecture}, {input_size} px, {} parameters, {} trainable",
-                    thousands(*parameters),
-                    thousands(*trainable_parameters)
+                    HumanCount(*parameters as u64),
+                    HumanCount(*trainable_parameters as u64)
                 );
                 self.page.field("Network", &text)?;
                 if self.verbose {
@@ -288,11 +302,8 @@ impl<W: Write> Renderer for Terminal<W> {
                 Ok(())
             }
             Message::Weights(message) => self.weights(message),
-            Message::Run { directory, stages } => {
-                self.table.plan(stages);
-                self.page.field("Run", directory)
-            }
-            Message::Checkpoint { .. } | Message::NewBest { .. } => Ok(()),
+            Message::Run { directory, .. } => self.page.field("Run", directory),
+            Message::Checkpoint { .. } => Ok(()),
             Message::DamagedCheckpoint { file, reason } => {
                 let text = format!("ignoring the damaged checkpoint {file}: {reason}");
                 self.page.warn(Diagnostic::new(text));
@@ -303,65 +314,33 @@ impl<W: Write> Renderer for Terminal<W> {
                 self.page.warn(warning.items(changes.lines()));
                 Ok(())
             }
-            Message::Resumed { .. } | Message::AlreadyDone { .. } | Message::Interrupted { .. } => {
-                resuming::text(message).map_or(Ok(()), |text| self.page.line(&text))
-            }
-            Message::StageStart {
+            Message::Resumed {
+                file,
                 stage,
-                epochs,
-                groups,
-                trainable_parameters,
-                train_images,
-                val_images,
-                ..
-            } => {
-                self.table
-                    .start_stage(stage, *epochs, *train_images, *val_images);
-                self.stage_start(stage, *epochs, groups, *trainable_parameters)
-            }
-            Message::EpochStart {
-                epoch, baseline, ..
-            } => {
-                self.table.start_epoch(*epoch, *baseline);
-                self.start_bar(if *baseline { Phase::Val } else { Phase::Train });
-                Ok(())
-            }
-            Message::Batch { images, score, .. } => {
-                self.page.bars.set_phase(*images, score.loss);
-                Ok(())
-            }
-            Message::Phase {
+                epoch,
                 phase,
-                score,
-                seconds,
-                images_per_second,
-                ..
+                batches,
             } => {
-                self.table
-                    .end_phase(*phase, *score, *seconds, *images_per_second);
-                if *phase == Phase::Train {
-                    self.start_bar(Phase::Val);
-                }
-                Ok(())
+                let position = match (phase, batches) {
+                    (Phase::Val, _) => ", validation".to_string(),
+                    (Phase::Train, 0) => String::new(),
+                    (Phase::Train, _) => format!(", {} done", pluralize(*batches, "batch")),
+                };
+                let stage = stage.as_str();
+                self.page.line(&format!(
+                    "Resuming from {file}: stage {stage}, epoch {epoch}{position}"
+                ))
             }
-            Message::StageEnd {
-                stage,
-                best_epoch,
-                best_accuracy,
-                seconds,
-            } => self.stage_end(stage, *best_epoch, *best_accuracy, *seconds),
+            Message::AlreadyDone { directory } => self.page.line(&format!(
+                "The run {directory} is already finished; there is nothing to resume"
+            )),
+            Message::Interrupted { signal, directory } => self.page.line(&format!(
+                "\nStopped by {signal}. Nothing is lost; to resume:\n  waggle train --resume {}",
+                quote(directory)
+            )),
             Message::Done(message) => self.done(message),
         }
     }
-}
-
-/// The layers of the tensors `names`, such as `classifier.6` for `classifier.6.weight`. Tensors of a
-/// layer must be adjacent.
-fn layers(names: &[String]) -> Vec<&str> {
-    let layer = |name| str::rsplit_once(name, '.').map_or(name, |(layer, _)| layer);
-    let mut layers: Vec<&str> = names.iter().map(|name| layer(name)).collect();
-    layers.dedup();
-    layers
 }
 
 #[cfg(test)]

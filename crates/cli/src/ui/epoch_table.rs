@@ -1,58 +1,73 @@
 //! The table of a stage's epochs in the terminal, with one line per epoch.
 
 use console::Style;
-use trainer::Phase;
+use trainer::{Event, Phase};
 
-use super::format::{duration, estimate, pad_left, percent};
+use super::text::{duration, estimate, pad_left, percent};
 use super::time_left::TimeLeft;
-use crate::message::PlannedStage;
+use super::{Message, StageEvent};
+use crate::config::StageName;
 use crate::metrics::Score;
 
 /// The table of the current stage, with the results of its current epoch so far.
 #[derive(Default)]
 pub(super) struct EpochTable {
     time_left: TimeLeft,
+    /// Number of epochs in the stage, including the baseline.
     pub(super) epochs: u64,
-    pub(super) train_images: u64,
-    pub(super) val_images: u64,
+    train_images: u64,
+    val_images: u64,
+    /// The current epoch, counted from 1.
     epoch: u64,
-    baseline: bool,
     train: Option<Score>,
     val: Option<Score>,
     seconds: f64,
 }
 
 impl EpochTable {
-    /// Sets the stages of the run, used to estimate the time left.
-    pub(super) fn plan(&mut self, stages: &[PlannedStage]) {
-        self.time_left.plan(stages);
+    /// Records the plan of the run, the start of a stage or an epoch, or the results of a phase.
+    pub(super) fn record(&mut self, message: &Message<'_>) {
+        match message {
+            Message::Run { stages, .. } => self.time_left.plan(stages),
+            Message::Stage(StageEvent { stage, event }) => self.record_event(*stage, event),
+            _ => {}
+        }
     }
 
-    /// Starts the table of a stage. `train` and `val` are the numbers of images in the splits.
-    pub(super) fn start_stage(&mut self, stage: &str, epochs: u64, train: u64, val: u64) {
-        (self.epochs, self.train_images, self.val_images) = (epochs, train, val);
-        self.time_left.start_stage(stage, train, val);
-    }
-
-    /// Starts an epoch, counted from 1, and clears the results of the previous one.
-    pub(super) fn start_epoch(&mut self, epoch: u64, baseline: bool) {
-        (self.epoch, self.baseline) = (epoch, baseline);
-        (self.train, self.val, self.seconds) = (None, None, 0.0);
-    }
-
-    /// Records the results of a complete phase of the epoch.
-    pub(super) fn end_phase(
-        &mut self,
-        phase: Phase,
-        score: Score,
-        seconds: f64,
-        images_per_second: f64,
-    ) {
-        self.time_left.record(phase, images_per_second);
-        self.seconds += seconds;
-        match phase {
-            Phase::Train => self.train = Some(score),
-            Phase::Val => self.val = Some(score),
+    fn record_event(&mut self, stage: StageName, event: &Event) {
+        match *event {
+            Event::StageStart {
+                epochs,
+                train_samples,
+                val_samples,
+                ..
+            } => {
+                self.epochs = epochs + 1;
+                (self.train_images, self.val_images) = (train_samples as u64, val_samples as u64);
+                self.time_left
+                    .start_stage(stage, self.train_images, self.val_images);
+            }
+            Event::EpochStart { epoch, .. } => {
+                self.epoch = epoch + 1;
+                (self.train, self.val, self.seconds) = (None, None, 0.0);
+            }
+            Event::PhaseEnd {
+                phase,
+                loss,
+                accuracy,
+                seconds,
+                samples_per_second,
+                ..
+            } => {
+                self.time_left.record(phase, samples_per_second);
+                self.seconds += seconds;
+                let score = Some(Score { loss, accuracy });
+                match phase {
+                    Phase::Train => self.train = score,
+                    Phase::Val => self.val = score,
+                }
+            }
+            _ => {}
         }
     }
 
@@ -86,15 +101,16 @@ impl EpochTable {
     /// `best` is the style of the val accuracy and of the mark `*` if the epoch is the best so far.
     pub(super) fn take_row(&mut self, is_best: bool, best: &Style) -> Option<String> {
         let val = self.val.take()?;
+        let is_baseline = self.epoch == 1;
         let [train_loss, train_accuracy] = match self.train {
             Some(score) => [format!("{:.4}", score.loss), percent(score.accuracy)],
-            None if self.baseline => [String::new(), "baseline".to_string()],
+            None if is_baseline => [String::new(), "baseline".to_string()],
             // The train results are missing because the run was resumed after this epoch's train
             // phase.
             None => ["-", "-"].map(String::from),
         };
         let (mut val_accuracy, mut mark) = (percent(val.accuracy), String::new());
-        if is_best && !self.baseline {
+        if is_best && !is_baseline {
             val_accuracy = best.apply_to(val_accuracy).to_string();
             mark = best.apply_to("*").to_string();
         }

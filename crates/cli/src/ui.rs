@@ -1,0 +1,39 @@
+//! Output of `waggle train`: [`Message`]s as lines and progress bars for people, as JSON lines for
+//! programs, or, with `--quiet`, only the path of the run directory.
+//!
+//! Lines go to standard output. Bars and warnings go to standard error, bars only if it is a
+//! terminal. If standard output is closed (`waggle train | head`), lines are discarded and training
+//! continues, because its result is the run directory.
+
+mod bars;
+mod epoch_table;
+mod events;
+mod json;
+mod page;
+mod terminal;
+pub mod text;
+mod time_left;
+
+use indicatif::MultiProgress;
+
+pub use events::{
+    ClassRecall, DataSet, Finished, Message, PlannedStage, StageEvent, WeightsReport,
+};
+pub use json::{JsonLines, Quiet};
+pub use page::{Lines, Page};
+pub use terminal::Terminal;
+
+/// Shows the messages of `waggle train` in one output format.
+pub trait Renderer {
+    /// Prints `message` if this format includes it.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the output cannot be written to. A closed pipe is not an error.
+    fn show(&mut self, message: &Message<'_>) -> anyhow::Result<()>;
+
+    /// The progress bars, so that other threads can print without breaking them. Empty by default.
+    fn progress(&self) -> MultiProgress {
+        MultiProgress::new()
+    }
+}
