@@ -11,103 +11,87 @@ use regex::Captures;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A path of module names below the crate's root.
+/// The folder of a crate, and the names of modules below its root.
 type Module = Vec<String>;
 
-/// Checks the crates in `crates`. Returns the imports that are part of a cycle.
+/// Returns the imports in the crates in `crates` that are part of a cycle.
 pub(super) fn check(files: &[SourceFile]) -> Vec<String> {
-    let mut crates: BTreeMap<&str, Vec<(Module, &SourceFile)>> = BTreeMap::new();
-    for file in files {
-        let inside = file.path.split_once("/src/");
-        let is_code = file.path.ends_with(".rs") && !file.path.ends_with("tests.rs");
-        if let Some((package, path)) =
-            inside.filter(|_| file.path.starts_with("crates/") && is_code)
-        {
-            let path = path.trim_end_matches(".rs").trim_end_matches("/mod");
-            let root = path == "lib" || path == "main";
-            let module = path.split('/').filter(|_| !root).map(str::to_owned);
-            crates
-                .entry(package)
-                .or_default()
-                .push((module.collect(), file));
-        }
-    }
-    crates.values().flat_map(|files| cycles(files)).collect()
-}
+    let layout = compile(r"^(crates/\w+)/src/(?:lib|main|(.+?)(?:/mod)?)\.rs$");
+    let files: Vec<(Module, &str, String)> = files
+        .iter()
+        .filter(|file| !file.path.ends_with("tests.rs"))
+        .filter_map(|file| {
+            let found = layout.captures(&file.path)?;
+            let mut module = vec![found[1].to_owned()];
+            if let Some(names) = found.get(2) {
+                module.extend(names.as_str().split('/').map(str::to_owned));
+            }
+            Some((module, file.path.as_str(), expanded(file)))
+        })
+        .collect();
+    let modules: BTreeSet<&Module> = files.iter().map(|(module, ..)| module).collect();
 
-/// An import of one node by another, which has the same parent.
-struct Import {
-    from: Module,
-    to: Module,
-    text: String,
-}
-
-fn cycles(files: &[(Module, &SourceFile)]) -> Vec<String> {
-    let modules: BTreeSet<&Module> = files.iter().map(|(module, _)| module).collect();
     let mut reexports = BTreeMap::new();
-    for (_, file) in files.iter().filter(|(module, _)| module.is_empty()) {
-        for found in compile(r"\buse\s+([^;]+);").captures_iter(&expanded(file)) {
-            for path in found[1].split(',') {
-                let path = resolve(path.split(" as ").next().unwrap_or(path).trim(), &[]);
-                reexports.extend(path.last().cloned().map(|name| (name, path)));
+    let declaration = compile(r"\buse\s+([^;]+);");
+    for (root, _, code) in files.iter().filter(|(module, ..)| module.len() == 1) {
+        for declared in declaration.captures_iter(code) {
+            for path in declared[1].split(',') {
+                let path = path.split(" as ").next().unwrap_or(path).trim();
+                let name = path.rsplit("::").next().unwrap_or(path).to_owned();
+                reexports.insert(vec![root[0].clone(), name], resolve(path, root));
             }
         }
     }
+
+    // The imports between modules with the same parent.
     let paths = compile(r"(?:^|[^:\w])((?:crate|super|self)(?:::\w+)+)");
-    let mut imports = Vec::new();
-    for (from, file) in files {
-        for found in paths.captures_iter(&expanded(file)) {
+    let mut imports = BTreeSet::new();
+    for (from, path, code) in &files {
+        for found in paths.captures_iter(code) {
             let mut to = resolve(&found[1], from);
-            if let Some(path) = to.first().and_then(|name| reexports.get(name))
-                && !modules.contains(&to[..1].to_vec())
-            {
-                to.clone_from(path);
+            let name = &to[..to.len().min(2)];
+            if !modules.contains(&name.to_vec()) {
+                to = reexports.get(name).unwrap_or(&to).clone();
             }
-            while !to.is_empty() && !modules.contains(&to) {
+            while to.len() > 1 && !modules.contains(&to) {
                 to.pop();
             }
             let common = from.iter().zip(&to).take_while(|(a, b)| a == b).count();
             if common < from.len().min(to.len()) {
-                imports.push(Import {
-                    from: from[..=common].to_vec(),
-                    to: to[..=common].to_vec(),
-                    text: format!("{}: {} is part of an import cycle", file.path, &found[1]),
-                });
+                let text = format!("{path}: {} is part of an import cycle", &found[1]);
+                imports.insert((text, from[..=common].to_vec(), to[..=common].to_vec()));
             }
         }
     }
-    let in_cycle = |import: &&Import| {
-        let mut reached = vec![&import.to];
-        let mut next = 0;
-        while let Some(&node) = reached.get(next) {
-            for further in imports.iter().filter(|further| further.from == *node) {
-                if !reached.contains(&&further.to) {
-                    reached.push(&further.to);
-                }
+
+    let mut edges: BTreeMap<&Module, BTreeSet<&Module>> = BTreeMap::new();
+    for (_, from, to) in &imports {
+        edges.entry(from).or_default().insert(to);
+    }
+    let mut findings = Vec::new();
+    for (text, from, to) in &imports {
+        let mut reached = BTreeSet::new();
+        let mut next = vec![to];
+        while let Some(module) = next.pop() {
+            if reached.insert(module) {
+                next.extend(edges.get(module).into_iter().flatten());
             }
-            next += 1;
         }
-        reached.contains(&&import.from)
-    };
-    let found: BTreeSet<_> = imports
-        .iter()
-        .filter(in_cycle)
-        .map(|import| &import.text)
-        .collect();
-    found.into_iter().cloned().collect()
+        if reached.contains(from) {
+            findings.push(text.clone());
+        }
+    }
+    findings
 }
 
 /// The module or name that `path` stands for in the module `from`.
 fn resolve(path: &str, from: &[String]) -> Module {
-    let mut module = if path.starts_with("crate") {
-        Vec::new()
-    } else {
-        from.to_vec()
-    };
+    let mut module = from.to_vec();
     for name in path.split("::") {
         match name {
+            "crate" => module.truncate(1),
             "super" => drop(module.pop()),
-            "crate" | "self" => {}
+            "self" => {}
             name => module.push(name.to_owned()),
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! With `--json`, each [`Message`] is one line; its field names are stable.
 
+use serde::ser::Error as _;
 use serde::{Serialize, Serializer};
 use serde_json::json;
 use trainer::{Best, Event, Phase};
@@ -304,8 +305,7 @@ impl Serialize for StageEvent<'_> {
                 ("best_accuracy", json!(accuracy)),
                 ("seconds", json!(seconds)),
             ],
-            // `Event` may get more variants.
-            _ => vec![stage],
+            _ => return Err(S::Error::custom("unknown event of the trainer")),
         })
     }
 }
