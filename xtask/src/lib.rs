@@ -1,4 +1,4 @@
-//! The tasks of `cargo xtask` that have tests.
+//! The parts of `cargo xtask` that the integration tests use.
 
 pub mod fetch_data;
 pub mod tidy;

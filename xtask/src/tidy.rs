@@ -86,7 +86,7 @@ pub fn check_dependencies(metadata: &Value) -> Vec<String> {
     findings
 }
 
-/// Source files of the library crates.
+/// Pattern that matches the source files of the library crates.
 const LIBRARIES: &str = "^crates/(dataset|fetch|kernels|sample|trainer|vgg)/src/";
 
 /// The pattern of the paths of files, a file that is exempt, the pattern that the code of the others

@@ -12,7 +12,10 @@
 #[path = "../examples/bench_worker/ours.rs"]
 mod ours;
 #[path = "../examples/bench_worker/row.rs"]
-#[allow(dead_code, reason = "this benchmark runs no whole-epoch rows")]
+#[allow(
+    dead_code,
+    reason = "this benchmark does not use the rows that measure whole epochs"
+)]
 mod row;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};

@@ -19,7 +19,7 @@ use anyhow::Context;
 use candle_core::{Device, Tensor};
 use cli::Classifier;
 use cli::non_finite_logit::NonFiniteLogit;
-use dataset::{DecodeOptions, Transform};
+use dataset::DecodeOptions;
 use sample::{PRETRAINING, SEED, Split};
 
 /// Maximum number of images in a batch.
@@ -53,9 +53,9 @@ impl Server {
 
     /// Handles one upload: returns the most likely class and its probability.
     fn handle(&self, bytes: &[u8]) -> anyhow::Result<(&str, f32)> {
-        let transform = Transform::eval(self.classifier.input_size());
-        let (options, normalize) = (DecodeOptions::default(), self.classifier.normalize());
-        let image = transform.prepare(bytes, &options, &normalize, &Device::Cpu)?;
+        let image = self
+            .classifier
+            .read_bytes(bytes, &DecodeOptions::default())?;
         let (reply, answer) = mpsc::channel();
         let request = Request { image, reply };
         self.requests.send(request).context("the worker stopped")?;

@@ -66,7 +66,7 @@ pub enum Command {
     Show(ShowArgs),
     /// Print the layers of a network with their output shapes and parameter counts
     Summary(SummaryArgs),
-    /// Print a shell's completion script
+    /// Print a completion script for a shell
     Completions(CompletionsArgs),
     /// Write the man pages of waggle and its subcommands
     Man(ManArgs),
@@ -146,7 +146,8 @@ Examples:
   waggle predict runs/train photos/ --csv > photos.csv
   waggle predict model.safetensors photos/ --top-k 3 --json
 
-If an image cannot be classified, an error is printed to standard error, the other images are still
+If an image cannot be classified or a folder has no readable images, an error is printed to standard
+error, the other images are still
 classified, and the exit code is 1. With --json, the path and the error are also printed as an object.")]
 pub struct PredictArgs {
     /// Model file (model.safetensors) or run directory
@@ -165,7 +166,7 @@ pub struct PredictArgs {
     pub batch_size: NonZeroUsize,
 
     /// Print one JSON object per line: path, class, probability and top (the --top-k classes), or path
-    /// and error for an image that cannot be decoded
+    /// and error for an image that cannot be classified or a folder without readable images
     #[arg(long, conflicts_with = "csv")]
     pub json: bool,
 

@@ -114,9 +114,9 @@ fn refuse_empty(split: &ImageFolder, before: &[usize]) -> anyhow::Result<()> {
     let root = split.root().display();
     bail!(
         Diagnostic::new(format!(
-            "no image of {} in `{root}` can be decoded",
-            emptied.join(", ")
+            "cannot decode any image of {} in `{root}`",
+            emptied.join(" or ")
         ))
-        .help("replace the images, or remove the class folder")
+        .help("replace the images, or remove the folder of the class")
     );
 }

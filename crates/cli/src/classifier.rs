@@ -113,6 +113,20 @@ impl Classifier {
         Transform::eval(self.input_size()).prepare_image(&image, &self.normalize(), &Device::Cpu)
     }
 
+    /// Like [`read`](Self::read), for an encoded image in memory.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the image cannot be decoded.
+    pub fn read_bytes(
+        &self,
+        bytes: &[u8],
+        decode: &DecodeOptions,
+    ) -> Result<Tensor, dataset::Error> {
+        let transform = Transform::eval(self.input_size());
+        transform.prepare(bytes, decode, &self.normalize(), &Device::Cpu)
+    }
+
     /// Runs the network once on an input of zeros. The layers prepare their weights in the first
     /// forward pass, so later calls are faster.
     ///
@@ -133,18 +147,7 @@ impl Classifier {
     /// Returns an error if the image cannot be decoded, if the forward pass fails, or if a logit is
     /// not finite.
     pub fn classify_bytes(&self, bytes: &[u8], decode: &DecodeOptions) -> anyhow::Result<Vec<f32>> {
-        let transform = Transform::eval(self.input_size());
-        self.classify(&transform.prepare(bytes, decode, &self.normalize(), &Device::Cpu)?)
-    }
-
-    /// Returns the class probabilities of an image file.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error if the image cannot be read or decoded, if the forward pass fails, or if a
-    /// logit is not finite.
-    pub fn classify_path(&self, path: &Path, decode: &DecodeOptions) -> anyhow::Result<Vec<f32>> {
-        self.classify(&self.read(path, decode)?)
+        self.classify(&self.read_bytes(bytes, decode)?)
     }
 
     fn classify(&self, image: &Tensor) -> anyhow::Result<Vec<f32>> {
@@ -152,7 +155,7 @@ impl Classifier {
         Ok(row.context("the image has no probabilities")??)
     }
 
-    /// For each image returned by [`read`](Self::read), returns its class probabilities, or its
+    /// For each image returned by [`read`](Self::read) or [`read_bytes`](Self::read_bytes), returns its class probabilities, or its
     /// first non-finite logit.
     ///
     /// # Errors

@@ -148,7 +148,7 @@ fn built_for() -> Option<DeviceChoice> {
     }
 }
 
-/// The GPU if `open` succeeds, else the CPU with the reason.
+/// Opens `gpu`. Falls back to the CPU if `gpu` is `None`, or with a reason if `open` fails.
 fn open_auto(
     gpu: Option<DeviceChoice>,
     open: impl FnOnce(DeviceChoice) -> anyhow::Result<Device>,

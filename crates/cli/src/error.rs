@@ -157,6 +157,9 @@ fn help_for(cause: &(dyn Error + 'static)) -> Option<String> {
             error => error.help(),
         };
     }
+    if let Some(error) = cause.downcast_ref::<sample::Error>() {
+        return error.help();
+    }
     if let Some(error) = cause.downcast_ref::<vgg::hub::FetchError>() {
         return Some(error.help());
     }

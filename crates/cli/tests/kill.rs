@@ -131,7 +131,7 @@ fn assert_terminated_runs_resume(
     let dir = TestDir::with_stripes();
     let mut random = ChaCha8Rng::seed_from_u64(20);
     let mut below = |bound: u64| random.next_u64() % bound;
-    let (mut early, mut inside, mut late) = (0, 0, 0);
+    let (mut resumed, mut restarted, mut finished) = (0, 0, 0);
     for round in 0..rounds {
         let out = format!("run-{round}");
         let mut arguments = train(&["--out", &out]);
@@ -154,12 +154,13 @@ fn assert_terminated_runs_resume(
                 // The run was terminated before it wrote its first checkpoint, or after it removed
                 // its checkpoints at the end. It cannot be resumed, so start it again.
                 std::fs::remove_dir_all(dir.path(&out)).unwrap();
+                arguments = train(&["--out", &out]);
             }
         }
-        match (done, arguments[1]) {
-            (true, _) => late += 1,
-            (false, "--resume") => inside += 1,
-            (false, _) => early += 1,
+        match (arguments[1], done) {
+            ("--resume", _) => resumed += 1,
+            (_, true) => finished += 1,
+            (_, false) => restarted += 1,
         }
         if !done {
             dir.succeeds(&arguments);
@@ -168,11 +169,12 @@ fn assert_terminated_runs_resume(
         std::fs::remove_dir_all(dir.path(&out)).unwrap();
     }
     println!(
-        "{rounds} of {rounds} results equal; last terminated without a checkpoint: {early}, with one: {inside}, after the end: {late}"
+        "{rounds} of {rounds} results equal; resumed: {resumed}, restarted for lack of a checkpoint: \
+         {restarted}, finished before they were terminated: {finished}"
     );
     assert!(
-        inside * 4 > rounds,
-        "too few runs were terminated with a checkpoint to resume from: {inside} of {rounds}"
+        resumed * 4 > rounds,
+        "too few runs were resumed from a checkpoint: {resumed} of {rounds}"
     );
 }
 

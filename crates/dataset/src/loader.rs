@@ -62,8 +62,8 @@ impl Loader {
         &self.builder.config
     }
 
-    /// Returns the order of the samples in `epoch`: with [`LoaderConfig::shuffle`] a function of the
-    /// seed and the epoch, otherwise that of [`samples`](Self::samples).
+    /// Returns the indices of the samples in the order of `epoch`. With [`LoaderConfig::shuffle`], the
+    /// seed and the epoch determine the order; otherwise it is 0, 1, 2, ….
     pub fn order(&self, epoch: u64) -> Vec<usize> {
         let count = self.samples().len();
         if !self.config().shuffle {

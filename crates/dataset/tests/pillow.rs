@@ -1,5 +1,4 @@
-//! Compares the resize with Pillow 13.0, in both orders of the two passes. Also tests center crops,
-//! invalid plans and reused buffers.
+//! Compares resizing with Pillow 13.0. Also tests center crops, invalid plans and reused buffers.
 //!
 //! `pillow/resize.safetensors` contains noise (`N.from`) and the output of `Image.resize(size,
 //! BILINEAR)` on it (`N.to`). The sizes cover both orders of Pillow's passes.

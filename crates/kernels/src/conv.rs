@@ -25,11 +25,11 @@ use crate::{autograd, device, inference};
 pub fn conv_stack(x: &Tensor, layers: &[ConvLayer]) -> Result<Tensor> {
     let (n, c, h, w) = x.dims4()?;
     let mut shapes = vec![NchwcShape { n, c, h, w }];
-    for layer in layers {
+    for (index, layer) in layers.iter().enumerate() {
         let from = shapes[shapes.len() - 1];
         let (k, c, _, _) = layer.weight.dims4()?;
         if c != from.c {
-            bail!("a layer expects {c} input channels, got {}", from.c);
+            bail!("layer {index} expects {c} input channels, got {}", from.c);
         }
         let to = NchwcShape { c: k, ..from };
         let to = if layer.pool { to.pooled() } else { to };

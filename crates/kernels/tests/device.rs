@@ -5,12 +5,27 @@
 
 mod naive;
 
+use candle_core::utils::{cuda_is_available, metal_is_available};
 use candle_core::{DType, Device, Tensor, Var};
 use kernels::{self, ConvLayer, device};
 use naive::{Naive, random, relative_error};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
-use test_devices::devices;
+
+/// The CPU and, with the feature `cuda` or `metal`, the first GPU.
+///
+/// Each call opens the GPU again, because tests that run in parallel with the same `Device` would
+/// share a cuBLAS workspace.
+fn devices() -> Vec<Device> {
+    let mut devices = vec![Device::Cpu];
+    if cuda_is_available() {
+        devices.push(Device::new_cuda(0).expect("a GPU for CUDA"));
+    }
+    if metal_is_available() {
+        devices.push(Device::new_metal(0).expect("a GPU for Metal"));
+    }
+    devices
+}
 
 /// Maximum error relative to the largest value of the tensor.
 const TOLERANCE: f64 = 1e-5;

@@ -208,7 +208,7 @@ pub struct NonFiniteLoss {
     pub batch: usize,
     /// Index of each sample of the batch in its split.
     pub samples: Vec<usize>,
-    /// Learning rates in this epoch, by group. Empty if `epoch` is `None`.
+    /// Learning rates in this epoch, by group. Empty in the baseline and if `epoch` is `None`.
     pub learning_rates: Vec<GroupLr>,
 }
 
@@ -265,12 +265,15 @@ impl Error {
     }
 
     /// Adds the epoch and the learning rates to an error from a validation pass.
-    pub(crate) fn in_epoch(mut self, at: u64, learning_rates: Vec<GroupLr>) -> Self {
+    pub(crate) fn at_epoch(mut self, at: u64, learning_rates: Vec<GroupLr>) -> Self {
         match &mut self {
             Self::Data { epoch, .. } => *epoch = Some(at),
             Self::NonFiniteLoss(error) => {
                 error.epoch = Some(at);
-                error.learning_rates = learning_rates;
+                // The baseline precedes the first step, so the learning rates are not the cause.
+                if at > 0 {
+                    error.learning_rates = learning_rates;
+                }
             }
             _ => {}
         }

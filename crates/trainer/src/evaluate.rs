@@ -82,11 +82,6 @@ impl FrozenCache {
         Self::new(0, 0)
     }
 
-    /// Size of the cached outputs in bytes.
-    pub fn bytes(&self) -> usize {
-        self.used
-    }
-
     fn samples(&self) -> usize {
         self.batches.iter().map(|batch| batch.indices.len()).sum()
     }

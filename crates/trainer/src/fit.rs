@@ -187,7 +187,7 @@ pub fn fit<M: Model, E: Into<BoxError>>(
             emit(observer, &event, epoch, stage)
         };
         let evaluation = evaluate(&eval_model, data.val, &mut cache, &mut observe)
-            .map_err(|error| error.in_epoch(epoch, learning_rates))?;
+            .map_err(|error| error.at_epoch(epoch, learning_rates))?;
         let Some(evaluation) = evaluation else {
             return Ok(Outcome::Paused);
         };

@@ -18,7 +18,8 @@ pub enum Schedule {
     Constant,
     /// `gamma^⌊epoch / step⌋`, as in `torch.optim.lr_scheduler.StepLR`.
     ///
-    /// PyTorch multiplies by `gamma` once per step instead, so the last bit of an f64 may differ.
+    /// PyTorch multiplies the learning rate by `gamma` at each step instead, so results may differ by
+    /// a few ulp of f64.
     StepLr {
         /// Number of epochs between steps, at least 1.
         step: u64,

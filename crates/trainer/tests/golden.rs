@@ -7,14 +7,29 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::PathBuf;
 
+use candle_core::utils::{cuda_is_available, metal_is_available};
 use candle_core::{D, DType, Device, IndexOp, Result, Tensor};
 use candle_nn::{Conv2dConfig, Module, VarBuilder};
 use serde_json::Value;
-use test_devices::devices;
 use trainer::{
     Batch, Batches, Best, Data, DataLoader, Event, FitConfig, Flow, Gradients, Group, Mode, Model,
     Outcome, Params, Phase, Schedule, Sgd, SgdConfig, Stage,
 };
+
+/// The CPU and, with the feature `cuda` or `metal`, the first GPU.
+///
+/// Each call opens the GPU again, because tests that run in parallel with the same `Device` would
+/// share a cuBLAS workspace.
+fn devices() -> Vec<Device> {
+    let mut devices = vec![Device::Cpu];
+    if cuda_is_available() {
+        devices.push(Device::new_cuda(0).expect("a GPU for CUDA"));
+    }
+    if metal_is_available() {
+        devices.push(Device::new_metal(0).expect("a GPU for Metal"));
+    }
+    devices
+}
 
 fn fixture(name: &str) -> PathBuf {
     let default = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden");

@@ -181,7 +181,7 @@ impl VggConfig {
                     let follows_convolution =
                         position > 0 && self.features[position - 1] != Unit::Pool;
                     if !follows_convolution {
-                        return Err(self.invalid("a pool does not follow a convolution"));
+                        return Err(self.invalid("every pool must directly follow a convolution"));
                     }
                     index += 1;
                 }

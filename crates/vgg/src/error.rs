@@ -93,7 +93,7 @@ pub enum Error {
         /// The architecture detected from the shapes in the file.
         actual: String,
     },
-    /// The file has no model metadata, and its convolutions are those of no named architecture.
+    /// The file has no model metadata, and its convolutions do not match any named architecture.
     #[error("cannot detect the architecture of {}", path.display())]
     Undetected {
         /// Path of the file.

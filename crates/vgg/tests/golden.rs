@@ -7,13 +7,28 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use candle_core::utils::{cuda_is_available, metal_is_available};
 use candle_core::{D, DType, Device, Tensor, Var};
 use candle_nn::VarBuilder;
 use kernels::{ConvLayer, adaptive_avg_pool2d, device};
 use serde_json::Value;
-use test_devices::devices;
 use vgg::config::Unit;
 use vgg::{Mode, Vgg, VggConfig};
+
+/// The CPU and, with the feature `cuda` or `metal`, the first GPU.
+///
+/// Each call opens the GPU again, because tests that run in parallel with the same `Device` would
+/// share a cuBLAS workspace.
+fn devices() -> Vec<Device> {
+    let mut devices = vec![Device::Cpu];
+    if cuda_is_available() {
+        devices.push(Device::new_cuda(0).expect("a GPU for CUDA"));
+    }
+    if metal_is_available() {
+        devices.push(Device::new_metal(0).expect("a GPU for Metal"));
+    }
+    devices
+}
 
 type Tensors = BTreeMap<String, Tensor>;
 

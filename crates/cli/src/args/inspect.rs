@@ -13,9 +13,9 @@ use super::types::{OnBad, input_size, positive};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Exit codes:
-  0  no serious problem
-  1  undecodable images, empty classes, classes only in val, or the
-     same image in two classes or in both train and val; any other error
+  0  no serious problems
+  1  undecodable images, empty classes, classes only in val, or duplicates or near
+     duplicates in two classes or in both train and val; or an error
   2  usage error")]
 pub struct CheckArgs {
     /// Data set: a folder with {train,val}/CLASS/IMAGE, or `sample` [default: data/hymenoptera_data
@@ -43,7 +43,7 @@ pub struct ShowArgs {
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
 
-    /// What to do if an image of the batch cannot be decoded
+    /// What to do with train images that cannot be decoded. `fail` stops only if one is in the batch
     #[arg(long, value_name = "fail|skip", value_enum, default_value_t = OnBad::Fail)]
     pub on_bad: OnBad,
 
@@ -92,7 +92,7 @@ pub struct SummaryArgs {
     #[arg(long, value_name = "PIXELS", default_value = "224", value_parser = input_size)]
     pub input_size: usize,
 
-    /// Describe the network of this model file or run directory, instead of the options above
+    /// Model file or run directory whose network to print. Replaces the options above
     #[arg(long, value_name = "MODEL", conflicts_with_all = ["arch", "classes", "input_size"])]
     pub model: Option<PathBuf>,
 }

@@ -8,7 +8,7 @@ use clap_complete::Shell;
 /// Arguments of `waggle completions`.
 #[derive(Debug, Clone, Args)]
 pub struct CompletionsArgs {
-    /// Shell to complete for
+    /// Shell to print the script for
     #[arg(value_enum)]
     pub shell: Shell,
 }

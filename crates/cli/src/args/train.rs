@@ -55,11 +55,11 @@ pub struct TrainArgs {
     pub on_bad: OnBad,
 
     /// Initial weights: `hub` (timm's ImageNet weights, downloaded once),
-    /// `hf:OWNER/REPO[@REVISION][/FILE]` (a VGG on the Hugging Face hub), a FILE (.safetensors or a
+    /// `hf:OWNER/REPO[@REVISION][/FILE]` (a VGG on the Hugging Face hub), a file (.safetensors or a
     /// PyTorch state dict, with torchvision's or timm's tensor names), a run directory, `sample` (the
     /// built-in backbone), or `none` (random) [default: hub; for the sample data set without --arch,
     /// sample]
-    #[arg(long, value_name = "hub|hf:…|FILE|none")]
+    #[arg(long, value_name = "SOURCE")]
     pub weights: Option<WeightsSource>,
 
     /// Architecture [default: detected from the weights file, else vgg16; for the sample data set with
@@ -160,7 +160,7 @@ pub struct TrainArgs {
     #[arg(long, short, conflicts_with_all = ["json", "verbose"], help_heading = "Output")]
     pub quiet: bool,
 
-    /// Also print the layer table, and the tensors of the weights file that do not fit the network
+    /// Also print the layer table, and the tensors of the weights file that were not loaded
     #[arg(long, short, conflicts_with = "json", help_heading = "Output")]
     pub verbose: bool,
 

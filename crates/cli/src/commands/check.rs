@@ -195,7 +195,7 @@ fn table(report: &Report) -> String {
     text.push_str(if report.is_serious() {
         "\nFindings marked with `!` are serious.\n"
     } else {
-        "\nNo serious problem found.\n"
+        "\nNo serious problems found.\n"
     });
     text
 }

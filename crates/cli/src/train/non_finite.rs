@@ -47,10 +47,11 @@ impl NonFiniteLossReport<'_> {
         let images = loss.samples.iter().filter_map(|&index| samples.get(index));
         let images = images.map(|sample| format!("  {}", sample.path.display()));
 
-        let mut items = vec![
-            format!("learning rates: {}", learning_rates.join(", ")),
-            "images of the batch:".to_string(),
-        ];
+        let mut items = Vec::new();
+        if !learning_rates.is_empty() {
+            items.push(format!("learning rates: {}", learning_rates.join(", ")));
+        }
+        items.push("images of the batch:".to_string());
         items.extend(images);
         items.push(self.saved_weights());
         Diagnostic::new(format!(
@@ -61,10 +62,13 @@ impl NonFiniteLossReport<'_> {
             self.stage.as_str(),
         ))
         .items(items)
-        .help(
+        .help(if learning_rates.is_empty() {
+            "check the initial weights and these images; the stage has not trained yet, so `--resume` would fail \
+             at the same batch"
+        } else {
             "start a new run with learning rates ten times smaller (`--lr`, `--finetune-lr`); if the same images \
-             fail again, inspect them; `--resume` would fail at the same batch",
-        )
+             fail again, inspect them; `--resume` would fail at the same batch"
+        })
     }
 
     fn saved_weights(&self) -> String {

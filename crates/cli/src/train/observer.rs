@@ -46,6 +46,10 @@ impl TrainObserver<'_> {
     ) -> anyhow::Result<Result<T, trainer::Error>> {
         let mut failure = None;
         let result = stage(&mut |event, stage| {
+            // The stage sends the remaining events of the epoch before it pauses.
+            if failure.is_some() {
+                return Flow::Pause;
+            }
             let flow = self
                 .on_event(name, event)
                 .and_then(|()| self.checkpoint(index, event, stage));

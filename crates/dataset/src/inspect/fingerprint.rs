@@ -22,7 +22,7 @@ pub(super) struct Inspected {
 pub(super) struct Hashes {
     /// SHA-256 of the file contents.
     pub file: [u8; 32],
-    /// SHA-256 of width, height and the upright RGB pixels.
+    /// SHA-256 of the width, the height and the RGB pixels of the decoded image.
     pub pixels: [u8; 32],
     pub perceptual: Perceptual,
 }

@@ -11,8 +11,8 @@ use super::lanes::{Lanes, Task};
 /// The contract of [`Task::run`]. The CPU must support AVX2 and FMA.
 #[target_feature(enable = "avx2,fma")]
 pub(crate) unsafe fn run(task: impl Task) {
-    // SAFETY: the CPU supports AVX2 and FMA, and the pointers of the task are valid (contract of
-    // this function).
+    // SAFETY: the CPU supports AVX2 and FMA, the pointers of the task are valid, and no other thread
+    // accesses what the task writes (contract of this function).
     unsafe { task.run::<Avx2>() }
 }
 

@@ -11,8 +11,8 @@ use super::lanes::{Lanes, Task};
 /// The contract of [`Task::run`]. The CPU must support AVX-512 F, BW, DQ and VL, and FMA.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
 pub(crate) unsafe fn run(task: impl Task) {
-    // SAFETY: the CPU supports AVX-512 and FMA, and the pointers of the task are valid (contract of
-    // this function).
+    // SAFETY: the CPU supports AVX-512 and FMA, the pointers of the task are valid, and no other thread
+    // accesses what the task writes (contract of this function).
     unsafe { task.run::<Avx512>() }
 }
 

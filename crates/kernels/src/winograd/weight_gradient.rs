@@ -234,9 +234,9 @@ impl Accumulation<'_> {
         }
     }
 
-    /// Accumulates the products of the first `count` tiles of a block at some positions into
-    /// `sums`, `[position][c / 16][group][16 c][width]`. If `overwrite` is set, the products
-    /// replace `sums`.
+    /// Multiplies the first `count` tiles of `block` at `positions` and adds the products to `sums`,
+    /// `[position][c / 16][group][16 c][width]`. If `overwrite` is set, the products replace
+    /// `sums`.
     fn multiply(
         &self,
         block: &Block<'_>,

@@ -153,14 +153,15 @@ impl Params {
         })
     }
 
-    /// Marks the tensors whose names satisfy `is_buffer` as buffers, such as the running statistics
-    /// of a batch norm.
+    /// Marks the existing tensors whose names satisfy `is_buffer` as buffers, such as the running
+    /// statistics of a batch norm.
     ///
     /// Buffers are part of the model and of [`tensors`](Self::tensors), but not of
     /// [`counts`](Self::counts), and no pattern makes them trainable.
     pub fn with_buffers(self, is_buffer: impl Fn(&str) -> bool) -> Self {
         for (name, entry) in self.lock().iter_mut() {
             entry.buffer = is_buffer(name);
+            entry.trainable &= !entry.buffer;
         }
         self
     }
