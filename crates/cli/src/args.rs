@@ -1,6 +1,6 @@
 //! The command line: flags, defaults, help, and the checks of individual values.
 //!
-//! [`crate::plan`] resolves the arguments of `train` together with the data and the weights before
+//! `crate::plan` resolves the arguments of `train` together with the data and the weights before
 //! training starts. Parsing here rejects every value that is invalid by itself, so the rest
 //! of the program never sees a batch size of zero or a learning rate that is NaN.
 

@@ -2,7 +2,7 @@
 //! resumes bit-identically.
 //!
 //! The metadata of `checkpoint-N.safetensors` holds the format version, the run's [`Identity`] and
-//! its [`Progress`]. The latter two are TOML, which represents every `f64` exactly. Tensors:
+//! its [`RunProgress`]. The latter two are TOML, which represents every `f64` exactly. Tensors:
 //!
 //! - `weights/NAME`: parameters trained so far, in any stage. The others are read from the weights
 //!   file, which the identity names with its SHA-256, or initialized again from the seed;
@@ -55,7 +55,7 @@ impl Identity {
 
 /// How far a run has progressed, and its results so far.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Progress {
+pub struct RunProgress {
     /// Index of the current stage, counted from 0.
     pub stage: usize,
     /// Position within the stage, such as the epoch and the step.
@@ -67,18 +67,6 @@ pub struct Progress {
     pub rows: Vec<EpochRow>,
 }
 
-impl Progress {
-    /// Progress at `state` in stage number `stage`, with no metrics yet.
-    fn new(stage: usize, state: StageState) -> Self {
-        Self {
-            stage,
-            state,
-            training: None,
-            rows: Vec::new(),
-        }
-    }
-}
-
 /// A checkpoint that has been read into memory.
 #[derive(Debug)]
 pub struct Checkpoint {
@@ -87,7 +75,7 @@ pub struct Checkpoint {
     /// Inputs of the run that wrote the checkpoint.
     pub identity: Identity,
     /// How far the run had progressed.
-    pub progress: Progress,
+    pub progress: RunProgress,
     /// Parameters trained so far, by name.
     pub weights: BTreeMap<String, Tensor>,
     /// SGD velocities by parameter name.
@@ -172,7 +160,7 @@ pub struct DamagedCheckpoint {
 /// Snapshots the training state for a checkpoint. Training may continue while the file is written.
 fn snapshot(
     identity: &str,
-    progress: &Progress,
+    progress: &RunProgress,
     stages: &[StageConfig],
     params: &Params,
     stage: &Stage,
@@ -265,9 +253,14 @@ mod tests {
                 },
                 best,
             };
-            let progress = Progress::new(1, state);
+            let progress = RunProgress {
+                stage: 1,
+                state,
+                training: None,
+                rows: Vec::new(),
+            };
             let text = toml::to_string(&progress).unwrap();
-            assert_eq!(toml::from_str::<Progress>(&text).unwrap(), progress);
+            assert_eq!(toml::from_str::<RunProgress>(&text).unwrap(), progress);
         }
     }
 }

@@ -46,12 +46,12 @@ pub struct Classifier {
 }
 
 impl Classifier {
-    /// Loads the model file that [`locate`] finds for `path`.
+    /// Loads a model file, or the `model.safetensors` of a run directory.
     ///
     /// # Errors
     ///
-    /// Returns the errors of [`locate`], and an error if the file cannot be read or is not a
-    /// trained model.
+    /// Returns an error if there is no model at `path`, if the model of a run is a link out of its
+    /// directory, or if the file cannot be read or is not a trained model.
     pub fn open(path: &Path, device: &Device) -> anyhow::Result<Self> {
         let path = locate(path)?;
         let vgg::Model { metadata, tensors } =

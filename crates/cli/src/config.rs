@@ -1,6 +1,6 @@
 //! The resolved configuration of a run.
 //!
-//! [`crate::plan`] resolves it before training starts, from the arguments, the data (classes) and
+//! `crate::plan` resolves it before training starts, from the arguments, the data (classes) and
 //! the weights (newly initialized layers). It is written to `config.toml` and to every checkpoint.
 //! A resumed run starts from the configuration in its checkpoint.
 

@@ -1,39 +1,39 @@
 //! The program `waggle`: adds the command line, terminal output, files and plots to the library
 //! crates.
 //!
-//! Reading order: [`args`] parses the command line and [`commands`] runs it. For `train`, [`plan`]
-//! resolves the [`config`] from the arguments or a checkpoint, and [`train`] runs its stages.
-//! [`ui`] produces the output. [`run_dir`], [`metrics`] and [`plots`] write the files of a run. Of
-//! the crates in `crates/`, only this one prints and only this one uses `anyhow`.
+//! Reading order: [`args`] parses the command line and `commands` runs it. For `train`, `plan`
+//! resolves the [`config`] from the arguments or a checkpoint, and `train` runs its stages. `ui`
+//! produces the output. `run_dir`, `metrics` and [`plots`] write the files of a run. Of the crates
+//! in `crates/`, only this one prints and only this one uses `anyhow`.
 
 pub mod args;
-pub mod bad_images;
+mod bad_images;
 pub mod checkpoint;
-pub mod classifier;
-pub mod commands;
+mod classifier;
+mod commands;
 pub mod config;
-pub mod data_source;
-pub mod dataset_hash;
+mod data_source;
+mod dataset_hash;
 pub mod device;
-pub mod error;
+mod error;
 mod fault_injection;
 pub mod gpu_memory;
-pub mod initial_model;
+mod initial_model;
 pub mod memory;
-pub mod metrics;
-pub mod model_file;
+mod metrics;
+mod model_file;
 pub mod non_finite_logit;
-pub mod panic_message;
-pub mod paths;
-pub mod plan;
+mod panic_message;
+mod paths;
+mod plan;
 pub mod plots;
-pub mod run_dir;
-pub mod shell;
-pub mod signals;
-pub mod splits;
-pub mod train;
-pub mod ui;
-pub mod weights_file;
+mod run_dir;
+mod shell;
+mod signals;
+mod splits;
+mod train;
+mod ui;
+mod weights_file;
 
 pub use classifier::Classifier;
 

@@ -90,4 +90,8 @@ impl trainer::Model for CheckedNetwork<'_> {
         }
         Ok(output)
     }
+
+    fn loss(&self, logits: &Tensor, targets: &Tensor) -> candle_core::Result<Tensor> {
+        trainer::Model::loss(self.network, logits, targets)
+    }
 }

@@ -7,8 +7,8 @@
 
 mod bars;
 mod epoch_table;
-mod events;
 mod json;
+mod message;
 mod page;
 mod terminal;
 pub mod text;
@@ -16,10 +16,10 @@ mod time_left;
 
 use indicatif::MultiProgress;
 
-pub use events::{
+pub use json::{JsonLines, Quiet};
+pub use message::{
     ClassRecall, DataSet, Finished, Message, PlannedStage, StageEvent, WeightsReport,
 };
-pub use json::{JsonLines, Quiet};
 pub use page::{Lines, Page};
 pub use terminal::Terminal;
 

@@ -13,7 +13,7 @@ use anyhow::Context;
 use trainer::{Params, Stage, StageState};
 
 use super::dir::CheckpointDir;
-use super::{Checkpoint, Identity, Progress, snapshot};
+use super::{Checkpoint, Identity, RunProgress, snapshot};
 use crate::config::StageConfig;
 use crate::error::Diagnostic;
 use crate::metrics::{EpochRow, Pass};
@@ -100,10 +100,11 @@ impl<'a> Checkpointer<'a> {
         }
         let started = Instant::now();
         let previous = self.finish()?;
-        let progress = Progress {
+        let progress = RunProgress {
+            stage: index,
+            state,
             training,
             rows: rows.to_vec(),
-            ..Progress::new(index, state)
         };
         let file = snapshot(&self.identity, &progress, &self.stages, self.params, stage)?;
         let waited = started.elapsed();

@@ -3,7 +3,7 @@
 
 use trainer::{Event, Flow, Phase, Stage};
 
-use crate::checkpoint::{CheckpointWritten, Checkpointer, Progress};
+use crate::checkpoint::{CheckpointWritten, Checkpointer, RunProgress};
 use crate::config::StageName;
 use crate::metrics::{EpochRow, Metrics, Pass, Score};
 use crate::plots;
@@ -67,7 +67,7 @@ impl TrainObserver<'_> {
     /// # Errors
     ///
     /// Returns an error if the curves cannot be drawn or the run directory cannot be written to.
-    pub fn restore(&mut self, progress: &Progress) -> anyhow::Result<()> {
+    pub fn restore(&mut self, progress: &RunProgress) -> anyhow::Result<()> {
         self.metrics = Metrics::restore(progress.rows.clone(), self.run)?;
         self.training = progress.training;
         self.draw_curves()

@@ -15,7 +15,8 @@
 pub(crate) trait Lanes: Copy + 'static {
     /// A vector of 16 f32.
     type V: Copy;
-    /// Maximum number of tiles whose sums the microkernel keeps in registers.
+    /// Maximum number of tiles whose sums the microkernel keeps in registers: at most 6 if `GROUPS` is
+    /// 1, and 14 if it is 2. More need another arm in `microkernel::forward`.
     const TILES: usize;
     /// Number of vectors of output channels per tile in the microkernel, 1 or 2.
     const GROUPS: usize;

@@ -1,4 +1,4 @@
-//! Events of `waggle train` as shown to the user.
+//! Messages of `waggle train`: what the user is shown of a run.
 //!
 //! With `--json`, each [`Message`] is one line; its field names are stable.
 
