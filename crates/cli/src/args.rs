@@ -146,9 +146,9 @@ Examples:
   waggle predict runs/train photos/ --csv > photos.csv
   waggle predict model.safetensors photos/ --top-k 3 --json
 
-If an image cannot be classified or a folder has no readable images, an error is printed to standard
-error, the other images are still
-classified, and the exit code is 1. With --json, the path and the error are also printed as an object.")]
+If an image cannot be classified or a folder has no readable images, an error is printed to standard \
+error, the other images are still classified, and the exit code is 1. With --json, the path and the \
+error are also printed as an object.")]
 pub struct PredictArgs {
     /// Model file (model.safetensors) or run directory
     pub model: PathBuf,

@@ -141,6 +141,17 @@ impl InitialModel {
                 .help("pass the original file with `--weights`")
             );
         }
+        if spec.weights == WeightsSource::Sample
+            && let Some(architecture) = &spec.architecture
+            && architecture != SAMPLE_ARCHITECTURE
+        {
+            bail!(
+                Diagnostic::new(format!(
+                    "the built-in backbone is a {SAMPLE_ARCHITECTURE} network, not {architecture}"
+                ))
+                .help("leave out `--arch`, or pass other weights with `--weights`")
+            );
+        }
         let load = |path: &Path| Self::from_file(spec, path, classes, device);
         let mut model = match (&spec.weights, path) {
             (WeightsSource::Sample, _) => with_sample_backbone(|path, _| load(path))?,

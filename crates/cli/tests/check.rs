@@ -49,6 +49,19 @@ fn a_good_data_set_has_no_serious_problem() {
 }
 
 #[test]
+fn a_single_class_is_serious_because_training_needs_two() {
+    let dir = TestDir::new();
+    dir.stripes("data", &["horizontal"], 4, 2);
+    let out = dir.waggle(&["check", "data"]);
+    assert_eq!(out.status.code(), Some(1));
+    let out = String::from_utf8(out.stdout).unwrap();
+    assert!(
+        out.contains("! Only one class, horizontal (training fails)"),
+        "{out}"
+    );
+}
+
+#[test]
 fn serious_findings_are_marked_and_exit_with_code_1() {
     let dir = good();
     let image = dir.read("data/train/horizontal/00.png");

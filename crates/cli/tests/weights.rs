@@ -152,6 +152,28 @@ fn batch_norm_without_pretrained_weights_is_an_error_with_help() {
 }
 
 #[test]
+fn the_built_in_backbone_with_another_architecture_is_an_error() {
+    let dir = TestDir::with_stripes();
+    let arguments = [
+        "train",
+        "--data",
+        "data",
+        "--weights",
+        "sample",
+        "--arch",
+        "vgg16",
+    ];
+    let error = dir.fails(1, &arguments);
+    for part in [
+        "the built-in backbone is a ",
+        "not vgg16",
+        "leave out `--arch`",
+    ] {
+        assert!(error.contains(part), "{error}");
+    }
+}
+
+#[test]
 fn state_dict_is_not_a_model_and_its_code_does_not_run() {
     let dir = TestDir::with_stripes();
     let evil = concat!(env!("CARGO_MANIFEST_DIR"), "/../vgg/tests/pth/evil.pth");

@@ -14,8 +14,8 @@ use super::types::{OnBad, input_size, positive};
 #[command(after_help = "\
 Exit codes:
   0  no serious problems
-  1  undecodable images, empty classes, classes only in val, or duplicates or near
-     duplicates in two classes or in both train and val; or an error
+  1  undecodable images, a single class, empty classes, classes only in val,
+     duplicates or near duplicates in two classes or in both splits; or an error
   2  usage error")]
 pub struct CheckArgs {
     /// Data set: a folder with {train,val}/CLASS/IMAGE, or `sample` [default: data/hymenoptera_data

@@ -74,6 +74,9 @@ fn table(report: &Report) -> String {
     let mut text = counts(report);
     let limits = &report.thresholds;
 
+    if let [only] = report.splits[0].classes.as_slice() {
+        let _ = writeln!(text, "\n! Only one class, {} (training fails)", only.class);
+    }
     section(
         &mut text,
         true,

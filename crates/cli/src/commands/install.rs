@@ -20,5 +20,6 @@ pub fn man(args: &ManArgs) -> anyhow::Result<ExitCode> {
     std::fs::create_dir_all(out)
         .and_then(|()| clap_mangen::generate_to(definition(), out))
         .with_context(|| format!("cannot write man pages to `{}`", out.display()))?;
+    super::print(&format!("Wrote man pages to {}\n", out.display()))?;
     Ok(ExitCode::SUCCESS)
 }

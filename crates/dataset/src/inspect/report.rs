@@ -219,10 +219,11 @@ impl Report {
     }
 
     /// Returns whether the report has findings that make training fail or its results misleading:
-    /// files that cannot be decoded, empty or unknown classes, and duplicates in more than one
-    /// class or in both train and val.
+    /// files that cannot be decoded, empty or unknown classes, a single class, and duplicates in
+    /// more than one class or in both train and val.
     pub fn is_serious(&self) -> bool {
         !self.unusable.is_empty()
+            || self.splits[0].classes.len() == 1
             || !self.empty_classes.is_empty()
             || !self.unknown_classes.is_empty()
             || self
