@@ -48,8 +48,9 @@
 //! [`decode`](mod@decode). Hidden files and folders are skipped, as are links to a parent folder
 //! within a class folder. All splits share the class map of the training split.
 //!
-//! **Features.** `trainer` implements `trainer::DataLoader` for [`Loader`]. `cuda`, `cudnn`, `metal`,
-//! `accelerate` and `mkl` enable candle's features of the same names.
+//! **Features.** `titles` (default) draws text on images. `trainer` implements
+//! `trainer::DataLoader` for [`Loader`]. `cuda`, `cudnn`, `metal`, `accelerate` and `mkl` enable
+//! candle's features of the same names.
 //!
 //! This crate does not depend on a model and never prints.
 
