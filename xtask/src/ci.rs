@@ -1,7 +1,7 @@
 //! `cargo xtask ci`: everything that must pass before a change is merged.
 //!
-//! The steps share one profile and one target directory, and most select the whole workspace, so
-//! that they reuse each other's builds of the dependencies.
+//! All steps but `standalone` share one target directory, and most select the whole workspace, so that
+//! they reuse each other's builds of the dependencies.
 
 use crate::cargo;
 use anyhow::{Context, Result};
@@ -12,7 +12,7 @@ use xshell::{Shell, cmd};
 /// warning.
 const BUDGET: Duration = Duration::from_secs(20 * 60);
 
-/// The arguments of `cargo`.
+/// The steps, each as the arguments of `cargo`.
 const STEPS: [&str; 12] = [
     "fmt --all --check",
     "fmt --check --manifest-path fuzz/Cargo.toml",

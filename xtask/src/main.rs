@@ -44,7 +44,7 @@ enum Task {
     Ci,
     /// Build all examples, and run those that take seconds
     Examples,
-    /// Check an example of each library crate with only that crate as dependency
+    /// Run an example of each library crate with only that crate as dependency
     Standalone,
     /// Run the tests that need reference values from outside the repository
     Reference {

@@ -141,17 +141,6 @@ impl InitialModel {
                 .help("pass the original file with `--weights`")
             );
         }
-        if spec.weights == WeightsSource::Sample
-            && let Some(architecture) = &spec.architecture
-            && architecture != SAMPLE_ARCHITECTURE
-        {
-            bail!(
-                Diagnostic::new(format!(
-                    "the built-in backbone is a {SAMPLE_ARCHITECTURE} network, not {architecture}"
-                ))
-                .help("leave out `--arch`, or pass other weights with `--weights`")
-            );
-        }
         let load = |path: &Path| Self::from_file(spec, path, classes, device);
         let mut model = match (&spec.weights, path) {
             (WeightsSource::Sample, _) => with_sample_backbone(|path, _| load(path))?,
@@ -180,14 +169,20 @@ impl InitialModel {
     ) -> anyhow::Result<Self> {
         let metadata = vgg::read_metadata(path).context(LOAD_ERROR)?;
         let config = match (&metadata, &spec.architecture) {
-            (Some(metadata), Some(arch)) if *arch != metadata.config.architecture => bail!(
-                Diagnostic::new(format!(
-                    "{} is a {} network, not {arch}",
-                    path.display(),
-                    metadata.config.architecture
-                ))
-                .help("omit `--arch`, or pass other `--weights`")
-            ),
+            (Some(metadata), Some(arch)) if *arch != metadata.config.architecture => {
+                let weights = match spec.weights {
+                    // Its path is that of a temporary file.
+                    WeightsSource::Sample => "the built-in backbone".to_string(),
+                    _ => path.display().to_string(),
+                };
+                bail!(
+                    Diagnostic::new(format!(
+                        "{weights} is a {} network, not {arch}",
+                        metadata.config.architecture
+                    ))
+                    .help("leave out `--arch`, or pass other weights with `--weights`")
+                )
+            }
             (Some(metadata), _) => metadata.config.clone(),
             (None, arch) => {
                 let detected = vgg::detect_architecture(path).context(LOAD_ERROR)?;
