@@ -10,11 +10,11 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use anyhow::bail;
+use dataset::path_text::relative;
 use dataset::{DecodeOptions, ImageFolder};
 
 use crate::config::Skipped;
 use crate::error::Diagnostic;
-use crate::paths::relative;
 
 /// Decodes all images of `split` and returns those that fail, each with its index in the split.
 /// Paths are recorded relative to the data folder `root`.

@@ -6,13 +6,14 @@ use std::path::Path;
 
 use anyhow::Context;
 use dataset::Sample;
+use dataset::path_text::relative;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::data_source::Folder;
-use crate::paths::relative;
 
-/// The hexadecimal SHA-256 of each image, by its path relative to the data folder.
+/// The hexadecimal SHA-256 of each image, by its path relative to the data folder, as [`relative`] writes
+/// it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct DatasetHash(BTreeMap<String, String>);

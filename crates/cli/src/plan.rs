@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use candle_core::Device;
+use dataset::path_text;
 use vgg::kernels::Isa;
 
 use crate::args::TrainArgs;
@@ -232,7 +233,7 @@ fn describe_inputs(
 ) -> anyhow::Result<()> {
     ui.show(&Message::Data(DataSet {
         source: folder.source.name(),
-        root: folder.root.display().to_string(),
+        root: path_text::encode(&folder.root),
         classes: folder.classes(),
         train_images: folder.train.len(),
         val_images: folder.val.len(),
@@ -256,7 +257,7 @@ fn data_config(
     skipped: Vec<Skipped>,
 ) -> DataConfig {
     DataConfig {
-        root: absolute(&folder.root).display().to_string(),
+        root: path_text::encode(&absolute(&folder.root)),
         source: folder.source.name().to_string(),
         classes: folder.classes().to_vec(),
         train_images: folder.train.len(),

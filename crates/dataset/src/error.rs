@@ -75,6 +75,15 @@ pub enum Error {
         path: PathBuf,
     },
 
+    /// Folders are nested too deeply.
+    #[error("`{}` is more than {limit} folders deep", .path.display())]
+    TooDeep {
+        /// Path of the first folder beyond the limit.
+        path: PathBuf,
+        /// Maximum number of levels below a class folder.
+        limit: usize,
+    },
+
     /// A file or folder cannot be read.
     #[error("cannot read {}", .path.display())]
     Io {
@@ -252,6 +261,7 @@ impl Error {
                 "rename or remove the folder, or add the class to the training data".into()
             }
             Self::ClassName { .. } => "rename the folder".into(),
+            Self::TooDeep { .. } => "move its images up, or remove it".into(),
             Self::Decode { .. } => "replace or remove the file".into(),
             Self::Truncated { .. } => "copy or download the file again, or remove it".into(),
             Self::TooManyPixels { .. } | Self::TooMuchMemory { .. } => {

@@ -1,6 +1,6 @@
 //! Names of files and folders in a data set.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -28,12 +28,19 @@ pub fn is_image(path: impl AsRef<Path>) -> bool {
     })
 }
 
-/// Returns the names in `folder` that do not begin with a dot, sorted by code point.
+/// Whether `name` begins with a dot, or is one that an operating system gives to its own files.
+pub(crate) fn is_hidden(name: &OsStr) -> bool {
+    let system = ["Thumbs.db", "desktop.ini", "__MACOSX"];
+    name.as_encoded_bytes().starts_with(b".")
+        || system.iter().any(|other| name.eq_ignore_ascii_case(other))
+}
+
+/// Returns the names in `folder` that are not hidden, sorted by code point.
 pub(crate) fn visible_names(folder: &Path) -> io::Result<Vec<OsString>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(folder)? {
         let name = entry?.file_name();
-        if !name.as_encoded_bytes().starts_with(b".") {
+        if !is_hidden(&name) {
             names.push(name);
         }
     }

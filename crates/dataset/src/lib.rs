@@ -45,8 +45,9 @@
 //!
 //! **Differences from torchvision.** The EXIF orientation is applied. 16-bit gray keeps its high
 //! byte instead of being saturated. JPEG and lossy WebP pixels differ slightly, see
-//! [`decode`](mod@decode). Hidden files and folders are skipped, as are links to a parent folder
-//! within a class folder. All splits share the class map of the training split.
+//! [`decode`](mod@decode). Hidden files and folders are skipped. Within a class folder, each folder is
+//! listed once, and links to a folder that contains them are not followed. All splits share the class
+//! map of the training split.
 //!
 //! **Features.** `titles` (default) draws text on images. `trainer` implements
 //! `trainer::DataLoader` for [`Loader`]. `cuda`, `cudnn`, `metal`, `accelerate` and `mkl` enable
@@ -66,6 +67,7 @@ mod layout;
 mod layout_hint;
 mod loader;
 mod panic;
+pub mod path_text;
 mod plan;
 mod resample;
 mod rng;
@@ -73,6 +75,7 @@ mod rng;
 mod trainer;
 pub mod transform;
 mod verify;
+mod walk;
 
 pub use candle_core;
 pub use image;

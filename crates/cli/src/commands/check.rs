@@ -291,6 +291,9 @@ fn ignore_reason(reason: IgnoreReason) -> &'static str {
         IgnoreReason::OutsideSplits => "outside the train and val folders",
         IgnoreReason::OutsideClasses => "outside the class folders",
         IgnoreReason::NotASplit => "neither train nor val",
-        IgnoreReason::SymlinkLoop => "a link to one of its parent folders",
+        IgnoreReason::SymlinkLoop => "a link to a folder that contains it",
+        IgnoreReason::Repeated => "a folder that is listed under another path",
+        IgnoreReason::BrokenLink => "a broken link",
+        IgnoreReason::NotAFile => "neither a file nor a folder",
     }
 }

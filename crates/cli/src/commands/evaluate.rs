@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use console::{Term, measure_text_width};
-use dataset::{DecodeOptions, ImageFolder, Loader, LoaderConfig, image_folder};
+use dataset::{DecodeOptions, ImageFolder, Loader, LoaderConfig, image_folder, path_text};
 use serde::Serialize;
 use trainer::{ConfusionMatrix, FrozenCache};
 
@@ -123,7 +123,7 @@ fn data(args: &EvaluateArgs, model: &Path) -> anyhow::Result<(PathBuf, Vec<Skipp
         (Some(_), config) => config.ok(),
     };
     let (trained_on, skipped) = config.map_or_else(Default::default, |config| {
-        (PathBuf::from(config.data.root), config.data.skipped)
+        (path_text::decode(&config.data.root), config.data.skipped)
     });
     if given.is_none() {
         if trained_on.is_dir() {

@@ -240,6 +240,10 @@ impl<W: Write> Renderer for Terminal<W> {
         self.page.bars.handle()
     }
 
+    fn finish(&self) -> anyhow::Result<()> {
+        self.page.out.finish()
+    }
+
     fn show(&mut self, message: &Message<'_>) -> anyhow::Result<()> {
         // Print an epoch's row at the next message, which shows whether the epoch is the best so
         // far. Checkpoint messages do not count, because they may come before `NewBest`.

@@ -98,6 +98,12 @@ pub const CASES: &[Case] = &[
         command: "train --data data --weights tiny.safetensors",
         prepare: |dir| dir.image("data/val/stranger/0.png", 0, 0),
     },
+    Case {
+        section: "Data sets",
+        what: "Folders nested in each other",
+        command: "train --data data --weights tiny.safetensors",
+        prepare: |dir| dir.image(&format!("data/train/vertical/{}0.png", "x/".repeat(65)), 0, 0),
+    },
     Case { section: "Data sets", what: "`check`: no such folder", command: "check nowhere", prepare: |_| {} },
     Case {
         section: "Data sets",
@@ -198,6 +204,7 @@ pub const CASES: &[Case] = &[
         command: "predict model.safetensors bare",
         prepare: |dir| std::fs::create_dir(dir.path("bare")).unwrap(),
     },
+    Case { section: "Images", what: "`predict -`: no paths on standard input", command: "predict model.safetensors -", prepare: |_| {} },
     Case { section: "Weights", what: "No such file", command: "train --data data --weights nowhere.safetensors", prepare: |_| {} },
     Case { section: "Weights", what: "No such file, given with its folder", command: "train --data data --weights ./tiny.pth", prepare: |_| {} },
     Case { section: "Weights", what: "A folder that is not a run directory", command: "train --data data --weights data", prepare: |_| {} },

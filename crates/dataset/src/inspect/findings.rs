@@ -11,6 +11,7 @@ use super::report::{
     format_name,
 };
 use crate::decode::{Channels, ImageInfo};
+use crate::path_text;
 
 /// Images whose shorter side has fewer pixels than this are tiny. Resizing them to an input size of
 /// 224 pixels enlarges them at least 3.5 times.
@@ -64,7 +65,7 @@ impl Report {
                 .collect()
         };
         Self {
-            root: root.display().to_string(),
+            root: path_text::encode(root),
             splits,
             empty_classes,
             unknown_classes: only_in(1),

@@ -1,13 +1,14 @@
 //! Lists the files in a data set: the images used by training, and the ignored files with reasons.
 
-use std::collections::HashSet;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use super::report::{IgnoreReason, Ignored, format_name};
-use crate::error::{Error, Result};
-use crate::image_folder;
+use super::report::{Ignored, format_name};
+use crate::error::Result;
+use crate::image_folder::{self, IgnoreReason, SplitEntries, Unused};
+use crate::path_text;
+use crate::walk::{self, Entry, EntryKind};
 
 /// An image used for training or validation.
 #[derive(Debug)]
@@ -42,11 +43,11 @@ impl Listing {
             image_folder::train_folder(root)?,
             image_folder::val_folder(root)?,
         ];
-        let names = [
-            image_folder::class_folders(&folders[0])?,
-            image_folder::class_folders(&folders[1])?,
+        let entries = [
+            SplitEntries::list(&folders[0])?,
+            SplitEntries::list(&folders[1])?,
         ];
-        let mut classes = names.concat();
+        let mut classes = [&entries[0].classes[..], &entries[1].classes].concat();
         classes.sort();
         classes.dedup();
         let index = |name: &String| {
@@ -56,14 +57,18 @@ impl Listing {
         };
 
         let mut images = Vec::new();
-        for (split, (folder, names)) in folders.iter().zip(&names).enumerate() {
-            for name in names {
+        let mut unused = outside_splits(root, &folders)?;
+        for (split, (folder, entries)) in folders.iter().zip(&entries).enumerate() {
+            unused.extend_from_slice(&entries.unused);
+            for name in &entries.classes {
                 let class = index(name);
-                let paths = image_folder::image_paths(folder.join(name))?.into_iter();
+                let files = walk::files(&folder.join(name))?;
+                let paths = files.images.into_iter();
                 images.extend(paths.map(|path| Listed { path, split, class }));
+                unused.extend(files.unused);
             }
         }
-        let present = [0, 1].map(|split: usize| names[split].iter().map(index).collect());
+        let present = [0, 1].map(|split: usize| entries[split].classes.iter().map(index).collect());
         let mut listing = Self {
             root: root.into(),
             splits: [0, 1].map(|split: usize| {
@@ -75,85 +80,40 @@ impl Listing {
             images,
             ignored: Vec::new(),
         };
-        listing.ignored = listing.find_ignored(&folders)?;
+        listing.ignore(unused);
+        listing.ignored.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(listing)
     }
 
-    /// Returns `path` relative to the data set, with forward slashes.
+    /// Returns `path` relative to the data set, as [`path_text::relative`] does.
     pub fn relative(&self, path: &Path) -> String {
-        let path = path.strip_prefix(&self.root).unwrap_or(path);
-        let parts: Vec<_> = path.iter().map(|part| part.to_string_lossy()).collect();
-        parts.join("/")
+        path_text::relative(&self.root, path)
     }
 
-    fn find_ignored(&self, folders: &[PathBuf; 2]) -> Result<Vec<Ignored>> {
-        let mut walk = Walk {
-            listing: self,
-            used: self
-                .images
-                .iter()
-                .map(|image| image.path.as_path())
-                .collect(),
-            folders,
-            ignored: Vec::new(),
-        };
-        walk.enter(&self.root, 0, &mut Vec::new())?;
-        let mut ignored = walk.ignored;
-        ignored.sort_by(|a, b| a.path.cmp(&b.path));
-        Ok(ignored)
-    }
-}
-
-/// Walks all files and folders in the data set and collects the ignored ones.
-struct Walk<'a> {
-    listing: &'a Listing,
-    used: HashSet<&'a Path>,
-    folders: &'a [PathBuf; 2],
-    ignored: Vec<Ignored>,
-}
-
-impl Walk<'_> {
-    /// Visits `folder`. `level` is 0 in the root folder, 1 in a split, and at least 2 in a class.
-    fn enter(&mut self, folder: &Path, level: usize, parents: &mut Vec<PathBuf>) -> Result<()> {
-        let io = Error::io(folder);
-        parents.push(fs::canonicalize(folder).map_err(&io)?);
-        for entry in fs::read_dir(folder).map_err(&io)? {
-            let name = entry.map_err(&io)?.file_name();
-            let path = folder.join(&name);
-            if name.as_encoded_bytes().starts_with(b".") {
-                self.ignore(&path, IgnoreReason::Hidden);
-            } else if path.is_dir() {
-                if level == 0 && !self.folders.contains(&path) {
-                    self.ignore(&path, IgnoreReason::NotASplit);
-                } else if fs::canonicalize(&path).is_ok_and(|real| parents.contains(&real)) {
-                    self.ignore(&path, IgnoreReason::SymlinkLoop);
-                } else if level < 2 {
-                    // `parents` restarts in each split and class folder, because training detects
-                    // loops only within a class folder.
-                    self.enter(&path, level + 1, &mut Vec::new())?;
-                } else {
-                    self.enter(&path, level + 1, parents)?;
-                }
-            } else if !self.used.contains(path.as_path()) {
-                let reason = match level {
-                    _ if !image_folder::is_image(&path) => IgnoreReason::Extension,
-                    0 => IgnoreReason::OutsideSplits,
-                    _ => IgnoreReason::OutsideClasses,
-                };
-                self.ignore(&path, reason);
-            }
+    fn ignore(&mut self, unused: impl IntoIterator<Item = Unused>) {
+        for Unused { path, reason } in unused {
+            self.ignored.push(Ignored {
+                path: self.relative(&path),
+                reason,
+                content: content(&path),
+            });
         }
-        parents.pop();
-        Ok(())
     }
+}
 
-    fn ignore(&mut self, path: &Path, reason: IgnoreReason) {
-        self.ignored.push(Ignored {
-            path: self.listing.relative(path),
-            reason,
-            content: content(path),
-        });
-    }
+/// The entries of the data set `root` that are not one of the splits `folders`.
+fn outside_splits(root: &Path, folders: &[PathBuf; 2]) -> Result<Vec<Unused>> {
+    let entries = walk::entries(root)?.into_iter();
+    let entries = entries.filter(|entry| !folders.contains(&entry.path));
+    let unused = entries.map(|Entry { path, kind }| Unused {
+        path,
+        reason: match kind {
+            EntryKind::Folder { .. } => IgnoreReason::NotASplit,
+            EntryKind::Image => IgnoreReason::OutsideSplits,
+            EntryKind::Ignored(reason) => reason,
+        },
+    });
+    Ok(unused.collect())
 }
 
 /// Detects the image format from the first 64 bytes. Returns `None` if no format matches, or if

@@ -4,8 +4,10 @@ use image::ImageFormat;
 use serde::Serialize;
 
 use crate::decode::Channels;
+pub use crate::image_folder::IgnoreReason;
 
-/// The findings about a data set. Paths are relative to its root folder and use forward slashes.
+/// The findings about a data set. Paths are relative to its root folder and use forward slashes; one
+/// that is not valid Unicode is written as [`path_text`](crate::path_text) describes.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Report {
@@ -91,24 +93,6 @@ pub struct Ignored {
     /// Format of the content, if it is an image.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
-}
-
-/// Why a file or folder is ignored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum IgnoreReason {
-    /// The name begins with a dot.
-    Hidden,
-    /// The extension is not in [`EXTENSIONS`](crate::image_folder::EXTENSIONS).
-    Extension,
-    /// An image in the root folder.
-    OutsideSplits,
-    /// An image in a split folder, outside of the class folders.
-    OutsideClasses,
-    /// A folder in the root folder that is not used as a split.
-    NotASplit,
-    /// A symbolic link to one of its parent folders.
-    SymlinkLoop,
 }
 
 /// An image of unusual size.
