@@ -12,6 +12,7 @@
 mod info;
 mod jpeg;
 mod limits;
+mod sniff;
 
 use std::fs::{self, File};
 use std::io::{Cursor, Read as _};
@@ -23,6 +24,7 @@ use image::{ColorType, DynamicImage, ImageDecoder, ImageFormat, ImageReader, Lim
 use crate::error::{Error, Result};
 pub use info::{Channels, ImageInfo};
 use limits::{check_memory, check_pixels};
+pub use sniff::FileKind;
 
 /// Decoder settings: resource limits, and whether the EXIF orientation is applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -152,7 +154,13 @@ pub fn decode_with_info(
     reuse: RgbImage,
 ) -> Result<(RgbImage, ImageInfo)> {
     let name = name.as_ref();
-    let format = image::guess_format(bytes).map_err(|error| undecodable(name, error))?;
+    let kind = FileKind::detect(bytes);
+    let Some(format) = kind.format() else {
+        return Err(Error::NotAnImage {
+            path: name.into(),
+            kind,
+        });
+    };
     let (image, orientation, info) = match format {
         ImageFormat::Jpeg => jpeg::decode(bytes, name, options, reuse)?,
         _ => decode_other(bytes, format, name, options, reuse)?,

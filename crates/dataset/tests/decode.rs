@@ -427,8 +427,8 @@ fn verify_lists_all_bad_images_in_order() {
                 [
                     Error::Truncated { .. },
                     Error::Io { .. },
-                    Error::Decode { .. },
-                    Error::Decode { .. }
+                    Error::NotAnImage { .. },
+                    Error::NotAnImage { .. }
                 ]
             ),
             "{errors:?}"
