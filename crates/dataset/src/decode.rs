@@ -12,7 +12,9 @@
 mod info;
 mod jpeg;
 mod limits;
+mod orientation;
 mod sniff;
+mod tiff;
 
 use std::fs::{self, File};
 use std::io::{Cursor, Read as _};
@@ -30,7 +32,8 @@ pub use sniff::FileKind;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DecodeOptions {
-    /// Ignores the EXIF orientation, as torchvision does.
+    /// Ignores the EXIF orientation, as torchvision does. The orientation of TIFF images is always
+    /// applied.
     pub ignore_exif: bool,
     /// Maximum number of pixels. The default is 178,956,970, above which Pillow raises
     /// `DecompressionBombError`.
@@ -161,11 +164,16 @@ pub fn decode_with_info(
             kind,
         });
     };
-    let (image, orientation, info) = match format {
+    let (image, info) = match format {
         ImageFormat::Jpeg => jpeg::decode(bytes, name, options, reuse)?,
         _ => decode_other(bytes, format, name, options, reuse)?,
     };
-    if options.ignore_exif || orientation == Orientation::NoTransforms {
+    // For TIFF, torchvision does not ignore it: Pillow applies it as it loads the pixels.
+    if options.ignore_exif && format != ImageFormat::Tiff {
+        return Ok((image, info));
+    }
+    let orientation = orientation::find(bytes, format);
+    if orientation == Orientation::NoTransforms {
         return Ok((image, info));
     }
     let mut image = DynamicImage::ImageRgb8(image);
@@ -173,8 +181,8 @@ pub fn decode_with_info(
     Ok((image.into_rgb8(), info))
 }
 
-/// The stored pixels as RGB, their orientation, and the properties of the stored image.
-type Decoded = (RgbImage, Orientation, ImageInfo);
+/// The stored pixels as RGB, and the properties of the stored image.
+type Decoded = (RgbImage, ImageInfo);
 
 /// Decodes formats other than JPEG.
 fn decode_other(
@@ -190,7 +198,7 @@ fn decode_other(
     let max_alloc = (options.max_pixels as u64).saturating_mul(8);
     limits.max_alloc = Some(max_alloc.min(options.max_bytes));
     reader.limits(limits);
-    let mut decoder = reader
+    let decoder = reader
         .into_decoder()
         .map_err(|error| undecodable(name, error))?;
     let (width, height) = decoder.dimensions();
@@ -208,18 +216,16 @@ fn decode_other(
     let converted = if color == ColorType::Rgb8 { 0 } else { 3 };
     check_memory(width, height, pixel + buffers + converted, name, options)?;
     let info = ImageInfo::new(format, width, height, decoder.original_color_type());
-    // Pillow also ignores damaged metadata.
-    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     if color == ColorType::Rgb8 {
         return fill(width, height, reuse, |pixels| {
             decoder
                 .read_image(pixels)
                 .map_err(|error| undecodable(name, error))
         })
-        .map(|image| (image, orientation, info));
+        .map(|image| (image, info));
     }
     let image = DynamicImage::from_decoder(decoder).map_err(|error| undecodable(name, error))?;
-    Ok((to_rgb8(image), orientation, info))
+    Ok((to_rgb8(image), info))
 }
 
 /// Creates an image of `width` × `height` in the buffer of `reuse`. `write` fills its pixels.
