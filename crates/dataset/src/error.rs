@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::decode::FileKind;
 use crate::layout::EXTENSIONS;
 use crate::layout_hint::LayoutHint;
 use crate::plan::Plan;
@@ -93,7 +94,17 @@ pub enum Error {
         source: std::io::Error,
     },
 
-    /// The file is damaged, is not a regular file, has an unsupported format, or has no pixels.
+    /// The file is not an image, or an image in an unsupported format.
+    #[error("cannot decode {}: {}", .path.display(), .kind.fact())]
+    NotAnImage {
+        /// Path of the file.
+        path: PathBuf,
+        /// What the file contains.
+        kind: FileKind,
+    },
+
+    /// The file is damaged, is not a regular file, uses an unsupported feature of its format, or has
+    /// no pixels.
     #[error("cannot decode {}: {reason}", .path.display())]
     Decode {
         /// Path of the file.
@@ -262,6 +273,7 @@ impl Error {
             }
             Self::ClassName { .. } => "rename the folder".into(),
             Self::TooDeep { .. } => "move its images up, or remove it".into(),
+            Self::NotAnImage { kind, .. } => kind.remedy().into(),
             Self::Decode { .. } => "replace or remove the file".into(),
             Self::Truncated { .. } => "copy or download the file again, or remove it".into(),
             Self::TooManyPixels { .. } | Self::TooMuchMemory { .. } => {
@@ -291,9 +303,11 @@ impl Error {
     }
 
     /// The message for lists of files. It leaves out the path that [`path`](Self::path) returns, and
-    /// the item of [`Error::Panic`].
+    /// the item of [`Error::Panic`]. For [`Error::NotAnImage`] it includes the remedy, because each
+    /// file of a list can need another.
     pub fn reason(&self) -> String {
         match self {
+            Self::NotAnImage { kind, .. } => format!("{}; {}", kind.fact(), kind.remedy()),
             Self::Decode { reason, .. } => reason.clone(),
             Self::Truncated { .. } => "the file is truncated".into(),
             Self::TooManyPixels {
@@ -330,6 +344,7 @@ impl Error {
     pub fn path(&self) -> Option<&Path> {
         match self {
             Self::Io { path, .. }
+            | Self::NotAnImage { path, .. }
             | Self::Decode { path, .. }
             | Self::Truncated { path }
             | Self::TooManyPixels { path, .. }
@@ -355,15 +370,18 @@ impl fmt::Display for Quoted<'_> {
 }
 
 /// Displays each error on an indented line: `path: reason`, or the whole message if the error has no
-/// path.
+/// path. The remedy of a single error is left to [`Error::help`].
 struct Lines<'a>(&'a [Error]);
 
 impl fmt::Display for Lines<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for error in self.0 {
-            match error.path() {
-                Some(path) => write!(f, "\n  {}: {}", path.display(), error.reason())?,
-                None => write!(f, "\n  {error}")?,
+            match (error, error.path()) {
+                (Error::NotAnImage { path, kind }, _) if self.0.len() == 1 => {
+                    write!(f, "\n  {}: {}", path.display(), kind.fact())?;
+                }
+                (_, Some(path)) => write!(f, "\n  {}: {}", path.display(), error.reason())?,
+                (_, None) => write!(f, "\n  {error}")?,
             }
         }
         Ok(())

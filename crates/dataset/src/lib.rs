@@ -81,7 +81,7 @@ pub use candle_core;
 pub use image;
 
 #[doc(inline)]
-pub use decode::{DecodeOptions, Decoder, decode};
+pub use decode::{DecodeOptions, Decoder, FileKind, decode};
 #[doc(inline)]
 pub use error::Error;
 #[doc(inline)]

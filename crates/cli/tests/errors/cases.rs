@@ -148,6 +148,23 @@ pub const CASES: &[Case] = &[
     },
     Case {
         section: "Images",
+        what: "A HEIC image named .jpg",
+        command: "train --data data --weights tiny.safetensors",
+        prepare: |dir| dir.write("data/train/vertical/heic.jpg", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"),
+    },
+    Case {
+        section: "Images",
+        what: "Files that are not images",
+        command: "train --data data --weights tiny.safetensors",
+        prepare: |dir| {
+            dir.write("data/train/horizontal/page.jpg", b"<!DOCTYPE html>\n<title>Too many requests</title>");
+            dir.write("data/train/horizontal/pointer.jpg", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n");
+            dir.write("data/train/vertical/avif.png", b"\0\0\0\x1cftypavif\0\0\0\0mif1miaf");
+            dir.write("data/train/vertical/_.jpg", b"\0\x05\x16\x07\0\x02\0\0Mac OS X");
+        },
+    },
+    Case {
+        section: "Images",
         what: "A decompression bomb of 60,000 × 60,000 pixels in 53 bytes",
         command: "train --data data --weights tiny.safetensors",
         prepare: |dir| dir.write("data/train/vertical/bomb.png", &forge::png(60_000, 60_000, 8, 2)),
