@@ -133,7 +133,7 @@ pub struct EvaluateArgs {
     /// Threads, device, precision and image decoding.
     pub machine: MachineArgs,
 
-    /// Print one JSON object: loss, accuracy, classes, confusion, skipped
+    /// Print one JSON object: loss, accuracy, classes, confusion, skipped, unused
     #[arg(long)]
     pub json: bool,
 }

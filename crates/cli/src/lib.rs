@@ -23,6 +23,7 @@ pub mod memory;
 mod metrics;
 mod model_file;
 pub mod non_finite_logit;
+mod output_path;
 mod panic_message;
 mod path_list;
 mod plan;

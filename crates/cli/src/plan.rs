@@ -90,6 +90,7 @@ impl Plan {
             ui.show(&Message::Working { what })?;
         }
         let mut folder = source.open()?;
+        folder.refuse_run_directory(&args.out)?;
         folder.require_two_classes()?;
         let (on_bad, ignore_exif) = (args.on_bad, args.machine.ignore_exif);
         let skipped = skip_bad_images(&mut folder, on_bad, ignore_exif, machine.workers, ui)?;
@@ -163,8 +164,8 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Decodes and hashes all images, so that errors are reported before training starts. Returns the
-    /// plan.
+    /// Decodes and hashes all images, each from one read of its file, so that errors are reported before
+    /// training starts. Returns the plan.
     fn with_checked_data(
         config: Config,
         folder: Folder,
@@ -177,7 +178,7 @@ impl Plan {
         ui.show(&Message::Working { what })?;
         let splits = Splits::new(&config, &folder, initial.normalize, &device)?;
         splits.verify(&folder)?;
-        let data = DatasetHash::of(&folder)?;
+        let data = DatasetHash::of(&folder.root, [&splits.train, &splits.val]);
         Ok(Self {
             identity: Identity { config, data },
             folder,
@@ -237,6 +238,7 @@ fn describe_inputs(
         classes: folder.classes(),
         train_images: folder.train.len(),
         val_images: folder.val.len(),
+        unused: &folder.unused(),
         hint: folder.source.hint(),
     }))?;
     let classes = &folder.classes_without_val()[..];

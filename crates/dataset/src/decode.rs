@@ -100,6 +100,16 @@ impl Decoder {
         read_file(path, self.options.max_bytes, &mut self.file)?;
         decode_bytes(&self.file, path, &self.options, reuse)
     }
+
+    /// The contents of the last file that was read, or nothing after [`forget`](Self::forget).
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.file
+    }
+
+    /// Discards the contents of the last file, but keeps the buffer.
+    pub(crate) fn forget(&mut self) {
+        self.file.clear();
+    }
 }
 
 /// Reads a file of at most `limit` bytes into `into`, which is cleared first.

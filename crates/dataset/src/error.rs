@@ -7,6 +7,7 @@ use crate::decode::FileKind;
 use crate::layout::EXTENSIONS;
 use crate::layout_hint::LayoutHint;
 use crate::plan::Plan;
+use crate::unused::KindCount;
 
 /// A result whose error is [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
@@ -44,14 +45,18 @@ pub enum Error {
 
     /// Class folders contain no images.
     #[error(
-        "no images in class folder{} {} of `{}`",
-        if .classes.len() == 1 { "" } else { "s" }, Quoted(.classes, ", "), .path.display()
+        "no {}images in class folder{} {} of `{}`{}",
+        if .unused.is_empty() { "" } else { "usable " },
+        if .classes.len() == 1 { "" } else { "s" }, Quoted(.classes, ", "), .path.display(),
+        Only(.unused)
     )]
     EmptyClasses {
         /// Folder of the split.
         path: PathBuf,
         /// Names of the empty classes.
         classes: Vec<String>,
+        /// The files that these classes contain.
+        unused: Vec<KindCount>,
     },
 
     /// Class folders are not in the class map.
@@ -160,6 +165,14 @@ pub enum Error {
         limit: u64,
     },
 
+    /// The image is not the one that was first read. See
+    /// [`LoaderConfig::detect_changes`](crate::LoaderConfig::detect_changes).
+    #[error("{} {}", .path.display(), self.reason())]
+    Changed {
+        /// Path of the file.
+        path: PathBuf,
+    },
+
     /// The function passed to [`LoaderConfig::decode_with`](crate::LoaderConfig::decode_with)
     /// failed for a reason that no other variant describes.
     #[error("cannot load {}", .path.display())]
@@ -264,10 +277,13 @@ impl Error {
                 "put the images of each class into a subfolder, for example `{}`",
                 path.join("ants").join("1.jpg").display()
             ),
-            Self::EmptyClasses { .. } => format!(
-                "add images or remove the folder; accepted extensions: {}",
-                EXTENSIONS.join(", ")
-            ),
+            Self::EmptyClasses { unused, .. } => match unused.iter().find(|count| count.is_image) {
+                Some(count) => count.remedy.clone(),
+                None => format!(
+                    "add images or remove the folder; accepted extensions: {}",
+                    EXTENSIONS.join(", ")
+                ),
+            },
             Self::UnknownClasses { .. } => {
                 "rename or remove the folder, or add the class to the training data".into()
             }
@@ -280,6 +296,7 @@ impl Error {
                 "scale the image down or remove it".into()
             }
             Self::FileTooLarge { .. } => "remove the file".into(),
+            Self::Changed { .. } => "restore the file".into(),
             Self::BadImages { errors, .. } => match &errors[..] {
                 [error] => return error.help(),
                 _ => "replace or remove the files".into(),
@@ -332,6 +349,7 @@ impl Error {
                 bytes >> 20,
                 limit >> 20
             ),
+            Self::Changed { .. } => "has changed since it was first read".into(),
             Self::Io { source, .. } => source.to_string(),
             Self::Custom { source, .. } => source.to_string(),
             Self::Panic { message, .. } => format!("panicked: {message}"),
@@ -345,6 +363,7 @@ impl Error {
         match self {
             Self::Io { path, .. }
             | Self::NotAnImage { path, .. }
+            | Self::Changed { path }
             | Self::Decode { path, .. }
             | Self::Truncated { path }
             | Self::TooManyPixels { path, .. }
@@ -364,6 +383,19 @@ impl fmt::Display for Quoted<'_> {
         for (i, name) in self.0.iter().enumerate() {
             let separator = if i == 0 { "" } else { self.1 };
             write!(f, "{separator}`{name}`")?;
+        }
+        Ok(())
+    }
+}
+
+/// Displays `, only 12 HEIC images, 3 text files`, or nothing without files.
+struct Only<'a>(&'a [KindCount]);
+
+impl fmt::Display for Only<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, count) in self.0.iter().enumerate() {
+            let separator = if i == 0 { ", only" } else { "," };
+            write!(f, "{separator} {count}")?;
         }
         Ok(())
     }

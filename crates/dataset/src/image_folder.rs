@@ -4,7 +4,8 @@
 //! point. Images are found recursively by their extension, following symbolic links, and sorted by
 //! folder and then by name.
 //!
-//! There are three differences. Hidden names are skipped: those that begin with a dot, `Thumbs.db`,
+//! There are four differences. [`EXTENSIONS`] has the other extensions of the same formats: `jfif`,
+//! `jpe`, `apng`, `pbm` and `pnm`. Hidden names are skipped: those that begin with a dot, `Thumbs.db`,
 //! `desktop.ini` and `__MACOSX`. Within a class folder, each folder is listed once, with its direct
 //! path rather than that of a link, and a link to a folder that contains it is not followed. All
 //! splits share the class map of the training split.
@@ -19,8 +20,9 @@ use crate::error::{Error, Result};
 pub use crate::layout::{EXTENSIONS, is_image};
 use crate::layout::{TRAIN, VAL};
 use crate::layout_hint::LayoutHint;
+pub use crate::unused::{IgnoreReason, KindCount, Unused, count_kinds};
 use crate::walk::{self, Entry, EntryKind};
-pub use crate::walk::{IgnoreReason, Unused};
+pub use crate::walk::{Files, files};
 
 /// An image file and its class.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -158,14 +160,15 @@ impl ImageFolder {
     fn collect(root: &Path, entries: SplitEntries, classes: &[String]) -> Result<Self> {
         let (present, mut unused) = (entries.classes, entries.unused);
         let mut samples = Vec::new();
-        let mut empty = Vec::new();
+        let (mut empty, mut unused_in_empty) = (Vec::new(), Vec::new());
         for (label, class) in (0..).zip(classes) {
             if !present.contains(class) {
                 continue;
             }
-            let files = walk::files(&root.join(class))?;
+            let files = files(root.join(class))?;
             if files.images.is_empty() {
                 empty.push(class.clone());
+                unused_in_empty.extend_from_slice(&files.unused);
             }
             unused.extend(files.unused);
             let images = files.images.into_iter();
@@ -175,6 +178,7 @@ impl ImageFolder {
             return Err(Error::EmptyClasses {
                 path: root.into(),
                 classes: empty,
+                unused: count_kinds(&unused_in_empty),
             });
         }
         Ok(Self {
@@ -204,17 +208,13 @@ pub fn train_folder(root: impl AsRef<Path>) -> Result<PathBuf> {
     split(root.as_ref(), &TRAIN)
 }
 
-/// Lists the images under `folder` recursively, in torchvision's order: by folder, then by name.
-///
-/// Skips hidden names, and folders that were already visited or contain the link that leads to
-/// them.
+/// Lists the images under `folder` recursively, as [`files`] does.
 ///
 /// # Errors
 ///
-/// Returns an error if `folder` is not a folder, if it or a subfolder cannot be read, or if folders
-/// are nested more than 64 levels deep.
+/// Returns an error in the cases of [`files`].
 pub fn image_paths(folder: impl AsRef<Path>) -> Result<Vec<PathBuf>> {
-    Ok(walk::files(folder.as_ref())?.images)
+    Ok(files(folder)?.images)
 }
 
 /// The entries of a split's folder.

@@ -5,9 +5,13 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-/// Extensions of image files, in any case. This is torchvision's list, which lacks `gif`.
-pub const EXTENSIONS: [&str; 9] = [
-    "jpg", "jpeg", "png", "ppm", "bmp", "pgm", "tif", "tiff", "webp",
+use image::ImageFormat;
+
+/// Extensions of image files, in any case: torchvision's list, which lacks `gif`, and the other
+/// extensions of its formats.
+pub const EXTENSIONS: [&str; 14] = [
+    "jpg", "jpeg", "jfif", "jpe", "png", "apng", "ppm", "pgm", "pbm", "pnm", "bmp", "tif", "tiff",
+    "webp",
 ];
 
 /// Accepted folder names of the training split.
@@ -26,6 +30,15 @@ pub fn is_image(path: impl AsRef<Path>) -> bool {
             .iter()
             .any(|accepted| accepted.eq_ignore_ascii_case(given))
     })
+}
+
+/// The format that the extension of `path` stands for.
+pub(crate) fn format_of(path: &Path) -> Option<ImageFormat> {
+    match path.extension()? {
+        // `image` does not know it.
+        extension if extension.eq_ignore_ascii_case("jpe") => Some(ImageFormat::Jpeg),
+        extension => ImageFormat::from_extension(extension),
+    }
 }
 
 /// Whether `name` begins with a dot, or is one that an operating system gives to its own files.

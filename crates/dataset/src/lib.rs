@@ -43,7 +43,8 @@
 //! epoch is a function of (seed, `e`). If the caller's own functions are deterministic, batches are
 //! bit-identical regardless of timing, the number of workers and the cache.
 //!
-//! **Differences from torchvision.** The EXIF orientation is applied. 16-bit gray keeps its high
+//! **Differences from torchvision.** Files with the extensions `jfif`, `jpe`, `apng`, `pbm` and `pnm`
+//! are images too. The EXIF orientation is applied. 16-bit gray keeps its high
 //! byte instead of being saturated. JPEG and lossy WebP pixels differ slightly, see
 //! [`decode`](mod@decode). Hidden files and folders are skipped. Within a class folder, each folder is
 //! listed once, and links to a folder that contains them are not followed. All splits share the class
@@ -74,6 +75,7 @@ mod rng;
 #[cfg(feature = "trainer")]
 mod trainer;
 pub mod transform;
+mod unused;
 mod verify;
 mod walk;
 

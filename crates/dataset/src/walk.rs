@@ -6,47 +6,12 @@ use std::fs::{self, FileType};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
-
 use crate::error::{Error, Result};
 use crate::layout::{is_hidden, is_image};
+use crate::unused::{IgnoreReason, Unused};
 
 /// Maximum number of folder levels below the starting folder.
 const MAX_DEPTH: usize = 64;
-
-/// A file or folder in a data set that is not used.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unused {
-    /// Path of the file or folder.
-    pub path: PathBuf,
-    /// Why it is not used.
-    pub reason: IgnoreReason,
-}
-
-/// Why a file or folder is ignored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum IgnoreReason {
-    /// The name begins with a dot, or is one that an operating system gives to its own files:
-    /// `Thumbs.db`, `desktop.ini`, `__MACOSX`.
-    Hidden,
-    /// The extension is not in [`EXTENSIONS`](crate::image_folder::EXTENSIONS).
-    Extension,
-    /// An image in the root folder.
-    OutsideSplits,
-    /// An image in a split folder, outside of the class folders.
-    OutsideClasses,
-    /// A folder in the root folder that is not used as a split.
-    NotASplit,
-    /// A symbolic link to a folder that contains the link.
-    SymlinkLoop,
-    /// A second path to a folder whose images are already listed.
-    Repeated,
-    /// A symbolic link to a file or folder that does not exist, without an image extension.
-    BrokenLink,
-    /// A pipe, a socket or a device, without an image extension.
-    NotAFile,
-}
 
 /// An entry of a folder.
 pub(crate) struct Entry {
@@ -102,15 +67,16 @@ fn classify(path: &Path, kind: FileType) -> io::Result<EntryKind> {
 }
 
 /// The files below a folder.
-#[derive(Debug, Default)]
-pub(crate) struct Files {
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Files {
     /// Files with an image extension, sorted by folder, then by name.
     pub images: Vec<PathBuf>,
     /// Other files, and folders that were not visited, sorted by path.
     pub unused: Vec<Unused>,
 }
 
-/// Lists the files below `folder`.
+/// Lists the files below `folder`, the images in torchvision's order: by folder, then by name.
 ///
 /// A folder is visited once. One that is reached both directly and through a link is listed with
 /// its direct path. A link to a folder that contains it is not followed.
@@ -118,8 +84,9 @@ pub(crate) struct Files {
 /// # Errors
 ///
 /// Returns an error if `folder` is not a folder, if it or a subfolder cannot be read, or if folders
-/// are nested more than [`MAX_DEPTH`] levels deep.
-pub(crate) fn files(folder: &Path) -> Result<Files> {
+/// are nested more than 64 levels deep.
+pub fn files(folder: impl AsRef<Path>) -> Result<Files> {
+    let folder = folder.as_ref();
     if !folder.is_dir() {
         return Err(Error::NoFolder {
             path: folder.into(),

@@ -8,13 +8,15 @@ use std::thread;
 
 use anyhow::bail;
 use candle_core::Tensor;
-use dataset::{DecodeOptions, image_folder};
+use dataset::DecodeOptions;
+use dataset::image_folder::{self, count_kinds};
 use rayon::prelude::*;
 
 use crate::args::PredictArgs;
 use crate::classifier::Classifier;
 use crate::error::Diagnostic;
 use crate::path_list::PathList;
+use crate::ui::text::unused_files;
 
 /// The path argument that stands for the paths on standard input.
 const STDIN: &str = "-";
@@ -129,14 +131,25 @@ fn expand(path: PathBuf, emit: &mut Emit<'_>) -> ControlFlow<()> {
         // A missing file, or one that is not an image, is reported when it is decoded.
         return emit(path, None);
     }
-    match image_folder::image_paths(&path) {
-        Ok(files) if files.is_empty() => {
-            let extensions = image_folder::EXTENSIONS.join(", ");
-            let error = Diagnostic::new(format!("no images in the folder `{}`", path.display()))
-                .help(format!("the supported extensions are {extensions}"));
+    match image_folder::files(&path) {
+        Ok(files) if files.images.is_empty() => {
+            let counts = count_kinds(&files.unused);
+            let message = format!("no images in the folder `{}`", path.display());
+            let error = match (
+                unused_files(&counts),
+                counts.iter().find(|count| count.is_image),
+            ) {
+                (Some(unused), Some(image)) => {
+                    Diagnostic::new(format!("{message}, only {unused}")).help(&image.remedy)
+                }
+                _ => Diagnostic::new(message).help(format!(
+                    "the supported extensions are {}",
+                    image_folder::EXTENSIONS.join(", ")
+                )),
+            };
             emit(path, Some(error.into()))
         }
-        Ok(files) => files.into_iter().try_for_each(|file| emit(file, None)),
+        Ok(files) => (files.images.into_iter()).try_for_each(|file| emit(file, None)),
         Err(error) => emit(path, Some(error.into())),
     }
 }

@@ -94,6 +94,16 @@ pub const CASES: &[Case] = &[
     },
     Case {
         section: "Data sets",
+        what: "A class of HEIC images",
+        command: "train --data data --weights tiny.safetensors",
+        prepare: |dir| {
+            for number in 0..3 {
+                dir.write(&format!("data/train/bees/IMG_{number}.HEIC"), b"\0\0\0\x1cftypheic\0\0\0\0mif1heic");
+            }
+        },
+    },
+    Case {
+        section: "Data sets",
         what: "A class that exists only in val",
         command: "train --data data --weights tiny.safetensors",
         prepare: |dir| dir.image("data/val/stranger/0.png", 0, 0),
@@ -412,6 +422,8 @@ pub const CASES: &[Case] = &[
     Case { section: "Settings", what: "`predict` without images", command: "predict model.safetensors", prepare: |_| {} },
     Case { section: "Settings", what: "`summary`: too many classes", command: "summary --classes 18446744073709551615", prepare: |_| {} },
     Case { section: "Output", what: "A run directory inside a file", command: "train --data data --weights tiny.safetensors --out tiny.safetensors/run", prepare: |_| {} },
+    Case { section: "Output", what: "A run directory inside the data set", command: "train --data data --weights tiny.safetensors --out data/runs/train", prepare: |_| {} },
+    Case { section: "Output", what: "`show`: an output that would be an image of the data set", command: "show --data data -o data/train/vertical/batch.png", prepare: |_| {} },
     Case { section: "Output", what: "`show`: an existing file", command: "show --data data -o model.safetensors", prepare: |_| {} },
     Case {
         section: "Output",

@@ -1,14 +1,13 @@
 //! Lists the files in a data set: the images used by training, and the ignored files with reasons.
 
-use std::fs::File;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use super::report::{Ignored, format_name};
+use super::report::{Ignored, MostlyUnused};
 use crate::error::Result;
-use crate::image_folder::{self, IgnoreReason, SplitEntries, Unused};
+use crate::image_folder::{self, SplitEntries};
 use crate::path_text;
-use crate::walk::{self, Entry, EntryKind};
+use crate::unused::{self, IgnoreReason, KindCount, Unused, count_kinds};
+use crate::walk::{self, Entry, EntryKind, Files};
 
 /// An image used for training or validation.
 #[derive(Debug)]
@@ -32,6 +31,10 @@ pub(super) struct Listing {
     pub present: [Vec<usize>; 2],
     /// Images, sorted by split, class, folder and name.
     pub images: Vec<Listed>,
+    /// Unused files in each split, by kind.
+    pub unused: [Vec<KindCount>; 2],
+    /// Class folders with more unused than used images.
+    pub mostly_unused: Vec<MostlyUnused>,
     /// Ignored files and folders, sorted by path.
     pub ignored: Vec<Ignored>,
 }
@@ -57,15 +60,17 @@ impl Listing {
         };
 
         let mut images = Vec::new();
-        let mut unused = outside_splits(root, &folders)?;
+        let mut unused = [entries[0].unused.clone(), entries[1].unused.clone()];
+        let mut mostly_unused = Vec::new();
         for (split, (folder, entries)) in folders.iter().zip(&entries).enumerate() {
-            unused.extend_from_slice(&entries.unused);
             for name in &entries.classes {
                 let class = index(name);
-                let files = walk::files(&folder.join(name))?;
+                let folder = folder.join(name);
+                let files = walk::files(&folder)?;
+                mostly_unused.extend(MostlyUnused::of(root, &folder, &files));
                 let paths = files.images.into_iter();
                 images.extend(paths.map(|path| Listed { path, split, class }));
-                unused.extend(files.unused);
+                unused[split].extend(files.unused);
             }
         }
         let present = [0, 1].map(|split: usize| entries[split].classes.iter().map(index).collect());
@@ -78,9 +83,12 @@ impl Listing {
             classes,
             present,
             images,
+            unused: [0, 1].map(|split: usize| count_kinds(&unused[split])),
+            mostly_unused,
             ignored: Vec::new(),
         };
-        listing.ignore(unused);
+        listing.ignore(outside_splits(root, &folders)?);
+        listing.ignore(unused.into_iter().flatten());
         listing.ignored.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(listing)
     }
@@ -95,9 +103,23 @@ impl Listing {
             self.ignored.push(Ignored {
                 path: self.relative(&path),
                 reason,
-                content: content(&path),
+                content: unused::kind(&path).ok().map(|kind| kind.name()),
             });
         }
+    }
+}
+
+impl MostlyUnused {
+    /// The finding about the class folder `folder` with `files`, if it has more unused than used images.
+    fn of(root: &Path, folder: &Path, files: &Files) -> Option<Self> {
+        let mut unused = count_kinds(&files.unused);
+        unused.retain(|count| count.is_image);
+        let unused_images: usize = unused.iter().map(|count| count.files).sum();
+        (unused_images > files.images.len()).then(|| Self {
+            folder: path_text::relative(root, folder),
+            images: files.images.len(),
+            unused,
+        })
     }
 }
 
@@ -114,17 +136,4 @@ fn outside_splits(root: &Path, folders: &[PathBuf; 2]) -> Result<Vec<Unused>> {
         },
     });
     Ok(unused.collect())
-}
-
-/// Detects the image format from the first 64 bytes. Returns `None` if no format matches, or if
-/// `path` is not a readable file.
-fn content(path: &Path) -> Option<String> {
-    if !path.is_file() {
-        return None;
-    }
-    let mut start = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(64).read_to_end(&mut start))
-        .ok()?;
-    image::guess_format(&start).ok().map(format_name)
 }
