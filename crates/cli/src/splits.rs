@@ -46,6 +46,7 @@ impl Splits {
                 .normalize(normalize)
                 .device(device.clone())
                 .cache_bytes(share(samples.len()))
+                .detect_changes(true)
                 .decode(DecodeOptions::default().ignore_exif(config.data.ignore_exif));
             Loader::new(samples, split.decode_with(fault_injection::decode))
         };

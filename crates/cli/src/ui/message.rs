@@ -2,6 +2,7 @@
 //!
 //! With `--json`, each [`Message`] is one line; its field names are stable.
 
+use dataset::image_folder::KindCount;
 use serde::ser::Error as _;
 use serde::{Serialize, Serializer};
 use serde_json::json;
@@ -143,6 +144,8 @@ pub struct DataSet<'a> {
     pub train_images: usize,
     /// Number of images in val.
     pub val_images: usize,
+    /// Files in train and val that are not used, by kind, without hidden ones.
+    pub unused: &'a [KindCount],
     /// Advice on how to use other images. `None` if the source is `given`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<&'static str>,

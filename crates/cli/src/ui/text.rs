@@ -1,6 +1,7 @@
 //! Formats counts, numbers, durations and lists for people.
 
 use console::measure_text_width;
+use dataset::image_folder::KindCount;
 
 /// Maximum number of class names in a list. An ellipsis replaces the remaining names.
 const SHOWN_CLASSES: usize = 8;
@@ -73,6 +74,12 @@ pub fn classes(classes: &[String]) -> String {
         pluralize(classes.len(), "class"),
         names.join(", ")
     )
+}
+
+/// Lists the numbers of unused files: `12 HEIC images, 1 text file`. `None` if there are none.
+pub fn unused_files(counts: &[KindCount]) -> Option<String> {
+    let counts: Vec<String> = counts.iter().map(KindCount::to_string).collect();
+    (!counts.is_empty()).then(|| counts.join(", "))
 }
 
 /// Pads with spaces on the right to `width` columns of the terminal.
