@@ -39,6 +39,11 @@ pub enum Message<'a> {
         /// Size of the file in bytes; equal to `done` if the server does not state the size.
         total: usize,
     },
+    /// A download waits for another process, or is repeated after an error.
+    Note {
+        /// What happens, and why.
+        text: String,
+    },
     /// The compute device has been chosen.
     Device {
         /// Name of the device: `cpu`, `cuda:N` or `metal`.

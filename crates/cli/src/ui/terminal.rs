@@ -280,6 +280,7 @@ impl<W: Write> Renderer for Terminal<W> {
                 self.page.bars.set_download(what, done, total);
                 Ok(())
             }
+            Message::Note { text } => self.page.line(text),
             Message::Device {
                 device,
                 threads,
