@@ -1,10 +1,10 @@
-//! The error type of the layer constructors.
+//! The error type of the layers.
 
 use candle_core::Shape;
 
 use crate::isa::Isa;
 
-/// Why a [`ConvLayer`](crate::ConvLayer) cannot be created.
+/// Why a [`ConvLayer`](crate::ConvLayer) cannot be created or run.
 ///
 /// Converts to [`candle_core::Error`], the error type of the operations, so `?` works in functions
 /// that return [`candle_core::Result`].
@@ -31,6 +31,14 @@ pub enum Error {
     UnsupportedIsa {
         /// The requested instruction set.
         isa: Isa,
+    },
+    /// The operating system does not provide the memory for a buffer.
+    #[error("out of memory: cannot allocate {bytes} bytes")]
+    OutOfMemory {
+        /// Size of the buffer in bytes.
+        bytes: usize,
+        /// The underlying I/O error.
+        source: std::io::Error,
     },
     /// A tensor operation failed, or the `VarBuilder` has no matching tensor.
     #[error(transparent)]

@@ -161,7 +161,7 @@ impl ConvLayer {
         let (k, c, _, _) = self.weight.dims4()?;
         let transformed = with_values(&self.weight, |weight| {
             weights::transform(self.isa, weight, KernelLayout::forward(k, c))
-        })?;
+        })??;
         let transformed = Arc::new(transformed);
         if self.weight.track_op() {
             return Ok(transformed);
@@ -206,13 +206,13 @@ impl PreparedLayer {
         from: NchwcShape,
         y: &mut [f32],
         indices: Option<&mut [u8]>,
-    ) {
+    ) -> std::result::Result<(), Error> {
         let epilogue = Epilogue {
             bias: Some(&self.bias),
             relu: self.relu,
             pool: self.pool,
             indices,
         };
-        convolve(x, from, &self.weights, self.bias.len(), epilogue, y);
+        convolve(x, from, &self.weights, self.bias.len(), epilogue, y)
     }
 }
