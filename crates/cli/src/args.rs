@@ -24,6 +24,8 @@ pub use install::{CompletionsArgs, ManArgs};
 pub use train::TrainArgs;
 use types::{DeviceChoice, OnBad, positive};
 
+use crate::ui::text::printable_path;
+
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
     .usage(AnsiColor::Green.on_default().bold())
@@ -211,8 +213,17 @@ pub(crate) fn definition() -> clap::Command {
 /// Returns an error for missing or invalid arguments, and for `--help` and `--version`, which clap also
 /// returns as errors.
 pub fn parse(line: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    let line: Vec<OsString> = line.into_iter().collect();
     let matches = definition()
-        .try_get_matches_from(line)
+        .try_get_matches_from(&line)
+        .map_err(|error| {
+            // clap prints arguments as they are, so the message is that of the escaped line.
+            let escaped = line.iter().map(printable_path);
+            definition()
+                .try_get_matches_from(escaped)
+                .err()
+                .unwrap_or_else(|| unprintable(error.kind()))
+        })
         .map_err(|mut error| {
             let mentions_resume =
                 |(_, value): (ContextKind, &ContextValue)| value.to_string().contains("--resume");
@@ -226,6 +237,14 @@ pub fn parse(line: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Erro
             error
         })?;
     Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut Cli::command()))
+}
+
+/// The error for arguments that are valid once they are escaped.
+fn unprintable(kind: ErrorKind) -> clap::Error {
+    definition().error(
+        kind,
+        "an argument contains control characters or is not UTF-8",
+    )
 }
 
 #[cfg(test)]

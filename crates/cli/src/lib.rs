@@ -47,6 +47,7 @@ use std::process::ExitCode;
 /// Returns 0 for success and for a closed output pipe, 1 for failure and for serious findings of
 /// `check`, 2 for a usage error, and 130 or 143 if SIGINT or SIGTERM stopped training.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    panic_message::escape_reports();
     let cli = match args::parse(arguments) {
         Ok(cli) => cli,
         Err(error) => {

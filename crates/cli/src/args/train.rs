@@ -156,7 +156,8 @@ pub struct TrainArgs {
     #[arg(long, value_name = "SIZE", value_parser = byte_size, help_heading = "Machine")]
     pub cache_images: Option<u64>,
 
-    /// Print only the path of the run directory, at the end
+    /// Print only the path of the run directory, at the end. Warnings and errors still go to standard
+    /// error
     #[arg(long, short, conflicts_with_all = ["json", "verbose"], help_heading = "Output")]
     pub quiet: bool,
 

@@ -14,8 +14,7 @@ use serde::Serialize;
 
 use crate::args::CheckArgs;
 use crate::data_source::Source;
-use crate::ui::text::pluralize;
-use crate::ui::text::{pad_left, pad_right};
+use crate::ui::text::{pad_left, pad_right, pluralize, printable};
 
 /// Maximum number of files that the text report lists per finding.
 const MAX_LISTED: usize = 10;
@@ -75,7 +74,8 @@ fn table(report: &Report) -> String {
     let limits = &report.thresholds;
 
     if let [only] = report.splits[0].classes.as_slice() {
-        let _ = writeln!(text, "\n! Only one class, {} (training fails)", only.class);
+        let class = printable(&only.class);
+        let _ = writeln!(text, "\n! Only one class, {class} (training fails)");
     }
     section(
         &mut text,
@@ -206,14 +206,11 @@ fn table(report: &Report) -> String {
 /// Image counts by class and split.
 fn counts(report: &Report) -> String {
     let [train, val] = &report.splits;
-    let names = train.classes.iter().map(|count| count.class.as_str());
-    let width = names
-        .clone()
-        .chain(["class"])
-        .map(measure_text_width)
-        .max()
-        .unwrap_or(0);
-    let mut text = format!("{}\n\n", report.root);
+    let classes = train.classes.iter();
+    let names: Vec<_> = classes.map(|count| printable(&count.class)).collect();
+    let widths = names.iter().map(|name| measure_text_width(name));
+    let width = widths.chain([5]).max().unwrap_or(0);
+    let mut text = format!("{}\n\n", printable(&report.root));
     let mut row = |name: &str, train: &str, val: &str| {
         let cells = [
             pad_right(name, width),
@@ -222,8 +219,8 @@ fn counts(report: &Report) -> String {
         ];
         let _ = writeln!(text, "  {}", cells.join("  "));
     };
-    row("class", &train.name, &val.name);
-    for ((name, train), val) in names.zip(&train.classes).zip(&val.classes) {
+    row("class", &printable(&train.name), &printable(&val.name));
+    for ((name, train), val) in names.iter().zip(&train.classes).zip(&val.classes) {
         row(name, &train.images.to_string(), &val.images.to_string());
     }
     let images = pluralize(train.images + val.images, "image");
@@ -241,7 +238,7 @@ fn section(text: &mut String, serious: bool, title: &str, lines: &[String]) {
     // Writing into a string cannot fail.
     let _ = writeln!(text, "\n{mark}{title}: {}", lines.len());
     for line in lines.iter().take(MAX_LISTED) {
-        let _ = writeln!(text, "    {line}");
+        let _ = writeln!(text, "    {}", printable(line));
     }
     if lines.len() > MAX_LISTED {
         let _ = writeln!(

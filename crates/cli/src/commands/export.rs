@@ -10,6 +10,7 @@ use vgg::onnx::Output;
 use crate::args::{ExportArgs, ExportFormat};
 use crate::error::Diagnostic;
 use crate::model_file;
+use crate::ui::text::printable_path;
 
 /// Runs `waggle export`.
 pub fn run(args: &ExportArgs) -> anyhow::Result<ExitCode> {
@@ -52,7 +53,7 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<ExitCode> {
             vgg::onnx::save(&out, &tensors, &metadata, output)?;
         }
     }
-    super::print(&format!("Wrote {}\n", out.display()))?;
+    super::print(&format!("Wrote {}\n", printable_path(&out)))?;
     Ok(ExitCode::SUCCESS)
 }
 

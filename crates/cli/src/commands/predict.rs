@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::args::PredictArgs;
 use crate::classifier::Classifier;
 use crate::error::{Diagnostic, report};
-use crate::ui::text::percent;
+use crate::ui::text::{percent, printable_on_terminal};
 
 /// The most probable classes of one image, as printed in each output format.
 #[derive(Debug, Serialize)]
@@ -187,7 +187,8 @@ impl Format {
                     .iter()
                     .map(|guess| format!("{} {}", guess.class, percent(guess.probability.into())))
                     .collect();
-                format!("{}: {}", prediction.path, guesses.join(", "))
+                let line = format!("{}: {}", prediction.path, guesses.join(", "));
+                printable_on_terminal(&line).into_owned()
             }
         };
         Ok(line + "\n")

@@ -10,7 +10,7 @@ use crate::args::types::OnBad;
 use crate::data_source::Source;
 use crate::error::{Diagnostic, warn};
 use crate::run_dir::write_atomically;
-use crate::ui::text::pluralize;
+use crate::ui::text::{pluralize, printable_path};
 use crate::{bad_images, initial_model, plots};
 
 /// Runs `waggle show`.
@@ -50,9 +50,9 @@ pub fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
     )?;
     super::print(&format!(
         "Wrote {}: {} of {}\n",
-        args.out.display(),
+        printable_path(&args.out),
         pluralize(batch.indices.len(), "image"),
-        folder.root.display()
+        printable_path(&folder.root)
     ))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 use trainer::{Evaluation, pattern};
-use vgg::Summary;
+use vgg::{Summary, VggConfig};
 
 use crate::args::TrainArgs;
 use crate::checkpoint::Checkpoint;
@@ -19,6 +19,7 @@ use crate::model_file;
 use crate::plan::{Origin, Plan};
 use crate::signals::Signals;
 use crate::train::Session;
+use crate::ui::text::printable;
 use crate::ui::{
     ClassRecall, Finished, JsonLines, Lines, Message, Page, Quiet, Renderer, Terminal,
     WeightsReport,
@@ -124,7 +125,10 @@ fn interrupted(signals: &Signals, run: &Path, ui: &mut dyn Renderer) -> anyhow::
 
 /// Shows the messages that describe the network and the origin of its initial weights.
 fn describe(initial: &InitialModel, config: &Config, ui: &mut dyn Renderer) -> anyhow::Result<()> {
-    let summary = Summary::new(&initial.config)?;
+    let summary = Summary::new(&VggConfig {
+        architecture: printable(&initial.config.architecture).into_owned(),
+        ..initial.config.clone()
+    })?;
     let first = config.stages.first().context("the run has no stages")?;
     let shapes = initial.config.tensor_shapes()?;
     let is_trainable = |name: &str| {

@@ -52,7 +52,7 @@ pub(super) fn open(
         }
         let model = run.file(model_file::FILE);
         let help = if model.exists() {
-            let weights = quote(&model.display().to_string());
+            let weights = quote(&model);
             format!("start a new run, for example with the best weights: `--weights {weights}`")
         } else {
             "start a new run with `waggle train`, without `--resume`".to_string()

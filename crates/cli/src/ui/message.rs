@@ -9,6 +9,7 @@ use trainer::{Best, Event, Phase};
 use vgg::Report;
 
 use crate::config::{Skipped, StageName};
+use crate::error::Diagnostic;
 use crate::metrics::Score;
 
 /// One event to show to the user.
@@ -127,6 +128,42 @@ pub enum Message<'a> {
     /// An event of a stage.
     #[serde(untagged)]
     Stage(StageEvent<'a>),
+}
+
+impl Message<'_> {
+    /// The warning in this message, if any. Text output prints it on standard error, even with
+    /// `--quiet`. In JSON, the message is the warning.
+    pub fn warning(&self) -> Option<Diagnostic> {
+        let warning = match self {
+            Self::ClassesWithoutVal { classes } => Diagnostic::new(format!(
+                "no validation images for {}; val metrics exclude them",
+                classes.join(", ")
+            )),
+            Self::SkippedImage(skipped) => Diagnostic::new(skipped.to_string()),
+            Self::Device { fallback, .. } => {
+                Diagnostic::new(format!("computing on the CPU: {}", (*fallback)?))
+            }
+            Self::DamagedCheckpoint { file, reason } => {
+                Diagnostic::new(format!("ignoring the damaged checkpoint {file}: {reason}"))
+            }
+            Self::ChangedData { changes } => {
+                Diagnostic::new("the images have changed since the run started")
+                    .items(changes.lines())
+            }
+            Self::Stage(StageEvent {
+                stage,
+                event: Event::StageStart { epochs: 0, .. },
+            }) => {
+                let stage = stage.as_str();
+                Diagnostic::new(format!(
+                    "stage {stage} does not train: its only epoch is the baseline"
+                ))
+                .help(format!("pass `--{stage}-epochs 2` to train for one epoch"))
+            }
+            _ => return None,
+        };
+        Some(warning)
+    }
 }
 
 /// The data set of a run.

@@ -185,6 +185,12 @@ pub const CASES: &[Case] = &[
             dir.write("data/val/vertical/00.png", b"not an image");
         },
     },
+    Case {
+        section: "Images",
+        what: "A file name that contains a line break and an escape sequence",
+        command: "train --data data --weights tiny.safetensors",
+        prepare: |dir| dir.write("data/train/vertical/x\nerror: forged\x1b[2J.png", b"text"),
+    },
     Case { section: "Images", what: "`predict`: no such image", command: "predict model.safetensors nowhere.jpg", prepare: |_| {} },
     Case {
         section: "Images",
