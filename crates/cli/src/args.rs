@@ -22,9 +22,9 @@ pub use export::{ExportArgs, ExportFormat};
 pub use inspect::{CheckArgs, ShowArgs, SummaryArgs};
 pub use install::{CompletionsArgs, ManArgs};
 pub use train::TrainArgs;
-use types::{DeviceChoice, OnBad, positive};
+use types::{DeviceChoice, OnBad, positive, threads, up_to_a_million};
 
-use crate::ui::text::printable_path;
+use crate::ui::text::{printable, printable_path};
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -78,12 +78,12 @@ pub enum Command {
 /// `predict`.
 #[derive(Debug, Clone, Args)]
 pub struct MachineArgs {
-    /// Threads that decode images [default: 4]
-    #[arg(long, value_name = "N", value_parser = positive, help_heading = "Machine")]
+    /// Threads that decode images, at most 1024 [default: 4]
+    #[arg(long, value_name = "N", value_parser = threads, help_heading = "Machine")]
     pub workers: Option<NonZeroUsize>,
 
-    /// Compute threads [default: the number of available CPUs]
-    #[arg(long, value_name = "N", value_parser = positive, help_heading = "Machine")]
+    /// Compute threads, at most 1024 [default: the number of available CPUs]
+    #[arg(long, value_name = "N", value_parser = threads, help_heading = "Machine")]
     pub threads: Option<NonZeroUsize>,
 
     /// Device: auto (the GPU if this build supports one and it works, else the CPU), cpu, cuda, cuda:N
@@ -128,7 +128,7 @@ pub struct EvaluateArgs {
     pub on_bad: Option<OnBad>,
 
     /// Images per batch
-    #[arg(long, value_name = "N", default_value = "32", value_parser = positive)]
+    #[arg(long, value_name = "N", default_value = "32", value_parser = up_to_a_million)]
     pub batch_size: NonZeroUsize,
 
     #[command(flatten)]
@@ -164,7 +164,7 @@ pub struct PredictArgs {
     pub top_k: NonZeroUsize,
 
     /// Images per batch
-    #[arg(long, value_name = "N", default_value = "16", value_parser = positive)]
+    #[arg(long, value_name = "N", default_value = "16", value_parser = up_to_a_million)]
     pub batch_size: NonZeroUsize,
 
     /// Print one JSON object per line: path, class, probability and top (the --top-k classes), or path
@@ -236,7 +236,25 @@ pub fn parse(line: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Erro
             }
             error
         })?;
+    if let Some(argument) = line
+        .iter()
+        .skip(1)
+        .find(|argument| is_empty_value(argument))
+    {
+        let name = argument.to_string_lossy();
+        let message = match name.strip_suffix('=') {
+            Some(flag) => format!("the value of `{}` is empty", printable(flag)),
+            None => "an argument is empty".to_string(),
+        };
+        return Err(definition().error(ErrorKind::InvalidValue, message));
+    }
     Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut Cli::command()))
+}
+
+/// Whether an argument is empty or `--flag=`. An empty path would stand for the current folder.
+fn is_empty_value(argument: &OsString) -> bool {
+    let flag = argument.to_str().and_then(|text| text.strip_suffix('='));
+    argument.is_empty() || flag.is_some_and(|flag| flag.starts_with("--") && !flag.contains('='))
 }
 
 /// The error for arguments that are valid once they are escaped.

@@ -237,6 +237,9 @@ fn help_for(cause: &(dyn Error + 'static)) -> Option<String> {
             error => error.help(),
         };
     }
+    if let Some(vgg::kernels::Error::UnknownIsa { .. }) = cause.downcast_ref() {
+        return Some("unset WAGGLE_KERNELS to use the fastest instruction set".to_string());
+    }
     // CUDA's message is CUDA_ERROR_OUT_OF_MEMORY.
     let message = cause.to_string().to_lowercase().replace('_', " ");
     if message.contains("out of memory") {

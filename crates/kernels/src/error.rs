@@ -32,6 +32,15 @@ pub enum Error {
         /// The requested instruction set.
         isa: Isa,
     },
+    /// The environment variable `WAGGLE_KERNELS` is not the name of an available instruction set.
+    #[error(
+        "WAGGLE_KERNELS is `{name}`, but this CPU supports only {}",
+        available()
+    )]
+    UnknownIsa {
+        /// The value of the variable.
+        name: String,
+    },
     /// The operating system does not provide the memory for a buffer.
     #[error("out of memory: cannot allocate {bytes} bytes")]
     OutOfMemory {
@@ -43,6 +52,11 @@ pub enum Error {
     /// A tensor operation failed, or the `VarBuilder` has no matching tensor.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
+}
+
+fn available() -> String {
+    let names: Vec<_> = Isa::available().into_iter().map(Isa::name).collect();
+    names.join(", ")
 }
 
 impl From<Error> for candle_core::Error {

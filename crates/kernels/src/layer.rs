@@ -43,9 +43,9 @@ impl ConvLayer {
     /// Returns [`Error::NotContiguous`] if a tracked tensor is not contiguous: the layer would keep
     /// a contiguous copy, which updates of the original do not change. Untracked tensors may have
     /// any strides, and are copied if they are not contiguous. Returns [`Error::Candle`] if the
-    /// copy fails.
+    /// copy fails, and the error of [`Isa::selected`].
     pub fn new(weight: Tensor, bias: Tensor, pool: bool) -> std::result::Result<Self, Error> {
-        Self::with_isa(weight, bias, pool, Isa::selected())
+        Self::with_isa(weight, bias, pool, Isa::selected()?)
     }
 
     /// Like [`ConvLayer::new`], with the kernels for a specific instruction set instead of

@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use crate::args::CheckArgs;
 use crate::data_source::Source;
+use crate::device;
 use crate::ui::text::{pad_left, pad_right, pluralize, printable};
 
 /// Maximum number of files that the text report lists per finding.
@@ -21,6 +22,7 @@ const MAX_LISTED: usize = 10;
 
 /// Runs `waggle check`. The exit code is 1 if a finding is serious.
 pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
+    device::start_threads(None)?;
     let root = Source::choose(args.data.as_deref()).root()?;
     let options = InspectOptions::default()
         .workers(args.workers.get())
@@ -33,7 +35,10 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         .expect("the template is valid")
         .progress_chars("━━╌"),
     );
-    bar.enable_steady_tick(Duration::from_millis(500));
+    // The tick needs a thread.
+    if !bar.is_hidden() {
+        bar.enable_steady_tick(Duration::from_millis(500));
+    }
     let report = dataset::inspect(&root, &options, &|done, images| {
         bar.set_length(images as u64);
         bar.set_position(done as u64);

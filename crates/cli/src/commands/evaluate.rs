@@ -20,6 +20,7 @@ use crate::classifier::Classifier;
 use crate::config::{Config, Skipped};
 use crate::data_source::Source;
 use crate::error::{Diagnostic, warn};
+use crate::memory_limit;
 use crate::metrics::wilson_interval;
 use crate::non_finite_logit::CheckedNetwork;
 use crate::ui::text::{
@@ -65,6 +66,8 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
         warn(Diagnostic::new(image.to_string()));
     }
     bad_images::leave_out(&mut folder, &skipped)?;
+    let batch = args.batch_size.get().min(folder.len());
+    memory_limit::check_batch(&model.metadata.config, batch, false)?;
     let config = LoaderConfig::eval(model.input_size())
         .batch_size(args.batch_size.get())
         .workers(workers)

@@ -8,6 +8,7 @@ use candle_core::Device;
 use vgg::onnx::Output;
 
 use crate::args::{ExportArgs, ExportFormat};
+use crate::device;
 use crate::error::Diagnostic;
 use crate::model_file;
 use crate::ui::text::printable_path;
@@ -36,6 +37,7 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<ExitCode> {
         );
     }
     super::check_overwrite(&out, args.overwrite)?;
+    device::start_threads(None)?;
     let vgg::Model { metadata, tensors } = vgg::load_model(&model, &Device::Cpu)?;
     if let Some(folder) = out.parent() {
         std::fs::create_dir_all(folder)

@@ -14,6 +14,7 @@ use serde::Serialize;
 use crate::args::PredictArgs;
 use crate::classifier::Classifier;
 use crate::error::{Diagnostic, report};
+use crate::memory_limit;
 use crate::ui::text::{percent, printable_on_terminal};
 
 /// The most probable classes of one image, as printed in each output format.
@@ -45,11 +46,16 @@ pub fn run(args: &PredictArgs) -> anyhow::Result<ExitCode> {
     let format = Format::of(args);
     let mut errors = Errors { format, count: 0 };
     let paths = image_paths(&args.paths, &mut errors)?;
+    let batch = args.batch_size.get().min(paths.len());
+    memory_limit::check_batch(&model.metadata.config, batch, false)?;
     super::print(&format.header(args.top_k.get().min(model.classes().len())))?;
     thread::scope(|scope| {
         // The next chunk is decoded during the forward pass of the current one.
         let (sender, chunks) = mpsc::sync_channel(1);
-        scope.spawn(|| decode(&model, &paths, args, sender));
+        thread::Builder::new()
+            .name("decode".to_string())
+            .spawn_scoped(scope, || decode(&model, &paths, args, sender))
+            .context("cannot start the thread that decodes images")?;
         for chunk in chunks {
             let chunk = chunk?;
             let images = chunk.iter().filter_map(|(_, image)| image.as_ref().ok());

@@ -8,14 +8,16 @@ use dataset::{DecodeOptions, Loader, LoaderConfig};
 use crate::args::ShowArgs;
 use crate::args::types::OnBad;
 use crate::data_source::Source;
+use crate::device;
 use crate::error::{Diagnostic, warn};
 use crate::run_dir::write_atomically;
 use crate::ui::text::{pluralize, printable_path};
-use crate::{bad_images, initial_model, plots};
+use crate::{bad_images, initial_model, memory_limit, plots};
 
 /// Runs `waggle show`.
 pub fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
     super::check_overwrite(&args.out, args.overwrite)?;
+    device::start_threads(None)?;
     let mut folder = Source::choose(args.data.as_deref()).open()?;
     let size = match (args.input_size, &folder.source) {
         (Some(size), _) => size,
@@ -35,6 +37,8 @@ pub fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
         }
         bad_images::leave_out(&mut folder.train, &bad)?;
     }
+    let images = args.batch_size.get().min(folder.train.len());
+    memory_limit::check_input(size, images)?;
     let loader = Loader::new(folder.train.samples(), config)?;
     // The command line counts epochs from 1, the loader from 0.
     let batch = loader

@@ -45,7 +45,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
         _ => Box::new(Terminal::new(Page::stdout(), args.verbose)),
     };
     let ui = ui.as_mut();
-    acknowledge_interrupt(&signals, ui);
+    acknowledge_interrupt(&signals, ui)?;
     let Some(plan) = Plan::resolve(args, ui)? else {
         let directory = args.resume.iter().map(|path| path.display().to_string());
         let directory = directory.collect();
@@ -82,7 +82,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Prints a line at the first signal, because training stops only after the current batch.
-fn acknowledge_interrupt(signals: &Signals, ui: &dyn Renderer) {
+fn acknowledge_interrupt(signals: &Signals, ui: &dyn Renderer) -> anyhow::Result<()> {
     let progress = ui.progress();
     signals.on_first(move |signal| {
         let again = match signal.is_ctrl_c() {
@@ -90,7 +90,7 @@ fn acknowledge_interrupt(signals: &Signals, ui: &dyn Renderer) {
             false => "",
         };
         progress.suspend(|| error::print(&format!("stopping after this batch{again}\n")));
-    });
+    })
 }
 
 /// The class with the lowest recall, of the classes that have val images. The lowest index wins a

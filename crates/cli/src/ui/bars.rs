@@ -100,7 +100,10 @@ impl Bars {
     fn start(&mut self, bar: ProgressBar) {
         self.clear();
         let bar = self.all.add(bar);
-        bar.enable_steady_tick(Duration::from_millis(200));
+        // The tick needs a thread.
+        if !bar.is_hidden() {
+            bar.enable_steady_tick(Duration::from_millis(200));
+        }
         self.current = Some(bar);
     }
 }
