@@ -93,6 +93,15 @@ pub enum Error {
         reason: String,
     },
 
+    /// The file may be valid, but uses a feature of its format that is not supported.
+    #[error("cannot decode {}: {reason}", .path.display())]
+    Unsupported {
+        /// Path of the file.
+        path: PathBuf,
+        /// What is not supported.
+        reason: String,
+    },
+
     /// The file is a JPEG without an end marker, which means that it is truncated.
     #[error("cannot decode {}: {}", .path.display(), self.reason())]
     Truncated {
@@ -253,6 +262,9 @@ impl Error {
             }
             Self::ClassName { .. } => "rename the folder".into(),
             Self::Decode { .. } => "replace or remove the file".into(),
+            Self::Unsupported { .. } => {
+                "save the image again, for example as PNG, or remove it".into()
+            }
             Self::Truncated { .. } => "copy or download the file again, or remove it".into(),
             Self::TooManyPixels { .. } | Self::TooMuchMemory { .. } => {
                 "scale the image down or remove it".into()
@@ -284,7 +296,7 @@ impl Error {
     /// the item of [`Error::Panic`].
     pub fn reason(&self) -> String {
         match self {
-            Self::Decode { reason, .. } => reason.clone(),
+            Self::Decode { reason, .. } | Self::Unsupported { reason, .. } => reason.clone(),
             Self::Truncated { .. } => "the file is truncated".into(),
             Self::TooManyPixels {
                 width,
@@ -321,6 +333,7 @@ impl Error {
         match self {
             Self::Io { path, .. }
             | Self::Decode { path, .. }
+            | Self::Unsupported { path, .. }
             | Self::Truncated { path }
             | Self::TooManyPixels { path, .. }
             | Self::TooMuchMemory { path, .. }
