@@ -43,8 +43,8 @@
 //! epoch is a function of (seed, `e`). If the caller's own functions are deterministic, batches are
 //! bit-identical regardless of timing, the number of workers and the cache.
 //!
-//! **Differences from torchvision.** The EXIF orientation is applied. 16-bit gray keeps its high
-//! byte instead of being saturated. JPEG and lossy WebP pixels differ slightly, see
+//! **Differences from torchvision.** The orientation in EXIF or XMP metadata is applied. 16-bit gray
+//! keeps its high byte instead of being saturated. JPEG and lossy WebP pixels differ slightly, see
 //! [`decode`](mod@decode). Hidden files and folders are skipped, as are links to a parent folder
 //! within a class folder. All splits share the class map of the training split.
 //!
