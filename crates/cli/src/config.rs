@@ -10,9 +10,11 @@ use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, bail};
+use dataset::DecodeOptions;
 use serde::{Deserialize, Serialize};
 use vgg::Precision;
 
+use crate::args::decode_options;
 use crate::args::types::{LayerRate, OnBad, WeightsSource};
 
 /// The version of candle in `Cargo.lock` (a test compares the two).
@@ -139,6 +141,13 @@ pub struct MachineConfig {
     pub workers: usize,
     /// Size limit in bytes of the cache for decoded images.
     pub cache_images: u64,
+    /// Largest image to decode, in pixels. Files without this field come from runs with the default.
+    #[serde(default = "default_max_pixels")]
+    pub max_pixels: usize,
+}
+
+fn default_max_pixels() -> usize {
+    DecodeOptions::default().max_pixels
 }
 
 fn f32_precision() -> String {
@@ -217,6 +226,7 @@ impl Config {
                 threads: 2,
                 workers: 4,
                 cache_images: 1 << 30,
+                max_pixels: default_max_pixels(),
             },
             stages: vec![
                 StageConfig {
@@ -230,6 +240,11 @@ impl Config {
                 2
             ],
         }
+    }
+
+    /// The decoder settings of the run.
+    pub fn decode_options(&self) -> DecodeOptions {
+        decode_options(self.data.ignore_exif, self.machine.max_pixels)
     }
 
     /// The text of `config.toml`.

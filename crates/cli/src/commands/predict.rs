@@ -7,7 +7,7 @@ use std::thread;
 
 use anyhow::Context;
 use candle_core::Tensor;
-use dataset::{DecodeOptions, image_folder};
+use dataset::image_folder;
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -107,7 +107,7 @@ fn decode<'a>(
             return;
         }
     };
-    let options = DecodeOptions::default().ignore_exif(args.machine.ignore_exif);
+    let options = args.machine.decode.options();
     for chunk in paths.chunks(args.batch_size.get()) {
         let chunk_images = pool.install(|| {
             let images = chunk.par_iter();
