@@ -23,7 +23,9 @@ pub use export::{ExportArgs, ExportFormat};
 pub use inspect::{CheckArgs, ShowArgs, SummaryArgs};
 pub use install::{CompletionsArgs, ManArgs};
 pub use train::TrainArgs;
-use types::{DeviceChoice, OnBad, max_pixels, positive};
+use types::{DeviceChoice, OnBad, max_pixels, positive, threads, up_to_a_million};
+
+use crate::ui::text::{printable, printable_path};
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -77,12 +79,12 @@ pub enum Command {
 /// `predict`.
 #[derive(Debug, Clone, Args)]
 pub struct MachineArgs {
-    /// Threads that decode images [default: 4]
-    #[arg(long, value_name = "N", value_parser = positive, help_heading = "Machine")]
+    /// Threads that decode images, at most 1024 [default: 4]
+    #[arg(long, value_name = "N", value_parser = threads, help_heading = "Machine")]
     pub workers: Option<NonZeroUsize>,
 
-    /// Compute threads [default: the number of available CPUs]
-    #[arg(long, value_name = "N", value_parser = positive, help_heading = "Machine")]
+    /// Compute threads, at most 1024 [default: the number of available CPUs]
+    #[arg(long, value_name = "N", value_parser = threads, help_heading = "Machine")]
     pub threads: Option<NonZeroUsize>,
 
     /// Device: auto (the GPU if this build supports one and it works, else the CPU), cpu, cuda, cuda:N
@@ -167,14 +169,14 @@ pub struct EvaluateArgs {
     pub on_bad: Option<OnBad>,
 
     /// Images per batch
-    #[arg(long, value_name = "N", default_value = "32", value_parser = positive)]
+    #[arg(long, value_name = "N", default_value = "32", value_parser = up_to_a_million)]
     pub batch_size: NonZeroUsize,
 
     #[command(flatten)]
     /// Threads, device, precision and image decoding.
     pub machine: MachineArgs,
 
-    /// Print one JSON object: loss, accuracy, classes, confusion, skipped
+    /// Print one JSON object: loss, accuracy, classes, confusion, skipped, unused
     #[arg(long)]
     pub json: bool,
 }
@@ -186,6 +188,11 @@ Examples:
   waggle predict runs/train bee.jpg
   waggle predict runs/train photos/ --csv > photos.csv
   waggle predict model.safetensors photos/ --top-k 3 --json
+  find photos -size -1M -print0 | waggle predict runs/train -0
+
+CSV follows RFC 4180, with lines that end in LF, and has the exact bytes of each path. In JSON, a path \
+that is not valid UTF-8 or begins with a quotation mark is in quotation marks, with git's escapes: \\\\, \
+\\\" and \\NNN, a byte in octal.
 
 If an image cannot be classified or a folder has no readable images, an error is printed to standard \
 error, the other images are still classified, and the exit code is 1. With --json, the path and the \
@@ -194,16 +201,22 @@ pub struct PredictArgs {
     /// Model file (model.safetensors) or run directory
     pub model: PathBuf,
 
-    /// Images, or folders of images (searched recursively)
-    #[arg(required = true, value_name = "PATH")]
+    /// Images, or folders of images (searched recursively). `-` reads paths from standard input, one
+    /// per line; empty lines are skipped
+    #[arg(required_unless_present = "null", value_name = "PATH")]
     pub paths: Vec<PathBuf>,
+
+    /// Paths on standard input are separated by NUL bytes, as `find -print0` writes them. Reads them
+    /// even without `-`
+    #[arg(short = '0', long)]
+    pub null: bool,
 
     /// Number of classes to print per image, most probable first
     #[arg(long, value_name = "N", default_value = "1", value_parser = positive)]
     pub top_k: NonZeroUsize,
 
     /// Images per batch
-    #[arg(long, value_name = "N", default_value = "16", value_parser = positive)]
+    #[arg(long, value_name = "N", default_value = "16", value_parser = up_to_a_million)]
     pub batch_size: NonZeroUsize,
 
     /// Print one JSON object per line: path, class, probability and top (the --top-k classes), or path
@@ -252,8 +265,17 @@ pub(crate) fn definition() -> clap::Command {
 /// Returns an error for missing or invalid arguments, and for `--help` and `--version`, which clap also
 /// returns as errors.
 pub fn parse(line: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    let line: Vec<OsString> = line.into_iter().collect();
     let matches = definition()
-        .try_get_matches_from(line)
+        .try_get_matches_from(&line)
+        .map_err(|error| {
+            // clap prints arguments as they are, so the message is that of the escaped line.
+            let escaped = line.iter().map(printable_path);
+            definition()
+                .try_get_matches_from(escaped)
+                .err()
+                .unwrap_or_else(|| unprintable(error.kind()))
+        })
         .map_err(|mut error| {
             let mentions_resume =
                 |(_, value): (ContextKind, &ContextValue)| value.to_string().contains("--resume");
@@ -266,7 +288,33 @@ pub fn parse(line: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Erro
             }
             error
         })?;
+    if let Some(argument) = line
+        .iter()
+        .skip(1)
+        .find(|argument| is_empty_value(argument))
+    {
+        let name = argument.to_string_lossy();
+        let message = match name.strip_suffix('=') {
+            Some(flag) => format!("the value of `{}` is empty", printable(flag)),
+            None => "an argument is empty".to_string(),
+        };
+        return Err(definition().error(ErrorKind::InvalidValue, message));
+    }
     Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut Cli::command()))
+}
+
+/// Whether an argument is empty or `--flag=`. An empty path would stand for the current folder.
+fn is_empty_value(argument: &OsString) -> bool {
+    let flag = argument.to_str().and_then(|text| text.strip_suffix('='));
+    argument.is_empty() || flag.is_some_and(|flag| flag.starts_with("--") && !flag.contains('='))
+}
+
+/// The error for arguments that are valid once they are escaped.
+fn unprintable(kind: ErrorKind) -> clap::Error {
+    definition().error(
+        kind,
+        "an argument contains control characters or is not UTF-8",
+    )
 }
 
 #[cfg(test)]

@@ -120,6 +120,7 @@ impl Decoder {
     /// Releases the memory of the last image, which the caller no longer uses.
     pub(crate) fn release(&mut self) {
         self.held = None;
+        drop_large_file(&mut self.file);
     }
 
     /// Decodes the file at `path`. The result may use the buffer of `reuse`, whose pixels are
@@ -134,11 +135,22 @@ impl Decoder {
         let options = self.options.clone();
         read_file(path, &options, &mut self.file)?;
         let result = decode_reserved(&self.file, path, &options, reuse);
-        drop_large_file(&mut self.file);
         if self.holds {
             self.held = Some(options);
+        } else {
+            drop_large_file(&mut self.file);
         }
         result.map(|(image, _)| image)
+    }
+
+    /// The contents of the last file that was read, or nothing after [`forget`](Self::forget).
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.file
+    }
+
+    /// Discards the contents of the last file, but keeps the buffer.
+    pub(crate) fn forget(&mut self) {
+        self.file.clear();
     }
 }
 

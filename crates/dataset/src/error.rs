@@ -8,7 +8,8 @@ use crate::decode::FileKind;
 use crate::layout::EXTENSIONS;
 use crate::layout_hint::LayoutHint;
 use crate::plan::Plan;
-use lists::{Lines, Quoted};
+use crate::unused::KindCount;
+use lists::{Lines, Only, Quoted};
 
 /// A result whose error is [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
@@ -46,14 +47,18 @@ pub enum Error {
 
     /// Class folders contain no images.
     #[error(
-        "no images in class folder{} {} of `{}`",
-        if .classes.len() == 1 { "" } else { "s" }, Quoted(.classes, ", "), .path.display()
+        "no {}images in class folder{} {} of `{}`{}",
+        if .unused.is_empty() { "" } else { "usable " },
+        if .classes.len() == 1 { "" } else { "s" }, Quoted(.classes, ", "), .path.display(),
+        Only(.unused)
     )]
     EmptyClasses {
         /// Folder of the split.
         path: PathBuf,
         /// Names of the empty classes.
         classes: Vec<String>,
+        /// The files that these classes contain.
+        unused: Vec<KindCount>,
     },
 
     /// Class folders are not in the class map.
@@ -76,6 +81,15 @@ pub enum Error {
     ClassName {
         /// Path of the folder.
         path: PathBuf,
+    },
+
+    /// Folders are nested too deeply.
+    #[error("`{}` is more than {limit} folders deep", .path.display())]
+    TooDeep {
+        /// Path of the first folder beyond the limit.
+        path: PathBuf,
+        /// Maximum number of levels below a class folder.
+        limit: usize,
     },
 
     /// A file or folder cannot be read.
@@ -159,6 +173,14 @@ pub enum Error {
         bytes: u64,
         /// Maximum file size allowed, in bytes.
         limit: u64,
+    },
+
+    /// The image is not the one that was first read. See
+    /// [`LoaderConfig::detect_changes`](crate::LoaderConfig::detect_changes).
+    #[error("{} {}", .path.display(), self.reason())]
+    Changed {
+        /// Path of the file.
+        path: PathBuf,
     },
 
     /// The function passed to [`LoaderConfig::decode_with`](crate::LoaderConfig::decode_with)
@@ -265,14 +287,18 @@ impl Error {
                 "put the images of each class into a subfolder, for example `{}`",
                 path.join("ants").join("1.jpg").display()
             ),
-            Self::EmptyClasses { .. } => format!(
-                "add images or remove the folder; accepted extensions: {}",
-                EXTENSIONS.join(", ")
-            ),
+            Self::EmptyClasses { unused, .. } => match unused.iter().find(|count| count.is_image) {
+                Some(count) => count.remedy.clone(),
+                None => format!(
+                    "add images or remove the folder; accepted extensions: {}",
+                    EXTENSIONS.join(", ")
+                ),
+            },
             Self::UnknownClasses { .. } => {
                 "rename or remove the folder, or add the class to the training data".into()
             }
             Self::ClassName { .. } => "rename the folder".into(),
+            Self::TooDeep { .. } => "move its images up, or remove it".into(),
             Self::NotAnImage { kind, .. } => kind.remedy().into(),
             Self::Unsupported { .. } => "convert it to PNG".into(),
             Self::Decode { .. } => "replace or remove the file".into(),
@@ -281,6 +307,7 @@ impl Error {
                 "scale the image down or remove it".into()
             }
             Self::FileTooLarge { .. } => "remove the file".into(),
+            Self::Changed { .. } => "restore the file".into(),
             Self::BadImages { errors, .. } => match &errors[..] {
                 [error] => return error.help(),
                 _ => "replace or remove the files".into(),
@@ -345,6 +372,7 @@ impl Error {
                 bytes >> 20,
                 limit >> 20
             ),
+            Self::Changed { .. } => "has changed since it was first read".into(),
             Self::Io { source, .. } => source.to_string(),
             Self::Custom { source, .. } => source.to_string(),
             Self::Panic { message, .. } => format!("panicked: {message}"),
@@ -367,6 +395,7 @@ impl Error {
             Self::Io { path, .. }
             | Self::NotAnImage { path, .. }
             | Self::Unsupported { path, .. }
+            | Self::Changed { path }
             | Self::Decode { path, .. }
             | Self::Truncated { path }
             | Self::TooManyPixels { path, .. }

@@ -8,14 +8,15 @@ use clap::Args;
 use vgg::VggConfig;
 
 use super::DecodeArgs;
-use super::types::{OnBad, input_size, positive};
+use super::types::{OnBad, input_size, positive, threads, up_to_a_million};
 
 /// Arguments of `waggle check`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Exit codes:
   0  no serious problems
-  1  undecodable images, a single class, empty classes, classes only in val,
+  1  undecodable images, class folders with mostly unused images (such as HEIC),
+     a single class, empty classes, classes only in val,
      duplicates or near duplicates in two classes or in both splits; or an error
   2  usage error")]
 pub struct CheckArgs {
@@ -27,8 +28,8 @@ pub struct CheckArgs {
     #[arg(long)]
     pub json: bool,
 
-    /// Threads that decode images
-    #[arg(long, value_name = "N", default_value = "4", value_parser = positive)]
+    /// Threads that decode images, at most 1024
+    #[arg(long, value_name = "N", default_value = "4", value_parser = threads)]
     pub workers: NonZeroUsize,
 
     #[command(flatten)]
@@ -57,7 +58,7 @@ pub struct ShowArgs {
     pub overwrite: bool,
 
     /// Images in the batch; fewer if the train split is smaller
-    #[arg(long, value_name = "N", default_value = "32", value_parser = positive)]
+    #[arg(long, value_name = "N", default_value = "32", value_parser = up_to_a_million)]
     pub batch_size: NonZeroUsize,
 
     /// Width and height of the network input, in pixels [default: 224, or 64 for the sample]

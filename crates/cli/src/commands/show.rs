@@ -8,15 +8,18 @@ use dataset::{Loader, LoaderConfig};
 use crate::args::ShowArgs;
 use crate::args::types::OnBad;
 use crate::data_source::Source;
+use crate::device;
 use crate::error::{Diagnostic, warn};
-use crate::run_dir::write_atomically;
-use crate::ui::text::pluralize;
-use crate::{bad_images, initial_model, plots};
+use crate::files::{TEMPORARY, write_atomically};
+use crate::ui::text::{pluralize, printable_path};
+use crate::{bad_images, initial_model, memory_limit, plots};
 
 /// Runs `waggle show`.
 pub fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
     super::check_overwrite(&args.out, args.overwrite)?;
+    device::start_threads(None)?;
     let mut folder = Source::choose(args.data.as_deref()).open()?;
+    folder.refuse_output_file(&args.out)?;
     let size = match (args.input_size, &folder.source) {
         (Some(size), _) => size,
         (None, Source::Sample) => initial_model::sample_input_size()?,
@@ -34,6 +37,8 @@ pub fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
         }
         bad_images::leave_out(&mut folder.train, &bad)?;
     }
+    let images = args.batch_size.get().min(folder.train.len());
+    memory_limit::check_input(size, images)?;
     let loader = Loader::new(folder.train.samples(), config)?;
     // The command line counts epochs from 1, the loader from 0.
     let batch = loader
@@ -41,15 +46,13 @@ pub fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
         .next()
         .context("there is no training batch")?
         .map_err(|error| bad_images::explain(error.into(), &folder.train, &decode, workers))?;
-    write_atomically(
-        &args.out,
-        &plots::batch::draw(&batch, folder.classes(), normalize)?,
-    )?;
+    let png = plots::batch::draw(&batch, folder.classes(), normalize)?;
+    write_atomically(&args.out, TEMPORARY, |out| Ok(out.write_all(&png)?))?;
     super::print(&format!(
         "Wrote {}: {} of {}\n",
-        args.out.display(),
+        printable_path(&args.out),
         pluralize(batch.indices.len(), "image"),
-        folder.root.display()
+        printable_path(&folder.root)
     ))?;
     Ok(ExitCode::SUCCESS)
 }

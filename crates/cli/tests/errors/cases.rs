@@ -94,9 +94,25 @@ pub const CASES: &[Case] = &[
     },
     Case {
         section: "Data sets",
+        what: "A class of HEIC images",
+        command: "train --data data --weights tiny.safetensors",
+        prepare: |dir| {
+            for number in 0..3 {
+                dir.write(&format!("data/train/bees/IMG_{number}.HEIC"), b"\0\0\0\x1cftypheic\0\0\0\0mif1heic");
+            }
+        },
+    },
+    Case {
+        section: "Data sets",
         what: "A class that exists only in val",
         command: "train --data data --weights tiny.safetensors",
         prepare: |dir| dir.image("data/val/stranger/0.png", 0, 0),
+    },
+    Case {
+        section: "Data sets",
+        what: "Folders nested in each other",
+        command: "train --data data --weights tiny.safetensors",
+        prepare: |dir| dir.image(&format!("data/train/vertical/{}0.png", "x/".repeat(65)), 0, 0),
     },
     Case { section: "Data sets", what: "`check`: no such folder", command: "check nowhere", prepare: |_| {} },
     Case {
@@ -225,6 +241,12 @@ pub const CASES: &[Case] = &[
             dir.write("data/val/vertical/00.png", b"not an image");
         },
     },
+    Case {
+        section: "Images",
+        what: "A file name that contains a line break and an escape sequence",
+        command: "train --data data --weights tiny.safetensors",
+        prepare: |dir| dir.write("data/train/vertical/x\nerror: forged\x1b[2J.png", b"text"),
+    },
     Case { section: "Images", what: "`predict`: no such image", command: "predict model.safetensors nowhere.jpg", prepare: |_| {} },
     Case {
         section: "Images",
@@ -238,6 +260,7 @@ pub const CASES: &[Case] = &[
         command: "predict model.safetensors bare",
         prepare: |dir| std::fs::create_dir(dir.path("bare")).unwrap(),
     },
+    Case { section: "Images", what: "`predict -`: no paths on standard input", command: "predict model.safetensors -", prepare: |_| {} },
     Case { section: "Weights", what: "No such file", command: "train --data data --weights nowhere.safetensors", prepare: |_| {} },
     Case { section: "Weights", what: "No such file, given with its folder", command: "train --data data --weights ./tiny.pth", prepare: |_| {} },
     Case { section: "Weights", what: "A folder that is not a run directory", command: "train --data data --weights data", prepare: |_| {} },
@@ -412,6 +435,12 @@ pub const CASES: &[Case] = &[
     Case { section: "Settings", what: "A momentum of 1", command: "train --data data --weights tiny.safetensors --momentum 1", prepare: |_| {} },
     Case { section: "Settings", what: "0 epochs", command: "train --data data --weights tiny.safetensors --transfer-epochs 0", prepare: |_| {} },
     Case { section: "Settings", what: "0 workers", command: "train --data data --weights tiny.safetensors --workers 0", prepare: |_| {} },
+    Case { section: "Settings", what: "Too many workers", command: "train --data data --weights tiny.safetensors --workers 4294967296", prepare: |_| {} },
+    Case { section: "Settings", what: "Too many compute threads", command: "train --data data --weights tiny.safetensors --threads 1025", prepare: |_| {} },
+    Case { section: "Settings", what: "Too many epochs", command: "train --data data --weights tiny.safetensors --finetune-epochs 18446744073709551615", prepare: |_| {} },
+    Case { section: "Settings", what: "A negative seed", command: "train --data data --weights tiny.safetensors --seed -1", prepare: |_| {} },
+    Case { section: "Settings", what: "A learning rate that exceeds every float", command: "train --data data --weights tiny.safetensors --lr 1e400", prepare: |_| {} },
+    Case { section: "Settings", what: "An empty path", command: "train --data data --weights tiny.safetensors --out=", prepare: |_| {} },
     Case { section: "Settings", what: "An input size that is too small", command: "train --data data --weights tiny.safetensors --input-size 8", prepare: |_| {} },
     Case { section: "Settings", what: "A limit of pixels out of range", command: "train --data data --weights tiny.safetensors --max-pixels 5000000000", prepare: |_| {} },
     Case { section: "Settings", what: "An invalid size", command: "train --data data --weights tiny.safetensors --cache-images much", prepare: |_| {} },
@@ -429,6 +458,8 @@ pub const CASES: &[Case] = &[
     Case { section: "Settings", what: "`predict` without images", command: "predict model.safetensors", prepare: |_| {} },
     Case { section: "Settings", what: "`summary`: too many classes", command: "summary --classes 18446744073709551615", prepare: |_| {} },
     Case { section: "Output", what: "A run directory inside a file", command: "train --data data --weights tiny.safetensors --out tiny.safetensors/run", prepare: |_| {} },
+    Case { section: "Output", what: "A run directory inside the data set", command: "train --data data --weights tiny.safetensors --out data/runs/train", prepare: |_| {} },
+    Case { section: "Output", what: "`show`: an output that would be an image of the data set", command: "show --data data -o data/train/vertical/batch.png", prepare: |_| {} },
     Case { section: "Output", what: "`show`: an existing file", command: "show --data data -o model.safetensors", prepare: |_| {} },
     Case {
         section: "Output",

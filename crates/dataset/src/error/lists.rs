@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::Error;
+use crate::unused::KindCount;
 
 /// Displays names as `` `a`, `b` ``, with the given separator.
 pub(super) struct Quoted<'a>(pub(super) &'a [String], pub(super) &'a str);
@@ -12,6 +13,19 @@ impl fmt::Display for Quoted<'_> {
         for (i, name) in self.0.iter().enumerate() {
             let separator = if i == 0 { "" } else { self.1 };
             write!(f, "{separator}`{name}`")?;
+        }
+        Ok(())
+    }
+}
+
+/// Displays `, only 12 HEIC images, 3 text files`, or nothing without files.
+pub(super) struct Only<'a>(pub(super) &'a [KindCount]);
+
+impl fmt::Display for Only<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, count) in self.0.iter().enumerate() {
+            let separator = if i == 0 { ", only" } else { "," };
+            write!(f, "{separator} {count}")?;
         }
         Ok(())
     }
