@@ -26,10 +26,10 @@ use crate::shell::quote;
 pub fn find(
     split: &ImageFolder,
     root: &Path,
-    ignore_exif: bool,
+    decode: &DecodeOptions,
     workers: usize,
 ) -> anyhow::Result<Vec<(usize, Skipped)>> {
-    let bad = decode_all(split, ignore_exif, workers)?.into_iter();
+    let bad = decode_all(split, decode, workers)?.into_iter();
     let skipped = bad.map(|(index, error)| {
         let image = Skipped {
             path: relative(root, &split.samples()[index].path),
@@ -71,10 +71,10 @@ pub fn leave_out(split: &mut ImageFolder, bad: &[(usize, Skipped)]) -> anyhow::R
 pub fn explain(
     error: anyhow::Error,
     split: &ImageFolder,
-    ignore_exif: bool,
+    decode: &DecodeOptions,
     workers: usize,
 ) -> anyhow::Error {
-    match decode_all(split, ignore_exif, workers) {
+    match decode_all(split, decode, workers) {
         Ok(bad) if !bad.is_empty() => refusal(
             bad.into_iter().map(|(_, error)| error).collect(),
             split.len(),
@@ -131,11 +131,10 @@ pub fn refusal(bad: Vec<dataset::Error>, checked: usize) -> anyhow::Error {
 
 fn decode_all(
     split: &ImageFolder,
-    ignore_exif: bool,
+    decode: &DecodeOptions,
     workers: usize,
 ) -> Result<Vec<(usize, dataset::Error)>, dataset::Error> {
-    let options = DecodeOptions::default().ignore_exif(ignore_exif);
-    dataset::find_bad_images(split.samples(), &options, workers)
+    dataset::find_bad_images(split.samples(), decode, workers)
 }
 
 /// Returns an error if a class of `split` has lost all the images it had in `before`, because the

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use candle_core::Device;
-use dataset::path_text;
+use dataset::{DecodeOptions, path_text};
 use trainer::pattern;
 use vgg::VggConfig;
 use vgg::kernels::Isa;
@@ -88,6 +88,7 @@ impl Plan {
             threads: device::start_threads(machine.threads)?,
             workers: machine.workers(),
             cache_images: args.cache_images.unwrap_or(1 << 30),
+            max_pixels: args.machine.decode.max_pixels(),
         };
         let opened = open_device(&mut machine)?;
         if source == Source::Sample {
@@ -97,8 +98,9 @@ impl Plan {
         let mut folder = source.open()?;
         folder.refuse_run_directory(&args.out)?;
         folder.require_two_classes()?;
-        let (on_bad, ignore_exif) = (args.on_bad, args.machine.ignore_exif);
-        let skipped = skip_bad_images(&mut folder, on_bad, ignore_exif, machine.workers, ui)?;
+        let (on_bad, ignore_exif) = (args.on_bad, args.machine.decode.ignore_exif);
+        let decode = args.machine.decode.options();
+        let skipped = skip_bad_images(&mut folder, on_bad, &decode, machine.workers, ui)?;
         describe_inputs(&folder, &machine, opened.fallback.as_deref(), ui)?;
         let spec = ModelSpec::from_args(args, &folder.source);
         let initial = InitialModel::load(&spec, folder.classes(), &opened.device, ui)?;
@@ -137,6 +139,9 @@ impl Plan {
         if let Some(size) = args.cache_images {
             machine.cache_images = size;
         }
+        if let Some(pixels) = args.machine.decode.max_pixels {
+            machine.max_pixels = pixels;
+        }
         device::check_threads(machine.workers, "--workers")?;
         device::start_threads(NonZeroUsize::new(machine.threads))?;
         let opened = open_device(machine).map_err(|error| {
@@ -147,8 +152,8 @@ impl Plan {
         })?;
         let mut folder = resume::folder(&config.data, args.data.as_deref())?;
         let (on_bad, ignore_exif) = (config.data.on_bad, config.data.ignore_exif);
-        let workers = config.machine.workers;
-        let skipped = skip_bad_images(&mut folder, on_bad, ignore_exif, workers, ui)?;
+        let (decode, workers) = (config.decode_options(), config.machine.workers);
+        let skipped = skip_bad_images(&mut folder, on_bad, &decode, workers, ui)?;
         config.data = data_config(&folder, on_bad, ignore_exif, skipped);
         describe_inputs(&folder, &config.machine, None, ui)?;
         let mut spec = ModelSpec::of_run(&config);
@@ -234,7 +239,7 @@ fn open_device(machine: &mut MachineConfig) -> anyhow::Result<device::Opened> {
 fn skip_bad_images(
     folder: &mut Folder,
     on_bad: OnBad,
-    ignore_exif: bool,
+    decode: &DecodeOptions,
     workers: usize,
     ui: &mut dyn Renderer,
 ) -> anyhow::Result<Vec<Skipped>> {
@@ -245,7 +250,7 @@ fn skip_bad_images(
     ui.show(&Message::Working { what })?;
     let mut skipped = Vec::new();
     for split in [&mut folder.train, &mut folder.val] {
-        let bad = bad_images::find(split, &folder.root, ignore_exif, workers)?;
+        let bad = bad_images::find(split, &folder.root, decode, workers)?;
         for (_, image) in &bad {
             ui.show(&Message::SkippedImage(image))?;
         }

@@ -16,7 +16,7 @@ use super::types::{
 /// Ids of the arguments that can be combined with `--resume`. Except for `allow_changed_data`, they
 /// do not change the result of the run: the contents of the data and the weights are compared with
 /// those of the run.
-pub(super) const WITH_RESUME: [&str; 10] = [
+pub(super) const WITH_RESUME: [&str; 11] = [
     "resume",
     "allow_changed_data",
     "data",
@@ -24,6 +24,7 @@ pub(super) const WITH_RESUME: [&str; 10] = [
     "checkpoint_every",
     "workers",
     "cache_images",
+    "max_pixels",
     "quiet",
     "verbose",
     "json",
@@ -80,7 +81,7 @@ pub struct TrainArgs {
     /// Resume an interrupted run from its last checkpoint, with the settings of the run. On a CPU
     /// and with unchanged data, the result is bit-identical to an uninterrupted run. Can be combined
     /// only with --data and --weights (if these have moved), --allow-changed-data,
-    /// --checkpoint-every, --workers, --cache-images, --quiet, --verbose and --json
+    /// --checkpoint-every, --workers, --cache-images, --max-pixels, --quiet, --verbose and --json
     #[arg(long, value_name = "DIR")]
     pub resume: Option<PathBuf>,
 

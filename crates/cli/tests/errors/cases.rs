@@ -199,6 +199,29 @@ pub const CASES: &[Case] = &[
     },
     Case {
         section: "Images",
+        what: "`predict`: an image above a limit given by flag",
+        command: "predict model.safetensors data/val/vertical/00.png --max-pixels 100",
+        prepare: |_| {},
+    },
+    Case {
+        section: "Images",
+        what: "A damaged PNG",
+        command: "train --data data --weights tiny.safetensors",
+        prepare: |dir| {
+            let mut png = dir.read("data/train/vertical/00.png");
+            let middle = png.len() / 2;
+            png[middle] ^= 0xff;
+            dir.write("data/train/vertical/00.png", &png);
+        },
+    },
+    Case {
+        section: "Images",
+        what: "A TIFF image with an unsupported feature",
+        command: "train --data data --weights tiny.safetensors",
+        prepare: |dir| dir.write("data/train/vertical/lab.tif", &forge::lab_tiff()),
+    },
+    Case {
+        section: "Images",
         what: "An image without pixels",
         command: "train --data data --weights tiny.safetensors",
         prepare: |dir| dir.write("data/train/vertical/none.png", &forge::png(0, 5, 8, 2)),
@@ -431,6 +454,7 @@ pub const CASES: &[Case] = &[
     Case { section: "Settings", what: "A learning rate that exceeds every float", command: "train --data data --weights tiny.safetensors --lr 1e400", prepare: |_| {} },
     Case { section: "Settings", what: "An empty path", command: "train --data data --weights tiny.safetensors --out=", prepare: |_| {} },
     Case { section: "Settings", what: "An input size that is too small", command: "train --data data --weights tiny.safetensors --input-size 8", prepare: |_| {} },
+    Case { section: "Settings", what: "A limit of pixels out of range", command: "train --data data --weights tiny.safetensors --max-pixels 5000000000", prepare: |_| {} },
     Case { section: "Settings", what: "An invalid size", command: "train --data data --weights tiny.safetensors --cache-images much", prepare: |_| {} },
     Case { section: "Settings", what: "A layer without a learning rate", command: "train --data data --weights tiny.safetensors --finetune-lr features", prepare: |_| {} },
     Case { section: "Settings", what: "A duplicate layer prefix", command: "train --data data --weights tiny.safetensors --finetune-lr features=1e-3,features=1e-4", prepare: |_| {} },
