@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::decode::FileKind;
 use crate::layout::EXTENSIONS;
 use crate::layout_hint::LayoutHint;
+use crate::lists::{Only, Quoted};
 use crate::plan::Plan;
 use crate::unused::KindCount;
 
@@ -372,32 +373,6 @@ impl Error {
             | Self::Custom { path, .. } => Some(path),
             _ => None,
         }
-    }
-}
-
-/// Displays names as `` `a`, `b` ``, with the given separator.
-struct Quoted<'a>(&'a [String], &'a str);
-
-impl fmt::Display for Quoted<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, name) in self.0.iter().enumerate() {
-            let separator = if i == 0 { "" } else { self.1 };
-            write!(f, "{separator}`{name}`")?;
-        }
-        Ok(())
-    }
-}
-
-/// Displays `, only 12 HEIC images, 3 text files`, or nothing without files.
-struct Only<'a>(&'a [KindCount]);
-
-impl fmt::Display for Only<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, count) in self.0.iter().enumerate() {
-            let separator = if i == 0 { ", only" } else { "," };
-            write!(f, "{separator} {count}")?;
-        }
-        Ok(())
     }
 }
 

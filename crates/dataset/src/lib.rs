@@ -66,6 +66,7 @@ pub mod image_folder;
 pub mod inspect;
 mod layout;
 mod layout_hint;
+mod lists;
 mod loader;
 mod panic;
 pub mod path_text;
