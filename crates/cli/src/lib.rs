@@ -8,7 +8,7 @@
 
 pub mod args;
 mod bad_images;
-pub mod checkpoint;
+mod checkpoint;
 mod classifier;
 mod commands;
 pub mod config;
@@ -16,7 +16,9 @@ mod data_source;
 mod dataset_hash;
 pub mod device;
 mod error;
+#[cfg(feature = "fault-injection")]
 mod fault_injection;
+mod files;
 pub mod gpu_memory;
 mod initial_model;
 pub mod memory;

@@ -11,6 +11,7 @@ use vgg::Report;
 
 use crate::config::{Skipped, StageName};
 use crate::metrics::Score;
+use crate::run_dir::Difference;
 
 /// One event to show to the user.
 #[derive(Debug, Clone, Serialize)]
@@ -38,6 +39,11 @@ pub enum Message<'a> {
         done: usize,
         /// Size of the file in bytes; equal to `done` if the server does not state the size.
         total: usize,
+    },
+    /// A download waits for another process, or is repeated after an error.
+    Note {
+        /// What happens, and why.
+        text: String,
     },
     /// The compute device has been chosen.
     Device {
@@ -69,6 +75,9 @@ pub enum Message<'a> {
     Run {
         /// Path of the run directory.
         directory: String,
+        /// The path that was requested, if it existed already and a number was appended to it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        existing: Option<String>,
         /// Stages of the run, in order.
         stages: Vec<PlannedStage>,
     },
@@ -78,6 +87,19 @@ pub enum Message<'a> {
         file: String,
         /// Why the checkpoint cannot be read.
         reason: &'a str,
+    },
+    /// The directory of the run to resume contains files that are not part of the run. They are
+    /// ignored.
+    OtherFiles {
+        /// Their names.
+        files: &'a [String],
+    },
+    /// A file of the run to resume has been written again from the checkpoint.
+    Restored {
+        /// Path of the file.
+        file: String,
+        /// How the file differed from the checkpoint.
+        difference: Difference,
     },
     /// The run resumes from a checkpoint.
     Resumed {
