@@ -13,6 +13,7 @@ use anyhow::bail;
 use dataset::{DecodeOptions, ImageFolder};
 
 use crate::config::Skipped;
+use crate::data_source::Folder;
 use crate::error::Diagnostic;
 use crate::paths::relative;
 
@@ -37,6 +38,22 @@ pub fn find(
         (index, image)
     });
     Ok(skipped.collect())
+}
+
+/// Decodes all images of `folder`.
+///
+/// # Errors
+///
+/// Returns an error that lists all images that cannot be decoded, or an error if the workers cannot
+/// be started.
+pub fn verify(folder: &Folder, ignore_exif: bool, workers: usize) -> anyhow::Result<()> {
+    let mut bad = decode_all(&folder.train, ignore_exif, workers)?;
+    bad.extend(decode_all(&folder.val, ignore_exif, workers)?);
+    if bad.is_empty() {
+        return Ok(());
+    }
+    let errors = bad.into_iter().map(|(_, error)| error).collect();
+    Err(refusal(errors, folder.images()))
 }
 
 /// The images in `skipped` that belong to `split`, each with its index in the split. Their paths

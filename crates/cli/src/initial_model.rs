@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use candle_core::{Device, Tensor};
 use dataset::transform::Normalize;
-use vgg::hub::{Address, Event};
+use vgg::hub::{Address, Event, Hub};
 use vgg::{Head, Metadata, Report, VggConfig};
 
 use crate::args::TrainArgs;
@@ -95,6 +95,41 @@ impl ModelSpec {
         }
     }
 
+    /// The network of the ImageNet weights from the hub. `None` for other weights, which determine
+    /// the network themselves.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if there is no such architecture, or if the input size is too small for it.
+    pub fn imagenet_network(&self, classes: &[String]) -> anyhow::Result<Option<VggConfig>> {
+        if self.weights != WeightsSource::Hub {
+            return Ok(None);
+        }
+        let name = self.architecture.as_deref().unwrap_or(DEFAULT_ARCHITECTURE);
+        let config = with_classes_and_size(VggConfig::named(name, 1)?, self, classes);
+        check_input_size(&config)?;
+        Ok(Some(config))
+    }
+
+    /// Whether [`InitialModel::load`] has to download the weights.
+    pub fn needs_download(&self) -> bool {
+        let WeightsSource::Repository(address) = self.resolved().weights else {
+            return false;
+        };
+        Hub::from_env().is_ok_and(|hub| !hub.offline && !hub.is_cached(&address))
+    }
+
+    /// Replaces `hub` by the address of the ImageNet weights.
+    fn resolved(&self) -> Self {
+        let mut spec = self.clone();
+        if spec.weights == WeightsSource::Hub {
+            let name = spec.architecture.as_deref().unwrap_or(DEFAULT_ARCHITECTURE);
+            spec.weights = WeightsSource::Repository(vgg::hub::imagenet(name));
+            spec.architecture = Some(name.to_string());
+        }
+        spec
+    }
+
     /// The weights and the network of a run to resume.
     pub fn of_run(config: &Config) -> Self {
         let network = &config.network;
@@ -148,16 +183,7 @@ impl InitialModel {
             (_, None) => Self::random(spec, classes, device)?,
         };
         model.sha256 = sha256;
-        let min_size = model.config.smallest_input();
-        if model.config.input_size < min_size {
-            bail!(
-                Diagnostic::new(format!(
-                    "{} needs an input size of at least {min_size} pixels",
-                    model.config.architecture
-                ))
-                .help(format!("pass `--input-size {min_size}` or a larger size"))
-            );
-        }
+        check_input_size(&model.config)?;
         Ok(model)
     }
 
@@ -256,24 +282,6 @@ impl InitialModel {
         }
     }
 
-    /// Names of the layers with parameters, from input to output.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error if the configuration of the network is invalid.
-    pub fn layer_names(&self) -> anyhow::Result<Vec<String>> {
-        let mut layers: Vec<String> = Vec::new();
-        for (name, _) in self.config.tensor_shapes()? {
-            let layer = name
-                .rsplit_once('.')
-                .map_or(name.as_str(), |(layer, _)| layer);
-            if layers.last().is_none_or(|last| last != layer) {
-                layers.push(layer.to_string());
-            }
-        }
-        Ok(layers)
-    }
-
     /// Metadata to save with models trained from these weights for `classes`.
     pub fn metadata(&self, classes: &[String]) -> Metadata {
         Metadata {
@@ -283,6 +291,24 @@ impl InitialModel {
             std: self.normalize.std,
         }
     }
+}
+
+/// Names of the layers with parameters, from input to output.
+///
+/// # Errors
+///
+/// Returns an error if the configuration of the network is invalid.
+pub fn layer_names(config: &VggConfig) -> anyhow::Result<Vec<String>> {
+    let mut layers: Vec<String> = Vec::new();
+    for (name, _) in config.tensor_shapes()? {
+        let layer = name
+            .rsplit_once('.')
+            .map_or(name.as_str(), |(layer, _)| layer);
+        if layers.last().is_none_or(|last| last != layer) {
+            layers.push(layer.to_string());
+        }
+    }
+    Ok(layers)
 }
 
 /// The input size of the built-in backbone, in pixels.
@@ -318,12 +344,7 @@ fn located(
     spec: &ModelSpec,
     renderer: &mut dyn Renderer,
 ) -> anyhow::Result<(ModelSpec, Option<PathBuf>)> {
-    let mut spec = spec.clone();
-    if spec.weights == WeightsSource::Hub {
-        let name = spec.architecture.as_deref().unwrap_or(DEFAULT_ARCHITECTURE);
-        spec.weights = WeightsSource::Repository(vgg::hub::imagenet(name));
-        spec.architecture = Some(name.to_string());
-    }
+    let mut spec = spec.resolved();
     let path = match &mut spec.weights {
         WeightsSource::File(path) => {
             *path = weights_file::find(path)?;
@@ -370,6 +391,20 @@ fn download(address: &Address, renderer: &mut dyn Renderer) -> anyhow::Result<Pa
         }
     })?;
     result.map(|()| path)
+}
+
+fn check_input_size(config: &VggConfig) -> anyhow::Result<()> {
+    let min_size = config.smallest_input();
+    if config.input_size < min_size {
+        bail!(
+            Diagnostic::new(format!(
+                "{} needs an input size of at least {min_size} pixels",
+                config.architecture
+            ))
+            .help(format!("pass `--input-size {min_size}` or a larger size"))
+        );
+    }
+    Ok(())
 }
 
 /// Sets the number of classes, and the input size if it is given.
