@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use candle_core::{Device, Tensor};
 use dataset::transform::Normalize;
-use vgg::hub::{Address, Event, Hub};
+use vgg::hub::{Address, Event};
 use vgg::{Head, Metadata, Report, VggConfig};
 
 use crate::args::TrainArgs;
@@ -100,23 +100,25 @@ impl ModelSpec {
     ///
     /// # Errors
     ///
-    /// Returns an error if there is no such architecture, or if the input size is too small for it.
-    pub fn imagenet_network(&self, classes: &[String]) -> anyhow::Result<Option<VggConfig>> {
+    /// Returns an error if there is no such architecture.
+    pub fn imagenet_network(&self, classes: usize) -> anyhow::Result<Option<VggConfig>> {
         if self.weights != WeightsSource::Hub {
             return Ok(None);
         }
         let name = self.architecture.as_deref().unwrap_or(DEFAULT_ARCHITECTURE);
-        let config = with_classes_and_size(VggConfig::named(name, 1)?, self, classes);
-        check_input_size(&config)?;
-        Ok(Some(config))
+        Ok(Some(VggConfig::named(name, classes)?))
     }
 
     /// Whether [`InitialModel::load`] has to download the weights.
-    pub fn needs_download(&self) -> bool {
-        let WeightsSource::Repository(address) = self.resolved().weights else {
-            return false;
-        };
-        Hub::from_env().is_ok_and(|hub| !hub.offline && !hub.is_cached(&address))
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if it has to, and the settings of the hub do not allow it.
+    pub fn needs_download(&self) -> anyhow::Result<bool> {
+        match self.resolved().weights {
+            WeightsSource::Repository(address) => Ok(vgg::hub::needs_download(&address)?),
+            _ => Ok(false),
+        }
     }
 
     /// Replaces `hub` by the address of the ImageNet weights.
@@ -183,7 +185,16 @@ impl InitialModel {
             (_, None) => Self::random(spec, classes, device)?,
         };
         model.sha256 = sha256;
-        check_input_size(&model.config)?;
+        let min_size = model.config.smallest_input();
+        if model.config.input_size < min_size {
+            bail!(
+                Diagnostic::new(format!(
+                    "{} needs an input size of at least {min_size} pixels",
+                    model.config.architecture
+                ))
+                .help(format!("pass `--input-size {min_size}` or a larger size"))
+            );
+        }
         Ok(model)
     }
 
@@ -391,20 +402,6 @@ fn download(address: &Address, renderer: &mut dyn Renderer) -> anyhow::Result<Pa
         }
     })?;
     result.map(|()| path)
-}
-
-fn check_input_size(config: &VggConfig) -> anyhow::Result<()> {
-    let min_size = config.smallest_input();
-    if config.input_size < min_size {
-        bail!(
-            Diagnostic::new(format!(
-                "{} needs an input size of at least {min_size} pixels",
-                config.architecture
-            ))
-            .help(format!("pass `--input-size {min_size}` or a larger size"))
-        );
-    }
-    Ok(())
 }
 
 /// Sets the number of classes, and the input size if it is given.

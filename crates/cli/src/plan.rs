@@ -95,8 +95,8 @@ impl Plan {
         let skipped = skip_bad_images(&mut folder, on_bad, ignore_exif, machine.workers, ui)?;
         describe_inputs(&folder, &machine, opened.fallback.as_deref(), ui)?;
         let spec = ModelSpec::from_args(args, &folder.source);
-        check_arguments(args, &spec, folder.classes())?;
-        if spec.needs_download() {
+        check_arguments(args, &spec, folder.classes().len())?;
+        if spec.needs_download()? {
             verify_images(&folder, on_bad, ignore_exif, machine.workers, ui)?;
         }
         let initial = InitialModel::load(&spec, folder.classes(), &opened.device, ui)?;
@@ -154,7 +154,7 @@ impl Plan {
         let mut spec = ModelSpec::of_run(&config);
         spec.weights = args.weights.clone().unwrap_or(spec.weights);
         resume::check_same_result(run.path(), &recorded.config, &config)?;
-        if spec.needs_download() {
+        if spec.needs_download()? {
             verify_images(&folder, on_bad, ignore_exif, workers, ui)?;
             check_changes(args, &recorded.data, &DatasetHash::of(&folder)?)?;
         }
@@ -196,7 +196,7 @@ impl Plan {
 
 /// Checks everything about the arguments of a new run that does not depend on the content of the
 /// weights, so that no download precedes the error.
-fn check_arguments(args: &TrainArgs, spec: &ModelSpec, classes: &[String]) -> anyhow::Result<()> {
+fn check_arguments(args: &TrainArgs, spec: &ModelSpec, classes: usize) -> anyhow::Result<()> {
     let mut bytes = 0;
     if let Some(network) = spec.imagenet_network(classes)? {
         stages::stages(args, &layer_names(&network)?, &[])?;
