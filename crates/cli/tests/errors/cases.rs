@@ -11,7 +11,8 @@ pub struct Case {
     pub section: &'static str,
     /// Description of the invalid input, used as the heading of the case.
     pub what: &'static str,
-    /// Arguments of `waggle`, separated by spaces.
+    /// Arguments of `waggle`, separated by spaces; or a whole command that sets environment variables,
+    /// such as `NAME=VALUE waggle train`.
     pub command: &'static str,
     /// Creates the invalid input in a directory that has a valid data set, weights and model.
     pub prepare: fn(&TestDir),
@@ -363,6 +364,13 @@ pub const CASES: &[Case] = &[
         command: "train --data data --weights tiny.safetensors",
         prepare: |dir| forge::change_weights(dir, |name| (name.to_string(), Dtype::I32)),
     },
+    Case { section: "Downloads", what: "Offline, and not in the cache", command: "HF_HOME=hf HF_HUB_OFFLINE=1 waggle train --data data", prepare: |_| {} },
+    Case { section: "Downloads", what: "No connection", command: "HF_HOME=hf HF_ENDPOINT=http://127.0.0.1:1 waggle train --data data", prepare: |_| {} },
+    Case { section: "Downloads", what: "An endpoint that is not a URL", command: "HF_HOME=hf HF_ENDPOINT=mirror.example waggle train --data data", prepare: |_| {} },
+    Case { section: "Downloads", what: "An endpoint with a password and a typing error", command: "HF_HOME=hf HF_ENDPOINT=htps://me:secret@mirror.example waggle train --data data", prepare: |_| {} },
+    Case { section: "Downloads", what: "An endpoint with a query", command: "HF_HOME=hf HF_ENDPOINT=https://mirror.example/?key=secret waggle train --data data", prepare: |_| {} },
+    Case { section: "Downloads", what: "A token with other characters", command: "HF_HOME=hf HF_TOKEN=hf_sécret waggle train --data data", prepare: |_| {} },
+    Case { section: "Downloads", what: "An error that needs no download", command: "HF_HOME=hf HF_ENDPOINT=http://127.0.0.1:1 waggle train --data data --finetune-lr head=1e-3", prepare: |_| {} },
     Case { section: "Models", what: "No such model", command: "predict nowhere data/val", prepare: |_| {} },
     Case { section: "Models", what: "A folder that is not a run directory", command: "predict data data/val", prepare: |_| {} },
     Case { section: "Models", what: "An image instead of a model", command: "evaluate data/val/vertical/00.png --data data", prepare: |_| {} },
