@@ -320,7 +320,7 @@ impl<W: Write> Renderer for Terminal<W> {
                 Ok(())
             }
             Message::OtherFiles { files } => {
-                let names = list(files);
+                let names = list(files).escape_debug().to_string();
                 let text = format!("Ignoring files that are not part of the run: {names}");
                 self.page.paragraph(&text, 2)
             }
