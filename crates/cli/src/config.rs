@@ -58,7 +58,7 @@ impl Versions {
 /// The data set of a run: location, classes and image counts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DataConfig {
-    /// Absolute path of the data set.
+    /// Absolute path of the data set, as [`dataset::path_text`] writes paths.
     pub root: String,
     /// Origin of the data set: `given` (by `--data`), `photographs` or `sample`.
     pub source: String,
@@ -80,7 +80,7 @@ pub struct DataConfig {
 /// An image that was left out of the data set because it cannot be decoded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Skipped {
-    /// Path relative to the data folder, with forward slashes.
+    /// Path relative to the data folder, with forward slashes, as [`dataset::path_text`] writes paths.
     pub path: String,
     /// Why the image cannot be decoded.
     pub reason: String,

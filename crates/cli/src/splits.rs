@@ -45,6 +45,7 @@ impl Splits {
                 .normalize(normalize)
                 .device(device.clone())
                 .cache_bytes(share(samples.len()))
+                .detect_changes(true)
                 .decode(DecodeOptions::default().ignore_exif(config.data.ignore_exif));
             #[cfg(feature = "fault-injection")]
             let split = split.decode_with(crate::fault_injection::decode);

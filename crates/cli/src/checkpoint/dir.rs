@@ -136,7 +136,7 @@ pub(super) fn path(folder: &Path, number: u64) -> PathBuf {
 
 /// Returns an error if the disk has less than `bytes` of free space.
 fn check_free_space(folder: &Path, bytes: u64) -> anyhow::Result<()> {
-    let Some(free) = free_bytes(folder) else {
+    let Some(free) = fetch::free_space(folder) else {
         return Ok(());
     };
     ensure!(
@@ -146,20 +146,6 @@ fn check_free_space(folder: &Path, bytes: u64) -> anyhow::Result<()> {
         free / 1_000_000
     );
     Ok(())
-}
-
-/// Disk space in bytes available to an unprivileged user; `None` if the system does not report it.
-fn free_bytes(folder: &Path) -> Option<u64> {
-    #[cfg(unix)]
-    {
-        let stats = rustix::fs::statvfs(folder).ok()?;
-        Some(stats.f_bavail.saturating_mul(stats.f_frsize))
-    }
-    #[cfg(not(unix))]
-    {
-        let _ = folder;
-        None
-    }
 }
 
 #[cfg(test)]

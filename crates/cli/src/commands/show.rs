@@ -17,6 +17,7 @@ use crate::{bad_images, initial_model, plots};
 pub fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
     super::check_overwrite(&args.out, args.overwrite)?;
     let mut folder = Source::choose(args.data.as_deref()).open()?;
+    folder.refuse_output_file(&args.out)?;
     let size = match (args.input_size, &folder.source) {
         (Some(size), _) => size,
         (None, Source::Sample) => initial_model::sample_input_size()?,

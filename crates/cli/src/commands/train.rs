@@ -40,6 +40,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
         let directory = args.resume.iter().map(|path| path.display().to_string());
         let directory = directory.collect();
         ui.show(&Message::AlreadyDone { directory })?;
+        ui.finish()?;
         return Ok(ExitCode::SUCCESS);
     };
     describe(&plan.initial, &plan.identity.config, ui)?;
@@ -68,6 +69,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
         worst_class: worst_class(&evaluation, session.classes()),
         seconds: started.elapsed().as_secs_f64(),
     }))?;
+    ui.finish()?;
     Ok(ExitCode::SUCCESS)
 }
 

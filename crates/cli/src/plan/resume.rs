@@ -89,12 +89,12 @@ pub(super) fn folder(recorded: &DataConfig, given: Option<&Path>) -> anyhow::Res
     if let Some(path) = given {
         return Source::choose(Some(path)).open();
     }
-    let root = Path::new(&recorded.root);
-    let source = Source::from_name(&recorded.source, root);
+    let root = dataset::path_text::decode(&recorded.root);
+    let source = Source::from_name(&recorded.source, &root);
     if source == Source::Sample {
-        sample::write(root).context("cannot write the built-in sample")?;
+        sample::write(&root).context("cannot write the built-in sample")?;
     }
-    source.open_at(root.to_path_buf())
+    source.open_at(root)
 }
 
 /// Checks that `now` agrees with the recorded configuration in all settings that can differ on resume

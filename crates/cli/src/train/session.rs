@@ -16,6 +16,7 @@ use vgg::{Metadata, Precision, Vgg};
 
 use super::non_finite::NonFiniteLossReport;
 use super::observer::TrainObserver;
+use crate::bad_images;
 use crate::checkpoint::{self, Checkpoint, Checkpointer, Identity};
 use crate::config::{Config, StageConfig, StageName};
 use crate::error::Diagnostic;
@@ -208,7 +209,10 @@ impl Session {
                     best: state.best(),
                     model: observer.saved.then_some(model),
                 };
-                report.explain(error)
+                match error {
+                    trainer::Error::NonFiniteLoss(_) => report.explain(error),
+                    error => bad_images::explain_batch(error, Some((stage.name, self.run.path()))),
+                }
             })?;
             if outcome == Outcome::Paused {
                 break;
@@ -226,7 +230,10 @@ impl Session {
         };
         let mut cache = FrozenCache::off();
         let val = &self.splits.val;
-        Ok(trainer::evaluate(&network, val, &mut cache, &mut observe)?)
+        let last = self.identity.config.stages.last();
+        let run = last.map(|stage| (stage.name, self.run.path()));
+        trainer::evaluate(&network, val, &mut cache, &mut observe)
+            .map_err(|error| bad_images::explain_batch(error, run))
     }
 
     fn build(&self, vb: VarBuilder<'_>) -> Result<Vgg, vgg::Error> {

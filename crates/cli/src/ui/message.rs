@@ -2,6 +2,7 @@
 //!
 //! With `--json`, each [`Message`] is one line; its field names are stable.
 
+use dataset::image_folder::KindCount;
 use serde::ser::Error as _;
 use serde::{Serialize, Serializer};
 use serde_json::json;
@@ -38,6 +39,11 @@ pub enum Message<'a> {
         done: usize,
         /// Size of the file in bytes; equal to `done` if the server does not state the size.
         total: usize,
+    },
+    /// A download waits for another process, or is repeated after an error.
+    Note {
+        /// What happens, and why.
+        text: String,
     },
     /// The compute device has been chosen.
     Device {
@@ -160,6 +166,8 @@ pub struct DataSet<'a> {
     pub train_images: usize,
     /// Number of images in val.
     pub val_images: usize,
+    /// Files in train and val that are not used, by kind, without hidden ones.
+    pub unused: &'a [KindCount],
     /// Advice on how to use other images. `None` if the source is `given`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<&'static str>,

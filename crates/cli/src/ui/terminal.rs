@@ -6,7 +6,9 @@ use indicatif::{HumanCount, MultiProgress};
 use trainer::{Best, Event, GroupLr, Phase};
 
 use super::epoch_table::EpochTable;
-use super::text::{classes, duration, learning_rate, list, percent, percent_range, pluralize};
+use super::text::{
+    classes, duration, learning_rate, list, percent, percent_range, pluralize, unused_files,
+};
 use super::{DataSet, Finished, Message, Page, Renderer, StageEvent, WeightsReport};
 use crate::config::StageName;
 use crate::error::Diagnostic;
@@ -50,6 +52,7 @@ impl<W: Write> Terminal<W> {
             classes: names,
             train_images,
             val_images,
+            unused,
             hint,
         } = message;
         let kind = match *source {
@@ -61,6 +64,9 @@ impl<W: Write> Terminal<W> {
             "{root}{kind}\n{train_images} train and {val_images} val images, {}",
             classes(names)
         );
+        if let Some(unused) = unused_files(unused) {
+            text.push_str(&format!("\nnot used: {unused}"));
+        }
         if let Some(hint) = hint {
             text.push('\n');
             text.push_str(hint);
@@ -241,6 +247,10 @@ impl<W: Write> Renderer for Terminal<W> {
         self.page.bars.handle()
     }
 
+    fn finish(&self) -> anyhow::Result<()> {
+        self.page.out.finish()
+    }
+
     fn show(&mut self, message: &Message<'_>) -> anyhow::Result<()> {
         // Print an epoch's row at the next message, which shows whether the epoch is the best so
         // far. Checkpoint messages do not count, because they may come before `NewBest`.
@@ -271,6 +281,7 @@ impl<W: Write> Renderer for Terminal<W> {
                 self.page.bars.set_download(what, done, total);
                 Ok(())
             }
+            Message::Note { text } => self.page.line(text),
             Message::Device {
                 device,
                 threads,

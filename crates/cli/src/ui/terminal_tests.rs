@@ -207,6 +207,7 @@ fn paragraphs_fit_the_width_of_the_terminal() {
             classes: &names,
             train_images: 244,
             val_images: 153,
+            unused: &[],
             hint: Some("Use your own images with `--data DIR`."),
         }),
         Message::Network {

@@ -1,6 +1,7 @@
 //! Formats counts, numbers, durations and lists for people.
 
 use console::measure_text_width;
+use dataset::image_folder::KindCount;
 
 /// Maximum number of names in a list. An ellipsis replaces the remaining names.
 const SHOWN: usize = 8;
@@ -71,6 +72,12 @@ pub fn list(names: &[String]) -> String {
     let shown = names.iter().take(SHOWN).map(String::as_str);
     let more = (names.len() > SHOWN).then_some("…");
     shown.chain(more).collect::<Vec<_>>().join(", ")
+}
+
+/// Lists the numbers of unused files: `12 HEIC images, 1 text file`. `None` if there are none.
+pub fn unused_files(counts: &[KindCount]) -> Option<String> {
+    let counts: Vec<String> = counts.iter().map(KindCount::to_string).collect();
+    (!counts.is_empty()).then(|| counts.join(", "))
 }
 
 /// Pads with spaces on the right to `width` columns of the terminal.
