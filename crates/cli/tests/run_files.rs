@@ -199,6 +199,10 @@ fn pipes_in_place_of_the_files_of_a_run_do_not_hang() {
         let message = dir.fails(1, &command);
         assert!(message.contains("stopped"), "{message}");
     }
+    for weights in ["stopped/model.safetensors", "/dev/zero"] {
+        let message = dir.fails(1, &["train", "--data", "data", "--weights", weights]);
+        assert!(message.contains("not a regular file"), "{message}");
+    }
     resumes(&dir, "stopped");
     fs::remove_file(dir.path("unmarked/run.toml")).unwrap();
     make_pipe(&dir, "unmarked/run.toml");
