@@ -211,6 +211,22 @@ impl RunDir {
         Ok(())
     }
 
+    /// Checks that files can be created in the directory.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if they cannot.
+    pub fn check_writable(&self) -> anyhow::Result<()> {
+        let prefix = temporary_prefix(self.id());
+        let mut builder = tempfile::Builder::new();
+        let created = builder.prefix(&prefix).tempfile_in(&self.path);
+        created.map(drop).map_err(|error| {
+            let message = format!("cannot write to the run directory {}", self.path.display());
+            let help = "make it writable, or copy it and resume the copy";
+            Diagnostic::new(message).help(help).caused_by(error).into()
+        })
+    }
+
     /// Path of the directory.
     pub fn path(&self) -> &Path {
         &self.path

@@ -38,8 +38,9 @@ Examples:
   waggle train --resume runs/train             resume after an interrupt or a crash
   waggle train --json > events.jsonl           write events for other programs
 
-The directory of a finished run holds config.toml, metrics.csv, curves.png, confusion_matrix.png,
-train_batch.png and model.safetensors. `waggle predict` needs only model.safetensors.";
+The directory of a finished run holds run.toml, config.toml, metrics.csv, curves.png,
+confusion_matrix.png, train_batch.png and model.safetensors. `waggle predict` needs only
+model.safetensors.";
 
 /// Arguments of `waggle train`.
 #[derive(Debug, Clone, Args)]

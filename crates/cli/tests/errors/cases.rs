@@ -447,6 +447,68 @@ pub const CASES: &[Case] = &[
             dir.write("run/config.toml", b"[data");
         },
     },
+    Case { section: "Resuming", what: "No such run directory", command: "train --resume nowhere", prepare: |_| {} },
+    Case { section: "Resuming", what: "A folder that is not a run directory", command: "train --resume data", prepare: |_| {} },
+    Case {
+        section: "Resuming",
+        what: "A named pipe instead of `run.toml`",
+        command: "train --resume run",
+        prepare: |dir| {
+            std::fs::create_dir(dir.path("run")).unwrap();
+            let status = std::process::Command::new("mkfifo").arg(dir.path("run/run.toml")).status();
+            assert!(status.unwrap().success());
+        },
+    },
+    Case {
+        section: "Resuming",
+        what: "A run that was stopped before its first checkpoint",
+        command: "train --resume run",
+        prepare: |dir| forge::run(dir, 1),
+    },
+    Case {
+        section: "Resuming",
+        what: "Only damaged checkpoints",
+        command: "train --resume run",
+        prepare: |dir| {
+            forge::run(dir, 1);
+            let checkpoint = forge::checkpoint(1, forge::RUN);
+            dir.write("run/checkpoint-1.safetensors", &checkpoint[..checkpoint.len() - 1]);
+            dir.write("run/checkpoint-2.safetensors", b"");
+        },
+    },
+    Case {
+        section: "Resuming",
+        what: "A run of a later version",
+        command: "train --resume run",
+        prepare: |dir| forge::run(dir, 7),
+    },
+    Case {
+        section: "Resuming",
+        what: "A checkpoint of a later version",
+        command: "train --resume run",
+        prepare: |dir| {
+            forge::run(dir, 1);
+            dir.write("run/checkpoint-3.safetensors", &forge::checkpoint(7, forge::RUN));
+        },
+    },
+    Case {
+        section: "Resuming",
+        what: "A checkpoint of another run",
+        command: "train --resume run",
+        prepare: |dir| {
+            forge::run(dir, 1);
+            dir.write("run/checkpoint-3.safetensors", &forge::checkpoint(1, &forge::RUN.replace('0', "1")));
+        },
+    },
+    Case {
+        section: "Resuming",
+        what: "A checkpoint that is intact but cannot be understood",
+        command: "train --resume run",
+        prepare: |dir| {
+            forge::run(dir, 1);
+            dir.write("run/checkpoint-3.safetensors", &forge::checkpoint(1, forge::RUN));
+        },
+    },
     Case { section: "Settings", what: "An unknown architecture", command: "train --data data --weights tiny.safetensors --arch resnet50", prepare: |_| {} },
     Case { section: "Settings", what: "A batch size of 0", command: "train --data data --weights tiny.safetensors --batch-size 0", prepare: |_| {} },
     Case { section: "Settings", what: "A learning rate of NaN", command: "train --data data --weights tiny.safetensors --lr NaN", prepare: |_| {} },
