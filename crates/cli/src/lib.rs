@@ -20,6 +20,7 @@ mod fault_injection;
 pub mod gpu_memory;
 mod initial_model;
 pub mod memory;
+mod memory_limits;
 mod metrics;
 mod model_file;
 pub mod non_finite_logit;

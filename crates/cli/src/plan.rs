@@ -23,6 +23,7 @@ use crate::dataset_hash::DatasetHash;
 use crate::device;
 use crate::error::Diagnostic;
 use crate::initial_model::{InitialModel, ModelSpec};
+use crate::memory_limits;
 use crate::run_dir::RunDir;
 use crate::splits::Splits;
 use crate::ui::text::pluralize;
@@ -95,6 +96,7 @@ impl Plan {
         describe_inputs(&folder, &machine, opened.fallback.as_deref(), ui)?;
         let spec = ModelSpec::from_args(args, &folder.source);
         let initial = InitialModel::load(&spec, folder.classes(), &opened.device, ui)?;
+        memory_limits::check_training(&initial.config, args.batch_size.get())?;
         let network = network_config(&initial);
         let config = Config {
             versions: Versions::current(),

@@ -25,6 +25,9 @@ use crate::sniff;
 /// memory when parsed.
 const MAX_HEADER: u64 = 16 << 20;
 
+/// A tensor that only checkpoints of training runs contain, which are safetensors files too.
+const CHECKPOINT: &str = "~sha256";
+
 /// Maximum length of a key in an error.
 const MAX_KEY: usize = 200;
 
@@ -62,7 +65,7 @@ impl TensorFile {
                 }));
             }
             None if start.is_empty() => return Err(invalid("the file is empty".into())),
-            None if !sniff::is_text(start) => {
+            None if sniff::is_unknown(start) => {
                 return Err(invalid(format!("the file has only {size} bytes")));
             }
             _ => return Err(sniff::error(path, start)),
@@ -82,6 +85,13 @@ impl TensorFile {
             return Err(invalid(format!(
                 "the header declares a file of {expected} bytes, but the file has {size}"
             )));
+        }
+        if header.info(CHECKPOINT).is_some() {
+            return Err(Error::NotWeights {
+                path: path.into(),
+                format: "a checkpoint of a training run",
+                help: "use the `model.safetensors` of a finished run, or resume the run".into(),
+            });
         }
         let tensors = header.tensors().into_iter();
         Ok(Self {

@@ -67,6 +67,7 @@ mod file;
 pub mod hub;
 pub mod init;
 mod matching;
+mod memory;
 pub mod metadata;
 mod model;
 pub mod names;

@@ -15,6 +15,8 @@ const EXPORTED: &str =
     "use the model that it was exported from: a safetensors file or a PyTorch state dict";
 const UNPACK: &str = "unpack it, and use a weights file in it";
 
+const UNKNOWN: &str = "in an unknown format";
+
 /// First bytes of each format, its name with an article, and a help text.
 const SIGNATURES: [(&[u8], &str, &str); 17] = [
     (b"\x89PNG\r\n", "a PNG image", USE_ANOTHER),
@@ -83,6 +85,11 @@ pub(crate) fn error(path: &Path, start: &[u8]) -> Error {
     }
 }
 
+/// Whether no format is recognized.
+pub(crate) fn is_unknown(start: &[u8]) -> bool {
+    format(start).0 == UNKNOWN
+}
+
 /// Returns the format of a file with these first bytes, and a help text.
 fn format(start: &[u8]) -> (&'static str, &'static str) {
     let signature = SIGNATURES
@@ -124,13 +131,13 @@ fn format(start: &[u8]) -> (&'static str, &'static str) {
                 ("a text file", USE_ANOTHER)
             }
         }
-        _ => ("in an unknown format", USE_ANOTHER),
+        _ => (UNKNOWN, USE_ANOTHER),
     }
 }
 
 /// Whether the bytes are UTF-8 without control characters other than ASCII white space, and contain
 /// at least one complete character. The last character may be incomplete.
-pub(crate) fn is_text(start: &[u8]) -> bool {
+fn is_text(start: &[u8]) -> bool {
     let text = match std::str::from_utf8(start) {
         Ok(text) => text,
         Err(error) if error.error_len().is_none() => {

@@ -20,6 +20,7 @@ use crate::classifier::Classifier;
 use crate::config::{Config, Skipped};
 use crate::data_source::Source;
 use crate::error::{Diagnostic, warn};
+use crate::memory_limits;
 use crate::metrics::wilson_interval;
 use crate::non_finite_logit::CheckedNetwork;
 use crate::ui::text::pluralize;
@@ -52,6 +53,7 @@ struct Report<'a> {
 pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     let device = super::open_device(&args.machine)?;
     let model = Classifier::open(&args.model, &device)?.with_precision(args.machine.precision);
+    memory_limits::check_evaluation(&model.metadata.config, args.batch_size.get())?;
     let (root, recorded) = data(args, &model.path)?;
     let mut folder = open(&root, &args.split, model.classes())?;
     let (ignore_exif, workers) = (args.machine.ignore_exif, args.machine.workers());

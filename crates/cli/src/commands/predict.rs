@@ -14,6 +14,7 @@ use serde::Serialize;
 use crate::args::PredictArgs;
 use crate::classifier::Classifier;
 use crate::error::{Diagnostic, report};
+use crate::memory_limits;
 use crate::ui::text::percent;
 
 /// The most probable classes of one image, as printed in each output format.
@@ -45,6 +46,8 @@ pub fn run(args: &PredictArgs) -> anyhow::Result<ExitCode> {
     let format = Format::of(args);
     let mut errors = Errors { format, count: 0 };
     let paths = image_paths(&args.paths, &mut errors)?;
+    let batch = args.batch_size.get().min(paths.len());
+    memory_limits::check_prediction(&model.metadata.config, batch)?;
     super::print(&format.header(args.top_k.get().min(model.classes().len())))?;
     thread::scope(|scope| {
         // The next chunk is decoded during the forward pass of the current one.

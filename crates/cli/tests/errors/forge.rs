@@ -126,3 +126,9 @@ pub fn change_weights(dir: &TestDir, change: impl Fn(&str) -> (String, Dtype)) {
     let bytes = safetensors::serialize(changed, header.metadata().clone()).unwrap();
     dir.write("tiny.safetensors", &bytes);
 }
+
+/// Copies a file that PyTorch wrote from the tests of the crate `vgg`.
+pub fn pth(dir: &TestDir, name: &str) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../vgg/tests/pth");
+    std::fs::copy(folder.join(name), dir.path(name)).unwrap();
+}
