@@ -41,8 +41,10 @@ pub fn check_evaluation(config: &VggConfig, batch: usize) -> anyhow::Result<()> 
 ///
 /// # Errors
 ///
-/// Returns an error if the estimate is above 64 GiB.
+/// Returns an error if the estimate is above 64 GiB, or if the trained model could not classify a
+/// single image within 16 GiB.
 pub fn check_training(config: &VggConfig, batch: usize) -> anyhow::Result<()> {
+    check_prediction(config, 1)?;
     let task = format!("training in batches of {batch}");
     let bytes = config.training_bytes(batch);
     let bytes = bytes.saturating_add(confusion_matrix(config));

@@ -75,6 +75,7 @@ mod norm;
 pub mod onnx;
 mod precision;
 mod pth;
+mod python;
 mod random;
 mod save;
 mod select;

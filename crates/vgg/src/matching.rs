@@ -128,9 +128,10 @@ pub(crate) fn matched<'a>(
         .map(|(name, _)| name.as_str())
         .filter(|name| !entries.contains_key(name))
         .collect();
+    let other_prefixes = selection.other_prefixes();
     let (mut unexpected, mut unused) = (List::default(), List::default());
     for (index, (name, converted)) in others.into_iter().enumerate() {
-        if selection.is_in_others(name) {
+        if other_prefixes.contain(name) {
             continue;
         }
         let Some(converted) = converted else {

@@ -4,7 +4,7 @@
 //! field of a class (`net.`) or a wrapper (`module.`). The prefixes in a file are those before
 //! `features.N.weight`, where the tensor is a 3x3 convolution.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::Path;
 
 use crate::config::VggConfig;
@@ -95,12 +95,23 @@ impl Prefix {
     }
 }
 
+/// The prefixes of other networks than the chosen one.
+pub(crate) struct OtherPrefixes<'a>(HashSet<&'a str>);
+
 impl Selection {
-    /// Whether the tensor called `name` is one of another network.
-    pub(crate) fn is_in_others(&self, name: &str) -> bool {
+    pub(crate) fn other_prefixes(&self) -> OtherPrefixes<'_> {
+        // The chosen network may be inside another one, whose prefix it shares.
         let is_outer = |prefix: &&Prefix| self.prefix.text.starts_with(&prefix.text);
-        let mut others = self.others.iter().filter(|prefix| !is_outer(prefix));
-        others.any(|prefix| name.starts_with(&prefix.text))
+        let others = self.others.iter().filter(|prefix| !is_outer(prefix));
+        OtherPrefixes(others.map(|prefix| prefix.text.as_str()).collect())
+    }
+}
+
+impl OtherPrefixes<'_> {
+    /// Whether the tensor called `name` has one of the prefixes.
+    pub(crate) fn contain(&self, name: &str) -> bool {
+        let mut dots = name.match_indices('.');
+        dots.any(|(dot, _)| self.0.contains(&name[..=dot]))
     }
 }
 

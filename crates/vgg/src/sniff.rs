@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use crate::error::Error;
-use crate::pth::{self, python};
+use crate::python;
 
 /// Number of bytes at the start of a file that callers pass for detection.
 pub(crate) const PREFIX_LENGTH: usize = 512;
@@ -53,7 +53,7 @@ const LEGACY: &[u8] = b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.";
 pub(crate) fn error(path: &Path, start: &[u8]) -> Error {
     let file = || python::quote(&path.to_string_lossy());
     let (format, help) = match start {
-        [0x80, 2..=5, rest @ ..] if rest.starts_with(LEGACY) => return pth::legacy_error(path),
+        [0x80, 2..=5, rest @ ..] if rest.starts_with(LEGACY) => return legacy_error(path),
         [0x80, 2..=5, ..] => {
             let load = format!("pickle.load(open({}, \"rb\"))", file());
             let tensors = format!("{{k: torch.as_tensor(v) for k, v in {load}.items()}}");
@@ -69,7 +69,7 @@ pub(crate) fn error(path: &Path, start: &[u8]) -> Error {
                 .iter()
                 .any(|entry| start.starts_with(entry.as_bytes()))
             {
-                true => return pth::legacy_error(path),
+                true => return legacy_error(path),
                 false => ("a tar archive", UNPACK.into()),
             }
         }
@@ -82,6 +82,14 @@ pub(crate) fn error(path: &Path, start: &[u8]) -> Error {
         path: path.into(),
         format,
         help,
+    }
+}
+
+fn legacy_error(path: &Path) -> Error {
+    Error::NotStateDict {
+        path: path.into(),
+        reason: "it has the format of PyTorch before version 1.6".into(),
+        help: python::save(&python::load(path)),
     }
 }
 

@@ -69,8 +69,8 @@ impl WeightsFile {
             key: key.map(String::from),
         };
         // Names are printed on a terminal.
-        let has_control = |name: &&str| name.chars().any(char::is_control);
-        if file.shapes().iter().any(|(name, _)| has_control(&name)) {
+        let has_control = |name: &str| name.chars().any(char::is_control);
+        if file.shapes().iter().any(|(name, _)| has_control(name)) {
             return Err(Error::NotSafetensors {
                 path: path.into(),
                 reason: "the name of a tensor contains a control character".into(),

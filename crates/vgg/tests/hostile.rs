@@ -142,6 +142,27 @@ fn the_list_of_unused_tensors_is_limited() {
 }
 
 #[test]
+fn many_networks_in_a_file_are_an_error_in_time() {
+    let tensors = (0u64..60_000).map(|index| {
+        let name = format!("{index}.features.0.weight");
+        tensor(&name, "[1, 1, 3, 3]", 36 * index, 36 * (index + 1))
+    });
+    let header = format!("{{{}}}", tensors.collect::<Vec<_>>().join(","));
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = file(folder.path(), &header, 36 * 60_000);
+    let start = std::time::Instant::now();
+    let error = vgg::load_pretrained(&path, &VggConfig::vgg11(2), Head::Replace, 0, &CPU);
+    let message = error.expect_err("many networks").to_string();
+    assert!(message.contains("and 59980 more"), "{message}");
+    // One of them can be chosen; its shape is wrong.
+    let chosen = path.with_file_name("hostile.safetensors#7");
+    let error = vgg::load_pretrained(chosen, &VggConfig::vgg11(2), Head::Replace, 0, &CPU);
+    let error = error.expect_err("another shape");
+    assert!(matches!(error, Error::TensorShape { .. }), "{error}");
+    assert!(start.elapsed().as_secs() < 60, "{:?}", start.elapsed());
+}
+
+#[test]
 fn huge_and_invalid_values_in_the_metadata_are_errors() {
     let config = VggConfig::slim_vgg16([1; 5], 4, 1, 32, 2);
     let folder = tempfile::tempdir().expect("a folder");
@@ -176,6 +197,12 @@ fn huge_and_invalid_values_in_the_metadata_are_errors() {
             "config",
             r#""architecture":"slim_vgg16""#,
             r#""architecture":5"#,
+        ),
+        ("config", r#""hidden":4"#, r#""hidden":4,"hidden":4"#),
+        (
+            "config",
+            r#""architecture":"slim_vgg16""#,
+            r#""architecture":"\u001b[31m""#,
         ),
         ("classes", r#"["a","b"]"#, r#"["a","b","c"]"#),
         ("classes", r#"["a","b"]"#, r#"["a","a"]"#),

@@ -15,7 +15,6 @@
 mod objects;
 mod op;
 mod pickle;
-pub(crate) mod python;
 mod reader;
 mod state_dict;
 mod value;
@@ -30,6 +29,7 @@ use zip::{CompressionMethod, ZipArchive};
 
 use crate::error::Error;
 use crate::file::{check_finite, read_f32};
+use crate::python;
 use state_dict::Tensors;
 use value::Element;
 
@@ -48,15 +48,6 @@ const COPY_AGAIN: &str = "download or copy the file again";
 /// Reads and discards up to `count` bytes.
 fn skip(reader: &mut impl Read, count: u64) -> io::Result<u64> {
     io::copy(&mut reader.take(count), &mut io::sink())
-}
-
-/// Creates the error for a file of PyTorch before 1.6, a pickle or a tar archive.
-pub(crate) fn legacy_error(path: &Path) -> Error {
-    Error::NotStateDict {
-        path: path.into(),
-        reason: "it has the format of PyTorch before version 1.6".into(),
-        help: python::save(&python::load(path)),
-    }
 }
 
 /// An open PyTorch state dict whose list of tensors was validated.

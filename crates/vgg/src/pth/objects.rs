@@ -20,7 +20,7 @@ impl Machine<'_> {
                     Some(Value::Dict(flags)) if !flags.is_empty() => {
                         Value::OtherTensor("a conjugate or negative view")
                     }
-                    _ => TensorView::new(&self.values, items, None)?,
+                    _ => TensorView::rebuild(&self.values, items, None)?,
                 }
             }
             Value::Global(Global::RebuildTensorV3) => {
@@ -28,7 +28,7 @@ impl Machine<'_> {
                 let Some(Value::Global(Global::Dtype(element))) = dtype else {
                     return Err("the dtype of a tensor is missing or unknown".into());
                 };
-                TensorView::new(&self.values, items, Some(*element))?
+                TensorView::rebuild(&self.values, items, Some(*element))?
             }
             // The next functions return an argument. Its id is pushed again instead of a copy,
             // because a short call can refer to a large value.

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::pickle::Pickle;
-use super::python;
 use super::value::{Id, TensorView, Value};
+use crate::python;
 
 /// Maximum length in bytes of the name of a tensor. Longer names are ignored, because every name
 /// repeats the keys of the containers around it.

@@ -253,7 +253,7 @@ impl TensorView {
     /// Creates a tensor from the arguments of `_rebuild_tensor_v2` or `_rebuild_tensor_v3`: storage,
     /// offset, sizes and strides. In version 3, the storage has bytes, and `dtype` is the dtype of
     /// the tensor. Further arguments matter only for training in PyTorch and are ignored.
-    pub(super) fn new<'a>(
+    pub(super) fn rebuild<'a>(
         values: &[Value<'a>],
         arguments: &[Id],
         dtype: Option<Element>,
@@ -311,7 +311,7 @@ impl TensorView {
 
     /// The range of storage elements that contains all elements of the tensor.
     pub(super) fn span(&self) -> Range<usize> {
-        // `new` checked that the end does not overflow.
+        // `rebuild` checked that the end does not overflow.
         self.offset..self.end().unwrap_or(self.offset)
     }
 
