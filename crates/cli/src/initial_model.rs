@@ -163,7 +163,10 @@ impl InitialModel {
         let (spec, path) = &located(spec, renderer)?;
         let sha256 = match (&spec.weights, path) {
             (WeightsSource::Sample, _) => Some(fetch::sha256(&mut &SAMPLE_BACKBONE[..])?),
-            (_, path) => path.as_deref().map(dataset_hash::sha256).transpose()?,
+            (_, path) => {
+                let file = path.as_deref().map(|path| vgg::split_key(path).0);
+                file.map(dataset_hash::sha256).transpose()?
+            }
         };
         let required = &spec.required_sha256;
         if required

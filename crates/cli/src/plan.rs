@@ -108,6 +108,8 @@ impl Plan {
             verify_images(&folder, on_bad, &decode, machine.workers, ui)?;
         }
         let initial = InitialModel::load(&spec, folder.classes(), &opened.device, ui)?;
+        memory_limit::check_image(&initial.config)?;
+        memory_limit::check_confusion_matrix(folder.classes().len())?;
         let network = network_config(&initial);
         let config = Config {
             versions: Versions::current(),
