@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use candle_core::Device;
+use dataset::path_text;
 use vgg::kernels::Isa;
 
 use crate::args::TrainArgs;
@@ -89,6 +90,7 @@ impl Plan {
             ui.show(&Message::Working { what })?;
         }
         let mut folder = source.open()?;
+        folder.refuse_run_directory(&args.out)?;
         folder.require_two_classes()?;
         let (on_bad, ignore_exif) = (args.on_bad, args.machine.ignore_exif);
         let skipped = skip_bad_images(&mut folder, on_bad, ignore_exif, machine.workers, ui)?;
@@ -162,8 +164,8 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Decodes and hashes all images, so that errors are reported before training starts. Returns the
-    /// plan.
+    /// Decodes and hashes all images, each from one read of its file, so that errors are reported before
+    /// training starts. Returns the plan.
     fn with_checked_data(
         config: Config,
         folder: Folder,
@@ -176,7 +178,7 @@ impl Plan {
         ui.show(&Message::Working { what })?;
         let splits = Splits::new(&config, &folder, initial.normalize, &device)?;
         splits.verify(&folder)?;
-        let data = DatasetHash::of(&folder)?;
+        let data = DatasetHash::of(&folder.root, [&splits.train, &splits.val]);
         Ok(Self {
             identity: Identity { config, data },
             folder,
@@ -232,10 +234,11 @@ fn describe_inputs(
 ) -> anyhow::Result<()> {
     ui.show(&Message::Data(DataSet {
         source: folder.source.name(),
-        root: folder.root.display().to_string(),
+        root: path_text::encode(&folder.root),
         classes: folder.classes(),
         train_images: folder.train.len(),
         val_images: folder.val.len(),
+        unused: &folder.unused(),
         hint: folder.source.hint(),
     }))?;
     let classes = &folder.classes_without_val()[..];
@@ -256,7 +259,7 @@ fn data_config(
     skipped: Vec<Skipped>,
 ) -> DataConfig {
     DataConfig {
-        root: absolute(&folder.root).display().to_string(),
+        root: path_text::encode(&absolute(&folder.root)),
         source: folder.source.name().to_string(),
         classes: folder.classes().to_vec(),
         train_images: folder.train.len(),

@@ -6,10 +6,13 @@ use indicatif::{HumanCount, MultiProgress};
 use trainer::{Best, Event, GroupLr, Phase};
 
 use super::epoch_table::EpochTable;
-use super::text::{classes, duration, learning_rate, percent, percent_range, pluralize};
+use super::text::{
+    classes, duration, learning_rate, list, percent, percent_range, pluralize, unused_files,
+};
 use super::{DataSet, Finished, Message, Page, Renderer, StageEvent, WeightsReport};
 use crate::config::StageName;
 use crate::error::Diagnostic;
+use crate::run_dir::Difference;
 use crate::shell::quote;
 
 /// Prints messages as human-readable text. Bars are drawn only if standard error is a terminal.
@@ -49,6 +52,7 @@ impl<W: Write> Terminal<W> {
             classes: names,
             train_images,
             val_images,
+            unused,
             hint,
         } = message;
         let kind = match *source {
@@ -60,6 +64,9 @@ impl<W: Write> Terminal<W> {
             "{root}{kind}\n{train_images} train and {val_images} val images, {}",
             classes(names)
         );
+        if let Some(unused) = unused_files(unused) {
+            text.push_str(&format!("\nnot used: {unused}"));
+        }
         if let Some(hint) = hint {
             text.push('\n');
             text.push_str(hint);
@@ -240,6 +247,10 @@ impl<W: Write> Renderer for Terminal<W> {
         self.page.bars.handle()
     }
 
+    fn finish(&self) -> anyhow::Result<()> {
+        self.page.out.finish()
+    }
+
     fn show(&mut self, message: &Message<'_>) -> anyhow::Result<()> {
         // Print an epoch's row at the next message, which shows whether the epoch is the best so
         // far. Checkpoint messages do not count, because they may come before `NewBest`.
@@ -270,6 +281,7 @@ impl<W: Write> Renderer for Terminal<W> {
                 self.page.bars.set_download(what, done, total);
                 Ok(())
             }
+            Message::Note { text } => self.page.line(text),
             Message::Device {
                 device,
                 threads,
@@ -302,11 +314,35 @@ impl<W: Write> Renderer for Terminal<W> {
                 Ok(())
             }
             Message::Weights(message) => self.weights(message),
-            Message::Run { directory, .. } => self.page.field("Run", directory),
+            Message::Run {
+                directory,
+                existing,
+                ..
+            } => {
+                let existing = existing.as_ref();
+                let note = existing.map(|path| format!(" ({path} already exists)"));
+                let text = format!("{directory}{}", note.unwrap_or_default());
+                self.page.field("Run", &text)
+            }
             Message::Checkpoint { .. } => Ok(()),
             Message::DamagedCheckpoint { file, reason } => {
                 let text = format!("ignoring the damaged checkpoint {file}: {reason}");
                 self.page.warn(Diagnostic::new(text));
+                Ok(())
+            }
+            Message::OtherFiles { files } => {
+                let names = list(files);
+                let text = format!("Ignoring files that are not part of the run: {names}");
+                self.page.paragraph(&text, 2)
+            }
+            Message::Restored { file, difference } => {
+                let why = match difference {
+                    Difference::Missing => "was missing",
+                    Difference::Changed => "was not as the run had written it",
+                };
+                let warning = Diagnostic::new(format!("{file} {why}; restored it"));
+                let help = "changes to it have no effect; for other settings, start a new run";
+                self.page.warn(warning.help(help));
                 Ok(())
             }
             Message::ChangedData { changes } => {

@@ -5,13 +5,12 @@
 //! copies.
 
 mod colors;
-mod headers;
+pub(super) mod headers;
 mod support;
 mod unusual;
 
 use std::path::Path;
 
-use image::metadata::Orientation;
 use image::{ImageFormat, RgbImage};
 use zune_jpeg::JpegDecoder;
 use zune_jpeg::errors::DecodeErrors;
@@ -22,7 +21,7 @@ use zune_jpeg::zune_core::options::DecoderOptions;
 use super::limits::{check_bytes, check_pixels};
 use super::{DecodeOptions, Decoded, ImageInfo, fill, undecodable};
 use crate::error::{Error, Result};
-use headers::{Frame, Headers, Problem, SOS, Segments};
+use headers::{Frame, Headers, Problem};
 
 pub(super) fn decode(
     bytes: &[u8],
@@ -71,7 +70,7 @@ pub(super) fn decode(
         channels: headers.colors.channels(),
         bits: 8,
     };
-    Ok((image, orientation(bytes), info))
+    Ok((image, info))
 }
 
 /// Creates zune-jpeg's decoder of the file, which has read the headers.
@@ -101,12 +100,4 @@ fn reason(error: DecodeErrors) -> String {
         DecodeErrors::FormatStatic(reason) => reason.into(),
         error => error.to_string(),
     }
-}
-
-fn orientation(bytes: &[u8]) -> Orientation {
-    let mut segments = Segments::new(bytes).take_while(|(marker, _)| *marker != SOS);
-    segments
-        .find_map(|(_, payload)| payload.strip_prefix(b"Exif\0\0"))
-        .and_then(Orientation::from_exif_chunk)
-        .unwrap_or(Orientation::NoTransforms)
 }

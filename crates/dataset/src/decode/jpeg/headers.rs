@@ -10,15 +10,16 @@ const SOF3: u8 = 0xC3;
 const SOF15: u8 = 0xCF;
 const DHT: u8 = 0xC4;
 const EOI: u8 = 0xD9;
-pub(super) const SOS: u8 = 0xDA;
+pub(in crate::decode) const SOS: u8 = 0xDA;
 const DQT: u8 = 0xDB;
 const DNL: u8 = 0xDC;
 const DHP: u8 = 0xDE;
 const APP0: u8 = 0xE0;
 const APP14: u8 = 0xEE;
 
-/// Bounds the decoding time of small files with many scans of large images.
-const MAX_SCANS: usize = 500;
+/// Bounds the decoding time of small files with many scans of large images. zune-jpeg has the same
+/// limit.
+const MAX_SCANS: usize = 100;
 
 /// Why a JPEG cannot be decoded.
 #[derive(Debug, PartialEq, Eq)]
@@ -105,7 +106,7 @@ impl Headers {
                     let frame = frame.ok_or(Damaged("a JPEG scan precedes the frame header"))?;
                     scans.push(Scan::read(payload, frame)?);
                     if scans.len() > MAX_SCANS {
-                        return Err(Unsupported("the JPEG has more than 500 scans"));
+                        return Err(Unsupported("the JPEG has more than 100 scans"));
                     }
                 }
                 EOI => {
@@ -257,13 +258,13 @@ impl Scan {
 ///
 /// Skips fill bytes, stray bytes between segments and entropy-coded data, as libjpeg does. Restart
 /// markers, SOI and TEM are not returned. Ends at a truncated segment.
-pub(super) struct Segments<'a> {
+pub(in crate::decode) struct Segments<'a> {
     bytes: &'a [u8],
     position: usize,
 }
 
 impl<'a> Segments<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
+    pub(in crate::decode) fn new(bytes: &'a [u8]) -> Self {
         Self { bytes, position: 0 }
     }
 }
