@@ -17,12 +17,15 @@ use std::path::PathBuf;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use dataset::DecodeOptions;
 
 pub use export::{ExportArgs, ExportFormat};
 pub use inspect::{CheckArgs, ShowArgs, SummaryArgs};
 pub use install::{CompletionsArgs, ManArgs};
 pub use train::TrainArgs;
-use types::{DeviceChoice, OnBad, positive};
+use types::{DeviceChoice, OnBad, max_pixels, positive, threads, up_to_a_million};
+
+use crate::ui::text::{printable, printable_path};
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -76,12 +79,12 @@ pub enum Command {
 /// `predict`.
 #[derive(Debug, Clone, Args)]
 pub struct MachineArgs {
-    /// Threads that decode images [default: 4]
-    #[arg(long, value_name = "N", value_parser = positive, help_heading = "Machine")]
+    /// Threads that decode images, at most 1024 [default: 4]
+    #[arg(long, value_name = "N", value_parser = threads, help_heading = "Machine")]
     pub workers: Option<NonZeroUsize>,
 
-    /// Compute threads [default: the number of available CPUs]
-    #[arg(long, value_name = "N", value_parser = positive, help_heading = "Machine")]
+    /// Compute threads, at most 1024 [default: the number of available CPUs]
+    #[arg(long, value_name = "N", value_parser = threads, help_heading = "Machine")]
     pub threads: Option<NonZeroUsize>,
 
     /// Device: auto (the GPU if this build supports one and it works, else the CPU), cpu, cuda, cuda:N
@@ -93,9 +96,49 @@ pub struct MachineArgs {
     #[arg(long, default_value = "f32", help_heading = "Machine")]
     pub precision: vgg::Precision,
 
+    #[command(flatten)]
+    /// Limits and orientation of images.
+    pub decode: DecodeArgs,
+}
+
+/// Arguments for image decoding, shared by the commands that read images.
+#[derive(Debug, Clone, Args)]
+pub struct DecodeArgs {
     /// Ignore the EXIF orientation of images, as torchvision does
     #[arg(long)]
     pub ignore_exif: bool,
+
+    /// Largest image to decode, in pixels (width × height). The images that are decoded at the same
+    /// time share 12 bytes of memory per pixel of this limit, at least 1 GiB [default: 178956970]
+    #[arg(long, value_name = "N", value_parser = max_pixels)]
+    pub max_pixels: Option<usize>,
+}
+
+impl DecodeArgs {
+    /// The largest number of pixels of an image.
+    pub fn max_pixels(&self) -> usize {
+        self.max_pixels
+            .unwrap_or_else(|| DecodeOptions::default().max_pixels)
+    }
+
+    /// The decoder settings.
+    pub fn options(&self) -> DecodeOptions {
+        decode_options(self.ignore_exif, self.max_pixels())
+    }
+}
+
+/// Bytes that decoding takes per pixel, except for a few TIFF images.
+pub const BYTES_PER_PIXEL: u64 = 12;
+
+/// The decoder settings for images of up to `max_pixels` pixels.
+pub fn decode_options(ignore_exif: bool, max_pixels: usize) -> DecodeOptions {
+    let options = DecodeOptions::default().ignore_exif(ignore_exif);
+    // The default of Pillow allows fewer bytes per pixel.
+    if max_pixels <= options.max_pixels {
+        return options.max_pixels(max_pixels);
+    }
+    let bytes = max_pixels as u64 * BYTES_PER_PIXEL;
+    options.max_pixels(max_pixels).max_bytes(bytes)
 }
 
 impl MachineArgs {
@@ -126,7 +169,7 @@ pub struct EvaluateArgs {
     pub on_bad: Option<OnBad>,
 
     /// Images per batch
-    #[arg(long, value_name = "N", default_value = "32", value_parser = positive)]
+    #[arg(long, value_name = "N", default_value = "32", value_parser = up_to_a_million)]
     pub batch_size: NonZeroUsize,
 
     #[command(flatten)]
@@ -173,7 +216,7 @@ pub struct PredictArgs {
     pub top_k: NonZeroUsize,
 
     /// Images per batch
-    #[arg(long, value_name = "N", default_value = "16", value_parser = positive)]
+    #[arg(long, value_name = "N", default_value = "16", value_parser = up_to_a_million)]
     pub batch_size: NonZeroUsize,
 
     /// Print one JSON object per line: path, class, probability and top (the --top-k classes), or path
@@ -222,8 +265,17 @@ pub(crate) fn definition() -> clap::Command {
 /// Returns an error for missing or invalid arguments, and for `--help` and `--version`, which clap also
 /// returns as errors.
 pub fn parse(line: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    let line: Vec<OsString> = line.into_iter().collect();
     let matches = definition()
-        .try_get_matches_from(line)
+        .try_get_matches_from(&line)
+        .map_err(|error| {
+            // clap prints arguments as they are, so the message is that of the escaped line.
+            let escaped = line.iter().map(printable_path);
+            definition()
+                .try_get_matches_from(escaped)
+                .err()
+                .unwrap_or_else(|| unprintable(error.kind()))
+        })
         .map_err(|mut error| {
             let mentions_resume =
                 |(_, value): (ContextKind, &ContextValue)| value.to_string().contains("--resume");
@@ -236,7 +288,33 @@ pub fn parse(line: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Erro
             }
             error
         })?;
+    if let Some(argument) = line
+        .iter()
+        .skip(1)
+        .find(|argument| is_empty_value(argument))
+    {
+        let name = argument.to_string_lossy();
+        let message = match name.strip_suffix('=') {
+            Some(flag) => format!("the value of `{}` is empty", printable(flag)),
+            None => "an argument is empty".to_string(),
+        };
+        return Err(definition().error(ErrorKind::InvalidValue, message));
+    }
     Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut Cli::command()))
+}
+
+/// Whether an argument is empty or `--flag=`. An empty path would stand for the current folder.
+fn is_empty_value(argument: &OsString) -> bool {
+    let flag = argument.to_str().and_then(|text| text.strip_suffix('='));
+    argument.is_empty() || flag.is_some_and(|flag| flag.starts_with("--") && !flag.contains('='))
+}
+
+/// The error for arguments that are valid once they are escaped.
+fn unprintable(kind: ErrorKind) -> clap::Error {
+    definition().error(
+        kind,
+        "an argument contains control characters or is not UTF-8",
+    )
 }
 
 #[cfg(test)]
@@ -266,7 +344,28 @@ mod tests {
             assert!(error.to_string().contains("a resumed run keeps"), "{error}");
         }
         parse(&["--workers=1", "--cache-images=0", "--data=x", "--json"]).unwrap();
+        parse(&["--max-pixels=200000000"]).unwrap();
         definition().debug_assert();
+    }
+
+    #[test]
+    fn a_larger_limit_of_pixels_allows_the_memory_for_them() {
+        let default = DecodeOptions::default();
+        assert_eq!(decode_options(false, default.max_pixels), default);
+        assert_eq!(decode_options(false, 100), default.clone().max_pixels(100));
+        let larger = decode_options(true, 1_000_000_000);
+        assert_eq!(
+            (larger.max_pixels, larger.max_bytes),
+            (1_000_000_000, 12_000_000_000)
+        );
+        for value in ["0", "-1", "4294836226", "1e9"] {
+            let line = ["waggle", "check", "--max-pixels", value];
+            let message = parse(line.map(OsString::from)).unwrap_err().to_string();
+            assert!(
+                message.contains("expected 1 to 4294836225 pixels"),
+                "{message}"
+            );
+        }
     }
 
     #[test]

@@ -53,7 +53,7 @@ impl CheckpointDir {
         self.try_write(&path, file).map_err(|error| {
             let message = format!("cannot write the checkpoint {}", path.display());
             let error = Diagnostic::new(message).caused_by(error);
-            let run = quote(&self.folder.display().to_string());
+            let run = quote(&self.folder);
             match self.newest {
                 Some(_) => error.help(format!(
                     "resume from the previous checkpoint with `waggle train --resume {run}`"

@@ -14,7 +14,7 @@ use crate::args::PredictArgs;
 use crate::classifier::Classifier;
 use crate::error::report;
 use crate::panic_message::panic_message;
-use crate::ui::text::percent;
+use crate::ui::text::{percent, printable_on_terminal};
 
 /// The most probable classes of one image, as printed in each output format.
 #[derive(Debug, Serialize)]
@@ -146,7 +146,9 @@ impl Format {
                     .iter()
                     .map(|guess| format!("{} {}", guess.class, percent(guess.probability.into())))
                     .collect();
-                format!("{}: {}", prediction.path.display(), guesses.join(", "))
+                let path = prediction.path.display();
+                let line = format!("{path}: {}", guesses.join(", "));
+                printable_on_terminal(&line).into_owned()
             }
         };
         Ok((line + "\n").into_bytes())
