@@ -26,8 +26,8 @@ const MAX_SCANS: usize = 100;
 pub(super) enum Problem {
     Truncated,
     Damaged(&'static str),
-    /// The file may be valid, but the decoders do not give the pixels of libjpeg. The format and the
-    /// feature, as in [`Error::Unsupported`](crate::Error::Unsupported).
+    /// The file may be valid, but the decoders do not give the pixels of libjpeg. The format with the
+    /// feature.
     Unsupported(&'static str),
 }
 
