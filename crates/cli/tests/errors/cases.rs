@@ -152,6 +152,18 @@ pub const CASES: &[Case] = &[
     },
     Case {
         section: "Images",
+        what: "A JPEG with arithmetic coding",
+        command: "train --data data --weights tiny.safetensors",
+        prepare: |dir| dir.write("data/train/vertical/arithmetic.jpg", &forge::arithmetic_jpeg()),
+    },
+    Case {
+        section: "Images",
+        what: "A JPEG that stores its pixels twice",
+        command: "train --data data --weights tiny.safetensors",
+        prepare: |dir| dir.write("data/train/vertical/twice.jpg", &forge::jpeg_with_two_scans()),
+    },
+    Case {
+        section: "Images",
         what: "A GIF named .jpg",
         command: "train --data data --weights tiny.safetensors",
         prepare: |dir| dir.write("data/train/vertical/gif.jpg", b"GIF89a\x01\0\x01\0\0\0\0;"),
