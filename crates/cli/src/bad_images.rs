@@ -126,7 +126,7 @@ pub fn explain_batch(error: trainer::Error, run: Option<(StageName, &Path)>) -> 
         .and_then(dataset::Error::path);
     let diagnostic = match (image, run) {
         (Some(_), Some((_, directory))) => {
-            let directory = quote(&directory.display().to_string());
+            let directory = quote(directory);
             diagnostic.help(format!(
                 "restore the image, then resume the run with `waggle train --resume {directory}`"
             ))

@@ -229,3 +229,37 @@ fn a_data_folder_that_is_not_unicode_is_found_again_by_evaluate() {
     assert!(output.status.success(), "{:?}", output.stderr);
     dir.succeeds(&["evaluate", "runs/train"]);
 }
+
+#[test]
+fn a_run_directory_that_is_not_unicode_keeps_its_bytes_in_events_and_with_quiet() {
+    let dir = TestDir::with_stripes();
+    let name = OsStr::from_bytes(b"run\xff");
+    let train = |more: &[&str]| {
+        let arguments = baseline(more);
+        let output = dir.command(&arguments).arg("--out").arg(name).output();
+        let output = output.unwrap();
+        assert!(output.status.success(), "{:?}", output.stderr);
+        output.stdout
+    };
+    assert_eq!(train(&["--quiet"]), b"run\xff\n");
+    let events = json_lines(std::str::from_utf8(&train(&["--json"])).unwrap());
+    let run = events.iter().find(|event| event["event"] == "run").unwrap();
+    assert_eq!(run["directory"], r#""run\377-2""#);
+    assert_eq!(run["existing"], r#""run\377""#);
+    let done = events
+        .iter()
+        .find(|event| event["event"] == "done")
+        .unwrap();
+    assert_eq!(done["model"], r#""run\377-2/model.safetensors""#);
+    let text = String::from_utf8(train(&[])).unwrap();
+    let command = "\nNext     waggle predict $'run\\377-3' IMAGE...\n";
+    assert!(text.contains(command), "{text}");
+}
+
+#[test]
+fn predictions_as_text_in_a_pipe_keep_the_bytes_of_every_path() {
+    let dir = trained();
+    copy(&dir, b"new/caf\xe9.png");
+    let output = dir.waggle(&["predict", "runs/train", "new"]);
+    assert!(output.stdout.starts_with(b"new/caf\xe9.png: "));
+}

@@ -14,7 +14,7 @@ use crate::args::PredictArgs;
 use crate::classifier::Classifier;
 use crate::error::report;
 use crate::panic_message::panic_message;
-use crate::ui::text::{percent, printable_on_terminal};
+use crate::ui::text::{path_on_stdout, percent, printable_on_terminal};
 
 /// The most probable classes of one image, as printed in each output format.
 #[derive(Debug, Serialize)]
@@ -146,9 +146,10 @@ impl Format {
                     .iter()
                     .map(|guess| format!("{} {}", guess.class, percent(guess.probability.into())))
                     .collect();
-                let path = prediction.path.display();
-                let line = format!("{path}: {}", guesses.join(", "));
-                printable_on_terminal(&line).into_owned()
+                let guesses = guesses.join(", ");
+                let mut line = path_on_stdout(prediction.path);
+                line.extend(format!(": {}\n", printable_on_terminal(&guesses)).bytes());
+                return Ok(line);
             }
         };
         Ok((line + "\n").into_bytes())

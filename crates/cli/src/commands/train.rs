@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::Context;
+use dataset::path_text;
 use trainer::{Evaluation, pattern};
 use vgg::{Summary, VggConfig};
 
@@ -38,7 +39,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
     let ui = ui.as_mut();
     acknowledge_interrupt(&signals, ui)?;
     let Some(plan) = Plan::resolve(args, ui)? else {
-        let directory = args.resume.iter().map(|path| path.display().to_string());
+        let directory = args.resume.iter().map(|path| path_text::encode(path));
         let directory = directory.collect();
         ui.show(&Message::AlreadyDone { directory })?;
         ui.finish()?;
@@ -61,8 +62,8 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
     let directory = session.directory();
     let (correct, images) = (evaluation.metrics.correct, evaluation.metrics.samples);
     ui.show(&Message::Done(Finished {
-        directory: directory.display().to_string(),
-        model: directory.join(model_file::FILE).display().to_string(),
+        directory: path_text::encode(directory),
+        model: path_text::encode(&directory.join(model_file::FILE)),
         files: &FILES,
         score: Score {
             loss: evaluation.loss(),
@@ -112,7 +113,7 @@ fn interrupted(signals: &Signals, run: &Path, ui: &mut dyn Renderer) -> anyhow::
     let signal = signals
         .pending()
         .context("training stopped unexpectedly (this is a bug)")?;
-    let directory = run.display().to_string();
+    let directory = path_text::encode(run);
     ui.show(&Message::Interrupted {
         signal: signal.to_string(),
         directory,
@@ -161,7 +162,7 @@ fn resumed(checkpoint: &Checkpoint) -> Message<'static> {
     let progress = &checkpoint.progress;
     let stage = &checkpoint.identity.config.stages[progress.stage];
     Message::Resumed {
-        file: checkpoint.path.display().to_string(),
+        file: path_text::encode(&checkpoint.path),
         stage: stage.name,
         // A checkpoint after the last epoch of a stage has no next epoch.
         epoch: (progress.state.epoch + 1).min(stage.epochs),

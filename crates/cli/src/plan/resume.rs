@@ -40,7 +40,7 @@ pub(super) fn open(
     let (checkpoint, damaged) = Checkpoint::newest(&run)?;
     for checkpoint in &damaged {
         ui.show(&Message::DamagedCheckpoint {
-            file: checkpoint.path.display().to_string(),
+            file: dataset::path_text::encode(&checkpoint.path),
             reason: &checkpoint.reason,
         })?;
     }

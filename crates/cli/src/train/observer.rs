@@ -1,6 +1,7 @@
 //! The training observer: prints progress, writes metrics, curves, the best model and checkpoints,
 //! and pauses training after a signal.
 
+use dataset::path_text;
 use trainer::{Event, Flow, Phase, Stage};
 
 use crate::checkpoint::{CheckpointWritten, Checkpointer, RunProgress};
@@ -79,7 +80,7 @@ impl TrainObserver<'_> {
         let (metrics, difference) = Metrics::restore(progress.rows.clone(), self.run)?;
         self.metrics = metrics;
         if let Some(difference) = difference {
-            let file = self.run.file(Metrics::FILE).display().to_string();
+            let file = path_text::encode(&self.run.file(Metrics::FILE));
             self.renderer
                 .show(&Message::Restored { file, difference })?;
         }
@@ -193,7 +194,7 @@ impl TrainObserver<'_> {
     fn report(&mut self, checkpoint: Option<CheckpointWritten>) -> anyhow::Result<()> {
         checkpoint.map_or(Ok(()), |checkpoint| {
             self.renderer.show(&Message::Checkpoint {
-                file: checkpoint.path.display().to_string(),
+                file: path_text::encode(&checkpoint.path),
                 bytes: checkpoint.bytes,
                 waited: checkpoint.waited.as_secs_f64(),
                 written: checkpoint.written.as_secs_f64(),

@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::Context;
 use candle_core::Tensor;
 use candle_nn::VarBuilder;
+use dataset::path_text;
 use trainer::{
     Data, Evaluation, FitConfig, FrozenCache, Group, Outcome, Params, Progress, SgdConfig, Stage,
 };
@@ -72,7 +73,7 @@ impl Session {
         let (run, checkpoint) = match origin {
             Origin::New(out) => {
                 let run = RunDir::create(&out)?;
-                existing = (run.path() != out).then(|| out.display().to_string());
+                existing = (run.path() != out).then(|| path_text::encode(&out));
                 (run, None)
             }
             Origin::Resumed(run, checkpoint) => {
@@ -86,7 +87,7 @@ impl Session {
             epochs: stage.epochs,
         });
         ui.show(&Message::Run {
-            directory: run.path().display().to_string(),
+            directory: path_text::encode(run.path()),
             existing,
             stages: stages.collect(),
         })?;
@@ -277,7 +278,7 @@ fn show_changed_config(
     // One byte more, to notice additions at the end.
     let difference = run.difference(Config::FILE, recorded.as_bytes(), recorded.len() + 1);
     difference.map_or(Ok(()), |difference| {
-        let file = run.file(Config::FILE).display().to_string();
+        let file = path_text::encode(&run.file(Config::FILE));
         ui.show(&Message::Restored { file, difference })
     })
 }

@@ -3,11 +3,12 @@
 use std::io::Write;
 
 use anyhow::Context;
+use dataset::path_text;
 
 use super::{Finished, Lines, Message, Renderer};
 use crate::error::{Diagnostic, warn};
 use crate::shell::quote;
-use crate::ui::text::printable_on_terminal;
+use crate::ui::text::path_on_stdout;
 
 /// Prints each message as a JSON object on its own line.
 pub struct JsonLines<W>(pub Lines<W>);
@@ -34,10 +35,13 @@ impl<W: Write> Renderer for Quiet<W> {
         }
         match message {
             Message::Done(Finished { directory, .. }) | Message::AlreadyDone { directory } => {
-                self.0.line(&printable_on_terminal(directory))
+                self.0.line(path_on_stdout(&path_text::decode(directory)))
             }
             Message::Interrupted { signal, directory } => {
-                let command = format!("waggle train --resume {}", quote(directory));
+                let command = format!(
+                    "waggle train --resume {}",
+                    quote(path_text::decode(directory))
+                );
                 let warning = Diagnostic::new(format!("stopped by {signal}"));
                 warn(warning.help(format!("to resume, run `{command}`")));
                 Ok(())

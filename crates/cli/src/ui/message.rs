@@ -1,6 +1,7 @@
 //! Messages of `waggle train`: what the user is shown of a run.
 //!
-//! With `--json`, each [`Message`] is one line; its field names are stable.
+//! With `--json`, each [`Message`] is one line; its field names are stable. Paths are written as
+//! [`dataset::path_text`] describes.
 
 use dataset::image_folder::KindCount;
 use serde::ser::Error as _;

@@ -32,11 +32,12 @@ impl<W: Write> Lines<W> {
         Ok(())
     }
 
-    pub(super) fn line(&mut self, text: &str) -> anyhow::Result<()> {
+    pub(super) fn line(&mut self, text: impl AsRef<[u8]>) -> anyhow::Result<()> {
         if self.closed {
             return Ok(());
         }
-        match writeln!(self.out, "{text}").and_then(|()| self.out.flush()) {
+        let line = [text.as_ref(), b"\n"].concat();
+        match self.out.write_all(&line).and_then(|()| self.out.flush()) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                 self.closed = true;
                 Ok(())

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use dataset::path_text;
 use indicatif::{HumanCount, MultiProgress};
 use trainer::{Best, Event, GroupLr, Phase};
 
@@ -232,7 +233,10 @@ impl<W: Write> Terminal<W> {
         self.page.field("Time", &duration(*seconds))?;
         self.page
             .field("Wrote", &format!("{directory}: {}", files.join(", ")))?;
-        let command = format!("waggle predict {} IMAGE...", quote(directory));
+        let command = format!(
+            "waggle predict {} IMAGE...",
+            quote(path_text::decode(directory))
+        );
         self.page.field("Next", &command)
     }
 }
@@ -339,7 +343,7 @@ impl<W: Write> Renderer for Terminal<W> {
             )),
             Message::Interrupted { signal, directory } => self.page.line(&format!(
                 "\nStopped by {signal}. Nothing is lost; to resume:\n  waggle train --resume {}",
-                quote(directory)
+                quote(path_text::decode(directory))
             )),
             Message::Done(message) => self.done(message),
         }

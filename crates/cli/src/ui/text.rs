@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal};
+use std::path::Path;
 
 use console::measure_text_width;
 use dataset::image_folder::KindCount;
@@ -51,6 +52,15 @@ pub fn printable_on_terminal(text: &str) -> Cow<'_, str> {
         printable(text)
     } else {
         Cow::Borrowed(text)
+    }
+}
+
+/// A path as bytes for standard output: escaped if that is a terminal, and otherwise as it is.
+pub fn path_on_stdout(path: &Path) -> Vec<u8> {
+    if io::stdout().is_terminal() {
+        printable_path(path).into_bytes()
+    } else {
+        path.as_os_str().as_encoded_bytes().to_vec()
     }
 }
 
