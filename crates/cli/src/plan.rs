@@ -26,7 +26,7 @@ use crate::data_source::{Folder, Source};
 use crate::dataset_hash::DatasetHash;
 use crate::device;
 use crate::error::Diagnostic;
-use crate::initial_model::{InitialModel, ModelSpec, layer_names};
+use crate::initial_model::{InitialModel, ModelSpec};
 use crate::memory_limit;
 use crate::run_dir::RunDir;
 use crate::splits::Splits;
@@ -121,7 +121,7 @@ impl Plan {
             },
             stages: stages::stages(
                 args,
-                &layer_names(&initial.config)?,
+                &stages::layer_names(&initial.config)?,
                 &network.initialized_layers,
             )?,
             network,
@@ -245,7 +245,7 @@ fn check_batch(config: &Config, folder: &Folder, network: &VggConfig) -> anyhow:
 fn check_arguments(args: &TrainArgs, spec: &ModelSpec, classes: usize) -> anyhow::Result<()> {
     let mut bytes = 0;
     if let Some(network) = spec.imagenet_network(classes)? {
-        stages::stages(args, &layer_names(&network)?, &[])?;
+        stages::stages(args, &stages::layer_names(&network)?, &[])?;
         bytes = 4 * Summary::new(&network)?.parameters() as u64;
     }
     RunDir::check(&args.out, bytes)
