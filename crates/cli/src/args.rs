@@ -22,7 +22,9 @@ pub use export::{ExportArgs, ExportFormat};
 pub use inspect::{CheckArgs, ShowArgs, SummaryArgs};
 pub use install::{CompletionsArgs, ManArgs};
 pub use train::TrainArgs;
-use types::{DeviceChoice, OnBad, positive};
+use types::{DeviceChoice, OnBad, positive, threads, up_to_a_million};
+
+use crate::ui::text::{printable, printable_path};
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -76,12 +78,12 @@ pub enum Command {
 /// `predict`.
 #[derive(Debug, Clone, Args)]
 pub struct MachineArgs {
-    /// Threads that decode images [default: 4]
-    #[arg(long, value_name = "N", value_parser = positive, help_heading = "Machine")]
+    /// Threads that decode images, at most 1024 [default: 4]
+    #[arg(long, value_name = "N", value_parser = threads, help_heading = "Machine")]
     pub workers: Option<NonZeroUsize>,
 
-    /// Compute threads [default: the number of available CPUs]
-    #[arg(long, value_name = "N", value_parser = positive, help_heading = "Machine")]
+    /// Compute threads, at most 1024 [default: the number of available CPUs]
+    #[arg(long, value_name = "N", value_parser = threads, help_heading = "Machine")]
     pub threads: Option<NonZeroUsize>,
 
     /// Device: auto (the GPU if this build supports one and it works, else the CPU), cpu, cuda, cuda:N
@@ -126,7 +128,7 @@ pub struct EvaluateArgs {
     pub on_bad: Option<OnBad>,
 
     /// Images per batch
-    #[arg(long, value_name = "N", default_value = "32", value_parser = positive)]
+    #[arg(long, value_name = "N", default_value = "32", value_parser = up_to_a_million)]
     pub batch_size: NonZeroUsize,
 
     #[command(flatten)]
@@ -173,7 +175,7 @@ pub struct PredictArgs {
     pub top_k: NonZeroUsize,
 
     /// Images per batch
-    #[arg(long, value_name = "N", default_value = "16", value_parser = positive)]
+    #[arg(long, value_name = "N", default_value = "16", value_parser = up_to_a_million)]
     pub batch_size: NonZeroUsize,
 
     /// Print one JSON object per line: path, class, probability and top (the --top-k classes), or path
@@ -222,8 +224,17 @@ pub(crate) fn definition() -> clap::Command {
 /// Returns an error for missing or invalid arguments, and for `--help` and `--version`, which clap also
 /// returns as errors.
 pub fn parse(line: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    let line: Vec<OsString> = line.into_iter().collect();
     let matches = definition()
-        .try_get_matches_from(line)
+        .try_get_matches_from(&line)
+        .map_err(|error| {
+            // clap prints arguments as they are, so the message is that of the escaped line.
+            let escaped = line.iter().map(printable_path);
+            definition()
+                .try_get_matches_from(escaped)
+                .err()
+                .unwrap_or_else(|| unprintable(error.kind()))
+        })
         .map_err(|mut error| {
             let mentions_resume =
                 |(_, value): (ContextKind, &ContextValue)| value.to_string().contains("--resume");
@@ -236,7 +247,33 @@ pub fn parse(line: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Erro
             }
             error
         })?;
+    if let Some(argument) = line
+        .iter()
+        .skip(1)
+        .find(|argument| is_empty_value(argument))
+    {
+        let name = argument.to_string_lossy();
+        let message = match name.strip_suffix('=') {
+            Some(flag) => format!("the value of `{}` is empty", printable(flag)),
+            None => "an argument is empty".to_string(),
+        };
+        return Err(definition().error(ErrorKind::InvalidValue, message));
+    }
     Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut Cli::command()))
+}
+
+/// Whether an argument is empty or `--flag=`. An empty path would stand for the current folder.
+fn is_empty_value(argument: &OsString) -> bool {
+    let flag = argument.to_str().and_then(|text| text.strip_suffix('='));
+    argument.is_empty() || flag.is_some_and(|flag| flag.starts_with("--") && !flag.contains('='))
+}
+
+/// The error for arguments that are valid once they are escaped.
+fn unprintable(kind: ErrorKind) -> clap::Error {
+    definition().error(
+        kind,
+        "an argument contains control characters or is not UTF-8",
+    )
 }
 
 #[cfg(test)]

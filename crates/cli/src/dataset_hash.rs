@@ -10,6 +10,7 @@ use dataset::path_text::relative;
 use serde::{Deserialize, Serialize};
 
 use crate::files::open_regular;
+use crate::ui::text::printable;
 
 /// The hexadecimal SHA-256 of each image, by its path relative to the data folder, as [`relative`] writes
 /// it.
@@ -71,7 +72,13 @@ pub fn sha256(path: &Path) -> anyhow::Result<String> {
 
 fn list(names: &[String]) -> String {
     const SHOWN: usize = 10;
-    let mut text = names[..names.len().min(SHOWN)].join(", ");
+    // Each change is one line, which a name must not break.
+    let names_shown: Vec<_> = names
+        .iter()
+        .take(SHOWN)
+        .map(|name| printable(name))
+        .collect();
+    let mut text = names_shown.join(", ");
     if names.len() > SHOWN {
         text.push_str(&format!(" and {} more", names.len() - SHOWN));
     }

@@ -21,6 +21,7 @@ mod files;
 pub mod gpu_memory;
 mod initial_model;
 pub mod memory;
+mod memory_limit;
 mod metrics;
 mod model_file;
 pub mod non_finite_logit;
@@ -58,6 +59,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn run_command(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Result<ExitCode> {
+    panic_message::escape_reports();
     let cli = match args::parse(arguments) {
         Ok(cli) => cli,
         Err(error) => {

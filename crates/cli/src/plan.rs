@@ -10,20 +10,24 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 use candle_core::Device;
 use dataset::path_text;
+use trainer::pattern;
+use vgg::VggConfig;
 use vgg::kernels::Isa;
 
 use crate::args::TrainArgs;
-use crate::args::types::{OnBad, WeightsSource};
+use crate::args::types::{DeviceChoice, OnBad, WeightsSource};
 use crate::bad_images;
 use crate::checkpoint::{Checkpoint, Identity};
 use crate::config::{
-    Config, DataConfig, MachineConfig, NetworkConfig, Skipped, TrainingConfig, Versions,
+    Config, DataConfig, MachineConfig, NetworkConfig, Skipped, StageConfig, TrainingConfig,
+    Versions,
 };
 use crate::data_source::{Folder, Source};
 use crate::dataset_hash::DatasetHash;
 use crate::device;
 use crate::error::Diagnostic;
 use crate::initial_model::{InitialModel, ModelSpec};
+use crate::memory_limit;
 use crate::run_dir::RunDir;
 use crate::splits::Splits;
 use crate::ui::text::pluralize;
@@ -74,13 +78,14 @@ impl Plan {
     }
 
     fn new(args: &TrainArgs, ui: &mut dyn Renderer) -> anyhow::Result<Self> {
+        check_cache(args)?;
         let source = Source::choose(args.data.as_deref());
         let machine = &args.machine;
         let mut machine = MachineConfig {
             device: machine.device.to_string(),
             precision: machine.precision.to_string(),
-            kernels: Isa::selected().name().to_string(),
-            threads: device::start_threads(machine.threads),
+            kernels: Isa::selected()?.name().to_string(),
+            threads: device::start_threads(machine.threads)?,
             workers: machine.workers(),
             cache_images: args.cache_images.unwrap_or(1 << 30),
         };
@@ -120,18 +125,20 @@ impl Plan {
         checkpoint: Checkpoint,
         ui: &mut dyn Renderer,
     ) -> anyhow::Result<Self> {
+        check_cache(args)?;
         let recorded = checkpoint.identity.clone();
         let mut config = recorded.config.clone();
         config.versions = Versions::current();
         let machine = &mut config.machine;
-        machine.kernels = Isa::selected().name().to_string();
+        machine.kernels = Isa::selected()?.name().to_string();
         if let Some(workers) = args.machine.workers {
             machine.workers = workers.get();
         }
         if let Some(size) = args.cache_images {
             machine.cache_images = size;
         }
-        device::start_threads(NonZeroUsize::new(machine.threads));
+        device::check_threads(machine.workers, "--workers")?;
+        device::start_threads(NonZeroUsize::new(machine.threads))?;
         let opened = open_device(machine).map_err(|error| {
             let message = format!("cannot open {}, the device of the run", machine.device);
             Diagnostic::new(message)
@@ -174,6 +181,7 @@ impl Plan {
         origin: Origin,
         ui: &mut dyn Renderer,
     ) -> anyhow::Result<Self> {
+        check_batch(&config, &folder, &initial.config)?;
         let what = format!("decoding {}", pluralize(folder.images(), "image"));
         ui.show(&Message::Working { what })?;
         let splits = Splits::new(&config, &folder, initial.normalize, &device)?;
@@ -188,6 +196,28 @@ impl Plan {
             origin,
         })
     }
+}
+
+/// Returns an error if `--cache-images` is larger than the available memory.
+fn check_cache(args: &TrainArgs) -> anyhow::Result<()> {
+    let bytes = args.cache_images.unwrap_or(0);
+    memory_limit::check("the image cache", bytes, "pass a smaller `--cache-images`")
+}
+
+/// Returns an error if a training batch needs more than the available memory.
+fn check_batch(config: &Config, folder: &Folder, network: &VggConfig) -> anyhow::Result<()> {
+    let trains_all = |stage: &StageConfig| {
+        let mut groups = stage.groups.iter();
+        groups.any(|group| pattern::covers(&group.layers, "features.0.weight"))
+    };
+    // On a GPU, only the input of the batch is in this memory.
+    let on_cpu = config.machine.device == DeviceChoice::Cpu.to_string();
+    let images = config.training.batch_size.min(folder.train.len());
+    memory_limit::check_batch(
+        network,
+        images,
+        on_cpu && config.stages.iter().any(trains_all),
+    )
 }
 
 /// Opens the device named in `machine`, and replaces the name with that of the opened device.

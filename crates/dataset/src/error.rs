@@ -118,6 +118,15 @@ pub enum Error {
         reason: String,
     },
 
+    /// The file may be valid, but uses a feature of its format that is not supported.
+    #[error("cannot decode {}: {reason}", .path.display())]
+    Unsupported {
+        /// Path of the file.
+        path: PathBuf,
+        /// What is not supported.
+        reason: String,
+    },
+
     /// The file is a JPEG without an end marker, which means that it is truncated.
     #[error("cannot decode {}: {}", .path.display(), self.reason())]
     Truncated {
@@ -291,6 +300,9 @@ impl Error {
             Self::TooDeep { .. } => "move its images up, or remove it".into(),
             Self::NotAnImage { kind, .. } => kind.remedy().into(),
             Self::Decode { .. } => "replace or remove the file".into(),
+            Self::Unsupported { .. } => {
+                "save the image again, for example as PNG, or remove it".into()
+            }
             Self::Truncated { .. } => "copy or download the file again, or remove it".into(),
             Self::TooManyPixels { .. } | Self::TooMuchMemory { .. } => {
                 "scale the image down or remove it".into()
@@ -325,7 +337,7 @@ impl Error {
     pub fn reason(&self) -> String {
         match self {
             Self::NotAnImage { kind, .. } => format!("{}; {}", kind.fact(), kind.remedy()),
-            Self::Decode { reason, .. } => reason.clone(),
+            Self::Decode { reason, .. } | Self::Unsupported { reason, .. } => reason.clone(),
             Self::Truncated { .. } => "the file is truncated".into(),
             Self::TooManyPixels {
                 width,
@@ -365,6 +377,7 @@ impl Error {
             | Self::NotAnImage { path, .. }
             | Self::Changed { path }
             | Self::Decode { path, .. }
+            | Self::Unsupported { path, .. }
             | Self::Truncated { path }
             | Self::TooManyPixels { path, .. }
             | Self::TooMuchMemory { path, .. }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::Args;
 use vgg::VggConfig;
 
-use super::types::{OnBad, input_size, positive};
+use super::types::{OnBad, input_size, positive, threads, up_to_a_million};
 
 /// Arguments of `waggle check`.
 #[derive(Debug, Args)]
@@ -27,8 +27,8 @@ pub struct CheckArgs {
     #[arg(long)]
     pub json: bool,
 
-    /// Threads that decode images
-    #[arg(long, value_name = "N", default_value = "4", value_parser = positive)]
+    /// Threads that decode images, at most 1024
+    #[arg(long, value_name = "N", default_value = "4", value_parser = threads)]
     pub workers: NonZeroUsize,
 
     /// Ignore the EXIF orientation of images
@@ -57,7 +57,7 @@ pub struct ShowArgs {
     pub overwrite: bool,
 
     /// Images in the batch; fewer if the train split is smaller
-    #[arg(long, value_name = "N", default_value = "32", value_parser = positive)]
+    #[arg(long, value_name = "N", default_value = "32", value_parser = up_to_a_million)]
     pub batch_size: NonZeroUsize,
 
     /// Width and height of the network input, in pixels [default: 224, or 64 for the sample]

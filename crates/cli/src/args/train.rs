@@ -10,7 +10,7 @@ use vgg::VggConfig;
 use super::MachineArgs;
 use super::types::{
     LayerRates, OnBad, StageChoice, WeightsSource, byte_size, input_size, learning_rate, minutes,
-    momentum, positive,
+    momentum, up_to_a_million,
 };
 
 /// Ids of the arguments that can be combined with `--resume`. Except for `allow_changed_data`, they
@@ -100,15 +100,15 @@ pub struct TrainArgs {
     pub stage: StageChoice,
 
     /// Epochs of the transfer stage. The first is a baseline: it validates and does not train
-    #[arg(long, value_name = "N", default_value = "25", value_parser = positive, help_heading = "Recipe")]
+    #[arg(long, value_name = "N", default_value = "25", value_parser = up_to_a_million, help_heading = "Recipe")]
     pub transfer_epochs: NonZeroUsize,
 
     /// Epochs of the finetune stage. The first is a baseline: it validates and does not train
-    #[arg(long, value_name = "N", default_value = "25", value_parser = positive, help_heading = "Recipe")]
+    #[arg(long, value_name = "N", default_value = "25", value_parser = up_to_a_million, help_heading = "Recipe")]
     pub finetune_epochs: NonZeroUsize,
 
     /// Images per batch, in training and validation
-    #[arg(long, value_name = "N", default_value = "32", value_parser = positive, help_heading = "Recipe")]
+    #[arg(long, value_name = "N", default_value = "32", value_parser = up_to_a_million, help_heading = "Recipe")]
     pub batch_size: NonZeroUsize,
 
     /// Learning rate of the transfer stage
@@ -157,7 +157,8 @@ pub struct TrainArgs {
     #[arg(long, value_name = "SIZE", value_parser = byte_size, help_heading = "Machine")]
     pub cache_images: Option<u64>,
 
-    /// Print only the path of the run directory, at the end
+    /// Print only the path of the run directory, at the end. Warnings and errors still go to standard
+    /// error
     #[arg(long, short, conflicts_with_all = ["json", "verbose"], help_heading = "Output")]
     pub quiet: bool,
 

@@ -53,7 +53,7 @@ impl CheckpointDir {
         self.try_write(&path, file).map_err(|error| {
             let message = format!("cannot write the checkpoint {}", path.display());
             let error = Diagnostic::new(message).caused_by(error);
-            let run = quote(&self.folder.display().to_string());
+            let run = quote(&self.folder);
             match self.newest {
                 Some(_) => error.help(format!(
                     "resume from the previous checkpoint with `waggle train --resume {run}`"
@@ -65,7 +65,7 @@ impl CheckpointDir {
         Ok(path)
     }
 
-    /// The first number above that of the newest checkpoint whose name is not taken, by whatever file.
+    /// The first number above that of the newest checkpoint for which no file of any type exists.
     fn next_number(&self) -> anyhow::Result<u64> {
         let first = self.newest.unwrap_or(0).checked_add(1);
         let mut numbers = first.map_or(1..=0, |first| first..=u64::MAX);

@@ -14,13 +14,15 @@ use serde::Serialize;
 
 use crate::args::CheckArgs;
 use crate::data_source::Source;
-use crate::ui::text::{pad_left, pad_right, pluralize, unused_files};
+use crate::device;
+use crate::ui::text::{pad_left, pad_right, pluralize, printable, unused_files};
 
 /// Maximum number of files that the text report lists per finding.
 const MAX_LISTED: usize = 10;
 
 /// Runs `waggle check`. The exit code is 1 if a finding is serious.
 pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
+    device::start_threads(None)?;
     let root = Source::choose(args.data.as_deref()).root()?;
     let options = InspectOptions::default()
         .workers(args.workers.get())
@@ -33,7 +35,10 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         .expect("the template is valid")
         .progress_chars("━━╌"),
     );
-    bar.enable_steady_tick(Duration::from_millis(500));
+    // The tick needs a thread.
+    if !bar.is_hidden() {
+        bar.enable_steady_tick(Duration::from_millis(500));
+    }
     let report = dataset::inspect(&root, &options, &|done, images| {
         bar.set_length(images as u64);
         bar.set_position(done as u64);
@@ -74,7 +79,8 @@ fn table(report: &Report) -> String {
     let limits = &report.thresholds;
 
     if let [only] = report.splits[0].classes.as_slice() {
-        let _ = writeln!(text, "\n! Only one class, {} (training fails)", only.class);
+        let class = printable(&only.class);
+        let _ = writeln!(text, "\n! Only one class, {class} (training fails)");
     }
     section(
         &mut text,
@@ -222,14 +228,11 @@ fn table(report: &Report) -> String {
 /// Image counts by class and split.
 fn counts(report: &Report) -> String {
     let [train, val] = &report.splits;
-    let names = train.classes.iter().map(|count| count.class.as_str());
-    let width = names
-        .clone()
-        .chain(["class"])
-        .map(measure_text_width)
-        .max()
-        .unwrap_or(0);
-    let mut text = format!("{}\n\n", report.root);
+    let classes = train.classes.iter();
+    let names: Vec<_> = classes.map(|count| printable(&count.class)).collect();
+    let widths = names.iter().map(|name| measure_text_width(name));
+    let width = widths.chain([5]).max().unwrap_or(0);
+    let mut text = format!("{}\n\n", printable(&report.root));
     let mut row = |name: &str, train: &str, val: &str| {
         let cells = [
             pad_right(name, width),
@@ -238,8 +241,8 @@ fn counts(report: &Report) -> String {
         ];
         let _ = writeln!(text, "  {}", cells.join("  "));
     };
-    row("class", &train.name, &val.name);
-    for ((name, train), val) in names.zip(&train.classes).zip(&val.classes) {
+    row("class", &printable(&train.name), &printable(&val.name));
+    for ((name, train), val) in names.iter().zip(&train.classes).zip(&val.classes) {
         row(name, &train.images.to_string(), &val.images.to_string());
     }
     let images = pluralize(train.images + val.images, "image");
@@ -274,7 +277,7 @@ fn section(text: &mut String, serious: bool, title: &str, lines: &[String]) {
     // Writing into a string cannot fail.
     let _ = writeln!(text, "\n{mark}{title}: {}", lines.len());
     for line in lines.iter().take(MAX_LISTED) {
-        let _ = writeln!(text, "    {line}");
+        let _ = writeln!(text, "    {}", printable(line));
     }
     if lines.len() > MAX_LISTED {
         let _ = writeln!(

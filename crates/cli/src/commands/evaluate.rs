@@ -21,10 +21,12 @@ use crate::classifier::Classifier;
 use crate::config::{Config, Skipped};
 use crate::data_source::Source;
 use crate::error::{Diagnostic, warn};
+use crate::memory_limit;
 use crate::metrics::wilson_interval;
 use crate::non_finite_logit::CheckedNetwork;
 use crate::ui::text::{
-    pad_left, pad_right, percent, percent_range, pluralize, shorten, unused_files,
+    pad_left, pad_right, percent, percent_range, pluralize, printable, printable_path, shorten,
+    unused_files,
 };
 
 /// Maximum number of classes for which the confusion matrix is printed. With more classes, or if
@@ -68,6 +70,8 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
         warn(Diagnostic::new(image.to_string()));
     }
     bad_images::leave_out(&mut folder, &skipped)?;
+    let batch = args.batch_size.get().min(folder.len());
+    memory_limit::check_batch(&model.metadata.config, batch, false)?;
     let config = LoaderConfig::eval(model.input_size())
         .batch_size(args.batch_size.get())
         .workers(workers)
@@ -196,17 +200,19 @@ fn text(report: &Report<'_>, model: &Classifier, folder: &Path, columns: usize) 
          Data      {}, {}{unused}\n\
          Loss      {:.4}\n\
          Accuracy  {} ({correct} of {images}; 95 % interval: {})\n\n",
-        model.path.display(),
-        config.architecture,
+        printable_path(&model.path),
+        printable(&config.architecture),
         config.input_size,
-        folder.display(),
+        printable_path(folder),
         pluralize(images as usize, "image"),
         report.loss,
         percent(report.accuracy),
         percent_range(wilson_interval(correct, images)),
     );
+    let classes = report.classes.iter();
+    let classes: Vec<String> = classes.map(|class| printable(class).into_owned()).collect();
     let mut table = vec![["class", "images", "correct", "recall"].map(String::from)];
-    for (index, (class, row)) in report.classes.iter().zip(rows).enumerate() {
+    for (index, (class, row)) in classes.iter().zip(rows).enumerate() {
         let images: u64 = row.iter().sum();
         let recall = match images {
             0 => "-".to_string(),
@@ -217,13 +223,13 @@ fn text(report: &Report<'_>, model: &Classifier, folder: &Path, columns: usize) 
     }
     push_table(&mut text, &table, 1);
     let mut matrix = String::new();
-    push_table(&mut matrix, &confusion_matrix(report.classes, rows), 1);
+    push_table(&mut matrix, &confusion_matrix(&classes, rows), 1);
     let width = matrix.lines().map(measure_text_width).max().unwrap_or(0);
-    if report.classes.len() <= MAX_MATRIX_CLASSES && width <= columns {
+    if classes.len() <= MAX_MATRIX_CLASSES && width <= columns {
         text.push_str("\nConfusion matrix (rows: true, columns: predicted)\n");
         text.push_str(&matrix);
     } else {
-        let pairs = most_confused(report.classes, rows);
+        let pairs = most_confused(&classes, rows);
         if pairs.len() > 1 {
             text.push_str("\nMost confused classes\n");
             push_table(&mut text, &pairs, 2);

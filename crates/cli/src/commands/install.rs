@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 
 use crate::args::{CompletionsArgs, ManArgs, definition};
+use crate::ui::text::printable_path;
 
 /// Prints the completion script of a shell.
 pub fn completions(args: &CompletionsArgs) -> anyhow::Result<ExitCode> {
@@ -20,6 +21,6 @@ pub fn man(args: &ManArgs) -> anyhow::Result<ExitCode> {
     std::fs::create_dir_all(out)
         .and_then(|()| clap_mangen::generate_to(definition(), out))
         .with_context(|| format!("cannot write man pages to `{}`", out.display()))?;
-    super::print(&format!("Wrote man pages to {}\n", out.display()))?;
+    super::print(&format!("Wrote man pages to {}\n", printable_path(out)))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -16,6 +16,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use candle_core::Device;
+use vgg::kernels::Isa;
 
 use crate::args::{Command, MachineArgs};
 use crate::device;
@@ -40,10 +41,11 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Starts the compute threads and opens the device chosen by `--device`. With `auto`, prints a
+/// Checks `WAGGLE_KERNELS`, starts the compute threads and opens the device chosen by `--device`. With `auto`, prints a
 /// warning if the program was built for a GPU that cannot be used.
 fn open_device(machine: &MachineArgs) -> anyhow::Result<Device> {
-    device::start_threads(machine.threads);
+    Isa::selected()?;
+    device::start_threads(machine.threads)?;
     let opened = device::open(machine.device, machine.precision)?;
     if let Some(why) = &opened.fallback {
         warn(Diagnostic::new(format!("computing on the CPU: {why}")));

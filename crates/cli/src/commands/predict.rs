@@ -13,8 +13,9 @@ use super::predict_inputs;
 use crate::args::PredictArgs;
 use crate::classifier::Classifier;
 use crate::error::report;
+use crate::memory_limit;
 use crate::panic_message::panic_message;
-use crate::ui::text::percent;
+use crate::ui::text::{percent, printable_on_terminal};
 
 /// The most probable classes of one image, as printed in each output format.
 #[derive(Debug, Serialize)]
@@ -53,6 +54,7 @@ pub fn run(args: &PredictArgs) -> anyhow::Result<ExitCode> {
     let mut errors = Errors { format, count: 0 };
     let top = args.top_k.get();
     super::print(&format.header(top.min(model.classes().len())))?;
+    memory_limit::check_batch(&model.metadata.config, args.batch_size.get(), false)?;
     let (chunks, decoder) = predict_inputs::start(&model, args)?;
     for chunk in chunks {
         let chunk = chunk?;
@@ -146,7 +148,9 @@ impl Format {
                     .iter()
                     .map(|guess| format!("{} {}", guess.class, percent(guess.probability.into())))
                     .collect();
-                format!("{}: {}", prediction.path.display(), guesses.join(", "))
+                let path = prediction.path.display();
+                let line = format!("{path}: {}", guesses.join(", "));
+                printable_on_terminal(&line).into_owned()
             }
         };
         Ok((line + "\n").into_bytes())

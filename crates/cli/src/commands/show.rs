@@ -8,14 +8,16 @@ use dataset::{DecodeOptions, Loader, LoaderConfig};
 use crate::args::ShowArgs;
 use crate::args::types::OnBad;
 use crate::data_source::Source;
+use crate::device;
 use crate::error::{Diagnostic, warn};
 use crate::files::{TEMPORARY, write_atomically};
-use crate::ui::text::pluralize;
-use crate::{bad_images, initial_model, plots};
+use crate::ui::text::{pluralize, printable_path};
+use crate::{bad_images, initial_model, memory_limit, plots};
 
 /// Runs `waggle show`.
 pub fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
     super::check_overwrite(&args.out, args.overwrite)?;
+    device::start_threads(None)?;
     let mut folder = Source::choose(args.data.as_deref()).open()?;
     folder.refuse_output_file(&args.out)?;
     let size = match (args.input_size, &folder.source) {
@@ -36,6 +38,8 @@ pub fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
         }
         bad_images::leave_out(&mut folder.train, &bad)?;
     }
+    let images = args.batch_size.get().min(folder.train.len());
+    memory_limit::check_input(size, images)?;
     let loader = Loader::new(folder.train.samples(), config)?;
     // The command line counts epochs from 1, the loader from 0.
     let batch = loader
@@ -49,9 +53,9 @@ pub fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
     write_atomically(&args.out, TEMPORARY, |out| Ok(out.write_all(&png)?))?;
     super::print(&format!(
         "Wrote {}: {} of {}\n",
-        args.out.display(),
+        printable_path(&args.out),
         pluralize(batch.indices.len(), "image"),
-        folder.root.display()
+        printable_path(&folder.root)
     ))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 use trainer::{Evaluation, pattern};
-use vgg::Summary;
+use vgg::{Summary, VggConfig};
 
 use crate::args::TrainArgs;
 use crate::checkpoint::Checkpoint;
@@ -20,6 +20,7 @@ use crate::plan::{Origin, Plan};
 use crate::run_dir::FILES;
 use crate::signals::Signals;
 use crate::train::Session;
+use crate::ui::text::printable;
 use crate::ui::{
     ClassRecall, Finished, JsonLines, Lines, Message, Page, Quiet, Renderer, Terminal,
     WeightsReport,
@@ -35,7 +36,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
         _ => Box::new(Terminal::new(Page::stdout(), args.verbose)),
     };
     let ui = ui.as_mut();
-    acknowledge_interrupt(&signals, ui);
+    acknowledge_interrupt(&signals, ui)?;
     let Some(plan) = Plan::resolve(args, ui)? else {
         let directory = args.resume.iter().map(|path| path.display().to_string());
         let directory = directory.collect();
@@ -74,7 +75,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Prints a line at the first signal, because training stops only after the current batch.
-fn acknowledge_interrupt(signals: &Signals, ui: &dyn Renderer) {
+fn acknowledge_interrupt(signals: &Signals, ui: &dyn Renderer) -> anyhow::Result<()> {
     let progress = ui.progress();
     signals.on_first(move |signal| {
         let again = match signal.is_ctrl_c() {
@@ -82,7 +83,7 @@ fn acknowledge_interrupt(signals: &Signals, ui: &dyn Renderer) {
             false => "",
         };
         progress.suspend(|| error::print(&format!("stopping after this batch{again}\n")));
-    });
+    })
 }
 
 /// The class with the lowest recall, of the classes that have val images. The lowest index wins a
@@ -117,7 +118,10 @@ fn interrupted(signals: &Signals, run: &Path, ui: &mut dyn Renderer) -> anyhow::
 
 /// Shows the messages that describe the network and the origin of its initial weights.
 fn describe(initial: &InitialModel, config: &Config, ui: &mut dyn Renderer) -> anyhow::Result<()> {
-    let summary = Summary::new(&initial.config)?;
+    let summary = Summary::new(&VggConfig {
+        architecture: printable(&initial.config.architecture).into_owned(),
+        ..initial.config.clone()
+    })?;
     let first = config.stages.first().context("the run has no stages")?;
     let shapes = initial.config.tensor_shapes()?;
     let is_trainable = |name: &str| {

@@ -46,7 +46,7 @@ pub(super) fn open(
     }
     let Some(checkpoint) = checkpoint else {
         let help = if model.is_file() {
-            let weights = quote(&model.display().to_string());
+            let weights = quote(&model);
             format!("start a new run, for example with the best weights: `--weights {weights}`")
         } else {
             "start a new run with `waggle train`, without `--resume`".to_string()

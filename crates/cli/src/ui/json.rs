@@ -7,6 +7,7 @@ use anyhow::Context;
 use super::{Finished, Lines, Message, Renderer};
 use crate::error::{Diagnostic, warn};
 use crate::shell::quote;
+use crate::ui::text::printable_on_terminal;
 
 /// Prints each message as a JSON object on its own line.
 pub struct JsonLines<W>(pub Lines<W>);
@@ -22,15 +23,18 @@ impl<W: Write> Renderer for JsonLines<W> {
     }
 }
 
-/// Prints only the path of the run directory, once the run is finished, and a warning if a signal
-/// stops the run.
+/// Prints only the path of the run directory, once the run is finished, and warnings on standard
+/// error.
 pub struct Quiet<W>(pub Lines<W>);
 
 impl<W: Write> Renderer for Quiet<W> {
     fn show(&mut self, message: &Message<'_>) -> anyhow::Result<()> {
+        if let Some(warning) = message.warning() {
+            warn(warning);
+        }
         match message {
             Message::Done(Finished { directory, .. }) | Message::AlreadyDone { directory } => {
-                self.0.line(directory)
+                self.0.line(&printable_on_terminal(directory))
             }
             Message::Interrupted { signal, directory } => {
                 let command = format!("waggle train --resume {}", quote(directory));

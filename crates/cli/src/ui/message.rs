@@ -10,6 +10,7 @@ use trainer::{Best, Event, Phase};
 use vgg::Report;
 
 use crate::config::{Skipped, StageName};
+use crate::error::Diagnostic;
 use crate::metrics::Score;
 use crate::run_dir::Difference;
 
@@ -150,6 +151,50 @@ pub enum Message<'a> {
     /// An event of a stage.
     #[serde(untagged)]
     Stage(StageEvent<'a>),
+}
+
+impl Message<'_> {
+    /// The warning in this message, if any. Text output prints it on standard error, even with
+    /// `--quiet`. In JSON, the message is the warning.
+    pub fn warning(&self) -> Option<Diagnostic> {
+        let warning = match self {
+            Self::ClassesWithoutVal { classes } => Diagnostic::new(format!(
+                "no validation images for {}; val metrics exclude them",
+                classes.join(", ")
+            )),
+            Self::SkippedImage(skipped) => Diagnostic::new(skipped.to_string()),
+            Self::Device { fallback, .. } => {
+                Diagnostic::new(format!("computing on the CPU: {}", (*fallback)?))
+            }
+            Self::DamagedCheckpoint { file, reason } => {
+                Diagnostic::new(format!("ignoring the damaged checkpoint {file}: {reason}"))
+            }
+            Self::Restored { file, difference } => {
+                let why = match difference {
+                    Difference::Missing => "was missing",
+                    Difference::Changed => "was not as the run had written it",
+                };
+                Diagnostic::new(format!("{file} {why}; restored it"))
+                    .help("changes to it have no effect; for other settings, start a new run")
+            }
+            Self::ChangedData { changes } => {
+                Diagnostic::new("the images have changed since the run started")
+                    .items(changes.lines())
+            }
+            Self::Stage(StageEvent {
+                stage,
+                event: Event::StageStart { epochs: 0, .. },
+            }) => {
+                let stage = stage.as_str();
+                Diagnostic::new(format!(
+                    "stage {stage} does not train: its only epoch is the baseline"
+                ))
+                .help(format!("pass `--{stage}-epochs 2` to train for one epoch"))
+            }
+            _ => return None,
+        };
+        Some(warning)
+    }
 }
 
 /// The data set of a run.

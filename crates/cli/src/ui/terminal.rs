@@ -7,12 +7,11 @@ use trainer::{Best, Event, GroupLr, Phase};
 
 use super::epoch_table::EpochTable;
 use super::text::{
-    classes, duration, learning_rate, list, percent, percent_range, pluralize, unused_files,
+    classes, duration, learning_rate, list, percent, percent_range, pluralize, printable,
+    unused_files,
 };
 use super::{DataSet, Finished, Message, Page, Renderer, StageEvent, WeightsReport};
 use crate::config::StageName;
-use crate::error::Diagnostic;
-use crate::run_dir::Difference;
 use crate::shell::quote;
 
 /// Prints messages as human-readable text. Bars are drawn only if standard error is a terminal.
@@ -60,18 +59,16 @@ impl<W: Write> Terminal<W> {
             "photographs" => " (photographs of ants and bees)",
             _ => "",
         };
-        let mut text = format!(
-            "{root}{kind}\n{train_images} train and {val_images} val images, {}",
+        self.page.field("Data", &format!("{root}{kind}"))?;
+        let text = format!(
+            "{train_images} train and {val_images} val images, {}",
             classes(names)
         );
+        self.page.field("", &text)?;
         if let Some(unused) = unused_files(unused) {
-            text.push_str(&format!("\nnot used: {unused}"));
+            self.page.field("", &format!("not used: {unused}"))?;
         }
-        if let Some(hint) = hint {
-            text.push('\n');
-            text.push_str(hint);
-        }
-        self.page.field("Data", &text)
+        hint.map_or(Ok(()), |hint| self.page.field("", hint))
     }
 
     fn weights(&mut self, message: &WeightsReport<'_>) -> anyhow::Result<()> {
@@ -165,12 +162,7 @@ impl<W: Write> Terminal<W> {
             HumanCount(trainable_parameters as u64),
             groups.join(", ")
         );
-        self.page.paragraph(&text, 2)?;
-        if epochs == 1 {
-            let message = format!("stage {stage} does not train: its only epoch is the baseline");
-            let help = format!("pass `--{stage}-epochs 2` to train for one epoch");
-            self.page.warn(Diagnostic::new(message).help(help));
-        }
+        self.page.paragraph(&printable(&text), 2)?;
         self.page.line("")?;
         let head = self
             .page
@@ -259,21 +251,14 @@ impl<W: Write> Renderer for Terminal<W> {
             self.finish_epoch(matches!(message, Message::Stage(stage) if is_best(stage.event)))?;
         }
         self.table.record(message);
+        if let Some(warning) = message.warning() {
+            self.page.warn(warning);
+        }
         match message {
             Message::Stage(message) => self.stage_event(message),
             Message::Data(message) => self.data(message),
-            Message::ClassesWithoutVal { classes } => {
-                let names = classes.join(", ");
-                let text = format!("no validation images for {names}; val metrics exclude them");
-                self.page.warn(Diagnostic::new(text));
-                Ok(())
-            }
             Message::Working { what } => {
                 self.page.bars.start_spinner(what);
-                Ok(())
-            }
-            Message::SkippedImage(skipped) => {
-                self.page.warn(Diagnostic::new(skipped.to_string()));
                 Ok(())
             }
             Message::Download { what, done, total } => {
@@ -281,19 +266,12 @@ impl<W: Write> Renderer for Terminal<W> {
                 self.page.bars.set_download(what, done, total);
                 Ok(())
             }
-            Message::Note { text } => self.page.line(text),
+            Message::Note { text } => self.page.line(&printable(text)),
             Message::Device {
-                device,
-                threads,
-                fallback,
+                device, threads, ..
             } => {
                 let text = format!("{device}, {}", pluralize(*threads, "thread"));
-                self.page.field("Device", &text)?;
-                if let Some(reason) = fallback {
-                    let text = format!("computing on the CPU: {reason}");
-                    self.page.warn(Diagnostic::new(text));
-                }
-                Ok(())
+                self.page.field("Device", &text)
             }
             Message::Network {
                 architecture,
@@ -324,32 +302,17 @@ impl<W: Write> Renderer for Terminal<W> {
                 let text = format!("{directory}{}", note.unwrap_or_default());
                 self.page.field("Run", &text)
             }
-            Message::Checkpoint { .. } => Ok(()),
-            Message::DamagedCheckpoint { file, reason } => {
-                let text = format!("ignoring the damaged checkpoint {file}: {reason}");
-                self.page.warn(Diagnostic::new(text));
-                Ok(())
-            }
             Message::OtherFiles { files } => {
-                let names = list(files).escape_debug().to_string();
+                let names = printable(&list(files)).into_owned();
                 let text = format!("Ignoring files that are not part of the run: {names}");
                 self.page.paragraph(&text, 2)
             }
-            Message::Restored { file, difference } => {
-                let why = match difference {
-                    Difference::Missing => "was missing",
-                    Difference::Changed => "was not as the run had written it",
-                };
-                let warning = Diagnostic::new(format!("{file} {why}; restored it"));
-                let help = "changes to it have no effect; for other settings, start a new run";
-                self.page.warn(warning.help(help));
-                Ok(())
-            }
-            Message::ChangedData { changes } => {
-                let warning = Diagnostic::new("the images have changed since the run started");
-                self.page.warn(warning.items(changes.lines()));
-                Ok(())
-            }
+            Message::Checkpoint { .. }
+            | Message::ClassesWithoutVal { .. }
+            | Message::SkippedImage(_)
+            | Message::DamagedCheckpoint { .. }
+            | Message::Restored { .. }
+            | Message::ChangedData { .. } => Ok(()),
             Message::Resumed {
                 file,
                 stage,
@@ -362,13 +325,14 @@ impl<W: Write> Renderer for Terminal<W> {
                     (Phase::Train, 0) => String::new(),
                     (Phase::Train, _) => format!(", {} done", pluralize(*batches, "batch")),
                 };
-                let stage = stage.as_str();
+                let (file, stage) = (printable(file), stage.as_str());
                 self.page.line(&format!(
                     "Resuming from {file}: stage {stage}, epoch {epoch}{position}"
                 ))
             }
             Message::AlreadyDone { directory } => self.page.line(&format!(
-                "The run {directory} is already finished; there is nothing to resume"
+                "The run {} is already finished; there is nothing to resume",
+                printable(directory)
             )),
             Message::Interrupted { signal, directory } => self.page.line(&format!(
                 "\nStopped by {signal}. Nothing is lost; to resume:\n  waggle train --resume {}",

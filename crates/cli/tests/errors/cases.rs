@@ -152,6 +152,18 @@ pub const CASES: &[Case] = &[
     },
     Case {
         section: "Images",
+        what: "A JPEG with arithmetic coding",
+        command: "train --data data --weights tiny.safetensors",
+        prepare: |dir| dir.write("data/train/vertical/arithmetic.jpg", &forge::arithmetic_jpeg()),
+    },
+    Case {
+        section: "Images",
+        what: "A JPEG that stores its pixels twice",
+        command: "train --data data --weights tiny.safetensors",
+        prepare: |dir| dir.write("data/train/vertical/twice.jpg", &forge::jpeg_with_two_scans()),
+    },
+    Case {
+        section: "Images",
         what: "A GIF named .jpg",
         command: "train --data data --weights tiny.safetensors",
         prepare: |dir| dir.write("data/train/vertical/gif.jpg", b"GIF89a\x01\0\x01\0\0\0\0;"),
@@ -217,6 +229,12 @@ pub const CASES: &[Case] = &[
             dir.write("data/val/horizontal/00.png", b"");
             dir.write("data/val/vertical/00.png", b"not an image");
         },
+    },
+    Case {
+        section: "Images",
+        what: "A file name that contains a line break and an escape sequence",
+        command: "train --data data --weights tiny.safetensors",
+        prepare: |dir| dir.write("data/train/vertical/x\nerror: forged\x1b[2J.png", b"text"),
     },
     Case { section: "Images", what: "`predict`: no such image", command: "predict model.safetensors nowhere.jpg", prepare: |_| {} },
     Case {
@@ -468,6 +486,12 @@ pub const CASES: &[Case] = &[
     Case { section: "Settings", what: "A momentum of 1", command: "train --data data --weights tiny.safetensors --momentum 1", prepare: |_| {} },
     Case { section: "Settings", what: "0 epochs", command: "train --data data --weights tiny.safetensors --transfer-epochs 0", prepare: |_| {} },
     Case { section: "Settings", what: "0 workers", command: "train --data data --weights tiny.safetensors --workers 0", prepare: |_| {} },
+    Case { section: "Settings", what: "Too many workers", command: "train --data data --weights tiny.safetensors --workers 4294967296", prepare: |_| {} },
+    Case { section: "Settings", what: "Too many compute threads", command: "train --data data --weights tiny.safetensors --threads 1025", prepare: |_| {} },
+    Case { section: "Settings", what: "Too many epochs", command: "train --data data --weights tiny.safetensors --finetune-epochs 18446744073709551615", prepare: |_| {} },
+    Case { section: "Settings", what: "A negative seed", command: "train --data data --weights tiny.safetensors --seed -1", prepare: |_| {} },
+    Case { section: "Settings", what: "A learning rate that exceeds every float", command: "train --data data --weights tiny.safetensors --lr 1e400", prepare: |_| {} },
+    Case { section: "Settings", what: "An empty path", command: "train --data data --weights tiny.safetensors --out=", prepare: |_| {} },
     Case { section: "Settings", what: "An input size that is too small", command: "train --data data --weights tiny.safetensors --input-size 8", prepare: |_| {} },
     Case { section: "Settings", what: "An invalid size", command: "train --data data --weights tiny.safetensors --cache-images much", prepare: |_| {} },
     Case { section: "Settings", what: "A layer without a learning rate", command: "train --data data --weights tiny.safetensors --finetune-lr features", prepare: |_| {} },

@@ -40,11 +40,32 @@ fn crc32(bytes: &[u8]) -> u32 {
 
 /// The first half of a JPEG.
 pub fn half_a_jpeg() -> Vec<u8> {
+    let mut bytes = jpeg();
+    bytes.truncate(bytes.len() / 2);
+    bytes
+}
+
+/// A JPEG with a header of arithmetic coding.
+pub fn arithmetic_jpeg() -> Vec<u8> {
+    let mut bytes = jpeg();
+    let frame = bytes.windows(2).position(|marker| marker == [0xFF, 0xC0]);
+    bytes[frame.unwrap() + 1] = 0xC9;
+    bytes
+}
+
+/// A JPEG that repeats its scan.
+pub fn jpeg_with_two_scans() -> Vec<u8> {
+    let bytes = jpeg();
+    let scan = bytes.windows(2).position(|marker| marker == [0xFF, 0xDA]);
+    let scan = &bytes[scan.unwrap()..];
+    [&bytes[..bytes.len() - 2], scan].concat()
+}
+
+fn jpeg() -> Vec<u8> {
     let image = image::RgbImage::from_fn(64, 64, |x, y| image::Rgb([x as u8 * 3, y as u8 * 2, 77]));
     let mut bytes = Vec::new();
     let encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, 90);
     image.write_with_encoder(encoder).unwrap();
-    bytes.truncate(bytes.len() / 2);
     bytes
 }
 

@@ -42,6 +42,17 @@ pub(super) fn check_memory(
     options: &DecodeOptions,
 ) -> Result<()> {
     let needed = (u64::from(width) * u64::from(height)).saturating_mul(bytes);
+    check_bytes(width, height, needed, name, options)
+}
+
+/// Returns an error if decoding with `needed` bytes exceeds [`DecodeOptions::max_bytes`].
+pub(super) fn check_bytes(
+    width: u32,
+    height: u32,
+    needed: u64,
+    name: &Path,
+    options: &DecodeOptions,
+) -> Result<()> {
     if needed > options.max_bytes {
         return Err(Error::TooMuchMemory {
             path: name.into(),
