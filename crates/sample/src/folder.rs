@@ -16,7 +16,7 @@ use crate::class::{Class, Counts, Split};
 const VERSION: &str = "drawn by waggle, version 2";
 
 /// Name of the stamp file. Scans of data sets ignore names that begin with a dot.
-const STAMP: &str = ".drawn";
+pub const STAMP: &str = ".drawn";
 
 /// Result of [`write`](crate::write()) and [`write_classes`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

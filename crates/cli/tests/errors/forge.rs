@@ -181,3 +181,28 @@ pub fn change_weights(dir: &TestDir, change: impl Fn(&str) -> (String, Dtype)) {
     let bytes = safetensors::serialize(changed, header.metadata().clone()).unwrap();
     dir.write("tiny.safetensors", &bytes);
 }
+
+/// Returns a TIFF image in Lab color.
+pub fn lab_tiff() -> Vec<u8> {
+    // Width, height, bits, photometric interpretation, offset of the strip, samples, rows, length.
+    let entries = [
+        (256, 1),
+        (257, 1),
+        (258, 8),
+        (262, 8),
+        (273, 8),
+        (277, 3),
+        (278, 1),
+        (279, 3),
+    ];
+    let mut file = b"II*\0\x0c\0\0\0abc\0".to_vec();
+    file.extend_from_slice(&(entries.len() as u16).to_le_bytes());
+    for (tag, value) in entries {
+        // The type is LONG.
+        for field in [tag | 4 << 16, 1, value] {
+            file.extend_from_slice(&u32::to_le_bytes(field));
+        }
+    }
+    file.extend_from_slice(&[0; 4]);
+    file
+}
