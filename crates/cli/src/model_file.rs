@@ -70,11 +70,11 @@ pub fn locate(path: &Path) -> anyhow::Result<PathBuf> {
 /// Prints a warning if `folder` is the directory of a run that is not finished.
 fn warn_if_unfinished(folder: &Path) {
     if Marker::read(folder).is_ok_and(|marker| !marker.finished) {
-        let run = folder.display().to_string();
+        let run = folder.display();
         let message = format!("the run {run} is not finished; its model is the best so far");
         let help = format!(
             "if it is not running, resume it with `waggle train --resume {}`",
-            quote(&run)
+            quote(folder)
         );
         warn(Diagnostic::new(message).help(help));
     }
