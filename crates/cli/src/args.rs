@@ -136,7 +136,7 @@ pub struct EvaluateArgs {
     /// Threads, device, precision and image decoding.
     pub machine: MachineArgs,
 
-    /// Print one JSON object: loss, accuracy, classes, confusion, skipped
+    /// Print one JSON object: loss, accuracy, classes, confusion, skipped, unused
     #[arg(long)]
     pub json: bool,
 }
@@ -148,6 +148,11 @@ Examples:
   waggle predict runs/train bee.jpg
   waggle predict runs/train photos/ --csv > photos.csv
   waggle predict model.safetensors photos/ --top-k 3 --json
+  find photos -size -1M -print0 | waggle predict runs/train -0
+
+CSV follows RFC 4180, with lines that end in LF, and has the exact bytes of each path. In JSON, a path \
+that is not valid UTF-8 or begins with a quotation mark is in quotation marks, with git's escapes: \\\\, \
+\\\" and \\NNN, a byte in octal.
 
 If an image cannot be classified or a folder has no readable images, an error is printed to standard \
 error, the other images are still classified, and the exit code is 1. With --json, the path and the \
@@ -156,9 +161,15 @@ pub struct PredictArgs {
     /// Model file (model.safetensors) or run directory
     pub model: PathBuf,
 
-    /// Images, or folders of images (searched recursively)
-    #[arg(required = true, value_name = "PATH")]
+    /// Images, or folders of images (searched recursively). `-` reads paths from standard input, one
+    /// per line; empty lines are skipped
+    #[arg(required_unless_present = "null", value_name = "PATH")]
     pub paths: Vec<PathBuf>,
+
+    /// Paths on standard input are separated by NUL bytes, as `find -print0` writes them. Reads them
+    /// even without `-`
+    #[arg(short = '0', long)]
+    pub null: bool,
 
     /// Number of classes to print per image, most probable first
     #[arg(long, value_name = "N", default_value = "1", value_parser = positive)]

@@ -10,11 +10,12 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use anyhow::bail;
+use dataset::path_text::relative;
 use dataset::{DecodeOptions, ImageFolder};
 
-use crate::config::Skipped;
+use crate::config::{Skipped, StageName};
 use crate::error::Diagnostic;
-use crate::paths::relative;
+use crate::shell::quote;
 
 /// Decodes all images of `split` and returns those that fail, each with its index in the split.
 /// Paths are recorded relative to the data folder `root`.
@@ -80,6 +81,44 @@ pub fn explain(
         ),
         _ => error,
     }
+}
+
+/// The error for a batch that could not be loaded, from the error of the trainer. It counts batches and
+/// epochs from 1, with the baseline as epoch 1, as the output of `train` does. `stage` and `run` are
+/// those of a training run, in which every image was decoded before. Other errors stay unchanged.
+pub fn explain_batch(error: trainer::Error, run: Option<(StageName, &Path)>) -> anyhow::Error {
+    let trainer::Error::Data {
+        phase,
+        epoch,
+        batch,
+        source,
+    } = error
+    else {
+        return error.into();
+    };
+    let epoch = epoch.map_or_else(String::new, |epoch| format!(" of epoch {}", epoch + 1));
+    let stage = run.map_or_else(String::new, |(stage, _)| {
+        format!(" of stage {}", stage.as_str())
+    });
+    let diagnostic = Diagnostic::new(format!(
+        "cannot load {phase} batch {}{epoch}{stage}",
+        batch + 1
+    ));
+    let image = source
+        .downcast_ref::<dataset::Error>()
+        .and_then(dataset::Error::path);
+    let diagnostic = match (image, run) {
+        (Some(_), Some((_, directory))) => {
+            let directory = quote(directory);
+            diagnostic.help(format!(
+                "restore the image, then resume the run with `waggle train --resume {directory}`"
+            ))
+        }
+        _ => diagnostic,
+    };
+    diagnostic
+        .caused_by(anyhow::Error::from_boxed(source))
+        .into()
 }
 
 /// The error that lists the undecodable images `bad`, out of `checked` images.

@@ -1,39 +1,34 @@
-//! SHA-256 of every image in a data set, to detect changes between a run and its resumption.
+//! SHA-256 of every image in a data set, to detect changes between a run and its resumption. During a
+//! run, the loaders detect them with the same hashes.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
 
 use anyhow::Context;
-use dataset::Sample;
-use rayon::prelude::*;
+use dataset::Loader;
+use dataset::path_text::relative;
 use serde::{Deserialize, Serialize};
 
-use crate::data_source::Folder;
-use crate::paths::relative;
 use crate::ui::text::printable;
 
-/// The hexadecimal SHA-256 of each image, by its path relative to the data folder.
+/// The hexadecimal SHA-256 of each image, by its path relative to the data folder, as [`relative`] writes
+/// it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct DatasetHash(BTreeMap<String, String>);
 
 impl DatasetHash {
-    /// Hashes all images of `folder`.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error if a file cannot be read.
-    pub fn of(folder: &Folder) -> anyhow::Result<Self> {
-        let samples: Vec<&Sample> = [&folder.train, &folder.val]
+    /// The hashes of the images that `loaders` have read from the data folder `root`.
+    pub fn of(root: &Path, loaders: [&Loader; 2]) -> Self {
+        let images = loaders
             .into_iter()
-            .flat_map(|split| split.samples())
-            .collect();
-        let hashed = samples.into_par_iter().map(|sample| {
-            let path = &sample.path;
-            Ok((relative(&folder.root, path), sha256(path)?))
+            .flat_map(|loader| loader.samples().iter().zip(loader.hashes()));
+        let hashed = images.filter_map(|(sample, hash)| {
+            let hash = hash?.iter().map(|byte| format!("{byte:02x}")).collect();
+            Some((relative(root, &sample.path), hash))
         });
-        Ok(Self(hashed.collect::<anyhow::Result<_>>()?))
+        Self(hashed.collect())
     }
 
     /// Lists the images added, removed or modified since `self` was computed, with one line for

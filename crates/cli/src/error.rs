@@ -189,9 +189,13 @@ fn items(cause: &(dyn Error + 'static)) -> Vec<String> {
     match cause.downcast_ref::<dataset::Error>() {
         Some(dataset::Error::BadImages { errors, .. }) => errors
             .iter()
-            .map(|error| match error.path() {
-                Some(path) => format!("{}: {}", printable_path(path), error.reason()),
-                None => error.to_string(),
+            .map(|error| match (error, error.path()) {
+                // The help line has the remedy of a single file.
+                (dataset::Error::NotAnImage { path, kind }, _) if errors.len() == 1 => {
+                    format!("{}: {}", printable_path(path), kind.fact())
+                }
+                (_, Some(path)) => format!("{}: {}", printable_path(path), error.reason()),
+                (_, None) => error.to_string(),
             })
             .collect(),
         _ => Vec::new(),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use candle_core::{Device, Tensor};
 use dataset::transform::Normalize;
-use vgg::hub::Address;
+use vgg::hub::{Address, Event};
 use vgg::{Head, Metadata, Report, VggConfig};
 
 use crate::args::TrainArgs;
@@ -338,20 +338,38 @@ fn located(
 /// Downloads a file from the hub unless it is cached, and shows the progress. Returns its path in
 /// the cache.
 fn download(address: &Address, renderer: &mut dyn Renderer) -> anyhow::Result<PathBuf> {
-    let what = address.to_string();
-    let mut failure = None;
+    let what = &address.to_string();
+    let mut result = Ok(());
     let mut last_percent = None;
-    let path = vgg::hub::fetch(address, &mut |done, total| {
-        // The callback runs for every small chunk, so messages are limited to one per percent.
-        let percent = done * 100 / total.max(1);
-        if last_percent.replace(percent) != Some(percent) && failure.is_none() {
-            let what = &what;
-            failure = renderer
-                .show(&Message::Download { what, done, total })
-                .err();
+    let path = vgg::hub::fetch(address, &mut |event| {
+        let message = match event {
+            Event::Progress { received, size } => {
+                let total = size.unwrap_or(received) as usize;
+                let done = received as usize;
+                // There is an event for every small chunk, so messages are limited to one per
+                // percent.
+                let percent = done as u128 * 100 / total.max(1) as u128;
+                if last_percent.replace(percent) == Some(percent) {
+                    return;
+                }
+                Message::Download { what, done, total }
+            }
+            Event::Waiting { lock } => Message::Note {
+                text: format!(
+                    "waiting for another process that downloads {what} and has locked {}",
+                    lock.display()
+                ),
+            },
+            Event::Retry { error, pause } => Message::Note {
+                text: format!("{error}; retrying in {:.1} s", pause.as_secs_f64()),
+            },
+            _ => return,
+        };
+        if result.is_ok() {
+            result = renderer.show(&message);
         }
     })?;
-    failure.map_or(Ok(path), Err)
+    result.map(|()| path)
 }
 
 /// Sets the number of classes, and the input size if it is given.

@@ -4,12 +4,15 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 
-use crate::error::Diagnostic;
+use crate::error::{Diagnostic, warn};
+use crate::run_dir::Marker;
+use crate::shell::quote;
 
 /// Name of the model file in a run directory.
 pub const FILE: &str = "model.safetensors";
 
-/// Finds the model file for `path`: the file itself, or `model.safetensors` in a run directory.
+/// Finds the model file for `path`: the file itself, or `model.safetensors` in a run directory. Prints
+/// a warning if the run is not finished.
 ///
 /// # Errors
 ///
@@ -23,6 +26,11 @@ pub fn locate(path: &Path) -> anyhow::Result<PathBuf> {
         );
     }
     if !path.is_dir() {
+        if let Some(folder) = path.parent()
+            && path.ends_with(FILE)
+        {
+            warn_if_unfinished(folder);
+        }
         return Ok(path.to_path_buf());
     }
     let file = path.join(FILE);
@@ -46,5 +54,19 @@ pub fn locate(path: &Path) -> anyhow::Result<PathBuf> {
             .help("pass that file itself if you trust it")
         );
     }
+    warn_if_unfinished(path);
     Ok(file)
+}
+
+/// Prints a warning if `folder` is the directory of a run that is not finished.
+fn warn_if_unfinished(folder: &Path) {
+    if Marker::read(folder).is_ok_and(|marker| !marker.finished) {
+        let run = folder.display().to_string();
+        let message = format!("the run {run} is not finished; its model is the best so far");
+        let help = format!(
+            "if it is not running, resume it with `waggle train --resume {}`",
+            quote(&run)
+        );
+        warn(Diagnostic::new(message).help(help));
+    }
 }

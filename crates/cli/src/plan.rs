@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use candle_core::Device;
+use dataset::path_text;
 use trainer::pattern;
 use vgg::VggConfig;
 use vgg::kernels::Isa;
@@ -77,7 +78,7 @@ impl Plan {
     }
 
     fn new(args: &TrainArgs, ui: &mut dyn Renderer) -> anyhow::Result<Self> {
-        check_cache(args)?;
+        memory_limit::check_cache(args.cache_images.unwrap_or(0))?;
         let source = Source::choose(args.data.as_deref());
         let machine = &args.machine;
         let mut machine = MachineConfig {
@@ -94,6 +95,7 @@ impl Plan {
             ui.show(&Message::Working { what })?;
         }
         let mut folder = source.open()?;
+        folder.refuse_run_directory(&args.out)?;
         folder.require_two_classes()?;
         let (on_bad, ignore_exif) = (args.on_bad, args.machine.ignore_exif);
         let skipped = skip_bad_images(&mut folder, on_bad, ignore_exif, machine.workers, ui)?;
@@ -123,7 +125,7 @@ impl Plan {
         checkpoint: Checkpoint,
         ui: &mut dyn Renderer,
     ) -> anyhow::Result<Self> {
-        check_cache(args)?;
+        memory_limit::check_cache(args.cache_images.unwrap_or(0))?;
         let recorded = checkpoint.identity.clone();
         let mut config = recorded.config.clone();
         config.versions = Versions::current();
@@ -169,8 +171,8 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Decodes and hashes all images, so that errors are reported before training starts. Returns the
-    /// plan.
+    /// Decodes and hashes all images, each from one read of its file, so that errors are reported before
+    /// training starts. Returns the plan.
     fn with_checked_data(
         config: Config,
         folder: Folder,
@@ -184,7 +186,7 @@ impl Plan {
         ui.show(&Message::Working { what })?;
         let splits = Splits::new(&config, &folder, initial.normalize, &device)?;
         splits.verify(&folder)?;
-        let data = DatasetHash::of(&folder)?;
+        let data = DatasetHash::of(&folder.root, [&splits.train, &splits.val]);
         Ok(Self {
             identity: Identity { config, data },
             folder,
@@ -194,12 +196,6 @@ impl Plan {
             origin,
         })
     }
-}
-
-/// Returns an error if `--cache-images` is larger than the available memory.
-fn check_cache(args: &TrainArgs) -> anyhow::Result<()> {
-    let bytes = args.cache_images.unwrap_or(0);
-    memory_limit::check("the image cache", bytes, "pass a smaller `--cache-images`")
 }
 
 /// Returns an error if a training batch needs more than the available memory.
@@ -262,10 +258,11 @@ fn describe_inputs(
 ) -> anyhow::Result<()> {
     ui.show(&Message::Data(DataSet {
         source: folder.source.name(),
-        root: folder.root.display().to_string(),
+        root: path_text::encode(&folder.root),
         classes: folder.classes(),
         train_images: folder.train.len(),
         val_images: folder.val.len(),
+        unused: &folder.unused(),
         hint: folder.source.hint(),
     }))?;
     let classes = &folder.classes_without_val()[..];
@@ -286,7 +283,7 @@ fn data_config(
     skipped: Vec<Skipped>,
 ) -> DataConfig {
     DataConfig {
-        root: absolute(&folder.root).display().to_string(),
+        root: path_text::encode(&absolute(&folder.root)),
         source: folder.source.name().to_string(),
         classes: folder.classes().to_vec(),
         train_images: folder.train.len(),

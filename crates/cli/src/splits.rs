@@ -8,7 +8,6 @@ use dataset::{DecodeOptions, Loader, LoaderConfig, Sample};
 use crate::bad_images;
 use crate::config::Config;
 use crate::data_source::Folder;
-use crate::fault_injection;
 use crate::plots;
 use crate::run_dir::RunDir;
 
@@ -46,8 +45,11 @@ impl Splits {
                 .normalize(normalize)
                 .device(device.clone())
                 .cache_bytes(share(samples.len()))
+                .detect_changes(true)
                 .decode(DecodeOptions::default().ignore_exif(config.data.ignore_exif));
-            Loader::new(samples, split.decode_with(fault_injection::decode))
+            #[cfg(feature = "fault-injection")]
+            let split = split.decode_with(crate::fault_injection::decode);
+            Loader::new(samples, split)
         };
         Ok(Self {
             train: loader(folder.train.samples(), LoaderConfig::train(size))?,

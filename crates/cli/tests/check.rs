@@ -90,7 +90,7 @@ fn serious_findings_are_marked_and_exit_with_code_1() {
         "! Images that cannot be decoded: 1\n    train/vertical/half.png: ",
         "! Images in both train and val (leaks): 1\n    same file: train/horizontal/00.png, val/vertical/leak.png",
         "! Images in more than one class (conflicting labels): 1",
-        "\nIgnored files and folders: 1\n    train/vertical/notes.txt: no image extension",
+        "\nIgnored files and folders: 1\n    train/vertical/notes.txt: no image extension (text file)",
         "Findings marked with `!` are serious.",
     ] {
         assert!(out.contains(part), "{part:?} is not in:\n{out}");

@@ -12,6 +12,9 @@
 mod info;
 mod jpeg;
 mod limits;
+mod orientation;
+mod sniff;
+mod tiff;
 
 use std::fs::{self, File};
 use std::io::{Cursor, Read as _};
@@ -23,12 +26,14 @@ use image::{ColorType, DynamicImage, ImageDecoder, ImageFormat, ImageReader, Lim
 use crate::error::{Error, Result};
 pub use info::{Channels, ImageInfo};
 use limits::{check_memory, check_pixels};
+pub use sniff::FileKind;
 
 /// Decoder settings: resource limits, and whether the EXIF orientation is applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DecodeOptions {
-    /// Ignores the EXIF orientation, as torchvision does.
+    /// Ignores the EXIF orientation, as torchvision does. The orientation of TIFF images is always
+    /// applied.
     pub ignore_exif: bool,
     /// Maximum number of pixels. The default is 178,956,970, above which Pillow raises
     /// `DecompressionBombError`.
@@ -95,6 +100,16 @@ impl Decoder {
         read_file(path, self.options.max_bytes, &mut self.file)?;
         decode_bytes(&self.file, path, &self.options, reuse)
     }
+
+    /// The contents of the last file that was read, or nothing after [`forget`](Self::forget).
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.file
+    }
+
+    /// Discards the contents of the last file, but keeps the buffer.
+    pub(crate) fn forget(&mut self) {
+        self.file.clear();
+    }
 }
 
 /// Reads a file of at most `limit` bytes into `into`, which is cleared first.
@@ -152,12 +167,23 @@ pub fn decode_with_info(
     reuse: RgbImage,
 ) -> Result<(RgbImage, ImageInfo)> {
     let name = name.as_ref();
-    let format = image::guess_format(bytes).map_err(|error| undecodable(name, error))?;
-    let (image, orientation, info) = match format {
+    let kind = FileKind::detect(bytes);
+    let Some(format) = kind.format() else {
+        return Err(Error::NotAnImage {
+            path: name.into(),
+            kind,
+        });
+    };
+    let (image, info) = match format {
         ImageFormat::Jpeg => jpeg::decode(bytes, name, options, reuse)?,
         _ => decode_other(bytes, format, name, options, reuse)?,
     };
-    if options.ignore_exif || orientation == Orientation::NoTransforms {
+    // For TIFF, torchvision does not ignore it: Pillow applies it as it loads the pixels.
+    if options.ignore_exif && format != ImageFormat::Tiff {
+        return Ok((image, info));
+    }
+    let orientation = orientation::find(bytes, format);
+    if orientation == Orientation::NoTransforms {
         return Ok((image, info));
     }
     let mut image = DynamicImage::ImageRgb8(image);
@@ -165,8 +191,8 @@ pub fn decode_with_info(
     Ok((image.into_rgb8(), info))
 }
 
-/// The stored pixels as RGB, their orientation, and the properties of the stored image.
-type Decoded = (RgbImage, Orientation, ImageInfo);
+/// The stored pixels as RGB, and the properties of the stored image.
+type Decoded = (RgbImage, ImageInfo);
 
 /// Decodes formats other than JPEG.
 fn decode_other(
@@ -182,7 +208,7 @@ fn decode_other(
     let max_alloc = (options.max_pixels as u64).saturating_mul(8);
     limits.max_alloc = Some(max_alloc.min(options.max_bytes));
     reader.limits(limits);
-    let mut decoder = reader
+    let decoder = reader
         .into_decoder()
         .map_err(|error| undecodable(name, error))?;
     let (width, height) = decoder.dimensions();
@@ -200,18 +226,16 @@ fn decode_other(
     let converted = if color == ColorType::Rgb8 { 0 } else { 3 };
     check_memory(width, height, pixel + buffers + converted, name, options)?;
     let info = ImageInfo::new(format, width, height, decoder.original_color_type());
-    // Pillow also ignores damaged metadata.
-    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     if color == ColorType::Rgb8 {
         return fill(width, height, reuse, |pixels| {
             decoder
                 .read_image(pixels)
                 .map_err(|error| undecodable(name, error))
         })
-        .map(|image| (image, orientation, info));
+        .map(|image| (image, info));
     }
     let image = DynamicImage::from_decoder(decoder).map_err(|error| undecodable(name, error))?;
-    Ok((to_rgb8(image), orientation, info))
+    Ok((to_rgb8(image), info))
 }
 
 /// Creates an image of `width` × `height` in the buffer of `reuse`. `write` fills its pixels.

@@ -4,17 +4,25 @@
 //! send it to every port of the same host.
 
 use std::io::Read;
+use std::thread;
 use std::time::Duration;
 
-use ureq::http::header::{AUTHORIZATION, HeaderName, LOCATION, RANGE, RETRY_AFTER};
+use ureq::http::header::{
+    AUTHORIZATION, CONTENT_ENCODING, HeaderName, LOCATION, RANGE, RETRY_AFTER,
+};
 use ureq::http::{HeaderMap, Method, Request, Response, Uri};
 use ureq::{Agent, Body};
 
-use crate::Error;
+use crate::speed::MinSpeed;
 use crate::url::{redacted, resolve, same_origin};
+use crate::{ATTEMPTS, Error, Event};
 
 /// Maximum number of redirects of one request.
 pub const MAX_REDIRECTS: usize = 10;
+/// Maximum size of the headers of a response in bytes. Their number is limited to 128 by ureq.
+const MAX_HEADERS: usize = 64 << 10;
+/// Maximum pause between two attempts, even if the server requests a longer one.
+const MAX_PAUSE: Duration = Duration::from_secs(30);
 
 /// Settings of a [`Client`].
 #[derive(Clone)]
@@ -23,9 +31,10 @@ pub struct Config {
     pub user_agent: String,
     /// A URL, and the bearer token for requests to its scheme, host and port.
     pub token: Option<(Uri, String)>,
-    /// Timeout of each network read and write, and of receiving the headers of a response.
-    /// Resolving the host and connecting have the same timeout, but at most 30 seconds. The total
-    /// time is not limited: files are large and connections may be slow.
+    /// Timeout of resolving the host, of connecting, of sending a request, of receiving the headers
+    /// of a response, and of each read. A body that arrives at less than
+    /// [`MIN_SPEED`](crate::MIN_SPEED) for this time also times out. The total time is not limited:
+    /// files are large and connections may be slow.
     pub idle_timeout: Duration,
     /// Pause after a failed attempt of a download. It doubles with each consecutive attempt without
     /// progress. A number of seconds in `Retry-After` replaces it. No pause exceeds 30 seconds.
@@ -33,13 +42,13 @@ pub struct Config {
 }
 
 impl Default for Config {
-    /// User agent `fetch/VERSION`, no token, an idle timeout of 60 seconds, and a first pause of
+    /// User agent `fetch/VERSION`, no token, an idle timeout of 30 seconds, and a first pause of
     /// half a second.
     fn default() -> Self {
         Self {
             user_agent: concat!("fetch/", env!("CARGO_PKG_VERSION")).into(),
             token: None,
-            idle_timeout: Duration::from_secs(60),
+            idle_timeout: Duration::from_secs(30),
             first_pause: Duration::from_millis(500),
         }
     }
@@ -49,7 +58,8 @@ impl Default for Config {
 pub struct Client {
     agent: Agent,
     token: Option<(Uri, String)>,
-    pub(crate) first_pause: Duration,
+    pub(crate) idle_timeout: Duration,
+    first_pause: Duration,
 }
 
 /// A response with a `Location` header and status 301, 302, 303, 307 or 308.
@@ -68,14 +78,14 @@ pub struct Redirect<'a> {
 impl Client {
     /// Creates a client that uses the proxies in the environment.
     pub fn new(config: &Config) -> Self {
-        let connect_timeout = Some(config.idle_timeout.min(Duration::from_secs(30)));
-        let idle_timeout = Some(config.idle_timeout);
+        let timeout = Some(config.idle_timeout);
         let agent = Agent::config_builder()
-            .timeout_resolve(connect_timeout)
-            .timeout_connect(connect_timeout)
-            .timeout_per_read(idle_timeout)
-            .timeout_per_write(idle_timeout)
-            .timeout_recv_response(idle_timeout)
+            .timeout_resolve(timeout)
+            .timeout_connect(timeout)
+            .timeout_send_request(timeout)
+            .timeout_recv_response(timeout)
+            .timeout_per_read(timeout)
+            .max_response_header_size(MAX_HEADERS)
             .max_redirects(0)
             .http_status_as_error(false)
             // With compression, ranges and sizes would not refer to the bytes of the file.
@@ -86,25 +96,49 @@ impl Client {
         Self {
             agent,
             token: config.token.clone(),
+            idle_timeout: config.idle_timeout,
             first_pause: config.first_pause,
         }
     }
 
     /// Sends a HEAD request and follows at most [`MAX_REDIRECTS`] redirects as long as `follow`
     /// returns true. Returns the URL of the last request without secrets, for error messages, and
-    /// the response, which may have any status.
+    /// the response, which may have any status. Requests are repeated after a temporary status such
+    /// as 503, up to [`ATTEMPTS`] in all, and `on_event` is called before each repetition.
     ///
     /// # Errors
     ///
-    /// Returns the error of `follow`, [`Error::Unreachable`], [`Error::Redirect`] or
-    /// [`Error::TooManyRedirects`].
+    /// Returns the error of `follow`, [`Error::Unreachable`], [`Error::Redirect`],
+    /// [`Error::Unencrypted`] or [`Error::TooManyRedirects`].
     pub fn head<E: From<Error>>(
         &self,
         url: &Uri,
-        follow: impl FnMut(&Redirect<'_>) -> Result<bool, E>,
+        mut follow: impl FnMut(&Redirect<'_>) -> Result<bool, E>,
+        on_event: &mut dyn FnMut(Event<'_>),
     ) -> Result<(String, Response<()>), E> {
-        let (url, response) = self.send(Method::HEAD, url, 0, follow)?;
-        Ok((url, response.map(drop)))
+        let mut failures = 0;
+        loop {
+            let (last, response) = self.send(Method::HEAD, url, 0, &mut follow)?;
+            failures += 1;
+            let error = bad_status(last.clone(), &response);
+            if !error.is_transient() || failures >= ATTEMPTS {
+                return Ok((last, response.map(drop)));
+            }
+            self.pause(&error, failures, on_event);
+        }
+    }
+
+    /// Waits before the next attempt after `failures` consecutive ones, of which the last failed
+    /// with `error`.
+    pub(crate) fn pause(&self, error: &Error, failures: u32, on_event: &mut dyn FnMut(Event<'_>)) {
+        let requested = match error {
+            Error::Status { retry_after, .. } => *retry_after,
+            _ => None,
+        };
+        let pause = requested.unwrap_or(self.first_pause * 2_u32.pow(failures - 1));
+        let pause = pause.min(MAX_PAUSE);
+        on_event(Event::Retry { error, pause });
+        thread::sleep(pause);
     }
 
     /// Downloads a body of at most `max_size` bytes into memory. Follows redirects and does not
@@ -113,17 +147,16 @@ impl Client {
     /// # Errors
     ///
     /// Returns [`Error::Unreachable`], [`Error::Status`], [`Error::Redirect`],
-    /// [`Error::TooManyRedirects`], [`Error::Interrupted`] or [`Error::TooLarge`].
+    /// [`Error::Unencrypted`], [`Error::TooManyRedirects`], [`Error::Compressed`],
+    /// [`Error::Interrupted`] or [`Error::TooLarge`].
     pub fn read(&self, url: &Uri, max_size: u64) -> Result<Vec<u8>, Error> {
         let (url, response) = self.get(url, 0)?;
         if !response.status().is_success() {
             return Err(bad_status(url, &response));
         }
         let mut bytes = Vec::new();
-        let mut body = response
-            .into_body()
-            .into_reader()
-            .take(max_size.saturating_add(1));
+        let body = self.body(response);
+        let mut body = body.take(max_size.saturating_add(1));
         if body.read_to_end(&mut bytes).is_err() {
             return Err(Error::Interrupted {
                 url,
@@ -143,7 +176,17 @@ impl Client {
     /// Requests the bytes from `start` to the end and follows redirects. Returns the URL of the
     /// last request, for error messages, and the response, which may have any status.
     pub(crate) fn get(&self, url: &Uri, start: u64) -> Result<(String, Response<Body>), Error> {
-        self.send(Method::GET, url, start, |_| Ok(true))
+        let (url, response) = self.send(Method::GET, url, start, |_| Ok(true))?;
+        let mut encodings = response.headers().get_all(CONTENT_ENCODING).iter();
+        if response.status().is_success() && encodings.any(|value| value != "identity") {
+            return Err(Error::Compressed { url });
+        }
+        Ok((url, response))
+    }
+
+    /// A reader of the body of a response, which fails if the body arrives too slowly.
+    pub(crate) fn body(&self, response: Response<Body>) -> impl Read + use<> {
+        MinSpeed::new(response.into_body().into_reader(), self.idle_timeout)
     }
 
     fn send<E: From<Error>>(
@@ -193,8 +236,18 @@ impl Client {
             .and_then(|request| self.agent.run(request))
             .map_err(|error| Error::Unreachable {
                 url: redacted(url),
-                reason: error.to_string(),
+                reason: self.reason(&error),
             })
+    }
+
+    /// Describes the error of a request. Replaces control characters, which may come from a proxy.
+    fn reason(&self, error: &ureq::Error) -> String {
+        match error {
+            ureq::Error::Timeout(_) => {
+                format!("no response within {} s", self.idle_timeout.as_secs_f32())
+            }
+            error => error.to_string().replace(char::is_control, "?"),
+        }
     }
 }
 

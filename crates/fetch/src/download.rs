@@ -3,24 +3,23 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ureq::Body;
-use ureq::http::Response;
-use ureq::http::header::{CONTENT_LENGTH, CONTENT_RANGE};
+use ureq::http::header::{CONTENT_LENGTH, CONTENT_RANGE, ETAG};
+use ureq::http::{HeaderValue, Response};
 
 use crate::client::{bad_status, header, number};
-use crate::{Checksum, Client, Error};
+use crate::speed::is_fast_enough;
+use crate::{Checksum, Client, Error, free_space, redacted};
 
 /// Maximum number of consecutive failed attempts. A failed attempt that made progress counts as the
-/// first.
+/// first, unless the progress is slower than [`MIN_SPEED`](crate::MIN_SPEED).
 pub const ATTEMPTS: u32 = 4;
-/// Maximum pause between two attempts, even if the server requests a longer one.
-const MAX_PAUSE: Duration = Duration::from_secs(30);
 
 /// A file to download.
-#[derive(Clone, Debug)]
+// Not `Debug`: the URL may contain a password.
+#[derive(Clone)]
 pub struct Download<'a> {
     /// URL of the file.
     pub url: &'a ureq::http::Uri,
@@ -31,8 +30,8 @@ pub struct Download<'a> {
     pub size: Option<u64>,
     /// Maximum size in bytes.
     pub max_size: u64,
-    /// Expected checksum. Without one, a download that is resumed after the file has changed on the
-    /// server may consist of parts of both versions.
+    /// Expected checksum. Without one, a download that is resumed by a later call, after the file has
+    /// changed on the server, may consist of parts of both versions.
     pub checksum: Option<Checksum>,
 }
 
@@ -40,6 +39,12 @@ pub struct Download<'a> {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
+    /// Another process holds the lock of the file. Sent by callers of [`lock`](crate::lock()), not
+    /// by [`Client`].
+    Waiting {
+        /// Path of the locked file.
+        lock: &'a Path,
+    },
     /// A response or a part of its body arrived.
     Progress {
         /// Number of bytes of the file received so far, including those of earlier attempts.
@@ -72,7 +77,7 @@ impl Client {
         download: &Download<'_>,
         on_event: &mut dyn FnMut(Event<'_>),
     ) -> Result<(), Error> {
-        if download.path.exists() && download.verify(download.path, "").is_ok() {
+        if download.path.is_file() && download.verify(download.path, "").is_ok() {
             return Ok(());
         }
         let incomplete = download.incomplete();
@@ -108,11 +113,13 @@ impl Client {
         on_event: &mut dyn FnMut(Event<'_>),
     ) -> Result<String, Error> {
         let mut failures = 0;
+        let mut etag = None;
         // A server without range support starts over in each attempt, so progress is measured
         // against the longest file so far.
         let mut best = length(incomplete);
+        let (mut start, mut start_length) = (Instant::now(), best);
         loop {
-            let error = match self.transfer(download, incomplete, on_event) {
+            let error = match self.transfer(download, incomplete, &mut etag, on_event) {
                 Ok(url) => return Ok(url),
                 Err(error) => error,
             };
@@ -122,33 +129,29 @@ impl Client {
             if !error.is_transient() {
                 return Err(error);
             }
-            let received = length(incomplete);
-            failures = if received > best { 1 } else { failures + 1 };
+            let (received, time) = (length(incomplete), start.elapsed());
+            let is_progress = received > best
+                && (time < self.idle_timeout || is_fast_enough(received - start_length, time));
+            failures = if is_progress { 1 } else { failures + 1 };
             best = best.max(received);
             if failures >= ATTEMPTS {
                 return Err(error);
             }
-            let requested = match error {
-                Error::Status { retry_after, .. } => retry_after,
-                _ => None,
-            };
-            let pause = requested
-                .unwrap_or(self.first_pause * 2_u32.pow(failures - 1))
-                .min(MAX_PAUSE);
-            on_event(Event::Retry {
-                error: &error,
-                pause,
-            });
-            thread::sleep(pause);
+            if is_progress && time >= self.idle_timeout {
+                (start, start_length) = (Instant::now(), best);
+            }
+            self.pause(&error, failures, on_event);
         }
     }
 
     /// Requests the missing bytes once and appends them to the file. Overwrites the file if the
-    /// server sends all of it. Returns the URL after redirects, for error messages.
+    /// server sends all of it. Returns the URL after redirects, for error messages. `known_etag` is
+    /// the ETag of an earlier response, if any.
     fn transfer(
         &self,
         download: &Download<'_>,
         incomplete: &Path,
+        known_etag: &mut Option<HeaderValue>,
         on_event: &mut dyn FnMut(Event<'_>),
     ) -> Result<String, Error> {
         let mut start = length(incomplete);
@@ -156,6 +159,7 @@ impl Client {
             // The file is complete but unverified, or too long. Download it again.
             start = 0;
         }
+        download.check_room(download.size, start, &redacted(download.url))?;
         let (url, response) = self.get(download.url, start)?;
         let (mut received, total) = accept(&url, &response, start)?;
         if let (Some(expected), Some(actual)) = (download.size, total)
@@ -169,49 +173,57 @@ impl Client {
         }
         let size = download.size.or(total);
         let limit = download.max_size;
-        if size.is_some_and(|size| size > limit) {
-            return Err(Error::TooLarge { url, limit });
+        download.check_room(size, received, &url)?;
+        let etag = response.headers().get(ETAG).cloned();
+        // With a checksum, a mixture of two versions is detected at the end. Mirrors may send
+        // different ETags for the same file.
+        if download.checksum.is_none()
+            && received > 0
+            && known_etag.is_some()
+            && *known_etag != etag
+        {
+            return Err(Error::Changed { url });
         }
+        *known_etag = etag;
 
-        let failed = |error| Error::io("write", incomplete)(error);
-        let mut file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(incomplete)
-            .map_err(failed)?;
-        if received == 0 {
-            file.set_len(0).map_err(failed)?;
-        }
+        let mut file = open(incomplete, received)?;
         on_event(Event::Progress { received, size });
-        // Bytes beyond the size are not read. Without a size, one byte beyond the limit is read to
-        // detect a file that is too large.
-        let end = size.unwrap_or(limit.saturating_add(1));
-        let mut body = response.into_body().into_reader();
+        let failed = |error| Error::io("write", incomplete)(error);
+        let end = size.unwrap_or(limit);
+        let mut body = self.body(response);
         let mut buffer = vec![0; 1 << 16];
-        let mut is_complete = true;
-        while received < end && is_complete {
+        // One byte beyond the end is requested, to detect a body that is too long.
+        let is_interrupted = loop {
             let rest = usize::try_from(end - received).unwrap_or(usize::MAX);
-            let rest = rest.min(buffer.len());
+            let rest = rest.saturating_add(1).min(buffer.len());
             match body.read(&mut buffer[..rest]) {
-                Ok(0) if size.is_none() => break,
-                Ok(count) if count > 0 => {
+                Ok(0) => break false,
+                Ok(count) if received + count as u64 > end => {
+                    return Err(match size {
+                        Some(expected) => Error::Size {
+                            url,
+                            expected,
+                            actual: received + count as u64,
+                        },
+                        None => Error::TooLarge { url, limit },
+                    });
+                }
+                Ok(count) => {
                     file.write_all(&buffer[..count]).map_err(failed)?;
                     received += count as u64;
                     on_event(Event::Progress { received, size });
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Ok(_) | Err(_) => is_complete = false,
+                Err(_) => break true,
             }
-        }
-        if !is_complete {
+        };
+        // If all bytes have arrived, an error after them does not matter.
+        if size.map_or(is_interrupted, |size| received < size) {
             return Err(Error::Interrupted {
                 url,
                 received,
                 size,
             });
-        }
-        if received > limit {
-            return Err(Error::TooLarge { url, limit });
         }
         file.sync_all().map_err(failed)?;
         Ok(url)
@@ -226,7 +238,15 @@ fn accept(url: &str, response: &Response<Body>, start: u64) -> Result<(u64, Opti
         // range was requested.
         200 => Ok((0, number(response, CONTENT_LENGTH))),
         206 => match header(response, CONTENT_RANGE).and_then(parse_content_range) {
-            Some((first, total)) if first == start => Ok((first, total)),
+            Some((first, last, total))
+                if first == start
+                    && last >= first
+                    && total.is_none_or(|total| last < total)
+                    && number(response, CONTENT_LENGTH)
+                        .is_none_or(|length| Some(length) == (last - first).checked_add(1)) =>
+            {
+                Ok((first, total))
+            }
             _ => Err(Error::Range { url: url.into() }),
         },
         _ => Err(bad_status(url.into(), response)),
@@ -238,6 +258,27 @@ impl Download<'_> {
         let mut path = self.path.as_os_str().to_owned();
         path.push(".incomplete");
         path.into()
+    }
+
+    /// Checks the size of the file, if it is known, against the limit, and the bytes that are still
+    /// missing after `received` bytes against the free disk space.
+    fn check_room(&self, size: Option<u64>, received: u64, url: &str) -> Result<(), Error> {
+        let Some(size) = size else { return Ok(()) };
+        if size > self.max_size {
+            return Err(Error::TooLarge {
+                url: url.into(),
+                limit: self.max_size,
+            });
+        }
+        let needed = size.saturating_sub(received);
+        match self.path.parent().and_then(free_space) {
+            Some(free) if needed > free => Err(Error::NoSpace {
+                path: self.incomplete(),
+                needed,
+                free,
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// Compares a file with the expected size and checksum. `url` is for error messages.
@@ -272,9 +313,12 @@ impl Download<'_> {
     }
 }
 
-/// The length of a file in bytes, or 0 if it does not exist or is not accessible.
+/// The length of a file in bytes, or 0 if it does not exist, is not accessible or is not a regular
+/// file.
 fn length(path: &Path) -> u64 {
-    fs::metadata(path).map_or(0, |metadata| metadata.len())
+    let metadata = fs::symlink_metadata(path).ok();
+    let metadata = metadata.filter(|metadata| metadata.is_file());
+    metadata.map_or(0, |metadata| metadata.len())
 }
 
 /// Removes a file if it exists.
@@ -285,10 +329,29 @@ fn remove(path: &Path) -> Result<(), Error> {
     }
 }
 
-/// Parses a `Content-Range` header, `bytes START-END/TOTAL`. Returns START, and TOTAL unless it is
-/// `*` or invalid. Returns `None` for any other format.
-fn parse_content_range(value: &str) -> Option<(u64, Option<u64>)> {
+/// Opens the incomplete file for appending, with at most `length` bytes. The path may be that of a
+/// link or a FIFO, which is replaced: nothing is written to other files.
+fn open(incomplete: &Path, length: u64) -> Result<File, Error> {
+    let is_file = fs::symlink_metadata(incomplete).is_ok_and(|metadata| metadata.is_file());
+    if !is_file {
+        remove(incomplete)?;
+    }
+    let mut options = OpenOptions::new();
+    options.append(true).create_new(!is_file);
+    let file = options
+        .open(incomplete)
+        .map_err(Error::io("create", incomplete))?;
+    if length == 0 {
+        file.set_len(0).map_err(Error::io("write", incomplete))?;
+    }
+    Ok(file)
+}
+
+/// Parses a `Content-Range` header, `bytes START-END/TOTAL`. Returns START, END, and TOTAL unless it
+/// is `*` or invalid. Returns `None` for any other format.
+fn parse_content_range(value: &str) -> Option<(u64, u64, Option<u64>)> {
     let (range, total) = value.trim().strip_prefix("bytes ")?.split_once('/')?;
-    let (start, _end) = range.split_once('-')?;
-    Some((start.trim().parse().ok()?, total.trim().parse().ok()))
+    let (first, last) = range.split_once('-')?;
+    let [first, last, total] = [first, last, total].map(|number| number.trim().parse().ok());
+    Some((first?, last?, total))
 }

@@ -6,15 +6,14 @@ use std::time::Duration;
 
 /// The reason why a request or a download failed.
 ///
-/// The field `url` contains neither a password nor a query, except in [`Error::Url`]. The field
-/// `location` of [`Error::Redirect`] may contain secrets.
+/// No field contains a user name, password, token or query, nor control characters from the server.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The text is not an absolute http or https URL.
     #[error("`{url}` is not an http or https URL")]
     Url {
-        /// The rejected text.
+        /// The rejected text, or `…` if it may contain secrets.
         url: String,
     },
     /// The request could not be sent, or no valid response arrived in time.
@@ -37,11 +36,20 @@ pub enum Error {
     },
     /// The target of a redirect is not an http or https URL. Paths that do not start with a slash
     /// are not supported.
-    #[error("{url} redirects to {location:?}, which is not an http or https URL")]
+    #[error("{url} redirects to `{location}`, which is not an http or https URL")]
     Redirect {
         /// URL of the request.
         url: String,
-        /// Value of the `Location` header; empty if it is not ASCII.
+        /// Value of the `Location` header; empty if it is not ASCII, and `…` if it may contain
+        /// secrets.
+        location: String,
+    },
+    /// A redirect leads from https to http.
+    #[error("{url} redirects to {location}, which is not encrypted")]
+    Unencrypted {
+        /// URL of the request.
+        url: String,
+        /// Target of the redirect.
         location: String,
     },
     /// The request was redirected more than `limit` times.
@@ -52,14 +60,27 @@ pub enum Error {
         /// Maximum number of redirects.
         limit: usize,
     },
-    /// The `Content-Range` of a partial response is missing or invalid, or does not start at the
-    /// requested byte.
+    /// The body is compressed, although the request does not accept that.
+    #[error("{url} sent a compressed response")]
+    Compressed {
+        /// URL of the request.
+        url: String,
+    },
+    /// The `Content-Range` of a partial response is missing or invalid, does not start at the
+    /// requested byte, or contradicts the length of the body.
     #[error("{url} did not send the requested byte range")]
     Range {
         /// URL of the request.
         url: String,
     },
-    /// The body of the response ended early, or the connection failed or was idle for too long.
+    /// A download without a checksum was resumed, and the ETag of the file is no longer the same.
+    #[error("the file {url} changed during the download")]
+    Changed {
+        /// URL of the request.
+        url: String,
+    },
+    /// The body of the response ended early, or the connection failed or was idle or slow for too
+    /// long.
     #[error("the transfer from {url} stopped after {}", progress(*received, *size))]
     Interrupted {
         /// URL of the request.
@@ -84,7 +105,8 @@ pub enum Error {
         url: String,
         /// Expected size in bytes.
         expected: u64,
-        /// Size in the headers of the response, or of the received file, in bytes.
+        /// Size in the headers of the response, or of the received file, in bytes. A body that
+        /// continues after the expected size is not read further.
         actual: u64,
     },
     /// The file does not have the expected checksum.
@@ -99,7 +121,20 @@ pub enum Error {
         /// Checksum of the received bytes in hexadecimal digits.
         actual: String,
     },
-    /// A local file cannot be read, written, renamed or removed.
+    /// The missing bytes of the file do not fit on the disk.
+    #[error(
+        "cannot write {}: the download needs {} MB, but only {} MB are free",
+        path.display(), needed.div_ceil(1_000_000), free / 1_000_000
+    )]
+    NoSpace {
+        /// Path of the incomplete file.
+        path: PathBuf,
+        /// Number of missing bytes.
+        needed: u64,
+        /// Number of free bytes.
+        free: u64,
+    },
+    /// A local file cannot be read, written, locked, renamed or removed.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
         /// The failed operation as a verb, such as `write`.
@@ -124,7 +159,10 @@ impl Error {
     /// Whether another attempt may succeed.
     pub(crate) fn is_transient(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::Interrupted { .. } | Self::Range { .. } => true,
+            Self::Unreachable { .. }
+            | Self::Interrupted { .. }
+            | Self::Range { .. }
+            | Self::Changed { .. } => true,
             Self::Status { status, .. } => matches!(status, 408 | 416 | 425 | 429 | 500..=599),
             _ => false,
         }
@@ -134,7 +172,10 @@ impl Error {
     /// file. Status 416 means that the server has no bytes after those received so far.
     pub(crate) fn discards_file(&self) -> bool {
         match self {
-            Self::Range { .. } | Self::TooLarge { .. } | Self::Status { status: 416, .. } => true,
+            Self::Range { .. }
+            | Self::Changed { .. }
+            | Self::TooLarge { .. }
+            | Self::Status { status: 416, .. } => true,
             _ => self.is_corruption(),
         }
     }

@@ -4,8 +4,9 @@
 //! checks its size and checksum, and renames it to `PATH`. After an interruption, the next attempt
 //! or call sends a range request for the missing bytes.
 //!
-//! Servers are untrusted: the number of redirects, the size and the idle time are limited, and a
-//! token is sent only to the scheme, host and port that it belongs to.
+//! Servers are untrusted: the number of redirects, the size of headers and bodies, the idle time and
+//! the free disk space are limits, slow transfers fail, and a token is sent only to the scheme, host
+//! and port that it belongs to. Errors contain neither passwords nor queries of URLs.
 //!
 //! The first valid proxy URL in `ALL_PROXY`, `HTTPS_PROXY` and `HTTP_PROXY` applies to all requests
 //! except those to the hosts in `NO_PROXY`. The names may also be in lower case.
@@ -14,6 +15,7 @@
 //! |---|---|
 //! | download a file | [`Client::download`], [`Download`] |
 //! | request only headers, or a small body | [`Client::head`], [`Client::read`] |
+//! | lock a file against other processes | [`lock()`] |
 //! | set the user agent, the token, the timeout and the pause between attempts | [`Config`] |
 //! | test a program that downloads | `test_server` (feature `test-server`) |
 //!
@@ -40,16 +42,22 @@
 
 mod checksum;
 mod client;
+mod disk;
 mod download;
 mod error;
+mod lock;
+mod speed;
 #[cfg(feature = "test-server")]
 pub mod test_server;
 mod url;
 
 pub use checksum::{Checksum, sha256};
 pub use client::{Client, Config, MAX_REDIRECTS, Redirect};
+pub use disk::free_space;
 pub use download::{ATTEMPTS, Download, Event};
 pub use error::Error;
+pub use lock::lock;
+pub use speed::MIN_SPEED;
 /// The `http` crate, which defines the types of URLs, headers and responses.
 pub use ureq::http;
 pub use url::{parse_url, redacted, same_origin};

@@ -4,12 +4,13 @@
 //! A panic in the handler ends the server. The client sees a closed connection, and
 //! [`Server::take_requests`] panics.
 
-use std::io::{BufRead, BufReader, Read, Result, Write};
+use std::io::{Read, Result, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
-/// A received request.
+/// A received request. All fields are empty if the client does not speak HTTP.
 #[derive(Clone, Debug, Default)]
 pub struct Request {
     /// `GET` or `HEAD`, or `CONNECT` if the server is used as a proxy.
@@ -22,18 +23,33 @@ pub struct Request {
     pub authorization: Option<String>,
 }
 
-/// A response. Unless `stalls` is set, the connection closes after `body`, even if the headers
-/// announce more bytes.
+/// A response. `end` follows `body`, even if the headers announce more or fewer bytes.
 #[derive(Clone, Debug)]
 pub struct Response {
     /// HTTP status code.
     pub status: u16,
     /// Headers: names in lower case, and values.
     pub headers: Vec<(&'static str, String)>,
+    /// Bytes sent instead of the status line and the headers.
+    pub raw: Option<Vec<u8>>,
     /// The body, which is not sent to HEAD requests.
     pub body: Vec<u8>,
-    /// Whether the connection stays open after the body until the client closes it.
-    pub stalls: bool,
+    /// What happens after the body.
+    pub end: End,
+}
+
+/// The end of a response.
+#[derive(Clone, Debug)]
+pub enum End {
+    /// The connection is closed.
+    Close,
+    /// The connection is reset: nothing is sent, and the request stays unread.
+    Reset,
+    /// The connection stays open until the client closes it.
+    Stall,
+    /// The bytes are sent again and again, each time after a pause, until the client closes the
+    /// connection.
+    Repeat(Vec<u8>, Duration),
 }
 
 impl Response {
@@ -42,8 +58,17 @@ impl Response {
         Self {
             status,
             headers: vec![("content-length", "0".into())],
+            raw: None,
             body: Vec::new(),
-            stalls: false,
+            end: End::Close,
+        }
+    }
+
+    /// Arbitrary bytes instead of a status line, headers and a body.
+    pub fn raw(bytes: impl Into<Vec<u8>>) -> Self {
+        Self {
+            raw: Some(bytes.into()),
+            ..Self::status(200)
         }
     }
 
@@ -104,6 +129,13 @@ impl Response {
         self
     }
 
+    /// Replaces the end of the response.
+    #[must_use]
+    pub fn end(mut self, end: End) -> Self {
+        self.end = end;
+        self
+    }
+
     /// Truncates the body to at most `length` bytes without changing the headers.
     #[must_use]
     pub fn cut(mut self, length: usize) -> Self {
@@ -155,45 +187,73 @@ fn respond(
     log: &Mutex<Vec<Request>>,
     handler: &impl Fn(&Request, usize) -> Response,
 ) -> Result<()> {
-    let request = read_request(&stream)?;
+    let text = peek_request(&stream)?;
+    let request = parse_request(&text);
     let mut log = log.lock().expect("no handler panicked");
     let same_method = log.iter().filter(|other| other.method == request.method);
     let response = handler(&request, same_method.count());
     log.push(request.clone());
     drop(log);
-    write!(stream, "HTTP/1.1 {} Status\r\n", response.status)?;
-    for (name, value) in &response.headers {
-        write!(stream, "{name}: {value}\r\n")?;
+    if matches!(response.end, End::Reset) {
+        // The system resets a connection that is closed with unread data.
+        return Ok(());
     }
-    write!(stream, "connection: close\r\n\r\n")?;
+    stream.read_exact(&mut vec![0; text.len()])?;
+    match &response.raw {
+        Some(raw) => stream.write_all(raw)?,
+        None => {
+            write!(stream, "HTTP/1.1 {} Status\r\n", response.status)?;
+            for (name, value) in &response.headers {
+                write!(stream, "{name}: {value}\r\n")?;
+            }
+            write!(stream, "connection: close\r\n\r\n")?;
+        }
+    }
     if request.method != "HEAD" {
         stream.write_all(&response.body)?;
     }
-    if response.stalls {
-        stream.read_to_end(&mut Vec::new())?;
+    match response.end {
+        End::Close | End::Reset => {}
+        End::Stall => {
+            stream.read_to_end(&mut Vec::new())?;
+        }
+        End::Repeat(bytes, pause) => loop {
+            stream.write_all(&bytes)?;
+            thread::sleep(pause);
+        },
     }
     Ok(())
 }
 
-fn read_request(stream: &TcpStream) -> Result<Request> {
-    let mut lines = BufReader::new(stream).lines();
-    let first = lines.next().transpose()?.unwrap_or_default();
-    let mut words = first.split(' ').map(String::from);
+/// Waits for the end of the headers of a request, or for anything that is not HTTP. Does not remove
+/// the bytes from the stream.
+fn peek_request(stream: &TcpStream) -> Result<String> {
+    let mut buffer = vec![0; 1 << 14];
+    loop {
+        let length = stream.peek(&mut buffer)?;
+        let text = String::from_utf8_lossy(&buffer[..length]);
+        if text.ends_with("\r\n\r\n") || !text.starts_with(|c: char| c.is_ascii_uppercase()) {
+            return Ok(text.into_owned());
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn parse_request(text: &str) -> Request {
+    let mut lines = text.lines();
+    let mut words = lines.next().unwrap_or_default().split(' ');
+    let mut word = || words.next().unwrap_or_default().to_string();
     let mut request = Request {
-        method: words.next().unwrap_or_default(),
-        path: words.next().unwrap_or_default(),
+        method: word(),
+        path: word(),
         ..Request::default()
     };
-    for line in lines {
-        let line = line?;
-        let Some((name, value)) = line.split_once(": ") else {
-            break;
-        };
+    for (name, value) in lines.filter_map(|line| line.split_once(": ")) {
         match name.to_ascii_lowercase().as_str() {
             "range" => request.range = Some(value.into()),
             "authorization" => request.authorization = Some(value.into()),
             _ => {}
         }
     }
-    Ok(request)
+    request
 }

@@ -12,7 +12,18 @@ use crate::Error;
 pub fn parse_url(text: &str) -> Result<Uri, Error> {
     let url = text.parse::<Uri>().ok();
     url.filter(|url| origin(url).is_some())
-        .ok_or_else(|| Error::Url { url: text.into() })
+        .ok_or_else(|| Error::Url {
+            url: redacted_text(text),
+        })
+}
+
+/// Text that is not a valid URL, for error messages: with control characters escaped, and empty
+/// except for `…` if it may contain a password or a query.
+fn redacted_text(text: &str) -> String {
+    match text.contains(['@', '?', '#']) {
+        true => "…".into(),
+        false => text.escape_debug().to_string(),
+    }
 }
 
 /// Whether two URLs have the same scheme, host and port. False if one is not an absolute http or
@@ -21,14 +32,16 @@ pub fn same_origin(a: &Uri, b: &Uri) -> bool {
     origin(a).is_some_and(|a| origin(b) == Some(a))
 }
 
-/// Formats a URL without its user name, password and query, which may contain secrets.
+/// Formats a URL without its user name, password and query, which may contain secrets. Control
+/// characters are replaced by `?`.
 pub fn redacted(url: &Uri) -> String {
     let scheme = url.scheme_str().unwrap_or_default();
     let host = url.host().unwrap_or_default();
     let port = url
         .port_u16()
         .map_or(String::new(), |port| format!(":{port}"));
-    format!("{scheme}://{host}{port}{}", url.path())
+    let path = url.path().replace(char::is_control, "?");
+    format!("{scheme}://{host}{port}{path}")
 }
 
 /// The scheme, host in lower case, and port of an http or https URL. `None` for other URLs.
@@ -44,7 +57,8 @@ fn origin(url: &Uri) -> Option<(&str, String, u16)> {
 }
 
 /// Resolves a `Location` header against the URL of the request. Absolute URLs, `//HOST/PATH` and
-/// `/PATH` are supported, but not paths relative to that of the request.
+/// `/PATH` are supported, but not paths relative to that of the request. A redirect from https to
+/// http is an error.
 pub(crate) fn resolve(base: &Uri, location: &str) -> Result<Uri, Error> {
     let scheme = base.scheme_str().unwrap_or("https");
     let absolute = if location.starts_with("//") {
@@ -55,10 +69,17 @@ pub(crate) fn resolve(base: &Uri, location: &str) -> Result<Uri, Error> {
     } else {
         location.into()
     };
-    parse_url(&absolute).map_err(|_| Error::Redirect {
+    let target = parse_url(&absolute).map_err(|_| Error::Redirect {
         url: redacted(base),
-        location: location.into(),
-    })
+        location: redacted_text(location),
+    })?;
+    if scheme == "https" && target.scheme_str() != Some("https") {
+        return Err(Error::Unencrypted {
+            url: redacted(base),
+            location: redacted(&target),
+        });
+    }
+    Ok(target)
 }
 
 #[cfg(test)]
@@ -99,18 +120,56 @@ mod tests {
         for (location, expected) in [
             ("/x/y?z", "https://hub.example:8443/x/y?z"),
             ("//cdn.example/x", "https://cdn.example/x"),
-            ("http://cdn.example/x", "http://cdn.example/x"),
+            ("https://cdn.example/x", "https://cdn.example/x"),
         ] {
             assert_eq!(resolve(&base, location).expect(location), uri(expected));
         }
         for location in ["", "x", "file:///etc/passwd", "ftp://x/y", "http://"] {
             assert!(resolve(&base, location).is_err(), "{location}");
         }
+        // A redirect must not give up encryption, not even to the same host.
+        for location in ["http://cdn.example/x?y", "http://hub.example:8443/x"] {
+            let error = resolve(&base, location).expect_err(location);
+            assert!(matches!(error, Error::Unencrypted { .. }), "{error}");
+        }
+        let plain = uri("http://hub.example/a");
+        assert!(resolve(&plain, "https://hub.example/b").is_ok());
+        assert!(resolve(&plain, "http://cdn.example/b").is_ok());
     }
 
     #[test]
     fn redacted_urls_contain_no_secrets() {
         let url = uri("https://user:password@hub.example:8443/a/b?signature=secret");
         assert_eq!(redacted(&url), "https://hub.example:8443/a/b");
+    }
+
+    #[test]
+    fn invalid_urls_are_printed_without_secrets_and_control_characters() {
+        for text in [
+            "htps://user:password@hub.example",
+            "user:password@hub.example",
+            "https://user:pass word@hub.example/",
+            "https://user:p?ssword@hub example/",
+            "file:///x?signature=password",
+            "password#@",
+        ] {
+            for error in [
+                parse_url(text).expect_err(text),
+                resolve(&uri("https://hub.example/a"), text).expect_err(text),
+            ] {
+                let message = error.to_string();
+                assert!(
+                    !message.contains("pass") && !message.contains("user"),
+                    "{message}"
+                );
+            }
+        }
+        let message = parse_url("ftp://x\u{1b}[2J\n")
+            .expect_err("ftp")
+            .to_string();
+        assert!(
+            message.contains("ftp://x") && !message.contains(char::is_control),
+            "{message}"
+        );
     }
 }

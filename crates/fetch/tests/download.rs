@@ -2,11 +2,12 @@
 //! responses.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use fetch::test_server::{Request, Response, Server};
+use fetch::test_server::{End, Request, Response, Server};
 use fetch::{ATTEMPTS, Checksum, Client, Config, Download, Error, Event};
 use tempfile::TempDir;
 
@@ -189,15 +190,104 @@ fn a_download_without_progress_fails() {
 #[test]
 fn a_stalled_transfer_is_interrupted() {
     let server = Server::start(|request, earlier| {
-        let mut response = Response::content(request, BODY);
-        if earlier == 0 {
-            response = response.cut(10);
-            response.stalls = true;
+        let response = Response::content(request, BODY);
+        match earlier {
+            0 => response.cut(10).end(End::Stall),
+            _ => response,
         }
-        response
     });
     let requests = expect_file(&server, &Folder::new());
     assert_eq!(ranges(&requests), [None, Some("bytes=10-")]);
+}
+
+#[test]
+fn a_trickle_does_not_keep_a_download_alive() {
+    // One byte before each timeout, forever, from a server that supports ranges.
+    let server = Server::start(|request, _| {
+        let trickle = End::Repeat(b"x".to_vec(), Duration::from_millis(100));
+        let mut content = vec![0; 1000];
+        content[0] = b'x';
+        Response::content(request, &content).cut(1).end(trickle)
+    });
+    let folder = Folder::new();
+    let started = Instant::now();
+    let (result, _) = folder.download(&server.url, |download| download.size = Some(1000));
+    let error = result.expect_err("a trickle");
+    assert!(matches!(error, Error::Interrupted { .. }), "{error}");
+    assert!(started.elapsed() < Duration::from_secs(20));
+    assert_eq!(server.take_requests().len(), ATTEMPTS as usize);
+
+    // One byte in each response, and a pause of 200 ms after it.
+    let server = Server::start(|request, _| Response::content(request, &[0; 1000]).cut(1));
+    let client = Client::new(&Config {
+        idle_timeout: Duration::from_millis(500),
+        first_pause: Duration::from_millis(200),
+        ..Config::default()
+    });
+    let url = fetch::parse_url(&server.url).expect("a URL");
+    let download = Download {
+        url: &url,
+        path: &folder.0.path().join("other"),
+        size: Some(1000),
+        max_size: MAX_SIZE,
+        checksum: None,
+    };
+    let error = client
+        .download(&download, &mut |_| {})
+        .expect_err("slow progress");
+    assert!(matches!(error, Error::Interrupted { .. }), "{error}");
+    assert!(server.take_requests().len() < 20);
+}
+
+#[test]
+fn a_download_larger_than_the_disk_fails_before_its_first_byte() {
+    let server = Server::start(|_, _| {
+        Response::whole(BODY).header("content-length", "10000000000000000000")
+    });
+    let folder = Folder::new();
+    let (result, steps) = folder.download(&server.url, |download| {
+        download.size = None;
+        download.max_size = u64::MAX;
+    });
+    let error = result.expect_err("10 EB");
+    assert!(matches!(error, Error::NoSpace { .. }), "{error}");
+    assert_eq!((steps.len(), server.take_requests().len()), (0, 1));
+}
+
+#[test]
+#[cfg(unix)]
+fn links_and_pipes_in_place_of_the_incomplete_file_are_replaced() {
+    let server = Server::start(|request, _| Response::content(request, BODY));
+    let other = tempfile::NamedTempFile::new().expect("a file");
+    fs::write(other.path(), "unchanged").expect("a file");
+    let folder = Folder::new();
+    let incomplete = folder.path().with_extension("incomplete");
+    std::os::unix::fs::symlink(other.path(), &incomplete).expect("a link");
+    assert_eq!(ranges(&expect_file(&server, &folder)), [None]);
+    assert_eq!(fs::read(other.path()).expect("a file"), b"unchanged");
+
+    let folder = Folder::new();
+    for path in [folder.path(), folder.path().with_extension("incomplete")] {
+        let status = std::process::Command::new("mkfifo").arg(&path).status();
+        assert!(status.expect("mkfifo").success());
+    }
+    expect_file(&server, &folder);
+}
+
+#[test]
+fn a_download_without_a_checksum_starts_over_if_the_file_has_changed() {
+    let server = Server::start(|request, earlier| match earlier {
+        0 => Response::whole(&[b'-'; BODY.len()])
+            .header("etag", "\"1\"")
+            .cut(20),
+        _ => Response::content(request, BODY).header("etag", "\"2\""),
+    });
+    let folder = Folder::new();
+    let (result, _) = folder.download(&server.url, |download| download.checksum = None);
+    result.expect("a download");
+    assert_eq!(folder.files(), [("file".to_string(), BODY.to_vec())]);
+    let requests = server.take_requests();
+    assert_eq!(ranges(&requests), [None, Some("bytes=20-"), None]);
 }
 
 #[test]
@@ -214,8 +304,21 @@ fn servers_without_ranges_send_the_whole_file_again() {
 fn unexpected_ranges_restart_the_download() {
     let wrong_start = |_: &Request| Response::rest(BODY, 19);
     let no_range = |_: &Request| Response::rest(BODY, 20).without("content-range");
+    let past_the_end =
+        |_: &Request| Response::rest(BODY, 20).header("content-range", "bytes 20-47/47");
+    let backwards =
+        |_: &Request| Response::rest(BODY, 20).header("content-range", "bytes 20-10/47");
+    let other_length =
+        |_: &Request| Response::rest(BODY, 20).header("content-range", "bytes 20-30/47");
     let beyond_the_end = |_: &Request| Response::status(416);
-    for wrong in [wrong_start, no_range, beyond_the_end] {
+    for wrong in [
+        wrong_start,
+        no_range,
+        past_the_end,
+        backwards,
+        other_length,
+        beyond_the_end,
+    ] {
         let server = Server::start(move |request, earlier| match earlier {
             0 => Response::content(request, BODY).cut(20),
             1 => wrong(request),
@@ -274,11 +377,13 @@ fn wrong_sizes_are_rejected_after_a_second_download() {
         );
         assert_eq!(requests, 2);
     }
-    // Bytes beyond the expected size are not read.
+    // A body without a length continues after the expected size.
     let server = Server::start(|_, _| {
         Response::whole(&[BODY, &[0; 1 << 20]].concat()).without("content-length")
     });
-    expect_file(&server, &Folder::new());
+    let (error, requests) = rejected(&server, |_| {});
+    assert!(matches!(error, Error::Size { .. }), "{error}");
+    assert_eq!(requests, 2);
 }
 
 #[test]
@@ -398,10 +503,14 @@ fn head_follows_redirects_if_the_caller_agrees() {
     let url = fetch::parse_url(&format!("{}/file", server.url)).expect("a URL");
     for (follows, status, path) in [(true, 404, "/moved"), (false, 302, "/file")] {
         let (last, response) = client
-            .head::<Error>(&url, |redirect| {
-                assert!(redirect.is_relative);
-                Ok(follows)
-            })
+            .head::<Error>(
+                &url,
+                |redirect| {
+                    assert!(redirect.is_relative);
+                    Ok(follows)
+                },
+                &mut |_| {},
+            )
             .expect("a response");
         assert_eq!(response.status(), status);
         assert_eq!(last, format!("{}{path}", server.url));
@@ -412,6 +521,82 @@ fn head_follows_redirects_if_the_caller_agrees() {
             .map(|request| request.method)
             .all(|method| method == "HEAD")
     );
+}
+
+#[test]
+fn a_lock_is_waited_for_and_free_when_its_holder_dies() {
+    // The child process, which runs only this test, holds the lock until it is killed.
+    if let Some(path) = std::env::var_os("FETCH_TEST_LOCK") {
+        let _lock = fetch::lock(path.as_ref(), || panic!("the lock is held")).expect("a lock");
+        println!("locked");
+        std::thread::sleep(Duration::from_secs(600));
+    }
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("lock");
+    fs::write(&path, "content").expect("a file");
+    let mut child = std::process::Command::new(std::env::current_exe().expect("this program"))
+        .args([
+            "--exact",
+            "a_lock_is_waited_for_and_free_when_its_holder_dies",
+            "--nocapture",
+        ])
+        .env("FETCH_TEST_LOCK", &path)
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("a child process");
+    let lines = BufReader::new(child.stdout.take().expect("its output")).lines();
+    let is_locked = |line: std::io::Result<String>| line.expect("a line").contains("locked");
+    assert!(lines.into_iter().any(is_locked));
+    let mut is_waiting = false;
+    let lock = fetch::lock(&path, || {
+        is_waiting = true;
+        child.kill().expect("a running child");
+    });
+    lock.expect("the lock of a dead process");
+    assert!(is_waiting);
+    child.wait().expect("a killed child");
+    assert_eq!(fs::read(&path).expect("a file"), b"content");
+}
+
+#[test]
+fn the_password_of_a_proxy_is_not_printed() {
+    // As above, in a child process.
+    let name = "the_password_of_a_proxy_is_not_printed";
+    if std::env::var_os("FETCH_TEST_PROXY").is_some() {
+        let (result, _) = Folder::new().download("https://nowhere.invalid", |_| {});
+        println!(
+            "{:?}",
+            result.expect_err("a proxy that refuses the connection")
+        );
+        return;
+    }
+    let hostile = Server::start(|_, _| {
+        Response::raw("HTTP/1.1 407 secret \u{1b}[2J\r\ncontent-length: 0\r\n\r\n")
+    });
+    let silent = Server::start(|_, _| Response::raw("").end(End::Stall));
+    for url in [&hostile.url, &silent.url, "http://127.0.0.1:1"] {
+        for scheme in ["http", "socks5", "https"] {
+            let proxy = url.replace("http://", &format!("{scheme}://me:hunter2@"));
+            let output = std::process::Command::new(std::env::current_exe().expect("this program"))
+                .args(["--exact", name, "--nocapture"])
+                .env("FETCH_TEST_PROXY", "1")
+                .env("ALL_PROXY", proxy)
+                .env_remove("NO_PROXY")
+                .env_remove("no_proxy")
+                .output()
+                .expect("a child process");
+            let text =
+                String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+            assert!(
+                output.status.success() && text.contains("Unreachable"),
+                "{text}"
+            );
+            assert!(
+                !text.contains("hunter2") && !text.contains('\u{1b}'),
+                "{text}"
+            );
+        }
+    }
 }
 
 #[test]

@@ -200,55 +200,41 @@ pub(crate) fn check_finite(path: &Path, tensor: &str, values: &[f32]) -> Result<
     }
 }
 
-/// Writes `tensors` as f32 and `strings` as `__metadata__`, like [`write_atomically`]. The same
-/// input gives the same bytes.
-pub(crate) fn write(
-    path: &Path,
-    tensors: &BTreeMap<String, Tensor>,
-    strings: &BTreeMap<String, String>,
-) -> Result<(), Error> {
-    write_atomically(path, |out| write_all(out, path, tensors, strings))
-}
-
 /// Writes a temporary file with `write` in the folder of `path`, syncs it, and renames it to
 /// `path`. Readers see either the old file or the complete new one, also after a crash.
 pub(crate) fn write_atomically(
     path: &Path,
-    write: impl FnOnce(&mut BufWriter<File>) -> Result<(), Error>,
+    write: impl FnOnce(&mut dyn Write) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let folder = match path.parent() {
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),
     };
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = folder.join(format!(".{name}.{}", std::process::id()));
     let io = |error| Error::io("write", path, error);
-    let write_and_sync = || {
-        let file = File::create(&temporary).map_err(io)?;
-        let mut out = BufWriter::with_capacity(1 << 20, file);
-        write(&mut out)?;
-        let file = out.into_inner().map_err(|error| io(error.into_error()))?;
-        file.sync_all().map_err(io)
-    };
-    let result = write_and_sync().and_then(|()| {
-        std::fs::rename(&temporary, path).map_err(io)?;
-        // Sync the folder, so that the rename survives a power failure. Windows cannot open a
-        // folder as a file.
-        if cfg!(unix) {
-            let synced = File::open(folder).and_then(|folder| folder.sync_all());
-            synced.map_err(|error| Error::io("sync", folder, error))?;
-        }
-        Ok(())
-    });
-    if result.is_err() {
-        // Ignore an error while removing the temporary file, and return the first error.
-        let _ = std::fs::remove_file(&temporary);
+    let mut builder = tempfile::Builder::new();
+    // Temporary files are private by default. Let the umask determine the permissions of this one.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let file = builder.tempfile_in(folder).map_err(io)?;
+    let mut out = BufWriter::with_capacity(1 << 20, file.as_file());
+    write(&mut out)?;
+    out.flush().map_err(io)?;
+    drop(out);
+    file.as_file().sync_all().map_err(io)?;
+    file.persist(path).map_err(|error| io(error.error))?;
+    // Sync the folder, so that the rename survives a power failure. Windows cannot open a folder as
+    // a file.
+    if cfg!(unix) {
+        let synced = File::open(folder).and_then(|folder| folder.sync_all());
+        synced.map_err(|error| Error::io("sync", folder, error))?;
     }
-    result
+    Ok(())
 }
 
-fn write_all(
-    out: &mut impl Write,
+/// Writes `tensors` as f32 and `strings` as `__metadata__`. The same input gives the same bytes. Errors
+/// name `path`.
+pub(crate) fn write_tensors(
+    out: &mut dyn Write,
     path: &Path,
     tensors: &BTreeMap<String, Tensor>,
     strings: &BTreeMap<String, String>,

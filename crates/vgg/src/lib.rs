@@ -96,6 +96,6 @@ pub use kernels;
 pub use metadata::Metadata;
 pub use model::{Mode, Vgg};
 pub use precision::Precision;
-pub use save::save;
+pub use save::{save, save_to};
 pub use summary::Summary;
 pub use weights::{Head, Loaded, Model, Report, load_model, load_pretrained, read_metadata};

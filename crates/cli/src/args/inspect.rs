@@ -14,7 +14,8 @@ use super::types::{OnBad, input_size, positive, seed, threads, up_to_a_million};
 #[command(after_help = "\
 Exit codes:
   0  no serious problems
-  1  undecodable images, a single class, empty classes,
+  1  undecodable images, class folders with mostly unused
+     images (such as HEIC), a single class, empty classes,
      classes only in val, duplicates or near duplicates in
      two classes or in both splits; or an error
   2  usage error")]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use console::measure_text_width;
 use dataset::decode::Channels;
-use dataset::inspect::{DuplicateGroup, DuplicateKind, IgnoreReason, Report, Shape};
+use dataset::inspect::{DuplicateGroup, DuplicateKind, IgnoreReason, MostlyUnused, Report, Shape};
 use dataset::{DecodeOptions, InspectOptions};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
@@ -15,7 +15,7 @@ use serde::Serialize;
 use crate::args::CheckArgs;
 use crate::data_source::Source;
 use crate::device;
-use crate::ui::text::{pad_left, pad_right, pluralize, printable};
+use crate::ui::text::{pad_left, pad_right, pluralize, printable, unused_files};
 
 /// Maximum number of files that the text report lists per finding.
 const MAX_LISTED: usize = 10;
@@ -103,6 +103,25 @@ fn table(report: &Report) -> String {
         false,
         "Classes without a folder in val (val metrics exclude them)",
         &report.classes_without_val,
+    );
+    let groups = report.similar_classes.iter();
+    let lines: Vec<_> = groups.map(|names| names.join(", ")).collect();
+    section(
+        &mut text,
+        false,
+        "Classes whose names differ only in case",
+        &lines,
+    );
+    let lines: Vec<_> = report
+        .mostly_unused
+        .iter()
+        .map(mostly_unused_line)
+        .collect();
+    section(
+        &mut text,
+        true,
+        "Class folders with more unused than used images",
+        &lines,
     );
     let unusable = report.unusable.iter();
     let lines: Vec<_> = unusable
@@ -194,11 +213,9 @@ fn table(report: &Report) -> String {
     let ignored = report.ignored.iter();
     let lines: Vec<_> = ignored
         .map(|file| match &file.content {
-            Some(content) => format!(
-                "{}: {}, but contains {content}",
-                file.path,
-                ignore_reason(file.reason)
-            ),
+            Some(content) => {
+                format!("{}: {} ({content})", file.path, ignore_reason(file.reason))
+            }
             None => format!("{}: {}", file.path, ignore_reason(file.reason)),
         })
         .collect();
@@ -234,7 +251,24 @@ fn counts(report: &Report) -> String {
     }
     let images = pluralize(train.images + val.images, "image");
     let _ = writeln!(text, "\n{images} read.");
+    for split in &report.splits {
+        if let Some(unused) = unused_files(&split.unused) {
+            let _ = writeln!(text, "Not used in {}: {unused}.", split.name);
+        }
+    }
     text
+}
+
+fn mostly_unused_line(folder: &MostlyUnused) -> String {
+    let unused = unused_files(&folder.unused).unwrap_or_default();
+    let used = pluralize(folder.images, "image");
+    let remedies: Vec<&str> = folder
+        .unused
+        .iter()
+        .map(|count| count.remedy.as_str())
+        .collect();
+    let (path, remedies) = (&folder.folder, remedies.join(", "));
+    format!("{path}: {unused} not used, {used} used; {remedies}")
 }
 
 /// Appends a finding: its title, the number of `lines`, and the first few of them. Appends nothing
@@ -297,6 +331,9 @@ fn ignore_reason(reason: IgnoreReason) -> &'static str {
         IgnoreReason::OutsideSplits => "outside the train and val folders",
         IgnoreReason::OutsideClasses => "outside the class folders",
         IgnoreReason::NotASplit => "neither train nor val",
-        IgnoreReason::SymlinkLoop => "a link to one of its parent folders",
+        IgnoreReason::SymlinkLoop => "a link to a folder that contains it",
+        IgnoreReason::Repeated => "a folder that is listed under another path",
+        IgnoreReason::BrokenLink => "a broken link",
+        IgnoreReason::NotAFile => "neither a file nor a folder",
     }
 }

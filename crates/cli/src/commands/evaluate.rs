@@ -9,7 +9,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use console::{Term, measure_text_width};
-use dataset::{DecodeOptions, ImageFolder, Loader, LoaderConfig, image_folder};
+use dataset::image_folder::{KindCount, count_kinds};
+use dataset::{DecodeOptions, ImageFolder, Loader, LoaderConfig, image_folder, path_text};
 use serde::Serialize;
 use trainer::{ConfusionMatrix, FrozenCache};
 
@@ -25,6 +26,7 @@ use crate::metrics::wilson_interval;
 use crate::non_finite_logit::CheckedNetwork;
 use crate::ui::text::{
     pad_left, pad_right, percent, percent_range, pluralize, printable, printable_path, shorten,
+    unused_files,
 };
 
 /// Maximum number of classes for which the confusion matrix is printed. With more classes, or if
@@ -48,6 +50,8 @@ struct Report<'a> {
     confusion: &'a ConfusionMatrix,
     /// Images that could not be decoded and were left out.
     skipped: Vec<Skipped>,
+    /// Files of the split that are not used, by kind, without hidden ones.
+    unused: Vec<KindCount>,
 }
 
 /// Runs `waggle evaluate`.
@@ -87,7 +91,8 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
             anyhow::Error::new(logit).context(format!("cannot evaluate {path}"))
         }
         (error @ trainer::Error::Data { .. }, None) => {
-            bad_images::explain(error.into(), &folder, ignore_exif, workers)
+            let error = bad_images::explain_batch(error, None);
+            bad_images::explain(error, &folder, ignore_exif, workers)
         }
         (error, None) => error.into(),
     })?
@@ -99,6 +104,7 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
         classes: model.classes(),
         confusion: &evaluation.confusion,
         skipped: skipped.into_iter().map(|(_, image)| image).collect(),
+        unused: count_kinds(folder.unused()),
     };
     if args.json {
         let line = serde_json::to_string(&report).context("cannot write the result as JSON")?;
@@ -127,7 +133,7 @@ fn data(args: &EvaluateArgs, model: &Path) -> anyhow::Result<(PathBuf, Vec<Skipp
         (Some(_), config) => config.ok(),
     };
     let (trained_on, skipped) = config.map_or_else(Default::default, |config| {
-        (PathBuf::from(config.data.root), config.data.skipped)
+        (path_text::decode(&config.data.root), config.data.skipped)
     });
     if given.is_none() {
         if trained_on.is_dir() {
@@ -187,9 +193,11 @@ fn text(report: &Report<'_>, model: &Classifier, folder: &Path, columns: usize) 
     let images: u64 = rows.iter().flatten().sum();
     let correct: u64 = rows.iter().enumerate().map(|(class, row)| row[class]).sum();
     let config = &model.metadata.config;
+    let unused = unused_files(&report.unused);
+    let unused = unused.map_or_else(String::new, |unused| format!("; not used: {unused}"));
     let mut text = format!(
         "Model     {} ({}, {} px)\n\
-         Data      {}, {}\n\
+         Data      {}, {}{unused}\n\
          Loss      {:.4}\n\
          Accuracy  {} ({correct} of {images}; 95 % interval: {})\n\n",
         printable_path(&model.path),

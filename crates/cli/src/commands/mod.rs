@@ -5,6 +5,7 @@ mod evaluate;
 mod export;
 mod install;
 mod predict;
+mod predict_inputs;
 mod show;
 mod summary;
 mod train;
@@ -67,10 +68,15 @@ fn check_overwrite(path: &Path, overwrite: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Writes to standard output. If the pipe is closed, [`crate::run`] recognizes the error.
+/// Writes text to standard output.
 fn print(text: &str) -> anyhow::Result<()> {
+    print_bytes(text.as_bytes())
+}
+
+/// Writes bytes to standard output.
+fn print_bytes(bytes: &[u8]) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())
+    out.write_all(bytes)
         .and_then(|()| out.flush())
         .context("cannot write to standard output")
 }

@@ -10,7 +10,7 @@ use crate::args::types::OnBad;
 use crate::data_source::Source;
 use crate::device;
 use crate::error::{Diagnostic, warn};
-use crate::run_dir::write_atomically;
+use crate::files::{TEMPORARY, write_atomically};
 use crate::ui::text::{pluralize, printable_path};
 use crate::{bad_images, initial_model, memory_limit, plots};
 
@@ -19,6 +19,7 @@ pub fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
     super::check_overwrite(&args.out, args.overwrite)?;
     device::start_threads(None)?;
     let mut folder = Source::choose(args.data.as_deref()).open()?;
+    folder.refuse_output_file(&args.out)?;
     let size = match (args.input_size, &folder.source) {
         (Some(size), _) => size,
         (None, Source::Sample) => initial_model::sample_input_size()?,
@@ -48,10 +49,8 @@ pub fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
         .map_err(|error| {
             bad_images::explain(error.into(), &folder.train, args.ignore_exif, workers)
         })?;
-    write_atomically(
-        &args.out,
-        &plots::batch::draw(&batch, folder.classes(), normalize)?,
-    )?;
+    let png = plots::batch::draw(&batch, folder.classes(), normalize)?;
+    write_atomically(&args.out, TEMPORARY, |out| Ok(out.write_all(&png)?))?;
     super::print(&format!(
         "Wrote {}: {} of {}\n",
         printable_path(&args.out),

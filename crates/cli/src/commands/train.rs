@@ -14,9 +14,10 @@ use crate::checkpoint::Checkpoint;
 use crate::config::Config;
 use crate::error;
 use crate::initial_model::InitialModel;
-use crate::metrics::{Metrics, Score, wilson_interval};
+use crate::metrics::{Score, wilson_interval};
 use crate::model_file;
 use crate::plan::{Origin, Plan};
+use crate::run_dir::FILES;
 use crate::signals::Signals;
 use crate::train::Session;
 use crate::ui::text::printable;
@@ -24,16 +25,6 @@ use crate::ui::{
     ClassRecall, Finished, JsonLines, Lines, Message, Page, Quiet, Renderer, Terminal,
     WeightsReport,
 };
-
-/// Names of the files in the directory of a finished run.
-const FILES: [&str; 6] = [
-    model_file::FILE,
-    Config::FILE,
-    Metrics::FILE,
-    "curves.png",
-    "confusion_matrix.png",
-    "train_batch.png",
-];
 
 /// Runs `waggle train`. The exit code is that of success, or of the signal that stopped the run.
 pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
@@ -50,6 +41,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
         let directory = args.resume.iter().map(|path| path.display().to_string());
         let directory = directory.collect();
         ui.show(&Message::AlreadyDone { directory })?;
+        ui.finish()?;
         return Ok(ExitCode::SUCCESS);
     };
     let first = match &plan.origin {
@@ -82,6 +74,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
         worst_class: worst_class(&evaluation, session.classes()),
         seconds: started.elapsed().as_secs_f64(),
     }))?;
+    ui.finish()?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -17,6 +17,10 @@ impl<W: Write> Renderer for JsonLines<W> {
         let line = serde_json::to_string(message).context("cannot write an event as JSON")?;
         self.0.line(&line)
     }
+
+    fn finish(&self) -> anyhow::Result<()> {
+        self.0.finish()
+    }
 }
 
 /// Prints only the path of the run directory, once the run is finished, and warnings on standard
@@ -40,6 +44,10 @@ impl<W: Write> Renderer for Quiet<W> {
             }
             _ => Ok(()),
         }
+    }
+
+    fn finish(&self) -> anyhow::Result<()> {
+        self.0.finish()
     }
 }
 
@@ -66,10 +74,12 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_pipe_is_not_an_error() {
+    fn a_closed_pipe_is_an_error_only_at_the_end() {
         let mut lines = Lines::new(Closed);
+        lines.finish().unwrap();
         lines.line("one").unwrap();
         lines.line("two").unwrap();
+        lines.finish().unwrap_err();
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! With `--json`, each [`Message`] is one line; its field names are stable.
 
+use dataset::image_folder::KindCount;
 use serde::ser::Error as _;
 use serde::{Serialize, Serializer};
 use serde_json::json;
@@ -11,6 +12,7 @@ use vgg::Report;
 use crate::config::{Skipped, StageName};
 use crate::error::Diagnostic;
 use crate::metrics::Score;
+use crate::run_dir::Difference;
 
 /// One event to show to the user.
 #[derive(Debug, Clone, Serialize)]
@@ -38,6 +40,11 @@ pub enum Message<'a> {
         done: usize,
         /// Size of the file in bytes; equal to `done` if the server does not state the size.
         total: usize,
+    },
+    /// A download waits for another process, or is repeated after an error.
+    Note {
+        /// What happens, and why.
+        text: String,
     },
     /// The compute device has been chosen.
     Device {
@@ -69,6 +76,9 @@ pub enum Message<'a> {
     Run {
         /// Path of the run directory.
         directory: String,
+        /// The path that was requested, if it existed already and a number was appended to it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        existing: Option<String>,
         /// Stages of the run, in order.
         stages: Vec<PlannedStage>,
     },
@@ -78,6 +88,19 @@ pub enum Message<'a> {
         file: String,
         /// Why the checkpoint cannot be read.
         reason: &'a str,
+    },
+    /// The directory of the run to resume contains files that are not part of the run. They are
+    /// ignored.
+    OtherFiles {
+        /// Their names.
+        files: &'a [String],
+    },
+    /// A file of the run to resume has been written again from the checkpoint.
+    Restored {
+        /// Path of the file.
+        file: String,
+        /// How the file differed from the checkpoint.
+        difference: Difference,
     },
     /// The run resumes from a checkpoint.
     Resumed {
@@ -146,6 +169,14 @@ impl Message<'_> {
             Self::DamagedCheckpoint { file, reason } => {
                 Diagnostic::new(format!("ignoring the damaged checkpoint {file}: {reason}"))
             }
+            Self::Restored { file, difference } => {
+                let why = match difference {
+                    Difference::Missing => "was missing",
+                    Difference::Changed => "was not as the run had written it",
+                };
+                let help = "changes to it have no effect; for other settings, start a new run";
+                Diagnostic::new(format!("{file} {why}; restored it")).help(help)
+            }
             Self::ChangedData { changes } => {
                 Diagnostic::new("the images have changed since the run started")
                     .items(changes.lines())
@@ -180,6 +211,8 @@ pub struct DataSet<'a> {
     pub train_images: usize,
     /// Number of images in val.
     pub val_images: usize,
+    /// Files in train and val that are not used, by kind, without hidden ones.
+    pub unused: &'a [KindCount],
     /// Advice on how to use other images. `None` if the source is `given`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<&'static str>,

@@ -2,7 +2,7 @@
 
 use std::io::{self, Stdout, Write};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use console::{Style, Term};
 
 use super::bars::Bars;
@@ -24,6 +24,14 @@ impl<W: Write> Lines<W> {
         Self { out, closed: false }
     }
 
+    /// Returns an error if lines were discarded.
+    pub(super) fn finish(&self) -> anyhow::Result<()> {
+        if self.closed {
+            bail!("standard output was closed before the end; training was not affected");
+        }
+        Ok(())
+    }
+
     pub(super) fn line(&mut self, text: &str) -> anyhow::Result<()> {
         if self.closed {
             return Ok(());
@@ -40,7 +48,7 @@ impl<W: Write> Lines<W> {
 
 /// Prints lines to `out`, and bars and warnings to standard error.
 pub struct Page<W> {
-    out: Lines<W>,
+    pub(super) out: Lines<W>,
     color: bool,
     /// Width in columns at which text wraps. If `None`, as for output that is not a terminal, text
     /// does not wrap.

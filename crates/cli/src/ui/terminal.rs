@@ -6,7 +6,10 @@ use indicatif::{HumanCount, MultiProgress};
 use trainer::{Best, Event, GroupLr, Phase};
 
 use super::epoch_table::EpochTable;
-use super::text::{classes, duration, learning_rate, percent, percent_range, pluralize, printable};
+use super::text::{
+    classes, duration, learning_rate, list, percent, percent_range, pluralize, printable,
+    unused_files,
+};
 use super::{DataSet, Finished, Message, Page, Renderer, StageEvent, WeightsReport};
 use crate::config::StageName;
 use crate::shell::quote;
@@ -48,6 +51,7 @@ impl<W: Write> Terminal<W> {
             classes: names,
             train_images,
             val_images,
+            unused,
             hint,
         } = message;
         let kind = match *source {
@@ -61,6 +65,9 @@ impl<W: Write> Terminal<W> {
             classes(names)
         );
         self.page.field("", &text)?;
+        if let Some(unused) = unused_files(unused) {
+            self.page.field("", &format!("not used: {unused}"))?;
+        }
         hint.map_or(Ok(()), |hint| self.page.field("", hint))
     }
 
@@ -232,6 +239,10 @@ impl<W: Write> Renderer for Terminal<W> {
         self.page.bars.handle()
     }
 
+    fn finish(&self) -> anyhow::Result<()> {
+        self.page.out.finish()
+    }
+
     fn show(&mut self, message: &Message<'_>) -> anyhow::Result<()> {
         // Print an epoch's row at the next message, which shows whether the epoch is the best so
         // far. Checkpoint messages do not count, because they may come before `NewBest`.
@@ -255,6 +266,7 @@ impl<W: Write> Renderer for Terminal<W> {
                 self.page.bars.set_download(what, done, total);
                 Ok(())
             }
+            Message::Note { text } => self.page.line(&printable(text)),
             Message::Device {
                 device, threads, ..
             } => {
@@ -280,11 +292,26 @@ impl<W: Write> Renderer for Terminal<W> {
                 Ok(())
             }
             Message::Weights(message) => self.weights(message),
-            Message::Run { directory, .. } => self.page.field("Run", directory),
+            Message::Run {
+                directory,
+                existing,
+                ..
+            } => {
+                let existing = existing.as_ref();
+                let note = existing.map(|path| format!(" ({path} already exists)"));
+                let text = format!("{directory}{}", note.unwrap_or_default());
+                self.page.field("Run", &text)
+            }
+            Message::OtherFiles { files } => {
+                let names = list(files);
+                let text = format!("Ignoring files that are not part of the run: {names}");
+                self.page.paragraph(&printable(&text), 2)
+            }
             Message::Checkpoint { .. }
             | Message::ClassesWithoutVal { .. }
             | Message::SkippedImage(_)
             | Message::DamagedCheckpoint { .. }
+            | Message::Restored { .. }
             | Message::ChangedData { .. } => Ok(()),
             Message::Resumed {
                 file,

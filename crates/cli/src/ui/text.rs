@@ -6,9 +6,10 @@ use std::fmt::Write as _;
 use std::io::{self, IsTerminal};
 
 use console::measure_text_width;
+use dataset::image_folder::KindCount;
 
-/// Maximum number of class names in a list. An ellipsis replaces the remaining names.
-const SHOWN_CLASSES: usize = 8;
+/// Maximum number of names in a list. An ellipsis replaces the remaining names.
+const SHOWN: usize = 8;
 
 /// Escapes the characters of `text` that [`is_unprintable`] finds, as `\n`, `\x1b` or `\u{202e}`.
 ///
@@ -129,16 +130,20 @@ pub fn learning_rate(lr: f64) -> String {
 
 /// Formats the number and names of classes: `2 classes: ants, bees`.
 pub fn classes(classes: &[String]) -> String {
-    let shown = classes.iter().take(SHOWN_CLASSES).cloned();
-    let mut names: Vec<String> = shown.collect();
-    if classes.len() > SHOWN_CLASSES {
-        names.push("…".to_string());
-    }
-    format!(
-        "{}: {}",
-        pluralize(classes.len(), "class"),
-        names.join(", ")
-    )
+    format!("{}: {}", pluralize(classes.len(), "class"), list(classes))
+}
+
+/// Formats names: `ants, bees`.
+pub fn list(names: &[String]) -> String {
+    let shown = names.iter().take(SHOWN).map(String::as_str);
+    let more = (names.len() > SHOWN).then_some("…");
+    shown.chain(more).collect::<Vec<_>>().join(", ")
+}
+
+/// Lists the numbers of unused files: `12 HEIC images, 1 text file`. `None` if there are none.
+pub fn unused_files(counts: &[KindCount]) -> Option<String> {
+    let counts: Vec<String> = counts.iter().map(KindCount::to_string).collect();
+    (!counts.is_empty()).then(|| counts.join(", "))
 }
 
 /// Pads with spaces on the right to `width` columns of the terminal.

@@ -94,9 +94,25 @@ pub const CASES: &[Case] = &[
     },
     Case {
         section: "Data sets",
+        what: "A class of HEIC images",
+        command: "train --data data --weights tiny.safetensors",
+        prepare: |dir| {
+            for number in 0..3 {
+                dir.write(&format!("data/train/bees/IMG_{number}.HEIC"), b"\0\0\0\x1cftypheic\0\0\0\0mif1heic");
+            }
+        },
+    },
+    Case {
+        section: "Data sets",
         what: "A class that exists only in val",
         command: "train --data data --weights tiny.safetensors",
         prepare: |dir| dir.image("data/val/stranger/0.png", 0, 0),
+    },
+    Case {
+        section: "Data sets",
+        what: "Folders nested in each other",
+        command: "train --data data --weights tiny.safetensors",
+        prepare: |dir| dir.image(&format!("data/train/vertical/{}0.png", "x/".repeat(65)), 0, 0),
     },
     Case { section: "Data sets", what: "`check`: no such folder", command: "check nowhere", prepare: |_| {} },
     Case {
@@ -139,6 +155,23 @@ pub const CASES: &[Case] = &[
         what: "A GIF named .jpg",
         command: "train --data data --weights tiny.safetensors",
         prepare: |dir| dir.write("data/train/vertical/gif.jpg", b"GIF89a\x01\0\x01\0\0\0\0;"),
+    },
+    Case {
+        section: "Images",
+        what: "A HEIC image named .jpg",
+        command: "train --data data --weights tiny.safetensors",
+        prepare: |dir| dir.write("data/train/vertical/heic.jpg", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"),
+    },
+    Case {
+        section: "Images",
+        what: "Files that are not images",
+        command: "train --data data --weights tiny.safetensors",
+        prepare: |dir| {
+            dir.write("data/train/horizontal/page.jpg", b"<!DOCTYPE html>\n<title>Too many requests</title>");
+            dir.write("data/train/horizontal/pointer.jpg", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n");
+            dir.write("data/train/vertical/avif.png", b"\0\0\0\x1cftypavif\0\0\0\0mif1miaf");
+            dir.write("data/train/vertical/_.jpg", b"\0\x05\x16\x07\0\x02\0\0Mac OS X");
+        },
     },
     Case {
         section: "Images",
@@ -204,6 +237,7 @@ pub const CASES: &[Case] = &[
         command: "predict model.safetensors bare",
         prepare: |dir| std::fs::create_dir(dir.path("bare")).unwrap(),
     },
+    Case { section: "Images", what: "`predict -`: no paths on standard input", command: "predict model.safetensors -", prepare: |_| {} },
     Case { section: "Weights", what: "No such file", command: "train --data data --weights nowhere.safetensors", prepare: |_| {} },
     Case { section: "Weights", what: "No such file, given with its folder", command: "train --data data --weights ./tiny.pth", prepare: |_| {} },
     Case { section: "Weights", what: "A folder that is not a run directory", command: "train --data data --weights data", prepare: |_| {} },
@@ -400,6 +434,8 @@ pub const CASES: &[Case] = &[
     Case { section: "Settings", what: "`predict` without images", command: "predict model.safetensors", prepare: |_| {} },
     Case { section: "Settings", what: "`summary`: too many classes", command: "summary --classes 18446744073709551615", prepare: |_| {} },
     Case { section: "Output", what: "A run directory inside a file", command: "train --data data --weights tiny.safetensors --out tiny.safetensors/run", prepare: |_| {} },
+    Case { section: "Output", what: "A run directory inside the data set", command: "train --data data --weights tiny.safetensors --out data/runs/train", prepare: |_| {} },
+    Case { section: "Output", what: "`show`: an output that would be an image of the data set", command: "show --data data -o data/train/vertical/batch.png", prepare: |_| {} },
     Case { section: "Output", what: "`show`: an existing file", command: "show --data data -o model.safetensors", prepare: |_| {} },
     Case {
         section: "Output",

@@ -2,12 +2,11 @@
 //!
 //! zune-jpeg is called directly, because its wrapper in the `image` crate makes more copies.
 
-mod headers;
+pub(super) mod headers;
 mod separate_scans;
 
 use std::path::Path;
 
-use image::metadata::Orientation;
 use image::{ImageFormat, RgbImage};
 use zune_jpeg::JpegDecoder;
 use zune_jpeg::errors::DecodeErrors;
@@ -59,9 +58,6 @@ pub(super) fn decode(
         channels,
         bits: 8,
     };
-    let orientation = decoder
-        .exif()
-        .and_then(|exif| Orientation::from_exif_chunk(exif));
     let image = if let Some(frame) = separate_scans::find(bytes) {
         let colors = decoder.input_colorspace();
         separate_scans::decode(bytes, &frame, (width, height), colors, name, options)?
@@ -70,9 +66,5 @@ pub(super) fn decode(
             decoder.decode_into(pixels).map_err(decode_error)
         })?
     };
-    Ok((
-        image,
-        orientation.unwrap_or(Orientation::NoTransforms),
-        info,
-    ))
+    Ok((image, info))
 }

@@ -1,8 +1,9 @@
 //! Decodes, transforms and normalizes the images of a batch.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use image::RgbImage;
+use sha2::{Digest, Sha256};
 
 use super::cache::Cache;
 use super::config::LoaderConfig;
@@ -20,6 +21,8 @@ pub(super) struct BatchBuilder {
     pub(super) samples: Arc<[Sample]>,
     pub(super) config: LoaderConfig,
     pub(super) cache: Cache,
+    /// SHA-256 of each file when it was first read, with [`LoaderConfig::detect_changes`].
+    pub(super) hashes: Vec<OnceLock<[u8; 32]>>,
     table: Table,
 }
 
@@ -36,6 +39,7 @@ impl BatchBuilder {
         Self {
             samples: samples.into(),
             cache: Cache::new(samples.len(), config.cache_bytes),
+            hashes: samples.iter().map(|_| OnceLock::new()).collect(),
             table: Table::new(config.normalize),
             config,
         }
@@ -113,9 +117,42 @@ impl BatchBuilder {
             resampler,
         } = worker;
         let image = self.cache.get(sample, scratch, |reuse| {
-            (self.config.decoder.0)(decoder, &self.samples[sample], reuse)
+            decoder.forget();
+            let image = (self.config.decoder.0)(decoder, &self.samples[sample], reuse);
+            self.check_unchanged(sample, decoder.bytes(), image)
         })?;
         Ok((image, resampler))
+    }
+
+    /// Returns `image`, the result of decoding the file contents `bytes`, or an error if the file is
+    /// not the one that was first read.
+    fn check_unchanged(
+        &self,
+        sample: usize,
+        bytes: &[u8],
+        image: Result<RgbImage>,
+    ) -> Result<RgbImage> {
+        if !self.config.detect_changes {
+            return image;
+        }
+        let slot = &self.hashes[sample];
+        let is_changed = match &image {
+            Ok(_) if bytes.is_empty() => false,
+            Ok(_) => {
+                let hash = Sha256::digest(bytes).into();
+                *slot.get_or_init(|| hash) != hash
+            }
+            // The operating system's message is more specific.
+            Err(Error::Io { .. }) => false,
+            // A file that could be decoded before is another one now.
+            Err(_) => slot.get().is_some(),
+        };
+        match is_changed {
+            true => Err(Error::Changed {
+                path: self.samples[sample].path.clone(),
+            }),
+            false => image,
+        }
     }
 
     fn catch_panic<T>(&self, sample: usize, work: impl FnOnce() -> Result<T>) -> Result<T> {

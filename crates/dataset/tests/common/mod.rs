@@ -2,6 +2,8 @@
 
 #![allow(dead_code)] // each test file uses only some of the functions
 
+pub mod formats;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -51,6 +53,15 @@ pub fn difference(a: &RgbImage, b: &RgbImage) -> (f64, u8) {
         sum / differences.len() as f64,
         differences.into_iter().max().unwrap(),
     )
+}
+
+/// Returns the CRC-32 of `bytes`, the type and data of a PNG chunk.
+pub fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0, |crc, &byte| {
+        (0..8).fold(crc ^ u32::from(byte), |crc, _| {
+            (crc >> 1) ^ (0xEDB8_8320 & (crc & 1).wrapping_neg())
+        })
+    })
 }
 
 /// Draws an image of waves and ramps that depends on `seed`.

@@ -28,6 +28,14 @@ impl Address {
             file: DEFAULT_FILE.into(),
         }
     }
+
+    /// Whether all components are plain names, as in a parsed address. They become parts of paths in
+    /// the cache, and must not change its folder.
+    pub(super) fn is_plain(&self) -> bool {
+        [&self.repository, &self.revision, &self.file]
+            .iter()
+            .all(|path| is_plain_path(path))
+    }
 }
 
 impl FromStr for Address {
@@ -62,17 +70,7 @@ impl FromStr for Address {
         if let Some(file) = file {
             address.file = file.into();
         }
-        // Every component of the address becomes part of a path in the cache, and must not change
-        // its folder.
-        let components = [owner, name]
-            .into_iter()
-            .chain(address.revision.split('/'))
-            .chain(address.file.split('/'));
-        if components.into_iter().all(is_plain_component) {
-            Ok(address)
-        } else {
-            Err(invalid())
-        }
+        address.is_plain().then_some(address).ok_or_else(invalid)
     }
 }
 

@@ -4,11 +4,11 @@ use std::path::Path;
 
 use fetch::http::header::{CONTENT_LENGTH, ETAG};
 use fetch::http::{HeaderMap, HeaderName, Uri};
-use fetch::{Checksum, Client, Config, Download, Event, redacted, same_origin};
+use fetch::{Checksum, Client, Config, Download, Redirect, redacted, same_origin};
 use serde::Deserialize;
 
 use super::address::{is_plain_id, is_plain_path};
-use super::{Address, HubError, OnProgress};
+use super::{Address, Hub, HubError, OnEvent};
 
 const X_REPO_COMMIT: HeaderName = HeaderName::from_static("x-repo-commit");
 const X_LINKED_ETAG: HeaderName = HeaderName::from_static("x-linked-etag");
@@ -39,15 +39,24 @@ pub(super) struct HubClient {
 
 impl HubClient {
     /// Creates a client that sends the token only to the scheme, host and port of the endpoint.
-    pub(super) fn new(endpoint: &str, token: Option<String>) -> Result<Self, HubError> {
-        let endpoint =
-            fetch::parse_url(endpoint.trim_end_matches('/')).map_err(|_| HubError::Endpoint {
-                endpoint: endpoint.into(),
-            })?;
+    pub(super) fn new(hub: &Hub) -> Result<Self, HubError> {
+        let endpoint = fetch::parse_url(hub.endpoint.trim_end_matches('/'));
+        let endpoint = endpoint.map_err(HubError::Endpoint)?;
+        if endpoint.query().is_some() {
+            return Err(HubError::EndpointQuery);
+        }
+        let token = hub.token.clone();
+        if !token
+            .iter()
+            .all(|token| token.chars().all(|c| c.is_ascii_graphic()))
+        {
+            return Err(HubError::Token);
+        }
         let client = Client::new(&Config {
             user_agent: concat!("vgg/", env!("CARGO_PKG_VERSION")).into(),
             token: token.map(|token| (endpoint.clone(), token)),
-            ..Config::default()
+            idle_timeout: hub.idle_timeout,
+            first_pause: hub.idle_timeout / 60,
         });
         Ok(Self { client, endpoint })
     }
@@ -58,10 +67,16 @@ impl HubClient {
     /// repositories). An absolute redirect with an `X-Repo-Commit` header, such as the one to the
     /// storage for LFS files, contains the metadata and is not followed. Other absolute redirects
     /// are followed only within the origin of the endpoint.
-    pub(super) fn metadata(&self, address: &Address) -> Result<Metadata, HubError> {
+    pub(super) fn metadata(
+        &self,
+        address: &Address,
+        on_event: &mut OnEvent<'_>,
+    ) -> Result<Metadata, HubError> {
         let url = self.file_url(address, &address.revision)?;
-        let (url, response) = self.client.head(&url, |redirect| {
-            if !redirect.is_relative && redirect.headers.contains_key(X_REPO_COMMIT) {
+        let mut is_storage = false;
+        let follow = |redirect: &Redirect<'_>| {
+            is_storage = !redirect.is_relative && redirect.headers.contains_key(X_REPO_COMMIT);
+            if is_storage {
                 return Ok(false);
             }
             if same_origin(redirect.to, &self.endpoint) {
@@ -74,9 +89,10 @@ impl HubClient {
                     redacted(redirect.to)
                 ),
             })
-        })?;
+        };
+        let (url, response) = self.client.head(&url, follow, on_event)?;
         let (status, headers) = (response.status(), response.headers());
-        if !status.is_success() && !status.is_redirection() {
+        if !status.is_success() && !is_storage {
             return Err(HubError::Download(fetch::Error::Status {
                 url,
                 status: status.as_u16(),
@@ -112,7 +128,7 @@ impl HubClient {
         address: &Address,
         metadata: &Metadata,
         path: &Path,
-        on_progress: &mut OnProgress<'_>,
+        on_event: &mut OnEvent<'_>,
     ) -> Result<(), HubError> {
         let download = Download {
             url: &self.file_url(address, &metadata.commit)?,
@@ -121,13 +137,7 @@ impl HubClient {
             max_size: MAX_FILE,
             checksum: checksum(&metadata.etag),
         };
-        let as_usize = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
-        self.client.download(&download, &mut |event| {
-            if let Event::Progress { received, size } = event {
-                on_progress(as_usize(received), as_usize(size.unwrap_or(received)));
-            }
-        })?;
-        Ok(())
+        Ok(self.client.download(&download, on_event)?)
     }
 
     /// Requests the names of at most 20 weights files in the repository at the revision.
@@ -166,9 +176,7 @@ impl HubClient {
 
     fn url(&self, path: &str) -> Result<Uri, HubError> {
         let url = format!("{}/{path}", self.endpoint.to_string().trim_end_matches('/'));
-        fetch::parse_url(&url).map_err(|_| HubError::Endpoint {
-            endpoint: self.endpoint.to_string(),
-        })
+        fetch::parse_url(&url).map_err(HubError::Endpoint)
     }
 }
 

@@ -9,12 +9,21 @@ use super::Address;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HubError {
+    /// A component of the address is not a plain name. Parsed addresses have only plain names.
+    #[error("the address has a component that is not a plain name")]
+    Address,
+    /// The user has no home folder for the cache.
+    #[error("there is no home folder for the cache")]
+    NoCacheFolder,
     /// The endpoint, or the URL of a file on it, is not an http or https URL.
-    #[error("the endpoint `{endpoint}` is not an http or https URL")]
-    Endpoint {
-        /// The configured endpoint.
-        endpoint: String,
-    },
+    #[error("the endpoint {0}")]
+    Endpoint(#[source] fetch::Error),
+    /// The endpoint has a query, so that no path can be appended.
+    #[error("the endpoint is a URL with a query")]
+    EndpointQuery,
+    /// The access token has characters that a header cannot contain.
+    #[error("the access token contains spaces, control characters or characters other than ASCII")]
+    Token,
     /// The file is not in the cache and downloads are disabled.
     #[error("it is not in the cache {}, and downloads are disabled", cache.display())]
     Offline {
@@ -50,7 +59,7 @@ pub enum HubError {
     /// A request or the transfer of the file failed.
     #[error(transparent)]
     Download(#[from] fetch::Error),
-    /// A file or folder in the cache could not be created, locked or linked.
+    /// A file or folder in the cache could not be created or linked.
     #[error("cannot access {} in the cache: {source}", path.display())]
     Cache {
         /// Path of the file or folder in the cache.
@@ -61,6 +70,13 @@ pub enum HubError {
 }
 
 impl HubError {
+    pub(super) fn of(self, address: &Address) -> FetchError {
+        FetchError {
+            address: Box::new(address.clone()),
+            source: self,
+        }
+    }
+
     pub(super) fn cache(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_path_buf();
         |source| Self::Cache { path, source }
@@ -106,23 +122,35 @@ impl FetchError {
                 );
             }
             HubError::Download(Error::Unreachable { .. }) => {
-                "check the network connection, set HF_ENDPOINT to a mirror, \
-                or use a weights file from disk"
+                "check the network connection and the proxy in HTTPS_PROXY, set HF_ENDPOINT to a \
+                mirror, or use a weights file from disk"
             }
-            HubError::Download(Error::Interrupted { .. }) => {
+            HubError::Download(Error::Interrupted { .. } | Error::Changed { .. }) => {
                 "run the command again to resume the download"
             }
             HubError::Download(
-                Error::Status { .. } | Error::Size { .. } | Error::Checksum { .. },
-            ) => "try again later, or set HF_ENDPOINT to another mirror",
-            HubError::Download(Error::Io { .. }) | HubError::Cache { .. } => {
-                "set HF_HOME or HF_HUB_CACHE to a writable folder"
+                Error::Status { .. }
+                | Error::Size { .. }
+                | Error::Checksum { .. }
+                | Error::Range { .. },
+            ) => {
+                "try again later, set HF_ENDPOINT to another mirror, or use a weights file from disk"
             }
+            HubError::Download(Error::NoSpace { .. }) => {
+                "free disk space, or set HF_HOME or HF_HUB_CACHE to a folder on another disk"
+            }
+            HubError::Download(Error::Io { .. })
+            | HubError::Cache { .. }
+            | HubError::NoCacheFolder => "set HF_HOME or HF_HUB_CACHE to a writable folder",
+            HubError::Token => "set HF_TOKEN to an access token of the hub, or to nothing",
+            HubError::Address => "use an address such as timm/vgg16.tv_in1k",
             HubError::Endpoint { .. }
+            | HubError::EndpointQuery
             | HubError::UnexpectedResponse { .. }
             | HubError::UnsafeName { .. }
             | HubError::Download(_) => {
-                "set HF_ENDPOINT to the URL of the Hugging Face Hub or a mirror"
+                "set HF_ENDPOINT to the URL of the Hugging Face Hub or a mirror, or use a weights \
+                file from disk"
             }
         };
         text.into()

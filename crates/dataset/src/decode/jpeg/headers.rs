@@ -3,7 +3,7 @@
 const SOF0: u8 = 0xC0;
 const SOF2: u8 = 0xC2;
 const EOI: u8 = 0xD9;
-const SOS: u8 = 0xDA;
+pub(in crate::decode) const SOS: u8 = 0xDA;
 
 /// A component (a color plane) in the frame header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,13 +76,13 @@ pub(super) fn has_end(bytes: &[u8]) -> bool {
 ///
 /// Skips fill bytes, stray bytes between segments and entropy-coded data, as libjpeg does. Restart
 /// markers, SOI and TEM are not returned. The payload of a truncated segment is empty.
-struct Segments<'a> {
+pub(in crate::decode) struct Segments<'a> {
     bytes: &'a [u8],
     position: usize,
 }
 
 impl<'a> Segments<'a> {
-    fn new(bytes: &'a [u8]) -> Self {
+    pub(in crate::decode) fn new(bytes: &'a [u8]) -> Self {
         Self { bytes, position: 0 }
     }
 }
