@@ -18,12 +18,13 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use dataset::DecodeOptions;
 
 pub use export::{ExportArgs, ExportFormat};
 pub use inspect::{CheckArgs, ShowArgs, SummaryArgs};
 pub use install::{CompletionsArgs, ManArgs};
 pub use train::TrainArgs;
-use types::{DeviceChoice, OnBad, positive, threads, up_to_a_million};
+use types::{DeviceChoice, OnBad, max_pixels, positive, threads, up_to_a_million};
 
 use crate::ui::text::printable_path;
 
@@ -96,9 +97,49 @@ pub struct MachineArgs {
     #[arg(long, default_value = "f32", help_heading = "Machine")]
     pub precision: vgg::Precision,
 
+    #[command(flatten)]
+    /// Limits and orientation of images.
+    pub decode: DecodeArgs,
+}
+
+/// Arguments for image decoding, shared by the commands that read images.
+#[derive(Debug, Clone, Args)]
+pub struct DecodeArgs {
     /// Ignore the EXIF orientation of images, as torchvision does
     #[arg(long)]
     pub ignore_exif: bool,
+
+    /// Largest image to decode, in pixels (width × height). The images that are decoded at the same
+    /// time share 12 bytes of memory per pixel of this limit, at least 1 GiB [default: 178956970]
+    #[arg(long, value_name = "N", value_parser = max_pixels)]
+    pub max_pixels: Option<usize>,
+}
+
+impl DecodeArgs {
+    /// The largest number of pixels of an image.
+    pub fn max_pixels(&self) -> usize {
+        self.max_pixels
+            .unwrap_or_else(|| DecodeOptions::default().max_pixels)
+    }
+
+    /// The decoder settings.
+    pub fn options(&self) -> DecodeOptions {
+        decode_options(self.ignore_exif, self.max_pixels())
+    }
+}
+
+/// Bytes that decoding takes per pixel, except for a few TIFF images.
+pub const BYTES_PER_PIXEL: u64 = 12;
+
+/// The decoder settings for images of up to `max_pixels` pixels.
+pub fn decode_options(ignore_exif: bool, max_pixels: usize) -> DecodeOptions {
+    let options = DecodeOptions::default().ignore_exif(ignore_exif);
+    // The default of Pillow allows fewer bytes per pixel.
+    if max_pixels <= options.max_pixels {
+        return options.max_pixels(max_pixels);
+    }
+    let bytes = max_pixels as u64 * BYTES_PER_PIXEL;
+    options.max_pixels(max_pixels).max_bytes(bytes)
 }
 
 impl MachineArgs {
@@ -148,7 +189,7 @@ Examples:
   waggle predict runs/train bee.jpg
   waggle predict runs/train photos/ --csv > photos.csv
   waggle predict model.safetensors photos/ --top-k 3 --json
-  find photos -size -1M -print0 | waggle predict runs/train -0
+  find photos -print0 | waggle predict runs/train -0
 
 CSV follows RFC 4180, with lines that end in LF, and has the exact bytes of each path. In JSON, a path \
 that is not valid UTF-8 or begins with a quotation mark is in quotation marks, with git's escapes: \\\\, \
@@ -300,7 +341,28 @@ mod tests {
             assert!(error.to_string().contains("a resumed run keeps"), "{error}");
         }
         parse(&["--workers=1", "--cache-images=0", "--data=x", "--json"]).unwrap();
+        parse(&["--max-pixels=200000000"]).unwrap();
         definition().debug_assert();
+    }
+
+    #[test]
+    fn a_larger_limit_of_pixels_allows_the_memory_for_them() {
+        let default = DecodeOptions::default();
+        assert_eq!(decode_options(false, default.max_pixels), default);
+        assert_eq!(decode_options(false, 100), default.clone().max_pixels(100));
+        let larger = decode_options(true, 1_000_000_000);
+        assert_eq!(
+            (larger.max_pixels, larger.max_bytes),
+            (1_000_000_000, 12_000_000_000)
+        );
+        for value in ["0", "-1", "4294836226", "1e9"] {
+            let line = ["waggle", "check", "--max-pixels", value];
+            let message = parse(line.map(OsString::from)).unwrap_err().to_string();
+            assert!(
+                message.contains("expected 1 to 4294836225 pixels"),
+                "{message}"
+            );
+        }
     }
 
     #[test]

@@ -16,7 +16,6 @@ mod data_source;
 mod dataset_hash;
 pub mod device;
 mod error;
-#[cfg(feature = "fault-injection")]
 mod fault_injection;
 mod files;
 pub mod gpu_memory;
@@ -53,7 +52,6 @@ use anyhow::{Context, bail};
 /// Returns 0 for success, 1 for failure and for serious findings of `check`, 2 for a usage error, and
 /// 130 or 143 if SIGINT or SIGTERM stopped training. A closed standard output is a failure.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    panic_message::escape_reports();
     run_command(arguments).unwrap_or_else(|error| {
         error::report(&error);
         ExitCode::FAILURE
@@ -61,6 +59,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn run_command(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Result<ExitCode> {
+    panic_message::escape_reports();
     let cli = match args::parse(arguments) {
         Ok(cli) => cli,
         Err(error) => {

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::Args;
 use vgg::VggConfig;
 
+use super::DecodeArgs;
 use super::types::{OnBad, input_size, positive, seed, threads, up_to_a_million};
 
 /// Arguments of `waggle check`.
@@ -36,9 +37,9 @@ pub struct CheckArgs {
     #[arg(long, value_name = "N", default_value = "4", value_parser = threads)]
     pub workers: NonZeroUsize,
 
-    /// Ignore the EXIF orientation of images
-    #[arg(long)]
-    pub ignore_exif: bool,
+    #[command(flatten)]
+    /// Limits and orientation of images.
+    pub decode: DecodeArgs,
 }
 
 /// Arguments of `waggle show`.
@@ -78,9 +79,9 @@ pub struct ShowArgs {
     #[arg(long, value_name = "N", default_value_t = 1234, value_parser = seed)]
     pub seed: u64,
 
-    /// Ignore the EXIF orientation of images
-    #[arg(long)]
-    pub ignore_exif: bool,
+    #[command(flatten)]
+    /// Limits and orientation of images.
+    pub decode: DecodeArgs,
 }
 
 /// Arguments of `waggle summary`.

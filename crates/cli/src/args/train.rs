@@ -17,7 +17,7 @@ use super::types::{
 /// Ids of the arguments that can be combined with `--resume`. Except for `allow_changed_data`, they
 /// do not change the result of the run: the contents of the data and the weights are compared with
 /// those of the run.
-pub(super) const WITH_RESUME: [&str; 10] = [
+pub(super) const WITH_RESUME: [&str; 11] = [
     "resume",
     "allow_changed_data",
     "data",
@@ -25,6 +25,7 @@ pub(super) const WITH_RESUME: [&str; 10] = [
     "checkpoint_every",
     "workers",
     "cache_images",
+    "max_pixels",
     "quiet",
     "verbose",
     "json",
@@ -44,8 +45,9 @@ Examples:
   # write events for other programs
   waggle train --json > events.jsonl
 
-The directory of a finished run holds config.toml, metrics.csv, curves.png, confusion_matrix.png,
-train_batch.png and model.safetensors. `waggle predict` needs only model.safetensors.";
+The directory of a finished run holds run.toml, config.toml, metrics.csv, curves.png,
+confusion_matrix.png, train_batch.png and model.safetensors. `waggle predict` needs only
+model.safetensors.";
 
 /// Arguments of `waggle train`.
 #[derive(Debug, Clone, Args)]
@@ -87,7 +89,7 @@ pub struct TrainArgs {
     /// Resume an interrupted run from its last checkpoint, with the settings of the run. On a CPU
     /// and with unchanged data, the result is bit-identical to an uninterrupted run. Can be combined
     /// only with --data and --weights (if these have moved), --allow-changed-data,
-    /// --checkpoint-every, --workers, --cache-images, --quiet, --verbose and --json
+    /// --checkpoint-every, --workers, --cache-images, --max-pixels, --quiet, --verbose and --json
     #[arg(long, value_name = "DIR")]
     pub resume: Option<PathBuf>,
 

@@ -73,6 +73,15 @@ pub fn input_size(text: &str) -> Result<usize, String> {
     number(text, |size| (32..=4096).contains(&size), expected)
 }
 
+/// The largest limit on the number of pixels of an image. JPEG has no larger images.
+pub const MAX_PIXELS: usize = 65_535 * 65_535;
+
+/// Parses a limit on the number of pixels of an image.
+pub fn max_pixels(text: &str) -> Result<usize, String> {
+    let expected = "expected 1 to 4294836225 pixels";
+    number(text, |pixels| (1..=MAX_PIXELS).contains(&pixels), expected)
+}
+
 /// Parses a number and checks its range.
 fn number<T: FromStr + Copy>(
     text: &str,

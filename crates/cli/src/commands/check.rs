@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use console::measure_text_width;
+use dataset::InspectOptions;
 use dataset::decode::Channels;
 use dataset::inspect::{DuplicateGroup, DuplicateKind, IgnoreReason, MostlyUnused, Report, Shape};
-use dataset::{DecodeOptions, InspectOptions};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
@@ -27,7 +27,7 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let root = source.root()?;
     let options = InspectOptions::default()
         .workers(args.workers.get())
-        .decode(DecodeOptions::default().ignore_exif(args.ignore_exif));
+        .decode(args.decode.options());
     // indicatif draws on standard error, and only if that is a terminal.
     let bar = ProgressBar::new(0).with_style(
         ProgressStyle::with_template(
@@ -125,7 +125,13 @@ fn table(report: &Report) -> String {
     );
     let unusable = report.unusable.iter();
     let lines: Vec<_> = unusable
-        .map(|file| format!("{}: {}", file.path, file.reason))
+        .map(|file| {
+            let flag = match file.exceeds_limit {
+                true => "; scale it down, or pass a larger `--max-pixels`",
+                false => "",
+            };
+            format!("{}: {}{flag}", file.path, file.reason)
+        })
         .collect();
     section(&mut text, true, "Images that cannot be decoded", &lines);
 

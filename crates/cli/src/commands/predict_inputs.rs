@@ -8,7 +8,6 @@ use std::thread;
 
 use anyhow::bail;
 use candle_core::Tensor;
-use dataset::DecodeOptions;
 use dataset::image_folder::{self, count_kinds};
 use rayon::prelude::*;
 
@@ -49,7 +48,7 @@ pub fn start(
         .map_err(|error| failed().caused_by(error))?;
     let (sender, chunks) = mpsc::sync_channel(1);
     let model = Arc::clone(model);
-    let options = DecodeOptions::default().ignore_exif(args.machine.ignore_exif);
+    let options = args.machine.decode.options();
     let batch_size = args.batch_size.get();
     let (mut paths, null) = (args.paths.clone(), args.null);
     if null && !paths.iter().any(|path| path == Path::new(STDIN)) {
@@ -64,16 +63,14 @@ pub fn start(
             (path, image)
         };
         let send = |batch: Vec<_>| {
-            let network = &model.metadata.config;
-            if let Err(error) = memory_limit::check_batch(network, batch.len(), false) {
-                let _ = sender.send(Err(error));
-                return ControlFlow::Break(());
-            }
-            let chunk = pool.install(|| batch.into_par_iter().map(decode).collect());
+            let checked = memory_limit::check_batch(&model.metadata.config, batch.len(), false);
+            let chunk =
+                checked.map(|()| pool.install(|| batch.into_par_iter().map(decode).collect()));
+            let failed = chunk.is_err();
             // If the receiver is gone, the command has already failed.
-            match sender.send(Ok(chunk)) {
-                Ok(()) => ControlFlow::Continue(()),
-                Err(_) => ControlFlow::Break(()),
+            match sender.send(chunk) {
+                Ok(()) if !failed => ControlFlow::Continue(()),
+                _ => ControlFlow::Break(()),
             }
         };
         let mut batch = Vec::new();

@@ -174,8 +174,8 @@ impl Message<'_> {
                     Difference::Missing => "was missing",
                     Difference::Changed => "was not as the run had written it",
                 };
-                let help = "changes to it have no effect; for other settings, start a new run";
-                Diagnostic::new(format!("{file} {why}; restored it")).help(help)
+                Diagnostic::new(format!("{file} {why}; restored it"))
+                    .help("changes to it have no effect; for other settings, start a new run")
             }
             Self::ChangedData { changes } => {
                 Diagnostic::new("the images have changed since the run started")
