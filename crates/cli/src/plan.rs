@@ -78,7 +78,7 @@ impl Plan {
     }
 
     fn new(args: &TrainArgs, ui: &mut dyn Renderer) -> anyhow::Result<Self> {
-        check_cache(args)?;
+        memory_limit::check_cache(args.cache_images.unwrap_or(0))?;
         let source = Source::choose(args.data.as_deref());
         let machine = &args.machine;
         let mut machine = MachineConfig {
@@ -137,7 +137,7 @@ impl Plan {
         checkpoint: Checkpoint,
         ui: &mut dyn Renderer,
     ) -> anyhow::Result<Self> {
-        check_cache(args)?;
+        memory_limit::check_cache(args.cache_images.unwrap_or(0))?;
         let recorded = checkpoint.identity.clone();
         let mut config = recorded.config.clone();
         config.versions = Versions::current();
@@ -216,12 +216,6 @@ impl Plan {
             origin,
         })
     }
-}
-
-/// Returns an error if `--cache-images` is larger than the available memory.
-fn check_cache(args: &TrainArgs) -> anyhow::Result<()> {
-    let bytes = args.cache_images.unwrap_or(0);
-    memory_limit::check("the image cache", bytes, "pass a smaller `--cache-images`")
 }
 
 /// Returns an error if a training batch needs more than the available memory.

@@ -312,7 +312,7 @@ impl<W: Write> Renderer for Terminal<W> {
             Message::OtherFiles { files } => {
                 let names = printable(&list(files)).into_owned();
                 let text = format!("Ignoring files that are not part of the run: {names}");
-                self.page.paragraph(&text, 2)
+                self.page.paragraph(&printable(&text), 2)
             }
             Message::Checkpoint { .. }
             | Message::ClassesWithoutVal { .. }
