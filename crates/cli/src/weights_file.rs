@@ -8,7 +8,7 @@ use crate::error::Diagnostic;
 use crate::model_file;
 
 /// File extensions that mark a file as weights when an error lists candidates.
-const EXTENSIONS: [&str; 4] = ["safetensors", "pth", "pt", "bin"];
+const EXTENSIONS: [&str; 5] = ["safetensors", "pth", "pt", "ckpt", "bin"];
 /// Maximum number of files listed in an error.
 const MAX_LISTED: usize = 5;
 
