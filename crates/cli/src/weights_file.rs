@@ -10,7 +10,7 @@ use crate::model_file;
 use crate::ui::{Message, Renderer};
 
 /// File extensions that mark a file as weights when an error lists candidates.
-const EXTENSIONS: [&str; 4] = ["safetensors", "pth", "pt", "bin"];
+const EXTENSIONS: [&str; 5] = ["safetensors", "pth", "pt", "ckpt", "bin"];
 /// Maximum number of files listed in an error.
 const MAX_LISTED: usize = 5;
 

@@ -134,7 +134,7 @@ pub(crate) fn matched<'a>(
         if other_prefixes.contain(name) {
             continue;
         }
-        let Some(converted) = converted else {
+        let Some(converted) = converted.filter(|name| !is_other_classifier(name, shapes)) else {
             unused.push(|| name.to_string());
             continue;
         };
@@ -155,4 +155,15 @@ pub(crate) fn matched<'a>(
         unused,
         selection,
     })
+}
+
+/// Whether a tensor belongs to a layer of a classifier with another structure, such as
+/// `classifier.1` or `classifier.6.0`.
+fn is_other_classifier(name: &str, shapes: &[(String, Vec<usize>)]) -> bool {
+    let layer = name.rsplit_once('.').map_or("", |(layer, _)| layer);
+    let is_in_network = |(name, _): &(String, Vec<usize>)| {
+        let rest = name.strip_prefix(layer);
+        rest.is_some_and(|rest| rest.starts_with('.') && !rest[1..].contains('.'))
+    };
+    (layer == "classifier" || layer.starts_with("classifier.")) && !shapes.iter().any(is_in_network)
 }

@@ -71,9 +71,20 @@ impl WeightsFile {
         // Names are printed on a terminal.
         let has_control = |name: &str| name.chars().any(char::is_control);
         if file.shapes().iter().any(|(name, _)| has_control(name)) {
-            return Err(Error::NotSafetensors {
-                path: path.into(),
-                reason: "the name of a tensor contains a control character".into(),
+            let (path, reason) = (
+                path.into(),
+                "the name of a tensor contains a control character",
+            );
+            return Err(match file.format {
+                Format::Safetensors(_) => Error::NotSafetensors {
+                    path,
+                    reason: reason.into(),
+                },
+                Format::Pth(_) => Error::NotStateDict {
+                    path,
+                    reason: reason.into(),
+                    help: "rename the tensor".into(),
+                },
             });
         }
         Ok(file)

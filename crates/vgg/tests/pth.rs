@@ -311,3 +311,34 @@ fn non_finite_values_are_errors() {
         assert!(message.contains(&expected), "{message}");
     }
 }
+
+/// A copy of plain.pth in whose pickle the first `from` is replaced with `to`, of the same length.
+fn renamed(from: &str, to: &str) -> tempfile::TempPath {
+    assert_eq!(from.len(), to.len());
+    changed(|name, mut bytes| {
+        if name.ends_with("data.pkl") {
+            let start = bytes
+                .windows(from.len())
+                .position(|text| text == from.as_bytes());
+            let start = start.expect("the name of a tensor");
+            bytes[start..start + to.len()].copy_from_slice(to.as_bytes());
+        }
+        bytes
+    })
+}
+
+#[test]
+fn two_tensors_with_the_same_name_are_an_error() {
+    let message = rejection(&renamed("features.0.bias", "features.2.bias"));
+    assert!(
+        message.contains("two tensors called `features.2.bias`"),
+        "{message}"
+    );
+}
+
+#[test]
+fn control_characters_in_names_are_errors() {
+    let message = rejection(&renamed("classifier.6.bias", "classifier.\x1b[31m."));
+    assert!(message.contains("control character"), "{message}");
+    assert!(!message.contains('\x1b'), "{message}");
+}

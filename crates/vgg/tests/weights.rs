@@ -599,3 +599,31 @@ fn float64_is_narrowed() {
     let error = vgg::load_pretrained(&path, &config, Head::Keep, 1, &CPU).expect_err("infinite");
     assert!(matches!(error, Error::NonFinite { .. }), "{error}");
 }
+
+#[test]
+fn a_classifier_with_another_structure_is_replaced() {
+    let config = narrow(3);
+    for layer in [
+        "classifier",
+        "classifier.1",
+        "classifier.6.0",
+        "fc",
+        "head.1",
+    ] {
+        let folder = folder();
+        let mut tensors = initialized(&config);
+        tensors.retain(|name, _| !name.starts_with("classifier.6."));
+        let weight = tensors["features.0.bias"].clone();
+        tensors.insert(format!("{layer}.weight"), weight.clone());
+        tensors.insert(format!("{layer}.bias"), weight);
+        let path = write(folder.path(), &tensors);
+        let loaded = vgg::load_pretrained(&path, &config, Head::Replace, 1, &CPU).expect(layer);
+        assert_eq!(
+            loaded.report.initialized_layers(),
+            ["classifier.6"],
+            "{layer}"
+        );
+        let unused = [format!("{layer}.bias"), format!("{layer}.weight")];
+        assert_eq!(loaded.report.unused, unused);
+    }
+}
