@@ -145,10 +145,10 @@ def cases():
     # Common samplings, in every mode.
     for name, luma in COMMON.items():
         for mode, options in MODES.items():
-            size = (34, 37)
+            size = (31, 34)
             yield f"common/{name}_{mode}", encode(size, color(size, luma), **jfif, **options(3))
         for kind in ("reversed", "partly_last"):
-            size = (34, 37)
+            size = (31, 34)
             data = encode(size, color(size, luma), **jfif, scans=sequential(3, kind))
             yield f"common/{name}_{kind}", data
         for kind in ("spectral", "dc_each", "deep", "bands", "dc_partly"):
@@ -171,6 +171,9 @@ def cases():
             for mode in ("baseline", "progressive", "each"):
                 data = encode(size, color(size, COMMON[name], seed=1), **jfif, **MODES[mode](3))
                 yield f"size/{size[0]}x{size[1]}_{name}_{mode}", data
+    for size in ((1, 33), (2, 33), (3, 33), (33, 1)):
+        for luma in ((2, 1), (2, 2), (4, 2), (2, 4)):
+            yield f"narrow/{size[0]}x{size[1]}_{luma[0]}x{luma[1]}", encode(size, color(size, luma, seed=1), **jfif)
     # Gray: the sampling factors of a single component have no effect.
     for size in SIZES[2:]:
         for factors in ((1, 1), (2, 2), (3, 1), (1, 4)):
@@ -255,6 +258,8 @@ def cases():
         yield f"segments/fill_{mode}", make(fill=1)
         yield f"segments/fill_3_{mode}", make(fill=3)
         yield f"segments/comments_{mode}", make(head=[JFIF, COMMENT, APP, EXIF, COMMENT], between=COMMENT + APP)
+        if "progressive" in mode:
+            yield f"segments/application_segments_{mode}", make(between=APP)
         yield f"segments/number_of_lines_{mode}", make(after_first=segment(0xDC, struct.pack(">H", size[1])))
         yield f"segments/height_from_number_of_lines_{mode}", make(height=0, after_first=segment(0xDC, struct.pack(">H", size[1])))
         yield f"segments/trailing_{mode}", plain + b"trailing \xff\xda\xff\xc0\xff\xd8 data" * 3

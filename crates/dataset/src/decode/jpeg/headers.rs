@@ -16,6 +16,8 @@ const DNL: u8 = 0xDC;
 const DHP: u8 = 0xDE;
 const APP0: u8 = 0xE0;
 const APP14: u8 = 0xEE;
+const APP15: u8 = 0xEF;
+const COM: u8 = 0xFE;
 
 /// Bounds the decoding time of small files with many scans of large images. zune-jpeg has the same
 /// limit.
@@ -38,8 +40,10 @@ pub(super) struct Headers {
     /// At least one scan.
     pub(super) scans: Vec<Scan>,
     pub(super) colors: Colors,
-    /// Whether quantization tables or an Adobe segment follow the first scan header.
-    pub(super) late_segments: bool,
+    /// Whether quantization tables follow the first scan header.
+    pub(super) late_tables: bool,
+    /// Whether comments or application segments follow the first scan header.
+    pub(super) late_metadata: bool,
 }
 
 /// The header of a frame that is Huffman-coded and uses the DCT.
@@ -81,7 +85,8 @@ impl Headers {
         use Problem::{Damaged, Unsupported};
         let mut frame = None;
         let mut scans = Vec::new();
-        let (mut jfif, mut adobe, mut late_segments) = (false, None, false);
+        let (mut jfif, mut adobe) = (false, None);
+        let (mut late_tables, mut late_metadata) = (false, false);
         for (marker, payload) in Segments::new(bytes) {
             let late = !scans.is_empty();
             match marker {
@@ -95,13 +100,13 @@ impl Headers {
                     return Err(Unsupported("a lossless or hierarchical JPEG image"));
                 }
                 DNL => return Err(Unsupported("a JPEG image with its height after a scan")),
-                DQT => late_segments |= late,
+                DQT => late_tables |= late,
+                APP0..=APP15 | COM if late => late_metadata = true,
                 APP14 if payload.starts_with(b"Adobe") => match payload.get(11) {
-                    Some(_) if late => late_segments = true,
                     Some(&transform @ 0..=2) => adobe = Some(transform),
                     _ => return Err(Damaged("the Adobe segment of the JPEG is invalid")),
                 },
-                APP0 if !late => jfif |= payload.starts_with(b"JFIF\0") && payload.len() >= 14,
+                APP0 => jfif |= payload.starts_with(b"JFIF\0") && payload.len() >= 14,
                 SOS => {
                     let frame = frame.as_ref();
                     let frame = frame.ok_or(Damaged("a JPEG scan precedes the frame header"))?;
@@ -121,7 +126,8 @@ impl Headers {
                         frame,
                         scans,
                         colors,
-                        late_segments,
+                        late_tables,
+                        late_metadata,
                     });
                 }
                 _ => {}
@@ -359,9 +365,7 @@ mod tests {
             low_bit: (0, 0),
         };
         assert_eq!(headers.scans, [scan(&[0]), scan(&[1, 2])]);
-        assert_eq!(
-            (headers.colors, headers.late_segments),
-            (Colors::YCbCr, false)
-        );
+        assert_eq!(headers.colors, Colors::YCbCr);
+        assert_eq!((headers.late_tables, headers.late_metadata), (false, false));
     }
 }

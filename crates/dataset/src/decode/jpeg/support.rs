@@ -23,7 +23,7 @@ pub(super) fn check(headers: &Headers) -> Result<(), Problem> {
     }
     if frame.components.iter().any(|c| is_replicated(frame, c)) {
         return Err(Unsupported(
-            "a JPEG image of at most 4 pixels in width with color at a lower resolution",
+            "a JPEG image of at most 4 columns or of 1 row with color at a lower resolution",
         ));
     }
     Ok(())
@@ -58,19 +58,25 @@ fn check_progression(headers: &Headers) -> Result<(), Problem> {
 }
 
 /// Returns whether libjpeg replicates the samples of `component`, while the decoders interpolate.
-/// libjpeg does so for rows of one or two samples, of half of the image width.
+///
+/// libjpeg does so for rows of one or two samples, of half of the image width. The decoders ignore the
+/// horizontal factor of images of one column, and the vertical factor of images of one row.
 fn is_replicated(frame: &Frame, component: &Component) -> bool {
     let ((h, v), max) = (component.sampling, frame.max_sampling);
     let (width, height) = frame.size(component);
-    let halved = 2 * v == max.1;
-    2 * h == max.0 && (v == max.1 || halved) && (width == 2 || (width == 1 && halved && height > 1))
+    let (half_width, half_height) = (2 * h == max.0, 2 * v == max.1);
+    let two_samples = width == 2 && half_width && (v == max.1 || half_height);
+    let column = width == 1 && half_height && height > 1;
+    let row = frame.height == 1 && half_width && v != max.1 && !half_height && width > 1;
+    two_samples || (column && (half_width || (frame.width == 1 && h != max.0))) || row
 }
 
 /// Returns whether zune-jpeg 0.5.15 decodes the file correctly, if it selects the same color space.
 ///
 /// It gives stripes for several scans in a sequential file, for chroma at a higher resolution than
 /// luma, and for some sampling factors of 3 and 4. It ignores quantization tables after the first
-/// scan.
+/// scan, and skips data after an application segment between progressive scans. Its last
+/// rows of interpolated chroma differ, which counts in images of few rows.
 pub(super) fn is_for_zune(headers: &Headers) -> bool {
     let frame = &headers.frame;
     let (luma, chroma) = (&frame.components[0], &frame.components[1..]);
@@ -83,7 +89,9 @@ pub(super) fn is_for_zune(headers: &Headers) -> bool {
             component.sampling == chroma[0].sampling
                 && (luma.sampling.1 < 4 || component.sampling == (1, 1))
         })
-        && !headers.late_segments
+        && !headers.late_tables
+        && !headers.late_metadata
+        && frame.height > 16
 }
 
 /// Returns whether jpeg-decoder 0.3.2 decodes the file correctly.
@@ -106,5 +114,5 @@ pub(super) fn is_for_jpeg_decoder(headers: &Headers) -> bool {
         .iter()
         .filter(|scan| scan.components.len() == 1);
     separate.all(|scan| exact(&frame.components[scan.components[0]]))
-        && !(frame.progressive && headers.late_segments)
+        && !(frame.progressive && headers.late_tables)
 }
