@@ -16,7 +16,6 @@ mod jpeg;
 mod levels;
 mod limits;
 mod orientation;
-mod sniff;
 mod tiff;
 
 use std::fs::{self, File};
@@ -29,10 +28,10 @@ use image::{
 };
 
 use crate::error::{Error, Result};
+use crate::file_kind::FileKind;
 use budget::{Budget, Purpose};
 pub use info::{Channels, ImageInfo};
 use limits::{check_memory, check_pixels};
-pub use sniff::FileKind;
 
 /// Decoder settings: resource limits, and whether the EXIF orientation is applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -255,6 +254,11 @@ pub(crate) fn decode_reserved(
     if orientation == Orientation::NoTransforms {
         return Ok((image, info));
     }
+    // Rotations copy the image.
+    let copy = image.as_raw().len() as u64;
+    options
+        .budget
+        .reserve(Purpose::Image, copy, options.max_bytes);
     let mut image = DynamicImage::ImageRgb8(image);
     image.apply_orientation(orientation);
     Ok((image.into_rgb8(), info))

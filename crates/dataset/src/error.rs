@@ -4,7 +4,7 @@ mod lists;
 
 use std::path::{Path, PathBuf};
 
-use crate::decode::FileKind;
+use crate::file_kind::FileKind;
 use crate::layout::EXTENSIONS;
 use crate::layout_hint::LayoutHint;
 use crate::plan::Plan;
