@@ -14,6 +14,7 @@ use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -26,7 +27,7 @@ pub use train::TrainArgs;
 use types::{DeviceChoice, OnBad, max_pixels, positive, threads, up_to_a_million};
 
 use crate::decode_limits::decode_options;
-use crate::ui::text::{printable, printable_path};
+use crate::ui::text::printable_path;
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -36,11 +37,11 @@ const STYLES: Styles = Styles::styled()
 
 const EXAMPLES: &str = "\
 Examples:
-  waggle train                           train on the default data set
-  waggle train --data my_images          train on my_images/{train,val}/CLASS/image.jpg
-  waggle predict runs/train new_images   classify images
-  waggle evaluate runs/train             measure accuracy on the validation images
-  waggle check my_images                 find damaged files, duplicates and leaks
+  waggle train                          use the default data
+  waggle train --data my_images         use your own images
+  waggle predict runs/train new_images  classify images
+  waggle evaluate runs/train            measure the accuracy
+  waggle check my_images                find bad images
 
 Exit codes: 0 success, 1 failure, 2 usage error, 130 interrupted (SIGINT), 143 terminated (SIGTERM).";
 
@@ -147,7 +148,7 @@ pub struct EvaluateArgs {
     pub data: Option<PathBuf>,
 
     /// Split to evaluate: a subfolder of the data set. `val` also matches `valid` and `validation`
-    #[arg(long, value_name = "NAME", default_value = "val")]
+    #[arg(long, value_name = "NAME", default_value = "val", value_parser = NonEmptyStringValueParser::new())]
     pub split: String,
 
     /// What to do with images that cannot be decoded [default: fail, except for images that the
@@ -275,25 +276,7 @@ pub fn parse(line: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Erro
             }
             error
         })?;
-    if let Some(argument) = line
-        .iter()
-        .skip(1)
-        .find(|argument| is_empty_value(argument))
-    {
-        let name = argument.to_string_lossy();
-        let message = match name.strip_suffix('=') {
-            Some(flag) => format!("the value of `{}` is empty", printable(flag)),
-            None => "an argument is empty".to_string(),
-        };
-        return Err(definition().error(ErrorKind::InvalidValue, message));
-    }
     Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut Cli::command()))
-}
-
-/// Whether an argument is empty or `--flag=`. An empty path would stand for the current folder.
-fn is_empty_value(argument: &OsString) -> bool {
-    let flag = argument.to_str().and_then(|text| text.strip_suffix('='));
-    argument.is_empty() || flag.is_some_and(|flag| flag.starts_with("--") && !flag.contains('='))
 }
 
 /// The error for arguments that are valid once they are escaped.
@@ -311,6 +294,20 @@ mod tests {
     #[test]
     fn clap_accepts_the_definition() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn examples_fit_a_terminal_of_60_columns() {
+        let definition = definition();
+        for command in definition.get_subcommands().chain([&definition]) {
+            let Some(help) = command.get_after_help() else {
+                continue;
+            };
+            let help = help.to_string();
+            for line in help.lines().filter(|line| line.starts_with("  ")) {
+                assert!(line.len() <= 60, "{line}");
+            }
+        }
     }
 
     #[test]

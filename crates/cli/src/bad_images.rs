@@ -14,6 +14,7 @@ use dataset::path_text::relative;
 use dataset::{DecodeOptions, ImageFolder};
 
 use crate::config::{Skipped, StageName};
+use crate::data_source::Folder;
 use crate::error::Diagnostic;
 use crate::shell::quote;
 
@@ -38,6 +39,22 @@ pub fn find(
         (index, image)
     });
     Ok(skipped.collect())
+}
+
+/// Decodes all images of `folder`.
+///
+/// # Errors
+///
+/// Returns an error that lists all images that cannot be decoded, or an error if the workers cannot
+/// be started.
+pub fn verify(folder: &Folder, decode: &DecodeOptions, workers: usize) -> anyhow::Result<()> {
+    let mut bad = decode_all(&folder.train, decode, workers)?;
+    bad.extend(decode_all(&folder.val, decode, workers)?);
+    if bad.is_empty() {
+        return Ok(());
+    }
+    let errors = bad.into_iter().map(|(_, error)| error).collect();
+    Err(refusal(errors, folder.images()))
 }
 
 /// The images in `skipped` that belong to `split`, each with its index in the split. Their paths

@@ -236,7 +236,11 @@ fn help_for(cause: &(dyn Error + 'static)) -> Option<String> {
         return error.help();
     }
     if let Some(error) = cause.downcast_ref::<vgg::hub::FetchError>() {
-        return Some(error.help());
+        let instead = "offline, use `--weights FILE` or the built-in `--weights sample`";
+        return Some(match error.is_local() {
+            true => error.help(),
+            false => format!("{}; {instead}", error.help()),
+        });
     }
     if let Some(error) = cause.downcast_ref::<vgg::Error>() {
         return match error {

@@ -17,7 +17,6 @@ mod dataset_hash;
 mod decode_limits;
 pub mod device;
 mod error;
-#[cfg(feature = "fault-injection")]
 mod fault_injection;
 mod files;
 pub mod gpu_memory;

@@ -8,8 +8,8 @@ use std::fs;
 
 use anyhow::bail;
 use indicatif::HumanBytes;
-use vgg::VggConfig;
 use vgg::config::Unit;
+use vgg::{MAX_IMAGE_BYTES, VggConfig};
 
 use crate::error::Diagnostic;
 
@@ -26,6 +26,31 @@ pub fn check(what: &str, bytes: u64, help: &str) -> anyhow::Result<()> {
         ),
         _ => Ok(()),
     }
+}
+
+/// Returns an error if the activations of one image need more than [`MAX_IMAGE_BYTES`], the limit for
+/// model files.
+pub fn check_image(network: &VggConfig) -> anyhow::Result<()> {
+    let bytes = network.image_bytes();
+    if bytes <= MAX_IMAGE_BYTES {
+        return Ok(());
+    }
+    let size = network.input_size;
+    bail!(
+        Diagnostic::new(format!(
+            "an image of {size}x{size} pixels needs about {} of memory, but the limit is {}",
+            HumanBytes(bytes),
+            HumanBytes(MAX_IMAGE_BYTES)
+        ))
+        .help("pass a smaller `--input-size`")
+    )
+}
+
+/// Checks the memory for the confusion matrix of a validation: 8 bytes for each pair of classes.
+pub fn check_confusion_matrix(classes: usize) -> anyhow::Result<()> {
+    let classes = classes as u64;
+    let bytes = classes.saturating_mul(classes).saturating_mul(8);
+    check("the confusion matrix", bytes, "use fewer classes")
 }
 
 /// Checks the memory for a batch of `images`: its input and, if all layers are trained on the CPU, the

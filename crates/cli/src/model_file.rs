@@ -35,6 +35,15 @@ pub fn locate(path: &Path) -> anyhow::Result<PathBuf> {
     }
     let file = path.join(FILE);
     if !file.is_file() {
+        if path.join("saved_model.pb").exists() {
+            bail!(
+                Diagnostic::new(format!(
+                    "the folder `{}` is a TensorFlow SavedModel",
+                    path.display()
+                ))
+                .help("use weights from PyTorch: a safetensors file or a state dict")
+            );
+        }
         bail!(
             Diagnostic::new(format!("no `{FILE}` in the folder `{}`", path.display()))
                 .help("pass a run directory, such as `runs/train`")

@@ -11,8 +11,8 @@ use anyhow::bail;
 use candle_core::Device;
 use dataset::{DecodeOptions, path_text};
 use trainer::pattern;
-use vgg::VggConfig;
 use vgg::kernels::Isa;
+use vgg::{Summary, VggConfig};
 
 use crate::args::TrainArgs;
 use crate::args::types::{DeviceChoice, OnBad, WeightsSource};
@@ -26,7 +26,7 @@ use crate::data_source::{Folder, Source};
 use crate::dataset_hash::DatasetHash;
 use crate::device;
 use crate::error::Diagnostic;
-use crate::initial_model::{InitialModel, ModelSpec};
+use crate::initial_model::{InitialModel, ModelSpec, layer_names};
 use crate::memory_limit;
 use crate::run_dir::RunDir;
 use crate::splits::Splits;
@@ -103,7 +103,13 @@ impl Plan {
         let skipped = skip_bad_images(&mut folder, on_bad, &decode, machine.workers, ui)?;
         describe_inputs(&folder, &machine, opened.fallback.as_deref(), ui)?;
         let spec = ModelSpec::from_args(args, &folder.source);
+        check_arguments(args, &spec, folder.classes().len())?;
+        if spec.needs_download()? {
+            verify_images(&folder, on_bad, &decode, machine.workers, ui)?;
+        }
         let initial = InitialModel::load(&spec, folder.classes(), &opened.device, ui)?;
+        memory_limit::check_image(&initial.config)?;
+        memory_limit::check_confusion_matrix(folder.classes().len())?;
         let network = network_config(&initial);
         let config = Config {
             versions: Versions::current(),
@@ -113,7 +119,11 @@ impl Plan {
                 batch_size: args.batch_size.get(),
                 momentum: args.momentum,
             },
-            stages: stages::stages(args, &initial.layer_names()?, &network.initialized_layers)?,
+            stages: stages::stages(
+                args,
+                &layer_names(&initial.config)?,
+                &network.initialized_layers,
+            )?,
             network,
             machine,
         };
@@ -158,9 +168,12 @@ impl Plan {
         describe_inputs(&folder, &config.machine, None, ui)?;
         let mut spec = ModelSpec::of_run(&config);
         spec.weights = args.weights.clone().unwrap_or(spec.weights);
+        resume::check_same_result(run.path(), &recorded.config, &config)?;
+        if spec.needs_download()? {
+            verify_images(&folder, on_bad, &decode, workers, ui)?;
+        }
         let initial = InitialModel::load(&spec, folder.classes(), &opened.device, ui)?;
         config.network = network_config(&initial);
-        resume::check_same_result(run.path(), &recorded.config, &config)?;
         let origin = Origin::Resumed(run, Box::new(checkpoint));
         let plan = Self::with_checked_data(config, folder, initial, opened.device, origin, ui)?;
         if let Some(changes) = recorded.data.changes(&plan.identity.data) {
@@ -168,7 +181,9 @@ impl Plan {
                 bail!(
                     Diagnostic::new("the images have changed since the run started")
                         .items(changes.lines())
-                        .help("restore the images, or pass `--allow-changed-data` to accept the changes")
+                        .help(
+                            "restore the images, or pass `--allow-changed-data` to accept the changes"
+                        )
                 );
             }
             ui.show(&Message::ChangedData { changes: &changes })?;
@@ -223,6 +238,34 @@ fn check_batch(config: &Config, folder: &Folder, network: &VggConfig) -> anyhow:
         images,
         on_cpu && config.stages.iter().any(trains_all),
     )
+}
+
+/// Checks everything about the arguments of a new run that does not depend on the content of the
+/// weights, so that no download precedes the error.
+fn check_arguments(args: &TrainArgs, spec: &ModelSpec, classes: usize) -> anyhow::Result<()> {
+    let mut bytes = 0;
+    if let Some(network) = spec.imagenet_network(classes)? {
+        stages::stages(args, &layer_names(&network)?, &[])?;
+        bytes = 4 * Summary::new(&network)?.parameters() as u64;
+    }
+    RunDir::check(&args.out, bytes)
+}
+
+/// Decodes all images before a download, so that it does not precede their errors. With `--on-bad
+/// skip`, they have already been decoded.
+fn verify_images(
+    folder: &Folder,
+    on_bad: OnBad,
+    decode: &DecodeOptions,
+    workers: usize,
+    ui: &mut dyn Renderer,
+) -> anyhow::Result<()> {
+    if on_bad == OnBad::Skip {
+        return Ok(());
+    }
+    let what = format!("checking {}", pluralize(folder.images(), "image"));
+    ui.show(&Message::Working { what })?;
+    bad_images::verify(folder, decode, workers)
 }
 
 /// Opens the device named in `machine`, and replaces the name with that of the opened device.

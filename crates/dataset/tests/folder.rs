@@ -292,6 +292,7 @@ fn folders_that_are_nested_too_deeply_are_an_error() {
     );
 }
 
+#[cfg(unix)]
 #[test]
 fn names_may_have_newlines_quotation_marks_and_any_script() {
     let names = ["a \"b\"/line\nbreak.png", "🐝/🐜 '1'.png", "蜂/x\r\t.png"];

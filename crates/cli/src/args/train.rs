@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use vgg::VggConfig;
 
 use super::MachineArgs;
 use super::types::{
     LayerRates, OnBad, StageChoice, WeightsSource, byte_size, input_size, learning_rate, minutes,
-    momentum, up_to_a_million,
+    momentum, seed, up_to_a_million,
 };
 
 /// Ids of the arguments that can be combined with `--resume`. Except for `allow_changed_data`, they
@@ -32,14 +33,21 @@ pub(super) const WITH_RESUME: [&str; 11] = [
 
 const TRAIN_EXAMPLES: &str = "\
 Examples:
-  waggle train --data my_images --weights vgg16.safetensors --out runs/mine
-  waggle train --stage finetune --weights runs/train/model.safetensors
-  waggle train --finetune-lr classifier=1e-3   fine-tune with frozen convolutions
-  waggle train --resume runs/train             resume after an interrupt or a crash
-  waggle train --json > events.jsonl           write events for other programs
+  waggle train --data my_images --out runs/mine
+  waggle train --stage finetune --weights runs/train
 
-The directory of a finished run holds config.toml, metrics.csv, curves.png, confusion_matrix.png,
-train_batch.png and model.safetensors. `waggle predict` needs only model.safetensors.";
+  # fine-tune with frozen convolutions
+  waggle train --finetune-lr classifier=1e-3
+
+  # resume after an interrupt or a crash
+  waggle train --resume runs/train
+
+  # write events for other programs
+  waggle train --json > events.jsonl
+
+The directory of a finished run holds run.toml, config.toml, metrics.csv, curves.png,
+confusion_matrix.png, train_batch.png and model.safetensors. `waggle predict` needs only
+model.safetensors.";
 
 /// Arguments of `waggle train`.
 #[derive(Debug, Clone, Args)]
@@ -57,7 +65,8 @@ pub struct TrainArgs {
 
     /// Initial weights: `hub` (timm's ImageNet weights, downloaded once),
     /// `hf:OWNER/REPO[@REVISION][/FILE]` (a VGG on the Hugging Face hub), a file (.safetensors or a
-    /// PyTorch state dict, with torchvision's or timm's tensor names), a run directory, `sample` (the
+    /// PyTorch state dict, with torchvision's or timm's tensor names; FILE#KEY if it contains several
+    /// networks), a run directory, `sample` (the
     /// built-in backbone), or `none` (random) [default: hub; for the sample data set without --arch,
     /// sample]
     #[arg(long, value_name = "SOURCE")]
@@ -125,6 +134,7 @@ pub struct TrainArgs {
         long,
         value_name = "LAYERS",
         value_delimiter = ',',
+        value_parser = NonEmptyStringValueParser::new(),
         help_heading = "Recipe"
     )]
     pub transfer_layers: Option<Vec<String>>,
@@ -144,7 +154,7 @@ pub struct TrainArgs {
         long,
         value_name = "N",
         default_value_t = 1234,
-        value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64),
+        value_parser = seed,
         help_heading = "Recipe"
     )]
     pub seed: u64,

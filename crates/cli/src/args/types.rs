@@ -27,6 +27,12 @@ pub fn threads(text: &str) -> Result<NonZeroUsize, String> {
     number(text, is_valid, "expected 1 to 1024 threads")
 }
 
+/// Parses a random seed. TOML, the format of `config.toml`, has no larger integers.
+pub fn seed(text: &str) -> Result<u64, String> {
+    let expected = "expected an integer from 0 to 9223372036854775807";
+    number(text, |seed: u64| i64::try_from(seed).is_ok(), expected)
+}
+
 /// Parses a number of epochs or of images in a batch, 1 to 1,000,000.
 pub fn up_to_a_million(text: &str) -> Result<NonZeroUsize, String> {
     let is_valid = |count: NonZeroUsize| count.get() <= 1_000_000;

@@ -23,7 +23,8 @@ const MAX_LISTED: usize = 10;
 /// Runs `waggle check`. The exit code is 1 if a finding is serious.
 pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     device::start_threads(None)?;
-    let root = Source::choose(args.data.as_deref()).root()?;
+    let source = Source::choose(args.data.as_deref().or(args.data_flag.as_deref()));
+    let root = source.root()?;
     let options = InspectOptions::default()
         .workers(args.workers.get())
         .decode(args.decode.options());
@@ -44,7 +45,10 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         bar.set_position(done as u64);
     });
     bar.finish_and_clear();
-    let report = report?;
+    let mut report = report?;
+    if source == Source::Sample {
+        report.ignored.retain(|file| file.path != sample::STAMP);
+    }
     if args.json {
         super::print(&json(&report)?)?;
     } else {
@@ -79,8 +83,8 @@ fn table(report: &Report) -> String {
     let limits = &report.thresholds;
 
     if let [only] = report.splits[0].classes.as_slice() {
-        let class = printable(&only.class);
-        let _ = writeln!(text, "\n! Only one class, {class} (training fails)");
+        let class = [only.class.clone()];
+        section(&mut text, true, "Only one class (training fails)", &class);
     }
     section(
         &mut text,

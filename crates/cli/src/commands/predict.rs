@@ -13,7 +13,6 @@ use super::predict_inputs;
 use crate::args::PredictArgs;
 use crate::classifier::Classifier;
 use crate::error::report;
-use crate::memory_limit;
 use crate::panic_message::panic_message;
 use crate::ui::text::{percent, printable_on_terminal};
 
@@ -54,7 +53,6 @@ pub fn run(args: &PredictArgs) -> anyhow::Result<ExitCode> {
     let mut errors = Errors { format, count: 0 };
     let top = args.top_k.get();
     super::print(&format.header(top.min(model.classes().len())))?;
-    memory_limit::check_batch(&model.metadata.config, args.batch_size.get(), false)?;
     let (chunks, decoder) = predict_inputs::start(&model, args)?;
     for chunk in chunks {
         let chunk = chunk?;

@@ -14,6 +14,7 @@ use rayon::prelude::*;
 use crate::args::PredictArgs;
 use crate::classifier::Classifier;
 use crate::error::Diagnostic;
+use crate::memory_limit;
 use crate::path_list::PathList;
 use crate::ui::text::unused_files;
 
@@ -62,11 +63,14 @@ pub fn start(
             (path, image)
         };
         let send = |batch: Vec<_>| {
-            let chunk = pool.install(|| batch.into_par_iter().map(decode).collect());
+            let checked = memory_limit::check_batch(&model.metadata.config, batch.len(), false);
+            let chunk =
+                checked.map(|()| pool.install(|| batch.into_par_iter().map(decode).collect()));
+            let failed = chunk.is_err();
             // If the receiver is gone, the command has already failed.
-            match sender.send(Ok(chunk)) {
-                Ok(()) => ControlFlow::Continue(()),
-                Err(_) => ControlFlow::Break(()),
+            match sender.send(chunk) {
+                Ok(()) if !failed => ControlFlow::Continue(()),
+                _ => ControlFlow::Break(()),
             }
         };
         let mut batch = Vec::new();

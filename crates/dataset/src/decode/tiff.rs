@@ -239,6 +239,6 @@ impl<'a> Header<'a> {
     }
 
     fn unsupported(&self, feature: &str) -> Error {
-        unsupported(self.name, &format!("a TIFF image with {feature}"))
+        unsupported(self.name, format!("a TIFF image with {feature}"))
     }
 }
