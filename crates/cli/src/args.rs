@@ -26,6 +26,7 @@ pub use install::{CompletionsArgs, ManArgs};
 pub use train::TrainArgs;
 use types::{DeviceChoice, OnBad, max_pixels, positive, threads, up_to_a_million};
 
+use crate::decode_limits::decode_options;
 use crate::ui::text::printable_path;
 
 const STYLES: Styles = Styles::styled()
@@ -126,20 +127,6 @@ impl DecodeArgs {
     pub fn options(&self) -> DecodeOptions {
         decode_options(self.ignore_exif, self.max_pixels())
     }
-}
-
-/// Bytes that decoding takes per pixel, except for a few TIFF images.
-pub const BYTES_PER_PIXEL: u64 = 12;
-
-/// The decoder settings for images of up to `max_pixels` pixels.
-pub fn decode_options(ignore_exif: bool, max_pixels: usize) -> DecodeOptions {
-    let options = DecodeOptions::default().ignore_exif(ignore_exif);
-    // The default of Pillow allows fewer bytes per pixel.
-    if max_pixels <= options.max_pixels {
-        return options.max_pixels(max_pixels);
-    }
-    let bytes = max_pixels as u64 * BYTES_PER_PIXEL;
-    options.max_pixels(max_pixels).max_bytes(bytes)
 }
 
 impl MachineArgs {

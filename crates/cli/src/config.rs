@@ -11,8 +11,8 @@ use anyhow::Context;
 use dataset::DecodeOptions;
 use serde::{Deserialize, Serialize};
 
-use crate::args::decode_options;
 use crate::args::types::{LayerRate, OnBad, WeightsSource};
+use crate::decode_limits::decode_options;
 use crate::files::read_text;
 
 /// The version of candle in `Cargo.lock` (a test compares the two).

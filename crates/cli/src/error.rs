@@ -19,8 +19,7 @@ use std::io::{self, Write};
 
 use console::{Style, StyledObject};
 
-use crate::args::BYTES_PER_PIXEL;
-use crate::args::types::MAX_PIXELS;
+use crate::decode_limits::{BYTES_PER_PIXEL, MAX_PIXELS};
 use crate::shell::quote;
 use crate::ui::text::{printable, printable_path};
 

@@ -14,6 +14,7 @@ mod commands;
 pub mod config;
 mod data_source;
 mod dataset_hash;
+mod decode_limits;
 pub mod device;
 mod error;
 mod fault_injection;

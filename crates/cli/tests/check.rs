@@ -146,6 +146,42 @@ fn json_is_one_object_that_lists_all_unusable_images() {
     assert!(table.contains("and 2 more (`--json` lists all)"), "{table}");
 }
 
+#[test]
+fn max_pixels_limits_the_images_of_every_command_and_is_named_where_one_exceeds_it() {
+    let dir = good();
+    let (pixels, fewer) = ("12000", "11999");
+    let model = train(&["--max-pixels", pixels]);
+    dir.succeeds(&model);
+    let table = dir.waggle(&["check", "data", "--max-pixels", fewer]);
+    assert_eq!(table.status.code(), Some(1));
+    let (table, _) = stdout_and_stderr(&table);
+    let line = "00.png: 120 × 100 pixels exceed the limit of 11999 pixels; scale it down, or pass a larger `--max-pixels`";
+    assert!(table.contains(line), "{table}");
+    let image = "data/val/vertical/00.png";
+    for command in [
+        train(&["--out", "runs/other"]),
+        vec!["evaluate", "runs/train"],
+        vec!["predict", "runs/train", image],
+        vec![
+            "show",
+            "--data",
+            "data",
+            "--out",
+            "batch.png",
+            "--overwrite",
+        ],
+    ] {
+        dir.succeeds(&[&command[..], &["--max-pixels", pixels]].concat());
+        let message = dir.fails(1, &[&command[..], &["--max-pixels", fewer]].concat());
+        assert!(
+            message.contains("pass `--max-pixels 12000`"),
+            "{command:?}: {message}"
+        );
+    }
+    // A finished run is not changed, but the flag is accepted.
+    dir.succeeds(&["train", "--resume", "runs/train", "--max-pixels", pixels]);
+}
+
 /// Arguments for a transfer stage with one training epoch on `data`, and `--json`.
 fn train<'a>(more: &[&'a str]) -> Vec<&'a str> {
     [train_without_json(more), vec!["--json"]].concat()

@@ -16,7 +16,6 @@ mod jpeg;
 mod levels;
 mod limits;
 mod orientation;
-mod sniff;
 mod tiff;
 
 use std::fs::{self, File};
@@ -29,10 +28,10 @@ use image::{
 };
 
 use crate::error::{Error, Result};
+use crate::file_kind::FileKind;
 use budget::{Budget, Purpose};
 pub use info::{Channels, ImageInfo};
 use limits::{check_memory, check_pixels};
-pub use sniff::FileKind;
 
 /// Decoder settings: resource limits, and whether the EXIF orientation is applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -255,6 +254,11 @@ pub(crate) fn decode_reserved(
     if orientation == Orientation::NoTransforms {
         return Ok((image, info));
     }
+    // Rotations copy the image.
+    let copy = image.as_raw().len() as u64;
+    options
+        .budget
+        .reserve(Purpose::Image, copy, options.max_bytes);
     let mut image = DynamicImage::ImageRgb8(image);
     image.apply_orientation(orientation);
     Ok((image.into_rgb8(), info))
@@ -313,7 +317,7 @@ fn decode_error(error: ImageError, bytes: &[u8], name: &Path) -> Error {
             Error::Truncated { path }
         }
         ImageError::Limits(_) => undecodable(name, format!("the metadata of {kind} is too large")),
-        ImageError::Unsupported(_) => unsupported(name, &format!("{kind} of an unusual kind")),
+        ImageError::Unsupported(_) => unsupported(name, format!("{kind} of an unusual kind")),
         _ if is_empty_png(bytes) => undecodable(name, limits::NO_PIXELS),
         _ => undecodable(name, format!("a damaged {}", kind.name())),
     }
@@ -379,9 +383,9 @@ fn undecodable(name: &Path, reason: impl ToString) -> Error {
     }
 }
 
-fn unsupported(name: &Path, feature: &str) -> Error {
+fn unsupported(name: &Path, feature: String) -> Error {
     Error::Unsupported {
         path: name.into(),
-        reason: format!("{feature}, which is not supported"),
+        feature,
     }
 }

@@ -4,7 +4,7 @@ mod lists;
 
 use std::path::{Path, PathBuf};
 
-use crate::decode::FileKind;
+use crate::file_kind::FileKind;
 use crate::layout::EXTENSIONS;
 use crate::layout_hint::LayoutHint;
 use crate::plan::Plan;
@@ -111,12 +111,12 @@ pub enum Error {
     },
 
     /// The image uses a feature of its format that is not supported.
-    #[error("cannot decode {}: {reason}", .path.display())]
+    #[error("cannot decode {}: {feature}, which is not supported", .path.display())]
     Unsupported {
         /// Path of the file.
         path: PathBuf,
-        /// The feature, such as `a TIFF image with Lab color, which is not supported`.
-        reason: String,
+        /// The format and the feature, such as `a TIFF image with Lab color`.
+        feature: String,
     },
 
     /// The file is damaged, is not a regular file, or has no pixels.
@@ -347,7 +347,8 @@ impl Error {
     pub fn fact(&self) -> String {
         match self {
             Self::NotAnImage { kind, .. } => kind.fact(),
-            Self::Decode { reason, .. } | Self::Unsupported { reason, .. } => reason.clone(),
+            Self::Unsupported { feature, .. } => format!("{feature}, which is not supported"),
+            Self::Decode { reason, .. } => reason.clone(),
             Self::Truncated { .. } => "the file is truncated".into(),
             Self::TooManyPixels {
                 width,

@@ -62,6 +62,7 @@ mod setters;
 pub mod contact_sheet;
 pub mod decode;
 pub mod error;
+mod file_kind;
 pub mod image_folder;
 pub mod inspect;
 mod layout;
@@ -83,9 +84,10 @@ pub use candle_core;
 pub use image;
 
 #[doc(inline)]
-pub use decode::{DecodeOptions, Decoder, FileKind, decode};
+pub use decode::{DecodeOptions, Decoder, decode};
 #[doc(inline)]
 pub use error::Error;
+pub use file_kind::FileKind;
 #[doc(inline)]
 pub use image_folder::{ImageFolder, Sample};
 #[doc(inline)]

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::decode::FileKind;
+use crate::file_kind::FileKind;
 
 /// A file or folder in a data set that is not used.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -60,8 +60,11 @@ fn every_jpeg_has_the_pixels_of_pillow_or_is_refused() {
             (Ok(_), None) => wrong.push(format!("{name}: Pillow does not open it")),
             (Err(_), None) => {}
             (Err(error), Some(_)) => {
-                let fact = error.fact().replace(", which is not supported", "");
-                let names: &mut Vec<_> = refused.entry(fact).or_default();
+                let reason = match error {
+                    Error::Unsupported { feature, .. } => feature,
+                    error => error.reason(),
+                };
+                let names: &mut Vec<_> = refused.entry(reason).or_default();
                 names.push(name.as_str());
             }
         }

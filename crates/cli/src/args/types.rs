@@ -10,6 +10,8 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use vgg::hub::Address;
 
+use crate::decode_limits::MAX_PIXELS;
+
 /// Maximum of `--threads` and `--workers`. More threads than CPUs do not help, and each needs memory.
 pub const MAX_THREADS: usize = 1024;
 
@@ -72,9 +74,6 @@ pub fn input_size(text: &str) -> Result<usize, String> {
     let expected = "expected 32 to 4096 pixels";
     number(text, |size| (32..=4096).contains(&size), expected)
 }
-
-/// The largest limit on the number of pixels of an image. JPEG has no larger images.
-pub const MAX_PIXELS: usize = 65_535 * 65_535;
 
 /// Parses a limit on the number of pixels of an image.
 pub fn max_pixels(text: &str) -> Result<usize, String> {

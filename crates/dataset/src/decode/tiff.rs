@@ -20,9 +20,9 @@ use self::chunk::ChunkReader;
 use self::color::Color;
 use self::directory::Directory;
 use super::limits::{check_bytes, check_pixels};
-use super::sniff::CAMERA_RAW;
 use super::{DecodeOptions, Decoded, ImageInfo, fill, undecodable, unsupported};
 use crate::error::{Error, Result};
+use crate::file_kind::CAMERA_RAW;
 
 /// Numbers of tags.
 mod tag {
@@ -239,6 +239,6 @@ impl<'a> Header<'a> {
     }
 
     fn unsupported(&self, feature: &str) -> Error {
-        unsupported(self.name, &format!("a TIFF image with {feature}"))
+        unsupported(self.name, format!("a TIFF image with {feature}"))
     }
 }

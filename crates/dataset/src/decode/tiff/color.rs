@@ -205,7 +205,7 @@ fn cmyk_to_rgb([c, m, y, k]: [u8; 4]) -> [u8; 3] {
     let white = 255 - i32::from(k);
     [c, m, y].map(|ink| {
         let product = i32::from(ink) * white + 128;
-        (white - ((product >> 8) + product >> 8)).clamp(0, 255) as u8
+        (white - (((product >> 8) + product) >> 8)).clamp(0, 255) as u8
     })
 }
 

@@ -23,7 +23,7 @@ const TO_JPEG: &str = "convert it to JPEG";
 const TO_PNG: &str = "convert it to PNG";
 const UNPACK: &str = "unpack it";
 
-pub(super) const CAMERA_RAW: FileKind = FileKind::other("a camera raw image", TO_JPEG);
+pub(crate) const CAMERA_RAW: FileKind = FileKind::other("a camera raw image", TO_JPEG);
 const UNKNOWN: FileKind = FileKind::other("a file in an unknown format", REPLACE);
 const TEXT: FileKind = FileKind::other("a text file", REPLACE);
 const HEIC: FileKind = FileKind::other("a HEIC image", TO_JPEG);

@@ -1,0 +1,20 @@
+//! The limits on images that `--max-pixels` sets.
+
+use dataset::DecodeOptions;
+
+/// The largest value of `--max-pixels`. JPEG has no larger images.
+pub const MAX_PIXELS: usize = 65_535 * 65_535;
+
+/// Bytes that decoding takes per pixel, except for a few TIFF images.
+pub const BYTES_PER_PIXEL: u64 = 12;
+
+/// The decoder settings for images of up to `max_pixels` pixels.
+pub fn decode_options(ignore_exif: bool, max_pixels: usize) -> DecodeOptions {
+    let options = DecodeOptions::default().ignore_exif(ignore_exif);
+    // The default of Pillow allows fewer bytes per pixel.
+    if max_pixels <= options.max_pixels {
+        return options.max_pixels(max_pixels);
+    }
+    let bytes = max_pixels as u64 * BYTES_PER_PIXEL;
+    options.max_pixels(max_pixels).max_bytes(bytes)
+}
