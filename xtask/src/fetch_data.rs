@@ -2,8 +2,8 @@
 //!
 //! [`fetch()`] works in the staging directory `.NAME.fetch` next to the destination, and renames the
 //! result at the end. Even an interrupted run therefore never leaves a partly unpacked destination.
-//! A partial download stays in the staging directory, and the next run resumes it. An archive that is
-//! invalid or differs from the manifest is removed, because a resumed download may consist of parts
+//! A partial download stays in the staging directory, and the next run resumes it. A run waits while
+//! another one fetches to the same destination. An archive that is invalid or differs from the manifest is removed, because a resumed download may consist of parts
 //! of two versions.
 
 mod manifest;
@@ -64,16 +64,17 @@ pub fn run(from: &str, data: Option<PathBuf>) -> Result<()> {
 
 /// Creates or replaces the directory `target`, unless it is complete. `from` is the path of a zip
 /// archive, or its URL if it contains `://`. The archive and the unpacked files may have `max_size`
-/// bytes each. Prints a line to standard error when a download starts and when it is retried.
+/// bytes each. Waits while another process fetches to the same destination. Prints a line to standard
+/// error when it waits, and when a download starts and is retried.
 ///
 /// # Errors
 ///
 /// Returns an error if the download fails, if the archive is missing, invalid, unsafe, too large or
-/// different from the manifest, if another process is fetching to the same destination, if the
-/// destination is a file, or has to be replaced but contains unlisted files, or if a file cannot be
-/// read or written. The destination is then unchanged, unless it was moved to the staging directory
+/// different from the manifest, if the destination is a file, or has to be replaced but contains
+/// unlisted files, or if a file cannot be read or written. The destination is then unchanged, unless it was moved to the staging directory
 /// and cannot be moved back.
 pub fn fetch(from: &str, manifest: &Manifest, target: &Path, max_size: u64) -> Result<Check> {
+    let _lock = lock(target)?;
     let check = manifest.check(target)?;
     if check.problems.is_empty() {
         return Ok(check);
@@ -93,11 +94,6 @@ pub fn fetch(from: &str, manifest: &Manifest, target: &Path, max_size: u64) -> R
     let name = target.file_name().unwrap_or_default().to_string_lossy();
     let staging = target.with_file_name(format!(".{name}.fetch"));
     fs::create_dir_all(&staging).with_context(|| format!("cannot create {}", staging.display()))?;
-    let lock_file = staging.join("lock");
-    let lock = File::create(&lock_file)
-        .with_context(|| format!("cannot create {}", lock_file.display()))?;
-    lock.try_lock()
-        .with_context(|| format!("another fetch-data may be using {}", staging.display()))?;
     // The name depends on the URL, so that only a download of the same file is resumed.
     let name = fetch::sha256(&mut from.as_bytes())?;
     let downloaded = staging.join(format!("{}.zip", &name[..16]));
@@ -119,7 +115,6 @@ pub fn fetch(from: &str, manifest: &Manifest, target: &Path, max_size: u64) -> R
             ..Check::default()
         })
     })();
-    drop(lock);
     // Errors of the cleanup are ignored in favor of the result.
     let Err(error) = result else {
         let _ = fs::remove_dir_all(&staging);
@@ -130,7 +125,6 @@ pub fn fetch(from: &str, manifest: &Manifest, target: &Path, max_size: u64) -> R
         let _ = fs::remove_file(downloaded);
     }
     let _ = fs::remove_dir_all(&unpacked);
-    let _ = fs::remove_file(lock_file);
     // The staging directory is kept if it still contains a download.
     let _ = fs::remove_dir(&staging);
     Err(if is_local {
@@ -138,6 +132,20 @@ pub fn fetch(from: &str, manifest: &Manifest, target: &Path, max_size: u64) -> R
     } else {
         anyhow!("{error:#}\n{HELP}")
     })
+}
+
+/// Locks a destination until the returned file is dropped. The locked file is in the build folder,
+/// because it must not be removed.
+fn lock(target: &Path) -> Result<File> {
+    let locks = root().join("target/fetch-data");
+    fs::create_dir_all(&locks).with_context(|| format!("cannot create {}", locks.display()))?;
+    let name = fetch::sha256(&mut target.as_os_str().as_encoded_bytes())?;
+    let path = locks.join(format!("{}.lock", &name[..16]));
+    let wait = || {
+        let (path, target) = (path.display(), target.display());
+        eprintln!("waiting for another process that fetches {target} and has locked {path}");
+    };
+    Ok(fetch::lock(&path, wait)?)
 }
 
 /// Downloads `url` to `path` and shows a progress bar.

@@ -1,9 +1,11 @@
 //! `fetch-data` with valid, damaged and malicious archives, from local files and servers.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{Cursor, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
+use std::time::Duration;
 
 use fetch::test_server::{Response, Server};
 use tempfile::TempDir;
@@ -214,16 +216,20 @@ fn a_failed_repair_keeps_the_destination() {
 }
 
 #[test]
-fn concurrent_runs_are_excluded() {
-    let fixture = Fixture::new(&good_zip());
-    let staging = fixture.folder.path().join("data/.set.fetch");
-    fs::create_dir(&staging).unwrap();
-    let other = File::create(staging.join("lock")).unwrap();
-    other.try_lock().unwrap();
-    fixture.expect_error("another fetch-data");
-    assert!(staging.join("lock").exists(), "the other lock is kept");
-    drop(other);
+fn concurrent_runs_wait_for_the_first_and_use_its_files() {
+    // Each request gets a slow response, so that the runs overlap.
+    let server = Server::start(|request, _| {
+        thread::sleep(Duration::from_millis(500));
+        Response::content(request, &good_zip())
+    });
+    let fixture = Fixture::url(&server);
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| fixture.fetch().unwrap());
+        }
+    });
     fixture.expect_fetched();
+    assert_eq!(server.take_requests().len(), 1);
 }
 
 #[test]

@@ -14,17 +14,19 @@ use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use dataset::DecodeOptions;
 
 pub use export::{ExportArgs, ExportFormat};
 pub use inspect::{CheckArgs, ShowArgs, SummaryArgs};
 pub use install::{CompletionsArgs, ManArgs};
 pub use train::TrainArgs;
-use types::{DeviceChoice, OnBad, positive, threads, up_to_a_million};
+use types::{DeviceChoice, OnBad, max_pixels, positive, threads, up_to_a_million};
 
-use crate::ui::text::{printable, printable_path};
+use crate::ui::text::printable_path;
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -34,11 +36,11 @@ const STYLES: Styles = Styles::styled()
 
 const EXAMPLES: &str = "\
 Examples:
-  waggle train                           train on the default data set
-  waggle train --data my_images          train on my_images/{train,val}/CLASS/image.jpg
-  waggle predict runs/train new_images   classify images
-  waggle evaluate runs/train             measure accuracy on the validation images
-  waggle check my_images                 find damaged files, duplicates and leaks
+  waggle train                          use the default data
+  waggle train --data my_images         use your own images
+  waggle predict runs/train new_images  classify images
+  waggle evaluate runs/train            measure the accuracy
+  waggle check my_images                find bad images
 
 Exit codes: 0 success, 1 failure, 2 usage error, 130 interrupted (SIGINT), 143 terminated (SIGTERM).";
 
@@ -95,9 +97,49 @@ pub struct MachineArgs {
     #[arg(long, default_value = "f32", help_heading = "Machine")]
     pub precision: vgg::Precision,
 
+    #[command(flatten)]
+    /// Limits and orientation of images.
+    pub decode: DecodeArgs,
+}
+
+/// Arguments for image decoding, shared by the commands that read images.
+#[derive(Debug, Clone, Args)]
+pub struct DecodeArgs {
     /// Ignore the EXIF orientation of images, as torchvision does
     #[arg(long)]
     pub ignore_exif: bool,
+
+    /// Largest image to decode, in pixels (width × height). The images that are decoded at the same
+    /// time share 12 bytes of memory per pixel of this limit, at least 1 GiB [default: 178956970]
+    #[arg(long, value_name = "N", value_parser = max_pixels)]
+    pub max_pixels: Option<usize>,
+}
+
+impl DecodeArgs {
+    /// The largest number of pixels of an image.
+    pub fn max_pixels(&self) -> usize {
+        self.max_pixels
+            .unwrap_or_else(|| DecodeOptions::default().max_pixels)
+    }
+
+    /// The decoder settings.
+    pub fn options(&self) -> DecodeOptions {
+        decode_options(self.ignore_exif, self.max_pixels())
+    }
+}
+
+/// Bytes that decoding takes per pixel, except for a few TIFF images.
+pub const BYTES_PER_PIXEL: u64 = 12;
+
+/// The decoder settings for images of up to `max_pixels` pixels.
+pub fn decode_options(ignore_exif: bool, max_pixels: usize) -> DecodeOptions {
+    let options = DecodeOptions::default().ignore_exif(ignore_exif);
+    // The default of Pillow allows fewer bytes per pixel.
+    if max_pixels <= options.max_pixels {
+        return options.max_pixels(max_pixels);
+    }
+    let bytes = max_pixels as u64 * BYTES_PER_PIXEL;
+    options.max_pixels(max_pixels).max_bytes(bytes)
 }
 
 impl MachineArgs {
@@ -119,7 +161,7 @@ pub struct EvaluateArgs {
     pub data: Option<PathBuf>,
 
     /// Split to evaluate: a subfolder of the data set. `val` also matches `valid` and `validation`
-    #[arg(long, value_name = "NAME", default_value = "val")]
+    #[arg(long, value_name = "NAME", default_value = "val", value_parser = NonEmptyStringValueParser::new())]
     pub split: String,
 
     /// What to do with images that cannot be decoded [default: fail, except for images that the
@@ -247,25 +289,7 @@ pub fn parse(line: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Erro
             }
             error
         })?;
-    if let Some(argument) = line
-        .iter()
-        .skip(1)
-        .find(|argument| is_empty_value(argument))
-    {
-        let name = argument.to_string_lossy();
-        let message = match name.strip_suffix('=') {
-            Some(flag) => format!("the value of `{}` is empty", printable(flag)),
-            None => "an argument is empty".to_string(),
-        };
-        return Err(definition().error(ErrorKind::InvalidValue, message));
-    }
     Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut Cli::command()))
-}
-
-/// Whether an argument is empty or `--flag=`. An empty path would stand for the current folder.
-fn is_empty_value(argument: &OsString) -> bool {
-    let flag = argument.to_str().and_then(|text| text.strip_suffix('='));
-    argument.is_empty() || flag.is_some_and(|flag| flag.starts_with("--") && !flag.contains('='))
 }
 
 /// The error for arguments that are valid once they are escaped.
@@ -286,6 +310,20 @@ mod tests {
     }
 
     #[test]
+    fn examples_fit_a_terminal_of_60_columns() {
+        let definition = definition();
+        for command in definition.get_subcommands().chain([&definition]) {
+            let Some(help) = command.get_after_help() else {
+                continue;
+            };
+            let help = help.to_string();
+            for line in help.lines().filter(|line| line.starts_with("  ")) {
+                assert!(line.len() <= 60, "{line}");
+            }
+        }
+    }
+
+    #[test]
     fn settings_of_a_run_conflict_with_resume() {
         let parse = |more: &[&str]| {
             let line = [&["waggle", "train", "--resume", "run"], more].concat();
@@ -303,7 +341,28 @@ mod tests {
             assert!(error.to_string().contains("a resumed run keeps"), "{error}");
         }
         parse(&["--workers=1", "--cache-images=0", "--data=x", "--json"]).unwrap();
+        parse(&["--max-pixels=200000000"]).unwrap();
         definition().debug_assert();
+    }
+
+    #[test]
+    fn a_larger_limit_of_pixels_allows_the_memory_for_them() {
+        let default = DecodeOptions::default();
+        assert_eq!(decode_options(false, default.max_pixels), default);
+        assert_eq!(decode_options(false, 100), default.clone().max_pixels(100));
+        let larger = decode_options(true, 1_000_000_000);
+        assert_eq!(
+            (larger.max_pixels, larger.max_bytes),
+            (1_000_000_000, 12_000_000_000)
+        );
+        for value in ["0", "-1", "4294836226", "1e9"] {
+            let line = ["waggle", "check", "--max-pixels", value];
+            let message = parse(line.map(OsString::from)).unwrap_err().to_string();
+            assert!(
+                message.contains("expected 1 to 4294836225 pixels"),
+                "{message}"
+            );
+        }
     }
 
     #[test]

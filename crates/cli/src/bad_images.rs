@@ -14,6 +14,7 @@ use dataset::path_text::relative;
 use dataset::{DecodeOptions, ImageFolder};
 
 use crate::config::{Skipped, StageName};
+use crate::data_source::Folder;
 use crate::error::Diagnostic;
 use crate::shell::quote;
 
@@ -26,10 +27,10 @@ use crate::shell::quote;
 pub fn find(
     split: &ImageFolder,
     root: &Path,
-    ignore_exif: bool,
+    decode: &DecodeOptions,
     workers: usize,
 ) -> anyhow::Result<Vec<(usize, Skipped)>> {
-    let bad = decode_all(split, ignore_exif, workers)?.into_iter();
+    let bad = decode_all(split, decode, workers)?.into_iter();
     let skipped = bad.map(|(index, error)| {
         let image = Skipped {
             path: relative(root, &split.samples()[index].path),
@@ -38,6 +39,22 @@ pub fn find(
         (index, image)
     });
     Ok(skipped.collect())
+}
+
+/// Decodes all images of `folder`.
+///
+/// # Errors
+///
+/// Returns an error that lists all images that cannot be decoded, or an error if the workers cannot
+/// be started.
+pub fn verify(folder: &Folder, decode: &DecodeOptions, workers: usize) -> anyhow::Result<()> {
+    let mut bad = decode_all(&folder.train, decode, workers)?;
+    bad.extend(decode_all(&folder.val, decode, workers)?);
+    if bad.is_empty() {
+        return Ok(());
+    }
+    let errors = bad.into_iter().map(|(_, error)| error).collect();
+    Err(refusal(errors, folder.images()))
 }
 
 /// The images in `skipped` that belong to `split`, each with its index in the split. Their paths
@@ -71,10 +88,10 @@ pub fn leave_out(split: &mut ImageFolder, bad: &[(usize, Skipped)]) -> anyhow::R
 pub fn explain(
     error: anyhow::Error,
     split: &ImageFolder,
-    ignore_exif: bool,
+    decode: &DecodeOptions,
     workers: usize,
 ) -> anyhow::Error {
-    match decode_all(split, ignore_exif, workers) {
+    match decode_all(split, decode, workers) {
         Ok(bad) if !bad.is_empty() => refusal(
             bad.into_iter().map(|(_, error)| error).collect(),
             split.len(),
@@ -131,11 +148,10 @@ pub fn refusal(bad: Vec<dataset::Error>, checked: usize) -> anyhow::Error {
 
 fn decode_all(
     split: &ImageFolder,
-    ignore_exif: bool,
+    decode: &DecodeOptions,
     workers: usize,
 ) -> Result<Vec<(usize, dataset::Error)>, dataset::Error> {
-    let options = DecodeOptions::default().ignore_exif(ignore_exif);
-    dataset::find_bad_images(split.samples(), &options, workers)
+    dataset::find_bad_images(split.samples(), decode, workers)
 }
 
 /// Returns an error if a class of `split` has lost all the images it had in `before`, because the

@@ -21,7 +21,7 @@ mod writer;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use candle_core::Tensor;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -166,10 +166,17 @@ impl Checkpoint {
             part.insert(name.to_string(), tensor);
         }
         let [weights, velocities, best] = parts.map(|(_, part)| part);
+        let identity: Identity = parse(&strings, IDENTITY)?;
+        let progress: RunProgress = parse(&strings, PROGRESS)?;
+        ensure!(
+            progress.stage < identity.config.stages.len(),
+            "the run has no stage number {}",
+            progress.stage
+        );
         Ok(Self {
             path,
-            identity: parse(&strings, IDENTITY)?,
-            progress: parse(&strings, PROGRESS)?,
+            identity,
+            progress,
             weights,
             velocities,
             best,

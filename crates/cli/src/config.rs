@@ -8,8 +8,10 @@ use std::fmt;
 use std::path::Path;
 
 use anyhow::Context;
+use dataset::DecodeOptions;
 use serde::{Deserialize, Serialize};
 
+use crate::args::decode_options;
 use crate::args::types::{LayerRate, OnBad, WeightsSource};
 use crate::files::read_text;
 
@@ -133,6 +135,13 @@ pub struct MachineConfig {
     pub workers: usize,
     /// Size limit in bytes of the cache for decoded images.
     pub cache_images: u64,
+    /// Largest image to decode, in pixels. Files without this field come from runs with the default.
+    #[serde(default = "default_max_pixels")]
+    pub max_pixels: usize,
+}
+
+fn default_max_pixels() -> usize {
+    DecodeOptions::default().max_pixels
 }
 
 /// One stage of training: its length and the layers it trains.
@@ -207,6 +216,7 @@ impl Config {
                 threads: 2,
                 workers: 4,
                 cache_images: 1 << 30,
+                max_pixels: default_max_pixels(),
             },
             stages: vec![
                 StageConfig {
@@ -220,6 +230,11 @@ impl Config {
                 2
             ],
         }
+    }
+
+    /// The decoder settings of the run.
+    pub fn decode_options(&self) -> DecodeOptions {
+        decode_options(self.data.ignore_exif, self.machine.max_pixels)
     }
 
     /// The text of `config.toml`.

@@ -2,7 +2,6 @@
 //! run, the loaders detect them with the same hashes.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::Path;
 
 use anyhow::Context;
@@ -10,6 +9,7 @@ use dataset::Loader;
 use dataset::path_text::relative;
 use serde::{Deserialize, Serialize};
 
+use crate::files::open_regular;
 use crate::ui::text::printable;
 
 /// The hexadecimal SHA-256 of each image, by its path relative to the data folder, as [`relative`] writes
@@ -64,9 +64,9 @@ impl DatasetHash {
 ///
 /// # Errors
 ///
-/// Returns an error that names the path if the file cannot be read.
+/// Returns an error that names the path if it is not a regular file or cannot be read.
 pub fn sha256(path: &Path) -> anyhow::Result<String> {
-    let hash = File::open(path).and_then(|mut file| fetch::sha256(&mut file));
+    let hash = open_regular(path).and_then(|mut file| fetch::sha256(&mut file));
     hash.with_context(|| format!("cannot read {}", path.display()))
 }
 

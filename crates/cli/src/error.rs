@@ -19,6 +19,8 @@ use std::io::{self, Write};
 
 use console::{Style, StyledObject};
 
+use crate::args::BYTES_PER_PIXEL;
+use crate::args::types::MAX_PIXELS;
 use crate::shell::quote;
 use crate::ui::text::{printable, printable_path};
 
@@ -212,16 +214,27 @@ fn help_for(cause: &(dyn Error + 'static)) -> Option<String> {
                     _ => (Some("replace or remove the files".to_string()), "them"),
                 };
                 let remedy = remedy.unwrap_or_else(|| "replace or remove the file".to_string());
-                Some(format!("{remedy}, or pass `--on-bad skip` to skip {them}"))
+                let flag = max_pixels(errors)
+                    .map_or_else(String::new, |n| format!(", pass `--max-pixels {n}`"));
+                Some(format!(
+                    "{remedy}{flag}, or pass `--on-bad skip` to skip {them}"
+                ))
             }
-            error => error.help(),
+            error => match (error.help(), max_pixels(std::slice::from_ref(error))) {
+                (Some(remedy), Some(n)) => Some(format!("{remedy}, or pass `--max-pixels {n}`")),
+                (help, _) => help,
+            },
         };
     }
     if let Some(error) = cause.downcast_ref::<sample::Error>() {
         return error.help();
     }
     if let Some(error) = cause.downcast_ref::<vgg::hub::FetchError>() {
-        return Some(error.help());
+        let instead = "offline, use `--weights FILE` or the built-in `--weights sample`";
+        return Some(match error.is_local() {
+            true => error.help(),
+            false => format!("{}; {instead}", error.help()),
+        });
     }
     if let Some(error) = cause.downcast_ref::<vgg::Error>() {
         return match error {
@@ -246,6 +259,23 @@ fn help_for(cause: &(dyn Error + 'static)) -> Option<String> {
         return Some("pass a smaller `--batch-size`".to_string());
     }
     cause.downcast_ref::<trainer::Error>()?.help()
+}
+
+/// The value of `--max-pixels` for which the images in `errors` that exceed a limit can be decoded.
+fn max_pixels(errors: &[dataset::Error]) -> Option<u64> {
+    let default = dataset::DecodeOptions::default().max_pixels as u64;
+    let needed = errors.iter().filter_map(|error| match error {
+        dataset::Error::TooManyPixels { width, height, .. } => {
+            Some((*width as u64).saturating_mul(*height as u64))
+        }
+        // Only limits above the default allow more memory.
+        dataset::Error::TooMuchMemory { needed: bytes, .. }
+        | dataset::Error::FileTooLarge { bytes, .. } => {
+            Some(bytes.div_ceil(BYTES_PER_PIXEL).max(default + 1))
+        }
+        _ => None,
+    });
+    needed.max().filter(|&pixels| pixels <= MAX_PIXELS as u64)
 }
 
 /// The text printed by [`report`], without colors.

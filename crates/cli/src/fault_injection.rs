@@ -1,7 +1,7 @@
 //! Fault injection for tests, controlled by the environment variable `WAGGLE_FAULT=KIND:NUMBER`. No
 //! fault is injected if it is not set.
 //!
-//! This module needs the feature `fault-injection`, which only the tests of this crate enable.
+//! The feature `fault-injection`, which only the tests of this crate enable, compiles this module.
 //!
 //! - `crash:BYTES` aborts the process, as `kill -9` would, after it has written that many bytes to
 //!   files of runs;
@@ -10,6 +10,8 @@
 //!   them;
 //! - `image-panic:COUNT` panics after that many images have been decoded, in a thread of the
 //!   loader.
+
+#![cfg(feature = "fault-injection")]
 
 use std::fs::File;
 use std::io::{self, Write};

@@ -95,6 +95,43 @@ impl ModelSpec {
         }
     }
 
+    /// The network of the ImageNet weights from the hub. `None` for other weights, which determine
+    /// the network themselves.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if there is no such architecture.
+    pub fn imagenet_network(&self, classes: usize) -> anyhow::Result<Option<VggConfig>> {
+        if self.weights != WeightsSource::Hub {
+            return Ok(None);
+        }
+        let name = self.architecture.as_deref().unwrap_or(DEFAULT_ARCHITECTURE);
+        Ok(Some(VggConfig::named(name, classes)?))
+    }
+
+    /// Whether [`InitialModel::load`] has to download the weights.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if it has to, and the settings of the hub do not allow it.
+    pub fn needs_download(&self) -> anyhow::Result<bool> {
+        match self.resolved().weights {
+            WeightsSource::Repository(address) => Ok(vgg::hub::needs_download(&address)?),
+            _ => Ok(false),
+        }
+    }
+
+    /// Replaces `hub` by the address of the ImageNet weights.
+    fn resolved(&self) -> Self {
+        let mut spec = self.clone();
+        if spec.weights == WeightsSource::Hub {
+            let name = spec.architecture.as_deref().unwrap_or(DEFAULT_ARCHITECTURE);
+            spec.weights = WeightsSource::Repository(vgg::hub::imagenet(name));
+            spec.architecture = Some(name.to_string());
+        }
+        spec
+    }
+
     /// The weights and the network of a run to resume.
     pub fn of_run(config: &Config) -> Self {
         let network = &config.network;
@@ -256,24 +293,6 @@ impl InitialModel {
         }
     }
 
-    /// Names of the layers with parameters, from input to output.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error if the configuration of the network is invalid.
-    pub fn layer_names(&self) -> anyhow::Result<Vec<String>> {
-        let mut layers: Vec<String> = Vec::new();
-        for (name, _) in self.config.tensor_shapes()? {
-            let layer = name
-                .rsplit_once('.')
-                .map_or(name.as_str(), |(layer, _)| layer);
-            if layers.last().is_none_or(|last| last != layer) {
-                layers.push(layer.to_string());
-            }
-        }
-        Ok(layers)
-    }
-
     /// Metadata to save with models trained from these weights for `classes`.
     pub fn metadata(&self, classes: &[String]) -> Metadata {
         Metadata {
@@ -283,6 +302,24 @@ impl InitialModel {
             std: self.normalize.std,
         }
     }
+}
+
+/// Names of the layers with parameters, from input to output.
+///
+/// # Errors
+///
+/// Returns an error if the configuration of the network is invalid.
+pub fn layer_names(config: &VggConfig) -> anyhow::Result<Vec<String>> {
+    let mut layers: Vec<String> = Vec::new();
+    for (name, _) in config.tensor_shapes()? {
+        let layer = name
+            .rsplit_once('.')
+            .map_or(name.as_str(), |(layer, _)| layer);
+        if layers.last().is_none_or(|last| last != layer) {
+            layers.push(layer.to_string());
+        }
+    }
+    Ok(layers)
 }
 
 /// The input size of the built-in backbone, in pixels.
@@ -318,12 +355,7 @@ fn located(
     spec: &ModelSpec,
     renderer: &mut dyn Renderer,
 ) -> anyhow::Result<(ModelSpec, Option<PathBuf>)> {
-    let mut spec = spec.clone();
-    if spec.weights == WeightsSource::Hub {
-        let name = spec.architecture.as_deref().unwrap_or(DEFAULT_ARCHITECTURE);
-        spec.weights = WeightsSource::Repository(vgg::hub::imagenet(name));
-        spec.architecture = Some(name.to_string());
-    }
+    let mut spec = spec.resolved();
     let path = match &mut spec.weights {
         WeightsSource::File(path) => {
             *path = weights_file::find(path)?;

@@ -16,7 +16,6 @@ mod data_source;
 mod dataset_hash;
 pub mod device;
 mod error;
-#[cfg(feature = "fault-injection")]
 mod fault_injection;
 mod files;
 pub mod gpu_memory;

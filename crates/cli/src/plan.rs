@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use candle_core::Device;
-use dataset::path_text;
+use dataset::{DecodeOptions, path_text};
 use trainer::pattern;
-use vgg::VggConfig;
 use vgg::kernels::Isa;
+use vgg::{Summary, VggConfig};
 
 use crate::args::TrainArgs;
 use crate::args::types::{DeviceChoice, OnBad, WeightsSource};
@@ -26,7 +26,7 @@ use crate::data_source::{Folder, Source};
 use crate::dataset_hash::DatasetHash;
 use crate::device;
 use crate::error::Diagnostic;
-use crate::initial_model::{InitialModel, ModelSpec};
+use crate::initial_model::{InitialModel, ModelSpec, layer_names};
 use crate::memory_limit;
 use crate::run_dir::RunDir;
 use crate::splits::Splits;
@@ -88,6 +88,7 @@ impl Plan {
             threads: device::start_threads(machine.threads)?,
             workers: machine.workers(),
             cache_images: args.cache_images.unwrap_or(1 << 30),
+            max_pixels: args.machine.decode.max_pixels(),
         };
         let opened = open_device(&mut machine)?;
         if source == Source::Sample {
@@ -97,10 +98,15 @@ impl Plan {
         let mut folder = source.open()?;
         folder.refuse_run_directory(&args.out)?;
         folder.require_two_classes()?;
-        let (on_bad, ignore_exif) = (args.on_bad, args.machine.ignore_exif);
-        let skipped = skip_bad_images(&mut folder, on_bad, ignore_exif, machine.workers, ui)?;
+        let (on_bad, ignore_exif) = (args.on_bad, args.machine.decode.ignore_exif);
+        let decode = args.machine.decode.options();
+        let skipped = skip_bad_images(&mut folder, on_bad, &decode, machine.workers, ui)?;
         describe_inputs(&folder, &machine, opened.fallback.as_deref(), ui)?;
         let spec = ModelSpec::from_args(args, &folder.source);
+        check_arguments(args, &spec, folder.classes().len())?;
+        if spec.needs_download()? {
+            verify_images(&folder, on_bad, &decode, machine.workers, ui)?;
+        }
         let initial = InitialModel::load(&spec, folder.classes(), &opened.device, ui)?;
         let network = network_config(&initial);
         let config = Config {
@@ -111,7 +117,11 @@ impl Plan {
                 batch_size: args.batch_size.get(),
                 momentum: args.momentum,
             },
-            stages: stages::stages(args, &initial.layer_names()?, &network.initialized_layers)?,
+            stages: stages::stages(
+                args,
+                &layer_names(&initial.config)?,
+                &network.initialized_layers,
+            )?,
             network,
             machine,
         };
@@ -137,6 +147,9 @@ impl Plan {
         if let Some(size) = args.cache_images {
             machine.cache_images = size;
         }
+        if let Some(pixels) = args.machine.decode.max_pixels {
+            machine.max_pixels = pixels;
+        }
         device::check_threads(machine.workers, "--workers")?;
         device::start_threads(NonZeroUsize::new(machine.threads))?;
         let opened = open_device(machine).map_err(|error| {
@@ -147,15 +160,18 @@ impl Plan {
         })?;
         let mut folder = resume::folder(&config.data, args.data.as_deref())?;
         let (on_bad, ignore_exif) = (config.data.on_bad, config.data.ignore_exif);
-        let workers = config.machine.workers;
-        let skipped = skip_bad_images(&mut folder, on_bad, ignore_exif, workers, ui)?;
+        let (decode, workers) = (config.decode_options(), config.machine.workers);
+        let skipped = skip_bad_images(&mut folder, on_bad, &decode, workers, ui)?;
         config.data = data_config(&folder, on_bad, ignore_exif, skipped);
         describe_inputs(&folder, &config.machine, None, ui)?;
         let mut spec = ModelSpec::of_run(&config);
         spec.weights = args.weights.clone().unwrap_or(spec.weights);
+        resume::check_same_result(run.path(), &recorded.config, &config)?;
+        if spec.needs_download()? {
+            verify_images(&folder, on_bad, &decode, workers, ui)?;
+        }
         let initial = InitialModel::load(&spec, folder.classes(), &opened.device, ui)?;
         config.network = network_config(&initial);
-        resume::check_same_result(run.path(), &recorded.config, &config)?;
         let origin = Origin::Resumed(run, Box::new(checkpoint));
         let plan = Self::with_checked_data(config, folder, initial, opened.device, origin, ui)?;
         if let Some(changes) = recorded.data.changes(&plan.identity.data) {
@@ -163,7 +179,9 @@ impl Plan {
                 bail!(
                     Diagnostic::new("the images have changed since the run started")
                         .items(changes.lines())
-                        .help("restore the images, or pass `--allow-changed-data` to accept the changes")
+                        .help(
+                            "restore the images, or pass `--allow-changed-data` to accept the changes"
+                        )
                 );
             }
             ui.show(&Message::ChangedData { changes: &changes })?;
@@ -220,6 +238,34 @@ fn check_batch(config: &Config, folder: &Folder, network: &VggConfig) -> anyhow:
     )
 }
 
+/// Checks everything about the arguments of a new run that does not depend on the content of the
+/// weights, so that no download precedes the error.
+fn check_arguments(args: &TrainArgs, spec: &ModelSpec, classes: usize) -> anyhow::Result<()> {
+    let mut bytes = 0;
+    if let Some(network) = spec.imagenet_network(classes)? {
+        stages::stages(args, &layer_names(&network)?, &[])?;
+        bytes = 4 * Summary::new(&network)?.parameters() as u64;
+    }
+    RunDir::check(&args.out, bytes)
+}
+
+/// Decodes all images before a download, so that it does not precede their errors. With `--on-bad
+/// skip`, they have already been decoded.
+fn verify_images(
+    folder: &Folder,
+    on_bad: OnBad,
+    decode: &DecodeOptions,
+    workers: usize,
+    ui: &mut dyn Renderer,
+) -> anyhow::Result<()> {
+    if on_bad == OnBad::Skip {
+        return Ok(());
+    }
+    let what = format!("checking {}", pluralize(folder.images(), "image"));
+    ui.show(&Message::Working { what })?;
+    bad_images::verify(folder, decode, workers)
+}
+
 /// Opens the device named in `machine`, and replaces the name with that of the opened device.
 fn open_device(machine: &mut MachineConfig) -> anyhow::Result<device::Opened> {
     let choice = machine.device.parse().map_err(anyhow::Error::msg)?;
@@ -234,7 +280,7 @@ fn open_device(machine: &mut MachineConfig) -> anyhow::Result<device::Opened> {
 fn skip_bad_images(
     folder: &mut Folder,
     on_bad: OnBad,
-    ignore_exif: bool,
+    decode: &DecodeOptions,
     workers: usize,
     ui: &mut dyn Renderer,
 ) -> anyhow::Result<Vec<Skipped>> {
@@ -245,7 +291,7 @@ fn skip_bad_images(
     ui.show(&Message::Working { what })?;
     let mut skipped = Vec::new();
     for split in [&mut folder.train, &mut folder.val] {
-        let bad = bad_images::find(split, &folder.root, ignore_exif, workers)?;
+        let bad = bad_images::find(split, &folder.root, decode, workers)?;
         for (_, image) in &bad {
             ui.show(&Message::SkippedImage(image))?;
         }

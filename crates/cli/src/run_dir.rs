@@ -3,6 +3,7 @@
 
 mod marker;
 
+use std::ffi::OsStr;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -69,19 +70,48 @@ impl RunDir {
     ///
     /// Returns an error if the directory or its marker cannot be created.
     pub fn create(wanted: &Path) -> anyhow::Result<Self> {
-        Self::try_create(wanted).map_err(|error| {
-            let message = format!("cannot create the run directory {}", wanted.display());
-            let error = Diagnostic::new(message).caused_by(error);
-            error.help("pass another directory with `--out`").into()
-        })
+        Self::try_create(wanted).map_err(|error| cannot_create(wanted, error))
+    }
+
+    /// Checks that [`create`](Self::create) would succeed, and that `bytes` are free, without
+    /// creating anything.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error that [`create`](Self::create) would return, and an error if less disk space
+    /// is free.
+    pub fn check(wanted: &Path, bytes: u64) -> anyhow::Result<()> {
+        Self::try_check(wanted, bytes).map_err(|error| cannot_create(wanted, error))
+    }
+
+    fn try_check(wanted: &Path, bytes: u64) -> anyhow::Result<()> {
+        let (parent, _) = parent_and_name(wanted)?;
+        let existing = parent.ancestors().find(|path| path.exists());
+        let existing = existing.unwrap_or(Path::new("."));
+        if !existing.is_dir() {
+            // Fails without creating anything.
+            return Ok(fs::create_dir_all(parent)?);
+        }
+        #[cfg(unix)]
+        rustix::fs::access(
+            existing,
+            rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK,
+        )
+        .map_err(io::Error::from)?;
+        if let Some(free) = fetch::free_space(existing)
+            && free < bytes
+        {
+            bail!(
+                "the disk is full: the model needs {} MB, but only {} MB are free",
+                bytes.div_ceil(1_000_000),
+                free / 1_000_000
+            );
+        }
+        Ok(())
     }
 
     fn try_create(wanted: &Path) -> anyhow::Result<Self> {
-        let name = wanted.file_name().context("the path has no file name")?;
-        let parent = match wanted.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
+        let (parent, name) = parent_and_name(wanted)?;
         fs::create_dir_all(parent)?;
         for number in 1..MAX_RUNS {
             let path = if number == 1 {
@@ -181,6 +211,22 @@ impl RunDir {
         Ok(())
     }
 
+    /// Checks that files can be created in the directory.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if they cannot.
+    pub fn check_writable(&self) -> anyhow::Result<()> {
+        let prefix = temporary_prefix(self.id());
+        let mut builder = tempfile::Builder::new();
+        let created = builder.prefix(&prefix).tempfile_in(&self.path);
+        created.map(drop).map_err(|error| {
+            let message = format!("cannot write to the run directory {}", self.path.display());
+            let help = "make it writable, or copy it and resume the copy";
+            Diagnostic::new(message).help(help).caused_by(error).into()
+        })
+    }
+
     /// Path of the directory.
     pub fn path(&self) -> &Path {
         &self.path
@@ -259,6 +305,21 @@ impl RunDir {
     ) -> anyhow::Result<()> {
         write_atomically(&self.file(name), &temporary_prefix(self.id()), write)
     }
+}
+
+fn parent_and_name(path: &Path) -> anyhow::Result<(&Path, &OsStr)> {
+    let name = path.file_name().context("the path has no file name")?;
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    Ok((parent, name))
+}
+
+fn cannot_create(wanted: &Path, error: anyhow::Error) -> anyhow::Error {
+    let message = format!("cannot create the run directory {}", wanted.display());
+    let error = Diagnostic::new(message).caused_by(error);
+    error.help("pass another directory with `--out`").into()
 }
 
 /// Locks a directory against other processes, until the file is closed or the process ends. Waits up
@@ -389,8 +450,24 @@ mod tests {
     fn a_run_directory_below_a_file_is_an_error() {
         let root = tempfile::tempdir().unwrap();
         fs::write(root.path().join("file"), b"").unwrap();
-        let error = RunDir::create(&root.path().join("file/train")).unwrap_err();
-        let message = error.to_string();
+        let wanted = root.path().join("file/train");
+        let message = format!("{:#}", RunDir::create(&wanted).unwrap_err());
         assert!(message.contains("file/train"), "{message}");
+        assert_eq!(
+            format!("{:#}", RunDir::check(&wanted, 0).unwrap_err()),
+            message
+        );
+    }
+
+    #[test]
+    fn a_check_creates_nothing_and_reports_a_full_disk() {
+        let root = tempfile::tempdir().unwrap();
+        let wanted = root.path().join("a/b/train");
+        RunDir::check(&wanted, 1).unwrap();
+        let message = format!("{:#}", RunDir::check(&wanted, u64::MAX).unwrap_err());
+        assert!(message.contains("the disk is full"), "{message}");
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
+        assert!(RunDir::check(Path::new("train"), 1).is_ok());
+        assert!(RunDir::check(Path::new(".."), 1).is_err());
     }
 }

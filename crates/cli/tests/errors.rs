@@ -68,10 +68,30 @@ fn entry(case: &Case, model: &[u8]) -> String {
     let dir = TestDir::with_stripes();
     dir.write("model.safetensors", model);
     (case.prepare)(&dir);
-    let arguments: Vec<&str> = case.command.split_whitespace().collect();
-    let output = dir.waggle(&arguments);
+    // As in a shell, words such as NAME=VALUE before the command set environment variables.
+    let (variables, command) = case
+        .command
+        .split_once("waggle ")
+        .unwrap_or(("", case.command));
+    let arguments: Vec<&str> = command.split_whitespace().collect();
+    let variables = variables
+        .split_whitespace()
+        .filter_map(|word| word.split_once('='));
+    let mut command = dir.command(&arguments);
+    for name in ["HF_ENDPOINT", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "HF_TOKEN"] {
+        command.env_remove(name);
+    }
+    let output = command
+        .env("NO_PROXY", "127.0.0.1")
+        .envs(variables)
+        .output();
+    let output = output.expect("the program starts");
     let message = String::from_utf8(output.stderr).expect("UTF-8");
     let code = output.status.code();
+    let command = match case.command.contains("waggle ") {
+        true => case.command.to_string(),
+        false => format!("waggle {}", case.command),
+    };
     assert!(
         code == Some(1) || code == Some(2),
         "{}: {code:?}\n{message}",
@@ -94,9 +114,8 @@ fn entry(case: &Case, model: &[u8]) -> String {
     let message = message.replace(root.trim_end_matches('/'), "PLACE");
     let message = without_temporary_names(message.trim());
     format!(
-        "\n### {}\n\n```console\n$ waggle {}    # exit code {}\n{message}\n```\n",
+        "\n### {}\n\n```console\n$ {command}    # exit code {}\n{message}\n```\n",
         case.what,
-        case.command,
         code.unwrap_or_default()
     )
 }

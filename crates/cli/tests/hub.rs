@@ -1,13 +1,17 @@
-//! `train` with weights from local servers that imitate the Hugging Face hub and send hostile or
-//! corrupt responses.
+//! `train` with weights from local servers that imitate the Hugging Face hub: hostile or corrupt
+//! responses, interrupted and concurrent downloads, and errors that precede a download.
 
 mod harness;
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use fetch::test_server::{Response, Server};
-use harness::{TestDir, stdout_and_stderr};
+use fetch::test_server::{End, Response, Server};
+use harness::{TestDir, send_signal, stdout_and_stderr};
 
 fn sha256(mut bytes: &[u8]) -> String {
     fetch::sha256(&mut bytes).unwrap()
@@ -32,18 +36,32 @@ fn serve_file(head: Response, body: Vec<u8>) -> Server {
 /// Runs the baseline of `train` with weights from the hub at `endpoint`, with the cache in `home/hf`.
 /// Returns whether the run succeeded, and standard error.
 fn train(dir: &TestDir, endpoint: &str) -> (bool, String) {
-    let arguments = "train --data data --weights hf:a/b --stage transfer --transfer-epochs 1";
-    let output = dir
-        .command(&arguments.split(' ').collect::<Vec<_>>())
+    let output = command(dir, endpoint, BASELINE).output().unwrap();
+    (output.status.success(), stdout_and_stderr(&output).1)
+}
+
+/// Arguments of the shortest run with weights from the hub.
+const BASELINE: &str = "train --data data --weights hf:a/b --stage transfer --transfer-epochs 1";
+
+/// `waggle` with `arguments`, separated by spaces, and the hub at `endpoint`.
+fn command(dir: &TestDir, endpoint: &str, arguments: &str) -> Command {
+    let mut command = dir.command(&arguments.split(' ').collect::<Vec<_>>());
+    command
         .env("HF_HOME", dir.path("home/hf"))
         .env("HF_ENDPOINT", endpoint)
         .env("HF_TOKEN", "hf_secret")
         .env("NO_PROXY", "127.0.0.1")
         .env_remove("HF_HUB_CACHE")
-        .env_remove("HF_HUB_OFFLINE")
-        .output()
-        .unwrap();
-    (output.status.success(), stdout_and_stderr(&output).1)
+        .env_remove("HF_HUB_OFFLINE");
+    command
+}
+
+/// A hub on which every file has the content `body`.
+fn honest(body: &[u8]) -> Server {
+    serve_file(
+        metadata(&sha256(body), "0123abcd", body.len()),
+        body.to_vec(),
+    )
 }
 
 /// The paths of all files and links below a folder, relative to the folder and sorted, except those
@@ -184,4 +202,169 @@ fn wrong_sizes_and_wrong_checksums_leave_no_file() {
         );
         assert_eq!(listing(&dir.path(".")), before);
     }
+}
+
+#[test]
+fn errors_that_need_no_weights_precede_the_download() {
+    let dir = TestDir::with_stripes();
+    dir.stripes("broken", &["horizontal", "vertical"], 3, 2);
+    dir.write("broken/train/vertical/00.png", b"not an image");
+    dir.stripes("single", &["horizontal"], 3, 2);
+    let server = honest(b"");
+    for (arguments, expected) in [
+        ("--data nowhere", "there is no folder"),
+        ("--data single", "found only one class"),
+        ("--data broken", "cannot decode 1 of 10 images"),
+        (
+            "--data broken --weights hf:a/b",
+            "cannot decode 1 of 10 images",
+        ),
+        (
+            "--data data --out tiny.safetensors/run",
+            "cannot create the run directory",
+        ),
+        ("--data data --out ..", "cannot create the run directory"),
+        (
+            "--data data --weights hf:a/b --out tiny.safetensors/a/b",
+            "cannot create the run directory",
+        ),
+        (
+            "--data data --finetune-lr head=1e-3",
+            "no layer matches `head`",
+        ),
+        (
+            "--data data --arch vgg11 --finetune-lr features.28=1e-3",
+            "no layer matches",
+        ),
+        (
+            "--data data --transfer-layers head",
+            "no layer matches `head`",
+        ),
+        (
+            "--data data --transfer-layers features.0,features.0.weight",
+            "no layer matches",
+        ),
+        (
+            "--data data --finetune-lr classifier=1,classifier.0=1,classifier.3=1,classifier.6=1",
+            "no parameters to train under `classifier`",
+        ),
+        ("--data data --arch vgg17", "vgg17"),
+        ("--data data --device cuda:7", "cuda"),
+        ("--data data --precision bf16 --device cpu", "bf16"),
+    ] {
+        let output = command(&dir, &server.url, &format!("train {arguments}"));
+        let (_, err) = stdout_and_stderr(&{ output }.output().unwrap());
+        assert!(
+            err.contains("error: ") && err.contains(expected),
+            "{arguments}: {err}"
+        );
+        let requests = server.take_requests();
+        assert!(requests.is_empty(), "{arguments}: {requests:?}");
+        assert!(!dir.path("runs").exists() && !dir.path("home").exists());
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn an_interrupt_ends_a_download_at_once_and_the_next_run_resumes_it() {
+    let dir = TestDir::with_stripes();
+    let weights = dir.read("tiny.safetensors");
+    let hash = sha256(&weights);
+    let half = weights.len() / 2;
+    let locks = dir.path("home/hf/hub/.locks/models--a--b");
+    fs::create_dir_all(&locks).unwrap();
+    // Silence before the headers of the metadata, then while waiting for a lock, then within the
+    // content.
+    for phase in ["metadata", "lock", "content"] {
+        let head = metadata(&hash, "0123abcd", weights.len());
+        let body = weights.clone();
+        let server = Server::start(move |request, _| match request.method.as_str() {
+            "HEAD" if phase == "metadata" => Response::raw("").end(End::Stall),
+            "HEAD" => head.clone(),
+            _ => Response::content(request, &body).cut(half).end(End::Stall),
+        });
+        let path = locks.join(format!("{hash}.lock"));
+        let _lock = (phase == "lock").then(|| fetch::lock(&path, || {}).unwrap());
+        let mut child = command(&dir, &server.url, BASELINE)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let requests = if phase == "content" { 2 } else { 1 };
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let mut received = 0;
+        while received < requests {
+            received += server.take_requests().len();
+            thread::sleep(Duration::from_millis(20));
+            assert!(Instant::now() < deadline, "{phase}");
+        }
+        thread::sleep(Duration::from_millis(300));
+        send_signal(&child, "INT");
+        let sent = Instant::now();
+        assert_eq!(child.wait().unwrap().code(), Some(130), "{phase}");
+        assert!(sent.elapsed() < Duration::from_secs(2), "{phase}");
+    }
+    let incomplete = format!("home/hf/hub/models--a--b/blobs/{hash}.incomplete");
+    assert_eq!(dir.read(&incomplete), weights[..half]);
+    let server = honest(&weights);
+    let (succeeded, err) = train(&dir, &server.url);
+    assert!(succeeded, "{err}");
+    let range = server.take_requests().pop().unwrap().range;
+    assert_eq!(range, Some(format!("bytes={half}-")));
+}
+
+#[test]
+fn a_download_of_another_process_is_waited_for_with_a_line() {
+    let dir = TestDir::with_stripes();
+    let weights = dir.read("tiny.safetensors");
+    let server = honest(&weights);
+    let locks = dir.path("home/hf/hub/.locks/models--a--b");
+    fs::create_dir_all(&locks).unwrap();
+    let path = locks.join(format!("{}.lock", sha256(&weights)));
+    let lock = fetch::lock(&path, || panic!("no other process")).unwrap();
+    let mut child = command(&dir, &server.url, BASELINE)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut lines = lines.map(Result::unwrap);
+    let line = lines.find(|line| line.contains("waiting for")).unwrap();
+    assert!(line.contains("downloads a/b"), "{line}");
+    assert!(line.contains(path.to_str().unwrap()), "{line}");
+    drop(lock);
+    lines.for_each(drop);
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+#[cfg(unix)]
+fn a_full_disk_is_an_error_and_the_next_run_resumes() {
+    let dir = TestDir::with_stripes();
+    let weights = dir.read("tiny.safetensors");
+    let server = honest(&weights);
+    // The shell limits the size of files to 8 blocks and ignores the signal at the limit, so that
+    // writing fails as on a full disk.
+    let waggle = command(&dir, &server.url, BASELINE);
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-c", "trap '' XFSZ; ulimit -f 8; exec \"$0\" \"$@\""])
+        .arg(waggle.get_program())
+        .args(waggle.get_args())
+        .envs(
+            waggle
+                .get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        )
+        .current_dir(dir.path("."));
+    let output = shell.output().unwrap();
+    let (_, err) = stdout_and_stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{err}");
+    assert!(
+        err.contains("error: cannot download a/b: cannot write"),
+        "{err}"
+    );
+    assert!(err.contains("HF_HUB_CACHE"), "{err}");
+    let (succeeded, err) = train(&dir, &server.url);
+    assert!(succeeded, "{err}");
+    assert!(server.take_requests().pop().unwrap().range.is_some());
 }

@@ -491,3 +491,22 @@ fn a_full_disk_ends_the_run_and_the_previous_checkpoint_is_intact() {
     dir.succeeds(&["train", "--resume", "run"]);
     dir.assert_same_result("run", "whole");
 }
+
+#[test]
+fn a_resumed_finetune_stage_states_its_own_number_of_trainable_parameters() {
+    let dir = TestDir::with_stripes();
+    let is_finetune = |event: &Value| {
+        has_fields(
+            event,
+            &[("stage", "finetune".into()), ("phase", "train".into())],
+        )
+    };
+    interrupt(&dir, &train(&["--out", "run"]), &["INT"], &is_finetune);
+    let stdout = dir.succeeds(&["train", "--resume", "run"]);
+    let number = |start: &str, end: &str| {
+        let (_, rest) = stdout.split_once(start).expect(start);
+        rest.split_once(end).expect(end).0.to_string()
+    };
+    let trainable = number(" parameters, ", " trainable");
+    assert_eq!(trainable, number("Training ", " parameters"), "{stdout}");
+}

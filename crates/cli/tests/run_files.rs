@@ -7,8 +7,9 @@ mod harness;
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use harness::{
@@ -118,9 +119,15 @@ fn a_checkpoint_copied_from_another_run_is_an_error_and_is_kept() {
 fn an_intact_checkpoint_that_cannot_be_understood_is_an_error_and_is_kept() {
     let dir = with_runs();
     let newest = format!("stopped/{}", dir.checkpoints("stopped").pop().unwrap());
-    for key in ["run", "progress"] {
+    for (key, from, to) in [
+        ("run", "[config.training]", "[config.x]"),
+        ("progress", "stage = 0", "stage = 9"),
+    ] {
         let bytes = with_metadata(&dir.read(&newest), |metadata| {
-            metadata.insert(key.to_string(), "stage = 1\n".into());
+            let text = metadata[key].as_str().unwrap();
+            let changed = text.replacen(from, to, 1);
+            assert_ne!(changed, text);
+            metadata.insert(key.to_string(), changed.into());
         });
         dir.copy_folder("stopped", key);
         let path = newest.replace("stopped", key);
@@ -191,6 +198,10 @@ fn pipes_in_place_of_the_files_of_a_run_do_not_hang() {
     ] {
         let message = dir.fails(1, &command);
         assert!(message.contains("stopped"), "{message}");
+    }
+    for weights in ["stopped/model.safetensors", "/dev/zero"] {
+        let message = dir.fails(1, &["train", "--data", "data", "--weights", weights]);
+        assert!(message.contains("not a regular file"), "{message}");
     }
     resumes(&dir, "stopped");
     fs::remove_file(dir.path("unmarked/run.toml")).unwrap();
@@ -296,6 +307,22 @@ fn a_copied_or_linked_run_resumes_to_the_same_bytes() {
 }
 
 #[test]
+fn other_classes_are_an_error_and_the_run_is_kept() {
+    let dir = with_runs();
+    for split in ["train", "val"] {
+        let class = |name: &str| dir.path("data").join(split).join(name);
+        fs::rename(class("vertical"), class("diagonal")).unwrap();
+    }
+    let before = dir.contents("stopped");
+    let message = dir.fails(1, &["train", "--resume", "stopped"]);
+    assert!(
+        message.contains("classes: horizontal, vertical in the run, diagonal, horizontal now\n"),
+        "{message}"
+    );
+    assert_eq!(dir.contents("stopped"), before);
+}
+
+#[test]
 fn a_run_that_still_trains_cannot_be_resumed() {
     let dir = TestDir::with_stripes();
     let mut child = dir.start(&[&train("run")[..], &["--json"]].concat());
@@ -312,6 +339,52 @@ fn a_run_that_still_trains_cannot_be_resumed() {
         "{message}"
     );
     dir.succeeds(&["train", "--resume", "run"]);
+}
+
+#[test]
+fn the_run_of_another_user_is_an_error_and_is_kept() {
+    let dir = with_runs();
+    // Root can write anywhere, so run the program as another user.
+    let is_root = fs::metadata(dir.path("")).unwrap().uid() == 0;
+    let resume = |run: &str| {
+        let mut command = dir.command(&["train", "--resume", run]);
+        if is_root {
+            command.uid(65534).gid(65534);
+        }
+        command.output().map(|output| {
+            let (stdout, stderr) = stdout_and_stderr(&output);
+            (output.status.code(), stdout + &stderr)
+        })
+    };
+    let set_mode = |name: &str, mode| {
+        fs::set_permissions(dir.path(name), PermissionsExt::from_mode(mode)).unwrap();
+    };
+    set_mode("", 0o755);
+    set_mode("stopped", 0o555);
+    set_mode("whole", 0o555);
+    let before = [dir.contents("stopped"), dir.contents("whole")];
+    let Ok((code, output)) = resume("stopped") else {
+        println!("skipped: another user cannot run the program");
+        return;
+    };
+    assert_eq!(code, Some(1), "{output}");
+    assert!(
+        output.contains("error: cannot write to the run directory stopped\n"),
+        "{output}"
+    );
+    let (code, output) = resume("whole").unwrap();
+    assert_eq!(code, Some(0), "{output}");
+    assert!(output.contains("already finished"), "{output}");
+    assert!(before == [dir.contents("stopped"), dir.contents("whole")]);
+    // The newest checkpoint cannot be read.
+    let newest = format!("stopped/{}", dir.checkpoints("stopped").pop().unwrap());
+    set_mode(&newest, 0);
+    let (code, output) = resume("stopped").unwrap();
+    assert_eq!(code, Some(1), "{output}");
+    let expected = format!("error: cannot read {newest}\nCaused by:\n  Permission denied");
+    assert!(output.contains(&expected), "{output}");
+    set_mode("stopped", 0o755);
+    set_mode("whole", 0o755);
 }
 
 #[test]

@@ -119,7 +119,11 @@ fn names_with_control_characters_are_escaped_in_the_output_of_every_command() {
     }
     let skipped = format!("warning: skipped train/a{ESCAPED}/x{ESCAPED}.png: ");
     assert!(stderr.contains(&skipped), "{stderr}");
-    evil.check(0, &[&train[..], &["--quiet"]].concat());
+    let (_, stderr) = evil.check(0, &[&train[..], &["--quiet"]].concat());
+    assert!(
+        stderr.contains(&skipped),
+        "--quiet prints warnings: {stderr}"
+    );
     evil.check(0, &[&train[..], &["--json"]].concat());
     evil.check(0, &["train", "--resume", run]);
 

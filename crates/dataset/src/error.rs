@@ -1,14 +1,15 @@
 //! The error type of this crate.
 
-use std::fmt;
+mod lists;
+
 use std::path::{Path, PathBuf};
 
 use crate::decode::FileKind;
 use crate::layout::EXTENSIONS;
 use crate::layout_hint::LayoutHint;
-use crate::lists::{Only, Quoted};
 use crate::plan::Plan;
 use crate::unused::KindCount;
+use lists::{Lines, Only, Quoted};
 
 /// A result whose error is [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
@@ -109,8 +110,16 @@ pub enum Error {
         kind: FileKind,
     },
 
-    /// The file is damaged, is not a regular file, uses an unsupported feature of its format, or has
-    /// no pixels.
+    /// The image uses a feature of its format that is not supported.
+    #[error("cannot decode {}: {feature}, which is not supported", .path.display())]
+    Unsupported {
+        /// Path of the file.
+        path: PathBuf,
+        /// The format and the feature, such as `a TIFF image with Lab color`.
+        feature: String,
+    },
+
+    /// The file is damaged, is not a regular file, or has no pixels.
     #[error("cannot decode {}: {reason}", .path.display())]
     Decode {
         /// Path of the file.
@@ -119,16 +128,7 @@ pub enum Error {
         reason: String,
     },
 
-    /// The file may be valid, but uses a feature of its format that is not supported.
-    #[error("cannot decode {}: {reason}", .path.display())]
-    Unsupported {
-        /// Path of the file.
-        path: PathBuf,
-        /// What is not supported.
-        reason: String,
-    },
-
-    /// The file is a JPEG without an end marker, which means that it is truncated.
+    /// The file is truncated.
     #[error("cannot decode {}: {}", .path.display(), self.reason())]
     Truncated {
         /// Path of the file.
@@ -300,10 +300,8 @@ impl Error {
             Self::ClassName { .. } => "rename the folder".into(),
             Self::TooDeep { .. } => "move its images up, or remove it".into(),
             Self::NotAnImage { kind, .. } => kind.remedy().into(),
+            Self::Unsupported { .. } => "convert it to PNG".into(),
             Self::Decode { .. } => "replace or remove the file".into(),
-            Self::Unsupported { .. } => {
-                "save the image again, for example as PNG, or remove it".into()
-            }
             Self::Truncated { .. } => "copy or download the file again, or remove it".into(),
             Self::TooManyPixels { .. } | Self::TooMuchMemory { .. } => {
                 "scale the image down or remove it".into()
@@ -333,12 +331,24 @@ impl Error {
     }
 
     /// The message for lists of files. It leaves out the path that [`path`](Self::path) returns, and
-    /// the item of [`Error::Panic`]. For [`Error::NotAnImage`] it includes the remedy, because each
-    /// file of a list can need another.
+    /// the item of [`Error::Panic`]. It includes the remedy where each file of a list can need
+    /// another.
     pub fn reason(&self) -> String {
         match self {
-            Self::NotAnImage { kind, .. } => format!("{}; {}", kind.fact(), kind.remedy()),
-            Self::Decode { reason, .. } | Self::Unsupported { reason, .. } => reason.clone(),
+            Self::NotAnImage { .. } | Self::Unsupported { .. } => {
+                let remedy = self.help().unwrap_or_default();
+                format!("{}; {remedy}", self.fact())
+            }
+            other => other.fact(),
+        }
+    }
+
+    /// The reason without a remedy.
+    fn fact(&self) -> String {
+        match self {
+            Self::NotAnImage { kind, .. } => kind.fact(),
+            Self::Unsupported { feature, .. } => format!("{feature}, which is not supported"),
+            Self::Decode { reason, .. } => reason.clone(),
             Self::Truncated { .. } => "the file is truncated".into(),
             Self::TooManyPixels {
                 width,
@@ -370,15 +380,23 @@ impl Error {
         }
     }
 
+    /// Returns whether an image exceeds a limit of [`DecodeOptions`](crate::DecodeOptions).
+    pub fn exceeds_limit(&self) -> bool {
+        matches!(
+            self,
+            Self::TooManyPixels { .. } | Self::TooMuchMemory { .. } | Self::FileTooLarge { .. }
+        )
+    }
+
     /// Path of the affected file or folder, if reading, decoding or loading it failed without a
     /// panic.
     pub fn path(&self) -> Option<&Path> {
         match self {
             Self::Io { path, .. }
             | Self::NotAnImage { path, .. }
+            | Self::Unsupported { path, .. }
             | Self::Changed { path }
             | Self::Decode { path, .. }
-            | Self::Unsupported { path, .. }
             | Self::Truncated { path }
             | Self::TooManyPixels { path, .. }
             | Self::TooMuchMemory { path, .. }
@@ -386,24 +404,5 @@ impl Error {
             | Self::Custom { path, .. } => Some(path),
             _ => None,
         }
-    }
-}
-
-/// Displays each error on an indented line: `path: reason`, or the whole message if the error has no
-/// path. The remedy of a single error is left to [`Error::help`].
-struct Lines<'a>(&'a [Error]);
-
-impl fmt::Display for Lines<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for error in self.0 {
-            match (error, error.path()) {
-                (Error::NotAnImage { path, kind }, _) if self.0.len() == 1 => {
-                    write!(f, "\n  {}: {}", path.display(), kind.fact())?;
-                }
-                (_, Some(path)) => write!(f, "\n  {}: {}", path.display(), error.reason())?,
-                (_, None) => write!(f, "\n  {error}")?,
-            }
-        }
-        Ok(())
     }
 }

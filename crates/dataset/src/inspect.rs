@@ -86,6 +86,7 @@ pub fn inspect(
             Err(error) => report.unusable.push(Unusable {
                 path,
                 reason: error.reason(),
+                exceeds_limit: error.exceeds_limit(),
             }),
         }
     }

@@ -44,7 +44,7 @@
 //! bit-identical regardless of timing, the number of workers and the cache.
 //!
 //! **Differences from torchvision.** Files with the extensions `jfif`, `jpe`, `apng`, `pbm` and `pnm`
-//! are images too. The EXIF orientation is applied. 16-bit gray keeps its high
+//! are images too. The orientation in EXIF or XMP metadata is applied. 16-bit gray keeps its high
 //! byte instead of being saturated. JPEG and lossy WebP pixels differ slightly, see
 //! [`decode`](mod@decode). Hidden files and folders are skipped. Within a class folder, each folder is
 //! listed once, and links to a folder that contains them are not followed. All splits share the class
@@ -66,7 +66,6 @@ pub mod image_folder;
 pub mod inspect;
 mod layout;
 mod layout_hint;
-mod lists;
 mod loader;
 mod panic;
 pub mod path_text;

@@ -57,6 +57,40 @@ fn batches_do_not_depend_on_workers_or_cache() {
 }
 
 #[test]
+fn workers_that_share_memory_for_one_image_give_the_same_batches() {
+    let (folder, mut samples) = mixed_folder(26);
+    // Waits must not block the other workers after an error either.
+    let bad = folder.path().join("bad.png");
+    fs::write(&bad, [&b"\x89PNG\r\n\x1a\n"[..], &[7; 60_000]].concat()).unwrap();
+    let expected = epoch(&loader(&samples, small(0).cache_bytes(0)), 1);
+    for workers in [0, 1, 8] {
+        // Each image fits, but no two large ones.
+        let decode = DecodeOptions::default().max_bytes(90_000);
+        let config = small(workers).cache_bytes(0).decode(decode.clone());
+        assert!(
+            epoch(&loader(&samples, config.clone()), 1) == expected,
+            "{workers} workers"
+        );
+        assert!(
+            find_bad_images(&samples, &decode, workers)
+                .unwrap()
+                .is_empty()
+        );
+        samples.push(Sample {
+            path: bad.clone(),
+            label: 0,
+        });
+        let with_bad = loader(&samples, config);
+        assert!(with_bad.epoch(1).any(|batch| batch.is_err()));
+        assert_eq!(
+            find_bad_images(&samples, &decode, workers).unwrap().len(),
+            1
+        );
+        samples.pop();
+    }
+}
+
+#[test]
 fn an_epoch_visits_every_sample_once_in_order() {
     let (_folder, samples) = mixed_folder(26);
     let train = loader(&samples, small(3));

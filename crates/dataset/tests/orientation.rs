@@ -13,7 +13,7 @@ use image::RgbImage;
 /// Decodes the files whose names begin with `prefix`, and compares them with Pillow's pixels.
 fn check(prefix: &str) {
     let options = DecodeOptions::default();
-    for (name, file, pillow) in formats::cases("orientation.safetensors", prefix) {
+    for (name, file, pillow) in formats::cases("orientation", prefix) {
         let decoded = decode_bytes(&file, &name, &options, RgbImage::default())
             .unwrap_or_else(|error| panic!("{error}"));
         let pillow = pillow.expect("every file is an image");
@@ -86,7 +86,7 @@ fn orientations_outside_of_1_to_8_are_ignored() {
 fn ignore_exif_keeps_the_stored_pixels_as_in_torchvision() {
     let ignored = DecodeOptions::default().ignore_exif(true);
     let plain = |name: &str| {
-        let [(_, file, _)] = &formats::cases("orientation.safetensors", name)[..] else {
+        let [(_, file, _)] = &formats::cases("orientation", name)[..] else {
             panic!("several cases begin with {name}")
         };
         decode_bytes(file, name, &ignored, RgbImage::default()).unwrap()
@@ -108,9 +108,7 @@ fn ignore_exif_keeps_the_stored_pixels_as_in_torchvision() {
 #[test]
 fn a_text_chunk_that_inflates_to_a_gigabyte_is_ignored() {
     use std::io::Write as _;
-    let [(_, file, upright)] =
-        &mut formats::cases("orientation.safetensors", "png_exif_before_1")[..]
-    else {
+    let [(_, file, upright)] = &mut formats::cases("orientation", "png_exif_before_1")[..] else {
         panic!("several cases")
     };
     // 1 GiB of spaces, in hexadecimal the start of nothing.

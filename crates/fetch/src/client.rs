@@ -3,7 +3,7 @@
 //! The client follows redirects itself, because ureq can only drop the token in all redirects, or
 //! send it to every port of the same host.
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::thread;
 use std::time::Duration;
 
@@ -245,6 +245,9 @@ impl Client {
         match error {
             ureq::Error::Timeout(_) => {
                 format!("no response within {} s", self.idle_timeout.as_secs_f32())
+            }
+            ureq::Error::Io(error) if error.kind() == ErrorKind::ConnectionRefused => {
+                error.kind().to_string()
             }
             error => error.to_string().replace(char::is_control, "?"),
         }

@@ -7,21 +7,27 @@ use std::path::PathBuf;
 use clap::Args;
 use vgg::VggConfig;
 
-use super::types::{OnBad, input_size, positive, threads, up_to_a_million};
+use super::DecodeArgs;
+use super::types::{OnBad, input_size, positive, seed, threads, up_to_a_million};
 
 /// Arguments of `waggle check`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Exit codes:
   0  no serious problems
-  1  undecodable images, class folders with mostly unused images (such as HEIC),
-     a single class, empty classes, classes only in val,
-     duplicates or near duplicates in two classes or in both splits; or an error
+  1  undecodable images, class folders with mostly unused
+     images (such as HEIC), a single class, empty classes,
+     classes only in val, duplicates or near duplicates in
+     two classes or in both splits; or an error
   2  usage error")]
 pub struct CheckArgs {
     /// Data set: a folder with {train,val}/CLASS/IMAGE, or `sample` [default: data/hymenoptera_data
     /// if it exists, else sample]
     pub data: Option<PathBuf>,
+
+    /// The data set, passed as to the other commands
+    #[arg(long = "data", value_name = "DIR", conflicts_with = "data")]
+    pub data_flag: Option<PathBuf>,
 
     /// Print one JSON object, which lists all files of each finding (the text lists at most 10)
     #[arg(long)]
@@ -31,9 +37,9 @@ pub struct CheckArgs {
     #[arg(long, value_name = "N", default_value = "4", value_parser = threads)]
     pub workers: NonZeroUsize,
 
-    /// Ignore the EXIF orientation of images
-    #[arg(long)]
-    pub ignore_exif: bool,
+    #[command(flatten)]
+    /// Limits and orientation of images.
+    pub decode: DecodeArgs,
 }
 
 /// Arguments of `waggle show`.
@@ -70,12 +76,12 @@ pub struct ShowArgs {
     pub epoch: NonZeroU64,
 
     /// Random seed for the order and the augmentation
-    #[arg(long, value_name = "N", default_value_t = 1234)]
+    #[arg(long, value_name = "N", default_value_t = 1234, value_parser = seed)]
     pub seed: u64,
 
-    /// Ignore the EXIF orientation of images
-    #[arg(long)]
-    pub ignore_exif: bool,
+    #[command(flatten)]
+    /// Limits and orientation of images.
+    pub decode: DecodeArgs,
 }
 
 /// Arguments of `waggle summary`.

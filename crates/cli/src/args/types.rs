@@ -25,6 +25,12 @@ pub fn threads(text: &str) -> Result<NonZeroUsize, String> {
     number(text, is_valid, "expected 1 to 1024 threads")
 }
 
+/// Parses a random seed. TOML, the format of `config.toml`, has no larger integers.
+pub fn seed(text: &str) -> Result<u64, String> {
+    let expected = "expected an integer from 0 to 9223372036854775807";
+    number(text, |seed: u64| i64::try_from(seed).is_ok(), expected)
+}
+
 /// Parses a number of epochs or of images in a batch, 1 to 1,000,000.
 pub fn up_to_a_million(text: &str) -> Result<NonZeroUsize, String> {
     let is_valid = |count: NonZeroUsize| count.get() <= 1_000_000;
@@ -65,6 +71,15 @@ pub fn minutes(text: &str) -> Result<Duration, String> {
 pub fn input_size(text: &str) -> Result<usize, String> {
     let expected = "expected 32 to 4096 pixels";
     number(text, |size| (32..=4096).contains(&size), expected)
+}
+
+/// The largest limit on the number of pixels of an image. JPEG has no larger images.
+pub const MAX_PIXELS: usize = 65_535 * 65_535;
+
+/// Parses a limit on the number of pixels of an image.
+pub fn max_pixels(text: &str) -> Result<usize, String> {
+    let expected = "expected 1 to 4294836225 pixels";
+    number(text, |pixels| (1..=MAX_PIXELS).contains(&pixels), expected)
 }
 
 /// Parses a number and checks its range.

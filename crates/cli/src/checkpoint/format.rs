@@ -154,13 +154,13 @@ pub(super) fn is_intact(mut file: &File) -> io::Result<bool> {
 
 /// Reads the header of a file of `length` bytes.
 fn read_header(input: &mut impl Read, length: u64) -> anyhow::Result<Vec<u8>> {
+    const TRUNCATED: &str = "the file ends within its header";
+    ensure!(length >= 8, TRUNCATED);
     let mut header_length = [0; 8];
     input.read_exact(&mut header_length)?;
     let header_length = u64::from_le_bytes(header_length);
-    ensure!(
-        header_length <= length.saturating_sub(8) && header_length <= MAX_HEADER,
-        "the file ends within its header"
-    );
+    ensure!(header_length <= length - 8, TRUNCATED);
+    ensure!(header_length <= MAX_HEADER, "the header is too long");
     let mut header = vec![0; header_length as usize];
     input.read_exact(&mut header)?;
     Ok(header)

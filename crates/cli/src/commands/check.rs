@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use console::measure_text_width;
+use dataset::InspectOptions;
 use dataset::decode::Channels;
 use dataset::inspect::{DuplicateGroup, DuplicateKind, IgnoreReason, MostlyUnused, Report, Shape};
-use dataset::{DecodeOptions, InspectOptions};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
@@ -23,10 +23,11 @@ const MAX_LISTED: usize = 10;
 /// Runs `waggle check`. The exit code is 1 if a finding is serious.
 pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     device::start_threads(None)?;
-    let root = Source::choose(args.data.as_deref()).root()?;
+    let source = Source::choose(args.data.as_deref().or(args.data_flag.as_deref()));
+    let root = source.root()?;
     let options = InspectOptions::default()
         .workers(args.workers.get())
-        .decode(DecodeOptions::default().ignore_exif(args.ignore_exif));
+        .decode(args.decode.options());
     // indicatif draws on standard error, and only if that is a terminal.
     let bar = ProgressBar::new(0).with_style(
         ProgressStyle::with_template(
@@ -44,7 +45,10 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         bar.set_position(done as u64);
     });
     bar.finish_and_clear();
-    let report = report?;
+    let mut report = report?;
+    if source == Source::Sample {
+        report.ignored.retain(|file| file.path != sample::STAMP);
+    }
     if args.json {
         super::print(&json(&report)?)?;
     } else {
@@ -79,8 +83,8 @@ fn table(report: &Report) -> String {
     let limits = &report.thresholds;
 
     if let [only] = report.splits[0].classes.as_slice() {
-        let class = printable(&only.class);
-        let _ = writeln!(text, "\n! Only one class, {class} (training fails)");
+        let class = [only.class.clone()];
+        section(&mut text, true, "Only one class (training fails)", &class);
     }
     section(
         &mut text,
@@ -121,7 +125,13 @@ fn table(report: &Report) -> String {
     );
     let unusable = report.unusable.iter();
     let lines: Vec<_> = unusable
-        .map(|file| format!("{}: {}", file.path, file.reason))
+        .map(|file| {
+            let flag = match file.exceeds_limit {
+                true => "; scale it down, or pass a larger `--max-pixels`",
+                false => "",
+            };
+            format!("{}: {}{flag}", file.path, file.reason)
+        })
         .collect();
     section(&mut text, true, "Images that cannot be decoded", &lines);
 

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use console::{Term, measure_text_width};
 use dataset::image_folder::{KindCount, count_kinds};
-use dataset::{DecodeOptions, ImageFolder, Loader, LoaderConfig, image_folder, path_text};
+use dataset::{ImageFolder, Loader, LoaderConfig, image_folder, path_text};
 use serde::Serialize;
 use trainer::{ConfusionMatrix, FrozenCache};
 
@@ -60,10 +60,10 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     let model = Classifier::open(&args.model, &device)?.with_precision(args.machine.precision);
     let (root, recorded) = data(args, &model.path)?;
     let mut folder = open(&root, &args.split, model.classes())?;
-    let (ignore_exif, workers) = (args.machine.ignore_exif, args.machine.workers());
+    let (decode, workers) = (args.machine.decode.options(), args.machine.workers());
     let skipped = match args.on_bad {
         None => bad_images::recorded(&folder, &root, recorded),
-        Some(OnBad::Skip) => bad_images::find(&folder, &root, ignore_exif, workers)?,
+        Some(OnBad::Skip) => bad_images::find(&folder, &root, &decode, workers)?,
         Some(OnBad::Fail) => Vec::new(),
     };
     for (_, image) in &skipped {
@@ -79,7 +79,7 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
         .device(device)
         // A single pass reads each image only once, so a cache would not help.
         .cache_bytes(0)
-        .decode(DecodeOptions::default().ignore_exif(ignore_exif));
+        .decode(decode.clone());
     let images = Loader::new(folder.samples(), config)?;
     let network = CheckedNetwork::new(model.network());
     let evaluation = trainer::evaluate(&network, &images, &mut FrozenCache::off(), &mut |_| {
@@ -92,7 +92,7 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
         }
         (error @ trainer::Error::Data { .. }, None) => {
             let error = bad_images::explain_batch(error, None);
-            bad_images::explain(error, &folder, ignore_exif, workers)
+            bad_images::explain(error, &folder, &decode, workers)
         }
         (error, None) => error.into(),
     })?

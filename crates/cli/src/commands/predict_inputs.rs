@@ -8,7 +8,6 @@ use std::thread;
 
 use anyhow::bail;
 use candle_core::Tensor;
-use dataset::DecodeOptions;
 use dataset::image_folder::{self, count_kinds};
 use rayon::prelude::*;
 
@@ -49,7 +48,7 @@ pub fn start(
         .map_err(|error| failed().caused_by(error))?;
     let (sender, chunks) = mpsc::sync_channel(1);
     let model = Arc::clone(model);
-    let options = DecodeOptions::default().ignore_exif(args.machine.ignore_exif);
+    let options = args.machine.decode.options();
     let batch_size = args.batch_size.get();
     let (mut paths, null) = (args.paths.clone(), args.null);
     if null && !paths.iter().any(|path| path == Path::new(STDIN)) {

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
-use dataset::{DecodeOptions, Loader, LoaderConfig};
+use dataset::{Loader, LoaderConfig};
 
 use crate::args::ShowArgs;
 use crate::args::types::OnBad;
@@ -28,11 +28,10 @@ pub fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
     let config = LoaderConfig::train(u32::try_from(size).context("the input size is too large")?)
         .batch_size(args.batch_size.get())
         .seed(args.seed)
-        .decode(DecodeOptions::default().ignore_exif(args.ignore_exif));
-    let normalize = config.normalize;
-    let workers = config.workers;
+        .decode(args.decode.options());
+    let (decode, normalize, workers) = (config.decode.clone(), config.normalize, config.workers);
     if args.on_bad == OnBad::Skip {
-        let bad = bad_images::find(&folder.train, &folder.root, args.ignore_exif, workers)?;
+        let bad = bad_images::find(&folder.train, &folder.root, &decode, workers)?;
         for (_, image) in &bad {
             warn(Diagnostic::new(image.to_string()));
         }
@@ -46,9 +45,7 @@ pub fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
         .epoch(args.epoch.get() - 1)
         .next()
         .context("there is no training batch")?
-        .map_err(|error| {
-            bad_images::explain(error.into(), &folder.train, args.ignore_exif, workers)
-        })?;
+        .map_err(|error| bad_images::explain(error.into(), &folder.train, &decode, workers))?;
     let png = plots::batch::draw(&batch, folder.classes(), normalize)?;
     write_atomically(&args.out, TEMPORARY, |out| Ok(out.write_all(&png)?))?;
     super::print(&format!(

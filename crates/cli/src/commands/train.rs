@@ -45,7 +45,11 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
         ui.finish()?;
         return Ok(ExitCode::SUCCESS);
     };
-    describe(&plan.initial, &plan.identity.config, ui)?;
+    let first = match &plan.origin {
+        Origin::New(_) => 0,
+        Origin::Resumed(_, checkpoint) => checkpoint.progress.stage,
+    };
+    describe(&plan.initial, &plan.identity.config, first, ui)?;
     if let Origin::Resumed(_, checkpoint) = &plan.origin {
         ui.show(&resumed(checkpoint))?;
     }
@@ -117,13 +121,20 @@ fn interrupted(signals: &Signals, run: &Path, ui: &mut dyn Renderer) -> anyhow::
     Ok(ExitCode::from(signal.exit_code()))
 }
 
-/// Shows the messages that describe the network and the origin of its initial weights.
-fn describe(initial: &InitialModel, config: &Config, ui: &mut dyn Renderer) -> anyhow::Result<()> {
+/// Shows the messages that describe the network and the origin of its initial weights. `first` is the
+/// index of the first stage to run.
+fn describe(
+    initial: &InitialModel,
+    config: &Config,
+    first: usize,
+    ui: &mut dyn Renderer,
+) -> anyhow::Result<()> {
     let summary = Summary::new(&VggConfig {
         architecture: printable(&initial.config.architecture).into_owned(),
         ..initial.config.clone()
     })?;
-    let first = config.stages.first().context("the run has no stages")?;
+    let stages = &config.stages;
+    let first = stages.get(first).context("the run has no stages")?;
     let shapes = initial.config.tensor_shapes()?;
     let is_trainable = |name: &str| {
         let mut groups = first.groups.iter();

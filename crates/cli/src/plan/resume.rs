@@ -24,8 +24,8 @@ const EXPORTS: [&str; 3] = ["exported.safetensors", "model.onnx", "timm"];
 /// # Errors
 ///
 /// Returns the errors of [`RunDir::open`] and [`Checkpoint::newest`]. Also returns an error if the run
-/// is not finished and has no intact checkpoint, or if its files cannot be listed or removed. Errors
-/// of `ui` are returned.
+/// is not finished and has no intact checkpoint, or if its files cannot be listed, removed or created.
+/// Errors of `ui` are returned.
 pub(super) fn open(
     path: &Path,
     ui: &mut dyn Renderer,
@@ -54,6 +54,7 @@ pub(super) fn open(
         let message = format!("{} has no intact checkpoint to resume from", path.display());
         bail!(Diagnostic::new(message).help(help));
     };
+    run.check_writable()?;
     run.remove_leftovers()?;
     let files = other_files(&run, &damaged)?;
     if !files.is_empty() {

@@ -19,7 +19,8 @@ use crate::error::Diagnostic;
 ///
 /// # Errors
 ///
-/// Returns an error if a prefix of `--transfer-layers` or `--finetune-lr` matches no layer.
+/// Returns an error if a prefix of `--transfer-layers` or `--finetune-lr` matches no layer, or only
+/// layers that longer prefixes match too.
 pub fn stages(
     args: &TrainArgs,
     layers: &[String],
@@ -28,12 +29,7 @@ pub fn stages(
     let mut stages = Vec::new();
     if args.stage != StageChoice::Finetune {
         let names = match &args.transfer_layers {
-            Some(names) => {
-                names
-                    .iter()
-                    .try_for_each(|name| check_prefix(name, layers, "--transfer-layers"))?;
-                names.clone()
-            }
+            Some(names) => names.clone(),
             None if initialized.is_empty() => layers.last().cloned().into_iter().collect(),
             None => common_prefixes(initialized, layers),
         };
@@ -48,25 +44,45 @@ pub fn stages(
         });
     }
     if args.stage != StageChoice::Transfer {
-        args.finetune_lr
-            .iter()
-            .try_for_each(|group| check_prefix(&group.layers, layers, "--finetune-lr"))?;
         stages.push(StageConfig {
             name: StageName::Finetune,
             epochs: args.finetune_epochs.get() as u64,
             groups: args.finetune_lr.iter().cloned().collect(),
         });
     }
+    stages.iter().try_for_each(|stage| check(stage, layers))?;
     Ok(stages)
 }
 
-fn check_prefix(prefix: &str, layers: &[String], flag: &str) -> anyhow::Result<()> {
-    if !layers.iter().any(|layer| pattern::covers(prefix, layer)) {
-        let layers = layers.join(", ");
-        bail!(
-            Diagnostic::new(format!("no layer matches `{prefix}`"))
-                .help(format!("pass one of these to `{flag}`: {layers}"))
-        );
+/// Checks that each prefix of a stage is the longest one for a layer.
+fn check(stage: &StageConfig, layers: &[String]) -> anyhow::Result<()> {
+    let (name, flag) = match stage.name {
+        StageName::Transfer => ("transfer", "--transfer-layers"),
+        StageName::Finetune => ("finetune", "--finetune-lr"),
+    };
+    let prefixes = || stage.groups.iter().map(|group| group.layers.as_str());
+    for prefix in prefixes() {
+        let mut covered = layers
+            .iter()
+            .filter(|layer| pattern::covers(prefix, layer))
+            .peekable();
+        if covered.peek().is_none() {
+            let layers = layers.join(", ");
+            bail!(
+                Diagnostic::new(format!("no layer matches `{prefix}`"))
+                    .help(format!("pass one of these to `{flag}`: {layers}"))
+            );
+        }
+        let is_longest = |layer: &String| {
+            let mut longer = prefixes().filter(|other| other.len() > prefix.len());
+            !longer.any(|other| pattern::covers(other, layer))
+        };
+        if !covered.any(is_longest) {
+            let message = format!("stage {name} has no parameters to train under `{prefix}`");
+            let help =
+                format!("longer prefixes cover all its layers; remove `{prefix}` from `{flag}`");
+            bail!(Diagnostic::new(message).help(help));
+        }
     }
     Ok(())
 }

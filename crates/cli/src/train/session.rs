@@ -7,6 +7,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Duration;
 
+use anyhow::Context;
 use candle_core::Tensor;
 use candle_nn::VarBuilder;
 use dataset::path_text;
@@ -19,8 +20,7 @@ use super::non_finite::NonFiniteLossReport;
 use super::observer::TrainObserver;
 use crate::bad_images;
 use crate::checkpoint::{self, Checkpoint, Checkpointer, Identity};
-use crate::config::{Config, StageConfig, StageName};
-use crate::error::Diagnostic;
+use crate::config::{Config, StageConfig};
 use crate::metrics::Metrics;
 use crate::plan::{Origin, Plan};
 use crate::run_dir::RunDir;
@@ -48,8 +48,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// Returns an error if a layer prefix of a stage has no parameters to train, if the parameters
-    /// cannot be created on the device, if the batch cannot be loaded or drawn, or if the run
+    /// Returns an error if a stage cannot run, if the parameters cannot be created on the device, if the batch cannot be loaded or drawn, or if the run
     /// directory cannot be created or written to. Errors of `ui` are returned.
     pub fn open(plan: Plan, ui: &mut dyn Renderer) -> anyhow::Result<Self> {
         let Plan {
@@ -318,21 +317,5 @@ fn prepare(
     params
         .set_trainable(&layers)
         .and_then(|()| make())
-        .map_err(|error| explain(error, stage.name))
-}
-
-/// Adds help to the error for a prefix without parameters, all of whose layers match longer prefixes.
-/// The help names the flag that sets the prefix. Other errors get the stage as context.
-fn explain(error: trainer::Error, stage: StageName) -> anyhow::Error {
-    let name = stage.as_str();
-    let trainer::Error::EmptyGroup { pattern, .. } = error else {
-        return anyhow::Error::new(error).context(format!("cannot run stage {name}"));
-    };
-    let flag = match stage {
-        StageName::Transfer => "--transfer-layers",
-        StageName::Finetune => "--finetune-lr",
-    };
-    let message = format!("stage {name} has no parameters to train under `{pattern}`");
-    let help = format!("longer prefixes cover all its layers; remove `{pattern}` from `{flag}`");
-    Diagnostic::new(message).help(help).into()
+        .with_context(|| format!("cannot run stage {}", stage.name.as_str()))
 }

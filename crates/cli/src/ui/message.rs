@@ -65,7 +65,7 @@ pub enum Message<'a> {
         input_size: usize,
         /// Total number of parameters, trainable and frozen.
         parameters: usize,
-        /// Number of parameters trained in the first stage.
+        /// Number of parameters trained in the first stage, or in the stage from which a run resumes.
         trainable_parameters: usize,
         /// Layers with shapes and parameter counts, for `--verbose`.
         #[serde(skip)]

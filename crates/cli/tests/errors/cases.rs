@@ -11,7 +11,8 @@ pub struct Case {
     pub section: &'static str,
     /// Description of the invalid input, used as the heading of the case.
     pub what: &'static str,
-    /// Arguments of `waggle`, separated by spaces.
+    /// Arguments of `waggle`, separated by spaces; or a whole command that sets environment variables,
+    /// such as `NAME=VALUE waggle train`.
     pub command: &'static str,
     /// Creates the invalid input in a directory that has a valid data set, weights and model.
     pub prepare: fn(&TestDir),
@@ -199,6 +200,29 @@ pub const CASES: &[Case] = &[
     },
     Case {
         section: "Images",
+        what: "`predict`: an image above a limit given by flag",
+        command: "predict model.safetensors data/val/vertical/00.png --max-pixels 100",
+        prepare: |_| {},
+    },
+    Case {
+        section: "Images",
+        what: "A damaged PNG",
+        command: "train --data data --weights tiny.safetensors",
+        prepare: |dir| {
+            let mut png = dir.read("data/train/vertical/00.png");
+            let middle = png.len() / 2;
+            png[middle] ^= 0xff;
+            dir.write("data/train/vertical/00.png", &png);
+        },
+    },
+    Case {
+        section: "Images",
+        what: "A TIFF image with an unsupported feature",
+        command: "train --data data --weights tiny.safetensors",
+        prepare: |dir| dir.write("data/train/vertical/lab.tif", &forge::lab_tiff()),
+    },
+    Case {
+        section: "Images",
         what: "An image without pixels",
         command: "train --data data --weights tiny.safetensors",
         prepare: |dir| dir.write("data/train/vertical/none.png", &forge::png(0, 5, 8, 2)),
@@ -340,6 +364,13 @@ pub const CASES: &[Case] = &[
         command: "train --data data --weights tiny.safetensors",
         prepare: |dir| forge::change_weights(dir, |name| (name.to_string(), Dtype::I32)),
     },
+    Case { section: "Downloads", what: "Offline, and not in the cache", command: "HF_HOME=hf HF_HUB_OFFLINE=1 waggle train --data data", prepare: |_| {} },
+    Case { section: "Downloads", what: "No connection", command: "HF_HOME=hf HF_ENDPOINT=http://127.0.0.1:1 waggle train --data data", prepare: |_| {} },
+    Case { section: "Downloads", what: "An endpoint that is not a URL", command: "HF_HOME=hf HF_ENDPOINT=mirror.example waggle train --data data", prepare: |_| {} },
+    Case { section: "Downloads", what: "An endpoint with a password and a typing error", command: "HF_HOME=hf HF_ENDPOINT=htps://me:secret@mirror.example waggle train --data data", prepare: |_| {} },
+    Case { section: "Downloads", what: "An endpoint with a query", command: "HF_HOME=hf HF_ENDPOINT=https://mirror.example/?key=secret waggle train --data data", prepare: |_| {} },
+    Case { section: "Downloads", what: "A token with other characters", command: "HF_HOME=hf HF_TOKEN=hf_sécret waggle train --data data", prepare: |_| {} },
+    Case { section: "Downloads", what: "An error that needs no download", command: "HF_HOME=hf HF_ENDPOINT=http://127.0.0.1:1 waggle train --data data --finetune-lr head=1e-3", prepare: |_| {} },
     Case { section: "Models", what: "No such model", command: "predict nowhere data/val", prepare: |_| {} },
     Case { section: "Models", what: "A folder that is not a run directory", command: "predict data data/val", prepare: |_| {} },
     Case { section: "Models", what: "An image instead of a model", command: "evaluate data/val/vertical/00.png --data data", prepare: |_| {} },
@@ -416,6 +447,68 @@ pub const CASES: &[Case] = &[
             dir.write("run/config.toml", b"[data");
         },
     },
+    Case { section: "Resuming", what: "No such run directory", command: "train --resume nowhere", prepare: |_| {} },
+    Case { section: "Resuming", what: "A folder that is not a run directory", command: "train --resume data", prepare: |_| {} },
+    Case {
+        section: "Resuming",
+        what: "A named pipe instead of `run.toml`",
+        command: "train --resume run",
+        prepare: |dir| {
+            std::fs::create_dir(dir.path("run")).unwrap();
+            let status = std::process::Command::new("mkfifo").arg(dir.path("run/run.toml")).status();
+            assert!(status.unwrap().success());
+        },
+    },
+    Case {
+        section: "Resuming",
+        what: "A run that was stopped before its first checkpoint",
+        command: "train --resume run",
+        prepare: |dir| forge::run(dir, 1),
+    },
+    Case {
+        section: "Resuming",
+        what: "Only damaged checkpoints",
+        command: "train --resume run",
+        prepare: |dir| {
+            forge::run(dir, 1);
+            let checkpoint = forge::checkpoint(1, forge::RUN);
+            dir.write("run/checkpoint-1.safetensors", &checkpoint[..checkpoint.len() - 1]);
+            dir.write("run/checkpoint-2.safetensors", b"");
+        },
+    },
+    Case {
+        section: "Resuming",
+        what: "A run of a later version",
+        command: "train --resume run",
+        prepare: |dir| forge::run(dir, 7),
+    },
+    Case {
+        section: "Resuming",
+        what: "A checkpoint of a later version",
+        command: "train --resume run",
+        prepare: |dir| {
+            forge::run(dir, 1);
+            dir.write("run/checkpoint-3.safetensors", &forge::checkpoint(7, forge::RUN));
+        },
+    },
+    Case {
+        section: "Resuming",
+        what: "A checkpoint of another run",
+        command: "train --resume run",
+        prepare: |dir| {
+            forge::run(dir, 1);
+            dir.write("run/checkpoint-3.safetensors", &forge::checkpoint(1, &forge::RUN.replace('0', "1")));
+        },
+    },
+    Case {
+        section: "Resuming",
+        what: "A checkpoint that is intact but cannot be understood",
+        command: "train --resume run",
+        prepare: |dir| {
+            forge::run(dir, 1);
+            dir.write("run/checkpoint-3.safetensors", &forge::checkpoint(1, forge::RUN));
+        },
+    },
     Case { section: "Settings", what: "An unknown architecture", command: "train --data data --weights tiny.safetensors --arch resnet50", prepare: |_| {} },
     Case { section: "Settings", what: "A batch size of 0", command: "train --data data --weights tiny.safetensors --batch-size 0", prepare: |_| {} },
     Case { section: "Settings", what: "A learning rate of NaN", command: "train --data data --weights tiny.safetensors --lr NaN", prepare: |_| {} },
@@ -431,6 +524,7 @@ pub const CASES: &[Case] = &[
     Case { section: "Settings", what: "A learning rate that exceeds every float", command: "train --data data --weights tiny.safetensors --lr 1e400", prepare: |_| {} },
     Case { section: "Settings", what: "An empty path", command: "train --data data --weights tiny.safetensors --out=", prepare: |_| {} },
     Case { section: "Settings", what: "An input size that is too small", command: "train --data data --weights tiny.safetensors --input-size 8", prepare: |_| {} },
+    Case { section: "Settings", what: "A limit of pixels out of range", command: "train --data data --weights tiny.safetensors --max-pixels 5000000000", prepare: |_| {} },
     Case { section: "Settings", what: "An invalid size", command: "train --data data --weights tiny.safetensors --cache-images much", prepare: |_| {} },
     Case { section: "Settings", what: "A layer without a learning rate", command: "train --data data --weights tiny.safetensors --finetune-lr features", prepare: |_| {} },
     Case { section: "Settings", what: "A duplicate layer prefix", command: "train --data data --weights tiny.safetensors --finetune-lr features=1e-3,features=1e-4", prepare: |_| {} },

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
+use sha2::{Digest, Sha256};
 
 use vgg::VggConfig;
 
@@ -74,6 +75,39 @@ pub fn weights(header: &str, data: usize) -> Vec<u8> {
     bytes.extend(header.as_bytes());
     bytes.resize(bytes.len() + data, 0);
     bytes
+}
+
+/// The id of the run that [`run`] writes.
+pub const RUN: &str = "00112233445566778899aabbccddeeff";
+
+/// Writes the marker of the run directory `run`, with the given checkpoint format.
+pub fn run(dir: &TestDir, format: u32) {
+    let version = version(format);
+    let text = format!(
+        "id = \"{RUN}\"\nwaggle = \"{version}\"\ncheckpoint_format = {format}\nfinished = false\n"
+    );
+    dir.write("run/run.toml", text.as_bytes());
+}
+
+/// A checkpoint of the run with the id `run`, with a valid checksum but without progress and tensors.
+pub fn checkpoint(format: u32, run: &str) -> Vec<u8> {
+    let strings =
+        serde_json::json!({ "format": format.to_string(), "waggle": version(format), "id": run });
+    let checksum = serde_json::json!({ "dtype": "U8", "shape": [32], "data_offsets": [0, 32] });
+    let header = serde_json::json!({ "__metadata__": strings, "~sha256": checksum });
+    let mut bytes = weights(&header.to_string(), 0);
+    let hash = Sha256::digest(&bytes);
+    bytes.extend(hash);
+    bytes
+}
+
+/// A version of waggle that writes the given checkpoint format.
+fn version(format: u32) -> &'static str {
+    if format == 1 {
+        env!("CARGO_PKG_VERSION")
+    } else {
+        "9.0.0"
+    }
 }
 
 /// Writes the convolutional layers of an architecture as zeros, without metadata. The file is sparse,
@@ -146,4 +180,29 @@ pub fn change_weights(dir: &TestDir, change: impl Fn(&str) -> (String, Dtype)) {
     });
     let bytes = safetensors::serialize(changed, header.metadata().clone()).unwrap();
     dir.write("tiny.safetensors", &bytes);
+}
+
+/// Returns a TIFF image in Lab color.
+pub fn lab_tiff() -> Vec<u8> {
+    // Width, height, bits, photometric interpretation, offset of the strip, samples, rows, length.
+    let entries = [
+        (256, 1),
+        (257, 1),
+        (258, 8),
+        (262, 8),
+        (273, 8),
+        (277, 3),
+        (278, 1),
+        (279, 3),
+    ];
+    let mut file = b"II*\0\x0c\0\0\0abc\0".to_vec();
+    file.extend_from_slice(&(entries.len() as u16).to_le_bytes());
+    for (tag, value) in entries {
+        // The type is LONG.
+        for field in [tag | 4 << 16, 1, value] {
+            file.extend_from_slice(&u32::to_le_bytes(field));
+        }
+    }
+    file.extend_from_slice(&[0; 4]);
+    file
 }

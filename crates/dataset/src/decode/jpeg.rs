@@ -19,7 +19,7 @@ use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
 use super::limits::{check_bytes, check_pixels};
-use super::{DecodeOptions, Decoded, ImageInfo, fill, undecodable};
+use super::{DecodeOptions, Decoded, ImageInfo, fill, undecodable, unsupported};
 use crate::error::{Error, Result};
 use headers::{Frame, Headers, Problem};
 
@@ -32,10 +32,7 @@ pub(super) fn decode(
     let to_error = |problem| match problem {
         Problem::Truncated => Error::Truncated { path: name.into() },
         Problem::Damaged(reason) => undecodable(name, reason),
-        Problem::Unsupported(reason) => Error::Unsupported {
-            path: name.into(),
-            reason: reason.into(),
-        },
+        Problem::Unsupported(feature) => unsupported(name, feature.into()),
     };
     let headers = Headers::read(bytes).map_err(to_error)?;
     let frame = &headers.frame;
@@ -59,7 +56,7 @@ pub(super) fn decode(
         }
         _ => {
             return Err(to_error(Problem::Unsupported(
-                "the JPEG stores its channels in an unsupported way",
+                "a JPEG image with an unusual arrangement of scans",
             )));
         }
     };

@@ -89,6 +89,8 @@ pub struct Unusable {
     pub path: String,
     /// Error message without the path.
     pub reason: String,
+    /// Whether the image may be intact, but exceeds a limit of [`DecodeOptions`](crate::DecodeOptions).
+    pub exceeds_limit: bool,
 }
 
 /// An image whose extension does not match its format.

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::cache::Cache;
 use super::config::LoaderConfig;
-use crate::decode::Decoder;
+use crate::decode::{self, Decoder};
 use crate::error::{Error, Result};
 use crate::image_folder::Sample;
 use crate::panic::catch_panic;
@@ -34,6 +34,14 @@ pub(super) struct Worker {
     resampler: Resampler,
 }
 
+impl Worker {
+    /// Releases the memory of the last image.
+    fn release(&mut self) {
+        self.decoder.release();
+        decode::drop_large(&mut self.scratch);
+    }
+}
+
 impl BatchBuilder {
     pub(super) fn new(samples: &[Sample], config: LoaderConfig) -> Self {
         Self {
@@ -47,7 +55,7 @@ impl BatchBuilder {
 
     pub(super) fn worker(&self) -> Worker {
         Worker {
-            decoder: Decoder::new(self.config.decode.clone()),
+            decoder: Decoder::holding(self.config.decode.clone()),
             scratch: RgbImage::default(),
             resampler: Resampler::default(),
         }
@@ -70,7 +78,7 @@ impl BatchBuilder {
             if stopped() {
                 break;
             }
-            self.catch_panic(sample, || {
+            let result = self.catch_panic(sample, || {
                 let (image, resampler) = self.image(worker, sample)?;
                 let mut stream = Stream::new(self.config.seed, epoch, sample as u64);
                 let transform = self.config.transform;
@@ -82,7 +90,10 @@ impl BatchBuilder {
                 }
                 self.table.append(square.as_raw(), &mut values);
                 Ok(())
-            })?;
+            });
+            // Also after an error: other workers may wait for the memory.
+            worker.release();
+            result?;
         }
         Ok(values)
     }
@@ -102,7 +113,9 @@ impl BatchBuilder {
 
     /// Decodes a sample that is not cached, and caches it if it fits.
     pub(super) fn load(&self, worker: &mut Worker, sample: usize) -> Result<()> {
-        self.catch_panic(sample, || self.image(worker, sample).map(drop))
+        let result = self.catch_panic(sample, || self.image(worker, sample).map(drop));
+        worker.release();
+        result
     }
 
     /// Returns the image of a sample, and the resampler of `worker` as a separate borrow.

@@ -77,6 +77,34 @@ pub fn pattern(width: u32, height: u32, seed: u32) -> RgbImage {
     })
 }
 
+/// Encodes an image as uncompressed TIFF.
+fn tiff(image: &RgbImage) -> Vec<u8> {
+    let pixels = image.as_raw();
+    // Width, height, bits, photometric interpretation, offset of the strip, samples, rows, length.
+    let entries = [
+        (256, image.width()),
+        (257, image.height()),
+        (258, 8),
+        (262, 2),
+        (273, 8),
+        (277, 3),
+        (278, image.height()),
+        (279, pixels.len() as u32),
+    ];
+    let mut file = b"II*\0".to_vec();
+    file.extend_from_slice(&(8 + pixels.len() as u32).to_le_bytes());
+    file.extend_from_slice(pixels);
+    file.extend_from_slice(&(entries.len() as u16).to_le_bytes());
+    for (tag, value) in entries {
+        // The type is LONG.
+        for field in [tag | 4 << 16, 1, value] {
+            file.extend_from_slice(&field.to_le_bytes());
+        }
+    }
+    file.extend_from_slice(&[0; 4]);
+    file
+}
+
 /// Creates a split with two classes and images of several sizes and formats. Returns its temporary
 /// folder and its samples.
 pub fn mixed_folder(images: u32) -> (TempDir, Vec<Sample>) {
@@ -88,9 +116,11 @@ pub fn mixed_folder(images: u32) -> (TempDir, Vec<Sample>) {
         fs::create_dir_all(&class).unwrap();
         let extension = ["png", "jpg", "bmp", "webp", "ppm", "tif"][index as usize % 6];
         let image = pattern(40 + 7 * index % 60, 70 - 5 * index % 40, index);
-        image
-            .save(class.join(format!("{index:03}.{extension}")))
-            .unwrap();
+        let path = class.join(format!("{index:03}.{extension}"));
+        match extension {
+            "tif" => fs::write(path, tiff(&image)).unwrap(),
+            _ => image.save(path).unwrap(),
+        }
     }
     let samples = dataset::ImageFolder::scan(folder.path())
         .unwrap()

@@ -1,4 +1,4 @@
-"""Writes orientation.safetensors: images with an orientation in their metadata, and the pixels that Pillow 13 gives
+"""Writes orientation.safetensors.gz: images with an orientation in their metadata, and the pixels that Pillow 13 gives
 after `ImageOps.exif_transpose`.
 
     python orientation.py    # in an environment with pillow, numpy and safetensors
@@ -8,18 +8,18 @@ import io
 import struct
 import warnings
 import zlib
-from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, PngImagePlugin
-from safetensors.numpy import save_file
+from PIL import Image, ImageOps
+
+from archive import Cases
 
 warnings.simplefilter("ignore")
 
 x, y = np.meshgrid(np.arange(16), np.arange(12))
 IMAGE = Image.fromarray(np.stack([x * 16, y * 20, 255 - x * 8 - y * 8], axis=-1).astype(np.uint8))
 BIG, LITTLE = ">", "<"
-cases = {}
+cases = Cases("orientation")
 
 
 def exif(value, kind=3, order=LITTLE, count=1, prefix=b"", before=(), tag=0x112):
@@ -114,11 +114,7 @@ def text(kind, key, data, compressed=True):
 def add(name, data):
     """Adds a case, with Pillow's upright pixels."""
     image = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
-    pixels = np.array(image.convert("RGB"))
-    assert name not in cases
-    cases[f"{name}/file"] = np.frombuffer(data, np.uint8)
-    cases[f"{name}/pillow"] = pixels
-    print(f"{name:45} {image.size} {len(data)} bytes")
+    cases.add(name, data, np.array(image.convert("RGB")))
 
 
 HEAD = b"Exif\0\0"
@@ -180,4 +176,4 @@ frames = io.BytesIO()
 IMAGE.save(frames, "PNG", save_all=True, append_images=[IMAGE.rotate(90)], exif=exif(6))
 add("png_exif_animated", frames.getvalue())
 
-save_file(cases, Path(__file__).with_name("orientation.safetensors"))
+cases.save()

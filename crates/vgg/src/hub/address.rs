@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::HubError;
+
 /// The usual name of the weights file in a repository.
 const DEFAULT_FILE: &str = "model.safetensors";
 const DEFAULT_REVISION: &str = "main";
@@ -29,12 +31,14 @@ impl Address {
         }
     }
 
-    /// Whether all components are plain names, as in a parsed address. They become parts of paths in
-    /// the cache, and must not change its folder.
-    pub(super) fn is_plain(&self) -> bool {
-        [&self.repository, &self.revision, &self.file]
-            .iter()
-            .all(|path| is_plain_path(path))
+    /// Returns [`HubError::Address`] unless all components are plain names, as in a parsed address.
+    /// They become parts of paths in the cache, and must not change its folder.
+    pub(super) fn check(&self) -> Result<(), HubError> {
+        let paths = [&self.repository, &self.revision, &self.file];
+        match paths.iter().all(|path| is_plain_path(path)) {
+            true => Ok(()),
+            false => Err(HubError::Address),
+        }
     }
 }
 
@@ -70,7 +74,8 @@ impl FromStr for Address {
         if let Some(file) = file {
             address.file = file.into();
         }
-        address.is_plain().then_some(address).ok_or_else(invalid)
+        address.check().map_err(|_| invalid())?;
+        Ok(address)
     }
 }
 

@@ -39,7 +39,13 @@ pub(super) struct HubClient {
 
 impl HubClient {
     /// Creates a client that sends the token only to the scheme, host and port of the endpoint.
+    /// Returns an error if downloads are disabled, or the endpoint or the token is invalid.
     pub(super) fn new(hub: &Hub) -> Result<Self, HubError> {
+        if hub.offline {
+            return Err(HubError::Offline {
+                cache: hub.cache.clone(),
+            });
+        }
         let endpoint = fetch::parse_url(hub.endpoint.trim_end_matches('/'));
         let endpoint = endpoint.map_err(HubError::Endpoint)?;
         if endpoint.query().is_some() {

@@ -95,11 +95,32 @@ pub struct FetchError {
 }
 
 impl FetchError {
+    /// Whether the cause is the request or this computer, so that the hub need not be replaced.
+    pub fn is_local(&self) -> bool {
+        use fetch::Error;
+        matches!(
+            &self.source,
+            HubError::Address
+                | HubError::NoCacheFolder
+                | HubError::Token
+                | HubError::NoSuchFile { .. }
+                | HubError::Cache { .. }
+                | HubError::Download(
+                    Error::NoSpace { .. }
+                        | Error::Io { .. }
+                        | Error::Status {
+                            status: 401 | 403 | 404,
+                            ..
+                        }
+                )
+        )
+    }
+
     /// Returns a suggestion for fixing the error.
     pub fn help(&self) -> String {
         use fetch::Error;
         let text = match &self.source {
-            HubError::Offline { .. } => "unset HF_HUB_OFFLINE, or use a weights file from disk",
+            HubError::Offline { .. } => "unset HF_HUB_OFFLINE to download it",
             HubError::NoSuchFile { weights, .. } if weights.is_empty() => {
                 "use a repository that contains weights"
             }
@@ -122,8 +143,8 @@ impl FetchError {
                 );
             }
             HubError::Download(Error::Unreachable { .. }) => {
-                "check the network connection and the proxy in HTTPS_PROXY, set HF_ENDPOINT to a \
-                mirror, or use a weights file from disk"
+                "check the network connection, set HTTPS_PROXY to the proxy of your network if it has \
+                one, or set HF_ENDPOINT to a mirror"
             }
             HubError::Download(Error::Interrupted { .. } | Error::Changed { .. }) => {
                 "run the command again to resume the download"
@@ -149,8 +170,7 @@ impl FetchError {
             | HubError::UnexpectedResponse { .. }
             | HubError::UnsafeName { .. }
             | HubError::Download(_) => {
-                "set HF_ENDPOINT to the URL of the Hugging Face Hub or a mirror, or use a weights \
-                file from disk"
+                "set HF_ENDPOINT to the URL of the Hugging Face Hub or a mirror"
             }
         };
         text.into()

@@ -49,6 +49,16 @@ pub fn fetch(address: &Address, on_event: &mut OnEvent<'_>) -> Result<PathBuf, F
     hub.fetch(address, on_event)
 }
 
+/// Whether [`fetch()`] has to download a file, because it is not cached.
+///
+/// # Errors
+///
+/// Returns the errors of [`Hub::from_env`] and [`Hub::needs_download`].
+pub fn needs_download(address: &Address) -> Result<bool, FetchError> {
+    let hub = Hub::from_env().map_err(|source| source.of(address))?;
+    hub.needs_download(address)
+}
+
 /// Settings for downloads from the hub.
 #[derive(Clone)]
 pub struct Hub {
@@ -67,7 +77,8 @@ pub struct Hub {
 
 impl Hub {
     /// Reads settings from `HF_ENDPOINT`, `HF_HUB_CACHE`, `HF_HOME`, `XDG_CACHE_HOME`, `HF_TOKEN`
-    /// and `HF_HUB_OFFLINE`. Empty variables count as unset. Any value of `HF_HUB_OFFLINE` except 0
+    /// and `HF_HUB_OFFLINE`. Variables that are empty or not UTF-8 count as unset, except that paths
+    /// may have any encoding. Any value of `HF_HUB_OFFLINE` except 0
     /// disables network access. If `HF_TOKEN` is unset, the token is read from the file `token` in
     /// `HF_HOME`. The idle timeout is 30 seconds.
     ///
@@ -92,9 +103,19 @@ impl Hub {
         })
     }
 
-    /// Whether a file is cached, so that [`fetch`](Self::fetch) needs no network access.
-    pub fn is_cached(&self, address: &Address) -> bool {
-        RepoCache::new(&self.cache, address).find(address).is_some()
+    /// Whether [`fetch`](Self::fetch) has to download a file, because it is not cached.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if it has to, and downloads are disabled, or the endpoint or the token is
+    /// invalid. There is no network access.
+    pub fn needs_download(&self, address: &Address) -> Result<bool, FetchError> {
+        let is_cached = || RepoCache::new(&self.cache, address).find(address).is_some();
+        let client = address.check().and_then(|()| match is_cached() {
+            true => Ok(false),
+            false => HubClient::new(self).map(|_| true),
+        });
+        client.map_err(|source| source.of(address))
     }
 
     /// Downloads a file unless it is cached. Returns its path in the cache. Waits while another
@@ -119,17 +140,10 @@ impl Hub {
         address: &Address,
         on_event: &mut OnEvent<'_>,
     ) -> Result<PathBuf, HubError> {
-        if !address.is_plain() {
-            return Err(HubError::Address);
-        }
+        address.check()?;
         let cache = RepoCache::new(&self.cache, address);
         if let Some(path) = cache.find(address) {
             return Ok(path);
-        }
-        if self.offline {
-            return Err(HubError::Offline {
-                cache: self.cache.clone(),
-            });
         }
         let client = HubClient::new(self)?;
         let metadata = client

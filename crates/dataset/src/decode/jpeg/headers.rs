@@ -25,7 +25,8 @@ const MAX_SCANS: usize = 500;
 pub(super) enum Problem {
     Truncated,
     Damaged(&'static str),
-    /// The file may be valid, but the decoders do not give the pixels of libjpeg.
+    /// The file may be valid, but the decoders do not give the pixels of libjpeg. The format and the
+    /// feature, as in [`Error::Unsupported`](crate::Error::Unsupported).
     Unsupported(&'static str),
 }
 
@@ -88,11 +89,11 @@ impl Headers {
                 }
                 SOF0..=SOF2 => frame = Some(Frame::read(payload, marker == SOF2)?),
                 DHT => {}
-                0xC9..=0xCC => return Err(Unsupported("the JPEG is arithmetically coded")),
+                0xC9..=0xCC => return Err(Unsupported("a JPEG image with arithmetic coding")),
                 SOF3..=SOF15 | DHP => {
-                    return Err(Unsupported("the JPEG is lossless or hierarchical"));
+                    return Err(Unsupported("a lossless or hierarchical JPEG image"));
                 }
-                DNL => return Err(Unsupported("the JPEG stores its height after a scan")),
+                DNL => return Err(Unsupported("a JPEG image with its height after a scan")),
                 DQT => late_segments |= late,
                 APP14 if payload.starts_with(b"Adobe") => match payload.get(11) {
                     Some(_) if late => late_segments = true,
@@ -105,7 +106,7 @@ impl Headers {
                     let frame = frame.ok_or(Damaged("a JPEG scan precedes the frame header"))?;
                     scans.push(Scan::read(payload, frame)?);
                     if scans.len() > MAX_SCANS {
-                        return Err(Unsupported("the JPEG has more than 500 scans"));
+                        return Err(Unsupported("a JPEG image with more than 500 scans"));
                     }
                 }
                 EOI => {
@@ -137,10 +138,14 @@ impl Frame {
             return Err(damaged);
         };
         if bits != 8 {
-            return Err(Unsupported("the JPEG does not have 8 bits per channel"));
+            return Err(Unsupported(
+                "a JPEG image with other than 8 bits per channel",
+            ));
         }
         if !matches!(count, 1 | 3 | 4) {
-            return Err(Unsupported("the JPEG does not have 1, 3 or 4 channels"));
+            return Err(Unsupported(
+                "a JPEG image with other than 1, 3 or 4 channels",
+            ));
         }
         let (entries, rest) = entries.as_chunks::<3>();
         if entries.len() != usize::from(count) || !rest.is_empty() {
@@ -163,7 +168,7 @@ impl Frame {
             }
             if max.0 % h != 0 || max.1 % v != 0 {
                 return Err(Unsupported(
-                    "the channels of the JPEG have sizes that are not multiples of each other",
+                    "a JPEG image with channel sizes that are not multiples of each other",
                 ));
             }
         }

@@ -23,7 +23,7 @@ pub(super) fn check(headers: &Headers) -> Result<(), Problem> {
     }
     if frame.components.iter().any(|c| is_replicated(frame, c)) {
         return Err(Unsupported(
-            "the JPEG is at most 4 pixels wide and stores color at a lower resolution",
+            "a JPEG image of at most 4 pixels in width with color at a lower resolution",
         ));
     }
     Ok(())
