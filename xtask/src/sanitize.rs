@@ -9,10 +9,10 @@ use crate::cargo;
 use anyhow::{Result, ensure};
 use xshell::Shell;
 
-/// Instruction sets with the other tests that run. The slowest test covers all instruction sets
-/// itself, so it runs only once.
+/// Instruction sets, or nothing for the best of the CPU, with the other tests that run. The slowest test
+/// covers all instruction sets itself, so it runs only once.
 const RUNS: [(&str, &str); 4] = [
-    ("amx", "--lib --test golden --test layers"),
+    ("", "--lib --test golden --test layers"),
     (
         "avx512",
         "-- --skip every_instruction_set_matches_the_naive_convolution",
@@ -36,6 +36,10 @@ pub fn run(sh: &Shell) -> Result<()> {
     );
     let wrapper = sh.current_dir().join("xtask/scripts/sanitized_rustc.sh");
     for (isa, tests) in RUNS {
+        if !is_available(isa) {
+            println!("=== this CPU does not support {isa}");
+            continue;
+        }
         println!("=== WAGGLE_KERNELS={isa}");
         cargo(
             sh,
@@ -46,4 +50,14 @@ pub fn run(sh: &Shell) -> Result<()> {
         .run()?;
     }
     Ok(())
+}
+
+fn is_available(isa: &str) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    match isa {
+        "avx2" => return is_x86_feature_detected!("avx2"),
+        "avx512" => return is_x86_feature_detected!("avx512vl"),
+        _ => {}
+    }
+    isa.is_empty() || isa == "portable"
 }

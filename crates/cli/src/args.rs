@@ -189,7 +189,7 @@ Examples:
   waggle predict runs/train bee.jpg
   waggle predict runs/train photos/ --csv > photos.csv
   waggle predict model.safetensors photos/ --top-k 3 --json
-  find photos -size -1M -print0 | waggle predict runs/train -0
+  find photos -print0 | waggle predict runs/train -0
 
 CSV follows RFC 4180, with lines that end in LF, and has the exact bytes of each path. In JSON, a path \
 that is not valid UTF-8 or begins with a quotation mark is in quotation marks, with git's escapes: \\\\, \

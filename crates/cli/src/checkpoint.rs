@@ -138,9 +138,8 @@ impl Checkpoint {
             Err(error) => return Ok(Err(format!("{error:#}"))),
         };
         let string = |key: &str| file.strings.get(key).map_or("", String::as_str);
-        let format = string(FORMAT_KEY).escape_debug();
-        if string(FORMAT_KEY) != CHECKPOINT_FORMAT.to_string() {
-            let version = string(VERSION).escape_debug();
+        let (format, version) = (string(FORMAT_KEY), string(VERSION));
+        if format != CHECKPOINT_FORMAT.to_string() {
             bail!(
                 Diagnostic::new(format!(
                     "{name} was written by waggle {version} with checkpoint format {format}; this \

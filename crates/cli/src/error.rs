@@ -192,7 +192,14 @@ fn items(cause: &(dyn Error + 'static)) -> Vec<String> {
         Some(dataset::Error::BadImages { errors, .. }) => errors
             .iter()
             .map(|error| match error.path() {
-                Some(path) => format!("{}: {}", printable_path(path), error.reason()),
+                Some(path) => {
+                    // The help line has the remedy of a single error.
+                    let reason = match errors.len() {
+                        1 => error.fact(),
+                        _ => error.reason(),
+                    };
+                    format!("{}: {reason}", printable_path(path))
+                }
                 None => error.to_string(),
             })
             .collect(),

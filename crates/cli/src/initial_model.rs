@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use candle_core::{Device, Tensor};
 use dataset::transform::Normalize;
-use vgg::hub::{Address, Event};
 use vgg::{Head, Metadata, Report, VggConfig};
 
 use crate::args::TrainArgs;
@@ -16,7 +15,7 @@ use crate::config::Config;
 use crate::data_source::Source;
 use crate::dataset_hash;
 use crate::error::Diagnostic;
-use crate::ui::{Message, Renderer};
+use crate::ui::Renderer;
 use crate::weights_file;
 
 /// The small network for the built-in sample, pretrained on drawings.
@@ -163,7 +162,10 @@ impl InitialModel {
         let (spec, path) = &located(spec, renderer)?;
         let sha256 = match (&spec.weights, path) {
             (WeightsSource::Sample, _) => Some(fetch::sha256(&mut &SAMPLE_BACKBONE[..])?),
-            (_, path) => path.as_deref().map(dataset_hash::sha256).transpose()?,
+            (_, path) => {
+                let file = path.as_deref().map(|path| vgg::split_key(path).0);
+                file.map(dataset_hash::sha256).transpose()?
+            }
         };
         let required = &spec.required_sha256;
         if required
@@ -304,24 +306,6 @@ impl InitialModel {
     }
 }
 
-/// Names of the layers with parameters, from input to output.
-///
-/// # Errors
-///
-/// Returns an error if the configuration of the network is invalid.
-pub fn layer_names(config: &VggConfig) -> anyhow::Result<Vec<String>> {
-    let mut layers: Vec<String> = Vec::new();
-    for (name, _) in config.tensor_shapes()? {
-        let layer = name
-            .rsplit_once('.')
-            .map_or(name.as_str(), |(layer, _)| layer);
-        if layers.last().is_none_or(|last| last != layer) {
-            layers.push(layer.to_string());
-        }
-    }
-    Ok(layers)
-}
-
 /// The input size of the built-in backbone, in pixels.
 ///
 /// # Errors
@@ -361,47 +345,10 @@ fn located(
             *path = weights_file::find(path)?;
             Some(path.clone())
         }
-        WeightsSource::Repository(address) => Some(download(address, renderer)?),
+        WeightsSource::Repository(address) => Some(weights_file::download(address, renderer)?),
         WeightsSource::Hub | WeightsSource::Sample | WeightsSource::None => None,
     };
     Ok((spec, path))
-}
-
-/// Downloads a file from the hub unless it is cached, and shows the progress. Returns its path in
-/// the cache.
-fn download(address: &Address, renderer: &mut dyn Renderer) -> anyhow::Result<PathBuf> {
-    let what = &address.to_string();
-    let mut result = Ok(());
-    let mut last_percent = None;
-    let path = vgg::hub::fetch(address, &mut |event| {
-        let message = match event {
-            Event::Progress { received, size } => {
-                let total = size.unwrap_or(received) as usize;
-                let done = received as usize;
-                // There is an event for every small chunk, so messages are limited to one per
-                // percent.
-                let percent = done as u128 * 100 / total.max(1) as u128;
-                if last_percent.replace(percent) == Some(percent) {
-                    return;
-                }
-                Message::Download { what, done, total }
-            }
-            Event::Waiting { lock } => Message::Note {
-                text: format!(
-                    "waiting for another process that downloads {what} and has locked {}",
-                    lock.display()
-                ),
-            },
-            Event::Retry { error, pause } => Message::Note {
-                text: format!("{error}; retrying in {:.1} s", pause.as_secs_f64()),
-            },
-            _ => return,
-        };
-        if result.is_ok() {
-            result = renderer.show(&message);
-        }
-    })?;
-    result.map(|()| path)
 }
 
 /// Sets the number of classes, and the input size if it is given.

@@ -8,24 +8,61 @@ use std::fs;
 
 use anyhow::bail;
 use indicatif::HumanBytes;
-use vgg::VggConfig;
 use vgg::config::Unit;
+use vgg::{MAX_IMAGE_BYTES, VggConfig};
 
 use crate::error::Diagnostic;
 
-/// Returns an error if `what` needs `bytes` and less memory is available.
-pub fn check(what: &str, bytes: u64, help: &str) -> anyhow::Result<()> {
-    match available() {
-        Some(available) if bytes > available => bail!(
+/// Returns an error if an image cache of `bytes` exceeds the memory of the machine. It may exceed the
+/// available memory, because it grows only to the size of the images.
+pub fn check_cache(bytes: u64) -> anyhow::Result<()> {
+    let memory = memory(["MemTotal:", "SwapTotal:"]);
+    let help = "pass a smaller `--cache-images`";
+    check("the image cache", bytes, memory, help)
+}
+
+fn check(what: &str, bytes: u64, memory: Option<u64>, help: &str) -> anyhow::Result<()> {
+    match memory {
+        Some(memory) if bytes > memory => bail!(
             Diagnostic::new(format!(
-                "{what} needs {} of memory, but only {} are available",
+                "{what} needs {} of memory, but at most {} are available",
                 HumanBytes(bytes),
-                HumanBytes(available)
+                HumanBytes(memory)
             ))
             .help(help)
         ),
         _ => Ok(()),
     }
+}
+
+/// Returns an error if the activations of one image need more than [`MAX_IMAGE_BYTES`], the limit for
+/// model files.
+pub fn check_image(network: &VggConfig) -> anyhow::Result<()> {
+    let bytes = network.image_bytes();
+    if bytes <= MAX_IMAGE_BYTES {
+        return Ok(());
+    }
+    let size = network.input_size;
+    bail!(
+        Diagnostic::new(format!(
+            "an image of {size}x{size} pixels needs about {} of memory, but the limit is {}",
+            HumanBytes(bytes),
+            HumanBytes(MAX_IMAGE_BYTES)
+        ))
+        .help("pass a smaller `--input-size`")
+    )
+}
+
+/// Checks the memory for the confusion matrix of a validation: 8 bytes for each pair of classes.
+pub fn check_confusion_matrix(classes: usize) -> anyhow::Result<()> {
+    let classes = classes as u64;
+    let bytes = classes.saturating_mul(classes).saturating_mul(8);
+    check(
+        "the confusion matrix",
+        bytes,
+        available(),
+        "use fewer classes",
+    )
 }
 
 /// Checks the memory for a batch of `images`: its input and, if all layers are trained on the CPU, the
@@ -55,6 +92,7 @@ fn check_values(size: usize, images: usize, stored: u64) -> anyhow::Result<()> {
     check(
         &format!("a batch of {images} images of {size} px"),
         bytes,
+        available(),
         help,
     )
 }
@@ -80,13 +118,19 @@ fn stored_outputs(network: &VggConfig) -> u64 {
     outputs.into_iter().skip(1).fold(0, u64::saturating_add)
 }
 
-/// The memory that this process can have at most, in bytes: what is available now, or a lower limit of
-/// `ulimit` or of the control group. `None` if it is unknown, as on systems other than Linux.
+/// The memory that is available now, or a lower limit.
 fn available() -> Option<u64> {
+    memory(["MemAvailable:", "SwapFree:"])
+}
+
+/// The memory that this process can have at most, in bytes: the sum of the `fields` of `/proc/meminfo`,
+/// or a lower limit of `ulimit` or of the control group. `None` if it is unknown, as on systems other
+/// than Linux.
+fn memory(fields: [&str; 2]) -> Option<u64> {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let meminfo = read("/proc/meminfo");
-    let kib = |name| Some(1024 * number_after(&meminfo, name)?);
-    let free = kib("MemAvailable:").map(|memory| memory + kib("SwapFree:").unwrap_or(0));
+    let [memory, swap] = fields.map(|field| number_after(&meminfo, field));
+    let memory = memory.map(|kib| 1024 * (kib + swap.unwrap_or(0)));
     let limits = read("/proc/self/limits");
     let group = read("/proc/self/cgroup");
     let group = group.lines().find_map(|line| line.strip_prefix("0::"));
@@ -99,7 +143,7 @@ fn available() -> Option<u64> {
             number_after(&read("/sys/fs/cgroup/memory/memory.limit_in_bytes"), ""),
             number_after(&read(&group), ""),
         ]);
-    limits.chain([free]).flatten().min()
+    limits.chain([memory]).flatten().min()
 }
 
 /// The number after `name` at the start of a line, or `None` if another word follows, such as
@@ -130,8 +174,9 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn more_than_the_memory_of_any_machine_is_an_error() {
-        check("a byte", 1, "").unwrap();
-        let error = check("the image cache", 1 << 60, "help").unwrap_err();
+        check_cache(1).unwrap();
+        check_input(1, 1).unwrap();
+        let error = check_cache(1 << 60).unwrap_err();
         let message = error.to_string();
         assert!(
             message.starts_with("the image cache needs 1.00 EiB of memory"),

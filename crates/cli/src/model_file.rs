@@ -35,6 +35,15 @@ pub fn locate(path: &Path) -> anyhow::Result<PathBuf> {
     }
     let file = path.join(FILE);
     if !file.is_file() {
+        if path.join("saved_model.pb").exists() {
+            bail!(
+                Diagnostic::new(format!(
+                    "the folder `{}` is a TensorFlow SavedModel",
+                    path.display()
+                ))
+                .help("use weights from PyTorch: a safetensors file or a state dict")
+            );
+        }
         bail!(
             Diagnostic::new(format!("no `{FILE}` in the folder `{}`", path.display()))
                 .help("pass a run directory, such as `runs/train`")
@@ -61,11 +70,11 @@ pub fn locate(path: &Path) -> anyhow::Result<PathBuf> {
 /// Prints a warning if `folder` is the directory of a run that is not finished.
 fn warn_if_unfinished(folder: &Path) {
     if Marker::read(folder).is_ok_and(|marker| !marker.finished) {
-        let run = folder.display().to_string();
+        let run = folder.display();
         let message = format!("the run {run} is not finished; its model is the best so far");
         let help = format!(
             "if it is not running, resume it with `waggle train --resume {}`",
-            quote(&run)
+            quote(folder)
         );
         warn(Diagnostic::new(message).help(help));
     }

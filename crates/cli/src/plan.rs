@@ -26,7 +26,7 @@ use crate::data_source::{Folder, Source};
 use crate::dataset_hash::DatasetHash;
 use crate::device;
 use crate::error::Diagnostic;
-use crate::initial_model::{InitialModel, ModelSpec, layer_names};
+use crate::initial_model::{InitialModel, ModelSpec};
 use crate::memory_limit;
 use crate::run_dir::RunDir;
 use crate::splits::Splits;
@@ -78,7 +78,7 @@ impl Plan {
     }
 
     fn new(args: &TrainArgs, ui: &mut dyn Renderer) -> anyhow::Result<Self> {
-        check_cache(args)?;
+        memory_limit::check_cache(args.cache_images.unwrap_or(0))?;
         let source = Source::choose(args.data.as_deref());
         let machine = &args.machine;
         let mut machine = MachineConfig {
@@ -108,6 +108,8 @@ impl Plan {
             verify_images(&folder, on_bad, &decode, machine.workers, ui)?;
         }
         let initial = InitialModel::load(&spec, folder.classes(), &opened.device, ui)?;
+        memory_limit::check_image(&initial.config)?;
+        memory_limit::check_confusion_matrix(folder.classes().len())?;
         let network = network_config(&initial);
         let config = Config {
             versions: Versions::current(),
@@ -119,7 +121,7 @@ impl Plan {
             },
             stages: stages::stages(
                 args,
-                &layer_names(&initial.config)?,
+                &stages::layer_names(&initial.config)?,
                 &network.initialized_layers,
             )?,
             network,
@@ -135,7 +137,7 @@ impl Plan {
         checkpoint: Checkpoint,
         ui: &mut dyn Renderer,
     ) -> anyhow::Result<Self> {
-        check_cache(args)?;
+        memory_limit::check_cache(args.cache_images.unwrap_or(0))?;
         let recorded = checkpoint.identity.clone();
         let mut config = recorded.config.clone();
         config.versions = Versions::current();
@@ -216,12 +218,6 @@ impl Plan {
     }
 }
 
-/// Returns an error if `--cache-images` is larger than the available memory.
-fn check_cache(args: &TrainArgs) -> anyhow::Result<()> {
-    let bytes = args.cache_images.unwrap_or(0);
-    memory_limit::check("the image cache", bytes, "pass a smaller `--cache-images`")
-}
-
 /// Returns an error if a training batch needs more than the available memory.
 fn check_batch(config: &Config, folder: &Folder, network: &VggConfig) -> anyhow::Result<()> {
     let trains_all = |stage: &StageConfig| {
@@ -243,7 +239,7 @@ fn check_batch(config: &Config, folder: &Folder, network: &VggConfig) -> anyhow:
 fn check_arguments(args: &TrainArgs, spec: &ModelSpec, classes: usize) -> anyhow::Result<()> {
     let mut bytes = 0;
     if let Some(network) = spec.imagenet_network(classes)? {
-        stages::stages(args, &layer_names(&network)?, &[])?;
+        stages::stages(args, &stages::layer_names(&network)?, &[])?;
         bytes = 4 * Summary::new(&network)?.parameters() as u64;
     }
     RunDir::check(&args.out, bytes)

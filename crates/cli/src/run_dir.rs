@@ -169,7 +169,7 @@ impl RunDir {
         // Read the marker again: the process that held the lock may have finished the run.
         let marker = read()?;
         if marker.checkpoint_format != CHECKPOINT_FORMAT {
-            let version = marker.waggle.escape_debug();
+            let version = &marker.waggle;
             bail!(
                 Diagnostic::new(format!(
                     "the run {} was started by waggle {version} with checkpoint format {}; this \
@@ -258,7 +258,7 @@ impl RunDir {
 
     /// Adds the command that resumes the run to an error.
     pub fn resumable(&self, error: anyhow::Error) -> anyhow::Error {
-        let run = quote(&self.path.display().to_string());
+        let run = quote(&self.path);
         let help = format!("remove the cause, then resume with `waggle train --resume {run}`");
         Diagnostic::new(error.to_string())
             .help(help)

@@ -1,24 +1,29 @@
-//! Finds the weights file passed with `--weights`.
+//! Finds or downloads the weights file passed with `--weights`.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
+use vgg::hub::{Address, Event};
 
 use crate::error::Diagnostic;
 use crate::model_file;
+use crate::ui::{Message, Renderer};
 
 /// File extensions that mark a file as weights when an error lists candidates.
-const EXTENSIONS: [&str; 4] = ["safetensors", "pth", "pt", "bin"];
+const EXTENSIONS: [&str; 5] = ["safetensors", "pth", "pt", "ckpt", "bin"];
 /// Maximum number of files listed in an error.
 const MAX_LISTED: usize = 5;
 
-/// Returns `path` if it is a file, or the model if `path` is a run directory.
+/// Returns `path` if it is a file or `FILE#KEY`, or the model if `path` is a run directory.
 ///
 /// # Errors
 ///
 /// Returns an error if `path` does not exist, and the errors of [`model_file::locate`]. The first
 /// of these lists up to five weights files in the same folder.
 pub fn find(path: &Path) -> anyhow::Result<PathBuf> {
+    if vgg::split_key(path).1.is_some() {
+        return Ok(path.to_path_buf());
+    }
     if path.exists() {
         return model_file::locate(path);
     }
@@ -43,6 +48,47 @@ pub fn find(path: &Path) -> anyhow::Result<PathBuf> {
                  `hub`, `hf:OWNER/REPO`, `sample` or `none`"
             )
     )
+}
+
+/// Downloads a file from the hub unless it is cached, and shows the progress. Returns its path in
+/// the cache.
+///
+/// # Errors
+///
+/// Returns an error if the download fails. Errors of `renderer` are returned.
+pub fn download(address: &Address, renderer: &mut dyn Renderer) -> anyhow::Result<PathBuf> {
+    let what = &address.to_string();
+    let mut result = Ok(());
+    let mut last_percent = None;
+    let path = vgg::hub::fetch(address, &mut |event| {
+        let message = match event {
+            Event::Progress { received, size } => {
+                let total = size.unwrap_or(received) as usize;
+                let done = received as usize;
+                // There is an event for every small chunk, so messages are limited to one per
+                // percent.
+                let percent = done as u128 * 100 / total.max(1) as u128;
+                if last_percent.replace(percent) == Some(percent) {
+                    return;
+                }
+                Message::Download { what, done, total }
+            }
+            Event::Waiting { lock } => Message::Note {
+                text: format!(
+                    "waiting for another process that downloads {what} and has locked {}",
+                    lock.display()
+                ),
+            },
+            Event::Retry { error, pause } => Message::Note {
+                text: format!("{error}; retrying in {:.1} s", pause.as_secs_f64()),
+            },
+            _ => return,
+        };
+        if result.is_ok() {
+            result = renderer.show(&message);
+        }
+    })?;
+    result.map(|()| path)
 }
 
 /// The names of the first [`MAX_LISTED`] weights files in `folder` that are not hidden, sorted, and

@@ -191,14 +191,17 @@ fn errors_about_weights_and_runs_escape_what_the_files_contain() {
     train(&evil.data);
 
     let run = evil.run.as_str();
-    evil.dir.write(
-        &format!("{run}/config.toml"),
-        format!("a = \"{EVIL}").as_bytes(),
-    );
-    let (_, stderr) = evil.check(1, &["train", "--resume", run]);
-    let cause = stderr.lines().rev().nth(1).unwrap_or_default();
-    assert!(cause.starts_with("  TOML parse error at line "), "{stderr}");
-    evil.dir.write(&format!("{run}/model.safetensors"), b"");
+    for file in ["run.toml", "config.toml"] {
+        let text = format!("a = \"{EVIL}");
+        evil.dir.write(&format!("{run}/{file}"), text.as_bytes());
+    }
+    evil.check(1, &["train", "--resume", run]);
+    let model = evil.dir.read("two.safetensors");
+    evil.dir.write(&format!("{run}/model.safetensors"), &model);
+    let (_, stderr) = evil.check(1, &["evaluate", run]);
+    let mut lines = stderr.lines();
+    let is_toml = |line: &str| line.starts_with("  TOML parse error at line ");
+    assert!(lines.any(is_toml), "{stderr}");
     evil.dir
         .write(&format!("{run}/checkpoint-000001.safetensors"), b"damaged");
     evil.check(1, &["train", "--resume", run]);

@@ -313,7 +313,7 @@ fn decode_error(error: ImageError, bytes: &[u8], name: &Path) -> Error {
             Error::Truncated { path }
         }
         ImageError::Limits(_) => undecodable(name, format!("the metadata of {kind} is too large")),
-        ImageError::Unsupported(_) => unsupported(name, format!("{kind} of an unusual kind")),
+        ImageError::Unsupported(_) => unsupported(name, &format!("{kind} of an unusual kind")),
         _ if is_empty_png(bytes) => undecodable(name, limits::NO_PIXELS),
         _ => undecodable(name, format!("a damaged {}", kind.name())),
     }
@@ -379,9 +379,9 @@ fn undecodable(name: &Path, reason: impl ToString) -> Error {
     }
 }
 
-fn unsupported(name: &Path, feature: String) -> Error {
+fn unsupported(name: &Path, feature: &str) -> Error {
     Error::Unsupported {
         path: name.into(),
-        feature,
+        reason: format!("{feature}, which is not supported"),
     }
 }

@@ -111,12 +111,12 @@ pub enum Error {
     },
 
     /// The image uses a feature of its format that is not supported.
-    #[error("cannot decode {}: {feature}, which is not supported", .path.display())]
+    #[error("cannot decode {}: {reason}", .path.display())]
     Unsupported {
         /// Path of the file.
         path: PathBuf,
-        /// The format and the feature, such as `a TIFF image with Lab color`.
-        feature: String,
+        /// The feature, such as `a TIFF image with Lab color, which is not supported`.
+        reason: String,
     },
 
     /// The file is damaged, is not a regular file, or has no pixels.
@@ -343,12 +343,11 @@ impl Error {
         }
     }
 
-    /// The reason without a remedy.
-    fn fact(&self) -> String {
+    /// Like [`reason`](Self::reason), without a remedy.
+    pub fn fact(&self) -> String {
         match self {
             Self::NotAnImage { kind, .. } => kind.fact(),
-            Self::Unsupported { feature, .. } => format!("{feature}, which is not supported"),
-            Self::Decode { reason, .. } => reason.clone(),
+            Self::Decode { reason, .. } | Self::Unsupported { reason, .. } => reason.clone(),
             Self::Truncated { .. } => "the file is truncated".into(),
             Self::TooManyPixels {
                 width,
@@ -378,14 +377,6 @@ impl Error {
             Self::Panic { message, .. } => format!("panicked: {message}"),
             other => other.to_string(),
         }
-    }
-
-    /// Returns whether an image exceeds a limit of [`DecodeOptions`](crate::DecodeOptions).
-    pub fn exceeds_limit(&self) -> bool {
-        matches!(
-            self,
-            Self::TooManyPixels { .. } | Self::TooMuchMemory { .. } | Self::FileTooLarge { .. }
-        )
     }
 
     /// Path of the affected file or folder, if reading, decoding or loading it failed without a

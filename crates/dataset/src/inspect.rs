@@ -17,7 +17,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::decode::DecodeOptions;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::verify;
 use fingerprint::{Fingerprinter, Inspected};
 use listing::{Listed, Listing};
@@ -86,7 +86,12 @@ pub fn inspect(
             Err(error) => report.unusable.push(Unusable {
                 path,
                 reason: error.reason(),
-                exceeds_limit: error.exceeds_limit(),
+                exceeds_limit: matches!(
+                    error,
+                    Error::TooManyPixels { .. }
+                        | Error::TooMuchMemory { .. }
+                        | Error::FileTooLarge { .. }
+                ),
             }),
         }
     }

@@ -60,11 +60,8 @@ fn every_jpeg_has_the_pixels_of_pillow_or_is_refused() {
             (Ok(_), None) => wrong.push(format!("{name}: Pillow does not open it")),
             (Err(_), None) => {}
             (Err(error), Some(_)) => {
-                let reason = match error {
-                    Error::Unsupported { feature, .. } => feature,
-                    error => error.reason(),
-                };
-                let names: &mut Vec<_> = refused.entry(reason).or_default();
+                let fact = error.fact().replace(", which is not supported", "");
+                let names: &mut Vec<_> = refused.entry(fact).or_default();
                 names.push(name.as_str());
             }
         }
@@ -104,6 +101,59 @@ fn every_jpeg_has_the_pixels_of_pillow_or_is_refused() {
     ];
     assert_eq!(refused, BTreeMap::from(expected));
     assert_eq!((cases.len(), opened, right), (1137, 893, 845));
+}
+
+/// Replaces the size in the frame header.
+fn resized(jpeg: &[u8], width: u16, height: u16) -> Vec<u8> {
+    let mut jpeg = jpeg.to_vec();
+    let frames = [[0xFF, 0xC0, 0], [0xFF, 0xC1, 0], [0xFF, 0xC2, 0]];
+    let is_frame = |window: &[u8]| frames.iter().any(|frame| window == frame);
+    let frame = jpeg.windows(3).position(is_frame).unwrap();
+    jpeg[frame + 5..frame + 7].copy_from_slice(&height.to_be_bytes());
+    jpeg[frame + 7..frame + 9].copy_from_slice(&width.to_be_bytes());
+    jpeg
+}
+
+#[test]
+fn memory_of_every_jpeg_is_checked_before_it_is_allocated() {
+    let options = DecodeOptions::default().max_pixels(usize::MAX);
+    let options = options.max_bytes(1 << 20);
+    for (name, case) in cases() {
+        // `resized` would change the thumbnail.
+        if decode(&case.jpeg).is_err() || name.contains("thumbnail") {
+            continue;
+        }
+        // Narrow images are padded to whole MCUs.
+        for (width, height) in [(65_535, 65_535), (8, 60_000), (60_000, 8)] {
+            let jpeg = resized(&case.jpeg, width, height);
+            let path = Path::new("test.jpg");
+            let decoded = decode_bytes(&jpeg, path, &options, RgbImage::default());
+            let Err(error) = decoded else {
+                panic!("{name}, {width} × {height}: decoded in 1 MiB");
+            };
+            assert!(
+                matches!(
+                    error,
+                    Error::TooMuchMemory { .. } | Error::Unsupported { .. }
+                ),
+                "{name}, {width} × {height}: {error}"
+            );
+        }
+    }
+}
+
+#[test]
+fn jpegs_with_hundreds_of_scans_are_refused() {
+    let cases = cases();
+    let jpeg = &cases["common/420_progressive_spectral"].jpeg;
+    let last = jpeg
+        .windows(3)
+        .rposition(|window| window == [0xFF, 0xDA, 0])
+        .unwrap();
+    let end = jpeg.len() - 2;
+    let bomb = [&jpeg[..end], &jpeg[last..end].repeat(200), &jpeg[end..]].concat();
+    let error = decode(&bomb).unwrap_err().to_string();
+    assert!(error.contains("more than 100 scans"), "{error}");
 }
 
 #[test]

@@ -15,10 +15,13 @@ use ureq::{Agent, Body};
 
 use crate::speed::MinSpeed;
 use crate::url::{redacted, resolve, same_origin};
-use crate::{ATTEMPTS, Error, Event};
+use crate::{Error, Event};
 
 /// Maximum number of redirects of one request.
 pub const MAX_REDIRECTS: usize = 10;
+/// Maximum number of consecutive failed attempts. A failed attempt that made progress counts as the
+/// first, unless the progress is slower than [`MIN_SPEED`](crate::MIN_SPEED).
+pub const ATTEMPTS: u32 = 4;
 /// Maximum size of the headers of a response in bytes. Their number is limited to 128 by ureq.
 const MAX_HEADERS: usize = 64 << 10;
 /// Maximum pause between two attempts, even if the server requests a longer one.

@@ -11,11 +11,7 @@ use ureq::http::{HeaderValue, Response};
 
 use crate::client::{bad_status, header, number};
 use crate::speed::is_fast_enough;
-use crate::{Checksum, Client, Error, free_space, redacted};
-
-/// Maximum number of consecutive failed attempts. A failed attempt that made progress counts as the
-/// first, unless the progress is slower than [`MIN_SPEED`](crate::MIN_SPEED).
-pub const ATTEMPTS: u32 = 4;
+use crate::{ATTEMPTS, Checksum, Client, Error, Event, free_space, redacted};
 
 /// A file to download.
 // Not `Debug`: the URL may contain a password.
@@ -35,38 +31,12 @@ pub struct Download<'a> {
     pub checksum: Option<Checksum>,
 }
 
-/// Progress of a download.
-#[derive(Clone, Copy, Debug)]
-#[non_exhaustive]
-pub enum Event<'a> {
-    /// Another process holds the lock of the file. Sent by callers of [`lock`](crate::lock()), not
-    /// by [`Client`].
-    Waiting {
-        /// Path of the locked file.
-        lock: &'a Path,
-    },
-    /// A response or a part of its body arrived.
-    Progress {
-        /// Number of bytes of the file received so far, including those of earlier attempts.
-        received: u64,
-        /// Size of the file in bytes, if known.
-        size: Option<u64>,
-    },
-    /// An attempt failed and will be repeated after a pause.
-    Retry {
-        /// Why the attempt failed.
-        error: &'a Error,
-        /// Time until the next attempt. Zero after a wrong size or checksum.
-        pause: Duration,
-    },
-}
-
 impl Client {
     /// Downloads a file unless it exists with the expected size and checksum.
     ///
     /// Attempts that fail with a temporary error are repeated, up to [`ATTEMPTS`] in a row. A file
     /// with a wrong size or checksum is deleted and downloaded once more. [`Error::TooLarge`],
-    /// [`Error::Range`] and status 416 also delete the incomplete file. After other errors, the
+    /// [`Error::Range`], [`Error::Changed`] and status 416 also delete the incomplete file. After other errors, the
     /// next call resumes the download. Callers must prevent concurrent downloads to the same path.
     ///
     /// # Errors
@@ -194,7 +164,7 @@ impl Client {
         let mut buffer = vec![0; 1 << 16];
         // One byte beyond the end is requested, to detect a body that is too long.
         let is_interrupted = loop {
-            let rest = usize::try_from(end - received).unwrap_or(usize::MAX);
+            let rest = usize::try_from(end.saturating_sub(received)).unwrap_or(usize::MAX);
             let rest = rest.saturating_add(1).min(buffer.len());
             match body.read(&mut buffer[..rest]) {
                 Ok(0) => break false,

@@ -45,6 +45,7 @@ mod client;
 mod disk;
 mod download;
 mod error;
+mod event;
 mod lock;
 mod speed;
 #[cfg(feature = "test-server")]
@@ -52,10 +53,11 @@ pub mod test_server;
 mod url;
 
 pub use checksum::{Checksum, sha256};
-pub use client::{Client, Config, MAX_REDIRECTS, Redirect};
+pub use client::{ATTEMPTS, Client, Config, MAX_REDIRECTS, Redirect};
 pub use disk::free_space;
-pub use download::{ATTEMPTS, Download, Event};
+pub use download::Download;
 pub use error::Error;
+pub use event::Event;
 pub use lock::lock;
 pub use speed::MIN_SPEED;
 /// The `http` crate, which defines the types of URLs, headers and responses.

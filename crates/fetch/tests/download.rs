@@ -328,6 +328,18 @@ fn unexpected_ranges_restart_the_download() {
         assert_eq!(ranges(&requests), [None, Some("bytes=20-"), None]);
     }
 
+    // The incomplete file is larger than the limit, and the server does not know the size.
+    let server =
+        Server::start(|_, _| Response::rest(BODY, 20).header("content-range", "bytes 20-46/*"));
+    let folder = Folder::new();
+    fs::write(folder.path().with_extension("incomplete"), &BODY[..20]).expect("a file");
+    let (result, _) = folder.download(&server.url, |download| {
+        download.size = None;
+        download.max_size = 10;
+    });
+    let error = result.expect_err("a large file");
+    assert!(matches!(error, Error::TooLarge { .. }), "{error}");
+
     // A download from a server that always sends wrong ranges fails.
     let server = Server::start(|request, _| match request.range {
         None => Response::whole(BODY).cut(20),

@@ -166,8 +166,8 @@ fn is_intact(dir: &Path, header: &str) -> bool {
         .is_some_and(|(stamp, files)| stamp == format!("{header}{files}"))
 }
 
-/// The first file in `dir` that the stamp file does not list, whatever its size. Hidden files, which
-/// file managers write, do not count.
+/// The first file in `dir` whose path the stamp file does not list. Hidden files, which file managers
+/// write, do not count.
 fn unknown_file(dir: &Path) -> Result<Option<PathBuf>, Error> {
     // A line is a size and a path. Sizes contain no spaces.
     let name = |line: &str| line.split_once(' ').map(|(_, name)| name.to_string());

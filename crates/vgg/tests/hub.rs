@@ -321,12 +321,14 @@ fn concurrent_downloads_share_one_transfer() {
     assert_eq!(cache.files().len(), 3);
 }
 
+/// Responds to a request, given the number of earlier requests with the same method and the URL of
+/// another server, which responds like an honest hub.
+type Respond = fn(&Request, usize, &str) -> Response;
+
 /// A hub with one hostile or faulty behavior.
 struct Behavior {
     name: &'static str,
-    /// Responds to a request, given the number of earlier requests with the same method and the URL
-    /// of another server, which responds like an honest hub.
-    respond: fn(&Request, usize, &str) -> Response,
+    respond: Respond,
     /// Part of the error message, or `None` if the download succeeds.
     error: Option<&'static str>,
 }
@@ -498,7 +500,7 @@ fn behaviors() -> Vec<Behavior> {
 
 /// Etags and commits that would be unsafe as names of files in the cache.
 #[rustfmt::skip]
-const UNSAFE_NAMES: [(&str, fn(&Request, usize, &str) -> Response); 12] = [
+const UNSAFE_NAMES: [(&str, Respond); 12] = [
     ("an empty etag", |_, _, _| metadata().header("etag", "\"\"")),
     ("an etag of one dot", |_, _, _| metadata().header("etag", "\".\"")),
     ("an etag of two dots", |_, _, _| metadata().header("x-linked-etag", "\"..\"")),

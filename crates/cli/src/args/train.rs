@@ -65,7 +65,8 @@ pub struct TrainArgs {
 
     /// Initial weights: `hub` (timm's ImageNet weights, downloaded once),
     /// `hf:OWNER/REPO[@REVISION][/FILE]` (a VGG on the Hugging Face hub), a file (.safetensors or a
-    /// PyTorch state dict, with torchvision's or timm's tensor names), a run directory, `sample` (the
+    /// PyTorch state dict, with torchvision's or timm's tensor names; FILE#KEY if it contains several
+    /// networks), a run directory, `sample` (the
     /// built-in backbone), or `none` (random) [default: hub; for the sample data set without --arch,
     /// sample]
     #[arg(long, value_name = "SOURCE")]

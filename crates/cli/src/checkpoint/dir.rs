@@ -65,7 +65,7 @@ impl CheckpointDir {
         Ok(path)
     }
 
-    /// The first number above that of the newest checkpoint whose name is not taken, by whatever file.
+    /// The first number above that of the newest checkpoint for which no file of any type exists.
     fn next_number(&self) -> anyhow::Result<u64> {
         let first = self.newest.unwrap_or(0).checked_add(1);
         let mut numbers = first.map_or(1..=0, |first| first..=u64::MAX);

@@ -72,6 +72,7 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     bad_images::leave_out(&mut folder, &skipped)?;
     let batch = args.batch_size.get().min(folder.len());
     memory_limit::check_batch(&model.metadata.config, batch, false)?;
+    memory_limit::check_confusion_matrix(model.classes().len())?;
     let config = LoaderConfig::eval(model.input_size())
         .batch_size(args.batch_size.get())
         .workers(workers)

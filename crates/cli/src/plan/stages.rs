@@ -2,6 +2,7 @@
 
 use anyhow::bail;
 use trainer::pattern;
+use vgg::VggConfig;
 
 use crate::args::TrainArgs;
 use crate::args::types::{LayerRate, StageChoice};
@@ -52,6 +53,24 @@ pub fn stages(
     }
     stages.iter().try_for_each(|stage| check(stage, layers))?;
     Ok(stages)
+}
+
+/// Names of the layers with parameters, from input to output.
+///
+/// # Errors
+///
+/// Returns an error if the configuration of the network is invalid.
+pub fn layer_names(config: &VggConfig) -> anyhow::Result<Vec<String>> {
+    let mut layers: Vec<String> = Vec::new();
+    for (name, _) in config.tensor_shapes()? {
+        let layer = name
+            .rsplit_once('.')
+            .map_or(name.as_str(), |(layer, _)| layer);
+        if layers.last().is_none_or(|last| last != layer) {
+            layers.push(layer.to_string());
+        }
+    }
+    Ok(layers)
 }
 
 /// Checks that each prefix of a stage is the longest one for a layer.

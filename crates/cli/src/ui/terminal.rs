@@ -90,6 +90,9 @@ impl<W: Write> Terminal<W> {
         };
         let text = format!("{loaded} of {total} tensors from {source}{new}");
         self.page.field("Weights", &text)?;
+        for note in weights_notes(report) {
+            self.page.field("", &note)?;
+        }
         if self.verbose {
             let mismatched = &report.mismatched;
             for (name, in_file, in_network) in mismatched {
@@ -309,7 +312,7 @@ impl<W: Write> Renderer for Terminal<W> {
             Message::OtherFiles { files } => {
                 let names = printable(&list(files)).into_owned();
                 let text = format!("Ignoring files that are not part of the run: {names}");
-                self.page.paragraph(&text, 2)
+                self.page.paragraph(&printable(&text), 2)
             }
             Message::Checkpoint { .. }
             | Message::ClassesWithoutVal { .. }
@@ -345,6 +348,30 @@ impl<W: Write> Renderer for Terminal<W> {
             Message::Done(message) => self.done(message),
         }
     }
+}
+
+/// What a user may not expect of a weights file: a choice between several networks, narrowed values,
+/// and tensors that are not used.
+fn weights_notes(report: &vgg::Report) -> Vec<String> {
+    let mut notes = Vec::new();
+    if !report.other_keys.is_empty() {
+        let used = match report.key.as_str() {
+            "" => "the weights without a key".to_string(),
+            key => format!("`{key}`"),
+        };
+        notes.push(format!(
+            "used {used}, not {}; to choose other weights in the file, append their key to its path: FILE#KEY",
+            report.other_keys.join(", ")
+        ));
+    }
+    if !report.narrowed.is_empty() {
+        let tensors = pluralize(report.narrowed.len(), "tensor");
+        notes.push(format!("{tensors} narrowed from float64 to float32"));
+    }
+    if !report.unused.is_empty() {
+        notes.push(format!("not used: {}", report.unused.join(", ")));
+    }
+    notes
 }
 
 #[cfg(test)]

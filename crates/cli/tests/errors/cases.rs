@@ -291,6 +291,68 @@ pub const CASES: &[Case] = &[
     },
     Case {
         section: "Weights",
+        what: "A Keras file",
+        command: "train --data data --weights tiny.h5",
+        prepare: |dir| dir.write("tiny.h5", b"\x89HDF\r\n\x1a\n\0\0\0\0\0\x08\x08\0"),
+    },
+    Case {
+        section: "Weights",
+        what: "A TensorFlow SavedModel",
+        command: "train --data data --weights saved_model.pb",
+        prepare: |dir| dir.write("saved_model.pb", b"\x08\x01\x12\xa0\x02\x0a\x12\x12\x05serve"),
+    },
+    Case {
+        section: "Weights",
+        what: "A NumPy array",
+        command: "train --data data --weights tiny.npy",
+        prepare: |dir| dir.write("tiny.npy", b"\x93NUMPY\x01\0v\0{'descr': '<f4'}"),
+    },
+    Case {
+        section: "Weights",
+        what: "A Python pickle",
+        command: "train --data data --weights tiny.pkl",
+        prepare: |dir| dir.write("tiny.pkl", b"\x80\x04\x95\x06\0\0\0\0\0\0\0}\x94."),
+    },
+    Case {
+        section: "Weights",
+        what: "A Git LFS pointer",
+        command: "train --data data --weights tiny.safetensors",
+        prepare: |dir| dir.write("tiny.safetensors", b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n"),
+    },
+    Case { section: "Weights", what: "A whole PyTorch module", command: "train --data data --weights module.pth", prepare: |dir| forge::pth(dir, "module.pth") },
+    Case { section: "Weights", what: "A PyTorch module in a dictionary", command: "train --data data --weights module_in_dictionary.pth", prepare: |dir| forge::pth(dir, "module_in_dictionary.pth") },
+    Case { section: "Weights", what: "A TorchScript archive", command: "train --data data --weights script.pt", prepare: |dir| forge::pth(dir, "script.pt") },
+    Case { section: "Weights", what: "A file of PyTorch before 1.6", command: "train --data data --weights legacy.pth", prepare: |dir| forge::pth(dir, "legacy.pth") },
+    Case { section: "Weights", what: "NumPy arrays in a PyTorch file", command: "train --data data --weights arrays.pth", prepare: |dir| forge::pth(dir, "arrays.pth") },
+    Case { section: "Weights", what: "A pickle that would run a command in place of a tensor", command: "train --data data --weights evil.pth --arch vgg11", prepare: |dir| forge::pth(dir, "evil.pth") },
+    Case { section: "Weights", what: "A quantized tensor", command: "train --data data --weights kind_quantized.pth --arch vgg11", prepare: |dir| forge::pth(dir, "kind_quantized.pth") },
+    Case {
+        section: "Weights",
+        what: "A checkpoint of a run",
+        command: "train --data data --weights checkpoint.safetensors",
+        prepare: |dir| dir.write("checkpoint.safetensors", &forge::weights(r#"{"weights/a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"~sha256":{"dtype":"U8","shape":[32],"data_offsets":[4,36]}}"#, 36)),
+    },
+    Case {
+        section: "Weights",
+        what: "A folder with a TensorFlow SavedModel",
+        command: "train --data data --weights saved",
+        prepare: |dir| dir.write("saved/saved_model.pb", b"\x08\x01\x12\xa0\x02"),
+    },
+    Case {
+        section: "Weights",
+        what: "Several networks in a file",
+        command: "train --data data --weights gan.safetensors --arch vgg11",
+        prepare: |dir| dir.write("gan.safetensors", &forge::weights(r#"{"generator.features.0.weight":{"dtype":"F32","shape":[1,3,3,3],"data_offsets":[0,108]},"discriminator.features.0.weight":{"dtype":"F32","shape":[1,3,3,3],"data_offsets":[108,216]}}"#, 216)),
+    },
+    Case { section: "Weights", what: "A key that the file does not contain", command: "train --data data --weights tiny.safetensors#ema", prepare: |_| {} },
+    Case {
+        section: "Weights",
+        what: "Two tensors with the same name",
+        command: "train --data data --weights tiny.safetensors",
+        prepare: |dir| dir.write("tiny.safetensors", &forge::weights(r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#, 4)),
+    },
+    Case {
+        section: "Weights",
         what: "An empty file",
         command: "train --data data --weights tiny.safetensors",
         prepare: |dir| dir.write("tiny.safetensors", b""),
@@ -376,6 +438,12 @@ pub const CASES: &[Case] = &[
     Case { section: "Models", what: "An image instead of a model", command: "evaluate data/val/vertical/00.png --data data", prepare: |_| {} },
     Case {
         section: "Models",
+        what: "An ONNX file instead of a model",
+        command: "predict model.onnx data/val",
+        prepare: |dir| dir.write("model.onnx", b"\x08\x08\x12\x06waggle\x1a\x052.0.0"),
+    },
+    Case {
+        section: "Models",
         what: "Weights without metadata",
         command: "predict bare.safetensors data/val",
         prepare: |dir| dir.weights_without_metadata("tiny.safetensors", "bare.safetensors"),
@@ -403,6 +471,15 @@ pub const CASES: &[Case] = &[
         what: "A network with too many parameters",
         command: "predict model.safetensors data/val",
         prepare: |dir| forge::change_model(dir, "config", "\"hidden\":24", "\"hidden\":900000"),
+    },
+    Case {
+        section: "Models",
+        what: "A network that needs too much memory for one image",
+        command: "predict model.safetensors data/val",
+        prepare: |dir| {
+            forge::change_model(dir, "config", "\"input_size\":32", "\"input_size\":4096");
+            forge::change_model(dir, "config", "\"conv\":8", "\"conv\":300");
+        },
     },
     Case {
         section: "Models",

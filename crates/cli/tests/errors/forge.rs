@@ -206,3 +206,9 @@ pub fn lab_tiff() -> Vec<u8> {
     file.extend_from_slice(&[0; 4]);
     file
 }
+
+/// Copies a file that PyTorch wrote from the tests of the crate `vgg`.
+pub fn pth(dir: &TestDir, name: &str) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../vgg/tests/pth");
+    std::fs::copy(folder.join(name), dir.path(name)).unwrap();
+}

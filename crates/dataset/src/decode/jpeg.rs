@@ -32,7 +32,7 @@ pub(super) fn decode(
     let to_error = |problem| match problem {
         Problem::Truncated => Error::Truncated { path: name.into() },
         Problem::Damaged(reason) => undecodable(name, reason),
-        Problem::Unsupported(feature) => unsupported(name, feature.into()),
+        Problem::Unsupported(feature) => unsupported(name, feature),
     };
     let headers = Headers::read(bytes).map_err(to_error)?;
     let frame = &headers.frame;

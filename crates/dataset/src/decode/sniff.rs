@@ -166,7 +166,7 @@ impl FileKind {
     }
 
     /// Why the file cannot be decoded, such as `a HEIC image, which is not supported`.
-    pub(crate) fn fact(self) -> String {
+    pub fn fact(self) -> String {
         match self {
             UNKNOWN => self.name.into(),
             _ if self.is_image() => format!("{self}, which is not supported"),

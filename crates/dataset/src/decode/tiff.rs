@@ -1,17 +1,16 @@
 //! Decodes the first image of a TIFF file to RGB, with Pillow's values.
 //!
-//! The crate `tiff`, which `image` uses, lacks palettes, gray with alpha in floating point or with a
-//! sign, YCbCr without JPEG, planes of CMYK, associated alpha, LZMA, and Zstandard without a C
-//! library. Its errors contain the names of Rust types.
+//! The crate `tiff`, which `image` uses, lacks palettes, YCbCr without JPEG, LZMA, and Zstandard
+//! without a C library. `image` also refuses gray of 32 bits, signed gray and planes of CMYK, and
+//! ignores associated alpha.
 //!
 //! The image is stored in chunks, which are strips of rows or tiles. Features that are not listed in
-//! [`Color::new`] and [`chunk::ChunkReader`] are refused: libtiff's own checks differ between
-//! versions, and a wrong image is worse than none.
+//! [`Color::new`] and [`ChunkReader::new`] are refused, because a wrong image is worse than none.
 
 mod chunk;
 mod color;
 pub(super) mod directory;
-mod fax;
+mod unpack;
 
 use std::path::Path;
 
@@ -240,6 +239,6 @@ impl<'a> Header<'a> {
     }
 
     fn unsupported(&self, feature: &str) -> Error {
-        unsupported(self.name, format!("a TIFF image with {feature}"))
+        unsupported(self.name, &format!("a TIFF image with {feature}"))
     }
 }

@@ -17,16 +17,17 @@ const DHP: u8 = 0xDE;
 const APP0: u8 = 0xE0;
 const APP14: u8 = 0xEE;
 
-/// Bounds the decoding time of small files with many scans of large images.
-const MAX_SCANS: usize = 500;
+/// Bounds the decoding time of small files with many scans of large images. zune-jpeg has the same
+/// limit.
+const MAX_SCANS: usize = 100;
 
 /// Why a JPEG cannot be decoded.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Problem {
     Truncated,
     Damaged(&'static str),
-    /// The file may be valid, but the decoders do not give the pixels of libjpeg. The format and the
-    /// feature, as in [`Error::Unsupported`](crate::Error::Unsupported).
+    /// The file may be valid, but the decoders do not give the pixels of libjpeg. The format with the
+    /// feature.
     Unsupported(&'static str),
 }
 
@@ -106,7 +107,7 @@ impl Headers {
                     let frame = frame.ok_or(Damaged("a JPEG scan precedes the frame header"))?;
                     scans.push(Scan::read(payload, frame)?);
                     if scans.len() > MAX_SCANS {
-                        return Err(Unsupported("a JPEG image with more than 500 scans"));
+                        return Err(Unsupported("a JPEG image with more than 100 scans"));
                     }
                 }
                 EOI => {

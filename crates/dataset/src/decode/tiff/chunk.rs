@@ -7,11 +7,9 @@ use flate2::read::ZlibDecoder;
 use image::RgbImage;
 use lzma_rust2::XzReader;
 use ruzstd::decoding::StreamingDecoder;
-use weezl::decode::Decoder as LzwDecoder;
-use weezl::{BitOrder, LzwStatus};
 
 use super::directory::ByteOrder;
-use super::{Header, SampleFormat, fax, tag};
+use super::{Header, SampleFormat, tag, unpack};
 use crate::decode::{DecodeOptions, jpeg};
 use crate::error::Result;
 
@@ -214,10 +212,10 @@ impl ChunkReader {
             Compression::Zstd => {
                 StreamingDecoder::new(data).is_ok_and(|mut decoder| decoder.read_exact(out).is_ok())
             }
-            Compression::Lzw => unpack_lzw(data, out),
-            Compression::PackBits => unpack_bits(data, out),
-            Compression::Fax3 => fax::group3(data, columns, out),
-            Compression::Fax4 => fax::group4(data, columns, out),
+            Compression::Lzw => unpack::lzw(data, out),
+            Compression::PackBits => unpack::pack_bits(data, out),
+            Compression::Fax3 => unpack::group3(data, columns, out),
+            Compression::Fax4 => unpack::group4(data, columns, out),
             // `read` decodes it.
             Compression::Jpeg => false,
         }
@@ -338,49 +336,6 @@ fn jpeg_stream(header: &Header, data: &[u8]) -> Result<Vec<u8>> {
     }
     stream.extend_from_slice(rest);
     Ok(stream)
-}
-
-fn unpack_lzw(mut data: &[u8], mut out: &mut [u8]) -> bool {
-    let mut decoder = LzwDecoder::with_tiff_size_switch(BitOrder::Msb, 8);
-    while !out.is_empty() {
-        let progress = decoder.decode_bytes(data, out);
-        data = &data[progress.consumed_in..];
-        out = &mut out[progress.consumed_out..];
-        if !matches!(progress.status, Ok(LzwStatus::Ok)) {
-            break;
-        }
-    }
-    out.is_empty()
-}
-
-fn unpack_bits(mut data: &[u8], mut out: &mut [u8]) -> bool {
-    while !out.is_empty() {
-        let Some((&head, rest)) = data.split_first() else {
-            return false;
-        };
-        data = rest;
-        match head as i8 {
-            -128 => {}
-            head @ 0.. => {
-                let count = (head as usize + 1).min(out.len());
-                let Some((literal, rest)) = data.split_at_checked(count) else {
-                    return false;
-                };
-                out[..count].copy_from_slice(literal);
-                (data, out) = (rest, &mut out[count..]);
-            }
-            head => {
-                let count = (1 - isize::from(head)) as usize;
-                let count = count.min(out.len());
-                let Some((&byte, rest)) = data.split_first() else {
-                    return false;
-                };
-                out[..count].fill(byte);
-                (data, out) = (rest, &mut out[count..]);
-            }
-        }
-    }
-    true
 }
 
 /// Converts blocks of h·v values of Y and one each of Cb and Cr to three samples per pixel.
