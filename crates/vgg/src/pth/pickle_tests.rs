@@ -238,3 +238,15 @@ fn tensors_must_fit_their_storage() {
         );
     }
 }
+
+#[test]
+fn storages_with_control_characters_in_their_key_are_not_read() {
+    let storage = |key: &str| {
+        let pickle = format!(
+            "(X\x07\0\0\0storagectorch\nFloatStorage\nX\x02\0\0\0{key}X\x03\0\0\0cpuK\x01tQ."
+        );
+        kind(pickle.as_bytes())
+    };
+    assert_eq!(storage("12"), "a storage");
+    assert_eq!(storage("\x1b2"), "an object");
+}

@@ -186,8 +186,8 @@ pub(super) struct TensorView {
 
 impl Value<'_> {
     /// Parses the persistent id of a storage: `("storage", class, key, location, count)`. The
-    /// location (`cpu`, `cuda:0`) is ignored, because the caller selects the device. The storage of
-    /// an unknown class is a placeholder.
+    /// location (`cpu`, `cuda:0`) is ignored, because the caller selects the device. A storage of an
+    /// unknown class, or whose key PyTorch would not write, is a placeholder.
     pub(super) fn storage(values: &[Self], id: Id) -> Result<Self, String> {
         let parts = match &values[id] {
             Self::Tuple(parts) => parts.iter().map(|&part| &values[part]).collect(),
@@ -200,11 +200,13 @@ impl Value<'_> {
                 Self::Text(key),
                 Self::Text(_),
                 Self::Int(count),
-            ] if key.len() <= MAX_KEY_LENGTH => Ok(Self::Storage(StorageRef {
-                element: *element,
-                key: key.to_string(),
-                count: usize::try_from(*count).map_err(|_| "a storage has a negative size")?,
-            })),
+            ] if key.len() <= MAX_KEY_LENGTH && !key.chars().any(char::is_control) => {
+                Ok(Self::Storage(StorageRef {
+                    element: *element,
+                    key: key.to_string(),
+                    count: usize::try_from(*count).map_err(|_| "a storage has a negative size")?,
+                }))
+            }
             [Self::Text("storage"), Self::Global(_), ..] if parts.len() == 5 => {
                 Ok(Self::Object(None))
             }
