@@ -67,11 +67,10 @@ impl CheckpointDir {
 
     /// The first number above that of the newest checkpoint for which no file of any type exists.
     fn next_number(&self) -> anyhow::Result<u64> {
-        let first = self.newest.unwrap_or(0).checked_add(1);
-        let mut numbers = first.map_or(1..=0, |first| first..=u64::MAX);
+        const LAST: &str = "the newest checkpoint has the highest possible number";
+        let first = self.newest.unwrap_or(0).checked_add(1).context(LAST)?;
         let is_free = |number: &u64| path(&self.folder, *number).symlink_metadata().is_err();
-        let number = numbers.find(is_free);
-        number.context("the newest checkpoint has the highest possible number")
+        (first..=u64::MAX).find(is_free).context(LAST)
     }
 
     fn try_write(&self, path: &Path, file: CheckpointFile<Snapshot>) -> anyhow::Result<()> {
