@@ -16,6 +16,7 @@ mod data_source;
 mod dataset_hash;
 pub mod device;
 mod error;
+mod escape;
 mod fault_injection;
 mod files;
 pub mod gpu_memory;

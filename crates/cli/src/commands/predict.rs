@@ -14,8 +14,9 @@ use super::predict_inputs;
 use crate::args::PredictArgs;
 use crate::classifier::Classifier;
 use crate::error::report;
+use crate::escape::{printable, printable_path};
 use crate::panic_message::panic_message;
-use crate::ui::text::{percent, printable, printable_path};
+use crate::ui::text::percent;
 
 /// The most probable classes of one image, as printed in each output format.
 #[derive(Debug, Serialize)]

@@ -6,8 +6,8 @@ use anyhow::Context;
 
 use super::{Finished, Lines, Message, Renderer};
 use crate::error::{Diagnostic, warn};
+use crate::escape::printable_on_terminal;
 use crate::shell::quote;
-use crate::ui::text::printable_on_terminal;
 
 /// Prints each message as a JSON object on its own line.
 pub struct JsonLines<W>(pub Lines<W>);
