@@ -27,7 +27,7 @@ pub use train::TrainArgs;
 use types::{DeviceChoice, OnBad, max_pixels, positive, threads, up_to_a_million};
 
 use crate::decode_limits::decode_options;
-use crate::ui::text::printable_path;
+use crate::escape::printable_path;
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())

@@ -9,8 +9,8 @@ use dataset::Loader;
 use dataset::path_text::relative;
 use serde::{Deserialize, Serialize};
 
+use crate::escape::printable;
 use crate::files::open_regular;
-use crate::ui::text::printable;
 
 /// The hexadecimal SHA-256 of each image, by its path relative to the data folder, as [`relative`] writes
 /// it.

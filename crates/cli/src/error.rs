@@ -18,10 +18,11 @@ use std::fmt;
 use std::io::{self, Write};
 
 use console::{Style, StyledObject};
+use vgg::kernels::UnknownIsa;
 
 use crate::decode_limits::{BYTES_PER_PIXEL, MAX_PIXELS};
+use crate::escape::{printable, printable_path};
 use crate::shell::quote;
-use crate::ui::text::{printable, printable_path};
 
 /// An error or a warning, with the items it concerns and the command or flag that helps.
 ///
@@ -256,7 +257,7 @@ fn help_for(cause: &(dyn Error + 'static)) -> Option<String> {
             error => error.help(),
         };
     }
-    if let Some(vgg::kernels::Error::UnknownIsa { .. }) = cause.downcast_ref() {
+    if cause.downcast_ref::<UnknownIsa>().is_some() {
         return Some("unset WAGGLE_KERNELS to use the fastest instruction set".to_string());
     }
     // CUDA's message is CUDA_ERROR_OUT_OF_MEMORY.

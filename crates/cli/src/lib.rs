@@ -8,7 +8,7 @@
 
 pub mod args;
 mod bad_images;
-mod checkpoint;
+pub mod checkpoint;
 mod classifier;
 mod commands;
 pub mod config;
@@ -17,6 +17,7 @@ mod dataset_hash;
 mod decode_limits;
 pub mod device;
 mod error;
+mod escape;
 mod fault_injection;
 mod files;
 pub mod gpu_memory;
@@ -31,7 +32,7 @@ mod panic_message;
 mod path_list;
 mod plan;
 pub mod plots;
-mod run_dir;
+pub mod run_dir;
 mod shell;
 mod signals;
 mod splits;

@@ -5,7 +5,7 @@ use std::backtrace::{Backtrace, BacktraceStatus};
 use std::thread;
 
 use crate::error;
-use crate::ui::text::printable;
+use crate::escape::printable;
 
 /// The message of a caught panic, or `None` if its payload is not a string.
 pub fn panic_message(payload: &(dyn Any + Send)) -> Option<&str> {

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 
-use crate::ui::text::is_unprintable;
+use crate::escape::is_unprintable;
 
 /// Quotes a path for the shell if it needs quotes. On Unix, the result has no unprintable characters.
 pub fn quote(path: impl AsRef<OsStr>) -> String {

@@ -18,7 +18,7 @@ use harness::{
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-fn train<'a>(out: &'a str) -> Vec<&'a str> {
+fn train(out: &str) -> Vec<&str> {
     let more: &[&str] = &["--lr", "1e-2", "--checkpoint-every", "0.0001", "--out", out];
     train_args(["3", "2"], "4", &[more])
 }

@@ -113,7 +113,7 @@ fn names_with_control_characters_are_escaped_in_the_output_of_every_command() {
     let (stdout, stderr) = evil.check(0, &[&train[..], &["--verbose"]].concat());
     for part in [
         &format!("2 classes: a{ESCAPED}, b{ESCAPED}\n"),
-        &format!("Next     waggle predict $'run\\033[2J\\015\\012error: forged\\007"),
+        "Next     waggle predict $'run\\033[2J\\015\\012error: forged\\007",
     ] {
         assert!(stdout.contains(part), "{part}: {stdout}");
     }
@@ -289,7 +289,7 @@ fn on_terminal(dir: &TestDir, arguments: &[&str]) -> String {
             &mut terminal,
             null.cast(),
             null.cast(),
-            &mut size,
+            &size,
         )
     };
     assert_eq!(opened, 0, "a pseudoterminal can be opened");

@@ -2,7 +2,7 @@
 
 use candle_core::Shape;
 
-use crate::isa::Isa;
+use crate::isa::{Isa, UnknownIsa};
 
 /// Why a [`ConvLayer`](crate::ConvLayer) cannot be created or run.
 ///
@@ -33,14 +33,8 @@ pub enum Error {
         isa: Isa,
     },
     /// The environment variable `WAGGLE_KERNELS` is not the name of an available instruction set.
-    #[error(
-        "WAGGLE_KERNELS is `{name}`, but this CPU supports only {}",
-        available()
-    )]
-    UnknownIsa {
-        /// The value of the variable.
-        name: String,
-    },
+    #[error(transparent)]
+    UnknownIsa(#[from] UnknownIsa),
     /// The operating system does not provide the memory for a buffer.
     #[error("out of memory: cannot allocate {bytes} bytes")]
     OutOfMemory {
@@ -52,11 +46,6 @@ pub enum Error {
     /// A tensor operation failed, or the `VarBuilder` has no matching tensor.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
-}
-
-fn available() -> String {
-    let names: Vec<_> = Isa::available().into_iter().map(Isa::name).collect();
-    names.join(", ")
 }
 
 impl From<Error> for candle_core::Error {

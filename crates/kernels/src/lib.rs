@@ -113,7 +113,7 @@ pub use conv::conv_stack;
 pub use device::max_pool2d;
 pub use error::Error;
 pub use grad::{GradSink, Gradient};
-pub use isa::Isa;
+pub use isa::{Isa, UnknownIsa};
 pub use layer::ConvLayer;
 pub use linear::{linear, linear_with_grad_sink};
 pub use relu::relu;

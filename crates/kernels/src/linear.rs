@@ -10,6 +10,7 @@
 
 use candle_core::{CpuStorage, CustomOp3, Device, Layout, Result, Shape, Tensor, bail};
 
+use crate::error::Error;
 use crate::grad::{GradSink, Gradient};
 use crate::isa::Isa;
 use crate::isa::lanes::{Lanes, Task};
@@ -81,7 +82,7 @@ impl CustomOp3 for Linear {
         let (x, weight) = (contiguous(x, x_layout)?, contiguous(weight, weight_layout)?);
         let mut y = contiguous(bias, bias_layout)?.repeat(n);
         let to = DisjointMut::new(&mut y);
-        let isa = Isa::selected()?;
+        let isa = Isa::selected().map_err(Error::from)?;
         for_each_chunk(output, |outputs| {
             // SAFETY: `Isa::selected` returns only instruction sets that this CPU supports. `x` has
             // n·input elements, `weight` output·input and `y` n·output. Chunks are disjoint, so no

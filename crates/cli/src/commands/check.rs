@@ -15,7 +15,8 @@ use serde::Serialize;
 use crate::args::CheckArgs;
 use crate::data_source::Source;
 use crate::device;
-use crate::ui::text::{pad_left, pad_right, pluralize, printable, unused_files};
+use crate::escape::printable;
+use crate::ui::text::{pad_left, pad_right, pluralize, unused_files};
 
 /// Maximum number of files that the text report lists per finding.
 const MAX_LISTED: usize = 10;

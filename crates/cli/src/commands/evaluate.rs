@@ -21,12 +21,12 @@ use crate::classifier::Classifier;
 use crate::config::{Config, Skipped};
 use crate::data_source::Source;
 use crate::error::{Diagnostic, warn};
+use crate::escape::{printable, printable_path};
 use crate::memory_limit;
 use crate::metrics::wilson_interval;
 use crate::non_finite_logit::CheckedNetwork;
 use crate::ui::text::{
-    pad_left, pad_right, percent, percent_range, pluralize, printable, printable_path, shorten,
-    unused_files,
+    pad_left, pad_right, percent, percent_range, pluralize, shorten, unused_files,
 };
 
 /// Maximum number of classes for which the confusion matrix is printed. With more classes, or if

@@ -10,8 +10,8 @@ use vgg::onnx::Output;
 use crate::args::{ExportArgs, ExportFormat};
 use crate::device;
 use crate::error::Diagnostic;
+use crate::escape::printable_path;
 use crate::model_file;
-use crate::ui::text::printable_path;
 
 /// Runs `waggle export`.
 pub fn run(args: &ExportArgs) -> anyhow::Result<ExitCode> {

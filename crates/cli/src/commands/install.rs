@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 
 use crate::args::{CompletionsArgs, ManArgs, definition};
-use crate::ui::text::printable_path;
+use crate::escape::printable_path;
 
 /// Prints the completion script of a shell.
 pub fn completions(args: &CompletionsArgs) -> anyhow::Result<ExitCode> {

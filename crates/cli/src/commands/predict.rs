@@ -13,8 +13,9 @@ use super::predict_inputs;
 use crate::args::PredictArgs;
 use crate::classifier::Classifier;
 use crate::error::report;
+use crate::escape::{path_on_stdout, printable_on_terminal};
 use crate::panic_message::panic_message;
-use crate::ui::text::{path_on_stdout, percent, printable_on_terminal};
+use crate::ui::text::percent;
 
 /// The most probable classes of one image, as printed in each output format.
 #[derive(Debug, Serialize)]

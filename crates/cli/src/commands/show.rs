@@ -10,8 +10,9 @@ use crate::args::types::OnBad;
 use crate::data_source::Source;
 use crate::device;
 use crate::error::{Diagnostic, warn};
+use crate::escape::printable_path;
 use crate::files::{TEMPORARY, write_atomically};
-use crate::ui::text::{pluralize, printable_path};
+use crate::ui::text::pluralize;
 use crate::{bad_images, initial_model, memory_limit, plots};
 
 /// Runs `waggle show`.

@@ -6,8 +6,8 @@ use anyhow::Context;
 use vgg::{Summary, VggConfig};
 
 use crate::args::SummaryArgs;
+use crate::escape::printable;
 use crate::model_file;
-use crate::ui::text::printable;
 
 /// Runs `waggle summary`.
 pub fn run(args: &SummaryArgs) -> anyhow::Result<ExitCode> {

@@ -14,6 +14,7 @@ use crate::args::TrainArgs;
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
 use crate::error;
+use crate::escape::printable;
 use crate::initial_model::InitialModel;
 use crate::metrics::{Score, wilson_interval};
 use crate::model_file;
@@ -21,7 +22,6 @@ use crate::plan::{Origin, Plan};
 use crate::run_dir::FILES;
 use crate::signals::Signals;
 use crate::train::Session;
-use crate::ui::text::printable;
 use crate::ui::{
     ClassRecall, Finished, JsonLines, Lines, Message, Page, Quiet, Renderer, Terminal,
     WeightsReport,

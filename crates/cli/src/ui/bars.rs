@@ -8,7 +8,7 @@ use indicatif::{
     MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle, TermLike,
 };
 
-use super::text::printable;
+use crate::escape::printable;
 
 /// Minimum width of the terminal, in columns, at which the bar of a phase shows the loss.
 const COLUMNS_FOR_LOSS: u16 = 80;

@@ -7,8 +7,8 @@ use dataset::path_text;
 
 use super::{Finished, Lines, Message, Renderer};
 use crate::error::{Diagnostic, warn};
+use crate::escape::path_on_stdout;
 use crate::shell::quote;
-use crate::ui::text::path_on_stdout;
 
 /// Prints each message as a JSON object on its own line.
 pub struct JsonLines<W>(pub Lines<W>);

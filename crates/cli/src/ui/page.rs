@@ -6,8 +6,9 @@ use anyhow::{Context, bail};
 use console::{Style, Term};
 
 use super::bars::Bars;
-use super::text::{pad_right, printable, wrap};
+use super::text::{pad_right, wrap};
 use crate::error::{Diagnostic, warn};
+use crate::escape::printable;
 
 /// Width of the labels `Data`, `Device`, … with the space after them.
 const LABEL_WIDTH: usize = 9;

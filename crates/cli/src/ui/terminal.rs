@@ -8,11 +8,11 @@ use trainer::{Best, Event, GroupLr, Phase};
 
 use super::epoch_table::EpochTable;
 use super::text::{
-    classes, duration, learning_rate, list, percent, percent_range, pluralize, printable,
-    unused_files,
+    classes, duration, learning_rate, list, percent, percent_range, pluralize, unused_files,
 };
 use super::{DataSet, Finished, Message, Page, Renderer, StageEvent, WeightsReport};
 use crate::config::StageName;
+use crate::escape::printable;
 use crate::shell::quote;
 
 /// Prints messages as human-readable text. Bars are drawn only if standard error is a terminal.

@@ -18,7 +18,21 @@ use std::sync::OnceLock;
 use lanes::Task;
 use portable::Portable;
 
-use crate::error::Error;
+/// The environment variable `WAGGLE_KERNELS` is not the name of an available instruction set.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error(
+    "WAGGLE_KERNELS is `{name}`, but this CPU supports only {}",
+    available_names()
+)]
+pub struct UnknownIsa {
+    /// The value of the variable.
+    pub name: String,
+}
+
+fn available_names() -> String {
+    let names: Vec<_> = Isa::available().into_iter().map(Isa::name).collect();
+    names.join(", ")
+}
 
 /// An instruction set that the kernels are compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,20 +87,22 @@ impl Isa {
     ///
     /// # Errors
     ///
-    /// Returns [`Error::UnknownIsa`] if the variable is not the name of an available instruction set.
-    pub fn selected() -> Result<Self, Error> {
-        static SELECTED: OnceLock<Result<Isa, String>> = OnceLock::new();
+    /// Returns an error if the variable is not the name of an available instruction set.
+    pub fn selected() -> Result<Self, UnknownIsa> {
+        static SELECTED: OnceLock<Result<Isa, UnknownIsa>> = OnceLock::new();
         let selected = SELECTED.get_or_init(|| {
             let available = Self::available();
             match std::env::var_os("WAGGLE_KERNELS") {
                 Some(name) if !name.is_empty() => {
                     let isa = available.into_iter().find(|isa| name == isa.name());
-                    isa.ok_or_else(|| name.to_string_lossy().into_owned())
+                    isa.ok_or_else(|| UnknownIsa {
+                        name: name.to_string_lossy().into_owned(),
+                    })
                 }
                 _ => Ok(available.last().copied().unwrap_or(Self::Portable)),
             }
         });
-        selected.clone().map_err(|name| Error::UnknownIsa { name })
+        selected.clone()
     }
 
     /// Name of the instruction set in `WAGGLE_KERNELS`, such as `avx2`.
