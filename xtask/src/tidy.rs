@@ -49,6 +49,11 @@ pub fn run(sh: &Shell) -> Result<()> {
     let metadata = cmd!(sh, "cargo metadata --no-deps --format-version 1").quiet();
     let mut findings = check_dependencies(&serde_json::from_str(&metadata.read()?)?);
     findings.extend(check(&files));
+    let features = cmd!(sh, "cargo tree --package cli --edges no-dev --depth 0").quiet();
+    let features = features.args(["--format", "{f}"]).read()?;
+    if features.contains("fault-injection") {
+        findings.push("cargo build must not enable the feature fault-injection of cli".to_owned());
+    }
     for finding in &findings {
         println!("{finding}");
     }
@@ -91,7 +96,7 @@ const LIBRARIES: &str = "^crates/(dataset|fetch|kernels|sample|trainer|vgg)/src/
 
 /// The pattern of the paths of files, a file that is exempt, the pattern that the code of the others
 /// must not contain, and a message.
-const FORBIDDEN: [(&str, Option<&str>, &str, &str); 3] = [
+const FORBIDDEN: [(&str, Option<&str>, &str, &str); 4] = [
     (
         LIBRARIES,
         None,
@@ -109,6 +114,12 @@ const FORBIDDEN: [(&str, Option<&str>, &str, &str); 3] = [
         Some("src/trainer.rs"),
         r"(^|[^\w:])trainer::",
         "only src/trainer.rs may use the crate trainer, behind the feature `trainer`",
+    ),
+    (
+        "^crates/.*/src/",
+        Some("src/fault_injection.rs"),
+        "WAGGLE_FAULT",
+        "only src/fault_injection.rs may inject faults, behind the feature `fault-injection`",
     ),
 ];
 

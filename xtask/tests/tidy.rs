@@ -55,6 +55,18 @@ fn libraries_are_independent() {
 }
 
 #[test]
+fn faults_are_injected_in_one_file() {
+    let text = "//! B.\nfn f() {\n    std::env::var(\"WAGGLE_FAULT\");\n}\n";
+    broken(
+        "crates/cli/src/b.rs",
+        text,
+        "b.rs:3: only src/fault_injection.rs",
+    );
+    fine("crates/cli/src/fault_injection.rs", text);
+    fine("crates/cli/tests/b.rs", text);
+}
+
+#[test]
 fn libraries_neither_print_nor_name_flags() {
     let code = |line: &str| format!("//! B.\nfn f() {{\n    {line}\n}}\n");
     broken(

@@ -14,15 +14,19 @@ use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use dataset::DecodeOptions;
 
 pub use export::{ExportArgs, ExportFormat};
 pub use inspect::{CheckArgs, ShowArgs, SummaryArgs};
 pub use install::{CompletionsArgs, ManArgs};
 pub use train::TrainArgs;
-use types::{DeviceChoice, OnBad, positive};
+use types::{DeviceChoice, OnBad, max_pixels, positive, threads, up_to_a_million};
+
+use crate::ui::text::printable_path;
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -32,11 +36,11 @@ const STYLES: Styles = Styles::styled()
 
 const EXAMPLES: &str = "\
 Examples:
-  waggle train                           train on the default data set
-  waggle train --data my_images          train on my_images/{train,val}/CLASS/image.jpg
-  waggle predict runs/train new_images   classify images
-  waggle evaluate runs/train             measure accuracy on the validation images
-  waggle check my_images                 find damaged files, duplicates and leaks
+  waggle train                          use the default data
+  waggle train --data my_images         use your own images
+  waggle predict runs/train new_images  classify images
+  waggle evaluate runs/train            measure the accuracy
+  waggle check my_images                find bad images
 
 Exit codes: 0 success, 1 failure, 2 usage error, 130 interrupted (SIGINT), 143 terminated (SIGTERM).";
 
@@ -76,12 +80,12 @@ pub enum Command {
 /// `predict`.
 #[derive(Debug, Clone, Args)]
 pub struct MachineArgs {
-    /// Threads that decode images [default: 4]
-    #[arg(long, value_name = "N", value_parser = positive, help_heading = "Machine")]
+    /// Threads that decode images, at most 1024 [default: 4]
+    #[arg(long, value_name = "N", value_parser = threads, help_heading = "Machine")]
     pub workers: Option<NonZeroUsize>,
 
-    /// Compute threads [default: the number of available CPUs]
-    #[arg(long, value_name = "N", value_parser = positive, help_heading = "Machine")]
+    /// Compute threads, at most 1024 [default: the number of available CPUs]
+    #[arg(long, value_name = "N", value_parser = threads, help_heading = "Machine")]
     pub threads: Option<NonZeroUsize>,
 
     /// Device: auto (the GPU if this build supports one and it works, else the CPU), cpu, cuda, cuda:N
@@ -93,9 +97,49 @@ pub struct MachineArgs {
     #[arg(long, default_value = "f32", help_heading = "Machine")]
     pub precision: vgg::Precision,
 
+    #[command(flatten)]
+    /// Limits and orientation of images.
+    pub decode: DecodeArgs,
+}
+
+/// Arguments for image decoding, shared by the commands that read images.
+#[derive(Debug, Clone, Args)]
+pub struct DecodeArgs {
     /// Ignore the EXIF orientation of images, as torchvision does
     #[arg(long)]
     pub ignore_exif: bool,
+
+    /// Largest image to decode, in pixels (width × height). The images that are decoded at the same
+    /// time share 12 bytes of memory per pixel of this limit, at least 1 GiB [default: 178956970]
+    #[arg(long, value_name = "N", value_parser = max_pixels)]
+    pub max_pixels: Option<usize>,
+}
+
+impl DecodeArgs {
+    /// The largest number of pixels of an image.
+    pub fn max_pixels(&self) -> usize {
+        self.max_pixels
+            .unwrap_or_else(|| DecodeOptions::default().max_pixels)
+    }
+
+    /// The decoder settings.
+    pub fn options(&self) -> DecodeOptions {
+        decode_options(self.ignore_exif, self.max_pixels())
+    }
+}
+
+/// Bytes that decoding takes per pixel, except for a few TIFF images.
+pub const BYTES_PER_PIXEL: u64 = 12;
+
+/// The decoder settings for images of up to `max_pixels` pixels.
+pub fn decode_options(ignore_exif: bool, max_pixels: usize) -> DecodeOptions {
+    let options = DecodeOptions::default().ignore_exif(ignore_exif);
+    // The default of Pillow allows fewer bytes per pixel.
+    if max_pixels <= options.max_pixels {
+        return options.max_pixels(max_pixels);
+    }
+    let bytes = max_pixels as u64 * BYTES_PER_PIXEL;
+    options.max_pixels(max_pixels).max_bytes(bytes)
 }
 
 impl MachineArgs {
@@ -117,7 +161,7 @@ pub struct EvaluateArgs {
     pub data: Option<PathBuf>,
 
     /// Split to evaluate: a subfolder of the data set. `val` also matches `valid` and `validation`
-    #[arg(long, value_name = "NAME", default_value = "val")]
+    #[arg(long, value_name = "NAME", default_value = "val", value_parser = NonEmptyStringValueParser::new())]
     pub split: String,
 
     /// What to do with images that cannot be decoded [default: fail, except for images that the
@@ -126,14 +170,14 @@ pub struct EvaluateArgs {
     pub on_bad: Option<OnBad>,
 
     /// Images per batch
-    #[arg(long, value_name = "N", default_value = "32", value_parser = positive)]
+    #[arg(long, value_name = "N", default_value = "32", value_parser = up_to_a_million)]
     pub batch_size: NonZeroUsize,
 
     #[command(flatten)]
     /// Threads, device, precision and image decoding.
     pub machine: MachineArgs,
 
-    /// Print one JSON object: loss, accuracy, classes, confusion, skipped
+    /// Print one JSON object: loss, accuracy, classes, confusion, skipped, unused
     #[arg(long)]
     pub json: bool,
 }
@@ -145,6 +189,11 @@ Examples:
   waggle predict runs/train bee.jpg
   waggle predict runs/train photos/ --csv > photos.csv
   waggle predict model.safetensors photos/ --top-k 3 --json
+  find photos -size -1M -print0 | waggle predict runs/train -0
+
+CSV follows RFC 4180, with lines that end in LF, and has the exact bytes of each path. In JSON, a path \
+that is not valid UTF-8 or begins with a quotation mark is in quotation marks, with git's escapes: \\\\, \
+\\\" and \\NNN, a byte in octal.
 
 If an image cannot be classified or a folder has no readable images, an error is printed to standard \
 error, the other images are still classified, and the exit code is 1. With --json, the path and the \
@@ -153,16 +202,22 @@ pub struct PredictArgs {
     /// Model file (model.safetensors) or run directory
     pub model: PathBuf,
 
-    /// Images, or folders of images (searched recursively)
-    #[arg(required = true, value_name = "PATH")]
+    /// Images, or folders of images (searched recursively). `-` reads paths from standard input, one
+    /// per line; empty lines are skipped
+    #[arg(required_unless_present = "null", value_name = "PATH")]
     pub paths: Vec<PathBuf>,
+
+    /// Paths on standard input are separated by NUL bytes, as `find -print0` writes them. Reads them
+    /// even without `-`
+    #[arg(short = '0', long)]
+    pub null: bool,
 
     /// Number of classes to print per image, most probable first
     #[arg(long, value_name = "N", default_value = "1", value_parser = positive)]
     pub top_k: NonZeroUsize,
 
     /// Images per batch
-    #[arg(long, value_name = "N", default_value = "16", value_parser = positive)]
+    #[arg(long, value_name = "N", default_value = "16", value_parser = up_to_a_million)]
     pub batch_size: NonZeroUsize,
 
     /// Print one JSON object per line: path, class, probability and top (the --top-k classes), or path
@@ -211,8 +266,17 @@ pub(crate) fn definition() -> clap::Command {
 /// Returns an error for missing or invalid arguments, and for `--help` and `--version`, which clap also
 /// returns as errors.
 pub fn parse(line: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    let line: Vec<OsString> = line.into_iter().collect();
     let matches = definition()
-        .try_get_matches_from(line)
+        .try_get_matches_from(&line)
+        .map_err(|error| {
+            // clap prints arguments as they are, so the message is that of the escaped line.
+            let escaped = line.iter().map(printable_path);
+            definition()
+                .try_get_matches_from(escaped)
+                .err()
+                .unwrap_or_else(|| unprintable(error.kind()))
+        })
         .map_err(|mut error| {
             let mentions_resume =
                 |(_, value): (ContextKind, &ContextValue)| value.to_string().contains("--resume");
@@ -228,6 +292,14 @@ pub fn parse(line: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Erro
     Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut Cli::command()))
 }
 
+/// The error for arguments that are valid once they are escaped.
+fn unprintable(kind: ErrorKind) -> clap::Error {
+    definition().error(
+        kind,
+        "an argument contains control characters or is not UTF-8",
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -235,6 +307,20 @@ mod tests {
     #[test]
     fn clap_accepts_the_definition() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn examples_fit_a_terminal_of_60_columns() {
+        let definition = definition();
+        for command in definition.get_subcommands().chain([&definition]) {
+            let Some(help) = command.get_after_help() else {
+                continue;
+            };
+            let help = help.to_string();
+            for line in help.lines().filter(|line| line.starts_with("  ")) {
+                assert!(line.len() <= 60, "{line}");
+            }
+        }
     }
 
     #[test]
@@ -255,7 +341,28 @@ mod tests {
             assert!(error.to_string().contains("a resumed run keeps"), "{error}");
         }
         parse(&["--workers=1", "--cache-images=0", "--data=x", "--json"]).unwrap();
+        parse(&["--max-pixels=200000000"]).unwrap();
         definition().debug_assert();
+    }
+
+    #[test]
+    fn a_larger_limit_of_pixels_allows_the_memory_for_them() {
+        let default = DecodeOptions::default();
+        assert_eq!(decode_options(false, default.max_pixels), default);
+        assert_eq!(decode_options(false, 100), default.clone().max_pixels(100));
+        let larger = decode_options(true, 1_000_000_000);
+        assert_eq!(
+            (larger.max_pixels, larger.max_bytes),
+            (1_000_000_000, 12_000_000_000)
+        );
+        for value in ["0", "-1", "4294836226", "1e9"] {
+            let line = ["waggle", "check", "--max-pixels", value];
+            let message = parse(line.map(OsString::from)).unwrap_err().to_string();
+            assert!(
+                message.contains("expected 1 to 4294836225 pixels"),
+                "{message}"
+            );
+        }
     }
 
     #[test]

@@ -10,12 +10,13 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use anyhow::bail;
+use dataset::path_text::relative;
 use dataset::{DecodeOptions, ImageFolder};
 
-use crate::config::Skipped;
+use crate::config::{Skipped, StageName};
 use crate::data_source::Folder;
 use crate::error::Diagnostic;
-use crate::paths::relative;
+use crate::shell::quote;
 
 /// Decodes all images of `split` and returns those that fail, each with its index in the split.
 /// Paths are recorded relative to the data folder `root`.
@@ -26,10 +27,10 @@ use crate::paths::relative;
 pub fn find(
     split: &ImageFolder,
     root: &Path,
-    ignore_exif: bool,
+    decode: &DecodeOptions,
     workers: usize,
 ) -> anyhow::Result<Vec<(usize, Skipped)>> {
-    let bad = decode_all(split, ignore_exif, workers)?.into_iter();
+    let bad = decode_all(split, decode, workers)?.into_iter();
     let skipped = bad.map(|(index, error)| {
         let image = Skipped {
             path: relative(root, &split.samples()[index].path),
@@ -46,9 +47,9 @@ pub fn find(
 ///
 /// Returns an error that lists all images that cannot be decoded, or an error if the workers cannot
 /// be started.
-pub fn verify(folder: &Folder, ignore_exif: bool, workers: usize) -> anyhow::Result<()> {
-    let mut bad = decode_all(&folder.train, ignore_exif, workers)?;
-    bad.extend(decode_all(&folder.val, ignore_exif, workers)?);
+pub fn verify(folder: &Folder, decode: &DecodeOptions, workers: usize) -> anyhow::Result<()> {
+    let mut bad = decode_all(&folder.train, decode, workers)?;
+    bad.extend(decode_all(&folder.val, decode, workers)?);
     if bad.is_empty() {
         return Ok(());
     }
@@ -87,16 +88,54 @@ pub fn leave_out(split: &mut ImageFolder, bad: &[(usize, Skipped)]) -> anyhow::R
 pub fn explain(
     error: anyhow::Error,
     split: &ImageFolder,
-    ignore_exif: bool,
+    decode: &DecodeOptions,
     workers: usize,
 ) -> anyhow::Error {
-    match decode_all(split, ignore_exif, workers) {
+    match decode_all(split, decode, workers) {
         Ok(bad) if !bad.is_empty() => refusal(
             bad.into_iter().map(|(_, error)| error).collect(),
             split.len(),
         ),
         _ => error,
     }
+}
+
+/// The error for a batch that could not be loaded, from the error of the trainer. It counts batches and
+/// epochs from 1, with the baseline as epoch 1, as the output of `train` does. `stage` and `run` are
+/// those of a training run, in which every image was decoded before. Other errors stay unchanged.
+pub fn explain_batch(error: trainer::Error, run: Option<(StageName, &Path)>) -> anyhow::Error {
+    let trainer::Error::Data {
+        phase,
+        epoch,
+        batch,
+        source,
+    } = error
+    else {
+        return error.into();
+    };
+    let epoch = epoch.map_or_else(String::new, |epoch| format!(" of epoch {}", epoch + 1));
+    let stage = run.map_or_else(String::new, |(stage, _)| {
+        format!(" of stage {}", stage.as_str())
+    });
+    let diagnostic = Diagnostic::new(format!(
+        "cannot load {phase} batch {}{epoch}{stage}",
+        batch + 1
+    ));
+    let image = source
+        .downcast_ref::<dataset::Error>()
+        .and_then(dataset::Error::path);
+    let diagnostic = match (image, run) {
+        (Some(_), Some((_, directory))) => {
+            let directory = quote(&directory.display().to_string());
+            diagnostic.help(format!(
+                "restore the image, then resume the run with `waggle train --resume {directory}`"
+            ))
+        }
+        _ => diagnostic,
+    };
+    diagnostic
+        .caused_by(anyhow::Error::from_boxed(source))
+        .into()
 }
 
 /// The error that lists the undecodable images `bad`, out of `checked` images.
@@ -109,11 +148,10 @@ pub fn refusal(bad: Vec<dataset::Error>, checked: usize) -> anyhow::Error {
 
 fn decode_all(
     split: &ImageFolder,
-    ignore_exif: bool,
+    decode: &DecodeOptions,
     workers: usize,
 ) -> Result<Vec<(usize, dataset::Error)>, dataset::Error> {
-    let options = DecodeOptions::default().ignore_exif(ignore_exif);
-    dataset::find_bad_images(split.samples(), &options, workers)
+    dataset::find_bad_images(split.samples(), decode, workers)
 }
 
 /// Returns an error if a class of `split` has lost all the images it had in `before`, because the

@@ -1,8 +1,9 @@
 //! Checkpoints: files in the run directory that each hold the training state from which a run
 //! resumes bit-identically.
 //!
-//! The metadata of `checkpoint-N.safetensors` holds the format version, the run's [`Identity`] and
-//! its [`RunProgress`]. The latter two are TOML, which represents every `f64` exactly. Tensors:
+//! The metadata of `checkpoint-N.safetensors` holds the format version, the version of waggle, the id
+//! of the run, its [`Identity`] and its [`RunProgress`]. The latter two are TOML, which represents
+//! every `f64` exactly. The first three stay in every future format. Tensors:
 //!
 //! - `weights/NAME`: parameters trained so far, in any stage. The others are read from the weights
 //!   file, which the identity names with its SHA-256, or initialized again from the seed;
@@ -18,9 +19,9 @@ mod format;
 mod writer;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use candle_core::Tensor;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -29,7 +30,9 @@ use trainer::{Params, Snapshot, Stage, StageState, pattern};
 use crate::config::{Config, StageConfig};
 use crate::dataset_hash::DatasetHash;
 use crate::error::Diagnostic;
+use crate::files::open_regular;
 use crate::metrics::{EpochRow, Pass};
+use crate::run_dir::{CHECKPOINT_FORMAT, RunDir};
 use format::CheckpointFile;
 pub use writer::{CheckpointWritten, Checkpointer};
 
@@ -63,7 +66,6 @@ pub struct RunProgress {
     /// Result of the current epoch's train phase. Set only while the epoch is being validated.
     pub training: Option<Pass>,
     /// Metrics of the finished epochs.
-    #[serde(default)]
     pub rows: Vec<EpochRow>,
 }
 
@@ -85,11 +87,12 @@ pub struct Checkpoint {
     number: u64,
 }
 
-/// Version of the checkpoint format. Increase it if keys, TOML fields or tensor names change.
-const FORMAT: &str = "3";
-
-/// Metadata key of the format version. Version 1 files have no such key.
+/// Metadata key of the format version, a decimal number.
 const FORMAT_KEY: &str = "format";
+/// Metadata key of the version of waggle that wrote the checkpoint.
+const VERSION: &str = "waggle";
+/// Metadata key of the id of the run.
+const ID: &str = "id";
 const IDENTITY: &str = "run";
 const PROGRESS: &str = "progress";
 const WEIGHTS: &str = "weights/";
@@ -97,35 +100,62 @@ const VELOCITY: &str = "velocity/";
 const BEST: &str = "best/";
 
 impl Checkpoint {
-    /// The newest intact checkpoint of a run directory, and the damaged checkpoints that are newer.
+    /// The newest intact checkpoint of a run, and the damaged checkpoints that are newer.
     ///
     /// # Errors
     ///
-    /// Returns an error if the directory cannot be read, or if it has an intact checkpoint of
-    /// another format version that is newer than all readable ones.
-    pub fn newest(folder: &Path) -> anyhow::Result<(Option<Self>, Vec<DamagedCheckpoint>)> {
+    /// Returns an error if the directory cannot be read. Also returns an error if a file that is newer
+    /// than the newest intact checkpoint cannot be opened, or is intact but has another format or
+    /// belongs to another run: resuming from an older checkpoint could lose progress.
+    pub fn newest(run: &RunDir) -> anyhow::Result<(Option<Self>, Vec<DamagedCheckpoint>)> {
         let mut damaged = Vec::new();
-        for number in dir::numbers(folder)?.into_iter().rev() {
-            let path = dir::path(folder, number);
-            let checkpoint = match CheckpointFile::read(&path) {
-                Ok(file) => {
-                    check_format(&path, &file.strings)?;
-                    Self::parse(&path, number, file)
-                }
-                Err(error) => Err(error),
-            };
-            match checkpoint {
+        for number in dir::numbers(run.path())?.into_iter().rev() {
+            let path = dir::path(run.path(), number);
+            match Self::read(path.clone(), number, run.id())? {
                 Ok(checkpoint) => return Ok((Some(checkpoint), damaged)),
-                Err(error) => damaged.push(DamagedCheckpoint {
-                    path,
-                    reason: format!("{error:#}"),
-                }),
+                Err(reason) => damaged.push(DamagedCheckpoint { path, reason }),
             }
         }
         Ok((None, damaged))
     }
 
-    fn parse(path: &Path, number: u64, file: CheckpointFile<Tensor>) -> anyhow::Result<Self> {
+    /// Reads a checkpoint of the run with the id `run`. The inner error says why it is damaged.
+    fn read(path: PathBuf, number: u64, run: &str) -> anyhow::Result<Result<Self, String>> {
+        let help = "move it out of the run directory to resume from an older checkpoint";
+        let name = path.display();
+        let opened = open_regular(&path).map_err(|error| {
+            let error = Diagnostic::new(format!("cannot read {name}")).caused_by(error);
+            error.help(format!("make it readable, or {help}"))
+        });
+        let opened = opened?;
+        let unknown = |error: anyhow::Error| {
+            let message = format!("{name} is intact, but this version of waggle cannot read it");
+            Diagnostic::new(message).help(help).caused_by(error)
+        };
+        let file = match CheckpointFile::read(&opened) {
+            Ok(file) => file,
+            Err(error) if format::is_intact(&opened).unwrap_or(false) => bail!(unknown(error)),
+            Err(error) => return Ok(Err(format!("{error:#}"))),
+        };
+        let string = |key: &str| file.strings.get(key).map_or("", String::as_str);
+        let format = string(FORMAT_KEY).escape_debug();
+        if string(FORMAT_KEY) != CHECKPOINT_FORMAT.to_string() {
+            let version = string(VERSION).escape_debug();
+            bail!(
+                Diagnostic::new(format!(
+                    "{name} was written by waggle {version} with checkpoint format {format}; this \
+                     version of waggle reads format {CHECKPOINT_FORMAT}"
+                ))
+                .help(format!("resume the run with waggle {version}, or {help}"))
+            );
+        }
+        if string(ID) != run {
+            bail!(Diagnostic::new(format!("{name} is a checkpoint of another run")).help(help));
+        }
+        Ok(Ok(Self::parse(path.clone(), number, file).map_err(unknown)?))
+    }
+
+    fn parse(path: PathBuf, number: u64, file: CheckpointFile<Tensor>) -> anyhow::Result<Self> {
         let CheckpointFile { strings, tensors } = file;
         let mut parts = [WEIGHTS, VELOCITY, BEST].map(|prefix| (prefix, BTreeMap::new()));
         for (name, tensor) in tensors {
@@ -136,10 +166,17 @@ impl Checkpoint {
             part.insert(name.to_string(), tensor);
         }
         let [weights, velocities, best] = parts.map(|(_, part)| part);
+        let identity: Identity = parse(&strings, IDENTITY)?;
+        let progress: RunProgress = parse(&strings, PROGRESS)?;
+        ensure!(
+            progress.stage < identity.config.stages.len(),
+            "the run has no stage number {}",
+            progress.stage
+        );
         Ok(Self {
-            path: path.to_path_buf(),
-            identity: parse(&strings, IDENTITY)?,
-            progress: parse(&strings, PROGRESS)?,
+            path,
+            identity,
+            progress,
             weights,
             velocities,
             best,
@@ -157,8 +194,46 @@ pub struct DamagedCheckpoint {
     pub reason: String,
 }
 
+/// The paths of the checkpoints of a run. Other files that have the name of a checkpoint do not count,
+/// nor do checkpoints whose header is damaged.
+///
+/// # Errors
+///
+/// Returns an error if the directory cannot be read.
+pub fn paths(run: &RunDir) -> anyhow::Result<Vec<PathBuf>> {
+    dir::paths(run.path(), run.id())
+}
+
+/// Removes the checkpoints of a run that is finished.
+///
+/// # Errors
+///
+/// Returns an error if the directory cannot be read, or if a file cannot be removed.
+pub fn remove_all(run: &RunDir) -> anyhow::Result<()> {
+    dir::remove(run.path(), run.id(), None)
+}
+
+/// The metadata strings that every format has, for a checkpoint of the run with the id `run`.
+fn head(run: &str) -> BTreeMap<String, String> {
+    let strings = [
+        (FORMAT_KEY, &CHECKPOINT_FORMAT.to_string()[..]),
+        (VERSION, env!("CARGO_PKG_VERSION")),
+        (ID, run),
+    ];
+    let owned = |(key, value): (&str, &str)| (key.to_string(), value.to_string());
+    strings.into_iter().map(owned).collect()
+}
+
+/// Whether metadata strings are those of a checkpoint of the run with the id `run`.
+fn is_of_run(strings: &BTreeMap<String, String>, run: &str) -> bool {
+    let own = head(run);
+    let is_equal = |key: &str| strings.get(key) == own.get(key);
+    is_equal(FORMAT_KEY) && is_equal(ID)
+}
+
 /// Snapshots the training state for a checkpoint. Training may continue while the file is written.
 fn snapshot(
+    run: &str,
     identity: &str,
     progress: &RunProgress,
     stages: &[StageConfig],
@@ -166,12 +241,9 @@ fn snapshot(
     stage: &Stage,
 ) -> anyhow::Result<CheckpointFile<Snapshot>> {
     let text = toml::to_string(progress).context("cannot write the progress as TOML")?;
-    let strings = [
-        (FORMAT_KEY.to_string(), FORMAT.to_string()),
-        (IDENTITY.to_string(), identity.to_string()),
-        (PROGRESS.to_string(), text),
-    ]
-    .into();
+    let mut strings = head(run);
+    strings.insert(IDENTITY.to_string(), identity.to_string());
+    strings.insert(PROGRESS.to_string(), text);
     let mut tensors = BTreeMap::new();
     let mut add = |prefix: &str, name: &str, tensor: Snapshot| {
         tensors.insert(format!("{prefix}{name}"), tensor);
@@ -203,21 +275,6 @@ fn parse<T: DeserializeOwned>(strings: &BTreeMap<String, String>, key: &str) -> 
         .get(key)
         .with_context(|| format!("no `{key}` in its metadata"))?;
     toml::from_str(text).with_context(|| format!("cannot parse `{key}` of its metadata"))
-}
-
-/// Returns an error if the checkpoint's format version is not [`FORMAT`].
-fn check_format(path: &Path, strings: &BTreeMap<String, String>) -> anyhow::Result<()> {
-    let format = strings.get(FORMAT_KEY).map_or("1", String::as_str);
-    if format == FORMAT {
-        return Ok(());
-    }
-    bail!(
-        Diagnostic::new(format!(
-            "{} has checkpoint format {format}; this version of waggle reads format {FORMAT}",
-            path.display()
-        ))
-        .help("resume the run with the version of waggle that wrote it (see its `config.toml`)")
-    )
 }
 
 #[cfg(test)]

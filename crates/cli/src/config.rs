@@ -5,15 +5,15 @@
 //! A resumed run starts from the configuration in its checkpoint.
 
 use std::fmt;
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
+use dataset::DecodeOptions;
 use serde::{Deserialize, Serialize};
-use vgg::Precision;
 
+use crate::args::decode_options;
 use crate::args::types::{LayerRate, OnBad, WeightsSource};
+use crate::files::read_text;
 
 /// The version of candle in `Cargo.lock` (a test compares the two).
 pub const CANDLE_VERSION: &str = "0.11.1";
@@ -60,7 +60,7 @@ impl Versions {
 /// The data set of a run: location, classes and image counts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DataConfig {
-    /// Absolute path of the data set.
+    /// Absolute path of the data set, as [`dataset::path_text`] writes paths.
     pub root: String,
     /// Origin of the data set: `given` (by `--data`), `photographs` or `sample`.
     pub source: String,
@@ -73,7 +73,6 @@ pub struct DataConfig {
     /// Whether the EXIF orientation is ignored.
     pub ignore_exif: bool,
     /// What to do if images cannot be decoded.
-    #[serde(default)]
     pub on_bad: OnBad,
     /// Images that were skipped because they cannot be decoded.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -83,7 +82,7 @@ pub struct DataConfig {
 /// An image that was left out of the data set because it cannot be decoded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Skipped {
-    /// Path relative to the data folder, with forward slashes.
+    /// Path relative to the data folder, with forward slashes, as [`dataset::path_text`] writes paths.
     pub path: String,
     /// Why the image cannot be decoded.
     pub reason: String,
@@ -105,7 +104,6 @@ pub struct NetworkConfig {
     /// Source of the weights. A path is absolute.
     pub weights: WeightsSource,
     /// SHA-256 of the weights file. `None` for random weights.
-    #[serde(default)]
     pub weights_sha256: Option<String>,
     /// Names of the newly initialized layers.
     pub initialized_layers: Vec<String>,
@@ -127,11 +125,9 @@ pub struct TrainingConfig {
 pub struct MachineConfig {
     /// Compute device: `cpu`, `cuda:N` or `metal`.
     pub device: String,
-    /// Compute precision, `f32` or `bf16`. Files without this field come from f32 runs.
-    #[serde(default = "f32_precision")]
+    /// Compute precision, `f32` or `bf16`.
     pub precision: String,
     /// Instruction set of the CPU kernels.
-    #[serde(default)]
     pub kernels: String,
     /// Number of compute threads.
     pub threads: usize,
@@ -139,10 +135,13 @@ pub struct MachineConfig {
     pub workers: usize,
     /// Size limit in bytes of the cache for decoded images.
     pub cache_images: u64,
+    /// Largest image to decode, in pixels. Files without this field come from runs with the default.
+    #[serde(default = "default_max_pixels")]
+    pub max_pixels: usize,
 }
 
-fn f32_precision() -> String {
-    Precision::F32.to_string()
+fn default_max_pixels() -> usize {
+    DecodeOptions::default().max_pixels
 }
 
 /// One stage of training: its length and the layers it trains.
@@ -217,6 +216,7 @@ impl Config {
                 threads: 2,
                 workers: 4,
                 cache_images: 1 << 30,
+                max_pixels: default_max_pixels(),
             },
             stages: vec![
                 StageConfig {
@@ -230,6 +230,11 @@ impl Config {
                 2
             ],
         }
+    }
+
+    /// The decoder settings of the run.
+    pub fn decode_options(&self) -> DecodeOptions {
+        decode_options(self.data.ignore_exif, self.machine.max_pixels)
     }
 
     /// The text of `config.toml`.
@@ -252,21 +257,8 @@ impl Config {
     /// Returns an error if `path` is not a regular file, or if the file cannot be read, is larger
     /// than 16 MiB or is not a configuration.
     pub fn read(path: &Path) -> anyhow::Result<Self> {
-        if !path.is_file() {
-            bail!("no such file: {}", path.display());
-        }
-        let mut text = String::new();
-        // Read one byte more than the limit, to detect a file that exceeds it.
-        let read = File::open(path)
-            .and_then(|file| file.take(MAX_FILE_SIZE + 1).read_to_string(&mut text));
-        read.with_context(|| format!("cannot read {}", path.display()))?;
-        if text.len() as u64 > MAX_FILE_SIZE {
-            bail!(
-                "{} is not the configuration of a run: it is larger than {} MiB",
-                path.display(),
-                MAX_FILE_SIZE >> 20
-            );
-        }
+        let text = read_text(path, MAX_FILE_SIZE);
+        let text = text.with_context(|| format!("cannot read {}", path.display()))?;
         toml::from_str(&text)
             .with_context(|| format!("{} is not the configuration of a run", path.display()))
     }

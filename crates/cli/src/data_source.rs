@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use dataset::ImageFolder;
+use dataset::image_folder::{KindCount, count_kinds};
 
 use crate::error::Diagnostic;
 
@@ -178,6 +179,11 @@ impl Folder {
             .filter(|(_, count)| *count == 0)
             .map(|(class, _)| class.clone())
             .collect()
+    }
+
+    /// The files of both splits that are not used, by kind.
+    pub fn unused(&self) -> Vec<KindCount> {
+        count_kinds(self.train.unused().iter().chain(self.val.unused()))
     }
 
     /// Number of images in both splits.

@@ -1,38 +1,34 @@
-//! SHA-256 of every image in a data set, to detect changes between a run and its resumption.
+//! SHA-256 of every image in a data set, to detect changes between a run and its resumption. During a
+//! run, the loaders detect them with the same hashes.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::Path;
 
 use anyhow::Context;
-use dataset::Sample;
-use rayon::prelude::*;
+use dataset::Loader;
+use dataset::path_text::relative;
 use serde::{Deserialize, Serialize};
 
-use crate::data_source::Folder;
-use crate::paths::relative;
+use crate::files::open_regular;
+use crate::ui::text::printable;
 
-/// The hexadecimal SHA-256 of each image, by its path relative to the data folder.
+/// The hexadecimal SHA-256 of each image, by its path relative to the data folder, as [`relative`] writes
+/// it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct DatasetHash(BTreeMap<String, String>);
 
 impl DatasetHash {
-    /// Hashes all images of `folder`.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error if a file cannot be read.
-    pub fn of(folder: &Folder) -> anyhow::Result<Self> {
-        let samples: Vec<&Sample> = [&folder.train, &folder.val]
+    /// The hashes of the images that `loaders` have read from the data folder `root`.
+    pub fn of(root: &Path, loaders: [&Loader; 2]) -> Self {
+        let images = loaders
             .into_iter()
-            .flat_map(|split| split.samples())
-            .collect();
-        let hashed = samples.into_par_iter().map(|sample| {
-            let path = &sample.path;
-            Ok((relative(&folder.root, path), sha256(path)?))
+            .flat_map(|loader| loader.samples().iter().zip(loader.hashes()));
+        let hashed = images.filter_map(|(sample, hash)| {
+            let hash = hash?.iter().map(|byte| format!("{byte:02x}")).collect();
+            Some((relative(root, &sample.path), hash))
         });
-        Ok(Self(hashed.collect::<anyhow::Result<_>>()?))
+        Self(hashed.collect())
     }
 
     /// Lists the images added, removed or modified since `self` was computed, with one line for
@@ -68,15 +64,21 @@ impl DatasetHash {
 ///
 /// # Errors
 ///
-/// Returns an error that names the path if the file cannot be read.
+/// Returns an error that names the path if it is not a regular file or cannot be read.
 pub fn sha256(path: &Path) -> anyhow::Result<String> {
-    let hash = File::open(path).and_then(|mut file| fetch::sha256(&mut file));
+    let hash = open_regular(path).and_then(|mut file| fetch::sha256(&mut file));
     hash.with_context(|| format!("cannot read {}", path.display()))
 }
 
 fn list(names: &[String]) -> String {
     const SHOWN: usize = 10;
-    let mut text = names[..names.len().min(SHOWN)].join(", ");
+    // Each change is one line, which a name must not break.
+    let names_shown: Vec<_> = names
+        .iter()
+        .take(SHOWN)
+        .map(|name| printable(name))
+        .collect();
+    let mut text = names_shown.join(", ");
     if names.len() > SHOWN {
         text.push_str(&format!(" and {} more", names.len() - SHOWN));
     }

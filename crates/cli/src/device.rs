@@ -4,6 +4,7 @@
 //! that can be opened may still be too old for the kernels. So a GPU is used only after a test
 //! computation.
 
+use std::error::Error;
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -11,7 +12,7 @@ use anyhow::{anyhow, bail};
 use candle_core::{DType, Device, Tensor};
 use vgg::Precision;
 
-use crate::args::types::DeviceChoice;
+use crate::args::types::{DeviceChoice, MAX_THREADS};
 use crate::error::Diagnostic;
 use crate::gpu_memory;
 use crate::panic_message::panic_message;
@@ -59,16 +60,40 @@ pub unsafe fn keep_nan() {
 ///
 /// The default is `available_parallelism`, which respects CPU affinity and container limits. If the
 /// pool exists already, it is kept.
-pub fn start_threads(threads: Option<NonZeroUsize>) -> usize {
+///
+/// # Errors
+///
+/// Returns an error if there are more than [`MAX_THREADS`] threads or they cannot be started.
+pub fn start_threads(threads: Option<NonZeroUsize>) -> anyhow::Result<usize> {
     let threads = match threads {
         Some(threads) => threads.get(),
-        None => std::thread::available_parallelism().map_or(1, usize::from),
+        None => std::thread::available_parallelism()
+            .map_or(1, usize::from)
+            .min(MAX_THREADS),
     };
-    // Fails if the pool exists, as in tests that run two commands in one process.
-    let _ = rayon::ThreadPoolBuilder::new()
+    check_threads(threads, "--threads")?;
+    let started = rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
         .build_global();
-    rayon::current_num_threads()
+    match started {
+        // An error without a source means that the pool exists, as in tests that run two commands in
+        // one process.
+        Err(error) if error.source().is_some() => bail!(
+            Diagnostic::new(format!("cannot start {threads} compute threads"))
+                .help("pass a smaller number to `--threads`, or raise the limits on threads and memory")
+                .caused_by(error)
+        ),
+        _ => Ok(rayon::current_num_threads()),
+    }
+}
+
+/// Returns an error if `threads`, the value of `flag`, exceeds [`MAX_THREADS`]. The parser checks
+/// arguments; this check is for values that a resumed run has stored.
+pub fn check_threads(threads: usize, flag: &str) -> anyhow::Result<()> {
+    if threads > MAX_THREADS {
+        bail!("the run uses {threads} threads (`{flag}`), more than the maximum of {MAX_THREADS}");
+    }
+    Ok(())
 }
 
 /// Opens the device selected by `choice`.

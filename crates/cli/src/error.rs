@@ -9,6 +9,9 @@
 //!
 //! The libraries state facts; only this crate names flags. A [`Diagnostic`] can carry a help line, and
 //! [`report`] looks up the help for library errors.
+//!
+//! Messages contain names of files, classes and tensors, so every message, item and help line is
+//! escaped with [`printable`]: a name with a line break cannot forge another error.
 
 use std::error::Error;
 use std::fmt;
@@ -16,7 +19,10 @@ use std::io::{self, Write};
 
 use console::{Style, StyledObject};
 
+use crate::args::BYTES_PER_PIXEL;
+use crate::args::types::MAX_PIXELS;
 use crate::shell::quote;
+use crate::ui::text::{printable, printable_path};
 
 /// An error or a warning, with the items it concerns and the command or flag that helps.
 ///
@@ -90,12 +96,12 @@ pub fn print(text: &str) {
 }
 
 fn render(error: &anyhow::Error, label: &StyledObject<&str>) -> String {
-    let mut text = format!("{label} {error}\n");
+    let mut last = message(error.as_ref());
+    let mut text = format!("{label} {last}\n");
     let mut help = None;
-    let mut last = error.to_string();
     let mut has_causes = false;
     for (depth, cause) in error.chain().enumerate() {
-        let message = cause.to_string();
+        let message = message(cause);
         let mut indent = "  ";
         // Transparent wrappers repeat the message of their source.
         if depth > 0 && !last.contains(&message) {
@@ -103,11 +109,11 @@ fn render(error: &anyhow::Error, label: &StyledObject<&str>) -> String {
                 text.push_str("Caused by:\n");
                 has_causes = true;
             }
-            push_lines(&mut text, indent, &message);
+            text.push_str(&format!("{indent}{message}\n"));
             indent = "    ";
         }
         for item in items(cause) {
-            push_lines(&mut text, indent, &item);
+            text.push_str(&format!("{indent}{}\n", printable(&item)));
         }
         help = help.or_else(|| help_for(cause));
         last = message;
@@ -116,25 +122,81 @@ fn render(error: &anyhow::Error, label: &StyledObject<&str>) -> String {
     text
 }
 
-fn push_lines(text: &mut String, indent: &str, lines: &str) {
-    for line in lines.lines() {
-        text.push_str(format!("{indent}{line}").trim_end());
-        text.push('\n');
+/// The message of one error in the chain of causes, on one line.
+fn message(cause: &(dyn Error + 'static)) -> String {
+    let text = cause.to_string();
+    if let Some(error) = cause.downcast_ref::<toml::de::Error>() {
+        // The lines after the first quote the file.
+        return match text.split_once('\n') {
+            Some((position, _)) => printable(&format!("{position}: {}", error.message())).into(),
+            None => printable(&text).into(),
+        };
     }
+    match cause.downcast_ref::<dataset::Error>() {
+        // Its message lists the images, which are items here.
+        Some(dataset::Error::BadImages { .. }) => text
+            .lines()
+            .next()
+            .map(printable)
+            .unwrap_or_default()
+            .into(),
+        Some(error) => match error.path() {
+            Some(path) => {
+                let shown = printable_path(path);
+                printable(&text.replace(&*path.to_string_lossy(), &shown)).into()
+            }
+            None => printable(&text).into(),
+        },
+        None if std::env::var_os("RUST_BACKTRACE").is_some() => with_frames(&text),
+        None => printable(&text).into(),
+    }
+}
+
+/// Escapes `text`, but keeps the lines of the backtrace that candle appends to its messages if
+/// `RUST_BACKTRACE` is set.
+fn with_frames(text: &str) -> String {
+    let is_frame = |line: &str| {
+        let line = line.trim_start();
+        let number = line
+            .split_once(": ")
+            .map(|(number, _)| number.parse::<u32>());
+        line.starts_with("at ") || matches!(number, Some(Ok(_)))
+    };
+    let mut lines = text.split('\n');
+    let mut escaped = printable(lines.next().unwrap_or_default()).into_owned();
+    for line in lines {
+        escaped.push_str(if is_frame(line) { "\n    " } else { r"\n" });
+        escaped.push_str(&printable(line));
+    }
+    escaped
 }
 
 fn push_help(text: &mut String, help: Option<&str>) {
     if let Some(help) = help {
         let label = Style::new().for_stderr().cyan().bold();
-        text.push_str(&format!("{} {help}\n", label.apply_to("help:")));
+        text.push_str(&format!(
+            "{} {}\n",
+            label.apply_to("help:"),
+            printable(help)
+        ));
     }
 }
 
-/// The items of one error in the chain of causes. Only a [`Diagnostic`] has items.
+/// The items of one error in the chain of causes: those of a [`Diagnostic`], or the images that
+/// cannot be decoded.
 fn items(cause: &(dyn Error + 'static)) -> Vec<String> {
-    match cause.downcast_ref::<Diagnostic>() {
-        Some(error) => error.items.clone(),
-        None => Vec::new(),
+    if let Some(error) = cause.downcast_ref::<Diagnostic>() {
+        return error.items.clone();
+    }
+    match cause.downcast_ref::<dataset::Error>() {
+        Some(dataset::Error::BadImages { errors, .. }) => errors
+            .iter()
+            .map(|error| match error.path() {
+                Some(path) => format!("{}: {}", printable_path(path), error.reason()),
+                None => error.to_string(),
+            })
+            .collect(),
+        _ => Vec::new(),
     }
 }
 
@@ -152,9 +214,16 @@ fn help_for(cause: &(dyn Error + 'static)) -> Option<String> {
                     _ => (Some("replace or remove the files".to_string()), "them"),
                 };
                 let remedy = remedy.unwrap_or_else(|| "replace or remove the file".to_string());
-                Some(format!("{remedy}, or pass `--on-bad skip` to skip {them}"))
+                let flag = max_pixels(errors)
+                    .map_or_else(String::new, |n| format!(", pass `--max-pixels {n}`"));
+                Some(format!(
+                    "{remedy}{flag}, or pass `--on-bad skip` to skip {them}"
+                ))
             }
-            error => error.help(),
+            error => match (error.help(), max_pixels(std::slice::from_ref(error))) {
+                (Some(remedy), Some(n)) => Some(format!("{remedy}, or pass `--max-pixels {n}`")),
+                (help, _) => help,
+            },
         };
     }
     if let Some(error) = cause.downcast_ref::<sample::Error>() {
@@ -176,10 +245,13 @@ fn help_for(cause: &(dyn Error + 'static)) -> Option<String> {
             )),
             vgg::Error::NoMetadata { path } => Some(format!(
                 "train a model from these weights with `waggle train --weights {}`",
-                quote(&path.display().to_string())
+                quote(path)
             )),
             error => error.help(),
         };
+    }
+    if let Some(vgg::kernels::Error::UnknownIsa { .. }) = cause.downcast_ref() {
+        return Some("unset WAGGLE_KERNELS to use the fastest instruction set".to_string());
     }
     // CUDA's message is CUDA_ERROR_OUT_OF_MEMORY.
     let message = cause.to_string().to_lowercase().replace('_', " ");
@@ -187,6 +259,23 @@ fn help_for(cause: &(dyn Error + 'static)) -> Option<String> {
         return Some("pass a smaller `--batch-size`".to_string());
     }
     cause.downcast_ref::<trainer::Error>()?.help()
+}
+
+/// The value of `--max-pixels` for which the images in `errors` that exceed a limit can be decoded.
+fn max_pixels(errors: &[dataset::Error]) -> Option<u64> {
+    let default = dataset::DecodeOptions::default().max_pixels as u64;
+    let needed = errors.iter().filter_map(|error| match error {
+        dataset::Error::TooManyPixels { width, height, .. } => {
+            Some((*width as u64).saturating_mul(*height as u64))
+        }
+        // Only limits above the default allow more memory.
+        dataset::Error::TooMuchMemory { needed: bytes, .. }
+        | dataset::Error::FileTooLarge { bytes, .. } => {
+            Some(bytes.div_ceil(BYTES_PER_PIXEL).max(default + 1))
+        }
+        _ => None,
+    });
+    needed.max().filter(|&pixels| pixels <= MAX_PIXELS as u64)
 }
 
 /// The text printed by [`report`], without colors.
@@ -260,12 +349,43 @@ mod tests {
     }
 
     #[test]
-    fn lines_of_a_cause_are_indented() {
-        let cause = Err::<(), _>(io::Error::other("first\n\nsecond"));
-        let error = cause.context("outer").unwrap_err();
+    fn a_name_cannot_forge_a_line_or_control_the_terminal() {
+        let name = "x\nerror: all is lost\u{1b}[2J\r";
+        let escaped = r"x\nerror: all is lost\x1b[2J\r";
+        let cause = io::Error::other(format!("cause {name}"));
+        let error = Diagnostic::new(name)
+            .items([name])
+            .help(name)
+            .caused_by(cause);
         assert_eq!(
-            plain(&error),
-            "error: outer\nCaused by:\n  first\n\n  second\n"
+            plain(&error.into()),
+            format!(
+                "error: {escaped}\n  {escaped}\nCaused by:\n  cause {escaped}\nhelp: {escaped}\n"
+            )
         );
+        let bad = dataset::Error::BadImages {
+            errors: vec![dataset::Error::Truncated { path: name.into() }],
+            checked: 2,
+        };
+        assert!(plain(&bad.into()).starts_with(&format!(
+            "error: cannot decode 1 of 2 images\n  {escaped}: the file is truncated\nhelp: "
+        )));
+    }
+
+    #[test]
+    fn only_frames_of_a_backtrace_start_lines() {
+        let text = "no x\nerror: all is lost\n   0: candle::get\n             at lib.rs:7";
+        assert_eq!(
+            with_frames(text),
+            "no x\\nerror: all is lost\n       0: candle::get\n                 at lib.rs:7"
+        );
+    }
+
+    #[test]
+    fn a_toml_error_is_one_line() {
+        let error = toml::from_str::<toml::Table>("a = 1\n[data").unwrap_err();
+        let text = plain(&anyhow::Error::new(error).context("cannot parse x"));
+        assert_eq!(text.lines().count(), 3, "{text}");
+        assert!(text.contains("at line 2, column 6: "), "{text}");
     }
 }

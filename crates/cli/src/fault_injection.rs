@@ -1,14 +1,21 @@
 //! Fault injection for tests, controlled by the environment variable `WAGGLE_FAULT=KIND:NUMBER`. No
 //! fault is injected if it is not set.
 //!
-//! - `checkpoint:BYTES` aborts the process, as `kill -9` would, after it has written that many
-//!   bytes of checkpoints;
-//! - `checkpoint-panic:BYTES` panics at that byte, in the thread that writes checkpoints;
+//! The feature `fault-injection`, which only the tests of this crate enable, compiles this module.
+//!
+//! - `crash:BYTES` aborts the process, as `kill -9` would, after it has written that many bytes to
+//!   files of runs;
+//! - `disk-full:BYTES` lets all writes after that many bytes fail as on a full disk;
+//! - `checkpoint-panic:BYTES` panics after that many bytes of checkpoints, in the thread that writes
+//!   them;
 //! - `image-panic:COUNT` panics after that many images have been decoded, in a thread of the
 //!   loader.
 
+#![cfg(feature = "fault-injection")]
+
 use std::fs::File;
 use std::io::{self, Write};
+use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -26,8 +33,8 @@ struct Fault {
 }
 
 impl Fault {
-    /// The fault set in the environment, if its kind starts with `kind`.
-    fn from_env(kind: &str) -> Option<&'static Self> {
+    /// The fault set in the environment, if its kind is one of `kinds`.
+    fn from_env(kinds: &[&str]) -> Option<&'static Self> {
         static FAULT: OnceLock<Option<Fault>> = OnceLock::new();
         let fault = FAULT.get_or_init(|| {
             let variable = std::env::var("WAGGLE_FAULT").ok()?;
@@ -37,34 +44,56 @@ impl Fault {
                 left: AtomicU64::new(number.parse().ok()?),
             })
         });
-        fault.as_ref().filter(|fault| fault.kind.starts_with(kind))
+        fault
+            .as_ref()
+            .filter(|fault| kinds.contains(&&fault.kind[..]))
     }
 }
 
-/// A checkpoint file whose writes can be made to fail.
-pub(crate) struct FaultyFile(pub(crate) File);
+/// A file whose writes can be made to fail.
+pub(crate) struct FaultyFile<'a> {
+    file: &'a File,
+    fault: Option<&'static Fault>,
+}
 
-impl Write for FaultyFile {
+impl<'a> FaultyFile<'a> {
+    /// Wraps the temporary file `file`, which will be renamed to `path`.
+    pub(crate) fn new(file: &'a File, path: &Path) -> Self {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let kinds: &[&str] = match name.starts_with("checkpoint-") {
+            true => &["crash", "disk-full", "checkpoint-panic"],
+            false => &["crash", "disk-full"],
+        };
+        Self {
+            file,
+            fault: Fault::from_env(kinds),
+        }
+    }
+}
+
+impl Write for FaultyFile<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let Some(fault) = Fault::from_env("checkpoint") else {
-            return self.0.write(bytes);
+        let Some(fault) = self.fault else {
+            return self.file.write(bytes);
         };
         let left = fault.left.load(Ordering::Relaxed);
         if left <= bytes.len() as u64 {
             // As in a real crash, the bytes before the fault are in the file.
-            self.0.write_all(&bytes[..left as usize])?;
+            self.file.write_all(&bytes[..left as usize])?;
+            fault.left.store(0, Ordering::Relaxed);
             match fault.kind.as_str() {
                 "checkpoint-panic" => panic!("{PANIC_MESSAGE}"),
+                "disk-full" => return Err(io::ErrorKind::StorageFull.into()),
                 _ => std::process::abort(),
             }
         }
-        let written = self.0.write(bytes)?;
+        let written = self.file.write(bytes)?;
         fault.left.fetch_sub(written as u64, Ordering::Relaxed);
         Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
+        self.file.flush()
     }
 }
 
@@ -74,7 +103,7 @@ pub(crate) fn decode(
     sample: &Sample,
     reuse: RgbImage,
 ) -> Result<RgbImage, dataset::Error> {
-    if let Some(fault) = Fault::from_env("image-panic") {
+    if let Some(fault) = Fault::from_env(&["image-panic"]) {
         let decrement = |left: u64| left.checked_sub(1);
         let updated = fault
             .left

@@ -100,12 +100,13 @@ impl ModelSpec {
     /// # Errors
     ///
     /// Returns an error if there is no such architecture.
-    pub fn imagenet_network(&self, classes: usize) -> anyhow::Result<Option<VggConfig>> {
+    pub fn imagenet_network(&self, classes: &[String]) -> anyhow::Result<Option<VggConfig>> {
         if self.weights != WeightsSource::Hub {
             return Ok(None);
         }
         let name = self.architecture.as_deref().unwrap_or(DEFAULT_ARCHITECTURE);
-        Ok(Some(VggConfig::named(name, classes)?))
+        let config = VggConfig::named(name, 1)?;
+        Ok(Some(with_classes_and_size(config, self, classes)))
     }
 
     /// Whether [`InitialModel::load`] has to download the weights.
@@ -162,7 +163,10 @@ impl InitialModel {
         let (spec, path) = &located(spec, renderer)?;
         let sha256 = match (&spec.weights, path) {
             (WeightsSource::Sample, _) => Some(fetch::sha256(&mut &SAMPLE_BACKBONE[..])?),
-            (_, path) => path.as_deref().map(dataset_hash::sha256).transpose()?,
+            (_, path) => {
+                let file = path.as_deref().map(|path| vgg::split_key(path).0);
+                file.map(dataset_hash::sha256).transpose()?
+            }
         };
         let required = &spec.required_sha256;
         if required

@@ -8,7 +8,7 @@
 
 pub mod args;
 mod bad_images;
-pub mod checkpoint;
+mod checkpoint;
 mod classifier;
 mod commands;
 pub mod config;
@@ -17,20 +17,24 @@ mod dataset_hash;
 pub mod device;
 mod error;
 mod fault_injection;
+mod files;
 pub mod gpu_memory;
 mod initial_model;
 pub mod memory;
+mod memory_limit;
 mod metrics;
 mod model_file;
 pub mod non_finite_logit;
+mod output_path;
 mod panic_message;
-mod paths;
+mod path_list;
 mod plan;
 pub mod plots;
 mod run_dir;
 mod shell;
 mod signals;
 mod splits;
+mod standard_output;
 mod train;
 mod ui;
 mod weights_file;
@@ -38,37 +42,49 @@ mod weights_file;
 pub use classifier::Classifier;
 
 use std::ffi::OsString;
-use std::io;
 use std::process::ExitCode;
+
+use anyhow::{Context, bail};
 
 /// Runs the program with `arguments`, of which the first is the program name. Errors are printed on
 /// standard error.
 ///
-/// Returns 0 for success and for a closed output pipe, 1 for failure and for serious findings of
-/// `check`, 2 for a usage error, and 130 or 143 if SIGINT or SIGTERM stopped training.
+/// Returns 0 for success, 1 for failure and for serious findings of `check`, 2 for a usage error, and
+/// 130 or 143 if SIGINT or SIGTERM stopped training. A closed standard output is a failure.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    run_command(arguments).unwrap_or_else(|error| {
+        error::report(&error);
+        ExitCode::FAILURE
+    })
+}
+
+fn run_command(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Result<ExitCode> {
+    panic_message::escape_reports();
     let cli = match args::parse(arguments) {
         Ok(cli) => cli,
         Err(error) => {
-            // clap also returns help and version as errors. A closed pipe is ignored.
-            let _ = error.print();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+            // clap also returns help and version as errors.
+            if !error.use_stderr() {
+                require_standard_output()?;
+                error.print().context("cannot write to standard output")?;
+            } else {
+                // If standard error is closed, there is nowhere to report the failure.
+                let _ = error.print();
+            }
+            return Ok(ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2)));
         }
     };
-    match commands::run(cli.command) {
-        Ok(code) => code,
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => {
-            error::report(&error);
-            ExitCode::FAILURE
-        }
-    }
+    require_standard_output()?;
+    commands::run(cli.command)
 }
 
-/// Whether `error` means that the reader closed the pipe, as in `waggle predict … | head`.
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error
-        .chain()
-        .filter_map(|cause| cause.downcast_ref::<io::Error>())
-        .any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
+/// Returns an error if standard output is closed, because every command prints its result there.
+fn require_standard_output() -> anyhow::Result<()> {
+    if standard_output::was_closed() {
+        bail!(
+            error::Diagnostic::new("standard output is closed")
+                .help("redirect it, for example with `> /dev/null`")
+        );
+    }
+    Ok(())
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::config::StageName;
-use crate::run_dir::RunDir;
+use crate::run_dir::{Difference, RunDir};
 
 /// Mean loss and accuracy over a set of images.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -62,15 +62,22 @@ impl Metrics {
     }
 
     /// Restores the rows from a checkpoint and rewrites the file, dropping any rows written after
-    /// the checkpoint.
+    /// the checkpoint. Also returns how the file differed from the checkpoint's rows, if it did.
     ///
     /// # Errors
     ///
     /// Returns an error if the run directory cannot be written to.
-    pub fn restore(rows: Vec<EpochRow>, run: &RunDir) -> anyhow::Result<Self> {
+    pub fn restore(
+        rows: Vec<EpochRow>,
+        run: &RunDir,
+    ) -> anyhow::Result<(Self, Option<Difference>)> {
         let metrics = Self { rows };
-        run.write(Self::FILE, &metrics.to_csv()?)?;
-        Ok(metrics)
+        let csv = metrics.to_csv()?;
+        // A run writes the file with its first row.
+        let is_expected = !metrics.rows.is_empty();
+        let difference = run.difference(Self::FILE, &csv, csv.len());
+        run.write(Self::FILE, &csv)?;
+        Ok((metrics, difference.filter(|_| is_expected)))
     }
 
     /// Appends a row and rewrites the file.

@@ -1,11 +1,34 @@
-//! Extracts the message from a caught panic.
+//! Messages of panics: from a caught panic, and as printed on standard error.
 
 use std::any::Any;
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::thread;
+
+use crate::error;
+use crate::ui::text::printable;
 
 /// The message of a caught panic, or `None` if its payload is not a string.
 pub fn panic_message(payload: &(dyn Any + Send)) -> Option<&str> {
     let text = payload.downcast_ref::<&str>().copied();
     text.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+}
+
+/// Replaces the report of panics on standard error by one that escapes the message, which may
+/// contain a name from a file.
+pub fn escape_reports() {
+    std::panic::set_hook(Box::new(|panic| {
+        let thread = thread::current();
+        let name = printable(thread.name().unwrap_or("unnamed"));
+        let at = panic
+            .location()
+            .map_or_else(String::new, |at| format!(" at {at}"));
+        let message = printable(panic_message(panic.payload()).unwrap_or("no message"));
+        error::print(&format!("thread '{name}' panicked{at}:\n{message}\n"));
+        let backtrace = Backtrace::capture();
+        if backtrace.status() == BacktraceStatus::Captured {
+            error::print(&format!("{backtrace}\n"));
+        }
+    }));
 }
 
 #[cfg(test)]

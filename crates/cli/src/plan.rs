@@ -9,21 +9,25 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use candle_core::Device;
-use vgg::Summary;
+use dataset::{DecodeOptions, path_text};
+use trainer::pattern;
 use vgg::kernels::Isa;
+use vgg::{Summary, VggConfig};
 
 use crate::args::TrainArgs;
-use crate::args::types::{OnBad, WeightsSource};
+use crate::args::types::{DeviceChoice, OnBad, WeightsSource};
 use crate::bad_images;
 use crate::checkpoint::{Checkpoint, Identity};
 use crate::config::{
-    Config, DataConfig, MachineConfig, NetworkConfig, Skipped, TrainingConfig, Versions,
+    Config, DataConfig, MachineConfig, NetworkConfig, Skipped, StageConfig, TrainingConfig,
+    Versions,
 };
 use crate::data_source::{Folder, Source};
 use crate::dataset_hash::DatasetHash;
 use crate::device;
 use crate::error::Diagnostic;
 use crate::initial_model::{InitialModel, ModelSpec};
+use crate::memory_limit;
 use crate::run_dir::RunDir;
 use crate::splits::Splits;
 use crate::ui::text::pluralize;
@@ -74,15 +78,17 @@ impl Plan {
     }
 
     fn new(args: &TrainArgs, ui: &mut dyn Renderer) -> anyhow::Result<Self> {
+        check_cache(args)?;
         let source = Source::choose(args.data.as_deref());
         let machine = &args.machine;
         let mut machine = MachineConfig {
             device: machine.device.to_string(),
             precision: machine.precision.to_string(),
-            kernels: Isa::selected().name().to_string(),
-            threads: device::start_threads(machine.threads),
+            kernels: Isa::selected()?.name().to_string(),
+            threads: device::start_threads(machine.threads)?,
             workers: machine.workers(),
             cache_images: args.cache_images.unwrap_or(1 << 30),
+            max_pixels: args.machine.decode.max_pixels(),
         };
         let opened = open_device(&mut machine)?;
         if source == Source::Sample {
@@ -90,16 +96,19 @@ impl Plan {
             ui.show(&Message::Working { what })?;
         }
         let mut folder = source.open()?;
+        folder.refuse_run_directory(&args.out)?;
         folder.require_two_classes()?;
-        let (on_bad, ignore_exif) = (args.on_bad, args.machine.ignore_exif);
-        let skipped = skip_bad_images(&mut folder, on_bad, ignore_exif, machine.workers, ui)?;
+        let (on_bad, ignore_exif) = (args.on_bad, args.machine.decode.ignore_exif);
+        let decode = args.machine.decode.options();
+        let skipped = skip_bad_images(&mut folder, on_bad, &decode, machine.workers, ui)?;
         describe_inputs(&folder, &machine, opened.fallback.as_deref(), ui)?;
         let spec = ModelSpec::from_args(args, &folder.source);
-        check_arguments(args, &spec, folder.classes().len())?;
+        check_arguments(args, &spec, &folder, &machine)?;
         if spec.needs_download()? {
-            verify_images(&folder, on_bad, ignore_exif, machine.workers, ui)?;
+            verify_images(&folder, on_bad, &decode, machine.workers, ui)?;
         }
         let initial = InitialModel::load(&spec, folder.classes(), &opened.device, ui)?;
+        memory_limit::check_image(&initial.config)?;
         let network = network_config(&initial);
         let config = Config {
             versions: Versions::current(),
@@ -127,18 +136,23 @@ impl Plan {
         checkpoint: Checkpoint,
         ui: &mut dyn Renderer,
     ) -> anyhow::Result<Self> {
+        check_cache(args)?;
         let recorded = checkpoint.identity.clone();
         let mut config = recorded.config.clone();
         config.versions = Versions::current();
         let machine = &mut config.machine;
-        machine.kernels = Isa::selected().name().to_string();
+        machine.kernels = Isa::selected()?.name().to_string();
         if let Some(workers) = args.machine.workers {
             machine.workers = workers.get();
         }
         if let Some(size) = args.cache_images {
             machine.cache_images = size;
         }
-        device::start_threads(NonZeroUsize::new(machine.threads));
+        if let Some(pixels) = args.machine.decode.max_pixels {
+            machine.max_pixels = pixels;
+        }
+        device::check_threads(machine.workers, "--workers")?;
+        device::start_threads(NonZeroUsize::new(machine.threads))?;
         let opened = open_device(machine).map_err(|error| {
             let message = format!("cannot open {}, the device of the run", machine.device);
             Diagnostic::new(message)
@@ -147,29 +161,37 @@ impl Plan {
         })?;
         let mut folder = resume::folder(&config.data, args.data.as_deref())?;
         let (on_bad, ignore_exif) = (config.data.on_bad, config.data.ignore_exif);
-        let workers = config.machine.workers;
-        let skipped = skip_bad_images(&mut folder, on_bad, ignore_exif, workers, ui)?;
+        let (decode, workers) = (config.decode_options(), config.machine.workers);
+        let skipped = skip_bad_images(&mut folder, on_bad, &decode, workers, ui)?;
         config.data = data_config(&folder, on_bad, ignore_exif, skipped);
         describe_inputs(&folder, &config.machine, None, ui)?;
         let mut spec = ModelSpec::of_run(&config);
         spec.weights = args.weights.clone().unwrap_or(spec.weights);
         resume::check_same_result(run.path(), &recorded.config, &config)?;
         if spec.needs_download()? {
-            verify_images(&folder, on_bad, ignore_exif, workers, ui)?;
-            check_changes(args, &recorded.data, &DatasetHash::of(&folder)?)?;
+            verify_images(&folder, on_bad, &decode, workers, ui)?;
         }
         let initial = InitialModel::load(&spec, folder.classes(), &opened.device, ui)?;
         config.network = network_config(&initial);
         let origin = Origin::Resumed(run, Box::new(checkpoint));
         let plan = Self::with_checked_data(config, folder, initial, opened.device, origin, ui)?;
-        if let Some(changes) = check_changes(args, &recorded.data, &plan.identity.data)? {
+        if let Some(changes) = recorded.data.changes(&plan.identity.data) {
+            if !args.allow_changed_data {
+                bail!(
+                    Diagnostic::new("the images have changed since the run started")
+                        .items(changes.lines())
+                        .help(
+                            "restore the images, or pass `--allow-changed-data` to accept the changes"
+                        )
+                );
+            }
             ui.show(&Message::ChangedData { changes: &changes })?;
         }
         Ok(plan)
     }
 
-    /// Decodes and hashes all images, so that errors are reported before training starts. Returns the
-    /// plan.
+    /// Decodes and hashes all images, each from one read of its file, so that errors are reported before
+    /// training starts. Returns the plan.
     fn with_checked_data(
         config: Config,
         folder: Folder,
@@ -178,11 +200,19 @@ impl Plan {
         origin: Origin,
         ui: &mut dyn Renderer,
     ) -> anyhow::Result<Self> {
+        let batch_size = config.training.batch_size;
+        check_batch(
+            &initial.config,
+            &config.stages,
+            batch_size,
+            &folder,
+            &config.machine,
+        )?;
         let what = format!("decoding {}", pluralize(folder.images(), "image"));
         ui.show(&Message::Working { what })?;
         let splits = Splits::new(&config, &folder, initial.normalize, &device)?;
         splits.verify(&folder)?;
-        let data = DatasetHash::of(&folder)?;
+        let data = DatasetHash::of(&folder.root, [&splits.train, &splits.val]);
         Ok(Self {
             identity: Identity { config, data },
             folder,
@@ -194,12 +224,44 @@ impl Plan {
     }
 }
 
+/// Returns an error if `--cache-images` is larger than the available memory.
+fn check_cache(args: &TrainArgs) -> anyhow::Result<()> {
+    let bytes = args.cache_images.unwrap_or(0);
+    memory_limit::check("the image cache", bytes, "pass a smaller `--cache-images`")
+}
+
+/// Returns an error if a training batch needs more than the available memory.
+fn check_batch(
+    network: &VggConfig,
+    stages: &[StageConfig],
+    batch_size: usize,
+    folder: &Folder,
+    machine: &MachineConfig,
+) -> anyhow::Result<()> {
+    let trains_all = |stage: &StageConfig| {
+        let mut groups = stage.groups.iter();
+        groups.any(|group| pattern::covers(&group.layers, "features.0.weight"))
+    };
+    // On a GPU, only the input of the batch is in this memory.
+    let on_cpu = machine.device == DeviceChoice::Cpu.to_string();
+    let images = batch_size.min(folder.train.len());
+    memory_limit::check_batch(network, images, on_cpu && stages.iter().any(trains_all))
+}
+
 /// Checks everything about the arguments of a new run that does not depend on the content of the
 /// weights, so that no download precedes the error.
-fn check_arguments(args: &TrainArgs, spec: &ModelSpec, classes: usize) -> anyhow::Result<()> {
+fn check_arguments(
+    args: &TrainArgs,
+    spec: &ModelSpec,
+    folder: &Folder,
+    machine: &MachineConfig,
+) -> anyhow::Result<()> {
     let mut bytes = 0;
-    if let Some(network) = spec.imagenet_network(classes)? {
-        stages::stages(args, &stages::layer_names(&network)?, &[])?;
+    memory_limit::check_confusion_matrix(folder.classes().len())?;
+    if let Some(network) = spec.imagenet_network(folder.classes())? {
+        memory_limit::check_image(&network)?;
+        let stages = stages::stages(args, &stages::layer_names(&network)?, &[])?;
+        check_batch(&network, &stages, args.batch_size.get(), folder, machine)?;
         bytes = 4 * Summary::new(&network)?.parameters() as u64;
     }
     RunDir::check(&args.out, bytes)
@@ -210,7 +272,7 @@ fn check_arguments(args: &TrainArgs, spec: &ModelSpec, classes: usize) -> anyhow
 fn verify_images(
     folder: &Folder,
     on_bad: OnBad,
-    ignore_exif: bool,
+    decode: &DecodeOptions,
     workers: usize,
     ui: &mut dyn Renderer,
 ) -> anyhow::Result<()> {
@@ -219,26 +281,7 @@ fn verify_images(
     }
     let what = format!("checking {}", pluralize(folder.images(), "image"));
     ui.show(&Message::Working { what })?;
-    bad_images::verify(folder, ignore_exif, workers)
-}
-
-/// The changes of the images since the run to resume started, which `--allow-changed-data` accepts.
-fn check_changes(
-    args: &TrainArgs,
-    recorded: &DatasetHash,
-    now: &DatasetHash,
-) -> anyhow::Result<Option<String>> {
-    let changes = recorded.changes(now);
-    if let Some(changes) = &changes
-        && !args.allow_changed_data
-    {
-        bail!(
-            Diagnostic::new("the images have changed since the run started")
-                .items(changes.lines())
-                .help("restore the images, or pass `--allow-changed-data` to accept the changes")
-        );
-    }
-    Ok(changes)
+    bad_images::verify(folder, decode, workers)
 }
 
 /// Opens the device named in `machine`, and replaces the name with that of the opened device.
@@ -255,7 +298,7 @@ fn open_device(machine: &mut MachineConfig) -> anyhow::Result<device::Opened> {
 fn skip_bad_images(
     folder: &mut Folder,
     on_bad: OnBad,
-    ignore_exif: bool,
+    decode: &DecodeOptions,
     workers: usize,
     ui: &mut dyn Renderer,
 ) -> anyhow::Result<Vec<Skipped>> {
@@ -266,7 +309,7 @@ fn skip_bad_images(
     ui.show(&Message::Working { what })?;
     let mut skipped = Vec::new();
     for split in [&mut folder.train, &mut folder.val] {
-        let bad = bad_images::find(split, &folder.root, ignore_exif, workers)?;
+        let bad = bad_images::find(split, &folder.root, decode, workers)?;
         for (_, image) in &bad {
             ui.show(&Message::SkippedImage(image))?;
         }
@@ -285,10 +328,11 @@ fn describe_inputs(
 ) -> anyhow::Result<()> {
     ui.show(&Message::Data(DataSet {
         source: folder.source.name(),
-        root: folder.root.display().to_string(),
+        root: path_text::encode(&folder.root),
         classes: folder.classes(),
         train_images: folder.train.len(),
         val_images: folder.val.len(),
+        unused: &folder.unused(),
         hint: folder.source.hint(),
     }))?;
     let classes = &folder.classes_without_val()[..];
@@ -309,7 +353,7 @@ fn data_config(
     skipped: Vec<Skipped>,
 ) -> DataConfig {
     DataConfig {
-        root: absolute(&folder.root).display().to_string(),
+        root: path_text::encode(&absolute(&folder.root)),
         source: folder.source.name().to_string(),
         classes: folder.classes().to_vec(),
         train_images: folder.train.len(),

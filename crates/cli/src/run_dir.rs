@@ -1,22 +1,35 @@
 //! The directory of a run. A new run never reuses an existing directory, and files are written
 //! atomically.
 
+mod marker;
+
 use std::ffi::OsStr;
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use serde::Serialize;
 
 use crate::error::Diagnostic;
+use crate::files::{open_regular, sync_directory, write_atomically};
+use crate::shell::quote;
+pub use marker::{CHECKPOINT_FORMAT, Marker, temporary_prefix};
+
+/// Names of the files in the directory of a finished run, apart from its [`Marker`].
+pub const FILES: [&str; 6] = [
+    "model.safetensors",
+    "config.toml",
+    "metrics.csv",
+    "curves.png",
+    "confusion_matrix.png",
+    "train_batch.png",
+];
 
 /// Exclusive upper bound of the number appended to the name of a run directory.
 const MAX_RUNS: usize = 100_000;
-
-/// Number of random characters in the name of a temporary file.
-const RANDOM_CHARACTERS: usize = 6;
 
 /// How long to wait for the lock of a run directory. The system may release the lock of a killed
 /// process after a short delay.
@@ -24,26 +37,38 @@ const LOCK_WAIT: Duration = Duration::from_secs(3);
 
 /// Name of the file locked on Windows. It is never removed, because one process could then hold the
 /// lock on the removed file while another locks a new one.
-const LOCK: &str = ".lock";
+pub const LOCK: &str = ".lock";
 
 /// A run directory, locked by this process.
 #[derive(Debug)]
 pub struct RunDir {
     path: PathBuf,
+    marker: Marker,
     /// Lock held until the `RunDir` is dropped. `None` if the file system does not support locks or
     /// the file to lock cannot be opened.
     _lock: Option<File>,
 }
 
+/// How a file of a run differs from the state in the checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Difference {
+    /// There is no such file.
+    Missing,
+    /// The file has other contents, or is not a readable regular file.
+    Changed,
+}
+
 impl RunDir {
-    /// Creates the directory `wanted`, or `wanted-2`, `wanted-3`, … if it exists.
+    /// Creates the directory `wanted`, or `wanted-2`, `wanted-3`, … if it exists, and marks it as a
+    /// run.
     ///
     /// `create_dir` is atomic and fails for an existing directory, so two runs that start at the
     /// same moment get two directories.
     ///
     /// # Errors
     ///
-    /// Returns an error if the directory cannot be created.
+    /// Returns an error if the directory or its marker cannot be created.
     pub fn create(wanted: &Path) -> anyhow::Result<Self> {
         Self::try_create(wanted).map_err(|error| cannot_create(wanted, error))
     }
@@ -99,8 +124,16 @@ impl RunDir {
             match fs::create_dir(&path) {
                 Ok(()) => {
                     sync_directory(parent)?;
-                    let _lock = lock(&path)?;
-                    return Ok(Self { path, _lock });
+                    let run = Self {
+                        _lock: lock(&path)?,
+                        marker: Marker::generate(),
+                        path,
+                    };
+                    run.write_marker().inspect_err(|_| {
+                        // Succeeds only if the directory is empty.
+                        let _ = fs::remove_dir(&run.path);
+                    })?;
+                    return Ok(run);
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error.into()),
@@ -109,15 +142,14 @@ impl RunDir {
         bail!("too many run directories have this name")
     }
 
-    /// Opens and locks the directory of an earlier run.
-    ///
-    /// On Windows the lock is a file in the directory, so callers must check first that it is a run
-    /// directory. Nothing else in it is changed.
+    /// Opens and locks the directory of an earlier run. Changes nothing in it, except that on Windows
+    /// the lock is a file in the directory.
     ///
     /// # Errors
     ///
-    /// Returns an error if there is no such directory, or if another process has locked it and does
-    /// not release it within three seconds.
+    /// Returns an error if there is no such directory, if it has no valid marker, if the run was
+    /// written by a version with another checkpoint format, or if another process has locked it and
+    /// does not release it within three seconds.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
         if !path.is_dir() {
             bail!(
@@ -125,13 +157,37 @@ impl RunDir {
                     .help("start a new run with `waggle train`, without `--resume`")
             );
         }
+        let read = || {
+            Marker::read(path).map_err(|error| {
+                Diagnostic::new(format!("{} is not a run directory", path.display()))
+                    .help("pass a directory that `waggle train` created, such as `runs/train`")
+                    .caused_by(error)
+            })
+        };
+        read()?;
+        let lock = lock(path)?;
+        // Read the marker again: the process that held the lock may have finished the run.
+        let marker = read()?;
+        if marker.checkpoint_format != CHECKPOINT_FORMAT {
+            let version = marker.waggle.escape_debug();
+            bail!(
+                Diagnostic::new(format!(
+                    "the run {} was started by waggle {version} with checkpoint format {}; this \
+                     version of waggle reads format {CHECKPOINT_FORMAT}",
+                    path.display(),
+                    marker.checkpoint_format
+                ))
+                .help(format!("resume the run with waggle {version}"))
+            );
+        }
         Ok(Self {
             path: path.to_path_buf(),
-            _lock: lock(path)?,
+            marker,
+            _lock: lock,
         })
     }
 
-    /// Removes temporary files left behind by a killed process.
+    /// Removes temporary files of this run that a killed process has left behind.
     ///
     /// # Errors
     ///
@@ -141,7 +197,12 @@ impl RunDir {
         for entry in fs::read_dir(&self.path).with_context(read)? {
             let entry = entry.with_context(read)?;
             let is_file = entry.file_type().with_context(read)?.is_file();
-            if is_file && entry.file_name().to_str().is_some_and(is_leftover) {
+            let name = entry.file_name();
+            if is_file
+                && name
+                    .to_str()
+                    .is_some_and(|name| self.marker.is_temporary(name))
+            {
                 let path = entry.path();
                 fs::remove_file(&path)
                     .with_context(|| format!("cannot remove {}", path.display()))?;
@@ -150,14 +211,77 @@ impl RunDir {
         Ok(())
     }
 
+    /// Checks that files can be created in the directory.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if they cannot.
+    pub fn check_writable(&self) -> anyhow::Result<()> {
+        let prefix = temporary_prefix(self.id());
+        let mut builder = tempfile::Builder::new();
+        let created = builder.prefix(&prefix).tempfile_in(&self.path);
+        created.map(drop).map_err(|error| {
+            let message = format!("cannot write to the run directory {}", self.path.display());
+            let help = "make it writable, or copy it and resume the copy";
+            Diagnostic::new(message).help(help).caused_by(error).into()
+        })
+    }
+
     /// Path of the directory.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
+    /// The id of the run.
+    pub fn id(&self) -> &str {
+        &self.marker.id
+    }
+
+    /// Whether the run is complete.
+    pub fn is_finished(&self) -> bool {
+        self.marker.finished
+    }
+
+    /// Marks the run as complete.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the marker cannot be written.
+    pub fn finish(&mut self) -> anyhow::Result<()> {
+        self.marker.finished = true;
+        self.write_marker()
+    }
+
+    fn write_marker(&self) -> anyhow::Result<()> {
+        self.write(Marker::FILE, self.marker.to_toml()?.as_bytes())
+    }
+
+    /// Adds the command that resumes the run to an error.
+    pub fn resumable(&self, error: anyhow::Error) -> anyhow::Error {
+        let run = quote(&self.path.display().to_string());
+        let help = format!("remove the cause, then resume with `waggle train --resume {run}`");
+        Diagnostic::new(error.to_string())
+            .help(help)
+            .caused_by(error)
+            .into()
+    }
+
     /// Path of a file in the directory.
     pub fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
+    }
+
+    /// Compares the first `length` bytes of the file `name` with `expected`. Returns `None` if they
+    /// are equal.
+    pub fn difference(&self, name: &str, expected: &[u8], length: usize) -> Option<Difference> {
+        let mut bytes = Vec::new();
+        let read = open_regular(&self.file(name))
+            .and_then(|file| file.take(length as u64).read_to_end(&mut bytes));
+        match read {
+            Ok(_) if bytes == expected => None,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Some(Difference::Missing),
+            _ => Some(Difference::Changed),
+        }
     }
 
     /// Writes the file `name` in the directory with [`write_atomically`].
@@ -166,7 +290,20 @@ impl RunDir {
     ///
     /// Returns the errors of [`write_atomically`].
     pub fn write(&self, name: &str, bytes: &[u8]) -> anyhow::Result<()> {
-        write_atomically(&self.file(name), bytes)
+        self.write_with(name, |out| Ok(out.write_all(bytes)?))
+    }
+
+    /// Like [`write`](Self::write), with a function that writes the contents.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`write_atomically`].
+    pub fn write_with(
+        &self,
+        name: &str,
+        write: impl FnOnce(&mut dyn Write) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        write_atomically(&self.file(name), &temporary_prefix(self.id()), write)
     }
 }
 
@@ -183,49 +320,6 @@ fn cannot_create(wanted: &Path, error: anyhow::Error) -> anyhow::Error {
     let message = format!("cannot create the run directory {}", wanted.display());
     let error = Diagnostic::new(message).caused_by(error);
     error.help("pass another directory with `--out`").into()
-}
-
-/// Writes a temporary file in the same directory, syncs it and renames it to `path`. Readers see
-/// either the old or the new contents, even after a crash.
-///
-/// # Errors
-///
-/// Returns an error if the directory cannot be written to or the disk is full. The temporary file
-/// is removed then.
-pub fn write_atomically(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let write = || -> io::Result<()> {
-        let parent = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(".waggle-").rand_bytes(RANDOM_CHARACTERS);
-        // Temporary files are private by default. Let the umask determine the permissions of this
-        // one.
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        let mut file = builder.tempfile_in(parent)?;
-        file.write_all(bytes)?;
-        file.as_file().sync_all()?;
-        file.persist(path)?;
-        sync_directory(parent)
-    };
-    write().with_context(|| format!("cannot write {}", path.display()))
-}
-
-/// Whether `name` is that of a temporary file left from writing a model, a checkpoint, or a file
-/// with [`write_atomically`].
-fn is_leftover(name: &str) -> bool {
-    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let random = name.strip_prefix(".waggle-");
-    let process = name.strip_prefix(".model.safetensors.");
-    let checkpoint = name
-        .strip_prefix(".checkpoint-")
-        .and_then(|rest| rest.strip_suffix(".safetensors"));
-    random.is_some_and(|text| {
-        text.len() == RANDOM_CHARACTERS && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
-    }) || process.is_some_and(is_number)
-        || checkpoint.is_some_and(is_number)
 }
 
 /// Locks a directory against other processes, until the file is closed or the process ends. Waits up
@@ -261,15 +355,6 @@ fn lockable(path: &Path, windows: bool) -> io::Result<File> {
         return options.open(path.join(LOCK));
     }
     File::open(path)
-}
-
-/// Syncs a directory, so that renames in it survive a power failure. No-op on Windows.
-fn sync_directory(path: &Path) -> io::Result<()> {
-    if cfg!(unix) {
-        File::open(path)?.sync_all()
-    } else {
-        Ok(())
-    }
 }
 
 #[cfg(test)]
@@ -323,35 +408,31 @@ mod tests {
     }
 
     #[test]
-    fn only_temporary_files_of_runs_are_removed() {
+    fn only_temporary_files_of_the_same_run_are_removed() {
         let root = tempfile::tempdir().unwrap();
         let run = RunDir::create(&root.path().join("train")).unwrap();
-        let leftovers = [
-            ".waggle-Xy12ab",
-            ".model.safetensors.4711",
-            ".checkpoint-3.safetensors",
-        ];
+        let other = temporary_prefix(&Marker::generate().id);
+        let prefix = temporary_prefix(run.id());
         let others = [
-            ".checkpoint-.safetensors",
-            ".checkpoint-a.safetensors",
-            ".checkpoint-notes",
-            ".model.safetensors.bak",
-            ".waggle-notes.txt",
-            "metrics.csv",
+            format!("{other}Xy12ab"),
+            format!("{prefix}Xy12ab.bak"),
+            format!("{prefix}notes.txt"),
+            ".waggle-backup".to_string(),
+            ".model.safetensors.backup".to_string(),
+            ".checkpoint-3.safetensors".to_string(),
+            "metrics.csv".to_string(),
         ];
-        for name in leftovers.iter().chain(&others) {
+        let leftover = format!("{prefix}Xy12ab");
+        for name in [&leftover].into_iter().chain(&others) {
             fs::write(run.file(name), b"").unwrap();
         }
-        fs::create_dir(run.file(".waggle-folder")).unwrap();
+        fs::create_dir(run.file(&format!("{prefix}folder"))).unwrap();
         run.remove_leftovers().unwrap();
-        let entries = fs::read_dir(run.path()).unwrap();
-        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        let mut names: Vec<String> = names.filter(|name| name != LOCK).collect();
-        names.sort();
-        let mut expected = others.map(String::from).to_vec();
-        expected.push(".waggle-folder".to_string());
-        expected.sort();
-        assert_eq!(names, expected);
+        assert!(!run.file(&leftover).exists());
+        for name in &others {
+            assert!(run.file(name).exists(), "{name}");
+        }
+        assert!(run.file(&format!("{prefix}folder")).exists());
     }
 
     #[test]
@@ -388,15 +469,5 @@ mod tests {
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
         assert!(RunDir::check(Path::new("train"), 1).is_ok());
         assert!(RunDir::check(Path::new(".."), 1).is_err());
-    }
-
-    #[test]
-    fn a_file_is_replaced_and_no_temporary_file_remains() {
-        let root = tempfile::tempdir().unwrap();
-        let path = root.path().join("x");
-        write_atomically(&path, b"a longer first version").unwrap();
-        write_atomically(&path, b"short").unwrap();
-        assert_eq!(fs::read(&path).unwrap(), b"short");
-        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);
     }
 }

@@ -7,6 +7,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -62,16 +63,25 @@ impl Signals {
     /// Calls `notice` on another thread when the first signal arrives.
     ///
     /// The handlers themselves can only set flags, so the thread polls.
-    pub fn on_first(&self, notice: impl FnOnce(Signal) + Send + 'static) {
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the thread cannot be started.
+    pub fn on_first(&self, notice: impl FnOnce(Signal) + Send + 'static) -> anyhow::Result<()> {
         let signals = self.clone();
-        std::thread::spawn(move || {
+        let poll = move || {
             loop {
                 if let Some(signal) = signals.pending() {
                     return notice(signal);
                 }
-                std::thread::sleep(Duration::from_millis(50));
+                thread::sleep(Duration::from_millis(50));
             }
-        });
+        };
+        let thread = thread::Builder::new().name("signals".to_string());
+        thread
+            .spawn(poll)
+            .context("cannot start the thread that answers signals")?;
+        Ok(())
     }
 
     /// The last signal received, if any.

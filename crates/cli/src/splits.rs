@@ -3,12 +3,11 @@
 use anyhow::Context;
 use candle_core::Device;
 use dataset::transform::Normalize;
-use dataset::{DecodeOptions, Loader, LoaderConfig, Sample};
+use dataset::{Loader, LoaderConfig, Sample};
 
 use crate::bad_images;
 use crate::config::Config;
 use crate::data_source::Folder;
-use crate::fault_injection;
 use crate::plots;
 use crate::run_dir::RunDir;
 
@@ -38,6 +37,7 @@ impl Splits {
         // Divide the cache between the splits in proportion to their image counts.
         let share =
             |images: usize| (budget as f64 * images as f64 / folder.images() as f64) as usize;
+        let decode = config.decode_options();
         let loader = |samples: &[Sample], split: LoaderConfig| {
             let split = split
                 .batch_size(config.training.batch_size)
@@ -46,8 +46,11 @@ impl Splits {
                 .normalize(normalize)
                 .device(device.clone())
                 .cache_bytes(share(samples.len()))
-                .decode(DecodeOptions::default().ignore_exif(config.data.ignore_exif));
-            Loader::new(samples, split.decode_with(fault_injection::decode))
+                .detect_changes(true)
+                .decode(decode.clone());
+            #[cfg(feature = "fault-injection")]
+            let split = split.decode_with(crate::fault_injection::decode);
+            Loader::new(samples, split)
         };
         Ok(Self {
             train: loader(folder.train.samples(), LoaderConfig::train(size))?,

@@ -2,8 +2,8 @@
 //! programs, or, with `--quiet`, only the path of the run directory.
 //!
 //! Lines go to standard output. Bars and warnings go to standard error, bars only if it is a
-//! terminal. If standard output is closed (`waggle train | head`), lines are discarded and training
-//! continues, because its result is the run directory.
+//! terminal. If the reader closes standard output (`waggle train | head`), lines are discarded and
+//! training continues, because its result is the run directory. The command fails at the end.
 
 mod bars;
 mod epoch_table;
@@ -31,6 +31,13 @@ pub trait Renderer {
     ///
     /// Returns an error if the output cannot be written to. A closed pipe is not an error.
     fn show(&mut self, message: &Message<'_>) -> anyhow::Result<()>;
+
+    /// Checks that all messages were printed.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if messages were discarded, because the reader closed the pipe.
+    fn finish(&self) -> anyhow::Result<()>;
 
     /// The progress bars, so that other threads can print without breaking them. Empty by default.
     fn progress(&self) -> MultiProgress {

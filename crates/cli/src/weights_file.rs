@@ -14,13 +14,16 @@ const EXTENSIONS: [&str; 4] = ["safetensors", "pth", "pt", "bin"];
 /// Maximum number of files listed in an error.
 const MAX_LISTED: usize = 5;
 
-/// Returns `path` if it is a file, or the model if `path` is a run directory.
+/// Returns `path` if it is a file or `FILE#KEY`, or the model if `path` is a run directory.
 ///
 /// # Errors
 ///
 /// Returns an error if `path` does not exist, and the errors of [`model_file::locate`]. The first
 /// of these lists up to five weights files in the same folder.
 pub fn find(path: &Path) -> anyhow::Result<PathBuf> {
+    if vgg::split_key(path).1.is_some() {
+        return Ok(path.to_path_buf());
+    }
     if path.exists() {
         return model_file::locate(path);
     }

@@ -250,3 +250,55 @@ fn usage_errors_exit_with_code_two() {
     assert_eq!(dir.waggle(&[]).status.code(), Some(2));
     assert_eq!(dir.waggle(&["--help"]).status.code(), Some(0));
 }
+
+#[test]
+#[cfg(unix)]
+fn outputs_inside_the_data_set_are_refused_also_through_links_and_parent_folders() {
+    let dir = TestDir::with_stripes();
+    let link = |to: &str, at: &str| std::os::unix::fs::symlink(dir.path(to), dir.path(at)).unwrap();
+    // A class folder that is a link: its target is data too.
+    std::fs::rename(dir.path("data/train/vertical"), dir.path("store")).unwrap();
+    link("store", "data/train/vertical");
+    link("data/train", "shortcut");
+    std::fs::create_dir(dir.path("elsewhere")).unwrap();
+    let before = dir.contents("data");
+    for out in [
+        "data",
+        "data/",
+        "data/run",
+        "data/train",
+        "data/new/deep/run",
+        "./elsewhere/../data/val/run",
+        "missing/../data/run",
+        "shortcut/run",
+        "shortcut/../run",
+        "store/run",
+        "data/train/vertical/run",
+    ] {
+        let message = dir.fails(1, &train(&["--out", out]));
+        assert_contains(
+            &message,
+            &[&format!("`{out}` is inside the data set `data`"), "--out"],
+        );
+    }
+    for out in ["data/val/x.png", "shortcut/x.png", "store/x.png"] {
+        let message = dir.fails(1, &["show", "--data", "data", "--out", out]);
+        assert_contains(&message, &["is inside the data set `data`", "--out"]);
+    }
+    assert_eq!(dir.contents("data"), before);
+    assert!(!dir.path("missing").exists());
+    // A sibling whose name begins like the data set, and a run directory that contains it.
+    dir.succeeds(&train(&["--out", "data-runs/run"]));
+    dir.succeeds(&train(&["--out", "data/../runs/train"]));
+    // `show` may write next to the splits.
+    let arguments = [
+        "show",
+        "--data",
+        "data",
+        "--input-size",
+        "32",
+        "--out",
+        "data/x.png",
+    ];
+    dir.succeeds(&arguments);
+}

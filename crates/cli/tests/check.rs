@@ -49,6 +49,21 @@ fn a_good_data_set_has_no_serious_problem() {
 }
 
 #[test]
+fn the_data_set_can_be_passed_with_data_as_in_other_commands() {
+    let dir = good();
+    let out = dir.succeeds(&["check", "--data", "data"]);
+    assert_eq!(out, dir.succeeds(&["check", "data"]));
+    dir.fails(2, &["check", "data", "--data", "data"]);
+}
+
+#[test]
+fn the_sample_has_no_ignored_files() {
+    let dir = TestDir::new();
+    let out = dir.succeeds(&["check", "sample"]);
+    assert!(!out.contains("Ignored"), "{out}");
+}
+
+#[test]
 fn a_single_class_is_serious_because_training_needs_two() {
     let dir = TestDir::new();
     dir.stripes("data", &["horizontal"], 4, 2);
@@ -56,7 +71,7 @@ fn a_single_class_is_serious_because_training_needs_two() {
     assert_eq!(out.status.code(), Some(1));
     let out = String::from_utf8(out.stdout).unwrap();
     assert!(
-        out.contains("! Only one class, horizontal (training fails)"),
+        out.contains("! Only one class (training fails): 1\n    horizontal\n"),
         "{out}"
     );
 }
@@ -75,7 +90,7 @@ fn serious_findings_are_marked_and_exit_with_code_1() {
         "! Images that cannot be decoded: 1\n    train/vertical/half.png: ",
         "! Images in both train and val (leaks): 1\n    same file: train/horizontal/00.png, val/vertical/leak.png",
         "! Images in more than one class (conflicting labels): 1",
-        "\nIgnored files and folders: 1\n    train/vertical/notes.txt: no image extension",
+        "\nIgnored files and folders: 1\n    train/vertical/notes.txt: no image extension (text file)",
         "Findings marked with `!` are serious.",
     ] {
         assert!(out.contains(part), "{part:?} is not in:\n{out}");

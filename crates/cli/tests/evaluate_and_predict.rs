@@ -2,8 +2,6 @@
 
 mod harness;
 
-use std::process::{Command, Stdio};
-
 use harness::{TestDir, json_lines, stdout_and_stderr};
 
 /// A directory with a finished run in `runs/train`.
@@ -216,25 +214,6 @@ fn a_bad_image_is_reported_and_the_others_are_classified() {
         dir.fails(1, &["predict", "runs/train", "none"])
             .contains("none")
     );
-}
-
-#[test]
-fn a_closed_pipe_is_not_an_error() {
-    let dir = trained();
-    for number in 0..40 {
-        dir.image(&format!("new/{number:02}.png"), number % 2, number);
-    }
-    let mut child = Command::new(env!("CARGO_BIN_EXE_waggle"))
-        .args(["predict", "runs/train", "new", "--batch-size", "1"])
-        .current_dir(dir.path("."))
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    drop(child.stdout.take());
-    let output = child.wait_with_output().unwrap();
-    assert_eq!(stdout_and_stderr(&output).1, "");
-    assert!(output.status.success());
 }
 
 #[test]

@@ -21,5 +21,7 @@ fn man_writes_pages_for_waggle_and_its_subcommands() {
     dir.succeeds(&["man", "-o", "share/man/man1"]);
     let page = |name: &str| String::from_utf8(dir.read(&format!("share/man/man1/{name}"))).unwrap();
     assert!(page("waggle.1").contains("waggle\\-train(1)"));
+    assert!(page("waggle.1").contains(".SH NOTES\nExamples:"));
+    assert!(!page("waggle-train.1").contains("EXTRA"));
     assert!(page("waggle-train.1").contains("transfer\\-epochs"));
 }

@@ -3,7 +3,7 @@
 //!
 //! `WAGGLE_KILLS` and `WAGGLE_INTERRUPTS` set the numbers of rounds. The defaults are 10 and 3; the
 //! full test uses 100 and 20. Runs are killed or interrupted a random delay after a random event.
-//! Instead of every other kill, the run aborts after a random number of checkpoint bytes. The random
+//! Instead of every other kill, the run aborts after a random number of bytes. The random
 //! numbers have a fixed seed, but the exact moments also depend on the speed of the machine.
 
 #![cfg(unix)]
@@ -15,10 +15,10 @@ use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cli::checkpoint::Checkpoint;
 use harness::{TestDir, send_signal, train_args};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
+use sha2::{Digest, Sha256};
 
 fn train<'a>(more: &[&'a str]) -> Vec<&'a str> {
     train_args(
@@ -86,7 +86,7 @@ struct Moment {
 enum End {
     /// SIGKILL at this moment.
     Killed(Moment),
-    /// An abort after writing this many bytes of checkpoints.
+    /// An abort after writing this many bytes to the files of the run.
     Crashed(u64),
     /// SIGINT at this moment.
     Interrupted(Moment),
@@ -97,7 +97,7 @@ fn run(dir: &TestDir, arguments: &[&str], end: &End) -> bool {
     let mut command = dir.command(&[arguments, &["--json"]].concat());
     command.stdout(Stdio::piped()).stderr(Stdio::null());
     if let End::Crashed(bytes) = end {
-        command.env("WAGGLE_FAULT", format!("checkpoint:{bytes}"));
+        command.env("WAGGLE_FAULT", format!("crash:{bytes}"));
     }
     let mut child = command.spawn().expect("the program starts");
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -143,16 +143,21 @@ fn assert_terminated_runs_resume(
                 continue;
             }
             // A checkpoint gets its final name when it is complete, so none is damaged.
-            let (checkpoint, damaged) = Checkpoint::newest(&dir.path(&out)).unwrap();
-            assert!(damaged.is_empty(), "round {round}, {end:?}: {damaged:?}");
+            let checkpoints = dir.checkpoints(&out);
+            for name in &checkpoints {
+                let bytes = dir.read(&format!("{out}/{name}"));
+                let (contents, checksum) = bytes.split_at(bytes.len() - 32);
+                let is_intact = Sha256::digest(contents).as_slice() == checksum;
+                assert!(is_intact, "round {round}, {end:?}: {name}");
+            }
             if done {
                 break;
             }
-            if checkpoint.is_some() {
+            if !checkpoints.is_empty() {
                 arguments = vec!["train", "--resume", &out];
             } else {
                 // The run was terminated before it wrote its first checkpoint, or after it removed
-                // its checkpoints at the end. It cannot be resumed, so start it again.
+                // its checkpoints at the end. There is nothing to resume, so start it again.
                 std::fs::remove_dir_all(dir.path(&out)).unwrap();
                 arguments = train(&["--out", &out]);
             }
@@ -187,7 +192,7 @@ fn killed_run_resumes_to_the_same_bytes() {
         crash = !crash;
         if crash {
             // A run whose checkpoints take longer to write writes fewer of them than `whole`, so
-            // abort in the first two thirds.
+            // abort in the first two thirds. The bytes of other files make it earlier.
             End::Crashed(below(whole.bytes * 2 / 3))
         } else {
             End::Killed(whole.moment(0, below))

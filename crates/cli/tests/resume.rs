@@ -5,11 +5,8 @@
 
 mod harness;
 
-use std::io::{BufRead, BufReader, Read};
-
-use harness::{TestDir, json_lines, send_signal, stdout_and_stderr, train_args};
+use harness::{TestDir, interrupt, is_second_epoch, stdout_and_stderr, train_args, with_metadata};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
 fn train<'a>(more: &[&'a str]) -> Vec<&'a str> {
     train_args(
@@ -36,67 +33,14 @@ const SETTINGS: [[&str; 2]; 13] = [
     ["--out", "other"],
 ];
 
-/// The exit code and the events of a run that received signals.
-struct Interrupted {
-    code: Option<i32>,
-    events: Vec<Value>,
-}
-
-/// Starts `waggle` with `--json`, sends `signals` after the first event for which `when` is true, and
-/// waits until the program exits.
-fn interrupt(
-    dir: &TestDir,
-    arguments: &[&str],
-    signals: &[&str],
-    when: &dyn Fn(&Value) -> bool,
-) -> Interrupted {
-    let mut child = dir.start(&[arguments, &["--json"]].concat());
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let mut events = Vec::new();
-    for line in lines.by_ref() {
-        events.extend(json_lines(&line.unwrap()));
-        if when(events.last().unwrap()) {
-            break;
-        }
-    }
-    signals
-        .iter()
-        .for_each(|signal| send_signal(&child, signal));
-    for line in lines {
-        events.extend(json_lines(&line.unwrap()));
-    }
-    let mut messages = String::new();
-    let mut stderr = child.stderr.take().unwrap();
-    stderr.read_to_string(&mut messages).unwrap();
-    // The program prints one line at the signal, unless it exits first.
-    let is_expected = messages.is_empty() || messages.starts_with("stopping after this batch");
-    assert!(is_expected && messages.lines().count() <= 1, "{messages}");
-    let code = child.wait().unwrap().code();
-    Interrupted { code, events }
-}
-
-/// Whether an event is a batch of the second epoch.
-fn is_second_epoch(event: &Value) -> bool {
-    event["event"] == "batch" && event["epoch"] == 2
-}
-
 /// Starts a run in `out` and interrupts it in the second epoch of the transfer stage. The run then has
 /// two checkpoints.
 fn interrupted_run(dir: &TestDir, out: &str) {
-    let run = interrupt(dir, &train(&["--out", out]), &["INT"], &is_second_epoch);
-    assert_eq!(run.code, Some(130));
+    harness::interrupted_run(dir, &train(&["--out", out]));
 }
 
 fn has_fields(event: &Value, fields: &[(&str, Value)]) -> bool {
     fields.iter().all(|(key, value)| event[*key] == *value)
-}
-
-/// The names of the checkpoints of a run, oldest first.
-fn checkpoints(dir: &TestDir, run: &str) -> Vec<String> {
-    let mut names = dir.files(run);
-    names.retain(|name| name.starts_with("checkpoint-"));
-    names.sort_by_key(|name| (name.len(), name.clone()));
-    names
 }
 
 #[test]
@@ -284,7 +228,7 @@ fn the_checkpoint_before_a_damaged_one_is_used() {
     let dir = TestDir::with_stripes();
     dir.succeeds(&train(&["--out", "whole"]));
     interrupted_run(&dir, "run");
-    let names = checkpoints(&dir, "run");
+    let names = dir.checkpoints("run");
     let [older, newest] = &names[..] else {
         panic!("{names:?}");
     };
@@ -306,81 +250,104 @@ fn the_checkpoint_before_a_damaged_one_is_used() {
 fn a_run_without_an_intact_checkpoint_cannot_be_resumed() {
     let dir = TestDir::with_stripes();
     interrupted_run(&dir, "run");
-    for name in checkpoints(&dir, "run") {
-        dir.write(&format!("run/{name}"), b"damaged");
-    }
-    for name in LOOKALIKES {
+    let checkpoints = dir.checkpoints("run");
+    for name in &checkpoints {
         dir.write(&format!("run/{name}"), b"damaged");
     }
     let message = assert_resume_changes_nothing(&dir, "run");
     let warnings = message.matches("ignoring the damaged checkpoint").count();
-    assert!(warnings >= 2, "{message}");
+    assert_eq!(warnings, 2, "{message}");
     assert!(
         message.contains("error: run has no intact checkpoint to resume from\n"),
         "{message}"
     );
-}
-
-#[test]
-fn a_checkpoint_of_another_format_is_an_error_and_is_kept() {
-    let dir = TestDir::with_stripes();
-    interrupted_run(&dir, "run");
-    let names = checkpoints(&dir, "run");
-    let newest = format!("run/{}", names.last().unwrap());
-    // The first format had no version in its metadata. The second stored the arguments of the run
-    // instead of its configuration.
-    for (format, version) in [(None, "1"), (Some("2"), "2"), (Some("4"), "4")] {
-        let bytes = with_format(&dir.read(&newest), format);
-        dir.write(&newest, &bytes);
-        let message = assert_resume_changes_nothing(&dir, "run");
-        let expected = format!("error: {newest} has checkpoint format {version};");
-        assert!(message.contains(&expected), "{message}");
+    for name in &checkpoints {
+        std::fs::remove_file(dir.path("run").join(name)).unwrap();
     }
-}
-
-/// The bytes of `checkpoint` with the format version `format`, or none, in the metadata, and with a
-/// matching checksum.
-fn with_format(checkpoint: &[u8], format: Option<&str>) -> Vec<u8> {
-    let length = u64::from_le_bytes(checkpoint[..8].try_into().unwrap()) as usize;
-    let (header, data) = checkpoint[8..].split_at(length);
-    let mut header: Value = serde_json::from_slice(header).unwrap();
-    let metadata = header["__metadata__"].as_object_mut().unwrap();
-    metadata.remove("format");
-    if let Some(format) = format {
-        metadata.insert("format".to_string(), format.into());
-    }
-    let header = header.to_string();
-    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
-    bytes.extend(header.as_bytes());
-    bytes.extend(&data[..data.len() - 32]);
-    let checksum = Sha256::digest(&bytes);
-    bytes.extend(checksum);
-    bytes
-}
-
-#[test]
-fn a_run_without_checkpoints_is_finished_or_cannot_be_resumed() {
-    let dir = TestDir::with_stripes();
-    dir.succeeds(&train(&["--out", "run"]));
-    let resume = ["train", "--resume", "run"];
-    let stdout = dir.succeeds(&resume);
-    assert!(stdout.contains("already finished"), "{stdout}");
-    let message = dir.fails(1, &["train", "--resume", "nowhere"]);
-    assert!(message.contains("nowhere"), "{message}");
-    // With half of its metrics, the run is one that lost its checkpoints before it finished.
-    let rows = dir.read("run/metrics.csv");
-    dir.write("run/metrics.csv", &rows[..rows.len() / 2]);
-    let message = dir.fails(1, &resume);
+    let message = assert_resume_changes_nothing(&dir, "run");
     assert!(
         message.contains("`--weights run/model.safetensors`"),
         "{message}"
     );
 }
 
-/// File names: three temporary files and a checkpoint as in a run directory, and a name that only
-/// resembles that of a checkpoint.
-const LOOKALIKES: [&str; 5] = [
+#[test]
+fn a_checkpoint_of_a_later_version_is_an_error_and_is_kept() {
+    let dir = TestDir::with_stripes();
+    interrupted_run(&dir, "run");
+    let newest = format!("run/{}", dir.checkpoints("run").last().unwrap());
+    let original = dir.read(&newest);
+    let later = with_metadata(&original, |metadata| {
+        metadata.insert("format".to_string(), "7".into());
+        metadata.insert("waggle".to_string(), "3.2.1\nerror: x".into());
+        metadata.insert("run".to_string(), "unknown".into());
+    });
+    dir.write(&newest, &later);
+    let message = assert_resume_changes_nothing(&dir, "run");
+    for part in [
+        "was written by waggle 3.2.1\\nerror: x with checkpoint format 7; this version of waggle reads format 1\n",
+        "help: resume the run with waggle 3.2.1",
+    ] {
+        assert!(message.contains(part), "{message}");
+    }
+    // A format that is not safetensors, with the checksum that every format has.
+    let mut later = b"a later format".to_vec();
+    later.extend(sha2::Digest::finalize(
+        <sha2::Sha256 as sha2::Digest>::new_with_prefix(&later),
+    ));
+    dir.write(&newest, &later);
+    let message = assert_resume_changes_nothing(&dir, "run");
+    assert!(
+        message.contains(&format!(
+            "{newest} is intact, but this version of waggle cannot read it"
+        )),
+        "{message}"
+    );
+    // The other checkpoint is used once the newest is moved away, as the message advises.
+    std::fs::remove_file(dir.path(&newest)).unwrap();
+    dir.succeeds(&["train", "--resume", "run"]);
+}
+
+#[test]
+fn a_run_of_another_checkpoint_format_is_an_error() {
+    let dir = TestDir::with_stripes();
+    interrupted_run(&dir, "run");
+    let marker = String::from_utf8(dir.read("run/run.toml")).unwrap();
+    let later = marker.replace("checkpoint_format = 1", "checkpoint_format = 7");
+    assert_ne!(marker, later);
+    dir.write("run/run.toml", later.as_bytes());
+    let message = assert_resume_changes_nothing(&dir, "run");
+    assert!(message.contains("with checkpoint format 7"), "{message}");
+}
+
+#[test]
+fn a_finished_run_has_nothing_to_resume() {
+    let dir = TestDir::with_stripes();
+    interrupted_run(&dir, "run");
+    dir.copy_folder("run", "killed");
+    dir.succeeds(&["train", "--resume", "run"]);
+    let before = dir.contents("run");
+    let resume = |run: &str| {
+        let stdout = dir.succeeds(&["train", "--resume", run]);
+        assert!(stdout.contains("already finished"), "{stdout}");
+    };
+    resume("run");
+    assert_eq!(dir.contents("run"), before);
+    std::fs::remove_file(dir.path("run/metrics.csv")).unwrap();
+    resume("run");
+    // The process was killed after the run was complete and before its checkpoints were removed.
+    dir.write("killed/run.toml", &dir.read("run/run.toml"));
+    dir.write("killed/checkpoint-900.safetensors", b"mine");
+    resume("killed");
+    assert_eq!(dir.checkpoints("killed"), ["checkpoint-900.safetensors"]);
+    let message = dir.fails(1, &["train", "--resume", "nowhere"]);
+    assert!(message.contains("nowhere"), "{message}");
+}
+
+/// File names that resemble those of temporary files and checkpoints.
+const LOOKALIKES: [&str; 6] = [
     ".waggle-Xy12ab",
+    ".waggle-backup",
     ".model.safetensors.4711",
     ".checkpoint-3.safetensors",
     "checkpoint-2.safetensors",
@@ -400,52 +367,80 @@ fn assert_resume_changes_nothing(dir: &TestDir, folder: &str) -> String {
 
 #[test]
 fn a_folder_that_is_not_a_run_is_an_error_and_stays_unchanged() {
-    let dir = TestDir::new();
+    let dir = TestDir::with_stripes();
+    interrupted_run(&dir, "run");
     for name in LOOKALIKES {
         dir.write(&format!("notes/{name}"), b"not a checkpoint");
-        dir.write(&format!("other-config/{name}"), name.as_bytes());
-        dir.write(&format!("broken-config/{name}"), b"");
+        dir.write(&format!("other-marker/{name}"), name.as_bytes());
+        dir.write(&format!("broken-marker/{name}"), b"");
     }
     dir.write("notes/thesis.txt", b"important");
     dir.write("notes/.waggle-folder/inner", b"important");
-    dir.write("other-config/config.toml", b"[package]\nname = \"x\"\n");
-    dir.write("broken-config/config.toml", b"[data");
-    dir.write("only-config/config.toml", b"title = \"a website\"\n");
-    dir.write("only-names/checkpoint-007.safetensors", b"");
+    dir.write("other-marker/run.toml", b"[package]\nname = \"x\"\n");
+    dir.write("broken-marker/run.toml", b"[data");
+    dir.write("large-marker/run.toml", &vec![b'#'; 100_000]);
+    let marker = String::from_utf8(dir.read("run/run.toml")).unwrap();
+    let id = marker
+        .lines()
+        .find_map(|line| line.strip_prefix("id = "))
+        .unwrap();
+    let hostile = marker.replace(id, "\"../../data/train/horizontal/0000\"");
+    dir.write("hostile-marker/run.toml", hostile.as_bytes());
     std::fs::create_dir(dir.path("empty")).unwrap();
+    // A run without its marker.
+    dir.copy_folder("run", "unmarked");
+    std::fs::remove_file(dir.path("unmarked/run.toml")).unwrap();
     for folder in [
         "notes",
-        "other-config",
-        "broken-config",
-        "only-config",
-        "only-names",
+        "other-marker",
+        "broken-marker",
+        "large-marker",
+        "hostile-marker",
         "empty",
+        "unmarked",
     ] {
         let message = assert_resume_changes_nothing(&dir, folder);
         let error = format!("error: {folder} is not a run directory\n");
         assert!(message.contains(&error), "{message}");
-        let reason = if dir.path(folder).join("config.toml").exists() {
-            format!("{folder}/config.toml is not the configuration of a run")
-        } else {
-            format!("no such file: {folder}/config.toml")
-        };
-        assert!(message.contains(&reason), "{message}");
+        assert!(message.contains(&format!("{folder}/run.toml")), "{message}");
     }
 }
 
 #[test]
-fn a_resumed_run_removes_temporary_files() {
+fn a_resumed_run_removes_its_temporary_files_and_no_others() {
     let dir = TestDir::with_stripes();
     dir.succeeds(&train(&["--out", "whole"]));
-    interrupted_run(&dir, "run");
-    for name in &LOOKALIKES[..3] {
-        dir.write(&format!("run/{name}"), b"incomplete");
+    // Crash in the middle of a file, so that a temporary file remains.
+    let crash = |out: &str| {
+        let status = dir
+            .command(&train(&["--out", out]))
+            .env("WAGGLE_FAULT", "crash:400000")
+            .output()
+            .unwrap()
+            .status;
+        assert_eq!(status.code(), None, "{status}");
+    };
+    crash("run");
+    crash("other");
+    let temporary = |run: &str| {
+        let mut names = dir.files(run);
+        names.retain(|name| name.starts_with(".waggle-"));
+        names
+    };
+    assert_eq!(temporary("run").len(), 1);
+    // Those of another run, and names that look similar.
+    let mut mine = temporary("other");
+    mine.extend(LOOKALIKES.map(String::from));
+    mine.extend(["checkpoint-900.safetensors".to_string()]);
+    mine.retain(|name| name != "checkpoint-2.safetensors");
+    for name in &mine {
+        dir.write(&format!("run/{name}"), b"mine");
     }
-    // Without `config.toml`, the run is recognized by its checkpoints.
-    let config = dir.read("run/config.toml");
-    std::fs::remove_file(dir.path("run/config.toml")).unwrap();
     dir.succeeds(&["train", "--resume", "run"]);
-    dir.write("run/config.toml", &config);
+    for name in &mine {
+        assert_eq!(dir.read(&format!("run/{name}")), b"mine", "{name}");
+        std::fs::remove_file(dir.path("run").join(name)).unwrap();
+    }
     dir.assert_same_result("run", "whole");
 }
 
@@ -495,4 +490,23 @@ fn a_full_disk_ends_the_run_and_the_previous_checkpoint_is_intact() {
     );
     dir.succeeds(&["train", "--resume", "run"]);
     dir.assert_same_result("run", "whole");
+}
+
+#[test]
+fn a_resumed_finetune_stage_states_its_own_number_of_trainable_parameters() {
+    let dir = TestDir::with_stripes();
+    let is_finetune = |event: &Value| {
+        has_fields(
+            event,
+            &[("stage", "finetune".into()), ("phase", "train".into())],
+        )
+    };
+    interrupt(&dir, &train(&["--out", "run"]), &["INT"], &is_finetune);
+    let stdout = dir.succeeds(&["train", "--resume", "run"]);
+    let number = |start: &str, end: &str| {
+        let (_, rest) = stdout.split_once(start).expect(start);
+        rest.split_once(end).expect(end).0.to_string()
+    };
+    let trainable = number(" parameters, ", " trainable");
+    assert_eq!(trainable, number("Training ", " parameters"), "{stdout}");
 }

@@ -363,3 +363,83 @@ fn hub_repository_provides_pretrained_weights() {
     let (_, err) = run("hf:someone/stripes@v2");
     assert!(err.contains("HF_HUB_OFFLINE"), "{err}");
 }
+
+/// Writes `to` with the tensors of `tiny.safetensors` under each prefix, as float64, and a tensor of
+/// a loss.
+fn write_with_prefixes(dir: &TestDir, to: &str, prefixes: &[&str]) {
+    let bytes = dir.read("tiny.safetensors");
+    let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let mut tensors = std::collections::BTreeMap::new();
+    for prefix in prefixes {
+        for (name, view) in file.tensors() {
+            let values = view.data().as_chunks::<4>().0.iter();
+            let values = values.map(|bytes| f64::from(f32::from_le_bytes(*bytes)));
+            let tensor = Tensor::from_vec(values.collect(), view.shape(), &Device::Cpu).unwrap();
+            tensors.insert(format!("{prefix}{name}"), tensor);
+        }
+    }
+    let loss = Tensor::zeros(2, candle_core::DType::F32, &Device::Cpu).unwrap();
+    tensors.insert("criterion.weight".to_string(), loss);
+    let strings = header.metadata().clone();
+    safetensors::serialize_to_file(&tensors, strings, &dir.path(to)).unwrap();
+}
+
+#[test]
+fn narrowed_and_unused_tensors_and_the_choice_of_weights_are_reported() {
+    let dir = TestDir::with_stripes();
+    let prefixes = ["state_dict.", "state_dict_ema."];
+    write_with_prefixes(&dir, "both.safetensors", &prefixes);
+    let run = |weights: &str, out: &str| {
+        let arguments = "train --data data --stage transfer --transfer-epochs 1 --weights";
+        let mut arguments: Vec<&str> = arguments.split(' ').collect();
+        arguments.extend([weights, "--out", out]);
+        dir.succeeds(&arguments)
+    };
+    let text = run("both.safetensors", "runs/usual");
+    for expected in [
+        "used `state_dict`, not state_dict_ema",
+        "append their key to its path: FILE#KEY",
+        "narrowed from float64 to float32",
+        "not used: criterion.weight",
+    ] {
+        assert!(text.contains(expected), "{expected}: {text}");
+    }
+    let text = run("both.safetensors#state_dict_ema", "runs/ema");
+    assert!(
+        text.contains("used `state_dict_ema`, not state_dict;"),
+        "{text}"
+    );
+    let config = String::from_utf8(dir.read("runs/ema/config.toml")).unwrap();
+    assert!(
+        config.contains("both.safetensors#state_dict_ema"),
+        "{config}"
+    );
+    write_with_prefixes(&dir, "ema.safetensors", &["state_dict_ema."]);
+    let text = run("ema.safetensors", "runs/alone");
+    assert!(!text.contains("append their key"), "{text}");
+}
+
+#[test]
+fn a_model_of_100_000_classes_is_refused_before_memory_is_taken() {
+    let dir = TestDir::with_stripes();
+    let config = vgg::VggConfig {
+        classes: 100_000,
+        ..vgg::VggConfig::slim_vgg16([1; 5], 1, 1, 32, 2)
+    };
+    let tensors = vgg::init::from_scratch(&config, 1, &Device::Cpu).unwrap();
+    let classes = (0..100_000).map(|class| class.to_string()).collect();
+    let metadata = vgg::Metadata {
+        config,
+        classes,
+        mean: [0.5; 3],
+        std: [0.5; 3],
+    };
+    vgg::save(dir.path("model.safetensors"), &tensors, &metadata).unwrap();
+    let message = dir.fails(1, &["evaluate", "model.safetensors", "--data", "data"]);
+    assert!(
+        message.contains("needs about 75 GiB of memory"),
+        "{message}"
+    );
+    dir.succeeds(&["predict", "model.safetensors", "data/val/vertical/00.png"]);
+}

@@ -1,11 +1,15 @@
 //! The error type of this crate.
 
-use std::fmt;
+mod lists;
+
 use std::path::{Path, PathBuf};
 
+use crate::decode::FileKind;
 use crate::layout::EXTENSIONS;
 use crate::layout_hint::LayoutHint;
 use crate::plan::Plan;
+use crate::unused::KindCount;
+use lists::{Lines, Only, Quoted};
 
 /// A result whose error is [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
@@ -43,14 +47,18 @@ pub enum Error {
 
     /// Class folders contain no images.
     #[error(
-        "no images in class folder{} {} of `{}`",
-        if .classes.len() == 1 { "" } else { "s" }, Quoted(.classes, ", "), .path.display()
+        "no {}images in class folder{} {} of `{}`{}",
+        if .unused.is_empty() { "" } else { "usable " },
+        if .classes.len() == 1 { "" } else { "s" }, Quoted(.classes, ", "), .path.display(),
+        Only(.unused)
     )]
     EmptyClasses {
         /// Folder of the split.
         path: PathBuf,
         /// Names of the empty classes.
         classes: Vec<String>,
+        /// The files that these classes contain.
+        unused: Vec<KindCount>,
     },
 
     /// Class folders are not in the class map.
@@ -75,6 +83,15 @@ pub enum Error {
         path: PathBuf,
     },
 
+    /// Folders are nested too deeply.
+    #[error("`{}` is more than {limit} folders deep", .path.display())]
+    TooDeep {
+        /// Path of the first folder beyond the limit.
+        path: PathBuf,
+        /// Maximum number of levels below a class folder.
+        limit: usize,
+    },
+
     /// A file or folder cannot be read.
     #[error("cannot read {}", .path.display())]
     Io {
@@ -84,7 +101,25 @@ pub enum Error {
         source: std::io::Error,
     },
 
-    /// The file is damaged, is not a regular file, has an unsupported format, or has no pixels.
+    /// The file is not an image, or an image in an unsupported format.
+    #[error("cannot decode {}: {}", .path.display(), .kind.fact())]
+    NotAnImage {
+        /// Path of the file.
+        path: PathBuf,
+        /// What the file contains.
+        kind: FileKind,
+    },
+
+    /// The image uses a feature of its format that is not supported.
+    #[error("cannot decode {}: {feature}, which is not supported", .path.display())]
+    Unsupported {
+        /// Path of the file.
+        path: PathBuf,
+        /// The format and the feature, such as `a TIFF image with Lab color`.
+        feature: String,
+    },
+
+    /// The file is damaged, is not a regular file, or has no pixels.
     #[error("cannot decode {}: {reason}", .path.display())]
     Decode {
         /// Path of the file.
@@ -93,7 +128,7 @@ pub enum Error {
         reason: String,
     },
 
-    /// The file is a JPEG without an end marker, which means that it is truncated.
+    /// The file is truncated.
     #[error("cannot decode {}: {}", .path.display(), self.reason())]
     Truncated {
         /// Path of the file.
@@ -138,6 +173,14 @@ pub enum Error {
         bytes: u64,
         /// Maximum file size allowed, in bytes.
         limit: u64,
+    },
+
+    /// The image is not the one that was first read. See
+    /// [`LoaderConfig::detect_changes`](crate::LoaderConfig::detect_changes).
+    #[error("{} {}", .path.display(), self.reason())]
+    Changed {
+        /// Path of the file.
+        path: PathBuf,
     },
 
     /// The function passed to [`LoaderConfig::decode_with`](crate::LoaderConfig::decode_with)
@@ -244,20 +287,27 @@ impl Error {
                 "put the images of each class into a subfolder, for example `{}`",
                 path.join("ants").join("1.jpg").display()
             ),
-            Self::EmptyClasses { .. } => format!(
-                "add images or remove the folder; accepted extensions: {}",
-                EXTENSIONS.join(", ")
-            ),
+            Self::EmptyClasses { unused, .. } => match unused.iter().find(|count| count.is_image) {
+                Some(count) => count.remedy.clone(),
+                None => format!(
+                    "add images or remove the folder; accepted extensions: {}",
+                    EXTENSIONS.join(", ")
+                ),
+            },
             Self::UnknownClasses { .. } => {
                 "rename or remove the folder, or add the class to the training data".into()
             }
             Self::ClassName { .. } => "rename the folder".into(),
+            Self::TooDeep { .. } => "move its images up, or remove it".into(),
+            Self::NotAnImage { kind, .. } => kind.remedy().into(),
+            Self::Unsupported { .. } => "convert it to PNG".into(),
             Self::Decode { .. } => "replace or remove the file".into(),
             Self::Truncated { .. } => "copy or download the file again, or remove it".into(),
             Self::TooManyPixels { .. } | Self::TooMuchMemory { .. } => {
                 "scale the image down or remove it".into()
             }
             Self::FileTooLarge { .. } => "remove the file".into(),
+            Self::Changed { .. } => "restore the file".into(),
             Self::BadImages { errors, .. } => match &errors[..] {
                 [error] => return error.help(),
                 _ => "replace or remove the files".into(),
@@ -281,9 +331,23 @@ impl Error {
     }
 
     /// The message for lists of files. It leaves out the path that [`path`](Self::path) returns, and
-    /// the item of [`Error::Panic`].
+    /// the item of [`Error::Panic`]. It includes the remedy where each file of a list can need
+    /// another.
     pub fn reason(&self) -> String {
         match self {
+            Self::NotAnImage { .. } | Self::Unsupported { .. } => {
+                let remedy = self.help().unwrap_or_default();
+                format!("{}; {remedy}", self.fact())
+            }
+            other => other.fact(),
+        }
+    }
+
+    /// The reason without a remedy.
+    fn fact(&self) -> String {
+        match self {
+            Self::NotAnImage { kind, .. } => kind.fact(),
+            Self::Unsupported { feature, .. } => format!("{feature}, which is not supported"),
             Self::Decode { reason, .. } => reason.clone(),
             Self::Truncated { .. } => "the file is truncated".into(),
             Self::TooManyPixels {
@@ -308,6 +372,7 @@ impl Error {
                 bytes >> 20,
                 limit >> 20
             ),
+            Self::Changed { .. } => "has changed since it was first read".into(),
             Self::Io { source, .. } => source.to_string(),
             Self::Custom { source, .. } => source.to_string(),
             Self::Panic { message, .. } => format!("panicked: {message}"),
@@ -315,11 +380,22 @@ impl Error {
         }
     }
 
+    /// Returns whether an image exceeds a limit of [`DecodeOptions`](crate::DecodeOptions).
+    pub fn exceeds_limit(&self) -> bool {
+        matches!(
+            self,
+            Self::TooManyPixels { .. } | Self::TooMuchMemory { .. } | Self::FileTooLarge { .. }
+        )
+    }
+
     /// Path of the affected file or folder, if reading, decoding or loading it failed without a
     /// panic.
     pub fn path(&self) -> Option<&Path> {
         match self {
             Self::Io { path, .. }
+            | Self::NotAnImage { path, .. }
+            | Self::Unsupported { path, .. }
+            | Self::Changed { path }
             | Self::Decode { path, .. }
             | Self::Truncated { path }
             | Self::TooManyPixels { path, .. }
@@ -328,34 +404,5 @@ impl Error {
             | Self::Custom { path, .. } => Some(path),
             _ => None,
         }
-    }
-}
-
-/// Displays names as `` `a`, `b` ``, with the given separator.
-struct Quoted<'a>(&'a [String], &'a str);
-
-impl fmt::Display for Quoted<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, name) in self.0.iter().enumerate() {
-            let separator = if i == 0 { "" } else { self.1 };
-            write!(f, "{separator}`{name}`")?;
-        }
-        Ok(())
-    }
-}
-
-/// Displays each error on an indented line: `path: reason`, or the whole message if the error has no
-/// path.
-struct Lines<'a>(&'a [Error]);
-
-impl fmt::Display for Lines<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for error in self.0 {
-            match error.path() {
-                Some(path) => write!(f, "\n  {}: {}", path.display(), error.reason())?,
-                None => write!(f, "\n  {error}")?,
-            }
-        }
-        Ok(())
     }
 }

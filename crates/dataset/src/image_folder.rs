@@ -4,17 +4,25 @@
 //! point. Images are found recursively by their extension, following symbolic links, and sorted by
 //! folder and then by name.
 //!
-//! There are three differences. Names that begin with a dot are skipped. Within a class folder, a
-//! link to a parent folder is not followed. All splits share the class map of the training split.
+//! There are four differences. [`EXTENSIONS`] has the other extensions of the same formats: `jfif`,
+//! `jpe`, `apng`, `pbm` and `pnm`. Hidden names are skipped: those that begin with a dot, `Thumbs.db`,
+//! `desktop.ini` and `__MACOSX`. Within a class folder, each folder is listed once, with its direct
+//! path rather than that of a link, and a link to a folder that contains it is not followed. All
+//! splits share the class map of the training split.
+//!
+//! A link to an image file is an image of its own, as in torchvision. So two links to one file are
+//! two images, like two copies of the file; [`inspect()`](crate::inspect()) reports them as
+//! duplicates. Two class folders that link to the same folder both have its images.
 
-use std::ffi::OsString;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::layout::{self, TRAIN, VAL};
 pub use crate::layout::{EXTENSIONS, is_image};
+use crate::layout::{TRAIN, VAL};
 use crate::layout_hint::LayoutHint;
+pub use crate::unused::{IgnoreReason, KindCount, Unused, count_kinds};
+use crate::walk::{self, Entry, EntryKind};
+pub use crate::walk::{Files, files};
 
 /// An image file and its class.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +40,7 @@ pub struct ImageFolder {
     root: PathBuf,
     classes: Vec<String>,
     samples: Vec<Sample>,
+    unused: Vec<Unused>,
 }
 
 impl ImageFolder {
@@ -41,11 +50,13 @@ impl ImageFolder {
     /// # Errors
     ///
     /// Returns an error if `root` is not a folder or has no class folders, if a class folder has no
-    /// images or a name that is not valid Unicode, or if a folder cannot be read.
+    /// images or a name that is not valid Unicode, if a folder cannot be read, or if folders are
+    /// nested more than 64 levels deep.
     pub fn scan(root: impl AsRef<Path>) -> Result<Self> {
         let root = root.as_ref();
-        let classes = class_folders(root)?;
-        Self::collect(root, &classes, &classes)
+        let entries = SplitEntries::list(root)?;
+        let classes = entries.classes.clone();
+        Self::collect(root, entries, &classes)
     }
 
     /// Lists the images under `root/CLASS/` with the class map `classes` of the training split or
@@ -59,8 +70,9 @@ impl ImageFolder {
     /// `classes`.
     pub fn scan_with_classes(root: impl AsRef<Path>, classes: &[String]) -> Result<Self> {
         let root = root.as_ref();
-        let present = class_folders(root)?;
-        let unknown: Vec<String> = present
+        let entries = SplitEntries::list(root)?;
+        let unknown: Vec<String> = entries
+            .classes
             .iter()
             .filter(|class| !classes.contains(class))
             .cloned()
@@ -72,7 +84,7 @@ impl ImageFolder {
                 classes: classes.to_vec(),
             });
         }
-        Self::collect(root, &present, classes)
+        Self::collect(root, entries, classes)
     }
 
     /// Lists the training and validation splits of the data set in `root`.
@@ -101,6 +113,7 @@ impl ImageFolder {
             root: self.root.clone(),
             classes: self.classes.clone(),
             samples: kept.map(|(_, sample)| sample.clone()).collect(),
+            unused: self.unused.clone(),
         }
     }
 
@@ -117,6 +130,12 @@ impl ImageFolder {
     /// The images, sorted by label, folder and name.
     pub fn samples(&self) -> &[Sample] {
         &self.samples
+    }
+
+    /// The files that are not used, and folders that were not visited, with the reason. Sorted by
+    /// class, then by path, after those outside of the class folders.
+    pub fn unused(&self) -> &[Unused] {
+        &self.unused
     }
 
     /// Number of images. At least 1 after a scan.
@@ -137,30 +156,36 @@ impl ImageFolder {
         counts
     }
 
-    /// Lists the images of the class folders `present`, a subset of the class map `classes`.
-    fn collect(root: &Path, present: &[String], classes: &[String]) -> Result<Self> {
+    /// Lists the images of the class folders in `entries`, a subset of the class map `classes`.
+    fn collect(root: &Path, entries: SplitEntries, classes: &[String]) -> Result<Self> {
+        let (present, mut unused) = (entries.classes, entries.unused);
         let mut samples = Vec::new();
-        let mut empty = Vec::new();
+        let (mut empty, mut unused_in_empty) = (Vec::new(), Vec::new());
         for (label, class) in (0..).zip(classes) {
             if !present.contains(class) {
                 continue;
             }
-            let files = image_paths(root.join(class))?;
-            if files.is_empty() {
+            let files = files(root.join(class))?;
+            if files.images.is_empty() {
                 empty.push(class.clone());
+                unused_in_empty.extend_from_slice(&files.unused);
             }
-            samples.extend(files.into_iter().map(|path| Sample { path, label }));
+            unused.extend(files.unused);
+            let images = files.images.into_iter();
+            samples.extend(images.map(|path| Sample { path, label }));
         }
         if !empty.is_empty() {
             return Err(Error::EmptyClasses {
                 path: root.into(),
                 classes: empty,
+                unused: count_kinds(&unused_in_empty),
             });
         }
         Ok(Self {
             root: root.into(),
             classes: classes.to_vec(),
             samples,
+            unused,
         })
     }
 }
@@ -183,82 +208,57 @@ pub fn train_folder(root: impl AsRef<Path>) -> Result<PathBuf> {
     split(root.as_ref(), &TRAIN)
 }
 
-/// Lists the images under `folder` recursively, in torchvision's order: by folder, then by name.
-/// Skips names that begin with a dot.
+/// Lists the images under `folder` recursively, as [`files`] does.
 ///
 /// # Errors
 ///
-/// Returns an error if `folder` is not a folder, or if it or a subfolder cannot be read.
+/// Returns an error in the cases of [`files`].
 pub fn image_paths(folder: impl AsRef<Path>) -> Result<Vec<PathBuf>> {
-    let folder = folder.as_ref();
-    if !folder.is_dir() {
-        return Err(Error::NoFolder {
-            path: folder.into(),
-        });
-    }
-    let mut folders = Vec::new();
-    walk(folder, OsString::new(), &mut Vec::new(), &mut folders)?;
-    // Python sorts the folders as strings, where `a-b` comes before `a/b`. `Path` compares by
-    // component.
-    folders.sort_by(|a, b| a.0.cmp(&b.0));
-    Ok(folders.into_iter().flat_map(|(_, files)| files).collect())
+    Ok(files(folder)?.images)
 }
 
-/// Appends `folder` and its subfolders to `folders`. An entry holds the folder's path relative to
-/// the starting folder (`name` for `folder`) and the paths of the images directly in it.
-fn walk(
-    folder: &Path,
-    name: OsString,
-    parents: &mut Vec<PathBuf>,
-    folders: &mut Vec<(OsString, Vec<PathBuf>)>,
-) -> Result<()> {
-    // A link to a parent folder would recurse forever.
-    let real = fs::canonicalize(folder).map_err(Error::io(folder))?;
-    if parents.contains(&real) {
-        return Ok(());
-    }
-    parents.push(real);
-    let mut files = Vec::new();
-    for entry in entries(folder)? {
-        let path = folder.join(&entry);
-        if path.is_dir() {
-            let mut child = name.clone();
-            child.push("/");
-            child.push(&entry);
-            walk(&path, child, parents, folders)?;
-        } else if is_image(&path) {
-            files.push(path);
+/// The entries of a split's folder.
+pub(crate) struct SplitEntries {
+    /// Names of the class folders, sorted by code point.
+    pub classes: Vec<String>,
+    /// The other entries, sorted by path.
+    pub unused: Vec<Unused>,
+}
+
+impl SplitEntries {
+    /// Lists the class folders and the other entries in `root`.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if `root` is not a folder, cannot be read or has no class folders, or if the
+    /// name of a class folder is not valid Unicode.
+    pub fn list(root: &Path) -> Result<Self> {
+        if !root.is_dir() {
+            return Err(Error::NoFolder { path: root.into() });
         }
+        let (mut classes, mut unused) = (Vec::new(), Vec::new());
+        for Entry { path, kind } in walk::entries(root)? {
+            let reason = match kind {
+                EntryKind::Folder { is_link } if is_link && walk::is_loop(&path) => {
+                    IgnoreReason::SymlinkLoop
+                }
+                EntryKind::Folder { .. } => {
+                    match path.file_name().and_then(|name| name.to_str()) {
+                        Some(name) => classes.push(name.to_owned()),
+                        None => return Err(Error::ClassName { path }),
+                    }
+                    continue;
+                }
+                EntryKind::Image => IgnoreReason::OutsideClasses,
+                EntryKind::Ignored(reason) => reason,
+            };
+            unused.push(Unused { path, reason });
+        }
+        if classes.is_empty() {
+            return Err(Error::NoClasses { path: root.into() });
+        }
+        Ok(Self { classes, unused })
     }
-    folders.push((name, files));
-    parents.pop();
-    Ok(())
-}
-
-/// Returns the sorted names of the class folders in `root`.
-pub(crate) fn class_folders(root: &Path) -> Result<Vec<String>> {
-    if !root.is_dir() {
-        return Err(Error::NoFolder { path: root.into() });
-    }
-    let folders = entries(root)?
-        .into_iter()
-        .filter(|name| root.join(name).is_dir());
-    let classes = folders
-        .map(|name| {
-            name.into_string().map_err(|name| Error::ClassName {
-                path: root.join(name),
-            })
-        })
-        .collect::<Result<Vec<_>>>()?;
-    if classes.is_empty() {
-        return Err(Error::NoClasses { path: root.into() });
-    }
-    Ok(classes)
-}
-
-/// Returns the names of the visible entries of `folder`, sorted by code point.
-fn entries(folder: &Path) -> Result<Vec<OsString>> {
-    layout::visible_names(folder).map_err(Error::io(folder))
 }
 
 fn split(root: &Path, accepted: &[&str]) -> Result<PathBuf> {

@@ -22,8 +22,9 @@ use crate::verify;
 use fingerprint::{Fingerprinter, Inspected};
 use listing::{Listed, Listing};
 pub use report::{
-    ClassCount, DuplicateGroup, DuplicateKind, IgnoreReason, Ignored, Member, OddColor, OddShape,
-    Report, Shape, SplitCounts, Thresholds, Unusable, WrongExtension,
+    ClassCount, DuplicateGroup, DuplicateKind, IgnoreReason, Ignored, KindCount, Member,
+    MostlyUnused, OddColor, OddShape, Report, Shape, SplitCounts, Thresholds, Unusable,
+    WrongExtension,
 };
 
 /// Settings for [`inspect()`].
@@ -85,6 +86,7 @@ pub fn inspect(
             Err(error) => report.unusable.push(Unusable {
                 path,
                 reason: error.reason(),
+                exceeds_limit: error.exceeds_limit(),
             }),
         }
     }

@@ -43,10 +43,12 @@
 //! epoch is a function of (seed, `e`). If the caller's own functions are deterministic, batches are
 //! bit-identical regardless of timing, the number of workers and the cache.
 //!
-//! **Differences from torchvision.** The EXIF orientation is applied. 16-bit gray keeps its high
+//! **Differences from torchvision.** Files with the extensions `jfif`, `jpe`, `apng`, `pbm` and `pnm`
+//! are images too. The orientation in EXIF or XMP metadata is applied. 16-bit gray keeps its high
 //! byte instead of being saturated. JPEG and lossy WebP pixels differ slightly, see
-//! [`decode`](mod@decode). Hidden files and folders are skipped, as are links to a parent folder
-//! within a class folder. All splits share the class map of the training split.
+//! [`decode`](mod@decode). Hidden files and folders are skipped. Within a class folder, each folder is
+//! listed once, and links to a folder that contains them are not followed. All splits share the class
+//! map of the training split.
 //!
 //! **Features.** `titles` (default) draws text on images. `trainer` implements
 //! `trainer::DataLoader` for [`Loader`]. `cuda`, `cudnn`, `metal`, `accelerate` and `mkl` enable
@@ -66,19 +68,22 @@ mod layout;
 mod layout_hint;
 mod loader;
 mod panic;
+pub mod path_text;
 mod plan;
 mod resample;
 mod rng;
 #[cfg(feature = "trainer")]
 mod trainer;
 pub mod transform;
+mod unused;
 mod verify;
+mod walk;
 
 pub use candle_core;
 pub use image;
 
 #[doc(inline)]
-pub use decode::{DecodeOptions, Decoder, decode};
+pub use decode::{DecodeOptions, Decoder, FileKind, decode};
 #[doc(inline)]
 pub use error::Error;
 #[doc(inline)]

@@ -62,6 +62,13 @@ impl Loader {
         &self.builder.config
     }
 
+    /// The SHA-256 of each sample's file when it was first read. `None` if it has not been read yet, or
+    /// without [`LoaderConfig::detect_changes`].
+    pub fn hashes(&self) -> impl Iterator<Item = Option<[u8; 32]>> {
+        let hashes = self.builder.hashes.iter();
+        hashes.map(|hash| hash.get().copied())
+    }
+
     /// Returns the indices of the samples in the order of `epoch`. With [`LoaderConfig::shuffle`], the
     /// seed and the epoch determine the order; otherwise it is 0, 1, 2, ….
     pub fn order(&self, epoch: u64) -> Vec<usize> {

@@ -6,7 +6,7 @@ use std::thread;
 
 use image::RgbImage;
 
-use crate::decode::{DecodeOptions, Decoder};
+use crate::decode::{self, DecodeOptions, Decoder};
 use crate::error::{Error, Result};
 use crate::image_folder::Sample;
 use crate::panic::catch_panic;
@@ -47,6 +47,7 @@ pub fn find_bad_images(
                 || path.display().to_string(),
                 || {
                     *scratch = decoder.decode(path, std::mem::take(scratch))?;
+                    decode::drop_large(scratch);
                     Ok(())
                 },
             )

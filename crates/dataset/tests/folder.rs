@@ -89,7 +89,13 @@ fn extensions_are_accepted_in_any_case_but_gif_is_rejected() {
 
 #[test]
 fn hidden_names_are_skipped() {
-    let root = folder(&["a/1.jpg", "a/.2.jpg", "a/.trash/3.jpg", ".git/4.jpg"]);
+    let root = folder(&[
+        "a/1.jpg",
+        "a/.2.jpg",
+        "a/.trash/3.jpg",
+        ".git/4.jpg",
+        "__MACOSX/a/5.jpg",
+    ]);
     let scanned = ImageFolder::scan(root.path()).unwrap();
     assert_eq!(
         (scanned.classes(), scanned.len()),
@@ -98,26 +104,216 @@ fn hidden_names_are_skipped() {
 }
 
 #[cfg(unix)]
+mod links {
+    use std::os::unix::fs::symlink;
+    use std::process::Command;
+
+    use dataset::image_folder::IgnoreReason;
+
+    use super::*;
+
+    /// Links `name` to `target`, both relative to `root`.
+    fn link(root: &TempDir, target: &str, name: &str) {
+        symlink(root.path().join(target), root.path().join(name)).unwrap();
+    }
+
+    /// The images of a class or a folder, relative to `root`.
+    fn images(root: &TempDir, folder: &str) -> Vec<String> {
+        let paths = image_paths(root.path().join(folder)).unwrap();
+        let paths = paths.iter().map(|path| path.strip_prefix(root.path()));
+        paths
+            .map(|path| path.unwrap().to_str().unwrap().to_owned())
+            .collect()
+    }
+
+    /// The unused files of a split, relative to `root`.
+    fn unused(root: &TempDir, split: &str) -> Vec<(String, IgnoreReason)> {
+        let folder = ImageFolder::scan(root.path().join(split)).unwrap();
+        let unused = folder.unused().iter();
+        unused
+            .map(|unused| {
+                let path = unused.path.strip_prefix(root.path()).unwrap();
+                (path.to_str().unwrap().to_owned(), unused.reason)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn links_are_followed_except_for_loops() {
+        let root = folder(&["a/1.jpg", "elsewhere/deep/2.jpg"]);
+        link(&root, "elsewhere/deep", "a/linked");
+        link(&root, "a", "a/circle");
+        assert_eq!(images(&root, "a"), ["a/1.jpg", "a/linked/2.jpg"]);
+        link(&root, "nowhere", "a/broken.jpg");
+        assert_eq!(images(&root, "a").len(), 3, "broken links must be listed");
+    }
+
+    #[test]
+    fn a_link_to_the_split_or_the_data_set_adds_no_images_of_other_classes() {
+        let root = folder(&["train/ants/1.jpg", "train/bees/2.jpg", "store/3.jpg"]);
+        link(&root, "train", "train/ants/up");
+        link(&root, "", "train/ants/top");
+        link(&root, "store", "train/wasps");
+        // The class folder is a link itself, and its target has a link back to the data set.
+        link(&root, "train", "store/back");
+        // A link among the class folders.
+        link(&root, "", "train/everything");
+        let scanned = ImageFolder::scan(root.path().join("train")).unwrap();
+        assert_eq!(scanned.classes(), ["ants", "bees", "wasps"]);
+        assert_eq!(scanned.counts(), [1, 1, 1]);
+        let loops = unused(&root, "train");
+        let names: Vec<&str> = loops.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(
+            names,
+            [
+                "train/everything",
+                "train/ants/top",
+                "train/ants/up",
+                "train/wasps/back"
+            ]
+        );
+        assert!(
+            loops
+                .iter()
+                .all(|(_, reason)| *reason == IgnoreReason::SymlinkLoop)
+        );
+    }
+
+    #[test]
+    fn a_folder_with_several_links_is_listed_once() {
+        let root = folder(&[
+            "train/ants/z/1.jpg",
+            "train/ants/0.jpg",
+            "store/x/2.jpg",
+            "store/3.jpg",
+        ]);
+        // A direct path takes precedence, even if a link sorts before it.
+        link(&root, "train/ants/z", "train/ants/a");
+        link(&root, "store", "train/ants/m");
+        link(&root, "store", "train/ants/n");
+        link(&root, "store/x", "train/ants/z/b");
+        assert_eq!(
+            images(&root, "train/ants"),
+            [
+                "train/ants/0.jpg",
+                "train/ants/m/3.jpg",
+                "train/ants/m/x/2.jpg",
+                "train/ants/z/1.jpg"
+            ]
+        );
+        assert_eq!(
+            unused(&root, "train"),
+            ["a", "n", "z/b"].map(|name| (format!("train/ants/{name}"), IgnoreReason::Repeated))
+        );
+    }
+
+    #[test]
+    fn links_in_circles_between_folders_end() {
+        let root = folder(&["a/1.jpg", "x/2.jpg", "y/3.jpg"]);
+        link(&root, "x", "a/x");
+        link(&root, "y", "x/y");
+        link(&root, "x", "y/x");
+        assert_eq!(images(&root, "a"), ["a/1.jpg", "a/x/2.jpg", "a/x/y/3.jpg"]);
+        // A link to itself.
+        link(&root, "a/self", "a/self");
+        assert_eq!(images(&root, "a").len(), 3);
+    }
+
+    #[test]
+    fn two_links_to_one_file_are_two_images_as_in_torchvision() {
+        let root = folder(&["a/1.jpg"]);
+        link(&root, "a/1.jpg", "a/2.jpg");
+        fs::hard_link(root.path().join("a/1.jpg"), root.path().join("a/3.jpg")).unwrap();
+        assert_eq!(images(&root, "a"), ["a/1.jpg", "a/2.jpg", "a/3.jpg"]);
+    }
+
+    #[test]
+    fn two_classes_may_link_to_the_same_folder() {
+        let root = folder(&["store/1.jpg"]);
+        fs::create_dir(root.path().join("train")).unwrap();
+        link(&root, "store", "train/a");
+        link(&root, "store", "train/b");
+        let scanned = ImageFolder::scan(root.path().join("train")).unwrap();
+        assert_eq!(scanned.counts(), [1, 1]);
+    }
+
+    #[test]
+    fn broken_links_pipes_and_sockets_are_reported_and_never_opened() {
+        let root = folder(&["train/ants/1.jpg"]);
+        link(&root, "nowhere", "train/ants/notes");
+        link(&root, "nowhere", "train/gone");
+        let pipe = root.path().join("train/ants/pipe");
+        assert!(
+            Command::new("mkfifo")
+                .arg(&pipe)
+                .status()
+                .unwrap()
+                .success()
+        );
+        let socket = root.path().join("train/ants/socket");
+        let _socket = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        assert_eq!(
+            unused(&root, "train"),
+            [
+                ("train/gone", IgnoreReason::BrokenLink),
+                ("train/ants/notes", IgnoreReason::BrokenLink),
+                ("train/ants/pipe", IgnoreReason::NotAFile),
+                ("train/ants/socket", IgnoreReason::NotAFile),
+            ]
+            .map(|(name, reason)| (name.to_owned(), reason))
+        );
+        // With an image extension, decoding reports the pipe and does not wait for a writer.
+        let pipe = root.path().join("train/ants/pipe.jpg");
+        assert!(
+            Command::new("mkfifo")
+                .arg(&pipe)
+                .status()
+                .unwrap()
+                .success()
+        );
+        let scanned = ImageFolder::scan(root.path().join("train")).unwrap();
+        assert_eq!(scanned.len(), 2);
+        let bad = dataset::find_bad_images(scanned.samples(), &Default::default(), 1).unwrap();
+        assert_eq!(bad[1].1.reason(), "not a regular file");
+    }
+}
+
 #[test]
-fn links_are_followed_except_for_loops() {
-    let root = folder(&["a/1.jpg", "elsewhere/deep/2.jpg"]);
-    let link = |target: &str, name: &str| {
-        std::os::unix::fs::symlink(root.path().join(target), root.path().join(name))
-    };
-    link("elsewhere/deep", "a/linked").unwrap();
-    link("a", "a/circle").unwrap();
-    let paths = image_paths(root.path().join("a")).unwrap();
-    let paths: Vec<_> = paths
-        .iter()
-        .map(|path| path.strip_prefix(root.path()).unwrap().to_str().unwrap())
-        .collect();
-    assert_eq!(paths, ["a/1.jpg", "a/linked/2.jpg"]);
-    link("nowhere", "a/broken.jpg").unwrap();
-    assert_eq!(
-        image_paths(root.path().join("a")).unwrap().len(),
-        3,
-        "broken links must be listed"
+fn folders_that_are_nested_too_deeply_are_an_error() {
+    let deep = |levels: usize| format!("a/{}1.jpg", "x/".repeat(levels));
+    let root = folder(&[&deep(64)]);
+    assert_eq!(ImageFolder::scan(root.path()).unwrap().len(), 1);
+    let root = folder(&[&deep(65)]);
+    let error = ImageFolder::scan(root.path()).unwrap_err();
+    let message = error.to_string();
+    assert!(
+        message.contains("x/x` is more than 64 folders deep"),
+        "{message}"
     );
+}
+
+#[cfg(unix)]
+#[test]
+fn names_may_have_newlines_quotation_marks_and_any_script() {
+    let names = ["a \"b\"/line\nbreak.png", "🐝/🐜 '1'.png", "蜂/x\r\t.png"];
+    let root = folder(&names);
+    let mut scanned: Vec<String> = ImageFolder::scan(root.path())
+        .unwrap()
+        .samples()
+        .iter()
+        .map(|sample| {
+            sample
+                .path
+                .strip_prefix(root.path())
+                .unwrap()
+                .display()
+                .to_string()
+        })
+        .collect();
+    let mut expected = names.map(String::from);
+    expected.sort();
+    scanned.sort();
+    assert_eq!(scanned, expected);
 }
 
 #[test]

@@ -160,17 +160,33 @@ fn ignored_files_are_listed_with_the_reason() {
     let ignored: Vec<_> = report
         .ignored
         .iter()
-        .map(|file| (file.path.as_str(), file.reason, file.content.as_deref()))
+        .map(|file| (file.path.as_str(), file.reason, file.content))
         .collect();
     assert_eq!(
         ignored,
         [
-            ("stray.png", IgnoreReason::OutsideSplits, Some("png")),
+            ("stray.png", IgnoreReason::OutsideSplits, Some("PNG image")),
             ("test", IgnoreReason::NotASplit, None),
-            ("train/ants/.hidden.png", IgnoreReason::Hidden, Some("png")),
-            ("train/ants/notes.txt", IgnoreReason::Extension, None),
-            ("train/ants/photo", IgnoreReason::Extension, Some("png")),
-            ("train/stray.png", IgnoreReason::OutsideClasses, Some("png")),
+            (
+                "train/ants/.hidden.png",
+                IgnoreReason::Hidden,
+                Some("PNG image")
+            ),
+            (
+                "train/ants/notes.txt",
+                IgnoreReason::Extension,
+                Some("text file")
+            ),
+            (
+                "train/ants/photo",
+                IgnoreReason::Extension,
+                Some("PNG image")
+            ),
+            (
+                "train/stray.png",
+                IgnoreReason::OutsideClasses,
+                Some("PNG image")
+            ),
         ]
     );
 }

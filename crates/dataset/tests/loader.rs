@@ -57,6 +57,40 @@ fn batches_do_not_depend_on_workers_or_cache() {
 }
 
 #[test]
+fn workers_that_share_memory_for_one_image_give_the_same_batches() {
+    let (folder, mut samples) = mixed_folder(26);
+    // Waits must not block the other workers after an error either.
+    let bad = folder.path().join("bad.png");
+    fs::write(&bad, [&b"\x89PNG\r\n\x1a\n"[..], &[7; 60_000]].concat()).unwrap();
+    let expected = epoch(&loader(&samples, small(0).cache_bytes(0)), 1);
+    for workers in [0, 1, 8] {
+        // Each image fits, but no two large ones.
+        let decode = DecodeOptions::default().max_bytes(90_000);
+        let config = small(workers).cache_bytes(0).decode(decode.clone());
+        assert!(
+            epoch(&loader(&samples, config.clone()), 1) == expected,
+            "{workers} workers"
+        );
+        assert!(
+            find_bad_images(&samples, &decode, workers)
+                .unwrap()
+                .is_empty()
+        );
+        samples.push(Sample {
+            path: bad.clone(),
+            label: 0,
+        });
+        let with_bad = loader(&samples, config);
+        assert!(with_bad.epoch(1).any(|batch| batch.is_err()));
+        assert_eq!(
+            find_bad_images(&samples, &decode, workers).unwrap().len(),
+            1
+        );
+        samples.pop();
+    }
+}
+
+#[test]
 fn an_epoch_visits_every_sample_once_in_order() {
     let (_folder, samples) = mixed_folder(26);
     let train = loader(&samples, small(3));
@@ -176,7 +210,7 @@ fn a_bad_image_ends_the_epoch_with_its_path() {
         let mut batches = loader(&samples, config).epoch(0);
         assert!(batches.next().unwrap().is_ok());
         match batches.next().unwrap() {
-            Err(Error::Decode { path, .. }) => assert_eq!(path, bad),
+            Err(Error::NotAnImage { path, .. }) => assert_eq!(path, bad),
             other => panic!("{other:?}"),
         }
         assert!(batches.next().is_none(), "a batch follows an error");
@@ -378,4 +412,60 @@ fn samples_can_be_decoded_from_other_sources() {
     assert_eq!(source.to_string(), "no such row");
     let error = all.preload().unwrap_err().to_string();
     assert!(error.ends_with("c: no such row"), "{error}");
+}
+
+#[test]
+fn a_file_that_changes_between_epochs_is_an_error_with_its_path() {
+    for workers in [0, 2] {
+        let (_folder, samples) = mixed_folder(6);
+        let config = |cache: usize| {
+            let config = LoaderConfig::train(32).batch_size(2).workers(workers);
+            config.cache_bytes(cache).detect_changes(true)
+        };
+        let uncached = Loader::new(&samples, config(0)).unwrap();
+        let cached = Loader::new(&samples, config(1 << 30)).unwrap();
+        assert!(uncached.hashes().all(|hash| hash.is_none()));
+        let batches =
+            |loader: &Loader, epoch| -> Result<Vec<Batch>, Error> { loader.epoch(epoch).collect() };
+        uncached.preload().unwrap();
+        cached.preload().unwrap();
+        assert!(uncached.hashes().all(|hash| hash.is_some()));
+        assert!(uncached.hashes().eq(cached.hashes()));
+        // A copy with the same contents is not a change.
+        let path = &samples[3].path;
+        let before = fs::read(path).unwrap();
+        fs::remove_file(path).unwrap();
+        fs::write(path, &before).unwrap();
+        batches(&uncached, 0).unwrap();
+        // The same pixels in another file are one.
+        let mut longer = before.clone();
+        longer.push(0);
+        for changed in [
+            longer,
+            pattern_png(),
+            before[..before.len() / 2].to_vec(),
+            Vec::new(),
+        ] {
+            fs::write(path, changed).unwrap();
+            let error = batches(&uncached, 1).unwrap_err();
+            assert!(
+                matches!(&error, Error::Changed { path } if *path == samples[3].path),
+                "{error}"
+            );
+            // The pixels in the cache are those of the first read.
+            batches(&cached, 1).unwrap();
+        }
+        fs::remove_file(path).unwrap();
+        let error = batches(&uncached, 1).unwrap_err();
+        assert!(matches!(&error, Error::Io { .. }), "{error}");
+        fs::write(path, &before).unwrap();
+        batches(&uncached, 2).unwrap();
+    }
+}
+
+fn pattern_png() -> Vec<u8> {
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    let image = common::pattern(50, 40, 1);
+    image.write_to(&mut bytes, image::ImageFormat::Png).unwrap();
+    bytes.into_inner()
 }

@@ -9,6 +9,8 @@ use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::error::Error;
+
 /// Whether buffers are mapped memory that returns to a pool. Under AddressSanitizer
 /// (`cfg(waggle_heap)`) or Miri, each buffer is a separate heap allocation, so that out-of-bounds
 /// accesses and uses after free are detected.
@@ -36,24 +38,38 @@ struct CacheLines {
 }
 
 impl CacheLines {
-    fn new(count: usize) -> Self {
+    const EMPTY: Self = Self {
+        memory: None,
+        count: 0,
+    };
+
+    fn alloc(count: usize) -> Result<Self, Error> {
+        if count == 0 {
+            return Ok(Self::EMPTY);
+        }
         #[cfg(any(miri, waggle_heap))]
-        let memory =
-            (count > 0).then(|| vec![CacheLine([0.0; LINE_LEN]); count].into_boxed_slice());
+        let memory = vec![CacheLine([0.0; LINE_LEN]); count].into_boxed_slice();
         #[cfg(not(any(miri, waggle_heap)))]
-        let memory = (count > 0).then(|| {
-            let bytes = count * LINE_LEN * size_of::<f32>();
-            // Out of memory is fatal, as for `Vec`.
-            let memory = Memory::map_anon(bytes)
-                .unwrap_or_else(|error| panic!("cannot allocate {bytes} bytes: {error}"));
+        let memory = {
+            let bytes = count.saturating_mul(LINE_LEN * size_of::<f32>());
+            let map = || Memory::map_anon(bytes);
+            let memory = map().or_else(|_| {
+                // The buffers in the pool may take the memory that is missing.
+                pool().free.clear();
+                map()
+            });
+            let memory = memory.map_err(|source| Error::OutOfMemory { bytes, source })?;
             // Request huge pages of 2 MiB. With pages of 4 KiB, address translation takes a tenth
             // of the time of a pass over a large buffer. The operating system may ignore the
             // request.
             #[cfg(target_os = "linux")]
             let _ = memory.advise(memmap2::Advice::HugePage);
             memory
-        });
-        Self { memory, count }
+        };
+        Ok(Self {
+            memory: Some(memory),
+            count,
+        })
     }
 
     fn start(&self) -> *const f32 {
@@ -80,13 +96,22 @@ pub(crate) struct Buffer {
 impl Buffer {
     /// Allocates `len` elements with arbitrary values. Takes a buffer of suitable size from the
     /// pool if there is one.
-    pub(crate) fn alloc(len: usize) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Error::OutOfMemory`] if the operating system does not provide the memory.
+    pub(crate) fn alloc(len: usize) -> Result<Self, Error> {
         let count = len.div_ceil(LINE_LEN);
-        let pooled = POOLED.then(|| pool().acquire(count)).flatten();
-        Self {
-            lines: pooled.unwrap_or_else(|| CacheLines::new(count)),
-            len,
+        if !POOLED {
+            let lines = CacheLines::alloc(count)?;
+            return Ok(Self { lines, len });
         }
+        let pooled = pool().acquire(count);
+        let lines = match pooled {
+            Some(lines) => lines,
+            None => CacheLines::alloc(count).inspect_err(|_| pool().in_use -= count)?,
+        };
+        Ok(Self { lines, len })
     }
 }
 
@@ -179,7 +204,7 @@ pub fn release_memory() {
 impl Drop for Buffer {
     fn drop(&mut self) {
         if POOLED && self.lines.count > 0 {
-            let lines = std::mem::replace(&mut self.lines, CacheLines::new(0));
+            let lines = std::mem::replace(&mut self.lines, CacheLines::EMPTY);
             pool().release(lines);
         }
     }
@@ -191,13 +216,19 @@ thread_local! {
 
 /// Calls `f` with a scratch buffer of `len` elements with arbitrary values. The thread keeps the
 /// buffer for the next call on this thread.
-pub(crate) fn with_scratch<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
+///
+/// # Errors
+///
+/// Returns [`Error::OutOfMemory`] if there is no memory for the buffer, and the errors of `f`.
+pub(crate) fn with_scratch<R>(
+    len: usize,
+    f: impl FnOnce(&mut [f32]) -> Result<R, Error>,
+) -> Result<R, Error> {
     // If `f` waits for other threads, rayon can run another task on this thread in the meantime.
     // That task gets a different buffer.
     let recycled = SCRATCH.with_borrow_mut(Vec::pop);
-    let mut buffer = recycled
-        .filter(|buffer| POOLED && buffer.len >= len)
-        .unwrap_or_else(|| Buffer::alloc(len));
+    let recycled = recycled.filter(|buffer| POOLED && buffer.len >= len);
+    let mut buffer = recycled.map_or_else(|| Buffer::alloc(len), Ok)?;
     let result = f(&mut buffer[..len]);
     SCRATCH.with_borrow_mut(|buffers| buffers.push(buffer));
     result
@@ -209,14 +240,30 @@ mod tests {
 
     #[test]
     fn buffers_are_aligned_and_nested_scratch_buffers_are_distinct() {
-        let mut buffer = Buffer::alloc(1001);
+        let mut buffer = Buffer::alloc(1001).unwrap();
         assert_eq!((buffer.len(), buffer.as_ptr() as usize % 64), (1001, 0));
         buffer[1000] = 3.0;
         with_scratch(100, |outer| {
             outer.fill(1.0);
-            with_scratch(100, |inner| inner.fill(2.0));
+            with_scratch(100, |inner| {
+                inner.fill(2.0);
+                Ok(())
+            })?;
             assert!(outer.iter().all(|&x| x == 1.0));
-        });
+            Ok(())
+        })
+        .unwrap();
+    }
+
+    #[cfg(not(any(miri, waggle_heap)))]
+    #[test]
+    fn a_buffer_larger_than_the_address_space_is_an_error() {
+        let len = usize::MAX / 8;
+        let error = Buffer::alloc(len).err().expect("no such memory");
+        assert!(error.to_string().contains("out of memory"), "{error}");
+        assert!(with_scratch(len, |_| Ok(())).is_err());
+        // It does not count as in use.
+        assert!(pool().in_use < len / LINE_LEN);
     }
 
     #[test]
@@ -234,7 +281,7 @@ mod tests {
             assert!(pool.acquire(count).is_none());
         }
         for count in [100, 50, 30] {
-            pool.release(CacheLines::new(count));
+            pool.release(CacheLines::alloc(count).unwrap());
         }
         assert_eq!((sizes(&pool), pool.in_use), (vec![100, 50, 30], 0));
         // The smallest buffer that fits, unless it is more than twice as large as requested.

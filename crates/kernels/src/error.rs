@@ -1,10 +1,10 @@
-//! The error type of the layer constructors.
+//! The error type of the layers.
 
 use candle_core::Shape;
 
 use crate::isa::Isa;
 
-/// Why a [`ConvLayer`](crate::ConvLayer) cannot be created.
+/// Why a [`ConvLayer`](crate::ConvLayer) cannot be created or run.
 ///
 /// Converts to [`candle_core::Error`], the error type of the operations, so `?` works in functions
 /// that return [`candle_core::Result`].
@@ -32,9 +32,31 @@ pub enum Error {
         /// The requested instruction set.
         isa: Isa,
     },
+    /// The environment variable `WAGGLE_KERNELS` is not the name of an available instruction set.
+    #[error(
+        "WAGGLE_KERNELS is `{name}`, but this CPU supports only {}",
+        available()
+    )]
+    UnknownIsa {
+        /// The value of the variable.
+        name: String,
+    },
+    /// The operating system does not provide the memory for a buffer.
+    #[error("out of memory: cannot allocate {bytes} bytes")]
+    OutOfMemory {
+        /// Size of the buffer in bytes.
+        bytes: usize,
+        /// The underlying I/O error.
+        source: std::io::Error,
+    },
     /// A tensor operation failed, or the `VarBuilder` has no matching tensor.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
+}
+
+fn available() -> String {
+    let names: Vec<_> = Isa::available().into_iter().map(Isa::name).collect();
+    names.join(", ")
 }
 
 impl From<Error> for candle_core::Error {

@@ -3,6 +3,7 @@
 use candle_core::{Device, Result, Tensor};
 
 use crate::buffer::Buffer;
+use crate::error::Error;
 use crate::layer::{ConvLayer, PreparedLayer};
 use crate::layout::{self, NchwcShape};
 use crate::storage::with_values;
@@ -38,10 +39,10 @@ pub(crate) fn forward_inference(
         .iter()
         .enumerate()
         .map(|(index, shape)| layout::alloc_with_halo(shape.with_n(n_of(index))))
-        .collect();
+        .collect::<std::result::Result<_, _>>()?;
     let mut y = Vec::with_capacity(last.n * last.c * last.h * last.w);
     let run = |layer: usize, n: usize, x: &[f32], y: &mut [f32]| {
-        prepared[layer].run(x, shapes[layer].with_n(n), y, None);
+        prepared[layer].run(x, shapes[layer].with_n(n), y, None)
     };
     with_values(x, |x| {
         let image_len = shapes[0].c * shapes[0].h * shapes[0].w;
@@ -60,18 +61,19 @@ pub(crate) fn forward_inference(
                     } else {
                         step * to
                     };
-                    run(layer, 1, &before[layer], &mut after[0][offset..offset + to]);
+                    run(layer, 1, &before[layer], &mut after[0][offset..offset + to])?;
                 }
             }
             for layer in single_image_layers..layers.len() {
                 let (before, after) = buffers.split_at_mut(layer + 1);
                 let from = shapes[layer].with_n(n).len();
                 let to = shapes[layer + 1].with_n(n).len();
-                run(layer, n, &before[layer][..from], &mut after[0][..to]);
+                run(layer, n, &before[layer][..from], &mut after[0][..to])?;
             }
             let shape = last.with_n(n);
             y.extend(layout::unpack(&buffers[layers.len()][..shape.len()], shape));
         }
-    })?;
+        Ok::<_, Error>(())
+    })??;
     Tensor::from_vec(y, (last.n, last.c, last.h, last.w), &Device::Cpu)
 }

@@ -43,9 +43,9 @@ impl ConvLayer {
     /// Returns [`Error::NotContiguous`] if a tracked tensor is not contiguous: the layer would keep
     /// a contiguous copy, which updates of the original do not change. Untracked tensors may have
     /// any strides, and are copied if they are not contiguous. Returns [`Error::Candle`] if the
-    /// copy fails.
+    /// copy fails, and the error of [`Isa::selected`].
     pub fn new(weight: Tensor, bias: Tensor, pool: bool) -> std::result::Result<Self, Error> {
-        Self::with_isa(weight, bias, pool, Isa::selected())
+        Self::with_isa(weight, bias, pool, Isa::selected()?)
     }
 
     /// Like [`ConvLayer::new`], with the kernels for a specific instruction set instead of
@@ -161,7 +161,7 @@ impl ConvLayer {
         let (k, c, _, _) = self.weight.dims4()?;
         let transformed = with_values(&self.weight, |weight| {
             weights::transform(self.isa, weight, KernelLayout::forward(k, c))
-        })?;
+        })??;
         let transformed = Arc::new(transformed);
         if self.weight.track_op() {
             return Ok(transformed);
@@ -206,13 +206,13 @@ impl PreparedLayer {
         from: NchwcShape,
         y: &mut [f32],
         indices: Option<&mut [u8]>,
-    ) {
+    ) -> std::result::Result<(), Error> {
         let epilogue = Epilogue {
             bias: Some(&self.bias),
             relu: self.relu,
             pool: self.pool,
             indices,
         };
-        convolve(x, from, &self.weights, self.bias.len(), epilogue, y);
+        convolve(x, from, &self.weights, self.bias.len(), epilogue, y)
     }
 }

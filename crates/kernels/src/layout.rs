@@ -9,6 +9,7 @@
 use rayon::prelude::*;
 
 use crate::buffer::Buffer;
+use crate::error::Error;
 use crate::parallel::{DisjointMut, chunk};
 
 /// Channels per block.
@@ -91,13 +92,17 @@ impl NchwcShape {
 
 /// Allocates a tensor with zeros in the halo and in the padding to whole tiles. The pixels have
 /// arbitrary values.
-pub(crate) fn alloc_with_halo(shape: NchwcShape) -> Buffer {
+pub(crate) fn alloc_with_halo(shape: NchwcShape) -> Result<Buffer, Error> {
     alloc_with_halo_around(shape, shape.h, shape.w)
 }
 
 /// Like [`alloc_with_halo`], but with zeros everywhere outside the first `h` rows and `w` columns.
-pub(crate) fn alloc_with_halo_around(shape: NchwcShape, h: usize, w: usize) -> Buffer {
-    let mut buffer = Buffer::alloc(shape.len());
+pub(crate) fn alloc_with_halo_around(
+    shape: NchwcShape,
+    h: usize,
+    w: usize,
+) -> Result<Buffer, Error> {
+    let mut buffer = Buffer::alloc(shape.len())?;
     let (row, rows) = (shape.row_stride(), shape.plane_len() / shape.row_stride());
     buffer.par_chunks_mut(shape.plane_len()).for_each(|plane| {
         let (above, below) = (0..row, (h + 1) * row..rows * row);
@@ -108,7 +113,7 @@ pub(crate) fn alloc_with_halo_around(shape: NchwcShape, h: usize, w: usize) -> B
             line[(w + 1) * LANES..].fill(0.0);
         }
     });
-    buffer
+    Ok(buffer)
 }
 
 /// Packs NCHW into NCHWc16, with zeros in the missing channels of the last block. Writes only the
@@ -180,7 +185,7 @@ mod tests {
         for (n, c, h, w) in [(1, 1, 1, 1), (2, 16, 4, 4), (3, 17, 5, 7), (1, 40, 13, 2)] {
             let shape = NchwcShape { n, c, h, w };
             let x: Vec<f32> = (0..n * c * h * w).map(|i| i as f32 + 1.0).collect();
-            let mut packed = alloc_with_halo(shape);
+            let mut packed = alloc_with_halo(shape).unwrap();
             pack(&x, shape, &mut packed);
             assert_eq!(unpack(&packed, shape), x);
             // The halo, the padding to whole tiles and the missing channels are zero.

@@ -81,7 +81,7 @@ impl CustomOp3 for Linear {
         let (x, weight) = (contiguous(x, x_layout)?, contiguous(weight, weight_layout)?);
         let mut y = contiguous(bias, bias_layout)?.repeat(n);
         let to = DisjointMut::new(&mut y);
-        let isa = Isa::selected();
+        let isa = Isa::selected()?;
         for_each_chunk(output, |outputs| {
             // SAFETY: `Isa::selected` returns only instruction sets that this CPU supports. `x` has
             // n·input elements, `weight` output·input and `y` n·output. Chunks are disjoint, so no

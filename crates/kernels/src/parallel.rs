@@ -1,5 +1,6 @@
 //! Static partitioning of work over threads, and buffers written by several threads.
 
+use std::convert::Infallible;
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -17,14 +18,26 @@ pub(crate) fn chunk(len: usize, parts: usize, part: usize) -> Range<usize> {
 /// The chunks depend only on `len` and the number of threads, so results are reproducible for a
 /// given number of threads.
 pub(crate) fn for_each_chunk(len: usize, f: impl Fn(Range<usize>) + Sync) {
+    let Ok(()) = try_for_each_chunk::<Infallible>(len, |chunk| {
+        f(chunk);
+        Ok(())
+    });
+}
+
+/// Like [`for_each_chunk`], and returns an error of `f`. Chunks that have not started by then may be
+/// skipped.
+pub(crate) fn try_for_each_chunk<E: Send>(
+    len: usize,
+    f: impl Fn(Range<usize>) -> Result<(), E> + Sync,
+) -> Result<(), E> {
     let parts = rayon::current_num_threads().min(len);
     match parts {
-        0 => {}
+        0 => Ok(()),
         1 => f(0..len),
         _ => (0..parts)
             .into_par_iter()
             .with_max_len(1)
-            .for_each(|part| f(chunk(len, parts, part))),
+            .try_for_each(|part| f(chunk(len, parts, part))),
     }
 }
 

@@ -1,6 +1,7 @@
 //! ReLU that propagates NaN.
 //!
-//! candle's `relu` maps NaN to 0, which hides that a network has diverged. PyTorch propagates NaN.
+//! candle's `relu` maps NaN to 0, which hides that a network has diverged. PyTorch propagates NaN,
+//! and lets gradients pass at NaN.
 
 use candle_core::{CpuStorage, CustomOp1, Device, Layout, Result, Shape, Tensor};
 
@@ -33,7 +34,8 @@ impl CustomOp1 for Relu {
     }
 
     fn bwd(&self, _: &Tensor, y: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        let mask = y.gt(0.0)?.to_dtype(grad.dtype())?;
+        // NaN ≤ 0 is false, so the gradient passes at NaN, as in PyTorch.
+        let mask = y.le(0.0)?.eq(0u8)?.to_dtype(grad.dtype())?;
         (grad * mask).map(Some)
     }
 }

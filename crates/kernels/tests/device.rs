@@ -212,7 +212,7 @@ fn relu_propagates_nan_and_has_zero_gradient_at_zero() {
             .get(&x)
             .and_then(|g| g.to_vec1().ok())
             .expect("a gradient");
-        assert_eq!(g[..4], [0.0, 0.0, 0.0, 1.0]);
+        assert_eq!(g[..5], [0.0, 0.0, 0.0, 1.0, 1.0]);
     }
 }
 

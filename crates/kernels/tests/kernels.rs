@@ -241,6 +241,40 @@ fn nan_propagates_through_convolution_and_relu() {
 }
 
 #[test]
+fn gradients_pass_through_a_relu_at_nan_as_in_pytorch() {
+    let x = variable(vec![f32::NAN, -1.0, 0.0, 2.0], &[4]);
+    let store = relu(&x).and_then(|y| y.sum_all()?.backward());
+    let gradient = store
+        .expect("backward")
+        .get(&x)
+        .expect("a gradient")
+        .to_vec1::<f32>();
+    assert_eq!(gradient.expect("f32"), [1.0, 0.0, 0.0, 1.0]);
+
+    let x = Tensor::full(f32::NAN, (1, 1, 2, 2), &CPU).expect("x");
+    let weight = Tensor::ones((1, 1, 3, 3), candle_core::DType::F32, &CPU).expect("w");
+    let run = |layer: ConvLayer, on_device: bool| {
+        let layers = [layer];
+        if on_device {
+            kernels::device::conv_stack(&x, &layers)
+        } else {
+            conv_stack(&x, &layers)
+        }
+    };
+    for on_device in [false, true] {
+        let bias = variable(vec![0.0], &[1]);
+        let layer = ConvLayer::new(weight.clone(), bias.as_tensor().clone(), false);
+        let store = run(layer.expect("a layer"), on_device).and_then(|y| y.sum_all()?.backward());
+        let gradient = store
+            .expect("backward")
+            .get(&bias)
+            .expect("a gradient")
+            .to_vec1::<f32>();
+        assert_eq!(gradient.expect("f32"), [4.0], "on_device: {on_device}");
+    }
+}
+
+#[test]
 fn max_pool_propagates_nan_from_every_position() {
     for isa in Isa::available() {
         for at in 0..64 {

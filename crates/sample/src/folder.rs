@@ -1,5 +1,6 @@
 //! Writes drawings to a directory, with a stamp file that lists their sizes to detect changes.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use crate::class::{Class, Counts, Split};
 const VERSION: &str = "drawn by waggle, version 2";
 
 /// Name of the stamp file. Scans of data sets ignore names that begin with a dot.
-const STAMP: &str = ".drawn";
+pub const STAMP: &str = ".drawn";
 
 /// Result of [`write`](crate::write()) and [`write_classes`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +36,13 @@ pub enum Error {
     #[error("`{}` is not empty and does not contain a sample written by waggle", .path.display())]
     UnknownDirectory {
         /// Path of the directory.
+        path: PathBuf,
+    },
+
+    /// The directory was written by this crate, but has another file in it, so it is not replaced.
+    #[error("`{}` is not part of the sample that contains it", .path.display())]
+    UnknownFile {
+        /// Path of the file.
         path: PathBuf,
     },
 
@@ -64,6 +72,7 @@ impl Error {
     pub fn help(&self) -> Option<String> {
         let help = match self {
             Self::UnknownDirectory { .. } => "remove the directory, or move it",
+            Self::UnknownFile { .. } => "move the file to a data set of your own",
             Self::Io { .. } => "check that the directory is writable and that the disk is not full",
             Self::Encode { .. } => return None,
         };
@@ -97,7 +106,8 @@ impl<T> IoContext<T> for io::Result<T> {
 /// # Errors
 ///
 /// Returns [`Error::UnknownDirectory`] if `dir` is not empty and has no stamp file,
-/// [`Error::Encode`] if an image cannot be encoded, and [`Error::Io`] if a file or directory cannot
+/// [`Error::UnknownFile`] if `dir` would be replaced but contains a file that is not in the stamp file
+/// and whose name does not begin with a dot, [`Error::Encode`] if an image cannot be encoded, and [`Error::Io`] if a file or directory cannot
 /// be read, created, written or renamed.
 pub fn write_classes(
     dir: impl AsRef<Path>,
@@ -116,6 +126,9 @@ pub fn write_classes(
             return Err(Error::UnknownDirectory {
                 path: dir.to_path_buf(),
             });
+        }
+        if let Some(path) = unknown_file(dir)? {
+            return Err(Error::UnknownFile { path });
         }
     }
     let temporary = temporary_dir(dir)?;
@@ -151,6 +164,19 @@ fn is_intact(dir: &Path, header: &str) -> bool {
     stamp
         .zip(files)
         .is_some_and(|(stamp, files)| stamp == format!("{header}{files}"))
+}
+
+/// The first file in `dir` that the stamp file does not list, whatever its size. Hidden files, which
+/// file managers write, do not count.
+fn unknown_file(dir: &Path) -> Result<Option<PathBuf>, Error> {
+    // A line is a size and a path. Sizes contain no spaces.
+    let name = |line: &str| line.split_once(' ').map(|(_, name)| name.to_string());
+    let stamp = fs::read_to_string(dir.join(STAMP)).unwrap_or_default();
+    let listed: BTreeSet<String> = stamp.lines().filter_map(name).collect();
+    let inventory = inventory(dir)?;
+    let mut names = inventory.lines().filter_map(name);
+    let unknown = names.find(|name| !listed.contains(name) && !name.contains("/."));
+    Ok(unknown.map(|name| dir.join(name.trim_start_matches('/'))))
 }
 
 /// The size and path of each file in `dir`, except the stamp file, as sorted lines.

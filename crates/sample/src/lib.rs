@@ -61,7 +61,7 @@ use std::path::Path;
 pub use image;
 
 pub use class::{Class, Counts, INSECTS, PRETRAINING, Split};
-pub use folder::{Error, Written, write_classes};
+pub use folder::{Error, STAMP, Written, write_classes};
 
 /// Seed of the images drawn by [`write()`].
 pub const SEED: u64 = 1234;

@@ -142,8 +142,8 @@ fn an_unchanged_sample_is_kept_and_a_changed_sample_is_replaced() {
     );
     assert_eq!(fs::read(&path).unwrap(), bytes);
 
-    fs::write(root.join("train/bees/extra.png"), &bytes).unwrap();
-    assert_eq!(write(1), Written::Drawn, "an added image was not detected");
+    fs::write(root.join("train/bees/.DS_Store"), b"").unwrap();
+    assert_eq!(write(1), Written::Drawn, "an added file was not detected");
     assert_eq!(names(&root.join("train/bees")), ["000.png", "001.png"]);
 
     assert_eq!(
@@ -153,6 +153,28 @@ fn an_unchanged_sample_is_kept_and_a_changed_sample_is_replaced() {
     );
     assert_ne!(fs::read(&path).unwrap(), bytes);
     assert_eq!(names(folder.path()), ["sample"], "temporary files are left");
+}
+
+#[test]
+fn an_image_that_a_user_adds_to_the_sample_is_an_error_and_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("sample");
+    let counts = Counts { train: 2, val: 1 };
+    sample::write_classes(&root, &INSECTS, 1, counts).unwrap();
+    let added = root.join("train/bees/my holiday.png");
+    fs::write(&added, b"mine").unwrap();
+    // Another seed would replace the directory too.
+    for seed in [1, 2] {
+        let error = sample::write_classes(&root, &INSECTS, seed, counts).unwrap_err();
+        assert!(
+            matches!(&error, Error::UnknownFile { path } if *path == added),
+            "{error}"
+        );
+        assert_eq!(fs::read(&added).unwrap(), b"mine");
+    }
+    fs::remove_file(&added).unwrap();
+    let written = sample::write_classes(&root, &INSECTS, 1, counts).unwrap();
+    assert_eq!(written, Written::UpToDate);
 }
 
 #[test]

@@ -50,7 +50,7 @@ pub enum Error {
         /// The detected format with an article, such as `a PNG image`, or `in an unknown format`.
         format: &'static str,
         /// How to get weights instead.
-        help: &'static str,
+        help: String,
     },
     /// The file is not a PyTorch state dict in a supported format, would run code when unpickled,
     /// or is corrupt.
@@ -63,7 +63,37 @@ pub enum Error {
         /// How to convert or replace the file.
         help: String,
     },
-    /// A tensor has a dtype other than f32, f16 and bf16.
+    /// A value that the network needs as a tensor cannot be read.
+    #[error("{}: `{tensor}` is {kind}", path.display())]
+    Unreadable {
+        /// Path of the file.
+        path: PathBuf,
+        /// Name of the tensor in the file.
+        tensor: String,
+        /// What it is, such as `a sparse tensor`.
+        kind: String,
+    },
+    /// The file contains no weights with the key that the path selects.
+    #[error("{} contains no weights of a VGG under the key `{key}`", path.display())]
+    NoKey {
+        /// Path of the file, with the key.
+        path: PathBuf,
+        /// The key.
+        key: String,
+        /// The keys of the weights in the file. If the list is shortened, its last element is a count
+        /// of the others.
+        keys: Vec<String>,
+    },
+    /// The file contains the weights of several networks, and none of their keys is a usual one.
+    #[error("{} contains the weights of several networks: {}", path.display(), keys.join(", "))]
+    AmbiguousKey {
+        /// Path of the file.
+        path: PathBuf,
+        /// The keys of the networks in the file. If the list is shortened, its last element is a
+        /// count of the others.
+        keys: Vec<String>,
+    },
+    /// A tensor has a dtype other than f32, f16, bf16 and f64.
     #[error("{}: tensor `{tensor}` has dtype {dtype}", path.display())]
     Dtype {
         /// Path of the file.
@@ -184,9 +214,21 @@ impl Error {
         let help = match self {
             Self::UnknownArchitecture { names, .. } => format!("use one of {}", names.join(", ")),
             Self::NotSafetensors { .. } => "download or copy the file again".into(),
-            Self::NotWeights { help, .. } => (*help).into(),
+            Self::NotWeights { help, .. } => help.clone(),
             Self::NotStateDict { help, .. } => help.clone(),
             Self::Dtype { .. } => "convert the weights to float32, float16 or bfloat16".into(),
+            Self::Unreadable { .. } => {
+                "save it as a dense tensor of float32, float16 or bfloat16".into()
+            }
+            Self::NoKey { keys, .. } if keys.iter().all(String::is_empty) => {
+                "leave out `#` and the key".into()
+            }
+            Self::NoKey { keys, .. } => format!("use one of the keys {}", keys.join(", ")),
+            Self::AmbiguousKey { path, keys } => format!(
+                "append the key to the path, such as `{}#{}`",
+                path.display(),
+                keys[0]
+            ),
             Self::NonFinite { .. } => "use a file with finite weights".into(),
             Self::WrongArchitecture {
                 expected, actual, ..

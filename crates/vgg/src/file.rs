@@ -6,7 +6,8 @@
 //! The `safetensors` crate writes the metadata in the order of a `HashMap`, which differs between
 //! runs. The writer in this module sorts the metadata, so the same input gives the same bytes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::fmt;
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 use candle_core::{CpuStorage, DType, Device, Storage, Tensor};
 use half::{bf16, f16};
 use safetensors::tensor::{Dtype, Metadata as Header, TensorInfo};
+use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use crate::error::Error;
 use crate::sniff;
@@ -22,6 +24,12 @@ use crate::sniff;
 /// VGG-19 has 38. The `safetensors` crate accepts headers of up to 100 MB, which take a gigabyte of
 /// memory when parsed.
 const MAX_HEADER: u64 = 16 << 20;
+
+/// A tensor that only checkpoints of training runs contain, which are safetensors files too.
+const CHECKPOINT: &str = "~sha256";
+
+/// Maximum length of a key in an error.
+const MAX_KEY: usize = 200;
 
 /// An open safetensors file with a valid header.
 #[derive(Debug)]
@@ -35,21 +43,15 @@ pub(crate) struct TensorFile {
 }
 
 impl TensorFile {
-    /// Reads and validates the header of `file`, which was opened from `path`. Other formats are
-    /// reported as [`Error::NotWeights`].
-    pub(crate) fn open(path: &Path, mut file: File) -> Result<Self, Error> {
+    /// Reads and validates the header of `file`, which was opened from `path` and begins with the
+    /// bytes `start`. Other formats are reported as [`Error::NotWeights`].
+    pub(crate) fn open(path: &Path, mut file: File, start: &[u8]) -> Result<Self, Error> {
         let io = |error| Error::io("read", path, error);
         let invalid = |reason: String| Error::NotSafetensors {
             path: path.into(),
             reason,
         };
         let size = file.metadata().map_err(io)?.len();
-        let mut start = Vec::new();
-        (&mut file)
-            .take(sniff::PREFIX_LENGTH as u64)
-            .read_to_end(&mut start)
-            .map_err(io)?;
-        file.seek(SeekFrom::Start(8)).map_err(io)?;
         let length = start.first_chunk().map(|first| u64::from_le_bytes(*first));
         let length = match length {
             Some(length) if length <= MAX_HEADER.min(size.saturating_sub(8)) => length,
@@ -63,20 +65,16 @@ impl TensorFile {
                 }));
             }
             None if start.is_empty() => return Err(invalid("the file is empty".into())),
-            None if !sniff::is_text(&start) => {
+            None if sniff::is_unknown(start) => {
                 return Err(invalid(format!("the file has only {size} bytes")));
             }
-            _ => {
-                let (format, help) = sniff::format(&start);
-                return Err(Error::NotWeights {
-                    path: path.into(),
-                    format,
-                    help,
-                });
-            }
+            _ => return Err(sniff::error(path, start)),
         };
+        file.seek(SeekFrom::Start(8)).map_err(io)?;
         let mut header = vec![0u8; length as usize];
         file.read_exact(&mut header).map_err(io)?;
+        let no_duplicates: Result<UniqueKeys, _> = serde_json::from_slice(&header);
+        no_duplicates.map_err(|error| invalid(format!("invalid header: {error}")))?;
         // Deserialization also checks that the tensors follow one another without gaps or overlaps,
         // and that the length of each one matches its shape and dtype. Therefore the comparison
         // below shows that none extends beyond the file.
@@ -87,6 +85,13 @@ impl TensorFile {
             return Err(invalid(format!(
                 "the header declares a file of {expected} bytes, but the file has {size}"
             )));
+        }
+        if header.info(CHECKPOINT).is_some() {
+            return Err(Error::NotWeights {
+                path: path.into(),
+                format: "a checkpoint of a training run",
+                help: "use the `model.safetensors` of a finished run, or resume the run".into(),
+            });
         }
         let tensors = header.tensors().into_iter();
         Ok(Self {
@@ -114,9 +119,15 @@ impl TensorFile {
         entries.map(|(name, info)| (name.as_str(), info.shape.as_slice()))
     }
 
+    /// Whether a tensor has the dtype float64.
+    pub(crate) fn is_f64(&self, name: &str) -> bool {
+        let info = self.tensors.get(name);
+        info.is_some_and(|info| info.dtype == Dtype::F64)
+    }
+
     /// Reads a tensor as f32 and reshapes it to `shape`, which must have the same number of
-    /// elements. Returns an error if the tensor does not exist, is not f32, f16 or bf16, or is not
-    /// finite.
+    /// elements. Returns an error if the tensor does not exist, is not f32, f16, bf16 or f64, or is
+    /// not finite.
     pub(crate) fn read(
         &mut self,
         name: &str,
@@ -137,6 +148,7 @@ impl TensorFile {
             Dtype::F32 => DType::F32,
             Dtype::F16 => DType::F16,
             Dtype::BF16 => DType::BF16,
+            Dtype::F64 => DType::F64,
             other => {
                 return Err(Error::Dtype {
                     path: self.path.clone(),
@@ -153,29 +165,102 @@ impl TensorFile {
     }
 }
 
-/// Reads `count` values of dtype f32, f16 or bf16 as f32. In addition to the result, this allocates
-/// at most 512 KiB.
+/// Checks that no object in a safetensors header has the same key twice. The `safetensors` crate
+/// keeps the last one of two tensors with the same name.
+struct UniqueKeys;
+
+impl<'de> Deserialize<'de> for UniqueKeys {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Self)
+    }
+}
+
+impl<'de> Visitor<'de> for UniqueKeys {
+    type Value = Self;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object, a list, a string or a number")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self, A::Error> {
+        let mut keys = HashSet::new();
+        while let Some(key) = map.next_key::<String>()? {
+            if keys.contains(&key) {
+                let key: String = key.escape_debug().take(MAX_KEY).collect();
+                return Err(de::Error::custom(format_args!("`{key}` occurs twice")));
+            }
+            keys.insert(key);
+            map.next_value::<Self>()?;
+        }
+        Ok(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self, A::Error> {
+        while seq.next_element::<Self>()?.is_some() {}
+        Ok(self)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_unit<E>(self) -> Result<Self, E> {
+        Ok(self)
+    }
+}
+
+/// Reads `count` values of dtype f32, f16, bf16 or f64 as f32. In addition to the result, this
+/// allocates at most 2 MiB.
 ///
 /// The bytes are not swapped, because the data and the supported platforms are little-endian.
 pub(crate) fn read_f32(reader: &mut impl Read, dtype: DType, count: usize) -> io::Result<Vec<f32>> {
-    const CHUNK: usize = 1 << 18;
     let mut values = vec![0f32; count];
-    if dtype == DType::F32 {
-        reader.read_exact(bytemuck::cast_slice_mut(&mut values))?;
-        return Ok(values);
-    }
-    let mut halves = vec![0u16; CHUNK.min(count)];
-    for chunk in values.chunks_mut(CHUNK) {
-        let halves = &mut halves[..chunk.len()];
-        reader.read_exact(bytemuck::cast_slice_mut(halves))?;
-        for (value, &half) in chunk.iter_mut().zip(halves.iter()) {
-            *value = match dtype {
-                DType::F16 => f16::from_bits(half).to_f32(),
-                _ => bf16::from_bits(half).to_f32(),
-            };
+    match dtype {
+        DType::F32 => reader.read_exact(bytemuck::cast_slice_mut(&mut values))?,
+        DType::F64 => read_converted(reader, &mut values, |value: f64| value as f32)?,
+        DType::F16 => {
+            read_converted(reader, &mut values, |bits: u16| {
+                f16::from_bits(bits).to_f32()
+            })?;
         }
+        _ => read_converted(reader, &mut values, |bits: u16| {
+            bf16::from_bits(bits).to_f32()
+        })?,
     }
     Ok(values)
+}
+
+fn read_converted<T: bytemuck::Pod>(
+    reader: &mut impl Read,
+    values: &mut [f32],
+    convert: impl Fn(T) -> f32,
+) -> io::Result<()> {
+    const CHUNK: usize = 1 << 18;
+    let mut stored = vec![T::zeroed(); CHUNK.min(values.len())];
+    for chunk in values.chunks_mut(CHUNK) {
+        let stored = &mut stored[..chunk.len()];
+        reader.read_exact(bytemuck::cast_slice_mut(stored))?;
+        for (value, &stored) in chunk.iter_mut().zip(stored.iter()) {
+            *value = convert(stored);
+        }
+    }
+    Ok(())
 }
 
 /// Returns [`Error::NonFinite`] if a value is NaN or infinite, because such a value can make the
@@ -200,55 +285,41 @@ pub(crate) fn check_finite(path: &Path, tensor: &str, values: &[f32]) -> Result<
     }
 }
 
-/// Writes `tensors` as f32 and `strings` as `__metadata__`, like [`write_atomically`]. The same
-/// input gives the same bytes.
-pub(crate) fn write(
-    path: &Path,
-    tensors: &BTreeMap<String, Tensor>,
-    strings: &BTreeMap<String, String>,
-) -> Result<(), Error> {
-    write_atomically(path, |out| write_all(out, path, tensors, strings))
-}
-
 /// Writes a temporary file with `write` in the folder of `path`, syncs it, and renames it to
 /// `path`. Readers see either the old file or the complete new one, also after a crash.
 pub(crate) fn write_atomically(
     path: &Path,
-    write: impl FnOnce(&mut BufWriter<File>) -> Result<(), Error>,
+    write: impl FnOnce(&mut dyn Write) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let folder = match path.parent() {
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),
     };
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = folder.join(format!(".{name}.{}", std::process::id()));
     let io = |error| Error::io("write", path, error);
-    let write_and_sync = || {
-        let file = File::create(&temporary).map_err(io)?;
-        let mut out = BufWriter::with_capacity(1 << 20, file);
-        write(&mut out)?;
-        let file = out.into_inner().map_err(|error| io(error.into_error()))?;
-        file.sync_all().map_err(io)
-    };
-    let result = write_and_sync().and_then(|()| {
-        std::fs::rename(&temporary, path).map_err(io)?;
-        // Sync the folder, so that the rename survives a power failure. Windows cannot open a
-        // folder as a file.
-        if cfg!(unix) {
-            let synced = File::open(folder).and_then(|folder| folder.sync_all());
-            synced.map_err(|error| Error::io("sync", folder, error))?;
-        }
-        Ok(())
-    });
-    if result.is_err() {
-        // Ignore an error while removing the temporary file, and return the first error.
-        let _ = std::fs::remove_file(&temporary);
+    let mut builder = tempfile::Builder::new();
+    // Temporary files are private by default. Let the umask determine the permissions of this one.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let file = builder.tempfile_in(folder).map_err(io)?;
+    let mut out = BufWriter::with_capacity(1 << 20, file.as_file());
+    write(&mut out)?;
+    out.flush().map_err(io)?;
+    drop(out);
+    file.as_file().sync_all().map_err(io)?;
+    file.persist(path).map_err(|error| io(error.error))?;
+    // Sync the folder, so that the rename survives a power failure. Windows cannot open a folder as
+    // a file.
+    if cfg!(unix) {
+        let synced = File::open(folder).and_then(|folder| folder.sync_all());
+        synced.map_err(|error| Error::io("sync", folder, error))?;
     }
-    result
+    Ok(())
 }
 
-fn write_all(
-    out: &mut impl Write,
+/// Writes `tensors` as f32 and `strings` as `__metadata__`. The same input gives the same bytes. Errors
+/// name `path`.
+pub(crate) fn write_tensors(
+    out: &mut dyn Write,
     path: &Path,
     tensors: &BTreeMap<String, Tensor>,
     strings: &BTreeMap<String, String>,

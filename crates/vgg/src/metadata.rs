@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::config::VggConfig;
+use crate::memory::MAX_IMAGE_BYTES;
 
 /// Maximum input size in pixels.
 const MAX_INPUT_SIZE: usize = 4096;
@@ -62,6 +63,9 @@ impl Metadata {
     /// Checks that the fields are valid and consistent. If they are not, the error states why.
     pub(crate) fn validate(&self) -> Result<(), String> {
         let (config, classes) = (&self.config, &self.classes);
+        if config.architecture.chars().any(char::is_control) {
+            return Err("the architecture in the metadata contains a control character".into());
+        }
         config.tensor_shapes().map_err(|error| error.to_string())?;
         if classes.len() != config.classes {
             return Err(format!(
@@ -80,6 +84,15 @@ impl Metadata {
                 "the input size in the metadata is {}, but must be between {} and {MAX_INPUT_SIZE}",
                 config.input_size,
                 config.smallest_input()
+            ));
+        }
+        let bytes = config.image_bytes();
+        if bytes > MAX_IMAGE_BYTES {
+            return Err(format!(
+                "an image of {size}x{size} pixels needs about {} GiB of memory, but the limit is {} GiB",
+                bytes.div_ceil(1 << 30),
+                MAX_IMAGE_BYTES >> 30,
+                size = config.input_size
             ));
         }
         let is_finite = |values: &[f32; 3]| values.iter().all(|value| value.is_finite());

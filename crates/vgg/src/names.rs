@@ -22,14 +22,38 @@ const WRAPPER_PREFIXES: [&str; 3] = ["module.", "_orig_mod.", "model."];
 /// Converts a tensor name from timm or torchvision to torchvision's name, and removes prefixes
 /// added by wrappers.
 pub fn to_torchvision(name: &str) -> String {
-    let mut name = name;
-    while let Some(rest) = WRAPPER_PREFIXES
-        .iter()
-        .find_map(|prefix| name.strip_prefix(prefix))
-    {
+    translated(without_wrappers(name))
+}
+
+/// Converts a tensor name from timm or torchvision to torchvision's name.
+pub(crate) fn translated(name: &str) -> String {
+    translate(name, |(torchvision, timm)| (timm, torchvision))
+}
+
+/// Removes the prefixes added by wrappers.
+pub(crate) fn without_wrappers(mut name: &str) -> &str {
+    let strip = |name| {
+        WRAPPER_PREFIXES
+            .iter()
+            .find_map(|prefix| str::strip_prefix(name, prefix))
+    };
+    while let Some(rest) = strip(name) {
         name = rest;
     }
-    translate(name, |(torchvision, timm)| (timm, torchvision))
+    name
+}
+
+/// Removes wrappers from the end of a prefix: `features.module.` becomes `features.`.
+pub(crate) fn without_wrapper_suffixes(mut parents: &str) -> &str {
+    let strip = |parents| {
+        WRAPPER_PREFIXES
+            .iter()
+            .find_map(|suffix| str::strip_suffix(parents, suffix))
+    };
+    while let Some(rest) = strip(parents) {
+        parents = rest;
+    }
+    parents
 }
 
 /// Whether `name` is a batch norm's `num_batches_tracked`, which PyTorch stores with the weights.

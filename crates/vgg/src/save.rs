@@ -1,6 +1,7 @@
 //! Saves models as safetensors.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::Path;
 
 use candle_core::Tensor;
@@ -23,8 +24,24 @@ pub fn save(
     metadata: &Metadata,
 ) -> Result<(), Error> {
     let path = path.as_ref();
+    file::write_atomically(path, |out| save_to(out, path, tensors, metadata))
+}
+
+/// Writes a model to `out` as [`save`] does to a file, for callers that create the file themselves.
+/// Errors name `path`.
+///
+/// # Errors
+///
+/// Returns an error if the metadata is invalid, if the tensors do not exactly match the network, or
+/// if `out` cannot be written to.
+pub fn save_to(
+    out: &mut dyn Write,
+    path: &Path,
+    tensors: &BTreeMap<String, Tensor>,
+    metadata: &Metadata,
+) -> Result<(), Error> {
     check(path, tensors, metadata)?;
-    file::write(path, tensors, &metadata.to_strings())
+    file::write_tensors(out, path, tensors, &metadata.to_strings())
 }
 
 /// Checks that the metadata is valid and that the tensors exactly match the network. Errors name

@@ -9,7 +9,6 @@
 //! the features first.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::Path;
 
 use candle_core::Tensor;
@@ -59,7 +58,10 @@ pub fn save(
     std::fs::create_dir_all(folder).map_err(|error| Error::io("create", folder, error))?;
     let [weights, description] = FILES.map(|name| folder.join(name));
     let format = [("format".to_string(), "pt".to_string())].into();
-    file::write(&weights, &to_timm(tensors, config)?, &format)?;
+    let tensors = to_timm(tensors, config)?;
+    file::write_atomically(&weights, |out| {
+        file::write_tensors(out, &weights, &tensors, &format)
+    })?;
     file::write_atomically(&description, |out| {
         let text = format!("{:#}\n", describe(metadata));
         out.write_all(text.as_bytes())

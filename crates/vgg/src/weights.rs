@@ -10,8 +10,9 @@ use crate::config::VggConfig;
 use crate::detect;
 use crate::error::Error;
 use crate::init;
+use crate::matching::{self, Entries, HEAD, List, Matched};
 use crate::metadata::Metadata;
-use crate::names;
+use crate::select;
 use crate::weights_file::WeightsFile;
 
 /// Where each tensor of a loaded network comes from. Tensors have torchvision's names.
@@ -27,6 +28,17 @@ pub struct Report {
     /// Tensors with the wrong shape in the file, as (name, shape in the file, shape in the
     /// network). They are also in `initialized`.
     pub mismatched: Vec<(String, Vec<usize>, Vec<usize>)>,
+    /// Names of the tensors in `loaded` that were narrowed from float64 to float32.
+    pub narrowed: Vec<String>,
+    /// Names in the file of the first 20 tensors that do not belong to the network, such as those of
+    /// a loss or an optimizer. If there are more, the last element is their number.
+    pub unused: Vec<String>,
+    /// What precedes the names of the network's tensors in the file, without the last dot: the keys
+    /// of dictionaries in a PyTorch file, or fields of a class. Empty if nothing does.
+    pub key: String,
+    /// The keys of other networks in the file, which `FILE#KEY` chooses. At most 20 and the number of
+    /// others.
+    pub other_keys: Vec<String>,
 }
 
 impl Report {
@@ -87,15 +99,20 @@ fn metadata_of(file: &WeightsFile, path: &Path) -> Result<Option<Metadata>, Erro
 /// Loads pretrained weights for a network that may have other classes.
 ///
 /// The file is safetensors or a PyTorch state dict, with tensor names from torchvision or timm, in
-/// f32, f16 or bf16, with or without a classifier. It must contain the whole backbone. A layer of
-/// the classifier is initialized by [`init::linear_default`] if one of its tensors is missing from
+/// f32, f16, bf16 or f64, with or without a classifier. It must contain the whole backbone. A layer
+/// of the classifier is initialized by [`init::linear_default`] if one of its tensors is missing from
 /// the file or has another shape. With [`Head::Replace`], so is the head.
+///
+/// All names may have a prefix, and the file may contain other tensors. If it contains several
+/// networks, the one with the usual name is loaded: `state_dict` and not `state_dict_ema`. `path` can
+/// be `FILE#KEY` to choose another one; a file whose whole name is `path` takes precedence.
 ///
 /// # Errors
 ///
-/// Returns an error if the configuration is invalid, if the file cannot be read or is invalid, if
-/// its backbone does not match the configuration, if it has tensors that the network does not have
-/// or two tensors with the same torchvision name, or if a tensor cannot be created on the device.
+/// Returns an error if the configuration is invalid, if the file cannot be read or is invalid, if it
+/// contains several networks and none has a usual name, if its backbone does not match the
+/// configuration, if it has other tensors in `features` or names that resemble those of missing
+/// tensors, or if a tensor cannot be created on the device.
 pub fn load_pretrained(
     path: impl AsRef<Path>,
     config: &VggConfig,
@@ -106,15 +123,25 @@ pub fn load_pretrained(
     let path = path.as_ref();
     let mut file = WeightsFile::open(path)?;
     let shapes = config.tensor_shapes()?;
-    let entries = match_features(path, config, &shapes, &file)?;
-    let mut report = Report::default();
+    let matched = match_features(path, config, &shapes, &file)?;
+    let entries = matched.entries;
+    let mut report = Report {
+        key: matched.selection.prefix.key().into(),
+        other_keys: select::listed(&matched.selection.others),
+        unused: matched.unused.into_names(),
+        ..Report::default()
+    };
     let mut tensors = BTreeMap::new();
     let loadable = loadable_layers(&shapes, &entries, head, &mut report);
     for (name, shape) in &shapes {
         let layer = layer_of(name);
         let tensor = if loadable.contains(&layer) {
             report.loaded.push(name.clone());
-            file.read(&entries[name.as_str()].name, shape, device)?
+            let entry = &entries[name.as_str()];
+            if file.is_f64(&entry.name) {
+                report.narrowed.push(name.clone());
+            }
+            file.read(&entry.name, shape, device)?
         } else {
             report.initialized.push(name.clone());
             let inputs = inputs_of(&shapes, layer);
@@ -134,7 +161,7 @@ pub(crate) fn load_features(
     let mut file = WeightsFile::open(path)?;
     let config = match metadata_of(&file, path)? {
         Some(metadata) => metadata.config,
-        None => detect::architecture(file.shapes().into_iter())
+        None => detect::architecture(&file, &select::select(&file, path, None)?.prefix)
             .and_then(|name| VggConfig::named(&name, 1000).ok())
             .ok_or_else(|| Error::Undetected {
                 path: path.into(),
@@ -142,7 +169,7 @@ pub(crate) fn load_features(
             })?,
     };
     let shapes = config.tensor_shapes()?;
-    let entries = match_features(path, &config, &shapes, &file)?;
+    let entries = match_features(path, &config, &shapes, &file)?.entries;
     let mut tensors = BTreeMap::new();
     for (name, shape) in features_of(&shapes) {
         let tensor = file.read(&entries[name.as_str()].name, shape, device)?;
@@ -171,7 +198,7 @@ fn loadable_layers<'a>(
                     let mismatch = (name.clone(), entry.shape.clone(), shape.clone());
                     report.mismatched.push(mismatch);
                 }
-                Some(_) if layer == "classifier.6" && head == Head::Replace => {
+                Some(_) if layer == HEAD && head == Head::Replace => {
                     is_loadable = false;
                     report.replaced.push(name.clone());
                 }
@@ -196,62 +223,6 @@ fn inputs_of(shapes: &[(String, Vec<usize>)], layer: &str) -> usize {
     shape.map_or(1, |(_, shape)| shape[1..].iter().product())
 }
 
-/// Maximum number of unexpected tensors that an error lists. Others are only counted.
-const MAX_LISTED: usize = 20;
-
-/// A tensor in a file that the network needs.
-struct Entry {
-    /// Name in the file.
-    name: String,
-    /// Shape, converted to torchvision's layout.
-    shape: Vec<usize>,
-}
-
-/// The entries of a file, by the torchvision name of the tensor.
-type Entries<'a> = BTreeMap<&'a str, Entry>;
-
-/// Matches the tensors in a file with those of the network. The second result lists unexpected
-/// tensors, each with the most similar expected name if there is one, or the name that it repeats.
-/// Its last element is the number of unlisted tensors, if any.
-fn match_names<'a>(
-    file: &WeightsFile,
-    shapes: &'a [(String, Vec<usize>)],
-) -> (Entries<'a>, Vec<String>) {
-    let mut entries = Entries::new();
-    let mut unexpected = Vec::new();
-    let mut unlisted = 0;
-    for (name, shape) in file.shapes() {
-        let converted = names::to_torchvision(name);
-        if names::is_batch_counter(&converted) {
-            continue;
-        }
-        match shapes.iter().find(|(name, _)| *name == converted) {
-            Some((expected, _)) if !entries.contains_key(expected.as_str()) => {
-                let entry = Entry {
-                    name: name.to_string(),
-                    shape: names::torchvision_shape(expected, shape),
-                };
-                entries.insert(expected, entry);
-            }
-            _ if unexpected.len() >= MAX_LISTED => unlisted += 1,
-            // Two tensors have the same torchvision name, for example in a checkpoint with both the
-            // weights and their moving average.
-            Some((expected, _)) => unexpected.push(format!("{name} (a second {expected})")),
-            None => {
-                let expected = shapes.iter().map(|(name, _)| name.as_str());
-                unexpected.push(match names::most_similar(&converted, expected) {
-                    Some(similar) => format!("{name} (did you mean {similar}?)"),
-                    None => name.to_string(),
-                });
-            }
-        }
-    }
-    if unlisted > 0 {
-        unexpected.push(format!("and {unlisted} more"));
-    }
-    (entries, unexpected)
-}
-
 /// Returns the names and shapes of the backbone's tensors.
 fn features_of(shapes: &[(String, Vec<usize>)]) -> impl Iterator<Item = &(String, Vec<usize>)> {
     shapes
@@ -268,24 +239,27 @@ fn match_features<'a>(
     config: &VggConfig,
     shapes: &'a [(String, Vec<usize>)],
     file: &WeightsFile,
-) -> Result<Entries<'a>, Error> {
-    let (entries, unexpected) = match_names(file, shapes);
-    let detected = detect::architecture(file.shapes().into_iter())
+) -> Result<Matched<'a>, Error> {
+    let mut matched = matching::matched(file, path, config, shapes)?;
+    let detected = detect::architecture(file, &matched.selection.prefix)
         .filter(|architecture| *architecture != config.architecture);
     let is_named = VggConfig::NAMES.contains(&config.architecture.as_str());
-    let result = check_shapes(path, config, features_of(shapes), &entries);
+    let result = check_shapes(path, config, features_of(shapes), &matched);
     match detected {
         Some(actual) if is_named || result.is_err() => Err(Error::WrongArchitecture {
             path: path.into(),
             expected: config.architecture.clone(),
             actual,
         }),
-        _ => result.and_then(|()| reject_unexpected(path, config, unexpected)),
+        _ => result.and_then(|()| {
+            reject_unexpected(path, config, std::mem::take(&mut matched.unexpected))
+        }),
     }?;
-    Ok(entries)
+    Ok(matched)
 }
 
-fn reject_unexpected(path: &Path, config: &VggConfig, tensors: Vec<String>) -> Result<(), Error> {
+fn reject_unexpected(path: &Path, config: &VggConfig, tensors: List) -> Result<(), Error> {
+    let tensors = tensors.into_names();
     if tensors.is_empty() {
         return Ok(());
     }
@@ -301,22 +275,22 @@ fn check_shapes<'a>(
     path: &Path,
     config: &VggConfig,
     shapes: impl IntoIterator<Item = &'a (String, Vec<usize>)>,
-    entries: &Entries<'_>,
+    matched: &Matched<'_>,
 ) -> Result<(), Error> {
     for (name, shape) in shapes {
-        match entries.get(name.as_str()) {
+        match matched.entries.get(name.as_str()) {
             None => {
                 return Err(Error::MissingTensor {
                     path: path.into(),
                     architecture: config.architecture.clone(),
-                    tensor: name.clone(),
+                    tensor: matched.selection.prefix.name_in_file(name),
                 });
             }
             Some(entry) if entry.shape != *shape => {
                 return Err(Error::TensorShape {
                     path: path.into(),
                     architecture: config.architecture.clone(),
-                    tensor: name.clone(),
+                    tensor: entry.name.clone(),
                     expected: shape.as_slice().into(),
                     actual: entry.shape.as_slice().into(),
                 });
@@ -350,9 +324,12 @@ pub fn load_model(path: impl AsRef<Path>, device: &Device) -> Result<Model, Erro
         return Err(Error::NoMetadata { path: path.into() });
     };
     let shapes = metadata.config.tensor_shapes()?;
-    let (entries, unexpected) = match_names(&file, &shapes);
-    reject_unexpected(path, &metadata.config, unexpected)?;
-    check_shapes(path, &metadata.config, &shapes, &entries)?;
+    let mut matched = matching::matched(&file, path, &metadata.config, &shapes)?;
+    let mut others = std::mem::take(&mut matched.unexpected);
+    others.append(std::mem::take(&mut matched.unused));
+    reject_unexpected(path, &metadata.config, others)?;
+    check_shapes(path, &metadata.config, &shapes, &matched)?;
+    let entries = matched.entries;
     let mut tensors = BTreeMap::new();
     for (name, shape) in &shapes {
         let tensor = file.read(&entries[name.as_str()].name, shape, device)?;

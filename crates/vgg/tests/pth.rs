@@ -33,7 +33,10 @@ fn values(tensor: &Tensor) -> Vec<f32> {
 fn rejection(path: &Path) -> String {
     match load(path) {
         Err(
-            error @ (Error::NotStateDict { .. } | Error::Dtype { .. } | Error::NonFinite { .. }),
+            error @ (Error::NotStateDict { .. }
+            | Error::Unreadable { .. }
+            | Error::Dtype { .. }
+            | Error::NonFinite { .. }),
         ) => {
             format!("{error}\nhelp: {}", error.help().expect("help"))
         }
@@ -55,6 +58,14 @@ fn state_dicts_are_loaded() {
         ("best.pth", 0.0),
         ("cuda_half.pth", 0.5f32.powi(11)),
         ("bfloat.pth", 0.5f32.powi(8)),
+        ("double.pth", 0.0),
+        ("noted_parameters.pth", 0.0),
+        ("subclass.pth", 0.0),
+        ("script_2.pth", 0.0),
+        ("script_3.pth", 0.0),
+        ("script_4.pth", 0.0),
+        ("script_5.pth", 0.0),
+        ("other_kinds.pth", 0.0),
     ] {
         let loaded = load(&file(name)).expect(name);
         assert!(loaded.report.initialized.is_empty(), "{name}");
@@ -75,32 +86,98 @@ fn state_dicts_are_loaded() {
 }
 
 #[test]
-fn pickles_that_would_run_code_are_errors() {
-    let message = rejection(&file("evil.pth"));
-    assert!(message.contains("`posix.system`"), "{message}");
-    assert!(message.contains("was not run"), "{message}");
-    assert!(!Path::new("/tmp/waggle-was-here").exists());
-    let message = rejection(&file("module.pth"));
+fn float64_is_narrowed_and_reported() {
+    let report = load(&file("double.pth")).expect("weights").report;
+    assert_eq!(report.narrowed, report.loaded);
     assert!(
-        message.contains("`torch.nn.modules.container.Sequential`"),
-        "{message}"
-    );
-    assert!(
-        message.contains("torch.save(model.state_dict()"),
-        "{message}"
+        load(&file("plain.pth"))
+            .expect("weights")
+            .report
+            .narrowed
+            .is_empty()
     );
 }
 
 #[test]
-fn other_formats_of_pytorch_are_errors_with_a_conversion() {
-    let message = rejection(&file("legacy.pth"));
-    assert!(message.contains("before version 1.6"), "{message}");
-    assert!(message.contains("torch.save(torch.load("), "{message}");
-    let message = rejection(&file("script.pt"));
-    assert!(message.contains("TorchScript"), "{message}");
-    assert!(message.contains("torch.jit.load("), "{message}");
-    let message = rejection(&file("double.pth"));
-    assert!(message.contains("has dtype float64"), "{message}");
+fn pickles_that_would_run_code_are_errors() {
+    let message = rejection(&file("evil.pth"));
+    assert!(
+        message.contains("`features.0.bias` is an object of `posix.system`, which was not run"),
+        "{message}"
+    );
+    assert!(!Path::new("/tmp/waggle-was-here").exists());
+}
+
+#[test]
+fn the_line_of_python_fits_the_file() {
+    let load = |name: &str| {
+        let path = file(name);
+        let path = path.display();
+        format!("torch.load(\"{path}\", map_location=\"cpu\", weights_only=False)")
+    };
+    let script = format!(
+        "torch.jit.load(\"{}\", map_location=\"cpu\").state_dict()",
+        file("script.pt").display()
+    );
+    for (name, reason, expression) in [
+        (
+            "module.pth",
+            "a whole module",
+            load("module.pth") + ".state_dict()",
+        ),
+        (
+            "module_in_dictionary.pth",
+            "a whole module",
+            load("module_in_dictionary.pth") + "[\"model\"].state_dict()",
+        ),
+        ("legacy.pth", "before version 1.6", load("legacy.pth")),
+        ("script.pt", "TorchScript", script),
+        (
+            "arrays.pth",
+            "NumPy arrays instead of tensors",
+            format!(
+                "{{k: torch.as_tensor(v) for k, v in {}.items()}}",
+                load("arrays.pth")
+            ),
+        ),
+    ] {
+        let message = rejection(&file(name));
+        assert!(message.contains(reason), "{message}");
+        let line = format!("torch.save({expression}, \"weights.pth\")");
+        assert!(message.ends_with(&line), "{message}");
+    }
+}
+
+#[test]
+fn other_kinds_of_tensors_are_errors_only_if_they_are_needed() {
+    for (kind, expected) in [
+        ("quantized", "is a quantized tensor"),
+        ("sparse", "is a sparse tensor"),
+        ("nested", "is a nested tensor"),
+        ("meta", "is a tensor without values"),
+        ("dimensions", "is a tensor of more than 8 dimensions"),
+        ("negative", "is a conjugate or negative view"),
+        ("complex", "has dtype complex64"),
+    ] {
+        let message = rejection(&file(&format!("kind_{kind}.pth")));
+        assert!(message.contains("`features.0.bias`"), "{message}");
+        assert!(message.contains(expected), "{message}");
+    }
+    let report = load(&file("other_kinds.pth")).expect("weights").report;
+    assert_eq!(
+        report.unused,
+        ["other.complex", "other.float8", "other.integer"]
+    );
+}
+
+#[test]
+fn the_optimizer_next_to_the_weights_is_not_used() {
+    let report = load(&file("script_5.pth")).expect("weights").report;
+    assert_eq!(report.key, "state_dict");
+    assert!(report.other_keys.is_empty());
+    let is_other =
+        |name: &String| name.starts_with("optimizer.") || name.starts_with("generators.");
+    assert!(report.unused.iter().all(is_other), "{:?}", report.unused);
 }
 
 #[test]
@@ -108,6 +185,7 @@ fn tar_archives_are_detected_as_legacy_files() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("old.pth");
     let mut bytes = vec![0; 1024];
+    bytes[..8].copy_from_slice(b"sys_info");
     bytes[257..263].copy_from_slice(b"ustar\0");
     std::fs::write(&path, bytes).expect("a file");
     assert!(rejection(&path).contains("before version 1.6"));

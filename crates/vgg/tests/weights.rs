@@ -195,6 +195,11 @@ fn the_backbone_is_detected_if_there_is_no_metadata() {
     assert_eq!(features.config(), &VggConfig::vgg11(1000));
 
     tensors.insert("other".into(), tensors["features.0.bias"].clone());
+    Features::load(write(folder.path(), &tensors), &CPU).expect("a backbone");
+    tensors.insert(
+        "features.99.bias".into(),
+        tensors["features.0.bias"].clone(),
+    );
     let error = Features::load(write(folder.path(), &tensors), &CPU).expect_err("unexpected");
     assert!(matches!(error, Error::UnexpectedTensors { .. }), "{error}");
 
@@ -230,6 +235,7 @@ fn unexpected_tensors_are_an_error_with_similar_names() {
     let (folder, config) = (folder(), narrow(3));
     let mut tensors = initialized(&config);
     let bias = tensors["classifier.6.bias"].clone();
+    tensors.remove("classifier.6.bias");
     tensors.insert("clasifier.6.bias".into(), bias);
     let path = write(folder.path(), &tensors);
     let error = vgg::load_pretrained(&path, &config, Head::Replace, 1, &CPU);
@@ -282,7 +288,7 @@ fn truncated_and_corrupt_files_are_errors() {
     assert!(
         error
             .to_string()
-            .contains("is a text file, not a weights file"),
+            .contains("is a JSON file, not a weights file"),
         "{error}"
     );
     let missing = vgg::load_model(folder.path().join("none"), &CPU);
@@ -389,10 +395,7 @@ fn at_most_20_unexpected_tensors_are_listed() {
     let (folder, config) = (folder(), narrow(3));
     let mut tensors = initialized(&config);
     let extra = Tensor::zeros(1, DType::F32, &CPU).expect("a tensor");
-    // `module.classifier.6.bias` repeats `classifier.6.bias`. It is the 21st of 23 unexpected
-    // tensors.
-    let names = (0..20).map(|index| format!("a{index:02}"));
-    let names = names.chain(["module.classifier.6.bias", "z0", "z1"].map(String::from));
+    let names = (100..123).map(|index| format!("features.{index}.bias"));
     tensors.extend(names.map(|name| (name, extra.clone())));
     let path = write(folder.path(), &tensors);
     let result = vgg::load_pretrained(&path, &config, Head::Keep, 5, &CPU);
@@ -401,4 +404,198 @@ fn at_most_20_unexpected_tensors_are_listed() {
     };
     assert_eq!(tensors.len(), 21);
     assert_eq!(tensors[20], "and 3 more");
+}
+
+/// The tensors with a prefix before each name.
+fn prefixed(prefix: &str, tensors: &Tensors) -> Tensors {
+    let tensors = tensors.iter();
+    let rename = |(name, tensor): (&String, &Tensor)| (format!("{prefix}{name}"), tensor.clone());
+    tensors.map(rename).collect()
+}
+
+#[test]
+fn any_common_prefix_is_found() {
+    let config = narrow(3);
+    let tensors = initialized(&config);
+    for prefix in [
+        "net.",
+        "backbone.",
+        "module.model.",
+        "_orig_mod.",
+        "encoder.q.",
+        "a b.c-d.",
+    ] {
+        let folder = folder();
+        let mut file = prefixed(prefix, &tensors);
+        for name in ["criterion.weight", "head_aux.bias", "x.num_batches_tracked"] {
+            let name = format!("{prefix}{name}");
+            file.insert(name, tensors["features.0.bias"].clone());
+        }
+        file.insert(
+            "criterion.weight".into(),
+            tensors["features.0.bias"].clone(),
+        );
+        let path = write(folder.path(), &file);
+        let loaded = vgg::load_pretrained(&path, &config, Head::Keep, 1, &CPU).expect(prefix);
+        assert!(loaded.report.initialized.is_empty(), "{prefix}");
+        assert_eq!(loaded.report.key, prefix.trim_end_matches('.'));
+        let mut unused = [
+            "criterion.weight".to_string(),
+            format!("{prefix}criterion.weight"),
+            format!("{prefix}head_aux.bias"),
+        ];
+        unused.sort();
+        assert_eq!(loaded.report.unused, unused);
+        for (name, tensor) in &tensors {
+            assert_eq!(
+                values(tensor),
+                values(&loaded.tensors[name]),
+                "{prefix}{name}"
+            );
+        }
+    }
+}
+
+#[test]
+fn wrapped_or_missing_features_are_found() {
+    let config = narrow(3);
+    let tensors = initialized(&config);
+    let rename = |to: &str| -> Tensors {
+        let tensors = tensors.iter();
+        let rename = |(name, tensor): (&String, &Tensor)| {
+            (name.replacen("features.", to, 1), tensor.clone())
+        };
+        let is_kept =
+            |(name, _): &(String, Tensor)| to == "features.module." || !name.contains("classifier");
+        tensors.map(rename).filter(is_kept).collect()
+    };
+    // `DataParallel` around `features` alone, as in PyTorch's ImageNet example, and the state dict of
+    // `model.features`, by itself and as a field.
+    for (to, layers) in [
+        ("features.module.", vec![]),
+        ("", vec!["classifier.0", "classifier.3", "classifier.6"]),
+        (
+            "net.vgg.",
+            vec!["classifier.0", "classifier.3", "classifier.6"],
+        ),
+    ] {
+        let folder = folder();
+        let path = write(folder.path(), &rename(to));
+        let loaded = vgg::load_pretrained(&path, &config, Head::Keep, 1, &CPU).expect(to);
+        assert_eq!(loaded.report.initialized_layers(), layers, "{to}");
+        let name = "features.28.weight";
+        assert_eq!(
+            values(&tensors[name]),
+            values(&loaded.tensors[name]),
+            "{to}"
+        );
+    }
+}
+
+#[test]
+fn the_usual_weights_are_used_and_others_can_be_chosen() {
+    let config = narrow(3);
+    let (usual, other) = (
+        initialized(&config),
+        vgg::init::from_scratch(&config, 6, &CPU).expect("a narrow network"),
+    );
+    let head = "features.0.weight";
+    for (first, second) in [
+        ("", "ema."),
+        ("model.", "model_ema."),
+        ("state_dict.", "state_dict_ema."),
+        ("state_dict.", "model."),
+        ("model.module.", "ema.module."),
+        ("", "module."),
+    ] {
+        let folder = folder();
+        let mut file = prefixed(first, &usual);
+        file.extend(prefixed(second, &other));
+        let path = write(folder.path(), &file);
+        let load = |path: &Path| vgg::load_pretrained(path, &config, Head::Keep, 1, &CPU);
+        let loaded = load(&path).expect(first);
+        assert_eq!(
+            values(&loaded.tensors[head]),
+            values(&usual[head]),
+            "{first}"
+        );
+        let key = second.trim_end_matches('.');
+        assert_eq!(loaded.report.other_keys, [key], "{first}");
+        // The first key is enough if there is one network inside.
+        for key in [key, key.split('.').next().expect("a key")] {
+            let chosen = folder.path().join(format!("weights.safetensors#{key}"));
+            let loaded = load(&chosen).expect(key);
+            assert_eq!(values(&loaded.tensors[head]), values(&other[head]), "{key}");
+        }
+        let missing = folder.path().join("weights.safetensors#none");
+        let error = load(&missing).expect_err("no such key");
+        assert!(matches!(error, Error::NoKey { .. }), "{error}");
+        assert!(error.help().expect("help").contains(key), "{error}");
+    }
+}
+
+#[test]
+fn a_file_whose_name_contains_a_number_sign_is_not_a_key() {
+    let (folder, config) = (folder(), narrow(3));
+    let path = write(folder.path(), &initialized(&config));
+    let named = folder.path().join("weights.safetensors#1");
+    std::fs::rename(path, &named).expect("a new name");
+    vgg::load_pretrained(&named, &config, Head::Keep, 1, &CPU).expect("weights");
+    let chosen = folder.path().join("weights.safetensors#1#none");
+    let error = vgg::load_pretrained(chosen, &config, Head::Keep, 1, &CPU);
+    assert!(matches!(error, Err(Error::NoKey { .. })), "{error:?}");
+}
+
+#[test]
+fn several_networks_without_a_usual_name_are_an_error_with_their_keys() {
+    let (folder, config) = (folder(), narrow(3));
+    let mut file = prefixed("generator.", &initialized(&config));
+    file.extend(prefixed("discriminator.", &initialized(&config)));
+    let path = write(folder.path(), &file);
+    let error = vgg::load_pretrained(&path, &config, Head::Keep, 1, &CPU).expect_err("two");
+    let message = error.to_string();
+    assert!(
+        message.ends_with("the weights of several networks: discriminator, generator"),
+        "{message}"
+    );
+    assert!(
+        error
+            .help()
+            .expect("help")
+            .ends_with("weights.safetensors#discriminator`")
+    );
+}
+
+#[test]
+fn a_misspelled_name_with_a_prefix_is_named_in_the_message() {
+    let (folder, config) = (folder(), narrow(3));
+    let mut tensors = prefixed("net.", &initialized(&config));
+    tensors.remove("net.features.28.bias");
+    let path = write(folder.path(), &tensors);
+    let error = vgg::load_pretrained(&path, &config, Head::Keep, 1, &CPU).expect_err("missing");
+    assert!(
+        error.to_string().contains("`net.features.28.bias`"),
+        "{error}"
+    );
+}
+
+#[test]
+fn float64_is_narrowed() {
+    let (folder, config) = (folder(), narrow(3));
+    let mut doubles: Tensors = initialized(&config)
+        .into_iter()
+        .map(|(name, tensor)| (name, tensor.to_dtype(DType::F64).expect("float64")))
+        .collect();
+    let path = write(folder.path(), &doubles);
+    let loaded = vgg::load_pretrained(&path, &config, Head::Keep, 1, &CPU).expect("weights");
+    assert_eq!(loaded.report.narrowed.len(), 32);
+    for (name, tensor) in initialized(&config) {
+        assert_eq!(values(&tensor), values(&loaded.tensors[&name]), "{name}");
+    }
+    // A value beyond the range of float32.
+    let huge = Tensor::full(1e300f64, 4, &CPU).expect("a tensor");
+    doubles.insert("features.0.bias".into(), huge);
+    let path = write(folder.path(), &doubles);
+    let error = vgg::load_pretrained(&path, &config, Head::Keep, 1, &CPU).expect_err("infinite");
+    assert!(matches!(error, Error::NonFinite { .. }), "{error}");
 }

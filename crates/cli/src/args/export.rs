@@ -8,8 +8,11 @@ use clap::{Args, ValueEnum};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  waggle export runs/train --to onnx --softmax     write runs/train/model.onnx
-  waggle export runs/train --to timm --out ants    write the folder ants
+  # write runs/train/model.onnx
+  waggle export runs/train --to onnx --softmax
+
+  # write the folder ants
+  waggle export runs/train --to timm --out ants
 
 To load a timm export in Python: timm.create_model(\"local-dir:ants\", pretrained=True)")]
 pub struct ExportArgs {

@@ -7,32 +7,39 @@ use std::path::PathBuf;
 use clap::Args;
 use vgg::VggConfig;
 
-use super::types::{OnBad, input_size, positive};
+use super::DecodeArgs;
+use super::types::{OnBad, input_size, positive, seed, threads, up_to_a_million};
 
 /// Arguments of `waggle check`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Exit codes:
   0  no serious problems
-  1  undecodable images, a single class, empty classes, classes only in val,
-     duplicates or near duplicates in two classes or in both splits; or an error
+  1  undecodable images, class folders with mostly unused
+     images (such as HEIC), a single class, empty classes,
+     classes only in val, duplicates or near duplicates in
+     two classes or in both splits; or an error
   2  usage error")]
 pub struct CheckArgs {
     /// Data set: a folder with {train,val}/CLASS/IMAGE, or `sample` [default: data/hymenoptera_data
     /// if it exists, else sample]
     pub data: Option<PathBuf>,
 
+    /// The data set, passed as to the other commands
+    #[arg(long = "data", value_name = "DIR", conflicts_with = "data")]
+    pub data_flag: Option<PathBuf>,
+
     /// Print one JSON object, which lists all files of each finding (the text lists at most 10)
     #[arg(long)]
     pub json: bool,
 
-    /// Threads that decode images
-    #[arg(long, value_name = "N", default_value = "4", value_parser = positive)]
+    /// Threads that decode images, at most 1024
+    #[arg(long, value_name = "N", default_value = "4", value_parser = threads)]
     pub workers: NonZeroUsize,
 
-    /// Ignore the EXIF orientation of images
-    #[arg(long)]
-    pub ignore_exif: bool,
+    #[command(flatten)]
+    /// Limits and orientation of images.
+    pub decode: DecodeArgs,
 }
 
 /// Arguments of `waggle show`.
@@ -56,7 +63,7 @@ pub struct ShowArgs {
     pub overwrite: bool,
 
     /// Images in the batch; fewer if the train split is smaller
-    #[arg(long, value_name = "N", default_value = "32", value_parser = positive)]
+    #[arg(long, value_name = "N", default_value = "32", value_parser = up_to_a_million)]
     pub batch_size: NonZeroUsize,
 
     /// Width and height of the network input, in pixels [default: 224, or 64 for the sample]
@@ -69,12 +76,12 @@ pub struct ShowArgs {
     pub epoch: NonZeroU64,
 
     /// Random seed for the order and the augmentation
-    #[arg(long, value_name = "N", default_value_t = 1234)]
+    #[arg(long, value_name = "N", default_value_t = 1234, value_parser = seed)]
     pub seed: u64,
 
-    /// Ignore the EXIF orientation of images
-    #[arg(long)]
-    pub ignore_exif: bool,
+    #[command(flatten)]
+    /// Limits and orientation of images.
+    pub decode: DecodeArgs,
 }
 
 /// Arguments of `waggle summary`.

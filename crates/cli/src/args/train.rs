@@ -5,18 +5,19 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use vgg::VggConfig;
 
 use super::MachineArgs;
 use super::types::{
     LayerRates, OnBad, StageChoice, WeightsSource, byte_size, input_size, learning_rate, minutes,
-    momentum, positive,
+    momentum, seed, up_to_a_million,
 };
 
 /// Ids of the arguments that can be combined with `--resume`. Except for `allow_changed_data`, they
 /// do not change the result of the run: the contents of the data and the weights are compared with
 /// those of the run.
-pub(super) const WITH_RESUME: [&str; 10] = [
+pub(super) const WITH_RESUME: [&str; 11] = [
     "resume",
     "allow_changed_data",
     "data",
@@ -24,6 +25,7 @@ pub(super) const WITH_RESUME: [&str; 10] = [
     "checkpoint_every",
     "workers",
     "cache_images",
+    "max_pixels",
     "quiet",
     "verbose",
     "json",
@@ -31,14 +33,21 @@ pub(super) const WITH_RESUME: [&str; 10] = [
 
 const TRAIN_EXAMPLES: &str = "\
 Examples:
-  waggle train --data my_images --weights vgg16.safetensors --out runs/mine
-  waggle train --stage finetune --weights runs/train/model.safetensors
-  waggle train --finetune-lr classifier=1e-3   fine-tune with frozen convolutions
-  waggle train --resume runs/train             resume after an interrupt or a crash
-  waggle train --json > events.jsonl           write events for other programs
+  waggle train --data my_images --out runs/mine
+  waggle train --stage finetune --weights runs/train
 
-The directory of a finished run holds config.toml, metrics.csv, curves.png, confusion_matrix.png,
-train_batch.png and model.safetensors. `waggle predict` needs only model.safetensors.";
+  # fine-tune with frozen convolutions
+  waggle train --finetune-lr classifier=1e-3
+
+  # resume after an interrupt or a crash
+  waggle train --resume runs/train
+
+  # write events for other programs
+  waggle train --json > events.jsonl
+
+The directory of a finished run holds run.toml, config.toml, metrics.csv, curves.png,
+confusion_matrix.png, train_batch.png and model.safetensors. `waggle predict` needs only
+model.safetensors.";
 
 /// Arguments of `waggle train`.
 #[derive(Debug, Clone, Args)]
@@ -56,7 +65,8 @@ pub struct TrainArgs {
 
     /// Initial weights: `hub` (timm's ImageNet weights, downloaded once),
     /// `hf:OWNER/REPO[@REVISION][/FILE]` (a VGG on the Hugging Face hub), a file (.safetensors or a
-    /// PyTorch state dict, with torchvision's or timm's tensor names), a run directory, `sample` (the
+    /// PyTorch state dict, with torchvision's or timm's tensor names; FILE#KEY if it contains several
+    /// networks), a run directory, `sample` (the
     /// built-in backbone), or `none` (random) [default: hub; for the sample data set without --arch,
     /// sample]
     #[arg(long, value_name = "SOURCE")]
@@ -80,7 +90,7 @@ pub struct TrainArgs {
     /// Resume an interrupted run from its last checkpoint, with the settings of the run. On a CPU
     /// and with unchanged data, the result is bit-identical to an uninterrupted run. Can be combined
     /// only with --data and --weights (if these have moved), --allow-changed-data,
-    /// --checkpoint-every, --workers, --cache-images, --quiet, --verbose and --json
+    /// --checkpoint-every, --workers, --cache-images, --max-pixels, --quiet, --verbose and --json
     #[arg(long, value_name = "DIR")]
     pub resume: Option<PathBuf>,
 
@@ -99,15 +109,15 @@ pub struct TrainArgs {
     pub stage: StageChoice,
 
     /// Epochs of the transfer stage. The first is a baseline: it validates and does not train
-    #[arg(long, value_name = "N", default_value = "25", value_parser = positive, help_heading = "Recipe")]
+    #[arg(long, value_name = "N", default_value = "25", value_parser = up_to_a_million, help_heading = "Recipe")]
     pub transfer_epochs: NonZeroUsize,
 
     /// Epochs of the finetune stage. The first is a baseline: it validates and does not train
-    #[arg(long, value_name = "N", default_value = "25", value_parser = positive, help_heading = "Recipe")]
+    #[arg(long, value_name = "N", default_value = "25", value_parser = up_to_a_million, help_heading = "Recipe")]
     pub finetune_epochs: NonZeroUsize,
 
     /// Images per batch, in training and validation
-    #[arg(long, value_name = "N", default_value = "32", value_parser = positive, help_heading = "Recipe")]
+    #[arg(long, value_name = "N", default_value = "32", value_parser = up_to_a_million, help_heading = "Recipe")]
     pub batch_size: NonZeroUsize,
 
     /// Learning rate of the transfer stage
@@ -124,6 +134,7 @@ pub struct TrainArgs {
         long,
         value_name = "LAYERS",
         value_delimiter = ',',
+        value_parser = NonEmptyStringValueParser::new(),
         help_heading = "Recipe"
     )]
     pub transfer_layers: Option<Vec<String>>,
@@ -143,7 +154,7 @@ pub struct TrainArgs {
         long,
         value_name = "N",
         default_value_t = 1234,
-        value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64),
+        value_parser = seed,
         help_heading = "Recipe"
     )]
     pub seed: u64,
@@ -156,7 +167,8 @@ pub struct TrainArgs {
     #[arg(long, value_name = "SIZE", value_parser = byte_size, help_heading = "Machine")]
     pub cache_images: Option<u64>,
 
-    /// Print only the path of the run directory, at the end
+    /// Print only the path of the run directory, at the end. Warnings and errors still go to standard
+    /// error
     #[arg(long, short, conflicts_with_all = ["json", "verbose"], help_heading = "Output")]
     pub quiet: bool,
 

@@ -10,10 +10,31 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use vgg::hub::Address;
 
+/// Maximum of `--threads` and `--workers`. More threads than CPUs do not help, and each needs memory.
+pub const MAX_THREADS: usize = 1024;
+
 /// Parses a positive integer.
 pub fn positive(text: &str) -> Result<NonZeroUsize, String> {
     text.parse()
         .map_err(|_| "expected a positive integer".to_string())
+}
+
+/// Parses a number of threads, 1 to [`MAX_THREADS`].
+pub fn threads(text: &str) -> Result<NonZeroUsize, String> {
+    let is_valid = |threads: NonZeroUsize| threads.get() <= MAX_THREADS;
+    number(text, is_valid, "expected 1 to 1024 threads")
+}
+
+/// Parses a random seed. TOML, the format of `config.toml`, has no larger integers.
+pub fn seed(text: &str) -> Result<u64, String> {
+    let expected = "expected an integer from 0 to 9223372036854775807";
+    number(text, |seed: u64| i64::try_from(seed).is_ok(), expected)
+}
+
+/// Parses a number of epochs or of images in a batch, 1 to 1,000,000.
+pub fn up_to_a_million(text: &str) -> Result<NonZeroUsize, String> {
+    let is_valid = |count: NonZeroUsize| count.get() <= 1_000_000;
+    number(text, is_valid, "expected 1 to 1000000")
 }
 
 /// Parses a learning rate: finite and positive.
@@ -50,6 +71,15 @@ pub fn minutes(text: &str) -> Result<Duration, String> {
 pub fn input_size(text: &str) -> Result<usize, String> {
     let expected = "expected 32 to 4096 pixels";
     number(text, |size| (32..=4096).contains(&size), expected)
+}
+
+/// The largest limit on the number of pixels of an image. JPEG has no larger images.
+pub const MAX_PIXELS: usize = 65_535 * 65_535;
+
+/// Parses a limit on the number of pixels of an image.
+pub fn max_pixels(text: &str) -> Result<usize, String> {
+    let expected = "expected 1 to 4294836225 pixels";
+    number(text, |pixels| (1..=MAX_PIXELS).contains(&pixels), expected)
 }
 
 /// Parses a number and checks its range.
@@ -282,6 +312,30 @@ mod tests {
         assert_eq!("metal".parse(), Ok(DeviceChoice::Metal));
         for wrong in ["", "gpu", "cuda:", "cuda:x", "cuda:-1", "CPU", "metal:0"] {
             assert!(wrong.parse::<DeviceChoice>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn numbers_of_threads_and_epochs_are_bounded() {
+        assert_eq!(threads("1024").map(NonZeroUsize::get), Ok(1024));
+        for invalid in [
+            "0",
+            "1025",
+            "4294967296",
+            "18446744073709551616",
+            "-1",
+            "1e3",
+            "NaN",
+            "",
+        ] {
+            assert!(threads(invalid).is_err(), "{invalid}");
+        }
+        assert_eq!(
+            up_to_a_million("1000000").map(NonZeroUsize::get),
+            Ok(1_000_000)
+        );
+        for invalid in ["0", "1000001", "18446744073709551615", "1e400", ""] {
+            assert!(up_to_a_million(invalid).is_err(), "{invalid}");
         }
     }
 

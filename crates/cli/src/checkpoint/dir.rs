@@ -1,14 +1,17 @@
-//! The numbered checkpoint files in a run directory, of which there are never more than two.
+//! The numbered checkpoint files in a run directory. There are never more than two intact ones.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 
 use trainer::Snapshot;
 
-use super::format::CheckpointFile;
+use super::format::{self, CheckpointFile};
+use super::is_of_run;
 use crate::error::Diagnostic;
+use crate::files::{open_regular, write_atomically};
+use crate::run_dir::temporary_prefix;
 use crate::shell::quote;
 
 const PREFIX: &str = "checkpoint-";
@@ -18,28 +21,26 @@ const SUFFIX: &str = ".safetensors";
 #[derive(Debug)]
 pub(super) struct CheckpointDir {
     folder: PathBuf,
+    /// The id of the run.
+    run: String,
     /// Number of the newest intact checkpoint.
     newest: Option<u64>,
-    /// Number of the next checkpoint, higher than that of any existing file, intact or damaged.
-    next: u64,
 }
 
 impl CheckpointDir {
-    /// Opens the run directory `folder`. `newest` is the number of the checkpoint from which the
-    /// run was resumed, if any.
-    pub(super) fn new(folder: &Path, newest: Option<u64>) -> anyhow::Result<Self> {
-        let last = numbers(folder)?.last().copied().unwrap_or(0);
-        let next = last.checked_add(1);
-        Ok(Self {
+    /// Opens the directory `folder` of the run with the id `run`. `newest` is the number of the
+    /// checkpoint from which the run was resumed, if any.
+    pub(super) fn new(folder: &Path, run: &str, newest: Option<u64>) -> Self {
+        Self {
             folder: folder.to_path_buf(),
+            run: run.to_string(),
             newest,
-            next: next.context("the newest checkpoint has the highest possible number")?,
-        })
+        }
     }
 
     /// Writes the next checkpoint to a temporary file, syncs and renames it, and syncs the folder.
     ///
-    /// The newest checkpoint stays. Older and damaged ones are removed before the next one is
+    /// The newest checkpoint stays. The older ones of this run are removed before the next one is
     /// written, so that there are never more than two.
     ///
     /// # Errors
@@ -47,11 +48,12 @@ impl CheckpointDir {
     /// Returns an error if the disk is too full or the folder cannot be written to. The newest
     /// checkpoint is then unchanged, and the temporary file is removed.
     pub(super) fn write(&mut self, file: CheckpointFile<Snapshot>) -> anyhow::Result<PathBuf> {
-        let path = path(&self.folder, self.next);
+        let number = self.next_number()?;
+        let path = path(&self.folder, number);
         self.try_write(&path, file).map_err(|error| {
             let message = format!("cannot write the checkpoint {}", path.display());
             let error = Diagnostic::new(message).caused_by(error);
-            let run = quote(&self.folder.display().to_string());
+            let run = quote(&self.folder);
             match self.newest {
                 Some(_) => error.help(format!(
                     "resume from the previous checkpoint with `waggle train --resume {run}`"
@@ -59,46 +61,51 @@ impl CheckpointDir {
                 None => error,
             }
         })?;
-        self.newest = Some(self.next);
-        self.next += 1;
+        self.newest = Some(number);
         Ok(path)
     }
 
+    /// The first number above that of the newest checkpoint whose name is not taken, by whatever file.
+    fn next_number(&self) -> anyhow::Result<u64> {
+        let first = self.newest.unwrap_or(0).checked_add(1);
+        let mut numbers = first.map_or(1..=0, |first| first..=u64::MAX);
+        let is_free = |number: &u64| path(&self.folder, *number).symlink_metadata().is_err();
+        let number = numbers.find(is_free);
+        number.context("the newest checkpoint has the highest possible number")
+    }
+
     fn try_write(&self, path: &Path, file: CheckpointFile<Snapshot>) -> anyhow::Result<()> {
-        self.prune(self.newest)?;
+        remove(&self.folder, &self.run, self.newest)?;
         check_free_space(&self.folder, file.bytes())?;
-        let temporary = self.folder.join(format!(".{PREFIX}{}{SUFFIX}", self.next));
-        let written = file.write(&temporary).and_then(|()| {
-            fs::rename(&temporary, path)?;
-            sync(&self.folder)
-        });
-        if written.is_err() {
-            // Free the disk space. A failure here is ignored: the write error is the one to report.
-            let _ = fs::remove_file(&temporary);
-        }
-        written
-    }
-
-    /// Removes every checkpoint, oldest first, so that the newest remains if the process is killed
-    /// midway.
-    pub(super) fn clear(&self) -> anyhow::Result<()> {
-        self.prune(None)
-    }
-
-    /// Removes all checkpoints except `keep`.
-    fn prune(&self, keep: Option<u64>) -> anyhow::Result<()> {
-        for number in numbers(&self.folder)? {
-            if Some(number) != keep {
-                let path = path(&self.folder, number);
-                fs::remove_file(&path)
-                    .with_context(|| format!("cannot remove {}", path.display()))?;
-            }
-        }
-        Ok(())
+        write_atomically(path, &temporary_prefix(&self.run), |out| file.write(out))
     }
 }
 
-/// The numbers of the checkpoints in `folder`, in ascending order.
+/// Removes the checkpoints of the run with the id `run`, except number `keep`, oldest first. Other
+/// files that have the name of a checkpoint stay, also damaged checkpoints whose header cannot be
+/// read.
+pub(super) fn remove(folder: &Path, run: &str, keep: Option<u64>) -> anyhow::Result<()> {
+    let keep = keep.map(|number| path(folder, number));
+    let paths = paths(folder, run)?.into_iter();
+    for path in paths.filter(|path| Some(path) != keep.as_ref()) {
+        fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// The paths of the checkpoints in `folder` that belong to the run with the id `run`, in ascending
+/// order.
+pub(super) fn paths(folder: &Path, run: &str) -> anyhow::Result<Vec<PathBuf>> {
+    let is_own = |path: &PathBuf| {
+        let strings = open_regular(path).map(|file| format::read_strings(&file));
+        strings.is_ok_and(|strings| strings.is_ok_and(|strings| is_of_run(&strings, run)))
+    };
+    let paths = numbers(folder)?.into_iter();
+    let paths = paths.map(|number| path(folder, number));
+    Ok(paths.filter(is_own).collect())
+}
+
+/// The numbers of the files in `folder` that have the name of a checkpoint, in ascending order.
 ///
 /// Only regular files whose name is exactly that of [`path`] count, so `checkpoint-007.safetensors`
 /// does not.
@@ -127,13 +134,6 @@ pub(super) fn path(folder: &Path, number: u64) -> PathBuf {
     folder.join(format!("{PREFIX}{number}{SUFFIX}"))
 }
 
-fn sync(folder: &Path) -> anyhow::Result<()> {
-    if cfg!(unix) {
-        File::open(folder)?.sync_all()?;
-    }
-    Ok(())
-}
-
 /// Returns an error if the disk has less than `bytes` of free space.
 fn check_free_space(folder: &Path, bytes: u64) -> anyhow::Result<()> {
     let Some(free) = fetch::free_space(folder) else {
@@ -152,9 +152,14 @@ fn check_free_space(folder: &Path, bytes: u64) -> anyhow::Result<()> {
 mod tests {
     use super::*;
 
-    fn file(text: &str) -> CheckpointFile<Snapshot> {
+    const RUN: &str = "0123456789abcdef0123456789abcdef";
+
+    fn file(text: &str, run: &str) -> CheckpointFile<Snapshot> {
+        let strings = super::super::head(run).into_iter();
         CheckpointFile {
-            strings: [("text".to_string(), text.to_string())].into(),
+            strings: strings
+                .chain([("text".to_string(), text.to_string())])
+                .collect(),
             tensors: Default::default(),
         }
     }
@@ -163,22 +168,44 @@ mod tests {
     fn the_two_newest_intact_checkpoints_are_kept() {
         let root = tempfile::tempdir().unwrap();
         let folder = root.path();
-        let mut dir = CheckpointDir::new(folder, None).unwrap();
+        let mut dir = CheckpointDir::new(folder, RUN, None);
         for text in ["a", "b", "c"] {
-            dir.write(file(text)).unwrap();
+            dir.write(file(text, RUN)).unwrap();
         }
         assert_eq!(numbers(folder).unwrap(), [2, 3]);
         // Checkpoint 3 is damaged, so the run resumes from 2.
-        fs::write(path(folder, 3), b"damaged").unwrap();
-        let mut dir = CheckpointDir::new(folder, Some(2)).unwrap();
-        dir.write(file("d")).unwrap();
+        let whole = fs::read(path(folder, 3)).unwrap();
+        fs::write(path(folder, 3), &whole[..whole.len() - 1]).unwrap();
+        let mut dir = CheckpointDir::new(folder, RUN, Some(2));
+        dir.write(file("d", RUN)).unwrap();
         assert_eq!(numbers(folder).unwrap(), [2, 4]);
-        assert_eq!(
-            CheckpointFile::read(&path(folder, 4)).unwrap().strings["text"],
-            "d"
-        );
-        dir.clear().unwrap();
+        let read = CheckpointFile::read(&open_regular(&path(folder, 4)).unwrap());
+        assert_eq!(read.unwrap().strings["text"], "d");
+        remove(folder, RUN, None).unwrap();
         assert_eq!(fs::read_dir(folder).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn files_that_are_not_checkpoints_of_the_run_are_neither_removed_nor_replaced() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path();
+        let mut other = Vec::new();
+        file("other", &RUN.replace('0', "1"))
+            .write(&mut other)
+            .unwrap();
+        fs::write(path(folder, 1), &other).unwrap();
+        fs::write(path(folder, 2), b"damaged").unwrap();
+        fs::create_dir(path(folder, 4)).unwrap();
+        fs::write(path(folder, u64::MAX), b"").unwrap();
+        let mut dir = CheckpointDir::new(folder, RUN, None);
+        for text in ["a", "b", "c"] {
+            dir.write(file(text, RUN)).unwrap();
+        }
+        assert_eq!(numbers(folder).unwrap(), [1, 2, 5, 6, u64::MAX]);
+        remove(folder, RUN, None).unwrap();
+        assert_eq!(numbers(folder).unwrap(), [1, 2, u64::MAX]);
+        assert_eq!(fs::read(path(folder, 1)).unwrap(), other);
+        assert!(path(folder, 4).is_dir());
     }
 
     #[test]

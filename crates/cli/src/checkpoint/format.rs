@@ -4,11 +4,13 @@
 //! The checksum is computed while the file is written or read, without another pass. A lost or
 //! changed byte in the header, a tensor or the checksum itself is detected. Any safetensors reader
 //! can open the file.
+//!
+//! Every future format must end with such a checksum, so that this version can tell an intact file of
+//! a later version from a damaged one.
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Read, Write};
-use std::path::Path;
+use std::io::{self, BufReader, Read, Seek, Write};
 
 use anyhow::{Context, ensure};
 use candle_core::{Device, Tensor};
@@ -17,13 +19,14 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use trainer::Snapshot;
 
-use crate::fault_injection::FaultyFile;
-
 /// Name of the checksum tensor, whose bytes come last in the file.
 const CHECKSUM: &str = "~sha256";
 
 /// Length of a SHA-256 hash in bytes.
 const CHECKSUM_BYTES: usize = 32;
+
+/// Size limit of the header in bytes. Most of it are the hashes of the images, about 100 bytes each.
+const MAX_HEADER: u64 = 1 << 30;
 
 /// The contents of a checkpoint file: metadata strings, and tensors by name. The tensors are
 /// snapshots when writing and plain tensors after reading.
@@ -64,11 +67,10 @@ impl CheckpointFile<Snapshot> {
         header
     }
 
-    /// Writes and syncs the file. Drops each snapshot once it is written, to free its memory.
-    pub(super) fn write(self, path: &Path) -> anyhow::Result<()> {
-        let file = FaultyFile(File::create(path)?);
+    /// Writes the file to `out`. Drops each snapshot once it is written, to free its memory.
+    pub(super) fn write(self, out: &mut dyn Write) -> anyhow::Result<()> {
         let mut out = Hashing {
-            inner: BufWriter::with_capacity(1 << 20, file),
+            inner: out,
             hash: Sha256::new(),
         };
         let header = self.header();
@@ -82,10 +84,8 @@ impl CheckpointFile<Snapshot> {
                 .try_for_each_chunk(write)
                 .with_context(|| format!("`{name}`"))?;
         }
-        let Hashing { mut inner, hash } = out;
-        inner.write_all(&hash.finalize())?;
-        let file = inner.into_inner().map_err(|error| error.into_error())?;
-        Ok(file.0.sync_all()?)
+        let Hashing { inner, hash } = out;
+        Ok(inner.write_all(&hash.finalize())?)
     }
 }
 
@@ -93,25 +93,16 @@ impl CheckpointFile<Tensor> {
     /// Reads a file and verifies its checksum.
     ///
     /// Allocations are bounded by the size of the file, even if the header is malicious.
-    pub(super) fn read(path: &Path) -> anyhow::Result<Self> {
-        let file = File::open(path)?;
+    pub(super) fn read(file: &File) -> anyhow::Result<Self> {
         let length = file.metadata()?.len();
         let mut input = Hashing {
             inner: BufReader::with_capacity(1 << 20, file),
             hash: Sha256::new(),
         };
-        let mut header_length = [0; 8];
-        input.read_exact(&mut header_length)?;
-        let header_length = u64::from_le_bytes(header_length);
-        ensure!(
-            header_length <= length.saturating_sub(8),
-            "the file ends within its header"
-        );
-        let mut header = vec![0; header_length as usize];
-        input.read_exact(&mut header)?;
+        let header = read_header(&mut input, length)?;
         let (strings, infos) = parse(&header)?;
         let end = infos.last().map_or(0, |(_, info)| info.data_offsets.1);
-        let expected = (8 + header_length).saturating_add(end);
+        let expected = (8 + header.len() as u64).saturating_add(end);
         ensure!(
             expected == length,
             "the file has {length} bytes instead of {expected}"
@@ -135,6 +126,46 @@ impl CheckpointFile<Tensor> {
     }
 }
 
+/// Reads the metadata strings of a file, without verifying its checksum.
+pub(super) fn read_strings(file: &File) -> anyhow::Result<BTreeMap<String, String>> {
+    let length = file.metadata()?.len();
+    let header = read_header(&mut BufReader::new(file), length)?;
+    let mut header: Map<String, Value> = serde_json::from_slice(&header).context(BROKEN)?;
+    let strings = header.remove("__metadata__").context(BROKEN)?;
+    serde_json::from_value(strings).context(BROKEN)
+}
+
+/// Whether a file ends with the SHA-256 of all bytes before it, as checkpoints of every version do.
+pub(super) fn is_intact(mut file: &File) -> io::Result<bool> {
+    let Some(length) = file.metadata()?.len().checked_sub(CHECKSUM_BYTES as u64) else {
+        return Ok(false);
+    };
+    file.rewind()?;
+    let mut input = Hashing {
+        inner: BufReader::with_capacity(1 << 20, file),
+        hash: Sha256::new(),
+    };
+    io::copy(&mut (&mut input).take(length), &mut io::sink())?;
+    let Hashing { mut inner, hash } = input;
+    let mut checksum = [0; CHECKSUM_BYTES];
+    inner.read_exact(&mut checksum)?;
+    Ok(hash.finalize().as_slice() == checksum)
+}
+
+/// Reads the header of a file of `length` bytes.
+fn read_header(input: &mut impl Read, length: u64) -> anyhow::Result<Vec<u8>> {
+    const TRUNCATED: &str = "the file ends within its header";
+    ensure!(length >= 8, TRUNCATED);
+    let mut header_length = [0; 8];
+    input.read_exact(&mut header_length)?;
+    let header_length = u64::from_le_bytes(header_length);
+    ensure!(header_length <= length - 8, TRUNCATED);
+    ensure!(header_length <= MAX_HEADER, "the header is too long");
+    let mut header = vec![0; header_length as usize];
+    input.read_exact(&mut header)?;
+    Ok(header)
+}
+
 /// The description of a tensor in the header.
 #[derive(Deserialize)]
 struct Info {
@@ -146,8 +177,9 @@ struct Info {
 /// The metadata strings, and the tensors in file order, with the checksum last.
 type Header = (BTreeMap<String, String>, Vec<(String, Info)>);
 
+const BROKEN: &str = "cannot parse the header";
+
 fn parse(header: &[u8]) -> anyhow::Result<Header> {
-    const BROKEN: &str = "cannot parse the header";
     let mut header: Map<String, Value> = serde_json::from_slice(header).context(BROKEN)?;
     let strings = header.remove("__metadata__").context(BROKEN)?;
     let strings = serde_json::from_value(strings).context(BROKEN)?;
@@ -236,16 +268,25 @@ mod tests {
         }
     }
 
+    /// A file with the contents `bytes`.
+    fn file(bytes: &[u8]) -> File {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        file.rewind().unwrap();
+        file
+    }
+
     #[test]
     fn a_file_is_read_back_bit_for_bit() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("x");
         let written = example();
         let snapshot = snapshot(&written);
-        let bytes = snapshot.bytes();
-        snapshot.write(&path).unwrap();
-        assert_eq!(std::fs::metadata(&path).unwrap().len(), bytes);
-        let read = CheckpointFile::read(&path).unwrap();
+        let length = snapshot.bytes();
+        let mut bytes = Vec::new();
+        snapshot.write(&mut bytes).unwrap();
+        assert_eq!(bytes.len() as u64, length);
+        assert!(is_intact(&file(&bytes)).unwrap());
+        assert_eq!(read_strings(&file(&bytes)).unwrap(), written.strings);
+        let read = CheckpointFile::read(&file(&bytes)).unwrap();
         assert_eq!(read.strings, written.strings);
         let bits = |file: &CheckpointFile<Tensor>| -> Vec<(String, Vec<usize>, Vec<u32>)> {
             let bits = |(name, tensor): (&String, &Tensor)| {
@@ -256,28 +297,26 @@ mod tests {
             file.tensors.iter().map(bits).collect()
         };
         assert_eq!(bits(&read), bits(&written));
-        let bytes = std::fs::read(&path).unwrap();
         let safetensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
         assert_eq!(safetensors.len(), 3);
     }
 
     #[test]
     fn every_changed_byte_and_every_truncation_is_detected() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("x");
-        snapshot(&example()).write(&path).unwrap();
-        let whole = std::fs::read(&path).unwrap();
+        let mut whole = Vec::new();
+        snapshot(&example()).write(&mut whole).unwrap();
+        let assert_damaged = |bytes: &[u8], what: &str| {
+            assert!(CheckpointFile::read(&file(bytes)).is_err(), "{what}");
+            assert!(!is_intact(&file(bytes)).unwrap(), "{what}");
+        };
         for at in 0..whole.len() {
             for change in [1, 0x80] {
                 let mut bytes = whole.clone();
                 bytes[at] ^= change;
-                std::fs::write(&path, &bytes).unwrap();
-                assert!(CheckpointFile::read(&path).is_err(), "byte {at}");
+                assert_damaged(&bytes, &format!("byte {at}"));
             }
-            std::fs::write(&path, &whole[..at]).unwrap();
-            assert!(CheckpointFile::read(&path).is_err(), "truncated at {at}");
+            assert_damaged(&whole[..at], &format!("truncated at {at}"));
         }
-        std::fs::write(&path, [&whole[..], b"x"].concat()).unwrap();
-        assert!(CheckpointFile::read(&path).is_err(), "one extra byte");
+        assert_damaged(&[&whole[..], b"x"].concat(), "one extra byte");
     }
 }

@@ -5,7 +5,7 @@
 //! written at a time.
 
 use std::any::Any;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -18,10 +18,13 @@ use crate::config::StageConfig;
 use crate::error::Diagnostic;
 use crate::metrics::{EpochRow, Pass};
 use crate::panic_message::panic_message;
+use crate::run_dir::RunDir;
 
 /// Takes snapshots of a run's training state and writes them on a background thread.
 pub struct Checkpointer<'a> {
     params: &'a Params,
+    /// The id of the run.
+    run: String,
     stages: Vec<StageConfig>,
     identity: String,
     every: Option<Duration>,
@@ -46,24 +49,24 @@ pub struct CheckpointWritten {
 }
 
 impl<'a> Checkpointer<'a> {
-    /// Creates the checkpointer for the run in `folder`, which is new or resumed from the
-    /// checkpoint `from`. Within an epoch, a checkpoint is due every `every`, or never if it is
-    /// `None`.
+    /// Creates the checkpointer for `run`, which is new or resumed from the checkpoint `from`. Within
+    /// an epoch, a checkpoint is due every `every`, or never if it is `None`.
     ///
     /// # Errors
     ///
-    /// Returns an error if the folder cannot be read, if its newest checkpoint has the highest
-    /// possible number, or if `identity` cannot be written as TOML.
+    /// Returns an error if `identity` cannot be written as TOML.
     pub fn new(
-        folder: &Path,
+        run: &RunDir,
         from: Option<&Checkpoint>,
         identity: &Identity,
         params: &'a Params,
         every: Option<Duration>,
     ) -> anyhow::Result<Self> {
-        let dir = CheckpointDir::new(folder, from.map(|checkpoint| checkpoint.number))?;
+        let newest = from.map(|checkpoint| checkpoint.number);
+        let dir = CheckpointDir::new(run.path(), run.id(), newest);
         Ok(Self {
             params,
+            run: run.id().to_string(),
             stages: identity.config.stages.clone(),
             identity: toml::to_string(identity).context("cannot write the run identity as TOML")?,
             every,
@@ -106,7 +109,8 @@ impl<'a> Checkpointer<'a> {
             training,
             rows: rows.to_vec(),
         };
-        let file = snapshot(&self.identity, &progress, &self.stages, self.params, stage)?;
+        let (run, identity) = (&self.run, &self.identity);
+        let file = snapshot(run, identity, &progress, &self.stages, self.params, stage)?;
         let waited = started.elapsed();
         let Writer::Idle(mut dir) = std::mem::replace(&mut self.writer, Writer::Failed) else {
             return Ok(previous);
@@ -162,20 +166,6 @@ impl<'a> Checkpointer<'a> {
                 self.writer = writer;
                 Ok(None)
             }
-        }
-    }
-
-    /// Removes all checkpoints: a finished run needs none, and they are large.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error if the last checkpoint could not be written, or if a file cannot be
-    /// removed.
-    pub fn clear(&mut self) -> anyhow::Result<()> {
-        self.finish()?;
-        match &self.writer {
-            Writer::Idle(dir) => dir.clear(),
-            _ => Ok(()),
         }
     }
 }

@@ -6,26 +6,28 @@ use std::time::Duration;
 
 use anyhow::Context;
 use console::measure_text_width;
+use dataset::InspectOptions;
 use dataset::decode::Channels;
-use dataset::inspect::{DuplicateGroup, DuplicateKind, IgnoreReason, Report, Shape};
-use dataset::{DecodeOptions, InspectOptions};
+use dataset::inspect::{DuplicateGroup, DuplicateKind, IgnoreReason, MostlyUnused, Report, Shape};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use crate::args::CheckArgs;
 use crate::data_source::Source;
-use crate::ui::text::pluralize;
-use crate::ui::text::{pad_left, pad_right};
+use crate::device;
+use crate::ui::text::{pad_left, pad_right, pluralize, printable, unused_files};
 
 /// Maximum number of files that the text report lists per finding.
 const MAX_LISTED: usize = 10;
 
 /// Runs `waggle check`. The exit code is 1 if a finding is serious.
 pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
-    let root = Source::choose(args.data.as_deref()).root()?;
+    device::start_threads(None)?;
+    let source = Source::choose(args.data.as_deref().or(args.data_flag.as_deref()));
+    let root = source.root()?;
     let options = InspectOptions::default()
         .workers(args.workers.get())
-        .decode(DecodeOptions::default().ignore_exif(args.ignore_exif));
+        .decode(args.decode.options());
     // indicatif draws on standard error, and only if that is a terminal.
     let bar = ProgressBar::new(0).with_style(
         ProgressStyle::with_template(
@@ -34,13 +36,19 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         .expect("the template is valid")
         .progress_chars("━━╌"),
     );
-    bar.enable_steady_tick(Duration::from_millis(500));
+    // The tick needs a thread.
+    if !bar.is_hidden() {
+        bar.enable_steady_tick(Duration::from_millis(500));
+    }
     let report = dataset::inspect(&root, &options, &|done, images| {
         bar.set_length(images as u64);
         bar.set_position(done as u64);
     });
     bar.finish_and_clear();
-    let report = report?;
+    let mut report = report?;
+    if source == Source::Sample {
+        report.ignored.retain(|file| file.path != sample::STAMP);
+    }
     if args.json {
         super::print(&json(&report)?)?;
     } else {
@@ -75,7 +83,8 @@ fn table(report: &Report) -> String {
     let limits = &report.thresholds;
 
     if let [only] = report.splits[0].classes.as_slice() {
-        let _ = writeln!(text, "\n! Only one class, {} (training fails)", only.class);
+        let class = [only.class.clone()];
+        section(&mut text, true, "Only one class (training fails)", &class);
     }
     section(
         &mut text,
@@ -95,9 +104,34 @@ fn table(report: &Report) -> String {
         "Classes without a folder in val (val metrics exclude them)",
         &report.classes_without_val,
     );
+    let groups = report.similar_classes.iter();
+    let lines: Vec<_> = groups.map(|names| names.join(", ")).collect();
+    section(
+        &mut text,
+        false,
+        "Classes whose names differ only in case",
+        &lines,
+    );
+    let lines: Vec<_> = report
+        .mostly_unused
+        .iter()
+        .map(mostly_unused_line)
+        .collect();
+    section(
+        &mut text,
+        true,
+        "Class folders with more unused than used images",
+        &lines,
+    );
     let unusable = report.unusable.iter();
     let lines: Vec<_> = unusable
-        .map(|file| format!("{}: {}", file.path, file.reason))
+        .map(|file| {
+            let flag = match file.exceeds_limit {
+                true => "; scale it down, or pass a larger `--max-pixels`",
+                false => "",
+            };
+            format!("{}: {}{flag}", file.path, file.reason)
+        })
         .collect();
     section(&mut text, true, "Images that cannot be decoded", &lines);
 
@@ -185,11 +219,9 @@ fn table(report: &Report) -> String {
     let ignored = report.ignored.iter();
     let lines: Vec<_> = ignored
         .map(|file| match &file.content {
-            Some(content) => format!(
-                "{}: {}, but contains {content}",
-                file.path,
-                ignore_reason(file.reason)
-            ),
+            Some(content) => {
+                format!("{}: {} ({content})", file.path, ignore_reason(file.reason))
+            }
             None => format!("{}: {}", file.path, ignore_reason(file.reason)),
         })
         .collect();
@@ -206,14 +238,11 @@ fn table(report: &Report) -> String {
 /// Image counts by class and split.
 fn counts(report: &Report) -> String {
     let [train, val] = &report.splits;
-    let names = train.classes.iter().map(|count| count.class.as_str());
-    let width = names
-        .clone()
-        .chain(["class"])
-        .map(measure_text_width)
-        .max()
-        .unwrap_or(0);
-    let mut text = format!("{}\n\n", report.root);
+    let classes = train.classes.iter();
+    let names: Vec<_> = classes.map(|count| printable(&count.class)).collect();
+    let widths = names.iter().map(|name| measure_text_width(name));
+    let width = widths.chain([5]).max().unwrap_or(0);
+    let mut text = format!("{}\n\n", printable(&report.root));
     let mut row = |name: &str, train: &str, val: &str| {
         let cells = [
             pad_right(name, width),
@@ -222,13 +251,30 @@ fn counts(report: &Report) -> String {
         ];
         let _ = writeln!(text, "  {}", cells.join("  "));
     };
-    row("class", &train.name, &val.name);
-    for ((name, train), val) in names.zip(&train.classes).zip(&val.classes) {
+    row("class", &printable(&train.name), &printable(&val.name));
+    for ((name, train), val) in names.iter().zip(&train.classes).zip(&val.classes) {
         row(name, &train.images.to_string(), &val.images.to_string());
     }
     let images = pluralize(train.images + val.images, "image");
     let _ = writeln!(text, "\n{images} read.");
+    for split in &report.splits {
+        if let Some(unused) = unused_files(&split.unused) {
+            let _ = writeln!(text, "Not used in {}: {unused}.", split.name);
+        }
+    }
     text
+}
+
+fn mostly_unused_line(folder: &MostlyUnused) -> String {
+    let unused = unused_files(&folder.unused).unwrap_or_default();
+    let used = pluralize(folder.images, "image");
+    let remedies: Vec<&str> = folder
+        .unused
+        .iter()
+        .map(|count| count.remedy.as_str())
+        .collect();
+    let (path, remedies) = (&folder.folder, remedies.join(", "));
+    format!("{path}: {unused} not used, {used} used; {remedies}")
 }
 
 /// Appends a finding: its title, the number of `lines`, and the first few of them. Appends nothing
@@ -241,7 +287,7 @@ fn section(text: &mut String, serious: bool, title: &str, lines: &[String]) {
     // Writing into a string cannot fail.
     let _ = writeln!(text, "\n{mark}{title}: {}", lines.len());
     for line in lines.iter().take(MAX_LISTED) {
-        let _ = writeln!(text, "    {line}");
+        let _ = writeln!(text, "    {}", printable(line));
     }
     if lines.len() > MAX_LISTED {
         let _ = writeln!(
@@ -291,6 +337,9 @@ fn ignore_reason(reason: IgnoreReason) -> &'static str {
         IgnoreReason::OutsideSplits => "outside the train and val folders",
         IgnoreReason::OutsideClasses => "outside the class folders",
         IgnoreReason::NotASplit => "neither train nor val",
-        IgnoreReason::SymlinkLoop => "a link to one of its parent folders",
+        IgnoreReason::SymlinkLoop => "a link to a folder that contains it",
+        IgnoreReason::Repeated => "a folder that is listed under another path",
+        IgnoreReason::BrokenLink => "a broken link",
+        IgnoreReason::NotAFile => "neither a file nor a folder",
     }
 }

@@ -9,7 +9,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use console::{Term, measure_text_width};
-use dataset::{DecodeOptions, ImageFolder, Loader, LoaderConfig, image_folder};
+use dataset::image_folder::{KindCount, count_kinds};
+use dataset::{ImageFolder, Loader, LoaderConfig, image_folder, path_text};
 use serde::Serialize;
 use trainer::{ConfusionMatrix, FrozenCache};
 
@@ -20,10 +21,13 @@ use crate::classifier::Classifier;
 use crate::config::{Config, Skipped};
 use crate::data_source::Source;
 use crate::error::{Diagnostic, warn};
+use crate::memory_limit;
 use crate::metrics::wilson_interval;
 use crate::non_finite_logit::CheckedNetwork;
-use crate::ui::text::pluralize;
-use crate::ui::text::{pad_left, pad_right, percent, percent_range, shorten};
+use crate::ui::text::{
+    pad_left, pad_right, percent, percent_range, pluralize, printable, printable_path, shorten,
+    unused_files,
+};
 
 /// Maximum number of classes for which the confusion matrix is printed. With more classes, or if
 /// the matrix is wider than the terminal, the most confused pairs are printed instead.
@@ -46,6 +50,8 @@ struct Report<'a> {
     confusion: &'a ConfusionMatrix,
     /// Images that could not be decoded and were left out.
     skipped: Vec<Skipped>,
+    /// Files of the split that are not used, by kind, without hidden ones.
+    unused: Vec<KindCount>,
 }
 
 /// Runs `waggle evaluate`.
@@ -54,16 +60,19 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     let model = Classifier::open(&args.model, &device)?.with_precision(args.machine.precision);
     let (root, recorded) = data(args, &model.path)?;
     let mut folder = open(&root, &args.split, model.classes())?;
-    let (ignore_exif, workers) = (args.machine.ignore_exif, args.machine.workers());
+    let (decode, workers) = (args.machine.decode.options(), args.machine.workers());
     let skipped = match args.on_bad {
         None => bad_images::recorded(&folder, &root, recorded),
-        Some(OnBad::Skip) => bad_images::find(&folder, &root, ignore_exif, workers)?,
+        Some(OnBad::Skip) => bad_images::find(&folder, &root, &decode, workers)?,
         Some(OnBad::Fail) => Vec::new(),
     };
     for (_, image) in &skipped {
         warn(Diagnostic::new(image.to_string()));
     }
     bad_images::leave_out(&mut folder, &skipped)?;
+    let batch = args.batch_size.get().min(folder.len());
+    memory_limit::check_batch(&model.metadata.config, batch, false)?;
+    memory_limit::check_confusion_matrix(model.classes().len())?;
     let config = LoaderConfig::eval(model.input_size())
         .batch_size(args.batch_size.get())
         .workers(workers)
@@ -71,7 +80,7 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
         .device(device)
         // A single pass reads each image only once, so a cache would not help.
         .cache_bytes(0)
-        .decode(DecodeOptions::default().ignore_exif(ignore_exif));
+        .decode(decode.clone());
     let images = Loader::new(folder.samples(), config)?;
     let network = CheckedNetwork::new(model.network());
     let evaluation = trainer::evaluate(&network, &images, &mut FrozenCache::off(), &mut |_| {
@@ -83,7 +92,8 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
             anyhow::Error::new(logit).context(format!("cannot evaluate {path}"))
         }
         (error @ trainer::Error::Data { .. }, None) => {
-            bad_images::explain(error.into(), &folder, ignore_exif, workers)
+            let error = bad_images::explain_batch(error, None);
+            bad_images::explain(error, &folder, &decode, workers)
         }
         (error, None) => error.into(),
     })?
@@ -95,6 +105,7 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
         classes: model.classes(),
         confusion: &evaluation.confusion,
         skipped: skipped.into_iter().map(|(_, image)| image).collect(),
+        unused: count_kinds(folder.unused()),
     };
     if args.json {
         let line = serde_json::to_string(&report).context("cannot write the result as JSON")?;
@@ -123,7 +134,7 @@ fn data(args: &EvaluateArgs, model: &Path) -> anyhow::Result<(PathBuf, Vec<Skipp
         (Some(_), config) => config.ok(),
     };
     let (trained_on, skipped) = config.map_or_else(Default::default, |config| {
-        (PathBuf::from(config.data.root), config.data.skipped)
+        (path_text::decode(&config.data.root), config.data.skipped)
     });
     if given.is_none() {
         if trained_on.is_dir() {
@@ -183,22 +194,26 @@ fn text(report: &Report<'_>, model: &Classifier, folder: &Path, columns: usize) 
     let images: u64 = rows.iter().flatten().sum();
     let correct: u64 = rows.iter().enumerate().map(|(class, row)| row[class]).sum();
     let config = &model.metadata.config;
+    let unused = unused_files(&report.unused);
+    let unused = unused.map_or_else(String::new, |unused| format!("; not used: {unused}"));
     let mut text = format!(
         "Model     {} ({}, {} px)\n\
-         Data      {}, {}\n\
+         Data      {}, {}{unused}\n\
          Loss      {:.4}\n\
          Accuracy  {} ({correct} of {images}; 95 % interval: {})\n\n",
-        model.path.display(),
-        config.architecture,
+        printable_path(&model.path),
+        printable(&config.architecture),
         config.input_size,
-        folder.display(),
+        printable_path(folder),
         pluralize(images as usize, "image"),
         report.loss,
         percent(report.accuracy),
         percent_range(wilson_interval(correct, images)),
     );
+    let classes = report.classes.iter();
+    let classes: Vec<String> = classes.map(|class| printable(class).into_owned()).collect();
     let mut table = vec![["class", "images", "correct", "recall"].map(String::from)];
-    for (index, (class, row)) in report.classes.iter().zip(rows).enumerate() {
+    for (index, (class, row)) in classes.iter().zip(rows).enumerate() {
         let images: u64 = row.iter().sum();
         let recall = match images {
             0 => "-".to_string(),
@@ -209,13 +224,13 @@ fn text(report: &Report<'_>, model: &Classifier, folder: &Path, columns: usize) 
     }
     push_table(&mut text, &table, 1);
     let mut matrix = String::new();
-    push_table(&mut matrix, &confusion_matrix(report.classes, rows), 1);
+    push_table(&mut matrix, &confusion_matrix(&classes, rows), 1);
     let width = matrix.lines().map(measure_text_width).max().unwrap_or(0);
-    if report.classes.len() <= MAX_MATRIX_CLASSES && width <= columns {
+    if classes.len() <= MAX_MATRIX_CLASSES && width <= columns {
         text.push_str("\nConfusion matrix (rows: true, columns: predicted)\n");
         text.push_str(&matrix);
     } else {
-        let pairs = most_confused(report.classes, rows);
+        let pairs = most_confused(&classes, rows);
         if pairs.len() > 1 {
             text.push_str("\nMost confused classes\n");
             push_table(&mut text, &pairs, 2);

@@ -8,8 +8,10 @@ use candle_core::Device;
 use vgg::onnx::Output;
 
 use crate::args::{ExportArgs, ExportFormat};
+use crate::device;
 use crate::error::Diagnostic;
 use crate::model_file;
+use crate::ui::text::printable_path;
 
 /// Runs `waggle export`.
 pub fn run(args: &ExportArgs) -> anyhow::Result<ExitCode> {
@@ -35,6 +37,7 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<ExitCode> {
         );
     }
     super::check_overwrite(&out, args.overwrite)?;
+    device::start_threads(None)?;
     let vgg::Model { metadata, tensors } = vgg::load_model(&model, &Device::Cpu)?;
     if let Some(folder) = out.parent() {
         std::fs::create_dir_all(folder)
@@ -52,7 +55,7 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<ExitCode> {
             vgg::onnx::save(&out, &tensors, &metadata, output)?;
         }
     }
-    super::print(&format!("Wrote {}\n", out.display()))?;
+    super::print(&format!("Wrote {}\n", printable_path(&out)))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -5,6 +5,7 @@ mod evaluate;
 mod export;
 mod install;
 mod predict;
+mod predict_inputs;
 mod show;
 mod summary;
 mod train;
@@ -15,6 +16,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use candle_core::Device;
+use vgg::kernels::Isa;
 
 use crate::args::{Command, MachineArgs};
 use crate::device;
@@ -39,10 +41,11 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Starts the compute threads and opens the device chosen by `--device`. With `auto`, prints a
+/// Checks `WAGGLE_KERNELS`, starts the compute threads and opens the device chosen by `--device`. With `auto`, prints a
 /// warning if the program was built for a GPU that cannot be used.
 fn open_device(machine: &MachineArgs) -> anyhow::Result<Device> {
-    device::start_threads(machine.threads);
+    Isa::selected()?;
+    device::start_threads(machine.threads)?;
     let opened = device::open(machine.device, machine.precision)?;
     if let Some(why) = &opened.fallback {
         warn(Diagnostic::new(format!("computing on the CPU: {why}")));
@@ -65,10 +68,15 @@ fn check_overwrite(path: &Path, overwrite: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Writes to standard output. If the pipe is closed, [`crate::run`] recognizes the error.
+/// Writes text to standard output.
 fn print(text: &str) -> anyhow::Result<()> {
+    print_bytes(text.as_bytes())
+}
+
+/// Writes bytes to standard output.
+fn print_bytes(bytes: &[u8]) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())
+    out.write_all(bytes)
         .and_then(|()| out.flush())
         .context("cannot write to standard output")
 }

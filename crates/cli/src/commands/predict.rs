@@ -1,25 +1,26 @@
 //! `waggle predict`: prints the most probable classes of each image.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
-use std::sync::mpsc;
-use std::thread;
+use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use candle_core::Tensor;
-use dataset::{DecodeOptions, image_folder};
-use rayon::prelude::*;
-use serde::Serialize;
+use dataset::path_text;
+use serde::{Serialize, Serializer};
 
+use super::predict_inputs;
 use crate::args::PredictArgs;
 use crate::classifier::Classifier;
-use crate::error::{Diagnostic, report};
-use crate::ui::text::percent;
+use crate::error::report;
+use crate::panic_message::panic_message;
+use crate::ui::text::{percent, printable_on_terminal};
 
 /// The most probable classes of one image, as printed in each output format.
 #[derive(Debug, Serialize)]
 struct Prediction<'a> {
-    path: String,
+    #[serde(serialize_with = "as_text")]
+    path: &'a Path,
     class: &'a str,
     probability: f32,
     top: Vec<Guess<'a>>,
@@ -33,96 +34,60 @@ struct Guess<'a> {
 
 /// The JSON line for an image, or a folder without readable images, that cannot be classified.
 #[derive(Debug, Serialize)]
-struct Failure {
-    path: String,
+struct Failure<'a> {
+    #[serde(serialize_with = "as_text")]
+    path: &'a Path,
     error: String,
+}
+
+fn as_text<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&path_text::encode(path))
 }
 
 /// Runs `waggle predict`.
 pub fn run(args: &PredictArgs) -> anyhow::Result<ExitCode> {
     let device = super::open_device(&args.machine)?;
     let model = Classifier::open(&args.model, &device)?.with_precision(args.machine.precision);
+    let model = Arc::new(model);
     let format = Format::of(args);
     let mut errors = Errors { format, count: 0 };
-    let paths = image_paths(&args.paths, &mut errors)?;
-    super::print(&format.header(args.top_k.get().min(model.classes().len())))?;
-    thread::scope(|scope| {
-        // The next chunk is decoded during the forward pass of the current one.
-        let (sender, chunks) = mpsc::sync_channel(1);
-        scope.spawn(|| decode(&model, &paths, args, sender));
-        for chunk in chunks {
-            let chunk = chunk?;
-            let images = chunk.iter().filter_map(|(_, image)| image.as_ref().ok());
-            let images: Vec<&Tensor> = images.collect();
-            let mut probabilities = model.probabilities(&images)?.into_iter();
-            for (path, image) in chunk {
-                if let Err(error) = image {
-                    errors.report(path, error.into())?;
+    let top = args.top_k.get();
+    super::print(&format.header(top.min(model.classes().len())))?;
+    let (chunks, decoder) = predict_inputs::start(&model, args)?;
+    for chunk in chunks {
+        let chunk = chunk?;
+        let images = chunk.iter().filter_map(|(_, image)| image.as_ref().ok());
+        let images: Vec<&Tensor> = images.collect();
+        let mut probabilities = model.probabilities(&images)?.into_iter();
+        for (path, image) in &chunk {
+            if let Err(error) = image {
+                errors.report(path, error)?;
+                continue;
+            }
+            let row = probabilities
+                .next()
+                .context("an image has no probabilities")?;
+            let row = match row {
+                Ok(row) => row,
+                Err(error) => {
+                    let message = format!("cannot classify {}", path.display());
+                    errors.report(path, &anyhow::Error::new(error).context(message))?;
                     continue;
                 }
-                let row = probabilities
-                    .next()
-                    .context("an image has no probabilities")?;
-                let row = match row {
-                    Ok(row) => row,
-                    Err(error) => {
-                        let message = format!("cannot classify {}", path.display());
-                        errors.report(path, anyhow::Error::new(error).context(message))?;
-                        continue;
-                    }
-                };
-                let prediction = Prediction::new(path, model.classes(), &row, args.top_k.get());
-                super::print(&format.line(&prediction)?)?;
-            }
-        }
-        Ok(errors.exit_code())
-    })
-}
-
-/// One batch of images, decoded or failed, in input order.
-type Chunk<'a> = Vec<(&'a PathBuf, Result<Tensor, dataset::Error>)>;
-
-/// Decodes `paths` on a separate thread pool and sends one chunk per batch. Stops early if the
-/// receiver is dropped.
-fn decode<'a>(
-    model: &Classifier,
-    paths: &'a [PathBuf],
-    args: &PredictArgs,
-    sender: mpsc::SyncSender<anyhow::Result<Chunk<'a>>>,
-) {
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(args.machine.workers())
-        .build()
-        .map_err(|error| {
-            Diagnostic::new("cannot start the threads that decode images")
-                .help("pass a smaller value for `--workers`")
-                .caused_by(error)
-                .into()
-        });
-    let pool = match pool {
-        Ok(pool) => pool,
-        Err(error) => {
-            // If the receiver is gone, the command has already failed.
-            let _ = sender.send(Err(error));
-            return;
-        }
-    };
-    let options = DecodeOptions::default().ignore_exif(args.machine.ignore_exif);
-    for chunk in paths.chunks(args.batch_size.get()) {
-        let chunk_images = pool.install(|| {
-            let images = chunk.par_iter();
-            images
-                .map(|path| (path, model.read(path, &options)))
-                .collect()
-        });
-        if sender.send(Ok(chunk_images)).is_err() {
-            return;
+            };
+            let prediction = Prediction::new(path, model.classes(), &row, top);
+            super::print_bytes(&format.line(&prediction)?)?;
         }
     }
+    if let Err(payload) = decoder.join() {
+        let message = panic_message(payload.as_ref()).unwrap_or("unknown");
+        bail!("panicked while decoding the images: {message}");
+    }
+    Ok(errors.exit_code())
 }
 
 impl<'a> Prediction<'a> {
-    fn new(path: &Path, classes: &'a [String], probabilities: &[f32], top_k: usize) -> Self {
+    fn new(path: &'a Path, classes: &'a [String], probabilities: &[f32], top_k: usize) -> Self {
         let mut guesses: Vec<Guess<'a>> = classes
             .iter()
             .zip(probabilities)
@@ -135,7 +100,7 @@ impl<'a> Prediction<'a> {
             .first()
             .map_or(("", 0.0), |best| (best.class, best.probability));
         Self {
-            path: path.display().to_string(),
+            path,
             class,
             probability,
             top: guesses,
@@ -169,39 +134,37 @@ impl Format {
         format!("path,class,probability{}\n", more.collect::<String>())
     }
 
-    fn line(self, prediction: &Prediction<'_>) -> anyhow::Result<String> {
+    fn line(self, prediction: &Prediction<'_>) -> anyhow::Result<Vec<u8>> {
         let line = match self {
             Self::Json => {
                 serde_json::to_string(prediction).context("cannot write a prediction as JSON")?
             }
-            Self::Csv => {
-                let mut fields = vec![prediction.path.clone()];
-                for guess in &prediction.top {
-                    fields.extend([guess.class.to_string(), format!("{:.6}", guess.probability)]);
-                }
-                return csv_line(&fields);
-            }
+            Self::Csv => return csv_line(prediction).context("cannot write a prediction as CSV"),
             Self::Text => {
                 let guesses: Vec<String> = prediction
                     .top
                     .iter()
                     .map(|guess| format!("{} {}", guess.class, percent(guess.probability.into())))
                     .collect();
-                format!("{}: {}", prediction.path, guesses.join(", "))
+                let path = prediction.path.display();
+                let line = format!("{path}: {}", guesses.join(", "));
+                printable_on_terminal(&line).into_owned()
             }
         };
-        Ok(line + "\n")
+        Ok((line + "\n").into_bytes())
     }
 }
 
-fn csv_line(fields: &[String]) -> anyhow::Result<String> {
+/// The CSV record of a prediction. The path keeps its bytes, whether or not they are valid UTF-8.
+fn csv_line(prediction: &Prediction<'_>) -> anyhow::Result<Vec<u8>> {
     let mut csv = csv::Writer::from_writer(Vec::new());
-    csv.write_record(fields)
-        .context("cannot write a prediction as CSV")?;
-    let bytes = csv
-        .into_inner()
-        .context("cannot write a prediction as CSV")?;
-    String::from_utf8(bytes).context("cannot write a prediction as CSV")
+    csv.write_field(prediction.path.as_os_str().as_encoded_bytes())?;
+    for guess in &prediction.top {
+        csv.write_field(guess.class)?;
+        csv.write_field(format!("{:.6}", guess.probability))?;
+    }
+    csv.write_record(None::<&[u8]>)?;
+    Ok(csv.into_inner()?)
 }
 
 /// Prints an error for each image or folder that cannot be classified, and counts the errors for
@@ -215,12 +178,12 @@ struct Errors {
 impl Errors {
     /// Prints an error on standard error. With `--json`, also prints a line in place of the
     /// prediction.
-    fn report(&mut self, path: &Path, error: anyhow::Error) -> anyhow::Result<()> {
+    fn report(&mut self, path: &Path, error: &anyhow::Error) -> anyhow::Result<()> {
         self.count += 1;
-        report(&error);
+        report(error);
         if self.format == Format::Json {
             let failure = Failure {
-                path: path.display().to_string(),
+                path,
                 error: format!("{error:#}"),
             };
             let line = serde_json::to_string(&failure).context("cannot write an error as JSON")?;
@@ -236,35 +199,6 @@ impl Errors {
             ExitCode::FAILURE
         }
     }
-}
-
-/// Expands each folder in `paths` to the images in it and its subfolders, in sorted order, and
-/// reports folders that have none or cannot be read. Other paths are kept, even if they do not
-/// exist.
-fn image_paths(paths: &[PathBuf], errors: &mut Errors) -> anyhow::Result<Vec<PathBuf>> {
-    let mut images = Vec::new();
-    for path in paths {
-        if !path.is_dir() {
-            // A missing file, or one that is not an image, is reported when it is decoded.
-            images.push(path.clone());
-            continue;
-        }
-        match image_folder::image_paths(path) {
-            Ok(files) if files.is_empty() => {
-                let error =
-                    Diagnostic::new(format!("no images in the folder `{}`", path.display())).help(
-                        format!(
-                            "the supported extensions are {}",
-                            image_folder::EXTENSIONS.join(", ")
-                        ),
-                    );
-                errors.report(path, error.into())?;
-            }
-            Ok(files) => images.extend(files),
-            Err(error) => errors.report(path, error.into())?,
-        }
-    }
-    Ok(images)
 }
 
 #[cfg(test)]
@@ -287,14 +221,41 @@ mod tests {
     }
 
     #[test]
-    fn csv_fields_are_quoted_if_necessary() {
+    fn csv_follows_rfc_4180_and_reads_back_to_the_same_paths() {
         let classes = ["a,b", "c"].map(String::from);
-        let prediction = Prediction::new(Path::new("p \"1\".png"), &classes, &[0.75, 0.25], 2);
         assert_eq!(
             Format::Csv.header(2),
             "path,class,probability,class_2,probability_2\n"
         );
-        let line = Format::Csv.line(&prediction).unwrap();
-        assert_eq!(line, "\"p \"\"1\"\".png\",\"a,b\",0.750000,c,0.250000\n");
+        let line = |path: &[u8]| {
+            let path = path_text::path_from_bytes(path.to_vec()).unwrap();
+            let prediction = Prediction::new(&path, &classes, &[0.75, 0.25], 2);
+            Format::Csv.line(&prediction).unwrap()
+        };
+        assert_eq!(
+            line(b"p \"1\".png"),
+            b"\"p \"\"1\"\".png\",\"a,b\",0.750000,c,0.250000\n"
+        );
+        let names: [&[u8]; 7] = [
+            b"a,b.png",
+            b"a\nb.png",
+            b"a\rb.png",
+            b"a\r\n",
+            "🐝 ü.png".as_bytes(),
+            b"=1+1",
+            b" ' ;\t",
+        ];
+        for name in names {
+            let line = line(name);
+            let mut reader = csv::ReaderBuilder::new();
+            let mut reader = reader.has_headers(false).from_reader(&line[..]);
+            let records: Result<Vec<_>, _> = reader.byte_records().collect();
+            let records = records.unwrap();
+            assert_eq!((records.len(), records[0].len()), (1, 5));
+            assert_eq!(&records[0][0], name);
+        }
+        // The bytes of a name that is not valid UTF-8 are in the file as they are.
+        #[cfg(unix)]
+        assert!(line(b"caf\xe9.png").starts_with(b"caf\xe9.png,"));
     }
 }

@@ -3,20 +3,23 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
-use dataset::{DecodeOptions, Loader, LoaderConfig};
+use dataset::{Loader, LoaderConfig};
 
 use crate::args::ShowArgs;
 use crate::args::types::OnBad;
 use crate::data_source::Source;
+use crate::device;
 use crate::error::{Diagnostic, warn};
-use crate::run_dir::write_atomically;
-use crate::ui::text::pluralize;
-use crate::{bad_images, initial_model, plots};
+use crate::files::{TEMPORARY, write_atomically};
+use crate::ui::text::{pluralize, printable_path};
+use crate::{bad_images, initial_model, memory_limit, plots};
 
 /// Runs `waggle show`.
 pub fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
     super::check_overwrite(&args.out, args.overwrite)?;
+    device::start_threads(None)?;
     let mut folder = Source::choose(args.data.as_deref()).open()?;
+    folder.refuse_output_file(&args.out)?;
     let size = match (args.input_size, &folder.source) {
         (Some(size), _) => size,
         (None, Source::Sample) => initial_model::sample_input_size()?,
@@ -25,34 +28,31 @@ pub fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
     let config = LoaderConfig::train(u32::try_from(size).context("the input size is too large")?)
         .batch_size(args.batch_size.get())
         .seed(args.seed)
-        .decode(DecodeOptions::default().ignore_exif(args.ignore_exif));
-    let normalize = config.normalize;
-    let workers = config.workers;
+        .decode(args.decode.options());
+    let (decode, normalize, workers) = (config.decode.clone(), config.normalize, config.workers);
     if args.on_bad == OnBad::Skip {
-        let bad = bad_images::find(&folder.train, &folder.root, args.ignore_exif, workers)?;
+        let bad = bad_images::find(&folder.train, &folder.root, &decode, workers)?;
         for (_, image) in &bad {
             warn(Diagnostic::new(image.to_string()));
         }
         bad_images::leave_out(&mut folder.train, &bad)?;
     }
+    let images = args.batch_size.get().min(folder.train.len());
+    memory_limit::check_input(size, images)?;
     let loader = Loader::new(folder.train.samples(), config)?;
     // The command line counts epochs from 1, the loader from 0.
     let batch = loader
         .epoch(args.epoch.get() - 1)
         .next()
         .context("there is no training batch")?
-        .map_err(|error| {
-            bad_images::explain(error.into(), &folder.train, args.ignore_exif, workers)
-        })?;
-    write_atomically(
-        &args.out,
-        &plots::batch::draw(&batch, folder.classes(), normalize)?,
-    )?;
+        .map_err(|error| bad_images::explain(error.into(), &folder.train, &decode, workers))?;
+    let png = plots::batch::draw(&batch, folder.classes(), normalize)?;
+    write_atomically(&args.out, TEMPORARY, |out| Ok(out.write_all(&png)?))?;
     super::print(&format!(
         "Wrote {}: {} of {}\n",
-        args.out.display(),
+        printable_path(&args.out),
         pluralize(batch.indices.len(), "image"),
-        folder.root.display()
+        printable_path(&folder.root)
     ))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -7,10 +7,11 @@ use vgg::{Summary, VggConfig};
 
 use crate::args::SummaryArgs;
 use crate::model_file;
+use crate::ui::text::printable;
 
 /// Runs `waggle summary`.
 pub fn run(args: &SummaryArgs) -> anyhow::Result<ExitCode> {
-    let config = match &args.model {
+    let mut config = match &args.model {
         Some(path) => {
             let path = model_file::locate(path)?;
             let metadata = vgg::read_metadata(&path)?;
@@ -28,6 +29,7 @@ pub fn run(args: &SummaryArgs) -> anyhow::Result<ExitCode> {
             ..VggConfig::named(&args.arch, args.classes.get())?
         },
     };
+    config.architecture = printable(&config.architecture).into_owned();
     super::print(&format!("{}\n", Summary::new(&config)?))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -7,32 +7,24 @@ use std::time::Instant;
 
 use anyhow::Context;
 use trainer::{Evaluation, pattern};
-use vgg::Summary;
+use vgg::{Summary, VggConfig};
 
 use crate::args::TrainArgs;
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
 use crate::error;
 use crate::initial_model::InitialModel;
-use crate::metrics::{Metrics, Score, wilson_interval};
+use crate::metrics::{Score, wilson_interval};
 use crate::model_file;
 use crate::plan::{Origin, Plan};
+use crate::run_dir::FILES;
 use crate::signals::Signals;
 use crate::train::Session;
+use crate::ui::text::printable;
 use crate::ui::{
     ClassRecall, Finished, JsonLines, Lines, Message, Page, Quiet, Renderer, Terminal,
     WeightsReport,
 };
-
-/// Names of the files in the directory of a finished run.
-const FILES: [&str; 6] = [
-    model_file::FILE,
-    Config::FILE,
-    Metrics::FILE,
-    "curves.png",
-    "confusion_matrix.png",
-    "train_batch.png",
-];
 
 /// Runs `waggle train`. The exit code is that of success, or of the signal that stopped the run.
 pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
@@ -44,14 +36,19 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
         _ => Box::new(Terminal::new(Page::stdout(), args.verbose)),
     };
     let ui = ui.as_mut();
-    acknowledge_interrupt(&signals, ui);
+    acknowledge_interrupt(&signals, ui)?;
     let Some(plan) = Plan::resolve(args, ui)? else {
         let directory = args.resume.iter().map(|path| path.display().to_string());
         let directory = directory.collect();
         ui.show(&Message::AlreadyDone { directory })?;
+        ui.finish()?;
         return Ok(ExitCode::SUCCESS);
     };
-    describe(&plan.initial, &plan.identity.config, ui)?;
+    let first = match &plan.origin {
+        Origin::New(_) => 0,
+        Origin::Resumed(_, checkpoint) => checkpoint.progress.stage,
+    };
+    describe(&plan.initial, &plan.identity.config, first, ui)?;
     if let Origin::Resumed(_, checkpoint) = &plan.origin {
         ui.show(&resumed(checkpoint))?;
     }
@@ -77,11 +74,12 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
         worst_class: worst_class(&evaluation, session.classes()),
         seconds: started.elapsed().as_secs_f64(),
     }))?;
+    ui.finish()?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Prints a line at the first signal, because training stops only after the current batch.
-fn acknowledge_interrupt(signals: &Signals, ui: &dyn Renderer) {
+fn acknowledge_interrupt(signals: &Signals, ui: &dyn Renderer) -> anyhow::Result<()> {
     let progress = ui.progress();
     signals.on_first(move |signal| {
         let again = match signal.is_ctrl_c() {
@@ -89,7 +87,7 @@ fn acknowledge_interrupt(signals: &Signals, ui: &dyn Renderer) {
             false => "",
         };
         progress.suspend(|| error::print(&format!("stopping after this batch{again}\n")));
-    });
+    })
 }
 
 /// The class with the lowest recall, of the classes that have val images. The lowest index wins a
@@ -122,10 +120,20 @@ fn interrupted(signals: &Signals, run: &Path, ui: &mut dyn Renderer) -> anyhow::
     Ok(ExitCode::from(signal.exit_code()))
 }
 
-/// Shows the messages that describe the network and the origin of its initial weights.
-fn describe(initial: &InitialModel, config: &Config, ui: &mut dyn Renderer) -> anyhow::Result<()> {
-    let summary = Summary::new(&initial.config)?;
-    let first = config.stages.first().context("the run has no stages")?;
+/// Shows the messages that describe the network and the origin of its initial weights. `first` is the
+/// index of the first stage to run.
+fn describe(
+    initial: &InitialModel,
+    config: &Config,
+    first: usize,
+    ui: &mut dyn Renderer,
+) -> anyhow::Result<()> {
+    let summary = Summary::new(&VggConfig {
+        architecture: printable(&initial.config.architecture).into_owned(),
+        ..initial.config.clone()
+    })?;
+    let stages = &config.stages;
+    let first = stages.get(first).context("the run has no stages")?;
     let shapes = initial.config.tensor_shapes()?;
     let is_trainable = |name: &str| {
         let mut groups = first.groups.iter();

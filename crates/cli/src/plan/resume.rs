@@ -5,41 +5,39 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{self, Checkpoint, DamagedCheckpoint};
 use crate::config::{Config, DataConfig};
 use crate::data_source::{Folder, Source};
 use crate::error::Diagnostic;
-use crate::metrics::Metrics;
 use crate::model_file;
-use crate::run_dir::RunDir;
+use crate::run_dir::{FILES, LOCK, Marker, RunDir};
 use crate::shell::quote;
 use crate::ui::{Message, Renderer};
 
-/// Opens the run directory `path`, removes temporary files in it, and returns it with its newest
-/// intact checkpoint. Shows a message for each damaged checkpoint that is newer. Returns `None` if
-/// the run is finished and has no checkpoints.
+/// Names of files and folders that `waggle export` writes to a run directory by default.
+const EXPORTS: [&str; 3] = ["exported.safetensors", "model.onnx", "timm"];
+
+/// Opens the run directory `path`, removes temporary files of the run, and returns it with its newest
+/// intact checkpoint. Shows a message for each damaged checkpoint that is newer, and for files that
+/// are not part of the run. Returns `None` if the run is finished, and removes its checkpoints then.
 ///
 /// # Errors
 ///
-/// Returns an error if `path` is not a run directory, if another process uses it, if it has only
-/// damaged checkpoints, if it has none and is not finished, if its newest intact checkpoint has
-/// another format version, or if its files cannot be listed or removed. Errors of `ui` are returned.
+/// Returns the errors of [`RunDir::open`] and [`Checkpoint::newest`]. Also returns an error if the run
+/// is not finished and has no intact checkpoint, or if its files cannot be listed, removed or created.
+/// Errors of `ui` are returned.
 pub(super) fn open(
     path: &Path,
     ui: &mut dyn Renderer,
 ) -> anyhow::Result<Option<(RunDir, Checkpoint)>> {
-    // A run writes `config.toml` first. If that file was lost or damaged, the run is recognized by an
-    // intact checkpoint. `RunDir::open` reports a path that is not a folder.
-    let config = match Config::read(&path.join(Config::FILE)) {
-        Err(error) if path.is_dir() && Checkpoint::newest(path)?.0.is_none() => bail!(
-            Diagnostic::new(format!("{} is not a run directory", path.display()))
-                .help("pass a directory that `waggle train` created, such as `runs/train`")
-                .caused_by(error)
-        ),
-        config => config,
-    };
     let run = RunDir::open(path)?;
-    let (checkpoint, damaged) = Checkpoint::newest(path)?;
+    let model = run.file(model_file::FILE);
+    if run.is_finished() && model.is_file() {
+        // The process may have been killed before it removed them.
+        checkpoint::remove_all(&run)?;
+        return Ok(None);
+    }
+    let (checkpoint, damaged) = Checkpoint::newest(&run)?;
     for checkpoint in &damaged {
         ui.show(&Message::DamagedCheckpoint {
             file: checkpoint.path.display().to_string(),
@@ -47,12 +45,8 @@ pub(super) fn open(
         })?;
     }
     let Some(checkpoint) = checkpoint else {
-        if damaged.is_empty() && config.is_ok_and(|config| is_finished(&run, &config)) {
-            return Ok(None);
-        }
-        let model = run.file(model_file::FILE);
-        let help = if model.exists() {
-            let weights = quote(&model.display().to_string());
+        let help = if model.is_file() {
+            let weights = quote(&model);
             format!("start a new run, for example with the best weights: `--weights {weights}`")
         } else {
             "start a new run with `waggle train`, without `--resume`".to_string()
@@ -60,16 +54,33 @@ pub(super) fn open(
         let message = format!("{} has no intact checkpoint to resume from", path.display());
         bail!(Diagnostic::new(message).help(help));
     };
+    run.check_writable()?;
     run.remove_leftovers()?;
+    let files = other_files(&run, &damaged)?;
+    if !files.is_empty() {
+        ui.show(&Message::OtherFiles { files: &files })?;
+    }
     Ok(Some((run, checkpoint)))
 }
 
-/// Whether a run without checkpoints has its model and the metrics of all epochs. A run does not
-/// remove its checkpoints before that.
-fn is_finished(run: &RunDir, config: &Config) -> bool {
-    let epochs: u64 = config.stages.iter().map(|stage| stage.epochs).sum();
-    let rows = fs::read_to_string(run.file(Metrics::FILE)).unwrap_or_default();
-    run.file(model_file::FILE).exists() && rows.lines().count() as u64 == epochs + 1
+/// The names of the files in a run directory that are not part of the run, sorted, except for the
+/// damaged checkpoints `damaged`. Folders, links and pipes with the name of a checkpoint are not part
+/// of the run either.
+fn other_files(run: &RunDir, damaged: &[DamagedCheckpoint]) -> anyhow::Result<Vec<String>> {
+    let damaged = damaged.iter().map(|checkpoint| checkpoint.path.clone());
+    let names = FILES.iter().chain(&EXPORTS).chain(&[Marker::FILE, LOCK]);
+    let mut known = checkpoint::paths(run)?;
+    known.extend(names.map(|name| run.file(name)).chain(damaged));
+    let read = || format!("cannot read {}", run.path().display());
+    let mut files = Vec::new();
+    for entry in fs::read_dir(run.path()).with_context(read)? {
+        let entry = entry.with_context(read)?;
+        if !known.contains(&entry.path()) {
+            files.push(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    files.sort();
+    Ok(files)
 }
 
 /// Opens the data set `given` with `--data`, by default the one recorded in the run. The sample is
@@ -78,12 +89,12 @@ pub(super) fn folder(recorded: &DataConfig, given: Option<&Path>) -> anyhow::Res
     if let Some(path) = given {
         return Source::choose(Some(path)).open();
     }
-    let root = Path::new(&recorded.root);
-    let source = Source::from_name(&recorded.source, root);
+    let root = dataset::path_text::decode(&recorded.root);
+    let source = Source::from_name(&recorded.source, &root);
     if source == Source::Sample {
-        sample::write(root).context("cannot write the built-in sample")?;
+        sample::write(&root).context("cannot write the built-in sample")?;
     }
-    source.open_at(root.to_path_buf())
+    source.open_at(root)
 }
 
 /// Checks that `now` agrees with the recorded configuration in all settings that can differ on resume

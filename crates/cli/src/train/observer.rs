@@ -50,8 +50,14 @@ impl TrainObserver<'_> {
             if failure.is_some() {
                 return Flow::Pause;
             }
+            // There is a checkpoint after the first event of the run.
+            let starts = matches!(event, Event::StageStart { .. });
             let flow = self
                 .on_event(name, event)
+                .map_err(|error| match starts {
+                    true => error,
+                    false => self.run.resumable(error),
+                })
                 .and_then(|()| self.checkpoint(index, event, stage));
             flow.unwrap_or_else(|error| {
                 failure = Some(error);
@@ -62,13 +68,21 @@ impl TrainObserver<'_> {
     }
 
     /// Restores the metrics from a checkpoint and rewrites `metrics.csv` and `curves.png`. Rows
-    /// written after the checkpoint are dropped.
+    /// written after the checkpoint are dropped. Shows a message if `metrics.csv` was missing or
+    /// changed.
     ///
     /// # Errors
     ///
-    /// Returns an error if the curves cannot be drawn or the run directory cannot be written to.
+    /// Returns an error if the curves cannot be drawn, the run directory cannot be written to or the
+    /// message cannot be shown.
     pub fn restore(&mut self, progress: &RunProgress) -> anyhow::Result<()> {
-        self.metrics = Metrics::restore(progress.rows.clone(), self.run)?;
+        let (metrics, difference) = Metrics::restore(progress.rows.clone(), self.run)?;
+        self.metrics = metrics;
+        if let Some(difference) = difference {
+            let file = self.run.file(Metrics::FILE).display().to_string();
+            self.renderer
+                .show(&Message::Restored { file, difference })?;
+        }
         self.training = progress.training;
         self.draw_curves()
     }
@@ -238,7 +252,7 @@ mod tests {
             training: None,
             save,
             saved: false,
-            checkpointer: Checkpointer::new(run.path(), None, &identity, params, None).unwrap(),
+            checkpointer: Checkpointer::new(run, None, &identity, params, None).unwrap(),
             signals,
         }
     }
@@ -317,7 +331,7 @@ mod tests {
         assert_eq!(observer.metrics.rows()[1].images_per_second, 10.0);
         assert!(run.file("curves.png").exists() && run.file("metrics.csv").exists());
         observer.checkpointer.finish().unwrap();
-        let (checkpoint, damaged) = Checkpoint::newest(run.path()).unwrap();
+        let (checkpoint, damaged) = Checkpoint::newest(&run).unwrap();
         let progress = checkpoint.unwrap().progress;
         assert_eq!((progress.stage, damaged.len()), (1, 0));
     }

@@ -1,11 +1,14 @@
 //! The session of a run: the parameters and the run directory, and the stages in order, from the
 //! start or from a checkpoint.
 
+use std::collections::BTreeMap;
+use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
+use candle_core::Tensor;
 use candle_nn::VarBuilder;
 use trainer::{
     Data, Evaluation, FitConfig, FrozenCache, Group, Outcome, Params, Progress, SgdConfig, Stage,
@@ -14,7 +17,8 @@ use vgg::{Metadata, Precision, Vgg};
 
 use super::non_finite::NonFiniteLossReport;
 use super::observer::TrainObserver;
-use crate::checkpoint::{Checkpoint, Checkpointer, Identity};
+use crate::bad_images;
+use crate::checkpoint::{self, Checkpoint, Checkpointer, Identity};
 use crate::config::{Config, StageConfig};
 use crate::metrics::Metrics;
 use crate::plan::{Origin, Plan};
@@ -38,8 +42,8 @@ pub struct Session {
 
 impl Session {
     /// Loads the parameters of the plan, checks that every stage can run, and creates the run
-    /// directory of a new run with `config.toml`. Also draws `train_batch.png`, for new and resumed
-    /// runs.
+    /// directory of a new run. Also writes `config.toml` and `train_batch.png`, for new and resumed
+    /// runs, and shows a message if the `config.toml` of a resumed run was missing or changed.
     ///
     /// # Errors
     ///
@@ -64,20 +68,26 @@ impl Session {
         for stage in &config.stages {
             prepare(&params, config, stage, None)?;
         }
+        let mut existing = None;
         let (run, checkpoint) = match origin {
             Origin::New(out) => {
                 let run = RunDir::create(&out)?;
-                run.write(Config::FILE, config.to_toml()?.as_bytes())?;
+                existing = (run.path() != out).then(|| out.display().to_string());
                 (run, None)
             }
-            Origin::Resumed(run, checkpoint) => (run, Some(*checkpoint)),
+            Origin::Resumed(run, checkpoint) => {
+                show_changed_config(&run, &checkpoint, ui)?;
+                (run, Some(*checkpoint))
+            }
         };
+        run.write(Config::FILE, config.to_toml()?.as_bytes())?;
         let stages = config.stages.iter().map(|stage| PlannedStage {
             stage: stage.name,
             epochs: stage.epochs,
         });
         ui.show(&Message::Run {
             directory: run.path().display().to_string(),
+            existing,
             stages: stages.collect(),
         })?;
         splits.draw_batch(&folder, &run)?;
@@ -103,8 +113,8 @@ impl Session {
         &self.metadata.classes
     }
 
-    /// Runs the stages, evaluates the best weights on val, writes `confusion_matrix.png` and removes
-    /// the checkpoints. Within an epoch, a checkpoint is due every `every`, or never if it is
+    /// Runs the stages, evaluates the best weights on val, writes `confusion_matrix.png`, marks the run
+    /// as finished and removes its checkpoints. Within an epoch, a checkpoint is due every `every`, or never if it is
     /// `None`.
     ///
     /// Returns `None` if a signal stopped the run. It can then be resumed.
@@ -121,8 +131,8 @@ impl Session {
     ) -> anyhow::Result<Option<Evaluation>> {
         let checkpoint = self.checkpoint.take();
         let model = self.run.file(model_file::FILE);
-        let save = || Ok(vgg::save(&model, &self.params.tensors(), &self.metadata)?);
-        let (run, from) = (self.run.path(), checkpoint.as_ref());
+        let save = || self.save(&self.params.tensors());
+        let (run, from) = (&self.run, checkpoint.as_ref());
         let mut observer = TrainObserver {
             renderer: ui,
             run: &self.run,
@@ -138,13 +148,21 @@ impl Session {
             Outcome::Finished { .. } => self.evaluate(signals)?,
         };
         observer.finish_checkpoint()?;
+        drop(observer);
         if let Some(evaluation) = &evaluation {
-            let rows = evaluation.confusion.rows();
-            let png = plots::confusion_matrix::draw(self.classes(), rows)?;
-            self.run.write("confusion_matrix.png", &png)?;
-            observer.checkpointer.clear()?;
+            let finished = self.finish(evaluation);
+            finished.map_err(|error| self.run.resumable(error))?;
         }
         Ok(evaluation)
+    }
+
+    /// Writes `confusion_matrix.png`, marks the run as finished and removes its checkpoints.
+    fn finish(&mut self, evaluation: &Evaluation) -> anyhow::Result<()> {
+        let rows = evaluation.confusion.rows();
+        let png = plots::confusion_matrix::draw(self.classes(), rows)?;
+        self.run.write("confusion_matrix.png", &png)?;
+        self.run.finish()?;
+        checkpoint::remove_all(&self.run)
     }
 
     /// Runs the stages. Afterwards, the parameters hold the best weights of the last stage, unless
@@ -170,7 +188,7 @@ impl Session {
             let resumes = from.is_some();
             let mut state = prepare(&self.params, config, stage, from.take())?;
             if resumes {
-                observer.saved = self.save_best(index, &state, model)?;
+                observer.saved = self.save_best(index, &state)?;
             }
             let fit = FitConfig {
                 // A run counts the baseline as an epoch.
@@ -190,7 +208,10 @@ impl Session {
                     best: state.best(),
                     model: observer.saved.then_some(model),
                 };
-                report.explain(error)
+                match error {
+                    trainer::Error::NonFiniteLoss(_) => report.explain(error),
+                    error => bad_images::explain_batch(error, Some((stage.name, self.run.path()))),
+                }
             })?;
             if outcome == Outcome::Paused {
                 break;
@@ -208,7 +229,10 @@ impl Session {
         };
         let mut cache = FrozenCache::off();
         let val = &self.splits.val;
-        Ok(trainer::evaluate(&network, val, &mut cache, &mut observe)?)
+        let last = self.identity.config.stages.last();
+        let run = last.map(|stage| (stage.name, self.run.path()));
+        trainer::evaluate(&network, val, &mut cache, &mut observe)
+            .map_err(|error| bad_images::explain_batch(error, run))
     }
 
     fn build(&self, vb: VarBuilder<'_>) -> Result<Vgg, vgg::Error> {
@@ -221,7 +245,7 @@ impl Session {
     /// checkpoint.
     ///
     /// Returns whether there are such weights.
-    fn save_best(&self, index: usize, stage: &Stage, model: &Path) -> anyhow::Result<bool> {
+    fn save_best(&self, index: usize, stage: &Stage) -> anyhow::Result<bool> {
         let mut tensors = self.params.tensors();
         match stage.best() {
             Some(best) => {
@@ -231,9 +255,31 @@ impl Session {
             None if index == 0 => return Ok(false),
             None => {}
         }
-        vgg::save(model, &tensors, &self.metadata)?;
+        self.save(&tensors)?;
         Ok(true)
     }
+
+    /// Writes the model file of the run.
+    fn save(&self, tensors: &BTreeMap<String, Tensor>) -> anyhow::Result<()> {
+        let path = self.run.file(model_file::FILE);
+        let write = |out: &mut dyn Write| Ok(vgg::save_to(out, &path, tensors, &self.metadata)?);
+        self.run.write_with(model_file::FILE, write)
+    }
+}
+
+/// Shows a message if `config.toml` is not as the run had written it.
+fn show_changed_config(
+    run: &RunDir,
+    checkpoint: &Checkpoint,
+    ui: &mut dyn Renderer,
+) -> anyhow::Result<()> {
+    let recorded = checkpoint.identity.config.to_toml()?;
+    // One byte more, to notice additions at the end.
+    let difference = run.difference(Config::FILE, recorded.as_bytes(), recorded.len() + 1);
+    difference.map_or(Ok(()), |difference| {
+        let file = run.file(Config::FILE).display().to_string();
+        ui.show(&Message::Restored { file, difference })
+    })
 }
 
 /// Sets the trainable parameters of a stage and creates its state, at its start or from a

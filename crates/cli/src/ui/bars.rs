@@ -8,6 +8,8 @@ use indicatif::{
     MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle, TermLike,
 };
 
+use super::text::printable;
+
 /// Minimum width of the terminal, in columns, at which the bar of a phase shows the loss.
 const COLUMNS_FOR_LOSS: u16 = 80;
 /// Maximum number of redraws per second.
@@ -82,7 +84,7 @@ impl Bars {
                 "{prefix} {wide_bar:.cyan/black.bright} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left",
             );
             let bar = ProgressBar::new(total).with_style(style);
-            self.start(bar.with_prefix(what.to_string()));
+            self.start(bar.with_prefix(printable(what).into_owned()));
         }
         if let Some(bar) = &self.current {
             bar.set_position(done);
@@ -91,13 +93,17 @@ impl Bars {
 
     /// Starts a spinner for an operation of unknown length.
     pub(super) fn start_spinner(&mut self, what: &str) {
-        self.start(ProgressBar::new_spinner().with_message(what.to_string()));
+        let what = printable(what).into_owned();
+        self.start(ProgressBar::new_spinner().with_message(what));
     }
 
     fn start(&mut self, bar: ProgressBar) {
         self.clear();
         let bar = self.all.add(bar);
-        bar.enable_steady_tick(Duration::from_millis(200));
+        // The tick needs a thread.
+        if !bar.is_hidden() {
+            bar.enable_steady_tick(Duration::from_millis(200));
+        }
         self.current = Some(bar);
     }
 }

@@ -7,6 +7,7 @@ use anyhow::Context;
 use super::{Finished, Lines, Message, Renderer};
 use crate::error::{Diagnostic, warn};
 use crate::shell::quote;
+use crate::ui::text::printable_on_terminal;
 
 /// Prints each message as a JSON object on its own line.
 pub struct JsonLines<W>(pub Lines<W>);
@@ -16,17 +17,24 @@ impl<W: Write> Renderer for JsonLines<W> {
         let line = serde_json::to_string(message).context("cannot write an event as JSON")?;
         self.0.line(&line)
     }
+
+    fn finish(&self) -> anyhow::Result<()> {
+        self.0.finish()
+    }
 }
 
-/// Prints only the path of the run directory, once the run is finished, and a warning if a signal
-/// stops the run.
+/// Prints only the path of the run directory, once the run is finished, and warnings on standard
+/// error.
 pub struct Quiet<W>(pub Lines<W>);
 
 impl<W: Write> Renderer for Quiet<W> {
     fn show(&mut self, message: &Message<'_>) -> anyhow::Result<()> {
+        if let Some(warning) = message.warning() {
+            warn(warning);
+        }
         match message {
             Message::Done(Finished { directory, .. }) | Message::AlreadyDone { directory } => {
-                self.0.line(directory)
+                self.0.line(&printable_on_terminal(directory))
             }
             Message::Interrupted { signal, directory } => {
                 let command = format!("waggle train --resume {}", quote(directory));
@@ -36,6 +44,10 @@ impl<W: Write> Renderer for Quiet<W> {
             }
             _ => Ok(()),
         }
+    }
+
+    fn finish(&self) -> anyhow::Result<()> {
+        self.0.finish()
     }
 }
 
@@ -62,10 +74,12 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_pipe_is_not_an_error() {
+    fn a_closed_pipe_is_an_error_only_at_the_end() {
         let mut lines = Lines::new(Closed);
+        lines.finish().unwrap();
         lines.line("one").unwrap();
         lines.line("two").unwrap();
+        lines.finish().unwrap_err();
     }
 
     #[test]

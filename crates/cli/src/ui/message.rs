@@ -2,6 +2,7 @@
 //!
 //! With `--json`, each [`Message`] is one line; its field names are stable.
 
+use dataset::image_folder::KindCount;
 use serde::ser::Error as _;
 use serde::{Serialize, Serializer};
 use serde_json::json;
@@ -9,7 +10,9 @@ use trainer::{Best, Event, Phase};
 use vgg::Report;
 
 use crate::config::{Skipped, StageName};
+use crate::error::Diagnostic;
 use crate::metrics::Score;
+use crate::run_dir::Difference;
 
 /// One event to show to the user.
 #[derive(Debug, Clone, Serialize)]
@@ -61,7 +64,7 @@ pub enum Message<'a> {
         input_size: usize,
         /// Total number of parameters, trainable and frozen.
         parameters: usize,
-        /// Number of parameters trained in the first stage.
+        /// Number of parameters trained in the first stage, or in the stage from which a run resumes.
         trainable_parameters: usize,
         /// Layers with shapes and parameter counts, for `--verbose`.
         #[serde(skip)]
@@ -73,6 +76,9 @@ pub enum Message<'a> {
     Run {
         /// Path of the run directory.
         directory: String,
+        /// The path that was requested, if it existed already and a number was appended to it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        existing: Option<String>,
         /// Stages of the run, in order.
         stages: Vec<PlannedStage>,
     },
@@ -82,6 +88,19 @@ pub enum Message<'a> {
         file: String,
         /// Why the checkpoint cannot be read.
         reason: &'a str,
+    },
+    /// The directory of the run to resume contains files that are not part of the run. They are
+    /// ignored.
+    OtherFiles {
+        /// Their names.
+        files: &'a [String],
+    },
+    /// A file of the run to resume has been written again from the checkpoint.
+    Restored {
+        /// Path of the file.
+        file: String,
+        /// How the file differed from the checkpoint.
+        difference: Difference,
     },
     /// The run resumes from a checkpoint.
     Resumed {
@@ -134,6 +153,50 @@ pub enum Message<'a> {
     Stage(StageEvent<'a>),
 }
 
+impl Message<'_> {
+    /// The warning in this message, if any. Text output prints it on standard error, even with
+    /// `--quiet`. In JSON, the message is the warning.
+    pub fn warning(&self) -> Option<Diagnostic> {
+        let warning = match self {
+            Self::ClassesWithoutVal { classes } => Diagnostic::new(format!(
+                "no validation images for {}; val metrics exclude them",
+                classes.join(", ")
+            )),
+            Self::SkippedImage(skipped) => Diagnostic::new(skipped.to_string()),
+            Self::Device { fallback, .. } => {
+                Diagnostic::new(format!("computing on the CPU: {}", (*fallback)?))
+            }
+            Self::DamagedCheckpoint { file, reason } => {
+                Diagnostic::new(format!("ignoring the damaged checkpoint {file}: {reason}"))
+            }
+            Self::Restored { file, difference } => {
+                let why = match difference {
+                    Difference::Missing => "was missing",
+                    Difference::Changed => "was not as the run had written it",
+                };
+                Diagnostic::new(format!("{file} {why}; restored it"))
+                    .help("changes to it have no effect; for other settings, start a new run")
+            }
+            Self::ChangedData { changes } => {
+                Diagnostic::new("the images have changed since the run started")
+                    .items(changes.lines())
+            }
+            Self::Stage(StageEvent {
+                stage,
+                event: Event::StageStart { epochs: 0, .. },
+            }) => {
+                let stage = stage.as_str();
+                Diagnostic::new(format!(
+                    "stage {stage} does not train: its only epoch is the baseline"
+                ))
+                .help(format!("pass `--{stage}-epochs 2` to train for one epoch"))
+            }
+            _ => return None,
+        };
+        Some(warning)
+    }
+}
+
 /// The data set of a run.
 #[derive(Debug, Clone, Serialize)]
 pub struct DataSet<'a> {
@@ -148,6 +211,8 @@ pub struct DataSet<'a> {
     pub train_images: usize,
     /// Number of images in val.
     pub val_images: usize,
+    /// Files in train and val that are not used, by kind, without hidden ones.
+    pub unused: &'a [KindCount],
     /// Advice on how to use other images. `None` if the source is `given`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<&'static str>,

@@ -2,11 +2,11 @@
 
 use std::io::{self, Stdout, Write};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use console::{Style, Term};
 
 use super::bars::Bars;
-use super::text::{pad_right, wrap};
+use super::text::{pad_right, printable, wrap};
 use crate::error::{Diagnostic, warn};
 
 /// Width of the labels `Data`, `Device`, … with the space after them.
@@ -22,6 +22,14 @@ impl<W: Write> Lines<W> {
     /// Creates a writer of lines to `out`.
     pub fn new(out: W) -> Self {
         Self { out, closed: false }
+    }
+
+    /// Returns an error if lines were discarded.
+    pub(super) fn finish(&self) -> anyhow::Result<()> {
+        if self.closed {
+            bail!("standard output was closed before the end; training was not affected");
+        }
+        Ok(())
     }
 
     pub(super) fn line(&mut self, text: &str) -> anyhow::Result<()> {
@@ -40,7 +48,7 @@ impl<W: Write> Lines<W> {
 
 /// Prints lines to `out`, and bars and warnings to standard error.
 pub struct Page<W> {
-    out: Lines<W>,
+    pub(super) out: Lines<W>,
     color: bool,
     /// Width in columns at which text wraps. If `None`, as for output that is not a terminal, text
     /// does not wrap.
@@ -75,12 +83,13 @@ impl<W: Write> Page<W> {
         Style::new().force_styling(self.color)
     }
 
+    /// Prints `text`, which may contain styles, so the caller escapes the names in it.
     pub(super) fn line(&mut self, text: &str) -> anyhow::Result<()> {
         self.bars.clear();
         self.out.line(text)
     }
 
-    /// Prints a wrapped paragraph. Lines after the first are indented by `indent` columns.
+    /// Prints a wrapped paragraph of escaped text. Lines after the first are indented by `indent` columns.
     pub(super) fn paragraph(&mut self, text: &str, indent: usize) -> anyhow::Result<()> {
         let columns = self.columns.unwrap_or(usize::MAX);
         for (index, line) in wrap(text, columns - indent.min(columns)).iter().enumerate() {
@@ -90,16 +99,14 @@ impl<W: Write> Page<W> {
         Ok(())
     }
 
-    /// Prints `Label    text`, with the text aligned and wrapped.
+    /// Prints `Label    text`, with the text escaped, aligned and wrapped.
     pub(super) fn field(&mut self, label: &str, text: &str) -> anyhow::Result<()> {
         let columns = self.columns.unwrap_or(usize::MAX);
         let label = pad_right(label, LABEL_WIDTH);
         let mut start = self.style().bold().apply_to(label).to_string();
-        for line in text.lines() {
-            for line in wrap(line, columns.saturating_sub(LABEL_WIDTH)) {
-                self.line(&format!("{start}{line}"))?;
-                start = " ".repeat(LABEL_WIDTH);
-            }
+        for line in wrap(&printable(text), columns.saturating_sub(LABEL_WIDTH)) {
+            self.line(&format!("{start}{line}"))?;
+            start = " ".repeat(LABEL_WIDTH);
         }
         Ok(())
     }

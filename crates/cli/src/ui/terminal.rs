@@ -6,10 +6,12 @@ use indicatif::{HumanCount, MultiProgress};
 use trainer::{Best, Event, GroupLr, Phase};
 
 use super::epoch_table::EpochTable;
-use super::text::{classes, duration, learning_rate, percent, percent_range, pluralize};
+use super::text::{
+    classes, duration, learning_rate, list, percent, percent_range, pluralize, printable,
+    unused_files,
+};
 use super::{DataSet, Finished, Message, Page, Renderer, StageEvent, WeightsReport};
 use crate::config::StageName;
-use crate::error::Diagnostic;
 use crate::shell::quote;
 
 /// Prints messages as human-readable text. Bars are drawn only if standard error is a terminal.
@@ -49,6 +51,7 @@ impl<W: Write> Terminal<W> {
             classes: names,
             train_images,
             val_images,
+            unused,
             hint,
         } = message;
         let kind = match *source {
@@ -56,15 +59,16 @@ impl<W: Write> Terminal<W> {
             "photographs" => " (photographs of ants and bees)",
             _ => "",
         };
-        let mut text = format!(
-            "{root}{kind}\n{train_images} train and {val_images} val images, {}",
+        self.page.field("Data", &format!("{root}{kind}"))?;
+        let text = format!(
+            "{train_images} train and {val_images} val images, {}",
             classes(names)
         );
-        if let Some(hint) = hint {
-            text.push('\n');
-            text.push_str(hint);
+        self.page.field("", &text)?;
+        if let Some(unused) = unused_files(unused) {
+            self.page.field("", &format!("not used: {unused}"))?;
         }
-        self.page.field("Data", &text)
+        hint.map_or(Ok(()), |hint| self.page.field("", hint))
     }
 
     fn weights(&mut self, message: &WeightsReport<'_>) -> anyhow::Result<()> {
@@ -85,6 +89,9 @@ impl<W: Write> Terminal<W> {
         };
         let text = format!("{loaded} of {total} tensors from {source}{new}");
         self.page.field("Weights", &text)?;
+        for note in weights_notes(report) {
+            self.page.field("", &note)?;
+        }
         if self.verbose {
             let mismatched = &report.mismatched;
             for (name, in_file, in_network) in mismatched {
@@ -158,12 +165,7 @@ impl<W: Write> Terminal<W> {
             HumanCount(trainable_parameters as u64),
             groups.join(", ")
         );
-        self.page.paragraph(&text, 2)?;
-        if epochs == 1 {
-            let message = format!("stage {stage} does not train: its only epoch is the baseline");
-            let help = format!("pass `--{stage}-epochs 2` to train for one epoch");
-            self.page.warn(Diagnostic::new(message).help(help));
-        }
+        self.page.paragraph(&printable(&text), 2)?;
         self.page.line("")?;
         let head = self
             .page
@@ -240,6 +242,10 @@ impl<W: Write> Renderer for Terminal<W> {
         self.page.bars.handle()
     }
 
+    fn finish(&self) -> anyhow::Result<()> {
+        self.page.out.finish()
+    }
+
     fn show(&mut self, message: &Message<'_>) -> anyhow::Result<()> {
         // Print an epoch's row at the next message, which shows whether the epoch is the best so
         // far. Checkpoint messages do not count, because they may come before `NewBest`.
@@ -248,21 +254,14 @@ impl<W: Write> Renderer for Terminal<W> {
             self.finish_epoch(matches!(message, Message::Stage(stage) if is_best(stage.event)))?;
         }
         self.table.record(message);
+        if let Some(warning) = message.warning() {
+            self.page.warn(warning);
+        }
         match message {
             Message::Stage(message) => self.stage_event(message),
             Message::Data(message) => self.data(message),
-            Message::ClassesWithoutVal { classes } => {
-                let names = classes.join(", ");
-                let text = format!("no validation images for {names}; val metrics exclude them");
-                self.page.warn(Diagnostic::new(text));
-                Ok(())
-            }
             Message::Working { what } => {
                 self.page.bars.start_spinner(what);
-                Ok(())
-            }
-            Message::SkippedImage(skipped) => {
-                self.page.warn(Diagnostic::new(skipped.to_string()));
                 Ok(())
             }
             Message::Download { what, done, total } => {
@@ -270,19 +269,12 @@ impl<W: Write> Renderer for Terminal<W> {
                 self.page.bars.set_download(what, done, total);
                 Ok(())
             }
-            Message::Note { text } => self.page.line(text),
+            Message::Note { text } => self.page.line(&printable(text)),
             Message::Device {
-                device,
-                threads,
-                fallback,
+                device, threads, ..
             } => {
                 let text = format!("{device}, {}", pluralize(*threads, "thread"));
-                self.page.field("Device", &text)?;
-                if let Some(reason) = fallback {
-                    let text = format!("computing on the CPU: {reason}");
-                    self.page.warn(Diagnostic::new(text));
-                }
-                Ok(())
+                self.page.field("Device", &text)
             }
             Message::Network {
                 architecture,
@@ -303,18 +295,27 @@ impl<W: Write> Renderer for Terminal<W> {
                 Ok(())
             }
             Message::Weights(message) => self.weights(message),
-            Message::Run { directory, .. } => self.page.field("Run", directory),
-            Message::Checkpoint { .. } => Ok(()),
-            Message::DamagedCheckpoint { file, reason } => {
-                let text = format!("ignoring the damaged checkpoint {file}: {reason}");
-                self.page.warn(Diagnostic::new(text));
-                Ok(())
+            Message::Run {
+                directory,
+                existing,
+                ..
+            } => {
+                let existing = existing.as_ref();
+                let note = existing.map(|path| format!(" ({path} already exists)"));
+                let text = format!("{directory}{}", note.unwrap_or_default());
+                self.page.field("Run", &text)
             }
-            Message::ChangedData { changes } => {
-                let warning = Diagnostic::new("the images have changed since the run started");
-                self.page.warn(warning.items(changes.lines()));
-                Ok(())
+            Message::OtherFiles { files } => {
+                let names = printable(&list(files)).into_owned();
+                let text = format!("Ignoring files that are not part of the run: {names}");
+                self.page.paragraph(&text, 2)
             }
+            Message::Checkpoint { .. }
+            | Message::ClassesWithoutVal { .. }
+            | Message::SkippedImage(_)
+            | Message::DamagedCheckpoint { .. }
+            | Message::Restored { .. }
+            | Message::ChangedData { .. } => Ok(()),
             Message::Resumed {
                 file,
                 stage,
@@ -327,13 +328,14 @@ impl<W: Write> Renderer for Terminal<W> {
                     (Phase::Train, 0) => String::new(),
                     (Phase::Train, _) => format!(", {} done", pluralize(*batches, "batch")),
                 };
-                let stage = stage.as_str();
+                let (file, stage) = (printable(file), stage.as_str());
                 self.page.line(&format!(
                     "Resuming from {file}: stage {stage}, epoch {epoch}{position}"
                 ))
             }
             Message::AlreadyDone { directory } => self.page.line(&format!(
-                "The run {directory} is already finished; there is nothing to resume"
+                "The run {} is already finished; there is nothing to resume",
+                printable(directory)
             )),
             Message::Interrupted { signal, directory } => self.page.line(&format!(
                 "\nStopped by {signal}. Nothing is lost; to resume:\n  waggle train --resume {}",
@@ -342,6 +344,30 @@ impl<W: Write> Renderer for Terminal<W> {
             Message::Done(message) => self.done(message),
         }
     }
+}
+
+/// What a user may not expect of a weights file: a choice between several networks, narrowed values,
+/// and tensors that are not used.
+fn weights_notes(report: &vgg::Report) -> Vec<String> {
+    let mut notes = Vec::new();
+    if !report.other_keys.is_empty() {
+        let used = match report.key.as_str() {
+            "" => "the weights without a key".to_string(),
+            key => format!("`{key}`"),
+        };
+        notes.push(format!(
+            "used {used}, not {}; to choose other weights in the file, append their key to its path: FILE#KEY",
+            report.other_keys.join(", ")
+        ));
+    }
+    if !report.narrowed.is_empty() {
+        let tensors = pluralize(report.narrowed.len(), "tensor");
+        notes.push(format!("{tensors} narrowed from float64 to float32"));
+    }
+    if !report.unused.is_empty() {
+        notes.push(format!("not used: {}", report.unused.join(", ")));
+    }
+    notes
 }
 
 #[cfg(test)]

@@ -87,6 +87,7 @@ fn printed_stage(stage: StageName, events: &[Event]) -> String {
 fn each_epoch_is_one_line_and_a_new_best_is_marked() {
     let run = Message::Run {
         directory: "runs/train".to_string(),
+        existing: None,
         stages: vec![PlannedStage {
             stage: STAGE,
             epochs: 4,
@@ -206,6 +207,7 @@ fn paragraphs_fit_the_width_of_the_terminal() {
             classes: &names,
             train_images: 244,
             val_images: 153,
+            unused: &[],
             hint: Some("Use your own images with `--data DIR`."),
         }),
         Message::Network {

@@ -95,9 +95,25 @@ pub const CASES: &[Case] = &[
     },
     Case {
         section: "Data sets",
+        what: "A class of HEIC images",
+        command: "train --data data --weights tiny.safetensors",
+        prepare: |dir| {
+            for number in 0..3 {
+                dir.write(&format!("data/train/bees/IMG_{number}.HEIC"), b"\0\0\0\x1cftypheic\0\0\0\0mif1heic");
+            }
+        },
+    },
+    Case {
+        section: "Data sets",
         what: "A class that exists only in val",
         command: "train --data data --weights tiny.safetensors",
         prepare: |dir| dir.image("data/val/stranger/0.png", 0, 0),
+    },
+    Case {
+        section: "Data sets",
+        what: "Folders nested in each other",
+        command: "train --data data --weights tiny.safetensors",
+        prepare: |dir| dir.image(&format!("data/train/vertical/{}0.png", "x/".repeat(65)), 0, 0),
     },
     Case { section: "Data sets", what: "`check`: no such folder", command: "check nowhere", prepare: |_| {} },
     Case {
@@ -137,9 +153,38 @@ pub const CASES: &[Case] = &[
     },
     Case {
         section: "Images",
+        what: "A JPEG with arithmetic coding",
+        command: "train --data data --weights tiny.safetensors",
+        prepare: |dir| dir.write("data/train/vertical/arithmetic.jpg", &forge::arithmetic_jpeg()),
+    },
+    Case {
+        section: "Images",
+        what: "A JPEG that stores its pixels twice",
+        command: "train --data data --weights tiny.safetensors",
+        prepare: |dir| dir.write("data/train/vertical/twice.jpg", &forge::jpeg_with_two_scans()),
+    },
+    Case {
+        section: "Images",
         what: "A GIF named .jpg",
         command: "train --data data --weights tiny.safetensors",
         prepare: |dir| dir.write("data/train/vertical/gif.jpg", b"GIF89a\x01\0\x01\0\0\0\0;"),
+    },
+    Case {
+        section: "Images",
+        what: "A HEIC image named .jpg",
+        command: "train --data data --weights tiny.safetensors",
+        prepare: |dir| dir.write("data/train/vertical/heic.jpg", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"),
+    },
+    Case {
+        section: "Images",
+        what: "Files that are not images",
+        command: "train --data data --weights tiny.safetensors",
+        prepare: |dir| {
+            dir.write("data/train/horizontal/page.jpg", b"<!DOCTYPE html>\n<title>Too many requests</title>");
+            dir.write("data/train/horizontal/pointer.jpg", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n");
+            dir.write("data/train/vertical/avif.png", b"\0\0\0\x1cftypavif\0\0\0\0mif1miaf");
+            dir.write("data/train/vertical/_.jpg", b"\0\x05\x16\x07\0\x02\0\0Mac OS X");
+        },
     },
     Case {
         section: "Images",
@@ -152,6 +197,29 @@ pub const CASES: &[Case] = &[
         what: "An image of 12,000 × 12,000 pixels of 64 bits, which needs too much memory",
         command: "train --data data --weights tiny.safetensors",
         prepare: |dir| dir.write("data/train/vertical/bomb.png", &forge::png(12_000, 12_000, 16, 6)),
+    },
+    Case {
+        section: "Images",
+        what: "`predict`: an image above a limit given by flag",
+        command: "predict model.safetensors data/val/vertical/00.png --max-pixels 100",
+        prepare: |_| {},
+    },
+    Case {
+        section: "Images",
+        what: "A damaged PNG",
+        command: "train --data data --weights tiny.safetensors",
+        prepare: |dir| {
+            let mut png = dir.read("data/train/vertical/00.png");
+            let middle = png.len() / 2;
+            png[middle] ^= 0xff;
+            dir.write("data/train/vertical/00.png", &png);
+        },
+    },
+    Case {
+        section: "Images",
+        what: "A TIFF image with an unsupported feature",
+        command: "train --data data --weights tiny.safetensors",
+        prepare: |dir| dir.write("data/train/vertical/lab.tif", &forge::lab_tiff()),
     },
     Case {
         section: "Images",
@@ -186,6 +254,12 @@ pub const CASES: &[Case] = &[
             dir.write("data/val/vertical/00.png", b"not an image");
         },
     },
+    Case {
+        section: "Images",
+        what: "A file name that contains a line break and an escape sequence",
+        command: "train --data data --weights tiny.safetensors",
+        prepare: |dir| dir.write("data/train/vertical/x\nerror: forged\x1b[2J.png", b"text"),
+    },
     Case { section: "Images", what: "`predict`: no such image", command: "predict model.safetensors nowhere.jpg", prepare: |_| {} },
     Case {
         section: "Images",
@@ -199,6 +273,7 @@ pub const CASES: &[Case] = &[
         command: "predict model.safetensors bare",
         prepare: |dir| std::fs::create_dir(dir.path("bare")).unwrap(),
     },
+    Case { section: "Images", what: "`predict -`: no paths on standard input", command: "predict model.safetensors -", prepare: |_| {} },
     Case { section: "Weights", what: "No such file", command: "train --data data --weights nowhere.safetensors", prepare: |_| {} },
     Case { section: "Weights", what: "No such file, given with its folder", command: "train --data data --weights ./tiny.pth", prepare: |_| {} },
     Case { section: "Weights", what: "A folder that is not a run directory", command: "train --data data --weights data", prepare: |_| {} },
@@ -213,6 +288,68 @@ pub const CASES: &[Case] = &[
         what: "An ONNX file",
         command: "train --data data --weights tiny.onnx",
         prepare: |dir| dir.write("tiny.onnx", b"\x08\x08\x12\x07pytorch\x1a\x052.0.0"),
+    },
+    Case {
+        section: "Weights",
+        what: "A Keras file",
+        command: "train --data data --weights tiny.h5",
+        prepare: |dir| dir.write("tiny.h5", b"\x89HDF\r\n\x1a\n\0\0\0\0\0\x08\x08\0"),
+    },
+    Case {
+        section: "Weights",
+        what: "A TensorFlow SavedModel",
+        command: "train --data data --weights saved_model.pb",
+        prepare: |dir| dir.write("saved_model.pb", b"\x08\x01\x12\xa0\x02\x0a\x12\x12\x05serve"),
+    },
+    Case {
+        section: "Weights",
+        what: "A NumPy array",
+        command: "train --data data --weights tiny.npy",
+        prepare: |dir| dir.write("tiny.npy", b"\x93NUMPY\x01\0v\0{'descr': '<f4'}"),
+    },
+    Case {
+        section: "Weights",
+        what: "A Python pickle",
+        command: "train --data data --weights tiny.pkl",
+        prepare: |dir| dir.write("tiny.pkl", b"\x80\x04\x95\x06\0\0\0\0\0\0\0}\x94."),
+    },
+    Case {
+        section: "Weights",
+        what: "A Git LFS pointer",
+        command: "train --data data --weights tiny.safetensors",
+        prepare: |dir| dir.write("tiny.safetensors", b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n"),
+    },
+    Case { section: "Weights", what: "A whole PyTorch module", command: "train --data data --weights module.pth", prepare: |dir| forge::pth(dir, "module.pth") },
+    Case { section: "Weights", what: "A PyTorch module in a dictionary", command: "train --data data --weights module_in_dictionary.pth", prepare: |dir| forge::pth(dir, "module_in_dictionary.pth") },
+    Case { section: "Weights", what: "A TorchScript archive", command: "train --data data --weights script.pt", prepare: |dir| forge::pth(dir, "script.pt") },
+    Case { section: "Weights", what: "A file of PyTorch before 1.6", command: "train --data data --weights legacy.pth", prepare: |dir| forge::pth(dir, "legacy.pth") },
+    Case { section: "Weights", what: "NumPy arrays in a PyTorch file", command: "train --data data --weights arrays.pth", prepare: |dir| forge::pth(dir, "arrays.pth") },
+    Case { section: "Weights", what: "A pickle that would run a command in place of a tensor", command: "train --data data --weights evil.pth --arch vgg11", prepare: |dir| forge::pth(dir, "evil.pth") },
+    Case { section: "Weights", what: "A quantized tensor", command: "train --data data --weights kind_quantized.pth --arch vgg11", prepare: |dir| forge::pth(dir, "kind_quantized.pth") },
+    Case {
+        section: "Weights",
+        what: "A checkpoint of a run",
+        command: "train --data data --weights checkpoint.safetensors",
+        prepare: |dir| dir.write("checkpoint.safetensors", &forge::weights(r#"{"weights/a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"~sha256":{"dtype":"U8","shape":[32],"data_offsets":[4,36]}}"#, 36)),
+    },
+    Case {
+        section: "Weights",
+        what: "A folder with a TensorFlow SavedModel",
+        command: "train --data data --weights saved",
+        prepare: |dir| dir.write("saved/saved_model.pb", b"\x08\x01\x12\xa0\x02"),
+    },
+    Case {
+        section: "Weights",
+        what: "Several networks in a file",
+        command: "train --data data --weights gan.safetensors --arch vgg11",
+        prepare: |dir| dir.write("gan.safetensors", &forge::weights(r#"{"generator.features.0.weight":{"dtype":"F32","shape":[1,3,3,3],"data_offsets":[0,108]},"discriminator.features.0.weight":{"dtype":"F32","shape":[1,3,3,3],"data_offsets":[108,216]}}"#, 216)),
+    },
+    Case { section: "Weights", what: "A key that the file does not contain", command: "train --data data --weights tiny.safetensors#ema", prepare: |_| {} },
+    Case {
+        section: "Weights",
+        what: "Two tensors with the same name",
+        command: "train --data data --weights tiny.safetensors",
+        prepare: |dir| dir.write("tiny.safetensors", &forge::weights(r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#, 4)),
     },
     Case {
         section: "Weights",
@@ -301,6 +438,12 @@ pub const CASES: &[Case] = &[
     Case { section: "Models", what: "An image instead of a model", command: "evaluate data/val/vertical/00.png --data data", prepare: |_| {} },
     Case {
         section: "Models",
+        what: "An ONNX file instead of a model",
+        command: "predict model.onnx data/val",
+        prepare: |dir| dir.write("model.onnx", b"\x08\x08\x12\x06waggle\x1a\x052.0.0"),
+    },
+    Case {
+        section: "Models",
         what: "Weights without metadata",
         command: "predict bare.safetensors data/val",
         prepare: |dir| dir.weights_without_metadata("tiny.safetensors", "bare.safetensors"),
@@ -328,6 +471,15 @@ pub const CASES: &[Case] = &[
         what: "A network with too many parameters",
         command: "predict model.safetensors data/val",
         prepare: |dir| forge::change_model(dir, "config", "\"hidden\":24", "\"hidden\":900000"),
+    },
+    Case {
+        section: "Models",
+        what: "A network that needs too much memory for one image",
+        command: "predict model.safetensors data/val",
+        prepare: |dir| {
+            forge::change_model(dir, "config", "\"input_size\":32", "\"input_size\":4096");
+            forge::change_model(dir, "config", "\"conv\":8", "\"conv\":300");
+        },
     },
     Case {
         section: "Models",
@@ -372,6 +524,68 @@ pub const CASES: &[Case] = &[
             dir.write("run/config.toml", b"[data");
         },
     },
+    Case { section: "Resuming", what: "No such run directory", command: "train --resume nowhere", prepare: |_| {} },
+    Case { section: "Resuming", what: "A folder that is not a run directory", command: "train --resume data", prepare: |_| {} },
+    Case {
+        section: "Resuming",
+        what: "A named pipe instead of `run.toml`",
+        command: "train --resume run",
+        prepare: |dir| {
+            std::fs::create_dir(dir.path("run")).unwrap();
+            let status = std::process::Command::new("mkfifo").arg(dir.path("run/run.toml")).status();
+            assert!(status.unwrap().success());
+        },
+    },
+    Case {
+        section: "Resuming",
+        what: "A run that was stopped before its first checkpoint",
+        command: "train --resume run",
+        prepare: |dir| forge::run(dir, 1),
+    },
+    Case {
+        section: "Resuming",
+        what: "Only damaged checkpoints",
+        command: "train --resume run",
+        prepare: |dir| {
+            forge::run(dir, 1);
+            let checkpoint = forge::checkpoint(1, forge::RUN);
+            dir.write("run/checkpoint-1.safetensors", &checkpoint[..checkpoint.len() - 1]);
+            dir.write("run/checkpoint-2.safetensors", b"");
+        },
+    },
+    Case {
+        section: "Resuming",
+        what: "A run of a later version",
+        command: "train --resume run",
+        prepare: |dir| forge::run(dir, 7),
+    },
+    Case {
+        section: "Resuming",
+        what: "A checkpoint of a later version",
+        command: "train --resume run",
+        prepare: |dir| {
+            forge::run(dir, 1);
+            dir.write("run/checkpoint-3.safetensors", &forge::checkpoint(7, forge::RUN));
+        },
+    },
+    Case {
+        section: "Resuming",
+        what: "A checkpoint of another run",
+        command: "train --resume run",
+        prepare: |dir| {
+            forge::run(dir, 1);
+            dir.write("run/checkpoint-3.safetensors", &forge::checkpoint(1, &forge::RUN.replace('0', "1")));
+        },
+    },
+    Case {
+        section: "Resuming",
+        what: "A checkpoint that is intact but cannot be understood",
+        command: "train --resume run",
+        prepare: |dir| {
+            forge::run(dir, 1);
+            dir.write("run/checkpoint-3.safetensors", &forge::checkpoint(1, forge::RUN));
+        },
+    },
     Case { section: "Settings", what: "An unknown architecture", command: "train --data data --weights tiny.safetensors --arch resnet50", prepare: |_| {} },
     Case { section: "Settings", what: "A batch size of 0", command: "train --data data --weights tiny.safetensors --batch-size 0", prepare: |_| {} },
     Case { section: "Settings", what: "A learning rate of NaN", command: "train --data data --weights tiny.safetensors --lr NaN", prepare: |_| {} },
@@ -380,7 +594,14 @@ pub const CASES: &[Case] = &[
     Case { section: "Settings", what: "A momentum of 1", command: "train --data data --weights tiny.safetensors --momentum 1", prepare: |_| {} },
     Case { section: "Settings", what: "0 epochs", command: "train --data data --weights tiny.safetensors --transfer-epochs 0", prepare: |_| {} },
     Case { section: "Settings", what: "0 workers", command: "train --data data --weights tiny.safetensors --workers 0", prepare: |_| {} },
+    Case { section: "Settings", what: "Too many workers", command: "train --data data --weights tiny.safetensors --workers 4294967296", prepare: |_| {} },
+    Case { section: "Settings", what: "Too many compute threads", command: "train --data data --weights tiny.safetensors --threads 1025", prepare: |_| {} },
+    Case { section: "Settings", what: "Too many epochs", command: "train --data data --weights tiny.safetensors --finetune-epochs 18446744073709551615", prepare: |_| {} },
+    Case { section: "Settings", what: "A negative seed", command: "train --data data --weights tiny.safetensors --seed -1", prepare: |_| {} },
+    Case { section: "Settings", what: "A learning rate that exceeds every float", command: "train --data data --weights tiny.safetensors --lr 1e400", prepare: |_| {} },
+    Case { section: "Settings", what: "An empty path", command: "train --data data --weights tiny.safetensors --out=", prepare: |_| {} },
     Case { section: "Settings", what: "An input size that is too small", command: "train --data data --weights tiny.safetensors --input-size 8", prepare: |_| {} },
+    Case { section: "Settings", what: "A limit of pixels out of range", command: "train --data data --weights tiny.safetensors --max-pixels 5000000000", prepare: |_| {} },
     Case { section: "Settings", what: "An invalid size", command: "train --data data --weights tiny.safetensors --cache-images much", prepare: |_| {} },
     Case { section: "Settings", what: "A layer without a learning rate", command: "train --data data --weights tiny.safetensors --finetune-lr features", prepare: |_| {} },
     Case { section: "Settings", what: "A duplicate layer prefix", command: "train --data data --weights tiny.safetensors --finetune-lr features=1e-3,features=1e-4", prepare: |_| {} },
@@ -396,6 +617,8 @@ pub const CASES: &[Case] = &[
     Case { section: "Settings", what: "`predict` without images", command: "predict model.safetensors", prepare: |_| {} },
     Case { section: "Settings", what: "`summary`: too many classes", command: "summary --classes 18446744073709551615", prepare: |_| {} },
     Case { section: "Output", what: "A run directory inside a file", command: "train --data data --weights tiny.safetensors --out tiny.safetensors/run", prepare: |_| {} },
+    Case { section: "Output", what: "A run directory inside the data set", command: "train --data data --weights tiny.safetensors --out data/runs/train", prepare: |_| {} },
+    Case { section: "Output", what: "`show`: an output that would be an image of the data set", command: "show --data data -o data/train/vertical/batch.png", prepare: |_| {} },
     Case { section: "Output", what: "`show`: an existing file", command: "show --data data -o model.safetensors", prepare: |_| {} },
     Case {
         section: "Output",

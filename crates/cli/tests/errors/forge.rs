@@ -6,6 +6,7 @@ use std::path::Path;
 
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
+use sha2::{Digest, Sha256};
 
 use vgg::VggConfig;
 
@@ -39,11 +40,32 @@ fn crc32(bytes: &[u8]) -> u32 {
 
 /// The first half of a JPEG.
 pub fn half_a_jpeg() -> Vec<u8> {
+    let mut bytes = jpeg();
+    bytes.truncate(bytes.len() / 2);
+    bytes
+}
+
+/// A JPEG with a header of arithmetic coding.
+pub fn arithmetic_jpeg() -> Vec<u8> {
+    let mut bytes = jpeg();
+    let frame = bytes.windows(2).position(|marker| marker == [0xFF, 0xC0]);
+    bytes[frame.unwrap() + 1] = 0xC9;
+    bytes
+}
+
+/// A JPEG that repeats its scan.
+pub fn jpeg_with_two_scans() -> Vec<u8> {
+    let bytes = jpeg();
+    let scan = bytes.windows(2).position(|marker| marker == [0xFF, 0xDA]);
+    let scan = &bytes[scan.unwrap()..];
+    [&bytes[..bytes.len() - 2], scan].concat()
+}
+
+fn jpeg() -> Vec<u8> {
     let image = image::RgbImage::from_fn(64, 64, |x, y| image::Rgb([x as u8 * 3, y as u8 * 2, 77]));
     let mut bytes = Vec::new();
     let encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, 90);
     image.write_with_encoder(encoder).unwrap();
-    bytes.truncate(bytes.len() / 2);
     bytes
 }
 
@@ -53,6 +75,39 @@ pub fn weights(header: &str, data: usize) -> Vec<u8> {
     bytes.extend(header.as_bytes());
     bytes.resize(bytes.len() + data, 0);
     bytes
+}
+
+/// The id of the run that [`run`] writes.
+pub const RUN: &str = "00112233445566778899aabbccddeeff";
+
+/// Writes the marker of the run directory `run`, with the given checkpoint format.
+pub fn run(dir: &TestDir, format: u32) {
+    let version = version(format);
+    let text = format!(
+        "id = \"{RUN}\"\nwaggle = \"{version}\"\ncheckpoint_format = {format}\nfinished = false\n"
+    );
+    dir.write("run/run.toml", text.as_bytes());
+}
+
+/// A checkpoint of the run with the id `run`, with a valid checksum but without progress and tensors.
+pub fn checkpoint(format: u32, run: &str) -> Vec<u8> {
+    let strings =
+        serde_json::json!({ "format": format.to_string(), "waggle": version(format), "id": run });
+    let checksum = serde_json::json!({ "dtype": "U8", "shape": [32], "data_offsets": [0, 32] });
+    let header = serde_json::json!({ "__metadata__": strings, "~sha256": checksum });
+    let mut bytes = weights(&header.to_string(), 0);
+    let hash = Sha256::digest(&bytes);
+    bytes.extend(hash);
+    bytes
+}
+
+/// A version of waggle that writes the given checkpoint format.
+fn version(format: u32) -> &'static str {
+    if format == 1 {
+        env!("CARGO_PKG_VERSION")
+    } else {
+        "9.0.0"
+    }
 }
 
 /// Writes the convolutional layers of an architecture as zeros, without metadata. The file is sparse,
@@ -125,4 +180,35 @@ pub fn change_weights(dir: &TestDir, change: impl Fn(&str) -> (String, Dtype)) {
     });
     let bytes = safetensors::serialize(changed, header.metadata().clone()).unwrap();
     dir.write("tiny.safetensors", &bytes);
+}
+
+/// Returns a TIFF image in Lab color.
+pub fn lab_tiff() -> Vec<u8> {
+    // Width, height, bits, photometric interpretation, offset of the strip, samples, rows, length.
+    let entries = [
+        (256, 1),
+        (257, 1),
+        (258, 8),
+        (262, 8),
+        (273, 8),
+        (277, 3),
+        (278, 1),
+        (279, 3),
+    ];
+    let mut file = b"II*\0\x0c\0\0\0abc\0".to_vec();
+    file.extend_from_slice(&(entries.len() as u16).to_le_bytes());
+    for (tag, value) in entries {
+        // The type is LONG.
+        for field in [tag | 4 << 16, 1, value] {
+            file.extend_from_slice(&u32::to_le_bytes(field));
+        }
+    }
+    file.extend_from_slice(&[0; 4]);
+    file
+}
+
+/// Copies a file that PyTorch wrote from the tests of the crate `vgg`.
+pub fn pth(dir: &TestDir, name: &str) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../vgg/tests/pth");
+    std::fs::copy(folder.join(name), dir.path(name)).unwrap();
 }

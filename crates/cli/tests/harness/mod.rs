@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test file uses only some of these functions")]
 
 use std::fs;
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -11,6 +12,8 @@ use candle_core::Device;
 use image::{Rgb, RgbImage};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
 use vgg::config::Unit;
 use vgg::{Metadata, VggConfig};
 
@@ -212,6 +215,24 @@ impl TestDir {
         names
     }
 
+    /// The names of the checkpoints of a run, oldest first.
+    pub fn checkpoints(&self, run: &str) -> Vec<String> {
+        let mut names = self.files(run);
+        names.retain(|name| name.starts_with("checkpoint-"));
+        names.sort_by_key(|name| (name.len(), name.clone()));
+        names
+    }
+
+    /// Copies the files of the folder `from` to the new folder `to`.
+    pub fn copy_folder(&self, from: &str, to: &str) {
+        for name in self.files(from) {
+            self.write(
+                &format!("{to}/{name}"),
+                &self.read(&format!("{from}/{name}")),
+            );
+        }
+    }
+
     /// All paths below a folder, sorted, each with its contents if it is a file.
     pub fn contents(&self, folder: &str) -> Vec<(PathBuf, Option<Vec<u8>>)> {
         let mut pending = vec![self.path(folder)];
@@ -303,6 +324,74 @@ pub fn send_signal(child: &Child, signal: &str) {
     assert!(status.success());
 }
 
+/// The exit code and the events of a run that received signals.
+pub struct Interrupted {
+    /// The exit code; `None` if a signal killed the program.
+    pub code: Option<i32>,
+    /// The events in the order of the output.
+    pub events: Vec<Value>,
+}
+
+/// Starts `waggle` with `--json`, sends `signals` after the first event for which `when` is true, and
+/// waits until the program exits.
+pub fn interrupt(
+    dir: &TestDir,
+    arguments: &[&str],
+    signals: &[&str],
+    when: &dyn Fn(&Value) -> bool,
+) -> Interrupted {
+    let mut child = dir.start(&[arguments, &["--json"]].concat());
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut events = Vec::new();
+    for line in lines.by_ref() {
+        events.extend(json_lines(&line.unwrap()));
+        if when(events.last().unwrap()) {
+            break;
+        }
+    }
+    signals
+        .iter()
+        .for_each(|signal| send_signal(&child, signal));
+    for line in lines {
+        events.extend(json_lines(&line.unwrap()));
+    }
+    let mut messages = String::new();
+    let mut stderr = child.stderr.take().unwrap();
+    stderr.read_to_string(&mut messages).unwrap();
+    // The program prints one line at the signal, unless it exits first.
+    let is_expected = messages.is_empty() || messages.starts_with("stopping after this batch");
+    assert!(is_expected && messages.lines().count() <= 1, "{messages}");
+    let code = child.wait().unwrap().code();
+    Interrupted { code, events }
+}
+
+/// Whether an event is a batch of the second epoch.
+pub fn is_second_epoch(event: &Value) -> bool {
+    event["event"] == "batch" && event["epoch"] == 2
+}
+
+/// Starts a run with `arguments` and interrupts it in the second epoch of its first stage. The run
+/// then has two checkpoints if `arguments` set a short interval between checkpoints.
+pub fn interrupted_run(dir: &TestDir, arguments: &[&str]) {
+    let run = interrupt(dir, arguments, &["INT"], &is_second_epoch);
+    assert_eq!(run.code, Some(130));
+}
+
+/// `checkpoint` with metadata changed by `change`, and with a matching checksum.
+pub fn with_metadata(checkpoint: &[u8], change: impl FnOnce(&mut Map<String, Value>)) -> Vec<u8> {
+    let length = u64::from_le_bytes(checkpoint[..8].try_into().unwrap()) as usize;
+    let (header, data) = checkpoint[8..].split_at(length);
+    let mut header: Value = serde_json::from_slice(header).unwrap();
+    change(header["__metadata__"].as_object_mut().unwrap());
+    let header = header.to_string();
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(header.as_bytes());
+    bytes.extend(&data[..data.len() - 32]);
+    let checksum = Sha256::digest(&bytes);
+    bytes.extend(checksum);
+    bytes
+}
+
 /// Standard output and standard error as text.
 pub fn stdout_and_stderr(output: &Output) -> (String, String) {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("UTF-8");
@@ -310,7 +399,7 @@ pub fn stdout_and_stderr(output: &Output) -> (String, String) {
 }
 
 /// Parses one JSON value per line.
-pub fn json_lines(text: &str) -> Vec<serde_json::Value> {
+pub fn json_lines(text: &str) -> Vec<Value> {
     text.lines()
         .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}")))
         .collect()

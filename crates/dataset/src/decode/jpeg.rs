@@ -1,13 +1,16 @@
 //! Decodes JPEG to RGB with zune-jpeg, or with jpeg-decoder where zune-jpeg gives wrong pixels.
 //!
-//! zune-jpeg is called directly, because its wrapper in the `image` crate makes more copies.
+//! The headers select the decoder. A file for which neither is known to give the pixels of libjpeg is
+//! an error. zune-jpeg is called directly, because its wrapper in the `image` crate makes more
+//! copies.
 
-mod headers;
-mod separate_scans;
+mod colors;
+pub(super) mod headers;
+mod support;
+mod unusual;
 
 use std::path::Path;
 
-use image::metadata::Orientation;
 use image::{ImageFormat, RgbImage};
 use zune_jpeg::JpegDecoder;
 use zune_jpeg::errors::DecodeErrors;
@@ -15,9 +18,10 @@ use zune_jpeg::zune_core::bytestream::ZCursor;
 use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
-use super::limits::{check_memory, check_pixels};
-use super::{Channels, DecodeOptions, Decoded, ImageInfo, fill, undecodable};
+use super::limits::{check_bytes, check_pixels};
+use super::{DecodeOptions, Decoded, ImageInfo, fill, undecodable, unsupported};
 use crate::error::{Error, Result};
+use headers::{Frame, Headers, Problem};
 
 pub(super) fn decode(
     bytes: &[u8],
@@ -25,11 +29,49 @@ pub(super) fn decode(
     options: &DecodeOptions,
     reuse: RgbImage,
 ) -> Result<Decoded> {
-    // zune-jpeg fills the missing part of a truncated file with gray and reports success. Pillow
-    // reports an error.
-    if !headers::has_end(bytes) {
-        return Err(Error::Truncated { path: name.into() });
-    }
+    let to_error = |problem| match problem {
+        Problem::Truncated => Error::Truncated { path: name.into() },
+        Problem::Damaged(reason) => undecodable(name, reason),
+        Problem::Unsupported(feature) => unsupported(name, feature.into()),
+    };
+    let headers = Headers::read(bytes).map_err(to_error)?;
+    let frame = &headers.frame;
+    let (width, height) = (u32::from(frame.width), u32::from(frame.height));
+    check_pixels(width as usize, height as usize, name, options)?;
+    support::check(&headers).map_err(to_error)?;
+    let check_memory = |needed| check_bytes(width, height, needed, name, options);
+    let invalid = |reason: String| undecodable(name, format!("invalid JPEG data: {reason}"));
+    let zune_error = |error| invalid(reason(error));
+    let zune = support::is_for_zune(&headers).then(|| zune(bytes));
+    let image = match zune.transpose().map_err(zune_error)? {
+        Some(mut decoder) if decoder.input_colorspace() == Some(headers.colors.in_zune()) => {
+            check_memory(zune_memory(frame))?;
+            fill(width, height, reuse, |pixels| {
+                decoder.decode_into(pixels).map_err(zune_error)
+            })?
+        }
+        _ if support::is_for_jpeg_decoder(&headers) => {
+            check_memory(unusual::memory(frame))?;
+            unusual::decode(bytes, &headers).map_err(|error| invalid(unusual::reason(error)))?
+        }
+        _ => {
+            return Err(to_error(Problem::Unsupported(
+                "a JPEG image with an unusual arrangement of scans",
+            )));
+        }
+    };
+    let info = ImageInfo {
+        format: ImageFormat::Jpeg,
+        width,
+        height,
+        channels: headers.colors.channels(),
+        bits: 8,
+    };
+    Ok((image, info))
+}
+
+/// Creates zune-jpeg's decoder of the file, which has read the headers.
+fn zune(bytes: &[u8]) -> std::result::Result<JpegDecoder<ZCursor<&[u8]>>, DecodeErrors> {
     // Not strict: stray bytes between segments are skipped, as in libjpeg. `check_pixels` replaces
     // the decoder's limits on width and height.
     let settings = DecoderOptions::default()
@@ -38,41 +80,21 @@ pub(super) fn decode(
         .set_max_height(usize::MAX)
         .jpeg_set_out_colorspace(ColorSpace::RGB);
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), settings);
-    let decode_error = |error: DecodeErrors| undecodable(name, format!("{error:?}"));
-    decoder.decode_headers().map_err(decode_error)?;
-    let (width, height) = decoder.dimensions().expect("the headers were decoded");
-    check_pixels(width, height, name, options)?;
-    // The header stores width and height as 16-bit integers.
-    let (width, height) = (width as u32, height as u32);
-    let header = decoder.info().expect("the headers were decoded");
-    let coefficients = 2 * u64::from(header.components);
-    check_memory(width, height, 3 + coefficients, name, options)?;
-    let channels = match decoder.input_colorspace() {
-        Some(ColorSpace::Luma) => Channels::Gray,
-        Some(ColorSpace::CMYK | ColorSpace::YCCK) => Channels::Cmyk,
-        _ => Channels::Rgb,
-    };
-    let info = ImageInfo {
-        format: ImageFormat::Jpeg,
-        width,
-        height,
-        channels,
-        bits: 8,
-    };
-    let orientation = decoder
-        .exif()
-        .and_then(|exif| Orientation::from_exif_chunk(exif));
-    let image = if let Some(frame) = separate_scans::find(bytes) {
-        let colors = decoder.input_colorspace();
-        separate_scans::decode(bytes, &frame, (width, height), colors, name, options)?
-    } else {
-        fill(width, height, reuse, |pixels| {
-            decoder.decode_into(pixels).map_err(decode_error)
-        })?
-    };
-    Ok((
-        image,
-        orientation.unwrap_or(Orientation::NoTransforms),
-        info,
-    ))
+    decoder.decode_headers()?;
+    Ok(decoder)
+}
+
+/// Returns the memory in bytes that zune-jpeg needs.
+fn zune_memory(frame: &Frame) -> u64 {
+    // RGB, and a 16-bit coefficient per sample of progressive files.
+    3 * u64::from(frame.width) * u64::from(frame.height) + 2 * frame.samples()
+}
+
+/// The message of an error of zune-jpeg, which quotes some messages.
+fn reason(error: DecodeErrors) -> String {
+    match error {
+        DecodeErrors::Format(reason) => reason,
+        DecodeErrors::FormatStatic(reason) => reason.into(),
+        error => error.to_string(),
+    }
 }

@@ -6,7 +6,10 @@
 use std::path::Path;
 
 use super::DecodeOptions;
+use super::budget::Purpose;
 use crate::error::{Error, Result};
+
+pub(super) const NO_PIXELS: &str = "the image has no pixels";
 
 /// Returns an error if the image has no pixels or more than [`DecodeOptions::max_pixels`].
 pub(super) fn check_pixels(
@@ -27,13 +30,13 @@ pub(super) fn check_pixels(
     if width == 0 || height == 0 {
         return Err(Error::Decode {
             path: name.into(),
-            reason: "the image has no pixels".into(),
+            reason: NO_PIXELS.into(),
         });
     }
     Ok(())
 }
 
-/// Returns an error if decoding with `bytes` bytes per pixel exceeds [`DecodeOptions::max_bytes`].
+/// Like [`check_bytes`], with `bytes` bytes per pixel.
 pub(super) fn check_memory(
     width: u32,
     height: u32,
@@ -42,6 +45,18 @@ pub(super) fn check_memory(
     options: &DecodeOptions,
 ) -> Result<()> {
     let needed = (u64::from(width) * u64::from(height)).saturating_mul(bytes);
+    check_bytes(width, height, needed, name, options)
+}
+
+/// Returns an error if decoding with `needed` bytes in all exceeds [`DecodeOptions::max_bytes`].
+/// Otherwise waits until `options` can reserve them.
+pub(super) fn check_bytes(
+    width: u32,
+    height: u32,
+    needed: u64,
+    name: &Path,
+    options: &DecodeOptions,
+) -> Result<()> {
     if needed > options.max_bytes {
         return Err(Error::TooMuchMemory {
             path: name.into(),
@@ -51,5 +66,8 @@ pub(super) fn check_memory(
             limit: options.max_bytes,
         });
     }
+    options
+        .budget
+        .reserve(Purpose::Image, needed, options.max_bytes);
     Ok(())
 }

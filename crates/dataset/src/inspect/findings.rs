@@ -1,8 +1,7 @@
 //! Fills a report with the findings about classes and single images.
 
+use std::collections::BTreeMap;
 use std::path::Path;
-
-use image::ImageFormat;
 
 use super::listing::Listing;
 use super::perceptual::{MAX_BITS, MAX_LEVELS};
@@ -11,6 +10,8 @@ use super::report::{
     format_name,
 };
 use crate::decode::{Channels, ImageInfo};
+use crate::layout::format_of;
+use crate::path_text;
 
 /// Images whose shorter side has fewer pixels than this are tiny. Resizing them to an input size of
 /// 224 pixels enlarges them at least 3.5 times.
@@ -42,6 +43,7 @@ impl Report {
                     images,
                 })
                 .collect(),
+            unused: listing.unused[split].clone(),
         });
         let train: Vec<usize> = listing.present[0]
             .iter()
@@ -64,11 +66,13 @@ impl Report {
                 .collect()
         };
         Self {
-            root: root.display().to_string(),
+            root: path_text::encode(root),
             splits,
             empty_classes,
             unknown_classes: only_in(1),
             classes_without_val: only_in(0),
+            similar_classes: similar(&listing.classes),
+            mostly_unused: listing.mostly_unused.clone(),
             imbalance: largest
                 .zip(smallest)
                 .map(|(largest, smallest)| largest as f64 / smallest as f64),
@@ -92,7 +96,7 @@ impl Report {
     /// Adds the findings about an image that can be decoded.
     pub(super) fn add(&mut self, relative: &str, path: &Path, info: &ImageInfo) {
         let path_of = || relative.to_owned();
-        if ImageFormat::from_path(path).ok() != Some(info.format) {
+        if format_of(path) != Some(info.format) {
             self.wrong_extension.push(WrongExtension {
                 path: path_of(),
                 content: format_name(info.format),
@@ -123,4 +127,17 @@ impl Report {
             });
         }
     }
+}
+
+/// Returns the groups of classes whose names differ only in case.
+fn similar(classes: &[String]) -> Vec<Vec<String>> {
+    let mut groups: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for class in classes {
+        let group = groups.entry(class.to_lowercase()).or_default();
+        group.push(class.clone());
+    }
+    groups
+        .into_values()
+        .filter(|group| group.len() > 1)
+        .collect()
 }

@@ -53,10 +53,11 @@ impl<'a> Fingerprinter<'a> {
         catch_panic(
             || path.display().to_string(),
             || {
-                decode::read_file(path, self.options.max_bytes, &mut self.file)?;
+                // Reserves memory until the image is no longer used.
+                let options = self.options.clone();
+                decode::read_file(path, &options, &mut self.file)?;
                 let reuse = std::mem::take(&mut self.scratch);
-                let (image, info) =
-                    decode::decode_with_info(&self.file, path, self.options, reuse)?;
+                let (image, info) = decode::decode_reserved(&self.file, path, &options, reuse)?;
                 let mut pixels = Sha256::new();
                 pixels.update(image.width().to_le_bytes());
                 pixels.update(image.height().to_le_bytes());
@@ -67,6 +68,8 @@ impl<'a> Fingerprinter<'a> {
                     perceptual: Perceptual::new(&image),
                 };
                 self.scratch = image;
+                decode::drop_large(&mut self.scratch);
+                decode::drop_large_file(&mut self.file);
                 Ok(Inspected { info, hashes })
             },
         )

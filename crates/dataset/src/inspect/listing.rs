@@ -1,13 +1,13 @@
 //! Lists the files in a data set: the images used by training, and the ignored files with reasons.
 
-use std::collections::HashSet;
-use std::fs::{self, File};
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use super::report::{IgnoreReason, Ignored, format_name};
-use crate::error::{Error, Result};
-use crate::image_folder;
+use super::report::{Ignored, MostlyUnused};
+use crate::error::Result;
+use crate::image_folder::{self, SplitEntries};
+use crate::path_text;
+use crate::unused::{self, IgnoreReason, KindCount, Unused, count_kinds};
+use crate::walk::{self, Entry, EntryKind, Files};
 
 /// An image used for training or validation.
 #[derive(Debug)]
@@ -31,6 +31,10 @@ pub(super) struct Listing {
     pub present: [Vec<usize>; 2],
     /// Images, sorted by split, class, folder and name.
     pub images: Vec<Listed>,
+    /// Unused files in each split, by kind.
+    pub unused: [Vec<KindCount>; 2],
+    /// Class folders with more unused than used images.
+    pub mostly_unused: Vec<MostlyUnused>,
     /// Ignored files and folders, sorted by path.
     pub ignored: Vec<Ignored>,
 }
@@ -42,11 +46,11 @@ impl Listing {
             image_folder::train_folder(root)?,
             image_folder::val_folder(root)?,
         ];
-        let names = [
-            image_folder::class_folders(&folders[0])?,
-            image_folder::class_folders(&folders[1])?,
+        let entries = [
+            SplitEntries::list(&folders[0])?,
+            SplitEntries::list(&folders[1])?,
         ];
-        let mut classes = names.concat();
+        let mut classes = [&entries[0].classes[..], &entries[1].classes].concat();
         classes.sort();
         classes.dedup();
         let index = |name: &String| {
@@ -56,14 +60,20 @@ impl Listing {
         };
 
         let mut images = Vec::new();
-        for (split, (folder, names)) in folders.iter().zip(&names).enumerate() {
-            for name in names {
+        let mut unused = [entries[0].unused.clone(), entries[1].unused.clone()];
+        let mut mostly_unused = Vec::new();
+        for (split, (folder, entries)) in folders.iter().zip(&entries).enumerate() {
+            for name in &entries.classes {
                 let class = index(name);
-                let paths = image_folder::image_paths(folder.join(name))?.into_iter();
+                let folder = folder.join(name);
+                let files = walk::files(&folder)?;
+                mostly_unused.extend(MostlyUnused::of(root, &folder, &files));
+                let paths = files.images.into_iter();
                 images.extend(paths.map(|path| Listed { path, split, class }));
+                unused[split].extend(files.unused);
             }
         }
-        let present = [0, 1].map(|split: usize| names[split].iter().map(index).collect());
+        let present = [0, 1].map(|split: usize| entries[split].classes.iter().map(index).collect());
         let mut listing = Self {
             root: root.into(),
             splits: [0, 1].map(|split: usize| {
@@ -73,98 +83,57 @@ impl Listing {
             classes,
             present,
             images,
+            unused: [0, 1].map(|split: usize| count_kinds(&unused[split])),
+            mostly_unused,
             ignored: Vec::new(),
         };
-        listing.ignored = listing.find_ignored(&folders)?;
+        listing.ignore(outside_splits(root, &folders)?);
+        listing.ignore(unused.into_iter().flatten());
+        listing.ignored.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(listing)
     }
 
-    /// Returns `path` relative to the data set, with forward slashes.
+    /// Returns `path` relative to the data set, as [`path_text::relative`] does.
     pub fn relative(&self, path: &Path) -> String {
-        let path = path.strip_prefix(&self.root).unwrap_or(path);
-        let parts: Vec<_> = path.iter().map(|part| part.to_string_lossy()).collect();
-        parts.join("/")
+        path_text::relative(&self.root, path)
     }
 
-    fn find_ignored(&self, folders: &[PathBuf; 2]) -> Result<Vec<Ignored>> {
-        let mut walk = Walk {
-            listing: self,
-            used: self
-                .images
-                .iter()
-                .map(|image| image.path.as_path())
-                .collect(),
-            folders,
-            ignored: Vec::new(),
-        };
-        walk.enter(&self.root, 0, &mut Vec::new())?;
-        let mut ignored = walk.ignored;
-        ignored.sort_by(|a, b| a.path.cmp(&b.path));
-        Ok(ignored)
-    }
-}
-
-/// Walks all files and folders in the data set and collects the ignored ones.
-struct Walk<'a> {
-    listing: &'a Listing,
-    used: HashSet<&'a Path>,
-    folders: &'a [PathBuf; 2],
-    ignored: Vec<Ignored>,
-}
-
-impl Walk<'_> {
-    /// Visits `folder`. `level` is 0 in the root folder, 1 in a split, and at least 2 in a class.
-    fn enter(&mut self, folder: &Path, level: usize, parents: &mut Vec<PathBuf>) -> Result<()> {
-        let io = Error::io(folder);
-        parents.push(fs::canonicalize(folder).map_err(&io)?);
-        for entry in fs::read_dir(folder).map_err(&io)? {
-            let name = entry.map_err(&io)?.file_name();
-            let path = folder.join(&name);
-            if name.as_encoded_bytes().starts_with(b".") {
-                self.ignore(&path, IgnoreReason::Hidden);
-            } else if path.is_dir() {
-                if level == 0 && !self.folders.contains(&path) {
-                    self.ignore(&path, IgnoreReason::NotASplit);
-                } else if fs::canonicalize(&path).is_ok_and(|real| parents.contains(&real)) {
-                    self.ignore(&path, IgnoreReason::SymlinkLoop);
-                } else if level < 2 {
-                    // `parents` restarts in each split and class folder, because training detects
-                    // loops only within a class folder.
-                    self.enter(&path, level + 1, &mut Vec::new())?;
-                } else {
-                    self.enter(&path, level + 1, parents)?;
-                }
-            } else if !self.used.contains(path.as_path()) {
-                let reason = match level {
-                    _ if !image_folder::is_image(&path) => IgnoreReason::Extension,
-                    0 => IgnoreReason::OutsideSplits,
-                    _ => IgnoreReason::OutsideClasses,
-                };
-                self.ignore(&path, reason);
-            }
+    fn ignore(&mut self, unused: impl IntoIterator<Item = Unused>) {
+        for Unused { path, reason } in unused {
+            self.ignored.push(Ignored {
+                path: self.relative(&path),
+                reason,
+                content: unused::kind(&path).ok().map(|kind| kind.name()),
+            });
         }
-        parents.pop();
-        Ok(())
-    }
-
-    fn ignore(&mut self, path: &Path, reason: IgnoreReason) {
-        self.ignored.push(Ignored {
-            path: self.listing.relative(path),
-            reason,
-            content: content(path),
-        });
     }
 }
 
-/// Detects the image format from the first 64 bytes. Returns `None` if no format matches, or if
-/// `path` is not a readable file.
-fn content(path: &Path) -> Option<String> {
-    if !path.is_file() {
-        return None;
+impl MostlyUnused {
+    /// The finding about the class folder `folder` with `files`, if it has more unused than used images.
+    fn of(root: &Path, folder: &Path, files: &Files) -> Option<Self> {
+        let mut unused = count_kinds(&files.unused);
+        unused.retain(|count| count.is_image);
+        let unused_images: usize = unused.iter().map(|count| count.files).sum();
+        (unused_images > files.images.len()).then(|| Self {
+            folder: path_text::relative(root, folder),
+            images: files.images.len(),
+            unused,
+        })
     }
-    let mut start = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(64).read_to_end(&mut start))
-        .ok()?;
-    image::guess_format(&start).ok().map(format_name)
+}
+
+/// The entries of the data set `root` that are not one of the splits `folders`.
+fn outside_splits(root: &Path, folders: &[PathBuf; 2]) -> Result<Vec<Unused>> {
+    let entries = walk::entries(root)?.into_iter();
+    let entries = entries.filter(|entry| !folders.contains(&entry.path));
+    let unused = entries.map(|Entry { path, kind }| Unused {
+        path,
+        reason: match kind {
+            EntryKind::Folder { .. } => IgnoreReason::NotASplit,
+            EntryKind::Image => IgnoreReason::OutsideSplits,
+            EntryKind::Ignored(reason) => reason,
+        },
+    });
+    Ok(unused.collect())
 }

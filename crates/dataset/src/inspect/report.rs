@@ -4,8 +4,10 @@ use image::ImageFormat;
 use serde::Serialize;
 
 use crate::decode::Channels;
+pub use crate::unused::{IgnoreReason, KindCount};
 
-/// The findings about a data set. Paths are relative to its root folder and use forward slashes.
+/// The findings about a data set. Paths are relative to its root folder and use forward slashes; one
+/// that is not valid Unicode is written as [`path_text`](crate::path_text) describes.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Report {
@@ -19,6 +21,11 @@ pub struct Report {
     pub unknown_classes: Vec<String>,
     /// Classes found only in train. Validation metrics exclude them.
     pub classes_without_val: Vec<String>,
+    /// Groups of class names that differ only in case. Each name is a class of its own, but some file
+    /// systems cannot store them next to each other.
+    pub similar_classes: Vec<Vec<String>>,
+    /// Class folders with more unused than used images.
+    pub mostly_unused: Vec<MostlyUnused>,
     /// Ratio of the sizes of the largest and smallest training classes, or `None` if a training
     /// class is empty.
     pub imbalance: Option<f64>,
@@ -48,6 +55,8 @@ pub struct SplitCounts {
     pub images: usize,
     /// Counts per class, including classes that only the other split has.
     pub classes: Vec<ClassCount>,
+    /// Files that are not used, by kind, without hidden ones.
+    pub unused: Vec<KindCount>,
 }
 
 /// Number of images of one class in a split.
@@ -60,6 +69,18 @@ pub struct ClassCount {
     pub images: usize,
 }
 
+/// A class folder with more unused than used images, such as HEIC images.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct MostlyUnused {
+    /// Path of the folder relative to [`Report::root`].
+    pub folder: String,
+    /// Number of images that are used.
+    pub images: usize,
+    /// Images that are not used, by kind.
+    pub unused: Vec<KindCount>,
+}
+
 /// A file that cannot be decoded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
@@ -68,6 +89,8 @@ pub struct Unusable {
     pub path: String,
     /// Error message without the path.
     pub reason: String,
+    /// Whether the image may be intact, but exceeds a limit of [`DecodeOptions`](crate::DecodeOptions).
+    pub exceeds_limit: bool,
 }
 
 /// An image whose extension does not match its format.
@@ -88,27 +111,9 @@ pub struct Ignored {
     pub path: String,
     /// Why training ignores it.
     pub reason: IgnoreReason,
-    /// Format of the content, if it is an image.
+    /// What the file contains, such as `HEIC image` or `text file`. `None` for a folder.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub content: Option<String>,
-}
-
-/// Why a file or folder is ignored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum IgnoreReason {
-    /// The name begins with a dot.
-    Hidden,
-    /// The extension is not in [`EXTENSIONS`](crate::image_folder::EXTENSIONS).
-    Extension,
-    /// An image in the root folder.
-    OutsideSplits,
-    /// An image in a split folder, outside of the class folders.
-    OutsideClasses,
-    /// A folder in the root folder that is not used as a split.
-    NotASplit,
-    /// A symbolic link to one of its parent folders.
-    SymlinkLoop,
+    pub content: Option<&'static str>,
 }
 
 /// An image of unusual size.
@@ -219,10 +224,11 @@ impl Report {
     }
 
     /// Returns whether the report has findings that make training fail or its results misleading:
-    /// files that cannot be decoded, empty or unknown classes, a single class, and duplicates in
-    /// more than one class or in both train and val.
+    /// files that cannot be decoded, class folders with mostly unused images, empty or unknown classes,
+    /// a single class, and duplicates in more than one class or in both train and val.
     pub fn is_serious(&self) -> bool {
         !self.unusable.is_empty()
+            || !self.mostly_unused.is_empty()
             || self.splits[0].classes.len() == 1
             || !self.empty_classes.is_empty()
             || !self.unknown_classes.is_empty()

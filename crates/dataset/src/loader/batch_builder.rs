@@ -1,12 +1,13 @@
 //! Decodes, transforms and normalizes the images of a batch.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use image::RgbImage;
+use sha2::{Digest, Sha256};
 
 use super::cache::Cache;
 use super::config::LoaderConfig;
-use crate::decode::Decoder;
+use crate::decode::{self, Decoder};
 use crate::error::{Error, Result};
 use crate::image_folder::Sample;
 use crate::panic::catch_panic;
@@ -20,6 +21,8 @@ pub(super) struct BatchBuilder {
     pub(super) samples: Arc<[Sample]>,
     pub(super) config: LoaderConfig,
     pub(super) cache: Cache,
+    /// SHA-256 of each file when it was first read, with [`LoaderConfig::detect_changes`].
+    pub(super) hashes: Vec<OnceLock<[u8; 32]>>,
     table: Table,
 }
 
@@ -31,11 +34,20 @@ pub(super) struct Worker {
     resampler: Resampler,
 }
 
+impl Worker {
+    /// Releases the memory of the last image.
+    fn release(&mut self) {
+        self.decoder.release();
+        decode::drop_large(&mut self.scratch);
+    }
+}
+
 impl BatchBuilder {
     pub(super) fn new(samples: &[Sample], config: LoaderConfig) -> Self {
         Self {
             samples: samples.into(),
             cache: Cache::new(samples.len(), config.cache_bytes),
+            hashes: samples.iter().map(|_| OnceLock::new()).collect(),
             table: Table::new(config.normalize),
             config,
         }
@@ -43,7 +55,7 @@ impl BatchBuilder {
 
     pub(super) fn worker(&self) -> Worker {
         Worker {
-            decoder: Decoder::new(self.config.decode.clone()),
+            decoder: Decoder::holding(self.config.decode.clone()),
             scratch: RgbImage::default(),
             resampler: Resampler::default(),
         }
@@ -66,7 +78,7 @@ impl BatchBuilder {
             if stopped() {
                 break;
             }
-            self.catch_panic(sample, || {
+            let result = self.catch_panic(sample, || {
                 let (image, resampler) = self.image(worker, sample)?;
                 let mut stream = Stream::new(self.config.seed, epoch, sample as u64);
                 let transform = self.config.transform;
@@ -78,7 +90,10 @@ impl BatchBuilder {
                 }
                 self.table.append(square.as_raw(), &mut values);
                 Ok(())
-            })?;
+            });
+            // Also after an error: other workers may wait for the memory.
+            worker.release();
+            result?;
         }
         Ok(values)
     }
@@ -98,7 +113,9 @@ impl BatchBuilder {
 
     /// Decodes a sample that is not cached, and caches it if it fits.
     pub(super) fn load(&self, worker: &mut Worker, sample: usize) -> Result<()> {
-        self.catch_panic(sample, || self.image(worker, sample).map(drop))
+        let result = self.catch_panic(sample, || self.image(worker, sample).map(drop));
+        worker.release();
+        result
     }
 
     /// Returns the image of a sample, and the resampler of `worker` as a separate borrow.
@@ -113,9 +130,42 @@ impl BatchBuilder {
             resampler,
         } = worker;
         let image = self.cache.get(sample, scratch, |reuse| {
-            (self.config.decoder.0)(decoder, &self.samples[sample], reuse)
+            decoder.forget();
+            let image = (self.config.decoder.0)(decoder, &self.samples[sample], reuse);
+            self.check_unchanged(sample, decoder.bytes(), image)
         })?;
         Ok((image, resampler))
+    }
+
+    /// Returns `image`, the result of decoding the file contents `bytes`, or an error if the file is
+    /// not the one that was first read.
+    fn check_unchanged(
+        &self,
+        sample: usize,
+        bytes: &[u8],
+        image: Result<RgbImage>,
+    ) -> Result<RgbImage> {
+        if !self.config.detect_changes {
+            return image;
+        }
+        let slot = &self.hashes[sample];
+        let is_changed = match &image {
+            Ok(_) if bytes.is_empty() => false,
+            Ok(_) => {
+                let hash = Sha256::digest(bytes).into();
+                *slot.get_or_init(|| hash) != hash
+            }
+            // The operating system's message is more specific.
+            Err(Error::Io { .. }) => false,
+            // A file that could be decoded before is another one now.
+            Err(_) => slot.get().is_some(),
+        };
+        match is_changed {
+            true => Err(Error::Changed {
+                path: self.samples[sample].path.clone(),
+            }),
+            false => image,
+        }
     }
 
     fn catch_panic<T>(&self, sample: usize, work: impl FnOnce() -> Result<T>) -> Result<T> {

@@ -37,6 +37,10 @@ pub struct LoaderConfig {
     /// Maximum size of the cache of decoded images, in bytes. Images that do not fit are decoded in
     /// every epoch.
     pub cache_bytes: usize,
+    /// Whether an image that changes after it was first read is [`Error::Changed`] as soon as it is
+    /// read again. Computes the SHA-256 of each file that is read. Files that a function passed to
+    /// [`decode_with`](Self::decode_with) reads without the decoder are not checked.
+    pub detect_changes: bool,
     /// Decoder settings.
     pub decode: DecodeOptions,
     pub(super) decoder: Callback<DecodeFn>,
@@ -79,7 +83,7 @@ impl LoaderConfig {
     /// samples.
     ///
     /// The other defaults are batches of 32, 4 workers, 2 prefetched batches, seed 1234, ImageNet
-    /// normalization, the CPU, and a cache of 1 GiB.
+    /// normalization, the CPU, a cache of 1 GiB, and no detection of changes.
     pub fn eval(size: u32) -> Self {
         Self {
             batch_size: 32,
@@ -91,6 +95,7 @@ impl LoaderConfig {
             normalize: Normalize::IMAGENET,
             device: Device::Cpu,
             cache_bytes: 1 << 30,
+            detect_changes: false,
             decode: DecodeOptions::default(),
             decoder: Callback(Arc::new(|decoder, sample, reuse| {
                 decoder.decode(&sample.path, reuse)
@@ -109,6 +114,7 @@ impl LoaderConfig {
         normalize: Normalize,
         device: Device,
         cache_bytes: usize,
+        detect_changes: bool,
         decode: DecodeOptions,
     }
 

@@ -2,6 +2,8 @@
 
 #![allow(dead_code)] // each test file uses only some of the functions
 
+pub mod formats;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -53,6 +55,15 @@ pub fn difference(a: &RgbImage, b: &RgbImage) -> (f64, u8) {
     )
 }
 
+/// Returns the CRC-32 of `bytes`, the type and data of a PNG chunk.
+pub fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0, |crc, &byte| {
+        (0..8).fold(crc ^ u32::from(byte), |crc, _| {
+            (crc >> 1) ^ (0xEDB8_8320 & (crc & 1).wrapping_neg())
+        })
+    })
+}
+
 /// Draws an image of waves and ramps that depends on `seed`.
 pub fn pattern(width: u32, height: u32, seed: u32) -> RgbImage {
     RgbImage::from_fn(width, height, |x, y| {
@@ -66,6 +77,34 @@ pub fn pattern(width: u32, height: u32, seed: u32) -> RgbImage {
     })
 }
 
+/// Encodes an image as uncompressed TIFF.
+fn tiff(image: &RgbImage) -> Vec<u8> {
+    let pixels = image.as_raw();
+    // Width, height, bits, photometric interpretation, offset of the strip, samples, rows, length.
+    let entries = [
+        (256, image.width()),
+        (257, image.height()),
+        (258, 8),
+        (262, 2),
+        (273, 8),
+        (277, 3),
+        (278, image.height()),
+        (279, pixels.len() as u32),
+    ];
+    let mut file = b"II*\0".to_vec();
+    file.extend_from_slice(&(8 + pixels.len() as u32).to_le_bytes());
+    file.extend_from_slice(pixels);
+    file.extend_from_slice(&(entries.len() as u16).to_le_bytes());
+    for (tag, value) in entries {
+        // The type is LONG.
+        for field in [tag | 4 << 16, 1, value] {
+            file.extend_from_slice(&field.to_le_bytes());
+        }
+    }
+    file.extend_from_slice(&[0; 4]);
+    file
+}
+
 /// Creates a split with two classes and images of several sizes and formats. Returns its temporary
 /// folder and its samples.
 pub fn mixed_folder(images: u32) -> (TempDir, Vec<Sample>) {
@@ -77,9 +116,11 @@ pub fn mixed_folder(images: u32) -> (TempDir, Vec<Sample>) {
         fs::create_dir_all(&class).unwrap();
         let extension = ["png", "jpg", "bmp", "webp", "ppm", "tif"][index as usize % 6];
         let image = pattern(40 + 7 * index % 60, 70 - 5 * index % 40, index);
-        image
-            .save(class.join(format!("{index:03}.{extension}")))
-            .unwrap();
+        let path = class.join(format!("{index:03}.{extension}"));
+        match extension {
+            "tif" => fs::write(path, tiff(&image)).unwrap(),
+            _ => image.save(path).unwrap(),
+        }
     }
     let samples = dataset::ImageFolder::scan(folder.path())
         .unwrap()

@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use super::relu_backward::{LayerOutput, relu_pool_backward};
 use crate::buffer::Buffer;
+use crate::error::Error;
 use crate::isa::Isa;
 use crate::layout::{NchwcShape, alloc_with_halo, alloc_with_halo_around};
 use crate::tuning;
@@ -56,9 +57,10 @@ pub(crate) fn backward(
     layer: &Layer<'_>,
     saved: SavedActivations<'_>,
     gradient: &[f32],
-) -> (Gradients, Option<Buffer>) {
-    let mut x_gradient = layer.needs_grad.x.then(|| alloc_with_halo(layer.from));
-    let mut sums = GradientSums::new(layer, layer.images_per_group(), saved.indices.is_some());
+) -> Result<(Gradients, Option<Buffer>), Error> {
+    let x_gradient = layer.needs_grad.x.then(|| alloc_with_halo(layer.from));
+    let mut x_gradient = x_gradient.transpose()?;
+    let mut sums = GradientSums::new(layer, layer.images_per_group(), saved.indices.is_some())?;
     for images in layer.groups() {
         let x = image_range(layer.from, &images);
         let y = image_range(layer.stored, &images);
@@ -68,9 +70,9 @@ pub(crate) fn backward(
             indices: saved.indices.map(|indices| &indices[y.clone()]),
         };
         let x_gradient = x_gradient.as_mut().map(|gradient| &mut gradient[x]);
-        sums.add(images.len(), saved, &gradient[y], x_gradient);
+        sums.add(images.len(), saved, &gradient[y], x_gradient)?;
     }
-    (sums.finish(), x_gradient)
+    Ok((sums.finish(), x_gradient))
 }
 
 /// Like [`backward`], for two consecutive layers. The input of the first layer and the activation
@@ -79,38 +81,38 @@ pub(crate) fn backward(
 /// of the second layer's y. The gradient of the first layer's input is not computed.
 pub(crate) fn backward_pair(
     layers: [&Layer<'_>; 2],
-    recompute: impl Fn(Range<usize>, &mut [f32], &mut [f32]),
+    recompute: impl Fn(Range<usize>, &mut [f32], &mut [f32]) -> Result<(), Error>,
     saved: SavedActivations<'_>,
     gradient: &[f32],
-) -> [Gradients; 2] {
+) -> Result<[Gradients; 2], Error> {
     let [first, second] = layers;
     let group = second.images_per_group();
-    let mut first_sums = GradientSums::new(first, group, false);
-    let mut second_sums = GradientSums::new(second, group, saved.indices.is_some());
-    let mut x = alloc_with_halo(first.from.with_n(group));
-    let mut between = alloc_with_halo(second.from.with_n(group));
-    let mut between_gradient = alloc_with_halo(second.from.with_n(group));
+    let mut first_sums = GradientSums::new(first, group, false)?;
+    let mut second_sums = GradientSums::new(second, group, saved.indices.is_some())?;
+    let mut x = alloc_with_halo(first.from.with_n(group))?;
+    let mut between = alloc_with_halo(second.from.with_n(group))?;
+    let mut between_gradient = alloc_with_halo(second.from.with_n(group))?;
     for images in second.groups() {
         let n = images.len();
         let between = &mut between[..second.from.with_n(n).len()];
         let between_gradient = &mut between_gradient[..between.len()];
         let x = &mut x[..first.from.with_n(n).len()];
-        recompute(images.clone(), x, between);
+        recompute(images.clone(), x, between)?;
         let y = image_range(second.stored, &images);
         let saved = SavedActivations {
             x: between,
             y: &saved.y[y.clone()],
             indices: saved.indices.map(|indices| &indices[y.clone()]),
         };
-        second_sums.add(n, saved, &gradient[y], Some(between_gradient));
+        second_sums.add(n, saved, &gradient[y], Some(between_gradient))?;
         let saved = SavedActivations {
             x,
             y: between,
             indices: None,
         };
-        first_sums.add(n, saved, between_gradient, None);
+        first_sums.add(n, saved, between_gradient, None)?;
     }
-    [first_sums.finish(), second_sums.finish()]
+    Ok([first_sums.finish(), second_sums.finish()])
 }
 
 fn image_range(shape: NchwcShape, images: &Range<usize>) -> Range<usize> {
@@ -151,7 +153,7 @@ struct GradientSums<'a> {
 }
 
 impl<'a> GradientSums<'a> {
-    fn new(layer: &'a Layer<'a>, group: usize, pools: bool) -> Self {
+    fn new(layer: &'a Layer<'a>, group: usize, pools: bool) -> Result<Self, Error> {
         let (from, to, stored) = (layer.from, layer.to(), layer.stored);
         let rotated_weights = layer.needs_grad.x.then(|| {
             let kernels = KernelLayout::backward(to.c, from.c);
@@ -164,14 +166,14 @@ impl<'a> GradientSums<'a> {
         // If the height or width is odd, no pooling window covers the last row or column, so the
         // gradient there is zero.
         let pool = if pools { 2 } else { 1 };
-        let before = alloc_with_halo_around(to.with_n(group), pool * stored.h, pool * stored.w);
-        Self {
+        let before = alloc_with_halo_around(to.with_n(group), pool * stored.h, pool * stored.w)?;
+        Ok(Self {
             layer,
-            rotated_weights,
-            weight,
+            rotated_weights: rotated_weights.transpose()?,
+            weight: weight.transpose()?,
             bias: vec![0.0; to.c],
             before,
-        }
+        })
     }
 
     /// Adds the parameter gradients of a group of `n` images and, if needed, writes the gradient of
@@ -182,7 +184,7 @@ impl<'a> GradientSums<'a> {
         saved: SavedActivations<'_>,
         gradient: &[f32],
         x_gradient: Option<&mut [f32]>,
-    ) {
+    ) -> Result<(), Error> {
         let layer = self.layer;
         let to = layer.to().with_n(n);
         let before = &mut self.before[..to.len()];
@@ -196,7 +198,7 @@ impl<'a> GradientSums<'a> {
             *total += sum;
         }
         if let Some(weight) = &mut self.weight {
-            weight.add(saved.x, before, n);
+            weight.add(saved.x, before, n)?;
         }
         if let (Some(rotated_weights), Some(x_gradient)) = (&self.rotated_weights, x_gradient) {
             let epilogue = Epilogue {
@@ -212,8 +214,9 @@ impl<'a> GradientSums<'a> {
                 layer.from.c,
                 epilogue,
                 x_gradient,
-            );
+            )?;
         }
+        Ok(())
     }
 
     fn finish(self) -> Gradients {

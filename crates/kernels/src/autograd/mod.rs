@@ -88,7 +88,7 @@ impl CustomOp1 for Unpack {
 
     fn bwd(&self, _: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
         let last = self.0.shapes.len() - 1;
-        let mut gradient = layout::alloc_with_halo(self.0.shapes[last]);
+        let mut gradient = layout::alloc_with_halo(self.0.shapes[last])?;
         with_values(&grad.contiguous()?, |grad| {
             layout::pack(grad, self.0.shapes[last], &mut gradient);
         })?;

@@ -7,6 +7,7 @@ use candle_core::{Result, Tensor, bail};
 
 use super::backward::{Gradients, Layer, NeedsGrad, SavedActivations, backward, backward_pair};
 use crate::buffer::Buffer;
+use crate::error::Error;
 use crate::layer::{ConvLayer, PreparedLayer};
 use crate::layout::{self, NchwcShape};
 use crate::storage::{cpu_values, with_values};
@@ -68,7 +69,7 @@ impl Tape {
             saved.activations.extend([None, None, Some(y)]);
             saved.indices.extend([None, indices]);
         } else {
-            let mut input = layout::alloc_with_halo(shapes[0]);
+            let mut input = layout::alloc_with_halo(shapes[0])?;
             with_values(x, |x| layout::pack(x, shapes[0], &mut input))?;
             saved.activations.push(Some(input));
         }
@@ -84,9 +85,9 @@ impl Tape {
     fn forward(&self, index: usize, x: &[f32]) -> Result<(Buffer, Option<Vec<u8>>)> {
         let to = self.shapes[index + 1];
         let layer = PreparedLayer::new(&self.layers[index])?;
-        let mut y = layout::alloc_with_halo(to);
+        let mut y = layout::alloc_with_halo(to)?;
         let mut indices = layer.pool.then(|| vec![0u8; to.len()]);
-        layer.run(x, self.shapes[index], &mut y, indices.as_deref_mut());
+        layer.run(x, self.shapes[index], &mut y, indices.as_deref_mut())?;
         Ok((y, indices))
     }
 
@@ -95,11 +96,11 @@ impl Tape {
         let [from, between, to] = [0, 1, 2].map(|index| self.shapes[index]);
         let first = PreparedLayer::new(&self.layers[0])?;
         let second = PreparedLayer::new(&self.layers[1])?;
-        let mut y = layout::alloc_with_halo(to);
+        let mut y = layout::alloc_with_halo(to)?;
         let mut indices = second.pool.then(|| vec![0u8; to.len()]);
         let group = tuning::images_per_backward_group(between.image_len()).min(from.n);
-        let mut images = layout::alloc_with_halo(from.with_n(group));
-        let mut hidden = layout::alloc_with_halo(between.with_n(group));
+        let mut images = layout::alloc_with_halo(from.with_n(group))?;
+        let mut hidden = layout::alloc_with_halo(between.with_n(group))?;
         with_values(x, |x| {
             for start in (0..from.n).step_by(group) {
                 let end = from.n.min(start + group);
@@ -107,12 +108,13 @@ impl Tape {
                 let images = &mut images[..from.len()];
                 layout::pack(nchw_images(x, from, &(start..end)), from, images);
                 let hidden = &mut hidden[..between.len()];
-                first.run(images, from, hidden, None);
+                first.run(images, from, hidden, None)?;
                 let range = start * to.image_len()..end * to.image_len();
                 let indices = indices.as_mut().map(|indices| &mut indices[range.clone()]);
-                second.run(hidden, between, &mut y[range], indices);
+                second.run(hidden, between, &mut y[range], indices)?;
             }
-        })?;
+            Ok::<_, Error>(())
+        })??;
         Ok((y, indices))
     }
 
@@ -152,7 +154,7 @@ impl Tape {
                             |group: Range<usize>, x: &mut [f32], between: &mut [f32]| {
                                 let from = self.shapes[0].with_n(group.len());
                                 layout::pack(nchw_images(values, from, &group), from, x);
-                                first_prepared.run(x, from, between, None);
+                                first_prepared.run(x, from, between, None)
                             };
                         backward_pair(
                             [first, second],
@@ -162,16 +164,13 @@ impl Tape {
                         )
                     })
                 })
-            })?;
+            })??;
             saved.first_gradients = Some(first);
             return Ok(second);
         }
         let (gradients, x_gradient) = self.with_layer(index, needs_grad, |layer| {
-            Ok(backward(
-                layer,
-                saved_activations(saved.activation(index)?),
-                &gradient,
-            ))
+            let saved = saved_activations(saved.activation(index)?);
+            Ok(backward(layer, saved, &gradient)?)
         })?;
         saved.gradient = x_gradient.map(|gradient| (index, gradient));
         Ok(gradients)

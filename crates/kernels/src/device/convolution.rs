@@ -38,7 +38,8 @@ pub(super) fn layer(x: &Tensor, layer: &ConvLayer) -> Result<Tensor> {
     let y = if relu { super::relu(&y)? } else { y };
     precomputed(y, arguments, move |[x, weight, _], y, g, needs_grad| {
         let g = match relu {
-            true => y.gt(&y.zeros_like()?)?.where_cond(g, &g.zeros_like()?)?,
+            // NaN ≤ 0 is false, so the gradient passes at NaN, as in PyTorch.
+            true => y.le(&y.zeros_like()?)?.where_cond(&g.zeros_like()?, g)?,
             false => g.clone(),
         };
         let g = match &indices {

@@ -18,6 +18,8 @@ use std::sync::OnceLock;
 use lanes::Task;
 use portable::Portable;
 
+use crate::error::Error;
+
 /// An instruction set that the kernels are compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -66,17 +68,25 @@ impl Isa {
     }
 
     /// Returns the instruction set named by the environment variable `WAGGLE_KERNELS`, or the
-    /// fastest available one. Unknown and unsupported values are ignored. The first call determines
-    /// the result of all calls.
-    pub fn selected() -> Self {
-        static SELECTED: OnceLock<Isa> = OnceLock::new();
-        *SELECTED.get_or_init(|| {
+    /// fastest available one if the variable is unset or empty. The first call determines the result
+    /// of all calls.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Error::UnknownIsa`] if the variable is not the name of an available instruction set.
+    pub fn selected() -> Result<Self, Error> {
+        static SELECTED: OnceLock<Result<Isa, String>> = OnceLock::new();
+        let selected = SELECTED.get_or_init(|| {
             let available = Self::available();
-            let requested = std::env::var("WAGGLE_KERNELS").unwrap_or_default();
-            let requested = available.iter().find(|isa| isa.name() == requested);
-            let best = available.last().copied().unwrap_or(Self::Portable);
-            requested.copied().unwrap_or(best)
-        })
+            match std::env::var_os("WAGGLE_KERNELS") {
+                Some(name) if !name.is_empty() => {
+                    let isa = available.into_iter().find(|isa| name == isa.name());
+                    isa.ok_or_else(|| name.to_string_lossy().into_owned())
+                }
+                _ => Ok(available.last().copied().unwrap_or(Self::Portable)),
+            }
+        });
+        selected.clone().map_err(|name| Error::UnknownIsa { name })
     }
 
     /// Name of the instruction set in `WAGGLE_KERNELS`, such as `avx2`.

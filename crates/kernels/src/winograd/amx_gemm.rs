@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use super::gemm::{ForwardGemmTask, GradientGemmTask};
 use crate::buffer::with_scratch;
+use crate::error::Error;
 use crate::isa::amx::{TileRegisters, microkernel, microkernels};
 use crate::isa::bf16x3::{self, COLUMN_TILE_BYTES, ROW_TILE_BYTES};
 use crate::layout::{LANES, POSITIONS};
@@ -47,7 +48,7 @@ pub(crate) unsafe fn split_weights(u: *const f32, inputs: usize, to: *mut f32) {
 /// AMX must be available. `task.tiles` and `task.c` must be at least 1. The pointers of `task` must
 /// be valid as its docs describe, and `task.m` must have room for the number of tiles rounded up to
 /// a multiple of 16.
-pub(crate) unsafe fn forward(task: &ForwardGemmTask) {
+pub(crate) unsafe fn forward(task: &ForwardGemmTask) -> Result<(), Error> {
     let inputs = task.c.div_ceil(LANES);
     let rows = task.tiles.next_multiple_of(LANES);
     let (term_stride, weights) = (rows * 64, weights_bytes(task.c));
@@ -87,7 +88,8 @@ pub(crate) unsafe fn forward(task: &ForwardGemmTask) {
                 }
             }
         }
-    });
+        Ok(())
+    })
 }
 
 /// Runs `task` with AMX: dU += Vᵀ·W, or dU = Vᵀ·W if `overwrite`, for a block of tiles at some
@@ -97,7 +99,7 @@ pub(crate) unsafe fn forward(task: &ForwardGemmTask) {
 ///
 /// AMX must be available. `task.tiles` must be at least 1. The pointers of `task` must be valid as
 /// its docs describe.
-pub(crate) unsafe fn weight_gradient(task: &GradientGemmTask) {
+pub(crate) unsafe fn weight_gradient(task: &GradientGemmTask) -> Result<(), Error> {
     let blocks = task.tiles.div_ceil(BLOCK);
     let term_stride = task.inputs * ROW_TILE_BYTES;
     let columns = blocks * 3 * COLUMN_TILE_BYTES;
@@ -150,8 +152,9 @@ pub(crate) unsafe fn weight_gradient(task: &GradientGemmTask) {
                     }
                 }
             }
-        });
-    });
+            Ok(())
+        })
+    })
 }
 
 /// A 32x32 block of sums, the output of one microkernel call.

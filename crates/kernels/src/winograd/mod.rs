@@ -21,9 +21,10 @@ use tiles::{InputTask, OutputTask, odd_stride};
 use weights::{TransformedWeights, microkernel_channels, microkernel_tiles};
 
 use crate::buffer::with_scratch;
+use crate::error::Error;
 use crate::isa::Isa;
 use crate::layout::{LANES, NchwcShape, POSITIONS};
-use crate::parallel::{DisjointMut, for_each_chunk};
+use crate::parallel::{DisjointMut, for_each_chunk, try_for_each_chunk};
 use crate::tuning;
 
 /// Operations fused into the output transform, in this order.
@@ -43,6 +44,10 @@ pub(crate) struct Epilogue<'a> {
 /// result to `y` (NCHWc16).
 ///
 /// Only the pixels of `y` are written. The halo of `y` and its padding to whole tiles must be zero.
+///
+/// # Errors
+///
+/// Returns an error if there is no memory for scratch buffers. Then only some pixels are written.
 pub(crate) fn convolve(
     x: &[f32],
     from: NchwcShape,
@@ -50,7 +55,7 @@ pub(crate) fn convolve(
     k: usize,
     epilogue: Epilogue<'_>,
     y: &mut [f32],
-) {
+) -> Result<(), Error> {
     let to = NchwcShape { c: k, ..from };
     let stored = if epilogue.pool { to.pooled() } else { to };
     assert_eq!(
@@ -86,9 +91,9 @@ pub(crate) fn convolve(
         indices,
     };
     if tuning::partition_by_tiles(from.c, k) {
-        convolution.by_tiles();
+        convolution.by_tiles()
     } else {
-        convolution.by_channels();
+        convolution.by_channels()
     }
 }
 
@@ -113,13 +118,13 @@ impl Convolution<'_> {
     }
 
     /// Partitions the tiles: each thread computes all channels of its own tiles.
-    fn by_tiles(&self) {
+    fn by_tiles(&self) -> Result<(), Error> {
         let block = tuning::private_block_tiles(
             self.from.channel_blocks() * LANES,
             self.groups() * self.width,
             microkernel_tiles(self.isa),
         );
-        for_each_chunk(self.from.n * self.from.tiles(), |tiles| {
+        try_for_each_chunk(self.from.n * self.from.tiles(), |tiles| {
             let block = block.min(tiles.len().next_multiple_of(LANES));
             let v_stride = odd_stride(self.from.channel_blocks() * block * LANES);
             with_scratch(POSITIONS * v_stride, |v| {
@@ -127,15 +132,16 @@ impl Convolution<'_> {
                     let tiles = start..tiles.end.min(start + block);
                     let all = DisjointMut::new(v);
                     self.transform(tiles.clone(), tiles.start, block, v_stride, &all);
-                    self.multiply(v, v_stride, block, tiles, 0..self.groups());
+                    self.multiply(v, v_stride, block, tiles, 0..self.groups())?;
                 }
-            });
-        });
+                Ok(())
+            })
+        })
     }
 
     /// Partitions the output channels: all threads transform a block of tiles together, then each
     /// thread computes its own channels.
-    fn by_channels(&self) {
+    fn by_channels(&self) -> Result<(), Error> {
         let all = self.from.n * self.from.tiles();
         let block = tuning::shared_block_tiles(
             self.from.channel_blocks() * LANES,
@@ -152,11 +158,12 @@ impl Convolution<'_> {
                     let part = start + part.start..start + part.end;
                     self.transform(part, start, block, v_stride, &shared);
                 });
-                for_each_chunk(self.groups(), |groups| {
-                    self.multiply(v, v_stride, block, tiles.clone(), groups);
-                });
+                try_for_each_chunk(self.groups(), |groups| {
+                    self.multiply(v, v_stride, block, tiles.clone(), groups)
+                })?;
             }
-        });
+            Ok(())
+        })
     }
 
     /// Input transform of `tiles` into `v`, `[position][c / 16][tile][16]`. Tile `start` is the
@@ -194,7 +201,7 @@ impl Convolution<'_> {
         block: usize,
         tiles: Range<usize>,
         groups: Range<usize>,
-    ) {
+    ) -> Result<(), Error> {
         let m_group = block * self.width;
         let m_stride = odd_stride(groups.len() * m_group);
         assert!(
@@ -223,7 +230,7 @@ impl Convolution<'_> {
                 };
                 match isa {
                     #[cfg(target_arch = "x86_64")]
-                    Isa::Amx => amx_gemm::forward(&products),
+                    Isa::Amx => amx_gemm::forward(&products)?,
                     _ => isa.run(products),
                 }
                 isa.run(OutputTask {
@@ -244,6 +251,7 @@ impl Convolution<'_> {
                     },
                 });
             }
-        });
+            Ok(())
+        })
     }
 }

@@ -15,10 +15,11 @@ use super::tiles::{InputTask, TileCoord, odd_stride};
 use super::transform::{OutputGradientTransform, load_square, transform_2d};
 use super::weights::{self, microkernel_channels};
 use crate::buffer::{Buffer, with_scratch};
+use crate::error::Error;
 use crate::isa::Isa;
 use crate::isa::lanes::{Lanes, Task};
 use crate::layout::{LANES, NchwcShape, POSITIONS, TILE};
-use crate::parallel::{DisjointMut, chunk, for_each_chunk};
+use crate::parallel::{DisjointMut, chunk, for_each_chunk, try_for_each_chunk};
 use crate::tuning;
 
 /// Accumulates dU over groups of images.
@@ -33,21 +34,21 @@ pub(crate) struct WeightGradient {
 
 impl WeightGradient {
     /// Creates an accumulator for a convolution with input shape `from` and `k` output channels.
-    pub(crate) fn new(isa: Isa, from: NchwcShape, k: usize) -> Self {
+    pub(crate) fn new(isa: Isa, from: NchwcShape, k: usize) -> Result<Self, Error> {
         let width = microkernel_channels(isa);
         let size = POSITIONS * from.channel_blocks() * LANES * k.div_ceil(width) * width;
-        Self {
+        Ok(Self {
             isa,
             from,
             k,
             overwrite: true,
-            sums: Buffer::alloc(size),
-        }
+            sums: Buffer::alloc(size)?,
+        })
     }
 
     /// Adds the gradient of `n` images with input `x` and gradient `g` of the convolution's output
     /// (before the ReLU), both NCHWc16 with a halo and padding of zeros.
-    pub(crate) fn add(&mut self, x: &[f32], g: &[f32], n: usize) {
+    pub(crate) fn add(&mut self, x: &[f32], g: &[f32], n: usize) -> Result<(), Error> {
         let from = self.from.with_n(n);
         let to = NchwcShape { c: self.k, ..from };
         assert_eq!(
@@ -69,11 +70,12 @@ impl WeightGradient {
             from.channel_blocks() * LANES,
             accumulation.groups * width,
         ) {
-            accumulation.by_tiles(&mut self.sums, self.overwrite);
+            accumulation.by_tiles(&mut self.sums, self.overwrite)?;
         } else {
-            accumulation.by_positions(&mut self.sums, self.overwrite);
+            accumulation.by_positions(&mut self.sums, self.overwrite)?;
         }
         self.overwrite = false;
+        Ok(())
     }
 
     /// Returns the gradient of the weight, (k, c, 3, 3).
@@ -120,7 +122,11 @@ impl Block<'_> {
 
 impl Accumulation<'_> {
     /// Calls `f` with a scratch block for `tiles` tiles.
-    fn with_block<R>(&self, tiles: usize, f: impl FnOnce(Block<'_>) -> R) -> R {
+    fn with_block(
+        &self,
+        tiles: usize,
+        f: impl FnOnce(Block<'_>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         with_scratch(POSITIONS * self.v_stride(tiles), |v| {
             with_scratch(POSITIONS * self.w_stride(tiles), |w| {
                 f(Block { tiles, v, w })
@@ -140,13 +146,13 @@ impl Accumulation<'_> {
         tuning::gradient_block_tiles(self.from.channel_blocks() * LANES, self.groups * self.width)
     }
 
-    fn by_tiles(&self, sums: &mut [f32], overwrite: bool) {
+    fn by_tiles(&self, sums: &mut [f32], overwrite: bool) -> Result<(), Error> {
         let tile_count = self.from.n * self.from.tiles();
         let len = sums.len();
         let parts = rayon::current_num_threads().min(tile_count);
-        let mut partial_sums = Buffer::alloc(parts * len);
+        let mut partial_sums = Buffer::alloc(parts * len)?;
         let shared = DisjointMut::new(&mut partial_sums);
-        for_each_chunk(parts, |assigned| {
+        try_for_each_chunk(parts, |assigned| {
             for part in assigned {
                 let tiles = chunk(tile_count, parts, part);
                 // SAFETY: each part has its own range of `len` elements, and exactly one thread
@@ -165,11 +171,13 @@ impl Accumulation<'_> {
                             0..POSITIONS,
                             &DisjointMut::new(partial),
                             first,
-                        );
+                        )?;
                     }
-                });
+                    Ok(())
+                })?;
             }
-        });
+            Ok::<_, Error>(())
+        })?;
         let shared = DisjointMut::new(sums);
         for_each_chunk(len, |elements| {
             // SAFETY: chunks are disjoint, so no other thread accesses these elements of `sums`.
@@ -188,9 +196,10 @@ impl Accumulation<'_> {
                 }
             }
         });
+        Ok(())
     }
 
-    fn by_positions(&self, sums: &mut [f32], overwrite: bool) {
+    fn by_positions(&self, sums: &mut [f32], overwrite: bool) -> Result<(), Error> {
         let tile_count = self.from.n * self.from.tiles();
         self.with_block(self.block_tiles().min(tile_count), |mut block| {
             for start in (0..tile_count).step_by(block.tiles) {
@@ -200,11 +209,12 @@ impl Accumulation<'_> {
                     self.transform(start + part.start..start + part.end, start, &shared);
                 });
                 let sums = DisjointMut::new(sums);
-                for_each_chunk(POSITIONS, |positions| {
-                    self.multiply(&block, count, positions, &sums, overwrite && start == 0);
-                });
+                try_for_each_chunk(POSITIONS, |positions| {
+                    self.multiply(&block, count, positions, &sums, overwrite && start == 0)
+                })?;
             }
-        });
+            Ok(())
+        })
     }
 
     fn transform(&self, tiles: Range<usize>, start: usize, block: &SharedBlock<'_>) {
@@ -244,7 +254,7 @@ impl Accumulation<'_> {
         positions: Range<usize>,
         sums: &DisjointMut<'_>,
         overwrite: bool,
-    ) {
+    ) -> Result<(), Error> {
         let size = self.from.channel_blocks() * self.groups * LANES * self.width;
         // SAFETY: `ConvLayer::with_isa` checked that the CPU supports `isa`. `with_block` allocated
         // `v` and `w` with these strides for at least `count` tiles. Either the chunks of positions
@@ -266,10 +276,11 @@ impl Accumulation<'_> {
             };
             match self.isa {
                 #[cfg(target_arch = "x86_64")]
-                Isa::Amx => amx_gemm::weight_gradient(&products),
+                Isa::Amx => amx_gemm::weight_gradient(&products)?,
                 _ => self.isa.run(products),
             }
         }
+        Ok(())
     }
 }
 

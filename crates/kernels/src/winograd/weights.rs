@@ -9,13 +9,14 @@ use super::transform::{FilterGradientTransform, FilterTransform, load_square, tr
 use crate::buffer::Buffer;
 #[cfg(target_arch = "x86_64")]
 use crate::buffer::with_scratch;
+use crate::error::Error;
 use crate::isa::Isa;
 use crate::isa::lanes::{Lanes, Task};
 use crate::isa::portable::Portable;
 #[cfg(target_arch = "x86_64")]
 use crate::isa::{avx2::Avx2, avx512::Avx512};
 use crate::layout::{LANES, POSITIONS};
-use crate::parallel::{DisjointMut, for_each_chunk};
+use crate::parallel::{DisjointMut, for_each_chunk, try_for_each_chunk};
 
 /// Strides that locate a tap in a weight (k, c, 3, 3), for the convolution itself or for its input
 /// gradient.
@@ -113,7 +114,11 @@ pub(crate) fn microkernel_tiles(isa: Isa) -> usize {
 
 /// Filter transform U = G g Gᵀ of `weight`, packed for `isa`. With at most `FEW_INPUTS` input
 /// channels, it is packed for AVX-512 instead of AMX.
-pub(crate) fn transform(isa: Isa, weight: &[f32], layout: KernelLayout) -> TransformedWeights {
+pub(crate) fn transform(
+    isa: Isa,
+    weight: &[f32],
+    layout: KernelLayout,
+) -> Result<TransformedWeights, Error> {
     #[cfg(target_arch = "x86_64")]
     if isa == Isa::Amx && layout.inputs > FEW_INPUTS {
         return transform_and_split(weight, layout);
@@ -123,7 +128,7 @@ pub(crate) fn transform(isa: Isa, weight: &[f32], layout: KernelLayout) -> Trans
     let groups = layout.outputs.div_ceil(width);
     let size = POSITIONS * layout.inputs * width;
     // The task writes every element, with zeros in the lanes after the last output channel.
-    let mut values = Buffer::alloc(groups * size);
+    let mut values = Buffer::alloc(groups * size)?;
     let to = DisjointMut::new(&mut values);
     // A unit of work is a pair of a group and an input channel, so that all threads have work even
     // if there are few groups.
@@ -141,22 +146,22 @@ pub(crate) fn transform(isa: Isa, weight: &[f32], layout: KernelLayout) -> Trans
             });
         }
     });
-    TransformedWeights { values, isa }
+    Ok(TransformedWeights { values, isa })
 }
 
 /// [`transform`] for AMX. Transforms each group into scratch memory and splits it into bf16x3 while
 /// it is in the cache.
 #[cfg(target_arch = "x86_64")]
-fn transform_and_split(weight: &[f32], layout: KernelLayout) -> TransformedWeights {
+fn transform_and_split(weight: &[f32], layout: KernelLayout) -> Result<TransformedWeights, Error> {
     use amx_gemm::{split_weights, weights_bytes};
 
     let isa = Isa::Amx;
     let groups = layout.outputs.div_ceil(microkernel_channels(isa));
     let size = POSITIONS * layout.inputs * microkernel_channels(isa);
     let split_len = POSITIONS * weights_bytes(layout.inputs) / 4;
-    let mut values = Buffer::alloc(groups * split_len);
+    let mut values = Buffer::alloc(groups * split_len)?;
     let to = DisjointMut::new(&mut values);
-    for_each_chunk(groups, |groups| {
+    try_for_each_chunk(groups, |groups| {
         with_scratch(size, |u| {
             for group in groups {
                 // SAFETY: `ConvLayer::with_isa` checked that the CPU supports AMX, which includes
@@ -175,9 +180,10 @@ fn transform_and_split(weight: &[f32], layout: KernelLayout) -> TransformedWeigh
                     split_weights(u.as_ptr(), layout.inputs, to);
                 }
             }
-        });
-    });
-    TransformedWeights { values, isa }
+            Ok(())
+        })
+    })?;
+    Ok(TransformedWeights { values, isa })
 }
 
 /// The filter transform for some groups and input channels.

@@ -66,7 +66,7 @@ impl Message {
     }
 
     /// Writes the encoding to `out`.
-    pub(super) fn write(&self, out: &mut impl Write) -> io::Result<()> {
+    pub(super) fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         for piece in &self.pieces {
             match piece {
                 Piece::Bytes(bytes) => out.write_all(bytes)?,

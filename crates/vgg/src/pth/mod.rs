@@ -8,99 +8,46 @@
 //! ```
 //!
 //! No code in the file is run. Only requested tensors are read, and the CRC-32 of their storages is
-//! verified. Older formats and TorchScript are rejected with an error that explains how to convert
-//! the file.
+//! verified. Archives may have been packed again: entries may be compressed with DEFLATE, and the
+//! folder `NAME` may be missing or nested. TorchScript and other archives are rejected with an error
+//! that explains how to convert the file.
 
+mod objects;
+mod op;
 mod pickle;
+mod reader;
 mod state_dict;
 mod value;
 
-use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
-use zip::ZipArchive;
-use zip::read::ZipFile;
+use zip::read::{ArchiveOffset, Config, ZipFile};
+use zip::{CompressionMethod, ZipArchive};
 
 use crate::error::Error;
 use crate::file::{check_finite, read_f32};
-use value::{Element, TensorView};
+use crate::python;
+use state_dict::Tensors;
+use value::Element;
 
-/// Maximum length of the pickle in bytes. A state dict needs about 200 bytes for each tensor. In a
-/// malicious pickle, each byte can create a value of up to 150 bytes, and the list of values
-/// temporarily needs half as much memory again when it grows.
-const MAX_PICKLE: u64 = 2 << 20;
+/// The first bytes of a zip archive.
+pub(crate) const SIGNATURE: &[u8] = b"PK\x03\x04";
 
-/// Help text for archives that are not a state dict.
-const SAVE_STATE_DICT: &str = "if you trust the file, save its weights in Python: torch.save(model.state_dict(), \"weights.pth\")";
+/// Maximum length of the pickle in bytes. A state dict needs about 200 bytes for each tensor, but
+/// training scripts also save lists and NumPy arrays.
+const MAX_PICKLE: u64 = 64 << 20;
+
+/// DEFLATE expands data by at most this factor.
+const MAX_EXPANSION: u64 = 1032;
+
 const COPY_AGAIN: &str = "download or copy the file again";
-
-/// Why a file is rejected, and how to fix it.
-#[derive(Debug)]
-pub(super) struct Invalid {
-    pub(super) reason: String,
-    pub(super) help: String,
-}
-
-impl Invalid {
-    pub(super) fn new(reason: impl Into<String>, help: impl Into<String>) -> Self {
-        Self {
-            reason: reason.into(),
-            help: help.into(),
-        }
-    }
-}
-
-/// A file format, detected from the first bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Format {
-    /// A zip archive, the format of PyTorch since 1.6.
-    Zip,
-    /// A pickle or a tar archive, the formats of PyTorch before 1.6.
-    Legacy,
-    /// Any other format, such as safetensors.
-    Other,
-}
-
-/// Detects the format of a file and rewinds it.
-pub(crate) fn detect_format(file: &mut File) -> io::Result<Format> {
-    /// Offset of the magic bytes of a ustar header.
-    const TAR_MAGIC: usize = 257;
-    let mut start = Vec::new();
-    file.take(512).read_to_end(&mut start)?;
-    file.seek(SeekFrom::Start(0))?;
-    let tar = start
-        .get(TAR_MAGIC..)
-        .is_some_and(|rest| rest.starts_with(b"ustar"));
-    // A pickle starts with 0x80 and its protocol number. A safetensors file can start with the same
-    // bytes, because it starts with the length of its header. However, the upper four of the eight
-    // length bytes are zero, because headers are shorter than 4 GiB.
-    let pickle = matches!(start[..], [0x80, 2..=5, _, _, a, b, c, d, ..] if [a, b, c, d] != [0; 4]);
-    Ok(match () {
-        () if start.starts_with(b"PK\x03\x04") => Format::Zip,
-        () if tar || pickle => Format::Legacy,
-        () => Format::Other,
-    })
-}
 
 /// Reads and discards up to `count` bytes.
 fn skip(reader: &mut impl Read, count: u64) -> io::Result<u64> {
     io::copy(&mut reader.take(count), &mut io::sink())
-}
-
-/// Creates the error for files written by PyTorch before 1.6.
-pub(crate) fn legacy_error(path: &Path) -> Error {
-    Error::NotStateDict {
-        path: path.into(),
-        reason: "it has the format of PyTorch before version 1.6".into(),
-        help: format!(
-            "if you trust the file, convert it in Python: \
-             torch.save(torch.load(\"{}\", map_location=\"cpu\"), \"new.pth\")",
-            path.display()
-        ),
-    }
 }
 
 /// An open PyTorch state dict whose list of tensors was validated.
@@ -112,85 +59,124 @@ pub(crate) struct PthFile {
     length: u64,
     /// The folder in the archive that contains the entries: `NAME/`.
     root: String,
-    tensors: BTreeMap<String, TensorView>,
+    tensors: Tensors,
 }
 
 impl PthFile {
     /// Lists the tensors of the archive `file`, which was opened from `path`.
     pub(crate) fn open(path: &Path, file: File) -> Result<Self, Error> {
-        let invalid = |Invalid { reason, help }| Error::NotStateDict {
+        let invalid = |reason: String, help: String| Error::NotStateDict {
             path: path.into(),
             reason,
             help,
         };
         let corrupt = |error| {
-            invalid(Invalid::new(
+            invalid(
                 format!("cannot open the zip archive: {error}"),
-                COPY_AGAIN,
-            ))
+                COPY_AGAIN.into(),
+            )
         };
         let length = file
             .metadata()
             .map_err(|error| Error::io("read", path, error))?
             .len();
-        let archive = ZipArchive::new(BufReader::with_capacity(1 << 20, file)).map_err(corrupt)?;
+        // Detection of the offset fails for some names of the root folder, because PyTorch writes
+        // zip64 records between the central directory and its end record. The archive starts at 0,
+        // because the file starts with its signature.
+        let config = Config {
+            archive_offset: ArchiveOffset::Known(0),
+        };
+        let reader = BufReader::with_capacity(1 << 20, file);
+        let archive = ZipArchive::with_config(config, reader).map_err(corrupt)?;
+        if archive.has_duplicate_names() {
+            return Err(invalid(
+                "two entries of the zip archive have the same name".into(),
+                COPY_AGAIN.into(),
+            ));
+        }
         let names: Vec<String> = archive
             .file_names()
             .map(|name| name.map(|name| name.into_owned()))
             .collect::<Result<_, _>>()
             .map_err(corrupt)?;
-        let has = |part: &str| names.iter().any(|name| name.contains(part));
-        let root = names.iter().find_map(|name| {
-            let root = name.strip_suffix("data.pkl")?;
-            (root.ends_with('/') && root.matches('/').count() == 1).then(|| root.to_string())
-        });
-        let root = match root {
-            Some(root) if !has("/constants.pkl") && !has("/code/") => root,
-            Some(_) => {
-                return Err(invalid(Invalid::new(
-                    "it is a TorchScript archive",
-                    format!(
-                        "save its weights in Python: \
-                         torch.save(torch.jit.load(\"{}\").state_dict(), \"weights.pth\")",
-                        path.display()
-                    ),
-                )));
-            }
-            None => {
-                return Err(invalid(Invalid::new(
-                    "it is a zip archive, but not a PyTorch file",
-                    "use a file written by torch.save",
-                )));
-            }
-        };
+        let root = root(path, &names)?;
         let mut pth = Self {
             path: path.into(),
             archive,
             length,
             root,
-            tensors: BTreeMap::new(),
+            tensors: Tensors::default(),
         };
         if names.contains(&format!("{}byteorder", pth.root)) {
             let order = pth.bytes("byteorder", 16)?;
             if order != b"little" {
-                return Err(invalid(Invalid::new(
+                return Err(invalid(
                     format!(
                         "its byte order is `{}`",
                         String::from_utf8_lossy(&order).escape_debug()
                     ),
-                    "save it on a little-endian machine",
-                )));
+                    "save it on a little-endian machine".into(),
+                ));
             }
         }
         let bytes = pth.bytes("data.pkl", MAX_PICKLE)?;
-        let pickle = pickle::read(&bytes).map_err(invalid)?;
-        pth.tensors = state_dict::tensors(pickle).map_err(invalid)?;
+        let state_dict = python::save("model.state_dict()");
+        let pickle = pickle::read(&bytes).map_err(|reason| invalid(reason, state_dict))?;
+        pth.tensors = state_dict::tensors(&pickle).map_err(|name| {
+            let name = name.escape_debug();
+            invalid(
+                format!("it contains two tensors called `{name}`"),
+                COPY_AGAIN.into(),
+            )
+        })?;
+        // A module may be next to tensors that are not weights, such as the best accuracy.
+        let mut readable = pth.tensors.readable.values();
+        if readable.any(|view| view.sizes.len() == 4) {
+            return Ok(pth);
+        }
+        if let Some(subscripts) = pth.tensors.modules.first() {
+            return Err(invalid(
+                "it contains a whole module, which was not run".into(),
+                python::save(&format!("{}{subscripts}.state_dict()", python::load(path))),
+            ));
+        }
+        if pth.tensors.readable.is_empty() && pth.tensors.unreadable.is_empty() {
+            let (reason, expression) = match pickle.has_arrays() {
+                true => (
+                    "it contains NumPy arrays instead of tensors".into(),
+                    format!(
+                        "{{k: torch.as_tensor(v) for k, v in {}.items()}}",
+                        python::load(path)
+                    ),
+                ),
+                false => {
+                    let kind = value::Value::kind(&pickle.values, pickle.top);
+                    (
+                        format!("it contains {kind}, and no tensors"),
+                        "model.state_dict()".into(),
+                    )
+                }
+            };
+            return Err(invalid(reason, python::save(&expression)));
+        }
         Ok(pth)
+    }
+
+    /// Names of values that are next to tensors but cannot be read, and what each one is.
+    pub(crate) fn unreadable(&self) -> impl Iterator<Item = (&str, &str)> {
+        let values = self.tensors.unreadable.iter();
+        values.map(|(name, kind)| (name.as_str(), kind.as_str()))
+    }
+
+    /// Whether a tensor has the dtype float64.
+    pub(crate) fn is_f64(&self, name: &str) -> bool {
+        let view = self.tensors.readable.get(name);
+        view.is_some_and(|view| view.storage.element == Element::Double)
     }
 
     /// Names and shapes of the tensors in the file.
     pub(crate) fn shapes(&self) -> impl Iterator<Item = (&str, &[usize])> {
-        let tensors = self.tensors.iter();
+        let tensors = self.tensors.readable.iter();
         tensors.map(|(name, view)| (name.as_str(), view.sizes.as_slice()))
     }
 
@@ -201,12 +187,16 @@ impl PthFile {
         shape: &[usize],
         device: &Device,
     ) -> Result<Tensor, Error> {
-        let view = self.tensors.get(name).cloned();
+        let view = self.tensors.readable.get(name).cloned();
         let view = view.ok_or_else(|| self.invalid(format!("it has no tensor `{name}`")))?;
         let dtype = match view.storage.element {
             Element::Float => DType::F32,
             Element::Half => DType::F16,
             Element::BFloat16 => DType::BF16,
+            Element::Double => DType::F64,
+            Element::Untyped => {
+                return Err(self.invalid(format!("tensor `{name}` has no dtype")));
+            }
             Element::Other(dtype, _) => {
                 return Err(Error::Dtype {
                     path: self.path.clone(),
@@ -248,26 +238,30 @@ impl PthFile {
         Ok(Tensor::from_vec(values, shape, device)?)
     }
 
-    /// Returns the length of an entry in bytes. The entry must be uncompressed, and no longer than
-    /// `limit` bytes or the file.
+    /// Returns the length of an entry in bytes, which is no longer than `limit` bytes, and than the
+    /// file or what DEFLATE can expand the entry to.
     fn entry_length(&mut self, name: &str, limit: u64) -> Result<usize, Error> {
         let full = format!("{}{name}", self.root);
-        let limit = limit.min(self.length);
-        let lengths = match self.archive.by_name(&full) {
-            Ok(entry) if entry.compression() == zip::CompressionMethod::Stored => {
-                Ok((entry.size(), entry.compressed_size()))
+        let file = self.length;
+        let length = match self.archive.by_name(&full) {
+            Ok(entry) => {
+                let (size, stored) = (entry.size(), entry.compressed_size());
+                let expands_to = match entry.compression() {
+                    CompressionMethod::Stored => Ok(stored),
+                    CompressionMethod::DEFLATE => Ok(stored.saturating_mul(MAX_EXPANSION)),
+                    other => Err(format!("{name} is compressed with {other}")),
+                };
+                expands_to.and_then(|most| match stored <= file && size <= limit.min(most) {
+                    true => Ok(size as usize),
+                    false => Err(format!(
+                        "{name} declares {size} bytes and stores {stored}, but the limit is {}",
+                        limit.min(file)
+                    )),
+                })
             }
-            Ok(_) => Err(format!("{name} is compressed")),
             Err(error) => Err(format!("cannot read {name}: {error}")),
         };
-        match lengths {
-            Err(reason) => Err(self.invalid(reason)),
-            // The compressed and uncompressed lengths of an uncompressed entry are equal.
-            Ok((size, stored)) if size != stored || size > limit => Err(self.invalid(format!(
-                "{name} declares {size} bytes and stores {stored}, but the limit is {limit}"
-            ))),
-            Ok((size, _)) => Ok(size as usize),
-        }
+        length.map_err(|reason| self.invalid(reason))
     }
 
     /// Calls `read` with an entry. The CRC-32 is verified at the end of the entry.
@@ -300,6 +294,53 @@ impl PthFile {
             path: self.path.clone(),
             reason,
             help: COPY_AGAIN.into(),
+        }
+    }
+}
+
+/// Returns the folder of `data.pkl` in the archive at `path`, from the names of its entries.
+fn root(path: &Path, names: &[String]) -> Result<String, Error> {
+    let invalid = |reason: &str, help: String| Error::NotStateDict {
+        path: path.into(),
+        reason: reason.into(),
+        help,
+    };
+    let roots = names.iter().filter_map(|name| {
+        let root = name.strip_suffix("data.pkl")?;
+        (root.is_empty() || root.ends_with('/')).then_some(root)
+    });
+    let has = |name: &str| names.iter().any(|entry| entry == name);
+    let ends_with = |suffix: &str| names.iter().find(|name| name.ends_with(suffix));
+    match roots.min_by_key(|root| (root.matches('/').count(), root.len())) {
+        Some(root)
+            if has(&format!("{root}constants.pkl"))
+                || names
+                    .iter()
+                    .any(|name| name.starts_with(&format!("{root}code/"))) =>
+        {
+            let load = python::quote(&path.to_string_lossy());
+            let load = format!("torch.jit.load({load}, map_location=\"cpu\").state_dict()");
+            Err(invalid("it is a TorchScript archive", python::save(&load)))
+        }
+        Some(root) => Ok(root.to_string()),
+        None => {
+            let inner = [".pth", ".pt", ".ckpt", ".bin", ".safetensors"].iter();
+            let inner = inner.filter_map(|suffix| ends_with(suffix)).next();
+            Err(if let Some(inner) = inner {
+                let help = format!("unpack the archive and use {}", inner.escape_debug());
+                invalid("it is a zip archive that contains weights", help)
+            } else if ends_with(".npy").is_some() {
+                let load = python::quote(&path.to_string_lossy());
+                let load =
+                    format!("{{k: torch.from_numpy(v) for k, v in numpy.load({load}).items()}}");
+                invalid("it is a NumPy archive", python::save(&load))
+            } else if has("model.weights.h5") {
+                let help = "use weights of PyTorch or safetensors".into();
+                invalid("it is a Keras model", help)
+            } else {
+                let help = "use a file written by torch.save".into();
+                invalid("it is a zip archive, but not a PyTorch file", help)
+            })
         }
     }
 }

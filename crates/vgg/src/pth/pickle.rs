@@ -1,74 +1,63 @@
 //! Unpickles the output of `torch.save` without running code.
 //!
 //! A pickle is a program for a stack machine. Python's unpickler can call any function named in the
-//! program. This module supports only the instructions written by `torch.save` (protocol 2) and the
-//! globals in [`Global`]. Anything else is an error. The result is a list of [`Value`]s that refer
-//! to each other by index. A pickle of n bytes creates fewer than n values, references do not copy
-//! values, and unpickling is not recursive.
+//! program. This module reads the instructions of protocols 2 to 5 and computes only containers,
+//! numbers, strings and the functions in [`Global`] that describe tensors. Any other class or
+//! function is a name, and the result of calling it is a placeholder, [`Value::Object`]. The result
+//! is a list of [`Value`]s that refer to each other by index. References do not copy values, and
+//! unpickling is not recursive.
+//!
+//! Each instruction creates at most one value and one element of the stack, and the number of
+//! instructions is limited, so memory is bounded by [`MAX_INSTRUCTIONS`] and the length of the
+//! pickle.
 //!
 //! `candle_core::pickle` is not used, because it copies objects for each reference (so a small file
 //! can exhaust memory), indexes arguments without bounds checks, and ignores unsupported objects.
 
 use std::collections::HashMap;
 
-use super::value::{Global, Id, TensorView, Value};
-use super::{Invalid, SAVE_STATE_DICT};
+use super::op;
+use super::reader::{Reader, long};
+use super::value::{Global, Id, Value};
 
-/// Instructions of the stack machine. CPython's Lib/pickletools.py documents them.
-mod op {
-    pub const PROTO: u8 = 0x80;
-    pub const STOP: u8 = b'.';
-    pub const MARK: u8 = b'(';
-    pub const NONE: u8 = b'N';
-    pub const NEWTRUE: u8 = 0x88;
-    pub const NEWFALSE: u8 = 0x89;
-    pub const BININT: u8 = b'J';
-    pub const BININT1: u8 = b'K';
-    pub const BININT2: u8 = b'M';
-    pub const LONG1: u8 = 0x8a;
-    pub const BINFLOAT: u8 = b'G';
-    pub const BINUNICODE: u8 = b'X';
-    pub const EMPTY_TUPLE: u8 = b')';
-    pub const TUPLE: u8 = b't';
-    pub const TUPLE1: u8 = 0x85;
-    pub const TUPLE2: u8 = 0x86;
-    pub const TUPLE3: u8 = 0x87;
-    pub const EMPTY_LIST: u8 = b']';
-    pub const APPEND: u8 = b'a';
-    pub const APPENDS: u8 = b'e';
-    pub const EMPTY_DICT: u8 = b'}';
-    pub const SETITEM: u8 = b's';
-    pub const SETITEMS: u8 = b'u';
-    pub const BINPUT: u8 = b'q';
-    pub const LONG_BINPUT: u8 = b'r';
-    pub const BINGET: u8 = b'h';
-    pub const LONG_BINGET: u8 = b'j';
-    pub const GLOBAL: u8 = b'c';
-    pub const REDUCE: u8 = b'R';
-    pub const BUILD: u8 = b'b';
-    pub const BINPERSID: u8 = b'Q';
-}
+/// Maximum number of instructions. A state dict needs about 40 for each tensor. An instruction
+/// creates a value of up to 200 bytes, and the list of values temporarily needs half as much memory
+/// again when it grows.
+const MAX_INSTRUCTIONS: usize = 2 << 20;
 
 /// The result of unpickling: values that refer to each other by index.
 #[derive(Debug)]
-pub(super) struct Pickle {
+pub(super) struct Pickle<'a> {
     /// All values created by the pickle.
-    pub(super) values: Vec<Value>,
+    pub(super) values: Vec<Value<'a>>,
     /// The result of the program, which refers to the other values.
     pub(super) top: Id,
 }
 
+impl Pickle<'_> {
+    /// Whether the result is a dictionary with NumPy arrays.
+    pub(super) fn has_arrays(&self) -> bool {
+        let is_array = |&(_, value): &(Id, Id)| match &self.values[value] {
+            Value::Object(Some(class)) => matches!(
+                &self.values[*class],
+                Value::Global(Global::Named(_, "_reconstruct"))
+            ),
+            _ => false,
+        };
+        matches!(&self.values[self.top], Value::Dict(items) if items.iter().any(is_array))
+    }
+}
+
 /// Unpickles `bytes`. The reason in an error includes the position of the failed instruction.
-pub(super) fn read(bytes: &[u8]) -> Result<Pickle, Invalid> {
+pub(super) fn read(bytes: &[u8]) -> Result<Pickle<'_>, String> {
     let mut machine = Machine {
-        bytes,
-        position: 0,
+        reader: Reader::new(bytes),
         values: Vec::new(),
         stack: Vec::new(),
         memo: HashMap::new(),
     };
-    loop {
-        let position = machine.position;
+    for _ in 0..MAX_INSTRUCTIONS {
+        let position = machine.reader.position;
         match machine.step() {
             Ok(None) => {}
             Ok(Some(top)) => {
@@ -77,12 +66,12 @@ pub(super) fn read(bytes: &[u8]) -> Result<Pickle, Invalid> {
                     top,
                 });
             }
-            Err(reason) => {
-                let reason = format!("{reason} (byte {position} of its pickle)");
-                return Err(Invalid::new(reason, SAVE_STATE_DICT));
-            }
+            Err(reason) => return Err(format!("{reason} (byte {position} of its pickle)")),
         }
     }
+    Err(format!(
+        "its pickle has more than {MAX_INSTRUCTIONS} instructions"
+    ))
 }
 
 /// An element of the stack: a value, or the mark before the items of a tuple, list or dictionary.
@@ -92,10 +81,9 @@ enum Slot {
     Value(Id),
 }
 
-struct Machine<'a> {
-    bytes: &'a [u8],
-    position: usize,
-    values: Vec<Value>,
+pub(super) struct Machine<'a> {
+    reader: Reader<'a>,
+    pub(super) values: Vec<Value<'a>>,
     stack: Vec<Slot>,
     memo: HashMap<u32, Id>,
 }
@@ -103,43 +91,63 @@ struct Machine<'a> {
 impl<'a> Machine<'a> {
     /// Runs one instruction. For the last one, `STOP`, returns the value on top of the stack.
     fn step(&mut self) -> Result<Option<Id>, String> {
-        match self.byte()? {
-            op::PROTO => match self.byte()? {
-                2 => {}
-                other => {
-                    return Err(format!("its pickle has protocol {other} instead of 2"));
-                }
+        match self.reader.byte()? {
+            op::PROTO => match self.reader.byte()? {
+                2..=5 => {}
+                other => return Err(format!("its pickle has the unknown protocol {other}")),
             },
+            // A frame only announces the length of a group of instructions.
+            op::FRAME => {
+                self.reader.take(8)?;
+            }
             op::STOP => return self.pop().map(Some),
             op::MARK => self.stack.push(Slot::Mark),
+            op::POP => {
+                self.stack.pop().ok_or("a value is missing")?;
+            }
+            op::POP_MARK => {
+                self.pop_to_mark()?;
+            }
+            op::DUP => {
+                let top = self.top()?;
+                self.push_id(top);
+            }
             op::NONE => self.push(Value::None),
             op::NEWTRUE | op::NEWFALSE => self.push(Value::Bool),
             op::BININT => {
-                let number = i32::from_le_bytes(self.array()?);
+                let number = i32::from_le_bytes(self.reader.array()?);
                 self.push(Value::Int(number.into()));
             }
             op::BININT1 => {
-                let number = self.byte()?;
+                let number = self.reader.byte()?;
                 self.push(Value::Int(number.into()));
             }
             op::BININT2 => {
-                let number = u16::from_le_bytes(self.array()?);
+                let number = u16::from_le_bytes(self.reader.array()?);
                 self.push(Value::Int(number.into()));
             }
             op::LONG1 => {
-                let length = self.byte()?.into();
-                let number = long(self.take(length)?);
+                let length = self.reader.length::<1>()?;
+                let number = long(self.reader.take(length)?);
+                self.push(number);
+            }
+            op::LONG4 => {
+                let length = self.reader.length::<4>()?;
+                let number = long(self.reader.take(length)?);
                 self.push(number);
             }
             op::BINFLOAT => {
-                self.take(8)?;
+                self.reader.take(8)?;
                 self.push(Value::Float);
             }
-            op::BINUNICODE => {
-                let length = u32::from_le_bytes(self.array()?) as usize;
-                let text = std::str::from_utf8(self.take(length)?);
-                let text = text.map_err(|_| "a string is not UTF-8")?.to_string();
-                self.push(Value::Text(text));
+            op::SHORT_BINUNICODE => self.text::<1>()?,
+            op::BINUNICODE => self.text::<4>()?,
+            op::BINUNICODE8 => self.text::<8>()?,
+            op::SHORT_BINBYTES | op::SHORT_BINSTRING => self.opaque_bytes::<1>()?,
+            op::BINBYTES | op::BINSTRING => self.opaque_bytes::<4>()?,
+            op::BINBYTES8 | op::BYTEARRAY8 => self.opaque_bytes::<8>()?,
+            op::NEXT_BUFFER | op::READONLY_BUFFER => {
+                return Err("it refers to a buffer outside of the file".into());
             }
             op::EMPTY_TUPLE => self.push(Value::Tuple(Vec::new())),
             op::TUPLE => {
@@ -167,36 +175,66 @@ impl<'a> Machine<'a> {
                 let items = self.pop_to_mark()?;
                 self.set_items(&items)?;
             }
+            // The items of sets are ignored, because a set cannot contain a state dict.
+            op::EMPTY_SET => self.push(Value::Opaque),
+            op::ADDITEMS => {
+                self.pop_to_mark()?;
+                self.top()?;
+            }
+            op::FROZENSET => {
+                self.pop_to_mark()?;
+                self.push(Value::Opaque);
+            }
             op::BINPUT => {
-                let index = self.byte()?.into();
+                let index = self.reader.byte()?.into();
                 self.put(index)?;
             }
             op::LONG_BINPUT => {
-                let index = u32::from_le_bytes(self.array()?);
+                let index = u32::from_le_bytes(self.reader.array()?);
+                self.put(index)?;
+            }
+            op::MEMOIZE => {
+                // As in CPython, the next index is the number of entries. `MAX_INSTRUCTIONS` keeps
+                // it in range.
+                let index = self.memo.len() as u32;
                 self.put(index)?;
             }
             op::BINGET => {
-                let index = self.byte()?.into();
+                let index = self.reader.byte()?.into();
                 self.get(index)?;
             }
             op::LONG_BINGET => {
-                let index = u32::from_le_bytes(self.array()?);
+                let index = u32::from_le_bytes(self.reader.array()?);
                 self.get(index)?;
             }
             op::GLOBAL => {
-                let (module, name) = (self.line()?, self.line()?);
-                let global = Global::named(module, name)?;
-                self.push(Value::Global(global));
+                let (module, name) = (self.reader.line()?, self.reader.line()?);
+                self.push(Value::Global(Global::named(module, name)));
             }
-            op::REDUCE => self.reduce()?,
+            op::STACK_GLOBAL => {
+                let (name, module) = (self.pop()?, self.pop()?);
+                let (&Value::Text(module), &Value::Text(name)) =
+                    (&self.values[module], &self.values[name])
+                else {
+                    return Err("the name of a class or function is not a string".into());
+                };
+                self.push(Value::Global(Global::named(module, name)));
+            }
+            op::REDUCE => {
+                let (arguments, callee) = (self.pop()?, self.pop()?);
+                self.call(callee, arguments)?;
+            }
+            op::NEWOBJ => {
+                let (_, class) = (self.pop()?, self.pop()?);
+                self.new_object(class)?;
+            }
+            op::NEWOBJ_EX => {
+                let (_, _, class) = (self.pop()?, self.pop()?, self.pop()?);
+                self.new_object(class)?;
+            }
             op::BUILD => {
-                self.pop()?;
-                let top = self.top()?;
-                // The state is ignored: module versions of an OrderedDict, or the fields of a NumPy
-                // dtype.
-                if !matches!(self.values[top], Value::Dict(_) | Value::Opaque) {
-                    return Err("it sets attributes of a value that is not a dictionary".into());
-                }
+                let state = self.pop()?;
+                self.build(state)?;
             }
             op::BINPERSID => {
                 let id = self.pop()?;
@@ -212,43 +250,9 @@ impl<'a> Machine<'a> {
         Ok(None)
     }
 
-    /// Evaluates a call of one of the allowed globals.
-    fn reduce(&mut self) -> Result<(), String> {
-        let (arguments, callee) = (self.pop()?, self.pop()?);
-        let Value::Global(callee) = self.values[callee] else {
-            return Err("it calls a value that is not a function".into());
-        };
-        let Value::Tuple(arguments) = &self.values[arguments] else {
-            return Err("it calls a function without an argument tuple".into());
-        };
-        let value = match callee {
-            Global::OrderedDict if arguments.is_empty() => Value::Dict(Vec::new()),
-            Global::RebuildTensor => Value::Tensor(TensorView::new(&self.values, arguments)?),
-            // The next two functions return their first argument. The id of the argument is pushed
-            // again instead of a copy, because a short call can refer to a large value.
-            Global::RebuildParameter => match arguments.first() {
-                Some(&id) if matches!(self.values[id], Value::Tensor(_)) => {
-                    return self.push_id(id);
-                }
-                _ => return Err("a parameter has no tensor".into()),
-            },
-            Global::Size => match arguments.first() {
-                Some(&id) if matches!(self.values[id], Value::Tuple(_)) => return self.push_id(id),
-                _ => return Err("a torch.Size has no sizes".into()),
-            },
-            Global::Opaque => Value::Opaque,
-            Global::OrderedDict | Global::Storage(_) => {
-                return Err("it calls a type with unsupported arguments".into());
-            }
-        };
-        self.push(value);
-        Ok(())
-    }
-
     /// Pushes an existing value on the stack.
-    fn push_id(&mut self, id: Id) -> Result<(), String> {
+    pub(super) fn push_id(&mut self, id: Id) {
         self.stack.push(Slot::Value(id));
-        Ok(())
     }
 
     fn tuple(&mut self, count: usize) -> Result<(), String> {
@@ -265,6 +269,8 @@ impl<'a> Machine<'a> {
         let top = self.top()?;
         match &mut self.values[top] {
             Value::List(list) => list.extend(items),
+            // A `deque` or a subclass of `list`.
+            Value::Object(_) => {}
             _ => return Err("it appends to a value that is not a list".into()),
         }
         Ok(())
@@ -273,7 +279,12 @@ impl<'a> Machine<'a> {
     fn set_items(&mut self, items: &[Id]) -> Result<(), String> {
         let (pairs, rest) = items.as_chunks::<2>();
         let top = self.top()?;
-        match &mut self.values[top] {
+        let value = &mut self.values[top];
+        // A subclass of `dict`.
+        if let Value::Object(_) = value {
+            *value = Value::Dict(Vec::new());
+        }
+        match value {
             Value::Dict(dict) if rest.is_empty() => {
                 dict.extend(pairs.iter().map(|&[key, value]| (key, value)));
             }
@@ -298,22 +309,23 @@ impl<'a> Machine<'a> {
     fn get(&mut self, index: u32) -> Result<(), String> {
         let id = self.memo.get(&index);
         let id = *id.ok_or("it refers to a missing memo entry")?;
-        self.push_id(id)
+        self.push_id(id);
+        Ok(())
     }
 
-    fn push(&mut self, value: Value) {
+    pub(super) fn push(&mut self, value: Value<'a>) {
         self.stack.push(Slot::Value(self.values.len()));
         self.values.push(value);
     }
 
-    fn top(&self) -> Result<Id, String> {
+    pub(super) fn top(&self) -> Result<Id, String> {
         match self.stack.last() {
             Some(Slot::Value(id)) => Ok(*id),
             _ => Err("a value is missing".into()),
         }
     }
 
-    fn pop(&mut self) -> Result<Id, String> {
+    pub(super) fn pop(&mut self) -> Result<Id, String> {
         let top = self.top()?;
         self.stack.pop();
         Ok(top)
@@ -332,41 +344,25 @@ impl<'a> Machine<'a> {
         Ok(items)
     }
 
-    fn take(&mut self, count: usize) -> Result<&'a [u8], String> {
-        let rest = &self.bytes[self.position..];
-        let taken = rest.get(..count).ok_or("it is truncated")?;
-        self.position += count;
-        Ok(taken)
+    /// Pushes a string that is preceded by its length in `N` bytes.
+    fn text<const N: usize>(&mut self) -> Result<(), String> {
+        let length = self.reader.length::<N>()?;
+        // Python also pickles lone surrogates, which UTF-8 does not allow.
+        let value = match std::str::from_utf8(self.reader.take(length)?) {
+            Ok(text) => Value::Text(text),
+            Err(_) => Value::Opaque,
+        };
+        self.push(value);
+        Ok(())
     }
 
-    fn byte(&mut self) -> Result<u8, String> {
-        Ok(self.take(1)?[0])
+    /// Pushes a placeholder for bytes that are preceded by their length in `N` bytes.
+    fn opaque_bytes<const N: usize>(&mut self) -> Result<(), String> {
+        let length = self.reader.length::<N>()?;
+        self.reader.take(length)?;
+        self.push(Value::Opaque);
+        Ok(())
     }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], String> {
-        let taken = self.take(N)?;
-        Ok(taken.try_into().expect("`take` returns N bytes"))
-    }
-
-    fn line(&mut self) -> Result<&'a str, String> {
-        let rest = &self.bytes[self.position..];
-        let length = rest.iter().position(|&byte| byte == b'\n');
-        let length = length.ok_or("it is truncated")?;
-        self.position += length + 1;
-        std::str::from_utf8(&rest[..length]).map_err(|_| "a name is not UTF-8".into())
-    }
-}
-
-/// Parses a little-endian integer in two's complement. Integers of more than 64 bits cannot be
-/// sizes, so their values are ignored.
-fn long(bytes: &[u8]) -> Value {
-    if bytes.len() > 8 {
-        return Value::Float;
-    }
-    let negative = bytes.last().is_some_and(|byte| byte & 0x80 != 0);
-    let mut wide = [if negative { 0xff } else { 0 }; 8];
-    wide[..bytes.len()].copy_from_slice(bytes);
-    Value::Int(i64::from_le_bytes(wide))
 }
 
 #[cfg(test)]

@@ -1,75 +1,131 @@
-//! Finds the tensors of a state dict in an unpickled value.
+//! Finds the tensors in an unpickled value.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::pickle::Pickle;
 use super::value::{Id, TensorView, Value};
-use super::{Invalid, SAVE_STATE_DICT};
+use crate::python;
 
-/// Keys under which training scripts store the weights in checkpoints, most common first.
-const WRAPPER_KEYS: [&str; 5] = ["state_dict", "model_state_dict", "model", "net", "weights"];
+/// Maximum length in bytes of the name of a tensor. Longer names are ignored, because every name
+/// repeats the keys of the containers around it.
+const MAX_NAME_LENGTH: usize = 200;
 
-/// Returns the tensors of a state dict, or of the state dict in a checkpoint.
-pub(super) fn tensors(pickle: Pickle) -> Result<BTreeMap<String, TensorView>, Invalid> {
-    let invalid = |reason: String| Invalid::new(reason, SAVE_STATE_DICT);
+/// The tensors of a file. A name consists of the keys of the dictionaries around the tensor and its
+/// own key: `state_dict.features.0.weight`.
+#[derive(Debug, Default)]
+pub(super) struct Tensors {
+    pub(super) readable: BTreeMap<String, TensorView>,
+    /// Names of values that cannot be read, and what each one is: tensors of other kinds, and
+    /// anything else next to a tensor.
+    pub(super) unreadable: BTreeMap<String, String>,
+    /// Python subscripts of the modules in the file, such as `["model"]`; empty for the whole file.
+    pub(super) modules: Vec<String>,
+}
+
+/// A container to visit.
+struct Container {
+    id: Id,
+    /// The keys that lead to the container, each followed by a dot.
+    prefix: String,
+    /// The same keys as Python subscripts.
+    subscripts: String,
+}
+
+/// Collects the tensors in dictionaries, lists and tuples. Each container is visited once, also if
+/// several others refer to it. The error is a name that occurs twice.
+pub(super) fn tensors(pickle: &Pickle<'_>) -> Result<Tensors, String> {
     let values = &pickle.values;
-    let Value::Dict(dict) = &values[pickle.top] else {
-        return Err(invalid(format!(
-            "it contains {} instead of a dictionary",
-            kind(&values[pickle.top])
-        )));
-    };
-    let is_tensor = |&(_, value): &(Id, Id)| matches!(values[value], Value::Tensor(_));
-    // A wrapper key takes precedence, because a checkpoint may contain other tensors, such as the
-    // best accuracy. A state dict itself has no dictionaries as values.
-    let wrapped = WRAPPER_KEYS.iter().find_map(|wrapper_key| {
-        let item = dict
-            .iter()
-            .rfind(|(key, _)| matches!(&values[*key], Value::Text(key) if key == wrapper_key));
-        match item.map(|&(_, value)| &values[value]) {
-            Some(Value::Dict(inner)) if inner.iter().any(is_tensor) => Some(inner),
-            _ => None,
+    let mut tensors = Tensors::default();
+    let mut visited = HashSet::from([pickle.top]);
+    let mut stack = vec![Container {
+        id: pickle.top,
+        prefix: String::new(),
+        subscripts: String::new(),
+    }];
+    while let Some(container) = stack.pop() {
+        if let Value::Module(_) = values[container.id] {
+            tensors.modules.push(container.subscripts);
+            continue;
         }
-    });
-    let Some(dict) = wrapped.or_else(|| dict.iter().any(is_tensor).then_some(dict)) else {
-        return Err(invalid(format!(
-            "neither its dictionary nor the ones under {} contain tensors",
-            WRAPPER_KEYS.join(", ")
-        )));
-    };
-    let mut tensors = BTreeMap::new();
-    for &(key, value) in dict {
-        let Value::Text(name) = &values[key] else {
-            return Err(invalid(format!(
-                "a key of its state dict is {}",
-                kind(&values[key])
-            )));
-        };
-        let Value::Tensor(view) = &values[value] else {
-            return Err(invalid(format!(
-                "`{}` in its state dict is {}, not a tensor",
-                name.escape_debug(),
-                kind(&values[value])
-            )));
-        };
-        // As in Python, the last item with the same key takes precedence.
-        tensors.insert(name.clone(), view.clone());
+        let items = items(values, container.id);
+        let has_tensors = items.iter().any(|(_, item)| values[*item].is_tensor());
+        // Reversed, so that nested containers are popped in their order.
+        for (key, item) in items.into_iter().rev() {
+            let name = format!("{}{}", container.prefix, key.text());
+            if name.len() > MAX_NAME_LENGTH {
+                continue;
+            }
+            let is_new = match &values[item] {
+                Value::Dict(_) | Value::List(_) | Value::Tuple(_) | Value::Module(_) => {
+                    if visited.insert(item) {
+                        stack.push(Container {
+                            id: item,
+                            prefix: name + ".",
+                            subscripts: format!("{}[{}]", container.subscripts, key.python()),
+                        });
+                    }
+                    continue;
+                }
+                Value::Tensor(view) => {
+                    !tensors.unreadable.contains_key(&name)
+                        && tensors
+                            .readable
+                            .insert(name.clone(), view.clone())
+                            .is_none()
+                }
+                _ if has_tensors => {
+                    let kind = Value::kind(values, item);
+                    !tensors.readable.contains_key(&name)
+                        && tensors.unreadable.insert(name.clone(), kind).is_none()
+                }
+                _ => true,
+            };
+            if !is_new {
+                return Err(name);
+            }
+        }
     }
     Ok(tensors)
 }
 
-fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::None => "None",
-        Value::Bool => "a boolean",
-        Value::Int(_) | Value::Float => "a number",
-        Value::Text(_) => "a string",
-        Value::Tuple(_) => "a tuple",
-        Value::List(_) => "a list",
-        Value::Dict(_) => "a dictionary",
-        Value::Global(_) => "a type or function",
-        Value::Storage(_) => "a storage",
-        Value::Tensor(_) => "a tensor",
-        Value::Opaque => "a NumPy value",
+/// A key of a dictionary, or a position in a list.
+enum Key<'a> {
+    Text(&'a str),
+    Number(i64),
+}
+
+impl Key<'_> {
+    fn text(&self) -> String {
+        match self {
+            Self::Text(text) => (*text).to_string(),
+            Self::Number(number) => number.to_string(),
+        }
+    }
+
+    fn python(&self) -> String {
+        match self {
+            Self::Text(text) => python::quote(text),
+            Self::Number(number) => number.to_string(),
+        }
+    }
+}
+
+/// The items of a container. Keys that are neither strings nor numbers are left out, as are keys
+/// that are too long for a name.
+fn items<'a>(values: &[Value<'a>], id: Id) -> Vec<(Key<'a>, Id)> {
+    match &values[id] {
+        Value::Dict(items) => {
+            let items = items.iter().filter_map(|&(key, value)| match &values[key] {
+                Value::Text(key) if key.len() <= MAX_NAME_LENGTH => Some((Key::Text(key), value)),
+                Value::Int(key) => Some((Key::Number(*key), value)),
+                _ => None,
+            });
+            items.collect()
+        }
+        Value::List(items) | Value::Tuple(items) => {
+            let items = (0..).zip(items);
+            items.map(|(index, &id)| (Key::Number(index), id)).collect()
+        }
+        _ => Vec::new(),
     }
 }

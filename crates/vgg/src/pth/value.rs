@@ -14,34 +14,46 @@ pub(super) type Id = usize;
 
 /// A value in a pickle. Variants without data represent values that weights do not depend on.
 #[derive(Debug)]
-pub(super) enum Value {
+pub(super) enum Value<'a> {
     None,
     Bool,
     Int(i64),
     /// A floating-point number, or an integer beyond 64 bits.
     Float,
-    Text(String),
+    Text(&'a str),
     Tuple(Vec<Id>),
     List(Vec<Id>),
     Dict(Vec<(Id, Id)>),
-    Global(Global),
+    Global(Global<'a>),
     Storage(StorageRef),
     Tensor(TensorView),
-    /// A NumPy scalar or a part of one. Training checkpoints may contain them in addition to the
-    /// weights.
+    /// A tensor that cannot be read, and its kind, such as `a sparse tensor`.
+    OtherTensor(&'static str),
+    /// A placeholder for an object, or the result of a call, which was not run. Refers to its class
+    /// or function.
+    Object(Option<Id>),
+    /// A placeholder for a `torch.nn.Module`. Refers to its class.
+    Module(Id),
+    /// Bytes or a set.
     Opaque,
 }
 
-/// The Python functions and classes that a pickle may use.
+/// A Python function or class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Global {
-    OrderedDict,
+pub(super) enum Global<'a> {
+    /// `dict` or one of its subclasses in the standard library.
+    Dict,
     RebuildTensor,
+    RebuildTensorV3,
     RebuildParameter,
+    RebuildFromType,
     Size,
     Storage(Element),
-    /// A function or class for NumPy scalars, whose values are ignored.
-    Opaque,
+    Dtype(Element),
+    /// A function that creates a tensor of a kind that cannot be read.
+    OtherTensor(&'static str),
+    /// Any other function or class: its module and name.
+    Named(&'a str, &'a str),
 }
 
 /// A PyTorch dtype.
@@ -50,59 +62,106 @@ pub(super) enum Element {
     Float,
     Half,
     BFloat16,
+    Double,
     /// A dtype that weights cannot have: name and size in bytes.
     Other(&'static str, usize),
+    /// A storage of bytes, whose tensors state their dtypes.
+    Untyped,
 }
 
-/// Storage classes in torch/storage.py, with their dtypes.
-const STORAGES: [(&str, Element); 10] = [
-    ("FloatStorage", Element::Float),
-    ("HalfStorage", Element::Half),
-    ("BFloat16Storage", Element::BFloat16),
-    ("DoubleStorage", Element::Other("float64", 8)),
-    ("LongStorage", Element::Other("int64", 8)),
-    ("IntStorage", Element::Other("int32", 4)),
-    ("ShortStorage", Element::Other("int16", 2)),
-    ("CharStorage", Element::Other("int8", 1)),
-    ("ByteStorage", Element::Other("uint8", 1)),
-    ("BoolStorage", Element::Other("bool", 1)),
+/// Storage classes in torch/storage.py and the dtypes in torch with their elements.
+const DTYPES: [(&str, &str, Element); 23] = [
+    ("FloatStorage", "float32", Element::Float),
+    ("HalfStorage", "float16", Element::Half),
+    ("BFloat16Storage", "bfloat16", Element::BFloat16),
+    ("DoubleStorage", "float64", Element::Double),
+    ("LongStorage", "int64", Element::Other("int64", 8)),
+    ("IntStorage", "int32", Element::Other("int32", 4)),
+    ("ShortStorage", "int16", Element::Other("int16", 2)),
+    ("CharStorage", "int8", Element::Other("int8", 1)),
+    ("ByteStorage", "uint8", Element::Other("uint8", 1)),
+    ("BoolStorage", "bool", Element::Other("bool", 1)),
+    (
+        "ComplexFloatStorage",
+        "complex64",
+        Element::Other("complex64", 8),
+    ),
+    (
+        "ComplexDoubleStorage",
+        "complex128",
+        Element::Other("complex128", 16),
+    ),
+    ("QInt8Storage", "qint8", Element::Other("qint8", 1)),
+    ("QUInt8Storage", "quint8", Element::Other("quint8", 1)),
+    ("QInt32Storage", "qint32", Element::Other("qint32", 4)),
+    ("UntypedStorage", "", Element::Untyped),
+    ("", "uint16", Element::Other("uint16", 2)),
+    ("", "uint32", Element::Other("uint32", 4)),
+    ("", "uint64", Element::Other("uint64", 8)),
+    ("", "float8_e4m3fn", Element::Other("float8_e4m3fn", 1)),
+    ("", "float8_e5m2", Element::Other("float8_e5m2", 1)),
+    ("", "float8_e4m3fnuz", Element::Other("float8_e4m3fnuz", 1)),
+    ("", "float8_e5m2fnuz", Element::Other("float8_e5m2fnuz", 1)),
+];
+
+/// Subclasses of `dict` in the standard library.
+const DICTS: [(&str, &str); 5] = [
+    ("collections", "OrderedDict"),
+    ("collections", "defaultdict"),
+    ("collections", "Counter"),
+    ("builtins", "dict"),
+    ("__builtin__", "dict"),
 ];
 
 impl Element {
     /// Size of an element in bytes.
     pub(super) fn bytes(self) -> usize {
         match self {
+            Self::Double => 8,
             Self::Float => 4,
             Self::Half | Self::BFloat16 => 2,
+            Self::Untyped => 1,
             Self::Other(_, bytes) => bytes,
         }
     }
 }
 
-impl Global {
-    /// Returns the allowed global `module.name`, or the reason why it is rejected.
-    pub(super) fn named(module: &str, name: &str) -> Result<Self, String> {
-        let storage = || {
-            let entry = STORAGES.iter().find(|(class, _)| *class == name);
-            entry.map(|&(_, element)| Self::Storage(element))
+impl<'a> Global<'a> {
+    /// Returns the global `module.name`.
+    pub(super) fn named(module: &'a str, name: &'a str) -> Self {
+        if DICTS.contains(&(module, name)) {
+            return Self::Dict;
+        }
+        let element = |index: fn(&(&'static str, &'static str, Element)) -> &'static str| {
+            let mut dtypes = DTYPES.iter();
+            dtypes
+                .find(|dtype| !name.is_empty() && index(dtype) == name)
+                .map(|&(.., element)| element)
         };
         let global = match (module, name) {
-            ("collections", "OrderedDict") => Some(Self::OrderedDict),
-            ("torch._utils", "_rebuild_tensor_v2") => Some(Self::RebuildTensor),
-            ("torch._utils", "_rebuild_parameter") => Some(Self::RebuildParameter),
+            ("torch._utils", "_rebuild_tensor" | "_rebuild_tensor_v2") => Some(Self::RebuildTensor),
+            ("torch._utils", "_rebuild_tensor_v3") => Some(Self::RebuildTensorV3),
+            ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state") => {
+                Some(Self::RebuildParameter)
+            }
+            ("torch._tensor", "_rebuild_from_type_v2") => Some(Self::RebuildFromType),
+            ("torch._utils", "_rebuild_sparse_tensor" | "_rebuild_sparse_csr_tensor") => {
+                Some(Self::OtherTensor("a sparse tensor"))
+            }
+            ("torch._utils", "_rebuild_qtensor") => Some(Self::OtherTensor("a quantized tensor")),
+            ("torch._utils", "_rebuild_nested_tensor") => {
+                Some(Self::OtherTensor("a nested tensor"))
+            }
+            ("torch._utils", "_rebuild_meta_tensor_no_storage") => {
+                Some(Self::OtherTensor("a tensor without values (device `meta`)"))
+            }
             ("torch", "Size") => Some(Self::Size),
-            ("torch", _) => storage(),
-            ("numpy._core.multiarray" | "numpy.core.multiarray", "scalar")
-            | ("numpy", "dtype")
-            | ("_codecs", "encode") => Some(Self::Opaque),
+            ("torch" | "torch.storage", _) => element(|dtype| dtype.0)
+                .map(Self::Storage)
+                .or_else(|| element(|dtype| dtype.1).map(Self::Dtype)),
             _ => None,
         };
-        global.ok_or_else(|| {
-            // The untrusted name is printed on a terminal, so control characters are escaped.
-            let full = format!("{module}.{name}");
-            let full: String = full.escape_debug().take(200).collect();
-            format!("its pickle refers to `{full}`, which was not run")
-        })
+        global.unwrap_or(Self::Named(module, name))
     }
 }
 
@@ -125,9 +184,10 @@ pub(super) struct TensorView {
     pub(super) strides: Vec<usize>,
 }
 
-impl Value {
+impl Value<'_> {
     /// Parses the persistent id of a storage: `("storage", class, key, location, count)`. The
-    /// location (`cpu`, `cuda:0`) is ignored, because the caller selects the device.
+    /// location (`cpu`, `cuda:0`) is ignored, because the caller selects the device. The storage of
+    /// an unknown class is a placeholder.
     pub(super) fn storage(values: &[Self], id: Id) -> Result<Self, String> {
         let parts = match &values[id] {
             Self::Tuple(parts) => parts.iter().map(|&part| &values[part]).collect(),
@@ -135,30 +195,72 @@ impl Value {
         };
         match parts[..] {
             [
-                Self::Text(kind),
+                Self::Text("storage"),
                 Self::Global(Global::Storage(element)),
                 Self::Text(key),
                 Self::Text(_),
                 Self::Int(count),
-            ] if kind == "storage" && key.len() <= MAX_KEY_LENGTH => {
-                Ok(Self::Storage(StorageRef {
-                    element: *element,
-                    key: key.clone(),
-                    count: usize::try_from(*count).map_err(|_| "a storage has a negative size")?,
-                }))
+            ] if key.len() <= MAX_KEY_LENGTH => Ok(Self::Storage(StorageRef {
+                element: *element,
+                key: key.to_string(),
+                count: usize::try_from(*count).map_err(|_| "a storage has a negative size")?,
+            })),
+            [Self::Text("storage"), Self::Global(_), ..] if parts.len() == 5 => {
+                Ok(Self::Object(None))
             }
-            _ => Err("a persistent id is not a storage, or its name is too long".into()),
+            _ => Err("a persistent id is not a storage".into()),
         }
+    }
+
+    pub(super) fn is_tensor(&self) -> bool {
+        matches!(self, Self::Tensor(_) | Self::OtherTensor(_))
+    }
+
+    /// What the value is, with an article.
+    pub(super) fn kind(values: &[Self], id: Id) -> String {
+        let kind = match &values[id] {
+            Self::None => "None",
+            Self::Bool => "a boolean",
+            Self::Int(_) | Self::Float => "a number",
+            Self::Text(_) => "a string",
+            Self::Tuple(_) => "a tuple",
+            Self::List(_) => "a list",
+            Self::Dict(_) => "a dictionary",
+            Self::Global(_) => "a class or function",
+            Self::Storage(_) => "a storage",
+            Self::Tensor(_) => "a tensor",
+            Self::OtherTensor(kind) => kind,
+            Self::Opaque => "bytes or a set",
+            Self::Module(class) | Self::Object(Some(class)) => {
+                return match &values[*class] {
+                    // The untrusted name is printed on a terminal, so control characters are
+                    // escaped.
+                    Self::Global(Global::Named(module, name)) => {
+                        let full = format!("{module}.{name}");
+                        let full: String = full.escape_debug().take(200).collect();
+                        format!("an object of `{full}`, which was not run")
+                    }
+                    _ => "an object".into(),
+                };
+            }
+            Self::Object(None) => "an object",
+        };
+        kind.into()
     }
 }
 
 impl TensorView {
-    /// Creates a view from the arguments of `_rebuild_tensor_v2`: storage, offset, sizes and
-    /// strides. Further arguments matter only for training in PyTorch and are ignored.
-    pub(super) fn new(values: &[Value], arguments: &[Id]) -> Result<Self, String> {
+    /// Creates a tensor from the arguments of `_rebuild_tensor_v2` or `_rebuild_tensor_v3`: storage,
+    /// offset, sizes and strides. In version 3, the storage has bytes, and `dtype` is the dtype of
+    /// the tensor. Further arguments matter only for training in PyTorch and are ignored.
+    pub(super) fn rebuild<'a>(
+        values: &[Value<'a>],
+        arguments: &[Id],
+        dtype: Option<Element>,
+    ) -> Result<Value<'a>, String> {
         let argument = |index: usize| arguments.get(index).map(|&id| &values[id]);
         let (
-            Some(Value::Storage(storage)),
+            Some(storage),
             Some(Value::Int(offset)),
             Some(Value::Tuple(sizes)),
             Some(Value::Tuple(strides)),
@@ -168,10 +270,17 @@ impl TensorView {
                 "the arguments of a tensor are not a storage, an offset, sizes and strides".into(),
             );
         };
+        let mut storage = match storage {
+            Value::Storage(storage) => storage.clone(),
+            Value::Object(_) => return Ok(Value::OtherTensor("a tensor of an unknown dtype")),
+            _ => return Err("a tensor has no storage".into()),
+        };
+        if let Some(element) = dtype {
+            storage.count = storage.count.saturating_mul(storage.element.bytes()) / element.bytes();
+            storage.element = element;
+        }
         if sizes.len().max(strides.len()) > MAX_DIMENSIONS {
-            return Err(format!(
-                "a tensor has more than {MAX_DIMENSIONS} dimensions"
-            ));
+            return Ok(Value::OtherTensor("a tensor of more than 8 dimensions"));
         }
         let number = |id: &Id| match &values[*id] {
             Value::Int(number) => usize::try_from(*number).ok(),
@@ -184,25 +293,25 @@ impl TensorView {
             return Err("a size, stride or offset of a tensor is negative or not a number".into());
         };
         let view = Self {
-            storage: storage.clone(),
+            storage,
             offset,
             sizes,
             strides,
         };
         if view.sizes.len() != view.strides.len()
-            || view.end().is_none_or(|end| end > storage.count)
+            || view.end().is_none_or(|end| end > view.storage.count)
         {
             return Err(format!(
                 "a tensor with sizes {:?}, strides {:?} and offset {} is not a view of its storage of {} elements",
-                view.sizes, view.strides, view.offset, storage.count
+                view.sizes, view.strides, view.offset, view.storage.count
             ));
         }
-        Ok(view)
+        Ok(Value::Tensor(view))
     }
 
     /// The range of storage elements that contains all elements of the tensor.
     pub(super) fn span(&self) -> Range<usize> {
-        // `new` checked that the end does not overflow.
+        // `rebuild` checked that the end does not overflow.
         self.offset..self.end().unwrap_or(self.offset)
     }
 
