@@ -100,12 +100,13 @@ impl ModelSpec {
     /// # Errors
     ///
     /// Returns an error if there is no such architecture.
-    pub fn imagenet_network(&self, classes: usize) -> anyhow::Result<Option<VggConfig>> {
+    pub fn imagenet_network(&self, classes: &[String]) -> anyhow::Result<Option<VggConfig>> {
         if self.weights != WeightsSource::Hub {
             return Ok(None);
         }
         let name = self.architecture.as_deref().unwrap_or(DEFAULT_ARCHITECTURE);
-        Ok(Some(VggConfig::named(name, classes)?))
+        let config = VggConfig::named(name, 1)?;
+        Ok(Some(with_classes_and_size(config, self, classes)))
     }
 
     /// Whether [`InitialModel::load`] has to download the weights.

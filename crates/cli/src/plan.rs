@@ -103,13 +103,12 @@ impl Plan {
         let skipped = skip_bad_images(&mut folder, on_bad, &decode, machine.workers, ui)?;
         describe_inputs(&folder, &machine, opened.fallback.as_deref(), ui)?;
         let spec = ModelSpec::from_args(args, &folder.source);
-        check_arguments(args, &spec, folder.classes().len())?;
+        check_arguments(args, &spec, &folder, &machine)?;
         if spec.needs_download()? {
             verify_images(&folder, on_bad, &decode, machine.workers, ui)?;
         }
         let initial = InitialModel::load(&spec, folder.classes(), &opened.device, ui)?;
         memory_limit::check_image(&initial.config)?;
-        memory_limit::check_confusion_matrix(folder.classes().len())?;
         let network = network_config(&initial);
         let config = Config {
             versions: Versions::current(),
@@ -201,7 +200,14 @@ impl Plan {
         origin: Origin,
         ui: &mut dyn Renderer,
     ) -> anyhow::Result<Self> {
-        check_batch(&config, &folder, &initial.config)?;
+        let batch_size = config.training.batch_size;
+        check_batch(
+            &initial.config,
+            &config.stages,
+            batch_size,
+            &folder,
+            &config.machine,
+        )?;
         let what = format!("decoding {}", pluralize(folder.images(), "image"));
         ui.show(&Message::Working { what })?;
         let splits = Splits::new(&config, &folder, initial.normalize, &device)?;
@@ -219,27 +225,37 @@ impl Plan {
 }
 
 /// Returns an error if a training batch needs more than the available memory.
-fn check_batch(config: &Config, folder: &Folder, network: &VggConfig) -> anyhow::Result<()> {
+fn check_batch(
+    network: &VggConfig,
+    stages: &[StageConfig],
+    batch_size: usize,
+    folder: &Folder,
+    machine: &MachineConfig,
+) -> anyhow::Result<()> {
     let trains_all = |stage: &StageConfig| {
         let mut groups = stage.groups.iter();
         groups.any(|group| pattern::covers(&group.layers, "features.0.weight"))
     };
     // On a GPU, only the input of the batch is in this memory.
-    let on_cpu = config.machine.device == DeviceChoice::Cpu.to_string();
-    let images = config.training.batch_size.min(folder.train.len());
-    memory_limit::check_batch(
-        network,
-        images,
-        on_cpu && config.stages.iter().any(trains_all),
-    )
+    let on_cpu = machine.device == DeviceChoice::Cpu.to_string();
+    let images = batch_size.min(folder.train.len());
+    memory_limit::check_batch(network, images, on_cpu && stages.iter().any(trains_all))
 }
 
 /// Checks everything about the arguments of a new run that does not depend on the content of the
 /// weights, so that no download precedes the error.
-fn check_arguments(args: &TrainArgs, spec: &ModelSpec, classes: usize) -> anyhow::Result<()> {
+fn check_arguments(
+    args: &TrainArgs,
+    spec: &ModelSpec,
+    folder: &Folder,
+    machine: &MachineConfig,
+) -> anyhow::Result<()> {
     let mut bytes = 0;
-    if let Some(network) = spec.imagenet_network(classes)? {
-        stages::stages(args, &stages::layer_names(&network)?, &[])?;
+    memory_limit::check_confusion_matrix(folder.classes().len())?;
+    if let Some(network) = spec.imagenet_network(folder.classes())? {
+        memory_limit::check_image(&network)?;
+        let stages = stages::stages(args, &stages::layer_names(&network)?, &[])?;
+        check_batch(&network, &stages, args.batch_size.get(), folder, machine)?;
         bytes = 4 * Summary::new(&network)?.parameters() as u64;
     }
     RunDir::check(&args.out, bytes)
