@@ -275,7 +275,7 @@ fn assert_harmless(text: &str) {
 fn on_terminal(dir: &TestDir, arguments: &[&str]) -> String {
     let (mut controller, mut terminal) = (0, 0);
     let null: *mut libc::c_void = std::ptr::null_mut();
-    let mut size = libc::winsize {
+    let size = libc::winsize {
         ws_row: 50,
         ws_col: 100,
         ws_xpixel: 0,

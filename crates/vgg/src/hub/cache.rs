@@ -13,6 +13,8 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use hf_hub::{Cache, CacheRepo, Repo};
+
 use super::address::is_plain_id;
 use super::client::Metadata;
 use super::{Address, Event, HubError, OnEvent};
@@ -51,14 +53,17 @@ pub(super) fn read_small(path: &Path) -> Option<String> {
 
 /// The cached files of one repository.
 pub(super) struct RepoCache {
+    repo: CacheRepo,
     folder: PathBuf,
     locks: PathBuf,
 }
 
 impl RepoCache {
     pub(super) fn new(cache: &Path, address: &Address) -> Self {
-        let name = format!("models--{}", address.repository.replace('/', "--"));
+        let repo = Repo::model(address.repository.clone());
+        let name = repo.folder_name();
         Self {
+            repo: Cache::new(cache.into()).repo(repo),
             folder: cache.join(&name),
             locks: cache.join(".locks").join(&name),
         }
@@ -77,10 +82,7 @@ impl RepoCache {
     }
 
     fn snapshot(&self, commit: &str, address: &Address) -> PathBuf {
-        self.folder
-            .join("snapshots")
-            .join(commit)
-            .join(&address.file)
+        self.repo.pointer_path(commit).join(&address.file)
     }
 
     fn reference(&self, revision: &str) -> PathBuf {
