@@ -21,8 +21,10 @@ const INSTRUMENTED: &str = "-Cpasses=sancov-module \
 const LIMITS: [&str; 3] = ["-timeout=20", "-max_len=65536", "-rss_limit_mb=2048"];
 
 /// Targets, and folders of test data whose files are also inputs of these targets.
-const FIXTURES: [(&str, &str); 2] = [
+const FIXTURES: [(&str, &str); 4] = [
     ("image", "crates/dataset/tests/golden/decode"),
+    ("image", "crates/dataset/tests/jpeg"),
+    ("image", "crates/dataset/tests/formats/cases"),
     ("pth", "crates/vgg/tests/pth"),
 ];
 

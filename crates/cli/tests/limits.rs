@@ -8,6 +8,7 @@ mod harness;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use candle_core::Device;
 use harness::{TestDir, stdout_and_stderr, train_args};
 
 const GIB: u64 = 1 << 30;
@@ -113,6 +114,28 @@ fn threads_that_cannot_be_started_are_an_error() {
         limit(signals, GIB),
         &["cannot start the thread that answers signals"],
     );
+}
+
+#[test]
+fn a_model_of_100_000_classes_is_refused_before_memory_is_taken() {
+    let dir = TestDir::with_stripes();
+    let config = vgg::VggConfig {
+        classes: 100_000,
+        ..vgg::VggConfig::slim_vgg16([1; 5], 1, 1, 32, 2)
+    };
+    let tensors = vgg::init::from_scratch(&config, 1, &Device::Cpu).unwrap();
+    let classes = (0..100_000).map(|class| class.to_string()).collect();
+    let metadata = vgg::Metadata {
+        config,
+        classes,
+        mean: [0.5; 3],
+        std: [0.5; 3],
+    };
+    vgg::save(dir.path("model.safetensors"), &tensors, &metadata).unwrap();
+    let command = dir.command(&["evaluate", "model.safetensors", "--data", "data"]);
+    let needed = "error: the confusion matrix needs 74.51 GiB of memory";
+    fails(limit(command, 3 * GIB), &[needed, "use fewer classes"]);
+    dir.succeeds(&["predict", "model.safetensors", "data/val/vertical/00.png"]);
 }
 
 #[test]

@@ -186,7 +186,7 @@ fn errors_about_weights_and_runs_escape_what_the_files_contain() {
     other.insert("config".to_string(), config);
     let file = safetensors::serialize(tensors.tensors(), Some(other)).unwrap();
     evil.dir.write("architecture.safetensors", &file);
-    evil.check(0, &["summary", "--model", "architecture.safetensors"]);
+    evil.check(1, &["summary", "--model", "architecture.safetensors"]);
     train(&format!("{EVIL}.safetensors"));
     train(&evil.data);
 

@@ -58,6 +58,7 @@ struct Report<'a> {
 pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     let device = super::open_device(&args.machine)?;
     let model = Classifier::open(&args.model, &device)?.with_precision(args.machine.precision);
+    memory_limit::check_confusion_matrix(model.classes().len())?;
     let (root, recorded) = data(args, &model.path)?;
     let mut folder = open(&root, &args.split, model.classes())?;
     let (decode, workers) = (args.machine.decode.options(), args.machine.workers());
@@ -72,7 +73,6 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     bad_images::leave_out(&mut folder, &skipped)?;
     let batch = args.batch_size.get().min(folder.len());
     memory_limit::check_batch(&model.metadata.config, batch, false)?;
-    memory_limit::check_confusion_matrix(model.classes().len())?;
     let config = LoaderConfig::eval(model.input_size())
         .batch_size(args.batch_size.get())
         .workers(workers)
