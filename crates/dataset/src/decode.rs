@@ -20,6 +20,7 @@ mod tiff;
 
 use std::fs::{self, File};
 use std::io::{Cursor, ErrorKind, Read as _};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use image::metadata::Orientation;
@@ -241,11 +242,14 @@ pub(crate) fn decode_reserved(
             kind,
         });
     };
-    let (image, info) = match format {
-        ImageFormat::Jpeg => jpeg::decode(bytes, name, options, reuse)?,
-        ImageFormat::Tiff => tiff::decode(bytes, name, options, reuse)?,
-        _ => decode_other(bytes, format, name, options, reuse)?,
-    };
+    // Other crates' decoders panic for some damaged files.
+    let decoded = catch_unwind(AssertUnwindSafe(|| match format {
+        ImageFormat::Jpeg => jpeg::decode(bytes, name, options, reuse),
+        ImageFormat::Tiff => tiff::decode(bytes, name, options, reuse),
+        _ => decode_other(bytes, format, name, options, reuse),
+    }));
+    let damaged = |_| Err(undecodable(name, format!("a damaged {}", kind.name())));
+    let (image, info) = decoded.unwrap_or_else(damaged)?;
     // For TIFF, torchvision does not ignore it: Pillow applies it as it loads the pixels.
     if options.ignore_exif && format != ImageFormat::Tiff {
         return Ok((image, info));

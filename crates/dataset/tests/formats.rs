@@ -60,3 +60,11 @@ fn webp_images_of_every_kind_equal_pillow() {
     // Lossy WebP is rounded differently.
     check("webp_", 0.6, 4);
 }
+
+#[test]
+fn a_file_for_which_a_decoder_panics_is_an_error() {
+    let file = include_bytes!("formats/cases/animation_frame_of_another_size.webp");
+    let options = DecodeOptions::default();
+    let error = decode_bytes(file, "x.webp", &options, RgbImage::default()).unwrap_err();
+    assert_eq!(error.reason(), "a damaged WebP image");
+}
