@@ -125,28 +125,7 @@ fn strips(compression: u32, rows: u32, strips: u32, data: &[u8]) -> Vec<u8> {
         (278, vec![rows]),
         (279, vec![data.len() as u32; count]),
     ];
-    let directory = 8 + data.len() as u32;
-    let mut file = [b"II*\0", &directory.to_le_bytes()[..], data].concat();
-    let mut long_values: Vec<u8> = Vec::new();
-    let mut after = directory + 2 + 12 * tags.len() as u32 + 4;
-    file.extend_from_slice(&(tags.len() as u16).to_le_bytes());
-    for (tag, values) in tags {
-        let bytes: Vec<u8> = values
-            .iter()
-            .flat_map(|value| value.to_le_bytes())
-            .collect();
-        let is_inline = bytes.len() == 4;
-        let value = if is_inline { values[0] } else { after };
-        // The type is LONG.
-        for field in [tag | 4 << 16, values.len() as u32, value] {
-            file.extend_from_slice(&field.to_le_bytes());
-        }
-        if !is_inline {
-            after += bytes.len() as u32;
-            long_values.extend(bytes);
-        }
-    }
-    [file, vec![0; 4], long_values].concat()
+    common::tiff(&tags, data)
 }
 
 #[test]
