@@ -94,6 +94,10 @@ pub struct Decoder {
     holds: bool,
 }
 
+/// Limits the metadata and the rows of an image in bytes. A decoder reads metadata, such as a
+/// compressed color profile, before the memory of the image is reserved.
+const MAX_METADATA: u64 = 64 << 20;
+
 /// Buffers of at most this many bytes are kept for the next image.
 const MAX_REUSED: usize = 64 << 20;
 
@@ -281,9 +285,7 @@ fn decode_other(
 ) -> Result<Decoded> {
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut limits = Limits::no_limits();
-    // Allows 8 bytes per pixel, the size of four 16-bit channels.
-    let max_alloc = (options.max_pixels as u64).saturating_mul(8);
-    limits.max_alloc = Some(max_alloc.min(options.max_bytes));
+    limits.max_alloc = Some(MAX_METADATA.min(options.max_bytes));
     reader.limits(limits);
     let decode_error = |error| decode_error(error, bytes, name);
     let decoder = reader.into_decoder().map_err(decode_error)?;
@@ -378,6 +380,12 @@ fn to_rgb8(image: DynamicImage, format: ImageFormat, bytes: &[u8]) -> RgbImage {
 
 fn high_byte(value: u16) -> u8 {
     value.to_be_bytes()[0]
+}
+
+/// Converts CMYK to RGB: `(255 − ink)·(255 − k) / 255`, rounded as in Pillow.
+fn cmyk_to_rgb([c, m, y, k]: [u8; 4]) -> [u8; 3] {
+    let white = u32::from(255 - k);
+    [c, m, y].map(|ink| ((u32::from(255 - ink) * white + 127) / 255) as u8)
 }
 
 fn undecodable(name: &Path, reason: impl ToString) -> Error {

@@ -4,6 +4,7 @@
 mod common;
 
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use common::{crc32, golden, pattern};
@@ -322,6 +323,47 @@ fn images_above_the_memory_limit_are_errors() {
     bomb[29..33].copy_from_slice(&crc);
     let error = from_bytes(&bomb).unwrap_err();
     assert!(matches!(error, Error::TooMuchMemory { .. }), "{error}");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_small_png_with_a_huge_color_profile_takes_little_memory() {
+    let png = |profile: &[u8]| {
+        let mut file = Vec::new();
+        let pattern = pattern(9, 7, 1);
+        pattern
+            .write_to(
+                &mut std::io::Cursor::new(&mut file),
+                image::ImageFormat::Png,
+            )
+            .unwrap();
+        let mut chunk = b"iCCPname\0\0".to_vec();
+        chunk.extend_from_slice(profile);
+        let length = (chunk.len() as u32 - 4).to_be_bytes();
+        let crc = crc32(&chunk).to_be_bytes();
+        let chunk = [&length[..], &chunk, &crc].concat();
+        file.splice(33..33, chunk);
+        file
+    };
+    // 500 MiB of zeros.
+    let mut profile = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+    for _ in 0..500 {
+        profile.write_all(&vec![0; 1 << 20]).unwrap();
+    }
+    let file = png(&profile.finish().unwrap());
+    let before = peak_memory();
+    assert_eq!(from_bytes(&file).unwrap(), pattern(9, 7, 1));
+    let used = peak_memory() - before;
+    assert!(used < 300 << 20, "{used}");
+}
+
+/// The largest memory of this process so far, in bytes.
+#[cfg(target_os = "linux")]
+fn peak_memory() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.unwrap().trim().trim_end_matches(" kB");
+    kib.parse::<u64>().unwrap() << 10
 }
 
 #[test]

@@ -3,12 +3,13 @@
 
 mod common;
 
+use std::io::Cursor;
 use std::path::Path;
 
 use common::formats;
 use dataset::decode::decode_bytes;
 use dataset::{DecodeOptions, Error, decode};
-use image::RgbImage;
+use image::{GrayImage, ImageFormat, Luma, RgbImage};
 
 fn from_bytes(file: &[u8], name: &str) -> Result<RgbImage, Error> {
     decode_bytes(file, name, &DecodeOptions::default(), RgbImage::default())
@@ -109,4 +110,52 @@ fn the_tiff_cases_of_users_decode_as_in_pillow() {
     // The gray image holds the rounded values of the other.
     let (_, max) = common::difference(&case("float_gray.tif"), &gray);
     assert!(max <= 1, "{max}");
+}
+
+/// A gray image, 16 pixels wide, whose strips of `rows` rows share the same data.
+fn strips(compression: u32, rows: u32, strips: u32, data: &[u8]) -> Vec<u8> {
+    let count = strips as usize;
+    let tags = [
+        (256, vec![16]),
+        (257, vec![rows * strips]),
+        (258, vec![8]),
+        (259, vec![compression]),
+        (262, vec![1]),
+        (273, vec![8; count]),
+        (278, vec![rows]),
+        (279, vec![data.len() as u32; count]),
+    ];
+    common::tiff(&tags, data)
+}
+
+#[test]
+fn a_small_tiff_does_not_take_hours() {
+    const PACK_BITS: u32 = 32773;
+    // 16 times the level 9.
+    let strip = [0xf1, 9];
+    let image = from_bytes(&strips(PACK_BITS, 1, 5000, &strip), "shared").unwrap();
+    assert!(image.as_raw().iter().all(|&level| level == 9));
+    // A million bytes without pixels come before it.
+    let slow = [vec![0x80; 1_000_000], strip.to_vec()].concat();
+    let error = from_bytes(&strips(PACK_BITS, 1, 5000, &slow), "slow").unwrap_err();
+    assert!(matches!(error, Error::Unsupported { .. }), "{error}");
+}
+
+#[test]
+fn a_jpeg_larger_than_its_tiff_strip_is_damaged() {
+    const JPEG: u32 = 7;
+    let strip = |width, height| {
+        let mut jpeg = Cursor::new(Vec::new());
+        let image = GrayImage::from_pixel(width, height, Luma([100]));
+        image.write_to(&mut jpeg, ImageFormat::Jpeg).unwrap();
+        strips(JPEG, 16, 1, &jpeg.into_inner())
+    };
+    for (width, height) in [(16, 16), (16, 32)] {
+        let image = from_bytes(&strip(width, height), "fits").unwrap();
+        assert_eq!(image.dimensions(), (16, 16));
+    }
+    for (width, height) in [(16, 8), (8, 16), (17, 16), (16, 64)] {
+        let error = from_bytes(&strip(width, height), "wrong size").unwrap_err();
+        assert!(matches!(error, Error::Decode { .. }), "{error}");
+    }
 }

@@ -73,8 +73,8 @@ pub(super) fn decode(
     let chunk = u64::from(header.chunk.0) * u64::from(header.chunk.1);
     let chunk = chunk.saturating_mul(header.samples as u64 * u64::from(header.bits.div_ceil(8)));
     let pixels = u64::from(width) * u64::from(height) * 3;
-    let buffers = chunk.saturating_mul(reader.copies()).saturating_add(pixels);
-    check_bytes(width, height, buffers, name, options)?;
+    let needed = reader.memory(chunk).saturating_add(pixels);
+    check_bytes(width, height, needed, name, options)?;
     let info = ImageInfo {
         format: ImageFormat::Tiff,
         width,

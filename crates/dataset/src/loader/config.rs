@@ -125,6 +125,9 @@ impl LoaderConfig {
     /// image whose buffer it may reuse. The result must be a function of the sample, because it may
     /// be cached. The function may return [`Error::Custom`] for errors of its own. A panic becomes
     /// [`Error::Panic`].
+    ///
+    /// Decode every file with this decoder. Clones of the same options share its
+    /// [memory](DecodeOptions::max_bytes) and could wait forever for the image that it holds.
     #[must_use]
     pub fn decode_with(
         self,

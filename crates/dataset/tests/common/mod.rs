@@ -77,31 +77,27 @@ pub fn pattern(width: u32, height: u32, seed: u32) -> RgbImage {
     })
 }
 
-/// Encodes an image as uncompressed TIFF.
-fn tiff(image: &RgbImage) -> Vec<u8> {
-    let pixels = image.as_raw();
-    // Width, height, bits, photometric interpretation, offset of the strip, samples, rows, length.
-    let entries = [
-        (256, image.width()),
-        (257, image.height()),
-        (258, 8),
-        (262, 2),
-        (273, 8),
-        (277, 3),
-        (278, image.height()),
-        (279, pixels.len() as u32),
-    ];
-    let mut file = b"II*\0".to_vec();
-    file.extend_from_slice(&(8 + pixels.len() as u32).to_le_bytes());
-    file.extend_from_slice(pixels);
-    file.extend_from_slice(&(entries.len() as u16).to_le_bytes());
-    for (tag, value) in entries {
-        // The type is LONG.
-        for field in [tag | 4 << 16, 1, value] {
+/// Encodes a TIFF with `data` at offset 8 and the given tags, all of the type LONG.
+pub fn tiff(tags: &[(u32, Vec<u32>)], data: &[u8]) -> Vec<u8> {
+    let directory = 8 + data.len() as u32;
+    let mut file = [b"II*\0", &directory.to_le_bytes()[..], data].concat();
+    file.extend_from_slice(&(tags.len() as u16).to_le_bytes());
+    // The values that do not fit into the directory follow it.
+    let (start, mut after) = (file.len() + 12 * tags.len() + 4, Vec::new());
+    for (tag, values) in tags {
+        let value = match values[..] {
+            [value] => value,
+            _ => (start + 4 * after.len()) as u32,
+        };
+        if values.len() > 1 {
+            after.extend_from_slice(values);
+        }
+        for field in [tag | 4 << 16, values.len() as u32, value] {
             file.extend_from_slice(&field.to_le_bytes());
         }
     }
     file.extend_from_slice(&[0; 4]);
+    file.extend(after.iter().flat_map(|value| value.to_le_bytes()));
     file
 }
 
@@ -118,7 +114,20 @@ pub fn mixed_folder(images: u32) -> (TempDir, Vec<Sample>) {
         let image = pattern(40 + 7 * index % 60, 70 - 5 * index % 40, index);
         let path = class.join(format!("{index:03}.{extension}"));
         match extension {
-            "tif" => fs::write(path, tiff(&image)).unwrap(),
+            "tif" => {
+                let tags = [
+                    (256, image.width()),
+                    (257, image.height()),
+                    (258, 8), // bits
+                    (262, 2), // RGB
+                    (273, 8), // offset of the strip
+                    (277, 3), // samples
+                    (278, image.height()),
+                    (279, image.as_raw().len() as u32),
+                ];
+                let tags = tags.map(|(tag, value)| (tag, vec![value]));
+                fs::write(path, tiff(&tags, image.as_raw())).unwrap();
+            }
             _ => image.save(path).unwrap(),
         }
     }

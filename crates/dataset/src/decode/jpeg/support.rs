@@ -75,8 +75,8 @@ fn is_replicated(frame: &Frame, component: &Component) -> bool {
 ///
 /// It gives stripes for several scans in a sequential file, for chroma at a higher resolution than
 /// luma, and for some sampling factors of 3 and 4. It ignores quantization tables after the first
-/// scan, and skips data after an application segment between progressive scans. Its last
-/// rows of interpolated chroma differ, which counts in images of few rows.
+/// scan, and skips data after an application segment between progressive scans. Its last rows and
+/// columns of interpolated chroma differ, which counts in small images.
 pub(super) fn is_for_zune(headers: &Headers) -> bool {
     let frame = &headers.frame;
     let (luma, chroma) = (&frame.components[0], &frame.components[1..]);
@@ -92,6 +92,7 @@ pub(super) fn is_for_zune(headers: &Headers) -> bool {
         && !headers.late_tables
         && !headers.late_metadata
         && frame.height > 16
+        && frame.width > 16
 }
 
 /// Returns whether jpeg-decoder 0.3.2 decodes the file correctly.

@@ -5,6 +5,7 @@ use jpeg_decoder::{ColorTransform, Decoder, Error};
 
 use super::colors::Colors;
 use super::headers::{Frame, Headers};
+use crate::decode::cmyk_to_rgb;
 
 /// Returns the memory in bytes that [`decode`] needs.
 pub(super) fn memory(frame: &Frame) -> u64 {
@@ -33,7 +34,10 @@ pub(super) fn decode(bytes: &[u8], headers: &Headers) -> Result<RgbImage, Error>
     let pixels = decoder.decode()?;
     let rgb = match headers.frame.components.len() {
         1 => pixels.iter().flat_map(|&gray| [gray; 3]).collect(),
-        4 => cmyk_to_rgb(&pixels),
+        4 => {
+            let (pixels, _) = pixels.as_chunks();
+            pixels.iter().flat_map(|&cmyk| cmyk_to_rgb(cmyk)).collect()
+        }
         _ => pixels,
     };
     let (width, height) = (headers.frame.width.into(), headers.frame.height.into());
@@ -46,17 +50,4 @@ pub(super) fn reason(error: Error) -> String {
         Error::Format(reason) => reason,
         error => error.to_string(),
     }
-}
-
-/// Converts CMYK to RGB as Pillow does: `(255 - ink) * (255 - k) / 255`, rounded.
-fn cmyk_to_rgb(pixels: &[u8]) -> Vec<u8> {
-    let (pixels, _) = pixels.as_chunks::<4>();
-    let light = |ink: u8, k: u8| {
-        let product = u32::from(255 - ink) * u32::from(255 - k);
-        ((product + 127) / 255) as u8
-    };
-    pixels
-        .iter()
-        .flat_map(|&[c, m, y, k]| [light(c, k), light(m, k), light(y, k)])
-        .collect()
 }

@@ -13,14 +13,15 @@ use super::{Header, SampleFormat, tag, unpack};
 use crate::decode::{DecodeOptions, jpeg};
 use crate::error::Result;
 
-/// Memory for the dictionary of LZMA in KiB. libtiff uses at most 64 MiB.
-const LZMA_MEMORY: u32 = 128 << 10;
-
 /// More chunks than in any real file. Each takes time, and 16 bytes of memory.
 const MAX_CHUNKS: u64 = 1 << 20;
 
-/// Pixels outside of the image, in addition to 16 times its pixels. Decoding them takes time.
+/// Pixels outside of the image, in addition to 16 times its pixels, and compressed bytes of all chunks,
+/// in addition to 16 times the file. Decoding them takes time.
 const MAX_PADDING: u64 = 1 << 26;
+
+/// Memory for the dictionary of LZMA in KiB, and for that of Zstandard. libtiff uses at most 64 MiB.
+const DICTIONARY_KIB: u32 = 128 << 10;
 
 /// How the pixels of all chunks are stored.
 pub(super) struct ChunkReader {
@@ -111,19 +112,44 @@ impl ChunkReader {
                 return Err(header.unsupported("subsampled chroma in planes or with a predictor"));
             }
         }
-        Ok(Self {
+        let reader = Self {
             compression,
             predictor,
             is_reversed: header.integer(tag::FILL_ORDER, 1)? == 2,
             subsampling,
             offsets,
             lengths,
-        })
+        };
+        reader.check_stored(header)?;
+        Ok(reader)
     }
 
-    /// Number of chunks in memory while one is decoded.
-    pub(super) fn copies(&self) -> u64 {
-        if self.subsampling == (1, 1) { 1 } else { 2 }
+    /// Returns an error if so many chunks share their data that a small file takes much time.
+    fn check_stored(&self, header: &Header) -> Result<()> {
+        let tables = header.directory.bytes(tag::JPEG_TABLES);
+        let tables = tables.map_or(0, <[u8]>::len);
+        let chunks = (0..self.offsets.len()).map(|index| self.rest(header, index));
+        let sum: u64 = chunks
+            .map(|(rest, length)| (rest.len().min(length) + tables) as u64)
+            .sum();
+        let limit = MAX_PADDING + 16 * header.bytes.len() as u64;
+        if self.compression != Compression::None && sum > limit {
+            return Err(header.unsupported("strips or tiles that share their data"));
+        }
+        Ok(())
+    }
+
+    /// Bytes in memory while a chunk of `chunk` bytes is decoded.
+    pub(super) fn memory(&self, chunk: u64) -> u64 {
+        let buffer = match self.compression {
+            // The dictionary grows up to twice the decoded bytes.
+            Compression::Lzma | Compression::Zstd => {
+                chunk.saturating_mul(2).min(u64::from(DICTIONARY_KIB) << 10)
+            }
+            _ if self.subsampling != (1, 1) => chunk,
+            _ => 0,
+        };
+        chunk.saturating_add(buffer)
     }
 
     /// Reads the chunk with this index within a plane. `top` is its first row.
@@ -144,9 +170,10 @@ impl ChunkReader {
         if self.compression == Compression::Jpeg {
             let stream = jpeg_stream(header, &self.data(header, index, usize::MAX)?)?;
             let (image, _) = jpeg::decode(&stream, header.name, options, RgbImage::default())?;
-            if image.width() < width.min(header.width)
-                || image.height() < height.min(header.height - top)
-            {
+            // Rows may follow, up to the end of an MCU of at most 32 rows.
+            let columns = width.min(header.width)..=width;
+            let rows = height.min(header.height - top)..=header.chunk.1.saturating_add(31);
+            if !columns.contains(&image.width()) || !rows.contains(&image.height()) {
                 return Err(header.damaged("a strip or tile has the wrong size"));
             }
             return Ok(Chunk::Rgb(image));
@@ -182,18 +209,21 @@ impl ChunkReader {
         Ok(Chunk::Samples(chunk))
     }
 
+    /// The bytes from the offset of a chunk on, and the length in the directory.
+    fn rest<'a>(&self, header: &Header<'a>, index: usize) -> (&'a [u8], usize) {
+        let rest = header.bytes.get(self.offsets[index] as usize..);
+        let length = self.lengths.get(index);
+        let length = length.map_or(usize::MAX, |&length| length as usize);
+        (rest.unwrap_or_default(), length)
+    }
+
     /// The compressed bytes of a chunk. Without compression, these are `length` bytes.
     fn data<'a>(&self, header: &Header<'a>, index: usize, length: usize) -> Result<Cow<'a, [u8]>> {
-        let offset = self.offsets[index] as usize;
-        let stored = self
-            .lengths
-            .get(index)
-            .map_or(usize::MAX, |&length| length as usize);
+        let (rest, stored) = self.rest(header, index);
         let is_raw = self.compression == Compression::None;
         if is_raw && self.subsampling != (1, 1) && stored != length {
             return Err(header.damaged("a strip does not have the length for its subsampling"));
         }
-        let rest = header.bytes.get(offset..).unwrap_or_default();
         let data = &rest[..rest.len().min(if is_raw { length } else { stored })];
         if self.is_reversed && self.compression != Compression::Jpeg {
             return Ok(data.iter().map(|byte| byte.reverse_bits()).collect());
@@ -206,9 +236,10 @@ impl ChunkReader {
         match self.compression {
             Compression::None => Cursor::new(data).read_exact(out).is_ok(),
             Compression::Deflate => ZlibDecoder::new(data).read_exact(out).is_ok(),
-            Compression::Lzma => XzReader::new_mem_limit(data, false, LZMA_MEMORY)
+            Compression::Lzma => XzReader::new_mem_limit(data, false, DICTIONARY_KIB)
                 .read_exact(out)
                 .is_ok(),
+            // Its default limit is the same.
             Compression::Zstd => {
                 StreamingDecoder::new(data).is_ok_and(|mut decoder| decoder.read_exact(out).is_ok())
             }

@@ -4,7 +4,7 @@ use image::RgbImage;
 
 use super::chunk::{Chunk, sample};
 use super::{Header, SampleFormat, tag};
-use crate::decode::Channels;
+use crate::decode::{Channels, cmyk_to_rgb};
 use crate::error::Result;
 
 /// The meaning of the samples of a pixel. Samples after those of the color are alpha, or unused.
@@ -197,15 +197,6 @@ fn unmultiply(rgb: [u8; 3], alpha: u8) -> [u8; 3] {
         (u32::from(value) * 255)
             .checked_div(alpha)
             .map_or(0, |value| value.min(255) as u8)
-    })
-}
-
-/// `(255 − k)·(255 − c) / 255`, rounded as in Pillow.
-fn cmyk_to_rgb([c, m, y, k]: [u8; 4]) -> [u8; 3] {
-    let white = 255 - i32::from(k);
-    [c, m, y].map(|ink| {
-        let product = i32::from(ink) * white + 128;
-        (white - (((product >> 8) + product) >> 8)).clamp(0, 255) as u8
     })
 }
 
