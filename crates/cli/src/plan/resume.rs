@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, bail};
+use dataset::path_text;
 
 use crate::checkpoint::{self, Checkpoint, DamagedCheckpoint};
 use crate::config::{Config, DataConfig};
@@ -40,7 +41,7 @@ pub(super) fn open(
     let (checkpoint, damaged) = Checkpoint::newest(&run)?;
     for checkpoint in &damaged {
         ui.show(&Message::DamagedCheckpoint {
-            file: dataset::path_text::encode(&checkpoint.path),
+            file: path_text::encode(&checkpoint.path),
             reason: &checkpoint.reason,
         })?;
     }
@@ -76,7 +77,7 @@ fn other_files(run: &RunDir, damaged: &[DamagedCheckpoint]) -> anyhow::Result<Ve
     for entry in fs::read_dir(run.path()).with_context(read)? {
         let entry = entry.with_context(read)?;
         if !known.contains(&entry.path()) {
-            files.push(entry.file_name().to_string_lossy().into_owned());
+            files.push(path_text::encode(entry.file_name().as_ref()));
         }
     }
     files.sort();
@@ -89,7 +90,7 @@ pub(super) fn folder(recorded: &DataConfig, given: Option<&Path>) -> anyhow::Res
     if let Some(path) = given {
         return Source::choose(Some(path)).open();
     }
-    let root = dataset::path_text::decode(&recorded.root);
+    let root = path_text::decode(&recorded.root);
     let source = Source::from_name(&recorded.source, &root);
     if source == Source::Sample {
         sample::write(&root).context("cannot write the built-in sample")?;
