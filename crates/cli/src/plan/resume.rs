@@ -104,15 +104,18 @@ pub(super) fn folder(recorded: &DataConfig, given: Option<&Path>) -> anyhow::Res
 pub(super) fn check_same_result(run: &Path, recorded: &Config, now: &Config) -> anyhow::Result<()> {
     let settings = |config: &Config| {
         [
-            ("version of waggle", config.versions.waggle.clone()),
-            ("instruction set", config.machine.kernels.clone()),
-            ("classes", config.data.classes.join(", ")),
+            ("version of waggle", vec![config.versions.waggle.clone()]),
+            ("instruction set", vec![config.machine.kernels.clone()]),
+            ("classes", config.data.classes.clone()),
         ]
     };
     let pairs = settings(recorded).into_iter().zip(settings(now));
     let differences: Vec<String> = pairs
         .filter(|(recorded, now)| recorded != now)
-        .map(|((name, recorded), (_, now))| format!("{name}: {recorded} in the run, {now} now"))
+        .map(|((name, recorded), (_, now))| {
+            let (recorded, now) = (recorded.join(", "), now.join(", "));
+            format!("{name}: {recorded} in the run, {now} now")
+        })
         .collect();
     if differences.is_empty() {
         return Ok(());
