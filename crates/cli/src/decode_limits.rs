@@ -11,10 +11,10 @@ pub const BYTES_PER_PIXEL: u64 = 12;
 /// The decoder settings for images of up to `max_pixels` pixels.
 pub fn decode_options(ignore_exif: bool, max_pixels: usize) -> DecodeOptions {
     let options = DecodeOptions::default().ignore_exif(ignore_exif);
-    // The default of Pillow allows fewer bytes per pixel.
+    // Up to the default number of pixels, the default limit on memory applies.
     if max_pixels <= options.max_pixels {
         return options.max_pixels(max_pixels);
     }
-    let bytes = max_pixels as u64 * BYTES_PER_PIXEL;
+    let bytes = (max_pixels as u64).saturating_mul(BYTES_PER_PIXEL);
     options.max_pixels(max_pixels).max_bytes(bytes)
 }

@@ -108,7 +108,6 @@ impl Plan {
             verify_images(&folder, on_bad, &decode, machine.workers, ui)?;
         }
         let initial = InitialModel::load(&spec, folder.classes(), &opened.device, ui)?;
-        memory_limit::check_image(&initial.config)?;
         let network = network_config(&initial);
         let config = Config {
             versions: Versions::current(),
@@ -200,6 +199,7 @@ impl Plan {
         origin: Origin,
         ui: &mut dyn Renderer,
     ) -> anyhow::Result<Self> {
+        memory_limit::check_image(&initial.config)?;
         let batch_size = config.training.batch_size;
         check_batch(
             &initial.config,
