@@ -14,7 +14,7 @@ use anyhow::{Context, bail};
 use serde::Serialize;
 
 use crate::error::Diagnostic;
-use crate::files::{open_regular, sync_directory, write_atomically};
+use crate::files::{check_free_space, open_regular, parent, sync_directory, write_atomically};
 use crate::shell::quote;
 pub use marker::{CHECKPOINT_FORMAT, Marker, temporary_prefix};
 
@@ -98,16 +98,7 @@ impl RunDir {
             rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK,
         )
         .map_err(io::Error::from)?;
-        if let Some(free) = fetch::free_space(existing)
-            && free < bytes
-        {
-            bail!(
-                "the disk is full: the model needs {} MB, but only {} MB are free",
-                bytes.div_ceil(1_000_000),
-                free / 1_000_000
-            );
-        }
-        Ok(())
+        check_free_space(existing, "the model", bytes)
     }
 
     fn try_create(wanted: &Path) -> anyhow::Result<Self> {
@@ -309,11 +300,7 @@ impl RunDir {
 
 fn parent_and_name(path: &Path) -> anyhow::Result<(&Path, &OsStr)> {
     let name = path.file_name().context("the path has no file name")?;
-    let parent = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    Ok((parent, name))
+    Ok((parent(path), name))
 }
 
 fn cannot_create(wanted: &Path, error: anyhow::Error) -> anyhow::Error {
