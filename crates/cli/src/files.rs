@@ -73,6 +73,9 @@ pub fn write_atomically(
 ) -> anyhow::Result<()> {
     let write_and_rename = || {
         let folder = parent(path);
+        // Otherwise, the error would name the temporary file.
+        let is_folder = folder.metadata()?.is_dir();
+        ensure!(is_folder, "`{}` is not a folder", folder.display());
         let mut builder = tempfile::Builder::new();
         builder.prefix(prefix).rand_bytes(RANDOM_CHARACTERS);
         // Temporary files are private by default. Let the umask determine the permissions of this

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use serde::Serialize;
 
 use crate::error::Diagnostic;
@@ -86,12 +86,7 @@ impl RunDir {
 
     fn try_check(wanted: &Path, bytes: u64) -> anyhow::Result<()> {
         let (parent, _) = parent_and_name(wanted)?;
-        let existing = parent.ancestors().find(|path| path.exists());
-        let existing = existing.unwrap_or(Path::new("."));
-        if !existing.is_dir() {
-            // Fails without creating anything.
-            return Ok(fs::create_dir_all(parent)?);
-        }
+        let existing = existing_folder(parent)?;
         #[cfg(unix)]
         rustix::fs::access(
             existing,
@@ -103,6 +98,7 @@ impl RunDir {
 
     fn try_create(wanted: &Path) -> anyhow::Result<Self> {
         let (parent, name) = parent_and_name(wanted)?;
+        existing_folder(parent)?;
         fs::create_dir_all(parent)?;
         for number in 1..MAX_RUNS {
             let path = if number == 1 {
@@ -296,6 +292,15 @@ impl RunDir {
     ) -> anyhow::Result<()> {
         write_atomically(&self.file(name), &temporary_prefix(self.id()), write)
     }
+}
+
+/// The innermost folder of `path` that exists. An error if it is not a folder.
+fn existing_folder(path: &Path) -> anyhow::Result<&Path> {
+    let existing = path.ancestors().find(|path| path.exists());
+    let existing = existing.unwrap_or(Path::new("."));
+    let is_folder = existing.is_dir();
+    ensure!(is_folder, "`{}` is not a folder", existing.display());
+    Ok(existing)
 }
 
 fn parent_and_name(path: &Path) -> anyhow::Result<(&Path, &OsStr)> {
