@@ -180,6 +180,7 @@ mod tests {
     fn more_than_the_memory_of_any_machine_is_an_error() {
         check_cache(1).unwrap();
         check_input(1, 1).unwrap();
+        check_input(usize::MAX, usize::MAX).unwrap_err();
         let error = check_cache(1 << 60).unwrap_err();
         let message = error.to_string();
         assert!(

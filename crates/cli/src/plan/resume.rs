@@ -131,3 +131,21 @@ pub(super) fn check_same_result(run: &Path, recorded: &Config, now: &Config) -> 
         )
     );
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_whose_names_contain_commas_are_told_apart() {
+        let config = |classes: [&str; 2]| {
+            let mut config = Config::example();
+            config.data.classes = classes.map(String::from).to_vec();
+            config
+        };
+        let recorded = config(["a, b", "c"]);
+        let check = |now: &Config| check_same_result(Path::new("run"), &recorded, now);
+        check(&recorded).unwrap();
+        check(&config(["a", "b, c"])).unwrap_err();
+    }
+}
