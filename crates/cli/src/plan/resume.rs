@@ -13,6 +13,7 @@ use crate::error::Diagnostic;
 use crate::model_file;
 use crate::run_dir::{FILES, LOCK, Marker, RunDir};
 use crate::shell::quote;
+use crate::ui::text::list;
 use crate::ui::{Message, Renderer};
 
 /// Names of files and folders that `waggle export` writes to a run directory by default.
@@ -113,7 +114,7 @@ pub(super) fn check_same_result(run: &Path, recorded: &Config, now: &Config) -> 
     let differences: Vec<String> = pairs
         .filter(|(recorded, now)| recorded != now)
         .map(|((name, recorded), (_, now))| {
-            let (recorded, now) = (recorded.join(", "), now.join(", "));
+            let (recorded, now) = (list(&recorded), list(&now));
             format!("{name}: {recorded} in the run, {now} now")
         })
         .collect();
