@@ -121,7 +121,7 @@ impl Checkpoint {
 
     /// Reads a checkpoint of the run with the id `run`. The inner error says why it is damaged.
     fn read(path: PathBuf, number: u64, run: &str) -> anyhow::Result<Result<Self, String>> {
-        let help = "move it out of the run directory to resume from an older checkpoint";
+        let help = "move the checkpoint out of the run directory to resume from an older one";
         let name = path.display();
         let opened = open_regular(&path).map_err(|error| {
             let error = Diagnostic::new(format!("cannot read {name}")).caused_by(error);
@@ -225,9 +225,8 @@ fn head(run: &str) -> BTreeMap<String, String> {
 
 /// Whether metadata strings are those of a checkpoint of the run with the id `run`.
 fn is_of_run(strings: &BTreeMap<String, String>, run: &str) -> bool {
-    let own = head(run);
-    let is_equal = |key: &str| strings.get(key) == own.get(key);
-    is_equal(FORMAT_KEY) && is_equal(ID)
+    let is = |key: &str, value: &str| strings.get(key).is_some_and(|text| text == value);
+    is(FORMAT_KEY, &CHECKPOINT_FORMAT.to_string()) && is(ID, run)
 }
 
 /// Snapshots the training state for a checkpoint. Training may continue while the file is written.

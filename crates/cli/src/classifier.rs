@@ -155,8 +155,8 @@ impl Classifier {
         Ok(row.context("the image has no probabilities")??)
     }
 
-    /// For each image returned by [`read`](Self::read) or [`read_bytes`](Self::read_bytes), returns its class probabilities, or its
-    /// first non-finite logit.
+    /// For each image returned by [`read`](Self::read) or [`read_bytes`](Self::read_bytes), returns its
+    /// class probabilities, or its first non-finite logit.
     ///
     /// # Errors
     ///

@@ -125,31 +125,26 @@ fn render(error: &anyhow::Error, label: &StyledObject<&str>) -> String {
 /// The message of one error in the chain of causes, on one line.
 fn message(cause: &(dyn Error + 'static)) -> String {
     let text = cause.to_string();
-    if let Some(error) = cause.downcast_ref::<toml::de::Error>() {
+    let text = if let Some(error) = cause.downcast_ref::<toml::de::Error>() {
         // The lines after the first quote the file.
-        return match text.split_once('\n') {
-            Some((position, _)) => printable(&format!("{position}: {}", error.message())).into(),
-            None => printable(&text).into(),
-        };
-    }
-    match cause.downcast_ref::<dataset::Error>() {
-        // Its message lists the images, which are items here.
-        Some(dataset::Error::BadImages { .. }) => text
-            .lines()
-            .next()
-            .map(printable)
-            .unwrap_or_default()
-            .into(),
-        Some(error) => match error.path() {
-            Some(path) => {
-                let shown = printable_path(path);
-                printable(&text.replace(&*path.to_string_lossy(), &shown)).into()
-            }
-            None => printable(&text).into(),
-        },
-        None if std::env::var_os("RUST_BACKTRACE").is_some() => with_frames(&text),
-        None => printable(&text).into(),
-    }
+        match text.split_once('\n') {
+            Some((position, _)) => format!("{position}: {}", error.message()),
+            None => text,
+        }
+    } else if let Some(error) = cause.downcast_ref::<dataset::Error>() {
+        match (error, error.path()) {
+            // The other lines list the images, which are items here.
+            (dataset::Error::BadImages { .. }, _) => text.lines().next().unwrap_or_default().into(),
+            // The message has U+FFFD for bytes that are not UTF-8.
+            (_, Some(path)) => text.replace(&*path.to_string_lossy(), &printable_path(path)),
+            (_, None) => text,
+        }
+    } else if std::env::var_os("RUST_BACKTRACE").is_some() {
+        return with_frames(&text);
+    } else {
+        text
+    };
+    printable(&text).into()
 }
 
 /// Escapes `text`, but keeps the lines of the backtrace that candle appends to its messages if

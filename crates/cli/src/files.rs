@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::path::Path;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 
 #[cfg(feature = "fault-injection")]
 use crate::fault_injection::FaultyFile;
@@ -72,10 +72,10 @@ pub fn write_atomically(
     write: impl FnOnce(&mut dyn Write) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let write_and_rename = || {
-        let folder = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
+        let folder = parent(path);
+        // Otherwise, the error would name the temporary file.
+        let is_folder = folder.metadata()?.is_dir();
+        ensure!(is_folder, "`{}` is not a folder", folder.display());
         let mut builder = tempfile::Builder::new();
         builder.prefix(prefix).rand_bytes(RANDOM_CHARACTERS);
         // Temporary files are private by default. Let the umask determine the permissions of this
@@ -96,6 +96,30 @@ pub fn write_atomically(
         anyhow::Ok(())
     };
     write_and_rename().with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// The folder that contains `path`: `.` for a name alone.
+pub fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// Checks that the disk of `folder` has space for `what`, which needs `bytes`.
+///
+/// # Errors
+///
+/// Returns an error if less space is free. Unknown free space is not an error.
+pub fn check_free_space(folder: &Path, what: &str, bytes: u64) -> anyhow::Result<()> {
+    let free = fetch::free_space(folder).unwrap_or(u64::MAX);
+    ensure!(
+        bytes <= free,
+        "the disk is full: {what} needs {} MB, but only {} MB are free",
+        bytes.div_ceil(1_000_000),
+        free / 1_000_000
+    );
+    Ok(())
 }
 
 /// Syncs a directory, so that renames in it survive a power failure. No-op on Windows.
@@ -126,6 +150,16 @@ mod tests {
         assert!(format!("{:#}", fails.unwrap_err()).ends_with("x: no"));
         assert_eq!(fs::read(&path).unwrap(), b"short");
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_larger_than_the_free_space_is_an_error() {
+        let root = tempfile::tempdir().unwrap();
+        let check = |bytes| check_free_space(root.path(), "the file", bytes);
+        check(1).unwrap();
+        let message = check(u64::MAX).unwrap_err().to_string();
+        let expected = "the disk is full: the file needs 18446744073710 MB, but only ";
+        assert!(message.starts_with(expected), "{message}");
     }
 
     #[cfg(unix)]

@@ -292,7 +292,7 @@ impl InitialModel {
             WeightsSource::Sample => {
                 "the built-in backbone, pretrained on drawings of other objects".to_string()
             }
-            other => other.to_string(),
+            other => other.clone().into(),
         }
     }
 

@@ -12,6 +12,7 @@ use vgg::config::Unit;
 use vgg::{MAX_IMAGE_BYTES, VggConfig};
 
 use crate::error::Diagnostic;
+use crate::ui::text::pluralize;
 
 /// Returns an error if an image cache of `bytes` exceeds the memory of the machine. It may exceed the
 /// available memory, because it grows only to the size of the images.
@@ -83,14 +84,16 @@ pub fn check_input(size: usize, images: usize) -> anyhow::Result<()> {
 
 fn check_values(size: usize, images: usize, stored: u64) -> anyhow::Result<()> {
     let size = size as u64;
-    let values = (3 * size * size).saturating_add(stored);
+    let input = size.saturating_mul(size).saturating_mul(3);
+    let values = input.saturating_add(stored);
     let bytes = values.saturating_mul(4).saturating_mul(images as u64);
     let help = match images {
-        1 => "use smaller images",
+        1 => "pass a smaller `--input-size`",
         _ => "pass a smaller `--batch-size`",
     };
+    let count = pluralize(images, "image");
     check(
-        &format!("a batch of {images} images of {size} px"),
+        &format!("a batch of {count} of {size} px"),
         bytes,
         available(),
         help,
@@ -101,17 +104,18 @@ fn check_values(size: usize, images: usize, stored: u64) -> anyhow::Result<()> {
 /// if it has one. The first is left out, because a step may recompute it.
 fn stored_outputs(network: &VggConfig) -> u64 {
     let (mut side, mut channels) = (network.input_size as u64, 0);
+    let area = |side: u64| side.saturating_mul(side);
     let mut outputs = Vec::new();
     for unit in &network.features {
         match *unit {
             Unit::Conv(width) => {
                 channels = width as u64;
-                outputs.push(channels.saturating_mul(side * side));
+                outputs.push(area(side).saturating_mul(channels));
             }
             Unit::Pool => {
                 side /= 2;
                 outputs.pop();
-                outputs.push(channels.saturating_mul(side * side));
+                outputs.push(area(side).saturating_mul(channels));
             }
         }
     }
@@ -176,6 +180,7 @@ mod tests {
     fn more_than_the_memory_of_any_machine_is_an_error() {
         check_cache(1).unwrap();
         check_input(1, 1).unwrap();
+        check_input(usize::MAX, usize::MAX).unwrap_err();
         let error = check_cache(1 << 60).unwrap_err();
         let message = error.to_string();
         assert!(

@@ -68,6 +68,7 @@ impl Plan {
     /// also returns an error if the run directory cannot be used, has no intact checkpoint, or would
     /// give another result. Errors of `ui` are returned.
     pub fn resolve(args: &TrainArgs, ui: &mut dyn Renderer) -> anyhow::Result<Option<Self>> {
+        memory_limit::check_cache(args.cache_images.unwrap_or(0))?;
         match &args.resume {
             None => Self::new(args, ui).map(Some),
             Some(path) => match resume::open(path, ui)? {
@@ -78,7 +79,6 @@ impl Plan {
     }
 
     fn new(args: &TrainArgs, ui: &mut dyn Renderer) -> anyhow::Result<Self> {
-        memory_limit::check_cache(args.cache_images.unwrap_or(0))?;
         let source = Source::choose(args.data.as_deref());
         let machine = &args.machine;
         let mut machine = MachineConfig {
@@ -108,7 +108,6 @@ impl Plan {
             verify_images(&folder, on_bad, &decode, machine.workers, ui)?;
         }
         let initial = InitialModel::load(&spec, folder.classes(), &opened.device, ui)?;
-        memory_limit::check_image(&initial.config)?;
         let network = network_config(&initial);
         let config = Config {
             versions: Versions::current(),
@@ -136,7 +135,6 @@ impl Plan {
         checkpoint: Checkpoint,
         ui: &mut dyn Renderer,
     ) -> anyhow::Result<Self> {
-        memory_limit::check_cache(args.cache_images.unwrap_or(0))?;
         let recorded = checkpoint.identity.clone();
         let mut config = recorded.config.clone();
         config.versions = Versions::current();
@@ -200,6 +198,7 @@ impl Plan {
         origin: Origin,
         ui: &mut dyn Renderer,
     ) -> anyhow::Result<Self> {
+        memory_limit::check_image(&initial.config)?;
         let batch_size = config.training.batch_size;
         check_batch(
             &initial.config,

@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use serde::Serialize;
 
 use crate::error::Diagnostic;
-use crate::files::{open_regular, sync_directory, write_atomically};
+use crate::files::{check_free_space, open_regular, parent, sync_directory, write_atomically};
 use crate::shell::quote;
 pub use marker::{CHECKPOINT_FORMAT, Marker, temporary_prefix};
 
@@ -86,32 +86,19 @@ impl RunDir {
 
     fn try_check(wanted: &Path, bytes: u64) -> anyhow::Result<()> {
         let (parent, _) = parent_and_name(wanted)?;
-        let existing = parent.ancestors().find(|path| path.exists());
-        let existing = existing.unwrap_or(Path::new("."));
-        if !existing.is_dir() {
-            // Fails without creating anything.
-            return Ok(fs::create_dir_all(parent)?);
-        }
+        let existing = existing_folder(parent)?;
         #[cfg(unix)]
         rustix::fs::access(
             existing,
             rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK,
         )
         .map_err(io::Error::from)?;
-        if let Some(free) = fetch::free_space(existing)
-            && free < bytes
-        {
-            bail!(
-                "the disk is full: the model needs {} MB, but only {} MB are free",
-                bytes.div_ceil(1_000_000),
-                free / 1_000_000
-            );
-        }
-        Ok(())
+        check_free_space(existing, "the model", bytes)
     }
 
     fn try_create(wanted: &Path) -> anyhow::Result<Self> {
         let (parent, name) = parent_and_name(wanted)?;
+        existing_folder(parent)?;
         fs::create_dir_all(parent)?;
         for number in 1..MAX_RUNS {
             let path = if number == 1 {
@@ -307,13 +294,18 @@ impl RunDir {
     }
 }
 
+/// The innermost folder of `path` that exists. An error if it is not a folder.
+fn existing_folder(path: &Path) -> anyhow::Result<&Path> {
+    let existing = path.ancestors().find(|path| path.exists());
+    let existing = existing.unwrap_or(Path::new("."));
+    let is_folder = existing.is_dir();
+    ensure!(is_folder, "`{}` is not a folder", existing.display());
+    Ok(existing)
+}
+
 fn parent_and_name(path: &Path) -> anyhow::Result<(&Path, &OsStr)> {
     let name = path.file_name().context("the path has no file name")?;
-    let parent = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    Ok((parent, name))
+    Ok((parent(path), name))
 }
 
 fn cannot_create(wanted: &Path, error: anyhow::Error) -> anyhow::Error {

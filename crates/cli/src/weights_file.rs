@@ -6,6 +6,7 @@ use anyhow::bail;
 use vgg::hub::{Address, Event};
 
 use crate::error::Diagnostic;
+use crate::files::parent;
 use crate::model_file;
 use crate::ui::{Message, Renderer};
 
@@ -27,10 +28,7 @@ pub fn find(path: &Path) -> anyhow::Result<PathBuf> {
     if path.exists() {
         return model_file::locate(path);
     }
-    let folder = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
+    let folder = parent(path);
     let names = weights_in(folder);
     let items = (!names.is_empty()).then(|| {
         let names = names.join(", ");

@@ -112,24 +112,10 @@ fn entry(case: &Case, model: &[u8]) -> String {
     let dir = dir.path("");
     let root = dir.to_string_lossy();
     let message = message.replace(root.trim_end_matches('/'), "PLACE");
-    let message = without_temporary_names(message.trim());
     format!(
-        "\n### {}\n\n```console\n$ {command}    # exit code {}\n{message}\n```\n",
+        "\n### {}\n\n```console\n$ {command}    # exit code {}\n{}\n```\n",
         case.what,
-        code.unwrap_or_default()
+        code.unwrap_or_default(),
+        message.trim()
     )
-}
-
-/// Replaces the random part of the first temporary file name in `message`, if any, with an ellipsis.
-fn without_temporary_names(message: &str) -> String {
-    const PREFIX: &str = ".waggle-";
-    match message.split_once(PREFIX) {
-        Some((before, after)) => {
-            let name = after
-                .find(|c: char| !c.is_ascii_alphanumeric())
-                .unwrap_or(after.len());
-            format!("{before}{PREFIX}…{}", &after[name..])
-        }
-        None => message.to_string(),
-    }
 }

@@ -231,6 +231,38 @@ fn a_data_folder_that_is_not_unicode_is_found_again_by_evaluate() {
 }
 
 #[test]
+fn weights_in_a_folder_that_is_not_unicode_keep_their_bytes_in_the_configuration() {
+    let dir = TestDir::with_stripes();
+    let folder = dir.path("").canonicalize().unwrap();
+    let folder = folder.join(OsStr::from_bytes(b"caf\xe9"));
+    std::fs::create_dir(&folder).unwrap();
+    for name in ["data", "tiny.safetensors"] {
+        std::fs::rename(dir.path(name), folder.join(name)).unwrap();
+    }
+    let arguments = baseline(&["--json"]);
+    let output = dir.command(&arguments).current_dir(&folder).output();
+    let output = output.unwrap();
+    assert!(output.status.success(), "{:?}", output.stderr);
+    let weights = folder.join("tiny.safetensors");
+    let config = std::fs::read_to_string(folder.join("runs/train/config.toml")).unwrap();
+    let config: toml::Table = config.parse().unwrap();
+    let recorded = config["network"]["weights"].as_str().unwrap();
+    assert_eq!(dataset::path_text::decode(recorded), weights);
+}
+
+#[test]
+fn files_that_are_not_part_of_a_run_keep_the_bytes_of_their_names() {
+    let dir = TestDir::with_stripes();
+    harness::interrupted_run(&dir, &train_args(["20", "1"], "4", &[]));
+    let name = OsStr::from_bytes(b"caf\xe9\n");
+    std::fs::write(dir.path("runs/train").join(name), b"").unwrap();
+    let events = dir.succeeds(&["train", "--resume", "runs/train", "--json"]);
+    let events = json_lines(&events);
+    let other = events.iter().find(|event| event["event"] == "other_files");
+    assert_eq!(other.unwrap()["files"][0], "\"caf\\351\n\"");
+}
+
+#[test]
 fn a_run_directory_that_is_not_unicode_keeps_its_bytes_in_events_and_with_quiet() {
     let dir = TestDir::with_stripes();
     let name = OsStr::from_bytes(b"run\xff");

@@ -126,6 +126,9 @@ fn export_writes_next_to_the_model_or_to_out() {
     let model = "runs/train/./model.safetensors";
     let message = dir.fails(1, &["export", "runs/train", "--to", "onnx", "--out", model]);
     assert!(message.contains("is the model itself"), "{message}");
+    let timm = "export runs/train --to timm --out runs/train --overwrite";
+    let message = dir.fails(1, &timm.split(' ').collect::<Vec<_>>());
+    assert!(message.contains("is the model itself"), "{message}");
     let message = dir.fails(1, &["export", "nowhere", "--to", "onnx"]);
     assert!(
         message.starts_with("error: no model `nowhere`\n"),

@@ -8,7 +8,7 @@ use clap::Args;
 use vgg::VggConfig;
 
 use super::DecodeArgs;
-use super::types::{OnBad, input_size, positive, seed, threads, up_to_a_million};
+use super::types::{OnBad, input_size, seed, threads, up_to_a_million};
 
 /// Arguments of `waggle check`.
 #[derive(Debug, Args)]
@@ -92,7 +92,7 @@ pub struct SummaryArgs {
     pub arch: String,
 
     /// Number of classes
-    #[arg(long, value_name = "N", default_value = "1000", value_parser = positive)]
+    #[arg(long, value_name = "N", default_value = "1000", value_parser = up_to_a_million)]
     pub classes: NonZeroUsize,
 
     /// Width and height of the network input, in pixels

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::ValueEnum;
+use dataset::path_text;
 use serde::{Deserialize, Serialize};
 use vgg::hub::Address;
 
@@ -33,7 +34,7 @@ pub fn seed(text: &str) -> Result<u64, String> {
     number(text, |seed: u64| i64::try_from(seed).is_ok(), expected)
 }
 
-/// Parses a number of epochs or of images in a batch, 1 to 1,000,000.
+/// Parses a number of epochs, of classes or of images in a batch, 1 to 1,000,000.
 pub fn up_to_a_million(text: &str) -> Result<NonZeroUsize, String> {
     let is_valid = |count: NonZeroUsize| count.get() <= 1_000_000;
     number(text, is_valid, "expected 1 to 1000000")
@@ -170,7 +171,8 @@ impl FromStr for LayerRates {
     }
 }
 
-/// The source of the initial weights. In `config.toml` it is a string, as on the command line.
+/// The source of the initial weights. In `config.toml` it is a string, as on the command line, with a
+/// path as [`path_text`] writes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub enum WeightsSource {
@@ -201,7 +203,10 @@ impl fmt::Display for WeightsSource {
 
 impl From<WeightsSource> for String {
     fn from(source: WeightsSource) -> Self {
-        source.to_string()
+        match source {
+            WeightsSource::File(path) => path_text::encode(&path),
+            other => other.to_string(),
+        }
     }
 }
 
@@ -209,7 +214,10 @@ impl TryFrom<String> for WeightsSource {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
+        Ok(match text.parse()? {
+            Self::File(_) => Self::File(path_text::decode(&text)),
+            other => other,
+        })
     }
 }
 
@@ -366,6 +374,22 @@ mod tests {
         );
         for invalid in ["", "features", "=1", "features=0", "a=1,a=2", "a=1,"] {
             assert!(invalid.parse::<LayerRates>().is_err(), "{invalid}");
+        }
+    }
+
+    #[test]
+    fn weights_survive_the_configuration() {
+        let hub = WeightsSource::Repository("timm/vgg16.tv_in1k".parse().unwrap());
+        let mut sources = vec![WeightsSource::Hub, hub, WeightsSource::None];
+        sources.push(WeightsSource::File("/w/\"x\".pth#ema".into()));
+        #[cfg(unix)]
+        {
+            let bytes = b"/caf\xe9/w.pth".to_vec();
+            sources.extend(path_text::path_from_bytes(bytes).map(WeightsSource::File));
+        }
+        for source in sources {
+            let text = String::from(source.clone());
+            assert_eq!(WeightsSource::try_from(text), Ok(source));
         }
     }
 }

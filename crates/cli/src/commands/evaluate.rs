@@ -26,7 +26,7 @@ use crate::memory_limit;
 use crate::metrics::wilson_interval;
 use crate::non_finite_logit::CheckedNetwork;
 use crate::ui::text::{
-    pad_left, pad_right, percent, percent_range, pluralize, shorten, unused_files,
+    list, pad_left, pad_right, percent, percent_range, pluralize, shorten, unused_files,
 };
 
 /// Maximum number of classes for which the confusion matrix is printed. With more classes, or if
@@ -169,14 +169,15 @@ fn open(root: &Path, split: &str, classes: &[String]) -> anyhow::Result<ImageFol
     };
     let train = image_folder::train_folder(root).ok();
     let images = ImageFolder::scan(train.as_ref().unwrap_or(&folder))?;
-    let is_unknown = |class: &String| !classes.contains(class);
-    let is_missing = |class: &String| !images.classes().contains(class);
-    if images.classes().iter().any(is_unknown) || train.is_some() && classes.iter().any(is_missing)
-    {
-        let items = [
-            format!("model: {}", classes.join(", ")),
-            format!("data set: {}", images.classes().join(", ")),
-        ];
+    let only_in = |name: &str, one: &[String], other: &[String]| {
+        let only = one.iter().filter(|class| !other.contains(class));
+        let only: Vec<String> = only.cloned().collect();
+        (!only.is_empty()).then(|| format!("only in the {name}: {}", list(&only)))
+    };
+    let missing = train.and_then(|_| only_in("model", classes, images.classes()));
+    let unknown = only_in("data set", images.classes(), classes);
+    let items: Vec<String> = missing.into_iter().chain(unknown).collect();
+    if !items.is_empty() {
         bail!(
             Diagnostic::new(format!(
                 "the classes of `{}` differ from those of the model",

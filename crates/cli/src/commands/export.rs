@@ -26,13 +26,16 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<ExitCode> {
         Some(out) => out.clone(),
         None => default_path(&model, args.to),
     };
+    let files = match args.to {
+        ExportFormat::Timm => vgg::timm::FILES.map(|name| out.join(name)).to_vec(),
+        _ => vec![out.clone()],
+    };
     // Compare canonical paths, so that `./model` and `model` count as the same file.
-    if out
-        .canonicalize()
-        .is_ok_and(|out| model.canonicalize().is_ok_and(|model| model == out))
-    {
+    let real = model.canonicalize().ok();
+    let is_model = |file: &&PathBuf| real.is_some() && file.canonicalize().ok() == real;
+    if let Some(file) = files.iter().find(is_model) {
         bail!(
-            Diagnostic::new(format!("the output {} is the model itself", out.display()))
+            Diagnostic::new(format!("the output {} is the model itself", file.display()))
                 .help("pass another path with `--out`")
         );
     }

@@ -41,8 +41,8 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Checks `WAGGLE_KERNELS`, starts the compute threads and opens the device chosen by `--device`. With `auto`, prints a
-/// warning if the program was built for a GPU that cannot be used.
+/// Checks `WAGGLE_KERNELS`, starts the compute threads and opens the device chosen by `--device`. With
+/// `auto`, prints a warning if the program was built for a GPU that cannot be used.
 fn open_device(machine: &MachineArgs) -> anyhow::Result<Device> {
     Isa::selected()?;
     device::start_threads(machine.threads)?;

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, bail};
+use dataset::path_text;
 
 use crate::checkpoint::{self, Checkpoint, DamagedCheckpoint};
 use crate::config::{Config, DataConfig};
@@ -12,6 +13,7 @@ use crate::error::Diagnostic;
 use crate::model_file;
 use crate::run_dir::{FILES, LOCK, Marker, RunDir};
 use crate::shell::quote;
+use crate::ui::text::list;
 use crate::ui::{Message, Renderer};
 
 /// Names of files and folders that `waggle export` writes to a run directory by default.
@@ -40,7 +42,7 @@ pub(super) fn open(
     let (checkpoint, damaged) = Checkpoint::newest(&run)?;
     for checkpoint in &damaged {
         ui.show(&Message::DamagedCheckpoint {
-            file: dataset::path_text::encode(&checkpoint.path),
+            file: path_text::encode(&checkpoint.path),
             reason: &checkpoint.reason,
         })?;
     }
@@ -76,7 +78,7 @@ fn other_files(run: &RunDir, damaged: &[DamagedCheckpoint]) -> anyhow::Result<Ve
     for entry in fs::read_dir(run.path()).with_context(read)? {
         let entry = entry.with_context(read)?;
         if !known.contains(&entry.path()) {
-            files.push(entry.file_name().to_string_lossy().into_owned());
+            files.push(path_text::encode(entry.file_name().as_ref()));
         }
     }
     files.sort();
@@ -89,7 +91,7 @@ pub(super) fn folder(recorded: &DataConfig, given: Option<&Path>) -> anyhow::Res
     if let Some(path) = given {
         return Source::choose(Some(path)).open();
     }
-    let root = dataset::path_text::decode(&recorded.root);
+    let root = path_text::decode(&recorded.root);
     let source = Source::from_name(&recorded.source, &root);
     if source == Source::Sample {
         sample::write(&root).context("cannot write the built-in sample")?;
@@ -103,15 +105,18 @@ pub(super) fn folder(recorded: &DataConfig, given: Option<&Path>) -> anyhow::Res
 pub(super) fn check_same_result(run: &Path, recorded: &Config, now: &Config) -> anyhow::Result<()> {
     let settings = |config: &Config| {
         [
-            ("version of waggle", config.versions.waggle.clone()),
-            ("instruction set", config.machine.kernels.clone()),
-            ("classes", config.data.classes.join(", ")),
+            ("version of waggle", vec![config.versions.waggle.clone()]),
+            ("instruction set", vec![config.machine.kernels.clone()]),
+            ("classes", config.data.classes.clone()),
         ]
     };
     let pairs = settings(recorded).into_iter().zip(settings(now));
     let differences: Vec<String> = pairs
         .filter(|(recorded, now)| recorded != now)
-        .map(|((name, recorded), (_, now))| format!("{name}: {recorded} in the run, {now} now"))
+        .map(|((name, recorded), (_, now))| {
+            let (recorded, now) = (list(&recorded), list(&now));
+            format!("{name}: {recorded} in the run, {now} now")
+        })
         .collect();
     if differences.is_empty() {
         return Ok(());
@@ -126,4 +131,22 @@ pub(super) fn check_same_result(run: &Path, recorded: &Config, now: &Config) -> 
             "resume with the original version, CPU or WAGGLE_KERNELS, and data, or start a new run"
         )
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_whose_names_contain_commas_are_told_apart() {
+        let config = |classes: [&str; 2]| {
+            let mut config = Config::example();
+            config.data.classes = classes.map(String::from).to_vec();
+            config
+        };
+        let recorded = config(["a, b", "c"]);
+        let check = |now: &Config| check_same_result(Path::new("run"), &recorded, now);
+        check(&recorded).unwrap();
+        check(&config(["a", "b, c"])).unwrap_err();
+    }
 }

@@ -48,8 +48,9 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// Returns an error if a stage cannot run, if the parameters cannot be created on the device, if the batch cannot be loaded or drawn, or if the run
-    /// directory cannot be created or written to. Errors of `ui` are returned.
+    /// Returns an error if a stage cannot run, if the parameters cannot be created on the device, if
+    /// the batch cannot be loaded or drawn, or if the run directory cannot be created or written to.
+    /// Errors of `ui` are returned.
     pub fn open(plan: Plan, ui: &mut dyn Renderer) -> anyhow::Result<Self> {
         let Plan {
             identity,
@@ -115,8 +116,8 @@ impl Session {
     }
 
     /// Runs the stages, evaluates the best weights on val, writes `confusion_matrix.png`, marks the run
-    /// as finished and removes its checkpoints. Within an epoch, a checkpoint is due every `every`, or never if it is
-    /// `None`.
+    /// as finished and removes its checkpoints. Within an epoch, a checkpoint is due every `every`, or
+    /// never if it is `None`.
     ///
     /// Returns `None` if a signal stopped the run. It can then be resumed.
     ///

@@ -10,6 +10,7 @@ use serde_json::json;
 use trainer::{Best, Event, Phase};
 use vgg::Report;
 
+use super::text::list;
 use crate::config::{Skipped, StageName};
 use crate::error::Diagnostic;
 use crate::metrics::Score;
@@ -161,7 +162,7 @@ impl Message<'_> {
         let warning = match self {
             Self::ClassesWithoutVal { classes } => Diagnostic::new(format!(
                 "no validation images for {}; val metrics exclude them",
-                classes.join(", ")
+                list(classes)
             )),
             Self::SkippedImage(skipped) => Diagnostic::new(skipped.to_string()),
             Self::Device { fallback, .. } => {

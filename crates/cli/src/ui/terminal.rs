@@ -310,7 +310,7 @@ impl<W: Write> Renderer for Terminal<W> {
                 self.page.field("Run", &text)
             }
             Message::OtherFiles { files } => {
-                let names = printable(&list(files)).into_owned();
+                let names = list(files);
                 let text = format!("Ignoring files that are not part of the run: {names}");
                 self.page.paragraph(&printable(&text), 2)
             }
