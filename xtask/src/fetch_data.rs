@@ -3,8 +3,8 @@
 //! [`fetch()`] works in the staging directory `.NAME.fetch` next to the destination, and renames the
 //! result at the end. Even an interrupted run therefore never leaves a partly unpacked destination.
 //! A partial download stays in the staging directory, and the next run resumes it. A run waits while
-//! another one fetches to the same destination. An archive that is invalid or differs from the manifest is removed, because a resumed download may consist of parts
-//! of two versions.
+//! another one fetches to the same destination. An archive that is invalid or differs from the
+//! manifest is removed, because a resumed download may consist of parts of two versions.
 
 mod manifest;
 mod unpack;
@@ -71,8 +71,8 @@ pub fn run(from: &str, data: Option<PathBuf>) -> Result<()> {
 ///
 /// Returns an error if the download fails, if the archive is missing, invalid, unsafe, too large or
 /// different from the manifest, if the destination is a file, or has to be replaced but contains
-/// unlisted files, or if a file cannot be read or written. The destination is then unchanged, unless it was moved to the staging directory
-/// and cannot be moved back.
+/// unlisted files, or if a file cannot be read or written. The destination is then unchanged, unless
+/// it was moved to the staging directory and cannot be moved back.
 pub fn fetch(from: &str, manifest: &Manifest, target: &Path, max_size: u64) -> Result<Check> {
     let _lock = lock(target)?;
     let check = manifest.check(target)?;

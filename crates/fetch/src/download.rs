@@ -36,8 +36,9 @@ impl Client {
     ///
     /// Attempts that fail with a temporary error are repeated, up to [`ATTEMPTS`] in a row. A file
     /// with a wrong size or checksum is deleted and downloaded once more. [`Error::TooLarge`],
-    /// [`Error::Range`], [`Error::Changed`] and status 416 also delete the incomplete file. After other errors, the
-    /// next call resumes the download. Callers must prevent concurrent downloads to the same path.
+    /// [`Error::Range`], [`Error::Changed`] and status 416 also delete the incomplete file. After
+    /// other errors, the next call resumes the download. Callers must prevent concurrent downloads
+    /// to the same path.
     ///
     /// # Errors
     ///

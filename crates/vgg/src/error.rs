@@ -80,8 +80,8 @@ pub enum Error {
         path: PathBuf,
         /// The key.
         key: String,
-        /// The keys of the weights in the file. If the list is shortened, its last element is a count
-        /// of the others.
+        /// The keys of the weights in the file, except those without a key. If the list is
+        /// shortened, its last element is a count of the others.
         keys: Vec<String>,
     },
     /// The file contains the weights of several networks, and none of their keys is a usual one.
@@ -220,9 +220,7 @@ impl Error {
             Self::Unreadable { .. } => {
                 "save it as a dense tensor of float32, float16 or bfloat16".into()
             }
-            Self::NoKey { keys, .. } if keys.iter().all(String::is_empty) => {
-                "leave out `#` and the key".into()
-            }
+            Self::NoKey { keys, .. } if keys.is_empty() => "leave out `#` and the key".into(),
             Self::NoKey { keys, .. } => format!("use one of the keys {}", keys.join(", ")),
             Self::AmbiguousKey { path, keys } => format!(
                 "append the key to the path, such as `{}#{}`",

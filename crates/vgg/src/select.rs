@@ -4,7 +4,7 @@
 //! field of a class (`net.`) or a wrapper (`module.`). The prefixes in a file are those before
 //! `features.N.weight`, where the tensor is a 3x3 convolution.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use crate::config::VggConfig;
@@ -95,23 +95,31 @@ impl Prefix {
     }
 }
 
-/// The prefixes of other networks than the chosen one.
-pub(crate) struct OtherPrefixes<'a>(HashSet<&'a str>);
+/// Sorted prefixes of other networks than the chosen one, of which none begins with another.
+pub(crate) struct OtherPrefixes<'a>(Vec<&'a str>);
 
 impl Selection {
     pub(crate) fn other_prefixes(&self) -> OtherPrefixes<'_> {
-        // The chosen network may be inside another one, whose prefix it shares.
-        let is_outer = |prefix: &&Prefix| self.prefix.text.starts_with(&prefix.text);
-        let others = self.others.iter().filter(|prefix| !is_outer(prefix));
-        OtherPrefixes(others.map(|prefix| prefix.text.as_str()).collect())
+        let mut prefixes: Vec<&str> = Vec::new();
+        // `others` is sorted.
+        for Prefix { text, .. } in &self.others {
+            // The chosen network may be inside another one, whose prefix it shares.
+            let is_outer = self.prefix.text.starts_with(text);
+            let is_inner = prefixes.last().is_some_and(|last| text.starts_with(last));
+            if !is_outer && !is_inner {
+                prefixes.push(text);
+            }
+        }
+        OtherPrefixes(prefixes)
     }
 }
 
 impl OtherPrefixes<'_> {
     /// Whether the tensor called `name` has one of the prefixes.
     pub(crate) fn contain(&self, name: &str) -> bool {
-        let mut dots = name.match_indices('.');
-        dots.any(|(dot, _)| self.0.contains(&name[..=dot]))
+        // Since no prefix begins with another, only the last one up to `name` can be one of `name`.
+        let end = self.0.partition_point(|prefix| *prefix <= name);
+        end > 0 && name.starts_with(self.0[end - 1])
     }
 }
 
@@ -223,12 +231,14 @@ fn channels(config: &VggConfig) -> Result<Vec<(usize, usize)>, Error> {
     Ok(channels.collect())
 }
 
-/// The keys of the first [`MAX_LISTED`] prefixes.
+/// The keys of the first [`MAX_LISTED`] prefixes that have one.
 pub(crate) fn listed(prefixes: &[Prefix]) -> Vec<String> {
-    let listed = prefixes.iter().take(MAX_LISTED);
-    let mut keys: Vec<String> = listed.map(|prefix| prefix.key().to_string()).collect();
-    if prefixes.len() > MAX_LISTED {
-        keys.push(format!("and {} more", prefixes.len() - MAX_LISTED));
+    let keys = prefixes.iter().map(Prefix::key);
+    let mut keys: Vec<String> = keys.filter(|key| !key.is_empty()).map(Into::into).collect();
+    if keys.len() > MAX_LISTED {
+        let others = keys.len() - MAX_LISTED;
+        keys.truncate(MAX_LISTED);
+        keys.push(format!("and {others} more"));
     }
     keys
 }

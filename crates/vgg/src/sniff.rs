@@ -18,7 +18,7 @@ const UNPACK: &str = "unpack it, and use a weights file in it";
 const UNKNOWN: &str = "in an unknown format";
 
 /// First bytes of each format, its name with an article, and a help text.
-const SIGNATURES: [(&[u8], &str, &str); 17] = [
+const SIGNATURES: [(&[u8], &str, &str); 18] = [
     (b"\x89PNG\r\n", "a PNG image", USE_ANOTHER),
     (b"\xff\xd8\xff", "a JPEG image", USE_ANOTHER),
     (b"GIF8", "a GIF image", USE_ANOTHER),
@@ -26,6 +26,7 @@ const SIGNATURES: [(&[u8], &str, &str); 17] = [
     (b"MM\0*", "a TIFF image", USE_ANOTHER),
     (b"%PDF-", "a PDF document", USE_ANOTHER),
     (b"\x89HDF\r\n", "an HDF5 file, as Keras writes", NOT_PYTORCH),
+    (b"\x93NUMPY", "a NumPy array", NOT_PYTORCH),
     (b"GGUF", "a GGUF file", NOT_PYTORCH),
     // A SavedModel is a protobuf message: its version, 1, and its graphs.
     (b"\x08\x01\x12", "a TensorFlow SavedModel", NOT_PYTORCH),
@@ -59,7 +60,6 @@ pub(crate) fn error(path: &Path, start: &[u8]) -> Error {
             let tensors = format!("{{k: torch.as_tensor(v) for k, v in {load}.items()}}");
             ("a Python pickle", python::save(&tensors))
         }
-        [0x93, b'N', b'U', b'M', b'P', b'Y', ..] => ("a NumPy array", NOT_PYTORCH.into()),
         _ if start
             .get(TAR.0..)
             .is_some_and(|rest| rest.starts_with(TAR.1)) =>

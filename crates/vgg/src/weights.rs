@@ -36,8 +36,8 @@ pub struct Report {
     /// What precedes the names of the network's tensors in the file, without the last dot: the keys
     /// of dictionaries in a PyTorch file, or fields of a class. Empty if nothing does.
     pub key: String,
-    /// The keys of other networks in the file, which `FILE#KEY` chooses. At most 20 and the number of
-    /// others.
+    /// The keys of other networks in the file, which `FILE#KEY` chooses. If there are more than 20,
+    /// the last element is the number of others.
     pub other_keys: Vec<String>,
 }
 

@@ -163,6 +163,27 @@ fn many_networks_in_a_file_are_an_error_in_time() {
 }
 
 #[test]
+fn a_name_of_a_million_dots_is_an_error_in_time() {
+    let dots = ".".repeat(1 << 20);
+    let names = [
+        "features.0.weight".into(),
+        format!("other.{dots}features.0.weight"),
+        format!("{dots}x"),
+    ];
+    let tensors = (0u64..).zip(names).map(|(index, name)| {
+        let (from, to) = (36 * index, 36 * (index + 1));
+        tensor(&name, "[1, 1, 3, 3]", from, to)
+    });
+    let header = format!("{{{}}}", tensors.collect::<Vec<_>>().join(","));
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = file(folder.path(), &header, 3 * 36);
+    let start = std::time::Instant::now();
+    vgg::load_pretrained(&path, &VggConfig::vgg11(2), Head::Replace, 0, &CPU)
+        .expect_err("another network");
+    assert!(start.elapsed().as_secs() < 30, "{:?}", start.elapsed());
+}
+
+#[test]
 fn huge_and_invalid_values_in_the_metadata_are_errors() {
     let config = VggConfig::slim_vgg16([1; 5], 4, 1, 32, 2);
     let folder = tempfile::tempdir().expect("a folder");

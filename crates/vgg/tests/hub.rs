@@ -768,6 +768,15 @@ fn environment_variables_configure_downloads() {
         assert_eq!(request.authorization.as_deref(), Some("Bearer hf_secret"));
     }
 
+    for (value, offline) in [
+        ("false", false),
+        ("No", false),
+        ("YES", true),
+        ("true", true),
+    ] {
+        set("HF_HUB_OFFLINE", value);
+        assert_eq!(from_env().offline, offline, "{value}");
+    }
     set("HF_HUB_OFFLINE", "1");
     assert_eq!(
         hub::fetch(&imagenet, &mut |_| {}).expect("the cached file"),

@@ -265,6 +265,34 @@ fn invalid_entries_are_errors() {
 }
 
 #[test]
+fn a_small_tensor_spread_over_a_huge_storage_is_an_error() {
+    let replace = |bytes: &mut Vec<u8>, from: &[u8], to: &[u8]| {
+        let start = bytes.windows(from.len()).position(|part| part == from);
+        let start = start.expect("a part of the pickle");
+        bytes.splice(start..start + from.len(), to.iter().copied());
+    };
+    // The first tensor has 2x3x3x3 elements. The last one is at 7 times the stride.
+    for (stride, is_loaded) in [(8, true), (200, false)] {
+        let path = changed(|name, mut bytes| {
+            if name.ends_with("data.pkl") {
+                replace(&mut bytes, b"K6t", b"M\xdc\x05t");
+                let strides = [[b'K', stride].repeat(4), b"t".into()].concat();
+                replace(&mut bytes, b"K\x1bK\tK\x03K\x01t", &strides);
+            } else if name.ends_with("data/0") {
+                bytes.resize(1500 * 4, 0);
+            }
+            bytes
+        });
+        if is_loaded {
+            load(&path).expect("strides");
+        } else {
+            let message = rejection(&path);
+            assert!(message.contains("are spread over"), "{message}");
+        }
+    }
+}
+
+#[test]
 fn truncated_and_corrupt_files_are_errors() {
     let bytes = std::fs::read(file("plain.pth")).expect("plain.pth");
     let folder = tempfile::tempdir().expect("a folder");

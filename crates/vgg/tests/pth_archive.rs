@@ -250,6 +250,16 @@ fn duplicate_entries_are_errors() {
 }
 
 #[test]
+fn an_archive_with_a_huge_directory_is_an_error() {
+    let entries: Vec<_> = (0..300)
+        .map(|number| (number.to_string(), vec![]))
+        .collect();
+    let archive = torch_archive(&"m".repeat(60_000), &entries, &[0; 300]);
+    let message = message(&archive);
+    assert!(message.contains("its directory exceeds"), "{message}");
+}
+
+#[test]
 fn other_zip_archives_are_named() {
     for (entry, reason, help) in [
         ("w.npy", "it is a NumPy archive", "numpy.load("),

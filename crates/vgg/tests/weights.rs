@@ -526,11 +526,14 @@ fn the_usual_weights_are_used_and_others_can_be_chosen() {
             let chosen = folder.path().join(format!("weights.safetensors#{key}"));
             let loaded = load(&chosen).expect(key);
             assert_eq!(values(&loaded.tensors[head]), values(&other[head]), "{key}");
+            // Weights without a key cannot be chosen by one.
+            assert!(!loaded.report.other_keys.contains(&String::new()), "{key}");
         }
         let missing = folder.path().join("weights.safetensors#none");
         let error = load(&missing).expect_err("no such key");
         assert!(matches!(error, Error::NoKey { .. }), "{error}");
-        assert!(error.help().expect("help").contains(key), "{error}");
+        let help = error.help().expect("help");
+        assert!(help.contains(key) && !help.contains(" ,"), "{help}");
     }
 }
 

@@ -78,9 +78,9 @@ pub struct Hub {
 impl Hub {
     /// Reads settings from `HF_ENDPOINT`, `HF_HUB_CACHE`, `HF_HOME`, `XDG_CACHE_HOME`, `HF_TOKEN`
     /// and `HF_HUB_OFFLINE`. Variables that are empty or not UTF-8 count as unset, except that paths
-    /// may have any encoding. Any value of `HF_HUB_OFFLINE` except 0
-    /// disables network access. If `HF_TOKEN` is unset, the token is read from the file `token` in
-    /// `HF_HOME`. The idle timeout is 30 seconds.
+    /// may have any encoding. As in Python, `1`, `on`, `yes` and `true` in `HF_HUB_OFFLINE` disable
+    /// network access. If `HF_TOKEN` is unset, the token is read from the file `token` in `HF_HOME`.
+    /// The idle timeout is 30 seconds.
     ///
     /// # Errors
     ///
@@ -98,7 +98,10 @@ impl Hub {
             cache: cache.ok_or(HubError::NoCacheFolder)?,
             // The saved token is in HF_HOME, not in HF_HUB_CACHE.
             token: text("HF_TOKEN").or_else(|| cache::read_small(&home?.join("token"))),
-            offline: text("HF_HUB_OFFLINE").is_some_and(|value| value != "0"),
+            offline: text("HF_HUB_OFFLINE").is_some_and(|value| {
+                let is_value = |yes: &&str| value.eq_ignore_ascii_case(yes);
+                ["1", "on", "yes", "true"].iter().any(is_value)
+            }),
             idle_timeout: Duration::from_secs(30),
         })
     }

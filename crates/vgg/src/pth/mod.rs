@@ -12,6 +12,7 @@
 //! folder `NAME` may be missing or nested. TorchScript and other archives are rejected with an error
 //! that explains how to convert the file.
 
+mod directory;
 mod objects;
 mod op;
 mod pickle;
@@ -42,6 +43,10 @@ const MAX_PICKLE: u64 = 64 << 20;
 
 /// DEFLATE expands data by at most this factor.
 const MAX_EXPANSION: u64 = 1032;
+
+/// Maximum number of elements between the first and the last one of a tensor, as a multiple of its
+/// own elements. All of them are kept in memory while a tensor with strides is read.
+const MAX_SPREAD: usize = 16;
 
 const COPY_AGAIN: &str = "download or copy the file again";
 
@@ -86,6 +91,7 @@ impl PthFile {
         let config = Config {
             archive_offset: ArchiveOffset::Known(0),
         };
+        directory::check(&file, config).map_err(corrupt)?;
         let reader = BufReader::with_capacity(1 << 20, file);
         let archive = ZipArchive::with_config(config, reader).map_err(corrupt)?;
         if archive.has_duplicate_names() {
@@ -121,20 +127,15 @@ impl PthFile {
         }
         let bytes = pth.bytes("data.pkl", MAX_PICKLE)?;
         let state_dict = python::save("model.state_dict()");
-        let pickle = pickle::read(&bytes).map_err(|reason| invalid(reason, state_dict))?;
-        pth.tensors = state_dict::tensors(&pickle).map_err(|name| {
-            let name = name.escape_debug();
-            invalid(
-                format!("it contains two tensors called `{name}`"),
-                COPY_AGAIN.into(),
-            )
-        })?;
+        let pickle = pickle::read(&bytes).map_err(|reason| invalid(reason, state_dict.clone()))?;
+        let tensors = state_dict::tensors(&pickle);
+        pth.tensors = tensors.map_err(|reason| invalid(reason, state_dict))?;
         // A module may be next to tensors that are not weights, such as the best accuracy.
         let mut readable = pth.tensors.readable.values();
         if readable.any(|view| view.sizes.len() == 4) {
             return Ok(pth);
         }
-        if let Some(subscripts) = pth.tensors.modules.first() {
+        if let Some(subscripts) = &pth.tensors.module {
             return Err(invalid(
                 "it contains a whole module, which was not run".into(),
                 python::save(&format!("{}{subscripts}.state_dict()", python::load(path))),
@@ -225,6 +226,17 @@ impl PthFile {
         }
         // Several tensors may share a storage. Only the span of this tensor is kept in memory.
         let (span, bytes) = (view.span(), view.storage.element.bytes());
+        let count = shape.iter().product::<usize>();
+        if span.len() > count.saturating_mul(MAX_SPREAD) {
+            return Err(Error::NotStateDict {
+                path: self.path.clone(),
+                reason: format!(
+                    "the {count} elements of `{name}` are spread over {} elements",
+                    span.len()
+                ),
+                help: "save a contiguous copy of the tensor".into(),
+            });
+        }
         let mut values = self.read_entry(&entry_name, |entry| {
             skip(entry, (span.start * bytes) as u64)?;
             let values = read_f32(entry, dtype, span.len())?;
@@ -312,17 +324,16 @@ fn root(path: &Path, names: &[String]) -> Result<String, Error> {
     let has = |name: &str| names.iter().any(|entry| entry == name);
     let ends_with = |suffix: &str| names.iter().find(|name| name.ends_with(suffix));
     match roots.min_by_key(|root| (root.matches('/').count(), root.len())) {
-        Some(root)
-            if has(&format!("{root}constants.pkl"))
-                || names
-                    .iter()
-                    .any(|name| name.starts_with(&format!("{root}code/"))) =>
-        {
-            let load = python::quote(&path.to_string_lossy());
-            let load = format!("torch.jit.load({load}, map_location=\"cpu\").state_dict()");
-            Err(invalid("it is a TorchScript archive", python::save(&load)))
+        Some(root) => {
+            let code = format!("{root}code/");
+            let has_code = names.iter().any(|name| name.starts_with(&code));
+            if has_code || has(&format!("{root}constants.pkl")) {
+                let load = python::quote(&path.to_string_lossy());
+                let load = format!("torch.jit.load({load}, map_location=\"cpu\").state_dict()");
+                return Err(invalid("it is a TorchScript archive", python::save(&load)));
+            }
+            Ok(root.to_string())
         }
-        Some(root) => Ok(root.to_string()),
         None => {
             let inner = [".pth", ".pt", ".ckpt", ".bin", ".safetensors"].iter();
             let inner = inner.filter_map(|suffix| ends_with(suffix)).next();

@@ -49,7 +49,7 @@ impl Machine<'_> {
             // `_rebuild_from_type_v2(function, type, arguments, state)`: a tensor with attributes,
             // or of a subclass.
             Value::Global(Global::RebuildFromType) => match items[..] {
-                [function, _, arguments, ..] if function != callee => {
+                [function, _, arguments, ..] => {
                     return self.call_inner(function, arguments);
                 }
                 _ => return Err("a tensor with attributes has no function".into()),

@@ -218,6 +218,13 @@ impl Value<'_> {
         matches!(self, Self::Tensor(_) | Self::OtherTensor(_))
     }
 
+    pub(super) fn is_container(&self) -> bool {
+        matches!(
+            self,
+            Self::Dict(_) | Self::List(_) | Self::Tuple(_) | Self::Module(_)
+        )
+    }
+
     /// What the value is, with an article.
     pub(super) fn kind(values: &[Self], id: Id) -> String {
         let kind = match &values[id] {
@@ -238,8 +245,11 @@ impl Value<'_> {
                     // The untrusted name is printed on a terminal, so control characters are
                     // escaped.
                     Self::Global(Global::Named(module, name)) => {
-                        let full = format!("{module}.{name}");
-                        let full: String = full.escape_debug().take(200).collect();
+                        // The name may have megabytes, and many objects may have this class.
+                        let full = [*module, ".", *name]
+                            .into_iter()
+                            .flat_map(str::escape_debug);
+                        let full: String = full.take(200).collect();
                         format!("an object of `{full}`, which was not run")
                     }
                     _ => "an object".into(),
