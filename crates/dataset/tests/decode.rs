@@ -260,6 +260,15 @@ fn damaged_files_do_not_crash() {
 }
 
 #[test]
+fn the_reason_for_a_damaged_jpeg_is_one_line() {
+    let jpeg = jpeg_with_orientation(&pattern(30, 20, 1), 1);
+    // The decoder reads the second marker as a segment.
+    let damaged = [&b"\xff\xd8"[..], &jpeg].concat();
+    let reason = from_bytes(&damaged).unwrap_err().reason();
+    assert_eq!(reason, "invalid JPEG data: a segment is truncated");
+}
+
+#[test]
 fn images_above_the_pixel_limit_are_errors() {
     let limit = options().max_pixels(48 * 40 - 1);
     for path in images() {

@@ -95,6 +95,7 @@ fn reason(error: DecodeErrors) -> String {
     match error {
         DecodeErrors::Format(reason) => reason,
         DecodeErrors::FormatStatic(reason) => reason.into(),
+        DecodeErrors::IoErrors(_) => "a segment is truncated".into(),
         error => error.to_string(),
     }
 }
