@@ -10,12 +10,13 @@ use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
+use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
 use candle_core::{CpuStorage, DType, Device, Storage, Tensor};
 use half::{bf16, f16};
 use safetensors::tensor::{Dtype, Metadata as Header, TensorInfo};
-use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use crate::error::Error;
 use crate::sniff;
@@ -73,7 +74,9 @@ impl TensorFile {
         file.seek(SeekFrom::Start(8)).map_err(io)?;
         let mut header = vec![0u8; length as usize];
         file.read_exact(&mut header).map_err(io)?;
-        let no_duplicates: Result<UniqueKeys, _> = serde_json::from_slice(&header);
+        // The header is an object of objects: `__metadata__`, and one for each tensor.
+        let no_duplicates: Result<UniqueKeys<UniqueKeys<IgnoredAny>>, _> =
+            serde_json::from_slice(&header);
         no_duplicates.map_err(|error| invalid(format!("invalid header: {error}")))?;
         // Deserialization also checks that the tensors follow one another without gaps or overlaps,
         // and that the length of each one matches its shape and dtype. Therefore the comparison
@@ -165,62 +168,32 @@ impl TensorFile {
     }
 }
 
-/// Checks that no object in a safetensors header has the same key twice. The `safetensors` crate
-/// keeps the last one of two tensors with the same name.
-struct UniqueKeys;
+/// Checks that an object has no key twice. The `safetensors` crate keeps the last one of two tensors
+/// with the same name.
+struct UniqueKeys<V>(PhantomData<V>);
 
-impl<'de> Deserialize<'de> for UniqueKeys {
+impl<'de, V: Deserialize<'de>> Deserialize<'de> for UniqueKeys<V> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Self)
+        deserializer.deserialize_map(Self(PhantomData))
     }
 }
 
-impl<'de> Visitor<'de> for UniqueKeys {
+impl<'de, V: Deserialize<'de>> Visitor<'de> for UniqueKeys<V> {
     type Value = Self;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("an object, a list, a string or a number")
+        formatter.write_str("an object")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self, A::Error> {
         let mut keys = HashSet::new();
         while let Some(key) = map.next_key::<String>()? {
-            if keys.contains(&key) {
+            if let Some(key) = keys.replace(key) {
                 let key: String = key.escape_debug().take(MAX_KEY).collect();
                 return Err(de::Error::custom(format_args!("`{key}` occurs twice")));
             }
-            keys.insert(key);
-            map.next_value::<Self>()?;
+            map.next_value::<V>()?;
         }
-        Ok(self)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self, A::Error> {
-        while seq.next_element::<Self>()?.is_some() {}
-        Ok(self)
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<Self, E> {
-        Ok(self)
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<Self, E> {
-        Ok(self)
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<Self, E> {
-        Ok(self)
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Self, E> {
-        Ok(self)
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<Self, E> {
-        Ok(self)
-    }
-
-    fn visit_unit<E>(self) -> Result<Self, E> {
         Ok(self)
     }
 }
