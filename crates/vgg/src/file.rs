@@ -187,11 +187,12 @@ impl<'de, V: Deserialize<'de>> Visitor<'de> for UniqueKeys<V> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self, A::Error> {
         let mut keys = HashSet::new();
-        while let Some((key, _)) = map.next_entry::<String, V>()? {
+        while let Some(key) = map.next_key::<String>()? {
             if let Some(key) = keys.replace(key) {
                 let key: String = key.escape_debug().take(MAX_KEY).collect();
                 return Err(de::Error::custom(format_args!("`{key}` occurs twice")));
             }
+            map.next_value::<V>()?;
         }
         Ok(self)
     }
