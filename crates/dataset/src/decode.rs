@@ -382,12 +382,6 @@ fn high_byte(value: u16) -> u8 {
     value.to_be_bytes()[0]
 }
 
-/// Converts CMYK to RGB: `(255 − ink)·(255 − k) / 255`, rounded as in Pillow.
-fn cmyk_to_rgb([c, m, y, k]: [u8; 4]) -> [u8; 3] {
-    let white = u32::from(255 - k);
-    [c, m, y].map(|ink| ((u32::from(255 - ink) * white + 127) / 255) as u8)
-}
-
 fn undecodable(name: &Path, reason: impl ToString) -> Error {
     Error::Decode {
         path: name.into(),

@@ -1,6 +1,7 @@
-//! The levels of BMP and PNM images as Pillow computes them, where `image` rounds differently.
+//! The levels of BMP, PNM and CMYK images as Pillow computes them.
 //!
-//! `image` scales samples to 8 or 16 bits. Its levels are distinct, so that they give the samples.
+//! `image` scales the samples of BMP and PNM to 8 or 16 bits with another rounding. Its levels
+//! are distinct, so that they give the samples.
 
 use image::codecs::pnm::PnmDecoder;
 use image::{ImageFormat, RgbImage};
@@ -31,6 +32,12 @@ pub(super) fn pnm_color(value: u16, max: u32) -> u8 {
 /// Like [`pnm_color`], for gray, of which the high byte counts.
 pub(super) fn pnm_gray(value: u16, max: u32) -> u8 {
     (scale(sample(u32::from(value), max, 65535), max, 65535) >> 8) as u8
+}
+
+/// Converts CMYK to RGB: `(255 − ink)·(255 − k) / 255`, rounded as in Pillow.
+pub(super) fn cmyk_to_rgb([c, m, y, k]: [u8; 4]) -> [u8; 3] {
+    let white = u32::from(255 - k);
+    [c, m, y].map(|ink| ((u32::from(255 - ink) * white + 127) / 255) as u8)
 }
 
 /// The maximum in the header of a PNM image, or 0 if the header is damaged.

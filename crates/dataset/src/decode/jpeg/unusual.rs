@@ -5,7 +5,7 @@ use jpeg_decoder::{ColorTransform, Decoder, Error};
 
 use super::colors::Colors;
 use super::headers::{Frame, Headers};
-use crate::decode::cmyk_to_rgb;
+use crate::decode::levels::cmyk_to_rgb;
 
 /// Returns the memory in bytes that [`decode`] needs.
 pub(super) fn memory(frame: &Frame) -> u64 {

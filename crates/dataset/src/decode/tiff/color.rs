@@ -4,7 +4,8 @@ use image::RgbImage;
 
 use super::chunk::{Chunk, sample};
 use super::{Header, SampleFormat, tag};
-use crate::decode::{Channels, cmyk_to_rgb};
+use crate::decode::Channels;
+use crate::decode::levels::cmyk_to_rgb;
 use crate::error::Result;
 
 /// The meaning of the samples of a pixel. Samples after those of the color are alpha, or unused.
