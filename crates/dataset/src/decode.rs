@@ -277,8 +277,8 @@ fn decode_other(
 ) -> Result<Decoded> {
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut limits = Limits::no_limits();
-    // Allows 8 bytes per pixel, the size of four 16-bit channels.
-    let max_alloc = (options.max_pixels as u64).saturating_mul(8);
+    // Allows 8 bytes per pixel, the size of four 16-bit channels, and metadata of 16 MiB.
+    let max_alloc = (options.max_pixels as u64).saturating_mul(8).max(16 << 20);
     limits.max_alloc = Some(max_alloc.min(options.max_bytes));
     reader.limits(limits);
     let decode_error = |error| decode_error(error, bytes, name);
