@@ -222,6 +222,8 @@ fn help_for(cause: &(dyn Error + 'static)) -> Option<String> {
                     "{remedy}{flag}, or pass `--on-bad skip` to skip {them}"
                 ))
             }
+            // The library also loads without workers, but the commands do not.
+            dataset::Error::Spawn(_) => Some("pass a smaller value for `--workers`".into()),
             error => match (error.help(), max_pixels(std::slice::from_ref(error))) {
                 (Some(remedy), Some(n)) => Some(format!("{remedy}, or pass `--max-pixels {n}`")),
                 (help, _) => help,
@@ -320,6 +322,16 @@ mod tests {
         let cause = Err::<(), _>(io::Error::other("disk full"));
         let error = cause.context("cannot write x: disk full").unwrap_err();
         assert_eq!(plain(&error), "error: cannot write x: disk full\n");
+    }
+
+    #[test]
+    fn the_help_of_a_thread_that_cannot_start_names_only_values_that_the_flag_accepts() {
+        let error = dataset::Error::Spawn(io::Error::other("limit"));
+        let text = plain(&error.into());
+        assert!(
+            text.ends_with("help: pass a smaller value for `--workers`\n"),
+            "{text}"
+        );
     }
 
     #[test]

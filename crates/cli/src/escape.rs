@@ -40,15 +40,6 @@ pub fn printable_path(path: impl AsRef<OsStr>) -> String {
     escaped
 }
 
-/// [`printable`] if standard output is a terminal. Programs that read a pipe get the exact text.
-pub fn printable_on_terminal(text: &str) -> Cow<'_, str> {
-    if io::stdout().is_terminal() {
-        printable(text)
-    } else {
-        Cow::Borrowed(text)
-    }
-}
-
 /// A path as bytes for standard output: escaped if that is a terminal, and otherwise as it is.
 pub fn path_on_stdout(path: &Path) -> Vec<u8> {
     if io::stdout().is_terminal() {
@@ -56,6 +47,20 @@ pub fn path_on_stdout(path: &Path) -> Vec<u8> {
     } else {
         path.as_os_str().as_encoded_bytes().to_vec()
     }
+}
+
+/// A path for a line of text on standard output: escaped with [`printable`], so that it cannot forge
+/// another line. Bytes that are not UTF-8 are escaped only on a terminal.
+pub fn path_in_text(path: &Path) -> Vec<u8> {
+    if io::stdout().is_terminal() {
+        return printable_path(path).into_bytes();
+    }
+    let mut escaped = Vec::new();
+    for chunk in path.as_os_str().as_encoded_bytes().utf8_chunks() {
+        escaped.extend_from_slice(printable(chunk.valid()).as_bytes());
+        escaped.extend_from_slice(chunk.invalid());
+    }
+    escaped
 }
 
 /// Whether a terminal would obey `c` instead of showing it: control characters (C0, DEL and C1), line

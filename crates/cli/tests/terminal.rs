@@ -59,7 +59,7 @@ impl Evil {
             Some(code),
             "{arguments:?} {stdout} {stderr}"
         );
-        let is_data = ["predict", "--json", "--quiet"];
+        let is_data = ["--json", "--quiet"];
         let is_data = is_data.iter().any(|flag| arguments.contains(flag));
         assert_clean(arguments, &stderr);
         if !is_data {
@@ -133,7 +133,9 @@ fn names_with_control_characters_are_escaped_in_the_output_of_every_command() {
     evil.check(0, &["evaluate", run, "--json"]);
     evil.check(1, &["evaluate", "two.safetensors", "--data", data]);
     evil.check(1, &["evaluate", run, "--split", EVIL]);
-    evil.check(1, &["predict", run, data]);
+    let (stdout, _) = evil.check(1, &["predict", run, data]);
+    let line = format!("data{ESCAPED}/val/b{ESCAPED}/00.png: ");
+    assert!(stdout.contains(&line), "{stdout}");
     evil.check(1, &["predict", run, data, "--json"]);
     evil.check(1, &["predict", "classes.safetensors", EVIL]);
     evil.check(1, &["predict", EVIL, data]);
@@ -248,11 +250,13 @@ fn a_terminal_gets_no_control_characters_from_names() {
         "{text:?}"
     );
     assert_harmless(&text);
-    // A pipe gets the exact names.
-    let output: Output = evil.dir.waggle(&["predict", &evil.run, &evil.data]);
+    // CSV has the exact names.
+    let output: Output = evil
+        .dir
+        .waggle(&["predict", &evil.run, &evil.data, "--csv"]);
     let (stdout, _) = stdout_and_stderr(&output);
     assert!(
-        stdout.contains(&format!("data{EVIL}/val/b{EVIL}/00.png: ")),
+        stdout.contains(&format!("data{EVIL}/val/b{EVIL}/00.png")),
         "{stdout:?}"
     );
 }

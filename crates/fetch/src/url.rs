@@ -11,10 +11,21 @@ use crate::Error;
 /// Returns [`Error::Url`] for any other text.
 pub fn parse_url(text: &str) -> Result<Uri, Error> {
     let url = text.parse::<Uri>().ok();
-    url.filter(|url| origin(url).is_some())
+    url.filter(|url| origin(url).is_some() && has_valid_port(url))
         .ok_or_else(|| Error::Url {
             url: redacted_text(text),
         })
+}
+
+/// Whether a URL has no port, or a port up to 65535. [`Uri`] accepts others and then has no port, so
+/// that a request would go to the default port.
+fn has_valid_port(url: &Uri) -> bool {
+    let authority = url.authority().map_or("", |authority| authority.as_str());
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    match host.strip_prefix(url.host().unwrap_or_default()) {
+        Some("" | ":") => true,
+        _ => url.port_u16().is_some(),
+    }
 }
 
 /// Text that is not a valid URL, for error messages: with control characters escaped, and empty
@@ -112,6 +123,25 @@ mod tests {
             assert!(!same_origin(&url, &uri(other)), "{other}");
         }
         assert!(!same_origin(&uri("/a"), &uri("/a")));
+    }
+
+    #[test]
+    fn a_port_that_does_not_exist_is_an_error_instead_of_the_default_port() {
+        for url in [
+            "http://h",
+            "http://h:/",
+            "https://me:x@h:65535/",
+            "http://[::1]:1/",
+        ] {
+            assert!(parse_url(url).is_ok(), "{url}");
+        }
+        for url in [
+            "http://h:65536/",
+            "https://me:x@h:99999",
+            "http://[::1]:70000/",
+        ] {
+            assert!(parse_url(url).is_err(), "{url}");
+        }
     }
 
     #[test]

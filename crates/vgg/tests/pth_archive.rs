@@ -239,6 +239,39 @@ fn archives_packed_again_are_loaded() {
 }
 
 #[test]
+fn archives_packed_in_another_way_are_refused_with_how_to_pack_them() {
+    let bytes = packed("m/", stored(), |_| {});
+    let directory = bytes.windows(4).position(|window| window == b"PK\x01\x02");
+    let directory = directory.expect("a directory");
+    // In the local and the central header of an entry: the flag of a password, and the methods BZIP2
+    // and LZMA.
+    for (local, central, value, reason) in [
+        (6, 8, 1, "Password required"),
+        (8, 10, 12, "compressed with"),
+        (8, 10, 14, "compressed with"),
+    ] {
+        let mut bytes = bytes.clone();
+        bytes[local] |= value;
+        let mut at = directory;
+        while bytes[at..].starts_with(b"PK\x01\x02") {
+            bytes[at + central] |= value;
+            let lengths = [28, 30, 32].map(|field| {
+                usize::from(u16::from_le_bytes([
+                    bytes[at + field],
+                    bytes[at + field + 1],
+                ]))
+            });
+            at += 46 + lengths.iter().sum::<usize>();
+        }
+        let message = message(&bytes);
+        assert!(
+            message.contains(reason) && message.contains("help: unpack the archive, and pack it"),
+            "{message}"
+        );
+    }
+}
+
+#[test]
 fn duplicate_entries_are_errors() {
     let entries = [entries(), entries()].concat();
     let checksums: Vec<u32> = entries.iter().map(|(_, content)| crc32(content)).collect();

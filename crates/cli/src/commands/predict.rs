@@ -13,7 +13,7 @@ use super::predict_inputs;
 use crate::args::PredictArgs;
 use crate::classifier::Classifier;
 use crate::error::report;
-use crate::escape::{path_on_stdout, printable_on_terminal};
+use crate::escape::{path_in_text, printable};
 use crate::panic_message::panic_message;
 use crate::ui::text::percent;
 
@@ -148,8 +148,8 @@ impl Format {
                     .map(|guess| format!("{} {}", guess.class, percent(guess.probability.into())))
                     .collect();
                 let guesses = guesses.join(", ");
-                let mut line = path_on_stdout(prediction.path);
-                line.extend(format!(": {}\n", printable_on_terminal(&guesses)).bytes());
+                let mut line = path_in_text(prediction.path);
+                line.extend(format!(": {}\n", printable(&guesses)).bytes());
                 return Ok(line);
             }
         };

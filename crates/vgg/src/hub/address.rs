@@ -35,7 +35,8 @@ impl Address {
     /// They become parts of paths in the cache, and must not change its folder.
     pub(super) fn check(&self) -> Result<(), HubError> {
         let paths = [&self.repository, &self.revision, &self.file];
-        match paths.iter().all(|path| is_plain_path(path)) {
+        let is_plain = paths.iter().all(|path| is_plain_path(path));
+        match is_plain && !self.repository.contains(' ') {
             true => Ok(()),
             false => Err(HubError::Address),
         }
@@ -159,6 +160,8 @@ mod tests {
             "a/b/.. /x",
             "a/b/x\n",
             "a/b/C:/x",
+            "a b/c",
+            "a/b c/x",
         ] {
             assert!(text.parse::<Address>().is_err(), "{text}");
         }

@@ -26,6 +26,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use zip::read::{ArchiveOffset, Config, ZipFile};
+use zip::result::ZipError;
 use zip::{CompressionMethod, ZipArchive};
 
 use crate::error::Error;
@@ -49,6 +50,8 @@ const MAX_EXPANSION: u64 = 1032;
 const MAX_SPREAD: usize = 16;
 
 const COPY_AGAIN: &str = "download or copy the file again";
+const PACK_AGAIN: &str =
+    "unpack the archive, and pack it again without a password, uncompressed or with DEFLATE";
 
 /// Reads and discards up to `count` bytes.
 fn skip(reader: &mut impl Read, count: u64) -> io::Result<u64> {
@@ -189,14 +192,14 @@ impl PthFile {
         device: &Device,
     ) -> Result<Tensor, Error> {
         let view = self.tensors.readable.get(name).cloned();
-        let view = view.ok_or_else(|| self.invalid(format!("it has no tensor `{name}`")))?;
+        let view = view.ok_or_else(|| self.corrupt(format!("it has no tensor `{name}`")))?;
         let dtype = match view.storage.element {
             Element::Float => DType::F32,
             Element::Half => DType::F16,
             Element::BFloat16 => DType::BF16,
             Element::Double => DType::F64,
             Element::Untyped => {
-                return Err(self.invalid(format!("tensor `{name}` has no dtype")));
+                return Err(self.corrupt(format!("tensor `{name}` has no dtype")));
             }
             Element::Other(dtype, _) => {
                 return Err(Error::Dtype {
@@ -209,17 +212,17 @@ impl PthFile {
         let entry_name = format!("data/{}", view.storage.key);
         let expected = view.storage.count.checked_mul(view.storage.element.bytes());
         let expected =
-            expected.ok_or_else(|| self.invalid(format!("the size of {entry_name} overflows")))?;
+            expected.ok_or_else(|| self.corrupt(format!("the size of {entry_name} overflows")))?;
         let length = self.entry_length(&entry_name, expected as u64)?;
         if length != expected {
-            return Err(self.invalid(format!(
+            return Err(self.corrupt(format!(
                 "{entry_name} has {length} bytes instead of {expected}"
             )));
         }
         // `gather` allocates all elements of the tensor. With strides of 0 there can be more of
         // them than the storage contains.
         if view.sizes.iter().product::<usize>() != shape.iter().product::<usize>() {
-            return Err(self.invalid(format!(
+            return Err(self.corrupt(format!(
                 "tensor `{name}` has shape {:?} instead of {shape:?}",
                 view.sizes
             )));
@@ -261,19 +264,28 @@ impl PthFile {
                 let expands_to = match entry.compression() {
                     CompressionMethod::Stored => Ok(stored),
                     CompressionMethod::DEFLATE => Ok(stored.saturating_mul(MAX_EXPANSION)),
-                    other => Err(format!("{name} is compressed with {other}")),
+                    other => Err((format!("{name} is compressed with {other}"), PACK_AGAIN)),
                 };
                 expands_to.and_then(|most| match stored <= file && size <= limit.min(most) {
                     true => Ok(size as usize),
-                    false => Err(format!(
-                        "{name} declares {size} bytes and stores {stored}, but the limit is {}",
-                        limit.min(file)
-                    )),
+                    false => {
+                        let limit = limit.min(file);
+                        let reason = format!(
+                            "{name} declares {size} bytes and stores {stored}, but the limit is {limit}"
+                        );
+                        Err((reason, COPY_AGAIN))
+                    }
                 })
             }
-            Err(error) => Err(format!("cannot read {name}: {error}")),
+            Err(error) => {
+                let help = match error {
+                    ZipError::UnsupportedArchive(_) => PACK_AGAIN,
+                    _ => COPY_AGAIN,
+                };
+                Err((format!("cannot read {name}: {error}"), help))
+            }
         };
-        length.map_err(|reason| self.invalid(reason))
+        length.map_err(|(reason, help)| self.invalid(reason, help))
     }
 
     /// Calls `read` with an entry. The CRC-32 is verified at the end of the entry.
@@ -289,8 +301,8 @@ impl PthFile {
         };
         match result {
             Ok((value, 0)) => Ok(value),
-            Ok(_) => Err(self.invalid(format!("{name} is longer than its header states"))),
-            Err(error) => Err(self.invalid(format!("cannot read {name}: {error}"))),
+            Ok(_) => Err(self.corrupt(format!("{name} is longer than its header states"))),
+            Err(error) => Err(self.corrupt(format!("cannot read {name}: {error}"))),
         }
     }
 
@@ -301,11 +313,15 @@ impl PthFile {
         Ok(bytes)
     }
 
-    fn invalid(&self, reason: String) -> Error {
+    fn corrupt(&self, reason: String) -> Error {
+        self.invalid(reason, COPY_AGAIN)
+    }
+
+    fn invalid(&self, reason: String, help: &str) -> Error {
         Error::NotStateDict {
             path: self.path.clone(),
             reason,
-            help: COPY_AGAIN.into(),
+            help: help.into(),
         }
     }
 }
