@@ -271,11 +271,12 @@ impl RunDir {
         }
     }
 
-    /// Writes the file `name` in the directory with [`write_atomically`].
+    /// Writes the file `name` in the directory atomically: readers see the old contents or the new ones.
     ///
     /// # Errors
     ///
-    /// Returns the errors of [`write_atomically`].
+    /// Returns an error if the directory cannot be written to or the disk is full. The old file is then
+    /// unchanged.
     pub fn write(&self, name: &str, bytes: &[u8]) -> anyhow::Result<()> {
         self.write_with(name, |out| Ok(out.write_all(bytes)?))
     }
@@ -284,7 +285,7 @@ impl RunDir {
     ///
     /// # Errors
     ///
-    /// Returns the errors of [`write_atomically`].
+    /// Returns the errors of [`write`](Self::write), and those of the function.
     pub fn write_with(
         &self,
         name: &str,

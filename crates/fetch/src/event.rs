@@ -10,7 +10,7 @@ use crate::Error;
 #[non_exhaustive]
 pub enum Event<'a> {
     /// Another process holds the lock of the file. Sent by callers of [`lock`](crate::lock()), not
-    /// by [`Client`].
+    /// by [`Client`](crate::Client).
     Waiting {
         /// Path of the locked file.
         lock: &'a Path,
