@@ -6,7 +6,7 @@ mod harness;
 
 use std::io::{BufRead, BufReader};
 
-use harness::{TestDir, train_args};
+use harness::{TestDir, is_checkpoint, train_args};
 
 const IMAGE: &str = "data/train/vertical/03.png";
 
@@ -14,15 +14,9 @@ const IMAGE: &str = "data/train/vertical/03.png";
 /// message with which the run fails.
 fn fails_after(change: impl FnOnce(&TestDir)) -> (TestDir, String) {
     let dir = TestDir::with_stripes();
-    let more: [&[&str]; 1] = [&["--cache-images", "0", "--json"]];
-    let mut child = dir.start(&train_args(["500", "1"], "4", &more));
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    while !lines
-        .next()
-        .unwrap()
-        .unwrap()
-        .contains(r#""event":"checkpoint""#)
-    {}
+    let arguments = train_args(["500", "1"], "4", &[&["--cache-images", "0"]]);
+    let (child, events, lines) = harness::start_until(&dir, &arguments, &is_checkpoint);
+    assert!(events.last().is_some_and(is_checkpoint));
     change(&dir);
     // The run must not wait for a reader.
     let drain = std::thread::spawn(move || lines.map_while(Result::ok).last());

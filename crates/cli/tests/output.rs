@@ -7,7 +7,7 @@ mod harness;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Output, Stdio};
 
-use harness::{TestDir, send_signal, stdout_and_stderr};
+use harness::{TestDir, is_checkpoint, send_signal, stdout_and_stderr};
 
 /// A directory with a data set, weights, and the model `runs/train`, which is its baseline.
 fn trained() -> TestDir {
@@ -144,14 +144,9 @@ fn training_completes_when_the_reader_is_gone_and_fails_at_the_end() {
 #[test]
 fn a_run_that_is_interrupted_without_a_reader_can_be_resumed() {
     let dir = TestDir::with_stripes();
-    let mut child = dir.start(&harness::train_args(["40", "1"], "4", &[&["--json"]]));
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    while !lines
-        .next()
-        .unwrap()
-        .unwrap()
-        .contains(r#""event":"checkpoint""#)
-    {}
+    let arguments = harness::train_args(["40", "1"], "4", &[]);
+    let (child, events, lines) = harness::start_until(&dir, &arguments, &is_checkpoint);
+    assert!(events.last().is_some_and(is_checkpoint));
     drop(lines);
     send_signal(&child, "INT");
     let output = child.wait_with_output().unwrap();

@@ -53,11 +53,6 @@ fn assert_same_files(dir: &TestDir, run: &str, other: &str) {
     assert_eq!(dir.metrics(run), dir.metrics(other));
 }
 
-fn make_pipe(dir: &TestDir, name: &str) {
-    let status = Command::new("mkfifo").arg(dir.path(name)).status();
-    assert!(status.expect("`mkfifo` is installed").success());
-}
-
 fn exists(dir: &TestDir, name: &str) -> bool {
     dir.path(name).symlink_metadata().is_ok()
 }
@@ -167,7 +162,7 @@ fn unrelated_files_among_the_checkpoints_are_ignored_with_a_line_and_kept() {
         match index % 4 {
             0 => fs::create_dir(path).unwrap(),
             1 => symlink(dir.path("target"), path).unwrap(),
-            2 => make_pipe(&dir, &format!("stopped/{name}")),
+            2 => dir.pipe(&format!("stopped/{name}")),
             _ => sockets.push(UnixListener::bind(path).unwrap()),
         }
     }
@@ -190,7 +185,7 @@ fn pipes_in_place_of_the_files_of_a_run_do_not_hang() {
     dir.copy_folder("stopped", "unmarked");
     for name in ["config.toml", "metrics.csv", "model.safetensors"] {
         let _ = fs::remove_file(dir.path("stopped").join(name));
-        make_pipe(&dir, &format!("stopped/{name}"));
+        dir.pipe(&format!("stopped/{name}"));
     }
     for command in [
         ["predict", "stopped", "data/val"],
@@ -205,12 +200,12 @@ fn pipes_in_place_of_the_files_of_a_run_do_not_hang() {
     }
     resumes(&dir, "stopped");
     fs::remove_file(dir.path("unmarked/run.toml")).unwrap();
-    make_pipe(&dir, "unmarked/run.toml");
+    dir.pipe("unmarked/run.toml");
     let message = dir.fails(1, &["train", "--resume", "unmarked"]);
     assert!(message.contains("not a regular file"), "{message}");
     // The configuration that `evaluate` reads next to the model.
     fs::remove_file(dir.path("stopped/config.toml")).unwrap();
-    make_pipe(&dir, "stopped/config.toml");
+    dir.pipe("stopped/config.toml");
     dir.succeeds(&["evaluate", "stopped", "--data", "data"]);
 }
 

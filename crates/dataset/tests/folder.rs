@@ -242,14 +242,11 @@ mod links {
         let root = folder(&["train/ants/1.jpg"]);
         link(&root, "nowhere", "train/ants/notes");
         link(&root, "nowhere", "train/gone");
-        let pipe = root.path().join("train/ants/pipe");
-        assert!(
-            Command::new("mkfifo")
-                .arg(&pipe)
-                .status()
-                .unwrap()
-                .success()
-        );
+        let pipe = |name: &str| {
+            let status = Command::new("mkfifo").arg(root.path().join(name)).status();
+            assert!(status.unwrap().success());
+        };
+        pipe("train/ants/pipe");
         let socket = root.path().join("train/ants/socket");
         let _socket = std::os::unix::net::UnixListener::bind(&socket).unwrap();
         assert_eq!(
@@ -263,14 +260,7 @@ mod links {
             .map(|(name, reason)| (name.to_owned(), reason))
         );
         // With an image extension, decoding reports the pipe and does not wait for a writer.
-        let pipe = root.path().join("train/ants/pipe.jpg");
-        assert!(
-            Command::new("mkfifo")
-                .arg(&pipe)
-                .status()
-                .unwrap()
-                .success()
-        );
+        pipe("train/ants/pipe.jpg");
         let scanned = ImageFolder::scan(root.path().join("train")).unwrap();
         assert_eq!(scanned.len(), 2);
         let bad = dataset::find_bad_images(scanned.samples(), &Default::default(), 1).unwrap();

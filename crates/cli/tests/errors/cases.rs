@@ -532,8 +532,7 @@ pub const CASES: &[Case] = &[
         command: "train --resume run",
         prepare: |dir| {
             std::fs::create_dir(dir.path("run")).unwrap();
-            let status = std::process::Command::new("mkfifo").arg(dir.path("run/run.toml")).status();
-            assert!(status.unwrap().success());
+            dir.pipe("run/run.toml");
         },
     },
     Case {

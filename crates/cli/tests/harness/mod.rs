@@ -4,9 +4,9 @@
 #![allow(dead_code, reason = "each test file uses only some of these functions")]
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Lines, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
 use candle_core::Device;
 use image::{Rgb, RgbImage};
@@ -50,6 +50,12 @@ impl TestDir {
         let path = self.path(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, bytes).unwrap();
+    }
+
+    /// Creates a named pipe.
+    pub fn pipe(&self, name: &str) {
+        let status = Command::new("mkfifo").arg(self.path(name)).status();
+        assert!(status.expect("`mkfifo` is installed").success());
     }
 
     /// The bytes of a file.
@@ -332,14 +338,13 @@ pub struct Interrupted {
     pub events: Vec<Value>,
 }
 
-/// Starts `waggle` with `--json`, sends `signals` after the first event for which `when` is true, and
-/// waits until the program exits.
-pub fn interrupt(
+/// Starts `waggle` with `arguments` and `--json`, and waits for the first event that `when` accepts.
+/// Returns the process, the events so far, and the rest of the lines on standard output.
+pub fn start_until(
     dir: &TestDir,
     arguments: &[&str],
-    signals: &[&str],
     when: &dyn Fn(&Value) -> bool,
-) -> Interrupted {
+) -> (Child, Vec<Value>, Lines<BufReader<ChildStdout>>) {
     let mut child = dir.start(&[arguments, &["--json"]].concat());
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let mut events = Vec::new();
@@ -349,6 +354,23 @@ pub fn interrupt(
             break;
         }
     }
+    (child, events, lines)
+}
+
+/// Whether a checkpoint has been written.
+pub fn is_checkpoint(event: &Value) -> bool {
+    event["event"] == "checkpoint"
+}
+
+/// Starts `waggle` with `--json`, sends `signals` after the first event for which `when` is true, and
+/// waits until the program exits.
+pub fn interrupt(
+    dir: &TestDir,
+    arguments: &[&str],
+    signals: &[&str],
+    when: &dyn Fn(&Value) -> bool,
+) -> Interrupted {
+    let (mut child, mut events, lines) = start_until(dir, arguments, when);
     signals
         .iter()
         .for_each(|signal| send_signal(&child, signal));
