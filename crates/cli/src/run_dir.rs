@@ -49,7 +49,7 @@ pub struct RunDir {
     _lock: Option<File>,
 }
 
-/// How a file of a run differs from the state in the checkpoint.
+/// The difference between a file of a run and the state in the checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Difference {

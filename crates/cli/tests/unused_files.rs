@@ -14,7 +14,7 @@ fn baseline<'a>(more: &[&'a str]) -> Vec<&'a str> {
     train_args(["1", "1"], "8", &[more])
 }
 
-/// The report of `waggle check data --json`, whatever its exit code.
+/// The report of `waggle check data --json`, with any exit code.
 fn check(dir: &TestDir) -> Value {
     let output = dir.waggle(&["check", "data", "--json"]);
     json_lines(&stdout_and_stderr(&output).0).remove(0)

@@ -106,7 +106,7 @@ pub enum Error {
     NotAnImage {
         /// Path of the file.
         path: PathBuf,
-        /// What the file contains.
+        /// The kind of the content.
         kind: FileKind,
     },
 

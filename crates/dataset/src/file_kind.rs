@@ -11,7 +11,7 @@ use image::ImageFormat;
 pub struct FileKind {
     /// The kind with its article.
     name: &'static str,
-    /// What users can do with a file of this kind that they want to use as an image.
+    /// The step that makes a file of this kind usable as an image.
     remedy: &'static str,
     format: Option<ImageFormat>,
 }
@@ -159,7 +159,7 @@ impl FileKind {
         self.name.ends_with(" image")
     }
 
-    /// What users can do with a file that is not a supported image, such as `convert it to JPEG`.
+    /// The step that makes the file usable as an image, such as `convert it to JPEG`.
     /// Empty for supported images.
     pub fn remedy(self) -> &'static str {
         self.remedy

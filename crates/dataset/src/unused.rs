@@ -57,7 +57,7 @@ pub struct KindCount {
     /// Whether the files are images, or stand for images, as Git LFS pointers do.
     #[serde(skip)]
     pub is_image: bool,
-    /// What to do to use the files as images, such as `convert them to JPEG`.
+    /// The step that makes the files usable as images, such as `convert them to JPEG`.
     #[serde(skip)]
     pub remedy: String,
 }
@@ -117,7 +117,7 @@ fn stands_for_image(kind: FileKind) -> bool {
     kind.is_image() || kind.name() == "Git LFS pointer"
 }
 
-/// What to do with several files of a kind.
+/// [`FileKind::remedy`] for several files.
 fn remedy(kind: FileKind) -> String {
     if kind.format().is_some() {
         return "give them the extension of their format".into();

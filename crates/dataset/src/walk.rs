@@ -1,4 +1,4 @@
-//! Lists the files below a folder. Each folder is visited once, whatever links lead to it.
+//! Lists the files below a folder. Each folder is visited once, even if links lead to it.
 
 use std::collections::{HashSet, VecDeque};
 use std::ffi::OsString;
@@ -19,7 +19,7 @@ pub(crate) struct Entry {
     pub kind: EntryKind,
 }
 
-/// What an entry of a folder is, judged by its name and its type.
+/// The kind of an entry of a folder, by its name and its type.
 pub(crate) enum EntryKind {
     Folder {
         is_link: bool,

@@ -34,7 +34,7 @@ pub struct Response {
     pub raw: Option<Vec<u8>>,
     /// The body, which is not sent to HEAD requests.
     pub body: Vec<u8>,
-    /// What happens after the body.
+    /// The action after the body.
     pub end: End,
 }
 

@@ -70,7 +70,7 @@ pub enum Error {
         path: PathBuf,
         /// Name of the tensor in the file.
         tensor: String,
-        /// What it is, such as `a sparse tensor`.
+        /// The kind of the value, such as `a sparse tensor`.
         kind: String,
     },
     /// The file contains no weights with the key that the path selects.

@@ -36,7 +36,7 @@ pub(crate) struct Matched<'a> {
     pub(crate) unexpected: List,
     /// Tensors that do not belong to the network, such as those of a loss or an optimizer.
     pub(crate) unused: List,
-    /// Where the tensors of the network are.
+    /// The network whose tensors are used.
     pub(crate) selection: Selection,
 }
 

@@ -34,7 +34,7 @@ const MAX_LISTED: usize = 20;
 /// The tensors of one network in a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Prefix {
-    /// What precedes the name in torchvision or timm: empty, or keys that each end with a dot.
+    /// The keys before the name in torchvision or timm, each followed by a dot. May be empty.
     text: String,
     /// Whether `features.` is missing, as in the state dict of `model.features`.
     is_bare: bool,

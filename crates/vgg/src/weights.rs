@@ -33,8 +33,8 @@ pub struct Report {
     /// Names in the file of the first 20 tensors that do not belong to the network, such as those of
     /// a loss or an optimizer. If there are more, the last element is their number.
     pub unused: Vec<String>,
-    /// What precedes the names of the network's tensors in the file, without the last dot: the keys
-    /// of dictionaries in a PyTorch file, or fields of a class. Empty if nothing does.
+    /// The prefix of the network's tensors in the file, without the last dot: keys of dictionaries in
+    /// a PyTorch file, or fields of a class. May be empty.
     pub key: String,
     /// The keys of other networks in the file, which `FILE#KEY` chooses. If there are more than 20,
     /// the last element is the number of others.

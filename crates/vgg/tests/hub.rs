@@ -515,9 +515,9 @@ const UNSAFE_NAMES: [(&str, Respond); 12] = [
     ("a commit with spaces", |_, _, _| metadata().header("x-repo-commit", "a b")),
 ];
 
-/// What a hostile hub must not achieve, whatever it sends: a file outside the cache, a file under a
-/// final name that is not verified, the token at another host, secrets or control characters in the
-/// error, or a wait without end.
+/// Runs one behavior of the hub, and checks that it causes no file outside the cache, no unverified file
+/// under its final name, no token at another host, no secrets or control characters in the error, and no
+/// endless wait.
 fn check(behavior: &Behavior) {
     let other = Server::start(honest);
     let (respond, other_url) = (behavior.respond, other.url.clone());

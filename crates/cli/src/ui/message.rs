@@ -45,7 +45,7 @@ pub enum Message<'a> {
     },
     /// A download waits for another process, or is repeated after an error.
     Note {
-        /// What happens, and why.
+        /// The line to show: the event and its reason.
         text: String,
     },
     /// The compute device has been chosen.
@@ -101,7 +101,7 @@ pub enum Message<'a> {
     Restored {
         /// Path of the file.
         file: String,
-        /// How the file differed from the checkpoint.
+        /// The difference between the file and the checkpoint.
         difference: Difference,
     },
     /// The run resumes from a checkpoint.

@@ -350,8 +350,7 @@ impl<W: Write> Renderer for Terminal<W> {
     }
 }
 
-/// What a user may not expect of a weights file: a choice between several networks, narrowed values,
-/// and tensors that are not used.
+/// Notes about a weights file: a choice between several networks, narrowed values, and unused tensors.
 fn weights_notes(report: &vgg::Report) -> Vec<String> {
     let mut notes = Vec::new();
     if !report.other_keys.is_empty() {

@@ -80,7 +80,7 @@ impl Clone for Budget {
     }
 }
 
-/// Options with equal settings are equal, whatever memory they share.
+/// Options with equal settings are equal, even if they do not share memory.
 impl PartialEq for Budget {
     fn eq(&self, _: &Self) -> bool {
         true

@@ -111,7 +111,7 @@ pub struct Ignored {
     pub path: String,
     /// Why training ignores it.
     pub reason: IgnoreReason,
-    /// What the file contains, such as `HEIC image` or `text file`. `None` for a folder.
+    /// The kind of the content, such as `HEIC image` or `text file`. `None` for a folder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub content: Option<&'static str>,
 }

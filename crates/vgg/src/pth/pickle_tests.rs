@@ -100,7 +100,7 @@ fn instructions_of_other_protocols_are_rejected() {
     assert!(rejection(b"\x80\x06.").contains("unknown protocol 6"));
 }
 
-/// What the result of a pickle is.
+/// The kind of the value that a pickle describes.
 fn kind(bytes: &[u8]) -> String {
     let pickle = read(bytes).expect("a valid pickle");
     Value::kind(&pickle.values, pickle.top)

@@ -225,7 +225,7 @@ impl Value<'_> {
         )
     }
 
-    /// What the value is, with an article.
+    /// The kind of a value, with an article.
     pub(super) fn kind(values: &[Self], id: Id) -> String {
         let kind = match &values[id] {
             Self::None => "None",

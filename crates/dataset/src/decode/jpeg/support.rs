@@ -1,4 +1,4 @@
-//! Which JPEGs the decoders decode to the pixels of libjpeg, selected by their headers.
+//! Selects the decoder that gives the pixels of libjpeg for a JPEG, by its headers.
 //!
 //! `tests/jpeg_matrix` measures the decoders. docs/safety.md lists the results.
 

@@ -23,7 +23,7 @@ const MAX_PADDING: u64 = 1 << 26;
 /// Memory for the dictionary of LZMA in KiB, and for that of Zstandard. libtiff uses at most 64 MiB.
 const DICTIONARY_KIB: u32 = 128 << 10;
 
-/// How the pixels of all chunks are stored.
+/// The storage format that all chunks share, and their positions.
 pub(super) struct ChunkReader {
     compression: Compression,
     predictor: u32,
