@@ -9,7 +9,9 @@
 //! - `checkpoint-panic:BYTES` panics after that many bytes of checkpoints, in the thread that writes
 //!   them;
 //! - `image-panic:COUNT` panics after that many images have been decoded, in a thread of the
-//!   loader.
+//!   loader;
+//! - `no-thread:COUNT` lets the start of the thread that writes a checkpoint fail after that many
+//!   checkpoints.
 
 #![cfg(feature = "fault-injection")]
 
@@ -28,7 +30,7 @@ const PANIC_MESSAGE: &str = "injected fault";
 /// The fault to inject, as set by `WAGGLE_FAULT`.
 struct Fault {
     kind: String,
-    /// Number of bytes to write or images to decode before the fault occurs.
+    /// Number of bytes to write, images to decode or threads to start before the fault occurs.
     left: AtomicU64,
 }
 
@@ -47,6 +49,13 @@ impl Fault {
         fault
             .as_ref()
             .filter(|fault| kinds.contains(&&fault.kind[..]))
+    }
+
+    /// Counts an image or a thread. Returns whether the fault is due.
+    fn count(&self) -> bool {
+        let decrement = |left: u64| left.checked_sub(1);
+        let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
+        self.left.fetch_update(set, fetch, decrement).is_err()
     }
 }
 
@@ -103,12 +112,15 @@ pub(crate) fn decode(
     sample: &Sample,
     reuse: RgbImage,
 ) -> Result<RgbImage, dataset::Error> {
-    if let Some(fault) = Fault::from_env(&["image-panic"]) {
-        let decrement = |left: u64| left.checked_sub(1);
-        let updated = fault
-            .left
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, decrement);
-        assert!(updated.is_ok(), "{PANIC_MESSAGE}");
-    }
+    let is_due = Fault::from_env(&["image-panic"]).is_some_and(Fault::count);
+    assert!(!is_due, "{PANIC_MESSAGE}");
     decoder.decode(&sample.path, reuse)
+}
+
+/// Returns the error of a system that cannot start another thread if a fault is due.
+pub(crate) fn start_thread() -> io::Result<()> {
+    match Fault::from_env(&["no-thread"]).is_some_and(Fault::count) {
+        true => Err(io::ErrorKind::WouldBlock.into()),
+        false => Ok(()),
+    }
 }

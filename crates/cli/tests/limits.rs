@@ -63,8 +63,14 @@ fn threads_that_cannot_be_started_are_an_error() {
         "--threads",
         "1024",
     ];
+    // Large stacks leave memory for a thread's own allocations, for which std would panic, when the
+    // next thread does not fit.
+    let large_stacks = |mut command: Command| {
+        command.env("RUST_MIN_STACK", STACK);
+        command
+    };
     fails(
-        limit(dir.command(&many), GIB),
+        limit(large_stacks(dir.command(&many)), 5 * GIB / 2),
         &["error: cannot start 1024 compute threads\n", "--threads"],
     );
     dir.succeeds(&train_args(["1", "1"], "4", &[&["--out", "run"]]));
@@ -78,36 +84,21 @@ fn threads_that_cannot_be_started_are_an_error() {
         "1024",
     ];
     fails(
-        limit(dir.command(&predict), GIB),
+        limit(large_stacks(dir.command(&predict)), 5 * GIB / 2),
         &["cannot start the threads that decode images", "--workers"],
     );
-    // With large stacks, a few threads exceed the limit: one answers signals, two compute.
-    let mut loaders = train(&["--workers", "8"]);
-    loaders.env("RUST_MIN_STACK", STACK);
+    // One thread answers signals, and two compute.
+    let loaders = large_stacks(train(&["--workers", "8"]));
     fails(
         limit(loaders, 3 * GIB / 2),
         &["cannot start a worker thread"],
     );
-    let mut check = dir.command(&["check", "data", "--workers", "8"]);
-    check.env("RUST_MIN_STACK", STACK);
+    let check = large_stacks(dir.command(&["check", "data", "--workers", "8"]));
     fails(limit(check, 3 * GIB / 2), &["error: cannot start "]);
-    // The writer starts last, so with some limit it is the first thread that fails.
-    let messages: Vec<String> = (0..16)
-        .map(|step| {
-            let mut writer = train(&["--workers", "1", "--checkpoint-every", "0.00001"]);
-            writer.env("RUST_MIN_STACK", STACK);
-            let output = limit(writer, GIB + step * (64 << 20)).output().unwrap();
-            let (_, stderr) = stdout_and_stderr(&output);
-            assert!(matches!(output.status.code(), Some(0 | 1)), "{stderr}");
-            assert!(!stderr.contains("panicked"), "{stderr}");
-            stderr
-        })
-        .collect();
-    let writer = "cannot start the thread that writes checkpoints";
-    assert!(
-        messages.iter().any(|message| message.contains(writer)),
-        "{messages:?}"
-    );
+    let mut writer = train(&["--out", "run", "--checkpoint-every", "0.00001"]);
+    writer.env("WAGGLE_FAULT", "no-thread:1");
+    fails(writer, &["cannot start the thread that writes checkpoints"]);
+    dir.succeeds(&["train", "--resume", "run-2"]);
     let mut signals = train(&[]);
     signals.env("RUST_MIN_STACK", "4294967296");
     fails(

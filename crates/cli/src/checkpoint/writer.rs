@@ -128,9 +128,12 @@ impl<'a> Checkpointer<'a> {
             };
             Ok((dir, written))
         };
-        let thread = thread
-            .spawn(write)
-            .context("cannot start the thread that writes checkpoints")?;
+        let start = || {
+            #[cfg(feature = "fault-injection")]
+            crate::fault_injection::start_thread()?;
+            thread.spawn(write)
+        };
+        let thread = start().context("cannot start the thread that writes checkpoints")?;
         self.writer = Writer::Busy(thread);
         self.saved = Some((index, state));
         self.last = Instant::now();
