@@ -3,7 +3,7 @@
 
 mod harness;
 
-use std::io::Read;
+use std::fs::{self, File};
 use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -27,13 +27,14 @@ fn train<'a>(more: &[&'a str]) -> Vec<&'a str> {
 }
 
 /// Runs `waggle train` with the injected fault `fault`, expects exit code 1 within two minutes, and
-/// returns standard error.
+/// returns standard error, which goes to a file: the backtraces of several panics fill a pipe.
 fn fails(dir: &TestDir, fault: &str, more: &[&str]) -> String {
+    let path = dir.path("stderr.txt");
     let mut child = dir
         .command(&train(more))
         .env("WAGGLE_FAULT", fault)
         .stdout(Stdio::null())
-        .stderr(Stdio::piped())
+        .stderr(File::create(&path).unwrap())
         .spawn()
         .expect("the program starts");
     let started = Instant::now();
@@ -47,8 +48,7 @@ fn fails(dir: &TestDir, fault: &str, more: &[&str]) -> String {
         }
         thread::sleep(Duration::from_millis(20));
     };
-    let mut stderr = String::new();
-    child.stderr.unwrap().read_to_string(&mut stderr).unwrap();
+    let stderr = fs::read_to_string(&path).unwrap();
     assert_eq!(status.code(), Some(1), "{fault}: {stderr}");
     stderr
 }
