@@ -92,7 +92,7 @@ pub fn check_dependencies(metadata: &Value) -> Vec<String> {
 }
 
 /// Pattern that matches the source files of the library crates.
-const LIBRARIES: &str = "^crates/(dataset|fetch|kernels|sample|trainer|vgg)/src/";
+const LIBRARIES: &str = "^crates/(dataset|fetch|insight|kernels|sample|trainer|vgg)/src/";
 
 /// The pattern of the paths of files, a file that is exempt, the pattern that the code of the others
 /// must not contain, and a message.

@@ -21,6 +21,8 @@ pub struct Evaluation {
     pub confusion: ConfusionMatrix,
     /// One prediction per sample, in the order of the data loader.
     pub predictions: Vec<Prediction>,
+    /// The logits of the predictions, shape (samples, classes) in row-major order.
+    pub logits: Vec<f32>,
 }
 
 impl Evaluation {
@@ -221,7 +223,9 @@ impl<M: Model> Evaluator<'_, M> {
             metrics: EpochMetrics::default(),
             confusion: ConfusionMatrix::new(batch_loss.classes),
             predictions: Vec::with_capacity(self.total),
+            logits: Vec::with_capacity(self.total * batch_loss.classes),
         });
+        evaluation.logits.extend_from_slice(&batch_loss.logits);
         evaluation
             .metrics
             .add(batch_loss.value, batch_loss.correct(), batch.indices.len());

@@ -24,7 +24,7 @@ pub fn cross_entropy(logits: &Tensor, targets: &Tensor) -> candle_core::Result<T
     (log_sum - chosen)?.mean_all()
 }
 
-/// The loss of a batch, together with the targets and predictions copied to the host.
+/// The loss of a batch, together with the targets, predictions and logits copied to the host.
 pub(crate) struct BatchLoss {
     /// Mean loss over the samples, with the graph for the backward pass.
     pub(crate) loss: Tensor,
@@ -36,6 +36,8 @@ pub(crate) struct BatchLoss {
     pub(crate) targets: Vec<u32>,
     /// Predicted class of each sample. The first class wins a tie.
     pub(crate) predictions: Vec<u32>,
+    /// The logits, shape (samples, classes) in row-major order.
+    pub(crate) logits: Vec<f32>,
 }
 
 impl BatchLoss {
@@ -79,7 +81,8 @@ pub(crate) fn batch_loss(
     let clamped = clamped.context("cannot compute the loss")?;
     let loss = loss(logits, &clamped).context("cannot compute the loss")?;
     let values = to_host(&loss, logits, targets).context("cannot read the loss")?;
-    let (predictions, targets) = values[1..].split_at(samples);
+    let (predictions, rest) = values[1..].split_at(samples);
+    let (targets, logits) = rest.split_at(samples);
     let targets: Vec<u32> = targets.iter().map(|&target| target as u32).collect();
     if let Some((&target, &sample)) = targets
         .iter()
@@ -101,10 +104,12 @@ pub(crate) fn batch_loss(
         // `first_argmax` can return `classes` for a row with NaN. The loss is then NaN too, so the
         // clamped prediction is never used.
         predictions: predictions.iter().map(|&p| (p as u32).min(last)).collect(),
+        logits: logits.iter().map(|&logit| logit as f32).collect(),
     })
 }
 
-/// Copies the loss, the predicted classes and the targets to the host, concatenated in this order.
+/// Copies the loss, the predicted classes, the targets and the logits to the host, concatenated in
+/// this order.
 ///
 /// On a GPU, a copy to the host waits for all queued work, so each step makes only one. f32
 /// represents class indices up to 2²⁴ exactly.
@@ -118,6 +123,7 @@ fn to_host(loss: &Tensor, logits: &Tensor, targets: &Tensor) -> candle_core::Res
             loss.detach().reshape(1)?.to_dtype(wide)?,
             first_argmax(&logits.detach())?.to_dtype(wide)?,
             targets.to_dtype(wide)?,
+            logits.detach().flatten_all()?.to_dtype(wide)?,
         ],
         0,
     )?;

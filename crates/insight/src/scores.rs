@@ -1,0 +1,146 @@
+//! Logits and labels.
+
+use crate::error::{Error, Result};
+
+/// The logits and labels of a set of samples.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scores {
+    classes: usize,
+    /// Shape (samples, classes), row-major.
+    logits: Vec<f32>,
+    labels: Vec<u32>,
+}
+
+impl Scores {
+    /// Takes the logits, shape (samples, classes) in row-major order, and the class index of each
+    /// sample.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if there are fewer than two classes, if the shapes do not fit, if a label is
+    /// not a class, or if a logit is not finite.
+    pub fn new(classes: usize, logits: Vec<f32>, labels: Vec<u32>) -> Result<Self> {
+        let samples = labels.len();
+        if classes < 2 || samples.checked_mul(classes) != Some(logits.len()) {
+            let logits = logits.len();
+            return Err(Error::Shape {
+                logits,
+                samples,
+                classes,
+            });
+        }
+        for (sample, &label) in labels.iter().enumerate() {
+            if label as usize >= classes {
+                return Err(Error::Label {
+                    sample,
+                    label,
+                    classes,
+                });
+            }
+        }
+        if let Some(index) = logits.iter().position(|logit| !logit.is_finite()) {
+            let (sample, class) = (index / classes, index % classes);
+            return Err(Error::NonFinite { sample, class });
+        }
+        Ok(Self {
+            classes,
+            logits,
+            labels,
+        })
+    }
+
+    /// Number of classes.
+    pub fn classes(&self) -> usize {
+        self.classes
+    }
+
+    /// Number of samples.
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Whether there are no samples.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+
+    /// The class index of each sample.
+    pub fn labels(&self) -> &[u32] {
+        &self.labels
+    }
+
+    /// The logits of each sample.
+    pub fn rows(&self) -> impl ExactSizeIterator<Item = &[f32]> {
+        self.logits.chunks_exact(self.classes)
+    }
+
+    /// The index of the largest logit of each sample. The first class wins a tie.
+    pub fn predictions(&self) -> impl ExactSizeIterator<Item = u32> {
+        self.rows().map(|row| {
+            let mut best = 0;
+            for (class, logit) in row.iter().enumerate() {
+                if *logit > row[best] {
+                    best = class;
+                }
+            }
+            best as u32
+        })
+    }
+}
+
+/// The natural logarithms of the softmax of `logits / temperature`, in float64.
+pub fn log_softmax(logits: &[f32], temperature: f64) -> Vec<f64> {
+    let scaled = logits.iter().map(|&logit| f64::from(logit) / temperature);
+    let max = scaled.clone().fold(f64::NEG_INFINITY, f64::max);
+    let sum: f64 = scaled.clone().map(|value| (value - max).exp()).sum();
+    let log_sum = max + sum.ln();
+    scaled.map(|value| value - log_sum).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wrong_shapes_labels_and_logits_are_errors() {
+        let shape = |classes, logits: usize, labels: usize| {
+            Scores::new(classes, vec![0.0; logits], vec![0; labels])
+        };
+        assert!(shape(2, 6, 3).is_ok());
+        assert!(shape(2, 0, 0).is_ok());
+        for (classes, logits, labels) in [(2, 5, 3), (1, 3, 3), (0, 0, 0), (2, 6, 4)] {
+            assert!(shape(classes, logits, labels).is_err());
+        }
+        let label = Scores::new(2, vec![0.0; 4], vec![1, 2]);
+        let (sample, label_error) = (1, label.unwrap_err());
+        assert_eq!(
+            label_error,
+            Error::Label {
+                sample,
+                label: 2,
+                classes: 2
+            }
+        );
+        let logit = Scores::new(2, vec![0.0, 1.0, f32::NAN, 0.0], vec![0, 0]);
+        let (sample, class) = (1, 0);
+        assert_eq!(logit.unwrap_err(), Error::NonFinite { sample, class });
+    }
+
+    #[test]
+    fn the_first_class_wins_a_tie() {
+        let scores = Scores::new(3, vec![0.0, 2.0, 2.0, -1.0, -1.0, -2.0], vec![0, 0]).unwrap();
+        assert_eq!(scores.predictions().collect::<Vec<_>>(), [1, 0]);
+    }
+
+    #[test]
+    fn large_logits_do_not_overflow() {
+        let rows = log_softmax(&[3e38, 0.0], 1e-3);
+        assert_eq!(rows[0], 0.0);
+        assert!(rows[1].is_finite() && rows[1] < -1e40);
+        let sum: f64 = log_softmax(&[1.0, 2.0, 3.0], 2.0)
+            .iter()
+            .map(|v| v.exp())
+            .sum();
+        assert!((sum - 1.0).abs() < 1e-12);
+    }
+}
