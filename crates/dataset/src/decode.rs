@@ -18,7 +18,6 @@ mod limits;
 mod orientation;
 mod tiff;
 
-use std::fs::{self, File};
 use std::io::{Cursor, ErrorKind, Read as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -30,6 +29,7 @@ use image::{
 
 use crate::error::{Error, Result};
 use crate::file_kind::FileKind;
+use crate::open::open_without_waiting;
 use budget::{Budget, Purpose};
 pub use info::{Channels, ImageInfo};
 use limits::{check_memory, check_pixels};
@@ -182,7 +182,8 @@ pub(crate) fn drop_large_file(file: &mut Vec<u8>) {
 pub(crate) fn read_file(path: &Path, options: &DecodeOptions, into: &mut Vec<u8>) -> Result<()> {
     let limit = options.max_bytes;
     let io = Error::io(path);
-    let metadata = fs::metadata(path).map_err(&io)?;
+    let file = open_without_waiting(path).map_err(&io)?;
+    let metadata = file.metadata().map_err(&io)?;
     if !metadata.is_file() {
         return Err(undecodable(path, "not a regular file"));
     }
@@ -196,9 +197,7 @@ pub(crate) fn read_file(path: &Path, options: &DecodeOptions, into: &mut Vec<u8>
     options.budget.reserve(Purpose::File, metadata.len(), limit);
     into.clear();
     // The limit applies here too, because the file may have grown.
-    File::open(path)
-        .and_then(|file| file.take(limit).read_to_end(into))
-        .map_err(io)?;
+    file.take(limit).read_to_end(into).map_err(io)?;
     Ok(())
 }
 

@@ -10,6 +10,7 @@ use ureq::http::header::{CONTENT_LENGTH, CONTENT_RANGE, ETAG};
 use ureq::http::{HeaderValue, Response};
 
 use crate::client::{bad_status, header, number};
+use crate::open::open_without_waiting;
 use crate::speed::is_fast_enough;
 use crate::{ATTEMPTS, Checksum, Client, Error, Event, free_space, redacted};
 
@@ -255,7 +256,7 @@ impl Download<'_> {
     /// Compares a file with the expected size and checksum. `url` is for error messages.
     fn verify(&self, path: &Path, url: &str) -> Result<(), Error> {
         let failed = |error| Error::io("read", path)(error);
-        let mut file = File::open(path).map_err(failed)?;
+        let mut file = open_without_waiting(path).map_err(failed)?;
         let actual = file.metadata().map_err(failed)?.len();
         if let Some(expected) = self.size
             && expected != actual

@@ -73,6 +73,7 @@ mod model;
 pub mod names;
 mod norm;
 pub mod onnx;
+mod open;
 mod precision;
 mod pth;
 mod python;
