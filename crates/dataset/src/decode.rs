@@ -196,6 +196,7 @@ pub(crate) fn read_file(path: &Path, options: &DecodeOptions, into: &mut Vec<u8>
     }
     options.budget.reserve(Purpose::File, metadata.len(), limit);
     into.clear();
+    reserve(into, metadata.len() as usize, path)?;
     // The limit applies here too, because the file may have grown.
     file.take(limit).read_to_end(into).map_err(io)?;
     Ok(())
@@ -302,7 +303,7 @@ fn decode_other(
     check_memory(width, height, pixel + buffers + converted, name, options)?;
     let info = ImageInfo::new(format, width, height, decoder.original_color_type());
     let mut image = if color == ColorType::Rgb8 {
-        fill(width, height, reuse, |pixels| {
+        fill(width, height, reuse, name, |pixels| {
             decoder.read_image(pixels).map_err(decode_error)
         })?
     } else {
@@ -340,14 +341,23 @@ fn fill(
     width: u32,
     height: u32,
     reuse: RgbImage,
+    name: &Path,
     write: impl FnOnce(&mut [u8]) -> Result<()>,
 ) -> Result<RgbImage> {
     let mut pixels = reuse.into_raw();
     // Decoders may skip damaged parts. Zeroing the buffer keeps the previous image out of them.
     pixels.clear();
-    pixels.resize(width as usize * height as usize * 3, 0);
+    let length = width as usize * height as usize * 3;
+    reserve(&mut pixels, length, name)?;
+    pixels.resize(length, 0);
     write(&mut pixels)?;
     Ok(RgbImage::from_raw(width, height, pixels).expect("the buffer holds width × height pixels"))
+}
+
+/// Gives the empty `buffer` a capacity of `length` bytes for the file `name`.
+fn reserve(buffer: &mut Vec<u8>, length: usize, name: &Path) -> Result<()> {
+    let reserved = buffer.try_reserve_exact(length);
+    reserved.map_err(|error| Error::io(name)(error.into()))
 }
 
 /// Converts an image of another color type. 16-bit samples keep their high byte, except for color in
