@@ -5,8 +5,11 @@
 
 #![forbid(unsafe_code)]
 
+pub mod calibration;
 mod error;
+mod folds;
 mod scores;
 
 pub use error::{Error, Result};
+pub use folds::stratified_folds;
 pub use scores::{Scores, log_softmax};
