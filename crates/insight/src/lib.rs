@@ -9,6 +9,8 @@
 //! | [`top_k_accuracy`], [`one_vs_rest`] | the order of scores: ROC-AUC, average precision |
 //! | [`log_loss`], [`brier_score`], [`expected_calibration_error`], [`reliability_bins`] | probabilities |
 //!
+//! [`calibration`] makes probabilities as confident as they are right.
+//!
 //! Values equal those of scikit-learn and torchmetrics, whose names for a metric are in parentheses.
 //!
 //! ```
@@ -25,7 +27,9 @@
 
 #![forbid(unsafe_code)]
 
+pub mod calibration;
 mod error;
+mod folds;
 mod interval;
 mod probability;
 mod ranking;
@@ -33,6 +37,7 @@ mod report;
 mod scores;
 
 pub use error::{Error, Result};
+pub use folds::stratified_folds;
 pub use interval::wilson_interval;
 pub use probability::{
     ReliabilityBin, brier_score, expected_calibration_error, log_loss, reliability_bins,
