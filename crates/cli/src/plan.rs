@@ -312,7 +312,7 @@ fn skip_bad_images(
     Ok(skipped)
 }
 
-/// Shows the data set, its classes without val images, and the device.
+/// Shows the data set, warnings about its val split, and the device.
 fn describe_inputs(
     folder: &Folder,
     machine: &MachineConfig,
@@ -326,6 +326,10 @@ fn describe_inputs(
         train_images: folder.train.len(),
         val_images: folder.val.len(),
         unused: &folder.unused(),
+    if let Some([train, val]) = folder.train.shared_folder(&folder.val) {
+        let [train, val] = [train, val].map(path_text::encode);
+        ui.show(&Message::SharedFolder { train, val })?;
+    }
         hint: folder.source.hint(),
     }))?;
     let classes = &folder.classes_without_val()[..];

@@ -95,6 +95,27 @@ pub const CASES: &[Case] = &[
     },
     Case {
         section: "Data sets",
+        what: "A class folder that is a link to another one",
+        command: "train --data data --weights tiny.safetensors",
+        prepare: |dir| {
+            std::fs::remove_dir_all(dir.path("data/train/vertical")).unwrap();
+            std::os::unix::fs::symlink("horizontal", dir.path("data/train/vertical")).unwrap();
+        },
+    },
+    Case {
+        section: "Data sets",
+        what: "`evaluate`: a folder that two classes link to",
+        command: "evaluate model.safetensors --data data",
+        prepare: |dir| {
+            dir.image("store/0.png", 0, 0);
+            for class in ["horizontal", "vertical"] {
+                let link = dir.path("data/val").join(class).join("more");
+                std::os::unix::fs::symlink(dir.path("store"), link).unwrap();
+            }
+        },
+    },
+    Case {
+        section: "Data sets",
         what: "A class of HEIC images",
         command: "train --data data --weights tiny.safetensors",
         prepare: |dir| {
