@@ -265,6 +265,32 @@ fn errors_that_need_no_weights_precede_the_download() {
 }
 
 #[test]
+fn a_damaged_file_of_a_hub_without_checksums_is_named_and_downloaded_again_once_removed() {
+    let dir = TestDir::with_stripes();
+    let weights = dir.read("tiny.safetensors");
+    let garbled: Vec<u8> = weights.iter().map(|byte| !byte).collect();
+    for damaged in [vec![0; weights.len()], garbled] {
+        let head = metadata("version-1", "0123abcd", weights.len());
+        let server = serve_file(head.clone(), damaged);
+        let blob = dir.path("home/hf/hub/models--a--b/blobs/version-1");
+        for requests in [2, 0] {
+            let (succeeded, err) = train(&dir, &server.url);
+            assert!(!succeeded, "{err}");
+            assert!(err.starts_with("error: cannot load the weights"), "{err}");
+            let blob = blob.canonicalize().unwrap();
+            let help = format!("to download the file again, remove {}\n", blob.display());
+            assert!(err.ends_with(&help), "{err}");
+            assert_eq!(server.take_requests().len(), requests);
+        }
+        fs::remove_file(&blob).unwrap();
+        let server = serve_file(head, weights.clone());
+        let (succeeded, err) = train(&dir, &server.url);
+        assert!(succeeded, "{err}");
+        fs::remove_dir_all(dir.path("home/hf")).unwrap();
+    }
+}
+
+#[test]
 #[cfg(unix)]
 fn an_interrupt_ends_a_download_at_once_and_the_next_run_resumes_it() {
     let dir = TestDir::with_stripes();
