@@ -19,7 +19,6 @@ mod orientation;
 mod tiff;
 
 use std::io::{Cursor, ErrorKind, Read as _};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use image::metadata::Orientation;
@@ -30,6 +29,8 @@ use image::{
 use crate::error::{Error, Result};
 use crate::file_kind::FileKind;
 use crate::open::open_without_waiting;
+use crate::panic::catch_decoder_panic;
+pub use crate::panic::is_decoding;
 use budget::{Budget, Purpose};
 pub use info::{Channels, ImageInfo};
 use limits::{check_memory, check_pixels};
@@ -246,13 +247,12 @@ pub(crate) fn decode_reserved(
             kind,
         });
     };
-    // Other crates' decoders panic for some damaged files.
-    let decoded = catch_unwind(AssertUnwindSafe(|| match format {
+    let decoded = catch_decoder_panic(|| match format {
         ImageFormat::Jpeg => jpeg::decode(bytes, name, options, reuse),
         ImageFormat::Tiff => tiff::decode(bytes, name, options, reuse),
         _ => decode_other(bytes, format, name, options, reuse),
-    }));
-    let damaged = |_| Err(undecodable(name, format!("a damaged {}", kind.name())));
+    });
+    let damaged = || Err(undecodable(name, format!("a damaged {}", kind.name())));
     let (image, info) = decoded.unwrap_or_else(damaged)?;
     // For TIFF, torchvision does not ignore it: Pillow applies it as it loads the pixels.
     if options.ignore_exif && format != ImageFormat::Tiff {

@@ -9,6 +9,7 @@ use dataset::path_text;
 use crate::checkpoint::{self, Checkpoint, DamagedCheckpoint};
 use crate::config::{Config, DataConfig};
 use crate::data_source::{Folder, Source};
+use crate::dataset_hash::DatasetHash;
 use crate::error::Diagnostic;
 use crate::model_file;
 use crate::run_dir::{FILES, LOCK, Marker, RunDir};
@@ -131,6 +132,28 @@ pub(super) fn check_same_result(run: &Path, recorded: &Config, now: &Config) -> 
             "resume with the original version, CPU or WAGGLE_KERNELS, and data, or start a new run"
         )
     );
+}
+
+/// The changes of the images between `recorded`, the start of the run, and `now`, one line for each
+/// kind. `None` if there are none.
+///
+/// # Errors
+///
+/// Returns an error if there are changes and they are not allowed.
+pub(super) fn accepted_changes(
+    recorded: &DatasetHash,
+    now: &DatasetHash,
+    allowed: bool,
+) -> anyhow::Result<Option<String>> {
+    let changes = recorded.changes(now);
+    if let Some(changes) = changes.as_ref().filter(|_| !allowed) {
+        bail!(
+            Diagnostic::new("the images have changed since the run started")
+                .items(changes.lines())
+                .help("restore the images, or pass `--allow-changed-data` to accept the changes")
+        );
+    }
+    Ok(changes)
 }
 
 #[cfg(test)]

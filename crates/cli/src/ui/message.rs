@@ -28,6 +28,13 @@ pub enum Message<'a> {
         /// Names of these classes.
         classes: &'a [String],
     },
+    /// Both splits have the images of a folder, through a link.
+    SharedFolder {
+        /// Path of the folder in train.
+        train: String,
+        /// Path of the folder in val.
+        val: String,
+    },
     /// A slow operation starts.
     Working {
         /// The operation, such as "checking 397 images".
@@ -164,6 +171,9 @@ impl Message<'_> {
             Self::ClassesWithoutVal { classes } => Diagnostic::new(format!(
                 "no validation images for {}; val metrics exclude them",
                 list(classes)
+            )),
+            Self::SharedFolder { train, val } => Diagnostic::new(format!(
+                "`{val}` and `{train}` are the same folder; val metrics include train images"
             )),
             Self::SkippedImage(skipped) => Diagnostic::new(skipped.to_string()),
             Self::Device { fallback, .. } => {

@@ -322,6 +322,7 @@ impl<W: Write> Renderer for Terminal<W> {
             }
             Message::Checkpoint { .. }
             | Message::ClassesWithoutVal { .. }
+            | Message::SharedFolder { .. }
             | Message::SkippedImage(_)
             | Message::DamagedCheckpoint { .. }
             | Message::Restored { .. }

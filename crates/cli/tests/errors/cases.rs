@@ -95,6 +95,27 @@ pub const CASES: &[Case] = &[
     },
     Case {
         section: "Data sets",
+        what: "A class folder that is a link to another one",
+        command: "train --data data --weights tiny.safetensors",
+        prepare: |dir| {
+            std::fs::remove_dir_all(dir.path("data/train/vertical")).unwrap();
+            std::os::unix::fs::symlink("horizontal", dir.path("data/train/vertical")).unwrap();
+        },
+    },
+    Case {
+        section: "Data sets",
+        what: "`evaluate`: a folder that two classes link to",
+        command: "evaluate model.safetensors --data data",
+        prepare: |dir| {
+            dir.image("store/0.png", 0, 0);
+            for class in ["horizontal", "vertical"] {
+                let link = dir.path("data/val").join(class).join("more");
+                std::os::unix::fs::symlink(dir.path("store"), link).unwrap();
+            }
+        },
+    },
+    Case {
+        section: "Data sets",
         what: "A class of HEIC images",
         command: "train --data data --weights tiny.safetensors",
         prepare: |dir| {
@@ -433,6 +454,18 @@ pub const CASES: &[Case] = &[
     Case { section: "Downloads", what: "An endpoint with a query", command: "HF_HOME=hf HF_ENDPOINT=https://mirror.example/?key=secret waggle train --data data", prepare: |_| {} },
     Case { section: "Downloads", what: "A token with other characters", command: "HF_HOME=hf HF_TOKEN=hf_sécret waggle train --data data", prepare: |_| {} },
     Case { section: "Downloads", what: "An error that needs no download", command: "HF_HOME=hf HF_ENDPOINT=http://127.0.0.1:1 waggle train --data data --finetune-lr head=1e-3", prepare: |_| {} },
+    Case {
+        section: "Downloads",
+        what: "A damaged file in the cache",
+        command: "HF_HUB_CACHE=hub waggle train --data data --weights hf:a/b",
+        prepare: |dir| {
+            dir.write("hub/models--a--b/blobs/version-1", b"these are not weights");
+            dir.write("hub/models--a--b/refs/main", b"0123abcd");
+            let snapshot = dir.path("hub/models--a--b/snapshots/0123abcd");
+            std::fs::create_dir_all(&snapshot).unwrap();
+            std::os::unix::fs::symlink("../../blobs/version-1", snapshot.join("model.safetensors")).unwrap();
+        },
+    },
     Case { section: "Models", what: "No such model", command: "predict nowhere data/val", prepare: |_| {} },
     Case { section: "Models", what: "A folder that is not a run directory", command: "predict data data/val", prepare: |_| {} },
     Case { section: "Models", what: "An image instead of a model", command: "evaluate data/val/vertical/00.png --data data", prepare: |_| {} },
