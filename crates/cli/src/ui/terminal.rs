@@ -318,6 +318,7 @@ impl<W: Write> Renderer for Terminal<W> {
             | Message::ClassesWithoutVal { .. }
             | Message::SkippedImage(_)
             | Message::DamagedCheckpoint { .. }
+            | Message::NotCheckpoint { .. }
             | Message::Restored { .. }
             | Message::ChangedData { .. } => Ok(()),
             Message::Resumed {
