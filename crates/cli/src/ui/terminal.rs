@@ -325,6 +325,7 @@ impl<W: Write> Renderer for Terminal<W> {
             | Message::SharedFolder { .. }
             | Message::SkippedImage(_)
             | Message::DamagedCheckpoint { .. }
+            | Message::NotCheckpoint { .. }
             | Message::Restored { .. }
             | Message::ChangedData { .. } => Ok(()),
             Message::Resumed {
