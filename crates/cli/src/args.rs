@@ -7,6 +7,7 @@
 mod export;
 mod inspect;
 mod install;
+mod report;
 mod train;
 pub mod types;
 
@@ -23,6 +24,7 @@ use dataset::DecodeOptions;
 pub use export::{ExportArgs, ExportFormat};
 pub use inspect::{CheckArgs, ShowArgs, SummaryArgs};
 pub use install::{CompletionsArgs, ManArgs};
+pub use report::ReportArgs;
 pub use train::TrainArgs;
 use types::{DeviceChoice, OnBad, max_pixels, positive, threads, up_to_a_million};
 
@@ -63,6 +65,8 @@ pub enum Command {
     Evaluate(EvaluateArgs),
     /// Classify images
     Predict(PredictArgs),
+    /// Write a page about a run: curves, mistakes, classes, confidence, data and settings
+    Report(ReportArgs),
     /// Convert a trained model to safetensors, timm or ONNX
     Export(ExportArgs),
     /// Check a data set for damaged files, duplicates, leaks and conflicting labels

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -23,6 +23,7 @@ use crate::checkpoint::{self, Checkpoint, Checkpointer, Identity};
 use crate::config::{Config, StageConfig};
 use crate::metrics::Metrics;
 use crate::plan::{Origin, Plan};
+use crate::report::{self, Report, Sources};
 use crate::run_dir::RunDir;
 use crate::signals::Signals;
 use crate::splits::Splits;
@@ -34,6 +35,8 @@ pub struct Session {
     identity: Identity,
     params: Params,
     metadata: Metadata,
+    /// Path of the data set.
+    root: PathBuf,
     splits: Splits,
     precision: Precision,
     run: RunDir,
@@ -99,6 +102,7 @@ impl Session {
             identity,
             params,
             metadata,
+            root: folder.root,
             splits,
             run,
             checkpoint,
@@ -115,8 +119,8 @@ impl Session {
         &self.metadata.classes
     }
 
-    /// Runs the stages, evaluates the best weights on val, writes `confusion_matrix.png`, marks the run
-    /// as finished and removes its checkpoints. Within an epoch, a checkpoint is due every `every`, or
+    /// Runs the stages, evaluates the best weights on val, writes `confusion_matrix.png` and
+    /// `report.html`, marks the run as finished and removes its checkpoints. Within an epoch, a checkpoint is due every `every`, or
     /// never if it is `None`.
     ///
     /// Returns `None` if a signal stopped the run. It can then be resumed.
@@ -158,11 +162,25 @@ impl Session {
         Ok(evaluation)
     }
 
-    /// Writes `confusion_matrix.png`, marks the run as finished and removes its checkpoints.
+    /// Writes `confusion_matrix.png` and `report.html`, marks the run as finished and removes its
+    /// checkpoints.
     fn finish(&mut self, evaluation: &Evaluation) -> anyhow::Result<()> {
         let rows = evaluation.confusion.rows();
         let png = plots::confusion_matrix::draw(self.classes(), rows)?;
         self.run.write("confusion_matrix.png", &png)?;
+        let val = &self.splits.val;
+        let report = Report::collect(Sources {
+            run: self.run.path(),
+            config: &self.identity.config,
+            // As they are in the file, so that `waggle report` writes the same page.
+            rows: Metrics::read(&self.run.file(Metrics::FILE))?,
+            root: &self.root,
+            val: val.samples(),
+            evaluation,
+            decode: val.config().decode.clone(),
+            workers: val.config().workers,
+        })?;
+        self.run.write(report::FILE, report.page()?.as_bytes())?;
         self.run.finish()?;
         checkpoint::remove_all(&self.run)
     }
