@@ -4,6 +4,7 @@
 //! training starts. Parsing here rejects every value that is invalid by itself, so the rest
 //! of the program never sees a batch size of zero or a learning rate that is NaN.
 
+mod compare;
 mod export;
 mod inspect;
 mod install;
@@ -21,6 +22,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use dataset::DecodeOptions;
 
+pub use compare::CompareArgs;
 pub use export::{ExportArgs, ExportFormat};
 pub use inspect::{CheckArgs, ShowArgs, SummaryArgs};
 pub use install::{CompletionsArgs, ManArgs};
@@ -67,6 +69,8 @@ pub enum Command {
     Predict(PredictArgs),
     /// Write a page about a run: curves, mistakes, classes, confidence, data and settings
     Report(ReportArgs),
+    /// Compare finished runs: settings that differ, results and McNemar's test
+    Compare(CompareArgs),
     /// Convert a trained model to safetensors, timm or ONNX
     Export(ExportArgs),
     /// Check a data set for damaged files, duplicates, leaks and conflicting labels

@@ -6,7 +6,9 @@
 #![forbid(unsafe_code)]
 
 mod error;
+mod mcnemar;
 mod scores;
 
 pub use error::{Error, Result};
+pub use mcnemar::{McNemar, mcnemar};
 pub use scores::{Scores, log_softmax};

@@ -21,16 +21,9 @@ use crate::report::{self, Report, Sources};
 /// Runs `waggle report`.
 pub fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
     let run = &args.run;
-    let file = run.join(Config::FILE);
-    if !file.is_file() {
-        bail!(
-            Diagnostic::new(format!("no `{}` in `{}`", Config::FILE, run.display()))
-                .help("pass a directory that `waggle train` created, such as `runs/train`")
-        );
-    }
     let out = args.out.clone().unwrap_or_else(|| run.join(report::FILE));
     super::check_overwrite(&out, args.overwrite || args.out.is_none())?;
-    let config = Config::read(&file)?;
+    let config = Config::read_run(run)?;
     let rows = Metrics::read(&run.join(Metrics::FILE))?;
     let root = match &args.data {
         Some(data) => Source::choose(Some(data)).root()?,

@@ -19,7 +19,7 @@ const MAX_HORIZONTAL: usize = 5;
 /// The section of the matrix.
 pub fn section(report: &Report) -> Markup {
     html! {
-        p { "Follow a number to its images." }
+        p { "Rows are true classes, columns predicted classes, and colors shares of the row. Follow a number to its images." }
         @if report.classes.len() <= MAX_NAMED { (matrix(report)) } @else { (colors(report)) }
         @for cell in &report.cells { (images(report, cell)) }
     }
@@ -31,7 +31,6 @@ fn matrix(report: &Report) -> Markup {
     html! {
         div.scroll tabindex="0" role="region" aria-label="Confusion matrix" {
             table.matrix {
-                caption { "Rows: true classes, columns: predicted classes. Colors: shares of the row." }
                 thead { tr {
                     td {}
                     @for class in &report.classes {
@@ -149,18 +148,20 @@ pub fn mistakes(report: &Report) -> Markup {
                 @for mistake in &report.mistakes {
                     @let image = &mistake.image;
                     li {
-                        (figure(image, "160", html! {}))
+                        (figure(image, "144", html! {}))
                         @if let Some(heat_map) = &mistake.heat_map {
-                            img src=(heat_map) width="160" height="160" alt=(format!("Heat map for {}",
+                            img src=(heat_map) width="144" height="144" alt=(format!("Heat map for {}",
                                 text::plain(&report.classes[image.predicted].name)));
                         }
-                        dl {
-                            dt { "True" }
-                            dd { (text::name(&report.classes[image.truth].name)) " " small { (percent(image.of_truth)) } }
-                            dt { "Predicted" }
-                            dd { (text::name(&report.classes[image.predicted].name)) " " small { (percent(image.confidence)) } }
+                        div {
+                            dl {
+                                dt { "True" }
+                                dd { (text::name(&report.classes[image.truth].name)) " " small { (percent(image.of_truth)) } }
+                                dt { "Predicted" }
+                                dd { (text::name(&report.classes[image.predicted].name)) " " small { (percent(image.confidence)) } }
+                            }
+                            (text::path(&image.path))
                         }
-                        (text::path(&image.path))
                     }
                 }
             }

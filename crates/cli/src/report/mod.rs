@@ -7,11 +7,11 @@ mod collect;
 mod confusion;
 mod findings;
 mod images;
-mod page;
-mod settings;
-mod svg;
+pub mod page;
+pub mod settings;
+pub mod svg;
 mod tables;
-mod text;
+pub mod text;
 mod thumbnails;
 
 pub use collect::Sources;

@@ -92,7 +92,7 @@ impl Report {
         html! {
             dl.figures {
                 @for figure in &self.headline {
-                    div { dt { (figure.name) } dd { strong { (figure.value) } small { (figure.note) } } }
+                    div { dt { (figure.name) } dd { strong { (figure.value) } small { (figure.note.replace(" %", "\u{a0}%")) } } }
                 }
             }
             ul.answers {

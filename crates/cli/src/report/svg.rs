@@ -60,7 +60,7 @@ impl Chart<'_> {
             x: (0.5, last + 0.5),
             y: (low, high),
         };
-        let y_ticks = ticks(low, high, 5);
+        let y_ticks = ticks(low, high, 6);
         let step = y_ticks.get(1).map_or(1.0, |second| second - y_ticks[0]);
         let x_ticks = ticks(1.0, last, 6).into_iter();
         let x_ticks = x_ticks.filter(|tick| tick.fract() == 0.0 && *tick >= 1.0);
@@ -140,7 +140,7 @@ pub fn reliability(bins: &[Bin], description: &str) -> Markup {
     };
     let width = (RIGHT - LEFT) / bins.len().max(1) as f64;
     let most = bins.iter().map(|bin| bin.images).max().unwrap_or(0).max(1) as f64;
-    let (top, bottom) = (HEIGHT + 22.0, HEIGHT + 82.0);
+    let (top, bottom) = (HEIGHT - 8.0, HEIGHT + 52.0);
     let percents = [0.0, 0.25, 0.5, 0.75, 1.0];
     html! {
         figure.plot {
@@ -149,7 +149,8 @@ pub fn reliability(bins: &[Bin], description: &str) -> Markup {
                 @for tick in percents {
                     (horizontal(&frame, tick))
                     (label(LEFT - 8.0, frame.y(tick) + 5.0, "end", &value(tick, 0.25, true)))
-                    (label(frame.x(tick), bottom + 18.0, "middle", &value(tick, 0.25, true)))
+                    @let anchor = if tick < 1.0 { "middle" } else { "end" };
+                    (label(frame.x(tick), bottom + 18.0, anchor, &value(tick, 0.25, true)))
                 }
                 @for (index, bin) in bins.iter().enumerate().filter(|(_, bin)| bin.images > 0) {
                     @let left = LEFT + width * index as f64;

@@ -2,6 +2,7 @@
 //! start or from a checkpoint.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -27,6 +28,7 @@ use crate::report::{self, Report, Sources};
 use crate::run_dir::RunDir;
 use crate::signals::Signals;
 use crate::splits::Splits;
+use crate::tensorboard::{self, EventWriter};
 use crate::ui::{Message, PlannedStage, Renderer};
 use crate::{model_file, plots};
 
@@ -42,6 +44,8 @@ pub struct Session {
     run: RunDir,
     /// The checkpoint from which the run resumes.
     checkpoint: Option<Checkpoint>,
+    /// Whether to write event files for TensorBoard.
+    tensorboard: bool,
 }
 
 impl Session {
@@ -104,6 +108,7 @@ impl Session {
             metadata,
             root: folder.root,
             splits,
+            tensorboard: run.file(tensorboard::DIRECTORY).is_dir(),
             run,
             checkpoint,
         })
@@ -117,6 +122,14 @@ impl Session {
     /// Class names, by index.
     pub fn classes(&self) -> &[String] {
         &self.metadata.classes
+    }
+
+    /// Also writes event files for TensorBoard when the run trains.
+    pub fn with_tensorboard(self) -> Self {
+        Self {
+            tensorboard: true,
+            ..self
+        }
     }
 
     /// Runs the stages, evaluates the best weights on val, writes `confusion_matrix.png` and
@@ -139,6 +152,11 @@ impl Session {
         let model = self.run.file(model_file::FILE);
         let save = || self.save(&self.params.tensors());
         let (run, from) = (&self.run, checkpoint.as_ref());
+        let events = self.tensorboard.then(|| {
+            let rows = from.map_or(&[][..], |from| &from.progress.rows);
+            let png = fs::read(run.file("train_batch.png"))?;
+            EventWriter::create(run.path(), &self.identity.config, rows, &png)
+        });
         let mut observer = TrainObserver {
             renderer: ui,
             run: &self.run,
@@ -147,6 +165,7 @@ impl Session {
             save: &save,
             saved: false,
             checkpointer: Checkpointer::new(run, from, &self.identity, &self.params, every)?,
+            events: events.transpose()?,
             signals,
         };
         let evaluation = match self.run_stages(&mut observer, &model, checkpoint)? {
@@ -154,9 +173,10 @@ impl Session {
             Outcome::Finished { .. } => self.evaluate(signals)?,
         };
         observer.finish_checkpoint()?;
+        let (events, epochs) = (observer.events.take(), observer.metrics.rows().len());
         drop(observer);
         if let Some(evaluation) = &evaluation {
-            let finished = self.finish(evaluation);
+            let finished = self.finish(evaluation, events, epochs);
             finished.map_err(|error| self.run.resumable(error))?;
         }
         Ok(evaluation)
@@ -164,10 +184,19 @@ impl Session {
 
     /// Writes `confusion_matrix.png` and `report.html`, marks the run as finished and removes its
     /// checkpoints.
-    fn finish(&mut self, evaluation: &Evaluation) -> anyhow::Result<()> {
+    fn finish(
+        &mut self,
+        evaluation: &Evaluation,
+        events: Option<EventWriter>,
+        epochs: usize,
+    ) -> anyhow::Result<()> {
         let rows = evaluation.confusion.rows();
         let png = plots::confusion_matrix::draw(self.classes(), rows)?;
         self.run.write("confusion_matrix.png", &png)?;
+        if let Some(mut events) = events {
+            events.image(epochs, "confusion_matrix", &png)?;
+            events.finish(epochs)?;
+        }
         let val = &self.splits.val;
         let report = Report::collect(Sources {
             run: self.run.path(),
