@@ -22,13 +22,8 @@ pub const RANDOM_CHARACTERS: usize = 6;
 /// Returns an error if the file cannot be opened or is not a regular file. Does not wait for the
 /// writer of a named pipe.
 pub fn open_regular(path: &Path) -> io::Result<File> {
-    let mut options = File::options();
-    options.read(true);
-    // Without this flag, opening a named pipe waits for a writer. Regular files ignore it. The type
-    // is checked after opening, so that the file cannot be replaced in between.
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NONBLOCK);
-    let file = options.open(path)?;
+    // The type is checked after opening, so that the file cannot be replaced in between.
+    let file = fetch::open_without_waiting(path)?;
     if file.metadata()?.is_file() {
         Ok(file)
     } else {

@@ -162,6 +162,21 @@ fn batches_and_caches_larger_than_the_memory_are_refused_before_they_are_allocat
 }
 
 #[test]
+fn an_image_larger_than_the_memory_is_reported_by_name() {
+    let dir = TestDir::with_stripes();
+    let image = image::GrayImage::new(10_000, 10_000);
+    let image = image::DynamicImage::ImageLuma8(image).into_rgb8();
+    image.save(dir.path("data/val/vertical/large.png")).unwrap();
+    let command = dir.command(&["check", "data", "--workers", "1"]);
+    // The pixels take 300 MB.
+    let output = limit(command, 350_000_000).output().unwrap();
+    let (stdout, stderr) = stdout_and_stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{stdout}{stderr}");
+    let line = "val/vertical/large.png: out of memory";
+    assert!(stdout.contains(line), "{stdout}{stderr}");
+}
+
+#[test]
 fn an_unknown_instruction_set_in_the_environment_is_an_error() {
     let dir = TestDir::with_stripes();
     dir.succeeds(&train_args(["1", "1"], "4", &[&["--out", "run"]]));

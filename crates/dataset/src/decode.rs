@@ -18,7 +18,6 @@ mod limits;
 mod orientation;
 mod tiff;
 
-use std::fs::{self, File};
 use std::io::{Cursor, ErrorKind, Read as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -30,6 +29,7 @@ use image::{
 
 use crate::error::{Error, Result};
 use crate::file_kind::FileKind;
+use crate::open::open_without_waiting;
 use budget::{Budget, Purpose};
 pub use info::{Channels, ImageInfo};
 use limits::{check_memory, check_pixels};
@@ -182,7 +182,8 @@ pub(crate) fn drop_large_file(file: &mut Vec<u8>) {
 pub(crate) fn read_file(path: &Path, options: &DecodeOptions, into: &mut Vec<u8>) -> Result<()> {
     let limit = options.max_bytes;
     let io = Error::io(path);
-    let metadata = fs::metadata(path).map_err(&io)?;
+    let file = open_without_waiting(path).map_err(&io)?;
+    let metadata = file.metadata().map_err(&io)?;
     if !metadata.is_file() {
         return Err(undecodable(path, "not a regular file"));
     }
@@ -195,10 +196,9 @@ pub(crate) fn read_file(path: &Path, options: &DecodeOptions, into: &mut Vec<u8>
     }
     options.budget.reserve(Purpose::File, metadata.len(), limit);
     into.clear();
+    reserve(into, metadata.len() as usize, path)?;
     // The limit applies here too, because the file may have grown.
-    File::open(path)
-        .and_then(|file| file.take(limit).read_to_end(into))
-        .map_err(io)?;
+    file.take(limit).read_to_end(into).map_err(io)?;
     Ok(())
 }
 
@@ -303,7 +303,7 @@ fn decode_other(
     check_memory(width, height, pixel + buffers + converted, name, options)?;
     let info = ImageInfo::new(format, width, height, decoder.original_color_type());
     let mut image = if color == ColorType::Rgb8 {
-        fill(width, height, reuse, |pixels| {
+        fill(width, height, reuse, name, |pixels| {
             decoder.read_image(pixels).map_err(decode_error)
         })?
     } else {
@@ -341,14 +341,23 @@ fn fill(
     width: u32,
     height: u32,
     reuse: RgbImage,
+    name: &Path,
     write: impl FnOnce(&mut [u8]) -> Result<()>,
 ) -> Result<RgbImage> {
     let mut pixels = reuse.into_raw();
     // Decoders may skip damaged parts. Zeroing the buffer keeps the previous image out of them.
     pixels.clear();
-    pixels.resize(width as usize * height as usize * 3, 0);
+    let length = width as usize * height as usize * 3;
+    reserve(&mut pixels, length, name)?;
+    pixels.resize(length, 0);
     write(&mut pixels)?;
     Ok(RgbImage::from_raw(width, height, pixels).expect("the buffer holds width × height pixels"))
+}
+
+/// Gives the empty `buffer` a capacity of `length` bytes for the file `name`.
+fn reserve(buffer: &mut Vec<u8>, length: usize, name: &Path) -> Result<()> {
+    let reserved = buffer.try_reserve_exact(length);
+    reserved.map_err(|error| Error::io(name)(error.into()))
 }
 
 /// Converts an image of another color type. 16-bit samples keep their high byte, except for color in

@@ -68,6 +68,7 @@ pub mod inspect;
 mod layout;
 mod layout_hint;
 mod loader;
+mod open;
 mod panic;
 pub mod path_text;
 mod plan;

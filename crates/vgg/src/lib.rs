@@ -11,6 +11,7 @@
 //! | find the architecture of a weights file | [`detect_architecture`] |
 //! | compute logits, run some of the layers | [`Vgg`] |
 //! | compute features with the backbone alone | [`Features`] |
+//! | see which part of an image speaks for a class | [`Vgg::heat_map`] |
 //! | save a model, load a saved one | [`save`], [`load_model`] |
 //! | export | [`onnx`], [`timm`] |
 //! | download weights | `hub` (default feature `hub`) |
@@ -63,6 +64,7 @@ mod dropout;
 pub mod error;
 mod features;
 mod file;
+mod heat_map;
 #[cfg(feature = "hub")]
 pub mod hub;
 pub mod init;
@@ -73,6 +75,7 @@ mod model;
 pub mod names;
 mod norm;
 pub mod onnx;
+mod open;
 mod precision;
 mod pth;
 mod python;
@@ -95,6 +98,7 @@ pub use detect::detect_architecture;
 #[doc(inline)]
 pub use error::Error;
 pub use features::Features;
+pub use heat_map::{HeatMap, HeatMapMethod};
 pub use kernels;
 #[doc(inline)]
 pub use memory::MAX_IMAGE_BYTES;

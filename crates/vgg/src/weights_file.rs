@@ -2,7 +2,6 @@
 //! content, not from the file name.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{Read, Seek};
 use std::path::Path;
 
@@ -10,6 +9,7 @@ use candle_core::{Device, Tensor};
 
 use crate::error::Error;
 use crate::file::TensorFile;
+use crate::open::open_without_waiting;
 use crate::pth::{self, PthFile};
 use crate::sniff;
 
@@ -45,15 +45,13 @@ impl WeightsFile {
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         let (path, key) = split_key(path);
         let io = |error| Error::io("read", path, error);
-        // Check the file type before opening, because opening a named pipe blocks until there is a
-        // writer.
-        if !std::fs::metadata(path).map_err(io)?.is_file() {
+        let mut file = open_without_waiting(path).map_err(io)?;
+        if !file.metadata().map_err(io)?.is_file() {
             return Err(Error::NotSafetensors {
                 path: path.into(),
                 reason: "it is not a regular file".into(),
             });
         }
-        let mut file = File::open(path).map_err(io)?;
         let mut start = Vec::new();
         (&mut file)
             .take(sniff::PREFIX_LENGTH as u64)

@@ -11,6 +11,7 @@ use anyhow::{Context, bail};
 use console::{Term, measure_text_width};
 use dataset::image_folder::{KindCount, count_kinds};
 use dataset::{ImageFolder, Loader, LoaderConfig, image_folder, path_text};
+use insight::wilson_interval;
 use serde::Serialize;
 use trainer::{ConfusionMatrix, FrozenCache};
 
@@ -23,7 +24,6 @@ use crate::data_source::Source;
 use crate::error::{Diagnostic, warn};
 use crate::escape::{printable, printable_path};
 use crate::memory_limit;
-use crate::metrics::wilson_interval;
 use crate::non_finite_logit::CheckedNetwork;
 use crate::ui::text::{list, percent, percent_range, pluralize, push_table, shorten, unused_files};
 

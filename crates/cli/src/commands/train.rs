@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 use dataset::path_text;
+use insight::wilson_interval;
 use trainer::{Evaluation, pattern};
 use vgg::{Summary, VggConfig};
 
@@ -16,7 +17,7 @@ use crate::config::Config;
 use crate::error;
 use crate::escape::printable;
 use crate::initial_model::InitialModel;
-use crate::metrics::{Score, wilson_interval};
+use crate::metrics::Score;
 use crate::model_file;
 use crate::plan::{Origin, Plan};
 use crate::run_dir::FILES;

@@ -46,7 +46,7 @@ pub(super) fn decode(
     let image = match zune.transpose().map_err(zune_error)? {
         Some(mut decoder) if decoder.input_colorspace() == Some(headers.colors.in_zune()) => {
             check_memory(zune_memory(frame))?;
-            fill(width, height, reuse, |pixels| {
+            fill(width, height, reuse, name, |pixels| {
                 decoder.decode_into(pixels).map_err(zune_error)
             })?
         }

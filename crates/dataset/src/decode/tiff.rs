@@ -82,7 +82,7 @@ pub(super) fn decode(
         channels: color.channels(&header),
         bits: header.bits as u8,
     };
-    let image = fill(width, height, reuse, |pixels| {
+    let image = fill(width, height, reuse, header.name, |pixels| {
         let row_length = 3 * width as usize;
         for (index, (left, top)) in header.chunk_origins().enumerate() {
             let chunk = reader.read(&header, index, top, options)?;
