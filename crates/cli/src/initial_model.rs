@@ -303,6 +303,7 @@ impl InitialModel {
             classes: classes.to_vec(),
             mean: self.normalize.mean,
             std: self.normalize.std,
+            temperature: 1.0,
         }
     }
 }

@@ -8,6 +8,7 @@
 
 pub mod args;
 mod bad_images;
+mod calibration;
 pub mod checkpoint;
 mod classifier;
 mod commands;

@@ -116,6 +116,7 @@ impl Plan {
                 seed: args.seed,
                 batch_size: args.batch_size.get(),
                 momentum: args.momentum,
+                calibration: !args.no_calibration,
             },
             stages: stages::stages(
                 args,

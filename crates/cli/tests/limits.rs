@@ -121,6 +121,7 @@ fn a_model_of_100_000_classes_is_refused_before_memory_is_taken() {
         classes,
         mean: [0.5; 3],
         std: [0.5; 3],
+        temperature: 1.0,
     };
     vgg::save(dir.path("model.safetensors"), &tensors, &metadata).unwrap();
     let command = dir.command(&["evaluate", "model.safetensors", "--data", "data"]);

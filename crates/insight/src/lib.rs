@@ -10,6 +10,8 @@
 //! | [`mcnemar`] | the samples that only one of two classifiers predicts correctly |
 //! | [`log_loss`], [`brier_score`], [`expected_calibration_error`], [`reliability_bins`] | probabilities |
 //!
+//! [`calibration`] makes probabilities as confident as they are right.
+//!
 //! Values equal those of scikit-learn and torchmetrics, whose names for a metric are in parentheses.
 //!
 //! ```
@@ -26,7 +28,9 @@
 
 #![forbid(unsafe_code)]
 
+pub mod calibration;
 mod error;
+mod folds;
 mod interval;
 mod mcnemar;
 mod probability;
@@ -35,6 +39,7 @@ mod report;
 mod scores;
 
 pub use error::{Error, Result};
+pub use folds::stratified_folds;
 pub use interval::wilson_interval;
 pub use mcnemar::{McNemar, mcnemar};
 pub use probability::{

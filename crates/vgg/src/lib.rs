@@ -34,7 +34,8 @@
 //! let tensors = vgg::init::from_scratch(&config, 1234, &device)?;
 //! let (mean, std) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
 //! let classes = ["ant", "bee", "wasp"].map(String::from).to_vec();
-//! vgg::save(&path, &tensors, &Metadata { config: config.clone(), classes, mean, std })?;
+//! let metadata = Metadata { config: config.clone(), classes, mean, std, temperature: 1.0 };
+//! vgg::save(&path, &tensors, &metadata)?;
 //!
 //! // A network with two classes: everything is loaded except the head, which is newly initialized.
 //! let config = VggConfig { classes: 2, ..config };

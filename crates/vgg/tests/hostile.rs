@@ -195,6 +195,7 @@ fn huge_and_invalid_values_in_the_metadata_are_errors() {
         classes: vec!["a".into(), "b".into()],
         mean: [0.5; 3],
         std: [0.5; 3],
+        temperature: 2.5,
     };
     vgg::save(&path, &tensors, &metadata(&config)).expect("a model");
     let bytes = std::fs::read(&path).expect("a file");
@@ -231,6 +232,14 @@ fn huge_and_invalid_values_in_the_metadata_are_errors() {
         ("mean", "0.5", "1e300"),
         ("std", "0.5", "-0.5"),
         ("std", "0.5", "0"),
+        ("temperature", "2.5", "0"),
+        ("temperature", "2.5", "-2.5"),
+        ("temperature", "2.5", "NaN"),
+        ("temperature", "2.5", "inf"),
+        ("temperature", "2.5", "1e300"),
+        ("temperature", "2.5", "1e-300"),
+        ("temperature", "2.5", "hot"),
+        ("temperature", "2.5", ""),
     ] {
         let mut strings = original.clone();
         let changed = strings[key].replacen(old, new, 1);

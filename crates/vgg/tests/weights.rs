@@ -36,6 +36,7 @@ fn metadata(config: &VggConfig) -> Metadata {
             .collect(),
         mean: [0.485, 0.456, 0.406],
         std: [0.229, 0.224, 0.225],
+        temperature: 1.0,
     }
 }
 
@@ -306,6 +307,31 @@ fn replace_strings(path: &Path, config: &VggConfig, replaced: &[(&str, &str)]) {
         strings.insert((*key).into(), (*value).into());
     }
     safetensors::serialize_to_file(initialized(config), Some(strings), path).expect("a file");
+}
+
+#[test]
+fn a_file_without_a_temperature_has_the_temperature_1() {
+    let (folder, config) = (folder(), narrow(3));
+    let path = folder.path().join("model.safetensors");
+    let tensors = initialized(&config);
+    for (temperature, text) in [
+        (1.0, None),
+        (1.0249638798510865, Some("1.0249638798510865")),
+    ] {
+        let metadata = Metadata {
+            temperature,
+            ..metadata(&config)
+        };
+        vgg::save(&path, &tensors, &metadata).expect("a file");
+        let bytes = std::fs::read(&path).expect("a file");
+        let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).expect("a header");
+        let strings = header.metadata().as_ref().expect("metadata");
+        assert_eq!(strings.get("temperature").map(String::as_str), text);
+        assert_eq!(
+            vgg::load_model(&path, &CPU).expect("a model").metadata,
+            metadata
+        );
+    }
 }
 
 #[test]

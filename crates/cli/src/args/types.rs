@@ -55,6 +55,16 @@ pub fn momentum(text: &str) -> Result<f64, String> {
     number(text, |momentum| (0.0..1.0).contains(&momentum), expected)
 }
 
+/// Parses a probability in [0, 1].
+pub fn probability(text: &str) -> Result<f32, String> {
+    let expected = "expected a probability from 0 to 1, such as 0.9";
+    number(
+        text,
+        |probability| (0.0..=1.0).contains(&probability),
+        expected,
+    )
+}
+
 /// Parses an interval of 0 to 1,000,000 minutes, possibly fractional. A million minutes is about two
 /// years.
 pub fn minutes(text: &str) -> Result<Duration, String> {

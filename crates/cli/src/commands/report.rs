@@ -71,6 +71,7 @@ pub fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
         root: &root,
         val: val.samples(),
         evaluation: &evaluation,
+        temperature: model.metadata.temperature,
         decode,
         workers,
     })?;

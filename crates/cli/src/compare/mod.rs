@@ -5,11 +5,11 @@ mod predictions;
 
 use std::path::Path;
 
-use insight::McNemar;
+use insight::{McNemar, wilson_interval};
 
 use crate::config::Config;
 use crate::escape::printable_path;
-use crate::metrics::{EpochRow, Metrics, wilson_interval};
+use crate::metrics::{EpochRow, Metrics};
 use crate::report::settings::settings;
 use crate::ui::text::{duration, percent, percent_range};
 use predictions::Predictions;

@@ -4,7 +4,9 @@ use std::path::Path;
 
 use anyhow::Context;
 use dataset::{DecodeOptions, InspectOptions, Sample, path_text};
-use insight::{Scores, log_softmax};
+use insight::{
+    ClassificationReport, Scores, expected_calibration_error, reliability_bins, wilson_interval,
+};
 use trainer::Evaluation;
 
 use super::images::{choose_cells, show_cells, show_mistakes};
@@ -12,8 +14,8 @@ use super::svg::Bin;
 use super::thumbnails::Budget;
 use super::{ClassRow, Figure, Image, MAX_BYTES, Report, Section};
 use crate::config::Config;
-use crate::metrics::{EpochRow, wilson_interval};
-use crate::ui::text::{percent, percent_range};
+use crate::metrics::EpochRow;
+use crate::ui::text::{percent, percent_range, pluralize};
 
 /// Bytes for images. The other parts of the page have limits that add up to less than the rest.
 const IMAGE_BYTES: usize = MAX_BYTES - 1_800_000;
@@ -36,6 +38,8 @@ pub struct Sources<'a> {
     pub val: &'a [Sample],
     /// Result of the final evaluation on `val`.
     pub evaluation: &'a Evaluation,
+    /// Temperature of the model, which calibrates its probabilities.
+    pub temperature: f64,
     /// Decoder settings.
     pub decode: DecodeOptions,
     /// Number of threads that decode images.
@@ -58,17 +62,23 @@ impl Report {
             root,
             val,
             evaluation,
+            temperature,
             decode,
             workers,
         } = sources;
         let names = &config.data.classes;
         let targets = evaluation.predictions.iter().map(|p| p.target).collect();
         let scores = Scores::new(names.len(), evaluation.logits.clone(), targets)?;
+        let before = expected_calibration_error(&scores, BINS);
+        let scores = scores.with_temperature(temperature);
         let mut images = Vec::new();
-        for (prediction, logits) in evaluation.predictions.iter().zip(scores.rows()) {
+        for (prediction, log) in evaluation
+            .predictions
+            .iter()
+            .zip(scores.log_probabilities())
+        {
             let sample = val.get(prediction.sample);
             let sample = sample.context("the evaluation has more images than val")?;
-            let log = log_softmax(logits, 1.0);
             let (truth, predicted) = (prediction.target as usize, prediction.prediction as usize);
             images.push((
                 sample.path.as_path(),
@@ -83,8 +93,15 @@ impl Report {
             ));
         }
         let confusion = evaluation.confusion.rows().to_vec();
-        let reliability = bins(images.iter().map(|(_, image)| image));
-        let headline = headline(evaluation, &confusion, &reliability);
+        let metrics = ClassificationReport::new(&confusion);
+        let calibration = match temperature {
+            1.0 => "not calibrated".to_string(),
+            _ => format!(
+                "{} before calibration with temperature {temperature:.3}",
+                percent(before)
+            ),
+        };
+        let headline = headline(evaluation, &metrics, &scores, &calibration);
         // The highest loss first. The sort is stable.
         images.sort_by(|(_, a), (_, b)| a.of_truth.total_cmp(&b.of_truth));
         let mut budget = Budget(IMAGE_BYTES);
@@ -100,96 +117,87 @@ impl Report {
         let title = title.file_name().unwrap_or(run.as_os_str());
         Ok(Self {
             title: path_text::encode(title.as_ref()),
-            classes: classes(names, &confusion),
+            classes: classes(names, &metrics),
             data: data(config, root, &decode, workers),
             config: config.clone(),
             rows,
             headline,
             confusion,
             cells,
-            reliability,
+            reliability: bins(&scores),
             mistakes,
             wrong,
         })
     }
 }
 
-fn headline(evaluation: &Evaluation, confusion: &[Vec<u64>], bins: &[Bin]) -> Vec<Figure> {
-    let (correct, images) = (evaluation.metrics.correct, evaluation.metrics.samples);
-    let recalls: Vec<f64> = evaluation
-        .confusion
-        .recall()
-        .into_iter()
-        .flatten()
-        .collect();
-    let balanced = recalls.iter().sum::<f64>() / recalls.len().max(1) as f64;
-    let gap = |bin: &Bin| bin.images as f64 * (bin.accuracy - bin.confidence).abs();
-    let ece = bins.iter().map(gap).sum::<f64>() / images.max(1) as f64;
-    let classes = confusion.len();
+fn headline(
+    evaluation: &Evaluation,
+    metrics: &ClassificationReport,
+    scores: &Scores,
+    calibration: &str,
+) -> Vec<Figure> {
+    let measured = metrics.per_class.iter().filter(|class| class.support > 0);
     vec![
         Figure {
             name: "Accuracy",
-            value: percent(evaluation.accuracy()),
+            value: percent(metrics.accuracy),
             note: format!(
-                "95 % interval: {}; {correct} of {images} val images",
-                percent_range(wilson_interval(correct, images))
+                "95 % interval: {}; {} of {} val images",
+                percent_range(metrics.accuracy_interval),
+                metrics.correct,
+                metrics.samples
             ),
         },
         Figure {
             name: "Balanced accuracy",
-            value: percent(balanced),
-            note: format!("mean recall of {} of {classes} classes", recalls.len()),
+            value: percent(metrics.balanced_accuracy),
+            note: format!(
+                "mean recall of {}; F1 {}, precision {}",
+                pluralize(measured.count(), "class"),
+                percent(metrics.macro_average.f1),
+                percent(metrics.macro_average.precision)
+            ),
         },
         Figure {
             name: "Loss",
             value: format!("{:.4}", evaluation.loss()),
-            note: "mean cross-entropy per image, in nats".to_string(),
+            note: "mean cross-entropy per val image in nats, without calibration".to_string(),
         },
         Figure {
             name: "Calibration error",
-            value: percent(ece),
-            note: format!("mean gap between confidence and accuracy, {BINS} bins"),
+            value: percent(expected_calibration_error(scores, BINS)),
+            note: format!("mean gap between confidence and accuracy; {calibration}"),
         },
     ]
 }
 
-fn classes(names: &[String], confusion: &[Vec<u64>]) -> Vec<ClassRow> {
-    let rows = names.iter().zip(confusion).enumerate();
-    rows.map(|(class, (name, row))| {
-        let (correct, images) = (row[class], row.iter().sum::<u64>());
-        let predicted: u64 = confusion.iter().map(|row| row[class]).sum();
-        let ratio = |of: u64| (of > 0).then(|| correct as f64 / of as f64);
-        let sum = images + predicted;
+fn classes(names: &[String], metrics: &ClassificationReport) -> Vec<ClassRow> {
+    let rows = names.iter().zip(&metrics.per_class);
+    rows.map(|(name, class)| {
+        let (has_images, has_predictions) = (class.support > 0, class.predicted > 0);
         ClassRow {
             name: name.clone(),
-            images,
-            correct,
-            recall: ratio(images).map(|recall| (recall, wilson_interval(correct, images))),
-            precision: ratio(predicted),
-            f1: (images > 0 && predicted > 0).then(|| 2.0 * correct as f64 / sum as f64),
+            images: class.support,
+            correct: class.correct,
+            recall: has_images.then_some((class.recall, class.recall_interval)),
+            precision: has_predictions.then_some(class.precision),
+            f1: (has_images && has_predictions).then_some(class.f1),
         }
     })
     .collect()
 }
 
-/// Accuracy in bins of confidence: bin `i` of `n` has the images with a confidence in
-/// (`i / n`, `(i + 1) / n`].
-fn bins<'a>(images: impl Iterator<Item = &'a Image>) -> Vec<Bin> {
-    let mut sums = vec![(0u64, 0u64, 0.0); BINS];
-    for image in images {
-        let bin = (image.confidence * BINS as f64).ceil() as usize;
-        let sum = &mut sums[bin.clamp(1, BINS) - 1];
-        sum.0 += 1;
-        sum.1 += u64::from(image.truth == image.predicted);
-        sum.2 += image.confidence;
-    }
-    let bin = |(images, correct, confidence): (u64, u64, f64)| Bin {
-        images,
-        confidence: confidence / images.max(1) as f64,
-        accuracy: correct as f64 / images.max(1) as f64,
-        interval: wilson_interval(correct, images),
-    };
-    sums.into_iter().map(bin).collect()
+/// The bins of the reliability diagram.
+fn bins(scores: &Scores) -> Vec<Bin> {
+    let bins = reliability_bins(scores, BINS).into_iter();
+    bins.map(|bin| Bin {
+        images: bin.count,
+        confidence: bin.confidence,
+        accuracy: bin.accuracy,
+        interval: wilson_interval((bin.accuracy * bin.count as f64).round() as u64, bin.count),
+    })
+    .collect()
 }
 
 /// Inspects the data set.

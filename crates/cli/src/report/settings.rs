@@ -131,6 +131,9 @@ pub fn command(config: &Config) -> String {
     if machine.max_pixels != DecodeOptions::default().max_pixels {
         push("--max-pixels", machine.max_pixels.to_string());
     }
+    if !training.calibration {
+        words.push("--no-calibration".to_string());
+    }
     if config.data.ignore_exif {
         words.push("--ignore-exif".to_string());
     }

@@ -19,7 +19,9 @@ use vgg::{Metadata, Precision, Vgg};
 
 use super::non_finite::NonFiniteLossReport;
 use super::observer::TrainObserver;
+use super::val_scores::val_scores;
 use crate::bad_images;
+use crate::calibration::Calibration;
 use crate::checkpoint::{self, Checkpoint, Checkpointer, Identity};
 use crate::config::{Config, StageConfig};
 use crate::metrics::Metrics;
@@ -132,11 +134,12 @@ impl Session {
         }
     }
 
-    /// Runs the stages, evaluates the best weights on val, writes `confusion_matrix.png` and
-    /// `report.html`, marks the run as finished and removes its checkpoints. Within an epoch, a checkpoint is due every `every`, or
-    /// never if it is `None`.
+    /// Runs the stages, evaluates the best weights on val, writes `confusion_matrix.png`, stores the
+    /// temperature in the model file, writes `report.html`, marks the run as finished and removes its
+    /// checkpoints. Within an epoch, a checkpoint is due every `every`, or never if it is `None`.
     ///
-    /// Returns `None` if a signal stopped the run. It can then be resumed.
+    /// Returns the evaluation, and the calibration unless the run does without. Returns `None` if a
+    /// signal stopped the run. It can then be resumed.
     ///
     /// # Errors
     ///
@@ -147,7 +150,7 @@ impl Session {
         every: Option<Duration>,
         signals: &Signals,
         ui: &mut dyn Renderer,
-    ) -> anyhow::Result<Option<Evaluation>> {
+    ) -> anyhow::Result<Option<(Evaluation, Option<Calibration>)>> {
         let checkpoint = self.checkpoint.take();
         let model = self.run.file(model_file::FILE);
         let save = || self.save(&self.params.tensors());
@@ -175,21 +178,22 @@ impl Session {
         observer.finish_checkpoint()?;
         let (events, epochs) = (observer.events.take(), observer.metrics.rows().len());
         drop(observer);
-        if let Some(evaluation) = &evaluation {
-            let finished = self.finish(evaluation, events, epochs);
-            finished.map_err(|error| self.run.resumable(error))?;
-        }
-        Ok(evaluation)
+        let Some(evaluation) = evaluation else {
+            return Ok(None);
+        };
+        let finished = self.finish(&evaluation, events, epochs);
+        let calibration = finished.map_err(|error| self.run.resumable(error))?;
+        Ok(Some((evaluation, calibration)))
     }
 
-    /// Writes `confusion_matrix.png` and `report.html`, marks the run as finished and removes its
-    /// checkpoints.
+    /// Writes `confusion_matrix.png`, calibrates the model, writes `report.html`, marks the run as
+    /// finished and removes its checkpoints. The event files for TensorBoard end with `epochs`.
     fn finish(
         &mut self,
         evaluation: &Evaluation,
         events: Option<EventWriter>,
         epochs: usize,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<Option<Calibration>> {
         let rows = evaluation.confusion.rows();
         let png = plots::confusion_matrix::draw(self.classes(), rows)?;
         self.run.write("confusion_matrix.png", &png)?;
@@ -197,6 +201,17 @@ impl Session {
             events.image(epochs, "confusion_matrix", &png)?;
             events.finish(epochs)?;
         }
+        let calibration = match self.identity.config.training.calibration {
+            true => Some(self.calibrate(evaluation)?),
+            false => None,
+        };
+        self.write_report(evaluation)?;
+        self.run.finish()?;
+        checkpoint::remove_all(&self.run)?;
+        Ok(calibration)
+    }
+
+    fn write_report(&self, evaluation: &Evaluation) -> anyhow::Result<()> {
         let val = &self.splits.val;
         let report = Report::collect(Sources {
             run: self.run.path(),
@@ -206,12 +221,21 @@ impl Session {
             root: &self.root,
             val: val.samples(),
             evaluation,
+            temperature: self.metadata.temperature,
             decode: val.config().decode.clone(),
             workers: val.config().workers,
         })?;
-        self.run.write(report::FILE, report.page()?.as_bytes())?;
-        self.run.finish()?;
-        checkpoint::remove_all(&self.run)
+        self.run.write(report::FILE, report.page()?.as_bytes())
+    }
+
+    /// Fits the temperature, and writes the model file again if there is one. The tensors stay the same.
+    fn calibrate(&mut self, evaluation: &Evaluation) -> anyhow::Result<Calibration> {
+        let calibration = Calibration::fit(val_scores(evaluation, self.classes().len()));
+        if let Calibration::Fitted { temperature, .. } = calibration {
+            self.metadata.temperature = temperature;
+            self.save(&self.params.tensors())?;
+        }
+        Ok(calibration)
     }
 
     /// Runs the stages. Afterwards, the parameters hold the best weights of the last stage, unless

@@ -11,6 +11,7 @@ use trainer::{Best, Event, Phase};
 use vgg::Report;
 
 use super::text::list;
+use crate::calibration::Calibration;
 use crate::config::{Skipped, StageName};
 use crate::error::Diagnostic;
 use crate::metrics::Score;
@@ -252,6 +253,8 @@ pub struct Finished<'a> {
     pub interval: [f64; 2],
     /// The class with the lowest recall, of the classes that have val images.
     pub worst_class: Option<ClassRecall<'a>>,
+    /// The calibration of the probabilities. `None` with `--no-calibration`.
+    pub calibration: Option<Calibration>,
     /// Running time of this command in seconds.
     pub seconds: f64,
 }

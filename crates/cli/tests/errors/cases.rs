@@ -501,6 +501,18 @@ pub const CASES: &[Case] = &[
     },
     Case {
         section: "Models",
+        what: "A temperature of 0",
+        command: "predict model.safetensors data/val",
+        prepare: |dir| forge::set_temperature(dir, "0"),
+    },
+    Case {
+        section: "Models",
+        what: "A temperature that is not a number",
+        command: "evaluate model.safetensors --data data",
+        prepare: |dir| forge::set_temperature(dir, "hot"),
+    },
+    Case {
+        section: "Models",
         what: "A model file that links out of its run directory",
         command: "predict run data/val",
         prepare: |dir| {
@@ -614,6 +626,7 @@ pub const CASES: &[Case] = &[
     Case { section: "Settings", what: "An unknown flag", command: "train --data data --weights tiny.safetensors --no-such-flag", prepare: |_| {} },
     Case { section: "Settings", what: "An unknown command", command: "teach", prepare: |_| {} },
     Case { section: "Settings", what: "`predict` without images", command: "predict model.safetensors", prepare: |_| {} },
+    Case { section: "Settings", what: "`predict`: a probability above 1", command: "predict model.safetensors data/val --min-probability 90", prepare: |_| {} },
     Case { section: "Settings", what: "`summary`: too many classes", command: "summary --classes 18446744073709551615", prepare: |_| {} },
     Case { section: "Output", what: "A run directory inside a file", command: "train --data data --weights tiny.safetensors --out tiny.safetensors/run", prepare: |_| {} },
     Case { section: "Output", what: "A run directory inside the data set", command: "train --data data --weights tiny.safetensors --out data/runs/train", prepare: |_| {} },
