@@ -32,6 +32,7 @@ mod panic_message;
 mod path_list;
 mod plan;
 pub mod plots;
+mod predictions;
 pub mod run_dir;
 mod shell;
 mod signals;

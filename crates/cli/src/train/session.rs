@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -27,7 +27,7 @@ use crate::run_dir::RunDir;
 use crate::signals::Signals;
 use crate::splits::Splits;
 use crate::ui::{Message, PlannedStage, Renderer};
-use crate::{model_file, plots};
+use crate::{model_file, plots, predictions};
 
 /// A run that is ready to train.
 pub struct Session {
@@ -35,6 +35,8 @@ pub struct Session {
     params: Params,
     metadata: Metadata,
     splits: Splits,
+    /// The folder of the data set.
+    data: PathBuf,
     precision: Precision,
     run: RunDir,
     /// The checkpoint from which the run resumes.
@@ -100,6 +102,7 @@ impl Session {
             params,
             metadata,
             splits,
+            data: folder.root,
             run,
             checkpoint,
         })
@@ -115,8 +118,8 @@ impl Session {
         &self.metadata.classes
     }
 
-    /// Runs the stages, evaluates the best weights on val, writes `confusion_matrix.png`, marks the run
-    /// as finished and removes its checkpoints. Within an epoch, a checkpoint is due every `every`, or
+    /// Runs the stages, evaluates the best weights on val, writes `confusion_matrix.png` and
+    /// `predictions.csv`, marks the run as finished and removes its checkpoints. Within an epoch, a checkpoint is due every `every`, or
     /// never if it is `None`.
     ///
     /// Returns `None` if a signal stopped the run. It can then be resumed.
@@ -158,11 +161,16 @@ impl Session {
         Ok(evaluation)
     }
 
-    /// Writes `confusion_matrix.png`, marks the run as finished and removes its checkpoints.
+    /// Writes `confusion_matrix.png` and `predictions.csv`, marks the run as finished and removes its
+    /// checkpoints.
     fn finish(&mut self, evaluation: &Evaluation) -> anyhow::Result<()> {
         let rows = evaluation.confusion.rows();
         let png = plots::confusion_matrix::draw(self.classes(), rows)?;
         self.run.write("confusion_matrix.png", &png)?;
+        self.run.write_with(predictions::FILE, |out| {
+            let samples = self.splits.val.samples();
+            predictions::write(out, evaluation, self.classes(), &self.data, samples)
+        })?;
         self.run.finish()?;
         checkpoint::remove_all(&self.run)
     }
