@@ -2,7 +2,9 @@
 
 mod check;
 mod evaluate;
+mod explain;
 mod export;
+mod image_errors;
 mod install;
 mod predict;
 mod predict_inputs;
@@ -32,6 +34,7 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Train(args) => train::run(&args),
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Predict(args) => predict::run(&args),
+        Command::Explain(args) => explain::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Show(args) => show::run(&args),
