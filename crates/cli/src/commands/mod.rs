@@ -3,7 +3,9 @@
 mod check;
 mod compare;
 mod evaluate;
+mod explain;
 mod export;
+mod image_errors;
 mod install;
 mod predict;
 mod predict_inputs;
@@ -36,6 +38,7 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Predict(args) => predict::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Report(args) => report::run(&args),
+        Command::Explain(args) => explain::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Show(args) => show::run(&args),
