@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`ClassificationReport`] | a confusion matrix: accuracy, precision, recall, F1, Matthews correlation, with [`wilson_interval`]s |
 //! | [`top_k_accuracy`], [`one_vs_rest`] | the order of scores: ROC-AUC, average precision |
+//! | [`mcnemar`] | the samples that only one of two classifiers predicts correctly |
 //! | [`log_loss`], [`brier_score`], [`expected_calibration_error`], [`reliability_bins`] | probabilities |
 //!
 //! [`calibration`] makes probabilities as confident as they are right.
@@ -31,6 +32,7 @@ pub mod calibration;
 mod error;
 mod folds;
 mod interval;
+mod mcnemar;
 mod probability;
 mod ranking;
 mod report;
@@ -39,6 +41,7 @@ mod scores;
 pub use error::{Error, Result};
 pub use folds::stratified_folds;
 pub use interval::wilson_interval;
+pub use mcnemar::{McNemar, mcnemar};
 pub use probability::{
     ReliabilityBin, brier_score, expected_calibration_error, log_loss, reliability_bins,
 };
