@@ -90,6 +90,7 @@ fn training_prints_each_epoch_and_writes_the_run_directory() {
             "curves.png",
             "metrics.csv",
             "model.safetensors",
+            "report.html",
             "run.toml",
             "train_batch.png"
         ],
