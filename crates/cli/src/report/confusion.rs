@@ -5,7 +5,6 @@ use std::cmp::Reverse;
 use maud::{Markup, html};
 
 use super::{Cell, Image, Report, Section, svg, text};
-use crate::escape::printable;
 use crate::ui::text::{percent, pluralize};
 
 /// Most classes for a matrix with names and counts. With more, it is drawn without text.
@@ -175,7 +174,7 @@ pub fn mistakes(report: &Report) -> Markup {
 pub fn labels(report: &Report) -> Markup {
     let labels = match &report.labels {
         Section::Shown(labels) => labels,
-        Section::Missing(reason) => return html! { p { (printable(reason)) } },
+        Section::Missing(reason) => return html! { p { (text::sentence(reason)) } },
     };
     html! {
         p {

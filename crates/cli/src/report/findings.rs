@@ -4,7 +4,6 @@ use dataset::inspect::{DuplicateGroup, DuplicateKind};
 use maud::{Markup, html};
 
 use super::{Report, Section, text};
-use crate::escape::printable;
 use crate::ui::text::{percent, pluralize, unused_files};
 
 /// Most files in the list of a finding.
@@ -24,7 +23,7 @@ pub fn section(report: &Report) -> Markup {
             (list("Skipped images", config.skipped.iter().map(|image| format!("{}: {}", image.path, image.reason))))
         }
         @match &report.data {
-            Section::Missing(reason) => p { (printable(reason)) },
+            Section::Missing(reason) => p { (text::sentence(reason)) },
             Section::Shown(data) => (findings(data)),
         }
     }
