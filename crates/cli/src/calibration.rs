@@ -1,7 +1,7 @@
 //! The calibration of a run: a temperature fitted to the val images, and its effect.
 
 use insight::Scores;
-use insight::calibration::{MIN_TEMPERATURE, cross_validate, fit_temperature};
+use insight::calibration::{Effect, MIN_TEMPERATURE, cross_validate, fit_temperature};
 use serde::Serialize;
 
 /// Number of folds of the cross-validation.
@@ -17,7 +17,8 @@ pub enum Calibration {
     Fitted {
         /// The temperature fitted to all val images.
         temperature: f64,
-        /// `None` if there are fewer images than folds.
+        /// The effect on images to which the temperature was not fitted. `None` if there are fewer
+        /// images than folds.
         effect: Option<Effect>,
     },
     /// The val images do not determine a temperature.
@@ -27,26 +28,13 @@ pub enum Calibration {
     },
 }
 
-/// The effect of calibration in cross-validation, on images that the temperature was not fitted to.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Effect {
-    /// Mean log loss without calibration.
-    pub loss: f64,
-    /// Mean log loss with calibration.
-    pub calibrated_loss: f64,
-    /// 95 % interval of the difference of the mean log losses, calibrated − not calibrated.
-    pub difference_interval: [f64; 2],
-    /// Whether there are enough val images to tell whether calibration helps.
-    pub conclusive: bool,
-}
-
 impl Calibration {
     /// Fits a temperature to the scores of the val split.
     pub fn fit(scores: insight::Result<Scores>) -> Self {
         match scores.and_then(|scores| Ok((fit_temperature(&scores)?, scores))) {
             Ok((temperature, scores)) if temperature > MIN_TEMPERATURE => Self::Fitted {
                 temperature,
-                effect: cross_validate(&scores, FOLDS, SEED).ok().map(Into::into),
+                effect: cross_validate(&scores, FOLDS, SEED).ok(),
             },
             // Such a temperature would make every prediction certain, including the wrong ones.
             Ok(_) => Self::NotFitted {
@@ -55,17 +43,6 @@ impl Calibration {
             Err(error) => Self::NotFitted {
                 reason: error.to_string(),
             },
-        }
-    }
-}
-
-impl From<insight::calibration::Effect> for Effect {
-    fn from(effect: insight::calibration::Effect) -> Self {
-        Self {
-            loss: effect.loss_before,
-            calibrated_loss: effect.loss_after,
-            difference_interval: effect.difference_interval,
-            conclusive: effect.is_conclusive(),
         }
     }
 }

@@ -4,8 +4,9 @@ use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::path::Path;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 
+use crate::error::Diagnostic;
 #[cfg(feature = "fault-injection")]
 use crate::fault_injection::FaultyFile;
 
@@ -71,6 +72,15 @@ pub fn write_atomically(
         // Otherwise, the error would name the temporary file.
         let is_folder = folder.metadata()?.is_dir();
         ensure!(is_folder, "`{}` is not a folder", folder.display());
+        if path
+            .symlink_metadata()
+            .is_ok_and(|metadata| metadata.is_dir())
+        {
+            bail!(
+                Diagnostic::new("a folder has this name")
+                    .help(format!("rename or remove the folder `{}`", path.display()))
+            );
+        }
         let mut builder = tempfile::Builder::new();
         builder.prefix(prefix).rand_bytes(RANDOM_CHARACTERS);
         // Temporary files are private by default. Let the umask determine the permissions of this

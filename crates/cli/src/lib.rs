@@ -80,6 +80,7 @@ fn run_command(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Result<
             return Ok(ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2)));
         }
     };
+    signals::survive_file_size_limit()?;
     require_standard_output()?;
     commands::run(cli.command)
 }

@@ -64,7 +64,7 @@ fn training_calibrates_the_probabilities_and_nothing_else() {
     let calibration = &events.last().unwrap()["calibration"];
     let temperature = calibration["temperature"].as_f64().unwrap();
     assert!((0.05..=20.0).contains(&temperature) && temperature != 1.0);
-    for field in ["loss", "calibrated_loss"] {
+    for field in ["log_loss", "calibrated_log_loss", "ece", "calibrated_ece"] {
         assert!(calibration["effect"][field].as_f64().unwrap() > 0.0);
     }
     dir.succeeds(&train(&["--no-calibration", "--out", "runs/without"]));

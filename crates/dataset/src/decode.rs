@@ -11,6 +11,7 @@
 //! round.
 
 mod budget;
+mod buffer;
 mod info;
 mod jpeg;
 mod levels;
@@ -19,7 +20,6 @@ mod orientation;
 mod tiff;
 
 use std::io::{Cursor, ErrorKind, Read as _};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use image::metadata::Orientation;
@@ -30,7 +30,10 @@ use image::{
 use crate::error::{Error, Result};
 use crate::file_kind::FileKind;
 use crate::open::open_without_waiting;
+use crate::panic::catch_decoder_panic;
+pub use crate::panic::is_decoding;
 use budget::{Budget, Purpose};
+use buffer::{fill, reserve};
 pub use info::{Channels, ImageInfo};
 use limits::{check_memory, check_pixels};
 
@@ -246,13 +249,12 @@ pub(crate) fn decode_reserved(
             kind,
         });
     };
-    // Other crates' decoders panic for some damaged files.
-    let decoded = catch_unwind(AssertUnwindSafe(|| match format {
+    let decoded = catch_decoder_panic(|| match format {
         ImageFormat::Jpeg => jpeg::decode(bytes, name, options, reuse),
         ImageFormat::Tiff => tiff::decode(bytes, name, options, reuse),
         _ => decode_other(bytes, format, name, options, reuse),
-    }));
-    let damaged = |_| Err(undecodable(name, format!("a damaged {}", kind.name())));
+    });
+    let damaged = || Err(undecodable(name, format!("a damaged {}", kind.name())));
     let (image, info) = decoded.unwrap_or_else(damaged)?;
     // For TIFF, torchvision does not ignore it: Pillow applies it as it loads the pixels.
     if options.ignore_exif && format != ImageFormat::Tiff {
@@ -334,30 +336,6 @@ fn is_empty_png(bytes: &[u8]) -> bool {
     bytes.get(12..24).is_some_and(|header| {
         header.starts_with(b"IHDR") && (header[4..8] == [0; 4] || header[8..12] == [0; 4])
     })
-}
-
-/// Creates an image of `width` × `height` in the buffer of `reuse`. `write` fills its pixels.
-fn fill(
-    width: u32,
-    height: u32,
-    reuse: RgbImage,
-    name: &Path,
-    write: impl FnOnce(&mut [u8]) -> Result<()>,
-) -> Result<RgbImage> {
-    let mut pixels = reuse.into_raw();
-    // Decoders may skip damaged parts. Zeroing the buffer keeps the previous image out of them.
-    pixels.clear();
-    let length = width as usize * height as usize * 3;
-    reserve(&mut pixels, length, name)?;
-    pixels.resize(length, 0);
-    write(&mut pixels)?;
-    Ok(RgbImage::from_raw(width, height, pixels).expect("the buffer holds width × height pixels"))
-}
-
-/// Gives the empty `buffer` a capacity of `length` bytes for the file `name`.
-fn reserve(buffer: &mut Vec<u8>, length: usize, name: &Path) -> Result<()> {
-    let reserved = buffer.try_reserve_exact(length);
-    reserved.map_err(|error| Error::io(name)(error.into()))
 }
 
 /// Converts an image of another color type. 16-bit samples keep their high byte, except for color in

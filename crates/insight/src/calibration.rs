@@ -11,20 +11,24 @@
 //! accuracy, stays the same. L is convex in `β = 1/T`. (C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger:
 //! On Calibration of Modern Neural Networks, ICML 2017.)
 
+use serde::Serialize;
+
 use crate::error::{Error, Result};
 use crate::folds::stratified_folds;
-use crate::scores::{Scores, log_softmax};
+use crate::interval::Z;
+use crate::probability::expected_calibration_error;
+use crate::scores::Scores;
 
 /// The lowest temperature that [`fit_temperature`] returns.
 pub const MIN_TEMPERATURE: f64 = 0.05;
 /// The highest temperature that [`fit_temperature`] returns.
 pub const MAX_TEMPERATURE: f64 = 20.0;
-/// The smallest number of samples for which [`Effect::is_conclusive`] can be true. The distribution
+/// The smallest number of samples for which [`Effect::conclusive`] can be true. The distribution
 /// of the mean of fewer log losses, which are skewed, is not close to normal.
 pub const MIN_SAMPLES: usize = 30;
 
-/// The 97.5 % quantile of the standard normal distribution.
-const Z: f64 = 1.959_963_984_540_054;
+/// Number of bins of the expected calibration error.
+const BINS: usize = 15;
 
 /// Fits the temperature to the samples, from [`MIN_TEMPERATURE`] to [`MAX_TEMPERATURE`].
 ///
@@ -50,26 +54,22 @@ pub fn fit_temperature(scores: &Scores) -> Result<f64> {
 }
 
 /// The effect of temperature scaling on samples that the temperature was not fitted to.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Effect {
-    /// Number of samples.
-    pub samples: usize,
     /// Mean log loss at temperature 1.
-    pub loss_before: f64,
-    /// Mean log loss of each sample at the temperature that was fitted without its fold.
-    pub loss_after: f64,
-    /// 95 % interval of the mean of `loss_after − loss_before`.
+    pub log_loss: f64,
+    /// Mean log loss at the temperatures that were fitted without the fold of the sample.
+    pub calibrated_log_loss: f64,
+    /// 95 % interval of `calibrated_log_loss − log_loss`.
     pub difference_interval: [f64; 2],
-}
-
-impl Effect {
+    /// Expected calibration error at temperature 1, with 15 bins.
+    pub ece: f64,
+    /// Expected calibration error at the temperatures that were fitted without the fold of the sample.
+    pub calibrated_ece: f64,
     /// Whether there are enough samples to tell whether the temperature helps: at least
-    /// [`MIN_SAMPLES`], and the
-    /// [`difference_interval`](Self::difference_interval) does not include 0.
-    pub fn is_conclusive(&self) -> bool {
-        let [low, high] = self.difference_interval;
-        self.samples >= MIN_SAMPLES && (low > 0.0 || high < 0.0)
-    }
+    /// [`MIN_SAMPLES`], and the interval does not include 0.
+    pub conclusive: bool,
 }
 
 /// Measures the effect of temperature scaling by cross-validation: for each of `folds`
@@ -78,7 +78,8 @@ impl Effect {
 ///
 /// The interval is that of the mean of n paired differences `dᵢ` with the standard
 /// deviation s: `mean(d) ± 1.96·s/√n`. It is approximate, because the folds share the samples to
-/// which their temperatures are fitted.
+/// which their temperatures are fitted. The calibration errors are those of all n probabilities
+/// together, because the error of few samples is biased upward.
 ///
 /// # Errors
 ///
@@ -86,29 +87,40 @@ impl Effect {
 pub fn cross_validate(scores: &Scores, folds: usize, seed: u64) -> Result<Effect> {
     let assigned = stratified_folds(scores.labels(), folds, seed)?;
     let all = samples(scores);
-    let n = all.len() as f64;
-    let (mut before, mut differences) = (0.0, Vec::with_capacity(all.len()));
-    for fold in 0..folds {
-        let part = |held_out: bool| -> Vec<Sample<'_>> {
-            let part = all.iter().zip(&assigned);
-            part.filter(|(_, assigned)| (**assigned == fold) == held_out)
-                .map(|(sample, _)| *sample)
-                .collect()
-        };
-        let temperature = fit(&part(false));
-        for sample in part(true) {
-            before += loss(sample, 1.0);
-            differences.push(loss(sample, temperature) - loss(sample, 1.0));
-        }
+    let temperatures: Vec<f64> = (0..folds)
+        .map(|fold| {
+            let others = all.iter().zip(&assigned);
+            let others = others.filter(|(_, assigned)| **assigned != fold);
+            fit(&others.map(|(sample, _)| *sample).collect::<Vec<_>>())
+        })
+        .collect();
+    let mut logits = Vec::with_capacity(all.len() * scores.classes());
+    for ((row, _), &fold) in all.iter().zip(&assigned) {
+        let scaled = |&logit: &f32| (f64::from(logit) / temperatures[fold]) as f32;
+        // Only logits that are nearly as large as f32 allows can overflow.
+        logits.extend(
+            row.iter()
+                .map(|logit| scaled(logit).clamp(f32::MIN, f32::MAX)),
+        );
     }
+    // A temperature that the caller has set has no effect.
+    let plain = scores.clone().with_temperature(1.0);
+    let calibrated = Scores::new(scores.classes(), logits, scores.labels().to_vec())?;
+    let n = all.len() as f64;
+    let log_loss = plain.losses().iter().sum::<f64>() / n;
+    let pairs = calibrated.losses().into_iter().zip(plain.losses());
+    let differences: Vec<f64> = pairs.map(|(after, before)| after - before).collect();
     let mean = differences.iter().sum::<f64>() / n;
     let squares: f64 = differences.iter().map(|d| (d - mean).powi(2)).sum();
     let half = Z * (squares / (n - 1.0) / n).sqrt();
+    let [low, high] = [mean - half, mean + half];
     Ok(Effect {
-        samples: all.len(),
-        loss_before: before / n,
-        loss_after: before / n + mean,
-        difference_interval: [mean - half, mean + half],
+        log_loss,
+        calibrated_log_loss: log_loss + mean,
+        difference_interval: [low, high],
+        ece: expected_calibration_error(&plain, BINS),
+        calibrated_ece: expected_calibration_error(&calibrated, BINS),
+        conclusive: all.len() >= MIN_SAMPLES && (low > 0.0 || high < 0.0),
     })
 }
 
@@ -118,10 +130,6 @@ type Sample<'a> = (&'a [f32], u32);
 fn samples(scores: &Scores) -> Vec<Sample<'_>> {
     let labels = scores.labels().iter().copied();
     scores.rows().zip(labels).collect()
-}
-
-fn loss((logits, label): Sample<'_>, temperature: f64) -> f64 {
-    -log_softmax(logits, temperature)[label as usize]
 }
 
 /// Minimizes the mean log loss in `β = 1/T`: Newton's method on its slope, which increases with β.
@@ -192,15 +200,15 @@ fn derivatives(samples: &[Sample<'_>], beta: f64) -> (f64, f64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::probability::log_loss;
+    use crate::scores::log_softmax;
 
     fn scores(classes: usize, rows: &[&[f32]], labels: &[u32]) -> Scores {
         Scores::new(classes, rows.concat(), labels.to_vec()).unwrap()
     }
 
     fn mean_loss(scores: &Scores, temperature: f64) -> f64 {
-        let samples = samples(scores);
-        let losses = samples.iter().map(|sample| loss(*sample, temperature));
-        losses.sum::<f64>() / samples.len() as f64
+        log_loss(&scores.clone().with_temperature(temperature))
     }
 
     /// `n` samples of three classes. The logits are `scale` times those of a calibrated model: the
@@ -280,25 +288,35 @@ mod tests {
     fn cross_validation_tells_an_overconfident_model_from_a_calibrated_one() {
         let effect = cross_validate(&drawn(500, 4.0), 5, 1).unwrap();
         assert!(
-            effect.is_conclusive() && effect.difference_interval[1] < 0.0,
+            effect.conclusive && effect.difference_interval[1] < 0.0,
             "{effect:?}"
         );
-        assert!(effect.loss_after < effect.loss_before, "{effect:?}");
+        assert!(effect.calibrated_log_loss < effect.log_loss, "{effect:?}");
+        assert!(effect.calibrated_ece < effect.ece / 2.0, "{effect:?}");
         let calibrated = cross_validate(&drawn(500, 1.0), 5, 1).unwrap();
-        assert!(!calibrated.is_conclusive(), "{calibrated:?}");
+        assert!(!calibrated.conclusive, "{calibrated:?}");
         // The same samples, but too few.
         let few = cross_validate(&drawn(MIN_SAMPLES - 1, 4.0), 5, 1).unwrap();
-        assert!(!few.is_conclusive(), "{few:?}");
+        assert!(!few.conclusive, "{few:?}");
     }
 
     #[test]
     fn cross_validation_applies_a_temperature_fitted_to_other_samples() {
         // The temperature of each sample is fitted to the other one.
         let pair = scores(2, &[&[2.0, 1.0], &[1.0, 2.0]], &[0, 0]);
-        let [right, wrong] = [0, 1].map(|sample| samples(&pair)[sample]);
         let effect = cross_validate(&pair, 2, 0).unwrap();
-        let after = (loss(right, MAX_TEMPERATURE) + loss(wrong, MIN_TEMPERATURE)) / 2.0;
-        assert!((effect.loss_after - after).abs() < 1e-12, "{effect:?}");
-        assert!((effect.loss_before - mean_loss(&pair, 1.0)).abs() < 1e-12);
+        let loss = |margin: f64| (-margin).exp().ln_1p();
+        let after = (loss(1.0 / MAX_TEMPERATURE) + loss(-1.0 / MIN_TEMPERATURE)) / 2.0;
+        assert!(
+            (effect.calibrated_log_loss - after).abs() < 1e-6,
+            "{effect:?}"
+        );
+        let before = (loss(1.0) + loss(-1.0)) / 2.0;
+        assert!((effect.log_loss - before).abs() < 1e-12);
+        // A temperature that was set before has no effect.
+        assert_eq!(
+            cross_validate(&pair.with_temperature(3.0), 2, 0),
+            Ok(effect)
+        );
     }
 }

@@ -172,6 +172,7 @@ fn open(root: &Path, split: &str, classes: &[String]) -> anyhow::Result<ImageFol
         let only: Vec<String> = only.cloned().collect();
         (!only.is_empty()).then(|| format!("only in the {name}: {}", list(&only)))
     };
+    let has_train = train.is_some();
     let missing = train.and_then(|_| only_in("model", classes, images.classes()));
     let unknown = only_in("data set", images.classes(), classes);
     let items: Vec<String> = missing.into_iter().chain(unknown).collect();
@@ -184,7 +185,17 @@ fn open(root: &Path, split: &str, classes: &[String]) -> anyhow::Result<ImageFol
             .items(items)
         );
     }
-    Ok(ImageFolder::scan_with_classes(&folder, classes)?)
+    let evaluated = ImageFolder::scan_with_classes(&folder, classes)?;
+    if split != "train"
+        && has_train
+        && let Some([train, other]) = images.shared_folder(&evaluated)
+    {
+        let (train, other) = (train.display(), other.display());
+        warn(Diagnostic::new(format!(
+            "`{other}` and `{train}` are the same folder; the metrics include train images"
+        )));
+    }
+    Ok(evaluated)
 }
 
 /// The report as text for a terminal of `columns` columns.

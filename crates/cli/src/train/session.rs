@@ -27,7 +27,7 @@ use crate::config::{Config, StageConfig};
 use crate::metrics::Metrics;
 use crate::plan::{Origin, Plan};
 use crate::report::{self, Report, Sources};
-use crate::run_dir::RunDir;
+use crate::run_dir::{Difference, RunDir};
 use crate::signals::Signals;
 use crate::splits::Splits;
 use crate::tensorboard::{self, EventWriter};
@@ -79,7 +79,7 @@ impl Session {
         for stage in &config.stages {
             prepare(&params, config, stage, None)?;
         }
-        let mut existing = None;
+        let (mut existing, mut difference) = (None, None);
         let (run, checkpoint) = match origin {
             Origin::New(out) => {
                 let run = RunDir::create(&out)?;
@@ -87,11 +87,15 @@ impl Session {
                 (run, None)
             }
             Origin::Resumed(run, checkpoint) => {
-                show_changed_config(&run, &checkpoint, ui)?;
+                difference = config_difference(&run, &checkpoint)?;
                 (run, Some(*checkpoint))
             }
         };
         run.write(Config::FILE, config.to_toml()?.as_bytes())?;
+        if let Some(difference) = difference {
+            let file = path_text::encode(&run.file(Config::FILE));
+            ui.show(&Message::Restored { file, difference })?;
+        }
         let stages = config.stages.iter().map(|stage| PlannedStage {
             stage: stage.name,
             epochs: stage.epochs,
@@ -344,19 +348,11 @@ impl Session {
     }
 }
 
-/// Shows a message if `config.toml` is not as the run had written it.
-fn show_changed_config(
-    run: &RunDir,
-    checkpoint: &Checkpoint,
-    ui: &mut dyn Renderer,
-) -> anyhow::Result<()> {
+/// The difference between `config.toml` and what the run had written, if any.
+fn config_difference(run: &RunDir, checkpoint: &Checkpoint) -> anyhow::Result<Option<Difference>> {
     let recorded = checkpoint.identity.config.to_toml()?;
     // One byte more, to notice additions at the end.
-    let difference = run.difference(Config::FILE, recorded.as_bytes(), recorded.len() + 1);
-    difference.map_or(Ok(()), |difference| {
-        let file = path_text::encode(&run.file(Config::FILE));
-        ui.show(&Message::Restored { file, difference })
-    })
+    Ok(run.difference(Config::FILE, recorded.as_bytes(), recorded.len() + 1))
 }
 
 /// Sets the trainable parameters of a stage and creates its state, at its start or from a

@@ -322,8 +322,10 @@ impl<W: Write> Renderer for Terminal<W> {
             }
             Message::Checkpoint { .. }
             | Message::ClassesWithoutVal { .. }
+            | Message::SharedFolder { .. }
             | Message::SkippedImage(_)
             | Message::DamagedCheckpoint { .. }
+            | Message::NotCheckpoint { .. }
             | Message::Restored { .. }
             | Message::ChangedData { .. } => Ok(()),
             Message::Resumed {

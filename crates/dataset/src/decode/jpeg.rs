@@ -18,8 +18,9 @@ use zune_jpeg::zune_core::bytestream::ZCursor;
 use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
+use super::buffer::fill;
 use super::limits::{check_bytes, check_pixels};
-use super::{DecodeOptions, Decoded, ImageInfo, fill, undecodable, unsupported};
+use super::{DecodeOptions, Decoded, ImageInfo, undecodable, unsupported};
 use crate::error::{Error, Result};
 use headers::{Frame, Headers, Problem};
 

@@ -19,8 +19,9 @@ use image::{ImageFormat, RgbImage};
 use self::chunk::ChunkReader;
 use self::color::Color;
 use self::directory::Directory;
+use super::buffer::fill;
 use super::limits::{check_bytes, check_pixels};
-use super::{DecodeOptions, Decoded, ImageInfo, fill, undecodable, unsupported};
+use super::{DecodeOptions, Decoded, ImageInfo, undecodable, unsupported};
 use crate::error::{Error, Result};
 use crate::file_kind::CAMERA_RAW;
 

@@ -10,7 +10,8 @@ use ruzstd::decoding::StreamingDecoder;
 
 use super::directory::ByteOrder;
 use super::{Header, SampleFormat, tag, unpack};
-use crate::decode::{DecodeOptions, jpeg, reserve};
+use crate::decode::buffer::zeros;
+use crate::decode::{DecodeOptions, jpeg};
 use crate::error::Result;
 
 /// More chunks than in any real file. Each takes time, and 16 bytes of memory.
@@ -190,9 +191,7 @@ impl ChunkReader {
         let mut chunk = Vec::with_capacity(planes);
         for plane in 0..planes {
             let data = self.data(header, plane * per_plane + index, length)?;
-            let mut bytes = Vec::new();
-            reserve(&mut bytes, length, header.name)?;
-            bytes.resize(length, 0);
+            let mut bytes = zeros(length, header.name)?;
             if !self.decompress(&data, columns, &mut bytes) {
                 return Err(header.damaged("a strip or tile is truncated or damaged"));
             }
@@ -202,9 +201,8 @@ impl ChunkReader {
             chunk.push(Plane { bytes, row_length });
         }
         if self.subsampling != (1, 1) {
-            let mut bytes = Vec::new();
-            reserve(&mut bytes, 3 * columns * rows, header.name)?;
-            upsample(&chunk[0].bytes, columns, rows, self.subsampling, &mut bytes);
+            let mut bytes = zeros(3 * columns * rows, header.name)?;
+            upsample(&chunk[0].bytes, columns, self.subsampling, &mut bytes);
             chunk = vec![Plane {
                 bytes,
                 row_length: 3 * columns,
@@ -373,21 +371,14 @@ fn jpeg_stream(header: &Header, data: &[u8]) -> Result<Vec<u8>> {
     Ok(stream)
 }
 
-/// Converts blocks of h·v values of Y and one each of Cb and Cr to three samples per pixel, and appends
-/// them to `samples`.
-fn upsample(
-    blocks: &[u8],
-    columns: usize,
-    rows: usize,
-    (h, v): (usize, usize),
-    samples: &mut Vec<u8>,
-) {
+/// Converts blocks of h·v values of Y and one each of Cb and Cr to rows of three samples per pixel.
+fn upsample(blocks: &[u8], columns: usize, (h, v): (usize, usize), samples: &mut [u8]) {
     let block_length = h * v + 2;
     let row_length = columns.div_ceil(h) * block_length;
-    for y in 0..rows {
-        for x in 0..columns {
+    for (y, row) in samples.chunks_exact_mut(3 * columns).enumerate() {
+        for (x, pixel) in row.chunks_exact_mut(3).enumerate() {
             let block = &blocks[y / v * row_length + x / h * block_length..][..block_length];
-            samples.extend_from_slice(&[block[y % v * h + x % h], block[h * v], block[h * v + 1]]);
+            pixel.copy_from_slice(&[block[y % v * h + x % h], block[h * v], block[h * v + 1]]);
         }
     }
 }
