@@ -71,7 +71,7 @@ fn a_run_ends_with_a_page_that_loads_nothing() {
         "@media print",
         "width=device-width",
         "Worst class: ",
-        "waggle train --data ",
+        "<span>waggle</span> <span>train</span> <span>--data</span> ",
         "src=\"data:image/jpeg;base64,",
         "id=\"confusion\"",
         "<desc",

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use super::settings::{command, settings};
 use super::svg::{Chart, Series, reliability};
 use super::{Report, Section, confusion, findings, tables, text};
+use crate::escape::printable;
 use crate::metrics::{EpochRow, Score};
 use crate::ui::text::{percent, pluralize};
 
@@ -60,7 +61,12 @@ impl Report {
                 "Settings",
                 html! {
                     p { "This command repeats the run:" }
-                    pre { code { (crate::escape::printable(&command(&self.config))) } }
+                    pre { code {
+                    @for (index, word) in printable(&command(&self.config)).split(' ').enumerate() {
+                        @if index > 0 { " " }
+                        span { (word) }
+                    }
+                } }
                     (tables::settings(&settings))
                 },
             ),
