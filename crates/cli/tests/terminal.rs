@@ -154,6 +154,11 @@ fn names_with_control_characters_are_escaped_in_the_output_of_every_command() {
     let show = ["show", "--data", data, "--on-bad", "skip", "--out", &png];
     evil.check(0, &show);
     evil.check(1, &show);
+    evil.check(0, &["report", run]);
+    evil.check(1, &["report", EVIL]);
+    let (stdout, _) = evil.check(0, &["compare", run, run, "-o", &png.replace("png", "html")]);
+    assert!(stdout.contains(r"run\x1b[2J"), "{stdout}");
+    evil.check(1, &["compare", run, EVIL]);
     evil.check(0, &["summary", "--model", run]);
     evil.check(1, &["summary", "--model", EVIL]);
     let export = ["export", run, "--to", "onnx", "--out", EVIL];

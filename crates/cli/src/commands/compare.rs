@@ -51,7 +51,7 @@ fn text(comparison: &Comparison) -> String {
         let columns = table[0].len();
         push_table(&mut text, &short(table), columns);
     }
-    if comparison.tests.iter().any(|(_, _, test)| test.is_ok()) {
+    if comparison.has_tests() {
         text.push_str("\nMcNemar's test on the same val images\n");
         push_table(&mut text, &short(comparison.test_table()), 2);
     }

@@ -230,6 +230,8 @@ impl Session {
 
     fn write_report(&self, evaluation: &Evaluation) -> anyhow::Result<()> {
         let val = &self.splits.val;
+        let network = Vgg::new(&self.metadata.config, self.params.frozen_var_builder())?;
+        let network = network.with_precision(self.precision);
         let report = Report::collect(Sources {
             run: self.run.path(),
             config: &self.identity.config,
@@ -238,7 +240,9 @@ impl Session {
             root: &self.root,
             val: val.samples(),
             evaluation,
-            temperature: self.metadata.temperature,
+            network: &network,
+            device: &val.config().device,
+            metadata: &self.metadata,
             decode: val.config().decode.clone(),
             workers: val.config().workers,
         })?;

@@ -588,6 +588,33 @@ pub const CASES: &[Case] = &[
             dir.write("run/config.toml", b"[data");
         },
     },
+    Case { section: "Runs", what: "`report`: a folder that is not a run directory", command: "report data", prepare: |_| {} },
+    Case {
+        section: "Runs",
+        what: "`report`: damaged metrics",
+        command: "report run",
+        prepare: |dir| {
+            forge::finished_run(dir);
+            dir.write("run/metrics.csv", b"stage,epoch\ntransfer,first\n");
+        },
+    },
+    Case {
+        section: "Runs",
+        what: "`report`: the data set does not exist",
+        command: "report run",
+        prepare: |dir| {
+            forge::finished_run(dir);
+            std::fs::rename(dir.path("data"), dir.path("moved")).unwrap();
+        },
+    },
+    Case {
+        section: "Runs",
+        what: "`report`: an existing output",
+        command: "report run -o tiny.safetensors",
+        prepare: forge::finished_run,
+    },
+    Case { section: "Runs", what: "`compare`: a folder that is not a run directory", command: "compare data data", prepare: |_| {} },
+    Case { section: "Runs", what: "`compare`: a single run", command: "compare data", prepare: |_| {} },
     Case { section: "Resuming", what: "No such run directory", command: "train --resume nowhere", prepare: |_| {} },
     Case { section: "Resuming", what: "A folder that is not a run directory", command: "train --resume data", prepare: |_| {} },
     Case {
