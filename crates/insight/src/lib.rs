@@ -5,8 +5,13 @@
 
 #![forbid(unsafe_code)]
 
+mod confident_learning;
 mod error;
+mod held_out;
+mod logistic_regression;
 mod scores;
 
+pub use confident_learning::LabeledProbabilities;
 pub use error::{Error, Result};
+pub use held_out::{HeldOut, held_out_probabilities};
 pub use scores::{Scores, log_softmax};
