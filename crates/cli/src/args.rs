@@ -21,7 +21,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use dataset::DecodeOptions;
 
 pub use export::{ExportArgs, ExportFormat};
-pub use inspect::{CheckArgs, ShowArgs, SummaryArgs};
+pub use inspect::{CheckArgs, LabelsArgs, ShowArgs, SummaryArgs};
 pub use install::{CompletionsArgs, ManArgs};
 pub use train::TrainArgs;
 use types::{DeviceChoice, OnBad, max_pixels, positive, threads, up_to_a_million};
@@ -42,6 +42,7 @@ Examples:
   waggle predict runs/train new_images  classify images
   waggle evaluate runs/train            measure the accuracy
   waggle check my_images                find bad images
+  waggle labels runs/train              find wrong labels
 
 Exit codes: 0 success, 1 failure, 2 usage error, 130 interrupted (SIGINT), 143 terminated (SIGTERM).";
 
@@ -67,6 +68,8 @@ pub enum Command {
     Export(ExportArgs),
     /// Check a data set for damaged files, duplicates, leaks and conflicting labels
     Check(CheckArgs),
+    /// Find train images whose label is probably wrong
+    Labels(LabelsArgs),
     /// Draw a training batch as the network sees it
     Show(ShowArgs),
     /// Print the layers of a network with their output shapes and parameter counts

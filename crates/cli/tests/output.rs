@@ -19,13 +19,14 @@ fn trained() -> TestDir {
 }
 
 /// Commands that print a result.
-const COMMANDS: [&str; 11] = [
+const COMMANDS: [&str; 12] = [
     "train --data data --weights tiny.safetensors --stage transfer --transfer-epochs 1 --out runs/other",
     "train --resume runs/train",
     "evaluate runs/train",
     "predict runs/train data/val",
     "export runs/train --to onnx --out model.onnx --overwrite",
     "check data",
+    "labels runs/train",
     "show --data data --input-size 32 --overwrite",
     "summary",
     "completions bash",
