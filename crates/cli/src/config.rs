@@ -118,6 +118,10 @@ pub struct TrainingConfig {
     pub batch_size: usize,
     /// SGD momentum.
     pub momentum: f64,
+    /// Whether a temperature is fitted to the val images after training. Files without this field come
+    /// from runs without calibration.
+    #[serde(default)]
+    pub calibration: bool,
 }
 
 /// Machine and execution settings.
@@ -208,6 +212,7 @@ impl Config {
                 seed: 1234,
                 batch_size: 32,
                 momentum: 0.9,
+                calibration: true,
             },
             machine: MachineConfig {
                 device: "cpu".to_string(),

@@ -8,6 +8,7 @@
 
 pub mod args;
 mod bad_images;
+mod calibration;
 pub mod checkpoint;
 mod classifier;
 mod commands;
@@ -77,6 +78,7 @@ fn run_command(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Result<
             return Ok(ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2)));
         }
     };
+    signals::survive_file_size_limit()?;
     require_standard_output()?;
     commands::run(cli.command)
 }

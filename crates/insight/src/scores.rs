@@ -1,4 +1,4 @@
-//! Logits and labels.
+//! Logits and labels, and the probabilities that follow from them.
 
 use crate::error::{Error, Result};
 
@@ -9,6 +9,7 @@ pub struct Scores {
     /// Shape (samples, classes), row-major.
     logits: Vec<f32>,
     labels: Vec<u32>,
+    temperature: f64,
 }
 
 impl Scores {
@@ -46,7 +47,23 @@ impl Scores {
             classes,
             logits,
             labels,
+            temperature: 1.0,
         })
+    }
+
+    /// Divides all logits by `temperature`, in place of a temperature set before. This changes
+    /// probabilities and losses, but no predictions.
+    ///
+    /// # Panics
+    ///
+    /// Panics if `temperature` is not positive and finite.
+    pub fn with_temperature(mut self, temperature: f64) -> Self {
+        assert!(
+            temperature > 0.0 && temperature.is_finite(),
+            "the temperature is {temperature}"
+        );
+        self.temperature = temperature;
+        self
     }
 
     /// Number of classes.
@@ -69,7 +86,7 @@ impl Scores {
         &self.labels
     }
 
-    /// The logits of each sample.
+    /// The logits of each sample, not divided by the temperature.
     pub fn rows(&self) -> impl ExactSizeIterator<Item = &[f32]> {
         self.logits.chunks_exact(self.classes)
     }
@@ -85,6 +102,39 @@ impl Scores {
             }
             best as u32
         })
+    }
+
+    /// The natural logarithms of the probabilities of each sample: the [`log_softmax`] of its logits.
+    pub fn log_probabilities(&self) -> impl ExactSizeIterator<Item = Vec<f64>> {
+        self.rows().map(|row| log_softmax(row, self.temperature))
+    }
+
+    /// The cross-entropy loss of each sample in nats: −ln p(label).
+    pub fn losses(&self) -> Vec<f64> {
+        self.log_probabilities()
+            .zip(&self.labels)
+            .map(|(row, &label)| -row[label as usize])
+            .collect()
+    }
+
+    /// The indices of the `count` samples with the largest losses, largest first. Samples with equal
+    /// losses stay in order.
+    pub fn top_losses(&self, count: usize) -> Vec<usize> {
+        let losses = self.losses();
+        let mut samples: Vec<usize> = (0..losses.len()).collect();
+        samples.sort_by(|&a, &b| losses[b].total_cmp(&losses[a]));
+        samples.truncate(count);
+        samples
+    }
+
+    /// Number of samples for each pair of classes. Rows are the true classes, columns the predicted
+    /// ones.
+    pub fn confusion_matrix(&self) -> Vec<Vec<u64>> {
+        let mut matrix = vec![vec![0; self.classes]; self.classes];
+        for (&label, prediction) in self.labels.iter().zip(self.predictions()) {
+            matrix[label as usize][prediction as usize] += 1;
+        }
+        matrix
     }
 }
 
@@ -130,6 +180,19 @@ mod tests {
     fn the_first_class_wins_a_tie() {
         let scores = Scores::new(3, vec![0.0, 2.0, 2.0, -1.0, -1.0, -2.0], vec![0, 0]).unwrap();
         assert_eq!(scores.predictions().collect::<Vec<_>>(), [1, 0]);
+    }
+
+    #[test]
+    fn equal_losses_stay_in_order_and_the_temperature_is_replaced() {
+        let logits = vec![0.0, 0.0, 9.0, 0.0, 0.0, 0.0, 0.0, 3.0];
+        let scores = Scores::new(2, logits, vec![0, 1, 1, 1]).unwrap();
+        assert_eq!(scores.top_losses(3), [1, 0, 2]);
+        assert_eq!(scores.top_losses(9), [1, 0, 2, 3]);
+        assert_eq!(scores.confusion_matrix(), [[1, 0], [2, 1]]);
+        let softer = scores.clone().with_temperature(3.0);
+        let expected = (1.0 + f64::exp(-1.0)).ln();
+        assert!((softer.losses()[3] - expected).abs() < 1e-12);
+        assert_eq!(softer.with_temperature(1.0), scores);
     }
 
     #[test]

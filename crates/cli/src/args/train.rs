@@ -149,6 +149,11 @@ pub struct TrainArgs {
     )]
     pub finetune_lr: LayerRates,
 
+    /// Do not calibrate the probabilities. By default, a temperature is fitted to the val images after
+    /// the last stage and stored with the model; it does not change the predicted classes
+    #[arg(long, help_heading = "Recipe")]
+    pub no_calibration: bool,
+
     /// Random seed. On a CPU, the same seed, machine and number of threads give a bit-identical model
     #[arg(
         long,

@@ -11,6 +11,7 @@ use anyhow::{Context, bail};
 use console::{Term, measure_text_width};
 use dataset::image_folder::{KindCount, count_kinds};
 use dataset::{ImageFolder, Loader, LoaderConfig, image_folder, path_text};
+use insight::wilson_interval;
 use serde::Serialize;
 use trainer::{ConfusionMatrix, FrozenCache};
 
@@ -23,7 +24,6 @@ use crate::data_source::Source;
 use crate::error::{Diagnostic, warn};
 use crate::escape::{printable, printable_path};
 use crate::memory_limit;
-use crate::metrics::wilson_interval;
 use crate::non_finite_logit::CheckedNetwork;
 use crate::ui::text::{
     list, pad_left, pad_right, percent, percent_range, pluralize, shorten, unused_files,
@@ -118,8 +118,8 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Returns the path of the data set for a model: `given`, or the one that the model was trained on. In
-/// the second case, also returns the images skipped by the training run.
+/// Returns the path of the data set for a model: `given`, or the one that the model was trained on. If
+/// the model was trained on it, also returns the images skipped by the training run.
 ///
 /// The training run is identified by the `config.toml` next to the model.
 pub(super) fn data(given: Option<&Path>, model: &Path) -> anyhow::Result<(PathBuf, Vec<Skipped>)> {
@@ -173,6 +173,7 @@ fn open(root: &Path, split: &str, classes: &[String]) -> anyhow::Result<ImageFol
         let only: Vec<String> = only.cloned().collect();
         (!only.is_empty()).then(|| format!("only in the {name}: {}", list(&only)))
     };
+    let has_train = train.is_some();
     let missing = train.and_then(|_| only_in("model", classes, images.classes()));
     let unknown = only_in("data set", images.classes(), classes);
     let items: Vec<String> = missing.into_iter().chain(unknown).collect();
@@ -185,7 +186,17 @@ fn open(root: &Path, split: &str, classes: &[String]) -> anyhow::Result<ImageFol
             .items(items)
         );
     }
-    Ok(ImageFolder::scan_with_classes(&folder, classes)?)
+    let evaluated = ImageFolder::scan_with_classes(&folder, classes)?;
+    if split != "train"
+        && has_train
+        && let Some([train, other]) = images.shared_folder(&evaluated)
+    {
+        let (train, other) = (train.display(), other.display());
+        warn(Diagnostic::new(format!(
+            "`{other}` and `{train}` are the same folder; the metrics include train images"
+        )));
+    }
+    Ok(evaluated)
 }
 
 /// The report as text for a terminal of `columns` columns.

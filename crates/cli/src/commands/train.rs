@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 use dataset::path_text;
+use insight::wilson_interval;
 use trainer::{Evaluation, pattern};
 use vgg::{Summary, VggConfig};
 
@@ -16,7 +17,7 @@ use crate::config::Config;
 use crate::error;
 use crate::escape::printable;
 use crate::initial_model::InitialModel;
-use crate::metrics::{Score, wilson_interval};
+use crate::metrics::Score;
 use crate::model_file;
 use crate::plan::{Origin, Plan};
 use crate::run_dir::FILES;
@@ -56,7 +57,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
     let mut session = Session::open(plan, ui)?;
     // An interval of 0 means no checkpoints within an epoch.
     let every = Some(args.checkpoint_every).filter(|every| !every.is_zero());
-    let Some(evaluation) = session.train(every, &signals, ui)? else {
+    let Some((evaluation, calibration)) = session.train(every, &signals, ui)? else {
         return interrupted(&signals, session.directory(), ui);
     };
     let directory = session.directory();
@@ -73,6 +74,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
         images,
         interval: wilson_interval(correct, images),
         worst_class: worst_class(&evaluation, session.classes()),
+        calibration,
         seconds: started.elapsed().as_secs_f64(),
     }))?;
     ui.finish()?;

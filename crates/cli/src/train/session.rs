@@ -18,12 +18,14 @@ use vgg::{Metadata, Precision, Vgg};
 
 use super::non_finite::NonFiniteLossReport;
 use super::observer::TrainObserver;
+use super::val_scores::val_scores;
 use crate::bad_images;
+use crate::calibration::Calibration;
 use crate::checkpoint::{self, Checkpoint, Checkpointer, Identity};
 use crate::config::{Config, StageConfig};
 use crate::metrics::Metrics;
 use crate::plan::{Origin, Plan};
-use crate::run_dir::RunDir;
+use crate::run_dir::{Difference, RunDir};
 use crate::signals::Signals;
 use crate::splits::Splits;
 use crate::ui::{Message, PlannedStage, Renderer};
@@ -70,7 +72,7 @@ impl Session {
         for stage in &config.stages {
             prepare(&params, config, stage, None)?;
         }
-        let mut existing = None;
+        let (mut existing, mut difference) = (None, None);
         let (run, checkpoint) = match origin {
             Origin::New(out) => {
                 let run = RunDir::create(&out)?;
@@ -78,11 +80,15 @@ impl Session {
                 (run, None)
             }
             Origin::Resumed(run, checkpoint) => {
-                show_changed_config(&run, &checkpoint, ui)?;
+                difference = config_difference(&run, &checkpoint)?;
                 (run, Some(*checkpoint))
             }
         };
         run.write(Config::FILE, config.to_toml()?.as_bytes())?;
+        if let Some(difference) = difference {
+            let file = path_text::encode(&run.file(Config::FILE));
+            ui.show(&Message::Restored { file, difference })?;
+        }
         let stages = config.stages.iter().map(|stage| PlannedStage {
             stage: stage.name,
             epochs: stage.epochs,
@@ -115,11 +121,12 @@ impl Session {
         &self.metadata.classes
     }
 
-    /// Runs the stages, evaluates the best weights on val, writes `confusion_matrix.png`, marks the run
-    /// as finished and removes its checkpoints. Within an epoch, a checkpoint is due every `every`, or
-    /// never if it is `None`.
+    /// Runs the stages, evaluates the best weights on val, writes `confusion_matrix.png`, stores the
+    /// temperature in the model file, marks the run as finished and removes its checkpoints. Within an
+    /// epoch, a checkpoint is due every `every`, or never if it is `None`.
     ///
-    /// Returns `None` if a signal stopped the run. It can then be resumed.
+    /// Returns the evaluation, and the calibration unless the run does without. Returns `None` if a
+    /// signal stopped the run. It can then be resumed.
     ///
     /// # Errors
     ///
@@ -130,7 +137,7 @@ impl Session {
         every: Option<Duration>,
         signals: &Signals,
         ui: &mut dyn Renderer,
-    ) -> anyhow::Result<Option<Evaluation>> {
+    ) -> anyhow::Result<Option<(Evaluation, Option<Calibration>)>> {
         let checkpoint = self.checkpoint.take();
         let model = self.run.file(model_file::FILE);
         let save = || self.save(&self.params.tensors());
@@ -151,20 +158,37 @@ impl Session {
         };
         observer.finish_checkpoint()?;
         drop(observer);
-        if let Some(evaluation) = &evaluation {
-            let finished = self.finish(evaluation);
-            finished.map_err(|error| self.run.resumable(error))?;
-        }
-        Ok(evaluation)
+        let Some(evaluation) = evaluation else {
+            return Ok(None);
+        };
+        let finished = self.finish(&evaluation);
+        let calibration = finished.map_err(|error| self.run.resumable(error))?;
+        Ok(Some((evaluation, calibration)))
     }
 
-    /// Writes `confusion_matrix.png`, marks the run as finished and removes its checkpoints.
-    fn finish(&mut self, evaluation: &Evaluation) -> anyhow::Result<()> {
+    /// Writes `confusion_matrix.png`, calibrates the model, marks the run as finished and removes its
+    /// checkpoints.
+    fn finish(&mut self, evaluation: &Evaluation) -> anyhow::Result<Option<Calibration>> {
         let rows = evaluation.confusion.rows();
         let png = plots::confusion_matrix::draw(self.classes(), rows)?;
         self.run.write("confusion_matrix.png", &png)?;
+        let calibration = match self.identity.config.training.calibration {
+            true => Some(self.calibrate(evaluation)?),
+            false => None,
+        };
         self.run.finish()?;
-        checkpoint::remove_all(&self.run)
+        checkpoint::remove_all(&self.run)?;
+        Ok(calibration)
+    }
+
+    /// Fits the temperature, and writes the model file again if there is one. The tensors stay the same.
+    fn calibrate(&mut self, evaluation: &Evaluation) -> anyhow::Result<Calibration> {
+        let calibration = Calibration::fit(val_scores(evaluation, self.classes().len()));
+        if let Calibration::Fitted { temperature, .. } = calibration {
+            self.metadata.temperature = temperature;
+            self.save(&self.params.tensors())?;
+        }
+        Ok(calibration)
     }
 
     /// Runs the stages. Afterwards, the parameters hold the best weights of the last stage, unless
@@ -269,19 +293,11 @@ impl Session {
     }
 }
 
-/// Shows a message if `config.toml` is not as the run had written it.
-fn show_changed_config(
-    run: &RunDir,
-    checkpoint: &Checkpoint,
-    ui: &mut dyn Renderer,
-) -> anyhow::Result<()> {
+/// The difference between `config.toml` and what the run had written, if any.
+fn config_difference(run: &RunDir, checkpoint: &Checkpoint) -> anyhow::Result<Option<Difference>> {
     let recorded = checkpoint.identity.config.to_toml()?;
     // One byte more, to notice additions at the end.
-    let difference = run.difference(Config::FILE, recorded.as_bytes(), recorded.len() + 1);
-    difference.map_or(Ok(()), |difference| {
-        let file = path_text::encode(&run.file(Config::FILE));
-        ui.show(&Message::Restored { file, difference })
-    })
+    Ok(run.difference(Config::FILE, recorded.as_bytes(), recorded.len() + 1))
 }
 
 /// Sets the trainable parameters of a stage and creates its state, at its start or from a
