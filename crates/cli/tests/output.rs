@@ -27,6 +27,7 @@ const COMMANDS: [&str; 12] = [
     "explain runs/train data/val/vertical/00.png",
     "export runs/train --to onnx --out model.onnx --overwrite",
     "check data",
+    "labels runs/train",
     "show --data data --input-size 32 --overwrite",
     "summary",
     "completions bash",
