@@ -172,7 +172,16 @@ pub struct EvaluateArgs {
     /// Threads, device, precision and image decoding.
     pub machine: MachineArgs,
 
-    /// Print one JSON object: loss, accuracy, classes, confusion, skipped, unused
+    /// Write a CSV file with one row per image: path, truth, predicted, the probability of each class,
+    /// loss
+    #[arg(long, value_name = "FILE")]
+    pub predictions: Option<PathBuf>,
+
+    /// Replace an existing file of --predictions
+    #[arg(long, requires = "predictions")]
+    pub overwrite: bool,
+
+    /// Print one JSON object: metrics as fractions, classes, confusion, skipped, unused
     #[arg(long)]
     pub json: bool,
 }

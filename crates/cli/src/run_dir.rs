@@ -19,12 +19,13 @@ use crate::shell::quote;
 pub use marker::{CHECKPOINT_FORMAT, Marker, temporary_prefix};
 
 /// Names of the files in the directory of a finished run, apart from its [`Marker`].
-pub const FILES: [&str; 7] = [
+pub const FILES: [&str; 8] = [
     "model.safetensors",
     "config.toml",
     "metrics.csv",
     "curves.png",
     "confusion_matrix.png",
+    "predictions.csv",
     "train_batch.png",
     "report.html",
 ];

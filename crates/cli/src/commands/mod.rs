@@ -57,16 +57,18 @@ fn open_device(machine: &MachineArgs) -> anyhow::Result<Device> {
     Ok(opened.device)
 }
 
-/// Returns an error if `path` exists, unless it is an empty folder or `overwrite` is true.
-fn check_overwrite(path: &Path, overwrite: bool) -> anyhow::Result<()> {
+/// Returns an error if `path`, the value of `flag`, exists, unless it is an empty folder or `overwrite`
+/// is true.
+fn check_overwrite(path: &Path, overwrite: bool, flag: &str) -> anyhow::Result<()> {
     let is_empty = || {
         path.read_dir()
             .is_ok_and(|mut entries| entries.next().is_none())
     };
     if !overwrite && path.symlink_metadata().is_ok() && !is_empty() {
         bail!(
-            Diagnostic::new(format!("`{}` already exists", path.display()))
-                .help("pass another path with `--out`, or `--overwrite` to replace it")
+            Diagnostic::new(format!("`{}` already exists", path.display())).help(format!(
+                "pass another path with `{flag}`, or `--overwrite` to replace it"
+            ))
         );
     }
     Ok(())

@@ -22,7 +22,7 @@ use crate::report::{self, Report, Sources};
 pub fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
     let run = &args.run;
     let out = args.out.clone().unwrap_or_else(|| run.join(report::FILE));
-    super::check_overwrite(&out, args.overwrite || args.out.is_none())?;
+    super::check_overwrite(&out, args.overwrite || args.out.is_none(), "--out")?;
     let config = Config::read_run(run)?;
     let rows = Metrics::read(&run.join(Metrics::FILE))?;
     let root = match &args.data {

@@ -32,7 +32,7 @@ use crate::signals::Signals;
 use crate::splits::Splits;
 use crate::tensorboard::{self, EventWriter};
 use crate::ui::{Message, PlannedStage, Renderer};
-use crate::{model_file, plots};
+use crate::{model_file, plots, predictions};
 
 /// A run that is ready to train.
 pub struct Session {
@@ -138,9 +138,9 @@ impl Session {
         }
     }
 
-    /// Runs the stages, evaluates the best weights on val, writes `confusion_matrix.png`, stores the
-    /// temperature in the model file, writes `report.html`, marks the run as finished and removes its
-    /// checkpoints. Within an epoch, a checkpoint is due every `every`, or never if it is `None`.
+    /// Runs the stages, evaluates the best weights on val, writes `confusion_matrix.png` and
+    /// `predictions.csv`, stores the temperature in the model file, writes `report.html`, marks the run
+    /// as finished and removes its checkpoints. Within an epoch, a checkpoint is due every `every`, or never if it is `None`.
     ///
     /// Returns the evaluation, and the calibration unless the run does without. Returns `None` if a
     /// signal stopped the run. It can then be resumed.
@@ -190,8 +190,8 @@ impl Session {
         Ok(Some((evaluation, calibration)))
     }
 
-    /// Writes `confusion_matrix.png`, calibrates the model, writes `report.html`, marks the run as
-    /// finished and removes its checkpoints. The event files for TensorBoard end with `epochs`.
+    /// Writes `confusion_matrix.png` and `predictions.csv`, calibrates the model, writes `report.html`,
+    /// marks the run as finished and removes its checkpoints. The event files for TensorBoard end with `epochs`.
     fn finish(
         &mut self,
         evaluation: &Evaluation,
@@ -205,6 +205,10 @@ impl Session {
             events.image(epochs, "confusion_matrix", &png)?;
             events.finish(epochs)?;
         }
+        self.run.write_with(predictions::FILE, |out| {
+            let samples = self.splits.val.samples();
+            predictions::write(out, evaluation, self.classes(), &self.root, samples)
+        })?;
         let calibration = match self.identity.config.training.calibration {
             true => Some(self.calibrate(evaluation)?),
             false => None,

@@ -706,6 +706,12 @@ pub const CASES: &[Case] = &[
     Case { section: "Output", what: "`show`: an existing file", command: "show --data data -o model.safetensors", prepare: |_| {} },
     Case {
         section: "Output",
+        what: "`evaluate`: an existing file",
+        command: "evaluate model.safetensors --data data --predictions model.safetensors",
+        prepare: |_| {},
+    },
+    Case {
+        section: "Output",
         what: "`export`: a folder with other files",
         command: "export model.safetensors --to timm --out data",
         prepare: |_| {},
