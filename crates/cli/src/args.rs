@@ -5,6 +5,7 @@
 //! of the program never sees a batch size of zero or a learning rate that is NaN.
 
 mod compare;
+mod explain;
 mod export;
 mod inspect;
 mod install;
@@ -23,8 +24,9 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use dataset::DecodeOptions;
 
 pub use compare::CompareArgs;
+pub use explain::ExplainArgs;
 pub use export::{ExportArgs, ExportFormat};
-pub use inspect::{CheckArgs, ShowArgs, SummaryArgs};
+pub use inspect::{CheckArgs, LabelsArgs, ShowArgs, SummaryArgs};
 pub use install::{CompletionsArgs, ManArgs};
 pub use report::ReportArgs;
 pub use train::TrainArgs;
@@ -45,7 +47,9 @@ Examples:
   waggle train --data my_images         use your own images
   waggle predict runs/train new_images  classify images
   waggle evaluate runs/train            measure the accuracy
+  waggle explain runs/train bee.jpg     draw a heat map
   waggle check my_images                find bad images
+  waggle labels runs/train              find wrong labels
 
 Exit codes: 0 success, 1 failure, 2 usage error, 130 interrupted (SIGINT), 143 terminated (SIGTERM).";
 
@@ -71,10 +75,14 @@ pub enum Command {
     Report(ReportArgs),
     /// Compare finished runs: settings that differ, results and McNemar's test
     Compare(CompareArgs),
+    /// Draw heat maps of the parts of images that speak for a class
+    Explain(ExplainArgs),
     /// Convert a trained model to safetensors, timm or ONNX
     Export(ExportArgs),
     /// Check a data set for damaged files, duplicates, leaks and conflicting labels
     Check(CheckArgs),
+    /// Find train images whose label is probably wrong
+    Labels(LabelsArgs),
     /// Draw a training batch as the network sees it
     Show(ShowArgs),
     /// Print the layers of a network with their output shapes and parameter counts
@@ -85,8 +93,8 @@ pub enum Command {
     Man(ManArgs),
 }
 
-/// Arguments for threads, device, precision and image decoding, shared by `train`, `evaluate` and
-/// `predict`.
+/// Arguments for threads, device, precision and image decoding, shared by `train`, `evaluate`,
+/// `predict` and `explain`.
 #[derive(Debug, Clone, Args)]
 pub struct MachineArgs {
     /// Threads that decode images, at most 1024 [default: 4]
@@ -142,6 +150,20 @@ impl MachineArgs {
     pub fn workers(&self) -> usize {
         self.workers.map_or(4, NonZeroUsize::get)
     }
+}
+
+/// The images of `predict` and `explain`.
+#[derive(Debug, Clone, Args)]
+pub struct ImageArgs {
+    /// Images, or folders of images (searched recursively). `-` reads paths from standard input, one
+    /// per line; empty lines are skipped
+    #[arg(required_unless_present = "null", value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+
+    /// Paths on standard input are separated by NUL bytes, as `find -print0` writes them. Reads them
+    /// even without `-`
+    #[arg(short = '0', long)]
+    pub null: bool,
 }
 
 /// Arguments of `waggle evaluate`.
@@ -207,15 +229,9 @@ pub struct PredictArgs {
     /// Model file (model.safetensors) or run directory
     pub model: PathBuf,
 
-    /// Images, or folders of images (searched recursively). `-` reads paths from standard input, one
-    /// per line; empty lines are skipped
-    #[arg(required_unless_present = "null", value_name = "PATH")]
-    pub paths: Vec<PathBuf>,
-
-    /// Paths on standard input are separated by NUL bytes, as `find -print0` writes them. Reads them
-    /// even without `-`
-    #[arg(short = '0', long)]
-    pub null: bool,
+    #[command(flatten)]
+    /// The images.
+    pub images: ImageArgs,
 
     /// Number of classes to print per image, most probable first
     #[arg(long, value_name = "N", default_value = "1", value_parser = positive)]

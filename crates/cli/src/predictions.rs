@@ -12,7 +12,8 @@ use trainer::Evaluation;
 pub const FILE: &str = "predictions.csv";
 
 /// Writes one row per image of `samples`: its path below the data folder `root`, the true and the
-/// predicted class, the probability of each class before calibration, and the cross-entropy loss in nats.
+/// predicted class, the probability of each class, calibrated with `temperature`, and −ln of the
+/// probability of the true class.
 ///
 /// The format is RFC 4180, with lines that end in LF. Paths have forward slashes and keep their bytes,
 /// whether or not they are valid UTF-8. Probabilities are float32 and losses float64, with all their
@@ -25,6 +26,7 @@ pub const FILE: &str = "predictions.csv";
 pub fn write(
     out: &mut dyn Write,
     evaluation: &Evaluation,
+    temperature: f64,
     classes: &[String],
     root: &Path,
     samples: &[Sample],
@@ -46,7 +48,7 @@ pub fn write(
         csv.write_field(path.as_encoded_bytes())?;
         csv.write_field(class(prediction.target)?)?;
         csv.write_field(class(prediction.prediction)?)?;
-        let log_probabilities = log_softmax(logits, 1.0);
+        let log_probabilities = log_softmax(logits, temperature);
         for value in &log_probabilities {
             // Unlike `Display`, `Debug` writes small numbers with an exponent.
             csv.write_field(format!("{:?}", value.exp() as f32))?;

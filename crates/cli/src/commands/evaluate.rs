@@ -2,7 +2,6 @@
 
 mod class_table;
 mod report;
-mod table;
 mod text;
 
 use std::ops::ControlFlow;
@@ -41,7 +40,7 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     let device = super::open_device(&args.machine)?;
     let model = Classifier::open(&args.model, &device)?.with_precision(args.machine.precision);
     memory_limit::check_confusion_matrix(model.classes().len())?;
-    let (root, recorded) = data(args, &model.path)?;
+    let (root, recorded) = data(args.data.as_deref(), &model.path)?;
     let mut folder = open(&root, &args.split, model.classes())?;
     let (decode, workers) = (args.machine.decode.options(), args.machine.workers());
     let skipped = match args.on_bad {
@@ -87,9 +86,10 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
         evaluation.logits.clone(),
         labels.collect(),
     )?;
+    let temperature = model.metadata.temperature;
     let report = Report::new(
-        &scores,
-        model.metadata.temperature,
+        scores,
+        temperature,
         model.classes(),
         skipped.into_iter().map(|(_, image)| image).collect(),
         count_kinds(folder.unused()),
@@ -105,19 +105,18 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     if let Some(file) = &args.predictions {
         write_atomically(file, TEMPORARY, |out| {
             let (classes, samples) = (model.classes(), folder.samples());
-            predictions::write(out, &evaluation, classes, &root, samples)
+            predictions::write(out, &evaluation, temperature, classes, &root, samples)
         })?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Returns the path of the data set to evaluate on. If the model was trained on it, also returns
-/// the images skipped by the training run.
+/// Returns the path of the data set for a model: `given`, or the one that the model was trained on. If
+/// the model was trained on it, also returns the images skipped by the training run.
 ///
 /// The training run is identified by the `config.toml` next to the model.
-fn data(args: &EvaluateArgs, model: &Path) -> anyhow::Result<(PathBuf, Vec<Skipped>)> {
+pub(super) fn data(given: Option<&Path>, model: &Path) -> anyhow::Result<(PathBuf, Vec<Skipped>)> {
     let file = model.with_file_name(Config::FILE);
-    let given = args.data.as_deref();
     if !file.is_file() {
         return Ok((Source::choose(given).root()?, Vec::new()));
     }

@@ -3,8 +3,11 @@
 mod check;
 mod compare;
 mod evaluate;
+mod explain;
 mod export;
+mod image_errors;
 mod install;
+mod labels;
 mod predict;
 mod predict_inputs;
 mod report;
@@ -15,9 +18,11 @@ mod train;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use candle_core::Device;
+use indicatif::{ProgressBar, ProgressStyle};
 use vgg::kernels::Isa;
 
 use crate::args::{Command, MachineArgs};
@@ -36,8 +41,10 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Predict(args) => predict::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Report(args) => report::run(&args),
+        Command::Explain(args) => explain::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Labels(args) => labels::run(&args),
         Command::Show(args) => show::run(&args),
         Command::Summary(args) => summary::run(&args),
         Command::Completions(args) => install::completions(&args),
@@ -72,6 +79,20 @@ fn check_overwrite(path: &Path, overwrite: bool, flag: &str) -> anyhow::Result<(
         );
     }
     Ok(())
+}
+
+/// A progress bar over images on standard error, if that is a terminal. Its message is a verb.
+fn progress_bar() -> ProgressBar {
+    let bar = ProgressBar::new(0).with_style(
+        ProgressStyle::with_template("{msg} {wide_bar:.cyan/black.bright} {pos}/{len}  {eta} left")
+            .expect("the template is valid")
+            .progress_chars("━━╌"),
+    );
+    // The tick needs a thread.
+    if !bar.is_hidden() {
+        bar.enable_steady_tick(Duration::from_millis(500));
+    }
+    bar
 }
 
 /// Writes text to standard output.

@@ -54,7 +54,7 @@ pub fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
         .batch_size(config.training.batch_size)
         .workers(workers)
         .normalize(model.normalize())
-        .device(device)
+        .device(device.clone())
         .cache_bytes(0)
         .decode(decode.clone());
     let images = Loader::new(val.samples(), loader)?;
@@ -71,7 +71,9 @@ pub fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
         root: &root,
         val: val.samples(),
         evaluation: &evaluation,
-        temperature: model.metadata.temperature,
+        network: model.network(),
+        device: &device,
+        metadata: &model.metadata,
         decode,
         workers,
     })?;

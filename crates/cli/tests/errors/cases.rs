@@ -143,6 +143,18 @@ pub const CASES: &[Case] = &[
         command: "check data",
         prepare: |dir| std::fs::remove_dir_all(dir.path("data/val")).unwrap(),
     },
+    Case {
+        section: "Data sets",
+        what: "`labels`: copies of a single image in each class",
+        command: "labels model.safetensors --data copies",
+        prepare: |dir| {
+            for (class, name) in ["horizontal", "vertical"].into_iter().enumerate() {
+                for file in ["train/NAME/0.png", "train/NAME/1.png", "val/NAME/0.png"] {
+                    dir.image(&format!("copies/{}", file.replace("NAME", name)), class, 0);
+                }
+            }
+        },
+    },
     Case { section: "Data sets", what: "`show`: no such folder", command: "show --data nowhere", prepare: |_| {} },
     Case { section: "Data sets", what: "`evaluate`: no such split", command: "evaluate model.safetensors --data data --split test", prepare: |_| {} },
     Case {
@@ -277,6 +289,12 @@ pub const CASES: &[Case] = &[
     },
     Case {
         section: "Images",
+        what: "`labels`: bad images",
+        command: "labels model.safetensors --data data",
+        prepare: |dir| dir.write("data/train/horizontal/00.png", b""),
+    },
+    Case {
+        section: "Images",
         what: "A file name that contains a line break and an escape sequence",
         command: "train --data data --weights tiny.safetensors",
         prepare: |dir| dir.write("data/train/vertical/x\nerror: forged\x1b[2J.png", b"text"),
@@ -288,6 +306,7 @@ pub const CASES: &[Case] = &[
         command: "predict model.safetensors data/val",
         prepare: |dir| dir.write("data/val/vertical/00.png", b"not an image"),
     },
+    Case { section: "Images", what: "`explain`: no such image", command: "explain model.safetensors nowhere.jpg", prepare: |_| {} },
     Case {
         section: "Images",
         what: "`predict`: a folder without images",
@@ -587,6 +606,33 @@ pub const CASES: &[Case] = &[
             dir.write("run/config.toml", b"[data");
         },
     },
+    Case { section: "Runs", what: "`report`: a folder that is not a run directory", command: "report data", prepare: |_| {} },
+    Case {
+        section: "Runs",
+        what: "`report`: damaged metrics",
+        command: "report run",
+        prepare: |dir| {
+            forge::finished_run(dir);
+            dir.write("run/metrics.csv", b"stage,epoch\ntransfer,first\n");
+        },
+    },
+    Case {
+        section: "Runs",
+        what: "`report`: the data set does not exist",
+        command: "report run",
+        prepare: |dir| {
+            forge::finished_run(dir);
+            std::fs::rename(dir.path("data"), dir.path("moved")).unwrap();
+        },
+    },
+    Case {
+        section: "Runs",
+        what: "`report`: an existing output",
+        command: "report run -o tiny.safetensors",
+        prepare: forge::finished_run,
+    },
+    Case { section: "Runs", what: "`compare`: a folder that is not a run directory", command: "compare data data", prepare: |_| {} },
+    Case { section: "Runs", what: "`compare`: a single run", command: "compare data", prepare: |_| {} },
     Case { section: "Resuming", what: "No such run directory", command: "train --resume nowhere", prepare: |_| {} },
     Case { section: "Resuming", what: "A folder that is not a run directory", command: "train --resume data", prepare: |_| {} },
     Case {
@@ -699,6 +745,9 @@ pub const CASES: &[Case] = &[
     Case { section: "Settings", what: "An unknown command", command: "teach", prepare: |_| {} },
     Case { section: "Settings", what: "`predict` without images", command: "predict model.safetensors", prepare: |_| {} },
     Case { section: "Settings", what: "`predict`: a probability above 1", command: "predict model.safetensors data/val --min-probability 90", prepare: |_| {} },
+    Case { section: "Settings", what: "`explain`: a class that the model does not have", command: "explain model.safetensors data/val --class diagonal", prepare: |_| {} },
+    Case { section: "Settings", what: "`explain`: a layer without heat maps", command: "explain model.safetensors data/val --layer features.0", prepare: |_| {} },
+    Case { section: "Settings", what: "`explain`: an unknown method", command: "explain model.safetensors data/val --method scorecam", prepare: |_| {} },
     Case { section: "Settings", what: "`summary`: too many classes", command: "summary --classes 18446744073709551615", prepare: |_| {} },
     Case { section: "Output", what: "A run directory inside a file", command: "train --data data --weights tiny.safetensors --out tiny.safetensors/run", prepare: |_| {} },
     Case { section: "Output", what: "A run directory inside the data set", command: "train --data data --weights tiny.safetensors --out data/runs/train", prepare: |_| {} },
@@ -716,5 +765,8 @@ pub const CASES: &[Case] = &[
         command: "export model.safetensors --to timm --out data",
         prepare: |_| {},
     },
+    Case { section: "Output", what: "`explain`: a folder inside the folder of images", command: "explain model.safetensors data/val --out data/val/maps", prepare: |_| {} },
+    Case { section: "Output", what: "`explain`: a folder that would be a class of the data set", command: "explain model.safetensors data/val/vertical/00.png --out data/train/maps", prepare: |_| {} },
+    Case { section: "Output", what: "`explain`: a folder inside a file", command: "explain model.safetensors data/val/vertical/00.png --out tiny.safetensors/maps", prepare: |_| {} },
     Case { section: "Output", what: "`show`: an output path inside a file", command: "show --data data -o tiny.safetensors/batch.png", prepare: |_| {} },
 ];

@@ -6,7 +6,7 @@ use console::measure_text_width;
 use insight::Average;
 
 use super::report::{ClassReport, Report};
-use super::table::width;
+use crate::ui::table::width;
 use crate::ui::text::{percent, percent_range, shorten};
 
 /// Maximum width in columns of class names. Longer names are shortened.
@@ -135,7 +135,7 @@ mod tests {
     use insight::Scores;
 
     use super::*;
-    use crate::ui::text::push_table;
+    use crate::ui::table::push_table;
 
     #[test]
     fn the_table_of_classes_fits_the_terminal() {
@@ -143,7 +143,7 @@ mod tests {
         let classes = classes.map(String::from);
         let logits = vec![3.0, 0.0, 0.0, 0.0, 2.0, 0.0, 1.0, 0.0, 0.0];
         let scores = Scores::new(3, logits, vec![0, 1, 1]).unwrap();
-        let report = Report::new(&scores, 1.0, &classes, Vec::new(), Vec::new());
+        let report = Report::new(scores, 1.0, &classes, Vec::new(), Vec::new());
         let table = |columns: usize| {
             let mut text = String::new();
             push_table(&mut text, &class_table(&report, &classes, columns), 1);

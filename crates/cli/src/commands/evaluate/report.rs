@@ -18,8 +18,12 @@ const TOP_5_ABOVE: usize = 10;
 pub struct Report<'a> {
     pub images: u64,
     pub correct: u64,
-    /// Mean cross-entropy loss in nats.
+    /// Mean cross-entropy loss in nats, without the temperature, as in training.
     pub loss: f64,
+    /// Temperature of the model. The metrics of probabilities are calibrated with it.
+    pub temperature: f64,
+    /// Mean loss in nats of the calibrated probabilities.
+    pub log_loss: f64,
     pub accuracy: f64,
     pub accuracy_interval: [f64; 2],
     /// `None` with at most [`TOP_5_ABOVE`] classes.
@@ -34,8 +38,6 @@ pub struct Report<'a> {
     pub average_precision: Option<f64>,
     pub brier_score: f64,
     pub expected_calibration_error: f64,
-    /// `None` if the model is not calibrated.
-    pub calibrated: Option<Calibrated>,
     pub classes: &'a [String],
     pub per_class: Vec<ClassReport<'a>>,
     /// Image counts. Rows are the true classes, columns the predicted ones.
@@ -45,16 +47,6 @@ pub struct Report<'a> {
     pub skipped: Vec<Skipped>,
     /// Files of the split that are not used, by kind, without hidden ones.
     pub unused: Vec<KindCount>,
-}
-
-/// The metrics of the calibrated probabilities, as `waggle predict` prints them. The other metrics in the
-/// report are those of the softmax of the logits.
-#[derive(Debug, Serialize)]
-pub struct Calibrated {
-    pub temperature: f64,
-    pub log_loss: f64,
-    pub brier_score: f64,
-    pub expected_calibration_error: f64,
 }
 
 /// The metrics of one class.
@@ -68,14 +60,16 @@ pub struct ClassReport<'a> {
 }
 
 impl<'a> Report<'a> {
-    /// Computes all metrics of `scores`. `temperature` is that of the model.
+    /// Computes all metrics of `scores`, whose probabilities are calibrated with `temperature`.
     pub fn new(
-        scores: &Scores,
+        scores: Scores,
         temperature: f64,
         classes: &'a [String],
         skipped: Vec<Skipped>,
         unused: Vec<KindCount>,
     ) -> Self {
+        let loss = insight::log_loss(&scores);
+        let scores = &scores.with_temperature(temperature);
         let confusion = scores.confusion_matrix();
         let report = ClassificationReport::new(&confusion);
         let one_vs_rest = insight::one_vs_rest(scores);
@@ -83,7 +77,9 @@ impl<'a> Report<'a> {
         Self {
             images: report.samples,
             correct: report.correct,
-            loss: insight::log_loss(scores),
+            loss,
+            temperature,
+            log_loss: insight::log_loss(scores),
             accuracy: report.accuracy,
             accuracy_interval: report.accuracy_interval,
             top5_accuracy: shows_top5.then(|| insight::top_k_accuracy(scores, 5)),
@@ -95,15 +91,6 @@ impl<'a> Report<'a> {
             average_precision: macro_mean(one_vs_rest.iter().map(|class| class.average_precision)),
             brier_score: insight::brier_score(scores),
             expected_calibration_error: insight::expected_calibration_error(scores, BINS),
-            calibrated: (temperature != 1.0).then(|| {
-                let scores = scores.clone().with_temperature(temperature);
-                Calibrated {
-                    temperature,
-                    log_loss: insight::log_loss(&scores),
-                    brier_score: insight::brier_score(&scores),
-                    expected_calibration_error: insight::expected_calibration_error(&scores, BINS),
-                }
-            }),
             classes,
             per_class: classes
                 .iter()

@@ -6,10 +6,10 @@ use std::path::Path;
 
 use super::class_table::{MAX_NAME_WIDTH, UNDEFINED, class_table};
 use super::report::{BINS, Report};
-use super::table::width;
 use crate::classifier::Classifier;
 use crate::escape::{printable, printable_path};
-use crate::ui::text::{percent, percent_range, pluralize, push_table, shorten, unused_files};
+use crate::ui::table::{push_table, width};
+use crate::ui::text::{percent, percent_range, pluralize, shorten, unused_files};
 
 /// Maximum number of classes for which the confusion matrix is printed. With more classes, or if
 /// the matrix is wider than the terminal, the most confused pairs are printed instead.
@@ -75,6 +75,10 @@ fn summary(report: &Report<'_>) -> Vec<[String; 2]> {
             &optional(report.average_precision),
         ],
         [
+            &format!("Log loss, temperature {:.3}", report.temperature),
+            &format!("{:.4}", report.log_loss),
+        ],
+        [
             "Brier score (0 to 2)",
             &format!("{:.3}", report.brier_score),
         ],
@@ -84,24 +88,7 @@ fn summary(report: &Report<'_>) -> Vec<[String; 2]> {
         ],
     ];
     let others = others.map(|row| row.map(String::from));
-    let calibrated = report.calibrated.as_ref().map(|calibrated| {
-        let error = percent(calibrated.expected_calibration_error);
-        [
-            (
-                format!("Calibrated, temperature {:.2}", calibrated.temperature),
-                String::new(),
-            ),
-            ("  Log loss".into(), format!("{:.4}", calibrated.log_loss)),
-            (
-                "  Brier score".into(),
-                format!("{:.3}", calibrated.brier_score),
-            ),
-            ("  Calibration error".into(), error),
-        ]
-    });
-    let calibrated = calibrated.into_iter().flatten();
-    let rows = top5.into_iter().chain(others);
-    rows.chain(calibrated.map(Into::into)).collect()
+    top5.into_iter().chain(others).collect()
 }
 
 /// The confusion matrix with a heading row and column.
