@@ -15,6 +15,7 @@ use crate::args::types::{LayerRate, OnBad, WeightsSource};
 use crate::decode_limits::decode_options;
 use crate::error::Diagnostic;
 use crate::files::read_text;
+use crate::run_dir::no_directory;
 
 /// The version of candle in `Cargo.lock` (a test compares the two).
 pub const CANDLE_VERSION: &str = "0.11.1";
@@ -263,11 +264,13 @@ impl Config {
     /// Returns an error if there is no such file, and the errors of [`read`](Self::read).
     pub fn read_run(run: &Path) -> anyhow::Result<Self> {
         let file = run.join(Self::FILE);
+        let help = "pass a directory that `waggle train` created, such as `runs/train`";
+        if !run.is_dir() {
+            bail!(no_directory(run, help));
+        }
         if !file.exists() {
-            bail!(
-                Diagnostic::new(format!("no `{}` in `{}`", Self::FILE, run.display()))
-                    .help("pass a directory that `waggle train` created, such as `runs/train`")
-            );
+            let message = format!("no `{}` in `{}`", Self::FILE, run.display());
+            bail!(Diagnostic::new(message).help(help));
         }
         Self::read(&file)
     }

@@ -8,6 +8,7 @@ use dataset::ImageFolder;
 use dataset::image_folder::{KindCount, count_kinds};
 
 use crate::error::Diagnostic;
+use crate::files::existing_folder;
 
 /// Path to which `cargo xtask fetch-data` downloads the photographs.
 const PHOTOGRAPHS: &str = "data/hymenoptera_data";
@@ -75,7 +76,11 @@ impl Source {
             Self::Photographs => Ok(PathBuf::from(PHOTOGRAPHS)),
             Self::Sample => {
                 let root = PathBuf::from(SAMPLE);
-                sample::write(&root).map_err(|error| {
+                let write = || {
+                    existing_folder(&root)?;
+                    anyhow::Ok(sample::write(&root)?)
+                };
+                write().map_err(|error| {
                     Diagnostic::new("cannot write the built-in sample")
                         .help("pass `--data DIR` to use another data set")
                         .caused_by(error)

@@ -45,6 +45,11 @@ impl DatasetHash {
         hashed.collect::<anyhow::Result<_>>().map(Self)
     }
 
+    /// Whether there is an image with the same path in both data sets.
+    pub fn shares_paths(&self, other: &Self) -> bool {
+        self.0.keys().any(|path| other.0.contains_key(path))
+    }
+
     /// Lists the images added, removed or modified since `self` was computed, with one line for
     /// each kind of change. A line names at most ten images. `None` if nothing has changed.
     pub fn changes(&self, now: &Self) -> Option<String> {

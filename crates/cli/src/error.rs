@@ -101,10 +101,15 @@ fn render(error: &anyhow::Error, label: &StyledObject<&str>) -> String {
     let mut help = None;
     let mut has_causes = false;
     for (depth, cause) in error.chain().enumerate() {
-        let message = message(cause);
+        let full = message(cause);
+        // A cause such as `cannot write x: disk full` repeats the message `cannot write x`.
+        let rest = full
+            .strip_prefix(&last)
+            .and_then(|rest| rest.strip_prefix(": "));
+        let message = rest.unwrap_or(&full);
         let mut indent = "  ";
         // Transparent wrappers repeat the message of their source.
-        if depth > 0 && !last.contains(&message) {
+        if depth > 0 && !last.contains(message) {
             if !has_causes {
                 text.push_str("Caused by:\n");
                 has_causes = true;
@@ -116,7 +121,7 @@ fn render(error: &anyhow::Error, label: &StyledObject<&str>) -> String {
             text.push_str(&format!("{indent}{}\n", printable(&item)));
         }
         help = help.or_else(|| help_for(cause));
-        last = message;
+        last = full;
     }
     push_help(&mut text, help.as_deref());
     text
@@ -322,6 +327,12 @@ mod tests {
         let cause = Err::<(), _>(io::Error::other("disk full"));
         let error = cause.context("cannot write x: disk full").unwrap_err();
         assert_eq!(plain(&error), "error: cannot write x: disk full\n");
+        let cause = Err::<(), _>(io::Error::other("cannot write x: disk full"));
+        let error = cause.context("cannot write x").unwrap_err();
+        assert_eq!(
+            plain(&error),
+            "error: cannot write x\nCaused by:\n  disk full\n"
+        );
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The network and its weights before the first training step.
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -60,9 +60,9 @@ pub struct ModelSpec {
     pub input_size: Option<usize>,
     /// Seed of the newly initialized layers.
     pub seed: u64,
-    /// For a run to resume, the SHA-256 that the weights must have; the inner `None` requires random
-    /// weights. `None` for a new run.
-    pub required_sha256: Option<Option<String>>,
+    /// For a run to resume, the source of its weights, and the SHA-256 that the weights must have; the
+    /// inner `None` requires random weights. `None` for a new run.
+    pub required: Option<(WeightsSource, Option<String>)>,
 }
 
 impl ModelSpec {
@@ -87,7 +87,7 @@ impl ModelSpec {
             architecture,
             input_size: args.input_size,
             seed: args.seed,
-            required_sha256: None,
+            required: None,
         }
     }
 
@@ -137,7 +137,7 @@ impl ModelSpec {
             architecture: Some(network.architecture.clone()),
             input_size: Some(network.input_size),
             seed: config.training.seed,
-            required_sha256: Some(network.weights_sha256.clone()),
+            required: Some((network.weights.clone(), network.weights_sha256.clone())),
         }
     }
 }
@@ -165,12 +165,15 @@ impl InitialModel {
                 file.map(dataset_hash::sha256).transpose()?
             }
         };
-        let required = &spec.required_sha256;
-        if required
-            .as_ref()
-            .is_some_and(|required| *required != sha256)
+        if let Some((original, required)) = &spec.required
+            && *required != sha256
         {
-            let mut help = "pass the original file with `--weights`".to_string();
+            let mut help = match *original == spec.weights {
+                true => "pass the original file with `--weights`".to_string(),
+                false => format!(
+                    "leave out `--weights` to use the original weights, {original}, or pass their new path"
+                ),
+            };
             if let (WeightsSource::Repository(_), Some(path)) = (&spec.weights, path) {
                 help = format!("{help}; {}", weights_file::download_again(path));
             }
@@ -331,13 +334,25 @@ fn with_sample_backbone<T>(
     let mut file = tempfile::Builder::new()
         .prefix("waggle-backbone-")
         .tempfile()
-        .context("cannot create a temporary file")?;
+        .map_err(no_temporary_file)?;
     file.write_all(SAMPLE_BACKBONE)
         .and_then(|()| file.flush())
-        .context("cannot write the built-in backbone to a temporary file")?;
+        .map_err(no_temporary_file)?;
     let metadata =
         vgg::read_metadata(file.path())?.context("the built-in backbone has no metadata")?;
     f(file.path(), &metadata)
+}
+
+fn no_temporary_file(error: io::Error) -> Diagnostic {
+    let folder = std::env::temp_dir();
+    let message = format!(
+        "cannot write the built-in backbone to a temporary file in {}",
+        folder.display()
+    );
+    let help = "set the environment variable TMPDIR to a folder with free space";
+    // The error itself would name a random file.
+    let cause = io::Error::from(error.kind());
+    Diagnostic::new(message).help(help).caused_by(cause)
 }
 
 /// Resolves `hub` to the address of the ImageNet weights and a run directory to its model, and

@@ -43,13 +43,22 @@ impl<R: BufRead> PathList<R> {
             if bytes.is_empty() {
                 return Ok(None);
             }
-            if bytes.last() == Some(&self.separator) {
+            let is_separated = bytes.last() == Some(&self.separator);
+            if is_separated {
                 bytes.pop();
             } else if bytes.len() as u64 > MAX_LENGTH {
                 return self.refuse("is longer than any path");
             }
-            if cfg!(windows) && self.separator == b'\n' && bytes.last() == Some(&b'\r') {
+            // A line of a file from Windows, unless it is the name of a file as it is.
+            if self.separator == b'\n' && bytes.last() == Some(&b'\r') && !exists(&bytes) {
                 bytes.pop();
+            }
+            let is_list = self.separator == 0 && self.number == 1 && !is_separated;
+            if is_list && bytes.contains(&b'\n') && !exists(&bytes) {
+                bail!(
+                    Diagnostic::new("standard input has newlines, but no NUL bytes")
+                        .help("leave out `-0` to read one path per line")
+                );
             }
             if bytes.contains(&0) {
                 return self.refuse("contains a NUL byte");
@@ -77,6 +86,11 @@ impl<R: BufRead> PathList<R> {
         let number = self.number;
         bail!(Diagnostic::new(format!("{name} {number} of standard input {problem}")).help(help))
     }
+}
+
+/// Whether `bytes` are the path of an existing file.
+fn exists(bytes: &[u8]) -> bool {
+    path_from_bytes(bytes.to_vec()).is_some_and(|path| path.symlink_metadata().is_ok())
 }
 
 impl<R: BufRead> Iterator for PathList<R> {
@@ -122,8 +136,26 @@ mod tests {
     #[test]
     #[cfg(unix)]
     fn bytes_that_are_not_unicode_are_kept() {
-        let path = path_from_bytes(b"caf\xe9\r".to_vec()).unwrap();
-        assert_eq!(paths(b"caf\xe9\r\n", false), [path]);
+        let path = path_from_bytes(b"caf\xe9".to_vec()).unwrap();
+        assert_eq!(paths(b"caf\xe9\n", false), [path]);
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn lines_may_end_in_crlf_but_a_file_whose_name_ends_in_cr_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let [plain, odd] = ["a.png", "b.png\r"].map(|name| folder.path().join(name));
+        std::fs::write(&odd, b"").unwrap();
+        let list = format!("{}\r\n{}\n", plain.display(), odd.display());
+        assert_eq!(paths(list.as_bytes(), false), [plain, odd]);
+    }
+
+    #[test]
+    fn lines_without_nul_bytes_are_an_error_if_nul_bytes_separate_paths() {
+        let mut list = PathList::new(&b"a.png\nb.png\n"[..], true);
+        let message = list.next().unwrap().unwrap_err().to_string();
+        assert_eq!(message, "standard input has newlines, but no NUL bytes");
+        assert!(list.next().is_none());
     }
 
     #[test]

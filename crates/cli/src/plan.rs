@@ -100,7 +100,8 @@ impl Plan {
         let (on_bad, ignore_exif) = (args.on_bad, args.machine.decode.ignore_exif);
         let decode = args.machine.decode.options();
         let skipped = skip_bad_images(&mut folder, on_bad, &decode, machine.workers, ui)?;
-        describe_inputs(&folder, &machine, opened.fallback.as_deref(), ui)?;
+        let hint = folder.source.hint().filter(|_| args.data.is_none());
+        describe_inputs(&folder, &machine, opened.fallback.as_deref(), hint, ui)?;
         let spec = ModelSpec::from_args(args, &folder.source);
         check_arguments(args, &spec, &folder, &machine)?;
         if spec.needs_download()? {
@@ -162,7 +163,7 @@ impl Plan {
         let (decode, workers) = (config.decode_options(), config.machine.workers);
         let skipped = skip_bad_images(&mut folder, on_bad, &decode, workers, ui)?;
         config.data = data_config(&folder, on_bad, ignore_exif, skipped);
-        describe_inputs(&folder, &config.machine, None, ui)?;
+        describe_inputs(&folder, &config.machine, None, None, ui)?;
         let mut spec = ModelSpec::of_run(&config);
         spec.weights = args.weights.clone().unwrap_or(spec.weights);
         resume::check_same_result(run.path(), &recorded.config, &config)?;
@@ -307,11 +308,12 @@ fn skip_bad_images(
     Ok(skipped)
 }
 
-/// Shows the data set, warnings about its val split, and the device.
+/// Shows the data set with `hint`, advice on how to use other images, warnings about its val split, and the device.
 fn describe_inputs(
     folder: &Folder,
     machine: &MachineConfig,
     fallback: Option<&str>,
+    hint: Option<&'static str>,
     ui: &mut dyn Renderer,
 ) -> anyhow::Result<()> {
     ui.show(&Message::Data(DataSet {
@@ -321,7 +323,7 @@ fn describe_inputs(
         train_images: folder.train.len(),
         val_images: folder.val.len(),
         unused: &folder.unused(),
-        hint: folder.source.hint(),
+        hint,
     }))?;
     let classes = &folder.classes_without_val()[..];
     if !classes.is_empty() {

@@ -119,10 +119,10 @@ impl RunDir {
     /// does not release it within three seconds.
     pub fn open(path: &Path, lost: Option<&Marker>) -> anyhow::Result<Self> {
         if !path.is_dir() {
-            bail!(
-                Diagnostic::new(format!("no run directory {}", path.display()))
-                    .help("start a new run with `waggle train`, without `--resume`")
-            );
+            bail!(no_directory(
+                path,
+                "start a new run with `waggle train`, without `--resume`"
+            ));
         }
         let read = || {
             Marker::read(path).or_else(|error| {
@@ -245,7 +245,11 @@ impl RunDir {
     /// Adds the command that resumes the run to an error.
     pub fn resumable(&self, error: anyhow::Error) -> anyhow::Error {
         let run = quote(&self.path);
-        let help = format!("remove the cause, then resume with `waggle train --resume {run}`");
+        let first = match is_out_of_space(&error) {
+            true => "free disk space",
+            false => "remove the cause",
+        };
+        let help = format!("{first}, then resume with `waggle train --resume {run}`");
         Diagnostic::new(error.to_string())
             .help(help)
             .caused_by(error)
@@ -292,6 +296,26 @@ impl RunDir {
     ) -> anyhow::Result<()> {
         write_atomically(&self.file(name), &temporary_prefix(self.id()), write)
     }
+}
+
+/// The error for a run directory `path` that is not a directory. If it is a file of a run, the help names
+/// the directory of the run; otherwise it is `help`.
+pub fn no_directory(path: &Path, help: &str) -> Diagnostic {
+    let folder = parent(path);
+    if path.is_file() && Marker::read(folder).is_ok() {
+        let message = format!("{} is a file of a run, not its directory", path.display());
+        return Diagnostic::new(message).help(format!("pass the directory, {}", quote(folder)));
+    }
+    Diagnostic::new(format!("no run directory {}", path.display())).help(help)
+}
+
+/// Whether a file could not be written because of the disk space, a quota or a limit of file sizes.
+fn is_out_of_space(error: &anyhow::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    error.chain().any(|cause| {
+        let kind = cause.downcast_ref().map(io::Error::kind);
+        matches!(kind, Some(FileTooLarge | QuotaExceeded | StorageFull))
+    })
 }
 
 fn cannot_create(wanted: &Path, error: anyhow::Error) -> anyhow::Error {

@@ -185,13 +185,38 @@ fn settings_and_other_weights_are_errors_with_resume() {
 }
 
 #[test]
+fn resuming_with_images_of_other_names_says_that_it_is_another_data_set() {
+    let dir = TestDir::with_stripes();
+    interrupted_run(&dir, "run");
+    for folder in [
+        "train/horizontal",
+        "train/vertical",
+        "val/horizontal",
+        "val/vertical",
+    ] {
+        for name in dir.files(&format!("data/{folder}")) {
+            let bytes = dir.read(&format!("data/{folder}/{name}"));
+            dir.write(&format!("other/{folder}/other-{name}"), &bytes);
+        }
+    }
+    let message = dir.fails(1, &["train", "--resume", "run", "--data", "other"]);
+    assert!(
+        message.contains("it looks like another data set\n")
+            && message.contains("\n  36 added: ")
+            && message.ends_with("help: pass the data set of the run with `--data DIR`\n"),
+        "{message}"
+    );
+}
+
+#[test]
 fn weights_of_another_architecture_are_an_error_that_asks_for_the_original_file() {
     let dir = TestDir::with_stripes();
     interrupted_run(&dir, "run");
     let message = dir.fails(1, &["train", "--resume", "run", "--weights", "sample"]);
     assert!(
         message.contains("the weights sample are not those of the run")
-            && message.contains("pass the original file with `--weights`")
+            && message.contains("leave out `--weights` to use the original weights, ")
+            && message.contains("/tiny.safetensors, or pass their new path\n")
             && !message.contains("--arch"),
         "{message}"
     );

@@ -3,6 +3,7 @@
 mod harness;
 
 use harness::{TestDir, json_lines};
+use serde_json::json;
 
 fn events<'a>(events: &'a [serde_json::Value], kind: &str) -> Vec<&'a serde_json::Value> {
     events
@@ -28,6 +29,16 @@ fn training_works_without_data_and_weights() {
     assert_eq!(data["source"], "sample");
     let hint = data["hint"].as_str().expect("the hint is a string");
     assert!(hint.contains("--data"), "{hint}");
+    let given = [
+        "--data",
+        "sample",
+        "--transfer-epochs",
+        "1",
+        "--stage",
+        "transfer",
+    ];
+    let output = json_lines(&dir.succeeds(&[&["train", "--json"][..], &given].concat()));
+    assert_eq!(events(&output, "data")[0]["hint"], json!(null));
     assert!(dir.path("data/sample/train/ants/000.png").is_file());
 
     // All layers but the last are loaded from the backbone. The transfer stage trains the last.

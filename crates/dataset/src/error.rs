@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::file_kind::FileKind;
 use crate::layout_hint::LayoutHint;
 use crate::plan::Plan;
-use crate::unused::KindCount;
+use crate::unused::{KindCount, kind};
 use lists::{Lines, Only, Quoted};
 
 /// A result whose error is [`Error`].
@@ -20,11 +20,20 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The folder does not exist or is a file.
+    /// The folder does not exist.
     #[error("there is no folder `{}`", .path.display())]
     NoFolder {
-        /// Path that is missing or not a folder.
+        /// Path that is missing.
         path: PathBuf,
+    },
+
+    /// A file is in place of a folder.
+    #[error("`{}` is {kind}, not a folder", .path.display())]
+    NotAFolder {
+        /// Path of the file.
+        path: PathBuf,
+        /// The kind of the content.
+        kind: FileKind,
     },
 
     /// The data set lacks a split.
@@ -286,6 +295,15 @@ impl Error {
         |source| Self::Io {
             path: path.into(),
             source,
+        }
+    }
+
+    /// The error for a `path` that is not a folder.
+    pub(crate) fn no_folder(path: &Path) -> Self {
+        let path = path.to_path_buf();
+        match kind(&path) {
+            Ok(kind) => Self::NotAFolder { path, kind },
+            Err(_) => Self::NoFolder { path },
         }
     }
 

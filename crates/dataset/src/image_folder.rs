@@ -265,7 +265,7 @@ impl SplitEntries {
     /// name of a class folder is not valid Unicode.
     pub fn list(root: &Path) -> Result<Self> {
         if !root.is_dir() {
-            return Err(Error::NoFolder { path: root.into() });
+            return Err(Error::no_folder(root));
         }
         let (mut classes, mut unused) = (Vec::new(), Vec::new());
         for Entry { path, kind } in walk::entries(root)? {
@@ -294,7 +294,7 @@ impl SplitEntries {
 
 fn split(root: &Path, accepted: &[&str]) -> Result<PathBuf> {
     if !root.is_dir() {
-        return Err(Error::NoFolder { path: root.into() });
+        return Err(Error::no_folder(root));
     }
     let folder = accepted
         .iter()

@@ -90,9 +90,7 @@ pub struct Files {
 pub fn files(folder: impl AsRef<Path>) -> Result<Files> {
     let folder = folder.as_ref();
     if !folder.is_dir() {
-        return Err(Error::NoFolder {
-            path: folder.into(),
-        });
+        return Err(Error::no_folder(folder));
     }
     let mut parents = parents(folder);
     parents.insert(folder_id(folder).map_err(Error::io(folder))?);

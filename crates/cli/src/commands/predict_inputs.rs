@@ -135,9 +135,13 @@ fn find(paths: Vec<PathBuf>, null: bool, emit: &mut Emit<'_>) -> anyhow::Result<
             }
         }
         if is_empty {
+            let write = match null {
+                true => "separate the paths with NUL bytes, as `find -print0` does",
+                false => "write one path per line",
+            };
             bail!(
                 Diagnostic::new("no paths on standard input")
-                    .help("write one path per line, or pass paths as arguments")
+                    .help(format!("{write}, or pass paths as arguments"))
             );
         }
     }

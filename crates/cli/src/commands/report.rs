@@ -22,9 +22,9 @@ use crate::report::{self, Report, Sources};
 /// Runs `waggle report`.
 pub fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
     let run = &args.run;
+    let config = Config::read_run(run)?;
     let out = args.out.clone().unwrap_or_else(|| run.join(report::FILE));
     super::check_output_file(&out, args.overwrite || args.out.is_none(), "--out")?;
-    let config = Config::read_run(run)?;
     let rows = Metrics::read(&run.join(Metrics::FILE))?;
     let root = match &args.data {
         Some(data) => Source::choose(Some(data)).root()?,

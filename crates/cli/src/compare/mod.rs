@@ -5,12 +5,16 @@ pub mod predictions;
 
 use std::path::Path;
 
+use anyhow::bail;
 use insight::{McNemar, wilson_interval};
 
 use crate::config::Config;
+use crate::error::Diagnostic;
 use crate::escape::printable_path;
 use crate::metrics::{EpochRow, Metrics};
 use crate::report::settings::settings;
+use crate::run_dir::Marker;
+use crate::shell::quote;
 use crate::ui::text::{duration, percent, percent_range};
 use predictions::Predictions;
 
@@ -35,11 +39,24 @@ impl Comparison {
     ///
     /// # Errors
     ///
-    /// Returns an error if a directory has no valid `config.toml` or `metrics.csv`, or if its
+    /// Returns an error if a run is not finished or given twice, if a directory has no valid `config.toml` or `metrics.csv`, or if its
     /// `predictions.csv` is damaged.
     pub fn read<P: AsRef<Path>>(paths: &[P]) -> anyhow::Result<Self> {
         let runs = paths.iter().map(|path| Run::read(path.as_ref()));
         let runs: Vec<Run> = runs.collect::<anyhow::Result<_>>()?;
+        let real: Vec<_> = paths
+            .iter()
+            .map(|path| path.as_ref().canonicalize())
+            .collect::<Result<_, _>>()?;
+        for (index, path) in real.iter().enumerate() {
+            if real[..index].contains(path) {
+                let run = paths[index].as_ref().display();
+                bail!(
+                    Diagnostic::new(format!("the run {run} is given twice"))
+                        .help("pass the directories of different runs")
+                );
+            }
+        }
         Ok(Self {
             settings: differences(&runs)?,
             tests: tests(&runs),
@@ -101,6 +118,13 @@ impl Comparison {
 impl Run {
     fn read(path: &Path) -> anyhow::Result<Self> {
         let config = Config::read_run(path)?;
+        if Marker::read(path).is_ok_and(|marker| !marker.finished) {
+            bail!(
+                Diagnostic::new(format!("the run {} is not finished", path.display())).help(
+                    format!("resume it with `waggle train --resume {}`", quote(path))
+                )
+            );
+        }
         Ok(Self {
             name: printable_path(path),
             config,

@@ -156,11 +156,17 @@ pub(super) fn accepted_changes(
 ) -> anyhow::Result<Option<String>> {
     let changes = recorded.changes(now);
     if let Some(changes) = changes.as_ref().filter(|_| !allowed) {
-        bail!(
-            Diagnostic::new("the images have changed since the run started")
-                .items(changes.lines())
-                .help("restore the images, or pass `--allow-changed-data` to accept the changes")
-        );
+        let (message, help) = match recorded.shares_paths(now) {
+            true => (
+                "the images have changed since the run started",
+                "restore the images, or pass `--allow-changed-data` to accept the changes",
+            ),
+            false => (
+                "the data set has none of the images of the run; it looks like another data set",
+                "pass the data set of the run with `--data DIR`",
+            ),
+        };
+        bail!(Diagnostic::new(message).items(changes.lines()).help(help));
     }
     Ok(changes)
 }

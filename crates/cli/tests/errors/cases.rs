@@ -24,6 +24,21 @@ pub const CASES: &[Case] = &[
     Case { section: "Data sets", what: "A file instead of a folder", command: "train --data tiny.safetensors", prepare: |_| {} },
     Case {
         section: "Data sets",
+        what: "An archive instead of a folder",
+        command: "train --data images.zip",
+        prepare: |dir| dir.write("images.zip", b"PK\x03\x04\x14\0\0\0"),
+    },
+    Case {
+        section: "Data sets",
+        what: "A file in place of the folder of the built-in sample",
+        command: "train",
+        prepare: |dir| {
+            std::fs::remove_dir_all(dir.path("data")).unwrap();
+            dir.write("data", b"");
+        },
+    },
+    Case {
+        section: "Data sets",
         what: "A folder without train and val",
         command: "train --data bare",
         prepare: |dir| std::fs::create_dir(dir.path("bare")).unwrap(),
@@ -478,6 +493,7 @@ pub const CASES: &[Case] = &[
         command: "train --data data --weights tiny.safetensors",
         prepare: |dir| forge::change_weights(dir, |name| (name.to_string(), Dtype::I32)),
     },
+    Case { section: "Weights", what: "No folder for the temporary file of the built-in backbone", command: "TMPDIR=nowhere waggle train --data data --weights sample", prepare: |_| {} },
     Case { section: "Downloads", what: "Offline, and not in the cache", command: "HF_HOME=hf HF_HUB_OFFLINE=1 waggle train --data data", prepare: |_| {} },
     Case { section: "Downloads", what: "No connection", command: "HF_HOME=hf HF_ENDPOINT=http://127.0.0.1:1 waggle train --data data", prepare: |_| {} },
     Case { section: "Downloads", what: "An endpoint that is not a URL", command: "HF_HOME=hf HF_ENDPOINT=mirror.example waggle train --data data", prepare: |_| {} },
@@ -632,8 +648,24 @@ pub const CASES: &[Case] = &[
         prepare: forge::finished_run,
     },
     Case { section: "Runs", what: "`compare`: a folder that is not a run directory", command: "compare data data", prepare: |_| {} },
+    Case { section: "Runs", what: "`compare`: no such folder", command: "compare run nowhere", prepare: forge::finished_run },
+    Case { section: "Runs", what: "`compare`: the same run twice", command: "compare run ./run", prepare: forge::finished_run },
+    Case {
+        section: "Runs",
+        what: "`compare`: a run that is not finished",
+        command: "compare run run-2",
+        prepare: |dir| {
+            forge::finished_run(dir);
+            dir.copy_folder("run", "run-2");
+            let marker = String::from_utf8(dir.read("run/run.toml")).unwrap();
+            dir.write("run-2/run.toml", marker.replace("finished = true", "finished = false").as_bytes());
+        },
+    },
+    Case { section: "Runs", what: "`report`: no such folder", command: "report nowhere", prepare: |_| {} },
+    Case { section: "Runs", what: "`report`: a file of a run", command: "report run/model.safetensors", prepare: forge::finished_run },
     Case { section: "Runs", what: "`compare`: a single run", command: "compare data", prepare: |_| {} },
     Case { section: "Resuming", what: "No such run directory", command: "train --resume nowhere", prepare: |_| {} },
+    Case { section: "Resuming", what: "A file of the run", command: "train --resume run/model.safetensors", prepare: forge::finished_run },
     Case { section: "Resuming", what: "A folder that is not a run directory", command: "train --resume data", prepare: |_| {} },
     Case {
         section: "Resuming",

@@ -47,8 +47,17 @@ impl Error {
             Self::Spawn(_) => {
                 "use fewer workers; with 0 workers the calling thread loads the images".into()
             }
-            Self::NoFolder { .. }
-            | Self::Io { .. }
+            Self::NoFolder { .. } => {
+                "check the path; a data set is a folder with train/CLASS/IMAGE and val/CLASS/IMAGE"
+                    .into()
+            }
+            Self::NotAFolder { kind, .. } if kind.name().ends_with("archive") => {
+                "unpack it, and pass the folder".into()
+            }
+            Self::NotAFolder { .. } => {
+                "pass a folder with train/CLASS/IMAGE and val/CLASS/IMAGE".into()
+            }
+            Self::Io { .. }
             | Self::Custom { .. }
             | Self::Setting { .. }
             | Self::AugmentedSize { .. }
