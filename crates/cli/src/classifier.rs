@@ -2,14 +2,18 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use candle_core::{D, DType, Device, Tensor};
 use dataset::{DecodeOptions, Normalize, Transform};
 use trainer::Params;
 use vgg::{HeatMap, HeatMapMethod, Metadata, Mode, Vgg};
 
+use crate::error::Diagnostic;
+use crate::files::parent;
 use crate::model_file::locate;
 use crate::non_finite_logit::NonFiniteLogit;
+use crate::run_dir::Marker;
+use crate::shell::quote;
 
 /// A trained model, ready for inference.
 ///
@@ -56,8 +60,11 @@ impl Classifier {
     /// directory, or if the file cannot be read or is not a trained model.
     pub fn open(path: &Path, device: &Device) -> anyhow::Result<Self> {
         let path = locate(path)?;
-        let vgg::Model { metadata, tensors } =
-            vgg::load_model(&path, device).context("cannot load the model")?;
+        let loaded = vgg::load_model(&path, device);
+        if let Err(vgg::Error::NoMetadata { .. }) = loaded {
+            refuse_timm_export(parent(&path))?;
+        }
+        let vgg::Model { metadata, tensors } = loaded.context("cannot load the model")?;
         let params = Params::from_tensors(tensors, device)?;
         let network = Vgg::new(&metadata.config, params.frozen_var_builder())
             .with_context(|| format!("cannot build the network of {}", path.display()))?;
@@ -206,6 +213,30 @@ impl Classifier {
             .map(|(probabilities, error)| error.map_or(Ok(probabilities), Err))
             .collect())
     }
+}
+
+/// Returns an error if `folder` has the files of an export for timm.
+fn refuse_timm_export(folder: &Path) -> anyhow::Result<()> {
+    if !vgg::timm::FILES
+        .iter()
+        .all(|name| folder.join(name).is_file())
+    {
+        return Ok(());
+    }
+    let run = folder.canonicalize().unwrap_or_else(|_| folder.into());
+    let run = folder
+        .parent()
+        .filter(|_| Marker::read(parent(&run)).is_ok());
+    let help = match run {
+        Some(run) if run == Path::new("") => "pass the run directory, `.`".to_string(),
+        Some(run) => format!("pass the run directory, {}", quote(run)),
+        None => "pass the run directory from which it was exported".to_string(),
+    };
+    let message = format!(
+        "`{}` is an export for timm, which cannot be used as a model here",
+        folder.display()
+    );
+    bail!(Diagnostic::new(message).help(help))
 }
 
 #[cfg(test)]

@@ -24,6 +24,9 @@ use crate::decode_limits::{BYTES_PER_PIXEL, MAX_PIXELS};
 use crate::escape::{printable, printable_path};
 use crate::shell::quote;
 
+/// Maximum number of images that cannot be decoded in an error.
+const MAX_BAD_IMAGES: usize = 10;
+
 /// An error or a warning, with the items it concerns and the command or flag that helps.
 ///
 /// Return an error with `bail!(Diagnostic::new("…").help("…"))`, or wrap another error in it:
@@ -189,22 +192,30 @@ fn items(cause: &(dyn Error + 'static)) -> Vec<String> {
         return error.items.clone();
     }
     match cause.downcast_ref::<dataset::Error>() {
-        Some(dataset::Error::BadImages { errors, .. }) => errors
-            .iter()
-            .map(|error| match error.path() {
-                Some(path) => {
-                    // The help line has the remedy of a single error.
-                    let reason = match errors.len() {
-                        1 => error.fact(),
-                        _ => error.reason(),
-                    };
-                    format!("{}: {reason}", printable_path(path))
-                }
-                None => error.to_string(),
-            })
-            .collect(),
+        Some(dataset::Error::BadImages { errors, .. }) => bad_images(errors),
         _ => Vec::new(),
     }
+}
+
+/// A line for each image that cannot be decoded, up to [`MAX_BAD_IMAGES`].
+fn bad_images(errors: &[dataset::Error]) -> Vec<String> {
+    let line = |error: &dataset::Error| match error.path() {
+        Some(path) => {
+            // The help line has the remedy of a single error.
+            let reason = match errors.len() {
+                1 => error.fact(),
+                _ => error.reason(),
+            };
+            format!("{}: {reason}", printable_path(path))
+        }
+        None => error.to_string(),
+    };
+    let mut lines: Vec<String> = errors.iter().take(MAX_BAD_IMAGES).map(line).collect();
+    if errors.len() > MAX_BAD_IMAGES {
+        let more = errors.len() - MAX_BAD_IMAGES;
+        lines.push(format!("and {more} more; `waggle check --json` lists all"));
+    }
+    lines
 }
 
 /// The help for one error in the chain of causes: the help line of a [`Diagnostic`], or advice for
@@ -362,6 +373,14 @@ mod tests {
                b.png: unexpected end of file\n\
              help: replace or remove the files, or pass `--on-bad skip` to skip them\n"
         );
+        let many = dataset::Error::BadImages {
+            errors: (0..13)
+                .map(|number| bad(&format!("{number}.png")))
+                .collect(),
+            checked: 36,
+        };
+        let end = "  9.png: unexpected end of file\n  and 3 more; `waggle check --json` lists all\nhelp: ";
+        assert!(plain(&many.into()).contains(end));
         let error = vgg::Error::WrongArchitecture {
             path: "w.safetensors".into(),
             expected: "vgg16".to_string(),

@@ -17,6 +17,7 @@ fn trained() -> TestDir {
     let arguments =
         "train --data data --weights tiny.safetensors --stage transfer --transfer-epochs 1";
     dir.succeeds(&arguments.split(' ').collect::<Vec<_>>());
+    dir.copy_folder("runs/train", "runs/copy");
     dir
 }
 
@@ -31,7 +32,7 @@ const COMMANDS: [&str; 15] = [
     "check data",
     "labels runs/train",
     "report runs/train",
-    "compare runs/train runs/train",
+    "compare runs/train runs/copy",
     "show --data data --input-size 32 --overwrite",
     "summary",
     "completions bash",

@@ -37,8 +37,8 @@ fn training_works_without_data_and_weights() {
         "--stage",
         "transfer",
     ];
-    let output = json_lines(&dir.succeeds(&[&["train", "--json"][..], &given].concat()));
-    assert_eq!(events(&output, "data")[0]["hint"], json!(null));
+    let given = json_lines(&dir.succeeds(&[&["train", "--json"][..], &given].concat()));
+    assert_eq!(events(&given, "data")[0]["hint"], json!(null));
     assert!(dir.path("data/sample/train/ants/000.png").is_file());
 
     // All layers but the last are loaded from the backbone. The transfer stage trains the last.

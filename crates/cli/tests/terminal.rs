@@ -163,7 +163,12 @@ fn names_with_control_characters_are_escaped_in_the_output_of_every_command() {
     evil.check(1, &show);
     evil.check(0, &["report", run]);
     evil.check(1, &["report", EVIL]);
-    let (stdout, _) = evil.check(0, &["compare", run, run, "-o", &png.replace("png", "html")]);
+    let copy = format!("{run}-2");
+    evil.dir.copy_folder(run, &copy);
+    let (stdout, _) = evil.check(
+        0,
+        &["compare", run, &copy, "-o", &png.replace("png", "html")],
+    );
     assert!(stdout.contains(r"run\x1b[2J"), "{stdout}");
     evil.check(1, &["compare", run, EVIL]);
     evil.check(0, &["summary", "--model", run]);

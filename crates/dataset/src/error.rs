@@ -148,7 +148,7 @@ pub enum Error {
     },
 
     /// The file is truncated.
-    #[error("cannot decode {}: {}", .path.display(), self.reason())]
+    #[error("cannot decode {}: {}", .path.display(), self.fact())]
     Truncated {
         /// Path of the file.
         path: PathBuf,
@@ -312,7 +312,7 @@ impl Error {
     /// another.
     pub fn reason(&self) -> String {
         match self {
-            Self::NotAnImage { .. } | Self::Unsupported { .. } => {
+            Self::NotAnImage { .. } | Self::Unsupported { .. } | Self::Truncated { .. } => {
                 let remedy = self.help().unwrap_or_default();
                 format!("{}; {remedy}", self.fact())
             }

@@ -42,7 +42,7 @@ pub struct ExplainArgs {
     )]
     pub method: HeatMapMethod,
 
-    /// ReLU or pool of the backbone whose output is mapped, as `waggle summary --model` lists them
+    /// ReLU or pool of the backbone whose output is mapped, as `waggle summary` lists them
     /// [default: the last ReLU, features.29 of vgg16]
     #[arg(long, value_name = "LAYER", value_parser = NonEmptyStringValueParser::new())]
     pub layer: Option<String>,

@@ -138,6 +138,10 @@ pub struct ShowArgs {
 /// Arguments of `waggle summary`.
 #[derive(Debug, Args)]
 pub struct SummaryArgs {
+    /// Model file or run directory whose network to print. Replaces the other options
+    #[arg(conflicts_with_all = ["arch", "classes", "input_size"])]
+    pub model: Option<PathBuf>,
+
     /// Architecture
     #[arg(long, value_name = "NAME", default_value = "vgg16", value_parser = VggConfig::NAMES)]
     pub arch: String,
@@ -150,7 +154,11 @@ pub struct SummaryArgs {
     #[arg(long, value_name = "PIXELS", default_value = "224", value_parser = input_size)]
     pub input_size: usize,
 
-    /// Model file or run directory whose network to print. Replaces the options above
-    #[arg(long, value_name = "MODEL", conflicts_with_all = ["arch", "classes", "input_size"])]
-    pub model: Option<PathBuf>,
+    /// The model, passed as an option
+    #[arg(
+        long = "model",
+        value_name = "MODEL",
+        conflicts_with_all = ["model", "arch", "classes", "input_size"]
+    )]
+    pub model_flag: Option<PathBuf>,
 }

@@ -243,8 +243,12 @@ fn counts(report: &Report) -> String {
     for ((name, train), val) in names.iter().zip(&train.classes).zip(&val.classes) {
         row(name, &train.images.to_string(), &val.images.to_string());
     }
-    let images = pluralize(train.images + val.images, "image");
-    let _ = writeln!(text, "\n{images} read.");
+    let all = train.images + val.images;
+    let images = pluralize(all, "image");
+    let _ = match report.unusable.len() {
+        0 => writeln!(text, "\n{images} read."),
+        unusable => writeln!(text, "\n{} of {images} read.", all.saturating_sub(unusable)),
+    };
     for split in &report.splits {
         if let Some(unused) = unused_files(&split.unused) {
             let _ = writeln!(text, "Not used in {}: {unused}.", split.name);

@@ -11,7 +11,7 @@ use crate::model_file;
 
 /// Runs `waggle summary`.
 pub fn run(args: &SummaryArgs) -> anyhow::Result<ExitCode> {
-    let mut config = match &args.model {
+    let mut config = match args.model.as_ref().or(args.model_flag.as_ref()) {
         Some(path) => {
             let path = model_file::locate(path)?;
             let metadata = vgg::read_metadata(&path)?;

@@ -661,6 +661,16 @@ pub const CASES: &[Case] = &[
             dir.write("run-2/run.toml", marker.replace("finished = true", "finished = false").as_bytes());
         },
     },
+    Case {
+        section: "Runs",
+        what: "`predict`: a model exported for timm",
+        command: "predict run/timm data/val",
+        prepare: |dir| {
+            forge::finished_run(dir);
+            dir.write("run/timm/config.json", b"{}");
+            dir.weights_without_metadata("tiny.safetensors", "run/timm/model.safetensors");
+        },
+    },
     Case { section: "Runs", what: "`report`: no such folder", command: "report nowhere", prepare: |_| {} },
     Case { section: "Runs", what: "`report`: a file of a run", command: "report run/model.safetensors", prepare: forge::finished_run },
     Case { section: "Runs", what: "`compare`: a single run", command: "compare data", prepare: |_| {} },
