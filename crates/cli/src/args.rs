@@ -26,7 +26,7 @@ use dataset::DecodeOptions;
 pub use compare::CompareArgs;
 pub use explain::ExplainArgs;
 pub use export::{ExportArgs, ExportFormat};
-pub use inspect::{CheckArgs, ShowArgs, SummaryArgs};
+pub use inspect::{CheckArgs, LabelsArgs, ShowArgs, SummaryArgs};
 pub use install::{CompletionsArgs, ManArgs};
 pub use report::ReportArgs;
 pub use train::TrainArgs;
@@ -49,6 +49,7 @@ Examples:
   waggle evaluate runs/train            measure the accuracy
   waggle explain runs/train bee.jpg     draw a heat map
   waggle check my_images                find bad images
+  waggle labels runs/train              find wrong labels
 
 Exit codes: 0 success, 1 failure, 2 usage error, 130 interrupted (SIGINT), 143 terminated (SIGTERM).";
 
@@ -80,6 +81,8 @@ pub enum Command {
     Export(ExportArgs),
     /// Check a data set for damaged files, duplicates, leaks and conflicting labels
     Check(CheckArgs),
+    /// Find train images whose label is probably wrong
+    Labels(LabelsArgs),
     /// Draw a training batch as the network sees it
     Show(ShowArgs),
     /// Print the layers of a network with their output shapes and parameter counts

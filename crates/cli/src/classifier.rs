@@ -198,7 +198,8 @@ impl Classifier {
     /// The class probabilities of each row of `logits` (B, C), or its first non-finite logit.
     fn rows(&self, logits: &Tensor) -> anyhow::Result<Vec<Result<Vec<f32>, NonFiniteLogit>>> {
         let scaled = (logits / self.metadata.temperature)?;
-        let probabilities: Vec<Vec<f32>> = candle_nn::ops::softmax(&scaled, D::Minus1)?.to_vec2()?;
+        let probabilities: Vec<Vec<f32>> =
+            candle_nn::ops::softmax(&scaled, D::Minus1)?.to_vec2()?;
         let non_finite = NonFiniteLogit::of_rows(logits)?;
         let rows = probabilities.into_iter().zip(non_finite);
         Ok(rows

@@ -24,6 +24,7 @@ mod fault_injection;
 mod files;
 pub mod gpu_memory;
 mod initial_model;
+pub mod label_issues;
 pub mod memory;
 mod memory_limit;
 mod metrics;

@@ -150,6 +150,13 @@ fn names_with_control_characters_are_escaped_in_the_output_of_every_command() {
     let (stdout, _) = evil.check(1, &["check", data]);
     assert!(stdout.contains(&format!("  a{ESCAPED}")), "{stdout}");
     evil.check(1, &["check", data, "--json"]);
+    let labels = ["labels", run, "--seed", "1"];
+    let (stdout, stderr) = evil.check(0, &labels);
+    assert!(stdout.contains(&format!("/data{ESCAPED}, ")), "{stdout}");
+    assert!(stderr.contains(&skipped), "{stderr}");
+    evil.check(0, &[&labels[..], &["--json"]].concat());
+    evil.check(1, &[&labels[..], &["--on-bad", "fail"]].concat());
+    evil.check(1, &["labels", "classes.safetensors", "--data", EVIL]);
     let png = format!("{EVIL}.png");
     let show = ["show", "--data", data, "--on-bad", "skip", "--out", &png];
     evil.check(0, &show);

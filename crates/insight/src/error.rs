@@ -46,4 +46,41 @@ pub enum Error {
         /// Number of samples.
         samples: usize,
     },
+    /// There are fewer than two classes, or the number of probabilities is not samples × classes.
+    #[error("{values} probabilities do not fit {samples} samples and {classes} classes")]
+    ProbabilityShape {
+        /// Number of probabilities.
+        values: usize,
+        /// Number of labels.
+        samples: usize,
+        /// Number of classes.
+        classes: usize,
+    },
+    /// A probability is not between 0 and 1.
+    #[error("the probability of class {class} of sample {sample} is not between 0 and 1")]
+    Probability {
+        /// Index of the sample.
+        sample: usize,
+        /// Index of the class.
+        class: usize,
+    },
+    /// There are no features, their number is not a multiple of the number of samples, or the numbers of
+    /// folds and labels differ.
+    #[error("{values} features and {folds} folds do not fit {samples} samples")]
+    FeatureShape {
+        /// Number of features of all samples.
+        values: usize,
+        /// Number of samples with a fold.
+        folds: usize,
+        /// Number of labels.
+        samples: usize,
+    },
+    /// A feature is infinite or NaN.
+    #[error("feature {feature} of sample {sample} is not finite")]
+    NonFiniteFeature {
+        /// Index of the sample.
+        sample: usize,
+        /// Index of the feature.
+        feature: usize,
+    },
 }

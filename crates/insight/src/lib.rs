@@ -10,7 +10,8 @@
 //! | [`mcnemar`] | the samples that only one of two classifiers predicts correctly |
 //! | [`log_loss`], [`brier_score`], [`expected_calibration_error`], [`reliability_bins`] | probabilities |
 //!
-//! [`calibration`] makes probabilities as confident as they are right.
+//! [`calibration`] makes probabilities as confident as they are right. [`LabeledProbabilities`] finds
+//! suspected label errors in the [`held_out_probabilities`] of each sample.
 //!
 //! Values equal those of scikit-learn and torchmetrics, whose names for a metric are in parentheses.
 //!
@@ -29,17 +30,22 @@
 #![forbid(unsafe_code)]
 
 pub mod calibration;
+mod confident_learning;
 mod error;
 mod folds;
+mod held_out;
 mod interval;
+mod logistic_regression;
 mod mcnemar;
 mod probability;
 mod ranking;
 mod report;
 mod scores;
 
+pub use confident_learning::LabeledProbabilities;
 pub use error::{Error, Result};
 pub use folds::stratified_folds;
+pub use held_out::{HeldOut, held_out_probabilities};
 pub use interval::wilson_interval;
 pub use mcnemar::{McNemar, mcnemar};
 pub use probability::{

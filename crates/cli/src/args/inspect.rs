@@ -1,5 +1,5 @@
-//! Arguments of the commands that inspect data, a batch or a network: `check`, `show` and
-//! `summary`.
+//! Arguments of the commands that inspect data, labels, a batch or a network: `check`, `labels`,
+//! `show` and `summary`.
 
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use clap::Args;
 use vgg::VggConfig;
 
-use super::DecodeArgs;
 use super::types::{OnBad, input_size, seed, threads, up_to_a_million};
+use super::{DecodeArgs, MachineArgs};
 
 /// Arguments of `waggle check`.
 #[derive(Debug, Args)]
@@ -40,6 +40,57 @@ pub struct CheckArgs {
     #[command(flatten)]
     /// Limits and orientation of images.
     pub decode: DecodeArgs,
+}
+
+/// Arguments of `waggle labels`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  waggle labels runs/train
+  waggle labels runs/train --csv > labels.csv
+  waggle labels vgg16.safetensors --data my_images
+
+The backbone of the model computes the features of each train image. A logistic regression on the images \
+of four folds judges those of the fifth, so that no head judges an image that it was trained on. \
+Duplicates and near duplicates are in the same fold. Confident learning then finds the labels that are \
+probably wrong, with the two methods of cleanlab: prune_by_noise_rate and confident_learning. p(label) \
+is the probability of the given label, the self-confidence.")]
+pub struct LabelsArgs {
+    /// Run directory, model file or pretrained weights. Only the backbone is used
+    pub model: PathBuf,
+
+    /// Data set: a folder with {train,val}/CLASS/IMAGE, or `sample` [default: the data set in
+    /// config.toml next to the model; without that file, data/hymenoptera_data if it exists, else
+    /// sample]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+
+    /// What to do with images that cannot be decoded [default: fail, except for images that the
+    /// training run skipped]
+    #[arg(long, value_name = "fail|skip", value_enum)]
+    pub on_bad: Option<OnBad>,
+
+    /// Random seed that assigns the images to folds
+    #[arg(long, value_name = "N", default_value_t = 1234, value_parser = seed)]
+    pub seed: u64,
+
+    /// Images per batch
+    #[arg(long, value_name = "N", default_value = "32", value_parser = up_to_a_million)]
+    pub batch_size: NonZeroUsize,
+
+    #[command(flatten)]
+    /// Threads, device, precision and image decoding.
+    pub machine: MachineArgs,
+
+    /// Print one JSON object with all images, most doubtful first (the text lists at most 20 suspected
+    /// ones)
+    #[arg(long, conflicts_with = "csv")]
+    pub json: bool,
+
+    /// Print CSV with a header and all images, most doubtful first: path, label, suggested,
+    /// self_confidence, normalized_margin, prune_by_noise_rate, confident_learning
+    #[arg(long)]
+    pub csv: bool,
 }
 
 /// Arguments of `waggle show`.

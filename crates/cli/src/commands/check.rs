@@ -2,14 +2,12 @@
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::Context;
 use console::measure_text_width;
 use dataset::InspectOptions;
 use dataset::decode::Channels;
 use dataset::inspect::{DuplicateGroup, DuplicateKind, IgnoreReason, MostlyUnused, Report, Shape};
-use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use crate::args::CheckArgs;
@@ -29,18 +27,7 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let options = InspectOptions::default()
         .workers(args.workers.get())
         .decode(args.decode.options());
-    // indicatif draws on standard error, and only if that is a terminal.
-    let bar = ProgressBar::new(0).with_style(
-        ProgressStyle::with_template(
-            "checking {wide_bar:.cyan/black.bright} {pos}/{len}  {eta} left",
-        )
-        .expect("the template is valid")
-        .progress_chars("━━╌"),
-    );
-    // The tick needs a thread.
-    if !bar.is_hidden() {
-        bar.enable_steady_tick(Duration::from_millis(500));
-    }
+    let bar = super::progress_bar().with_message("checking");
     let report = dataset::inspect(&root, &options, &|done, images| {
         bar.set_length(images as u64);
         bar.set_position(done as u64);

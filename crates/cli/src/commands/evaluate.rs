@@ -40,7 +40,7 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     let device = super::open_device(&args.machine)?;
     let model = Classifier::open(&args.model, &device)?.with_precision(args.machine.precision);
     memory_limit::check_confusion_matrix(model.classes().len())?;
-    let (root, recorded) = data(args, &model.path)?;
+    let (root, recorded) = data(args.data.as_deref(), &model.path)?;
     let mut folder = open(&root, &args.split, model.classes())?;
     let (decode, workers) = (args.machine.decode.options(), args.machine.workers());
     let skipped = match args.on_bad {
@@ -111,13 +111,12 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Returns the path of the data set to evaluate on. If the model was trained on it, also returns
-/// the images skipped by the training run.
+/// Returns the path of the data set for a model: `given`, or the one that the model was trained on. If
+/// the model was trained on it, also returns the images skipped by the training run.
 ///
 /// The training run is identified by the `config.toml` next to the model.
-fn data(args: &EvaluateArgs, model: &Path) -> anyhow::Result<(PathBuf, Vec<Skipped>)> {
+pub(super) fn data(given: Option<&Path>, model: &Path) -> anyhow::Result<(PathBuf, Vec<Skipped>)> {
     let file = model.with_file_name(Config::FILE);
-    let given = args.data.as_deref();
     if !file.is_file() {
         return Ok((Source::choose(given).root()?, Vec::new()));
     }

@@ -7,6 +7,7 @@ mod explain;
 mod export;
 mod image_errors;
 mod install;
+mod labels;
 mod predict;
 mod predict_inputs;
 mod report;
@@ -17,9 +18,11 @@ mod train;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use candle_core::Device;
+use indicatif::{ProgressBar, ProgressStyle};
 use vgg::kernels::Isa;
 
 use crate::args::{Command, MachineArgs};
@@ -41,6 +44,7 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Explain(args) => explain::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Labels(args) => labels::run(&args),
         Command::Show(args) => show::run(&args),
         Command::Summary(args) => summary::run(&args),
         Command::Completions(args) => install::completions(&args),
@@ -75,6 +79,20 @@ fn check_overwrite(path: &Path, overwrite: bool, flag: &str) -> anyhow::Result<(
         );
     }
     Ok(())
+}
+
+/// A progress bar over images on standard error, if that is a terminal. Its message is a verb.
+fn progress_bar() -> ProgressBar {
+    let bar = ProgressBar::new(0).with_style(
+        ProgressStyle::with_template("{msg} {wide_bar:.cyan/black.bright} {pos}/{len}  {eta} left")
+            .expect("the template is valid")
+            .progress_chars("━━╌"),
+    );
+    // The tick needs a thread.
+    if !bar.is_hidden() {
+        bar.enable_steady_tick(Duration::from_millis(500));
+    }
+    bar
 }
 
 /// Writes text to standard output.

@@ -143,6 +143,18 @@ pub const CASES: &[Case] = &[
         command: "check data",
         prepare: |dir| std::fs::remove_dir_all(dir.path("data/val")).unwrap(),
     },
+    Case {
+        section: "Data sets",
+        what: "`labels`: copies of a single image in each class",
+        command: "labels model.safetensors --data copies",
+        prepare: |dir| {
+            for (class, name) in ["horizontal", "vertical"].into_iter().enumerate() {
+                for file in ["train/NAME/0.png", "train/NAME/1.png", "val/NAME/0.png"] {
+                    dir.image(&format!("copies/{}", file.replace("NAME", name)), class, 0);
+                }
+            }
+        },
+    },
     Case { section: "Data sets", what: "`show`: no such folder", command: "show --data nowhere", prepare: |_| {} },
     Case { section: "Data sets", what: "`evaluate`: no such split", command: "evaluate model.safetensors --data data --split test", prepare: |_| {} },
     Case {
@@ -274,6 +286,12 @@ pub const CASES: &[Case] = &[
             dir.write("data/val/horizontal/00.png", b"");
             dir.write("data/val/vertical/00.png", b"not an image");
         },
+    },
+    Case {
+        section: "Images",
+        what: "`labels`: bad images",
+        command: "labels model.safetensors --data data",
+        prepare: |dir| dir.write("data/train/horizontal/00.png", b""),
     },
     Case {
         section: "Images",
