@@ -61,7 +61,8 @@ pub enum Difference {
 }
 
 impl RunDir {
-    /// Creates the directory with [`create_numbered_folder`] and marks it as a run.
+    /// Creates the directory `wanted`, or `wanted-2`, `wanted-3`, … if it exists, and marks it as a
+    /// run. Two runs that start at the same moment get two directories.
     ///
     /// # Errors
     ///

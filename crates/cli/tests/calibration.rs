@@ -32,12 +32,10 @@ fn metadata(dir: &TestDir, model: &str) -> HashMap<String, String> {
     header.metadata().clone().expect("a model has metadata")
 }
 
-/// The path, the class, and the probabilities by class, of each line of `predict --json`.
-fn predictions(
-    dir: &TestDir,
-    run: &str,
-    more: &[&str],
-) -> Vec<(String, String, HashMap<String, f64>)> {
+/// The path, the class, and the probabilities by class, of a line of `predict --json`.
+type Prediction = (String, String, HashMap<String, f64>);
+
+fn predictions(dir: &TestDir, run: &str, more: &[&str]) -> Vec<Prediction> {
     let arguments = [
         &["predict", run, "data/val", "--json", "--top-k", "3"],
         more,
@@ -102,9 +100,27 @@ fn training_calibrates_the_probabilities_and_nothing_else() {
         }
     }
 
+    // `evaluate` reports the loss before calibration, and the log loss after it.
+    let evaluate = |run: &str| json_lines(&dir.succeeds(&["evaluate", run, "--json"])).remove(0);
+    let (report, without) = (evaluate("runs/train"), evaluate("runs/without"));
+    assert_eq!(report["temperature"], temperature);
+    assert_eq!(without["temperature"], 1.0);
+    for name in ["loss", "accuracy"] {
+        assert_eq!(report[name], without[name], "{name}");
+    }
+    assert_eq!(without["log_loss"], without["loss"]);
+    let losses = calibrated.iter().map(|(path, _, probabilities)| {
+        let class = path.split('/').nth(2).unwrap();
+        -probabilities[class].ln()
+    });
+    let mean = losses.sum::<f64>() / 120.0;
+    let log_loss = report["log_loss"].as_f64().unwrap();
+    assert!((log_loss - mean).abs() < 1e-4, "{mean}: {report}");
+    assert!(log_loss < report["loss"].as_f64().unwrap(), "{report}");
+
     // The temperature minimizes the log loss over the val images.
     let loss = |factor: f64| -> f64 {
-        let image = |(path, _, probabilities): &(String, String, HashMap<String, f64>)| {
+        let image = |(path, _, probabilities): &Prediction| {
             let scaled = |p: f64| p.powf(1.0 / (factor * temperature));
             let sum: f64 = probabilities.values().copied().map(scaled).sum();
             let class = path.split('/').nth(2).unwrap();

@@ -1,16 +1,4 @@
 //! Heat maps: the parts of an image that raise the logit of a class.
-//!
-//! A map is computed from the activations A (C, h, w) of a layer and the gradient G = ∂y/∂A of the
-//! logit y of the class. It is ReLU(Σ_c M_c), where M_c is
-//!
-//! | method | M_c | source |
-//! |---|---|---|
-//! | Grad-CAM | A_c · mean(G_c) | R. Selvaraju et al. (2017), [arXiv:1610.02391](https://arxiv.org/abs/1610.02391), equations 1 and 2 |
-//! | Grad-CAM++ | A_c · Σ α_c ⊙ ReLU(G_c), with α_c = G_c² / (2 G_c² + G_c³ · Σ A_c + 1e-6), and 0 where G_c is 0 | A. Chattopadhay et al. (2018), [arXiv:1710.11063](https://arxiv.org/abs/1710.11063), equations 5 and 19 |
-//! | LayerCAM | A_c ⊙ ReLU(G_c) | P. Jiang et al. (2021), [doi:10.1109/TIP.2021.3089943](https://doi.org/10.1109/TIP.2021.3089943), equations 6 to 8 |
-//!
-//! Means and sums without an index are over the h·w cells, and ⊙, squares and cubes are per cell.
-//! The maps are those of the Python package pytorch-grad-cam 1.5.7.
 
 use std::fmt;
 use std::str::FromStr;
@@ -22,7 +10,19 @@ use crate::config::VggConfig;
 use crate::error::Error;
 use crate::model::Vgg;
 
-/// The formula of a heat map. The source file has the formulas and their papers.
+/// The formula of a heat map.
+///
+/// A map is computed from the activations A (C, h, w) of a layer and the gradient G = ∂y/∂A of the
+/// logit y of the class. It is ReLU(Σ_c M_c), where M_c is
+///
+/// | method | M_c | source |
+/// |---|---|---|
+/// | Grad-CAM | A_c · mean(G_c) | R. Selvaraju et al. (2017), [arXiv:1610.02391](https://arxiv.org/abs/1610.02391), equations 1 and 2 |
+/// | Grad-CAM++ | A_c · Σ α_c ⊙ ReLU(G_c), with α_c = G_c² / (2 G_c² + G_c³ · Σ A_c + 1e-6), and 0 where G_c is 0 | A. Chattopadhay et al. (2018), [arXiv:1710.11063](https://arxiv.org/abs/1710.11063), equation 19 |
+/// | LayerCAM | A_c ⊙ ReLU(G_c) | P. Jiang et al. (2021), [doi:10.1109/TIP.2021.3089943](https://doi.org/10.1109/TIP.2021.3089943) |
+///
+/// Means and sums without an index are over the h·w cells, and ⊙, squares and cubes are per cell.
+/// The maps are those of the Python package pytorch-grad-cam 1.5.7.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HeatMapMethod {
