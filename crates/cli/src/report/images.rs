@@ -101,7 +101,10 @@ pub fn show_labels(
     budget: &mut Budget,
 ) -> Labels {
     let suspected = issues.suspected;
-    let shown = suspected.clamp(MIN_LABELS, MAX_LABELS);
+    let shown = match suspected {
+        0 => MIN_LABELS,
+        _ => suspected.min(MAX_LABELS),
+    };
     let images: Vec<_> = issues.images.into_iter().take(shown).collect();
     let paths = images
         .iter()
