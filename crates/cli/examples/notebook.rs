@@ -89,6 +89,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         classes,
         mean,
         std,
+        temperature: 1.0,
     };
     vgg::save(&path, &params.tensors(), &metadata)?;
     let model = vgg::load_model(&path, &device)?;

@@ -115,6 +115,7 @@ fn main() -> anyhow::Result<()> {
             .collect(),
         mean: normalize.mean,
         std: normalize.std,
+        temperature: 1.0,
     };
     vgg::save(&out, &tensors, &metadata)?;
     let bytes = std::fs::metadata(&out)?.len();

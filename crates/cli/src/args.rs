@@ -4,9 +4,11 @@
 //! training starts. Parsing here rejects every value that is invalid by itself, so the rest
 //! of the program never sees a batch size of zero or a learning rate that is NaN.
 
+mod compare;
 mod export;
 mod inspect;
 mod install;
+mod report;
 mod train;
 pub mod types;
 
@@ -20,11 +22,13 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use dataset::DecodeOptions;
 
+pub use compare::CompareArgs;
 pub use export::{ExportArgs, ExportFormat};
 pub use inspect::{CheckArgs, ShowArgs, SummaryArgs};
 pub use install::{CompletionsArgs, ManArgs};
+pub use report::ReportArgs;
 pub use train::TrainArgs;
-use types::{DeviceChoice, OnBad, max_pixels, positive, threads, up_to_a_million};
+use types::{DeviceChoice, OnBad, max_pixels, positive, probability, threads, up_to_a_million};
 
 use crate::decode_limits::decode_options;
 use crate::escape::printable_path;
@@ -63,6 +67,10 @@ pub enum Command {
     Evaluate(EvaluateArgs),
     /// Classify images
     Predict(PredictArgs),
+    /// Write a page about a run: curves, mistakes, classes, confidence, data and settings
+    Report(ReportArgs),
+    /// Compare finished runs: settings that differ, results and McNemar's test
+    Compare(CompareArgs),
     /// Convert a trained model to safetensors, timm or ONNX
     Export(ExportArgs),
     /// Check a data set for damaged files, duplicates, leaks and conflicting labels
@@ -185,6 +193,7 @@ Examples:
   waggle predict runs/train bee.jpg
   waggle predict runs/train photos/ --csv > photos.csv
   waggle predict model.safetensors photos/ --top-k 3 --json
+  waggle predict runs/train photos/ --min-probability 0.9
   find photos -print0 | waggle predict runs/train -0
 
 CSV follows RFC 4180, with lines that end in LF, and has the exact bytes of each path. In JSON, a path \
@@ -212,6 +221,10 @@ pub struct PredictArgs {
     #[arg(long, value_name = "N", default_value = "1", value_parser = positive)]
     pub top_k: NonZeroUsize,
 
+    /// Print `unknown` in place of the class if no probability of the image reaches P, from 0 to 1
+    #[arg(long, value_name = "P", value_parser = probability)]
+    pub min_probability: Option<f32>,
+
     /// Images per batch
     #[arg(long, value_name = "N", default_value = "16", value_parser = up_to_a_million)]
     pub batch_size: NonZeroUsize,
@@ -232,7 +245,7 @@ pub struct PredictArgs {
 }
 
 /// Value names of numeric options. These options accept values that start with a hyphen.
-const NUMBERS: [&str; 6] = ["LR", "MINUTES", "N", "PIXELS", "SIZE", "X"];
+const NUMBERS: [&str; 7] = ["LR", "MINUTES", "N", "P", "PIXELS", "SIZE", "X"];
 
 /// The definition of the command line, with two rules that each apply to many arguments:
 ///
@@ -331,6 +344,7 @@ mod tests {
             "--threads=1",
             "--device=cpu",
             "--out=x",
+            "--no-calibration",
         ] {
             let error = parse(&[setting]).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::ArgumentConflict, "{setting}");
@@ -371,6 +385,7 @@ mod tests {
             ("train", "--workers", "-2"),
             ("train", "--checkpoint-every", "-5"),
             ("train", "--cache-images", "-1"),
+            ("predict", "--min-probability", "-0.5"),
             ("show", "--epoch", "-1"),
             ("summary", "--classes", "-8"),
         ] {

@@ -19,7 +19,7 @@ mod format;
 mod writer;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use candle_core::Tensor;
@@ -32,7 +32,7 @@ use crate::dataset_hash::DatasetHash;
 use crate::error::Diagnostic;
 use crate::files::open_regular;
 use crate::metrics::{EpochRow, Pass};
-use crate::run_dir::{CHECKPOINT_FORMAT, RunDir};
+use crate::run_dir::{CHECKPOINT_FORMAT, Marker, RunDir};
 use format::CheckpointFile;
 pub use writer::{CheckpointWritten, Checkpointer};
 
@@ -100,27 +100,33 @@ const VELOCITY: &str = "velocity/";
 const BEST: &str = "best/";
 
 impl Checkpoint {
-    /// The newest intact checkpoint of a run, and the damaged checkpoints that are newer.
+    /// The newest intact checkpoint of a run, and the files that are newer by their names but damaged or
+    /// not checkpoints.
     ///
     /// # Errors
     ///
     /// Returns an error if the directory cannot be read. Also returns an error if a file that is newer
     /// than the newest intact checkpoint cannot be opened, or is intact but has another format or
-    /// belongs to another run: resuming from an older checkpoint could lose progress.
-    pub fn newest(run: &RunDir) -> anyhow::Result<(Option<Self>, Vec<DamagedCheckpoint>)> {
-        let mut damaged = Vec::new();
-        for number in dir::numbers(run.path())?.into_iter().rev() {
+    /// belongs to another run: resuming from an older checkpoint could lose progress. A number that
+    /// leaves none for later checkpoints is an error too.
+    pub fn newest(run: &RunDir) -> anyhow::Result<(Option<Self>, Vec<IgnoredCheckpoint>)> {
+        let mut ignored = Vec::new();
+        let numbers = dir::numbers(run.path())?;
+        for &number in numbers.iter().rev() {
             let path = dir::path(run.path(), number);
             match Self::read(path.clone(), number, run.id())? {
-                Ok(checkpoint) => return Ok((Some(checkpoint), damaged)),
-                Err(reason) => damaged.push(DamagedCheckpoint { path, reason }),
+                Ok(checkpoint) => {
+                    dir::check_number(run.path(), number, &numbers)?;
+                    return Ok((Some(checkpoint), ignored));
+                }
+                Err(fault) => ignored.push(IgnoredCheckpoint { path, fault }),
             }
         }
-        Ok((None, damaged))
+        Ok((None, ignored))
     }
 
-    /// Reads a checkpoint of the run with the id `run`. The inner error says why it is damaged.
-    fn read(path: PathBuf, number: u64, run: &str) -> anyhow::Result<Result<Self, String>> {
+    /// Reads a checkpoint of the run with the id `run`. The inner error says why it cannot be used.
+    fn read(path: PathBuf, number: u64, run: &str) -> anyhow::Result<Result<Self, Fault>> {
         let help = "move the checkpoint out of the run directory to resume from an older one";
         let name = path.display();
         let opened = open_regular(&path).map_err(|error| {
@@ -135,7 +141,15 @@ impl Checkpoint {
         let file = match CheckpointFile::read(&opened) {
             Ok(file) => file,
             Err(error) if format::is_intact(&opened).unwrap_or(false) => bail!(unknown(error)),
-            Err(error) => return Ok(Err(format!("{error:#}"))),
+            Err(error) => {
+                return Ok(Err(match vgg::read_metadata(&path) {
+                    Ok(Some(_)) | Err(vgg::Error::Metadata { .. }) => {
+                        Fault::NotCheckpoint("a model file")
+                    }
+                    Ok(None) => Fault::NotCheckpoint("a weights file"),
+                    Err(_) => Fault::Damaged(format!("{error:#}")),
+                }));
+            }
         };
         let string = |key: &str| file.strings.get(key).map_or("", String::as_str);
         let (format, version) = (string(FORMAT_KEY), string(VERSION));
@@ -184,13 +198,22 @@ impl Checkpoint {
     }
 }
 
-/// A checkpoint that cannot be read.
+/// A file with the name of a checkpoint from which no run can resume.
 #[derive(Debug)]
-pub struct DamagedCheckpoint {
+pub struct IgnoredCheckpoint {
     /// Path of the file.
     pub path: PathBuf,
-    /// Why the file cannot be read.
-    pub reason: String,
+    /// Why it cannot be used.
+    pub fault: Fault,
+}
+
+/// Why a file with the name of a checkpoint cannot be used.
+#[derive(Debug)]
+pub enum Fault {
+    /// The file is damaged, for this reason.
+    Damaged(String),
+    /// The file is of this kind, such as `a model file`.
+    NotCheckpoint(&'static str),
 }
 
 /// The paths of the checkpoints of a run. Other files that have the name of a checkpoint do not count,
@@ -201,6 +224,44 @@ pub struct DamagedCheckpoint {
 /// Returns an error if the directory cannot be read.
 pub fn paths(run: &RunDir) -> anyhow::Result<Vec<PathBuf>> {
     dir::paths(run.path(), run.id())
+}
+
+/// The marker of the run that wrote the intact checkpoints in `folder`, as of an unfinished run. `None`
+/// if there are no such checkpoints. Files that cannot be opened are ignored.
+///
+/// # Errors
+///
+/// Returns an error if the directory cannot be read, or if the checkpoints belong to several runs.
+pub fn lost_marker(folder: &Path) -> anyhow::Result<Option<Marker>> {
+    let mut markers: Vec<(String, Marker)> = Vec::new();
+    for number in dir::numbers(folder)? {
+        let path = dir::path(folder, number);
+        let marker = open_regular(&path).ok().and_then(|file| {
+            let strings = format::read_strings(&file).ok()?;
+            let marker = Marker {
+                id: strings.get(ID)?.clone(),
+                waggle: strings.get(VERSION)?.clone(),
+                checkpoint_format: strings.get(FORMAT_KEY)?.parse().ok()?,
+                finished: false,
+            };
+            let is_intact = format::is_intact(&file).unwrap_or(false);
+            (is_intact && marker.has_valid_id()).then_some(marker)
+        });
+        markers.extend(marker.map(|marker| (path.display().to_string(), marker)));
+    }
+    let of_run = |(path, marker): &(String, Marker)| format!("{path}: run {}", marker.id);
+    if markers.windows(2).any(|pair| pair[0].1.id != pair[1].1.id) {
+        let (folder, file) = (folder.display(), Marker::FILE);
+        let message =
+            format!("{folder} has no valid {file}, and its checkpoints are of several runs");
+        let help = "move the checkpoints of the other runs out of the directory";
+        bail!(
+            Diagnostic::new(message)
+                .items(markers.iter().map(of_run))
+                .help(help)
+        );
+    }
+    Ok(markers.pop().map(|(_, marker)| marker))
 }
 
 /// Removes the checkpoints of a run that is finished.

@@ -16,7 +16,9 @@ use crate::non_finite_logit::NonFiniteLogit;
 /// It is `Send` and `Sync`, so threads can share it through an [`Arc`](std::sync::Arc). They compute
 /// the same bits as a single thread.
 ///
-/// The probabilities are the softmax of the logits. They are not calibrated.
+/// The probabilities are `softmax(logits / temperature)`. `waggle train` fits the temperature to the
+/// val images, without `--no-calibration`, and stores it in the [`Metadata`]. Without one, the
+/// temperature is 1 and the probabilities are not calibrated.
 ///
 /// ```no_run
 /// use candle_core::Device;
@@ -37,7 +39,7 @@ use crate::non_finite_logit::NonFiniteLogit;
 pub struct Classifier {
     /// Path of the model file.
     pub path: PathBuf,
-    /// Architecture, classes and normalization.
+    /// Architecture, classes, normalization and temperature.
     pub metadata: Metadata,
     /// The weights, all frozen.
     pub params: Params,
@@ -170,8 +172,9 @@ impl Classifier {
         }
         let x = Tensor::cat(images, 0)?.to_device(&self.device)?;
         let logits = self.network.forward(&x, Mode::Eval)?;
+        let scaled = (&logits / self.metadata.temperature)?;
         let probabilities: Vec<Vec<f32>> =
-            candle_nn::ops::softmax(&logits, D::Minus1)?.to_vec2()?;
+            candle_nn::ops::softmax(&scaled, D::Minus1)?.to_vec2()?;
         let non_finite = NonFiniteLogit::of_rows(&logits)?;
         let rows = probabilities.into_iter().zip(non_finite);
         Ok(rows
@@ -204,6 +207,7 @@ mod tests {
             classes,
             mean,
             std,
+            temperature: 1.0,
         };
         vgg::save(&path, &tensors, &metadata).expect("the model can be saved");
         let open =

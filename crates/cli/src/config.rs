@@ -7,12 +7,13 @@
 use std::fmt;
 use std::path::Path;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use dataset::DecodeOptions;
 use serde::{Deserialize, Serialize};
 
 use crate::args::types::{LayerRate, OnBad, WeightsSource};
 use crate::decode_limits::decode_options;
+use crate::error::Diagnostic;
 use crate::files::read_text;
 
 /// The version of candle in `Cargo.lock` (a test compares the two).
@@ -118,6 +119,10 @@ pub struct TrainingConfig {
     pub batch_size: usize,
     /// SGD momentum.
     pub momentum: f64,
+    /// Whether a temperature is fitted to the val images after training. Files without this field come
+    /// from runs without calibration.
+    #[serde(default)]
+    pub calibration: bool,
 }
 
 /// Machine and execution settings.
@@ -208,6 +213,7 @@ impl Config {
                 seed: 1234,
                 batch_size: 32,
                 momentum: 0.9,
+                calibration: true,
             },
             machine: MachineConfig {
                 device: "cpu".to_string(),
@@ -248,6 +254,22 @@ impl Config {
         Ok(format!(
             "# The configuration of this run, with all defaults resolved.\n\n{body}"
         ))
+    }
+
+    /// Reads the `config.toml` of the run directory `run`.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if there is no such file, and the errors of [`read`](Self::read).
+    pub fn read_run(run: &Path) -> anyhow::Result<Self> {
+        let file = run.join(Self::FILE);
+        if !file.exists() {
+            bail!(
+                Diagnostic::new(format!("no `{}` in `{}`", Self::FILE, run.display()))
+                    .help("pass a directory that `waggle train` created, such as `runs/train`")
+            );
+        }
+        Self::read(&file)
     }
 
     /// Reads a `config.toml`.

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::Context;
-use dataset::Loader;
 use dataset::path_text::relative;
+use dataset::{ImageFolder, Loader};
 use serde::{Deserialize, Serialize};
 
 use crate::escape::printable;
@@ -29,6 +29,20 @@ impl DatasetHash {
             Some((relative(root, &sample.path), hash))
         });
         Self(hashed.collect())
+    }
+
+    /// The hashes of the images of `splits` in the data folder `root`, read from their files.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`sha256`].
+    pub fn read(root: &Path, splits: [&ImageFolder; 2]) -> anyhow::Result<Self> {
+        let samples = splits.into_iter().flat_map(ImageFolder::samples);
+        let hashed = samples.map(|sample| {
+            let hash = sha256(&sample.path)?;
+            Ok((relative(root, &sample.path), hash))
+        });
+        hashed.collect::<anyhow::Result<_>>().map(Self)
     }
 
     /// Lists the images added, removed or modified since `self` was computed, with one line for

@@ -4,8 +4,9 @@ use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::path::Path;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 
+use crate::error::Diagnostic;
 #[cfg(feature = "fault-injection")]
 use crate::fault_injection::FaultyFile;
 
@@ -22,13 +23,8 @@ pub const RANDOM_CHARACTERS: usize = 6;
 /// Returns an error if the file cannot be opened or is not a regular file. Does not wait for the
 /// writer of a named pipe.
 pub fn open_regular(path: &Path) -> io::Result<File> {
-    let mut options = File::options();
-    options.read(true);
-    // Without this flag, opening a named pipe waits for a writer. Regular files ignore it. The type
-    // is checked after opening, so that the file cannot be replaced in between.
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NONBLOCK);
-    let file = options.open(path)?;
+    // The type is checked after opening, so that the file cannot be replaced in between.
+    let file = fetch::open_without_waiting(path)?;
     if file.metadata()?.is_file() {
         Ok(file)
     } else {
@@ -76,6 +72,15 @@ pub fn write_atomically(
         // Otherwise, the error would name the temporary file.
         let is_folder = folder.metadata()?.is_dir();
         ensure!(is_folder, "`{}` is not a folder", folder.display());
+        if path
+            .symlink_metadata()
+            .is_ok_and(|metadata| metadata.is_dir())
+        {
+            bail!(
+                Diagnostic::new("a folder has this name")
+                    .help(format!("rename or remove the folder `{}`", path.display()))
+            );
+        }
         let mut builder = tempfile::Builder::new();
         builder.prefix(prefix).rand_bytes(RANDOM_CHARACTERS);
         // Temporary files are private by default. Let the umask determine the permissions of this

@@ -16,7 +16,7 @@ use crate::data_source::Source;
 use crate::dataset_hash;
 use crate::error::Diagnostic;
 use crate::ui::Renderer;
-use crate::weights_file;
+use crate::weights_file::{self, LOAD_ERROR};
 
 /// The small network for the built-in sample, pretrained on drawings.
 static SAMPLE_BACKBONE: &[u8] = include_bytes!(concat!(
@@ -28,9 +28,6 @@ static SAMPLE_BACKBONE: &[u8] = include_bytes!(concat!(
 const SAMPLE_ARCHITECTURE: &str = "slim_vgg16";
 
 const DEFAULT_ARCHITECTURE: &str = "vgg16";
-
-/// Context added to errors from reading weights files.
-const LOAD_ERROR: &str = "cannot load the weights";
 
 /// A network with its initial weights.
 #[derive(Debug)]
@@ -173,15 +170,24 @@ impl InitialModel {
             .as_ref()
             .is_some_and(|required| *required != sha256)
         {
+            let mut help = "pass the original file with `--weights`".to_string();
+            if let (WeightsSource::Repository(_), Some(path)) = (&spec.weights, path) {
+                help = format!("{help}; {}", weights_file::download_again(path));
+            }
             bail!(
                 Diagnostic::new(format!(
                     "the weights {} are not those of the run (their SHA-256 differs)",
                     spec.weights
                 ))
-                .help("pass the original file with `--weights`")
+                .help(help)
             );
         }
-        let load = |path: &Path| Self::from_file(spec, path, classes, device);
+        let load = |path: &Path| {
+            Self::from_file(spec, path, classes, device).map_err(|error| match spec.weights {
+                WeightsSource::Repository(_) => weights_file::explain_cached(error, path),
+                _ => error,
+            })
+        };
         let mut model = match (&spec.weights, path) {
             (WeightsSource::Sample, _) => with_sample_backbone(|path, _| load(path))?,
             (_, Some(path)) => load(path)?,
@@ -303,6 +309,7 @@ impl InitialModel {
             classes: classes.to_vec(),
             mean: self.normalize.mean,
             std: self.normalize.std,
+            temperature: 1.0,
         }
     }
 }

@@ -8,9 +8,11 @@
 
 pub mod args;
 mod bad_images;
+mod calibration;
 pub mod checkpoint;
 mod classifier;
 mod commands;
+mod compare;
 pub mod config;
 mod data_source;
 mod dataset_hash;
@@ -33,11 +35,13 @@ mod path_list;
 mod plan;
 pub mod plots;
 mod predictions;
+mod report;
 pub mod run_dir;
 mod shell;
 mod signals;
 mod splits;
 mod standard_output;
+mod tensorboard;
 mod train;
 mod ui;
 mod weights_file;
@@ -77,6 +81,7 @@ fn run_command(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Result<
             return Ok(ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2)));
         }
     };
+    signals::survive_file_size_limit()?;
     require_standard_output()?;
     commands::run(cli.command)
 }

@@ -14,9 +14,15 @@ pub fn panic_message(payload: &(dyn Any + Send)) -> Option<&str> {
 }
 
 /// Replaces the report of panics on standard error by one that escapes the message, which may
-/// contain a name from a file.
+/// contain a name from a file. Panics of decoders, which become errors of their images, are reported
+/// only with a backtrace.
 pub fn escape_reports() {
     std::panic::set_hook(Box::new(|panic| {
+        let backtrace = Backtrace::capture();
+        let has_backtrace = backtrace.status() == BacktraceStatus::Captured;
+        if dataset::decode::is_decoding() && !has_backtrace {
+            return;
+        }
         let thread = thread::current();
         let name = printable(thread.name().unwrap_or("unnamed"));
         let at = panic
@@ -24,8 +30,7 @@ pub fn escape_reports() {
             .map_or_else(String::new, |at| format!(" at {at}"));
         let message = printable(panic_message(panic.payload()).unwrap_or("no message"));
         error::print(&format!("thread '{name}' panicked{at}:\n{message}\n"));
-        let backtrace = Backtrace::capture();
-        if backtrace.status() == BacktraceStatus::Captured {
+        if has_backtrace {
             error::print(&format!("{backtrace}\n"));
         }
     }));

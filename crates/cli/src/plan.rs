@@ -7,7 +7,6 @@ mod stages;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use anyhow::bail;
 use candle_core::Device;
 use dataset::{DecodeOptions, path_text};
 use trainer::pattern;
@@ -116,6 +115,7 @@ impl Plan {
                 seed: args.seed,
                 batch_size: args.batch_size.get(),
                 momentum: args.momentum,
+                calibration: !args.no_calibration,
             },
             stages: stages::stages(
                 args,
@@ -168,21 +168,16 @@ impl Plan {
         resume::check_same_result(run.path(), &recorded.config, &config)?;
         if spec.needs_download()? {
             verify_images(&folder, on_bad, &decode, workers, ui)?;
+            let now = DatasetHash::read(&folder.root, [&folder.train, &folder.val])?;
+            resume::accepted_changes(&recorded.data, &now, args.allow_changed_data)?;
         }
         let initial = InitialModel::load(&spec, folder.classes(), &opened.device, ui)?;
         config.network = network_config(&initial);
         let origin = Origin::Resumed(run, Box::new(checkpoint));
         let plan = Self::with_checked_data(config, folder, initial, opened.device, origin, ui)?;
-        if let Some(changes) = recorded.data.changes(&plan.identity.data) {
-            if !args.allow_changed_data {
-                bail!(
-                    Diagnostic::new("the images have changed since the run started")
-                        .items(changes.lines())
-                        .help(
-                            "restore the images, or pass `--allow-changed-data` to accept the changes"
-                        )
-                );
-            }
+        let now = &plan.identity.data;
+        let changes = resume::accepted_changes(&recorded.data, now, args.allow_changed_data)?;
+        if let Some(changes) = changes {
             ui.show(&Message::ChangedData { changes: &changes })?;
         }
         Ok(plan)
@@ -312,7 +307,7 @@ fn skip_bad_images(
     Ok(skipped)
 }
 
-/// Shows the data set, its classes without val images, and the device.
+/// Shows the data set, warnings about its val split, and the device.
 fn describe_inputs(
     folder: &Folder,
     machine: &MachineConfig,
@@ -331,6 +326,10 @@ fn describe_inputs(
     let classes = &folder.classes_without_val()[..];
     if !classes.is_empty() {
         ui.show(&Message::ClassesWithoutVal { classes })?;
+    }
+    if let Some([train, val]) = folder.train.shared_folder(&folder.val) {
+        let [train, val] = [train, val].map(path_text::encode);
+        ui.show(&Message::SharedFolder { train, val })?;
     }
     ui.show(&Message::Device {
         device: &machine.device,

@@ -7,12 +7,14 @@ use anyhow::Context;
 use dataset::{Sample, path_text};
 use insight::log_softmax;
 use trainer::Evaluation;
+use vgg::Metadata;
 
 /// Name of the file in the run directory.
 pub const FILE: &str = "predictions.csv";
 
 /// Writes one row per image of `samples`: its path below the data folder `root`, the true and the
-/// predicted class, the probability of each class, and the cross-entropy loss in nats.
+/// predicted class, the probability of each class, and −ln of the probability of the true class. The
+/// probabilities are calibrated with the temperature in `metadata`, as those of `predict`.
 ///
 /// The format is RFC 4180, with lines that end in LF. Paths have forward slashes and keep their bytes,
 /// whether or not they are valid UTF-8. Probabilities are float32 and losses float64, with all their
@@ -25,10 +27,11 @@ pub const FILE: &str = "predictions.csv";
 pub fn write(
     out: &mut dyn Write,
     evaluation: &Evaluation,
-    classes: &[String],
+    metadata: &Metadata,
     root: &Path,
     samples: &[Sample],
 ) -> anyhow::Result<()> {
+    let classes = &metadata.classes;
     let mut csv = csv::Writer::from_writer(out);
     for name in ["path", "truth", "predicted"] {
         csv.write_field(name)?;
@@ -46,7 +49,7 @@ pub fn write(
         csv.write_field(path.as_encoded_bytes())?;
         csv.write_field(class(prediction.target)?)?;
         csv.write_field(class(prediction.prediction)?)?;
-        let log_probabilities = log_softmax(logits, 1.0);
+        let log_probabilities = log_softmax(logits, metadata.temperature);
         for value in &log_probabilities {
             // Unlike `Display`, `Debug` writes small numbers with an exponent.
             csv.write_field(format!("{:?}", value.exp() as f32))?;

@@ -19,7 +19,7 @@ use crate::shell::quote;
 pub use marker::{CHECKPOINT_FORMAT, Marker, temporary_prefix};
 
 /// Names of the files in the directory of a finished run, apart from its [`Marker`].
-pub const FILES: [&str; 7] = [
+pub const FILES: [&str; 8] = [
     "model.safetensors",
     "config.toml",
     "metrics.csv",
@@ -27,6 +27,7 @@ pub const FILES: [&str; 7] = [
     "confusion_matrix.png",
     "predictions.csv",
     "train_batch.png",
+    "report.html",
 ];
 
 /// Exclusive upper bound of the number appended to the name of a run directory.
@@ -131,14 +132,15 @@ impl RunDir {
     }
 
     /// Opens and locks the directory of an earlier run. Changes nothing in it, except that on Windows
-    /// the lock is a file in the directory.
+    /// the lock is a file in the directory. `lost` replaces a missing or invalid marker;
+    /// [`restore_marker`](Self::restore_marker) writes it.
     ///
     /// # Errors
     ///
-    /// Returns an error if there is no such directory, if it has no valid marker, if the run was
-    /// written by a version with another checkpoint format, or if another process has locked it and
+    /// Returns an error if there is no such directory, if it has no valid marker and `lost` is `None`, if
+    /// the run was written by a version with another checkpoint format, or if another process has locked it and
     /// does not release it within three seconds.
-    pub fn open(path: &Path) -> anyhow::Result<Self> {
+    pub fn open(path: &Path, lost: Option<&Marker>) -> anyhow::Result<Self> {
         if !path.is_dir() {
             bail!(
                 Diagnostic::new(format!("no run directory {}", path.display()))
@@ -146,10 +148,12 @@ impl RunDir {
             );
         }
         let read = || {
-            Marker::read(path).map_err(|error| {
-                Diagnostic::new(format!("{} is not a run directory", path.display()))
-                    .help("pass a directory that `waggle train` created, such as `runs/train`")
-                    .caused_by(error)
+            Marker::read(path).or_else(|error| {
+                lost.cloned().ok_or_else(|| {
+                    Diagnostic::new(format!("{} is not a run directory", path.display()))
+                        .help("pass a directory that `waggle train` created, such as `runs/train`")
+                        .caused_by(error)
+                })
             })
         };
         read()?;
@@ -238,6 +242,23 @@ impl RunDir {
     pub fn finish(&mut self) -> anyhow::Result<()> {
         self.marker.finished = true;
         self.write_marker()
+    }
+
+    /// Writes the marker if it is missing or invalid in the directory. Returns which of them it was.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the marker cannot be written.
+    pub fn restore_marker(&self) -> anyhow::Result<Option<Difference>> {
+        if Marker::read(&self.path).is_ok() {
+            return Ok(None);
+        }
+        let difference = match self.file(Marker::FILE).symlink_metadata() {
+            Ok(_) => Difference::Changed,
+            Err(_) => Difference::Missing,
+        };
+        self.write_marker()?;
+        Ok(Some(difference))
     }
 
     fn write_marker(&self) -> anyhow::Result<()> {
@@ -390,15 +411,18 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("train");
         let first = RunDir::create(&path).unwrap();
-        let message = RunDir::open(&path).unwrap_err().to_string();
+        let message = RunDir::open(&path, None).unwrap_err().to_string();
         assert!(message.contains("another process"), "{message}");
         let release = thread::spawn(move || {
             thread::sleep(Duration::from_millis(200));
             drop(first);
         });
-        assert!(RunDir::open(&path).is_ok(), "the lock is released in time");
+        assert!(
+            RunDir::open(&path, None).is_ok(),
+            "the lock is released in time"
+        );
         release.join().unwrap();
-        assert!(RunDir::open(&root.path().join("nowhere")).is_err());
+        assert!(RunDir::open(&root.path().join("nowhere"), None).is_err());
     }
 
     #[test]

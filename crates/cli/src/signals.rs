@@ -11,8 +11,22 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Context;
+#[cfg(unix)]
+use signal_hook::consts::SIGXFSZ;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
+
+/// Makes writes beyond the limit on file sizes (`ulimit -f`) fail with an error, as on a full disk. By
+/// default, the signal SIGXFSZ kills the program. No-op on Windows.
+///
+/// # Errors
+///
+/// Returns an error if the system rejects the handler.
+pub fn survive_file_size_limit() -> anyhow::Result<()> {
+    #[cfg(unix)]
+    flag::register(SIGXFSZ, Arc::default()).context("cannot install a signal handler")?;
+    Ok(())
+}
 
 /// State shared between the signal handlers and the program.
 #[derive(Debug, Clone)]

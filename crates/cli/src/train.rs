@@ -1,8 +1,9 @@
-//! Trains a run: the session, the observer of its stages, and the error report for a non-finite
-//! loss.
+//! Trains a run: the session, the observer of its stages, the error report for a non-finite loss, and
+//! the scores of the val split after training.
 
 mod non_finite;
 mod observer;
 mod session;
+mod val_scores;
 
 pub use session::Session;

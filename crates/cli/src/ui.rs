@@ -6,6 +6,7 @@
 //! training continues, because its result is the run directory. The command fails at the end.
 
 mod bars;
+mod calibration;
 mod epoch_table;
 mod json;
 mod message;

@@ -10,6 +10,9 @@ use crate::files::parent;
 use crate::model_file;
 use crate::ui::{Message, Renderer};
 
+/// Context added to errors from reading weights files.
+pub const LOAD_ERROR: &str = "cannot load the weights";
+
 /// File extensions that mark a file as weights when an error lists candidates.
 const EXTENSIONS: [&str; 5] = ["safetensors", "pth", "pt", "ckpt", "bin"];
 /// Maximum number of files listed in an error.
@@ -87,6 +90,31 @@ pub fn download(address: &Address, renderer: &mut dyn Renderer) -> anyhow::Resul
         }
     })?;
     result.map(|()| path)
+}
+
+/// Adds to the `error` of reading `path`, a file in the cache of the hub, how to download it again if it
+/// may be damaged. A hub whose ETags are not checksums can send a wrong file of the right size.
+pub fn explain_cached(error: anyhow::Error, path: &Path) -> anyhow::Error {
+    use vgg::Error::{Metadata, NonFinite, NotSafetensors, NotStateDict, NotWeights};
+    let help = match error.downcast_ref::<vgg::Error>() {
+        Some(NotSafetensors { .. } | Metadata { .. }) => download_again(path),
+        Some(error @ (NotStateDict { .. } | NotWeights { .. } | NonFinite { .. })) => {
+            let help = error.help().map(|help| help + "; ").unwrap_or_default();
+            help + &download_again(path)
+        }
+        _ => return error,
+    };
+    Diagnostic::new(LOAD_ERROR)
+        .help(help)
+        .caused_by(error)
+        .into()
+}
+
+/// Advice on how to replace `path`, a file in the cache of the hub.
+pub fn download_again(path: &Path) -> String {
+    // The path is that of a link. The file itself has to be removed.
+    let file = path.canonicalize().unwrap_or_else(|_| path.into());
+    format!("to download the file again, remove {}", file.display())
 }
 
 /// The names of the first [`MAX_LISTED`] weights files in `folder` that are not hidden, sorted, and

@@ -4,6 +4,7 @@ mod harness;
 
 use harness::{TestDir, json_lines, stdout_and_stderr};
 use image::{Rgb, RgbImage};
+use serde_json::{Value, json};
 
 /// Writes an image of 6 × 5 squares in random colors, which depend on `seed`.
 fn patches(dir: &TestDir, name: &str, seed: u32) {
@@ -107,18 +108,49 @@ fn a_class_without_val_images_is_reported() {
         assert!(out.contains(part), "{part:?}: {out}");
     }
     let report = &json_lines(&dir.succeeds(&["check", "data", "--json"]))[0];
-    assert_eq!(
-        report["classes_without_val"],
-        serde_json::json!(["vertical"])
-    );
+    assert_eq!(report["classes_without_val"], json!(["vertical"]));
     let events = json_lines(&dir.succeeds(&train(&[])));
     let event = events
         .iter()
         .find(|event| event["event"] == "classes_without_val");
-    assert_eq!(event.unwrap()["classes"], serde_json::json!(["vertical"]));
+    assert_eq!(event.unwrap()["classes"], json!(["vertical"]));
     let (_, err) = stdout_and_stderr(&dir.waggle(&train_without_json(&[])));
     let warning = "warning: no validation images for vertical; val metrics exclude them\n";
     assert_eq!(err, warning);
+}
+
+#[test]
+#[cfg(unix)]
+fn a_val_split_that_links_to_train_is_serious_in_check_and_a_warning_in_train_and_evaluate() {
+    let dir = good();
+    std::fs::remove_dir_all(dir.path("data/val")).unwrap();
+    std::os::unix::fs::symlink("train", dir.path("data/val")).unwrap();
+    let (out, _) = stdout_and_stderr(&dir.waggle(&["check", "data"]));
+    let leaks = "\n! Images in both train and val (leaks): ";
+    assert!(out.contains(leaks), "{out}");
+    let (_, err) = stdout_and_stderr(&dir.waggle(&train_without_json(&[])));
+    let same = "warning: `data/val` and `data/train` are the same folder";
+    assert_eq!(err, format!("{same}; val metrics include train images\n"));
+    let events = json_lines(&dir.succeeds(&train(&[])));
+    let is_event = |event: &&Value| event["event"] == "shared_folder";
+    let event = events.iter().find(is_event).unwrap();
+    assert_eq!(
+        (&event["train"], &event["val"]),
+        (&json!("data/train"), &json!("data/val"))
+    );
+    let evaluate = dir.waggle(&["evaluate", "runs/train", "--data", "data"]);
+    let (_, err) = stdout_and_stderr(&evaluate);
+    assert_eq!(err, format!("{same}; the metrics include train images\n"));
+    assert!(evaluate.status.success());
+    let evaluate = [
+        "evaluate",
+        "runs/train",
+        "--data",
+        "data",
+        "--split",
+        "train",
+    ];
+    assert_eq!(stdout_and_stderr(&dir.waggle(&evaluate)).1, "");
 }
 
 #[test]
@@ -271,7 +303,7 @@ fn evaluation_skips_the_images_that_training_skipped() {
     dir.write("data/train/vertical/bad.jpg", b"not an image");
     spoil();
     dir.succeeds(&train(&["--on-bad", "skip"]));
-    let paths = |report: &serde_json::Value| -> Vec<String> {
+    let paths = |report: &Value| -> Vec<String> {
         let skipped = report["skipped"].as_array().unwrap().iter();
         skipped
             .map(|image| image["path"].as_str().unwrap().to_string())

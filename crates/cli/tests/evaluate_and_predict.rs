@@ -154,7 +154,7 @@ fn evaluate_reports_metrics_as_fractions_and_writes_predictions() {
         (&correct.into(), &12.into())
     );
     assert!(
-        (report["loss"].as_f64().unwrap() - loss).abs() < 1e-9,
+        (report["log_loss"].as_f64().unwrap() - loss).abs() < 1e-9,
         "{report}"
     );
     for name in [

@@ -121,6 +121,7 @@ fn a_model_of_100_000_classes_is_refused_before_memory_is_taken() {
         classes,
         mean: [0.5; 3],
         std: [0.5; 3],
+        temperature: 1.0,
     };
     vgg::save(dir.path("model.safetensors"), &tensors, &metadata).unwrap();
     let command = dir.command(&["evaluate", "model.safetensors", "--data", "data"]);
@@ -159,6 +160,21 @@ fn batches_and_caches_larger_than_the_memory_are_refused_before_they_are_allocat
         ],
     );
     assert!(!dir.path("large").exists());
+}
+
+#[test]
+fn an_image_larger_than_the_memory_is_reported_by_name() {
+    let dir = TestDir::with_stripes();
+    let image = image::GrayImage::new(10_000, 10_000);
+    let image = image::DynamicImage::ImageLuma8(image).into_rgb8();
+    image.save(dir.path("data/val/vertical/large.png")).unwrap();
+    let command = dir.command(&["check", "data", "--workers", "1"]);
+    // The pixels take 300 MB.
+    let output = limit(command, 350_000_000).output().unwrap();
+    let (stdout, stderr) = stdout_and_stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{stdout}{stderr}");
+    let line = "val/vertical/large.png: out of memory";
+    assert!(stdout.contains(line), "{stdout}{stderr}");
 }
 
 #[test]

@@ -91,6 +91,28 @@ fn panic_in_the_check_before_training_is_reported_as_a_bad_image() {
 }
 
 #[test]
+fn an_image_for_which_a_decoder_panics_is_reported_only_as_damaged() {
+    let dir = TestDir::with_stripes();
+    let image =
+        include_bytes!("../../dataset/tests/formats/cases/animation_frame_of_another_size.webp");
+    dir.write("data/train/vertical/x.webp", image);
+    let fails = |backtrace: &str| {
+        let mut command = dir.command(&train(&[]));
+        let output = command.env("RUST_BACKTRACE", backtrace).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        harness::stdout_and_stderr(&output).1
+    };
+    assert_eq!(
+        fails("0"),
+        "error: cannot decode 1 of 37 images\n  \
+           data/train/vertical/x.webp: a damaged WebP image\n\
+         help: replace or remove the file, or pass `--on-bad skip` to skip it\n"
+    );
+    // A backtrace helps to report the bug.
+    assert!(fails("1").contains("panicked at "));
+}
+
+#[test]
 fn panic_in_the_checkpoint_writer_ends_the_run() {
     let dir = TestDir::with_stripes();
     let out = dir.succeeds(&train(&["--out", "whole", "--json"]));

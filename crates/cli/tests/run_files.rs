@@ -205,8 +205,7 @@ fn pipes_in_place_of_the_files_of_a_run_do_not_hang() {
     resumes(&dir, "stopped");
     fs::remove_file(dir.path("unmarked/run.toml")).unwrap();
     dir.pipe("unmarked/run.toml");
-    let message = dir.fails(1, &["train", "--resume", "unmarked"]);
-    assert!(message.contains("not a regular file"), "{message}");
+    resumes(&dir, "unmarked");
     // The configuration that `evaluate` reads next to the model.
     fs::remove_file(dir.path("stopped/config.toml")).unwrap();
     dir.pipe("stopped/config.toml");
@@ -244,6 +243,159 @@ fn a_changed_or_missing_config_is_restored_with_a_line() {
         assert_eq!(stderr.is_empty(), run == "unchanged", "{stderr}");
         assert_eq!(String::from_utf8(dir.read(&path)).unwrap(), config);
     }
+}
+
+#[test]
+fn a_lost_or_invalid_marker_is_restored_from_the_checkpoints_with_a_line() {
+    let dir = with_runs();
+    let marker = String::from_utf8(dir.read("stopped/run.toml")).unwrap();
+    for (run, text) in [
+        ("missing", None),
+        ("empty", Some("")),
+        ("cut", Some(&marker[..marker.len() / 2])),
+        ("other", Some("[package]\nname = \"x\"\n")),
+    ] {
+        dir.copy_folder("stopped", run);
+        let path = format!("{run}/run.toml");
+        match text {
+            Some(text) => dir.write(&path, text.as_bytes()),
+            None => fs::remove_file(dir.path(&path)).unwrap(),
+        }
+        let (_, stderr) = resumes(&dir, run);
+        let what = match run {
+            "missing" => "was missing",
+            _ => "was not as the run had written it",
+        };
+        let line = format!("warning: {run}/run.toml {what}; restored it\n");
+        assert!(stderr.starts_with(&line), "{run}: {stderr}");
+        let restored = String::from_utf8(dir.read(&path)).unwrap();
+        let finished = marker.replace("finished = false", "finished = true");
+        assert_eq!(restored, finished, "{run}");
+    }
+}
+
+#[test]
+fn a_marker_is_not_restored_from_damaged_or_hostile_checkpoints_or_those_of_several_runs() {
+    let dir = with_runs();
+    fs::remove_file(dir.path("stopped/run.toml")).unwrap();
+    let names = dir.checkpoints("stopped");
+    let checkpoint = dir.read(&format!("stopped/{}", names[1]));
+    let with_id = |id: &str| {
+        with_metadata(&checkpoint, |metadata| {
+            metadata.insert("id".to_string(), id.into());
+        })
+    };
+    let fails = |run: &str, error: &str| {
+        let before = dir.contents(run);
+        let message = dir.fails(1, &["train", "--resume", run]);
+        assert!(message.contains(error), "{message}");
+        assert_eq!(dir.contents(run), before);
+        message
+    };
+    let not_a_run = "is not a run directory\n";
+    dir.write(
+        "damaged/checkpoint-1.safetensors",
+        &checkpoint[..checkpoint.len() - 1],
+    );
+    fails("damaged", not_a_run);
+    for id in ["../../data/train/horizontal/0000", "", "0123"] {
+        dir.write("hostile/checkpoint-1.safetensors", &with_id(id));
+        fails("hostile", not_a_run);
+    }
+    let other = "0123456789abcdef0123456789abcdef";
+    dir.write("stopped/checkpoint-900.safetensors", &with_id(other));
+    let message = fails("stopped", "its checkpoints are of several runs\n");
+    let item = format!("  stopped/checkpoint-900.safetensors: run {other}\n");
+    assert!(
+        message.contains(&item) && message.contains("help: move "),
+        "{message}"
+    );
+    fs::remove_file(dir.path("stopped/checkpoint-900.safetensors")).unwrap();
+    resumes(&dir, "stopped");
+}
+
+#[test]
+fn a_model_among_the_checkpoints_is_passed_over_with_its_kind_and_kept() {
+    let dir = with_runs();
+    let model = dir.read("stopped/model.safetensors");
+    dir.weights_without_metadata("tiny.safetensors", "bare.safetensors");
+    let weights = dir.read("bare.safetensors");
+    let files = [
+        ("stopped/checkpoint-900.safetensors", &model),
+        ("stopped/checkpoint-901.safetensors", &weights),
+    ];
+    for (name, bytes) in files {
+        dir.write(name, bytes);
+    }
+    let (_, stderr) = resumes(&dir, "stopped");
+    for (number, kind) in [(900, "a model file"), (901, "a weights file")] {
+        let line = format!(
+            "warning: ignoring stopped/checkpoint-{number}.safetensors, which is {kind}, not a checkpoint\n"
+        );
+        assert!(stderr.contains(&line), "{stderr}");
+    }
+    assert_eq!(stderr.lines().count(), 2, "{stderr}");
+    for (name, bytes) in files {
+        assert_eq!(&dir.read(name), bytes);
+    }
+}
+
+#[test]
+fn an_empty_checkpoint_is_called_empty() {
+    let dir = with_runs();
+    dir.write("stopped/checkpoint-900.safetensors", b"");
+    let (_, stderr) = resumes(&dir, "stopped");
+    let line =
+        "ignoring the damaged checkpoint stopped/checkpoint-900.safetensors: the file is empty\n";
+    assert!(stderr.contains(line), "{stderr}");
+}
+
+#[test]
+fn a_folder_in_place_of_a_file_of_the_run_is_an_error_that_names_it_and_nothing_is_called_restored()
+{
+    let dir = with_runs();
+    for file in [
+        "run.toml",
+        "config.toml",
+        "metrics.csv",
+        "train_batch.png",
+        "curves.png",
+    ] {
+        let run = file.replace('.', "-");
+        dir.copy_folder("stopped", &run);
+        let path = dir.path(&run).join(file);
+        let _ = fs::remove_file(&path);
+        fs::create_dir(&path).unwrap();
+        let message = dir.fails(1, &["train", "--resume", &run]);
+        for part in [
+            format!("cannot write {run}/{file}"),
+            "a folder has this name\n".to_string(),
+            format!("help: rename or remove the folder `{run}/{file}`\n"),
+        ] {
+            assert!(message.contains(&part), "{part}: {message}");
+        }
+        assert!(!message.contains("restored"), "{message}");
+        fs::remove_dir(&path).unwrap();
+        resumes(&dir, &run);
+    }
+}
+
+#[test]
+fn a_checkpoint_with_a_number_that_leaves_none_for_later_ones_is_an_error_with_a_free_name() {
+    let dir = with_runs();
+    let names = dir.checkpoints("stopped");
+    let newest = dir.path("stopped").join(&names[1]);
+    for number in [u64::MAX, u64::MAX - 1, 10_u64.pow(16)] {
+        let name = format!("checkpoint-{number}.safetensors");
+        fs::rename(&newest, dir.path("stopped").join(&name)).unwrap();
+        let message = dir.fails(1, &["train", "--resume", "stopped"]);
+        let error = format!("error: stopped/{name} has a number above 1000000000000000");
+        assert!(message.contains(&error), "{message}");
+        let help = format!("help: rename it to `{}`\n", names[1]);
+        assert!(message.contains(&help), "{message}");
+        fs::rename(dir.path("stopped").join(&name), &newest).unwrap();
+    }
+    resumes(&dir, "stopped");
 }
 
 #[test]

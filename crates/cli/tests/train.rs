@@ -91,6 +91,7 @@ fn training_prints_each_epoch_and_writes_the_run_directory() {
             "metrics.csv",
             "model.safetensors",
             "predictions.csv",
+            "report.html",
             "run.toml",
             "train_batch.png"
         ],

@@ -89,6 +89,7 @@ fn check_and_evaluate_count_the_same_images_also_through_links() {
     let dir = with_unused_files();
     dir.image("store/0.png", 0, 31);
     dir.image("store/deep/1.png", 0, 32);
+    dir.image("other/1.png", 1, 32);
     #[cfg(unix)]
     {
         let link = |to: &str, at: &str| {
@@ -96,7 +97,7 @@ fn check_and_evaluate_count_the_same_images_also_through_links() {
         };
         link("store", "data/val/vertical/first");
         link("store", "data/val/vertical/second");
-        link("store/deep", "data/val/horizontal/x");
+        link("other", "data/val/horizontal/x");
         link("data", "data/val/vertical/loop");
         link("data/val/vertical/00.png", "data/val/vertical/copy.png");
         // The splits are links too.

@@ -11,6 +11,7 @@
 //! round.
 
 mod budget;
+mod buffer;
 mod info;
 mod jpeg;
 mod levels;
@@ -18,9 +19,7 @@ mod limits;
 mod orientation;
 mod tiff;
 
-use std::fs::{self, File};
 use std::io::{Cursor, ErrorKind, Read as _};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use image::metadata::Orientation;
@@ -30,7 +29,11 @@ use image::{
 
 use crate::error::{Error, Result};
 use crate::file_kind::FileKind;
+use crate::open::open_without_waiting;
+use crate::panic::catch_decoder_panic;
+pub use crate::panic::is_decoding;
 use budget::{Budget, Purpose};
+use buffer::{fill, reserve};
 pub use info::{Channels, ImageInfo};
 use limits::{check_memory, check_pixels};
 
@@ -182,7 +185,8 @@ pub(crate) fn drop_large_file(file: &mut Vec<u8>) {
 pub(crate) fn read_file(path: &Path, options: &DecodeOptions, into: &mut Vec<u8>) -> Result<()> {
     let limit = options.max_bytes;
     let io = Error::io(path);
-    let metadata = fs::metadata(path).map_err(&io)?;
+    let file = open_without_waiting(path).map_err(&io)?;
+    let metadata = file.metadata().map_err(&io)?;
     if !metadata.is_file() {
         return Err(undecodable(path, "not a regular file"));
     }
@@ -195,10 +199,9 @@ pub(crate) fn read_file(path: &Path, options: &DecodeOptions, into: &mut Vec<u8>
     }
     options.budget.reserve(Purpose::File, metadata.len(), limit);
     into.clear();
+    reserve(into, metadata.len() as usize, path)?;
     // The limit applies here too, because the file may have grown.
-    File::open(path)
-        .and_then(|file| file.take(limit).read_to_end(into))
-        .map_err(io)?;
+    file.take(limit).read_to_end(into).map_err(io)?;
     Ok(())
 }
 
@@ -246,13 +249,12 @@ pub(crate) fn decode_reserved(
             kind,
         });
     };
-    // Other crates' decoders panic for some damaged files.
-    let decoded = catch_unwind(AssertUnwindSafe(|| match format {
+    let decoded = catch_decoder_panic(|| match format {
         ImageFormat::Jpeg => jpeg::decode(bytes, name, options, reuse),
         ImageFormat::Tiff => tiff::decode(bytes, name, options, reuse),
         _ => decode_other(bytes, format, name, options, reuse),
-    }));
-    let damaged = |_| Err(undecodable(name, format!("a damaged {}", kind.name())));
+    });
+    let damaged = || Err(undecodable(name, format!("a damaged {}", kind.name())));
     let (image, info) = decoded.unwrap_or_else(damaged)?;
     // For TIFF, torchvision does not ignore it: Pillow applies it as it loads the pixels.
     if options.ignore_exif && format != ImageFormat::Tiff {
@@ -303,7 +305,7 @@ fn decode_other(
     check_memory(width, height, pixel + buffers + converted, name, options)?;
     let info = ImageInfo::new(format, width, height, decoder.original_color_type());
     let mut image = if color == ColorType::Rgb8 {
-        fill(width, height, reuse, |pixels| {
+        fill(width, height, reuse, name, |pixels| {
             decoder.read_image(pixels).map_err(decode_error)
         })?
     } else {
@@ -334,21 +336,6 @@ fn is_empty_png(bytes: &[u8]) -> bool {
     bytes.get(12..24).is_some_and(|header| {
         header.starts_with(b"IHDR") && (header[4..8] == [0; 4] || header[8..12] == [0; 4])
     })
-}
-
-/// Creates an image of `width` × `height` in the buffer of `reuse`. `write` fills its pixels.
-fn fill(
-    width: u32,
-    height: u32,
-    reuse: RgbImage,
-    write: impl FnOnce(&mut [u8]) -> Result<()>,
-) -> Result<RgbImage> {
-    let mut pixels = reuse.into_raw();
-    // Decoders may skip damaged parts. Zeroing the buffer keeps the previous image out of them.
-    pixels.clear();
-    pixels.resize(width as usize * height as usize * 3, 0);
-    write(&mut pixels)?;
-    Ok(RgbImage::from_raw(width, height, pixels).expect("the buffer holds width × height pixels"))
 }
 
 /// Converts an image of another color type. 16-bit samples keep their high byte, except for color in

@@ -1,11 +1,11 @@
 //! The error type of this crate.
 
+mod help;
 mod lists;
 
 use std::path::{Path, PathBuf};
 
 use crate::file_kind::FileKind;
-use crate::layout::EXTENSIONS;
 use crate::layout_hint::LayoutHint;
 use crate::plan::Plan;
 use crate::unused::KindCount;
@@ -59,6 +59,16 @@ pub enum Error {
         classes: Vec<String>,
         /// The files that these classes contain.
         unused: Vec<KindCount>,
+    },
+
+    /// Two class folders of a split contain the same folder with images, through a link.
+    #[error(
+        "`{}` and `{}` are the same folder, so its images have two labels",
+        .paths[0].display(), .paths[1].display()
+    )]
+    SharedFolder {
+        /// A path of the folder in each of the two classes.
+        paths: [PathBuf; 2],
     },
 
     /// Class folders are not in the class map.
@@ -277,57 +287,6 @@ impl Error {
             path: path.into(),
             source,
         }
-    }
-
-    /// Suggests a remedy, if there is one.
-    pub fn help(&self) -> Option<String> {
-        let help = match self {
-            Self::NoSplit { hint, .. } => hint.to_string(),
-            Self::NoClasses { path } => format!(
-                "put the images of each class into a subfolder, for example `{}`",
-                path.join("ants").join("1.jpg").display()
-            ),
-            Self::EmptyClasses { unused, .. } => match unused.iter().find(|count| count.is_image) {
-                Some(count) => count.remedy.clone(),
-                None => format!(
-                    "add images or remove the folder; accepted extensions: {}",
-                    EXTENSIONS.join(", ")
-                ),
-            },
-            Self::UnknownClasses { .. } => {
-                "rename or remove the folder, or add the class to the training data".into()
-            }
-            Self::ClassName { .. } => "rename the folder".into(),
-            Self::TooDeep { .. } => "move its images up, or remove it".into(),
-            Self::NotAnImage { kind, .. } => kind.remedy().into(),
-            Self::Unsupported { .. } => "convert it to PNG".into(),
-            Self::Decode { .. } => "replace or remove the file".into(),
-            Self::Truncated { .. } => "copy or download the file again, or remove it".into(),
-            Self::TooManyPixels { .. } | Self::TooMuchMemory { .. } => {
-                "scale the image down or remove it".into()
-            }
-            Self::FileTooLarge { .. } => "remove the file".into(),
-            Self::Changed { .. } => "restore the file".into(),
-            Self::BadImages { errors, .. } => match &errors[..] {
-                [error] => return error.help(),
-                _ => "replace or remove the files".into(),
-            },
-            Self::Plan { .. } => "compute the crop plan from the dimensions of this image".into(),
-            Self::Panic { .. } => {
-                "this is a bug; please report it, if possible with the image".into()
-            }
-            Self::Spawn(_) => {
-                "use fewer workers; with 0 workers the calling thread loads the images".into()
-            }
-            Self::NoFolder { .. }
-            | Self::Io { .. }
-            | Self::Custom { .. }
-            | Self::Setting { .. }
-            | Self::AugmentedSize { .. }
-            | Self::Grid { .. }
-            | Self::Tensor(_) => return None,
-        };
-        Some(help)
     }
 
     /// The message for lists of files. It leaves out the path that [`path`](Self::path) returns, and

@@ -4,16 +4,18 @@
 //! point. Images are found recursively by their extension, following symbolic links, and sorted by
 //! folder and then by name.
 //!
-//! There are four differences. [`EXTENSIONS`] has the other extensions of the same formats: `jfif`,
+//! There are five differences. [`EXTENSIONS`] has the other extensions of the same formats: `jfif`,
 //! `jpe`, `apng`, `pbm` and `pnm`. Hidden names are skipped: those that begin with a dot, `Thumbs.db`,
 //! `desktop.ini` and `__MACOSX`. Within a class folder, each folder is listed once, with its direct
-//! path rather than that of a link, and a link to a folder that contains it is not followed. All
-//! splits share the class map of the training split.
+//! path rather than that of a link, and a link to a folder that contains it is not followed. A folder
+//! that is in two classes, through a link, is an error. All splits share the class map of the training
+//! split.
 //!
 //! A link to an image file is an image of its own, as in torchvision. So two links to one file are
 //! two images, like two copies of the file; [`inspect()`](crate::inspect()) reports them as
-//! duplicates. Two class folders that link to the same folder both have its images.
+//! duplicates.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
@@ -21,7 +23,7 @@ pub use crate::layout::{EXTENSIONS, is_image};
 use crate::layout::{TRAIN, VAL};
 use crate::layout_hint::LayoutHint;
 pub use crate::unused::{IgnoreReason, KindCount, Unused, count_kinds};
-use crate::walk::{self, Entry, EntryKind};
+use crate::walk::{self, Entry, EntryKind, Folder, FolderId, folder_id};
 pub use crate::walk::{Files, files};
 
 /// An image file and its class.
@@ -41,6 +43,8 @@ pub struct ImageFolder {
     classes: Vec<String>,
     samples: Vec<Sample>,
     unused: Vec<Unused>,
+    /// The root, and the folders that contain images.
+    folders: Vec<Folder>,
 }
 
 impl ImageFolder {
@@ -50,8 +54,8 @@ impl ImageFolder {
     /// # Errors
     ///
     /// Returns an error if `root` is not a folder or has no class folders, if a class folder has no
-    /// images or a name that is not valid Unicode, if a folder cannot be read, or if folders are
-    /// nested more than 64 levels deep.
+    /// images or a name that is not valid Unicode, if a folder with images is in two classes, if a
+    /// folder cannot be read, or if folders are nested more than 64 levels deep.
     pub fn scan(root: impl AsRef<Path>) -> Result<Self> {
         let root = root.as_ref();
         let entries = SplitEntries::list(root)?;
@@ -114,7 +118,20 @@ impl ImageFolder {
             classes: self.classes.clone(),
             samples: kept.map(|(_, sample)| sample.clone()).collect(),
             unused: self.unused.clone(),
+            folders: self.folders.clone(),
         }
+    }
+
+    /// The paths in `self` and in `other` of a folder whose images are in both, because a split, a
+    /// class folder or a folder in it is a link.
+    pub fn shared_folder<'a>(&'a self, other: &'a Self) -> Option<[&'a Path; 2]> {
+        let paths = other
+            .folders
+            .iter()
+            .map(|folder| (&folder.id, &folder.path));
+        let paths: HashMap<_, _> = paths.collect();
+        let mut folders = self.folders.iter();
+        folders.find_map(|folder| Some([folder.path.as_path(), paths.get(&folder.id)?.as_path()]))
     }
 
     /// The folder that contains the class folders.
@@ -161,6 +178,11 @@ impl ImageFolder {
         let (present, mut unused) = (entries.classes, entries.unused);
         let mut samples = Vec::new();
         let (mut empty, mut unused_in_empty) = (Vec::new(), Vec::new());
+        let mut folders = vec![Folder {
+            path: root.into(),
+            id: folder_id(root).map_err(Error::io(root))?,
+        }];
+        let mut paths: HashMap<FolderId, PathBuf> = HashMap::new();
         for (label, class) in (0..).zip(classes) {
             if !present.contains(class) {
                 continue;
@@ -171,6 +193,14 @@ impl ImageFolder {
                 unused_in_empty.extend_from_slice(&files.unused);
             }
             unused.extend(files.unused);
+            for Folder { path, id } in &files.folders {
+                if let Some(first) = paths.insert(id.clone(), path.clone()) {
+                    return Err(Error::SharedFolder {
+                        paths: [first, path.clone()],
+                    });
+                }
+            }
+            folders.extend(files.folders);
             let images = files.images.into_iter();
             samples.extend(images.map(|path| Sample { path, label }));
         }
@@ -186,6 +216,7 @@ impl ImageFolder {
             classes: classes.to_vec(),
             samples,
             unused,
+            folders,
         })
     }
 }

@@ -47,8 +47,8 @@
 //! are images too. The orientation in EXIF or XMP metadata is applied. 16-bit gray keeps its high
 //! byte instead of being saturated. JPEG and lossy WebP pixels differ slightly, see
 //! [`decode`](mod@decode). Hidden files and folders are skipped. Within a class folder, each folder is
-//! listed once, and links to a folder that contains them are not followed. All splits share the class
-//! map of the training split.
+//! listed once, and links to a folder that contains them are not followed. A folder in two classes is
+//! an error. All splits share the class map of the training split.
 //!
 //! **Features.** `titles` (default) draws text on images. `trainer` implements
 //! `trainer::DataLoader` for [`Loader`]. `cuda`, `cudnn`, `metal`, `accelerate` and `mkl` enable
@@ -68,6 +68,7 @@ pub mod inspect;
 mod layout;
 mod layout_hint;
 mod loader;
+mod open;
 mod panic;
 pub mod path_text;
 mod plan;

@@ -1,6 +1,7 @@
 //! Converts panics while images are loaded into errors.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::error::{Error, Result};
@@ -20,6 +21,24 @@ pub(crate) fn catch_panic<T>(
             message: message(payload.as_ref()),
         })
     })
+}
+
+thread_local! {
+    static DECODES: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread runs a decoder, whose panics are caught and reported as damaged images. A panic
+/// hook need not report them.
+pub fn is_decoding() -> bool {
+    DECODES.get()
+}
+
+/// Runs a decoder. Returns `None` if it panics, as those of other crates do for some damaged files.
+pub(crate) fn catch_decoder_panic<T>(decode: impl FnOnce() -> T) -> Option<T> {
+    DECODES.set(true);
+    let decoded = catch_unwind(AssertUnwindSafe(decode));
+    DECODES.set(false);
+    decoded.ok()
 }
 
 fn message(payload: &(dyn Any + Send)) -> String {

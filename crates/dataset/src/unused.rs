@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 use crate::file_kind::FileKind;
+use crate::open::open_without_waiting;
 
 /// A file or folder in a data set that is not used.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,13 +103,12 @@ pub fn count_kinds<'a>(unused: impl IntoIterator<Item = &'a Unused>) -> Vec<Kind
 ///
 /// Returns an error if `path` is not a regular file or cannot be read.
 pub(crate) fn kind(path: &Path) -> io::Result<FileKind> {
-    if !path.metadata()?.is_file() {
+    let file = open_without_waiting(path)?;
+    if !file.metadata()?.is_file() {
         return Err(io::ErrorKind::InvalidInput.into());
     }
     let mut start = Vec::new();
-    File::open(path)?
-        .take(FileKind::PREFIX as u64)
-        .read_to_end(&mut start)?;
+    file.take(FileKind::PREFIX as u64).read_to_end(&mut start)?;
     Ok(FileKind::detect(&start))
 }
 

@@ -74,6 +74,8 @@ pub struct Files {
     pub images: Vec<PathBuf>,
     /// Other files, and folders that were not visited, sorted by path.
     pub unused: Vec<Unused>,
+    /// The visited folders that directly contain images.
+    pub(crate) folders: Vec<Folder>,
 }
 
 /// Lists the files below `folder`, the images in torchvision's order: by folder, then by name.
@@ -95,7 +97,7 @@ pub fn files(folder: impl AsRef<Path>) -> Result<Files> {
     let mut parents = parents(folder);
     parents.insert(folder_id(folder).map_err(Error::io(folder))?);
     let mut seen = HashSet::new();
-    let mut unused = Vec::new();
+    let (mut unused, mut folders) = (Vec::new(), Vec::new());
     // The images of each folder, with its path below `folder` as a string.
     let mut listed: Vec<(OsString, Vec<PathBuf>)> = Vec::new();
     let mut direct = vec![(folder.to_path_buf(), OsString::new(), 0)];
@@ -104,7 +106,7 @@ pub fn files(folder: impl AsRef<Path>) -> Result<Files> {
         let id = folder_id(&path).map_err(Error::io(&path))?;
         let reason = if depth > 0 && parents.contains(&id) {
             Some(IgnoreReason::SymlinkLoop)
-        } else if !seen.insert(id) {
+        } else if !seen.insert(id.clone()) {
             Some(IgnoreReason::Repeated)
         } else {
             None
@@ -135,6 +137,9 @@ pub fn files(folder: impl AsRef<Path>) -> Result<Files> {
                 }
             }
         }
+        if !images.is_empty() {
+            folders.push(Folder { path, id });
+        }
         listed.push((name, images));
     }
     // Python sorts the folders as strings, where `a-b` comes before `a/b`. `Path` compares by
@@ -144,7 +149,15 @@ pub fn files(folder: impl AsRef<Path>) -> Result<Files> {
     Ok(Files {
         images: listed.into_iter().flat_map(|(_, images)| images).collect(),
         unused,
+        folders,
     })
+}
+
+/// A folder by its path and its identity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Folder {
+    pub path: PathBuf,
+    pub id: FolderId,
 }
 
 /// Whether `folder` is a link to a folder that contains it.
@@ -160,22 +173,18 @@ fn parents(folder: &Path) -> HashSet<FolderId> {
     above.filter_map(|path| folder_id(path).ok()).collect()
 }
 
-/// Identifies a folder: device and inode.
-#[cfg(unix)]
-type FolderId = (u64, u64);
-
-/// Identifies a folder: its path without links.
-#[cfg(not(unix))]
-type FolderId = PathBuf;
+/// Identifies a folder: device and inode, or its path without links.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct FolderId(#[cfg(unix)] (u64, u64), #[cfg(not(unix))] PathBuf);
 
 #[cfg(unix)]
-fn folder_id(path: &Path) -> io::Result<FolderId> {
+pub(crate) fn folder_id(path: &Path) -> io::Result<FolderId> {
     use std::os::unix::fs::MetadataExt as _;
     let metadata = fs::metadata(path)?;
-    Ok((metadata.dev(), metadata.ino()))
+    Ok(FolderId((metadata.dev(), metadata.ino())))
 }
 
 #[cfg(not(unix))]
-fn folder_id(path: &Path) -> io::Result<FolderId> {
-    fs::canonicalize(path)
+pub(crate) fn folder_id(path: &Path) -> io::Result<FolderId> {
+    fs::canonicalize(path).map(FolderId)
 }

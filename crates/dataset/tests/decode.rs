@@ -6,6 +6,7 @@ mod common;
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use common::{crc32, golden, pattern};
 use dataset::decode::decode_bytes;
@@ -384,6 +385,38 @@ fn devices_are_not_read() {
     // Reading this device never ends.
     let error = decode(Path::new("/dev/zero"), &options()).unwrap_err();
     assert!(error.to_string().contains("not a regular file"), "{error}");
+}
+
+#[test]
+#[cfg(unix)]
+fn a_file_that_is_replaced_by_a_pipe_does_not_block_decoding() {
+    let folder = TempDir::new().unwrap();
+    let [file, pipe, image, link] =
+        ["file", "pipe", "image.png", "link"].map(|name| folder.path().join(name));
+    fs::write(&file, b"text").unwrap();
+    let status = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(status.unwrap().success());
+    let replace = move |target: &Path, image: &Path| {
+        std::os::unix::fs::symlink(target, &link).unwrap();
+        fs::rename(&link, image).unwrap();
+    };
+    replace(&file, &image);
+    let (done, is_done) = std::sync::mpsc::channel();
+    let decoded = image.clone();
+    std::thread::spawn(move || {
+        let mut outcomes = [0; 2];
+        while outcomes.iter().any(|&count| count < 2000) {
+            let error = decode(&decoded, &options()).unwrap_err();
+            outcomes[usize::from(error.reason() == "not a regular file")] += 1;
+        }
+        done.send(()).unwrap();
+    });
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while is_done.try_recv().is_err() {
+        replace(&pipe, &image);
+        replace(&file, &image);
+        assert!(Instant::now() < deadline, "opening the pipe blocks");
+    }
 }
 
 #[test]

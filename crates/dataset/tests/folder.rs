@@ -2,7 +2,7 @@
 //! folders.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use dataset::image_folder::{EXTENSIONS, image_paths, is_image, train_folder, val_folder};
 use dataset::{Error, ImageFolder, LayoutHint};
@@ -227,14 +227,65 @@ mod links {
         assert_eq!(images(&root, "a"), ["a/1.jpg", "a/2.jpg", "a/3.jpg"]);
     }
 
+    /// The two paths of the folder that makes a scan of `train` fail, relative to `root`.
+    fn shared(root: &TempDir) -> [String; 2] {
+        match ImageFolder::scan(root.path().join("train")).unwrap_err() {
+            Error::SharedFolder { paths } => paths.map(|path| {
+                let path = path.strip_prefix(root.path()).unwrap();
+                path.to_str().unwrap().to_owned()
+            }),
+            error => panic!("{error}"),
+        }
+    }
+
     #[test]
-    fn two_classes_may_link_to_the_same_folder() {
+    fn a_folder_in_two_classes_is_an_error() {
+        // A class folder that is a link to another one.
+        let root = folder(&["train/ants/1.jpg"]);
+        link(&root, "train/ants", "train/bees");
+        assert_eq!(shared(&root), ["train/ants", "train/bees"]);
+        // Two class folders that are links to the same folder.
         let root = folder(&["store/1.jpg"]);
         fs::create_dir(root.path().join("train")).unwrap();
         link(&root, "store", "train/a");
         link(&root, "store", "train/b");
+        assert_eq!(shared(&root), ["train/a", "train/b"]);
+        // Links within the class folders, and to a part of another class.
+        let root = folder(&["train/a/0.jpg", "train/b/0.jpg", "store/x/1.jpg"]);
+        link(&root, "store", "train/a/deep");
+        link(&root, "store/x", "train/b/x");
+        assert_eq!(shared(&root), ["train/a/deep/x", "train/b/x"]);
+    }
+
+    #[test]
+    fn a_folder_without_images_may_be_in_two_classes() {
+        let root = folder(&["train/a/0.jpg", "train/b/0.jpg", "notes/text.txt"]);
+        link(&root, "notes", "train/a/notes");
+        link(&root, "notes", "train/b/notes");
         let scanned = ImageFolder::scan(root.path().join("train")).unwrap();
         assert_eq!(scanned.counts(), [1, 1]);
+    }
+
+    #[test]
+    fn a_folder_in_both_splits_is_found() {
+        let root = folder(&[
+            "train/a/0.jpg",
+            "train/b/1.jpg",
+            "val/a/2.jpg",
+            "val/b/3.jpg",
+        ]);
+        let shared = || {
+            let (train, val) = ImageFolder::train_and_val(root.path()).unwrap();
+            let relative = |path: &Path| path.strip_prefix(root.path()).unwrap().to_owned();
+            let shared = train.shared_folder(&val);
+            shared.map(|paths| paths.map(relative))
+        };
+        assert_eq!(shared(), None);
+        link(&root, "train/b", "val/b/more");
+        assert_eq!(shared(), Some(["train/b", "val/b/more"].map(PathBuf::from)));
+        fs::remove_dir_all(root.path().join("val")).unwrap();
+        link(&root, "train", "val");
+        assert_eq!(shared(), Some(["train", "val"].map(PathBuf::from)));
     }
 
     #[test]

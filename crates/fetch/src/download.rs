@@ -10,6 +10,7 @@ use ureq::http::header::{CONTENT_LENGTH, CONTENT_RANGE, ETAG};
 use ureq::http::{HeaderValue, Response};
 
 use crate::client::{bad_status, header, number};
+use crate::open::open_without_waiting;
 use crate::speed::is_fast_enough;
 use crate::{ATTEMPTS, Checksum, Client, Error, Event, free_space, redacted};
 
@@ -34,8 +35,9 @@ pub struct Download<'a> {
 impl Client {
     /// Downloads a file unless it exists with the expected size and checksum.
     ///
-    /// Attempts that fail with a temporary error are repeated, up to [`ATTEMPTS`] in a row. A file
-    /// with a wrong size or checksum is deleted and downloaded once more. [`Error::TooLarge`],
+    /// Attempts that fail with a temporary error are repeated, up to [`ATTEMPTS`] in a row, unless
+    /// they have taken twice the [idle timeout](crate::Config::idle_timeout) without a new byte. A
+    /// file with a wrong size or checksum is deleted and downloaded once more. [`Error::TooLarge`],
     /// [`Error::Range`], [`Error::Changed`] and status 416 also delete the incomplete file. After
     /// other errors, the next call resumes the download. Callers must prevent concurrent downloads
     /// to the same path.
@@ -76,7 +78,8 @@ impl Client {
         fs::rename(&incomplete, download.path).map_err(Error::io("create", download.path))
     }
 
-    /// Repeats [`transfer`](Self::transfer) after transient errors, up to [`ATTEMPTS`] in a row.
+    /// Repeats [`transfer`](Self::transfer) after transient errors, within the limits of
+    /// [`download`](Self::download).
     fn transfer_with_retries(
         &self,
         download: &Download<'_>,
@@ -89,7 +92,10 @@ impl Client {
         // against the longest file so far.
         let mut best = length(incomplete);
         let (mut start, mut start_length) = (Instant::now(), best);
+        // Time of the attempts since the last new byte, without pauses.
+        let mut silence = Duration::ZERO;
         loop {
+            let attempt = Instant::now();
             let error = match self.transfer(download, incomplete, &mut etag, on_event) {
                 Ok(url) => return Ok(url),
                 Err(error) => error,
@@ -104,8 +110,12 @@ impl Client {
             let is_progress = received > best
                 && (time < self.idle_timeout || is_fast_enough(received - start_length, time));
             failures = if is_progress { 1 } else { failures + 1 };
+            silence = match received > best {
+                true => Duration::ZERO,
+                false => silence + attempt.elapsed(),
+            };
             best = best.max(received);
-            if failures >= ATTEMPTS {
+            if failures >= ATTEMPTS || silence >= 2 * self.idle_timeout {
                 return Err(error);
             }
             if is_progress && time >= self.idle_timeout {
@@ -255,7 +265,7 @@ impl Download<'_> {
     /// Compares a file with the expected size and checksum. `url` is for error messages.
     fn verify(&self, path: &Path, url: &str) -> Result<(), Error> {
         let failed = |error| Error::io("read", path)(error);
-        let mut file = File::open(path).map_err(failed)?;
+        let mut file = open_without_waiting(path).map_err(failed)?;
         let actual = file.metadata().map_err(failed)?.len();
         if let Some(expected) = self.size
             && expected != actual

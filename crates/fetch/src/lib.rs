@@ -47,6 +47,7 @@ mod download;
 mod error;
 mod event;
 mod lock;
+mod open;
 mod speed;
 #[cfg(feature = "test-server")]
 pub mod test_server;
@@ -59,6 +60,7 @@ pub use download::Download;
 pub use error::Error;
 pub use event::Event;
 pub use lock::lock;
+pub use open::open_without_waiting;
 pub use speed::MIN_SPEED;
 /// The `http` crate, which defines the types of URLs, headers and responses.
 pub use ureq::http;

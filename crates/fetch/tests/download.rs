@@ -201,6 +201,30 @@ fn a_stalled_transfer_is_interrupted() {
 }
 
 #[test]
+fn a_server_that_stalls_twice_without_a_new_byte_is_given_up() {
+    for received in [0, 10] {
+        let server = Server::start(move |request, earlier| {
+            let sent = if earlier == 0 { received } else { 0 };
+            Response::content(request, BODY).cut(sent).end(End::Stall)
+        });
+        let folder = Folder::new();
+        let started = Instant::now();
+        let error = folder.download(&server.url, |_| {}).0;
+        let error = error.expect_err("a stall");
+        assert!(matches!(error, Error::Interrupted { .. }), "{error}");
+        // The stall after new bytes does not count.
+        let attempts = if received == 0 { 2 } else { 3 };
+        assert_eq!(server.take_requests().len(), attempts);
+        assert!(started.elapsed() < Duration::from_millis(500 * attempts as u64 + 450));
+    }
+    // Silence before the headers.
+    let server = Server::start(|_, _| Response::raw("").end(End::Stall));
+    let error = Folder::new().download(&server.url, |_| {}).0;
+    assert!(matches!(error, Err(Error::Unreachable { .. })), "{error:?}");
+    assert_eq!(server.take_requests().len(), 2);
+}
+
+#[test]
 fn a_trickle_does_not_keep_a_download_alive() {
     // One byte before each timeout, forever, from a server that supports ranges.
     let server = Server::start(|request, _| {

@@ -35,4 +35,15 @@ pub enum Error {
         /// Index of the class.
         class: usize,
     },
+    /// There are no samples.
+    #[error("there are no samples")]
+    NoSamples,
+    /// There are fewer than two folds, or fewer samples than folds.
+    #[error("{samples} samples cannot be split into {folds} folds")]
+    Folds {
+        /// Number of folds.
+        folds: usize,
+        /// Number of samples.
+        samples: usize,
+    },
 }

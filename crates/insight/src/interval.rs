@@ -1,5 +1,8 @@
 //! Confidence intervals of proportions.
 
+/// The 97.5 % quantile of the standard normal distribution.
+pub(crate) const Z: f64 = 1.959_963_984_540_054;
+
 /// The 95 % Wilson score interval of `correct` successes in `total` trials, `[0, 1]` without
 /// trials:
 ///
@@ -10,8 +13,6 @@ pub fn wilson_interval(correct: u64, total: u64) -> [f64; 2] {
     if total == 0 {
         return [0.0, 1.0];
     }
-    /// The 97.5 % quantile of the standard normal distribution.
-    const Z: f64 = 1.959_963_984_540_054;
     let n = total as f64;
     let p = correct as f64 / n;
     let scale = 1.0 + Z * Z / n;

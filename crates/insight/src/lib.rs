@@ -7,7 +7,10 @@
 //! |---|---|
 //! | [`ClassificationReport`] | a confusion matrix: accuracy, precision, recall, F1, Matthews correlation, with [`wilson_interval`]s |
 //! | [`top_k_accuracy`], [`one_vs_rest`] | the order of scores: ROC-AUC, average precision |
+//! | [`mcnemar`] | the samples that only one of two classifiers predicts correctly |
 //! | [`log_loss`], [`brier_score`], [`expected_calibration_error`], [`reliability_bins`] | probabilities |
+//!
+//! [`calibration`] makes probabilities as confident as they are right.
 //!
 //! Values equal those of scikit-learn and torchmetrics, whose names for a metric are in parentheses.
 //!
@@ -25,15 +28,20 @@
 
 #![forbid(unsafe_code)]
 
+pub mod calibration;
 mod error;
+mod folds;
 mod interval;
+mod mcnemar;
 mod probability;
 mod ranking;
 mod report;
 mod scores;
 
 pub use error::{Error, Result};
+pub use folds::stratified_folds;
 pub use interval::wilson_interval;
+pub use mcnemar::{McNemar, mcnemar};
 pub use probability::{
     ReliabilityBin, brier_score, expected_calibration_error, log_loss, reliability_bins,
 };

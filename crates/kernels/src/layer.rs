@@ -135,6 +135,14 @@ impl ConvLayer {
         }
     }
 
+    /// Removes the max pool. The layer shares the cached transform of its weight with the original.
+    pub fn without_pool(self) -> Self {
+        Self {
+            pool: false,
+            ..self
+        }
+    }
+
     /// Stores the gradients of the weight and the bias in `grad_sink` instead of candle's
     /// `GradStore`. Gradients of tensors that are not variables still go to the `GradStore`.
     /// Devices other than the CPU ignore the sink.

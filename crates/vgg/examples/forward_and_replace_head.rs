@@ -68,6 +68,7 @@ fn narrow(device: &Device) -> Result<(PathBuf, VggConfig), vgg::Error> {
         classes: (0..10).map(|class| format!("class {class}")).collect(),
         mean: [0.485, 0.456, 0.406],
         std: [0.229, 0.224, 0.225],
+        temperature: 1.0,
     };
     let tensors = vgg::init::from_scratch(&config, 1234, device)?;
     vgg::save(&path, &tensors, &metadata)?;

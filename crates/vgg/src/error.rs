@@ -193,6 +193,40 @@ pub enum Error {
         /// Dtype of the images.
         dtype: candle_core::DType,
     },
+    /// The network has no heat map of this layer.
+    #[error("`{layer}` is not a ReLU or pool in the backbone of {architecture}")]
+    HeatMapLayer {
+        /// Name of the architecture.
+        architecture: String,
+        /// The requested layer.
+        layer: String,
+        /// The names of the layers that have heat maps.
+        layers: Vec<String>,
+    },
+    /// The network has fewer classes.
+    #[error("there is no class {class}: {architecture} has {classes} classes")]
+    Class {
+        /// Name of the architecture.
+        architecture: String,
+        /// The requested class, counted from 0.
+        class: usize,
+        /// The number of classes.
+        classes: usize,
+    },
+    /// A batch does not have exactly one image.
+    #[error("expected one image, got {images}")]
+    ImageCount {
+        /// The number of images.
+        images: usize,
+    },
+    /// A result contains NaN or an infinite value.
+    #[error("the {result} contains {value}")]
+    NonFiniteResult {
+        /// The result: `output of the model`, `gradient of the logit` or `heat map`.
+        result: &'static str,
+        /// The first non-finite value.
+        value: f32,
+    },
     /// A model cannot be written in the requested format.
     #[error("cannot write {}: {reason}", path.display())]
     Export {
@@ -241,9 +275,13 @@ impl Error {
                 "use weights of {architecture} with the tensor names of torchvision or timm"
             ),
             Self::NoMetadata { .. } => "train a model from these weights first".into(),
+            Self::HeatMapLayer { layers, .. } => format!("use one of {}", layers.join(", ")),
             Self::Export { help, .. } => return help.map(String::from),
             Self::Config { .. }
             | Self::Images { .. }
+            | Self::Class { .. }
+            | Self::ImageCount { .. }
+            | Self::NonFiniteResult { .. }
             | Self::Io { .. }
             | Self::Metadata { .. }
             | Self::Candle(_) => {

@@ -109,6 +109,16 @@ impl Features {
         conv_stack(x, &layers.collect::<Result<Vec<_>>>()?)
     }
 
+    /// Like [`run`](Self::run), without the pool after the last convolution.
+    pub(crate) fn run_without_last_pool(&self, x: &Tensor, blocks: Range<usize>) -> Result<Tensor> {
+        let blocks = self.blocks[blocks].iter();
+        let layers = blocks.map(|block| block.layer(self.precision));
+        let mut layers = layers.collect::<Result<Vec<_>>>()?;
+        let last = layers.pop().map(ConvLayer::without_pool);
+        layers.extend(last);
+        conv_stack(x, &layers)
+    }
+
     /// Returns [`Error::Images`], wrapped in candle's error, if the network cannot run on `x`.
     pub(crate) fn check_images(&self, x: &Tensor) -> Result<()> {
         let least = self.config.smallest_input();

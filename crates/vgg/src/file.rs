@@ -65,8 +65,7 @@ impl TensorFile {
                     format!("the header length is {length} bytes, but the file has {size}")
                 }));
             }
-            None if start.is_empty() => return Err(invalid("the file is empty".into())),
-            None if sniff::is_unknown(start) => {
+            None if !start.is_empty() && sniff::is_unknown(start) => {
                 return Err(invalid(format!("the file has only {size} bytes")));
             }
             _ => return Err(sniff::error(path, start)),

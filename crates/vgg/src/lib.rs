@@ -11,6 +11,7 @@
 //! | find the architecture of a weights file | [`detect_architecture`] |
 //! | compute logits, run some of the layers | [`Vgg`] |
 //! | compute features with the backbone alone | [`Features`] |
+//! | see which part of an image speaks for a class | [`Vgg::heat_map`] |
 //! | save a model, load a saved one | [`save`], [`load_model`] |
 //! | export | [`onnx`], [`timm`] |
 //! | download weights | `hub` (default feature `hub`) |
@@ -33,7 +34,8 @@
 //! let tensors = vgg::init::from_scratch(&config, 1234, &device)?;
 //! let (mean, std) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
 //! let classes = ["ant", "bee", "wasp"].map(String::from).to_vec();
-//! vgg::save(&path, &tensors, &Metadata { config: config.clone(), classes, mean, std })?;
+//! let metadata = Metadata { config: config.clone(), classes, mean, std, temperature: 1.0 };
+//! vgg::save(&path, &tensors, &metadata)?;
 //!
 //! // A network with two classes: everything is loaded except the head, which is newly initialized.
 //! let config = VggConfig { classes: 2, ..config };
@@ -63,6 +65,7 @@ mod dropout;
 pub mod error;
 mod features;
 mod file;
+mod heat_map;
 #[cfg(feature = "hub")]
 pub mod hub;
 pub mod init;
@@ -73,6 +76,7 @@ mod model;
 pub mod names;
 mod norm;
 pub mod onnx;
+mod open;
 mod precision;
 mod pth;
 mod python;
@@ -95,6 +99,7 @@ pub use detect::detect_architecture;
 #[doc(inline)]
 pub use error::Error;
 pub use features::Features;
+pub use heat_map::{HeatMap, HeatMapMethod};
 pub use kernels;
 #[doc(inline)]
 pub use memory::MAX_IMAGE_BYTES;

@@ -1,9 +1,11 @@
 //! Metadata in a model file: everything that prediction needs in addition to the weights.
 //!
 //! The `__metadata__` of the safetensors header stores it as strings: `format` (`pt`),
-//! `architecture`, `input_size`, and, as JSON, `config`, `classes`, `mean` and `std`.
+//! `architecture`, `input_size`, `temperature`, and, as JSON, `config`, `classes`, `mean` and `std`. A
+//! file without `temperature` has the temperature 1.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -13,8 +15,11 @@ use crate::memory::MAX_IMAGE_BYTES;
 
 /// Maximum input size in pixels.
 const MAX_INPUT_SIZE: usize = 4096;
+/// Range of temperatures. At its ends, softmax is nearly one-hot or nearly uniform for usual logits.
+const TEMPERATURES: RangeInclusive<f64> = 0.01..=100.0;
 
-/// The configuration of a network, its classes, and the normalization of its input.
+/// The configuration of a network, its classes, the normalization of its input, and the calibration
+/// of its output.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Metadata {
     /// Configuration of the network. `config.classes` is the length of `classes`.
@@ -26,12 +31,15 @@ pub struct Metadata {
     pub mean: [f32; 3],
     /// Standard deviation of the red, green and blue channels.
     pub std: [f32; 3],
+    /// The temperature that calibrates the probabilities, `softmax(logits / temperature)`, from 0.01
+    /// to 100. 1 if the model is not calibrated.
+    pub temperature: f64,
 }
 
 impl Metadata {
     /// Converts the metadata to strings for a safetensors header.
     pub(crate) fn to_strings(&self) -> BTreeMap<String, String> {
-        [
+        let mut strings: BTreeMap<String, String> = [
             ("format", "pt".into()),
             ("architecture", self.config.architecture.clone()),
             ("config", json(&self.config)),
@@ -41,7 +49,11 @@ impl Metadata {
             ("std", json(&self.std)),
         ]
         .map(|(key, value)| (key.to_string(), value))
-        .into()
+        .into();
+        if self.temperature != 1.0 {
+            strings.insert("temperature".into(), self.temperature.to_string());
+        }
+        strings
     }
 
     /// Parses the strings in a safetensors header. Returns `None` if there is no `config`, as in
@@ -55,6 +67,12 @@ impl Metadata {
             classes: parse(strings, "classes")?,
             mean: parse(strings, "mean")?,
             std: parse(strings, "std")?,
+            temperature: match strings.get("temperature") {
+                Some(text) => text
+                    .parse()
+                    .map_err(|error| format!("invalid `temperature` in the metadata: {error}"))?,
+                None => 1.0,
+            },
         };
         metadata.validate()?;
         Ok(Some(metadata))
@@ -101,6 +119,14 @@ impl Metadata {
             return Err(format!(
                 "the normalization in the metadata is invalid: mean {:?}, std {:?}",
                 self.mean, self.std
+            ));
+        }
+        if !TEMPERATURES.contains(&self.temperature) {
+            return Err(format!(
+                "the temperature in the metadata is {:?}, but must be between {} and {}",
+                self.temperature,
+                TEMPERATURES.start(),
+                TEMPERATURES.end()
             ));
         }
         Ok(())

@@ -45,7 +45,7 @@ pub enum Mode {
 #[derive(Clone, Debug)]
 pub struct Vgg {
     names: Vec<String>,
-    features: Features,
+    pub(crate) features: Features,
     linears: Vec<Linear>,
     grad_sink: Option<GradSink>,
 }
@@ -216,10 +216,8 @@ impl Vgg {
     /// start exceeds its end, or if `x` is not a valid input of the first layer.
     pub fn forward_layers(&self, x: &Tensor, layers: Range<usize>, mode: Mode) -> Result<Tensor> {
         // With batch norm a block is two layers. It runs in the range that contains the second one.
-        let Features {
-            config, precision, ..
-        } = &self.features;
-        let per_block = if config.batch_norm { 2 } else { 1 };
+        let precision = &self.features.precision;
+        let per_block = if self.config().batch_norm { 2 } else { 1 };
         let all = self.names.len();
         let convolutions = all - self.linears.len();
         if layers.start > layers.end || layers.end > all {
@@ -235,8 +233,7 @@ impl Vgg {
                 .features
                 .run(&x, layers.start / per_block..end / per_block)?;
             if end == convolutions {
-                x = adaptive_avg_pool2d(&x, (config.avgpool, config.avgpool))?;
-                x = x.flatten_from(1)?;
+                x = self.pool_and_flatten(&x)?;
             }
         }
         for layer in layers.start.max(convolutions)..layers.end {
@@ -253,5 +250,18 @@ impl Vgg {
             x = x.to_dtype(DType::F32)?;
         }
         Ok(x)
+    }
+
+    /// Computes the logits from the output of the convolutions, (B, C, h, w).
+    pub(crate) fn classify(&self, x: &Tensor) -> Result<Tensor> {
+        let all = self.names.len();
+        let x = self.pool_and_flatten(x)?;
+        self.forward_layers(&x, all - self.linears.len()..all, Mode::Eval)
+    }
+
+    /// The layers between the convolutions and the linear layers: (B, C, h, w) → (B, C·avgpool²).
+    fn pool_and_flatten(&self, x: &Tensor) -> Result<Tensor> {
+        let side = self.config().avgpool;
+        adaptive_avg_pool2d(x, (side, side))?.flatten_from(1)
     }
 }

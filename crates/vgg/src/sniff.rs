@@ -54,6 +54,7 @@ const LEGACY: &[u8] = b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.";
 pub(crate) fn error(path: &Path, start: &[u8]) -> Error {
     let file = || python::quote(&path.to_string_lossy());
     let (format, help) = match start {
+        [] => ("an empty file", "download or copy the file again".into()),
         [0x80, 2..=5, rest @ ..] if rest.starts_with(LEGACY) => return legacy_error(path),
         [0x80, 2..=5, ..] => {
             let load = format!("pickle.load(open({}, \"rb\"))", file());

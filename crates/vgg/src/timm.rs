@@ -135,6 +135,7 @@ mod tests {
             classes: ["ants", "bees"].map(String::from).into(),
             mean: [0.485, 0.456, 0.406],
             std: [0.229, 0.224, 0.225],
+            temperature: 1.0,
         };
         let description = describe(&metadata);
         assert_eq!(description["architecture"], "vgg16_bn");

@@ -2,14 +2,14 @@
 //! content, not from the file name.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{Read, Seek};
+use std::io::{self, Read, Seek};
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
 
 use crate::error::Error;
 use crate::file::TensorFile;
+use crate::open::open_without_waiting;
 use crate::pth::{self, PthFile};
 use crate::sniff;
 
@@ -44,22 +44,18 @@ impl WeightsFile {
     /// tensors.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         let (path, key) = split_key(path);
-        let io = |error| Error::io("read", path, error);
-        // Check the file type before opening, because opening a named pipe blocks until there is a
-        // writer.
-        if !std::fs::metadata(path).map_err(io)?.is_file() {
-            return Err(Error::NotSafetensors {
-                path: path.into(),
-                reason: "it is not a regular file".into(),
-            });
+        let failed = |error| Error::io("read", path, error);
+        let mut file = open_without_waiting(path).map_err(failed)?;
+        if !file.metadata().map_err(failed)?.is_file() {
+            let error = io::Error::new(io::ErrorKind::InvalidInput, "not a regular file");
+            return Err(failed(error));
         }
-        let mut file = File::open(path).map_err(io)?;
         let mut start = Vec::new();
         (&mut file)
             .take(sniff::PREFIX_LENGTH as u64)
             .read_to_end(&mut start)
-            .map_err(io)?;
-        file.rewind().map_err(io)?;
+            .map_err(failed)?;
+        file.rewind().map_err(failed)?;
         let format = match start.starts_with(pth::SIGNATURE) {
             true => Format::Pth(PthFile::open(path, file)?),
             false => Format::Safetensors(TensorFile::open(path, file, &start)?),

@@ -145,6 +145,7 @@ fn a_model_with_batch_norm_is_saved_and_loaded() {
         classes: ["a", "b", "c"].map(String::from).into(),
         mean: [0.5; 3],
         std: [0.5; 3],
+        temperature: 1.0,
     };
     let tensors = init(&golden());
     vgg::save(&path, &tensors, &metadata).expect("saved");

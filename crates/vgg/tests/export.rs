@@ -30,6 +30,7 @@ fn metadata(config: &VggConfig) -> Metadata {
             .into(),
         mean: [0.485, 0.456, 0.406],
         std: [0.229, 0.224, 0.225],
+        temperature: 1.0,
     }
 }
 
@@ -143,6 +144,32 @@ fn onnx_files_contain_softmax_and_metadata_and_are_deterministic() {
         std::fs::read_dir(folder.path()).expect("a folder").count(),
         1
     );
+}
+
+#[test]
+fn onnx_probabilities_are_calibrated_and_logits_are_not() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (path, config) = (folder.path().join("model.onnx"), plain(2, 64));
+    let tensors = tensors(&config);
+    let metadata = Metadata {
+        temperature: 2.5,
+        ..metadata(&config)
+    };
+    let (x, images) = images(2, 64);
+    let logits = network(&config, &tensors)
+        .forward(&images, Mode::Eval)
+        .expect("logits");
+    let scaled = (&logits / 2.5).expect("logits");
+    let probabilities = candle_nn::ops::softmax(&scaled, D::Minus1).expect("probabilities");
+    for (output, expected) in [
+        (Output::Logits, logits),
+        (Output::Probabilities, probabilities),
+    ] {
+        onnx::save(&path, &tensors, &metadata, output).expect("a file");
+        let model = rten::Model::load_file(&path).expect("a valid ONNX model");
+        assert_close(&run(&model, &x, 2, 64), &values(&expected), output.name());
+        assert_eq!(model.metadata().get("temperature"), Some("2.5"));
+    }
 }
 
 #[test]

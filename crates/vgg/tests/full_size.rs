@@ -70,6 +70,7 @@ fn loading_vgg16_needs_at_most_1_2_times_its_size() {
                 config,
                 mean: [0.5; 3],
                 std: [0.5; 3],
+                temperature: 1.0,
             };
             vgg::save(&path, &tensors, &metadata).expect("a file");
             path

@@ -13,7 +13,7 @@ use candle_nn::VarBuilder;
 use kernels::{ConvLayer, adaptive_avg_pool2d, device};
 use serde_json::Value;
 use vgg::config::Unit;
-use vgg::{Mode, Vgg, VggConfig};
+use vgg::{HeatMapMethod, Mode, Vgg, VggConfig};
 
 /// The CPU and, with the feature `cuda` or `metal`, the first GPU.
 ///
@@ -43,6 +43,7 @@ fn tolerance(device: &Device, on_cpu: f32) -> f32 {
 }
 
 struct Golden {
+    folder: PathBuf,
     json: Value,
     tensors: Tensors,
     config: VggConfig,
@@ -71,6 +72,7 @@ impl Golden {
             input_size: 64,
         };
         Self {
+            folder,
             json,
             tensors: tensors.into_iter().collect(),
             config,
@@ -290,6 +292,60 @@ fn golden_layer_ranges_compose() {
             .forward_layers(&first, split..all, Mode::Eval)
             .expect("second part");
         assert_eq!(values(&second), whole, "split at {split}");
+    }
+}
+
+/// Compares heat maps with those of pytorch-grad-cam. A case has the map at the resolution of the
+/// layer (not for Grad-CAM++), relative to its maximum, and every n-th pixel of the resized map.
+#[test]
+fn golden_heat_maps_match_pytorch_grad_cam() {
+    let golden = Golden::read();
+    let json = std::fs::read(golden.folder.join("insight.json")).expect("the golden json");
+    let json: Value = serde_json::from_slice(&json).expect("json");
+    let maps = golden.folder.join("insight.safetensors");
+    let maps = candle_core::safetensors::load(maps, &Device::Cpu).expect("golden tensors");
+    let cases = json["heatmaps"].as_array().expect("heat maps");
+    assert!(!cases.is_empty(), "no heat maps");
+    for device in devices() {
+        let (network, _) = network(&golden, &[], &device);
+        for (number, case) in cases.iter().enumerate() {
+            let integer = |name: &str| case[name].as_u64().expect(name) as usize;
+            let (side, class, every) =
+                (integer("side"), integer("target"), integer("full_is_every"));
+            let layer = format!("features.{}", integer("layer"));
+            let method: HeatMapMethod = case["method"]
+                .as_str()
+                .expect("a method")
+                .parse()
+                .expect("a method");
+            let images = golden.images(&format!("pixels{side}"), &device);
+            let full = &maps[&format!("heatmaps{number}.full")];
+            for index in 0..images.dim(0).expect("images") {
+                let image = images.narrow(0, index, 1).expect("an image");
+                let map = network
+                    .heat_map(&image, Some(class), &layer, method)
+                    .expect("a heat map");
+                let compare = |actual: Vec<f32>, expected: &Tensor, scale: f32| {
+                    let expected = values(&expected.get(index).expect("a map of the image"));
+                    assert_eq!(actual.len(), expected.len());
+                    let pairs = actual.into_iter().zip(expected);
+                    let difference = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max) / scale;
+                    assert!(
+                        difference <= 1e-4,
+                        "{device:?}: {case}, image {index}: {difference}"
+                    );
+                };
+                if let Some(raw) = maps.get(&format!("heatmaps{number}.raw")) {
+                    assert_eq!(raw.dims()[1..], [map.height, map.width]);
+                    let largest = largest(&raw.get(index).expect("a map of the image"));
+                    compare(map.raw.clone(), raw, largest);
+                }
+                let resized = map.resized(side, side);
+                let rows = resized.chunks(side).step_by(every);
+                let kept = rows.flat_map(|row| row.iter().copied().step_by(every));
+                compare(kept.collect(), full, 1.0);
+            }
+        }
     }
 }
 

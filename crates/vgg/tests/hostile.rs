@@ -1,6 +1,7 @@
 //! Tests that malicious weights files cause errors, not panics or huge allocations.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use candle_core::Device;
 use vgg::{Error, Head, Metadata, VggConfig};
@@ -150,7 +151,7 @@ fn many_networks_in_a_file_are_an_error_in_time() {
     let header = format!("{{{}}}", tensors.collect::<Vec<_>>().join(","));
     let folder = tempfile::tempdir().expect("a folder");
     let path = file(folder.path(), &header, 36 * 60_000);
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     let error = vgg::load_pretrained(&path, &VggConfig::vgg11(2), Head::Replace, 0, &CPU);
     let message = error.expect_err("many networks").to_string();
     assert!(message.contains("and 59980 more"), "{message}");
@@ -177,7 +178,7 @@ fn a_name_of_a_million_dots_is_an_error_in_time() {
     let header = format!("{{{}}}", tensors.collect::<Vec<_>>().join(","));
     let folder = tempfile::tempdir().expect("a folder");
     let path = file(folder.path(), &header, 3 * 36);
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     vgg::load_pretrained(&path, &VggConfig::vgg11(2), Head::Replace, 0, &CPU)
         .expect_err("another network");
     assert!(start.elapsed().as_secs() < 30, "{:?}", start.elapsed());
@@ -194,6 +195,7 @@ fn huge_and_invalid_values_in_the_metadata_are_errors() {
         classes: vec!["a".into(), "b".into()],
         mean: [0.5; 3],
         std: [0.5; 3],
+        temperature: 2.5,
     };
     vgg::save(&path, &tensors, &metadata(&config)).expect("a model");
     let bytes = std::fs::read(&path).expect("a file");
@@ -230,6 +232,14 @@ fn huge_and_invalid_values_in_the_metadata_are_errors() {
         ("mean", "0.5", "1e300"),
         ("std", "0.5", "-0.5"),
         ("std", "0.5", "0"),
+        ("temperature", "2.5", "0"),
+        ("temperature", "2.5", "-2.5"),
+        ("temperature", "2.5", "NaN"),
+        ("temperature", "2.5", "inf"),
+        ("temperature", "2.5", "1e300"),
+        ("temperature", "2.5", "1e-300"),
+        ("temperature", "2.5", "hot"),
+        ("temperature", "2.5", ""),
     ] {
         let mut strings = original.clone();
         let changed = strings[key].replacen(old, new, 1);
@@ -238,6 +248,40 @@ fn huge_and_invalid_values_in_the_metadata_are_errors() {
         safetensors::serialize_to_file(&tensors, Some(strings), &path).expect("a file");
         let error = vgg::read_metadata(&path).expect_err(new);
         assert!(matches!(error, Error::Metadata { .. }), "{new}: {error}");
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn a_weights_file_that_is_replaced_by_a_pipe_does_not_block_reading() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [file, pipe, weights, link] =
+        ["file", "pipe", "weights", "link"].map(|name| folder.path().join(name));
+    std::fs::write(&file, b"text").expect("a file");
+    let status = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(status.expect("mkfifo").success());
+    let replace = move |target: &Path, weights: &Path| {
+        std::os::unix::fs::symlink(target, &link).expect("a link");
+        std::fs::rename(&link, weights).expect("a new link");
+    };
+    replace(&file, &weights);
+    let (done, is_done) = std::sync::mpsc::channel();
+    let read = weights.clone();
+    std::thread::spawn(move || {
+        let mut outcomes = [0; 2];
+        while outcomes.iter().any(|&count| count < 2000) {
+            let error = vgg::read_metadata(&read)
+                .expect_err("not weights")
+                .to_string();
+            outcomes[usize::from(error.contains("it is not a regular file"))] += 1;
+        }
+        done.send(()).expect("a receiver");
+    });
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while is_done.try_recv().is_err() {
+        replace(&pipe, &weights);
+        replace(&file, &weights);
+        assert!(Instant::now() < deadline, "opening the pipe blocks");
     }
 }
 

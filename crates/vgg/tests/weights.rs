@@ -36,6 +36,7 @@ fn metadata(config: &VggConfig) -> Metadata {
             .collect(),
         mean: [0.485, 0.456, 0.406],
         std: [0.229, 0.224, 0.225],
+        temperature: 1.0,
     }
 }
 
@@ -258,13 +259,33 @@ fn a_missing_convolution_is_an_error() {
 }
 
 #[test]
+fn an_empty_file_is_called_empty_whatever_its_extension() {
+    let folder = folder();
+    for name in ["x.pth", "x.safetensors", "x.onnx", "x"] {
+        let path = folder.path().join(name);
+        std::fs::write(&path, b"").expect("a file");
+        let config = narrow(3);
+        for error in [
+            vgg::load_pretrained(&path, &config, Head::Replace, 1, &CPU).map(drop),
+            vgg::load_model(&path, &CPU).map(drop),
+            vgg::read_metadata(&path).map(drop),
+        ] {
+            let error = error.expect_err("an empty file");
+            let expected = format!("{} is an empty file, not a weights file", path.display());
+            assert_eq!(error.to_string(), expected);
+            assert!(error.help().is_some_and(|help| help.contains("again")));
+        }
+    }
+}
+
+#[test]
 fn truncated_and_corrupt_files_are_errors() {
     let (folder, config) = (folder(), narrow(3));
     let path = saved(folder.path(), &config);
     let bytes = std::fs::read(&path).expect("a file");
     let header = 8 + u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes")) as usize;
     let broken = folder.path().join("broken.safetensors");
-    for length in [0, 7, 8, 100, header, header + 1, bytes.len() - 1] {
+    for length in [7, 8, 100, header, header + 1, bytes.len() - 1] {
         std::fs::write(&broken, &bytes[..length]).expect("a file");
         let error = vgg::load_model(&broken, &CPU).expect_err("a broken file");
         assert!(
@@ -293,6 +314,11 @@ fn truncated_and_corrupt_files_are_errors() {
     );
     let missing = vgg::load_model(folder.path().join("none"), &CPU);
     assert!(matches!(missing, Err(Error::Io { .. })));
+    let error = vgg::load_model(folder.path(), &CPU).expect_err("a folder");
+    assert!(
+        error.to_string().ends_with(": not a regular file"),
+        "{error}"
+    );
     let directory = vgg::load_model(folder.path(), &CPU);
     assert!(directory.is_err());
 }
@@ -306,6 +332,31 @@ fn replace_strings(path: &Path, config: &VggConfig, replaced: &[(&str, &str)]) {
         strings.insert((*key).into(), (*value).into());
     }
     safetensors::serialize_to_file(initialized(config), Some(strings), path).expect("a file");
+}
+
+#[test]
+fn a_file_without_a_temperature_has_the_temperature_1() {
+    let (folder, config) = (folder(), narrow(3));
+    let path = folder.path().join("model.safetensors");
+    let tensors = initialized(&config);
+    for (temperature, text) in [
+        (1.0, None),
+        (1.0249638798510865, Some("1.0249638798510865")),
+    ] {
+        let metadata = Metadata {
+            temperature,
+            ..metadata(&config)
+        };
+        vgg::save(&path, &tensors, &metadata).expect("a file");
+        let bytes = std::fs::read(&path).expect("a file");
+        let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).expect("a header");
+        let strings = header.metadata().as_ref().expect("metadata");
+        assert_eq!(strings.get("temperature").map(String::as_str), text);
+        assert_eq!(
+            vgg::load_model(&path, &CPU).expect("a model").metadata,
+            metadata
+        );
+    }
 }
 
 #[test]

@@ -40,19 +40,29 @@ pub fn up_to_a_million(text: &str) -> Result<NonZeroUsize, String> {
     number(text, is_valid, "expected 1 to 1000000")
 }
 
-/// Parses a learning rate: finite and positive.
+/// Parses a learning rate: finite and positive in f32, the precision of the updates.
 pub fn learning_rate(text: &str) -> Result<f64, String> {
-    number(
-        text,
-        |rate: f64| rate.is_finite() && rate > 0.0,
-        "expected a finite learning rate above 0, such as 1e-3 (omit layers to freeze them)",
-    )
+    let is_valid = |rate: f64| (rate as f32).is_finite() && rate as f32 > 0.0;
+    let expected = "expected a learning rate that is finite and above 0 in f32, such as 1e-3 (omit \
+                    layers to freeze them)";
+    number(text, is_valid, expected)
 }
 
-/// Parses an SGD momentum in [0, 1).
+/// Parses an SGD momentum in [0, 1) that is not 1 in f32, the precision of the updates.
 pub fn momentum(text: &str) -> Result<f64, String> {
-    let expected = "expected a momentum of at least 0 and below 1, such as 0.9";
-    number(text, |momentum| (0.0..1.0).contains(&momentum), expected)
+    let is_valid = |momentum: f64| momentum >= 0.0 && (momentum as f32) < 1.0;
+    let expected = "expected a momentum of at least 0 and below 1 in f32, such as 0.9";
+    number(text, is_valid, expected)
+}
+
+/// Parses a probability in [0, 1].
+pub fn probability(text: &str) -> Result<f32, String> {
+    let expected = "expected a probability from 0 to 1, such as 0.9";
+    number(
+        text,
+        |probability| (0.0..=1.0).contains(&probability),
+        expected,
+    )
 }
 
 /// Parses an interval of 0 to 1,000,000 minutes, possibly fractional. A million minutes is about two
@@ -358,10 +368,24 @@ mod tests {
     }
 
     #[test]
-    fn a_learning_rate_is_finite_and_positive() {
-        assert_eq!(learning_rate("1e-3"), Ok(1e-3));
-        for invalid in ["0", "-0.1", "NaN", "inf", "", "fast"] {
+    fn a_learning_rate_is_finite_and_positive_in_f32() {
+        for valid in ["1e-3", "1e-45", "3.4028235e38"] {
+            assert_eq!(learning_rate(valid), Ok(valid.parse().unwrap()));
+        }
+        for invalid in [
+            "0", "-0.1", "NaN", "inf", "", "fast", "1e39", "3.5e38", "1e-46", "1e400",
+        ] {
             assert!(learning_rate(invalid).is_err(), "{invalid}");
+        }
+    }
+
+    #[test]
+    fn a_momentum_is_below_1_in_f32() {
+        for valid in ["0", "0.9", "0.9999999"] {
+            assert_eq!(momentum(valid), Ok(valid.parse().unwrap()));
+        }
+        for invalid in ["-0.1", "1", "0.99999999", "NaN", "inf", "1e39", ""] {
+            assert!(momentum(invalid).is_err(), "{invalid}");
         }
     }
 
@@ -372,7 +396,16 @@ mod tests {
                 .parse::<LayerRates>()
                 .is_ok()
         );
-        for invalid in ["", "features", "=1", "features=0", "a=1,a=2", "a=1,"] {
+        for invalid in [
+            "",
+            "features",
+            "=1",
+            "features=0",
+            "a=1,a=2",
+            "a=1,",
+            "a=1e39",
+            "a=1e-60",
+        ] {
             assert!(invalid.parse::<LayerRates>().is_err(), "{invalid}");
         }
     }

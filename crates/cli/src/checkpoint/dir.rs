@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use trainer::Snapshot;
 
 use super::format::{self, CheckpointFile};
@@ -15,6 +15,10 @@ use crate::shell::quote;
 
 const PREFIX: &str = "checkpoint-";
 const SUFFIX: &str = ".safetensors";
+
+/// Maximum number of a checkpoint from which a run resumes. A run writes far fewer, and the numbers of
+/// its later checkpoints do not overflow.
+const MAX_NUMBER: u64 = 1_000_000_000_000_000;
 
 /// Writes numbered checkpoints to a run directory and removes old ones.
 #[derive(Debug)]
@@ -101,6 +105,21 @@ pub(super) fn paths(folder: &Path, run: &str) -> anyhow::Result<Vec<PathBuf>> {
     let paths = numbers(folder)?.into_iter();
     let paths = paths.map(|number| path(folder, number));
     Ok(paths.filter(is_own).collect())
+}
+
+/// Returns an error if `number`, that of the checkpoint to resume from, exceeds [`MAX_NUMBER`].
+/// `numbers` are those of all files in `folder`.
+pub(super) fn check_number(folder: &Path, number: u64, numbers: &[u64]) -> anyhow::Result<()> {
+    if number <= MAX_NUMBER {
+        return Ok(());
+    }
+    let others = numbers.iter().filter(|&&number| number < MAX_NUMBER);
+    let (name, free) = (path(folder, number), others.max().unwrap_or(&0) + 1);
+    let message = format!(
+        "{} has a number above {MAX_NUMBER}, which leaves too few for later checkpoints",
+        name.display()
+    );
+    bail!(Diagnostic::new(message).help(format!("rename it to `{PREFIX}{free}{SUFFIX}`")));
 }
 
 /// The numbers of the files in `folder` that have the name of a checkpoint, in ascending order.

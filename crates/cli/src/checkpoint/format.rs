@@ -155,6 +155,7 @@ pub(super) fn is_intact(mut file: &File) -> io::Result<bool> {
 /// Reads the header of a file of `length` bytes.
 fn read_header(input: &mut impl Read, length: u64) -> anyhow::Result<Vec<u8>> {
     const TRUNCATED: &str = "the file ends within its header";
+    ensure!(length > 0, "the file is empty");
     ensure!(length >= 8, TRUNCATED);
     let mut header_length = [0; 8];
     input.read_exact(&mut header_length)?;

@@ -2,7 +2,6 @@
 
 mod class_table;
 mod report;
-mod table;
 mod text;
 
 use std::ops::ControlFlow;
@@ -36,7 +35,7 @@ const DEFAULT_COLUMNS: usize = 80;
 /// Runs `waggle evaluate`.
 pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     if let Some(file) = &args.predictions {
-        super::check_overwrite(file, args.overwrite, "--predictions")?;
+        super::check_overwrite_of("--predictions", file, args.overwrite)?;
     }
     let device = super::open_device(&args.machine)?;
     let model = Classifier::open(&args.model, &device)?.with_precision(args.machine.precision);
@@ -88,7 +87,8 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
         labels.collect(),
     )?;
     let report = Report::new(
-        &scores,
+        scores,
+        model.metadata.temperature,
         model.classes(),
         skipped.into_iter().map(|(_, image)| image).collect(),
         count_kinds(folder.unused()),
@@ -103,8 +103,8 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     }
     if let Some(file) = &args.predictions {
         write_atomically(file, TEMPORARY, |out| {
-            let (classes, samples) = (model.classes(), folder.samples());
-            predictions::write(out, &evaluation, classes, &root, samples)
+            let (metadata, samples) = (&model.metadata, folder.samples());
+            predictions::write(out, &evaluation, metadata, &root, samples)
         })?;
     }
     Ok(ExitCode::SUCCESS)
@@ -166,6 +166,7 @@ fn open(root: &Path, split: &str, classes: &[String]) -> anyhow::Result<ImageFol
         let only: Vec<String> = only.cloned().collect();
         (!only.is_empty()).then(|| format!("only in the {name}: {}", list(&only)))
     };
+    let has_train = train.is_some();
     let missing = train.and_then(|_| only_in("model", classes, images.classes()));
     let unknown = only_in("data set", images.classes(), classes);
     let items: Vec<String> = missing.into_iter().chain(unknown).collect();
@@ -178,5 +179,15 @@ fn open(root: &Path, split: &str, classes: &[String]) -> anyhow::Result<ImageFol
             .items(items)
         );
     }
-    Ok(ImageFolder::scan_with_classes(&folder, classes)?)
+    let evaluated = ImageFolder::scan_with_classes(&folder, classes)?;
+    if split != "train"
+        && has_train
+        && let Some([train, other]) = images.shared_folder(&evaluated)
+    {
+        let (train, other) = (train.display(), other.display());
+        warn(Diagnostic::new(format!(
+            "`{other}` and `{train}` are the same folder; the metrics include train images"
+        )));
+    }
+    Ok(evaluated)
 }

@@ -39,7 +39,7 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<ExitCode> {
                 .help("pass another path with `--out`")
         );
     }
-    super::check_overwrite(&out, args.overwrite, "--out")?;
+    super::check_overwrite(&out, args.overwrite)?;
     device::start_threads(None)?;
     let vgg::Model { metadata, tensors } = vgg::load_model(&model, &Device::Cpu)?;
     if let Some(folder) = out.parent() {

@@ -1,11 +1,13 @@
 //! The subcommands.
 
 mod check;
+mod compare;
 mod evaluate;
 mod export;
 mod install;
 mod predict;
 mod predict_inputs;
+mod report;
 mod show;
 mod summary;
 mod train;
@@ -32,6 +34,8 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Train(args) => train::run(&args),
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Predict(args) => predict::run(&args),
+        Command::Compare(args) => compare::run(&args),
+        Command::Report(args) => report::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Show(args) => show::run(&args),
@@ -53,9 +57,14 @@ fn open_device(machine: &MachineArgs) -> anyhow::Result<Device> {
     Ok(opened.device)
 }
 
-/// Returns an error if `path`, the value of `flag`, exists, unless it is an empty folder or `overwrite`
+/// Returns an error if `path`, the value of `--out`, exists, unless it is an empty folder or `overwrite`
 /// is true.
-fn check_overwrite(path: &Path, overwrite: bool, flag: &str) -> anyhow::Result<()> {
+fn check_overwrite(path: &Path, overwrite: bool) -> anyhow::Result<()> {
+    check_overwrite_of("--out", path, overwrite)
+}
+
+/// Like [`check_overwrite`], for the value of `flag`.
+fn check_overwrite_of(flag: &str, path: &Path, overwrite: bool) -> anyhow::Result<()> {
     let is_empty = || {
         path.read_dir()
             .is_ok_and(|mut entries| entries.next().is_none())

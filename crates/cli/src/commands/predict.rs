@@ -17,12 +17,20 @@ use crate::escape::{path_in_text, printable};
 use crate::panic_message::panic_message;
 use crate::ui::text::percent;
 
+/// The class printed for an image whose probabilities are all below `--min-probability`.
+const UNKNOWN: &str = "unknown";
+
 /// The most probable classes of one image, as printed in each output format.
 #[derive(Debug, Serialize)]
 struct Prediction<'a> {
     #[serde(serialize_with = "as_text")]
     path: &'a Path,
+    /// Whether the probability is below `--min-probability`.
+    #[serde(skip)]
+    is_unknown: bool,
+    /// The most probable class, or [`UNKNOWN`].
     class: &'a str,
+    /// The largest probability.
     probability: f32,
     top: Vec<Guess<'a>>,
 }
@@ -77,6 +85,7 @@ pub fn run(args: &PredictArgs) -> anyhow::Result<ExitCode> {
                 }
             };
             let prediction = Prediction::new(path, model.classes(), &row, top);
+            let prediction = prediction.at_least(args.min_probability.unwrap_or(0.0));
             super::print_bytes(&format.line(&prediction)?)?;
         }
     }
@@ -102,9 +111,22 @@ impl<'a> Prediction<'a> {
             .map_or(("", 0.0), |best| (best.class, best.probability));
         Self {
             path,
+            is_unknown: false,
             class,
             probability,
             top: guesses,
+        }
+    }
+
+    /// Replaces the class by [`UNKNOWN`] if its probability is below `minimum`.
+    fn at_least(self, minimum: f32) -> Self {
+        if self.probability >= minimum {
+            return self;
+        }
+        Self {
+            is_unknown: true,
+            class: UNKNOWN,
+            ..self
         }
     }
 }
@@ -147,7 +169,10 @@ impl Format {
                     .iter()
                     .map(|guess| format!("{} {}", guess.class, percent(guess.probability.into())))
                     .collect();
-                let guesses = guesses.join(", ");
+                let mut guesses = guesses.join(", ");
+                if prediction.is_unknown {
+                    guesses = format!("{UNKNOWN} ({guesses})");
+                }
                 let mut line = path_in_text(prediction.path);
                 line.extend(format!(": {}\n", printable(&guesses)).bytes());
                 return Ok(line);
@@ -161,8 +186,12 @@ impl Format {
 fn csv_line(prediction: &Prediction<'_>) -> anyhow::Result<Vec<u8>> {
     let mut csv = csv::Writer::from_writer(Vec::new());
     csv.write_field(prediction.path.as_os_str().as_encoded_bytes())?;
-    for guess in &prediction.top {
-        csv.write_field(guess.class)?;
+    for (rank, guess) in prediction.top.iter().enumerate() {
+        csv.write_field(if rank == 0 {
+            prediction.class
+        } else {
+            guess.class
+        })?;
         csv.write_field(format!("{:.6}", guess.probability))?;
     }
     csv.write_record(None::<&[u8]>)?;
@@ -219,6 +248,39 @@ mod tests {
                 .map(|guess| guess.class)
                 .collect::<Vec<_>>(),
             ["b", "d", "a"]
+        );
+    }
+
+    #[test]
+    fn below_the_minimum_the_class_is_unknown_and_the_probabilities_stay() {
+        // The second class has the name that stands for no class.
+        let classes = ["ants", "unknown"].map(String::from);
+        let lines = |probabilities: [f32; 2], minimum: f32| {
+            let prediction = Prediction::new(Path::new("x"), &classes, &probabilities, 2);
+            let prediction = prediction.at_least(minimum);
+            [Format::Text, Format::Csv, Format::Json].map(|format| {
+                let line = format.line(&prediction).unwrap();
+                String::from_utf8(line).unwrap()
+            })
+        };
+        let known = [
+            "x: ants 75.0 %, unknown 25.0 %\n",
+            "x,ants,0.750000,unknown,0.250000\n",
+            r#"{"path":"x","class":"ants","probability":0.75,"#,
+        ];
+        let unknown = [
+            "x: unknown (ants 75.0 %, unknown 25.0 %)\n",
+            "x,unknown,0.750000,unknown,0.250000\n",
+            r#"{"path":"x","class":"unknown","probability":0.75,"top":[{"class":"ants","probability":0.75},"#,
+        ];
+        for (minimum, expected) in [(0.0, known), (0.75, known), (0.7500001, unknown)] {
+            for (line, expected) in lines([0.75, 0.25], minimum).iter().zip(expected) {
+                assert!(line.starts_with(expected), "{minimum}: {line}");
+            }
+        }
+        assert_eq!(
+            lines([1.0, 0.0], 1.0)[0],
+            "x: ants 100.0 %, unknown 0.0 %\n"
         );
     }
 

@@ -55,9 +55,12 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
         ui.show(&resumed(checkpoint))?;
     }
     let mut session = Session::open(plan, ui)?;
+    if args.tensorboard {
+        session = session.with_tensorboard();
+    }
     // An interval of 0 means no checkpoints within an epoch.
     let every = Some(args.checkpoint_every).filter(|every| !every.is_zero());
-    let Some(evaluation) = session.train(every, &signals, ui)? else {
+    let Some((evaluation, calibration)) = session.train(every, &signals, ui)? else {
         return interrupted(&signals, session.directory(), ui);
     };
     let directory = session.directory();
@@ -74,6 +77,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
         images,
         interval: wilson_interval(correct, images),
         worst_class: worst_class(&evaluation, session.classes()),
+        calibration,
         seconds: started.elapsed().as_secs_f64(),
     }))?;
     ui.finish()?;

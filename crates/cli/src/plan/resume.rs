@@ -6,9 +6,10 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use dataset::path_text;
 
-use crate::checkpoint::{self, Checkpoint, DamagedCheckpoint};
+use crate::checkpoint::{self, Checkpoint, Fault, IgnoredCheckpoint};
 use crate::config::{Config, DataConfig};
 use crate::data_source::{Folder, Source};
+use crate::dataset_hash::DatasetHash;
 use crate::error::Diagnostic;
 use crate::model_file;
 use crate::run_dir::{FILES, LOCK, Marker, RunDir};
@@ -20,30 +21,36 @@ use crate::ui::{Message, Renderer};
 const EXPORTS: [&str; 3] = ["exported.safetensors", "model.onnx", "timm"];
 
 /// Opens the run directory `path`, removes temporary files of the run, and returns it with its newest
-/// intact checkpoint. Shows a message for each damaged checkpoint that is newer, and for files that
-/// are not part of the run. Returns `None` if the run is finished, and removes its checkpoints then.
+/// intact checkpoint. Shows a message for each file that is newer but not an intact checkpoint, and for
+/// files that are not part of the run. Restores a marker that is missing or invalid from the
+/// checkpoints, with a message. Returns `None` if the run is finished, and removes its checkpoints then.
 ///
 /// # Errors
 ///
-/// Returns the errors of [`RunDir::open`] and [`Checkpoint::newest`]. Also returns an error if the run
+/// Returns the errors of [`checkpoint::lost_marker`], [`RunDir::open`] and [`Checkpoint::newest`]. Also returns an error if the run
 /// is not finished and has no intact checkpoint, or if its files cannot be listed, removed or created.
 /// Errors of `ui` are returned.
 pub(super) fn open(
     path: &Path,
     ui: &mut dyn Renderer,
 ) -> anyhow::Result<Option<(RunDir, Checkpoint)>> {
-    let run = RunDir::open(path)?;
+    let lost = match Marker::read(path) {
+        Err(_) if path.is_dir() => checkpoint::lost_marker(path)?,
+        _ => None,
+    };
+    let run = RunDir::open(path, lost.as_ref())?;
     let model = run.file(model_file::FILE);
     if run.is_finished() && model.is_file() {
         // The process may have been killed before it removed them.
         checkpoint::remove_all(&run)?;
         return Ok(None);
     }
-    let (checkpoint, damaged) = Checkpoint::newest(&run)?;
-    for checkpoint in &damaged {
-        ui.show(&Message::DamagedCheckpoint {
-            file: path_text::encode(&checkpoint.path),
-            reason: &checkpoint.reason,
+    let (checkpoint, ignored) = Checkpoint::newest(&run)?;
+    for IgnoredCheckpoint { path, fault } in &ignored {
+        let file = path_text::encode(path);
+        ui.show(&match fault {
+            Fault::Damaged(reason) => Message::DamagedCheckpoint { file, reason },
+            Fault::NotCheckpoint(kind) => Message::NotCheckpoint { file, kind },
         })?;
     }
     let Some(checkpoint) = checkpoint else {
@@ -58,21 +65,24 @@ pub(super) fn open(
     };
     run.check_writable()?;
     run.remove_leftovers()?;
-    let files = other_files(&run, &damaged)?;
+    if let Some(difference) = run.restore_marker()? {
+        let file = path_text::encode(&run.file(Marker::FILE));
+        ui.show(&Message::Restored { file, difference })?;
+    }
+    let files = other_files(&run, &ignored)?;
     if !files.is_empty() {
         ui.show(&Message::OtherFiles { files: &files })?;
     }
     Ok(Some((run, checkpoint)))
 }
 
-/// The names of the files in a run directory that are not part of the run, sorted, except for the
-/// damaged checkpoints `damaged`. Folders, links and pipes with the name of a checkpoint are not part
-/// of the run either.
-fn other_files(run: &RunDir, damaged: &[DamagedCheckpoint]) -> anyhow::Result<Vec<String>> {
-    let damaged = damaged.iter().map(|checkpoint| checkpoint.path.clone());
+/// The names of the files in a run directory that are not part of the run, sorted, except for those in
+/// `ignored`. Folders, links and pipes with the name of a checkpoint are not part of the run either.
+fn other_files(run: &RunDir, ignored: &[IgnoredCheckpoint]) -> anyhow::Result<Vec<String>> {
+    let ignored = ignored.iter().map(|checkpoint| checkpoint.path.clone());
     let names = FILES.iter().chain(&EXPORTS).chain(&[Marker::FILE, LOCK]);
     let mut known = checkpoint::paths(run)?;
-    known.extend(names.map(|name| run.file(name)).chain(damaged));
+    known.extend(names.map(|name| run.file(name)).chain(ignored));
     let read = || format!("cannot read {}", run.path().display());
     let mut files = Vec::new();
     for entry in fs::read_dir(run.path()).with_context(read)? {
@@ -131,6 +141,28 @@ pub(super) fn check_same_result(run: &Path, recorded: &Config, now: &Config) -> 
             "resume with the original version, CPU or WAGGLE_KERNELS, and data, or start a new run"
         )
     );
+}
+
+/// The changes of the images between `recorded`, the start of the run, and `now`, one line for each
+/// kind. `None` if there are none.
+///
+/// # Errors
+///
+/// Returns an error if there are changes and they are not allowed.
+pub(super) fn accepted_changes(
+    recorded: &DatasetHash,
+    now: &DatasetHash,
+    allowed: bool,
+) -> anyhow::Result<Option<String>> {
+    let changes = recorded.changes(now);
+    if let Some(changes) = changes.as_ref().filter(|_| !allowed) {
+        bail!(
+            Diagnostic::new("the images have changed since the run started")
+                .items(changes.lines())
+                .help("restore the images, or pass `--allow-changed-data` to accept the changes")
+        );
+    }
+    Ok(changes)
 }
 
 #[cfg(test)]

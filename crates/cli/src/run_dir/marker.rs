@@ -61,14 +61,19 @@ impl Marker {
         let text = text.with_context(|| format!("cannot read {}", path.display()))?;
         let parse = || {
             let marker: Self = toml::from_str(&text)?;
-            let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
             ensure!(
-                marker.id.len() == ID_DIGITS && marker.id.bytes().all(is_digit),
+                marker.has_valid_id(),
                 "the id does not consist of {ID_DIGITS} hexadecimal digits"
             );
             Ok(marker)
         };
         parse().with_context(|| format!("{} does not describe a run", path.display()))
+    }
+
+    /// Whether the id has the form of a generated one. It is used in file names.
+    pub fn has_valid_id(&self) -> bool {
+        let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        self.id.len() == ID_DIGITS && self.id.bytes().all(is_digit)
     }
 
     /// The text of the file.

@@ -2,6 +2,7 @@
 //! start or from a checkpoint.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -18,14 +19,18 @@ use vgg::{Metadata, Precision, Vgg};
 
 use super::non_finite::NonFiniteLossReport;
 use super::observer::TrainObserver;
+use super::val_scores::val_scores;
 use crate::bad_images;
+use crate::calibration::Calibration;
 use crate::checkpoint::{self, Checkpoint, Checkpointer, Identity};
 use crate::config::{Config, StageConfig};
 use crate::metrics::Metrics;
 use crate::plan::{Origin, Plan};
-use crate::run_dir::RunDir;
+use crate::report::{self, Report, Sources};
+use crate::run_dir::{Difference, RunDir};
 use crate::signals::Signals;
 use crate::splits::Splits;
+use crate::tensorboard::{self, EventWriter};
 use crate::ui::{Message, PlannedStage, Renderer};
 use crate::{model_file, plots, predictions};
 
@@ -34,13 +39,15 @@ pub struct Session {
     identity: Identity,
     params: Params,
     metadata: Metadata,
+    /// Path of the data set.
+    root: PathBuf,
     splits: Splits,
-    /// The folder of the data set.
-    data: PathBuf,
     precision: Precision,
     run: RunDir,
     /// The checkpoint from which the run resumes.
     checkpoint: Option<Checkpoint>,
+    /// Whether to write event files for TensorBoard.
+    tensorboard: bool,
 }
 
 impl Session {
@@ -72,7 +79,7 @@ impl Session {
         for stage in &config.stages {
             prepare(&params, config, stage, None)?;
         }
-        let mut existing = None;
+        let (mut existing, mut difference) = (None, None);
         let (run, checkpoint) = match origin {
             Origin::New(out) => {
                 let run = RunDir::create(&out)?;
@@ -80,11 +87,15 @@ impl Session {
                 (run, None)
             }
             Origin::Resumed(run, checkpoint) => {
-                show_changed_config(&run, &checkpoint, ui)?;
+                difference = config_difference(&run, &checkpoint)?;
                 (run, Some(*checkpoint))
             }
         };
         run.write(Config::FILE, config.to_toml()?.as_bytes())?;
+        if let Some(difference) = difference {
+            let file = path_text::encode(&run.file(Config::FILE));
+            ui.show(&Message::Restored { file, difference })?;
+        }
         let stages = config.stages.iter().map(|stage| PlannedStage {
             stage: stage.name,
             epochs: stage.epochs,
@@ -101,8 +112,9 @@ impl Session {
             identity,
             params,
             metadata,
+            root: folder.root,
             splits,
-            data: folder.root,
+            tensorboard: run.file(tensorboard::DIRECTORY).is_dir(),
             run,
             checkpoint,
         })
@@ -118,11 +130,21 @@ impl Session {
         &self.metadata.classes
     }
 
-    /// Runs the stages, evaluates the best weights on val, writes `confusion_matrix.png` and
-    /// `predictions.csv`, marks the run as finished and removes its checkpoints. Within an epoch, a checkpoint is due every `every`, or
-    /// never if it is `None`.
+    /// Also writes event files for TensorBoard when the run trains.
+    pub fn with_tensorboard(self) -> Self {
+        Self {
+            tensorboard: true,
+            ..self
+        }
+    }
+
+    /// Runs the stages, evaluates the best weights on val, writes `confusion_matrix.png`, stores the
+    /// temperature in the model file, writes `predictions.csv` and `report.html`, marks the run as
+    /// finished and removes its checkpoints. Within an epoch, a checkpoint is due every `every`, or never
+    /// if it is `None`.
     ///
-    /// Returns `None` if a signal stopped the run. It can then be resumed.
+    /// Returns the evaluation, and the calibration unless the run does without. Returns `None` if a
+    /// signal stopped the run. It can then be resumed.
     ///
     /// # Errors
     ///
@@ -133,11 +155,16 @@ impl Session {
         every: Option<Duration>,
         signals: &Signals,
         ui: &mut dyn Renderer,
-    ) -> anyhow::Result<Option<Evaluation>> {
+    ) -> anyhow::Result<Option<(Evaluation, Option<Calibration>)>> {
         let checkpoint = self.checkpoint.take();
         let model = self.run.file(model_file::FILE);
         let save = || self.save(&self.params.tensors());
         let (run, from) = (&self.run, checkpoint.as_ref());
+        let events = self.tensorboard.then(|| {
+            let rows = from.map_or(&[][..], |from| &from.progress.rows);
+            let png = fs::read(run.file("train_batch.png"))?;
+            EventWriter::create(run.path(), &self.identity.config, rows, &png)
+        });
         let mut observer = TrainObserver {
             renderer: ui,
             run: &self.run,
@@ -146,6 +173,7 @@ impl Session {
             save: &save,
             saved: false,
             checkpointer: Checkpointer::new(run, from, &self.identity, &self.params, every)?,
+            events: events.transpose()?,
             signals,
         };
         let evaluation = match self.run_stages(&mut observer, &model, checkpoint)? {
@@ -153,26 +181,71 @@ impl Session {
             Outcome::Finished { .. } => self.evaluate(signals)?,
         };
         observer.finish_checkpoint()?;
+        let (events, epochs) = (observer.events.take(), observer.metrics.rows().len());
         drop(observer);
-        if let Some(evaluation) = &evaluation {
-            let finished = self.finish(evaluation);
-            finished.map_err(|error| self.run.resumable(error))?;
-        }
-        Ok(evaluation)
+        let Some(evaluation) = evaluation else {
+            return Ok(None);
+        };
+        let finished = self.finish(&evaluation, events, epochs);
+        let calibration = finished.map_err(|error| self.run.resumable(error))?;
+        Ok(Some((evaluation, calibration)))
     }
 
-    /// Writes `confusion_matrix.png` and `predictions.csv`, marks the run as finished and removes its
-    /// checkpoints.
-    fn finish(&mut self, evaluation: &Evaluation) -> anyhow::Result<()> {
+    /// Writes `confusion_matrix.png`, calibrates the model, writes `predictions.csv` and `report.html`,
+    /// marks the run as finished and removes its checkpoints. The event files for TensorBoard end with
+    /// `epochs`.
+    fn finish(
+        &mut self,
+        evaluation: &Evaluation,
+        events: Option<EventWriter>,
+        epochs: usize,
+    ) -> anyhow::Result<Option<Calibration>> {
         let rows = evaluation.confusion.rows();
         let png = plots::confusion_matrix::draw(self.classes(), rows)?;
         self.run.write("confusion_matrix.png", &png)?;
+        if let Some(mut events) = events {
+            events.image(epochs, "confusion_matrix", &png)?;
+            events.finish(epochs)?;
+        }
+        let calibration = match self.identity.config.training.calibration {
+            true => Some(self.calibrate(evaluation)?),
+            false => None,
+        };
         self.run.write_with(predictions::FILE, |out| {
-            let samples = self.splits.val.samples();
-            predictions::write(out, evaluation, self.classes(), &self.data, samples)
+            let (metadata, samples) = (&self.metadata, self.splits.val.samples());
+            predictions::write(out, evaluation, metadata, &self.root, samples)
         })?;
+        self.write_report(evaluation)?;
         self.run.finish()?;
-        checkpoint::remove_all(&self.run)
+        checkpoint::remove_all(&self.run)?;
+        Ok(calibration)
+    }
+
+    fn write_report(&self, evaluation: &Evaluation) -> anyhow::Result<()> {
+        let val = &self.splits.val;
+        let report = Report::collect(Sources {
+            run: self.run.path(),
+            config: &self.identity.config,
+            // As they are in the file, so that `waggle report` writes the same page.
+            rows: Metrics::read(&self.run.file(Metrics::FILE))?,
+            root: &self.root,
+            val: val.samples(),
+            evaluation,
+            temperature: self.metadata.temperature,
+            decode: val.config().decode.clone(),
+            workers: val.config().workers,
+        })?;
+        self.run.write(report::FILE, report.page()?.as_bytes())
+    }
+
+    /// Fits the temperature, and writes the model file again if there is one. The tensors stay the same.
+    fn calibrate(&mut self, evaluation: &Evaluation) -> anyhow::Result<Calibration> {
+        let calibration = Calibration::fit(val_scores(evaluation, self.classes().len()));
+        if let Calibration::Fitted { temperature, .. } = calibration {
+            self.metadata.temperature = temperature;
+            self.save(&self.params.tensors())?;
+        }
+        Ok(calibration)
     }
 
     /// Runs the stages. Afterwards, the parameters hold the best weights of the last stage, unless
@@ -277,19 +350,11 @@ impl Session {
     }
 }
 
-/// Shows a message if `config.toml` is not as the run had written it.
-fn show_changed_config(
-    run: &RunDir,
-    checkpoint: &Checkpoint,
-    ui: &mut dyn Renderer,
-) -> anyhow::Result<()> {
+/// The difference between `config.toml` and what the run had written, if any.
+fn config_difference(run: &RunDir, checkpoint: &Checkpoint) -> anyhow::Result<Option<Difference>> {
     let recorded = checkpoint.identity.config.to_toml()?;
     // One byte more, to notice additions at the end.
-    let difference = run.difference(Config::FILE, recorded.as_bytes(), recorded.len() + 1);
-    difference.map_or(Ok(()), |difference| {
-        let file = path_text::encode(&run.file(Config::FILE));
-        ui.show(&Message::Restored { file, difference })
-    })
+    Ok(run.difference(Config::FILE, recorded.as_bytes(), recorded.len() + 1))
 }
 
 /// Sets the trainable parameters of a stage and creates its state, at its start or from a

@@ -168,6 +168,7 @@ mod tests {
             images: 1,
             interval: [0.2, 1.0],
             worst_class: None,
+            calibration: None,
             seconds: 1.0,
         });
         quiet.show(&done).unwrap();

@@ -11,6 +11,7 @@ use trainer::{Best, Event, Phase};
 use vgg::Report;
 
 use super::text::list;
+use crate::calibration::Calibration;
 use crate::config::{Skipped, StageName};
 use crate::error::Diagnostic;
 use crate::metrics::Score;
@@ -26,6 +27,13 @@ pub enum Message<'a> {
     ClassesWithoutVal {
         /// Names of these classes.
         classes: &'a [String],
+    },
+    /// Both splits have the images of a folder, through a link.
+    SharedFolder {
+        /// Path of the folder in train.
+        train: String,
+        /// Path of the folder in val.
+        val: String,
     },
     /// A slow operation starts.
     Working {
@@ -90,6 +98,13 @@ pub enum Message<'a> {
         file: String,
         /// Why the checkpoint cannot be read.
         reason: &'a str,
+    },
+    /// A file of another kind has the name of a checkpoint of the run to resume. It is ignored.
+    NotCheckpoint {
+        /// Path of the file.
+        file: String,
+        /// The kind of the file, such as `a model file`.
+        kind: &'a str,
     },
     /// The directory of the run to resume contains files that are not part of the run. They are
     /// ignored.
@@ -164,6 +179,9 @@ impl Message<'_> {
                 "no validation images for {}; val metrics exclude them",
                 list(classes)
             )),
+            Self::SharedFolder { train, val } => Diagnostic::new(format!(
+                "`{val}` and `{train}` are the same folder; val metrics include train images"
+            )),
             Self::SkippedImage(skipped) => Diagnostic::new(skipped.to_string()),
             Self::Device { fallback, .. } => {
                 Diagnostic::new(format!("computing on the CPU: {}", (*fallback)?))
@@ -171,14 +189,16 @@ impl Message<'_> {
             Self::DamagedCheckpoint { file, reason } => {
                 Diagnostic::new(format!("ignoring the damaged checkpoint {file}: {reason}"))
             }
-            Self::Restored { file, difference } => {
-                let why = match difference {
-                    Difference::Missing => "was missing",
-                    Difference::Changed => "was not as the run had written it",
-                };
-                Diagnostic::new(format!("{file} {why}; restored it"))
-                    .help("changes to it have no effect; for other settings, start a new run")
-            }
+            Self::NotCheckpoint { file, kind } => Diagnostic::new(format!(
+                "ignoring {file}, which is {kind}, not a checkpoint"
+            )),
+            Self::Restored { file, difference } => match difference {
+                Difference::Missing => Diagnostic::new(format!("{file} was missing; restored it")),
+                Difference::Changed => Diagnostic::new(format!(
+                    "{file} was not as the run had written it; restored it"
+                ))
+                .help("changes to it have no effect; for other settings, start a new run"),
+            },
             Self::ChangedData { changes } => {
                 Diagnostic::new("the images have changed since the run started")
                     .items(changes.lines())
@@ -252,6 +272,8 @@ pub struct Finished<'a> {
     pub interval: [f64; 2],
     /// The class with the lowest recall, of the classes that have val images.
     pub worst_class: Option<ClassRecall<'a>>,
+    /// The calibration of the probabilities. `None` with `--no-calibration`.
+    pub calibration: Option<Calibration>,
     /// Running time of this command in seconds.
     pub seconds: f64,
 }

@@ -6,6 +6,7 @@ use dataset::path_text;
 use indicatif::{HumanCount, MultiProgress};
 use trainer::{Best, Event, GroupLr, Phase};
 
+use super::calibration::calibration_text;
 use super::epoch_table::EpochTable;
 use super::text::{
     classes, duration, learning_rate, list, percent, percent_range, pluralize, unused_files,
@@ -214,6 +215,7 @@ impl<W: Write> Terminal<W> {
             images,
             interval,
             worst_class,
+            calibration,
             seconds,
             ..
         } = message;
@@ -225,6 +227,10 @@ impl<W: Write> Terminal<W> {
             percent_range(*interval)
         );
         self.page.field("Accuracy", &accuracy)?;
+        if let Some(calibration) = calibration {
+            let text = calibration_text(calibration, *images);
+            self.page.field("", &text)?;
+        }
         if let Some(worst) = worst_class {
             let images = pluralize(worst.images as usize, "image");
             let text = format!("{}, {} of {images}", worst.class, percent(worst.recall));
@@ -316,8 +322,10 @@ impl<W: Write> Renderer for Terminal<W> {
             }
             Message::Checkpoint { .. }
             | Message::ClassesWithoutVal { .. }
+            | Message::SharedFolder { .. }
             | Message::SkippedImage(_)
             | Message::DamagedCheckpoint { .. }
+            | Message::NotCheckpoint { .. }
             | Message::Restored { .. }
             | Message::ChangedData { .. } => Ok(()),
             Message::Resumed {

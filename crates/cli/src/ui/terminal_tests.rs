@@ -1,6 +1,7 @@
 //! Tests of `terminal.rs`.
 
 use super::*;
+use crate::calibration::Calibration;
 use crate::metrics::Score;
 use crate::ui::{ClassRecall, PlannedStage};
 use trainer::Counts;
@@ -244,6 +245,9 @@ fn paragraphs_fit_the_width_of_the_terminal() {
                 recall: 0.9429,
                 images: 70,
             }),
+            calibration: Some(Calibration::NotFitted {
+                reason: "no or too few val images are classified incorrectly".to_string(),
+            }),
             seconds: 843.0,
         }),
     ];
@@ -258,6 +262,8 @@ Weights  30 of 32 tensors from
     let expected = "
 Accuracy 95.4 % of 153 val images (95 % interval: 90.8 to
          97.8 %)
+         not calibrated: no or too few val images are
+         classified incorrectly
 Worst    ants, 94.3 % of 70 images
 Time     14m 03s
 Wrote    runs/train: model.safetensors, config.toml,

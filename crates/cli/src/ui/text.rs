@@ -6,6 +6,9 @@ use dataset::image_folder::KindCount;
 /// Maximum number of names in a list. An ellipsis replaces the remaining names.
 const SHOWN: usize = 8;
 
+/// Space between the columns of a table.
+const COLUMN_GAP: &str = "  ";
+
 /// A count with its noun: `1 image`, `2 images`, `3 classes`, `4 batches`.
 pub fn pluralize(count: usize, noun: &str) -> String {
     let ending = match noun {
@@ -97,6 +100,40 @@ fn spaces(text: &str, width: usize) -> String {
 /// Cuts `text` with an ellipsis to at most `width` columns of the terminal.
 pub fn shorten(text: &str, width: usize) -> String {
     console::truncate_str(text, width, "…").into_owned()
+}
+
+/// Appends a table with aligned columns. The first `names` columns are aligned left, the others
+/// right.
+pub fn push_table<R: AsRef<[String]>>(text: &mut String, table: &[R], names: usize) {
+    let widths = column_widths(table);
+    for row in table {
+        let cells = row.as_ref().iter().zip(&widths).enumerate();
+        let cells: Vec<String> = cells
+            .map(|(column, (cell, &width))| match column {
+                _ if column < names => pad_right(cell, width),
+                _ => pad_left(cell, width),
+            })
+            .collect();
+        text.push_str(cells.join(COLUMN_GAP).trim_end());
+        text.push('\n');
+    }
+}
+
+/// The width of a table of [`push_table`], in columns of the terminal.
+pub fn table_width<R: AsRef<[String]>>(table: &[R]) -> usize {
+    let widths = column_widths(table);
+    widths.iter().sum::<usize>() + COLUMN_GAP.len() * widths.len().saturating_sub(1)
+}
+
+fn column_widths<R: AsRef<[String]>>(table: &[R]) -> Vec<usize> {
+    let rows = || table.iter().map(AsRef::as_ref);
+    let columns = rows().map(<[String]>::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        let cells = rows().filter_map(|row| row.get(column));
+        let widths = cells.map(|cell| measure_text_width(cell));
+        widths.max().unwrap_or(0)
+    };
+    (0..columns).map(width).collect()
 }
 
 /// Breaks `text` at spaces into lines of at most `width` columns. Longer words stay whole.

@@ -95,6 +95,27 @@ pub const CASES: &[Case] = &[
     },
     Case {
         section: "Data sets",
+        what: "A class folder that is a link to another one",
+        command: "train --data data --weights tiny.safetensors",
+        prepare: |dir| {
+            std::fs::remove_dir_all(dir.path("data/train/vertical")).unwrap();
+            std::os::unix::fs::symlink("horizontal", dir.path("data/train/vertical")).unwrap();
+        },
+    },
+    Case {
+        section: "Data sets",
+        what: "`evaluate`: a folder that two classes link to",
+        command: "evaluate model.safetensors --data data",
+        prepare: |dir| {
+            dir.image("store/0.png", 0, 0);
+            for class in ["horizontal", "vertical"] {
+                let link = dir.path("data/val").join(class).join("more");
+                std::os::unix::fs::symlink(dir.path("store"), link).unwrap();
+            }
+        },
+    },
+    Case {
+        section: "Data sets",
         what: "A class of HEIC images",
         command: "train --data data --weights tiny.safetensors",
         prepare: |dir| {
@@ -359,6 +380,18 @@ pub const CASES: &[Case] = &[
     },
     Case {
         section: "Weights",
+        what: "An empty PyTorch file",
+        command: "train --data data --weights tiny.pth",
+        prepare: |dir| dir.write("tiny.pth", b""),
+    },
+    Case {
+        section: "Weights",
+        what: "A device file",
+        command: "train --data data --weights /dev/null",
+        prepare: |_| {},
+    },
+    Case {
+        section: "Weights",
         what: "A truncated file",
         command: "train --data data --weights tiny.safetensors",
         prepare: |dir| {
@@ -433,6 +466,18 @@ pub const CASES: &[Case] = &[
     Case { section: "Downloads", what: "An endpoint with a query", command: "HF_HOME=hf HF_ENDPOINT=https://mirror.example/?key=secret waggle train --data data", prepare: |_| {} },
     Case { section: "Downloads", what: "A token with other characters", command: "HF_HOME=hf HF_TOKEN=hf_sécret waggle train --data data", prepare: |_| {} },
     Case { section: "Downloads", what: "An error that needs no download", command: "HF_HOME=hf HF_ENDPOINT=http://127.0.0.1:1 waggle train --data data --finetune-lr head=1e-3", prepare: |_| {} },
+    Case {
+        section: "Downloads",
+        what: "A damaged file in the cache",
+        command: "HF_HUB_CACHE=hub waggle train --data data --weights hf:a/b",
+        prepare: |dir| {
+            dir.write("hub/models--a--b/blobs/version-1", b"these are not weights");
+            dir.write("hub/models--a--b/refs/main", b"0123abcd");
+            let snapshot = dir.path("hub/models--a--b/snapshots/0123abcd");
+            std::fs::create_dir_all(&snapshot).unwrap();
+            std::os::unix::fs::symlink("../../blobs/version-1", snapshot.join("model.safetensors")).unwrap();
+        },
+    },
     Case { section: "Models", what: "No such model", command: "predict nowhere data/val", prepare: |_| {} },
     Case { section: "Models", what: "A folder that is not a run directory", command: "predict data data/val", prepare: |_| {} },
     Case { section: "Models", what: "An image instead of a model", command: "evaluate data/val/vertical/00.png --data data", prepare: |_| {} },
@@ -441,6 +486,12 @@ pub const CASES: &[Case] = &[
         what: "An ONNX file instead of a model",
         command: "predict model.onnx data/val",
         prepare: |dir| dir.write("model.onnx", b"\x08\x08\x12\x06waggle\x1a\x052.0.0"),
+    },
+    Case {
+        section: "Models",
+        what: "An empty model file",
+        command: "export model.safetensors --to onnx",
+        prepare: |dir| dir.write("model.safetensors", b""),
     },
     Case {
         section: "Models",
@@ -498,6 +549,18 @@ pub const CASES: &[Case] = &[
         what: "A standard deviation of 0",
         command: "predict model.safetensors data/val",
         prepare: |dir| forge::change_model(dir, "std", "0.25", "0.0"),
+    },
+    Case {
+        section: "Models",
+        what: "A temperature of 0",
+        command: "predict model.safetensors data/val",
+        prepare: |dir| forge::set_temperature(dir, "0"),
+    },
+    Case {
+        section: "Models",
+        what: "A temperature that is not a number",
+        command: "evaluate model.safetensors --data data",
+        prepare: |dir| forge::set_temperature(dir, "hot"),
     },
     Case {
         section: "Models",
@@ -585,6 +648,24 @@ pub const CASES: &[Case] = &[
             dir.write("run/checkpoint-3.safetensors", &forge::checkpoint(1, forge::RUN));
         },
     },
+    Case {
+        section: "Resuming",
+        what: "Only a model file among the checkpoints",
+        command: "train --resume run",
+        prepare: |dir| {
+            forge::run(dir, 1);
+            dir.write("run/checkpoint-3.safetensors", &dir.read("model.safetensors"));
+        },
+    },
+    Case {
+        section: "Resuming",
+        what: "No `run.toml`, and checkpoints of several runs",
+        command: "train --resume run",
+        prepare: |dir| {
+            dir.write("run/checkpoint-2.safetensors", &forge::checkpoint(1, &forge::RUN.replace('0', "1")));
+            dir.write("run/checkpoint-3.safetensors", &forge::checkpoint(1, forge::RUN));
+        },
+    },
     Case { section: "Settings", what: "An unknown architecture", command: "train --data data --weights tiny.safetensors --arch resnet50", prepare: |_| {} },
     Case { section: "Settings", what: "A batch size of 0", command: "train --data data --weights tiny.safetensors --batch-size 0", prepare: |_| {} },
     Case { section: "Settings", what: "A learning rate of NaN", command: "train --data data --weights tiny.safetensors --lr NaN", prepare: |_| {} },
@@ -598,6 +679,9 @@ pub const CASES: &[Case] = &[
     Case { section: "Settings", what: "Too many epochs", command: "train --data data --weights tiny.safetensors --finetune-epochs 18446744073709551615", prepare: |_| {} },
     Case { section: "Settings", what: "A negative seed", command: "train --data data --weights tiny.safetensors --seed -1", prepare: |_| {} },
     Case { section: "Settings", what: "A learning rate that exceeds every float", command: "train --data data --weights tiny.safetensors --lr 1e400", prepare: |_| {} },
+    Case { section: "Settings", what: "A learning rate that is infinite in f32", command: "train --data data --weights tiny.safetensors --lr 1e39", prepare: |_| {} },
+    Case { section: "Settings", what: "A learning rate that is 0 in f32", command: "train --data data --weights tiny.safetensors --finetune-lr classifier.6=1e-60", prepare: |_| {} },
+    Case { section: "Settings", what: "A momentum that is 1 in f32", command: "train --data data --weights tiny.safetensors --momentum 0.99999999", prepare: |_| {} },
     Case { section: "Settings", what: "An empty path", command: "train --data data --weights tiny.safetensors --out=", prepare: |_| {} },
     Case { section: "Settings", what: "An input size that is too small", command: "train --data data --weights tiny.safetensors --input-size 8", prepare: |_| {} },
     Case { section: "Settings", what: "A limit of pixels out of range", command: "train --data data --weights tiny.safetensors --max-pixels 5000000000", prepare: |_| {} },
@@ -614,6 +698,7 @@ pub const CASES: &[Case] = &[
     Case { section: "Settings", what: "An unknown flag", command: "train --data data --weights tiny.safetensors --no-such-flag", prepare: |_| {} },
     Case { section: "Settings", what: "An unknown command", command: "teach", prepare: |_| {} },
     Case { section: "Settings", what: "`predict` without images", command: "predict model.safetensors", prepare: |_| {} },
+    Case { section: "Settings", what: "`predict`: a probability above 1", command: "predict model.safetensors data/val --min-probability 90", prepare: |_| {} },
     Case { section: "Settings", what: "`summary`: too many classes", command: "summary --classes 18446744073709551615", prepare: |_| {} },
     Case { section: "Output", what: "A run directory inside a file", command: "train --data data --weights tiny.safetensors --out tiny.safetensors/run", prepare: |_| {} },
     Case { section: "Output", what: "A run directory inside the data set", command: "train --data data --weights tiny.safetensors --out data/runs/train", prepare: |_| {} },

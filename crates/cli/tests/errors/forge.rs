@@ -1,5 +1,6 @@
 //! Creates the invalid images, weights and models for the cases of `docs/errors.md`.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
@@ -151,16 +152,29 @@ pub fn rename_in_place(path: &Path, from: &str, to: &str) {
 
 /// Replaces the first `from` with `to` in the metadata value `key` of `model.safetensors`.
 pub fn change_model(dir: &TestDir, key: &str, from: &str, to: &str) {
+    change_metadata(dir, |strings| {
+        let changed = strings[key].replacen(from, to, 1);
+        assert_ne!(
+            changed, strings[key],
+            "{from} is not in {key}: {}",
+            strings[key]
+        );
+        strings.insert(key.to_string(), changed);
+    });
+}
+
+/// Sets the temperature in the metadata of `model.safetensors`.
+pub fn set_temperature(dir: &TestDir, temperature: &str) {
+    change_metadata(dir, |strings| {
+        strings.insert("temperature".to_string(), temperature.to_string());
+    });
+}
+
+fn change_metadata(dir: &TestDir, change: impl FnOnce(&mut HashMap<String, String>)) {
     let bytes = dir.read("model.safetensors");
     let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
     let mut strings = header.metadata().clone().expect("a model has metadata");
-    let changed = strings[key].replacen(from, to, 1);
-    assert_ne!(
-        changed, strings[key],
-        "{from} is not in {key}: {}",
-        strings[key]
-    );
-    strings.insert(key.to_string(), changed);
+    change(&mut strings);
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
     let bytes = safetensors::serialize(tensors.tensors(), Some(strings)).unwrap();
     dir.write("model.safetensors", &bytes);

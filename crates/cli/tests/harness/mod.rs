@@ -138,6 +138,7 @@ impl TestDir {
             classes,
             mean: [0.5; 3],
             std: [0.25; 3],
+            temperature: 1.0,
         };
         vgg::save(self.path(name), &tensors, &metadata).unwrap();
     }

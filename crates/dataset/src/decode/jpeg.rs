@@ -18,8 +18,9 @@ use zune_jpeg::zune_core::bytestream::ZCursor;
 use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
+use super::buffer::fill;
 use super::limits::{check_bytes, check_pixels};
-use super::{DecodeOptions, Decoded, ImageInfo, fill, undecodable, unsupported};
+use super::{DecodeOptions, Decoded, ImageInfo, undecodable, unsupported};
 use crate::error::{Error, Result};
 use headers::{Frame, Headers, Problem};
 
@@ -46,7 +47,7 @@ pub(super) fn decode(
     let image = match zune.transpose().map_err(zune_error)? {
         Some(mut decoder) if decoder.input_colorspace() == Some(headers.colors.in_zune()) => {
             check_memory(zune_memory(frame))?;
-            fill(width, height, reuse, |pixels| {
+            fill(width, height, reuse, name, |pixels| {
                 decoder.decode_into(pixels).map_err(zune_error)
             })?
         }

@@ -19,8 +19,9 @@ use image::{ImageFormat, RgbImage};
 use self::chunk::ChunkReader;
 use self::color::Color;
 use self::directory::Directory;
+use super::buffer::fill;
 use super::limits::{check_bytes, check_pixels};
-use super::{DecodeOptions, Decoded, ImageInfo, fill, undecodable, unsupported};
+use super::{DecodeOptions, Decoded, ImageInfo, undecodable, unsupported};
 use crate::error::{Error, Result};
 use crate::file_kind::CAMERA_RAW;
 
@@ -82,7 +83,7 @@ pub(super) fn decode(
         channels: color.channels(&header),
         bits: header.bits as u8,
     };
-    let image = fill(width, height, reuse, |pixels| {
+    let image = fill(width, height, reuse, header.name, |pixels| {
         let row_length = 3 * width as usize;
         for (index, (left, top)) in header.chunk_origins().enumerate() {
             let chunk = reader.read(&header, index, top, options)?;

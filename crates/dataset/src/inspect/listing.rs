@@ -103,7 +103,10 @@ impl Listing {
             self.ignored.push(Ignored {
                 path: self.relative(&path),
                 reason,
-                content: unused::kind(&path).ok().map(|kind| kind.name()),
+                // Opening a pipe would release a process that waits to write to it.
+                content: (reason != IgnoreReason::NotAFile)
+                    .then(|| unused::kind(&path).ok().map(|kind| kind.name()))
+                    .flatten(),
             });
         }
     }

@@ -273,12 +273,13 @@ fn empty_group(params: &Params, group: &Group) -> Error {
 }
 
 fn check_number(setting: String, value: f64) -> Result<(), Error> {
-    if value.is_finite() && value >= 0.0 {
+    // Updates are computed in f32.
+    if (value as f32).is_finite() && value >= 0.0 {
         return Ok(());
     }
     Err(Error::Setting {
         setting,
         value: value.to_string(),
-        expected: "finite and at least 0",
+        expected: "finite in f32 and at least 0",
     })
 }

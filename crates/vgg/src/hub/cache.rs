@@ -10,7 +10,7 @@
 
 use std::env;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read as _, Write};
 use std::path::{Path, PathBuf};
 
 use hf_hub::{Cache, CacheRepo, Repo};
@@ -18,6 +18,7 @@ use hf_hub::{Cache, CacheRepo, Repo};
 use super::address::is_plain_id;
 use super::client::Metadata;
 use super::{Address, Event, HubError, OnEvent};
+use crate::open::open_without_waiting;
 
 /// Maximum size in bytes of a reference and of a saved token.
 const MAX_SMALL_FILE: u64 = 1024;
@@ -43,11 +44,12 @@ pub(super) fn variable(name: &str) -> Option<PathBuf> {
 /// Reads a small text file, without the white space around the text. `None` if it is not a regular
 /// file, too large, not UTF-8 or empty.
 pub(super) fn read_small(path: &Path) -> Option<String> {
-    let metadata = fs::metadata(path).ok()?;
+    let file = open_without_waiting(path).ok()?;
+    let metadata = file.metadata().ok()?;
     if !metadata.is_file() || metadata.len() > MAX_SMALL_FILE {
         return None;
     }
-    let text = fs::read_to_string(path).ok()?;
+    let text = io::read_to_string(file.take(MAX_SMALL_FILE)).ok()?;
     Some(text.trim().to_string()).filter(|text| !text.is_empty())
 }
 

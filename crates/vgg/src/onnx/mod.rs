@@ -4,7 +4,8 @@
 //! pixels (batch, 3, S, S) ─ Conv, Relu, MaxPool … ─ average ─ Flatten ─ Gemm, Relu, Gemm, Relu, Gemm ─▶ logits (batch, classes)
 //! ```
 //!
-//! S is the input size of the configuration. With [`Output::Probabilities`], a Softmax follows.
+//! S is the input size of the configuration. With [`Output::Probabilities`], a Softmax follows; if
+//! the model is calibrated, after a Div by the temperature in its metadata.
 //! `pixels` are normalized with the mean and std in the metadata of the model, which also contains
 //! the classes. Batch norms are folded into convolutions.
 //!
@@ -22,7 +23,6 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 
-use crate::config::VggConfig;
 use crate::error::Error;
 use crate::file;
 use crate::metadata::Metadata;
@@ -48,7 +48,7 @@ pub const INPUT: &str = "pixels";
 pub enum Output {
     /// The logits, named `logits`.
     Logits,
-    /// The softmax of the logits, named `probabilities`.
+    /// The softmax of the logits divided by the temperature, named `probabilities`.
     Probabilities,
 }
 
@@ -104,7 +104,7 @@ fn model(
         .number(1, IR_VERSION)
         .text(2, env!("CARGO_PKG_NAME"))
         .text(3, env!("CARGO_PKG_VERSION"))
-        .message(7, graph(tensors, &metadata.config, output)?)
+        .message(7, graph(tensors, metadata, output)?)
         .message(8, Message::default().text(1, "").number(2, OPSET));
     for (key, value) in metadata.to_strings() {
         model = model.message(14, Message::default().text(1, &key).text(2, &value));
@@ -115,9 +115,10 @@ fn model(
 /// Builds the `GraphProto`, which contains the nodes and weights.
 fn graph(
     tensors: &BTreeMap<String, Tensor>,
-    config: &VggConfig,
+    metadata: &Metadata,
     output: Output,
 ) -> Result<Message, Error> {
+    let config = &metadata.config;
     let on_cpu = |(name, tensor): (&String, &Tensor)| {
         let tensor = tensor
             .to_device(&Device::Cpu)?
@@ -177,6 +178,11 @@ fn graph(
         }
     }
     if output == Output::Probabilities {
+        if metadata.temperature != 1.0 {
+            let temperature = Tensor::new(metadata.temperature as f32, &Device::Cpu)?;
+            let temperature = graph.weight("temperature", temperature)?;
+            graph.node("Div", "scaled_logits", &[&temperature], &[]);
+        }
         graph.node("Softmax", output.name(), &[], &[]);
     }
     let size = Some(config.input_size as u64);

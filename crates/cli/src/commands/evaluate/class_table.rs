@@ -6,8 +6,7 @@ use console::measure_text_width;
 use insight::Average;
 
 use super::report::{ClassReport, Report};
-use super::table::width;
-use crate::ui::text::{percent, percent_range, shorten};
+use crate::ui::text::{percent, percent_range, shorten, table_width};
 
 /// Maximum width in columns of class names. Longer names are shortened.
 pub const MAX_NAME_WIDTH: usize = 24;
@@ -95,11 +94,11 @@ fn defined(fraction: f64, count: u64) -> Option<String> {
 pub fn class_table(report: &Report<'_>, classes: &[String], columns: usize) -> Vec<Vec<String>> {
     let mut rank = 0;
     let mut rows = table(report, classes, rank, MAX_NAME_WIDTH);
-    while width(&rows) > columns && rank < MAX_RANK {
+    while table_width(&rows) > columns && rank < MAX_RANK {
         rank += 1;
         rows = table(report, classes, rank, MAX_NAME_WIDTH);
     }
-    let overflow = width(&rows).saturating_sub(columns);
+    let overflow = table_width(&rows).saturating_sub(columns);
     if overflow > 0 {
         let names = rows.iter().map(|row| measure_text_width(&row[0]));
         let name_width = names.max().unwrap_or(0).saturating_sub(overflow);
@@ -134,8 +133,8 @@ fn table(report: &Report<'_>, classes: &[String], rank: u8, name_width: usize) -
 mod tests {
     use insight::Scores;
 
-    use super::super::table::push_table;
     use super::*;
+    use crate::ui::text::push_table;
 
     #[test]
     fn the_table_of_classes_fits_the_terminal() {
@@ -143,7 +142,7 @@ mod tests {
         let classes = classes.map(String::from);
         let logits = vec![3.0, 0.0, 0.0, 0.0, 2.0, 0.0, 1.0, 0.0, 0.0];
         let scores = Scores::new(3, logits, vec![0, 1, 1]).unwrap();
-        let report = Report::new(&scores, &classes, Vec::new(), Vec::new());
+        let report = Report::new(scores, 1.0, &classes, Vec::new(), Vec::new());
         let table = |columns: usize| {
             let mut text = String::new();
             push_table(&mut text, &class_table(&report, &classes, columns), 1);
@@ -151,7 +150,7 @@ mod tests {
         };
         for columns in [60, 80, 120] {
             let rows = class_table(&report, &classes, columns);
-            assert!(width(&rows) <= columns, "{rows:?}");
+            assert!(table_width(&rows) <= columns, "{rows:?}");
         }
         assert!(table(120).contains("correct") && table(120).contains("ROC-AUC"));
         assert!(table(80).contains("95 % interval") && !table(80).contains("correct"));

@@ -18,8 +18,11 @@ const TOP_5_ABOVE: usize = 10;
 pub struct Report<'a> {
     pub images: u64,
     pub correct: u64,
-    /// Mean cross-entropy loss in nats.
+    /// Mean cross-entropy loss in nats without calibration, as in training.
     pub loss: f64,
+    /// The temperature of the model, which calibrates the probabilities for the metrics below.
+    pub temperature: f64,
+    pub log_loss: f64,
     pub accuracy: f64,
     pub accuracy_interval: [f64; 2],
     /// `None` with at most [`TOP_5_ABOVE`] classes.
@@ -56,13 +59,16 @@ pub struct ClassReport<'a> {
 }
 
 impl<'a> Report<'a> {
-    /// Computes all metrics of `scores`.
+    /// Computes all metrics of `scores`, to which `temperature` has not been applied.
     pub fn new(
-        scores: &Scores,
+        scores: Scores,
+        temperature: f64,
         classes: &'a [String],
         skipped: Vec<Skipped>,
         unused: Vec<KindCount>,
     ) -> Self {
+        let loss = insight::log_loss(&scores);
+        let scores = &scores.with_temperature(temperature);
         let confusion = scores.confusion_matrix();
         let report = ClassificationReport::new(&confusion);
         let one_vs_rest = insight::one_vs_rest(scores);
@@ -70,7 +76,9 @@ impl<'a> Report<'a> {
         Self {
             images: report.samples,
             correct: report.correct,
-            loss: insight::log_loss(scores),
+            loss,
+            temperature,
+            log_loss: insight::log_loss(scores),
             accuracy: report.accuracy,
             accuracy_interval: report.accuracy_interval,
             top5_accuracy: shows_top5.then(|| insight::top_k_accuracy(scores, 5)),

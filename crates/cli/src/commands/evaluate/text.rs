@@ -6,10 +6,11 @@ use std::path::Path;
 
 use super::class_table::{MAX_NAME_WIDTH, UNDEFINED, class_table};
 use super::report::{BINS, Report};
-use super::table::{push_table, width};
 use crate::classifier::Classifier;
 use crate::escape::{printable, printable_path};
-use crate::ui::text::{percent, percent_range, pluralize, shorten, unused_files};
+use crate::ui::text::{
+    percent, percent_range, pluralize, push_table, shorten, table_width, unused_files,
+};
 
 /// Maximum number of classes for which the confusion matrix is printed. With more classes, or if
 /// the matrix is wider than the terminal, the most confused pairs are printed instead.
@@ -45,7 +46,7 @@ pub fn text(report: &Report<'_>, model: &Classifier, folder: &Path, columns: usi
     push_table(&mut text, &class_table(report, &classes, columns), 1);
     let has_matrix = classes.len() <= MAX_MATRIX_CLASSES;
     let matrix = has_matrix.then(|| confusion_matrix(&classes, &report.confusion));
-    if let Some(matrix) = matrix.filter(|matrix| width(matrix) <= columns) {
+    if let Some(matrix) = matrix.filter(|matrix| table_width(matrix) <= columns) {
         text.push_str("\nConfusion matrix (rows: true, columns: predicted)\n");
         push_table(&mut text, &matrix, 1);
     } else {
@@ -84,7 +85,9 @@ fn summary(report: &Report<'_>) -> Vec<[String; 2]> {
         ],
     ];
     let others = others.map(|row| row.map(String::from));
-    top5.into_iter().chain(others).collect()
+    let log_loss = format!("{:.4}", report.log_loss);
+    let log_loss = (report.temperature != 1.0).then(|| ["Log loss, calibrated".into(), log_loss]);
+    top5.into_iter().chain(log_loss).chain(others).collect()
 }
 
 /// The confusion matrix with a heading row and column.

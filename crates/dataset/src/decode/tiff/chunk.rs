@@ -10,6 +10,7 @@ use ruzstd::decoding::StreamingDecoder;
 
 use super::directory::ByteOrder;
 use super::{Header, SampleFormat, tag, unpack};
+use crate::decode::buffer::zeros;
 use crate::decode::{DecodeOptions, jpeg};
 use crate::error::Result;
 
@@ -190,7 +191,7 @@ impl ChunkReader {
         let mut chunk = Vec::with_capacity(planes);
         for plane in 0..planes {
             let data = self.data(header, plane * per_plane + index, length)?;
-            let mut bytes = vec![0; length];
+            let mut bytes = zeros(length, header.name)?;
             if !self.decompress(&data, columns, &mut bytes) {
                 return Err(header.damaged("a strip or tile is truncated or damaged"));
             }
@@ -200,7 +201,8 @@ impl ChunkReader {
             chunk.push(Plane { bytes, row_length });
         }
         if self.subsampling != (1, 1) {
-            let bytes = upsample(&chunk[0].bytes, columns, rows, self.subsampling);
+            let mut bytes = zeros(3 * columns * rows, header.name)?;
+            upsample(&chunk[0].bytes, columns, self.subsampling, &mut bytes);
             chunk = vec![Plane {
                 bytes,
                 row_length: 3 * columns,
@@ -369,18 +371,16 @@ fn jpeg_stream(header: &Header, data: &[u8]) -> Result<Vec<u8>> {
     Ok(stream)
 }
 
-/// Converts blocks of h·v values of Y and one each of Cb and Cr to three samples per pixel.
-fn upsample(blocks: &[u8], columns: usize, rows: usize, (h, v): (usize, usize)) -> Vec<u8> {
+/// Converts blocks of h·v values of Y and one each of Cb and Cr to rows of three samples per pixel.
+fn upsample(blocks: &[u8], columns: usize, (h, v): (usize, usize), samples: &mut [u8]) {
     let block_length = h * v + 2;
     let row_length = columns.div_ceil(h) * block_length;
-    let mut samples = Vec::with_capacity(3 * columns * rows);
-    for y in 0..rows {
-        for x in 0..columns {
+    for (y, row) in samples.chunks_exact_mut(3 * columns).enumerate() {
+        for (x, pixel) in row.chunks_exact_mut(3).enumerate() {
             let block = &blocks[y / v * row_length + x / h * block_length..][..block_length];
-            samples.extend_from_slice(&[block[y % v * h + x % h], block[h * v], block[h * v + 1]]);
+            pixel.copy_from_slice(&[block[y % v * h + x % h], block[h * v], block[h * v + 1]]);
         }
     }
-    samples
 }
 
 /// The sample with this index in a row.
