@@ -4,9 +4,11 @@
 //! training starts. Parsing here rejects every value that is invalid by itself, so the rest
 //! of the program never sees a batch size of zero or a learning rate that is NaN.
 
+mod compare;
 mod export;
 mod inspect;
 mod install;
+mod report;
 mod train;
 pub mod types;
 
@@ -20,9 +22,11 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use dataset::DecodeOptions;
 
+pub use compare::CompareArgs;
 pub use export::{ExportArgs, ExportFormat};
 pub use inspect::{CheckArgs, LabelsArgs, ShowArgs, SummaryArgs};
 pub use install::{CompletionsArgs, ManArgs};
+pub use report::ReportArgs;
 pub use train::TrainArgs;
 use types::{DeviceChoice, OnBad, max_pixels, positive, probability, threads, up_to_a_million};
 
@@ -64,6 +68,10 @@ pub enum Command {
     Evaluate(EvaluateArgs),
     /// Classify images
     Predict(PredictArgs),
+    /// Write a page about a run: curves, mistakes, classes, confidence, data and settings
+    Report(ReportArgs),
+    /// Compare finished runs: settings that differ, results and McNemar's test
+    Compare(CompareArgs),
     /// Convert a trained model to safetensors, timm or ONNX
     Export(ExportArgs),
     /// Check a data set for damaged files, duplicates, leaks and conflicting labels

@@ -7,12 +7,13 @@
 use std::fmt;
 use std::path::Path;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use dataset::DecodeOptions;
 use serde::{Deserialize, Serialize};
 
 use crate::args::types::{LayerRate, OnBad, WeightsSource};
 use crate::decode_limits::decode_options;
+use crate::error::Diagnostic;
 use crate::files::read_text;
 
 /// The version of candle in `Cargo.lock` (a test compares the two).
@@ -253,6 +254,22 @@ impl Config {
         Ok(format!(
             "# The configuration of this run, with all defaults resolved.\n\n{body}"
         ))
+    }
+
+    /// Reads the `config.toml` of the run directory `run`.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if there is no such file, and the errors of [`read`](Self::read).
+    pub fn read_run(run: &Path) -> anyhow::Result<Self> {
+        let file = run.join(Self::FILE);
+        if !file.exists() {
+            bail!(
+                Diagnostic::new(format!("no `{}` in `{}`", Self::FILE, run.display()))
+                    .help("pass a directory that `waggle train` created, such as `runs/train`")
+            );
+        }
+        Self::read(&file)
     }
 
     /// Reads a `config.toml`.

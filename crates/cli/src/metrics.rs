@@ -1,8 +1,12 @@
 //! `metrics.csv`: one row per epoch, written before the next epoch starts.
 
+use std::path::Path;
+
+use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
 use crate::config::StageName;
+use crate::files::read_text;
 use crate::run_dir::{Difference, RunDir};
 
 /// Mean loss and accuracy over a set of images.
@@ -55,6 +59,24 @@ pub struct Metrics {
 impl Metrics {
     /// Name of the file in the run directory.
     pub const FILE: &str = "metrics.csv";
+
+    /// Size limit of the file in bytes. A million epochs take about 100 MB.
+    const MAX_SIZE: u64 = 256 << 20;
+
+    /// Reads the rows of a `metrics.csv`.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if `path` is not a regular file, or if the file cannot be read or is not a
+    /// `metrics.csv`.
+    pub fn read(path: &Path) -> anyhow::Result<Vec<EpochRow>> {
+        let text = read_text(path, Self::MAX_SIZE);
+        let text = text.with_context(|| format!("cannot read {}", path.display()))?;
+        let mut rows = csv::Reader::from_reader(text.as_bytes());
+        let rows = rows.deserialize().map(|row| row.map(CsvRow::into));
+        rows.collect::<Result<_, _>>()
+            .with_context(|| format!("{} is not the metrics of a run", path.display()))
+    }
 
     /// The rows so far, in the order of the epochs.
     pub fn rows(&self) -> &[EpochRow] {
@@ -122,6 +144,36 @@ impl Metrics {
     }
 }
 
+/// A row as [`Metrics::to_csv`] writes it.
+#[derive(Deserialize)]
+struct CsvRow {
+    stage: StageName,
+    epoch: usize,
+    train_loss: Option<f64>,
+    train_accuracy: Option<f64>,
+    val_loss: f64,
+    val_accuracy: f64,
+    images_per_second: f64,
+    seconds: f64,
+}
+
+impl From<CsvRow> for EpochRow {
+    fn from(row: CsvRow) -> Self {
+        let score = |loss, accuracy| Score { loss, accuracy };
+        Self {
+            stage: row.stage,
+            epoch: row.epoch,
+            train: row
+                .train_loss
+                .zip(row.train_accuracy)
+                .map(|(loss, accuracy)| score(loss, accuracy)),
+            val: score(row.val_loss, row.val_accuracy),
+            images_per_second: row.images_per_second,
+            seconds: row.seconds,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,5 +215,22 @@ mod tests {
              transfer,1,,,0.75,0.5,10.0,1.500\n\
              transfer,2,0.5,1,0.75,0.5,10.0,1.500\n"
         );
+        let expected: Vec<EpochRow> = metrics.rows().to_vec();
+        let read = Metrics::read(&run.file("metrics.csv")).unwrap();
+        assert_eq!(read.len(), 2);
+        for (read, expected) in read.iter().zip(expected) {
+            let images_per_second = read.images_per_second;
+            assert_eq!(images_per_second, 10.0, "the file has one decimal");
+            assert_eq!(
+                *read,
+                EpochRow {
+                    images_per_second,
+                    ..expected
+                }
+            );
+        }
+        run.write("metrics.csv", b"stage,epoch\ntransfer,x\n")
+            .unwrap();
+        assert!(Metrics::read(&run.file("metrics.csv")).is_err());
     }
 }

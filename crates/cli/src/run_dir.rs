@@ -19,13 +19,14 @@ use crate::shell::quote;
 pub use marker::{CHECKPOINT_FORMAT, Marker, temporary_prefix};
 
 /// Names of the files in the directory of a finished run, apart from its [`Marker`].
-pub const FILES: [&str; 6] = [
+pub const FILES: [&str; 7] = [
     "model.safetensors",
     "config.toml",
     "metrics.csv",
     "curves.png",
     "confusion_matrix.png",
     "train_batch.png",
+    "report.html",
 ];
 
 /// Exclusive upper bound of the number appended to the name of a run directory.

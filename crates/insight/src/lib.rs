@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`ClassificationReport`] | a confusion matrix: accuracy, precision, recall, F1, Matthews correlation, with [`wilson_interval`]s |
 //! | [`top_k_accuracy`], [`one_vs_rest`] | the order of scores: ROC-AUC, average precision |
+//! | [`mcnemar`] | the samples that only one of two classifiers predicts correctly |
 //! | [`log_loss`], [`brier_score`], [`expected_calibration_error`], [`reliability_bins`] | probabilities |
 //!
 //! [`calibration`] makes probabilities as confident as they are right. [`LabeledProbabilities`] finds
@@ -35,6 +36,7 @@ mod folds;
 mod held_out;
 mod interval;
 mod logistic_regression;
+mod mcnemar;
 mod probability;
 mod ranking;
 mod report;
@@ -45,6 +47,7 @@ pub use error::{Error, Result};
 pub use folds::stratified_folds;
 pub use held_out::{HeldOut, held_out_probabilities};
 pub use interval::wilson_interval;
+pub use mcnemar::{McNemar, mcnemar};
 pub use probability::{
     ReliabilityBin, brier_score, expected_calibration_error, log_loss, reliability_bins,
 };

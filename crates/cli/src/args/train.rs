@@ -17,7 +17,7 @@ use super::types::{
 /// Ids of the arguments that can be combined with `--resume`. Except for `allow_changed_data`, they
 /// do not change the result of the run: the contents of the data and the weights are compared with
 /// those of the run.
-pub(super) const WITH_RESUME: [&str; 11] = [
+pub(super) const WITH_RESUME: [&str; 12] = [
     "resume",
     "allow_changed_data",
     "data",
@@ -26,6 +26,7 @@ pub(super) const WITH_RESUME: [&str; 11] = [
     "workers",
     "cache_images",
     "max_pixels",
+    "tensorboard",
     "quiet",
     "verbose",
     "json",
@@ -46,8 +47,8 @@ Examples:
   waggle train --json > events.jsonl
 
 The directory of a finished run holds run.toml, config.toml, metrics.csv, curves.png,
-confusion_matrix.png, train_batch.png and model.safetensors. `waggle predict` needs only
-model.safetensors.";
+confusion_matrix.png, train_batch.png, report.html and model.safetensors. `waggle predict` needs
+only model.safetensors.";
 
 /// Arguments of `waggle train`.
 #[derive(Debug, Clone, Args)]
@@ -90,7 +91,8 @@ pub struct TrainArgs {
     /// Resume an interrupted run from its last checkpoint, with the settings of the run. On a CPU
     /// and with unchanged data, the result is bit-identical to an uninterrupted run. Can be combined
     /// only with --data and --weights (if these have moved), --allow-changed-data,
-    /// --checkpoint-every, --workers, --cache-images, --max-pixels, --quiet, --verbose and --json
+    /// --checkpoint-every, --workers, --cache-images, --max-pixels, --tensorboard, --quiet, --verbose
+    /// and --json
     #[arg(long, value_name = "DIR")]
     pub resume: Option<PathBuf>,
 
@@ -171,6 +173,11 @@ pub struct TrainArgs {
     /// Memory for decoded images, such as 500MB or 1GiB; 0 disables the cache [default: 1GiB]
     #[arg(long, value_name = "SIZE", value_parser = byte_size, help_heading = "Machine")]
     pub cache_images: Option<u64>,
+
+    /// Also write event files for TensorBoard to DIR/tensorboard: metrics, the training batch, the
+    /// confusion matrix and the settings. A resumed run continues them without this flag
+    #[arg(long, help_heading = "Output")]
+    pub tensorboard: bool,
 
     /// Print only the path of the run directory, at the end. Warnings and errors still go to standard
     /// error

@@ -25,9 +25,7 @@ use crate::error::{Diagnostic, warn};
 use crate::escape::{printable, printable_path};
 use crate::memory_limit;
 use crate::non_finite_logit::CheckedNetwork;
-use crate::ui::text::{
-    list, pad_left, pad_right, percent, percent_range, pluralize, shorten, unused_files,
-};
+use crate::ui::text::{list, percent, percent_range, pluralize, push_table, shorten, unused_files};
 
 /// Maximum number of classes for which the confusion matrix is printed. With more classes, or if
 /// the matrix is wider than the terminal, the most confused pairs are printed instead.
@@ -283,33 +281,6 @@ fn most_confused(classes: &[String], rows: &[Vec<u64>]) -> Vec<[String; 4]> {
         ]);
     }
     table
-}
-
-/// Appends a table with aligned columns. The first `names` columns are aligned left, the others
-/// right.
-fn push_table<R: AsRef<[String]>>(text: &mut String, table: &[R], names: usize) {
-    let rows = || table.iter().map(AsRef::as_ref);
-    let columns = rows().map(<[String]>::len).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..columns)
-        .map(|column| {
-            let cells = rows().filter_map(|row| row.get(column));
-            cells
-                .map(|cell| measure_text_width(cell))
-                .max()
-                .unwrap_or(0)
-        })
-        .collect();
-    for row in rows() {
-        let cells = row.iter().zip(&widths).enumerate();
-        let cells: Vec<String> = cells
-            .map(|(column, (cell, &width))| match column {
-                _ if column < names => pad_right(cell, width),
-                _ => pad_left(cell, width),
-            })
-            .collect();
-        text.push_str(cells.join("  ").trim_end());
-        text.push('\n');
-    }
 }
 
 #[cfg(test)]

@@ -1,12 +1,14 @@
 //! The subcommands.
 
 mod check;
+mod compare;
 mod evaluate;
 mod export;
 mod install;
 mod labels;
 mod predict;
 mod predict_inputs;
+mod report;
 mod show;
 mod summary;
 mod train;
@@ -35,6 +37,8 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Train(args) => train::run(&args),
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Predict(args) => predict::run(&args),
+        Command::Compare(args) => compare::run(&args),
+        Command::Report(args) => report::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Labels(args) => labels::run(&args),

@@ -10,6 +10,7 @@ use crate::metrics::{EpochRow, Metrics, Pass, Score};
 use crate::plots;
 use crate::run_dir::RunDir;
 use crate::signals::Signals;
+use crate::tensorboard::EventWriter;
 use crate::ui::{Message, Renderer, StageEvent};
 
 /// Observes all stages of a run and writes its files.
@@ -28,6 +29,8 @@ pub struct TrainObserver<'a> {
     pub saved: bool,
     /// Writes the checkpoints of the run.
     pub checkpointer: Checkpointer<'a>,
+    /// Writes event files for TensorBoard.
+    pub events: Option<EventWriter>,
     /// Signals that stop training after the current batch.
     pub signals: &'a Signals,
 }
@@ -118,6 +121,9 @@ impl TrainObserver<'_> {
                 Phase::Train => self.training = Some(pass),
                 Phase::Val => {
                     let row = row(name, *epoch, self.training.take(), pass);
+                    if let Some(events) = &mut self.events {
+                        events.epoch(self.metrics.rows().len() + 1, &row)?;
+                    }
                     self.metrics.push(row, self.run)?;
                     self.draw_curves()?;
                 }
@@ -254,6 +260,7 @@ mod tests {
             save,
             saved: false,
             checkpointer: Checkpointer::new(run, None, &identity, params, None).unwrap(),
+            events: None,
             signals,
         }
     }

@@ -2,9 +2,10 @@
 //! start or from a checkpoint.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io::Write;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -25,9 +26,11 @@ use crate::checkpoint::{self, Checkpoint, Checkpointer, Identity};
 use crate::config::{Config, StageConfig};
 use crate::metrics::Metrics;
 use crate::plan::{Origin, Plan};
+use crate::report::{self, Report, Sources};
 use crate::run_dir::{Difference, RunDir};
 use crate::signals::Signals;
 use crate::splits::Splits;
+use crate::tensorboard::{self, EventWriter};
 use crate::ui::{Message, PlannedStage, Renderer};
 use crate::{model_file, plots};
 
@@ -36,11 +39,15 @@ pub struct Session {
     identity: Identity,
     params: Params,
     metadata: Metadata,
+    /// Path of the data set.
+    root: PathBuf,
     splits: Splits,
     precision: Precision,
     run: RunDir,
     /// The checkpoint from which the run resumes.
     checkpoint: Option<Checkpoint>,
+    /// Whether to write event files for TensorBoard.
+    tensorboard: bool,
 }
 
 impl Session {
@@ -105,7 +112,9 @@ impl Session {
             identity,
             params,
             metadata,
+            root: folder.root,
             splits,
+            tensorboard: run.file(tensorboard::DIRECTORY).is_dir(),
             run,
             checkpoint,
         })
@@ -121,9 +130,17 @@ impl Session {
         &self.metadata.classes
     }
 
+    /// Also writes event files for TensorBoard when the run trains.
+    pub fn with_tensorboard(self) -> Self {
+        Self {
+            tensorboard: true,
+            ..self
+        }
+    }
+
     /// Runs the stages, evaluates the best weights on val, writes `confusion_matrix.png`, stores the
-    /// temperature in the model file, marks the run as finished and removes its checkpoints. Within an
-    /// epoch, a checkpoint is due every `every`, or never if it is `None`.
+    /// temperature in the model file, writes `report.html`, marks the run as finished and removes its
+    /// checkpoints. Within an epoch, a checkpoint is due every `every`, or never if it is `None`.
     ///
     /// Returns the evaluation, and the calibration unless the run does without. Returns `None` if a
     /// signal stopped the run. It can then be resumed.
@@ -142,6 +159,11 @@ impl Session {
         let model = self.run.file(model_file::FILE);
         let save = || self.save(&self.params.tensors());
         let (run, from) = (&self.run, checkpoint.as_ref());
+        let events = self.tensorboard.then(|| {
+            let rows = from.map_or(&[][..], |from| &from.progress.rows);
+            let png = fs::read(run.file("train_batch.png"))?;
+            EventWriter::create(run.path(), &self.identity.config, rows, &png)
+        });
         let mut observer = TrainObserver {
             renderer: ui,
             run: &self.run,
@@ -150,6 +172,7 @@ impl Session {
             save: &save,
             saved: false,
             checkpointer: Checkpointer::new(run, from, &self.identity, &self.params, every)?,
+            events: events.transpose()?,
             signals,
         };
         let evaluation = match self.run_stages(&mut observer, &model, checkpoint)? {
@@ -157,28 +180,56 @@ impl Session {
             Outcome::Finished { .. } => self.evaluate(signals)?,
         };
         observer.finish_checkpoint()?;
+        let (events, epochs) = (observer.events.take(), observer.metrics.rows().len());
         drop(observer);
         let Some(evaluation) = evaluation else {
             return Ok(None);
         };
-        let finished = self.finish(&evaluation);
+        let finished = self.finish(&evaluation, events, epochs);
         let calibration = finished.map_err(|error| self.run.resumable(error))?;
         Ok(Some((evaluation, calibration)))
     }
 
-    /// Writes `confusion_matrix.png`, calibrates the model, marks the run as finished and removes its
-    /// checkpoints.
-    fn finish(&mut self, evaluation: &Evaluation) -> anyhow::Result<Option<Calibration>> {
+    /// Writes `confusion_matrix.png`, calibrates the model, writes `report.html`, marks the run as
+    /// finished and removes its checkpoints. The event files for TensorBoard end with `epochs`.
+    fn finish(
+        &mut self,
+        evaluation: &Evaluation,
+        events: Option<EventWriter>,
+        epochs: usize,
+    ) -> anyhow::Result<Option<Calibration>> {
         let rows = evaluation.confusion.rows();
         let png = plots::confusion_matrix::draw(self.classes(), rows)?;
         self.run.write("confusion_matrix.png", &png)?;
+        if let Some(mut events) = events {
+            events.image(epochs, "confusion_matrix", &png)?;
+            events.finish(epochs)?;
+        }
         let calibration = match self.identity.config.training.calibration {
             true => Some(self.calibrate(evaluation)?),
             false => None,
         };
+        self.write_report(evaluation)?;
         self.run.finish()?;
         checkpoint::remove_all(&self.run)?;
         Ok(calibration)
+    }
+
+    fn write_report(&self, evaluation: &Evaluation) -> anyhow::Result<()> {
+        let val = &self.splits.val;
+        let report = Report::collect(Sources {
+            run: self.run.path(),
+            config: &self.identity.config,
+            // As they are in the file, so that `waggle report` writes the same page.
+            rows: Metrics::read(&self.run.file(Metrics::FILE))?,
+            root: &self.root,
+            val: val.samples(),
+            evaluation,
+            temperature: self.metadata.temperature,
+            decode: val.config().decode.clone(),
+            workers: val.config().workers,
+        })?;
+        self.run.write(report::FILE, report.page()?.as_bytes())
     }
 
     /// Fits the temperature, and writes the model file again if there is one. The tensors stay the same.

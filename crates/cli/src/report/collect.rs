@@ -1,0 +1,228 @@
+//! Collects the data of the report from a run.
+
+use std::path::Path;
+
+use anyhow::Context;
+use dataset::{DecodeOptions, InspectOptions, Sample, path_text};
+use insight::{
+    ClassificationReport, Scores, expected_calibration_error, reliability_bins, wilson_interval,
+};
+use trainer::Evaluation;
+
+use super::images::{choose_cells, show_cells, show_mistakes};
+use super::svg::Bin;
+use super::thumbnails::Budget;
+use super::{ClassRow, Figure, Image, MAX_BYTES, Report, Section};
+use crate::config::Config;
+use crate::metrics::EpochRow;
+use crate::ui::text::{percent, percent_range, pluralize};
+
+/// Bytes for images. The other parts of the page have limits that add up to less than the rest.
+const IMAGE_BYTES: usize = MAX_BYTES - 1_800_000;
+/// Number of bins of the reliability diagram, as in the expected calibration error.
+const BINS: usize = 15;
+/// Largest number of images that are searched for duplicates. The comparisons grow with its square.
+const MAX_INSPECTED: usize = 20_000;
+
+/// What a report is made from.
+pub struct Sources<'a> {
+    /// The run directory.
+    pub run: &'a Path,
+    /// Configuration of the run.
+    pub config: &'a Config,
+    /// Rows of `metrics.csv`.
+    pub rows: Vec<EpochRow>,
+    /// Path of the data set.
+    pub root: &'a Path,
+    /// Images of val, without those that were skipped.
+    pub val: &'a [Sample],
+    /// Result of the final evaluation on `val`.
+    pub evaluation: &'a Evaluation,
+    /// Temperature of the model, which calibrates its probabilities.
+    pub temperature: f64,
+    /// Decoder settings.
+    pub decode: DecodeOptions,
+    /// Number of threads that decode images.
+    pub workers: usize,
+}
+
+impl Report {
+    /// Collects the report of a run. Reads the images of the data set; those that cannot be read are
+    /// left out.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the evaluation does not fit the classes and images, or if a logit is not
+    /// finite.
+    pub fn collect(sources: Sources<'_>) -> anyhow::Result<Self> {
+        let Sources {
+            run,
+            config,
+            rows,
+            root,
+            val,
+            evaluation,
+            temperature,
+            decode,
+            workers,
+        } = sources;
+        let names = &config.data.classes;
+        let targets = evaluation.predictions.iter().map(|p| p.target).collect();
+        let scores = Scores::new(names.len(), evaluation.logits.clone(), targets)?;
+        let before = expected_calibration_error(&scores, BINS);
+        let scores = scores.with_temperature(temperature);
+        let mut images = Vec::new();
+        for (prediction, log) in evaluation
+            .predictions
+            .iter()
+            .zip(scores.log_probabilities())
+        {
+            let sample = val.get(prediction.sample);
+            let sample = sample.context("the evaluation has more images than val")?;
+            let (truth, predicted) = (prediction.target as usize, prediction.prediction as usize);
+            images.push((
+                sample.path.as_path(),
+                Image {
+                    path: path_text::relative(root, &sample.path),
+                    truth,
+                    predicted,
+                    confidence: log[predicted].exp(),
+                    of_truth: log[truth].exp(),
+                    thumbnail: None,
+                },
+            ));
+        }
+        let confusion = evaluation.confusion.rows().to_vec();
+        let metrics = ClassificationReport::new(&confusion);
+        let calibration = match temperature {
+            1.0 => "not calibrated".to_string(),
+            _ => format!(
+                "{} before calibration with temperature {temperature:.3}",
+                percent(before)
+            ),
+        };
+        let headline = headline(evaluation, &metrics, &scores, &calibration);
+        // The highest loss first. The sort is stable.
+        images.sort_by(|(_, a), (_, b)| a.of_truth.total_cmp(&b.of_truth));
+        let mut budget = Budget(IMAGE_BYTES);
+        let wrong: Vec<_> = images
+            .iter()
+            .filter(|(_, i)| i.truth != i.predicted)
+            .collect();
+        let mistakes = show_mistakes(&wrong, config.network.input_size, &decode, &mut budget);
+        let wrong = wrong.len();
+        let chosen = choose_cells(&images);
+        let cells = show_cells(chosen, config.network.input_size, &decode, &mut budget);
+        let title = run.canonicalize().unwrap_or_else(|_| run.to_path_buf());
+        let title = title.file_name().unwrap_or(run.as_os_str());
+        Ok(Self {
+            title: path_text::encode(title.as_ref()),
+            classes: classes(names, &metrics),
+            data: data(config, root, &decode, workers),
+            config: config.clone(),
+            rows,
+            headline,
+            confusion,
+            cells,
+            reliability: bins(&scores),
+            mistakes,
+            wrong,
+        })
+    }
+}
+
+fn headline(
+    evaluation: &Evaluation,
+    metrics: &ClassificationReport,
+    scores: &Scores,
+    calibration: &str,
+) -> Vec<Figure> {
+    let measured = metrics.per_class.iter().filter(|class| class.support > 0);
+    vec![
+        Figure {
+            name: "Accuracy",
+            value: percent(metrics.accuracy),
+            note: format!(
+                "95 % interval: {}; {} of {} val images",
+                percent_range(metrics.accuracy_interval),
+                metrics.correct,
+                metrics.samples
+            ),
+        },
+        Figure {
+            name: "Balanced accuracy",
+            value: percent(metrics.balanced_accuracy),
+            note: format!(
+                "mean recall of {}; F1 {}, precision {}",
+                pluralize(measured.count(), "class"),
+                percent(metrics.macro_average.f1),
+                percent(metrics.macro_average.precision)
+            ),
+        },
+        Figure {
+            name: "Loss",
+            value: format!("{:.4}", evaluation.loss()),
+            note: "mean cross-entropy per val image in nats, without calibration".to_string(),
+        },
+        Figure {
+            name: "Calibration error",
+            value: percent(expected_calibration_error(scores, BINS)),
+            note: format!("mean gap between confidence and accuracy; {calibration}"),
+        },
+    ]
+}
+
+fn classes(names: &[String], metrics: &ClassificationReport) -> Vec<ClassRow> {
+    let rows = names.iter().zip(&metrics.per_class);
+    rows.map(|(name, class)| {
+        let (has_images, has_predictions) = (class.support > 0, class.predicted > 0);
+        ClassRow {
+            name: name.clone(),
+            images: class.support,
+            correct: class.correct,
+            recall: has_images.then_some((class.recall, class.recall_interval)),
+            precision: has_predictions.then_some(class.precision),
+            f1: (has_images && has_predictions).then_some(class.f1),
+        }
+    })
+    .collect()
+}
+
+/// The bins of the reliability diagram.
+fn bins(scores: &Scores) -> Vec<Bin> {
+    let bins = reliability_bins(scores, BINS).into_iter();
+    bins.map(|bin| Bin {
+        images: bin.count,
+        confidence: bin.confidence,
+        accuracy: bin.accuracy,
+        interval: wilson_interval((bin.accuracy * bin.count as f64).round() as u64, bin.count),
+    })
+    .collect()
+}
+
+/// Inspects the data set.
+fn data(
+    config: &Config,
+    root: &Path,
+    decode: &DecodeOptions,
+    workers: usize,
+) -> Section<dataset::Report> {
+    let images = config.data.train_images + config.data.val_images;
+    let root_text = crate::shell::quote(root);
+    if images > MAX_INSPECTED {
+        return Section::Missing(format!(
+            "The data set has more than {MAX_INSPECTED} images, so it was not searched for problems. Run \
+             `waggle check {root_text}`."
+        ));
+    }
+    let options = InspectOptions::default()
+        .workers(workers)
+        .decode(decode.clone());
+    match dataset::inspect(root, &options, &|_, _| {}) {
+        Ok(mut report) => {
+            report.ignored.retain(|file| file.path != sample::STAMP);
+            Section::Shown(report)
+        }
+        Err(error) => Section::Missing(format!("The data set cannot be read: {error}.")),
+    }
+}
