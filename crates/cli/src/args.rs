@@ -5,6 +5,7 @@
 //! of the program never sees a batch size of zero or a learning rate that is NaN.
 
 mod compare;
+mod explain;
 mod export;
 mod inspect;
 mod install;
@@ -23,6 +24,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use dataset::DecodeOptions;
 
 pub use compare::CompareArgs;
+pub use explain::ExplainArgs;
 pub use export::{ExportArgs, ExportFormat};
 pub use inspect::{CheckArgs, LabelsArgs, ShowArgs, SummaryArgs};
 pub use install::{CompletionsArgs, ManArgs};
@@ -45,6 +47,7 @@ Examples:
   waggle train --data my_images         use your own images
   waggle predict runs/train new_images  classify images
   waggle evaluate runs/train            measure the accuracy
+  waggle explain runs/train bee.jpg     draw a heat map
   waggle check my_images                find bad images
   waggle labels runs/train              find wrong labels
 
@@ -72,6 +75,8 @@ pub enum Command {
     Report(ReportArgs),
     /// Compare finished runs: settings that differ, results and McNemar's test
     Compare(CompareArgs),
+    /// Draw heat maps of the parts of images that speak for a class
+    Explain(ExplainArgs),
     /// Convert a trained model to safetensors, timm or ONNX
     Export(ExportArgs),
     /// Check a data set for damaged files, duplicates, leaks and conflicting labels
@@ -88,8 +93,8 @@ pub enum Command {
     Man(ManArgs),
 }
 
-/// Arguments for threads, device, precision and image decoding, shared by `train`, `evaluate` and
-/// `predict`.
+/// Arguments for threads, device, precision and image decoding, shared by `train`, `evaluate`,
+/// `predict` and `explain`.
 #[derive(Debug, Clone, Args)]
 pub struct MachineArgs {
     /// Threads that decode images, at most 1024 [default: 4]
@@ -147,6 +152,20 @@ impl MachineArgs {
     }
 }
 
+/// The images of `predict` and `explain`.
+#[derive(Debug, Clone, Args)]
+pub struct ImageArgs {
+    /// Images, or folders of images (searched recursively). `-` reads paths from standard input, one
+    /// per line; empty lines are skipped
+    #[arg(required_unless_present = "null", value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+
+    /// Paths on standard input are separated by NUL bytes, as `find -print0` writes them. Reads them
+    /// even without `-`
+    #[arg(short = '0', long)]
+    pub null: bool,
+}
+
 /// Arguments of `waggle evaluate`.
 #[derive(Debug, Args)]
 pub struct EvaluateArgs {
@@ -175,7 +194,16 @@ pub struct EvaluateArgs {
     /// Threads, device, precision and image decoding.
     pub machine: MachineArgs,
 
-    /// Print one JSON object: loss, accuracy, classes, confusion, skipped, unused
+    /// Write a CSV file with one row per image: path, truth, predicted, the probability of each class,
+    /// loss
+    #[arg(long, value_name = "FILE")]
+    pub predictions: Option<PathBuf>,
+
+    /// Replace an existing file of --predictions
+    #[arg(long, requires = "predictions")]
+    pub overwrite: bool,
+
+    /// Print one JSON object: metrics as fractions, classes, confusion, skipped, unused
     #[arg(long)]
     pub json: bool,
 }
@@ -201,15 +229,9 @@ pub struct PredictArgs {
     /// Model file (model.safetensors) or run directory
     pub model: PathBuf,
 
-    /// Images, or folders of images (searched recursively). `-` reads paths from standard input, one
-    /// per line; empty lines are skipped
-    #[arg(required_unless_present = "null", value_name = "PATH")]
-    pub paths: Vec<PathBuf>,
-
-    /// Paths on standard input are separated by NUL bytes, as `find -print0` writes them. Reads them
-    /// even without `-`
-    #[arg(short = '0', long)]
-    pub null: bool,
+    #[command(flatten)]
+    /// The images.
+    pub images: ImageArgs,
 
     /// Number of classes to print per image, most probable first
     #[arg(long, value_name = "N", default_value = "1", value_parser = positive)]

@@ -6,7 +6,7 @@ use anyhow::Context;
 use candle_core::{D, DType, Device, Tensor};
 use dataset::{DecodeOptions, Normalize, Transform};
 use trainer::Params;
-use vgg::{Metadata, Mode, Vgg};
+use vgg::{HeatMap, HeatMapMethod, Metadata, Mode, Vgg};
 
 use crate::model_file::locate;
 use crate::non_finite_logit::NonFiniteLogit;
@@ -171,11 +171,36 @@ impl Classifier {
             return Ok(Vec::new());
         }
         let x = Tensor::cat(images, 0)?.to_device(&self.device)?;
-        let logits = self.network.forward(&x, Mode::Eval)?;
-        let scaled = (&logits / self.metadata.temperature)?;
+        self.rows(&self.network.forward(&x, Mode::Eval)?)
+    }
+
+    /// Computes the heat map of an image returned by [`read`](Self::read) or
+    /// [`read_bytes`](Self::read_bytes), as [`Vgg::heat_map`] does, and the class probabilities of
+    /// the image.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`Vgg::heat_map`].
+    pub fn heat_map(
+        &self,
+        image: &Tensor,
+        class: Option<usize>,
+        layer: &str,
+        method: HeatMapMethod,
+    ) -> anyhow::Result<(HeatMap, Vec<f32>)> {
+        let image = image.to_device(&self.device)?;
+        let map = self.network.heat_map(&image, class, layer, method)?;
+        let logits = Tensor::new(&map.logits[..], &Device::Cpu)?.unsqueeze(0)?;
+        let row = self.rows(&logits)?.pop();
+        Ok((map, row.context("the image has no probabilities")??))
+    }
+
+    /// The class probabilities of each row of `logits` (B, C), or its first non-finite logit.
+    fn rows(&self, logits: &Tensor) -> anyhow::Result<Vec<Result<Vec<f32>, NonFiniteLogit>>> {
+        let scaled = (logits / self.metadata.temperature)?;
         let probabilities: Vec<Vec<f32>> =
             candle_nn::ops::softmax(&scaled, D::Minus1)?.to_vec2()?;
-        let non_finite = NonFiniteLogit::of_rows(&logits)?;
+        let non_finite = NonFiniteLogit::of_rows(logits)?;
         let rows = probabilities.into_iter().zip(non_finite);
         Ok(rows
             .map(|(probabilities, error)| error.map_or(Ok(probabilities), Err))

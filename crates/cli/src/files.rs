@@ -1,8 +1,8 @@
 //! Opens files of a run for reading, and writes files atomically.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 
@@ -15,6 +15,9 @@ pub const TEMPORARY: &str = ".waggle-";
 
 /// Number of random characters at the end of the name of a temporary file.
 pub const RANDOM_CHARACTERS: usize = 6;
+
+/// Exclusive upper bound of the number appended to the name of a folder.
+const MAX_FOLDERS: usize = 100_000;
 
 /// Opens a regular file for reading. Follows symbolic links.
 ///
@@ -111,6 +114,52 @@ pub fn parent(path: &Path) -> &Path {
     }
 }
 
+/// Creates the folder `wanted`, or `wanted-2`, `wanted-3`, … if it exists, and its parents.
+///
+/// `create_dir` is atomic and fails for an existing folder, so two processes that start at the same
+/// moment get two folders.
+///
+/// # Errors
+///
+/// Returns an error if `wanted` has no name, or if the folder cannot be created.
+pub fn create_numbered_folder(wanted: &Path) -> anyhow::Result<PathBuf> {
+    let name = wanted.file_name().context("the path has no file name")?;
+    let parent = parent(wanted);
+    existing_folder(parent)?;
+    fs::create_dir_all(parent)?;
+    for number in 1..MAX_FOLDERS {
+        let path = if number == 1 {
+            wanted.to_path_buf()
+        } else {
+            let mut numbered = name.to_os_string();
+            numbered.push(format!("-{number}"));
+            wanted.with_file_name(numbered)
+        };
+        match fs::create_dir(&path) {
+            Ok(()) => {
+                sync_directory(parent)?;
+                return Ok(path);
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    bail!("too many folders have this name")
+}
+
+/// The nearest existing ancestor of `path`, or `path` itself.
+///
+/// # Errors
+///
+/// Returns an error if it is not a folder.
+pub fn existing_folder(path: &Path) -> anyhow::Result<&Path> {
+    let existing = path.ancestors().find(|path| path.exists());
+    let existing = existing.unwrap_or(Path::new("."));
+    let is_folder = existing.is_dir();
+    ensure!(is_folder, "`{}` is not a folder", existing.display());
+    Ok(existing)
+}
+
 /// Checks that the disk of `folder` has space for `what`, which needs `bytes`.
 ///
 /// # Errors
@@ -139,7 +188,6 @@ pub fn sync_directory(path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
 
     #[test]
     fn a_file_is_replaced_and_no_temporary_file_remains() {

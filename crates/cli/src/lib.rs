@@ -35,6 +35,7 @@ mod panic_message;
 mod path_list;
 mod plan;
 pub mod plots;
+mod predictions;
 mod report;
 pub mod run_dir;
 mod shell;

@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::bail;
 use dataset::ImageFolder;
 
-use crate::data_source::Folder;
+use crate::data_source::{Folder, Source};
 use crate::error::Diagnostic;
 
 impl Folder {
@@ -59,6 +59,34 @@ impl Folder {
         });
         folders.map(|folder| resolve(&folder)).collect()
     }
+}
+
+/// Checks that the files in the folder `out` would not be read as images of a data set, or of one of
+/// the folders in `inputs`.
+///
+/// # Errors
+///
+/// Returns an error if `out`, which need not exist, is inside of such a folder.
+pub fn refuse_image_folders(out: &Path, inputs: &[PathBuf]) -> anyhow::Result<()> {
+    let real = resolve(out);
+    for input in inputs.iter().filter(|input| input.is_dir()) {
+        if real.starts_with(resolve(input)) {
+            bail!(
+                Diagnostic::new(format!(
+                    "the output `{}` is inside the folder of images `{}`",
+                    out.display(),
+                    input.display()
+                ))
+                .help("pass a folder outside of it with `--out`")
+            );
+        }
+    }
+    for root in real.ancestors().filter(|root| root.join("train").is_dir()) {
+        if let Ok(folder) = Source::Given(root.to_path_buf()).open() {
+            folder.refuse_output_file(out)?;
+        }
+    }
+    Ok(())
 }
 
 /// Resolves the links and `..` of a path whose last components need not exist.

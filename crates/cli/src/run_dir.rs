@@ -3,34 +3,34 @@
 
 mod marker;
 
-use std::ffi::OsStr;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, bail};
 use serde::Serialize;
 
 use crate::error::Diagnostic;
-use crate::files::{check_free_space, open_regular, parent, sync_directory, write_atomically};
+use crate::files::{
+    check_free_space, create_numbered_folder, existing_folder, open_regular, parent,
+    write_atomically,
+};
 use crate::shell::quote;
 pub use marker::{CHECKPOINT_FORMAT, Marker, temporary_prefix};
 
 /// Names of the files in the directory of a finished run, apart from its [`Marker`].
-pub const FILES: [&str; 7] = [
+pub const FILES: [&str; 8] = [
     "model.safetensors",
     "config.toml",
     "metrics.csv",
     "curves.png",
     "confusion_matrix.png",
+    "predictions.csv",
     "train_batch.png",
     "report.html",
 ];
-
-/// Exclusive upper bound of the number appended to the name of a run directory.
-const MAX_RUNS: usize = 100_000;
 
 /// How long to wait for the lock of a run directory. The system may release the lock of a killed
 /// process after a short delay.
@@ -61,11 +61,7 @@ pub enum Difference {
 }
 
 impl RunDir {
-    /// Creates the directory `wanted`, or `wanted-2`, `wanted-3`, … if it exists, and marks it as a
-    /// run.
-    ///
-    /// `create_dir` is atomic and fails for an existing directory, so two runs that start at the
-    /// same moment get two directories.
+    /// Creates the directory with [`create_numbered_folder`] and marks it as a run.
     ///
     /// # Errors
     ///
@@ -86,8 +82,8 @@ impl RunDir {
     }
 
     fn try_check(wanted: &Path, bytes: u64) -> anyhow::Result<()> {
-        let (parent, _) = parent_and_name(wanted)?;
-        let existing = existing_folder(parent)?;
+        wanted.file_name().context("the path has no file name")?;
+        let existing = existing_folder(parent(wanted))?;
         #[cfg(unix)]
         rustix::fs::access(
             existing,
@@ -98,36 +94,17 @@ impl RunDir {
     }
 
     fn try_create(wanted: &Path) -> anyhow::Result<Self> {
-        let (parent, name) = parent_and_name(wanted)?;
-        existing_folder(parent)?;
-        fs::create_dir_all(parent)?;
-        for number in 1..MAX_RUNS {
-            let path = if number == 1 {
-                wanted.to_path_buf()
-            } else {
-                let mut numbered = name.to_os_string();
-                numbered.push(format!("-{number}"));
-                wanted.with_file_name(numbered)
-            };
-            match fs::create_dir(&path) {
-                Ok(()) => {
-                    sync_directory(parent)?;
-                    let run = Self {
-                        _lock: lock(&path)?,
-                        marker: Marker::generate(),
-                        path,
-                    };
-                    run.write_marker().inspect_err(|_| {
-                        // Succeeds only if the directory is empty.
-                        let _ = fs::remove_dir(&run.path);
-                    })?;
-                    return Ok(run);
-                }
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        bail!("too many run directories have this name")
+        let path = create_numbered_folder(wanted)?;
+        let run = Self {
+            _lock: lock(&path)?,
+            marker: Marker::generate(),
+            path,
+        };
+        run.write_marker().inspect_err(|_| {
+            // Succeeds only if the directory is empty.
+            let _ = fs::remove_dir(&run.path);
+        })?;
+        Ok(run)
     }
 
     /// Opens and locks the directory of an earlier run. Changes nothing in it, except that on Windows
@@ -314,20 +291,6 @@ impl RunDir {
     ) -> anyhow::Result<()> {
         write_atomically(&self.file(name), &temporary_prefix(self.id()), write)
     }
-}
-
-/// The innermost folder of `path` that exists. An error if it is not a folder.
-fn existing_folder(path: &Path) -> anyhow::Result<&Path> {
-    let existing = path.ancestors().find(|path| path.exists());
-    let existing = existing.unwrap_or(Path::new("."));
-    let is_folder = existing.is_dir();
-    ensure!(is_folder, "`{}` is not a folder", existing.display());
-    Ok(existing)
-}
-
-fn parent_and_name(path: &Path) -> anyhow::Result<(&Path, &OsStr)> {
-    let name = path.file_name().context("the path has no file name")?;
-    Ok((parent(path), name))
 }
 
 fn cannot_create(wanted: &Path, error: anyhow::Error) -> anyhow::Error {

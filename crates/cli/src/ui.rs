@@ -11,6 +11,7 @@ mod epoch_table;
 mod json;
 mod message;
 mod page;
+pub mod table;
 mod terminal;
 pub mod text;
 mod time_left;

@@ -92,12 +92,122 @@ fn evaluate_prints_loss_accuracy_and_confusion_matrix() {
         "Loss      ",
         "Accuracy  ",
         " of 12; 95 % interval: ",
+        "\nMatthews correlation",
         "\nhorizontal  ",
         "\nvertical    ",
+        "\nweighted average",
     ] {
         assert!(text.contains(part), "{part}: {text}");
     }
     dir.fails(1, &["evaluate", "runs/train", "--split", "test"]);
+}
+
+#[test]
+fn evaluate_reports_metrics_as_fractions_and_writes_predictions() {
+    let dir = trained();
+    let arguments = ["evaluate", "runs/train", "--predictions", "p.csv", "--json"];
+    let report = json_lines(&dir.succeeds(&arguments)).remove(0);
+    let rows = csv_rows(&dir.read("p.csv"));
+    let header = [
+        "path",
+        "truth",
+        "predicted",
+        "probability_horizontal",
+        "probability_vertical",
+        "loss",
+    ];
+    assert_eq!(
+        (&rows[0][..], rows.len()),
+        (&header.map(String::from)[..], 13)
+    );
+    assert_eq!(
+        rows[1][..2],
+        ["val/horizontal/00.png", "horizontal"].map(String::from)
+    );
+    let numbers = |row: &[String]| -> Vec<f64> {
+        let numbers = row[3..].iter().map(|number| number.parse().unwrap());
+        numbers.collect()
+    };
+    let (mut correct, mut loss) = (0, 0.0);
+    for row in &rows[1..] {
+        let [horizontal, vertical, row_loss] = numbers(row)[..] else {
+            panic!("{row:?}");
+        };
+        let predicted = if horizontal >= vertical {
+            "horizontal"
+        } else {
+            "vertical"
+        };
+        assert_eq!(row[2], predicted);
+        let probability = if row[1] == "horizontal" {
+            horizontal
+        } else {
+            vertical
+        };
+        assert!((horizontal + vertical - 1.0).abs() < 1e-6, "{row:?}");
+        assert!((row_loss + probability.ln()).abs() < 1e-4, "{row:?}");
+        correct += u64::from(row[1] == row[2]);
+        loss += row_loss / 12.0;
+    }
+    assert_eq!(
+        (&report["correct"], &report["images"]),
+        (&correct.into(), &12.into())
+    );
+    assert!(
+        (report["log_loss"].as_f64().unwrap() - loss).abs() < 1e-9,
+        "{report}"
+    );
+    for name in [
+        "accuracy",
+        "balanced_accuracy",
+        "matthews_correlation",
+        "roc_auc",
+        "average_precision",
+        "brier_score",
+        "expected_calibration_error",
+    ] {
+        let value = report[name]
+            .as_f64()
+            .unwrap_or_else(|| panic!("{name}: {report}"));
+        assert!((0.0..=1.0).contains(&value), "{name}: {report}");
+    }
+    assert_eq!(report["top5_accuracy"], serde_json::Value::Null);
+    assert_eq!(report["reliability"].as_array().unwrap().len(), 15);
+    let class = &report["per_class"][1];
+    assert_eq!(
+        (&class["class"], &class["support"]),
+        (&"vertical".into(), &6.into())
+    );
+    for name in ["precision", "recall", "f1", "roc_auc", "average_precision"] {
+        assert!(class[name].is_number(), "{name}: {class}");
+    }
+    let interval = class["recall_interval"].as_array().unwrap();
+    assert!(interval[0].as_f64() <= class["recall"].as_f64());
+
+    // The run directory has the predictions for val. They differ by rounding only, because training
+    // builds the network in another way.
+    let of_run = csv_rows(&dir.read("runs/train/predictions.csv"));
+    assert_eq!(of_run.len(), rows.len());
+    for (a, b) in of_run[1..].iter().zip(&rows[1..]) {
+        assert_eq!(a[..3], b[..3]);
+        for (a, b) in numbers(a).iter().zip(numbers(b)) {
+            assert!((a - b).abs() < 1e-4, "{a} {b}");
+        }
+    }
+
+    let message = dir.fails(1, &arguments);
+    assert!(message.contains("`p.csv` already exists"), "{message}");
+    dir.write("p.csv", b"old");
+    dir.succeeds(&[&arguments[..], &["--overwrite", "--split", "train"]].concat());
+    assert_eq!(csv_rows(&dir.read("p.csv")).len(), 25);
+}
+
+/// The records of a CSV file, with its header.
+fn csv_rows(bytes: &[u8]) -> Vec<Vec<String>> {
+    let mut reader = csv::ReaderBuilder::new();
+    let mut reader = reader.has_headers(false).from_reader(bytes);
+    let records = reader.deserialize();
+    records.collect::<Result<_, _>>().unwrap()
 }
 
 #[test]

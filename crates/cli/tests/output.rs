@@ -19,14 +19,17 @@ fn trained() -> TestDir {
 }
 
 /// Commands that print a result.
-const COMMANDS: [&str; 12] = [
+const COMMANDS: [&str; 15] = [
     "train --data data --weights tiny.safetensors --stage transfer --transfer-epochs 1 --out runs/other",
     "train --resume runs/train",
     "evaluate runs/train",
     "predict runs/train data/val",
+    "explain runs/train data/val/vertical/00.png",
     "export runs/train --to onnx --out model.onnx --overwrite",
     "check data",
     "labels runs/train",
+    "report runs/train",
+    "compare runs/train runs/train",
     "show --data data --input-size 32 --overwrite",
     "summary",
     "completions bash",

@@ -4,6 +4,7 @@
 
 mod harness;
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
@@ -138,15 +139,25 @@ fn predictions_as_csv_keep_the_bytes_of_every_path() {
     for name in names {
         copy(&dir, name);
     }
+    let paths = |csv: &[u8]| -> BTreeSet<Vec<u8>> {
+        let mut csv = csv::Reader::from_reader(csv);
+        let records = csv.byte_records().map(Result::unwrap);
+        records.map(|record| record[0].to_vec()).collect()
+    };
     let output = dir.waggle(&["predict", "runs/train", "new", "--csv", "--top-k", "2"]);
     assert!(output.status.success());
-    let mut csv = csv::Reader::from_reader(&output.stdout[..]);
-    let records = csv.byte_records().map(Result::unwrap);
-    let mut paths: Vec<Vec<u8>> = records.map(|record| record[0].to_vec()).collect();
-    paths.sort();
-    let mut expected = names.map(<[u8]>::to_vec);
-    expected.sort();
-    assert_eq!(paths, expected);
+    assert_eq!(paths(&output.stdout), names.map(<[u8]>::to_vec).into());
+
+    // The paths in the file of `evaluate` are relative to the data set.
+    for name in names {
+        copy(&dir, &[b"data/val/vertical/", name].concat());
+    }
+    dir.succeeds(&["evaluate", "runs/train", "--predictions", "p.csv"]);
+    let paths = paths(&dir.read("p.csv"));
+    assert_eq!(paths.len(), 12 + names.len());
+    for name in names {
+        assert!(paths.contains(&[b"val/vertical/", name].concat()));
+    }
 }
 
 #[test]

@@ -47,6 +47,16 @@ fn has_fields(event: &Value, fields: &[(&str, Value)]) -> bool {
 fn an_interrupted_run_resumes_to_the_same_bytes() {
     let dir = TestDir::with_stripes();
     dir.succeeds(&train(&["--out", "whole"]));
+    // So the comparisons include the temperature.
+    let whole = dir.read("whole/model.safetensors");
+    let (_, header) = safetensors::SafeTensors::read_metadata(&whole).unwrap();
+    assert!(
+        header
+            .metadata()
+            .as_ref()
+            .unwrap()
+            .contains_key("temperature")
+    );
     let event = |event: &str, stage: &str, phase: &str, epoch: u64| {
         [
             ("event", event.into()),

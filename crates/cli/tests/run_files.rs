@@ -46,7 +46,11 @@ fn resumes(dir: &TestDir, run: &str) -> (String, String) {
 /// Like [`TestDir::assert_same_result`], for a run with unrelated files in its directory.
 #[track_caller]
 fn assert_same_files(dir: &TestDir, run: &str, other: &str) {
-    for file in ["model.safetensors", "confusion_matrix.png"] {
+    for file in [
+        "model.safetensors",
+        "confusion_matrix.png",
+        "predictions.csv",
+    ] {
         let bytes = |run: &str| dir.read(&format!("{run}/{file}"));
         assert!(bytes(run) == bytes(other), "{file} of {run}");
     }

@@ -175,11 +175,33 @@ fn event_files_have_the_metrics_images_and_settings_of_the_run() {
         let (_, _, value) = values.iter().find(|(_, other, _)| other == tag).expect(tag);
         let plugin = fields(bytes(&fields(bytes(value, 9).unwrap()), 1).unwrap());
         assert_eq!(bytes(&plugin, 1), Some(&b"hparams"[..]));
-        String::from_utf8_lossy(bytes(&plugin, 2).unwrap()).into_owned()
+        fields(bytes(&plugin, 2).unwrap())
     };
-    assert!(content("_hparams_/session_start_info").contains("training.momentum"));
-    assert!(content("_hparams_/experiment").contains("accuracy/val"));
-    content("_hparams_/session_end_info");
+    let messages = |of: &BTreeMap<u64, Vec<Field>>, number: u64| -> Vec<_> {
+        let values = of[&number].iter();
+        let values = values.map(|value| match value {
+            Field::Bytes(value) => fields(value),
+            Field::Number(_) => panic!("not a message"),
+        });
+        values.collect()
+    };
+    let experiment = &messages(&content("_hparams_/experiment"), 2)[0];
+    let infos = messages(experiment, 4);
+    let seed = infos
+        .iter()
+        .find(|info| bytes(info, 1) == Some(b"training.seed"));
+    assert_eq!(number(seed.expect("the seed"), 4), 3, "DATA_TYPE_FLOAT64");
+    let metric = &messages(&messages(experiment, 5)[0], 1)[0];
+    assert_eq!(bytes(metric, 2), Some(&b"accuracy/val"[..]));
+    let session = &messages(&content("_hparams_/session_start_info"), 3)[0];
+    let settings = messages(session, 1);
+    let seed = settings
+        .iter()
+        .find(|entry| bytes(entry, 1) == Some(b"training.seed"));
+    let seed = &messages(seed.expect("the seed"), 2)[0];
+    assert_eq!(bytes(seed, 2), Some(&1234f64.to_le_bytes()[..]));
+    let end = &messages(&content("_hparams_/session_end_info"), 4)[0];
+    assert_eq!(number(end, 1), 1, "STATUS_SUCCESS");
 }
 
 #[test]

@@ -139,6 +139,14 @@ fn names_with_control_characters_are_escaped_in_the_output_of_every_command() {
     evil.check(1, &["predict", run, data, "--json"]);
     evil.check(1, &["predict", "classes.safetensors", EVIL]);
     evil.check(1, &["predict", EVIL, data]);
+    let maps = format!("maps{EVIL}");
+    let (stdout, _) = evil.check(1, &["explain", run, data, "--out", &maps]);
+    let line = format!("data{ESCAPED}/val/b{ESCAPED}/00.png: ");
+    assert!(stdout.contains(&line), "{stdout}");
+    evil.check(1, &["explain", run, data, "--json"]);
+    evil.check(1, &["explain", run, data, "--class", EVIL]);
+    evil.check(1, &["explain", run, data, "--layer", EVIL]);
+    evil.check(1, &["explain", run, data, "--out", data]);
     let (stdout, _) = evil.check(1, &["check", data]);
     assert!(stdout.contains(&format!("  a{ESCAPED}")), "{stdout}");
     evil.check(1, &["check", data, "--json"]);
@@ -153,6 +161,11 @@ fn names_with_control_characters_are_escaped_in_the_output_of_every_command() {
     let show = ["show", "--data", data, "--on-bad", "skip", "--out", &png];
     evil.check(0, &show);
     evil.check(1, &show);
+    evil.check(0, &["report", run]);
+    evil.check(1, &["report", EVIL]);
+    let (stdout, _) = evil.check(0, &["compare", run, run, "-o", &png.replace("png", "html")]);
+    assert!(stdout.contains(r"run\x1b[2J"), "{stdout}");
+    evil.check(1, &["compare", run, EVIL]);
     evil.check(0, &["summary", "--model", run]);
     evil.check(1, &["summary", "--model", EVIL]);
     let export = ["export", run, "--to", "onnx", "--out", EVIL];

@@ -90,6 +90,8 @@ fn training_prints_each_epoch_and_writes_the_run_directory() {
             "curves.png",
             "metrics.csv",
             "model.safetensors",
+            "predictions.csv",
+            "report.html",
             "run.toml",
             "train_batch.png"
         ],

@@ -36,11 +36,16 @@ pub fn decode(text: &str) -> PathBuf {
     unquote(text).unwrap_or_else(|| text.into())
 }
 
-/// Converts the path of a file in the folder `root` to text: relative to `root`, with forward slashes
-/// on every system. A path outside of `root` is converted as it is.
+/// Converts the path of a file in the folder `root` to text: the [`encode`]d [`relative_path`].
 pub fn relative(root: &Path, path: &Path) -> String {
+    encode(relative_path(root, path).as_ref())
+}
+
+/// The path of a file relative to the folder `root`, with forward slashes on every system. A path
+/// outside of `root` is returned as it is.
+pub fn relative_path(root: &Path, path: &Path) -> OsString {
     let Ok(inner) = path.strip_prefix(root) else {
-        return encode(path);
+        return path.into();
     };
     let mut joined = OsString::new();
     for (index, part) in inner.iter().enumerate() {
@@ -49,7 +54,7 @@ pub fn relative(root: &Path, path: &Path) -> String {
         }
         joined.push(part);
     }
-    encode(joined.as_ref())
+    joined
 }
 
 fn unquote(text: &str) -> Option<PathBuf> {

@@ -35,13 +35,12 @@ pub struct OneVsRest {
 
 /// Computes the metrics of each class against all others.
 pub fn one_vs_rest(scores: &Scores) -> Vec<OneVsRest> {
-    let log_probabilities: Vec<Vec<f64>> = scores.log_probabilities().collect();
-    (0..scores.classes())
-        .map(|class| {
-            // Probabilities, because distinct logarithms close to 0 can have equal probabilities.
-            let probabilities = log_probabilities.iter().map(|row| row[class].exp());
+    // Ranks probabilities, because distinct logarithms close to 0 can have equal probabilities.
+    let classes = scores.probabilities_by_class().enumerate();
+    classes
+        .map(|(class, probabilities)| {
             let positives = scores.labels().iter().map(|&label| label as usize == class);
-            one_class(probabilities.zip(positives).collect())
+            one_class(probabilities.into_iter().zip(positives).collect())
         })
         .collect()
 }

@@ -109,6 +109,18 @@ impl Scores {
         self.rows().map(|row| log_softmax(row, self.temperature))
     }
 
+    /// For each class, the probabilities of all samples. Holds the values of one class at a time.
+    pub(crate) fn probabilities_by_class(&self) -> impl Iterator<Item = Vec<f64>> {
+        let temperature = self.temperature;
+        let log_sums = self.rows().map(move |row| log_sum_exp(row, temperature));
+        let log_sums: Vec<f64> = log_sums.collect();
+        (0..self.classes).map(move |class| {
+            let rows = self.rows().zip(&log_sums);
+            let log = rows.map(|(row, sum)| f64::from(row[class]) / temperature - sum);
+            log.map(f64::exp).collect()
+        })
+    }
+
     /// The cross-entropy loss of each sample in nats: −ln p(label).
     pub fn losses(&self) -> Vec<f64> {
         self.log_probabilities()
@@ -140,11 +152,17 @@ impl Scores {
 
 /// The natural logarithms of the softmax of `logits / temperature`, in float64.
 pub fn log_softmax(logits: &[f32], temperature: f64) -> Vec<f64> {
+    let log_sum = log_sum_exp(logits, temperature);
+    let scaled = logits.iter().map(|&logit| f64::from(logit) / temperature);
+    scaled.map(|value| value - log_sum).collect()
+}
+
+/// The natural logarithm of the sum of exp(logit / temperature).
+fn log_sum_exp(logits: &[f32], temperature: f64) -> f64 {
     let scaled = logits.iter().map(|&logit| f64::from(logit) / temperature);
     let max = scaled.clone().fold(f64::NEG_INFINITY, f64::max);
-    let sum: f64 = scaled.clone().map(|value| (value - max).exp()).sum();
-    let log_sum = max + sum.ln();
-    scaled.map(|value| value - log_sum).collect()
+    let sum: f64 = scaled.map(|value| (value - max).exp()).sum();
+    max + sum.ln()
 }
 
 #[cfg(test)]

@@ -27,12 +27,12 @@ use crate::model::Vgg;
 #[non_exhaustive]
 pub enum HeatMapMethod {
     /// Weights each channel by its mean gradient.
+    #[default]
     GradCam,
     /// Weights each channel by its positive gradients, so that several objects of a class count.
     GradCamPlusPlus,
     /// Weights each cell of each channel by its own positive gradient, which keeps details in
     /// layers of high resolution.
-    #[default]
     LayerCam,
 }
 

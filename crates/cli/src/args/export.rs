@@ -32,7 +32,8 @@ pub struct ExportArgs {
     #[arg(long)]
     pub overwrite: bool,
 
-    /// Append a softmax, so that the model outputs probabilities instead of logits (onnx only)
+    /// Append a softmax, so that the model outputs the probabilities of `waggle predict` instead of
+    /// logits (onnx only)
     #[arg(long)]
     pub softmax: bool,
 }

@@ -47,8 +47,8 @@ Examples:
   waggle train --json > events.jsonl
 
 The directory of a finished run holds run.toml, config.toml, metrics.csv, curves.png,
-confusion_matrix.png, train_batch.png, report.html and model.safetensors. `waggle predict` needs
-only model.safetensors.";
+confusion_matrix.png, predictions.csv, train_batch.png, report.html and model.safetensors.
+`waggle predict` needs only model.safetensors.";
 
 /// Arguments of `waggle train`.
 #[derive(Debug, Clone, Args)]

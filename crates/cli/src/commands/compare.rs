@@ -7,7 +7,8 @@ use crate::compare::Comparison;
 use crate::error::{Diagnostic, warn};
 use crate::escape::printable_path;
 use crate::files::{TEMPORARY, write_atomically};
-use crate::ui::text::{push_table, shorten};
+use crate::ui::table::push_table;
+use crate::ui::text::shorten;
 
 /// Maximum width in columns of the names of runs and of settings in the tables.
 const MAX_WIDTH: usize = 40;
@@ -15,7 +16,7 @@ const MAX_WIDTH: usize = 40;
 /// Runs `waggle compare`.
 pub fn run(args: &CompareArgs) -> anyhow::Result<ExitCode> {
     if let Some(out) = &args.out {
-        super::check_overwrite(out, args.overwrite)?;
+        super::check_overwrite(out, args.overwrite, "--out")?;
     }
     let comparison = Comparison::read(&args.runs)?;
     super::print(&text(&comparison))?;
@@ -50,7 +51,7 @@ fn text(comparison: &Comparison) -> String {
         let columns = table[0].len();
         push_table(&mut text, &short(table), columns);
     }
-    if comparison.tests.iter().any(|(_, _, test)| test.is_ok()) {
+    if comparison.has_tests() {
         text.push_str("\nMcNemar's test on the same val images\n");
         push_table(&mut text, &short(comparison.test_table()), 2);
     }

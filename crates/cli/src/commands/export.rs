@@ -39,7 +39,7 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<ExitCode> {
                 .help("pass another path with `--out`")
         );
     }
-    super::check_overwrite(&out, args.overwrite)?;
+    super::check_overwrite(&out, args.overwrite, "--out")?;
     device::start_threads(None)?;
     let vgg::Model { metadata, tensors } = vgg::load_model(&model, &Device::Cpu)?;
     if let Some(folder) = out.parent() {

@@ -3,7 +3,9 @@
 mod check;
 mod compare;
 mod evaluate;
+mod explain;
 mod export;
+mod image_errors;
 mod install;
 mod labels;
 mod predict;
@@ -39,6 +41,7 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Predict(args) => predict::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Report(args) => report::run(&args),
+        Command::Explain(args) => explain::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Labels(args) => labels::run(&args),
@@ -61,16 +64,18 @@ fn open_device(machine: &MachineArgs) -> anyhow::Result<Device> {
     Ok(opened.device)
 }
 
-/// Returns an error if `path` exists, unless it is an empty folder or `overwrite` is true.
-fn check_overwrite(path: &Path, overwrite: bool) -> anyhow::Result<()> {
+/// Returns an error if `path`, the value of `flag`, exists, unless it is an empty folder or `overwrite`
+/// is true.
+fn check_overwrite(path: &Path, overwrite: bool, flag: &str) -> anyhow::Result<()> {
     let is_empty = || {
         path.read_dir()
             .is_ok_and(|mut entries| entries.next().is_none())
     };
     if !overwrite && path.symlink_metadata().is_ok() && !is_empty() {
         bail!(
-            Diagnostic::new(format!("`{}` already exists", path.display()))
-                .help("pass another path with `--out`, or `--overwrite` to replace it")
+            Diagnostic::new(format!("`{}` already exists", path.display())).help(format!(
+                "pass another path with `{flag}`, or `--overwrite` to replace it"
+            ))
         );
     }
     Ok(())

@@ -4,17 +4,15 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use candle_core::Tensor;
-use dataset::path_text;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
+use super::image_errors::{ImageErrors, as_text};
 use super::predict_inputs;
 use crate::args::PredictArgs;
 use crate::classifier::Classifier;
-use crate::error::report;
 use crate::escape::{path_in_text, printable};
-use crate::panic_message::panic_message;
 use crate::ui::text::percent;
 
 /// The class printed for an image whose probabilities are all below `--min-probability`.
@@ -41,28 +39,17 @@ struct Guess<'a> {
     probability: f32,
 }
 
-/// The JSON line for an image, or a folder without readable images, that cannot be classified.
-#[derive(Debug, Serialize)]
-struct Failure<'a> {
-    #[serde(serialize_with = "as_text")]
-    path: &'a Path,
-    error: String,
-}
-
-fn as_text<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&path_text::encode(path))
-}
-
 /// Runs `waggle predict`.
 pub fn run(args: &PredictArgs) -> anyhow::Result<ExitCode> {
     let device = super::open_device(&args.machine)?;
     let model = Classifier::open(&args.model, &device)?.with_precision(args.machine.precision);
     let model = Arc::new(model);
     let format = Format::of(args);
-    let mut errors = Errors { format, count: 0 };
+    let mut errors = ImageErrors::new(args.json);
     let top = args.top_k.get();
     super::print(&format.header(top.min(model.classes().len())))?;
-    let (chunks, decoder) = predict_inputs::start(&model, args)?;
+    let batch_size = args.batch_size.get();
+    let (chunks, decoder) = predict_inputs::start(&model, &args.images, batch_size, &args.machine)?;
     for chunk in chunks {
         let chunk = chunk?;
         let images = chunk.iter().filter_map(|(_, image)| image.as_ref().ok());
@@ -89,10 +76,7 @@ pub fn run(args: &PredictArgs) -> anyhow::Result<ExitCode> {
             super::print_bytes(&format.line(&prediction)?)?;
         }
     }
-    if let Err(payload) = decoder.join() {
-        let message = panic_message(payload.as_ref()).unwrap_or("unknown");
-        bail!("panicked while decoding the images: {message}");
-    }
+    predict_inputs::finish(decoder)?;
     Ok(errors.exit_code())
 }
 
@@ -198,42 +182,10 @@ fn csv_line(prediction: &Prediction<'_>) -> anyhow::Result<Vec<u8>> {
     Ok(csv.into_inner()?)
 }
 
-/// Prints an error for each image or folder that cannot be classified, and counts the errors for
-/// the exit code.
-#[derive(Debug)]
-struct Errors {
-    format: Format,
-    count: usize,
-}
-
-impl Errors {
-    /// Prints an error on standard error. With `--json`, also prints a line in place of the
-    /// prediction.
-    fn report(&mut self, path: &Path, error: &anyhow::Error) -> anyhow::Result<()> {
-        self.count += 1;
-        report(error);
-        if self.format == Format::Json {
-            let failure = Failure {
-                path,
-                error: format!("{error:#}"),
-            };
-            let line = serde_json::to_string(&failure).context("cannot write an error as JSON")?;
-            super::print(&(line + "\n"))?;
-        }
-        Ok(())
-    }
-
-    fn exit_code(&self) -> ExitCode {
-        if self.count == 0 {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use dataset::path_text;
+
     use super::*;
 
     #[test]

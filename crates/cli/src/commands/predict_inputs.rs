@@ -1,4 +1,4 @@
-//! Finds and decodes the images of `waggle predict` on background threads.
+//! Finds and decodes the images of `waggle predict` and `waggle explain` on background threads.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -11,10 +11,11 @@ use candle_core::Tensor;
 use dataset::image_folder::{self, count_kinds};
 use rayon::prelude::*;
 
-use crate::args::PredictArgs;
+use crate::args::{ImageArgs, MachineArgs};
 use crate::classifier::Classifier;
 use crate::error::Diagnostic;
 use crate::memory_limit;
+use crate::panic_message::panic_message;
 use crate::path_list::PathList;
 use crate::ui::text::unused_files;
 
@@ -25,7 +26,7 @@ const STDIN: &str = "-";
 pub type Chunk = Vec<(PathBuf, anyhow::Result<Tensor>)>;
 
 /// Starts a thread that finds the images, decodes them on a thread pool and sends one chunk per
-/// batch. The next chunk is decoded during the forward pass of the current one. The thread ends when
+/// `batch_size` images. The next chunk is decoded during the forward pass of the current one. The thread ends when
 /// the receiver is dropped, unless it waits for standard input.
 ///
 /// # Errors
@@ -33,7 +34,9 @@ pub type Chunk = Vec<(PathBuf, anyhow::Result<Tensor>)>;
 /// Returns an error if a thread cannot be started.
 pub fn start(
     model: &Arc<Classifier>,
-    args: &PredictArgs,
+    images: &ImageArgs,
+    batch_size: usize,
+    machine: &MachineArgs,
 ) -> anyhow::Result<(
     mpsc::Receiver<anyhow::Result<Chunk>>,
     thread::JoinHandle<()>,
@@ -43,14 +46,13 @@ pub fn start(
             .help("pass a smaller value for `--workers`")
     };
     let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(args.machine.workers())
+        .num_threads(machine.workers())
         .build()
         .map_err(|error| failed().caused_by(error))?;
     let (sender, chunks) = mpsc::sync_channel(1);
     let model = Arc::clone(model);
-    let options = args.machine.decode.options();
-    let batch_size = args.batch_size.get();
-    let (mut paths, null) = (args.paths.clone(), args.null);
+    let options = machine.decode.options();
+    let (mut paths, null) = (images.paths.clone(), images.null);
     if null && !paths.iter().any(|path| path == Path::new(STDIN)) {
         paths.push(STDIN.into());
     }
@@ -86,11 +88,24 @@ pub fn start(
             let _ = sender.send(Err(error));
         }
     };
-    let thread = thread::Builder::new().name("predict".to_string());
+    let thread = thread::Builder::new().name("images".to_string());
     let thread = thread
         .spawn(work)
         .map_err(|error| failed().caused_by(error))?;
     Ok((chunks, thread))
+}
+
+/// Waits for the end of the thread.
+///
+/// # Errors
+///
+/// Returns an error if it panicked.
+pub fn finish(thread: thread::JoinHandle<()>) -> anyhow::Result<()> {
+    if let Err(payload) = thread.join() {
+        let message = panic_message(payload.as_ref()).unwrap_or("unknown");
+        bail!("panicked while decoding the images: {message}");
+    }
+    Ok(())
 }
 
 /// Receives an image, or a folder with the reason why it has no images.

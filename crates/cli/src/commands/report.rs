@@ -22,7 +22,7 @@ use crate::report::{self, Report, Sources};
 pub fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
     let run = &args.run;
     let out = args.out.clone().unwrap_or_else(|| run.join(report::FILE));
-    super::check_overwrite(&out, args.overwrite || args.out.is_none())?;
+    super::check_overwrite(&out, args.overwrite || args.out.is_none(), "--out")?;
     let config = Config::read_run(run)?;
     let rows = Metrics::read(&run.join(Metrics::FILE))?;
     let root = match &args.data {
@@ -54,7 +54,7 @@ pub fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
         .batch_size(config.training.batch_size)
         .workers(workers)
         .normalize(model.normalize())
-        .device(device)
+        .device(device.clone())
         .cache_bytes(0)
         .decode(decode.clone());
     let images = Loader::new(val.samples(), loader)?;
@@ -71,7 +71,9 @@ pub fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
         root: &root,
         val: val.samples(),
         evaluation: &evaluation,
-        temperature: model.metadata.temperature,
+        network: model.network(),
+        device: &device,
+        metadata: &model.metadata,
         decode,
         workers,
     })?;

@@ -68,7 +68,12 @@ impl Comparison {
         table
     }
 
-    /// The tests as rows of text, below a heading row. A pair without a test has only two columns.
+    /// Whether there is a test of any pair.
+    pub fn has_tests(&self) -> bool {
+        self.tests.iter().any(|(_, _, test)| test.is_ok())
+    }
+
+    /// The tests as rows of text, below a heading row.
     pub fn test_table(&self) -> Vec<Vec<String>> {
         let heading = [
             "run A",
@@ -79,13 +84,15 @@ impl Comparison {
         ];
         let mut table = vec![heading.map(String::from).to_vec()];
         for (a, b, test) in &self.tests {
-            let mut row = vec![self.runs[*a].name.clone(), self.runs[*b].name.clone()];
             if let Ok(test) = test {
-                row.push(test.only_first.to_string());
-                row.push(test.only_second.to_string());
-                row.push(p_value(test.p_value));
+                table.push(vec![
+                    self.runs[*a].name.clone(),
+                    self.runs[*b].name.clone(),
+                    test.only_first.to_string(),
+                    test.only_second.to_string(),
+                    p_value(test.p_value),
+                ]);
             }
-            table.push(row);
         }
         table
     }

@@ -31,9 +31,9 @@ impl Comparison {
                         "Val images that only one of two runs classifies correctly. A small p-value means that the \
                          difference in accuracy is unlikely to be chance."
                     }
-                    (table(&self.test_table(), 2))
+                    @if self.has_tests() { (table(&self.test_table(), 2)) }
                     @for (_, _, test) in &self.tests {
-                        @if let Err(reason) = test { p { "No test: " (text::path(reason)) "." } }
+                        @if let Err(reason) = test { p { "No test: " (text::sentence(reason)) "." } }
                     }
                 }
                 section {
@@ -97,7 +97,9 @@ fn table(rows: &[Vec<String>], names: usize) -> Markup {
                 } }
                 tbody {
                     @for row in &rows[1..] {
-                        tr { @for (column, cell) in row.iter().enumerate() { td class=[class(column)] { (text::path(cell)) } } }
+                        tr { @for (column, cell) in row.iter().enumerate() { td class=[class(column)] {
+                            @if column < names { (text::path(cell)) } @else { (cell) }
+                        } } }
                     }
                 }
             }

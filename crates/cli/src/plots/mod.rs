@@ -3,6 +3,7 @@
 pub mod batch;
 pub mod confusion_matrix;
 pub mod curves;
+pub mod heat_map;
 
 use std::sync::Once;
 

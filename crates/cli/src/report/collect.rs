@@ -3,12 +3,15 @@
 use std::path::Path;
 
 use anyhow::Context;
+use candle_core::Device;
 use dataset::{DecodeOptions, InspectOptions, Sample, path_text};
 use insight::{
     ClassificationReport, Scores, expected_calibration_error, reliability_bins, wilson_interval,
 };
 use trainer::Evaluation;
+use vgg::{Metadata, Vgg};
 
+use super::heat_maps::HeatMaps;
 use super::images::{choose_cells, show_cells, show_mistakes};
 use super::svg::Bin;
 use super::thumbnails::Budget;
@@ -38,8 +41,12 @@ pub struct Sources<'a> {
     pub val: &'a [Sample],
     /// Result of the final evaluation on `val`.
     pub evaluation: &'a Evaluation,
-    /// Temperature of the model, which calibrates its probabilities.
-    pub temperature: f64,
+    /// The network with the weights of the model, without trainable weights.
+    pub network: &'a Vgg,
+    /// Device of the network.
+    pub device: &'a Device,
+    /// Normalization of the images, and the temperature that calibrates the probabilities.
+    pub metadata: &'a Metadata,
     /// Decoder settings.
     pub decode: DecodeOptions,
     /// Number of threads that decode images.
@@ -62,11 +69,13 @@ impl Report {
             root,
             val,
             evaluation,
-            temperature,
+            network,
+            device,
+            metadata,
             decode,
             workers,
         } = sources;
-        let names = &config.data.classes;
+        let (names, temperature) = (&config.data.classes, metadata.temperature);
         let targets = evaluation.predictions.iter().map(|p| p.target).collect();
         let scores = Scores::new(names.len(), evaluation.logits.clone(), targets)?;
         let before = expected_calibration_error(&scores, BINS);
@@ -109,7 +118,8 @@ impl Report {
             .iter()
             .filter(|(_, i)| i.truth != i.predicted)
             .collect();
-        let mistakes = show_mistakes(&wrong, config.network.input_size, &decode, &mut budget);
+        let heat_maps = HeatMaps::new(network, device, metadata, &decode);
+        let mistakes = show_mistakes(&wrong, &heat_maps, &decode, &mut budget);
         let wrong = wrong.len();
         let chosen = choose_cells(&images);
         let cells = show_cells(chosen, config.network.input_size, &decode, &mut budget);
@@ -119,6 +129,10 @@ impl Report {
             title: path_text::encode(title.as_ref()),
             classes: classes(names, &metrics),
             data: data(config, root, &decode, workers),
+            labels: Section::Missing(format!(
+                "`waggle labels {}` lists train images whose label is probably wrong.",
+                crate::shell::quote(run)
+            )),
             config: config.clone(),
             rows,
             headline,

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use maud::{Markup, html};
 
-use super::{Cell, Image, Report, svg, text};
+use super::{Cell, Image, Report, Section, svg, text};
 use crate::ui::text::{percent, pluralize};
 
 /// Most classes for a matrix with names and counts. With more, it is drawn without text.
@@ -142,7 +142,7 @@ pub fn mistakes(report: &Report) -> Markup {
         @if report.mistakes.is_empty() { p { "Every val image is classified correctly." } } @else {
             p {
                 (pluralize(report.wrong, "val image")) " "
-                @if report.wrong == 1 { "is" } @else { "are" } " wrong. The highest loss comes first."
+                @if report.wrong == 1 { "is" } @else { "are" } " wrong. The highest loss comes first. In heat maps, bright colors are regions that speak for the predicted class."
             }
             ol.mistakes {
                 @for mistake in &report.mistakes {
@@ -170,15 +170,51 @@ pub fn mistakes(report: &Report) -> Markup {
     }
 }
 
+/// The section of suspected label errors.
+pub fn labels(report: &Report) -> Markup {
+    let labels = match &report.labels {
+        Section::Shown(labels) => labels,
+        Section::Missing(reason) => return html! { p { (text::sentence(reason)) } },
+    };
+    html! {
+        p {
+            (pluralize(labels.suspected, "train image")) " "
+            @if labels.suspected == 1 { "has" } @else { "have" }
+            " a doubtful label, by classifiers that were not trained on the image. The most doubtful come first."
+        }
+        ol.mistakes {
+            @for image in &labels.images {
+                li {
+                    (thumbnail_or_note(image.thumbnail.as_deref(), &image.path, "144"))
+                    div {
+                        dl {
+                            dt { "Label" }
+                            dd { (text::name(&image.label)) " " small { (percent(image.self_confidence)) } }
+                            dt { "Probably" }
+                            dd { (text::name(&image.suggested)) }
+                        }
+                        (text::path(&image.path))
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// An image with its caption, or only the caption if the image cannot be shown.
 fn figure(image: &Image, side: &str, caption: Markup) -> Markup {
     html! {
-        @if let Some(thumbnail) = &image.thumbnail {
-            img src=(thumbnail) width=(side) height=(side) alt=(text::plain(&image.path));
-        } @else {
-            span.absent { "no image" }
-        }
+        (thumbnail_or_note(image.thumbnail.as_deref(), &image.path, side))
         (caption)
+    }
+}
+
+fn thumbnail_or_note(thumbnail: Option<&str>, path: &str, side: &str) -> Markup {
+    html! {
+        @match thumbnail {
+            Some(thumbnail) => img src=(thumbnail) width=(side) height=(side) alt=(text::plain(path));,
+            None => span.absent { "no image" },
+        }
     }
 }
 

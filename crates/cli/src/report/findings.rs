@@ -23,7 +23,7 @@ pub fn section(report: &Report) -> Markup {
             (list("Skipped images", config.skipped.iter().map(|image| format!("{}: {}", image.path, image.reason))))
         }
         @match &report.data {
-            Section::Missing(reason) => p { (text::path(reason)) },
+            Section::Missing(reason) => p { (text::sentence(reason)) },
             Section::Shown(data) => (findings(data)),
         }
     }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use dataset::DecodeOptions;
 
+use super::heat_maps::HeatMaps;
 use super::thumbnails::{Budget, read};
 use super::{Cell, Image, Mistake};
 
@@ -14,6 +15,8 @@ const MAX_PER_CELL: usize = 24;
 const MAX_IN_CELLS: usize = 360;
 /// Most wrong predictions with large images.
 const MAX_MISTAKES: usize = 24;
+/// Most heat maps. One takes up to two seconds on two cores for the full VGG-16.
+const MAX_HEAT_MAPS: usize = 8;
 /// Side length in pixels of the images in cells, and of large images. Never more than that of the
 /// network's input.
 const SIDES: [u32; 2] = [112, 224];
@@ -62,21 +65,25 @@ pub fn show_cells(
         .collect()
 }
 
-/// Reads the first of the wrong predictions.
+/// Reads the first of the wrong predictions, and draws heat maps for the first of these.
 pub fn show_mistakes(
     wrong: &[&Listed<'_>],
-    input_size: usize,
+    heat_maps: &HeatMaps<'_>,
     decode: &DecodeOptions,
     budget: &mut Budget,
 ) -> Vec<Mistake> {
     let first = &wrong[..wrong.len().min(MAX_MISTAKES)];
-    let images = with_thumbnails(first, side(SIDES[1], input_size), decode, budget).into_iter();
-    images
-        .map(|image| Mistake {
+    let side = SIDES[1].min(heat_maps.input_size());
+    let images = with_thumbnails(first, side, decode, budget).into_iter();
+    let mut mistakes = Vec::new();
+    for (index, (image, (path, _))) in images.zip(first).enumerate() {
+        let drawn = (index < MAX_HEAT_MAPS).then(|| heat_maps.draw(path, image.predicted));
+        mistakes.push(Mistake {
+            heat_map: drawn.flatten().and_then(|drawn| budget.encode(&drawn)),
             image,
-            heat_map: None,
-        })
-        .collect()
+        });
+    }
+    mistakes
 }
 
 fn with_thumbnails(

@@ -6,6 +6,7 @@
 mod collect;
 mod confusion;
 mod findings;
+mod heat_maps;
 mod images;
 pub mod page;
 pub mod settings;
@@ -57,6 +58,8 @@ pub struct Report {
     pub mistakes: Vec<Mistake>,
     /// Number of wrong predictions, shown or not.
     pub wrong: usize,
+    /// Suspected label errors of train.
+    pub labels: Section<Labels>,
     /// Problems of the data set.
     pub data: Section<dataset::Report>,
 }
@@ -115,6 +118,30 @@ pub struct Cell {
     pub predicted: usize,
     /// The images, not all of them if there are many.
     pub images: Vec<Image>,
+}
+
+/// The suspected label errors of train.
+#[derive(Debug)]
+pub struct Labels {
+    /// Number of suspected images, shown or not.
+    pub suspected: usize,
+    /// The most doubtful images.
+    pub images: Vec<DoubtfulLabel>,
+}
+
+/// A train image whose label is doubtful.
+#[derive(Debug)]
+pub struct DoubtfulLabel {
+    /// Path relative to the data set.
+    pub path: String,
+    /// The class whose folder contains the image.
+    pub label: String,
+    /// The most probable class.
+    pub suggested: String,
+    /// Probability of the label, by a classifier that was not trained on the image.
+    pub self_confidence: f64,
+    /// The image as a data URI. `None` if it cannot be read or the page has no space for it.
+    pub thumbnail: Option<String>,
 }
 
 /// A wrong prediction.

@@ -7,7 +7,8 @@ use sha2::{Digest, Sha256};
 
 use super::settings::{command, settings};
 use super::svg::{Chart, Series, reliability};
-use super::{Report, confusion, findings, tables, text};
+use super::{Report, Section, confusion, findings, tables, text};
+use crate::escape::printable;
 use crate::metrics::{EpochRow, Score};
 use crate::ui::text::{percent, pluralize};
 
@@ -53,13 +54,19 @@ impl Report {
             ("classes", "Classes", tables::classes(self)),
             ("confidence", "Confidence", self.confidence()),
             ("mistakes", "Worst mistakes", confusion::mistakes(self)),
+            ("labels", "Suspected label errors", confusion::labels(self)),
             ("data", "Data", findings::section(self)),
             (
                 "settings",
                 "Settings",
                 html! {
                     p { "This command repeats the run:" }
-                    pre { code { (crate::escape::printable(&command(&self.config))) } }
+                    pre { code {
+                    @for (index, word) in printable(&command(&self.config)).split(' ').enumerate() {
+                        @if index > 0 { " " }
+                        span { (word) }
+                    }
+                } }
                     (tables::settings(&settings))
                 },
             ),
@@ -100,6 +107,12 @@ impl Report {
                     li {
                         "Worst class: " a href=(format!("#class-{index}")) { (text::name(&class.name)) } ", "
                         (class.correct) " of " (class.images) " val images are correct."
+                    }
+                }
+                @if let Section::Shown(labels) = &self.labels && let Some(image) = labels.images.first() {
+                    li {
+                        "Most doubtful label: " a href="#labels" { (text::path(&image.path)) } ", labeled "
+                        (text::name(&image.label)) ", probably " (text::name(&image.suggested)) "."
                     }
                 }
                 @if let Some(mistake) = self.mistakes.first() {

@@ -309,7 +309,10 @@ fn range(values: impl Iterator<Item = f64>, is_fraction: bool) -> (f64, f64) {
 /// Round numbers from `low` to `high`, about `count` of them: multiples of 1, 2 or 5 times a power of
 /// ten.
 fn ticks(low: f64, high: f64, count: usize) -> Vec<f64> {
-    let rough = (high - low).max(f64::MIN_POSITIVE) / count as f64;
+    if high <= low {
+        return vec![low];
+    }
+    let rough = (high - low) / count as f64;
     let power = 10f64.powf(rough.log10().floor());
     let step = [1.0, 2.0, 5.0, 10.0].map(|factor| factor * power);
     let step = step

@@ -34,6 +34,16 @@ pub fn path(path: &str) -> Markup {
     html! { bdi.path { (start) (end) } }
 }
 
+/// A sentence with commands between backticks.
+pub fn sentence(sentence: &str) -> Markup {
+    let sentence = printable(sentence);
+    html! {
+        @for (index, part) in sentence.split('`').enumerate() {
+            @if index % 2 == 1 { code { (part) } } @else { (part) }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -16,7 +16,7 @@ const SUCCESS: u64 = 1;
 /// The values that declare the settings and the metric, and that give the settings of the run.
 pub fn start(config: &Config) -> anyhow::Result<[Message; 2]> {
     let metric = Message::default().text(2, "accuracy/val");
-    let mut experiment = Message::default().double(4, seconds());
+    let mut experiment = Message::default().double(3, seconds());
     let mut session = Message::default();
     for (name, value) in settings::settings(config)? {
         let number = value
@@ -28,12 +28,12 @@ pub fn start(config: &Config) -> anyhow::Result<[Message; 2]> {
             None => (STRING, Message::default().text(3, &value)),
         };
         let info = Message::default().text(1, &name).number(4, kind);
-        experiment = experiment.message(5, info);
+        experiment = experiment.message(4, info);
         let entry = Message::default().text(1, &name).message(2, content);
         session = session.message(1, entry);
     }
     let metric = Message::default().message(1, metric);
-    let experiment = experiment.message(6, metric);
+    let experiment = experiment.message(5, metric);
     let session = session.double(5, seconds());
     Ok([
         value(

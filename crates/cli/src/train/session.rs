@@ -32,14 +32,14 @@ use crate::signals::Signals;
 use crate::splits::Splits;
 use crate::tensorboard::{self, EventWriter};
 use crate::ui::{Message, PlannedStage, Renderer};
-use crate::{model_file, plots};
+use crate::{model_file, plots, predictions};
 
 /// A run that is ready to train.
 pub struct Session {
     identity: Identity,
     params: Params,
     metadata: Metadata,
-    /// Path of the data set.
+    /// The folder of the data set.
     root: PathBuf,
     splits: Splits,
     precision: Precision,
@@ -138,9 +138,10 @@ impl Session {
         }
     }
 
-    /// Runs the stages, evaluates the best weights on val, writes `confusion_matrix.png`, stores the
-    /// temperature in the model file, writes `report.html`, marks the run as finished and removes its
-    /// checkpoints. Within an epoch, a checkpoint is due every `every`, or never if it is `None`.
+    /// Runs the stages, evaluates the best weights on val, stores the temperature in the model file,
+    /// writes `confusion_matrix.png`, `predictions.csv` and `report.html`, marks the run as finished and
+    /// removes its checkpoints. Within an epoch, a checkpoint is due every `every`, or never if it is
+    /// `None`.
     ///
     /// Returns the evaluation, and the calibration unless the run does without. Returns `None` if a
     /// signal stopped the run. It can then be resumed.
@@ -190,8 +191,9 @@ impl Session {
         Ok(Some((evaluation, calibration)))
     }
 
-    /// Writes `confusion_matrix.png`, calibrates the model, writes `report.html`, marks the run as
-    /// finished and removes its checkpoints. The event files for TensorBoard end with `epochs`.
+    /// Writes `confusion_matrix.png`, calibrates the model, writes `predictions.csv` and `report.html`,
+    /// marks the run as finished and removes its checkpoints. The event files for TensorBoard end with
+    /// `epochs`.
     fn finish(
         &mut self,
         evaluation: &Evaluation,
@@ -209,6 +211,17 @@ impl Session {
             true => Some(self.calibrate(evaluation)?),
             false => None,
         };
+        self.run.write_with(predictions::FILE, |out| {
+            let (temperature, samples) = (self.metadata.temperature, self.splits.val.samples());
+            predictions::write(
+                out,
+                evaluation,
+                temperature,
+                self.classes(),
+                &self.root,
+                samples,
+            )
+        })?;
         self.write_report(evaluation)?;
         self.run.finish()?;
         checkpoint::remove_all(&self.run)?;
@@ -217,6 +230,8 @@ impl Session {
 
     fn write_report(&self, evaluation: &Evaluation) -> anyhow::Result<()> {
         let val = &self.splits.val;
+        let network = Vgg::new(&self.metadata.config, self.params.frozen_var_builder())?;
+        let network = network.with_precision(self.precision);
         let report = Report::collect(Sources {
             run: self.run.path(),
             config: &self.identity.config,
@@ -225,7 +240,9 @@ impl Session {
             root: &self.root,
             val: val.samples(),
             evaluation,
-            temperature: self.metadata.temperature,
+            network: &network,
+            device: &val.config().device,
+            metadata: &self.metadata,
             decode: val.config().decode.clone(),
             workers: val.config().workers,
         })?;

@@ -99,33 +99,6 @@ pub fn shorten(text: &str, width: usize) -> String {
     console::truncate_str(text, width, "…").into_owned()
 }
 
-/// Appends a table with aligned columns. The first `names` columns are aligned left, the others
-/// right.
-pub fn push_table<R: AsRef<[String]>>(text: &mut String, table: &[R], names: usize) {
-    let rows = || table.iter().map(AsRef::as_ref);
-    let columns = rows().map(<[String]>::len).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..columns)
-        .map(|column| {
-            let cells = rows().filter_map(|row| row.get(column));
-            cells
-                .map(|cell| measure_text_width(cell))
-                .max()
-                .unwrap_or(0)
-        })
-        .collect();
-    for row in rows() {
-        let cells = row.iter().zip(&widths).enumerate();
-        let cells: Vec<String> = cells
-            .map(|(column, (cell, &width))| match column {
-                _ if column < names => pad_right(cell, width),
-                _ => pad_left(cell, width),
-            })
-            .collect();
-        text.push_str(cells.join("  ").trim_end());
-        text.push('\n');
-    }
-}
-
 /// Breaks `text` at spaces into lines of at most `width` columns. Longer words stay whole.
 pub fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];

@@ -306,6 +306,7 @@ pub const CASES: &[Case] = &[
         command: "predict model.safetensors data/val",
         prepare: |dir| dir.write("data/val/vertical/00.png", b"not an image"),
     },
+    Case { section: "Images", what: "`explain`: no such image", command: "explain model.safetensors nowhere.jpg", prepare: |_| {} },
     Case {
         section: "Images",
         what: "`predict`: a folder without images",
@@ -605,6 +606,33 @@ pub const CASES: &[Case] = &[
             dir.write("run/config.toml", b"[data");
         },
     },
+    Case { section: "Runs", what: "`report`: a folder that is not a run directory", command: "report data", prepare: |_| {} },
+    Case {
+        section: "Runs",
+        what: "`report`: damaged metrics",
+        command: "report run",
+        prepare: |dir| {
+            forge::finished_run(dir);
+            dir.write("run/metrics.csv", b"stage,epoch\ntransfer,first\n");
+        },
+    },
+    Case {
+        section: "Runs",
+        what: "`report`: the data set does not exist",
+        command: "report run",
+        prepare: |dir| {
+            forge::finished_run(dir);
+            std::fs::rename(dir.path("data"), dir.path("moved")).unwrap();
+        },
+    },
+    Case {
+        section: "Runs",
+        what: "`report`: an existing output",
+        command: "report run -o tiny.safetensors",
+        prepare: forge::finished_run,
+    },
+    Case { section: "Runs", what: "`compare`: a folder that is not a run directory", command: "compare data data", prepare: |_| {} },
+    Case { section: "Runs", what: "`compare`: a single run", command: "compare data", prepare: |_| {} },
     Case { section: "Resuming", what: "No such run directory", command: "train --resume nowhere", prepare: |_| {} },
     Case { section: "Resuming", what: "A folder that is not a run directory", command: "train --resume data", prepare: |_| {} },
     Case {
@@ -717,6 +745,9 @@ pub const CASES: &[Case] = &[
     Case { section: "Settings", what: "An unknown command", command: "teach", prepare: |_| {} },
     Case { section: "Settings", what: "`predict` without images", command: "predict model.safetensors", prepare: |_| {} },
     Case { section: "Settings", what: "`predict`: a probability above 1", command: "predict model.safetensors data/val --min-probability 90", prepare: |_| {} },
+    Case { section: "Settings", what: "`explain`: a class that the model does not have", command: "explain model.safetensors data/val --class diagonal", prepare: |_| {} },
+    Case { section: "Settings", what: "`explain`: a layer without heat maps", command: "explain model.safetensors data/val --layer features.0", prepare: |_| {} },
+    Case { section: "Settings", what: "`explain`: an unknown method", command: "explain model.safetensors data/val --method scorecam", prepare: |_| {} },
     Case { section: "Settings", what: "`summary`: too many classes", command: "summary --classes 18446744073709551615", prepare: |_| {} },
     Case { section: "Output", what: "A run directory inside a file", command: "train --data data --weights tiny.safetensors --out tiny.safetensors/run", prepare: |_| {} },
     Case { section: "Output", what: "A run directory inside the data set", command: "train --data data --weights tiny.safetensors --out data/runs/train", prepare: |_| {} },
@@ -724,9 +755,18 @@ pub const CASES: &[Case] = &[
     Case { section: "Output", what: "`show`: an existing file", command: "show --data data -o model.safetensors", prepare: |_| {} },
     Case {
         section: "Output",
+        what: "`evaluate`: an existing file",
+        command: "evaluate model.safetensors --data data --predictions model.safetensors",
+        prepare: |_| {},
+    },
+    Case {
+        section: "Output",
         what: "`export`: a folder with other files",
         command: "export model.safetensors --to timm --out data",
         prepare: |_| {},
     },
+    Case { section: "Output", what: "`explain`: a folder inside the folder of images", command: "explain model.safetensors data/val --out data/val/maps", prepare: |_| {} },
+    Case { section: "Output", what: "`explain`: a folder that would be a class of the data set", command: "explain model.safetensors data/val/vertical/00.png --out data/train/maps", prepare: |_| {} },
+    Case { section: "Output", what: "`explain`: a folder inside a file", command: "explain model.safetensors data/val/vertical/00.png --out tiny.safetensors/maps", prepare: |_| {} },
     Case { section: "Output", what: "`show`: an output path inside a file", command: "show --data data -o tiny.safetensors/batch.png", prepare: |_| {} },
 ];

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use vgg::VggConfig;
 
-use crate::harness::TestDir;
+use crate::harness::{TestDir, train_args};
 
 /// A PNG with the given size, bit depth and color type in its header, but without pixel data.
 pub fn png(width: u32, height: u32, bits: u8, color_type: u8) -> Vec<u8> {
@@ -225,4 +225,9 @@ pub fn lab_tiff() -> Vec<u8> {
 pub fn pth(dir: &TestDir, name: &str) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../vgg/tests/pth");
     std::fs::copy(folder.join(name), dir.path(name)).unwrap();
+}
+
+/// Trains the run `run` for two epochs.
+pub fn finished_run(dir: &TestDir) {
+    dir.succeeds(&train_args(["1", "1"], "8", &[&["--out", "run"]]));
 }

@@ -257,13 +257,14 @@ impl TestDir {
     }
 
     /// Asserts that two finished runs have the same file names, and files with the same contents:
-    /// the model, the confusion matrix, the training batch, and the metrics except speeds and
+    /// the model, the confusion matrix, the predictions, the training batch, and the metrics except speeds and
     /// durations.
     #[track_caller]
     pub fn assert_same_result(&self, run: &str, other: &str) {
         for file in [
             "model.safetensors",
             "confusion_matrix.png",
+            "predictions.csv",
             "train_batch.png",
         ] {
             let bytes = |run: &str| self.read(&format!("{run}/{file}"));
