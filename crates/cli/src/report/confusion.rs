@@ -178,9 +178,11 @@ pub fn labels(report: &Report) -> Markup {
     };
     html! {
         p {
-            (pluralize(labels.suspected, "train image")) " "
-            @if labels.suspected == 1 { "has" } @else { "have" }
-            " a doubtful label, by classifiers that were not trained on the image. The most doubtful come first."
+            @if labels.suspected == 0 { "No label is suspected. These have the lowest probability: " } @else {
+                (pluralize(labels.suspected, "label")) " of train "
+                @if labels.suspected == 1 { "is" } @else { "are" } " suspected. The most doubtful come first: "
+            }
+            "percentages are probabilities of the label, by classifiers that were not trained on the image."
         }
         ol.mistakes {
             @for image in &labels.images {
