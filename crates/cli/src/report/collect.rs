@@ -22,6 +22,7 @@ use crate::data_source::Source;
 use crate::label_issues;
 use crate::metrics::EpochRow;
 use crate::model_file;
+use crate::scores::scores;
 use crate::shell::quote;
 use crate::ui::text::{percent, percent_range, pluralize};
 
@@ -81,8 +82,7 @@ impl Report {
             workers,
         } = sources;
         let (names, temperature) = (&config.data.classes, metadata.temperature);
-        let targets = evaluation.predictions.iter().map(|p| p.target).collect();
-        let scores = Scores::new(names.len(), evaluation.logits.clone(), targets)?;
+        let scores = scores(evaluation, names.len())?;
         let before = expected_calibration_error(&scores, BINS);
         let scores = scores.with_temperature(temperature);
         let mut images = Vec::new();

@@ -1,6 +1,8 @@
 //! The session of a run: the parameters and the run directory, and the stages in order, from the
 //! start or from a checkpoint.
 
+mod finish;
+
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::ops::ControlFlow;
@@ -18,20 +20,19 @@ use vgg::{Metadata, Precision, Vgg};
 
 use super::non_finite::NonFiniteLossReport;
 use super::observer::TrainObserver;
-use super::val_scores::val_scores;
 use crate::bad_images;
 use crate::calibration::Calibration;
-use crate::checkpoint::{self, Checkpoint, Checkpointer, Identity};
+use crate::checkpoint::{Checkpoint, Checkpointer, Identity};
 use crate::config::{Config, StageConfig};
 use crate::metrics::Metrics;
+use crate::model_file;
 use crate::plan::{Origin, Plan};
-use crate::report::{self, Sources};
+use crate::report;
 use crate::run_dir::{Difference, RunDir};
 use crate::signals::Signals;
 use crate::splits::Splits;
 use crate::tensorboard::{DIRECTORY, EventWriter};
 use crate::ui::{Message, PlannedStage, Renderer};
-use crate::{model_file, plots, predictions};
 
 /// A run that is ready to train.
 pub struct Session {
@@ -183,74 +184,6 @@ impl Session {
         let finished = self.finish(&evaluation, events, epochs);
         let calibration = finished.map_err(|error| self.run.resumable(error))?;
         Ok(Some((evaluation, calibration)))
-    }
-
-    /// Writes `confusion_matrix.png`, calibrates the model, writes `predictions.csv` and `report.html`,
-    /// marks the run as finished and removes its checkpoints. The event files for TensorBoard end with
-    /// `epochs`.
-    fn finish(
-        &mut self,
-        evaluation: &Evaluation,
-        events: Option<EventWriter>,
-        epochs: usize,
-    ) -> anyhow::Result<Option<Calibration>> {
-        let rows = evaluation.confusion.rows();
-        let png = plots::confusion_matrix::draw(self.classes(), rows)?;
-        self.run.write("confusion_matrix.png", &png)?;
-        if let Some(mut events) = events {
-            events.image(epochs, "confusion_matrix", &png)?;
-            events.finish(epochs)?;
-        }
-        let calibration = match self.identity.config.training.calibration {
-            true => Some(self.calibrate(evaluation)?),
-            false => None,
-        };
-        self.run.write_with(predictions::FILE, |out| {
-            let (temperature, samples) = (self.metadata.temperature, self.splits.val.samples());
-            predictions::write(
-                out,
-                evaluation,
-                temperature,
-                self.classes(),
-                &self.root,
-                samples,
-            )
-        })?;
-        self.write_report(evaluation)?;
-        self.run.finish()?;
-        checkpoint::remove_all(&self.run)?;
-        Ok(calibration)
-    }
-
-    fn write_report(&self, evaluation: &Evaluation) -> anyhow::Result<()> {
-        let val = &self.splits.val;
-        let network = Vgg::new(&self.metadata.config, self.params.frozen_var_builder())?;
-        let network = network.with_precision(self.precision);
-        let sources = Sources {
-            run: self.run.path(),
-            config: &self.identity.config,
-            // As they are in the file, so that `waggle report` writes the same page.
-            rows: Metrics::read(&self.run.file(Metrics::FILE))?,
-            root: &self.root,
-            val: val.samples(),
-            evaluation,
-            network: &network,
-            device: &val.config().device,
-            metadata: &self.metadata,
-            decode: val.config().decode.clone(),
-            workers: val.config().workers,
-        };
-        report::write(&self.run, sources)
-    }
-
-    /// Fits the temperature, and writes the model file again if there is one. The tensors stay the same.
-    fn calibrate(&mut self, evaluation: &Evaluation) -> anyhow::Result<Calibration> {
-        let calibration = Calibration::fit(val_scores(evaluation, self.classes().len()));
-        if let Calibration::Fitted { temperature, .. } = calibration {
-            self.metadata.temperature = temperature;
-            self.save(&self.params.tensors())?;
-        }
-        Ok(calibration)
     }
 
     /// Runs the stages. Afterwards, the parameters hold the best weights of the last stage, unless
