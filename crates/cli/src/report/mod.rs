@@ -58,6 +58,8 @@ pub enum Section<T> {
 pub struct Report {
     /// Name of the run directory.
     pub title: String,
+    /// What a reader has to know before the figures.
+    pub notice: Option<String>,
     /// Configuration of the run.
     pub config: Config,
     /// Rows of `metrics.csv`.
