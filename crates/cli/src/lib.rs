@@ -38,6 +38,7 @@ pub mod plots;
 mod predictions;
 mod report;
 pub mod run_dir;
+mod scores;
 mod shell;
 mod signals;
 mod splits;

@@ -4,6 +4,5 @@
 mod non_finite;
 mod observer;
 mod session;
-mod val_scores;
 
 pub use session::Session;

@@ -11,6 +11,7 @@ mod epoch_table;
 mod json;
 mod message;
 mod page;
+mod stage_event;
 pub mod table;
 mod terminal;
 pub mod text;
@@ -19,10 +20,9 @@ mod time_left;
 use indicatif::MultiProgress;
 
 pub use json::{JsonLines, Quiet};
-pub use message::{
-    ClassRecall, DataSet, Finished, Message, PlannedStage, StageEvent, WeightsReport,
-};
+pub use message::{ClassRecall, DataSet, Finished, Message, PlannedStage, WeightsReport};
 pub use page::{Lines, Page};
+pub use stage_event::StageEvent;
 pub use terminal::Terminal;
 
 /// Shows the messages of `waggle train` in one output format.

@@ -12,7 +12,6 @@ use anyhow::{Context, bail};
 use console::Term;
 use dataset::image_folder::count_kinds;
 use dataset::{ImageFolder, Loader, LoaderConfig, image_folder, path_text};
-use insight::Scores;
 use trainer::FrozenCache;
 
 use crate::args::EvaluateArgs;
@@ -26,6 +25,7 @@ use crate::files::{TEMPORARY, write_atomically};
 use crate::memory_limit;
 use crate::non_finite_logit::CheckedNetwork;
 use crate::predictions;
+use crate::scores::scores;
 use crate::ui::text::list;
 use report::Report;
 
@@ -80,12 +80,7 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     })?
     .context("the evaluation stopped early")?;
 
-    let labels = evaluation.predictions.iter().map(|image| image.target);
-    let scores = Scores::new(
-        model.classes().len(),
-        evaluation.logits.clone(),
-        labels.collect(),
-    )?;
+    let scores = scores(&evaluation, model.classes().len())?;
     let temperature = model.metadata.temperature;
     let report = Report::new(
         scores,

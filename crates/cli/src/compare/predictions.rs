@@ -9,9 +9,8 @@ use insight::{McNemar, mcnemar};
 
 use crate::escape::printable_path;
 use crate::files::open_regular;
-
-/// Name of the file in the run directory.
-const FILE: &str = "predictions.csv";
+use crate::predictions::FILE;
+use crate::shell::quote;
 
 /// The true class of each val image, and whether the prediction is correct, by path.
 pub struct Predictions {
@@ -27,9 +26,9 @@ impl Predictions {
     pub fn read(run: &Path) -> anyhow::Result<Result<Self, String>> {
         let path = run.join(FILE);
         if !path.exists() {
-            let run = printable_path(run);
+            let (name, run, file) = (printable_path(run), quote(run), quote(&path));
             return Ok(Err(format!(
-                "{run} has no {FILE}; train it again to get one"
+                "{name} has no {FILE}; write it with `waggle evaluate {run} --predictions {file}`"
             )));
         }
         let read = || {

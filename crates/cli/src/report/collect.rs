@@ -12,12 +12,18 @@ use trainer::Evaluation;
 use vgg::{Metadata, Vgg};
 
 use super::heat_maps::HeatMaps;
-use super::images::{choose_cells, show_cells, show_mistakes};
+use super::images::{choose_cells, show_cells, show_labels, show_mistakes};
 use super::svg::Bin;
 use super::thumbnails::Budget;
-use super::{ClassRow, Figure, Image, MAX_BYTES, Report, Section};
+use super::{ClassRow, Figure, Image, Labels, MAX_BYTES, Report, Section};
+use crate::bad_images;
 use crate::config::Config;
+use crate::data_source::Source;
+use crate::label_issues;
 use crate::metrics::EpochRow;
+use crate::model_file;
+use crate::scores::scores;
+use crate::shell::quote;
 use crate::ui::text::{percent, percent_range, pluralize};
 
 /// Bytes for images. The other parts of the page have limits that add up to less than the rest.
@@ -76,8 +82,7 @@ impl Report {
             workers,
         } = sources;
         let (names, temperature) = (&config.data.classes, metadata.temperature);
-        let targets = evaluation.predictions.iter().map(|p| p.target).collect();
-        let scores = Scores::new(names.len(), evaluation.logits.clone(), targets)?;
+        let scores = scores(evaluation, names.len())?;
         let before = expected_calibration_error(&scores, BINS);
         let scores = scores.with_temperature(temperature);
         let mut images = Vec::new();
@@ -123,6 +128,7 @@ impl Report {
         let wrong = wrong.len();
         let chosen = choose_cells(&images);
         let cells = show_cells(chosen, config.network.input_size, &decode, &mut budget);
+        let labels = labels(run, config, root, device, &decode, workers, &mut budget);
         let title = run.canonicalize().unwrap_or_else(|_| run.to_path_buf());
         let title = title.file_name().unwrap_or(run.as_os_str());
         Ok(Self {
@@ -130,10 +136,7 @@ impl Report {
             notice: None,
             classes: classes(names, &metrics),
             data: data(config, root, &decode, workers),
-            labels: Section::Missing(format!(
-                "`waggle labels {}` lists train images whose label is probably wrong.",
-                crate::shell::quote(run)
-            )),
+            labels,
             config: config.clone(),
             rows,
             headline,
@@ -215,6 +218,52 @@ fn bins(scores: &Scores) -> Vec<Bin> {
     .collect()
 }
 
+/// Judges the labels of train.
+fn labels(
+    run: &Path,
+    config: &Config,
+    root: &Path,
+    device: &Device,
+    decode: &DecodeOptions,
+    workers: usize,
+    budget: &mut Budget,
+) -> Section<Labels> {
+    let command = format!("`waggle labels {}`", quote(run));
+    if config.data.train_images > MAX_INSPECTED {
+        return Section::Missing(format!(
+            "train has more than {MAX_INSPECTED} images, so its labels were not judged. {command} lists those that \
+             are probably wrong."
+        ));
+    }
+    let find = || {
+        let mut folder =
+            Source::from_name(&config.data.source, root).open_at(root.to_path_buf())?;
+        let skipped = bad_images::recorded(&folder.train, root, config.data.skipped.clone());
+        bad_images::leave_out(&mut folder.train, &skipped)?;
+        let precision = config.machine.precision.parse();
+        let settings = label_issues::Settings {
+            device: device.clone(),
+            precision: precision.map_err(anyhow::Error::msg)?,
+            batch_size: config.training.batch_size,
+            workers,
+            decode: decode.clone(),
+            seed: config.training.seed,
+        };
+        label_issues::find(
+            &run.join(model_file::FILE),
+            &folder,
+            &settings,
+            &|_, _, _| {},
+        )
+    };
+    match find() {
+        Ok(issues) => Section::Shown(show_labels(issues, root, config, decode, budget)),
+        Err(error) => Section::Missing(format!(
+            "The labels could not be judged: {error}. See {command}."
+        )),
+    }
+}
+
 /// Inspects the data set.
 fn data(
     config: &Config,
@@ -223,7 +272,7 @@ fn data(
     workers: usize,
 ) -> Section<dataset::Report> {
     let images = config.data.train_images + config.data.val_images;
-    let root_text = crate::shell::quote(root);
+    let root_text = quote(root);
     if images > MAX_INSPECTED {
         return Section::Missing(format!(
             "The data set has more than {MAX_INSPECTED} images, so it was not searched for problems. Run \

@@ -10,7 +10,7 @@ use crate::ui::text::{percent, pluralize};
 /// Most classes for a matrix with names and counts. With more, it is drawn without text.
 const MAX_NAMED: usize = 30;
 /// Most cells in a matrix without text.
-const MAX_CELLS: usize = 20_000;
+const MAX_CELLS: usize = 5_000;
 /// Most pairs in the list of confused classes.
 const MAX_PAIRS: usize = 40;
 /// Largest number of classes for which names of columns are horizontal.
@@ -178,9 +178,11 @@ pub fn labels(report: &Report) -> Markup {
     };
     html! {
         p {
-            (pluralize(labels.suspected, "train image")) " "
-            @if labels.suspected == 1 { "has" } @else { "have" }
-            " a doubtful label, by classifiers that were not trained on the image. The most doubtful come first."
+            @if labels.suspected == 0 { "No label is suspected. These have the lowest probability: " } @else {
+                (pluralize(labels.suspected, "label")) " of train "
+                @if labels.suspected == 1 { "is" } @else { "are" } " suspected. The most doubtful come first: "
+            }
+            "percentages are probabilities of the label, by classifiers that were not trained on the image."
         }
         ol.mistakes {
             @for image in &labels.images {

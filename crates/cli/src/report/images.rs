@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use dataset::DecodeOptions;
+use dataset::{DecodeOptions, path_text};
 
 use super::heat_maps::HeatMaps;
 use super::thumbnails::{Budget, read};
-use super::{Cell, Image, Mistake};
+use super::{Cell, DoubtfulLabel, Image, Labels, Mistake};
+use crate::config::Config;
+use crate::label_issues::LabelIssues;
 
 /// Most images in one cell of the confusion matrix.
 const MAX_PER_CELL: usize = 24;
@@ -17,6 +19,10 @@ const MAX_IN_CELLS: usize = 360;
 const MAX_MISTAKES: usize = 24;
 /// Most heat maps. One takes up to two seconds on two cores for the full VGG-16.
 const MAX_HEAT_MAPS: usize = 8;
+/// Most images with suspected labels.
+const MAX_LABELS: usize = 24;
+/// Number of images with doubtful labels if none is suspected.
+const MIN_LABELS: usize = 4;
 /// Side length in pixels of the images in cells, and of large images. Never more than that of the
 /// network's input.
 const SIDES: [u32; 2] = [112, 224];
@@ -84,6 +90,40 @@ pub fn show_mistakes(
         });
     }
     mistakes
+}
+
+/// Reads the images with the most doubtful labels: the suspected ones, or a few if there are none.
+pub fn show_labels(
+    issues: LabelIssues,
+    root: &Path,
+    config: &Config,
+    decode: &DecodeOptions,
+    budget: &mut Budget,
+) -> Labels {
+    let suspected = issues.suspected;
+    let shown = match suspected {
+        0 => MIN_LABELS,
+        _ => suspected.min(MAX_LABELS),
+    };
+    let images: Vec<_> = issues.images.into_iter().take(shown).collect();
+    let paths = images
+        .iter()
+        .map(|image| root.join(path_text::decode(&image.path)));
+    let paths: Vec<_> = paths.collect();
+    let paths: Vec<&Path> = paths.iter().map(|path| path.as_path()).collect();
+    let pixels = read(&paths, side(SIDES[1], config.network.input_size), decode);
+    let images = images.into_iter().zip(pixels);
+    let images = images.map(|(image, pixels)| DoubtfulLabel {
+        path: image.path,
+        label: image.label,
+        suggested: image.suggested,
+        self_confidence: image.self_confidence,
+        thumbnail: pixels.and_then(|pixels| budget.encode(&pixels)),
+    });
+    Labels {
+        suspected,
+        images: images.collect(),
+    }
 }
 
 fn with_thumbnails(

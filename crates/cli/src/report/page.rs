@@ -178,8 +178,8 @@ fn chart<'a>(id: &'a str, title: &'a str, rows: &[EpochRow], of: fn(&Score) -> f
         true => percent(value),
         false => format!("{value:.4}"),
     };
-    let values = rows.iter().map(|row| of(&row.val));
-    let description = match (values.clone().next(), values.last()) {
+    let value = |row: &EpochRow| of(&row.val);
+    let description = match (rows.first().map(value), rows.last().map(value)) {
         (Some(first), Some(last)) => format!(
             "{title} on val from {} in the first epoch to {} in the last, and on train, over {}.",
             show(first),

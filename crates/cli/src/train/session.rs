@@ -1,8 +1,9 @@
 //! The session of a run: the parameters and the run directory, and the stages in order, from the
 //! start or from a checkpoint.
 
+mod finish;
+
 use std::collections::BTreeMap;
-use std::fs;
 use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -19,20 +20,19 @@ use vgg::{Metadata, Precision, Vgg};
 
 use super::non_finite::NonFiniteLossReport;
 use super::observer::TrainObserver;
-use super::val_scores::val_scores;
 use crate::bad_images;
 use crate::calibration::Calibration;
-use crate::checkpoint::{self, Checkpoint, Checkpointer, Identity};
+use crate::checkpoint::{Checkpoint, Checkpointer, Identity};
 use crate::config::{Config, StageConfig};
 use crate::metrics::Metrics;
+use crate::model_file;
 use crate::plan::{Origin, Plan};
-use crate::report::{self, Report, Sources};
+use crate::report;
 use crate::run_dir::{Difference, RunDir};
 use crate::signals::Signals;
 use crate::splits::Splits;
-use crate::tensorboard::{self, EventWriter};
+use crate::tensorboard::{DIRECTORY, EventWriter};
 use crate::ui::{Message, PlannedStage, Renderer};
-use crate::{model_file, plots, predictions};
 
 /// A run that is ready to train.
 pub struct Session {
@@ -51,16 +51,17 @@ pub struct Session {
 }
 
 impl Session {
-    /// Loads the parameters of the plan, checks that every stage can run, and creates the run
-    /// directory of a new run. Also writes `config.toml` and `train_batch.png`, for new and resumed
-    /// runs, and shows a message if the `config.toml` of a resumed run was missing or changed.
+    /// Loads the parameters of the plan, checks that every stage can run, and creates the run directory
+    /// of a new run. Also writes `config.toml` and `train_batch.png`, for new and resumed runs, and shows
+    /// a message if the `config.toml` of a resumed run was missing or changed. With `tensorboard`, or if
+    /// a resumed run has event files, training writes event files.
     ///
     /// # Errors
     ///
     /// Returns an error if a stage cannot run, if the parameters cannot be created on the device, if
     /// the batch cannot be loaded or drawn, or if the run directory cannot be created or written to.
     /// Errors of `ui` are returned.
-    pub fn open(plan: Plan, ui: &mut dyn Renderer) -> anyhow::Result<Self> {
+    pub fn open(plan: Plan, tensorboard: bool, ui: &mut dyn Renderer) -> anyhow::Result<Self> {
         let Plan {
             identity,
             folder,
@@ -114,7 +115,7 @@ impl Session {
             metadata,
             root: folder.root,
             splits,
-            tensorboard: run.file(tensorboard::DIRECTORY).is_dir(),
+            tensorboard: tensorboard || run.file(DIRECTORY).is_dir(),
             run,
             checkpoint,
         })
@@ -128,14 +129,6 @@ impl Session {
     /// Class names, by index.
     pub fn classes(&self) -> &[String] {
         &self.metadata.classes
-    }
-
-    /// Also writes event files for TensorBoard when the run trains.
-    pub fn with_tensorboard(self) -> Self {
-        Self {
-            tensorboard: true,
-            ..self
-        }
     }
 
     /// Runs the stages, evaluates the best weights on val, stores the temperature in the model file,
@@ -160,11 +153,11 @@ impl Session {
         let model = self.run.file(model_file::FILE);
         let save = || self.save(&self.params.tensors());
         let (run, from) = (&self.run, checkpoint.as_ref());
-        let events = self.tensorboard.then(|| {
-            let rows = from.map_or(&[][..], |from| &from.progress.rows);
-            let png = fs::read(run.file("train_batch.png"))?;
-            EventWriter::create(run.path(), &self.identity.config, rows, &png)
-        });
+        let rows = from.map_or(&[][..], |from| &from.progress.rows);
+        let config = &self.identity.config;
+        let events = self
+            .tensorboard
+            .then(|| EventWriter::create(run.path(), config, rows));
         let mut observer = TrainObserver {
             renderer: ui,
             run: &self.run,
@@ -186,77 +179,11 @@ impl Session {
         let Some(evaluation) = evaluation else {
             return Ok(None);
         };
+        let what = format!("writing {}", report::FILE);
+        ui.show(&Message::Working { what })?;
         let finished = self.finish(&evaluation, events, epochs);
         let calibration = finished.map_err(|error| self.run.resumable(error))?;
         Ok(Some((evaluation, calibration)))
-    }
-
-    /// Writes `confusion_matrix.png`, calibrates the model, writes `predictions.csv` and `report.html`,
-    /// marks the run as finished and removes its checkpoints. The event files for TensorBoard end with
-    /// `epochs`.
-    fn finish(
-        &mut self,
-        evaluation: &Evaluation,
-        events: Option<EventWriter>,
-        epochs: usize,
-    ) -> anyhow::Result<Option<Calibration>> {
-        let rows = evaluation.confusion.rows();
-        let png = plots::confusion_matrix::draw(self.classes(), rows)?;
-        self.run.write("confusion_matrix.png", &png)?;
-        if let Some(mut events) = events {
-            events.image(epochs, "confusion_matrix", &png)?;
-            events.finish(epochs)?;
-        }
-        let calibration = match self.identity.config.training.calibration {
-            true => Some(self.calibrate(evaluation)?),
-            false => None,
-        };
-        self.run.write_with(predictions::FILE, |out| {
-            let (temperature, samples) = (self.metadata.temperature, self.splits.val.samples());
-            predictions::write(
-                out,
-                evaluation,
-                temperature,
-                self.classes(),
-                &self.root,
-                samples,
-            )
-        })?;
-        self.write_report(evaluation)?;
-        self.run.finish()?;
-        checkpoint::remove_all(&self.run)?;
-        Ok(calibration)
-    }
-
-    fn write_report(&self, evaluation: &Evaluation) -> anyhow::Result<()> {
-        let val = &self.splits.val;
-        let network = Vgg::new(&self.metadata.config, self.params.frozen_var_builder())?;
-        let network = network.with_precision(self.precision);
-        let report = Report::collect(Sources {
-            run: self.run.path(),
-            config: &self.identity.config,
-            // As they are in the file, so that `waggle report` writes the same page.
-            rows: Metrics::read(&self.run.file(Metrics::FILE))?,
-            root: &self.root,
-            val: val.samples(),
-            evaluation,
-            network: &network,
-            device: &val.config().device,
-            metadata: &self.metadata,
-            decode: val.config().decode.clone(),
-            workers: val.config().workers,
-        })?;
-        self.run.write(report::FILE, report.page()?.as_bytes())
-    }
-
-    /// Fits the temperature, and writes the model file again if there is one. The tensors stay the same.
-    fn calibrate(&mut self, evaluation: &Evaluation) -> anyhow::Result<Calibration> {
-        let calibration = Calibration::fit(val_scores(evaluation, self.classes().len()));
-        if let Calibration::Fitted { temperature, .. } = calibration {
-            self.metadata.temperature = temperature;
-            self.save(&self.params.tensors())?;
-        }
-        Ok(calibration)
     }
 
     /// Runs the stages. Afterwards, the parameters hold the best weights of the last stage, unless
