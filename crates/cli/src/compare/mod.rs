@@ -15,7 +15,7 @@ use crate::metrics::{EpochRow, Metrics};
 use crate::report::settings::settings;
 use crate::run_dir::Marker;
 use crate::shell::quote;
-use crate::ui::text::{duration, percent, percent_range};
+use crate::ui::text::{duration, loss, percent, percent_range};
 use predictions::Predictions;
 
 /// Runs side by side.
@@ -144,7 +144,7 @@ impl Run {
                 cells.extend([
                     percent(row.val.accuracy),
                     percent_range(wilson_interval(correct, images)),
-                    format!("{:.4}", row.val.loss),
+                    loss(row.val.loss),
                     (epoch + 1).to_string(),
                 ]);
             }

@@ -24,7 +24,7 @@ use crate::metrics::EpochRow;
 use crate::model_file;
 use crate::scores::scores;
 use crate::shell::quote;
-use crate::ui::text::{percent, percent_range, pluralize};
+use crate::ui::text::{loss, percent, percent_range, pluralize};
 
 /// Bytes for images. The other parts of the page have limits that add up to less than the rest.
 const IMAGE_BYTES: usize = MAX_BYTES - 1_800_000;
@@ -179,7 +179,7 @@ fn headline(
         },
         Figure {
             name: "Loss",
-            value: format!("{:.4}", evaluation.loss()),
+            value: loss(evaluation.loss()),
             note: "mean cross-entropy per val image in nats, without calibration".to_string(),
         },
         Figure {

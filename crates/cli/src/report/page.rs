@@ -10,7 +10,7 @@ use super::svg::{Chart, Series, reliability};
 use super::{Report, Section, confusion, findings, tables, text};
 use crate::escape::printable;
 use crate::metrics::{EpochRow, Score};
-use crate::ui::text::{percent, pluralize};
+use crate::ui::text::{loss, percent, pluralize};
 
 const STYLE: &str = include_str!("style.css");
 /// Most epochs in the table of values below the curves.
@@ -176,7 +176,7 @@ fn chart<'a>(id: &'a str, title: &'a str, rows: &[EpochRow], of: fn(&Score) -> f
     let is_fraction = id == "accuracy";
     let show = |value: f64| match is_fraction {
         true => percent(value),
-        false => format!("{value:.4}"),
+        false => loss(value),
     };
     let value = |row: &EpochRow| of(&row.val);
     let description = match (rows.first().map(value), rows.last().map(value)) {

@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::{ClassRow, Report, Section, svg, text};
 use crate::metrics::{EpochRow, Score};
-use crate::ui::text::{percent, percent_range};
+use crate::ui::text::{loss, percent, percent_range};
 
 /// Most rows in the table of classes.
 const MAX_CLASSES: usize = 500;
@@ -77,7 +77,7 @@ pub fn epochs(rows: &[EpochRow], limit: usize) -> Markup {
     let score = |score: Option<Score>| {
         html! {
             @match score {
-                Some(score) => { td.number { (format!("{:.4}", score.loss)) } td.number { (percent(score.accuracy)) } }
+                Some(score) => { td.number { (loss(score.loss)) } td.number { (percent(score.accuracy)) } }
                 None => { td.number { "–" } td.number { "–" } }
             }
         }

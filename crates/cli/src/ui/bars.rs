@@ -71,7 +71,7 @@ impl Bars {
     /// Updates the bar of a phase with the number of images done and their mean loss.
     pub(super) fn set_phase(&self, images: u64, loss: f64) {
         if let Some(bar) = &self.current {
-            bar.set_message(format!("loss {loss:.4}"));
+            bar.set_message(format!("loss {}", super::text::loss(loss)));
             bar.set_position(images);
         }
     }
