@@ -71,7 +71,7 @@ pub fn check_confusion_matrix(classes: usize) -> anyhow::Result<()> {
 pub fn check_logits(images: usize, classes: usize) -> anyhow::Result<()> {
     let logits = (images as u64).saturating_mul(classes as u64);
     check(
-        &format!("the output for {}", pluralize(images, "image")),
+        &format!("the output of the model for {}", pluralize(images, "image")),
         logits.saturating_mul(8),
         available(),
         "use fewer images or classes",
