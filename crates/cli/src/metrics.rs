@@ -71,15 +71,16 @@ impl Metrics {
     /// Name of the file in the run directory.
     pub const FILE: &str = "metrics.csv";
 
-    /// Size limit of the file in bytes. A hundred thousand epochs take about 10 MB.
-    const MAX_SIZE: u64 = 16 << 20;
+    /// Size limit of the file in bytes. Two stages of a million epochs, the most there can be, take about
+    /// 200 MB.
+    const MAX_SIZE: u64 = 256 << 20;
 
     /// Reads the rows of a `metrics.csv`.
     ///
     /// # Errors
     ///
     /// Returns an error if `path` is not a regular file, or if the file cannot be read, is larger than
-    /// 16 MiB, is not a `metrics.csv` or has a value that no run writes: a loss that is not finite, an
+    /// 256 MiB, is not a `metrics.csv` or has a value that no run writes: a loss that is not finite, an
     /// accuracy that is not between 0 and 1, or a negative time.
     pub fn read(path: &Path) -> anyhow::Result<Vec<EpochRow>> {
         let text = read_text(path, Self::MAX_SIZE);
