@@ -222,6 +222,9 @@ CSV follows RFC 4180, with lines that end in LF, and has the exact bytes of each
 that is not valid UTF-8 or begins with a quotation mark is in quotation marks, with git's escapes: \\\\, \
 \\\" and \\NNN, a byte in octal.
 
+A folder with images in a format that is not supported, such as HEIC, is reported as a warning on \
+standard error.
+
 If an image cannot be classified or a folder has no readable images, an error is printed to standard \
 error, the other images are still classified, and the exit code is 1. With --json, the path and the \
 error are also printed as an object.")]
@@ -314,6 +317,15 @@ pub fn parse(line: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Erro
             }
             error
         })?;
+    if let Some(("train", train)) = matches.subcommand()
+        && let Some(conflict) = train::conflict(train)
+    {
+        let mut definition = definition();
+        definition.build();
+        let train = definition.find_subcommand_mut("train");
+        let train = train.expect("the command exists");
+        return Err(train.error(ErrorKind::ArgumentConflict, conflict));
+    }
     Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut Cli::command()))
 }
 

@@ -40,7 +40,10 @@ impl Calibration {
             },
             // Such a temperature would make every prediction certain, including the wrong ones.
             Ok(_) => Self::NotFitted {
-                reason: "no or too few val images are classified incorrectly".to_string(),
+                reason: format!(
+                    "no or too few val images are classified incorrectly (the fit reaches the \
+                     smallest temperature, {MIN_TEMPERATURE})"
+                ),
             },
             Err(error) => Self::NotFitted {
                 reason: error.to_string(),

@@ -127,7 +127,7 @@ fn arch_that_contradicts_the_weights_is_an_error() {
 #[test]
 fn model_for_other_classes_is_an_error() {
     let dir = TestDir::with_stripes();
-    dir.succeeds(&train(&["--stage", "transfer"]));
+    dir.succeeds(&train(&[]));
     dir.stripes("three", &["horizontal", "vertical", "wide"], 2, 2);
     let message = dir.fails(1, &["evaluate", "runs/train", "--data", "three"]);
     assert_contains(&message, &["wide", "three"]);

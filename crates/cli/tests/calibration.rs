@@ -141,7 +141,10 @@ fn training_says_if_there_are_too_few_val_images_to_tell_whether_calibration_hel
     let line = end.lines().nth(2).unwrap();
     // The reason depends on whether all val images are classified correctly.
     let expected = match end.starts_with("\nAccuracy 100.0 %") {
-        true => "not calibrated: no or too few val images are classified incorrectly",
+        true => {
+            "not calibrated: no or too few val images are classified incorrectly (the fit reaches the smallest \
+                 temperature, 0.05)"
+        }
         false => "; too few val images (12) to tell whether that helps",
     };
     assert!(line.contains(expected), "{end}");

@@ -1,9 +1,11 @@
-//! A standard output that is closed or full is an error for every command, never a panic.
+//! A standard output that is closed or full is an error for every command, never a panic. Output files replace
+//! only regular files.
 
 #![cfg(unix)]
 
 mod harness;
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Output, Stdio};
 
@@ -84,6 +86,49 @@ fn a_full_disk_behind_standard_output_is_an_error_for_every_command() {
             "{command}: {err}"
         );
     }
+}
+
+#[test]
+#[cfg(unix)]
+fn overwrite_replaces_files_but_no_pipes_links_and_folders() {
+    let dir = trained();
+    for command in [
+        "report runs/train --out OUT --overwrite",
+        "compare runs/train runs/train-2 --out OUT --overwrite",
+        "show --data data --out OUT --overwrite",
+        "evaluate runs/train --predictions OUT --overwrite",
+        "export runs/train --to onnx --out OUT --overwrite",
+        "export runs/train --to safetensors --out OUT --overwrite",
+        "export runs/train --to timm --out FOLDER --overwrite",
+    ] {
+        let name = match command.contains("FOLDER") {
+            true => "folder/config.json",
+            false => "output",
+        };
+        let path = dir.path(name);
+        let command = command.replace("OUT", name).replace("FOLDER", "folder");
+        let arguments: Vec<&str> = command.split(' ').collect();
+        let refuses = |kind: &str| {
+            let error = dir.fails(1, &arguments);
+            let message = format!("error: the output `{name}` is {kind}, not a regular file\n");
+            assert!(error.starts_with(&message), "{command}: {error}");
+        };
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        dir.pipe(name);
+        refuses("a device, pipe or socket");
+        fs::remove_file(&path).unwrap();
+        dir.write("target", b"mine");
+        std::os::unix::fs::symlink(dir.path("target"), &path).unwrap();
+        refuses("a symbolic link");
+        assert_eq!(dir.read("target"), b"mine");
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        refuses("a folder");
+        fs::remove_dir(&path).unwrap();
+    }
+    dir.write("output", b"old");
+    dir.succeeds(&["show", "--data", "data", "--out", "output", "--overwrite"]);
+    assert!(dir.read("output").starts_with(b"\x89PNG"));
 }
 
 #[test]

@@ -4,7 +4,7 @@ mod harness;
 
 use std::fs;
 
-use harness::{TestDir, train_args};
+use harness::{TestDir, stdout_and_stderr, train_args};
 
 fn train(dir: &TestDir, more: &[&str]) {
     dir.succeeds(&train_args(["2", "2"], "8", &[more]));
@@ -94,6 +94,25 @@ fn the_report_command_writes_the_page_of_the_run_again() {
     let error = dir.fails(1, &["report", "run", "-o", "other.html"]);
     assert!(error.contains("`other.html` already exists"), "{error}");
     dir.succeeds(&["report", "run", "-o", "other.html", "--overwrite"]);
+}
+
+#[test]
+fn a_report_on_other_data_says_so() {
+    let dir = TestDir::with_stripes();
+    train(&dir, &["--out", "run"]);
+    dir.stripes("more", &["horizontal", "vertical"], 12, 7);
+    dir.stripes("renamed", &["horizontal", "vertical"], 12, 6);
+    let image = |name| dir.path("renamed/val/vertical").join(name);
+    fs::rename(image("00.png"), image("new.png")).unwrap();
+    for (data, is_same) in [("more", false), ("renamed", false), ("data", true)] {
+        let output = dir.waggle(&["report", "run", "--data", data, "--threads", "2"]);
+        let (_, err) = stdout_and_stderr(&output);
+        assert!(output.status.success(), "{err}");
+        let warning = format!("warning: the val images of `{data}` are not those of the run, ");
+        assert_eq!(err.starts_with(&warning), !is_same, "{err}");
+        let note = "so the figures are of other data.";
+        assert_eq!(page(&dir, "run/report.html").contains(note), !is_same);
+    }
 }
 
 #[test]

@@ -7,7 +7,11 @@ use std::collections::BTreeMap;
 use harness::{TestDir, json_lines, train_args};
 
 fn train<'a>(more: &[&'a str]) -> Vec<&'a str> {
-    train_args(["3", "3"], "8", &[&["--lr", "1e-2"], more])
+    let lr: &[&str] = match more.contains(&"finetune") {
+        true => &[],
+        false => &["--lr", "1e-2"],
+    };
+    train_args(["3", "3"], "8", &[lr, more])
 }
 
 #[test]

@@ -215,6 +215,26 @@ fn jfif_and_jpe_files_are_images() {
 }
 
 #[test]
+fn predict_and_explain_report_the_images_of_a_folder_that_they_do_not_use() {
+    let dir = with_unused_files();
+    dir.succeeds(&baseline(&[]));
+    let warning = "warning: not used in the folder `data/val`: 3 HEIC images, 1 Git LFS pointer\n\
+                   help: convert them to JPEG\n";
+    for command in [
+        &["predict", "runs/train", "data/val"][..],
+        &["predict", "runs/train", "data/val", "--csv"],
+        &["predict", "runs/train", "data/val", "--json"],
+        &["explain", "runs/train", "data/val", "--out", "maps"],
+    ] {
+        let output = dir.waggle(command);
+        let (out, err) = stdout_and_stderr(&output);
+        assert!(output.status.success(), "{err}");
+        assert_eq!(err, warning, "{command:?}");
+        assert!(out.lines().count() >= 12, "{out}");
+    }
+}
+
+#[test]
 fn predict_says_which_files_a_folder_without_images_has() {
     let dir = TestDir::with_stripes();
     dir.succeeds(&baseline(&[]));

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::Args;
 use vgg::VggConfig;
 
-use super::types::{OnBad, input_size, seed, threads, up_to_a_million};
+use super::types::{OnBad, epoch, input_size, seed, threads, up_to_a_million};
 use super::{DecodeArgs, MachineArgs};
 
 /// Arguments of `waggle check`.
@@ -123,7 +123,7 @@ pub struct ShowArgs {
 
     /// Epoch to draw the batch from, as `waggle train` counts: 1 is the baseline, 2 the first
     /// training epoch. Each epoch has its own order and augmentation
-    #[arg(long, value_name = "N", default_value = "2")]
+    #[arg(long, value_name = "N", default_value = "2", value_parser = epoch)]
     pub epoch: NonZeroU64,
 
     /// Random seed for the order and the augmentation

@@ -4,14 +4,15 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args};
 use vgg::VggConfig;
 
 use super::MachineArgs;
 use super::types::{
-    LayerRates, OnBad, StageChoice, WeightsSource, byte_size, input_size, learning_rate, minutes,
-    momentum, seed, up_to_a_million,
+    LayerRates, OnBad, StageChoice, WeightsSource, byte_size, finetune_epochs, input_size,
+    learning_rate, minutes, momentum, seed, transfer_epochs, up_to_a_million,
 };
 
 /// Ids of the arguments that can be combined with `--resume`. Except for `allow_changed_data`, they
@@ -31,6 +32,38 @@ pub(super) const WITH_RESUME: [&str; 12] = [
     "verbose",
     "json",
 ];
+
+/// Options that have no effect with a value of `--stage`: the value, their ids, and why.
+const WITHOUT_EFFECT: [(StageChoice, &[&str], &str); 2] = [
+    (
+        StageChoice::Transfer,
+        &["finetune_lr", "finetune_epochs"],
+        "with `--stage transfer`, which leaves out the finetune stage",
+    ),
+    (
+        StageChoice::Finetune,
+        &["lr", "transfer_epochs", "transfer_layers"],
+        "with `--stage finetune`, which leaves out the transfer stage",
+    ),
+];
+
+/// Returns why the arguments of `waggle train` conflict: one of them has no effect.
+pub(super) fn conflict(matches: &ArgMatches) -> Option<String> {
+    let is_given = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
+    let without_effect = |id: &str, why: &str| {
+        let flag = id.replace('_', "-");
+        is_given(id).then(|| format!("`--{flag}` has no effect {why}"))
+    };
+    if !is_given("resume") {
+        let conflict = without_effect("allow_changed_data", "without `--resume`");
+        if conflict.is_some() {
+            return conflict;
+        }
+    }
+    let stage = matches.get_one::<StageChoice>("stage")?;
+    let (_, ids, why) = WITHOUT_EFFECT.iter().find(|(choice, ..)| choice == stage)?;
+    ids.iter().find_map(|id| without_effect(id, why))
+}
 
 const TRAIN_EXAMPLES: &str = "\
 Examples:
@@ -97,7 +130,7 @@ pub struct TrainArgs {
     pub resume: Option<PathBuf>,
 
     /// With --resume: accept that images were added, removed or modified
-    #[arg(long, requires = "resume")]
+    #[arg(long)]
     pub allow_changed_data: bool,
 
     /// Minutes between checkpoints within an epoch; 0 writes them only at the start of each stage and
@@ -111,11 +144,11 @@ pub struct TrainArgs {
     pub stage: StageChoice,
 
     /// Epochs of the transfer stage. The first is a baseline: it validates and does not train
-    #[arg(long, value_name = "N", default_value = "25", value_parser = up_to_a_million, help_heading = "Recipe")]
+    #[arg(long, value_name = "N", default_value = "25", value_parser = transfer_epochs, help_heading = "Recipe")]
     pub transfer_epochs: NonZeroUsize,
 
     /// Epochs of the finetune stage. The first is a baseline: it validates and does not train
-    #[arg(long, value_name = "N", default_value = "25", value_parser = up_to_a_million, help_heading = "Recipe")]
+    #[arg(long, value_name = "N", default_value = "25", value_parser = finetune_epochs, help_heading = "Recipe")]
     pub finetune_epochs: NonZeroUsize,
 
     /// Images per batch, in training and validation

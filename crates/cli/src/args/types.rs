@@ -1,7 +1,7 @@
 //! Parsers of argument values, and the types of some.
 
 use std::fmt;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -38,6 +38,28 @@ pub fn seed(text: &str) -> Result<u64, String> {
 pub fn up_to_a_million(text: &str) -> Result<NonZeroUsize, String> {
     let is_valid = |count: NonZeroUsize| count.get() <= 1_000_000;
     number(text, is_valid, "expected 1 to 1000000")
+}
+
+/// Parses the number of epochs of the transfer stage.
+pub fn transfer_epochs(text: &str) -> Result<NonZeroUsize, String> {
+    epochs(text, "finetune")
+}
+
+/// Parses the number of epochs of the finetune stage.
+pub fn finetune_epochs(text: &str) -> Result<NonZeroUsize, String> {
+    epochs(text, "transfer")
+}
+
+fn epochs(text: &str, other: &str) -> Result<NonZeroUsize, String> {
+    up_to_a_million(text).map_err(|expected| match text.trim_start_matches('0') {
+        "" => format!("{expected}; to leave out the stage, pass `--stage {other}`"),
+        _ => expected,
+    })
+}
+
+/// Parses the number of an epoch, counted from 1.
+pub fn epoch(text: &str) -> Result<NonZeroU64, String> {
+    number(text, |_| true, "expected a positive integer")
 }
 
 /// Parses a learning rate: finite and positive in f32, the precision of the updates.

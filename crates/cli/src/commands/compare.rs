@@ -16,7 +16,7 @@ const MAX_WIDTH: usize = 40;
 /// Runs `waggle compare`.
 pub fn run(args: &CompareArgs) -> anyhow::Result<ExitCode> {
     if let Some(out) = &args.out {
-        super::check_overwrite(out, args.overwrite, "--out")?;
+        super::check_output_file(out, args.overwrite, "--out")?;
     }
     let comparison = Comparison::read(&args.runs)?;
     super::print(&text(&comparison))?;

@@ -35,7 +35,7 @@ const DEFAULT_COLUMNS: usize = 80;
 /// Runs `waggle evaluate`.
 pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     if let Some(file) = &args.predictions {
-        super::check_overwrite(file, args.overwrite, "--predictions")?;
+        super::check_output_file(file, args.overwrite, "--predictions")?;
     }
     let device = super::open_device(&args.machine)?;
     let model = Classifier::open(&args.model, &device)?.with_precision(args.machine.precision);

@@ -39,7 +39,12 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<ExitCode> {
                 .help("pass another path with `--out`")
         );
     }
-    super::check_overwrite(&out, args.overwrite, "--out")?;
+    match args.to {
+        ExportFormat::Timm => {
+            super::check_output_folder(&out, &vgg::timm::FILES, args.overwrite, "--out")?;
+        }
+        _ => super::check_output_file(&out, args.overwrite, "--out")?,
+    }
     device::start_threads(None)?;
     let vgg::Model { metadata, tensors } = vgg::load_model(&model, &Device::Cpu)?;
     if let Some(folder) = out.parent() {

@@ -28,6 +28,7 @@ use vgg::kernels::Isa;
 use crate::args::{Command, MachineArgs};
 use crate::device;
 use crate::error::{Diagnostic, warn};
+use crate::files::{existing_folder, parent};
 
 /// Runs a command and returns the exit code.
 ///
@@ -64,21 +65,71 @@ fn open_device(machine: &MachineArgs) -> anyhow::Result<Device> {
     Ok(opened.device)
 }
 
-/// Returns an error if `path`, the value of `flag`, exists, unless it is an empty folder or `overwrite`
+/// Checks that the value of `flag`, the output file `path`, can be created, or replaced if `overwrite`
 /// is true.
-fn check_overwrite(path: &Path, overwrite: bool, flag: &str) -> anyhow::Result<()> {
-    let is_empty = || {
-        path.read_dir()
-            .is_ok_and(|mut entries| entries.next().is_none())
-    };
-    if !overwrite && path.symlink_metadata().is_ok() && !is_empty() {
+///
+/// # Errors
+///
+/// Returns an error if `path` exists and is not a regular file, because it would be replaced by one. A
+/// link is refused even to a regular file, because its target would stay unchanged. Also returns an
+/// error if the file exists and `overwrite` is false, if an ancestor is not a folder, or if `path` is
+/// `-`.
+fn check_output_file(path: &Path, overwrite: bool, flag: &str) -> anyhow::Result<()> {
+    let other = || format!("pass another path with `{flag}`");
+    let shown = path.display();
+    if path == Path::new("-") {
         bail!(
-            Diagnostic::new(format!("`{}` already exists", path.display())).help(format!(
-                "pass another path with `{flag}`, or `--overwrite` to replace it"
-            ))
+            Diagnostic::new(format!("`{flag} -` does not stand for standard output"))
+                .help(format!("{}, such as `./-` for a file named `-`", other()))
         );
     }
-    Ok(())
+    existing_folder(parent(path)).map_err(|error| {
+        let error = Diagnostic::new(format!("cannot write {shown}")).caused_by(error);
+        error.help(other())
+    })?;
+    let Ok(metadata) = path.symlink_metadata() else {
+        return Ok(());
+    };
+    let kind = metadata.file_type();
+    if kind.is_file() {
+        return refuse_existing(path, overwrite, flag);
+    }
+    let kind = match (kind.is_symlink(), kind.is_dir()) {
+        (true, _) => "a symbolic link",
+        (_, true) => "a folder",
+        _ => "a device, pipe or socket",
+    };
+    let message = format!("the output `{shown}` is {kind}, not a regular file");
+    bail!(Diagnostic::new(message).help(other()))
+}
+
+/// Checks that the files `names` can be created in the folder `path`, the value of `flag`, or replaced
+/// if `overwrite` is true.
+///
+/// # Errors
+///
+/// Returns an error if the folder is not empty and `overwrite` is false, if `path` exists and is not a
+/// folder, and the errors of [`check_output_file`].
+fn check_output_folder(
+    path: &Path,
+    names: &[&str],
+    overwrite: bool,
+    flag: &str,
+) -> anyhow::Result<()> {
+    let entries = path.read_dir();
+    if entries.is_ok_and(|mut entries| entries.next().is_some()) {
+        refuse_existing(path, overwrite, flag)?;
+    }
+    let mut files = names.iter().map(|name| path.join(name));
+    files.try_for_each(|file| check_output_file(&file, overwrite, flag))
+}
+
+fn refuse_existing(path: &Path, overwrite: bool, flag: &str) -> anyhow::Result<()> {
+    if overwrite {
+        return Ok(());
+    }
+    let help = format!("pass another path with `{flag}`, or `--overwrite` to replace it");
+    bail!(Diagnostic::new(format!("`{}` already exists", path.display())).help(help))
 }
 
 /// A progress bar over images on standard error, if that is a terminal. Its message is a verb.

@@ -8,12 +8,12 @@ use std::thread;
 
 use anyhow::bail;
 use candle_core::Tensor;
-use dataset::image_folder::{self, count_kinds};
+use dataset::image_folder::{self, Unused, count_kinds};
 use rayon::prelude::*;
 
 use crate::args::{ImageArgs, MachineArgs};
 use crate::classifier::Classifier;
-use crate::error::Diagnostic;
+use crate::error::{Diagnostic, warn};
 use crate::memory_limit;
 use crate::panic_message::panic_message;
 use crate::path_list::PathList;
@@ -167,7 +167,23 @@ fn expand(path: PathBuf, emit: &mut Emit<'_>) -> ControlFlow<()> {
             };
             emit(path, Some(error.into()))
         }
-        Ok(files) => (files.images.into_iter()).try_for_each(|file| emit(file, None)),
+        Ok(files) => {
+            warn_of_unused_images(&path, &files.unused);
+            files
+                .images
+                .into_iter()
+                .try_for_each(|file| emit(file, None))
+        }
         Err(error) => emit(path, Some(error.into())),
+    }
+}
+
+/// Prints a warning if some of the files in `unused`, which are in `folder`, are images.
+fn warn_of_unused_images(folder: &Path, unused: &[Unused]) {
+    let mut counts = count_kinds(unused);
+    counts.retain(|count| count.is_image);
+    if let (Some(images), Some(first)) = (unused_files(&counts), counts.first()) {
+        let message = format!("not used in the folder `{}`: {images}", folder.display());
+        warn(Diagnostic::new(message).help(&first.remedy));
     }
 }

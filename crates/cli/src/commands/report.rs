@@ -10,9 +10,10 @@ use trainer::FrozenCache;
 use crate::args::ReportArgs;
 use crate::bad_images;
 use crate::classifier::Classifier;
+use crate::compare::predictions::Predictions;
 use crate::config::Config;
 use crate::data_source::Source;
-use crate::error::Diagnostic;
+use crate::error::{Diagnostic, warn};
 use crate::escape::printable_path;
 use crate::files::{TEMPORARY, write_atomically};
 use crate::metrics::Metrics;
@@ -22,7 +23,7 @@ use crate::report::{self, Report, Sources};
 pub fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
     let run = &args.run;
     let out = args.out.clone().unwrap_or_else(|| run.join(report::FILE));
-    super::check_overwrite(&out, args.overwrite || args.out.is_none(), "--out")?;
+    super::check_output_file(&out, args.overwrite || args.out.is_none(), "--out")?;
     let config = Config::read_run(run)?;
     let rows = Metrics::read(&run.join(Metrics::FILE))?;
     let root = match &args.data {
@@ -64,7 +65,7 @@ pub fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
         .map_err(|error| bad_images::explain_batch(error, None))
         .map_err(|error| bad_images::explain(error, &val, &decode, workers))?
         .context("the evaluation stopped early")?;
-    let report = Report::collect(Sources {
+    let mut report = Report::collect(Sources {
         run,
         config: &config,
         rows,
@@ -77,6 +78,18 @@ pub fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
         decode,
         workers,
     })?;
+    let is_same = match Predictions::read(run) {
+        Ok(Ok(predictions)) => predictions.are_of(&root, val.samples()),
+        _ => val.len() == config.data.val_images,
+    };
+    if !is_same {
+        let notice = format!(
+            "the val images of `{}` are not those of the run, so the figures are of other data",
+            root.display()
+        );
+        report.notice = Some(format!("Note: {notice}."));
+        warn(Diagnostic::new(notice).help("pass the data set of the run with `--data DIR`"));
+    }
     let page = report.page()?;
     write_atomically(&out, TEMPORARY, |out| Ok(out.write_all(page.as_bytes())?))?;
     super::print(&format!("Wrote {}\n", printable_path(&out)))?;

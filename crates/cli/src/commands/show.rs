@@ -17,7 +17,7 @@ use crate::{bad_images, initial_model, memory_limit, plots};
 
 /// Runs `waggle show`.
 pub fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
-    super::check_overwrite(&args.out, args.overwrite, "--out")?;
+    super::check_output_file(&args.out, args.overwrite, "--out")?;
     device::start_threads(None)?;
     let mut folder = Source::choose(args.data.as_deref()).open()?;
     folder.refuse_output_file(&args.out)?;

@@ -54,10 +54,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
     if let Origin::Resumed(_, checkpoint) = &plan.origin {
         ui.show(&resumed(checkpoint))?;
     }
-    let mut session = Session::open(plan, ui)?;
-    if args.tensorboard {
-        session = session.with_tensorboard();
-    }
+    let mut session = Session::open(plan, args.tensorboard, ui)?;
     // An interval of 0 means no checkpoints within an epoch.
     let every = Some(args.checkpoint_every).filter(|every| !every.is_zero());
     let Some((evaluation, calibration)) = session.train(every, &signals, ui)? else {

@@ -1,7 +1,7 @@
 //! The comparison of runs: settings that differ, results, and McNemar's test on the same val images.
 
 mod page;
-mod predictions;
+pub mod predictions;
 
 use std::path::Path;
 

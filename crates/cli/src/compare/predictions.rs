@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::Context;
+use dataset::{Sample, path_text};
 use insight::{McNemar, mcnemar};
 
 use crate::escape::printable_path;
@@ -45,6 +46,15 @@ impl Predictions {
         };
         let read = read().with_context(|| format!("cannot read {}", path.display()));
         read.map(Ok)
+    }
+
+    /// Whether the images are `val`, with paths relative to the data folder `root`.
+    pub fn are_of(&self, root: &Path, val: &[Sample]) -> bool {
+        let is_known = |sample: &Sample| {
+            let path = path_text::relative_path(root, &sample.path);
+            self.images.contains_key(path.as_encoded_bytes())
+        };
+        self.images.len() == val.len() && val.iter().all(is_known)
     }
 
     /// McNemar's test. The error says that the val images differ.

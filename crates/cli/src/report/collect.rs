@@ -133,6 +133,7 @@ impl Report {
         let title = title.file_name().unwrap_or(run.as_os_str());
         Ok(Self {
             title: path_text::encode(title.as_ref()),
+            notice: None,
             classes: classes(names, &metrics),
             data: data(config, root, &decode, workers),
             labels,

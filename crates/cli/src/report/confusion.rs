@@ -10,7 +10,7 @@ use crate::ui::text::{percent, pluralize};
 /// Most classes for a matrix with names and counts. With more, it is drawn without text.
 const MAX_NAMED: usize = 30;
 /// Most cells in a matrix without text.
-const MAX_CELLS: usize = 20_000;
+const MAX_CELLS: usize = 5_000;
 /// Most pairs in the list of confused classes.
 const MAX_PAIRS: usize = 40;
 /// Largest number of classes for which names of columns are horizontal.

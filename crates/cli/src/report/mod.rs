@@ -18,13 +18,31 @@ mod thumbnails;
 pub use collect::Sources;
 
 use crate::config::Config;
+use crate::error::{Diagnostic, warn};
 use crate::metrics::EpochRow;
+use crate::run_dir::RunDir;
 
 /// Name of the file in the run directory.
 pub const FILE: &str = "report.html";
 
 /// Largest size of the page in bytes.
 pub const MAX_BYTES: usize = 5_000_000;
+
+/// Writes the report of a run that ends. If there can be none, because a logit is not finite, prints a
+/// warning instead, so that the run still ends.
+///
+/// # Errors
+///
+/// Returns an error if the file cannot be written.
+pub fn write(run: &RunDir, sources: Sources<'_>) -> anyhow::Result<()> {
+    match Report::collect(sources) {
+        Ok(report) => run.write(FILE, report.page()?.as_bytes()),
+        Err(error) => {
+            warn(Diagnostic::new(format!("the run has no {FILE}")).caused_by(error));
+            Ok(())
+        }
+    }
+}
 
 /// A part of the report.
 #[derive(Debug)]
@@ -40,6 +58,8 @@ pub enum Section<T> {
 pub struct Report {
     /// Name of the run directory.
     pub title: String,
+    /// What a reader has to know before the figures.
+    pub notice: Option<String>,
     /// Configuration of the run.
     pub config: Config,
     /// Rows of `metrics.csv`.

@@ -81,6 +81,9 @@ impl Report {
                     (pluralize(config.data.train_images, "train image")) ", "
                     (pluralize(config.data.val_images, "val image"))
                 }
+                @if let Some(notice) = &self.notice {
+                    p { strong { (text::plain(notice)) } }
+                }
                 nav aria-label="Sections" {
                     @for (id, title, _) in &sections { a href=(format!("#{id}")) { (title) } " " }
                 }

@@ -38,12 +38,7 @@ impl EventWriter {
     /// # Errors
     ///
     /// Returns an error if the file cannot be created or written to.
-    pub fn create(
-        run: &Path,
-        config: &Config,
-        rows: &[EpochRow],
-        train_batch: &[u8],
-    ) -> anyhow::Result<Self> {
+    pub fn create(run: &Path, config: &Config, rows: &[EpochRow]) -> anyhow::Result<Self> {
         let directory = run.join(DIRECTORY);
         let is_first = !directory.exists();
         let file = create_file(&directory)
@@ -60,7 +55,7 @@ impl EventWriter {
         for value in hparams::start(config)? {
             writer.summary(0, vec![value])?;
         }
-        writer.image(0, "train_batch", train_batch)?;
+        writer.image(0, "train_batch", &fs::read(run.join("train_batch.png"))?)?;
         for (index, row) in rows.iter().enumerate() {
             writer.epoch(index + 1, row)?;
         }

@@ -4,7 +4,6 @@
 mod finish;
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -28,10 +27,11 @@ use crate::config::{Config, StageConfig};
 use crate::metrics::Metrics;
 use crate::model_file;
 use crate::plan::{Origin, Plan};
+use crate::report;
 use crate::run_dir::{Difference, RunDir};
 use crate::signals::Signals;
 use crate::splits::Splits;
-use crate::tensorboard::{self, EventWriter};
+use crate::tensorboard::{DIRECTORY, EventWriter};
 use crate::ui::{Message, PlannedStage, Renderer};
 
 /// A run that is ready to train.
@@ -51,16 +51,17 @@ pub struct Session {
 }
 
 impl Session {
-    /// Loads the parameters of the plan, checks that every stage can run, and creates the run
-    /// directory of a new run. Also writes `config.toml` and `train_batch.png`, for new and resumed
-    /// runs, and shows a message if the `config.toml` of a resumed run was missing or changed.
+    /// Loads the parameters of the plan, checks that every stage can run, and creates the run directory
+    /// of a new run. Also writes `config.toml` and `train_batch.png`, for new and resumed runs, and shows
+    /// a message if the `config.toml` of a resumed run was missing or changed. With `tensorboard`, or if
+    /// a resumed run has event files, training writes event files.
     ///
     /// # Errors
     ///
     /// Returns an error if a stage cannot run, if the parameters cannot be created on the device, if
     /// the batch cannot be loaded or drawn, or if the run directory cannot be created or written to.
     /// Errors of `ui` are returned.
-    pub fn open(plan: Plan, ui: &mut dyn Renderer) -> anyhow::Result<Self> {
+    pub fn open(plan: Plan, tensorboard: bool, ui: &mut dyn Renderer) -> anyhow::Result<Self> {
         let Plan {
             identity,
             folder,
@@ -114,7 +115,7 @@ impl Session {
             metadata,
             root: folder.root,
             splits,
-            tensorboard: run.file(tensorboard::DIRECTORY).is_dir(),
+            tensorboard: tensorboard || run.file(DIRECTORY).is_dir(),
             run,
             checkpoint,
         })
@@ -128,14 +129,6 @@ impl Session {
     /// Class names, by index.
     pub fn classes(&self) -> &[String] {
         &self.metadata.classes
-    }
-
-    /// Also writes event files for TensorBoard when the run trains.
-    pub fn with_tensorboard(self) -> Self {
-        Self {
-            tensorboard: true,
-            ..self
-        }
     }
 
     /// Runs the stages, evaluates the best weights on val, stores the temperature in the model file,
@@ -160,11 +153,11 @@ impl Session {
         let model = self.run.file(model_file::FILE);
         let save = || self.save(&self.params.tensors());
         let (run, from) = (&self.run, checkpoint.as_ref());
-        let events = self.tensorboard.then(|| {
-            let rows = from.map_or(&[][..], |from| &from.progress.rows);
-            let png = fs::read(run.file("train_batch.png"))?;
-            EventWriter::create(run.path(), &self.identity.config, rows, &png)
-        });
+        let rows = from.map_or(&[][..], |from| &from.progress.rows);
+        let config = &self.identity.config;
+        let events = self
+            .tensorboard
+            .then(|| EventWriter::create(run.path(), config, rows));
         let mut observer = TrainObserver {
             renderer: ui,
             run: &self.run,
@@ -186,6 +179,8 @@ impl Session {
         let Some(evaluation) = evaluation else {
             return Ok(None);
         };
+        let what = format!("writing {}", report::FILE);
+        ui.show(&Message::Working { what })?;
         let finished = self.finish(&evaluation, events, epochs);
         let calibration = finished.map_err(|error| self.run.resumable(error))?;
         Ok(Some((evaluation, calibration)))

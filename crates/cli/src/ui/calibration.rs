@@ -1,36 +1,38 @@
 //! Describes the calibration of a finished run.
 
-use super::text::percent;
+use insight::calibration::MAX_TEMPERATURE;
+
+use super::text::{loss, percent};
 use crate::calibration::Calibration;
 
-/// One line: the temperature and its effect in cross-validation on `images` val images, or why there
-/// is none.
-pub fn calibration_text(calibration: &Calibration, images: u64) -> String {
+/// One or two lines: the temperature and its effect in cross-validation on `images` val images, or why
+/// there is none.
+pub fn calibration_text(calibration: &Calibration, images: u64) -> Vec<String> {
     let (temperature, effect) = match calibration {
         Calibration::Fitted {
             temperature,
             effect,
         } => (temperature, effect),
-        Calibration::NotFitted { reason } => return format!("not calibrated: {reason}"),
+        Calibration::NotFitted { reason } => return vec![format!("not calibrated: {reason}")],
     };
-    let fitted = format!("calibrated with temperature {temperature:.2}");
-    let Some(effect) = effect else {
-        return format!("{fitted}; too few val images ({images}) to tell whether that helps");
-    };
-    let change = format!(
-        "in cross-validation, log loss {:.4} becomes {:.4}, ECE {} becomes {}",
-        effect.log_loss,
-        effect.calibrated_log_loss,
-        percent(effect.ece),
-        percent(effect.calibrated_ece)
-    );
-    let [low, high] = effect.difference_interval;
-    match effect.conclusive {
-        true => format!("{fitted}: {change}"),
-        false => format!(
-            "{fitted}; too few val images ({images}) to tell whether that helps: {change} (95 % \
-             interval of the difference in log loss: {low:+.4} to {high:+.4})"
-        ),
+    let mut fitted = format!("calibrated with temperature {temperature:.2}");
+    if *temperature >= MAX_TEMPERATURE {
+        fitted.push_str(", the largest allowed");
+    }
+    match effect.as_ref().filter(|effect| effect.conclusive) {
+        None => vec![format!(
+            "{fitted}; too few val images ({images}) to tell whether that helps"
+        )],
+        Some(effect) => vec![
+            fitted,
+            format!(
+                "in cross-validation, log loss {} becomes {}, calibration error {} becomes {}",
+                loss(effect.log_loss),
+                loss(effect.calibrated_log_loss),
+                percent(effect.ece),
+                percent(effect.calibrated_ece)
+            ),
+        ],
     }
 }
 
@@ -53,16 +55,29 @@ mod tests {
             calibration_text(&calibration, images as u64)
         };
         let many = line(400);
-        assert!(many.starts_with("calibrated with temperature "), "{many}");
-        assert!(many.contains(": in cross-validation, log loss "), "{many}");
-        for (images, more) in [
-            (12, " (95 % interval of the difference in log loss: "),
-            (4, ""),
-        ] {
+        let [temperature, effect] = &many[..] else {
+            panic!("{many:?}");
+        };
+        assert!(temperature.starts_with("calibrated with temperature "));
+        assert!(effect.starts_with("in cross-validation, log loss "));
+        assert!(
+            effect.contains(", calibration error ") && effect.len() < 100,
+            "{effect}"
+        );
+        for images in [12, 4] {
             let few = line(images);
             let expected = format!("; too few val images ({images}) to tell whether that helps");
-            assert!(few.contains(&expected) && few.contains(more), "{few}");
+            assert!(few.len() == 1 && few[0].ends_with(&expected), "{few:?}");
         }
+    }
+
+    #[test]
+    fn the_line_says_that_the_temperature_is_at_its_limit() {
+        // Every prediction is wrong and certain.
+        let scores = insight::Scores::new(2, [40.0, 0.0].repeat(40), vec![1; 40]);
+        let lines = calibration_text(&Calibration::fit(scores), 40);
+        let start = "calibrated with temperature 20.00, the largest allowed";
+        assert!(lines[0].starts_with(start), "{lines:?}");
     }
 
     #[test]
@@ -73,11 +88,14 @@ mod tests {
         };
         assert_eq!(
             line([1.0, 0.0, 0.0, 1.0]),
-            "not calibrated: no or too few val images are classified incorrectly"
+            [
+                "not calibrated: no or too few val images are classified incorrectly (the fit \
+              reaches the smallest temperature, 0.05)"
+            ]
         );
         assert_eq!(
             line([f32::INFINITY, 0.0, 0.0, 1.0]),
-            "not calibrated: logit 0 of sample 0 is not finite"
+            ["not calibrated: logit 0 of sample 0 is not finite"]
         );
     }
 }

@@ -3,7 +3,7 @@
 use console::Style;
 use trainer::{Event, Phase};
 
-use super::text::{duration, estimate, pad_left, percent};
+use super::text::{duration, estimate, loss, pad_left, percent};
 use super::time_left::TimeLeft;
 use super::{Message, StageEvent};
 use crate::config::StageName;
@@ -103,7 +103,7 @@ impl EpochTable {
         let val = self.val.take()?;
         let is_baseline = self.epoch == 1;
         let [train_loss, train_accuracy] = match self.train {
-            Some(score) => [format!("{:.4}", score.loss), percent(score.accuracy)],
+            Some(score) => [loss(score.loss), percent(score.accuracy)],
             None if is_baseline => [String::new(), "baseline".to_string()],
             // The train results are missing because the run was resumed after this epoch's train
             // phase.
@@ -119,7 +119,7 @@ impl EpochTable {
             format!("{}/{}", self.epoch, self.epochs),
             train_loss,
             train_accuracy,
-            format!("{:.4}", val.loss),
+            loss(val.loss),
             val_accuracy,
             mark,
             duration(self.seconds),

@@ -228,8 +228,9 @@ impl<W: Write> Terminal<W> {
         );
         self.page.field("Accuracy", &accuracy)?;
         if let Some(calibration) = calibration {
-            let text = calibration_text(calibration, *images);
-            self.page.field("", &text)?;
+            for text in calibration_text(calibration, *images) {
+                self.page.field("", &text)?;
+            }
         }
         if let Some(worst) = worst_class {
             let images = pluralize(worst.images as usize, "image");

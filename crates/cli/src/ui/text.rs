@@ -16,6 +16,17 @@ pub fn pluralize(count: usize, noun: &str) -> String {
     format!("{count} {noun}{ending}")
 }
 
+/// Formats a loss in at most 10 columns: `0.1234`, `12345.7`, `3.182e12`.
+pub fn loss(loss: f64) -> String {
+    match loss.abs() {
+        ..1e4 => format!("{loss:.4}"),
+        ..1e6 => format!("{loss:.1}"),
+        f64::INFINITY => loss.to_string(),
+        1e6.. => format!("{loss:.3e}"),
+        _ => loss.to_string(),
+    }
+}
+
 /// Formats a fraction as a percentage: `0.95424` as `95.4 %`.
 pub fn percent(fraction: f64) -> String {
     format!("{:.1} %", 100.0 * fraction)
@@ -128,6 +139,22 @@ mod tests {
         assert_eq!(pluralize(1, "batch"), "1 batch");
         assert_eq!(pluralize(11, "batch"), "11 batches");
         assert_eq!(pluralize(3, "epoch"), "3 epochs");
+    }
+
+    #[test]
+    fn losses_of_a_million_and_more_have_an_exponent() {
+        let cases = [
+            (0.123_449, "0.1234"),
+            (9999.25, "9999.2500"),
+            (123_456.78, "123456.8"),
+            (3_182_201_664_580.577_8, "3.182e12"),
+            (f64::MAX, "1.798e308"),
+            (f64::INFINITY, "inf"),
+            (f64::NAN, "NaN"),
+        ];
+        for (value, text) in cases {
+            assert_eq!(loss(value), text);
+        }
     }
 
     #[test]

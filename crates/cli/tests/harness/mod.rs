@@ -309,17 +309,22 @@ impl TestDir {
 }
 
 /// Arguments for `train` on `data` from `tiny.safetensors`, on two compute threads: the epochs of
-/// both stages, the batch size, and `more`.
+/// both stages, the batch size, and `more`, without the epochs of a stage that `more` leaves out.
 pub fn train_args<'a>(
     [transfer, finetune]: [&'a str; 2],
     batch_size: &'a str,
     more: &[&[&'a str]],
 ) -> Vec<&'a str> {
     let mut arguments = vec!["train", "--data", "data", "--weights", "tiny.safetensors"];
-    arguments.extend(["--transfer-epochs", transfer]);
-    arguments.extend(["--finetune-epochs", finetune]);
+    let more = more.concat();
+    if !more.contains(&"finetune") {
+        arguments.extend(["--transfer-epochs", transfer]);
+    }
+    if !more.contains(&"transfer") {
+        arguments.extend(["--finetune-epochs", finetune]);
+    }
     arguments.extend(["--batch-size", batch_size, "--threads", "2"]);
-    arguments.extend(more.concat());
+    arguments.extend(more);
     arguments
 }
 

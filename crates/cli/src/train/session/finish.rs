@@ -7,7 +7,7 @@ use vgg::Vgg;
 use super::Session;
 use crate::calibration::Calibration;
 use crate::metrics::Metrics;
-use crate::report::{self, Report, Sources};
+use crate::report::{self, Sources};
 use crate::scores::scores;
 use crate::tensorboard::EventWriter;
 use crate::{checkpoint, plots, predictions};
@@ -59,7 +59,7 @@ impl Session {
         let val = &self.splits.val;
         let network = Vgg::new(&self.metadata.config, self.params.frozen_var_builder())?;
         let network = network.with_precision(self.precision);
-        let report = Report::collect(Sources {
+        let sources = Sources {
             run: self.run.path(),
             config: &self.identity.config,
             // As they are in the file, so that `waggle report` writes the same page.
@@ -72,8 +72,8 @@ impl Session {
             metadata: &self.metadata,
             decode: val.config().decode.clone(),
             workers: val.config().workers,
-        })?;
-        self.run.write(report::FILE, report.page()?.as_bytes())
+        };
+        report::write(&self.run, sources)
     }
 
     /// Fits the temperature, and writes the model file again if there is one. The tensors stay the
