@@ -4,6 +4,8 @@ use insight::Scores;
 use insight::calibration::{Effect, MIN_TEMPERATURE, cross_validate, fit_temperature};
 use serde::Serialize;
 
+use crate::folds::stratified;
+
 /// Number of folds of the cross-validation.
 const FOLDS: usize = 5;
 /// Seed of the folds.
@@ -34,7 +36,7 @@ impl Calibration {
         match scores.and_then(|scores| Ok((fit_temperature(&scores)?, scores))) {
             Ok((temperature, scores)) if temperature > MIN_TEMPERATURE => Self::Fitted {
                 temperature,
-                effect: cross_validate(&scores, FOLDS, SEED).ok(),
+                effect: effect(&scores),
             },
             // Such a temperature would make every prediction certain, including the wrong ones.
             Ok(_) => Self::NotFitted {
@@ -48,4 +50,14 @@ impl Calibration {
             },
         }
     }
+}
+
+/// The effect by cross-validation, each image being a group of its own. `None` if there are fewer images
+/// than folds.
+fn effect(scores: &Scores) -> Option<Effect> {
+    let images: Vec<usize> = (0..scores.len()).collect();
+    let folds = stratified(scores.labels(), &images, FOLDS, SEED);
+    (images.len() >= FOLDS)
+        .then(|| cross_validate(scores, &folds).ok())
+        .flatten()
 }

@@ -5,8 +5,6 @@
 //! so that no head judges an image that it was trained on. Near duplicates are in the same fold.
 //! [`insight::LabeledProbabilities`] finds the doubtful labels in these predictions.
 
-mod folds;
-
 use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
@@ -21,6 +19,7 @@ use vgg::{Features, Precision};
 use crate::bad_images;
 use crate::data_source::Folder;
 use crate::error::Diagnostic;
+use crate::folds;
 use crate::memory_limit;
 use crate::non_finite_logit::NonFiniteLogit;
 

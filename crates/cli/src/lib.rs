@@ -22,6 +22,7 @@ mod error;
 mod escape;
 mod fault_injection;
 mod files;
+mod folds;
 pub mod gpu_memory;
 mod initial_model;
 pub mod label_issues;

@@ -66,6 +66,18 @@ pub fn check_confusion_matrix(classes: usize) -> anyhow::Result<()> {
     )
 }
 
+/// Checks the memory for the logits of a validation of `images`: two float32 copies, one in the
+/// evaluation and one in the scores computed from it.
+pub fn check_logits(images: usize, classes: usize) -> anyhow::Result<()> {
+    let logits = (images as u64).saturating_mul(classes as u64);
+    check(
+        &format!("the output of the model for {}", pluralize(images, "image")),
+        logits.saturating_mul(8),
+        available(),
+        "use fewer images or classes",
+    )
+}
+
 /// Checks the memory for a batch of `images`: its input and, if all layers are trained on the CPU, the
 /// outputs of the convolutions, which are stored for the backward pass.
 pub fn check_batch(network: &VggConfig, images: usize, trains_all: bool) -> anyhow::Result<()> {
@@ -181,6 +193,8 @@ mod tests {
         check_cache(1).unwrap();
         check_input(1, 1).unwrap();
         check_input(usize::MAX, usize::MAX).unwrap_err();
+        check_logits(1000, 2).unwrap();
+        check_logits(1 << 50, 1000).unwrap_err();
         let error = check_cache(1 << 60).unwrap_err();
         let message = error.to_string();
         assert!(

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::config::StageName;
@@ -47,6 +47,17 @@ pub struct EpochRow {
     pub seconds: f64,
 }
 
+impl EpochRow {
+    /// Whether a run can have these values.
+    fn is_valid(&self) -> bool {
+        let mut scores = self.train.iter().chain([&self.val]);
+        let is_time = (0.0..f64::INFINITY).contains(&self.seconds);
+        let is_score =
+            |score: &Score| score.loss.is_finite() && (0.0..=1.0).contains(&score.accuracy);
+        is_time && scores.all(is_score)
+    }
+}
+
 /// The metrics of all epochs so far, mirrored in `metrics.csv`.
 ///
 /// For each new row, the whole file is written again and renamed into place, so that it never ends
@@ -60,21 +71,31 @@ impl Metrics {
     /// Name of the file in the run directory.
     pub const FILE: &str = "metrics.csv";
 
-    /// Size limit of the file in bytes. A million epochs take about 100 MB.
+    /// Size limit of the file in bytes. Two stages of a million epochs, the most there can be, take about
+    /// 200 MB.
     const MAX_SIZE: u64 = 256 << 20;
 
     /// Reads the rows of a `metrics.csv`.
     ///
     /// # Errors
     ///
-    /// Returns an error if `path` is not a regular file, or if the file cannot be read or is not a
-    /// `metrics.csv`.
+    /// Returns an error if `path` is not a regular file, or if the file cannot be read, is larger than
+    /// 256 MiB, is not a `metrics.csv` or has a value that no run writes: a loss that is not finite, an
+    /// accuracy that is not between 0 and 1, or a negative time.
     pub fn read(path: &Path) -> anyhow::Result<Vec<EpochRow>> {
         let text = read_text(path, Self::MAX_SIZE);
         let text = text.with_context(|| format!("cannot read {}", path.display()))?;
         let mut rows = csv::Reader::from_reader(text.as_bytes());
-        let rows = rows.deserialize().map(|row| row.map(CsvRow::into));
-        rows.collect::<Result<_, _>>()
+        let rows = rows.deserialize::<CsvRow>().map(|row| {
+            let row = EpochRow::from(row?);
+            ensure!(
+                row.is_valid(),
+                "a value of epoch {} is out of range",
+                row.epoch
+            );
+            Ok(row)
+        });
+        rows.collect::<anyhow::Result<_>>()
             .with_context(|| format!("{} is not the metrics of a run", path.display()))
     }
 
@@ -232,5 +253,33 @@ mod tests {
         run.write("metrics.csv", b"stage,epoch\ntransfer,x\n")
             .unwrap();
         assert!(Metrics::read(&run.file("metrics.csv")).is_err());
+    }
+
+    #[test]
+    fn values_that_no_run_writes_are_errors() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(Metrics::FILE);
+        let read = |row: &str| {
+            let heading = "stage,epoch,train_loss,train_accuracy,val_loss,val_accuracy,\
+                           images_per_second,seconds";
+            std::fs::write(&path, format!("{heading}\ntransfer,{row}\n")).unwrap();
+            Metrics::read(&path)
+        };
+        // The baseline of a very small data set can take no measurable time.
+        for row in ["1,,,0.5,0,inf,0.000", "2,0.5,1,0.5,1,9.9,2.500"] {
+            assert_eq!(read(row).unwrap().len(), 1, "{row}");
+        }
+        for row in [
+            "1,,,NaN,0.5,1,1",
+            "1,,,0.5,NaN,1,1",
+            "1,,,0.5,1.5,1,1",
+            "1,,,0.5,0.5,1,-1",
+            "1,,,0.5,0.5,1,inf",
+            "1,inf,0.5,0.5,0.5,1,1",
+            "1,0.5,-0.5,0.5,0.5,1,1",
+        ] {
+            let error = format!("{:#}", read(row).unwrap_err());
+            assert!(error.contains("epoch 1 is out of range"), "{row}: {error}");
+        }
     }
 }

@@ -246,7 +246,9 @@ fn check_arguments(
     machine: &MachineConfig,
 ) -> anyhow::Result<()> {
     let mut bytes = 0;
-    memory_limit::check_confusion_matrix(folder.classes().len())?;
+    let classes = folder.classes().len();
+    memory_limit::check_confusion_matrix(classes)?;
+    memory_limit::check_logits(folder.val.len(), classes)?;
     if let Some(network) = spec.imagenet_network(folder.classes())? {
         memory_limit::check_image(&network)?;
         let stages = stages::stages(args, &stages::layer_names(&network)?, &[])?;

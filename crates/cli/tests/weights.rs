@@ -327,6 +327,28 @@ fn non_finite_logits_are_errors_that_name_the_image() {
 }
 
 #[test]
+fn a_run_whose_final_logits_are_not_finite_ends_without_a_report() {
+    let dir = trained("1");
+    let (model, large) = ("runs/train/model.safetensors", "large.safetensors");
+    // The logit of the second class is −∞. Without val images of this class, the loss is finite.
+    edit(&dir, model, large, "classifier.6.weight", |values| {
+        let inputs = values.len() / 2;
+        values[inputs..].fill(-1e38);
+    });
+    edit(&dir, large, large, "classifier.6.bias", |values| {
+        values[1] = f32::MIN;
+    });
+    std::fs::remove_dir_all(dir.path("data/val/vertical")).unwrap();
+    let train = "train --data data --weights large.safetensors --stage transfer --transfer-epochs 1 --out end";
+    let text = dir.succeeds(&train.split(' ').collect::<Vec<_>>());
+    let reason = "not calibrated: logit 1 of sample 0 is not finite";
+    assert!(text.replace("\n  ", " ").contains(reason), "{text}");
+    assert!(!text.contains("report.html"), "{text}");
+    assert!(!dir.path("end/report.html").exists());
+    assert!(dir.path("end/predictions.csv").exists());
+}
+
+#[test]
 fn hub_repository_provides_pretrained_weights() {
     let dir = TestDir::with_stripes();
     // Fill the hub cache, so that nothing is downloaded.

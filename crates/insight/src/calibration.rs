@@ -11,10 +11,11 @@
 //! accuracy, stays the same. L is convex in `β = 1/T`. (C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger:
 //! On Calibration of Modern Neural Networks, ICML 2017.)
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::Serialize;
 
 use crate::error::{Error, Result};
-use crate::folds::stratified_folds;
 use crate::interval::Z;
 use crate::probability::expected_calibration_error;
 use crate::scores::Scores;
@@ -72,9 +73,8 @@ pub struct Effect {
     pub conclusive: bool,
 }
 
-/// Measures the effect of temperature scaling by cross-validation: for each of `folds`
-/// [stratified folds](stratified_folds), fits the temperature to the other folds and applies it to
-/// this fold.
+/// Measures the effect of temperature scaling by cross-validation: for each fold, fits the temperature
+/// to the samples of the other folds and applies it to this fold. `folds` has the fold of each sample.
 ///
 /// The interval is that of the mean of n paired differences `dᵢ` with the standard
 /// deviation s: `mean(d) ± 1.96·s/√n`. It is approximate, because the folds share the samples to
@@ -83,19 +83,24 @@ pub struct Effect {
 ///
 /// # Errors
 ///
-/// Returns an error if there are fewer than two folds, or fewer samples than folds.
-pub fn cross_validate(scores: &Scores, folds: usize, seed: u64) -> Result<Effect> {
-    let assigned = stratified_folds(scores.labels(), folds, seed)?;
+/// Returns an error if `folds` has another length than the samples, or if all are in one fold.
+pub fn cross_validate(scores: &Scores, folds: &[usize]) -> Result<Effect> {
     let all = samples(scores);
-    let temperatures: Vec<f64> = (0..folds)
+    let distinct: BTreeSet<usize> = folds.iter().copied().collect();
+    if folds.len() != all.len() || distinct.len() < 2 {
+        let (folds, samples) = (folds.len(), all.len());
+        return Err(Error::Folds { folds, samples });
+    }
+    let temperatures: BTreeMap<usize, f64> = distinct
+        .into_iter()
         .map(|fold| {
-            let others = all.iter().zip(&assigned);
-            let others = others.filter(|(_, assigned)| **assigned != fold);
-            fit(&others.map(|(sample, _)| *sample).collect::<Vec<_>>())
+            let others = all.iter().zip(folds).filter(|(_, other)| **other != fold);
+            let others: Vec<Sample<'_>> = others.map(|(sample, _)| *sample).collect();
+            (fold, fit(&others))
         })
         .collect();
     let mut logits = Vec::with_capacity(all.len() * scores.classes());
-    for ((row, _), &fold) in all.iter().zip(&assigned) {
+    for ((row, _), fold) in all.iter().zip(folds) {
         let scaled = |&logit: &f32| (f64::from(logit) / temperatures[fold]) as f32;
         // Only logits that are nearly as large as f32 allows can overflow.
         logits.extend(
@@ -281,22 +286,34 @@ mod tests {
     fn no_samples_are_an_error() {
         let empty = Scores::new(2, Vec::new(), Vec::new()).unwrap();
         assert_eq!(fit_temperature(&empty), Err(Error::NoSamples));
-        assert!(cross_validate(&empty, 5, 0).is_err());
+    }
+
+    #[test]
+    fn folds_that_are_not_one_for_each_sample_or_not_several_are_errors() {
+        let scores = drawn(3, 1.0);
+        assert!(cross_validate(&scores, &[0, usize::MAX, 0]).is_ok());
+        for folds in [&[0, 1][..], &[0, 1, 2, 3], &[4; 3], &[]] {
+            let error = cross_validate(&scores, folds).unwrap_err();
+            let (folds, samples) = (folds.len(), 3);
+            assert_eq!(error, Error::Folds { folds, samples });
+        }
     }
 
     #[test]
     fn cross_validation_tells_an_overconfident_model_from_a_calibrated_one() {
-        let effect = cross_validate(&drawn(500, 4.0), 5, 1).unwrap();
+        let folds: Vec<usize> = (0..500).map(|sample| sample % 5).collect();
+        let effect = cross_validate(&drawn(500, 4.0), &folds).unwrap();
         assert!(
             effect.conclusive && effect.difference_interval[1] < 0.0,
             "{effect:?}"
         );
         assert!(effect.calibrated_log_loss < effect.log_loss, "{effect:?}");
         assert!(effect.calibrated_ece < effect.ece / 2.0, "{effect:?}");
-        let calibrated = cross_validate(&drawn(500, 1.0), 5, 1).unwrap();
+        let calibrated = cross_validate(&drawn(500, 1.0), &folds).unwrap();
         assert!(!calibrated.conclusive, "{calibrated:?}");
         // The same samples, but too few.
-        let few = cross_validate(&drawn(MIN_SAMPLES - 1, 4.0), 5, 1).unwrap();
+        let few = MIN_SAMPLES - 1;
+        let few = cross_validate(&drawn(few, 4.0), &folds[..few]).unwrap();
         assert!(!few.conclusive, "{few:?}");
     }
 
@@ -304,7 +321,7 @@ mod tests {
     fn cross_validation_applies_a_temperature_fitted_to_other_samples() {
         // The temperature of each sample is fitted to the other one.
         let pair = scores(2, &[&[2.0, 1.0], &[1.0, 2.0]], &[0, 0]);
-        let effect = cross_validate(&pair, 2, 0).unwrap();
+        let effect = cross_validate(&pair, &[0, 1]).unwrap();
         let loss = |margin: f64| (-margin).exp().ln_1p();
         let after = (loss(1.0 / MAX_TEMPERATURE) + loss(-1.0 / MIN_TEMPERATURE)) / 2.0;
         assert!(
@@ -315,7 +332,7 @@ mod tests {
         assert!((effect.log_loss - before).abs() < 1e-12);
         // A temperature that was set before has no effect.
         assert_eq!(
-            cross_validate(&pair.with_temperature(3.0), 2, 0),
+            cross_validate(&pair.with_temperature(3.0), &[0, 1]),
             Ok(effect)
         );
     }

@@ -9,6 +9,7 @@
 //! labeled k.
 
 use crate::error::{Error, Result};
+use crate::scores::{argmax, check_labels};
 
 /// Tolerance for comparing probabilities.
 const TOLERANCE: f64 = 1e-6;
@@ -40,15 +41,7 @@ impl LabeledProbabilities {
                 classes,
             });
         }
-        let is_class = |&label: &u32| (label as usize) < classes;
-        if let Some(sample) = labels.iter().position(|label| !is_class(label)) {
-            let label = labels[sample];
-            return Err(Error::Label {
-                sample,
-                label,
-                classes,
-            });
-        }
+        check_labels(&labels, classes)?;
         let valid = -TOLERANCE..=1.0 + TOLERANCE;
         if let Some(index) = values.iter().position(|value| !valid.contains(value)) {
             let (sample, class) = (index / classes, index % classes);
@@ -268,17 +261,6 @@ fn numpy_sum(values: &[f64]) -> f64 {
     }
     let sum = ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7]));
     rest.iter().fold(sum, |sum, value| sum + value)
-}
-
-/// The index of the largest value. The first wins a tie.
-fn argmax(row: &[f64]) -> usize {
-    let mut best = 0;
-    for (class, value) in row.iter().enumerate() {
-        if *value > row[best] {
-            best = class;
-        }
-    }
-    best
 }
 
 #[cfg(test)]

@@ -38,12 +38,12 @@ pub enum Error {
     /// There are no samples.
     #[error("there are no samples")]
     NoSamples,
-    /// There are fewer than two folds, or fewer samples than folds.
-    #[error("{samples} samples cannot be split into {folds} folds")]
+    /// The numbers of samples with a fold and with a label differ, or all samples are in one fold.
+    #[error("the folds of {folds} samples do not split {samples} samples into two or more folds")]
     Folds {
-        /// Number of folds.
+        /// Number of samples with a fold.
         folds: usize,
-        /// Number of samples.
+        /// Number of labels.
         samples: usize,
     },
     /// There are fewer than two classes, or the number of probabilities is not samples × classes.

@@ -4,6 +4,7 @@ use rayon::prelude::*;
 
 use crate::error::{Error, Result};
 use crate::logistic_regression::{LogisticRegression, Samples};
+use crate::scores::check_labels;
 
 /// The penalties that [`held_out_probabilities`] tries in this order, from strong to weak.
 const PENALTIES: [f64; 11] = [
@@ -54,14 +55,7 @@ pub fn held_out_probabilities(
             samples,
         });
     }
-    if let Some(sample) = labels.iter().position(|&label| label as usize >= classes) {
-        let label = labels[sample];
-        return Err(Error::Label {
-            sample,
-            label,
-            classes,
-        });
-    }
+    check_labels(labels, classes)?;
     let width = features.len() / samples;
     if let Some(index) = features.iter().position(|value| !value.is_finite()) {
         let (sample, feature) = (index / width, index % width);

@@ -32,7 +32,6 @@
 pub mod calibration;
 mod confident_learning;
 mod error;
-mod folds;
 mod held_out;
 mod interval;
 mod logistic_regression;
@@ -44,7 +43,6 @@ mod scores;
 
 pub use confident_learning::LabeledProbabilities;
 pub use error::{Error, Result};
-pub use folds::stratified_folds;
 pub use held_out::{HeldOut, held_out_probabilities};
 pub use interval::wilson_interval;
 pub use mcnemar::{McNemar, mcnemar};

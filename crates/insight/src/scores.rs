@@ -30,15 +30,7 @@ impl Scores {
                 classes,
             });
         }
-        for (sample, &label) in labels.iter().enumerate() {
-            if label as usize >= classes {
-                return Err(Error::Label {
-                    sample,
-                    label,
-                    classes,
-                });
-            }
-        }
+        check_labels(&labels, classes)?;
         if let Some(index) = logits.iter().position(|logit| !logit.is_finite()) {
             let (sample, class) = (index / classes, index % classes);
             return Err(Error::NonFinite { sample, class });
@@ -93,15 +85,7 @@ impl Scores {
 
     /// The index of the largest logit of each sample. The first class wins a tie.
     pub fn predictions(&self) -> impl ExactSizeIterator<Item = u32> {
-        self.rows().map(|row| {
-            let mut best = 0;
-            for (class, logit) in row.iter().enumerate() {
-                if *logit > row[best] {
-                    best = class;
-                }
-            }
-            best as u32
-        })
+        self.rows().map(|row| argmax(row) as u32)
     }
 
     /// The natural logarithms of the probabilities of each sample: the [`log_softmax`] of its logits.
@@ -148,6 +132,30 @@ impl Scores {
         }
         matrix
     }
+}
+
+/// Returns an error if a label is not a class.
+pub(crate) fn check_labels(labels: &[u32], classes: usize) -> Result<()> {
+    let is_unknown = |&label: &u32| label as usize >= classes;
+    match labels.iter().position(is_unknown) {
+        Some(sample) => Err(Error::Label {
+            sample,
+            label: labels[sample],
+            classes,
+        }),
+        None => Ok(()),
+    }
+}
+
+/// The index of the largest value. The first wins a tie.
+pub(crate) fn argmax<T: PartialOrd>(row: &[T]) -> usize {
+    let mut best = 0;
+    for (class, value) in row.iter().enumerate() {
+        if *value > row[best] {
+            best = class;
+        }
+    }
+    best
 }
 
 /// The natural logarithms of the softmax of `logits / temperature`, in float64.

@@ -52,6 +52,7 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
         warn(Diagnostic::new(image.to_string()));
     }
     bad_images::leave_out(&mut folder, &skipped)?;
+    memory_limit::check_logits(folder.len(), model.classes().len())?;
     let batch = args.batch_size.get().min(folder.len());
     memory_limit::check_batch(&model.metadata.config, batch, false)?;
     let config = LoaderConfig::eval(model.input_size())

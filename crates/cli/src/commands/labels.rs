@@ -4,7 +4,6 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use console::measure_text_width;
 use dataset::path_text;
 
 use super::evaluate;
@@ -16,7 +15,8 @@ use crate::error::{Diagnostic, warn};
 use crate::escape::printable;
 use crate::label_issues::{self, LabelIssues, Settings};
 use crate::model_file::locate;
-use crate::ui::text::{list, pad_left, pad_right, percent, pluralize, shorten};
+use crate::ui::table::push_table;
+use crate::ui::text::{list, pad_left, percent, pluralize, shorten};
 
 /// Maximum number of images in the text.
 const MAX_LISTED: usize = 20;
@@ -124,40 +124,23 @@ fn text(issues: &LabelIssues) -> String {
     );
     let listed = &suspected[..suspected.len().min(MAX_LISTED)];
     let name = |class: &str| shorten(&printable(class), MAX_NAME_WIDTH);
-    let width = |heading: &str, names: &mut dyn Iterator<Item = String>| {
-        let widths = names.map(|name| measure_text_width(&name));
-        widths.fold(heading.len(), usize::max)
+    // `push_table` aligns the numbers left too, because a path follows them.
+    let row = |mark: &str, label: &str, suggested: &str, confidence: &str, path: &str| {
+        let confidence = pad_left(confidence, 8);
+        [mark, label, suggested, &confidence, path].map(String::from)
     };
-    let headings = ["label", "suggested"];
-    let widths = [
-        width(
-            headings[0],
-            &mut listed.iter().map(|image| name(&image.label)),
-        ),
-        width(
-            headings[1],
-            &mut listed.iter().map(|image| name(&image.suggested)),
-        ),
-    ];
-    let mut row = |mark: &str, label: &str, suggested: &str, confidence: &str, path: &str| {
-        let cells = [
-            pad_right(label, widths[0]),
-            pad_right(suggested, widths[1]),
-            pad_left(confidence, 8),
-        ];
-        let _ = writeln!(text, "{mark} {}  {path}", cells.join("  "));
-    };
-    row(" ", headings[0], headings[1], "p(label)", "image");
+    let mut table = vec![row(" ", "label", "suggested", "p(label)", "image")];
     for image in listed {
         let is_sure = image.prune_by_noise_rate && image.confident_learning;
-        row(
+        table.push(row(
             if is_sure { "*" } else { " " },
             &name(&image.label),
             &name(&image.suggested),
             &percent(image.self_confidence),
             &printable(&image.path),
-        );
+        ));
     }
+    push_table(&mut text, &table, table[0].len());
     if suspected.len() > listed.len() {
         let more = suspected.len() - listed.len();
         let _ = writeln!(

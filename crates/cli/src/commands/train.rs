@@ -61,11 +61,14 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
         return interrupted(&signals, session.directory(), ui);
     };
     let directory = session.directory();
+    // A run can end without a report.
+    let files = FILES.iter().filter(|name| directory.join(name).exists());
+    let files: Vec<&str> = files.copied().collect();
     let (correct, images) = (evaluation.metrics.correct, evaluation.metrics.samples);
     ui.show(&Message::Done(Finished {
         directory: path_text::encode(directory),
         model: path_text::encode(&directory.join(model_file::FILE)),
-        files: &FILES,
+        files: &files,
         score: Score {
             loss: evaluation.loss(),
             accuracy: evaluation.accuracy(),

@@ -1,6 +1,6 @@
 //! Names of the files for images: safe on every system, and different for every image.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::path::Path;
 
 use crate::escape::is_unprintable;
@@ -8,9 +8,10 @@ use crate::escape::is_unprintable;
 /// Maximum length of a name in bytes, without its number and extension. File systems allow 255.
 const MAX_LENGTH: usize = 200;
 
-/// The names given so far, in lower case, because some file systems ignore case.
+/// The names given so far, in lower case, because some file systems ignore case. Each has the last
+/// number that was appended to it, so that many images with the same name take linear time.
 #[derive(Default)]
-pub struct Names(HashSet<String>);
+pub struct Names(HashMap<String, usize>);
 
 impl Names {
     /// Returns a name for `image`: its file name without the extension. Characters that a file
@@ -26,10 +27,16 @@ impl Names {
         if name.is_empty() || name.starts_with(['.', '-']) {
             name.insert(0, '_');
         }
-        let numbered = (2..).map(|number| format!("{name}-{number}"));
-        let mut candidates = std::iter::once(name.clone()).chain(numbered);
-        let is_new = |name: &String| self.0.insert(name.to_lowercase());
-        candidates.find(is_new).unwrap_or(name)
+        let key = name.to_lowercase();
+        let Some(&last) = self.0.get(&key) else {
+            self.0.insert(key, 1);
+            return name;
+        };
+        let is_new = |number: &usize| !self.0.contains_key(&format!("{key}-{number}"));
+        let number = (last + 1..).find(is_new).unwrap_or(last);
+        self.0.insert(format!("{key}-{number}"), 1);
+        self.0.insert(key, number);
+        format!("{name}-{number}")
     }
 }
 
@@ -62,6 +69,8 @@ mod tests {
             names(&paths),
             ["bee", "bee-2", "bee-2-2", "BEE-3", "蚂蚁 1"]
         );
+        let many = names(&["bee.jpg"; 50_000]);
+        assert_eq!(many.last().unwrap(), "bee-50000");
     }
 
     #[test]

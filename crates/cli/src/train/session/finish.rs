@@ -1,5 +1,6 @@
 //! The end of a run: the files that describe its result.
 
+use insight::Scores;
 use trainer::Evaluation;
 use vgg::Vgg;
 
@@ -28,8 +29,10 @@ impl Session {
             events.image(epochs, "confusion_matrix", &png)?;
             events.finish(epochs)?;
         }
+        let scores = scores(evaluation, self.classes().len());
+        let is_finite = scores.is_ok();
         let calibration = match self.identity.config.training.calibration {
-            true => Some(self.calibrate(evaluation)?),
+            true => Some(self.calibrate(scores)?),
             false => None,
         };
         self.run.write_with(predictions::FILE, |out| {
@@ -43,7 +46,10 @@ impl Session {
                 samples,
             )
         })?;
-        self.write_report(evaluation)?;
+        // The loss is finite although the logit of a wrong class is −∞. Such a run ends without a report.
+        if is_finite {
+            self.write_report(evaluation)?;
+        }
         self.run.finish()?;
         checkpoint::remove_all(&self.run)?;
         Ok(calibration)
@@ -70,9 +76,10 @@ impl Session {
         report::write(&self.run, sources)
     }
 
-    /// Fits the temperature, and writes the model file again if there is one. The tensors stay the same.
-    fn calibrate(&mut self, evaluation: &Evaluation) -> anyhow::Result<Calibration> {
-        let calibration = Calibration::fit(scores(evaluation, self.classes().len()));
+    /// Fits the temperature, and writes the model file again if there is one. The tensors stay the
+    /// same.
+    fn calibrate(&mut self, scores: insight::Result<Scores>) -> anyhow::Result<Calibration> {
+        let calibration = Calibration::fit(scores);
         if let Calibration::Fitted { temperature, .. } = calibration {
             self.metadata.temperature = temperature;
             self.save(&self.params.tensors())?;
