@@ -210,6 +210,24 @@ fn runs_are_compared_by_their_settings_results_and_mistakes() {
 }
 
 #[test]
+fn a_file_that_is_not_predictions_csv_is_not_compared() {
+    let dir = TestDir::with_stripes();
+    for run in ["a", "b"] {
+        train(&dir, &["--out", run]);
+    }
+    for (text, reason) in [
+        ("image,label,p\n1,2,3\n", "its first columns are not"),
+        ("path,truth,predicted\nx,a,a\nx,a,b\n", "the same path"),
+        ("path,truth,predicted\nx,a\n", "fields"),
+    ] {
+        dir.write("b/predictions.csv", text.as_bytes());
+        let error = dir.fails(1, &["compare", "a", "b"]);
+        let file = "cannot read b/predictions.csv";
+        assert!(error.contains(file) && error.contains(reason), "{error}");
+    }
+}
+
+#[test]
 fn mcnemars_test_counts_the_images_that_only_one_run_classifies_correctly() {
     let dir = TestDir::with_stripes();
     train(&dir, &["--out", "a"]);

@@ -1,9 +1,10 @@
 //! Reads `predictions.csv` for a comparison.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::Path;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use dataset::{Sample, path_text};
 use insight::{McNemar, mcnemar};
 
@@ -11,6 +12,11 @@ use crate::escape::printable_path;
 use crate::files::open_regular;
 use crate::predictions::FILE;
 use crate::shell::quote;
+
+/// Maximum size of the file in bytes.
+const MAX_SIZE: u64 = 1 << 30;
+/// Maximum number of rows.
+const MAX_ROWS: usize = 5_000_000;
 
 /// The true class of each val image, and whether the prediction is correct, by path.
 pub struct Predictions {
@@ -22,7 +28,8 @@ impl Predictions {
     ///
     /// # Errors
     ///
-    /// Returns an error if the file cannot be read, or if a row has fewer than three fields.
+    /// Returns an error if the file cannot be read, is larger than 1 GiB or 5,000,000 rows, has other
+    /// columns, or has two rows for an image.
     pub fn read(run: &Path) -> anyhow::Result<Result<Self, String>> {
         let path = run.join(FILE);
         if !path.exists() {
@@ -33,14 +40,26 @@ impl Predictions {
         }
         let read = || {
             let mut images = BTreeMap::new();
-            let mut rows = csv::Reader::from_reader(open_regular(&path)?);
+            let file = open_regular(&path)?;
+            ensure!(file.metadata()?.len() <= MAX_SIZE, "larger than 1 GiB");
+            // A file that grows meanwhile is not read further.
+            let mut rows = csv::Reader::from_reader(file.take(MAX_SIZE));
+            let header = rows.byte_headers()?;
+            ensure!(
+                header
+                    .iter()
+                    .take(3)
+                    .eq([&b"path"[..], b"truth", b"predicted"]),
+                "its first columns are not `path`, `truth` and `predicted`"
+            );
             for row in rows.byte_records() {
+                // All rows have as many fields as the header.
                 let row = row?;
-                let fields = (row.get(0), row.get(1), row.get(2));
-                let (Some(image), Some(truth), Some(predicted)) = fields else {
-                    anyhow::bail!("a row has fewer than three fields");
-                };
-                images.insert(image.to_vec(), (truth.to_vec(), truth == predicted));
+                let (image, truth) = (row[0].to_vec(), row[1].to_vec());
+                let is_correct = row[1] == row[2];
+                ensure!(images.len() < MAX_ROWS, "more than {MAX_ROWS} rows");
+                let previous = images.insert(image, (truth, is_correct));
+                ensure!(previous.is_none(), "two rows have the same path");
             }
             Ok(Self { images })
         };

@@ -192,7 +192,7 @@ pub fn labels(report: &Report) -> Markup {
                         dl {
                             dt { "Label" }
                             dd { (text::name(&image.label)) " " small { (percent(image.self_confidence)) } }
-                            dt { "Probably" }
+                            dt { "Suggested" }
                             dd { (text::name(&image.suggested)) }
                         }
                         (text::path(&image.path))

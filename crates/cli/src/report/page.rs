@@ -115,7 +115,7 @@ impl Report {
                 @if let Section::Shown(labels) = &self.labels && let Some(image) = labels.images.first() {
                     li {
                         "Most doubtful label: " a href="#labels" { (text::path(&image.path)) } ", labeled "
-                        (text::name(&image.label)) ", probably " (text::name(&image.suggested)) "."
+                        (text::name(&image.label)) "; the other images suggest " (text::name(&image.suggested)) "."
                     }
                 }
                 @if let Some(mistake) = self.mistakes.first() {

@@ -113,7 +113,7 @@ pub fn command(config: &Config) -> String {
             StageName::Finetune => {
                 let rate = |LayerRate { layers, lr }: &LayerRate| format!("{layers}={lr:e}");
                 let rates: Vec<_> = stage.groups.iter().map(rate).collect();
-                push("--finetune-lr", rates.join(","));
+                push("--finetune-lr", quote(rates.join(",")));
             }
         }
     }
@@ -123,8 +123,8 @@ pub fn command(config: &Config) -> String {
     push("--seed", training.seed.to_string());
     let machine = &config.machine;
     push("--threads", machine.threads.to_string());
-    push("--device", machine.device.clone());
-    push("--precision", machine.precision.clone());
+    push("--device", quote(&machine.device));
+    push("--precision", quote(&machine.precision));
     if config.data.on_bad == OnBad::Skip {
         push("--on-bad", "skip".to_string());
     }
@@ -159,6 +159,7 @@ mod tests {
             }],
         };
         let line = command(&config).replace("'/we ights/vgg.pth'", "/weights/vgg.pth");
+        let line = line.replace('\'', "");
         let parsed = args::parse(line.split(' ').map(Into::into)).expect("the command is valid");
         let Command::Train(args) = parsed.command else {
             panic!("{line}");
@@ -178,6 +179,27 @@ mod tests {
         assert_eq!((args.lr, args.momentum, args.seed), (1e-3, 0.9, 1234));
         assert_eq!((args.on_bad, args.batch_size.get()), (OnBad::Skip, 32));
         assert_eq!(args.machine.threads.map(|threads| threads.get()), Some(2));
+    }
+
+    #[test]
+    fn names_in_a_configuration_cannot_add_to_the_command() {
+        let mut config = Config::example();
+        let hostile = "x; touch /tmp/y $(id)".to_string();
+        config.data.source = "folder".to_string();
+        config.data.root = hostile.clone();
+        config.network.weights = WeightsSource::File(hostile.clone().into());
+        config.machine.device = hostile.clone();
+        config.machine.precision = hostile.clone();
+        for stage in &mut config.stages {
+            for group in &mut stage.groups {
+                group.layers = hostile.clone();
+            }
+        }
+        let line = command(&config);
+        // Outside of quotation marks, no character is special in a shell.
+        let unquoted: String = line.split('\'').step_by(2).collect();
+        assert!(!unquoted.contains([';', '$', '(']), "{line}");
+        assert_eq!(line.matches("touch").count(), 6, "{line}");
     }
 
     #[test]
