@@ -22,7 +22,7 @@ finished = false
 /// Opens the folder `run`, whose only checkpoint is the input.
 fn open(run: &Path) -> RunDir {
     fuzz::write("run.toml", MARKER.as_bytes());
-    RunDir::open(run).expect("the folder of a run")
+    RunDir::open(run, None).expect("the folder of a run")
 }
 
 fuzz_target!(|data: &[u8]| {
@@ -33,8 +33,9 @@ fuzz_target!(|data: &[u8]| {
     }
     let file = fuzz::write("checkpoint-1.safetensors", &bytes);
     let run = RUN.get_or_init(|| open(file.parent().expect("a folder")));
-    // A checkpoint of another format or run is an error. Any other file is loaded or damaged.
+    // A checkpoint of another format or run is an error, and a model is passed over. Any other file is
+    // loaded or damaged.
     if let Ok((newest, damaged)) = Checkpoint::newest(run) {
-        assert_eq!(damaged.len(), usize::from(newest.is_none()));
+        assert!(damaged.len() <= usize::from(newest.is_none()));
     }
 });

@@ -16,7 +16,7 @@ fuzz_target!(|data: &[u8]| {
             .expect("a configuration that was read can be written");
     }
     let marker = fuzz::write("run.toml", data);
-    let _ = RunDir::open(marker.parent().expect("a folder"));
+    let _ = RunDir::open(marker.parent().expect("a folder"), None);
     let text = String::from_utf8_lossy(data);
     let _ = Cli::try_parse_from(["waggle"].into_iter().chain(text.split('\n')));
 });

@@ -22,7 +22,7 @@ fn abort_at_own_panics() {
 
 fuzz_target!(init: abort_at_own_panics(), |data: &[u8]| {
     let mut options = DecodeOptions::default();
-    if data.len() % 16 != 0 {
+    if !data.len().is_multiple_of(16) {
         options = options.max_pixels(1 << 20);
     }
     let _ = decode_bytes(data, "fuzz", &options, image::RgbImage::default());
