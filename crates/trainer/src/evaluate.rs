@@ -207,6 +207,7 @@ impl<M: Model> Evaluator<'_, M> {
             &logits,
             &batch.targets,
             &batch.indices,
+            true,
             |logits, targets| self.model.loss(logits, targets),
         )?;
         if !batch_loss.value.is_finite() {

@@ -323,6 +323,7 @@ impl<M: Model> Training<'_, M> {
             &logits,
             &batch.targets,
             &batch.indices,
+            false,
             |logits, targets| self.model.loss(logits, targets),
         )?;
         // The graph frees each tensor as soon as the backward pass no longer needs it. Drop these

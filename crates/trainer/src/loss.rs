@@ -24,7 +24,8 @@ pub fn cross_entropy(logits: &Tensor, targets: &Tensor) -> candle_core::Result<T
     (log_sum - chosen)?.mean_all()
 }
 
-/// The loss of a batch, together with the targets, predictions and logits copied to the host.
+/// The loss of a batch, together with the targets, the predictions and, if requested, the logits, copied
+/// to the host.
 pub(crate) struct BatchLoss {
     /// Mean loss over the samples, with the graph for the backward pass.
     pub(crate) loss: Tensor,
@@ -36,7 +37,7 @@ pub(crate) struct BatchLoss {
     pub(crate) targets: Vec<u32>,
     /// Predicted class of each sample. The first class wins a tie.
     pub(crate) predictions: Vec<u32>,
-    /// The logits, shape (samples, classes) in row-major order.
+    /// The logits, shape (samples, classes) in row-major order. Empty unless requested.
     pub(crate) logits: Vec<f32>,
 }
 
@@ -51,7 +52,7 @@ impl BatchLoss {
 }
 
 /// Computes loss and predictions from the logits (B, C) of a batch. `loss` maps logits and targets
-/// to a scalar.
+/// to a scalar. With `keep_logits`, the result contains the logits.
 ///
 /// # Errors
 ///
@@ -61,6 +62,7 @@ pub(crate) fn batch_loss(
     logits: &Tensor,
     targets: &Tensor,
     indices: &[usize],
+    keep_logits: bool,
     loss: impl Fn(&Tensor, &Tensor) -> candle_core::Result<Tensor>,
 ) -> Result<BatchLoss, Error> {
     let samples = indices.len();
@@ -80,7 +82,7 @@ pub(crate) fn batch_loss(
     let clamped = last.and_then(|last| targets.broadcast_minimum(&last));
     let clamped = clamped.context("cannot compute the loss")?;
     let loss = loss(logits, &clamped).context("cannot compute the loss")?;
-    let values = to_host(&loss, logits, targets).context("cannot read the loss")?;
+    let values = to_host(&loss, logits, targets, keep_logits).context("cannot read the loss")?;
     let (predictions, rest) = values[1..].split_at(samples);
     let (targets, logits) = rest.split_at(samples);
     let targets: Vec<u32> = targets.iter().map(|&target| target as u32).collect();
@@ -108,25 +110,31 @@ pub(crate) fn batch_loss(
     })
 }
 
-/// Copies the loss, the predicted classes, the targets and the logits to the host, concatenated in
-/// this order.
+/// Copies the loss, the predicted classes, the targets and, with `keep_logits`, the logits to the host,
+/// concatenated in this order.
 ///
 /// On a GPU, a copy to the host waits for all queued work, so each step makes only one. f32
 /// represents class indices up to 2²⁴ exactly.
-fn to_host(loss: &Tensor, logits: &Tensor, targets: &Tensor) -> candle_core::Result<Vec<f64>> {
+fn to_host(
+    loss: &Tensor,
+    logits: &Tensor,
+    targets: &Tensor,
+    keep_logits: bool,
+) -> candle_core::Result<Vec<f64>> {
+    let logits = logits.detach();
     let wide = match logits.dtype() {
         DType::F64 => DType::F64,
         _ => DType::F32,
     };
-    let all = Tensor::cat(
-        &[
-            loss.detach().reshape(1)?.to_dtype(wide)?,
-            first_argmax(&logits.detach())?.to_dtype(wide)?,
-            targets.to_dtype(wide)?,
-            logits.detach().flatten_all()?.to_dtype(wide)?,
-        ],
-        0,
-    )?;
+    let mut parts = vec![
+        loss.detach().reshape(1)?.to_dtype(wide)?,
+        first_argmax(&logits)?.to_dtype(wide)?,
+        targets.to_dtype(wide)?,
+    ];
+    if keep_logits {
+        parts.push(logits.flatten_all()?.to_dtype(wide)?);
+    }
+    let all = Tensor::cat(&parts, 0)?;
     if wide == DType::F64 {
         return all.to_vec1();
     }
@@ -239,7 +247,7 @@ mod tests {
     fn a_target_that_is_not_a_class_is_an_error() {
         let logits = Tensor::zeros((2, 3), DType::F32, &Device::Cpu).unwrap();
         let targets = Tensor::new(&[2u32, 3], &Device::Cpu).unwrap();
-        let error = batch_loss(&logits, &targets, &[10, 11], cross_entropy)
+        let error = batch_loss(&logits, &targets, &[10, 11], false, cross_entropy)
             .map(|_| ())
             .unwrap_err();
         assert!(
