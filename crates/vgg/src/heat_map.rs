@@ -6,7 +6,7 @@ use std::str::FromStr;
 use candle_core::{DType, Device, Tensor, Var};
 use kernels::max_pool2d;
 
-use crate::config::VggConfig;
+use crate::config::{Convolution, VggConfig};
 use crate::error::Error;
 use crate::model::Vgg;
 
@@ -170,6 +170,11 @@ struct Layer {
     before_pool: bool,
 }
 
+/// The index of the ReLU after a convolution.
+fn relu_index(conv: &Convolution) -> usize {
+    conv.norm.unwrap_or(conv.index) + 1
+}
+
 impl VggConfig {
     /// The names of the layers that [`Vgg::heat_map`] accepts, from input to output: the ReLUs and
     /// pools of the backbone under torchvision's names, such as `features.29` and `features.30`, the
@@ -183,10 +188,22 @@ impl VggConfig {
         Ok(layers.into_iter().map(|(name, _)| name).collect())
     }
 
+    /// The name of the last ReLU of the backbone, such as `features.29` of VGG-16.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Error::Config`] if the configuration is invalid.
+    pub fn last_relu(&self) -> Result<String, Error> {
+        let convolutions = self.convolutions()?;
+        let last = convolutions.last();
+        let last = last.expect("a valid configuration has a convolution");
+        Ok(format!("features.{}", relu_index(last)))
+    }
+
     fn layers_with_heat_maps(&self) -> Result<Vec<(String, Layer)>, Error> {
         let mut layers = Vec::new();
         for (block, conv) in self.convolutions()?.iter().enumerate() {
-            let relu = conv.norm.unwrap_or(conv.index) + 1;
+            let relu = relu_index(conv);
             let before_pool = conv.pool;
             layers.push((format!("features.{relu}"), Layer { block, before_pool }));
             if conv.pool {

@@ -41,6 +41,9 @@ fn the_relus_and_pools_of_the_backbone_have_heat_maps() {
     let vgg16_bn = layers("vgg16_bn");
     assert_eq!(vgg16_bn[..2], ["features.2", "features.5"]);
     assert_eq!(vgg16_bn[16..], ["features.42", "features.43"]);
+    let last_relu = |name: &str| VggConfig::named(name, 2).and_then(|config| config.last_relu());
+    assert_eq!(last_relu("vgg16").expect("vgg16"), "features.29");
+    assert_eq!(last_relu("vgg16_bn").expect("vgg16_bn"), "features.42");
 }
 
 #[test]

@@ -108,20 +108,18 @@ fn class(model: &Classifier, name: &str) -> anyhow::Result<usize> {
 
 /// The layer to map: `wanted`, or the last ReLU.
 fn layer(config: &VggConfig, wanted: Option<&str>) -> anyhow::Result<String> {
-    let mut layers = config.heat_map_layers()?;
-    match wanted {
-        Some(wanted) if layers.iter().any(|layer| layer == wanted) => Ok(wanted.to_string()),
-        Some(wanted) => bail!(vgg::Error::HeatMapLayer {
+    let Some(wanted) = wanted else {
+        return Ok(config.last_relu()?);
+    };
+    let layers = config.heat_map_layers()?;
+    if !layers.iter().any(|layer| layer == wanted) {
+        bail!(vgg::Error::HeatMapLayer {
             architecture: config.architecture.clone(),
             layer: wanted.to_string(),
             layers,
-        }),
-        None => {
-            let ends_with_pool = config.features.last() == Some(&vgg::config::Unit::Pool);
-            layers.truncate(layers.len() - usize::from(ends_with_pool));
-            layers.pop().context("the network has no layer")
-        }
+        });
     }
+    Ok(wanted.to_string())
 }
 
 impl Explainer {

@@ -6,7 +6,6 @@ use candle_core::Device;
 use dataset::transform::apply;
 use dataset::{DecodeOptions, Normalize, Transform};
 use image::RgbImage;
-use vgg::config::Unit;
 use vgg::{HeatMapMethod, Metadata, Vgg};
 
 use crate::plots::heat_map;
@@ -20,7 +19,7 @@ pub struct HeatMaps<'a> {
     device: &'a Device,
     normalize: Normalize,
     size: u32,
-    /// The last ReLU. `None` if the network has none.
+    /// The last ReLU. `None` if the configuration is invalid.
     layer: Option<String>,
     decode: &'a DecodeOptions,
 }
@@ -34,10 +33,6 @@ impl<'a> HeatMaps<'a> {
         decode: &'a DecodeOptions,
     ) -> Self {
         let config = &metadata.config;
-        let mut layers = config.heat_map_layers().unwrap_or_default();
-        if config.features.last() == Some(&Unit::Pool) {
-            layers.pop();
-        }
         Self {
             network,
             device,
@@ -47,7 +42,7 @@ impl<'a> HeatMaps<'a> {
             },
             // `Metadata::validate` limits the size to 4096 pixels.
             size: config.input_size as u32,
-            layer: layers.pop(),
+            layer: config.last_relu().ok(),
             decode,
         }
     }
