@@ -13,9 +13,10 @@ use anyhow::bail;
 use dataset::path_text::relative;
 use dataset::{DecodeOptions, ImageFolder};
 
+use crate::args::types::OnBad;
 use crate::config::{Skipped, StageName};
 use crate::data_source::Folder;
-use crate::error::Diagnostic;
+use crate::error::{Diagnostic, warn};
 use crate::shell::quote;
 
 /// Decodes all images of `split` and returns those that fail, each with its index in the split.
@@ -68,6 +69,33 @@ pub fn recorded(split: &ImageFolder, root: &Path, skipped: Vec<Skipped>) -> Vec<
     skipped
         .filter_map(|image| Some((*indices.get(&image.path)?, image)))
         .collect()
+}
+
+/// Removes images from `split`, with a warning for each, and returns them: those that cannot be decoded
+/// with [`OnBad::Skip`], none with [`OnBad::Fail`], and without either those that a training run skipped,
+/// `recorded`.
+///
+/// # Errors
+///
+/// Returns an error if a class has no images left, or if the workers cannot be started.
+pub fn skip(
+    split: &mut ImageFolder,
+    root: &Path,
+    on_bad: Option<OnBad>,
+    recorded: Vec<Skipped>,
+    decode: &DecodeOptions,
+    workers: usize,
+) -> anyhow::Result<Vec<Skipped>> {
+    let skipped = match on_bad {
+        None => self::recorded(split, root, recorded),
+        Some(OnBad::Skip) => find(split, root, decode, workers)?,
+        Some(OnBad::Fail) => Vec::new(),
+    };
+    for (_, image) in &skipped {
+        warn(Diagnostic::new(image.to_string()));
+    }
+    leave_out(split, &skipped)?;
+    Ok(skipped.into_iter().map(|(_, image)| image).collect())
 }
 
 /// Removes the images `bad` from `split`, given with their indices in it.

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 use candle_core::{DType, Device, Tensor};
-use dataset::{DecodeOptions, InspectOptions, Loader, LoaderConfig, Normalize, path_text};
+use dataset::{DecodeOptions, InspectOptions, Loader, LoaderConfig, Normalize, Report, path_text};
 use insight::{LabeledProbabilities, held_out_probabilities};
 use serde::Serialize;
 use vgg::{Features, Precision};
@@ -97,7 +97,7 @@ pub struct Settings {
 /// Judges the labels of the train split of `folder` with the backbone in the weights file `weights`. The
 /// classes of the file need not be those of the data set.
 ///
-/// `progress` is called with a verb, the number of finished images and the total.
+/// `inspected` is the report about the data set, if there is one already. `progress` is called with a verb, the number of finished images and the total.
 ///
 /// # Errors
 ///
@@ -106,6 +106,7 @@ pub struct Settings {
 pub fn find(
     weights: &Path,
     folder: &Folder,
+    inspected: Option<&Report>,
     settings: &Settings,
     progress: &(dyn Fn(&'static str, usize, usize) + Sync),
 ) -> anyhow::Result<LabelIssues> {
@@ -121,9 +122,18 @@ pub fn find(
     };
     let samples = folder.train.samples();
     let labels: Vec<u32> = samples.iter().map(|sample| sample.label).collect();
-    let groups = duplicates(folder, settings, &|done, images| {
-        progress("comparing", done, images);
-    })?;
+    let groups = match inspected {
+        Some(report) => duplicates(folder, report),
+        None => {
+            let options = InspectOptions::default()
+                .workers(settings.workers)
+                .decode(settings.decode.clone());
+            let report = dataset::inspect(&folder.root, &options, &|done, images| {
+                progress("comparing", done, images);
+            })?;
+            duplicates(folder, &report)
+        }
+    };
     let folds = folds::stratified(&labels, &groups, FOLDS, settings.seed);
     let (judged, unjudged_classes) = judged(folder, &labels, &folds)?;
 
@@ -215,15 +225,7 @@ fn judged(
 }
 
 /// A group number for each train image. Images in the same group are duplicates or near duplicates.
-fn duplicates(
-    folder: &Folder,
-    settings: &Settings,
-    progress: &(dyn Fn(usize, usize) + Sync),
-) -> anyhow::Result<Vec<usize>> {
-    let options = InspectOptions::default()
-        .workers(settings.workers)
-        .decode(settings.decode.clone());
-    let report = dataset::inspect(&folder.root, &options, progress)?;
+fn duplicates(folder: &Folder, report: &Report) -> Vec<usize> {
     let samples = folder.train.samples();
     let index: HashMap<String, usize> = (0..)
         .zip(samples)
@@ -240,7 +242,7 @@ fn duplicates(
             groups[member] = members[0];
         }
     }
-    Ok(groups)
+    groups
 }
 
 /// The features of all train images, shape (images, channels), averaged over all positions.

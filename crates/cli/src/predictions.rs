@@ -11,6 +11,9 @@ use trainer::Evaluation;
 /// Name of the file in the run directory.
 pub const FILE: &str = "predictions.csv";
 
+/// The columns before the probabilities.
+pub const COLUMNS: [&str; 3] = ["path", "truth", "predicted"];
+
 /// Writes one row per image of `samples`: its path below the data folder `root`, the true and the
 /// predicted class, the probability of each class, calibrated with `temperature`, and −ln of the
 /// probability of the true class.
@@ -32,7 +35,7 @@ pub fn write(
     samples: &[Sample],
 ) -> anyhow::Result<()> {
     let mut csv = csv::Writer::from_writer(out);
-    for name in ["path", "truth", "predicted"] {
+    for name in COLUMNS {
         csv.write_field(name)?;
     }
     for class in classes {

@@ -25,6 +25,13 @@ const WRONG: [(&str, usize); 2] = [
     ("data/train/vertical/wrong.png", 0),
 ];
 
+/// Trains only the head, in `runs/train`.
+fn train(dir: &TestDir, more: &[&str]) {
+    let train = "train --data data --weights tiny.safetensors --stage transfer --transfer-epochs 1";
+    let train: Vec<&str> = train.split(' ').chain(more.iter().copied()).collect();
+    dir.succeeds(&train);
+}
+
 fn images(issues: &Value) -> Vec<Value> {
     issues["images"].as_array().unwrap().clone()
 }
@@ -109,17 +116,7 @@ fn csv_has_a_line_for_each_image_in_the_order_of_the_json() {
 #[test]
 fn a_run_is_judged_on_its_data_set_with_the_same_result_for_any_number_of_workers() {
     let dir = with_wrong_labels();
-    dir.succeeds(&[
-        "train",
-        "--data",
-        "data",
-        "--weights",
-        "tiny.safetensors",
-        "--stage",
-        "transfer",
-        "--transfer-epochs",
-        "1",
-    ]);
+    train(&dir, &[]);
     let parse = |text: String| json_lines(&text)[0].clone();
     let run = parse(dir.succeeds(&["labels", "runs/train", "--json"]));
     // Only the head was trained, so the backbone is that of the weights.
@@ -191,19 +188,7 @@ fn images_of_a_class_with_a_single_image_are_not_judged() {
 fn images_that_the_run_skipped_are_skipped_again() {
     let dir = with_wrong_labels();
     dir.write("data/train/vertical/bad.png", b"not an image");
-    dir.succeeds(&[
-        "train",
-        "--data",
-        "data",
-        "--weights",
-        "tiny.safetensors",
-        "--stage",
-        "transfer",
-        "--transfer-epochs",
-        "1",
-        "--on-bad",
-        "skip",
-    ]);
+    train(&dir, &["--on-bad", "skip"]);
     let json = dir.succeeds(&["labels", "runs/train", "--json"]);
     assert_eq!(images(&json_lines(&json)[0]).len(), 62);
     let fail = ["labels", "runs/train", "--on-bad", "fail"];

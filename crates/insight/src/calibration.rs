@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use crate::error::{Error, Result};
 use crate::interval::Z;
-use crate::probability::expected_calibration_error;
+use crate::probability::{CALIBRATION_BINS, expected_calibration_error};
 use crate::scores::Scores;
 
 /// The lowest temperature that [`fit_temperature`] returns.
@@ -27,9 +27,6 @@ pub const MAX_TEMPERATURE: f64 = 20.0;
 /// The smallest number of samples for which [`Effect::conclusive`] can be true. The distribution
 /// of the mean of fewer log losses, which are skewed, is not close to normal.
 pub const MIN_SAMPLES: usize = 30;
-
-/// Number of bins of the expected calibration error.
-const BINS: usize = 15;
 
 /// Fits the temperature to the samples, from [`MIN_TEMPERATURE`] to [`MAX_TEMPERATURE`].
 ///
@@ -123,8 +120,8 @@ pub fn cross_validate(scores: &Scores, folds: &[usize]) -> Result<Effect> {
         log_loss,
         calibrated_log_loss: log_loss + mean,
         difference_interval: [low, high],
-        ece: expected_calibration_error(&plain, BINS),
-        calibrated_ece: expected_calibration_error(&calibrated, BINS),
+        ece: expected_calibration_error(&plain, CALIBRATION_BINS),
+        calibrated_ece: expected_calibration_error(&calibrated, CALIBRATION_BINS),
         conclusive: all.len() >= MIN_SAMPLES && (low > 0.0 || high < 0.0),
     })
 }

@@ -47,7 +47,8 @@ pub use held_out::{HeldOut, held_out_probabilities};
 pub use interval::wilson_interval;
 pub use mcnemar::{McNemar, mcnemar};
 pub use probability::{
-    ReliabilityBin, brier_score, expected_calibration_error, log_loss, reliability_bins,
+    CALIBRATION_BINS, ReliabilityBin, brier_score, expected_calibration_error, log_loss,
+    reliability_bins,
 };
 pub use ranking::{OneVsRest, macro_mean, one_vs_rest, top_k_accuracy};
 pub use report::{Average, ClassMetrics, ClassificationReport};

@@ -4,6 +4,9 @@ use serde::Serialize;
 
 use crate::scores::Scores;
 
+/// The usual number of bins of the expected calibration error and the reliability diagram.
+pub const CALIBRATION_BINS: usize = 15;
+
 /// Mean cross-entropy loss in nats: −ln p(label). PyTorch's `cross_entropy`, and scikit-learn's
 /// `log_loss` without its limit on small probabilities. NaN without samples.
 pub fn log_loss(scores: &Scores) -> f64 {

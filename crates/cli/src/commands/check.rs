@@ -7,14 +7,14 @@ use anyhow::Context;
 use console::measure_text_width;
 use dataset::InspectOptions;
 use dataset::decode::Channels;
-use dataset::inspect::{DuplicateGroup, DuplicateKind, IgnoreReason, MostlyUnused, Report, Shape};
+use dataset::inspect::{IgnoreReason, MostlyUnused, Report, Shape};
 use serde::Serialize;
 
 use crate::args::CheckArgs;
 use crate::data_source::Source;
 use crate::device;
 use crate::escape::printable;
-use crate::ui::text::{pad_left, pad_right, pluralize, unused_files};
+use crate::ui::text::{duplicates, pad_left, pad_right, pluralize, unused_files};
 
 /// Maximum number of files that the text report lists per finding.
 const MAX_LISTED: usize = 10;
@@ -126,13 +126,13 @@ fn table(report: &Report) -> String {
     let (mut leaks, mut conflicts, mut rest) = (Vec::new(), Vec::new(), Vec::new());
     for group in &report.duplicates {
         if group.conflict {
-            conflicts.push(duplicates_line(group));
+            conflicts.push(duplicates(group, usize::MAX));
         }
         if group.leak {
-            leaks.push(duplicates_line(group));
+            leaks.push(duplicates(group, usize::MAX));
         }
         if !group.conflict && !group.leak {
-            rest.push(duplicates_line(group));
+            rest.push(duplicates(group, usize::MAX));
         }
     }
     section(
@@ -288,20 +288,6 @@ fn section(text: &mut String, serious: bool, title: &str, lines: &[String]) {
             lines.len() - MAX_LISTED
         );
     }
-}
-
-fn duplicates_line(group: &DuplicateGroup) -> String {
-    let what = match group.kind {
-        DuplicateKind::File => "same file",
-        DuplicateKind::Pixels => "same pixels",
-        DuplicateKind::Near => "nearly the same",
-    };
-    let paths: Vec<_> = group
-        .images
-        .iter()
-        .map(|image| image.path.as_str())
-        .collect();
-    format!("{what}: {}", paths.join(", "))
 }
 
 fn shape(shape: Shape) -> &'static str {

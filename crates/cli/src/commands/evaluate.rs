@@ -4,26 +4,21 @@ mod class_table;
 mod report;
 mod text;
 
-use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use console::Term;
 use dataset::image_folder::count_kinds;
-use dataset::{ImageFolder, Loader, LoaderConfig, image_folder, path_text};
-use trainer::FrozenCache;
+use dataset::{ImageFolder, image_folder};
 
+use super::evaluation;
 use crate::args::EvaluateArgs;
-use crate::args::types::OnBad;
 use crate::bad_images;
 use crate::classifier::Classifier;
-use crate::config::{Config, Skipped};
-use crate::data_source::Source;
 use crate::error::{Diagnostic, warn};
 use crate::files::{TEMPORARY, write_atomically};
 use crate::memory_limit;
-use crate::non_finite_logit::CheckedNetwork;
 use crate::predictions;
 use crate::scores::scores;
 use crate::ui::text::list;
@@ -40,46 +35,12 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     let device = super::open_device(&args.machine)?;
     let model = Classifier::open(&args.model, &device)?.with_precision(args.machine.precision);
     memory_limit::check_confusion_matrix(model.classes().len())?;
-    let (root, recorded) = data(args.data.as_deref(), &model.path)?;
+    let (root, recorded) = evaluation::data(args.data.as_deref(), &model.path)?;
     let mut folder = open(&root, &args.split, model.classes())?;
     let (decode, workers) = (args.machine.decode.options(), args.machine.workers());
-    let skipped = match args.on_bad {
-        None => bad_images::recorded(&folder, &root, recorded),
-        Some(OnBad::Skip) => bad_images::find(&folder, &root, &decode, workers)?,
-        Some(OnBad::Fail) => Vec::new(),
-    };
-    for (_, image) in &skipped {
-        warn(Diagnostic::new(image.to_string()));
-    }
-    bad_images::leave_out(&mut folder, &skipped)?;
-    memory_limit::check_logits(folder.len(), model.classes().len())?;
-    let batch = args.batch_size.get().min(folder.len());
-    memory_limit::check_batch(&model.metadata.config, batch, false)?;
-    let config = LoaderConfig::eval(model.input_size())
-        .batch_size(args.batch_size.get())
-        .workers(workers)
-        .normalize(model.normalize())
-        .device(device)
-        // A single pass reads each image only once, so a cache would not help.
-        .cache_bytes(0)
-        .decode(decode.clone());
-    let images = Loader::new(folder.samples(), config)?;
-    let network = CheckedNetwork::new(model.network());
-    let evaluation = trainer::evaluate(&network, &images, &mut FrozenCache::off(), &mut |_| {
-        ControlFlow::Continue(())
-    })
-    .map_err(|error| match (error, network.non_finite()) {
-        (_, Some((image, logit))) => {
-            let path = folder.samples()[image].path.display();
-            anyhow::Error::new(logit).context(format!("cannot evaluate {path}"))
-        }
-        (error @ trainer::Error::Data { .. }, None) => {
-            let error = bad_images::explain_batch(error, None);
-            bad_images::explain(error, &folder, &decode, workers)
-        }
-        (error, None) => error.into(),
-    })?
-    .context("the evaluation stopped early")?;
+    let skipped = bad_images::skip(&mut folder, &root, args.on_bad, recorded, &decode, workers)?;
+    let batch_size = args.batch_size.get();
+    let evaluation = evaluation::evaluate(&model, &folder, batch_size, &device, &decode, workers)?;
 
     let scores = scores(&evaluation, model.classes().len())?;
     let temperature = model.metadata.temperature;
@@ -87,7 +48,7 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
         scores,
         temperature,
         model.classes(),
-        skipped.into_iter().map(|(_, image)| image).collect(),
+        skipped,
         count_kinds(folder.unused()),
     );
     if args.json {
@@ -105,40 +66,6 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
         })?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Returns the path of the data set for a model: `given`, or the one that the model was trained on. If
-/// the model was trained on it, also returns the images skipped by the training run.
-///
-/// The training run is identified by the `config.toml` next to the model.
-pub(super) fn data(given: Option<&Path>, model: &Path) -> anyhow::Result<(PathBuf, Vec<Skipped>)> {
-    let file = model.with_file_name(Config::FILE);
-    if !file.is_file() {
-        return Ok((Source::choose(given).root()?, Vec::new()));
-    }
-    // With --data, a damaged configuration is not an error.
-    let config = match (given, Config::read(&file)) {
-        (None, config) => Some(config?),
-        (Some(_), config) => config.ok(),
-    };
-    let (trained_on, skipped) = config.map_or_else(Default::default, |config| {
-        (path_text::decode(&config.data.root), config.data.skipped)
-    });
-    if given.is_none() {
-        if trained_on.is_dir() {
-            return Ok((trained_on, skipped));
-        }
-        let folder = trained_on.display();
-        bail!(
-            Diagnostic::new(format!(
-                "the data set of the run, `{folder}`, does not exist"
-            ))
-            .help("pass its new location with `--data DIR`")
-        );
-    }
-    let root = Source::choose(given).root()?;
-    let same = matches!((root.canonicalize(), trained_on.canonicalize()), (Ok(a), Ok(b)) if a == b);
-    Ok((root, if same { skipped } else { Vec::new() }))
 }
 
 /// Lists the images of a split, labeled with the model's classes.

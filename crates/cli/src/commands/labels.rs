@@ -6,9 +6,8 @@ use std::process::ExitCode;
 use anyhow::Context;
 use dataset::path_text;
 
-use super::evaluate;
+use super::evaluation;
 use crate::args::LabelsArgs;
-use crate::args::types::OnBad;
 use crate::bad_images;
 use crate::data_source::Source;
 use crate::error::{Diagnostic, warn};
@@ -27,7 +26,7 @@ const MAX_NAME_WIDTH: usize = 24;
 pub fn run(args: &LabelsArgs) -> anyhow::Result<ExitCode> {
     let device = super::open_device(&args.machine)?;
     let weights = locate(&args.model)?;
-    let (root, recorded) = evaluate::data(args.data.as_deref(), &weights)?;
+    let (root, recorded) = evaluation::data(args.data.as_deref(), &weights)?;
     let mut folder = Source::choose(Some(&root)).open_at(root)?;
     let settings = Settings {
         device,
@@ -38,18 +37,11 @@ pub fn run(args: &LabelsArgs) -> anyhow::Result<ExitCode> {
         seed: args.seed,
     };
     let (decode, workers) = (&settings.decode, settings.workers);
-    let skipped = match args.on_bad {
-        None => bad_images::recorded(&folder.train, &folder.root, recorded),
-        Some(OnBad::Skip) => bad_images::find(&folder.train, &folder.root, decode, workers)?,
-        Some(OnBad::Fail) => Vec::new(),
-    };
-    for (_, image) in &skipped {
-        warn(Diagnostic::new(image.to_string()));
-    }
-    bad_images::leave_out(&mut folder.train, &skipped)?;
+    let (train, root) = (&mut folder.train, &folder.root);
+    bad_images::skip(train, root, args.on_bad, recorded, decode, workers)?;
 
     let bar = super::progress_bar();
-    let issues = label_issues::find(&weights, &folder, &settings, &|verb, done, images| {
+    let issues = label_issues::find(&weights, &folder, None, &settings, &|verb, done, images| {
         bar.set_message(verb);
         bar.set_length(images as u64);
         bar.set_position(done as u64);

@@ -3,6 +3,7 @@
 mod check;
 mod compare;
 mod evaluate;
+mod evaluation;
 mod explain;
 mod export;
 mod image_errors;

@@ -1,21 +1,20 @@
 //! `waggle report`: evaluates the model of a run on val again, and writes a page about the run.
 
-use std::ops::ControlFlow;
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
-use dataset::{ImageFolder, Loader, LoaderConfig, path_text};
-use trainer::FrozenCache;
+use anyhow::bail;
+use dataset::{ImageFolder, path_text};
 
+use super::evaluation;
 use crate::args::ReportArgs;
 use crate::bad_images;
 use crate::classifier::Classifier;
 use crate::compare::predictions::Predictions;
 use crate::config::Config;
-use crate::data_source::Source;
 use crate::error::{Diagnostic, warn};
 use crate::escape::printable_path;
 use crate::files::{TEMPORARY, write_atomically};
+use crate::memory_limit;
 use crate::metrics::Metrics;
 use crate::report::{self, Report, Sources};
 
@@ -26,21 +25,11 @@ pub fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
     let out = args.out.clone().unwrap_or_else(|| run.join(report::FILE));
     super::check_output_file(&out, args.overwrite || args.out.is_none(), "--out")?;
     let rows = Metrics::read(&run.join(Metrics::FILE))?;
-    let root = match &args.data {
-        Some(data) => Source::choose(Some(data)).root()?,
-        None => path_text::decode(&config.data.root),
-    };
-    if !root.is_dir() {
-        bail!(
-            Diagnostic::new(format!(
-                "the data set of the run, `{}`, does not exist",
-                root.display()
-            ))
-            .help("pass its new location with `--data DIR`")
-        );
-    }
+    let trained_on = path_text::decode(&config.data.root);
+    let root = evaluation::root(args.data.as_deref(), &trained_on)?;
     let device = super::open_device(&args.machine)?;
     let model = Classifier::open(run, &device)?.with_precision(args.machine.precision);
+    memory_limit::check_confusion_matrix(model.classes().len())?;
     let (_, mut val) = ImageFolder::train_and_val(&root)?;
     if val.classes() != model.classes() {
         bail!(Diagnostic::new(format!(
@@ -51,20 +40,8 @@ pub fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
     let skipped = bad_images::recorded(&val, &root, config.data.skipped.clone());
     bad_images::leave_out(&mut val, &skipped)?;
     let (decode, workers) = (config.decode_options(), args.machine.workers());
-    let loader = LoaderConfig::eval(model.input_size())
-        .batch_size(config.training.batch_size)
-        .workers(workers)
-        .normalize(model.normalize())
-        .device(device.clone())
-        .cache_bytes(0)
-        .decode(decode.clone());
-    let images = Loader::new(val.samples(), loader)?;
-    let mut observe = |_: &_| ControlFlow::Continue(());
-    let mut cache = FrozenCache::off();
-    let evaluation = trainer::evaluate(model.network(), &images, &mut cache, &mut observe)
-        .map_err(|error| bad_images::explain_batch(error, None))
-        .map_err(|error| bad_images::explain(error, &val, &decode, workers))?
-        .context("the evaluation stopped early")?;
+    let batch_size = config.training.batch_size;
+    let evaluation = evaluation::evaluate(&model, &val, batch_size, &device, &decode, workers)?;
     let mut report = Report::collect(Sources {
         run,
         config: &config,

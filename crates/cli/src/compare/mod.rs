@@ -39,8 +39,8 @@ impl Comparison {
     ///
     /// # Errors
     ///
-    /// Returns an error if a run is not finished or given twice, if a directory has no valid `config.toml` or `metrics.csv`, or if its
-    /// `predictions.csv` is damaged.
+    /// Returns an error if a run is not finished or given twice, if a directory has no valid
+    /// `config.toml` or `metrics.csv`, or if its `predictions.csv` is damaged.
     pub fn read<P: AsRef<Path>>(paths: &[P]) -> anyhow::Result<Self> {
         let runs = paths.iter().map(|path| Run::read(path.as_ref()));
         let runs: Vec<Run> = runs.collect::<anyhow::Result<_>>()?;

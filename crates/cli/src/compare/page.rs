@@ -5,6 +5,7 @@ use maud::{Markup, html};
 use super::Comparison;
 use crate::metrics::Score;
 use crate::report::page::{series, shell};
+use crate::report::scroll::scroll;
 use crate::report::svg::Chart;
 use crate::report::text;
 use crate::ui::text::pluralize;
@@ -47,7 +48,7 @@ impl Comparison {
 
     fn settings_table(&self) -> Markup {
         html! {
-            div.scroll tabindex="0" role="region" aria-label="Settings that differ" {
+            (scroll("Settings that differ", html! {
                 table {
                     thead { tr {
                         th scope="col" { "Setting" }
@@ -62,7 +63,7 @@ impl Comparison {
                         }
                     }
                 }
-            }
+            }))
         }
     }
 

@@ -10,7 +10,7 @@ use insight::{McNemar, mcnemar};
 
 use crate::escape::printable_path;
 use crate::files::open_regular;
-use crate::predictions::FILE;
+use crate::predictions::{COLUMNS, FILE};
 use crate::shell::quote;
 
 /// Maximum size of the file in bytes.
@@ -46,10 +46,7 @@ impl Predictions {
             let mut rows = csv::Reader::from_reader(file.take(MAX_SIZE));
             let header = rows.byte_headers()?;
             ensure!(
-                header
-                    .iter()
-                    .take(3)
-                    .eq([&b"path"[..], b"truth", b"predicted"]),
+                header.iter().take(3).eq(COLUMNS.map(str::as_bytes)),
                 "its first columns are not `path`, `truth` and `predicted`"
             );
             for row in rows.byte_records() {

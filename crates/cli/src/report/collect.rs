@@ -6,7 +6,8 @@ use anyhow::Context;
 use candle_core::Device;
 use dataset::{DecodeOptions, InspectOptions, Sample, path_text};
 use insight::{
-    ClassificationReport, Scores, expected_calibration_error, reliability_bins, wilson_interval,
+    CALIBRATION_BINS, ClassificationReport, Scores, expected_calibration_error, reliability_bins,
+    wilson_interval,
 };
 use trainer::Evaluation;
 use vgg::{Metadata, Vgg};
@@ -19,7 +20,7 @@ use super::{ClassRow, Figure, Image, Labels, MAX_BYTES, Report, Section};
 use crate::bad_images;
 use crate::config::Config;
 use crate::data_source::Source;
-use crate::label_issues;
+use crate::label_issues::{self, LabelIssues};
 use crate::metrics::EpochRow;
 use crate::model_file;
 use crate::scores::scores;
@@ -28,8 +29,6 @@ use crate::ui::text::{loss, percent, percent_range, pluralize};
 
 /// Bytes for images. The other parts of the page have limits that add up to less than the rest.
 const IMAGE_BYTES: usize = MAX_BYTES - 1_800_000;
-/// Number of bins of the reliability diagram, as in the expected calibration error.
-const BINS: usize = 15;
 /// Largest number of images that are searched for duplicates. The comparisons grow with its square.
 const MAX_INSPECTED: usize = 20_000;
 
@@ -83,7 +82,7 @@ impl Report {
         } = sources;
         let (names, temperature) = (&config.data.classes, metadata.temperature);
         let scores = scores(evaluation, names.len())?;
-        let before = expected_calibration_error(&scores, BINS);
+        let before = expected_calibration_error(&scores, CALIBRATION_BINS);
         let scores = scores.with_temperature(temperature);
         let mut images = Vec::new();
         for (prediction, log) in evaluation
@@ -128,14 +127,20 @@ impl Report {
         let wrong = wrong.len();
         let chosen = choose_cells(&images);
         let cells = show_cells(chosen, config.network.input_size, &decode, &mut budget);
-        let labels = labels(run, config, root, device, &decode, workers, &mut budget);
+        // `labels` and `data` use the same inspection.
+        let is_inspected = config.data.train_images <= MAX_INSPECTED;
+        let inspected = is_inspected.then(|| inspect(root, &decode, workers));
+        let known = inspected.as_ref().and_then(|report| report.as_ref().ok());
+        let issues =
+            is_inspected.then(|| judge_labels(run, config, root, known, device, &decode, workers));
+        let labels = labels(run, config, root, issues, &decode, &mut budget);
         let title = run.canonicalize().unwrap_or_else(|_| run.to_path_buf());
         let title = title.file_name().unwrap_or(run.as_os_str());
         Ok(Self {
             title: path_text::encode(title.as_ref()),
             notice: None,
             classes: classes(names, &metrics),
-            data: data(config, root, &decode, workers),
+            data: data(config, root, inspected),
             labels,
             config: config.clone(),
             rows,
@@ -184,7 +189,7 @@ fn headline(
         },
         Figure {
             name: "Calibration error",
-            value: percent(expected_calibration_error(scores, BINS)),
+            value: percent(expected_calibration_error(scores, CALIBRATION_BINS)),
             note: format!("mean gap between confidence and accuracy; {calibration}"),
         },
     ]
@@ -208,7 +213,7 @@ fn classes(names: &[String], metrics: &ClassificationReport) -> Vec<ClassRow> {
 
 /// The bins of the reliability diagram.
 fn bins(scores: &Scores) -> Vec<Bin> {
-    let bins = reliability_bins(scores, BINS).into_iter();
+    let bins = reliability_bins(scores, CALIBRATION_BINS).into_iter();
     bins.map(|bin| Bin {
         images: bin.count,
         confidence: bin.confidence,
@@ -218,75 +223,83 @@ fn bins(scores: &Scores) -> Vec<Bin> {
     .collect()
 }
 
-/// Judges the labels of train.
+/// Judges the labels of train, with the inspection of the data set if it succeeded.
+fn judge_labels(
+    run: &Path,
+    config: &Config,
+    root: &Path,
+    inspected: Option<&dataset::Report>,
+    device: &Device,
+    decode: &DecodeOptions,
+    workers: usize,
+) -> anyhow::Result<LabelIssues> {
+    let mut folder = Source::from_name(&config.data.source, root).open_at(root.to_path_buf())?;
+    let skipped = bad_images::recorded(&folder.train, root, config.data.skipped.clone());
+    bad_images::leave_out(&mut folder.train, &skipped)?;
+    let precision = config.machine.precision.parse();
+    let settings = label_issues::Settings {
+        device: device.clone(),
+        precision: precision.map_err(anyhow::Error::msg)?,
+        batch_size: config.training.batch_size,
+        workers,
+        decode: decode.clone(),
+        seed: config.training.seed,
+    };
+    let model = run.join(model_file::FILE);
+    label_issues::find(&model, &folder, inspected, &settings, &|_, _, _| {})
+}
+
+/// The section of suspected labels. `issues` is `None` if train has too many images.
 fn labels(
     run: &Path,
     config: &Config,
     root: &Path,
-    device: &Device,
+    issues: Option<anyhow::Result<LabelIssues>>,
     decode: &DecodeOptions,
-    workers: usize,
     budget: &mut Budget,
 ) -> Section<Labels> {
     let command = format!("`waggle labels {}`", quote(run));
-    if config.data.train_images > MAX_INSPECTED {
-        return Section::Missing(format!(
+    match issues {
+        None => Section::Missing(format!(
             "train has more than {MAX_INSPECTED} images, so its labels were not judged. {command} lists those that \
              are probably wrong."
-        ));
-    }
-    let find = || {
-        let mut folder =
-            Source::from_name(&config.data.source, root).open_at(root.to_path_buf())?;
-        let skipped = bad_images::recorded(&folder.train, root, config.data.skipped.clone());
-        bad_images::leave_out(&mut folder.train, &skipped)?;
-        let precision = config.machine.precision.parse();
-        let settings = label_issues::Settings {
-            device: device.clone(),
-            precision: precision.map_err(anyhow::Error::msg)?,
-            batch_size: config.training.batch_size,
-            workers,
-            decode: decode.clone(),
-            seed: config.training.seed,
-        };
-        label_issues::find(
-            &run.join(model_file::FILE),
-            &folder,
-            &settings,
-            &|_, _, _| {},
-        )
-    };
-    match find() {
-        Ok(issues) => Section::Shown(show_labels(issues, root, config, decode, budget)),
-        Err(error) => Section::Missing(format!(
+        )),
+        Some(Ok(issues)) => Section::Shown(show_labels(issues, root, config, decode, budget)),
+        Some(Err(error)) => Section::Missing(format!(
             "The labels could not be judged: {error}. See {command}."
         )),
     }
 }
 
-/// Inspects the data set.
-fn data(
-    config: &Config,
+/// Searches the data set for problems.
+fn inspect(
     root: &Path,
     decode: &DecodeOptions,
     workers: usize,
-) -> Section<dataset::Report> {
-    let images = config.data.train_images + config.data.val_images;
-    let root_text = quote(root);
-    if images > MAX_INSPECTED {
-        return Section::Missing(format!(
-            "The data set has more than {MAX_INSPECTED} images, so it was not searched for problems. Run \
-             `waggle check {root_text}`."
-        ));
-    }
+) -> Result<dataset::Report, dataset::Error> {
     let options = InspectOptions::default()
         .workers(workers)
         .decode(decode.clone());
-    match dataset::inspect(root, &options, &|_, _| {}) {
-        Ok(mut report) => {
+    dataset::inspect(root, &options, &|_, _| {})
+}
+
+/// The section of the data set. `inspected` is `None` if train alone has too many images.
+fn data(
+    config: &Config,
+    root: &Path,
+    inspected: Option<Result<dataset::Report, dataset::Error>>,
+) -> Section<dataset::Report> {
+    let images = config.data.train_images + config.data.val_images;
+    match inspected.filter(|_| images <= MAX_INSPECTED) {
+        None => Section::Missing(format!(
+            "The data set has more than {MAX_INSPECTED} images, so it was not searched for problems. Run \
+             `waggle check {}`.",
+            quote(root)
+        )),
+        Some(Ok(mut report)) => {
             report.ignored.retain(|file| file.path != sample::STAMP);
             Section::Shown(report)
         }
-        Err(error) => Section::Missing(format!("The data set cannot be read: {error}.")),
+        Some(Err(error)) => Section::Missing(format!("The data set cannot be read: {error}.")),
     }
 }

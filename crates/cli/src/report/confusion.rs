@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 
 use maud::{Markup, html};
 
+use super::scroll::scroll;
 use super::{Cell, Image, Report, Section, svg, text};
 use crate::ui::text::{percent, pluralize};
 
@@ -29,7 +30,7 @@ pub fn section(report: &Report) -> Markup {
 fn matrix(report: &Report) -> Markup {
     let is_upright = report.classes.len() > MAX_HORIZONTAL;
     html! {
-        div.scroll tabindex="0" role="region" aria-label="Confusion matrix" {
+        (scroll("Confusion matrix", html! {
             table.matrix {
                 thead { tr {
                     td {}
@@ -48,7 +49,7 @@ fn matrix(report: &Report) -> Markup {
                     }
                 }
             }
-        }
+        }))
     }
 }
 
@@ -89,7 +90,7 @@ fn colors(report: &Report) -> Markup {
         (svg::matrix(report.classes.len(), &drawn, &description))
         @if cells.is_empty() { p { "No class was confused with another." } } @else {
             h3 { "Most confused classes" }
-            div.scroll tabindex="0" role="region" aria-label="Most confused classes" {
+            (scroll("Most confused classes", html! {
                 table {
                     thead { tr { th scope="col" { "True class" } th scope="col" { "Predicted class" }
                         th.number scope="col" { "Images" } th.number scope="col" { "Share" } } }
@@ -108,7 +109,7 @@ fn colors(report: &Report) -> Markup {
                         }
                     }
                 }
-            }
+            }))
         }
     }
 }

@@ -1,13 +1,15 @@
 //! The section about the data set: counts, unused files, and problems that `waggle check` reports.
 
-use dataset::inspect::{DuplicateGroup, DuplicateKind};
+use dataset::inspect::DuplicateGroup;
 use maud::{Markup, html};
 
 use super::{Report, Section, text};
-use crate::ui::text::{percent, pluralize, unused_files};
+use crate::ui::text::{duplicates, percent, pluralize, unused_files};
 
 /// Most files in the list of a finding.
 const MAX_LISTED: usize = 20;
+/// Most paths in the line of a group of duplicates.
+const MAX_PATHS: usize = 4;
 
 /// The section of the data set.
 pub fn section(report: &Report) -> Markup {
@@ -46,16 +48,17 @@ fn findings(data: &dataset::Report) -> Markup {
         .mostly_unused
         .iter()
         .map(|folder| folder.folder.clone());
+    let line = |group: &DuplicateGroup| duplicates(group, MAX_PATHS);
     let lists = [
         (
             "Leaks: images in both train and val",
-            data.leaks().map(duplicates).collect::<Vec<_>>(),
+            data.leaks().map(line).collect::<Vec<_>>(),
         ),
         (
             "Conflicting labels: images in more than one class",
-            data.conflicts().map(duplicates).collect(),
+            data.conflicts().map(line).collect(),
         ),
-        ("Duplicates within a class", rest.map(duplicates).collect()),
+        ("Duplicates within a class", rest.map(line).collect()),
         ("Images that cannot be decoded", unusable.collect()),
         (
             "Class folders with mostly unused images",
@@ -90,20 +93,4 @@ fn list(title: &str, items: impl ExactSizeIterator<Item = String>) -> Markup {
             }
         }
     }
-}
-
-fn duplicates(group: &DuplicateGroup) -> String {
-    let kind = match group.kind {
-        DuplicateKind::File => "same file",
-        DuplicateKind::Pixels => "same pixels",
-        DuplicateKind::Near => "nearly the same",
-    };
-    let paths: Vec<_> = group
-        .images
-        .iter()
-        .take(4)
-        .map(|image| image.path.as_str())
-        .collect();
-    let more = if group.images.len() > 4 { ", …" } else { "" };
-    format!("{kind}: {}{more}", paths.join(", "))
 }

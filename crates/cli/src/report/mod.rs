@@ -9,6 +9,7 @@ mod findings;
 mod heat_maps;
 mod images;
 pub mod page;
+pub mod scroll;
 pub mod settings;
 pub mod svg;
 mod tables;

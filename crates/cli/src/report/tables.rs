@@ -2,6 +2,7 @@
 
 use maud::{Markup, html};
 
+use super::scroll::scroll;
 use super::{ClassRow, Report, Section, svg, text};
 use crate::metrics::{EpochRow, Score};
 use crate::ui::text::{loss, percent, percent_range};
@@ -32,7 +33,7 @@ pub fn classes(report: &Report) -> Markup {
     let optional = |value: Option<f64>| value.map_or_else(|| "–".to_string(), percent);
     html! {
         p { "Lowest recall first. Recall has its 95 % interval." }
-        div.scroll tabindex="0" role="region" aria-label="Classes" {
+        (scroll("Classes", html! {
             table {
                 thead { tr {
                     th scope="col" { "Class" }
@@ -65,7 +66,7 @@ pub fn classes(report: &Report) -> Markup {
                     }
                 }
             }
-        }
+        }))
         @if rows.len() > MAX_CLASSES {
             p { (rows.len() - MAX_CLASSES) " more classes: " code { "waggle evaluate" } " prints all." }
         }
@@ -83,7 +84,7 @@ pub fn epochs(rows: &[EpochRow], limit: usize) -> Markup {
         }
     };
     html! {
-        div.scroll tabindex="0" role="region" aria-label="Values by epoch" {
+        (scroll("Values by epoch", html! {
             table {
                 thead { tr {
                     th scope="col" { "Stage" }
@@ -104,7 +105,7 @@ pub fn epochs(rows: &[EpochRow], limit: usize) -> Markup {
                     }
                 }
             }
-        }
+        }))
         @if rows.len() > limit { p { "Earlier epochs are in metrics.csv." } }
     }
 }
@@ -112,7 +113,7 @@ pub fn epochs(rows: &[EpochRow], limit: usize) -> Markup {
 /// Names and values.
 pub fn settings(settings: &[(String, String)]) -> Markup {
     html! {
-        div.scroll tabindex="0" role="region" aria-label="Settings" {
+        (scroll("Settings", html! {
             table.settings {
                 tbody {
                     @for (name, value) in settings {
@@ -120,6 +121,6 @@ pub fn settings(settings: &[(String, String)]) -> Markup {
                     }
                 }
             }
-        }
+        }))
     }
 }

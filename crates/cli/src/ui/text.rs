@@ -2,6 +2,7 @@
 
 use console::measure_text_width;
 use dataset::image_folder::KindCount;
+use dataset::inspect::{DuplicateGroup, DuplicateKind};
 
 /// Maximum number of names in a list. An ellipsis replaces the remaining names.
 const SHOWN: usize = 8;
@@ -83,6 +84,23 @@ pub fn list(names: &[String]) -> String {
     let shown = names.iter().take(SHOWN).map(String::as_str);
     let more = (names.len() > SHOWN).then_some("…");
     shown.chain(more).collect::<Vec<_>>().join(", ")
+}
+
+/// A group of duplicates: how alike they are, and the paths of at most `most` images.
+pub fn duplicates(group: &DuplicateGroup, most: usize) -> String {
+    let kind = match group.kind {
+        DuplicateKind::File => "same file",
+        DuplicateKind::Pixels => "same pixels",
+        DuplicateKind::Near => "nearly the same",
+    };
+    let images = group.images.iter().take(most);
+    let paths: Vec<_> = images.map(|image| image.path.as_str()).collect();
+    let more = if group.images.len() > most {
+        ", …"
+    } else {
+        ""
+    };
+    format!("{kind}: {}{more}", paths.join(", "))
 }
 
 /// Lists the numbers of unused files: `12 HEIC images, 1 text file`. `None` if there are none.

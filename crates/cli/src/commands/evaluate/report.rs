@@ -2,14 +2,13 @@
 
 use dataset::image_folder::KindCount;
 use insight::{
-    Average, ClassMetrics, ClassificationReport, OneVsRest, ReliabilityBin, Scores, macro_mean,
+    Average, CALIBRATION_BINS, ClassMetrics, ClassificationReport, OneVsRest, ReliabilityBin,
+    Scores, macro_mean,
 };
 use serde::Serialize;
 
 use crate::config::Skipped;
 
-/// Number of bins of the calibration error.
-pub const BINS: usize = 15;
 /// Number of classes above which the top-5 accuracy is reported.
 const TOP_5_ABOVE: usize = 10;
 
@@ -90,7 +89,10 @@ impl<'a> Report<'a> {
             roc_auc: macro_mean(one_vs_rest.iter().map(|class| class.roc_auc)),
             average_precision: macro_mean(one_vs_rest.iter().map(|class| class.average_precision)),
             brier_score: insight::brier_score(scores),
-            expected_calibration_error: insight::expected_calibration_error(scores, BINS),
+            expected_calibration_error: insight::expected_calibration_error(
+                scores,
+                CALIBRATION_BINS,
+            ),
             classes,
             per_class: classes
                 .iter()
@@ -103,7 +105,7 @@ impl<'a> Report<'a> {
                 })
                 .collect(),
             confusion,
-            reliability: insight::reliability_bins(scores, BINS),
+            reliability: insight::reliability_bins(scores, CALIBRATION_BINS),
             skipped,
             unused,
         }

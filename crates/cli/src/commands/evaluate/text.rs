@@ -4,8 +4,10 @@ use std::cmp::Reverse;
 use std::iter;
 use std::path::Path;
 
+use insight::CALIBRATION_BINS;
+
 use super::class_table::{MAX_NAME_WIDTH, UNDEFINED, class_table};
-use super::report::{BINS, Report};
+use super::report::Report;
 use crate::classifier::Classifier;
 use crate::escape::{printable, printable_path};
 use crate::ui::table::{push_table, width};
@@ -83,7 +85,7 @@ fn summary(report: &Report<'_>) -> Vec<[String; 2]> {
             &format!("{:.3}", report.brier_score),
         ],
         [
-            &format!("Calibration error ({BINS} bins)"),
+            &format!("Calibration error ({CALIBRATION_BINS} bins)"),
             &percent(report.expected_calibration_error),
         ],
     ];
