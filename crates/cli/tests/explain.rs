@@ -168,9 +168,7 @@ fn maps_that_would_be_read_as_images_are_refused() {
 #[cfg(unix)]
 fn hostile_names_and_paths_on_standard_input_give_safe_file_names() {
     use std::ffi::OsStr;
-    use std::io::Write;
     use std::os::unix::ffi::OsStrExt;
-    use std::process::Stdio;
 
     let dir = trained();
     let names: [&[u8]; 5] = [
@@ -187,14 +185,7 @@ fn hostile_names_and_paths_on_standard_input_give_safe_file_names() {
         list.extend(name);
         list.push(0);
     }
-    let mut child = dir
-        .command(&["explain", "runs/train", "-0", "--json"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(&list).unwrap();
-    let output = child.wait_with_output().unwrap();
+    let output = dir.with_input(&["explain", "runs/train", "-0", "--json"], &list);
     assert!(output.status.success());
     let lines = json_lines(std::str::from_utf8(&output.stdout).unwrap());
     assert_eq!(lines[0]["path"], r#""caf\351.png""#);

@@ -6,9 +6,7 @@ mod harness;
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
-use std::process::{Output, Stdio};
 
 use harness::{TestDir, json_lines, stdout_and_stderr, train_args};
 
@@ -24,20 +22,6 @@ fn baseline<'a>(more: &[&'a str]) -> Vec<&'a str> {
     train_args(["1", "1"], "8", &[more])
 }
 
-/// Runs `waggle` with `input` on standard input.
-fn with_input(dir: &TestDir, arguments: &[&str], input: &[u8]) -> Output {
-    let mut child = dir
-        .command(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    // The program may end without reading everything.
-    let _ = child.stdin.take().unwrap().write_all(input);
-    child.wait_with_output().unwrap()
-}
-
 /// Copies the image `data/val/vertical/00.png` to the path `name`, which need not be valid Unicode.
 fn copy(dir: &TestDir, name: &[u8]) {
     let path = dir.path(".").join(OsStr::from_bytes(name));
@@ -50,11 +34,7 @@ fn predict_reads_paths_from_standard_input() {
     let dir = trained();
     let image = "data/val/vertical/00.png";
     let list = format!("\n{image}\n\ndata/val/horizontal\nmissing.png");
-    let output = with_input(
-        &dir,
-        &["predict", "runs/train", "-", image],
-        list.as_bytes(),
-    );
+    let output = dir.with_input(&["predict", "runs/train", "-", image], list.as_bytes());
     let (out, err) = stdout_and_stderr(&output);
     assert_eq!(output.status.code(), Some(1), "{err}");
     // The image, six images of the folder, and the image among the arguments.
@@ -71,7 +51,7 @@ fn predict_with_0_reads_paths_separated_by_nul() {
     let list = b"two\nlines.png\0\0data/val/vertical/01.png";
     for paths in [&["-0"][..], &["-0", "-"], &["-", "--null"]] {
         let arguments = [&["predict", "runs/train", "--json"], paths].concat();
-        let output = with_input(&dir, &arguments, list);
+        let output = dir.with_input(&arguments, list);
         let (out, err) = stdout_and_stderr(&output);
         assert!(output.status.success(), "{err}");
         let lines = json_lines(&out);
@@ -109,7 +89,7 @@ fn standard_input_without_usable_paths_is_an_error() {
         ),
     ] {
         let arguments = [&["predict", "runs/train"], &arguments[..]].concat();
-        let output = with_input(&dir, &arguments, input);
+        let output = dir.with_input(&arguments, input);
         let (out, err) = stdout_and_stderr(&output);
         assert_eq!((output.status.code(), out.as_str()), (Some(1), ""), "{err}");
         assert!(
@@ -119,7 +99,7 @@ fn standard_input_without_usable_paths_is_an_error() {
     }
     // The paths before a bad line are classified.
     let input = [&good[..], &huge].concat();
-    let output = with_input(&dir, &["predict", "runs/train", "-"], &input);
+    let output = dir.with_input(&["predict", "runs/train", "-"], &input);
     let (out, err) = stdout_and_stderr(&output);
     assert_eq!(out.lines().count(), 1, "{err}");
     assert!(err.starts_with("error: line 2 of standard input"), "{err}");

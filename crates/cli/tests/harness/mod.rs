@@ -4,7 +4,7 @@
 #![allow(dead_code, reason = "each test file uses only some of these functions")]
 
 use std::fs;
-use std::io::{BufRead, BufReader, Lines, Read};
+use std::io::{BufRead, BufReader, Lines, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
@@ -186,6 +186,20 @@ impl TestDir {
             .current_dir(self.folder.path())
             .output()
             .expect("the program starts")
+    }
+
+    /// Like [`waggle`](Self::waggle), with `input` on standard input.
+    pub fn with_input(&self, arguments: &[&str], input: &[u8]) -> Output {
+        let mut child = self
+            .command(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        // The program may end without reading everything.
+        let _ = child.stdin.take().unwrap().write_all(input);
+        child.wait_with_output().unwrap()
     }
 
     /// Starts `waggle` in this folder with piped standard output and standard error.
